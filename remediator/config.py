@@ -16,6 +16,7 @@ from remediator.clients.allowed_requests import AllowedRequest
 from remediator.clients.endpoints import BasicAuth, Endpoint, checked_url
 from remediator.clients.endpoints import read_secret as _read_secret
 from remediator.clients.host.allowed_commands import AllowedCommand
+from remediator.core.alert import REPLICA_LABELS
 from remediator.core.approval import Role
 from remediator.core.types import Duration, FilePath, PositiveDuration, Strict
 from remediator.errors import ConfigurationError
@@ -282,7 +283,7 @@ class Config(Strict):
     prometheus: Endpoint | None = Field(default=None, description="Prometheus for checks, guards and charts.")
     watchdog: Watchdog = Field(default=Watchdog(), description="The alert that always fires.")
     identity_ignore_labels: tuple[str, ...] = Field(
-        default=("replica", "prometheus_replica"), description="Labels that do not distinguish alerts from each other."
+        default=REPLICA_LABELS, description="Labels that do not distinguish alerts from each other."
     )
     channels: dict[str, Channel] = Field(
         default={}, description="Notification channels by name. Playbooks use the names."

@@ -41,6 +41,7 @@ from remediator.extensions.notifiers.base import (
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import Platform, Release, ServiceStatus, State
 from remediator.extensions.witnesses.base import Witness, WitnessConflict, WitnessError
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Inventory, Service
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Delivery",
     "EffectStatus",
     "Evidence",
+    "Fact",
     "Guard",
     "GuardAnswer",
     "GuardInput",

@@ -233,6 +233,7 @@ def _make_clients(
         platforms=platforms,
         prometheus=prometheus,
         alertmanagers=alertmanagers,
+        ignored_labels=frozenset(config.identity_ignore_labels),
         clock=clock,
         folder=config.base_dir,
         state=config.state,

@@ -42,7 +42,13 @@ def _shorter(duration: str, factor: int, least: timedelta) -> str:
     return format_duration(min(whole, max(least, whole / factor)))
 
 
-_PLAYBOOK_TIMES = {"window: 1m": "window: 10s", "[1m]": "[10s]", "offset 15m": "offset 20s", "after: 15m": "after: 30s"}
+_PLAYBOOK_TIMES = {
+    "window: 1m": "window: 10s",
+    "[1m]": "[10s]",
+    "offset 15m": "offset 20s",
+    "after: 15m": "after: 30s",
+    "stable: 1m": "stable: 8s",
+}
 
 
 def playbook(text: str) -> str:

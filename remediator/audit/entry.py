@@ -21,11 +21,13 @@ class Kind(StrEnum):
 
     NOTIFICATION_RECEIVED = "notification.received"
     NOTIFICATION_REJECTED = "notification.rejected"
+    NOTIFICATION_REFUSED = "notification.refused"
     WATCHDOG_LOST = "watchdog.lost"
     WATCHDOG_RETURNED = "watchdog.returned"
     EPISODE_OPENED = "episode.opened"
     EPISODE_CONTINUED = "episode.continued"
     EPISODE_RESOLVED = "episode.resolved"
+    EPISODE_RESOLVE_IGNORED = "episode.resolve_ignored"
     EPISODE_CLOSED = "episode.closed"
     RUN_MATCHED = "run.matched"
     RUN_PLANNED = "run.planned"

@@ -195,7 +195,7 @@ _NO_CUT = 1 << 20
 def redact_json(value: Any, redactor: Redactor) -> Any:
     """Return a JSON value without secrets, otherwise unchanged: for data that is stored outside the audit log."""
     if isinstance(value, str):
-        return redactor.text(value)
+        return redactor.text(str(value))  # re2 cannot replace in members of a StrEnum
     if isinstance(value, Mapping):
         return {
             redactor.text(str(key)): redactor.redact_field(str(key), redact_json(item, redactor))

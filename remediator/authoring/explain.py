@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from remediator.pipeline.planning import Planner
 from remediator.pipeline.run_context import RunContext
 from remediator.playbooks import parameters
 from remediator.playbooks.model import Playbook
+from remediator.playbooks.target_identity import Comparison, Relation, Side, compare, sides
 from remediator.service import read_only_connection, read_only_context
 from remediator.storage import Store, Tx, Wakeups
 from remediator.storage.repositories import autonomy, episodes
@@ -69,6 +70,12 @@ class Explanation:
     """Conditions that do not hold; empty if the playbook matches."""
     target: str = ""
     mode: str = ""
+    about: Comparison | None = None
+    """Whether the alert is about the target; None if the target is not known."""
+    about_any: str | None = None
+    """Why the playbook accepts alerts that do not name the target; None if it does not."""
+    sides: Sequence[Side] = ()
+    """The labels that were compared."""
     plan: Plan | None = None
     error: str = ""
     """Why the plan cannot be made."""
@@ -155,6 +162,12 @@ async def _evaluate(
         values = parameters.resolve(playbook, labels, context.playbooks.inventory)
         found.target = parameters.target(playbook, values, context.playbooks.inventory)
         service = context.playbooks.inventory.service(found.target)
+        found.about, found.about_any = compare(labels, service), playbook.about_any
+        found.sides = sides(labels, service)
+        if found.about_any is None and found.about.relation is Relation.OTHER:  # as in the plan stage
+            found.error = "none: the alert is about something else"
+            found.next_step = f"escalate: {found.about.text}"
+            return
         found.plan = await Planner(context, playbook, service, values).plan(found.mode)
     except (RemediatorError, TimeoutError) as error:
         found.error = str(error) or "the platform did not answer in time"
@@ -241,6 +254,14 @@ def as_json(found: Explanation) -> dict[str, Any]:
         "missing": list(found.missing),
         "target": found.target,
         "mode": found.mode,
+        "about": None
+        if found.about is None
+        else {
+            "relation": found.about.relation.value,
+            "text": found.about.text,
+            "labels": [asdict(side) for side in found.sides],
+            "any": found.about_any,
+        },
         "plan": None if found.plan is None else found.plan.to_data(),
         "error": found.error,
         "guards": [

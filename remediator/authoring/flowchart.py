@@ -73,8 +73,10 @@ def _arrows(playbook: Playbook, at: int, catalogue: Catalogue) -> Iterator[Edge]
     step, mutates = playbook.steps[at], catalogue.traits_of(playbook.steps[at].action).mutates
     here = f"step_{step.id}"
     following = f"step_{playbook.steps[at + 1].id}" if at + 1 < len(playbook.steps) else "escalated"
-    if step.when is not None:
-        yield Edge(here, following, "condition does not hold")
+    reasons = ["condition does not hold"] if step.when is not None else []
+    reasons += ["other cause"] if step.for_ else []
+    if reasons:
+        yield Edge(here, following, ", ".join(reasons))
     success = step.on_success or ("verify" if mutates else "next")
     yield Edge(here, _end(success, following), "done")
     failure = "fails, or verify fails" if success == "verify" else "fails"

@@ -17,6 +17,7 @@ from remediator.authoring.testing.model import Suite
 from remediator.core.clock import format_duration
 from remediator.core.types import DURATION
 from remediator.playbooks.catalogue import Catalogue, plain_field
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Fragment, Include, Playbook
 
@@ -100,8 +101,12 @@ def _ref(name: str) -> Schema:
 def _add_names(definitions: Schema, catalogue: Catalogue) -> None:
     """Add the known names: actions and checks with their parameters, guards with their settings."""
     actions = {name: catalogue.traits_of(name).summary for name in catalogue.actions}
+    actions = {name: _with_facts(text, catalogue.traits_of(name).facts) for name, text in actions.items()}
     reading = {name: text for name, text in actions.items() if not catalogue.traits_of(name).mutates}
-    checks = {name: catalogue.summaries.get(name, "") for name in catalogue.checks}
+    checks = {
+        name: _with_facts(catalogue.summaries.get(name, ""), catalogue.check_facts.get(name, ()))
+        for name in catalogue.checks
+    }
     for name, model in catalogue.actions.items():
         definitions[f"action {name}"] = _with(model, definitions)
     for name, model in catalogue.checks.items():
@@ -118,6 +123,12 @@ def _add_names(definitions: Schema, catalogue: Catalogue) -> None:
     guards["additionalProperties"] = False
     for name, model in catalogue.guards.items():
         guards["properties"][name] = _guard(model, catalogue.summaries.get(name, ""), definitions)
+
+
+def _with_facts(summary: str, facts: Iterable[Fact]) -> str:
+    """Return a summary with the facts, which editors show when they complete the name."""
+    shown = [f"{fact.name} ({' | '.join(fact.values) or fact.type})" for fact in facts]
+    return f"{summary} Facts: {', '.join(shown)}." if shown else summary
 
 
 def _limit_to_names(definition: Schema, key: str, names: Mapping[str, str]) -> None:

@@ -51,7 +51,11 @@ def sections(playbook: Playbook, catalogue: Catalogue) -> Iterator[Section]:
         ]
         text = "These checks change nothing. A failed check does not stop the run."
         yield Section("Diagnosis", [text], ("Evidence", "Check or action", "Parameters"), rows)
-    heads = ("", "Step", "Action", "Condition", "On success", "On failure")
+    if playbook.conclude:
+        causes = [(_code(item.id or ""), item.cause, _code(item.when)) for item in playbook.conclude]
+        text = "A cause with an ID decides which steps run. A cause without an ID is a hint."
+        yield Section("Causes", [text], ("ID", "Cause", "Condition"), causes)
+    heads = ("", "Step", "Action", "For causes", "Condition", "On success", "On failure")
     steps = [_step(at, step, catalogue) for at, step in enumerate(playbook.steps, 1)]
     yield Section("Steps", [_approval(playbook)], heads, steps)
     checks = [(_code(call.check), _with(call.with_)) for call in playbook.verify.checks]
@@ -92,7 +96,8 @@ def _step(at: int, step: Step, catalogue: Catalogue) -> tuple[str, ...]:
     name = f"{step.name} ({_code(step.id)})" if step.name else _code(step.id)
     action = " ".join(filter(None, (_code(step.action), _with(step.with_), f"({', '.join(notes)})" if notes else "")))
     success = step.on_success or ("verify" if traits.mutates else "next")
-    return str(at), name, action, _code(step.when or ""), _arrow(success), _arrow(step.on_failure or "next")
+    causes = ", ".join(_code(cause) for cause in step.for_)
+    return str(at), name, action, causes, _code(step.when or ""), _arrow(success), _arrow(step.on_failure or "next")
 
 
 def _arrow(arrow: str | Goto) -> str:
@@ -104,7 +109,9 @@ def _proof(playbook: Playbook) -> str:
     if not verify.checks:
         return "There is no check, so no run of this playbook succeeds."
     settle, timeout = format_duration(verify.settle), format_duration(verify.within)
-    return f"After {settle}, all checks must be ok at the same time, within {timeout}. A resolved alert is no proof."
+    stable = f" They must stay ok for {format_duration(verify.stable)}." if verify.stable else ""
+    proof = f"After {settle}, all checks must be ok at the same time, within {timeout}.{stable}"
+    return f"{proof} At least one check must have failed before the first step. A resolved alert is no proof."
 
 
 def _guards(playbook: Playbook) -> Iterator[str]:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from remediator.authoring._templates import TEMPLATES
+from remediator.core.matchers import parse_matcher
 from remediator.errors import InputError
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.inventory import Inventory, Service
+from remediator.playbooks.target_identity import example_value, naming_matchers
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _ALERT = re.compile(r"[a-zA-Z_][a-zA-Z0-9_:]*")
@@ -38,6 +40,12 @@ class Scaffold:
     """The name of that check."""
     expression: str
     channel: str
+    matcher: str
+    """A matcher that accepts only alerts about the target."""
+    label: str
+    """The label of that matcher."""
+    value: str
+    """A value that the matcher accepts."""
     redis: bool = False
     """Whether the target has a Redis endpoint."""
 
@@ -67,6 +75,8 @@ def make_scaffold(
         check = "redis.ping"
     elif service.http is not None:
         check, parameters = "http.ok", ", with: {path: ready}"
+    matcher = naming_matchers(service)[0]
+    parsed = parse_matcher(matcher)
     channel = service.owner or "infrastructure"
     return Scaffold(
         name,
@@ -76,6 +86,9 @@ def make_scaffold(
         check,
         " ".join(known.expression.split()),
         channel if channel in channels or not channels else channels[0],
+        matcher,
+        parsed.name,
+        example_value(parsed, service),
         service.redis is not None,
     )
 

@@ -74,6 +74,7 @@ def _text(labels: dict[str, str], lines: Sequence[Explanation]) -> list[str]:
 
 def _playbook_text(line: Explanation) -> list[str]:
     text = [f"match    {line.playbook}, target {line.target or '?'}, mode {line.mode}"]
+    text += _about_text(line)
     if line.plan is None:
         return [*text, f"plan     {line.error}", f"next     {line.next_step}"]
     text += [f"plan     {step.id}: {step.call.summary}" for step in line.plan.steps]
@@ -81,3 +82,17 @@ def _playbook_text(line: Explanation) -> list[str]:
     text += [f"guard    {name}: {verdict.sentence}" for name, verdict in line.decision.verdicts]
     text += [f"verify   {check.check}" for check in line.plan.checks]
     return [*text, f"next     {line.next_step}"]
+
+
+def _about_text(line: Explanation) -> list[str]:
+    """Return how the alert compares with the target: each label with both values, then the relation."""
+    if line.about is None:
+        return []
+    text = [
+        f"about    {side.label}: alert {side.alert!r}, target {side.service}: {'same' if side.same else 'different'}"
+        for side in line.sides
+    ]
+    text.append(f"about    {line.about.relation}: {line.about.text}")
+    if line.about_any is not None:
+        text.append(f"about    any label is accepted: {line.about_any}")
+    return text

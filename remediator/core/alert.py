@@ -118,6 +118,10 @@ def instant(text: str, where: str = "time") -> datetime:
         return YEAR_ONE if moment.year == 1 else FAR_FUTURE
 
 
+REPLICA_LABELS = ("replica", "prometheus_replica")
+"""Labels that by default do not distinguish alerts: each Prometheus of a pair sets another value."""
+
+
 def identity(labels: Mapping[str, str], ignore: Collection[str] = ()) -> str:
     """Return the identity of an alert: a digest of its labels without those in ``ignore``.
 

@@ -86,11 +86,23 @@ def fold(
         return _firing(current, seen, now, new_id)
     if current is None or current.status is EpisodeStatus.RESOLVED:
         return EpisodeChange.NOTHING, current
-    if seen.ends_at < current.starts_at:
+    if _ended_before(current, seen):
         return EpisodeChange.STALE, current
     return EpisodeChange.RESOLVED, replace(
         current, status=EpisodeStatus.RESOLVED, last_seen_at=now, resolved_at=now, closes_at=now + resolve_grace
     )
+
+
+def _ended_before(current: Episode, seen: AlertUpdate) -> bool:
+    """Return whether a resolved update is about a firing before the current one.
+
+    The end decides if it is plausible. An end that is not set (year 1) or lies before the update's own start comes from
+    a sender without an end or with a wrong clock. Then the start decides: the same firing, or an older one.
+    """
+    starts_at, ends_at = seen.starts_at, seen.ends_at
+    if ends_at.year == 1 or ends_at < starts_at:
+        return starts_at.year != 1 and starts_at < current.starts_at
+    return ends_at < current.starts_at
 
 
 def _firing(current: Episode | None, seen: AlertUpdate, now: datetime, new_id: str) -> tuple[EpisodeChange, Episode]:

@@ -90,6 +90,10 @@ class PlannedStep(msgspec.Struct, frozen=True):
     approval: bool
     """The step needs an approval in every mode."""
     undo: PlannedUndo | None = None
+    interrupts: bool = False
+    """The step interrupts the service or its clients, or may lose data."""
+    causes: tuple[str, ...] = ()
+    """The causes that the step is for."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -108,6 +112,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Seconds after settling within which all checks must be positive at once."""
     escalate_to: tuple[str, ...]
     escalate_message: str
+    stable: float = 0.0
+    """Seconds for which all checks must stay positive."""
     approval_groups: tuple[str, ...] = ()
     quorum: int = 1
     approval_expires: float = 900.0

@@ -10,6 +10,10 @@ class Reason(StrEnum):
 
     NO_PLAN = "no_plan"
     """Escalated: no plan could be made. The detail has the error."""
+    NOT_ABOUT_TARGET = "not_about_target"
+    """Escalated: the labels of the alert name something else than the target. The detail shows both sides."""
+    NOT_NEEDED = "not_needed"
+    """Cancelled: every check of the verification was ok before the first step, so nothing was done."""
     DIAGNOSED = "diagnosed"
     """Escalated: the playbook has no steps. The detail has the likely causes."""
     OBSERVE = "observe"
@@ -60,6 +64,8 @@ class Reason(StrEnum):
     """Running: verification failed; the next step is done."""
     REGRESSION = "regression"
     """Escalated: a watched value got worse after a step. The detail says what was undone."""
+    NOT_PROVED = "not_proved"
+    """Escalated: all checks are ok, but none of them had failed before the first step, so they prove nothing."""
     VERIFIED = "verified"
     """Succeeded: every verification check is positive. The detail has the proof."""
 

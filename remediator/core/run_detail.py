@@ -68,6 +68,8 @@ class PlannedDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
 class BlockedDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True):
     """``blocked``: by a guard, by the mode, by a snooze, or because the alert resolved."""
 
+    since: datetime | None = None
+    """Since when guards block the run without a pause."""
     approval: str = ""
     """The snoozed approval request."""
     why: str = ""
@@ -129,6 +131,8 @@ class VerifyingDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
     """When settling began."""
     resolved: bool = False
     """The alert resolved while steps were left."""
+    ok_since: datetime | None = None
+    """Since when all checks are ok, where they must stay ok for a time."""
 
 
 class SucceededDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):

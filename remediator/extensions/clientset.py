@@ -10,6 +10,7 @@ from remediator.clients.alertmanager.client import Alertmanager
 from remediator.clients.allowed_requests import AllowedRequest
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.clients.prometheus.client import Prometheus
+from remediator.core.alert import REPLICA_LABELS
 from remediator.core.clock import Clock, SystemClock
 from remediator.extensions.platforms.base import Platform
 from remediator.playbooks.inventory import Inventory
@@ -25,6 +26,8 @@ class ClientSet:
     platforms: Mapping[str, Platform] = field(default_factory=dict)
     prometheus: Prometheus | None = None
     alertmanagers: tuple[Alertmanager, ...] = ()
+    ignored_labels: frozenset[str] = frozenset(REPLICA_LABELS)
+    """Labels that do not distinguish alerts from each other."""
     clock: Clock = field(default_factory=SystemClock)
     folder: Path = Path()
     """Folder of the settings file. Relative paths in the settings of guards start here."""

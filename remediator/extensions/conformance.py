@@ -5,7 +5,7 @@ Each function raises ``AssertionError`` with the reason, so that any test runner
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from remediator.errors import Refused, TargetError
 from remediator.extensions.actions.base import Action, EffectStatus
 from remediator.extensions.checks.base import Check, CheckAnswer
 from remediator.extensions.notifiers.base import Message, Section
+from remediator.playbooks.facts import deviations
 from remediator.playbooks.inventory import Service
 
 EVIL = "<b>bold</b> <!channel> @everyone [link](https://evil.example)"
@@ -85,6 +86,13 @@ async def check_answers(check: Check, service: Service, parameters: Any, answer:
     evidence = await check.observe(service, parameters)
     assert evidence.answer is answer, f"{check.name}: {evidence.answer} ({evidence.summary}), not {answer}"
     assert evidence.summary.strip(), f"{check.name}: the answer has no summary"
+    facts_are_declared(check, evidence.facts)
+
+
+def facts_are_declared(kind: Action | Check, observed: Mapping[str, Any]) -> None:
+    """Check that the facts of a check, or the output of an action, are declared, if it declares any."""
+    found = list(deviations(kind.facts, observed)) if kind.facts else []
+    assert not found, f"{kind.name}: {'; '.join(found)}"
 
 
 def evil_message() -> Message:

@@ -80,6 +80,8 @@ class Registry:
                     destructive=action.destructive,
                     summary=_summary(action),
                     requires_approval=action.requires_approval,
+                    interrupts=action.interrupts,
+                    facts=action.facts,
                 )
                 for action in self.actions
             },
@@ -89,6 +91,7 @@ class Registry:
                 **{check.name: _summary(check) for check in self.checks},
                 **{guard.name: _summary(guard) for guard in self.guards},
             },
+            check_facts={check.name: check.facts for check in self.checks if check.facts},
         )
 
     def make_platforms(self) -> dict[str, Platform]:

@@ -12,17 +12,19 @@ from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import (
     AwaitingApprovalDetail,
+    CancelledDetail,
     EscalatedDetail,
     RunningDetail,
     UnknownOutcomeDetail,
 )
 from remediator.errors import RemediatorError
 from remediator.extensions.actions.base import EffectStatus, Observation, Result
+from remediator.extensions.checks.base import CheckAnswer
 from remediator.extensions.guards.base import GuardAnswer, GuardInput, Verdict
-from remediator.pipeline import condition_scope
+from remediator.pipeline import check_runner, condition_scope
 from remediator.pipeline.context import StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import GuardDecision, block, build_input, evaluate, reevaluate_stored
-from remediator.pipeline.planning import Planner, resolve
+from remediator.pipeline.planning import Planner, diagnose_again, resolve
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.pipeline.step_execution import PROCESS_LOST, Intent, StepExecution, planned_call
 from remediator.pipeline.transitions import follow, to_verifying
@@ -34,6 +36,10 @@ from remediator.storage.repositories.evidence import EvidenceRecord
 
 MAX_UNCOUNTED_ATTEMPTS = 3
 """Attempts that turned out not to have happened (the process ended before the call) are not counted, up to this."""
+
+
+_BEFORE_IS_FRESH = timedelta(minutes=1)
+"""Age up to which the checks before the first change are not repeated while the run is evaluated again."""
 
 
 class _Held(RemediatorError):
@@ -67,10 +73,21 @@ async def act(ctx: RunContext) -> StageResult:
     # 4. The number of attempts is limited (promise 12).
     never = sum(1 for attempt in mine if (attempt.result or {}).get("happened") == EffectStatus.NO.value)
     if len(mine) - min(never, MAX_UNCOUNTED_ATTEMPTS) >= step.attempts:
+        if step.mutates:
+            await diagnose_again(ctx)
         return await _follow(ctx, step, step.on_failure)
     # 5. Attempts keep their distance (promise 12).
     if mine and (due := _backoff_until(step, mine)) > ctx.now():
         return wait_until(ctx.run, due)
+    # 6, 7. The step applies to what the evidence shows.
+    skipped = await _check_applies(ctx, step, tried)
+    if skipped is not None:
+        return skipped
+    return await (_do(ctx, step, tried) if step.mutates else _read(ctx, step))
+
+
+async def _check_applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Attempt]) -> StageResult | None:
+    """Skip a step that does not apply, or ask a person. None: the step applies. Continues the checks of :func:`act`."""
     # 6. The condition. If it is unknown, a step that changes something needs a person: the steps after it may be for
     #    another case, so skipping it is no safe default either (promise 5). A step that only reads is skipped.
     applies = await _applies(ctx, step, tried)
@@ -82,7 +99,13 @@ async def act(ctx: RunContext) -> StageResult:
             return await ctx.write(lambda tx: _skip(tx, ctx, step, why))
     elif not applies:
         return await ctx.write(lambda tx: _skip(tx, ctx, step, f"the condition {step.when!r} does not hold"))
-    return await (_do(ctx, step, tried) if step.mutates else _read(ctx, step))
+    # 7. A step that is for certain causes is skipped when only other causes are established (promise 12).
+    if step.mutates and step.causes:
+        causes = condition_scope.established_causes(await ctx.read(evidence.list_for_run))
+        if causes and not set(causes) & set(step.causes):
+            why = f"it is for {', '.join(step.causes)}, but the cause is {', '.join(causes)}"
+            return await ctx.write(lambda tx: _skip(tx, ctx, step, why))
+    return None
 
 
 def _to_unknown(tx: RunTransaction, attempt: Attempt, why: str) -> Run:
@@ -163,23 +186,31 @@ async def _read(ctx: RunContext, step: PlannedStep) -> StageResult:
 async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> StageResult:
     """Do a step that changes something, if it is allowed now. Continues the checks of :func:`act`."""
     changed_before = any(item.mutates for item in tried)
-    # 7. A step that was infeasible when the plan was made is planned again: it may be feasible now, and must not be
+    # 8. A step that was infeasible when the plan was made is planned again: it may be feasible now, and must not be
     #    started if it is not (promise 3).
     if step.call.infeasible_reason:
         call = await _plan_again(ctx, step)
         if call is not None and call.infeasible_reason:
             return await _fail_infeasible(ctx, step, call.infeasible_reason)
         changed_before = True  # what was planned is not what can be done now
-    # 8. A step that needs an approval in every mode has one for exactly this plan (promise 6).
-    if step.approval and not await _step_approved(ctx, step):
-        return await _ask_for_step(ctx, step, changed_before)
-    # 9. All guards again, right before the action, from the store and from the live systems (promises 5, 10 and 12).
-    #    Only a guard whose unknown a person has approved is passed over.
+    # 9. Nothing is done to a target that already passes the verification: such a proof could not show that the remedy
+    #    worked (promises 7, 12).
+    if not any(item.mutates for item in tried):
+        before = await _observe_before(ctx)
+        if before and all(item.status == CheckAnswer.OK.value for item in before):
+            return await ctx.write(lambda tx: _not_needed(tx, before))
+    # 10. A step that needs an approval in every mode has one for exactly this plan (promise 6). An interrupting step
+    #     and a step with causes run without one only for an established cause that they are for (promise 12).
+    why = await _needs_approval(ctx, step)
+    if why is not None and not await _step_approved(ctx, step):
+        return await _ask_for_step(ctx, step, changed_before, why)
+    # 11. All guards again, right before the action, from the store and from the live systems (promises 5, 10 and 12).
+    #     Only a guard whose unknown a person has approved is passed over.
     asked = build_input(ctx, await ctx.alerts(), step)
     decision = await evaluate(ctx.pipeline, asked, _overridden_guards(ctx.run))
     if not decision.allowed:
         return await ctx.write(lambda tx: _hold(tx, ctx, asked, decision))
-    # 10. The call. Its pin proves that the target is as planned; the action itself refuses otherwise (promise 3). After
+    # 12. The call. Its pin proves that the target is as planned; the action itself refuses otherwise (promise 3). After
     #     an earlier step of this run the target has changed by our own action, so the call is planned again, except
     #     where a person approved exactly this call (promise 6).
     planned = await _plan_again(ctx, step) if changed_before and not step.approval else step.call
@@ -193,7 +224,7 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
     except _Held as held:
         refused = held.decision
         return await ctx.write(lambda tx: _hold(tx, ctx, asked, refused))
-    # 14. The call, only while enough of the lease is left (promise 4), and its outcome, fenced (promises 3 and 4).
+    # 16. The call, only while enough of the lease is left (promise 4), and its outcome, fenced (promises 3 and 4).
     result = await execution.start(intent)
     return await execution.record(intent, result, lambda tx: _conclude(tx, execution, intent.attempt, result))
 
@@ -202,17 +233,17 @@ def _commit_intent(
     tx: RunTransaction, execution: StepExecution, asked: GuardInput, decision: GuardDecision, tried: list[Attempt]
 ) -> Intent:
     """Write the intent, unless something that the store knows forbids it. Continues the checks of :func:`_do`."""
-    # 11. No other run holds the target, whether or not the concurrency guard is on (promise 4).
+    # 13. No other run holds the target, whether or not the concurrency guard is on (promise 4).
     if (other := runs.lock_holder(tx.connection, tx.run.target, tx.run.id)) is not None:
         text = f"run {other} holds the target lock of {tx.run.target}"
         busy = Verdict(GuardAnswer.BLOCK, "target_busy", text, {"run": other})
         raise _Held(GuardDecision((("concurrency", busy),)))
-    # 12. What guards read from the store is read again under the intent lock: a stop created since check 9 counts
+    # 14. What guards read from the store is read again under the intent lock: a stop created since check 11 counts
     #     (promise 10), and two replicas cannot exceed a limit together (promise 12).
     again = reevaluate_stored(tx.pipeline, tx.connection, replace(asked, now=tx.now), _overridden_guards(tx.run))
     if not again.allowed:
         raise _Held(again)
-    # 13. The verdicts and the intent are durable, in one transaction, before the call (promises 3 and 9).
+    # 15. The verdicts and the intent are durable, in one transaction, before the call (promises 3 and 9).
     tx.add_verdicts(decision.records(asked))
     return execution.write_intent(tx, tried)
 
@@ -237,6 +268,41 @@ async def _fail_infeasible(ctx: RunContext, step: PlannedStep, why: str) -> Stag
     return await _follow(ctx, step, step.on_failure)
 
 
+async def _observe_before(ctx: RunContext) -> list[EvidenceRecord]:
+    """Return the verification checks before the first change; from the store if they were observed already."""
+    stored = [item for item in await ctx.read(evidence.list_for_run) if item.phase == "before"]
+    if stored and ctx.now() - stored[-1].at < _BEFORE_IS_FRESH:
+        return stored[-len(ctx.plan.checks) :]
+    seen = []
+    for check in ctx.plan.checks:
+        found = await check_runner.observe(ctx.pipeline, check.check, ctx.service, check.parameters)
+        seen.append(EvidenceRecord("before", check.check, found.answer.value, found.summary, found.facts, ctx.now()))
+    await ctx.write(lambda tx: tx.add_evidence(seen))
+    return seen
+
+
+def _not_needed(tx: RunTransaction, before: Sequence[EvidenceRecord]) -> StageResult:
+    text = f"nothing was done: {'; '.join(item.summary for item in before)}"
+    return proceed(tx.move(Status.CANCELLED, Reason.NOT_NEEDED, CancelledDetail(text=text)))
+
+
+async def _needs_approval(ctx: RunContext, step: PlannedStep) -> str | None:
+    """Return why the step needs an approval of its own; None if it does not."""
+    if step.approval:
+        return "this step needs an approval in every mode"
+    if ctx.run.mode != "auto" or not (step.interrupts or step.causes):
+        return None
+    if not step.causes:
+        return f"{step.action} interrupts the service, and the playbook names no cause for this step"
+    causes = condition_scope.established_causes(await ctx.read(evidence.list_for_run))
+    if not causes:
+        return f"this step is for {', '.join(step.causes)}, and the evidence points to no known cause"
+    others = [name for name in causes if name not in step.causes]
+    if others:
+        return f"this step is for {', '.join(step.causes)}, but the evidence also points to {', '.join(others)}"
+    return None
+
+
 async def _step_approved(ctx: RunContext, step: PlannedStep) -> bool:
     approval = await ctx.read(approvals.get_latest)
     return (
@@ -247,7 +313,7 @@ async def _step_approved(ctx: RunContext, step: PlannedStep) -> bool:
     )
 
 
-async def _ask_for_step(ctx: RunContext, step: PlannedStep, changed_before: bool) -> StageResult:
+async def _ask_for_step(ctx: RunContext, step: PlannedStep, changed_before: bool, why: str) -> StageResult:
     """Request an approval for a step as it would be done now: after an earlier step of this run, plan again."""
     plan = ctx.plan
     if changed_before:
@@ -259,7 +325,7 @@ async def _ask_for_step(ctx: RunContext, step: PlannedStep, changed_before: bool
 
     def ask(tx: RunTransaction) -> StageResult:
         tx.save(plan=plan, plan_hash=plan.hash)
-        detail = AwaitingApprovalDetail(step=step.id, call=call.text, risk=call.risk)
+        detail = AwaitingApprovalDetail(step=step.id, call=call.text, risk=call.risk, text=why)
         after = tx.request_approval(plan, step.id, Reason.STEP_NEEDS_APPROVAL, detail)
         return wait_until(after, after.wake_at)
 
@@ -270,7 +336,7 @@ def _hold(tx: RunTransaction, ctx: RunContext, asked: GuardInput, decision: Guar
     """Hold the run: blocked by a guard, or waiting for a person because a guard does not know."""
     tx.add_verdicts(decision.records(asked))
     if decision.final.answer is GuardAnswer.BLOCK:
-        return block(tx, decision, Status.RUNNING)
+        return block(tx, asked, decision, Status.RUNNING)
     detail = AwaitingApprovalDetail(**decision.detail_fields())
     after = tx.request_approval(ctx.plan, None, Reason.GUARD_UNKNOWN, detail)
     return wait_until(after, after.wake_at)

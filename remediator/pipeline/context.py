@@ -24,6 +24,9 @@ from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store
 
+PASSIVE_MODES = ("observe", "shadow")
+"""The modes in which a run never acts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:

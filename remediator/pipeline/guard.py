@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from remediator.core.plan import Plan
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import (
@@ -12,12 +14,11 @@ from remediator.core.run_detail import (
     RunningDetail,
 )
 from remediator.extensions.guards.base import GuardAnswer, GuardInput
-from remediator.pipeline.context import StageResult, proceed, wait_until
+from remediator.pipeline import held_back
+from remediator.pipeline.context import PASSIVE_MODES, StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import GuardDecision, block, build_input, evaluate, next_evaluation_at
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.storage.repositories import blocked_runs, evidence
-
-_PASSIVE_MODES = ("observe", "shadow")
 
 
 async def guard_plan(ctx: RunContext) -> StageResult:
@@ -26,7 +27,7 @@ async def guard_plan(ctx: RunContext) -> StageResult:
     snoozed = run.detail.until if isinstance(run.detail, BlockedDetail) and run.reason is Reason.SNOOZED else None
     if snoozed is not None and ctx.now() < snoozed:
         return wait_until(run, snoozed)
-    if run.status is Status.PLANNED and not ctx.plan.steps and run.mode not in _PASSIVE_MODES:
+    if run.status is Status.PLANNED and not ctx.plan.steps and run.mode not in PASSIVE_MODES:
         return proceed(await ctx.write(_escalate_diagnosis))
     asked = build_input(ctx, await ctx.alerts(), None)
     decision = await evaluate(ctx.pipeline, asked)
@@ -48,9 +49,9 @@ def _decide(tx: RunTransaction, plan: Plan, asked: GuardInput, decision: GuardDe
     answer, mode = decision.final.answer, tx.run.mode
     # The order matters. 1. A guard that blocks wins over every mode (promise 5).
     if answer is GuardAnswer.BLOCK:
-        return block(tx, decision, Status.MATCHED)
+        return block(tx, asked, decision, Status.MATCHED)
     # 2. A mode that never acts ends here, also if a guard does not know.
-    if mode in _PASSIVE_MODES:
+    if mode in PASSIVE_MODES:
         detail = BlockedDetail(guard="autonomy", text=_would_have(mode, plan, decision))
         return wait_until(tx.move(Status.BLOCKED, Reason(mode), detail), None)
     # 3. Unknown is not a yes: a person decides, also in mode auto (promise 5).
@@ -84,22 +85,10 @@ def _would_have(mode: str, plan: Plan, decision: GuardDecision) -> str:
 
 async def _recheck(ctx: RunContext, asked: GuardInput, decision: GuardDecision) -> StageResult:
     run, final = ctx.run, decision.final
-    if run.reason in _PASSIVE_MODES:
+    if run.reason in PASSIVE_MODES:
         return wait_until(run, None)
     if final.answer is GuardAnswer.BLOCK:
-        blocked = await ctx.pipeline.store.read(blocked_runs.count)
-        until = next_evaluation_at(ctx.pipeline, final, asked.now, blocked)
-        detail = BlockedDetail(**decision.detail_fields())
-        before = run.detail if isinstance(run.detail, BlockedDetail) else BlockedDetail()
-        known = (before.guard, before.guard_reason) if run.reason is Reason.GUARD_BLOCKED else None
-        if known == (detail.guard, detail.guard_reason):
-            return wait_until(run, until)  # the reason is recorded already: no audit entry every few seconds
-
-        def change_reason(tx: RunTransaction) -> Run:
-            tx.add_verdicts(decision.records(asked))
-            return tx.set_reason(Reason.GUARD_BLOCKED, detail)
-
-        return wait_until(await ctx.write(change_reason), until)
+        return await _stay_blocked(ctx, asked, decision)
 
     def unblock(tx: RunTransaction) -> Run:
         tx.add_verdicts(decision.records(asked))
@@ -109,3 +98,32 @@ async def _recheck(ctx: RunContext, asked: GuardInput, decision: GuardDecision) 
         return tx.move(to, Reason.UNBLOCKED, detail, resume_to=None, deadline_at=deadline)
 
     return proceed(await ctx.write(unblock))
+
+
+async def _stay_blocked(ctx: RunContext, asked: GuardInput, decision: GuardDecision) -> StageResult:
+    """Keep the run blocked: record another reason, and notify people that the run is held back when that is due."""
+    run, pipeline = ctx.run, ctx.pipeline
+    by_guard = run.reason is Reason.GUARD_BLOCKED and isinstance(run.detail, BlockedDetail)
+    before = run.detail if by_guard and isinstance(run.detail, BlockedDetail) else BlockedDetail(since=asked.now)
+    detail = BlockedDetail(**decision.detail_fields(), since=before.since or run.created_at)
+    blocked, notice_at = await pipeline.store.read(
+        lambda connection: (
+            blocked_runs.count(connection),
+            held_back.notice_due_at(connection, pipeline, asked, run, detail),
+        )
+    )
+    until = next_evaluation_at(pipeline, decision.final, asked.now, blocked)
+    known = (before.guard, before.guard_reason) == (detail.guard, detail.guard_reason)
+    # a reason that is recorded already is not recorded again: no audit entry every few seconds
+    if not known or (notice_at is not None and notice_at <= asked.now):
+
+        def write(tx: RunTransaction) -> datetime | None:
+            if known:
+                tx.save()
+            else:
+                tx.add_verdicts(decision.records(asked))
+                tx.set_reason(Reason.GUARD_BLOCKED, detail)
+            return held_back.notify_if_due(tx, asked, detail)
+
+        notice_at = await ctx.write(write)
+    return wait_until(ctx.run, until if notice_at is None else min(until, notice_at))

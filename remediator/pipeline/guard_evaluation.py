@@ -26,7 +26,7 @@ from remediator.extensions.guards.base import (
     Verdict,
 )
 from remediator.extensions.platforms.base import ServiceStatus
-from remediator.pipeline import check_runner
+from remediator.pipeline import check_runner, held_back
 from remediator.pipeline.context import PipelineContext, StageResult, wait_until
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.playbooks.inventory import Service
@@ -270,8 +270,13 @@ def next_evaluation_at(context: PipelineContext, verdict: Verdict, now: datetime
     return min(until, now + max(_MAX_RECHECK_INTERVAL, in_turn))
 
 
-def block(tx: RunTransaction, decision: GuardDecision, resume_to: Status) -> StageResult:
-    """Block the run, with the verdict's reason, until the guards are evaluated again."""
+def block(tx: RunTransaction, asked: GuardInput, decision: GuardDecision, resume_to: Status) -> StageResult:
+    """Block the run, with the verdict's reason, until the guards are evaluated again.
+
+    People are notified in the same transaction if that is due at once.
+    """
     until = next_evaluation_at(tx.pipeline, decision.final, tx.now, blocked_runs.count(tx.connection))
-    detail = BlockedDetail(**decision.detail_fields())
-    return wait_until(tx.move(Status.BLOCKED, Reason.GUARD_BLOCKED, detail, resume_to=resume_to), until)
+    detail = BlockedDetail(**decision.detail_fields(), since=tx.now)
+    after = tx.move(Status.BLOCKED, Reason.GUARD_BLOCKED, detail, resume_to=resume_to)
+    notice_at = held_back.notify_if_due(tx, asked, detail)
+    return wait_until(after, until if notice_at is None else min(until, notice_at))

@@ -284,6 +284,8 @@ def _apply_update(
         return
     new_id = "" if current else context.ids.new("episode", tx.now)
     change, after = episode_rules.fold(current, item, tx.now, settings.resolve_grace, new_id)
+    if change is EpisodeChange.STALE and after is not None and item.as_of is None:
+        batch.drafts.append(_resolve_ignored(after, item))
     if after is None or change in (EpisodeChange.NOTHING, EpisodeChange.STALE):
         return
     known[item.identity] = after
@@ -295,6 +297,20 @@ def _apply_update(
         batch.to_match[after.id] = after
     if change in (EpisodeChange.REOPENED, EpisodeChange.RESOLVED):
         batch.to_notify.add(after.id)
+
+
+def _resolve_ignored(current: Episode, item: AlertUpdate) -> Draft:
+    """Return the audit entry that says why a resolved alert did not end its episode."""
+    data = {
+        "alertname": current.alertname,
+        "starts_at": item.starts,
+        "ends_at": item.ends,
+        "firing_since": current.starts_at,
+        "text": "the alert ended before the firing that is known began; the episode stays open until Alertmanager "
+        "reports its end or no longer has the alert",
+    }
+    kind = Kind.EPISODE_RESOLVE_IGNORED
+    return Draft(kind=kind, actor="alertmanager", episode=current.id, reason="older_firing", data=data)
 
 
 def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Episode]) -> None:

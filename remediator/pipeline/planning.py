@@ -12,7 +12,7 @@ import structlog
 from remediator.audit import Kind
 from remediator.core.outcome import Outcome
 from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep, PlannedUndo
-from remediator.core.run import Reason, Run, Status
+from remediator.core.run import Episode, Reason, Run, Status
 from remediator.core.run_detail import EscalatedDetail, PlannedDetail
 from remediator.core.types import fitted
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
@@ -24,6 +24,7 @@ from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.playbooks import cel, parameters
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Goto, Playbook, Step
+from remediator.playbooks.target_identity import Relation, compare
 from remediator.storage.repositories.evidence import EvidenceRecord
 
 log: Any = structlog.get_logger("remediator.pipeline.planning")
@@ -37,19 +38,25 @@ async def plan_run(ctx: RunContext) -> StageResult:
 
     A missing target or parameter is never replaced by "all" or by a guess (promise 8).
     """
+    seen: list[EvidenceRecord] = []
     try:
         alerts = await ctx.alerts()
         labels = dict(alerts[0].labels) if alerts else {}
         values = parameters.resolve(ctx.playbook, labels, ctx.pipeline.playbooks.inventory)
         planner = Planner(ctx.pipeline, ctx.playbook, ctx.service, values)
-        seen = await planner.diagnose()
+        # 1. Evidence first: it needs no plan, and people get it also when no plan can be made.
+        seen += await planner.diagnose()
         seen += planner.conclude(seen)
+        # 2. An alert about something else is never acted on (promise 8).
+        if (other := _about_something_else(ctx, alerts)) is not None:
+            return await _escalate(ctx, Reason.NOT_ABOUT_TARGET, other, seen)
         plan = await planner.plan(ctx.run.mode)
     except RemediatorError as error:
-        return await _escalate(ctx, str(error), error)
+        return await _escalate(ctx, Reason.NO_PLAN, str(error), seen, error)
     except DEFECTS as error:  # nothing was changed yet, and trying again would only delay the escalation
         log.exception("internal error while planning", run=ctx.run.id, playbook=ctx.run.playbook)
-        return await _escalate(ctx, f"internal error: {type(error).__name__}: {error}", error)
+        message = f"internal error: {type(error).__name__}: {error}"
+        return await _escalate(ctx, Reason.NO_PLAN, message, seen, error)
 
     def planned(tx: RunTransaction) -> Run:
         tx.add_evidence(seen)
@@ -67,9 +74,36 @@ async def plan_run(ctx: RunContext) -> StageResult:
     return proceed(await ctx.write(planned))
 
 
-async def _escalate(ctx: RunContext, message: str, error: Exception) -> StageResult:
-    detail = EscalatedDetail(message=message, error=type(error).__name__)
-    return proceed(await ctx.write(lambda tx: tx.move(Status.ESCALATED, Reason.NO_PLAN, detail)))
+def _about_something_else(ctx: RunContext, alerts: Sequence[Episode]) -> str | None:
+    """Return both sides if the labels of an alert name something else than the target; else None."""
+    if ctx.playbook.about_any is not None:
+        return None
+    compared = (compare(alert.labels, ctx.service) for alert in alerts)
+    return next((found.text for found in compared if found.relation is Relation.OTHER), None)
+
+
+async def _escalate(
+    ctx: RunContext, reason: Reason, message: str, seen: Sequence[EvidenceRecord], error: Exception | None = None
+) -> StageResult:
+    detail = EscalatedDetail(message=message, error="" if error is None else type(error).__name__)
+
+    def escalate(tx: RunTransaction) -> Run:
+        tx.add_evidence(seen)
+        return tx.move(Status.ESCALATED, reason, detail)
+
+    return proceed(await ctx.write(escalate))
+
+
+async def diagnose_again(ctx: RunContext) -> None:
+    """Collect the evidence of the playbook again after a step that did not help.
+
+    The old evidence is from before the step. What the step did, and why it failed, is only in new evidence: a restart
+    that fails says why in the log of the failed start.
+    """
+    planner = Planner(ctx.pipeline, ctx.playbook, ctx.service, ctx.plan.parameters)
+    seen = await planner.diagnose()
+    seen += planner.conclude(seen)
+    await ctx.write(lambda tx: tx.add_evidence(seen))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +139,7 @@ class Planner:
             checks=tuple(self._check(call.check, call.with_) for call in playbook.verify.checks),
             settle=playbook.verify.settle.total_seconds(),
             within=playbook.verify.within.total_seconds(),
+            stable=playbook.verify.stable.total_seconds(),
             escalate_to=tuple(playbook.escalate.to),
             escalate_message=playbook.escalate.message,
             approval_groups=tuple(playbook.approval.groups),
@@ -138,8 +173,10 @@ class Planner:
             when=step.when,
             on_success=_arrow(step.on_success) or ("verify" if action.mutates else "next"),
             on_failure=_arrow(step.on_failure) or "next",
-            approval=step.approval == "required" or action.requires_approval,
+            approval=step.approval == "required" or action.requires_approval or action.destructive,
             undo=undo,
+            interrupts=action.interrupts or action.destructive,
+            causes=step.for_,
         )
 
     def _undo(self, step: Step) -> PlannedUndo | None:
@@ -185,11 +222,12 @@ class Planner:
         target = (self.service.name, self.service.platform.kind)
         known = condition_scope.variables(self.values, target, seen)
         now = self.pipeline.clock.now()
-        return [
-            EvidenceRecord("conclude", f"cause-{number}", "ok", item.cause, {"when": item.when}, now)
-            for number, item in enumerate(self.playbook.conclude, start=1)
-            if cel.compile(item.when).evaluate(known) is True
-        ]
+        found = []
+        for number, item in enumerate(self.playbook.conclude, start=1):
+            if cel.compile(item.when).evaluate(known) is True:
+                facts = {"when": item.when, "typed": item.id is not None}
+                found.append(EvidenceRecord("conclude", item.id or f"hint-{number}", "ok", item.cause, facts, now))
+        return found
 
 
 async def resolve(pipeline: PipelineContext, action: Action, service: Service, model: Any) -> PlannedCall:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+import msgspec
+
 from remediator.audit import Kind
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import EscalatedDetail, SucceededDetail, VerifyingDetail
@@ -13,6 +15,7 @@ from remediator.extensions.guards.base import GuardAnswer
 from remediator.pipeline import check_runner
 from remediator.pipeline.context import StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import GuardDecision, build_input, check_regression
+from remediator.pipeline.planning import diagnose_again
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.pipeline.transitions import follow
 from remediator.pipeline.undo import UndoResult, undo_steps
@@ -34,17 +37,32 @@ async def verify(ctx: RunContext) -> StageResult:
     # 2. All checks must be positive at once; no checks prove nothing (promise 7).
     seen = await _observe(ctx)
     if seen and all(item.status == CheckAnswer.OK.value for item in seen):
+        # 3. They stay positive for as long as the playbook wants: a target that dies again was not healed (promise 7).
+        since = detail.ok_since or ctx.now()
+        if ctx.now() - since < timedelta(seconds=plan.stable):
+            if detail.ok_since is None:
+                await ctx.write(lambda tx: tx.save(detail=msgspec.structs.replace(detail, ok_since=since)))
+            return wait_until(ctx.run, ctx.now() + ctx.pipeline.timeouts.verify_interval)
+        # 4. Checks that had not failed before the first step prove nothing (promise 7).
+        before = [item for item in await ctx.read(evidence.list_for_run) if item.phase == "before"]
+        if before and all(item.status != CheckAnswer.FAIL.value for item in before):
+            return proceed(await ctx.write(lambda tx: _escalate_not_proved(tx, detail, seen)))
         return proceed(await ctx.write(lambda tx: _succeed(tx, detail, seen)))
-    # 3. A regression ends the run at once and undoes what it did (promise 12). The check comes after success: a target
+    if detail.ok_since is not None:
+        relapsed = msgspec.structs.replace(detail, ok_since=None)
+        await ctx.write(lambda tx: tx.save(detail=relapsed))
+    # 5. A regression ends the run at once and undoes what it did (promise 12). The check comes after success: a target
     #    that is proved healthy is not undone.
     regression = None if detail.resolved else await _regression(ctx, detail)
     if regression is not None:
         undone = await undo_steps(ctx)
         return proceed(await ctx.write(lambda tx: _escalate_regression(tx, detail, seen, regression, undone)))
-    # 4. Until the time for verification is over, the checks are repeated.
+    # 6. Until the time for verification is over, the checks are repeated.
     if ctx.now() < settled + timedelta(seconds=plan.within):
         return wait_until(ctx.run, ctx.now() + ctx.pipeline.timeouts.verify_interval)
-    # 5. Not proved in time: the step has failed. A run that is aborted first undoes what it can.
+    # 7. Not proved in time: the step has failed. The diagnosis is made again, because the step may have changed the
+    #    cause or shown it. A run that is aborted first undoes what it can.
+    await diagnose_again(ctx)
     if plan.step(detail.step).on_failure == "abort":
         await undo_steps(ctx)
     return await ctx.write(lambda tx: _fail(tx, ctx, detail, seen))
@@ -81,6 +99,13 @@ def _escalate_regression(
     results = tuple(result.to_data() for result in undone)
     escalated = EscalatedDetail(**regression.detail_fields(), step=detail.step, undone=results)
     return tx.move(Status.ESCALATED, Reason.REGRESSION, escalated)
+
+
+def _escalate_not_proved(tx: RunTransaction, detail: VerifyingDetail, seen: Sequence[EvidenceRecord]) -> Run:
+    tx.add_evidence(seen)
+    text = "all checks are ok, but none of them had failed before the first step, so they do not prove that it helped"
+    tx.audit(Kind.VERIFICATION, {"step": detail.step, "healed": False, "missing": [text]})
+    return tx.move(Status.ESCALATED, Reason.NOT_PROVED, EscalatedDetail(step=detail.step, text=text))
 
 
 def _succeed(tx: RunTransaction, detail: VerifyingDetail, seen: Sequence[EvidenceRecord]) -> Run:

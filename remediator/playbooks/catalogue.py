@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from remediator.playbooks.facts import Fact
+
 
 @dataclass(frozen=True, slots=True)
 class ActionTraits:
@@ -19,6 +21,10 @@ class ActionTraits:
     destructive: bool = False
     summary: str = ""
     requires_approval: bool = False
+    interrupts: bool = False
+    """It interrupts the service or its clients."""
+    facts: tuple[Fact, ...] = ()
+    """Empty if they are not declared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,9 @@ class Catalogue:
     """Kinds of channels; empty if they are not known."""
     summaries: Mapping[str, str] = field(default_factory=dict)
     """Summaries of checks and guards, for the JSON Schema."""
+
+    check_facts: Mapping[str, tuple[Fact, ...]] = field(default_factory=dict)
+    """Facts of checks. A check without an entry does not declare them."""
 
     def traits_of(self, action: str) -> ActionTraits:
         """Return the traits of an action."""

@@ -231,9 +231,18 @@ _TOKEN = re.compile(
 )
 
 
+def tokenize(text: str) -> list[str]:
+    """Return the tokens of a condition, without white space. Each character of an operator is its own token."""
+    return [word for _, word, _ in _tokens(text)]
+
+
+def _tokens(text: str) -> list[tuple[str, str, int]]:
+    found = [(str(each.lastgroup), each.group(), each.start()) for each in _TOKEN.finditer(text)]
+    return [token for token in found if token[0] != "skip"]
+
+
 def _references(text: str) -> list[Reference]:
-    tokens = [(str(found.lastgroup), found.group(), found.start()) for found in _TOKEN.finditer(text)]
-    tokens = [token for token in tokens if token[0] != "skip"] + [("end", "", 0)] * 6
+    tokens = _tokens(text) + [("end", "", 0)] * 6
     found = []
     for at, (kind, word, start) in enumerate(tokens):
         if kind == "name" and word in ROOTS and (at == 0 or tokens[at - 1][1] != "."):

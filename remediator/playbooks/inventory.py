@@ -10,12 +10,17 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from remediator.clients.endpoints import GitHub, RedisEndpoint, TlsSettings, checked_url
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, Strict, raise_all
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
 
 Url = Annotated[str, AfterValidator(checked_url)]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
@@ -215,6 +220,11 @@ class Service(Strict):
     minimum_healthy: int = Field(default=0, ge=0, description="Minimum number of healthy instances during a run.")
     alerts_as: dict[str, str] = Field(
         default={}, description="Labels of alerts about this service; default: service=<name>."
+    )
+    alert_label_values: dict[str, Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]] = Field(
+        default={},
+        description="Values that a label of an alert about it may have, for example instance: [10.0.0.5:9100] or "
+        "pod: [redis-*]. An alert with another value is about something else and is never acted on.",
     )
     redis: RedisEndpoint | None = Field(default=None, description="Redis endpoint.")
     http: HttpEndpoint | None = Field(default=None, description="HTTP endpoint.")

@@ -20,6 +20,7 @@ from remediator.core.matchers import Matcher, Operator, compile_pattern, parse_m
 from remediator.core.types import Duration, FieldError, PositiveDuration, Strict, raise_all
 from remediator.errors import ParseError
 from remediator.playbooks import cel
+from remediator.playbooks.diagnostics import did_you_mean
 
 Mode = Literal["observe", "shadow", "approve", "auto"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -217,11 +218,29 @@ class Diagnosis(Strict):
         return self
 
 
+class AboutAny(Strict):
+    """The alert carries no label that names the target, and the author says why that is safe."""
+
+    any: str = Field(min_length=10, description="Why no label of the alert names the target, and why that is safe.")
+
+
+def _about(value: Any) -> Any:
+    if value == "any":
+        hint = "write about: {any: why no label of the alert names the target}"
+        raise FieldError("about: any needs a reason", hint=hint)
+    return value
+
+
 class Conclusion(Strict):
     """A likely cause, and the evidence that points to it."""
 
+    id: Name | None = Field(
+        default=None,
+        description="ID of the cause, for the for of steps. A conclusion without an ID is a hint for people and gates "
+        "no step.",
+    )
     when: ConditionText = Field(
-        description="CEL condition on evidence.<id>.{ok,status,facts,summary}, params.<name> and "
+        description="CEL condition on evidence.<id>.{ok,status,facts}, params.<name> and "
         "target.{name,platform}. If its result is unknown, the cause is not named."
     )
     cause: str = Field(min_length=1, max_length=300, description="The likely cause, and what to examine.")
@@ -261,6 +280,12 @@ class Step(Strict):
     id: Name = Field(description="ID in conditions (steps.<id>), in goto and in the audit log.")
     name: str = Field(default="", description="Title, for readers.")
     action: str = Field(description="Name of the action.")
+    for_: Annotated[tuple[Name, ...], BeforeValidator(_as_list), _NAMES] = Field(
+        default=(),
+        alias="for",
+        description="Causes that this step is for: IDs of conclude. A step that interrupts or destroys something runs "
+        "automatically only if a cause is established and every established cause is one of these.",
+    )
     with_: With
     timeout: PositiveDuration | None = Field(
         default=None, description="Timeout of one attempt; default: the timeout of the action."
@@ -268,7 +293,7 @@ class Step(Strict):
     retry: Retry = Field(default=Retry(), description="Retries; only for idempotent actions.")
     when: ConditionText | None = Field(
         default=None,
-        description="CEL condition on evidence.<id>.{ok,status,facts,summary}, steps.<id>.{status,output}, "
+        description="CEL condition on evidence.<id>.{ok,status,facts}, steps.<id>.{status,output}, "
         "params.<name> and target.{name,platform}. The step is skipped if it does not hold.",
     )
     approval: Literal["inherit", "required"] = Field(
@@ -298,6 +323,10 @@ class Verify(Strict):
     within: PositiveDuration = Field(
         default=timedelta(minutes=2), description="Timeout for all checks to be ok, from the end of settle."
     )
+    stable: Duration = Field(
+        default=timedelta(0),
+        description="How long all checks must stay ok before the run succeeds, for example 1m after a crash loop.",
+    )
     checks: tuple[CheckCall, ...] = Field(
         default=(), description="All must be ok at once. Without checks no run succeeds."
     )
@@ -324,6 +353,11 @@ class Playbook(Strict):
         "within the guards. Or a mapping from environment to mode, with default for the others.",
     )
     target: str = Field(description="Service of the inventory, or ${name} of a parameter of type service.")
+    about: Annotated[Literal["target"] | AboutAny, BeforeValidator(_about)] = Field(
+        default="target",
+        description="target: act only for alerts whose labels name the target (see alerts_as in the inventory). "
+        "{any: REASON}: the alert carries no such label.",
+    )
     parameters: dict[Name, Parameter] = Field(default={}, description="Values from labels of the alert, and constants.")
     guards: Guards = Field(default=Guards(), description="Settings of guards; all guards are on by default.")
     approval: Approval = Field(default=Approval(), description="Who must approve, and until when.")
@@ -344,7 +378,7 @@ class Playbook(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Playbook:
-        raise_all((*self._duplicate_ids(), *self._wrong_gotos()))
+        raise_all((*self._duplicate_ids(), *self._wrong_gotos(), *self._wrong_causes()))
         return self
 
     def _duplicate_ids(self) -> Iterator[FieldError]:
@@ -367,6 +401,24 @@ class Playbook(Strict):
                 elif order.index(goto) <= at:
                     message = f"goto {goto!r} goes back, but a run only moves forward"
                     yield FieldError(message, place, hint="move that step down", rule="backward-goto")
+
+    def _wrong_causes(self) -> Iterator[FieldError]:
+        known = [item.id for item in self.conclude if item.id is not None]
+        for at, name in enumerate(known):
+            if name in known[:at]:
+                place = ("conclude", [item.id for item in self.conclude].index(name), "id")
+                yield FieldError(f"duplicate ID {name!r}: another cause has the same ID", place, rule="duplicate-id")
+        for at, step in enumerate(self.steps):
+            for number, name in enumerate(step.for_):
+                if name not in known:
+                    hint = did_you_mean(name, known) or "give the conclusions an id"
+                    where = ("steps", at, "for", number)
+                    yield FieldError(f"unknown cause {name!r}", where, hint=hint, rule="unknown-cause")
+
+    @property
+    def about_any(self) -> str | None:
+        """Return why the alert need not name the target; None if it must."""
+        return self.about.any if isinstance(self.about, AboutAny) else None
 
     def mode_in(self, environment: str) -> Mode:
         """Return the mode in an environment; approve if the playbook sets none."""

@@ -14,6 +14,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from remediator.core import approval as rules
+from remediator.core.alert import instant
 from remediator.core.approval import BUTTON, ApprovalLink
 from remediator.core.clock import rfc3339
 from remediator.core.plan import Plan, PlannedStep
@@ -27,7 +28,7 @@ from remediator.reporting.formatting import format_age, format_datetime, format_
 from remediator.storage.repositories import approvals, episodes, evidence, runs
 from remediator.storage.repositories.approvals import SNOOZED, Approval
 from remediator.storage.repositories.evidence import EvidenceRecord
-from remediator.storage.repositories.outbox import OutboxMessage
+from remediator.storage.repositories.outbox import HELD_BACK, OutboxMessage
 
 _MAX_LINE = 400
 _MAX_TITLE = 200
@@ -78,6 +79,8 @@ class MessageRenderer:
                 return self._request(connection, queued, run, approval, link, notifier, name, now)
         if run is not None and queued.kind == "escalation":
             return _escalation(connection, queued, run, link)
+        if run is not None and queued.kind == HELD_BACK:
+            return _held_back(connection, queued, run, link)
         return _notice(queued, run, link)
 
     def _request(
@@ -301,6 +304,44 @@ def _escalation(connection: Connection, queued: OutboxMessage, run: Run, link: s
         sections=tuple(section for section in sections if section.lines),
         link=link,
         body={"run": run.id, "playbook": run.playbook, "target": run.target, **dict(queued.content)},
+        final=True,
+    )
+
+
+def _held_back(connection: Connection, queued: OutboxMessage, run: Run, link: str) -> Message:
+    """Return the message that a guard blocks a run: the state, the reason, until when, and the next action."""
+    content = queued.content
+    since, until = instant(str(content["since"])), content.get("until")
+    blocked = run.status is Status.BLOCKED
+    state = f"Status: {run.status.value}. Guard {content['guard']} blocks the run since {format_datetime(since)}."
+    if not blocked:
+        state = f"Status: {run.status.value}. Guard {content['guard']} blocked the run at {format_datetime(since)}."
+    wait = "No end is known. The guards are evaluated again about every minute."
+    if until is not None:
+        wait = f"Until {format_datetime(instant(str(until)))}, unless the block ends earlier."
+    advice = "" if run.plan is None else run.plan.escalate_message
+    command = f"To see everything that happened, run: remediator run show {run.id}"
+    following = (
+        "The run continues automatically when all guards allow it. If that is too late, fix the fault yourself.",
+        advice,
+        "" if link else command,
+    )
+    sections = [
+        Section("Result", (sanitize(state), sanitize(f"Reason: {content['text']}"))),
+        Section("Until when", (wait,) if blocked else ()),
+        Section("Alerts", tuple(alert_lines(episodes.list_for_run(connection, run.id), queued.created_at))),
+        *_findings(evidence.list_for_run(connection, run.id)),
+        Section("Next step", tuple(sanitize(line) for line in following if line)),
+    ]
+    return Message(
+        id=queued.id,
+        run_id=run.id,
+        kind=queued.kind,
+        title=sanitize(f"Held back: {run.playbook} on {run.target} (guard {content['guard']})", _MAX_TITLE),
+        tone=Tone.PROBLEM,
+        sections=tuple(section for section in sections if section.lines),
+        link=link,
+        body={"run": run.id, "playbook": run.playbook, "target": run.target, **dict(content)},
         final=True,
     )
 

@@ -27,6 +27,7 @@ from remediator.web import (
 )
 from remediator.web.error_pages import Handlers
 from remediator.web.oidc import OidcClient
+from remediator.web.refusals import Refusals
 from remediator.web.site import HERE, Site
 
 _WEBHOOK_PATHS = ("/api/v1/alerts", "/api/v1/alerts/")
@@ -55,7 +56,11 @@ class _Application(Starlette):
 def application(service: Service) -> Starlette:
     """Return the ASGI application of a running service."""
     endpoint = webhook.Webhook(
-        service.context.store, service.credentials, service.config.webhook.max_body, service.metrics
+        service.context.store,
+        service.credentials,
+        service.config.webhook.max_body,
+        service.metrics,
+        Refusals(service.context.store, service.context.actor),
     )
     fast_routes = {} if service.role == "work" else dict.fromkeys(_WEBHOOK_PATHS, endpoint)
     site = Site(service)

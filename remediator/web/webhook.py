@@ -15,6 +15,7 @@ from remediator.errors import PayloadError, StoreError
 from remediator.pipeline.receive import Credentials, Unauthorized, bounded, receive
 from remediator.runtime.metrics import Metrics
 from remediator.storage import Store
+from remediator.web.refusals import Refusals
 
 _JSON = (b"content-type", b"application/json")
 _ACCEPTED = b'{"status":"accepted"}'
@@ -39,13 +40,17 @@ class Webhook:
         credentials: what a sender must present.
         limit: maximum length of the body, in bytes.
         metrics: counts every answer.
+        refusals: records the refused notifications.
     """
 
-    def __init__(self, store: Store, credentials: Credentials, limit: int, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, credentials: Credentials, limit: int, metrics: Metrics, refusals: Refusals
+    ) -> None:
         self._store = store
         self._credentials = credentials
         self._limit = limit
         self._metrics = metrics
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive_: Receive, send: Send) -> None:
         authorization = b""
@@ -60,6 +65,8 @@ class Webhook:
         except PayloadError as error:
             self._metrics.notifications.labels("rejected", str(error.status)).inc()
             await _refuse(send, error.status, str(error), isinstance(error, Unauthorized))
+            if error.status < 500:  # the sender tries again after a 5xx
+                await self._refusals.record(_sender(scope), error)
         except StoreError as error:
             self._metrics.notifications.labels("refused", "503").inc()
             await _refuse(send, 503, str(error))
@@ -69,6 +76,12 @@ class Webhook:
             self._metrics.accepted.inc()
             await send(_ACCEPTED_START)
             await send(_ACCEPTED_BODY)
+
+
+def _sender(scope: Scope) -> str:
+    """Return the address of the sender, or of the proxy in front of it."""
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"
 
 
 async def _body(receive_: Receive) -> AsyncIterator[bytes]:

@@ -35,7 +35,8 @@ def firing(name: str, starts: list[datetime], minutes: int, **labels: str) -> st
 def project(tmp_path: Path) -> Remediator:
     """Write settings, an inventory and one playbook; nothing is started."""
     made = Remediator(tmp_path / "remediator")
-    made.playbooks = [PLAYBOOK | {"guards": {"cooldown": "1h"}}]
+    cause = {"id": "down", "when": "true", "cause": "Redis is down."}  # a replay has no facts
+    made.playbooks = [PLAYBOOK | {"guards": {"cooldown": "1h"}, "conclude": [cause]}]
     made.inventory["services"] = {
         "redis": {
             "platform": {"kind": "supervisor", "url": "unix:///nowhere.sock", "program": "redis"},

@@ -89,7 +89,7 @@ def test_special_characters_are_escaped() -> None:
     playbook = Playbook.model_validate(TRICKY)
     assert "<b>," not in runbook_pages.html(playbook, CATALOGUE)
     row = next(line for line in runbook_pages.markdown(playbook, CATALOGUE).splitlines() if "`look`" in line)
-    assert len(re.findall(r"(?<!\\)\|", row)) == 7
+    assert len(re.findall(r"(?<!\\)\|", row)) == 8
 
 
 def test_a_stale_page_fails_the_check(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,12 @@ services:
   shop:
     platform: {kind: supervisor, url: "unix:///run/supervisor.sock", program: shop}
     http: {url: "http://127.0.0.1:8000", ready: /readyz}
+  worker:
+    platform: {kind: supervisor, url: "unix:///run/supervisor.sock", program: worker}
+    alerts_as: {job: worker}
+  api:
+    platform: {kind: kubernetes, namespace: shop, deployment: api}
+    alert_label_values: {pod: ["api-*"]}
 """
 RULES = """\
 groups:
@@ -27,6 +34,8 @@ groups:
     rules:
       - {alert: ShopDown, expr: 'up{job="shop"} == 0', labels: {service: shop}}
       - {alert: CacheSlow, expr: 'redis_slow > 1', labels: {service: redis}}
+      - {alert: WorkerDown, expr: 'up{job="worker"} == 0', labels: {job: worker}}
+      - {alert: ApiDown, expr: 'kube_pod_status_ready{pod=~"api-.*"} == 0', labels: {pod: "{{ $labels.pod }}"}}
 """
 
 
@@ -45,17 +54,30 @@ def remediator(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(argv, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(("name", "target"), [("shop-down", "shop"), ("cache-slow", "redis")])
-def test_a_new_playbook_passes_lint_and_its_test(folder: Path, name: str, target: str) -> None:
-    """The target comes from the label of the rule; lint and test report nothing."""
-    made = remediator(folder, "playbook", "new", name)
+@pytest.mark.parametrize(
+    ("name", "target", "matcher"),
+    [
+        ("shop-down", "shop", 'service="shop"'),
+        ("cache-slow", "redis", 'service="redis"'),
+        ("worker-down", "worker", 'job="worker"'),
+        ("api-down", "api", 'pod=~"api-.*"'),
+    ],
+)
+def test_a_new_playbook_passes_lint_and_its_test(folder: Path, name: str, target: str, matcher: str) -> None:
+    """It names its target in the match, its causes and positive facts. Lint and test find nothing, in mode auto too."""
+    made = remediator(folder, "playbook", "new", name, "--target", target)
     assert made.returncode == 0, made.stderr
     text = (folder / "playbooks" / f"{name}.yaml").read_text()
     assert f"target: {target}\n" in text
+    assert f"matchers: ['{matcher}']" in text
+    assert "    for: [" in text
     assert "mode: shadow" in text
+    assert ".ok" not in text.split("conclude:")[1].split("verify:")[0]
+    (folder / "playbooks" / f"{name}.yaml").write_text(text.replace("mode: shadow", "mode: auto"))
 
-    checked = remediator(folder, "lint", "playbooks")
-    assert checked.returncode == 0, checked.stdout
+    checked = remediator(folder, "lint", "playbooks", "--format", "json")
+    found = {item["rule"] for item in json.loads(checked.stdout)["findings"]}
+    assert found <= ({"weak-proof"} if target in ("worker", "api") else set()), checked.stdout  # no probe is known
     tested = remediator(folder, "test", "playbooks")
     assert tested.returncode == 0, tested.stdout + tested.stderr
 

@@ -303,3 +303,20 @@ async def test_an_answer_that_is_not_understood_is_not_taken_for_permission(body
     """A state that we do not know is an error, never 'not suppressed'."""
     with pytest.raises(BadAnswer):
         await _alerts_from(body)
+
+
+def test_label_names_that_need_quotes_are_quoted() -> None:
+    """As Alertmanager reads them since 0.27; a classic name stays as every version reads it."""
+    assert matcher("label with space", "x") == '"label with space"="x"'
+    assert matcher('brace{"', "y", "!=") == '"brace{\\""!="y"'
+    assert matcher("größe", "1") == '"größe"="1"'
+    assert matcher("alertname", "A") == 'alertname="A"'
+
+
+async def test_an_alert_with_such_a_name_is_looked_for_without_an_error(
+    client: Alertmanager, alertmanager: Server
+) -> None:
+    """Alertmanager 0.25 rejects a quoted name, so only the classic names are sent."""
+    alertmanager.fire(alertname="A")
+    await fetch(client, alertname="A")
+    assert await client.alert({"alertname": "A", "label with space": "x"}) is None

@@ -19,8 +19,10 @@ target: thing
 diagnose:
   - {id: ping, check: redis.ping}
   - {id: logs, action: service.logs}
+conclude:
+  - {id: down, when: "true", cause: It does not run.}
 steps:
-  - {id: first, action: service.restart, when: "!evidence.ping.ok", on_failure: next}
+  - {id: first, for: down, action: service.restart, when: "!evidence.ping.ok", on_failure: next}
   - {id: other, action: redis.bgrewriteaof}
 verify: {settle: 1s, within: 5s, checks: [{check: service.running}]}
 escalate: {to: [oncall], message: Look at the thing.}
@@ -29,6 +31,9 @@ HEAD = """\
 apiVersion: remediator/v1
 kind: PlaybookTest
 playbook: kick
+given:
+  platform:
+    thing: [{state: exited}, {state: running, after: service.restart}, {state: running, after: redis.bgrewriteaof}]
 tests:
   - name: case
     alerts: [{labels: {alertname: Down}}]

@@ -238,7 +238,7 @@ def test_a_value_that_fits_the_playbook_and_not_the_action_ends_with_people(tmp_
     change, told = UNFIT[case]
     service = Remediator(tmp_path)
     declared = {"n": {"label": "n", "type": "integer"}}
-    bare = {"diagnose": [], "steps": [RESTART]}
+    bare = {"diagnose": [], "conclude": [], "steps": [RESTART]}
     service.playbooks = [{**PLAYBOOK, "parameters": declared, **bare, **change}]
     redis = {"platform": {"kind": "supervisor", "url": "unix:///nowhere.sock", "program": "redis"}}
     service.inventory["services"] = {"redis": redis}

@@ -191,7 +191,7 @@ def test_a_broken_file_does_not_hide_valid_files(folder: Path) -> None:
     (folder / "broken.yaml").write_text(BASE.replace("redis-down", "broken").replace("60s", "60"), encoding="utf-8")
     found = loaded(folder)
     assert [playbook.name for playbook in found.playbooks] == ["redis-down"]
-    assert errors(found) == ["34:14 wrong-value", "46:11 wrong-value"]
+    assert errors(found) == ["38:14 wrong-value", "50:11 wrong-value"]
 
 
 def test_the_service_loads_all_or_nothing(folder: Path) -> None:
@@ -202,10 +202,10 @@ def test_the_service_loads_all_or_nothing(folder: Path) -> None:
         load([folder], WORLD / "inventory.yaml", CATALOGUE)
     assert "2 errors" in str(refused.value)
     assert (
-        "broken.yaml:34:14: error: 'timeout': 60 has no unit; write a duration like 60s, 5m or 1h30m (wrong-value)"
+        "broken.yaml:38:14: error: 'timeout': 60 has no unit; write a duration like 60s, 5m or 1h30m (wrong-value)"
         in str(refused.value)
     )
-    assert "  34 |     timeout: 60\n     |              ^^" in str(refused.value)
+    assert "  38 |     timeout: 60\n     |              ^^" in str(refused.value)
 
 
 def test_comments_and_order_do_not_change_the_version(folder: Path) -> None:

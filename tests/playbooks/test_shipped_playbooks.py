@@ -55,7 +55,8 @@ match: {alertname: Down}
 mode: auto
 target: thing
 diagnose: [{id: ping, check: redis.ping}]
-steps: [{id: again, action: service.restart, when: "!evidence.ping.ok"}]
+conclude: [{id: down, when: "!evidence.ping.ok", cause: It does not run.}]
+steps: [{id: again, action: service.restart, for: down, when: "!evidence.ping.ok"}]
 verify: {settle: 1s, within: 5s, checks: [{check: service.running}]}
 escalate: {to: [oncall], message: Look at the thing.}
 """
@@ -63,6 +64,7 @@ TESTS = """\
 apiVersion: remediator/v1
 kind: PlaybookTest
 playbook: kick
+given: {platform: {thing: [{state: exited}, {state: running, after: service.restart}]}}
 tests:
   - name: healed
     alerts: [{labels: {alertname: Down}}]
@@ -82,26 +84,26 @@ def kick(tmp_path: Path) -> Path:
 
 
 WRONG = [
-    ("outcome: succeeded", "outcome: escalated", "9:16", "expected outcome escalated, got succeeded"),
-    ("steps: {again: ok}", "steps: {}", "10:14", "expected steps none, got again: ok"),
-    ("steps: {again: ok}", "plan: []", "10:13", "expected plan [], got [again]"),
-    ("steps: {again: ok}", "skipped: [again]", "10:16", "expected skipped steps [again], got []"),
-    ("steps: {again: ok}", "guards: {freeze: block}", "10:24", "expected guard freeze block, got allow"),
-    ("steps: {again: ok}", "evidence: {ping: ok}", "10:24", "expected evidence ping ok, got fail"),
-    ("steps: {again: ok}", "matches: []", "10:16", "expected playbooks that match [], got [kick]"),
-    ("steps: {again: ok}", "runs: 2", "10:13", "expected number of runs 2, got 1"),
-    ("steps: {again: ok}", "within: 1ms", "10:15", "expected the end within 1ms, but it took"),
-    ("steps: {again: ok}", "messages: [{to: nobody}]", "10:18", "expected a message to nobody, sent: none"),
-    ("steps: {again: ok}", "mode: approve", "10:13", "expected mode approve, got auto"),
-    ("steps: {again: ok}", "causes: [rust]", "10:15", "expected likely causes [rust], got []"),
-    ("steps: {again: ok}", "reason: never", "10:15", "expected reason never, got"),
+    ("outcome: succeeded", "outcome: escalated", "10:16", "expected outcome escalated, got succeeded"),
+    ("steps: {again: ok}", "steps: {}", "11:14", "expected steps none, got again: ok"),
+    ("steps: {again: ok}", "plan: []", "11:13", "expected plan [], got [again]"),
+    ("steps: {again: ok}", "skipped: [again]", "11:16", "expected skipped steps [again], got []"),
+    ("steps: {again: ok}", "guards: {freeze: block}", "11:24", "expected guard freeze block, got allow"),
+    ("steps: {again: ok}", "evidence: {ping: ok}", "11:24", "expected evidence ping ok, got fail"),
+    ("steps: {again: ok}", "matches: []", "11:16", "expected playbooks that match [], got [kick]"),
+    ("steps: {again: ok}", "runs: 2", "11:13", "expected number of runs 2, got 1"),
+    ("steps: {again: ok}", "within: 1ms", "11:15", "expected the end within 1ms, but it took"),
+    ("steps: {again: ok}", "messages: [{to: nobody}]", "11:18", "expected a message to nobody, sent: none"),
+    ("steps: {again: ok}", "mode: approve", "11:13", "expected mode approve, got auto"),
+    ("steps: {again: ok}", "causes: [rust]", "11:15", "expected likely causes [rust], got [It does not run.]"),
+    ("steps: {again: ok}", "reason: never", "11:15", "expected reason never, got"),
     (
         "steps: {again: ok}",
         "calls: {again: kick it}",
-        "10:22",
+        "11:22",
         "expected call of again 'kick it', got 'service.restart",
     ),
-    ("steps: {again: ok}", "undone: [again]", "10:15", "expected undone steps [again], got []"),
+    ("steps: {again: ok}", "undone: [again]", "11:15", "expected undone steps [again], got []"),
 ]
 
 
@@ -119,18 +121,18 @@ def test_a_wrong_expectation_is_reported_at_its_place(
 
 
 OF_NO_RUN = [
-    ("reason: verified", "10:15"),
-    ("mode: auto", "10:13"),
-    ("plan: [again]", "10:13"),
-    ("calls: {again: x}", "10:14"),
-    ("steps: {again: ok}", "10:14"),
-    ("skipped: [again]", "10:16"),
-    ("undone: [again]", "10:15"),
-    ("evidence: {ping: fail}", "10:17"),
-    ("causes: [full]", "10:15"),
-    ("guards: {freeze: allow}", "10:15"),
-    ("within: 1h", "10:15"),
-    ("messages: [{to: oncall}]", "10:18"),
+    ("reason: verified", "11:15"),
+    ("mode: auto", "11:13"),
+    ("plan: [again]", "11:13"),
+    ("calls: {again: x}", "11:14"),
+    ("steps: {again: ok}", "11:14"),
+    ("skipped: [again]", "11:16"),
+    ("undone: [again]", "11:15"),
+    ("evidence: {ping: fail}", "11:17"),
+    ("causes: [full]", "11:15"),
+    ("guards: {freeze: allow}", "11:15"),
+    ("within: 1h", "11:15"),
+    ("messages: [{to: oncall}]", "11:18"),
 ]
 
 
@@ -154,8 +156,8 @@ def test_a_read_only_step_counts_for_coverage(kick: Path) -> None:
 
 def test_a_scheduled_undo_runs_in_time(kick: Path) -> None:
     """Timers use the clock of the test: the step is undone after its time, not before."""
-    undo = 'undo: {action: redis.memory_purge, after: 10m}, when: "'
-    kick.with_name("kick.yaml").write_text(PLAYBOOK.replace('when: "', undo))
+    undo = "for: down, undo: {action: redis.memory_purge, after: 10m}, "
+    kick.with_name("kick.yaml").write_text(PLAYBOOK.replace("for: down, ", undo))
     for lasts, undone in (("9m", "[]"), ("11m", "[again]")):
         kick.write_text(TESTS.replace("    expect:\n", f"    lasts: {lasts}\n    expect:\n      undone: {undone}\n"))
         assert [test.diagnostics for test in play(kick).tests] == [()]
@@ -174,7 +176,7 @@ def test_a_failed_plan_is_escalated(kick: Path) -> None:
 MISTAKES = [
     ("redis.ping: fail", "redis.ping: fail, promql: [{answer: ok, with: {qeury: up}}]", "did you mean 'query'?"),
     ("{again: ok}", "{again: ok}\n      undone: [agian]", "did you mean 'again'?"),
-    ("tests:", "given: {actions: {service.restrat: ok}}\ntests:", "did you mean 'service.restart'?"),
+    ("given: {", "given: {actions: {service.restrat: ok}, ", "did you mean 'service.restart'?"),
     ("redis.ping: fail}", "redis.ping: fail}\n    platform: {thnig: stopped}", "did you mean 'thing'?"),
     ("redis.ping", "redis.pnig", "did you mean 'redis.ping'?"),
     ("{again: ok}", "{agian: ok}", "did you mean 'again'?"),
@@ -197,7 +199,7 @@ def test_the_command_prints_text_and_json(kick: Path) -> None:
     runner = CliRunner()
     fine = runner.invoke(command, [str(kick)])
     assert fine.exit_code == 0
-    assert "2 of 5 branches tested (40 %)" in fine.output and "ok   healed" in fine.output
+    assert "3 of 6 branches tested (50 %)" in fine.output and "ok   healed" in fine.output
     assert "branches not tested: again fails, again is skipped, success is not proved" in fine.output
     assert runner.invoke(command, [str(kick), "--coverage", "80"]).exit_code == 1
     [plain] = json.loads(runner.invoke(command, [str(kick), "--format", "json"]).output)
@@ -222,7 +224,8 @@ def test_the_example_of_the_documentation_works(tmp_path: Path) -> None:
 
 def test_a_test_has_the_same_result_each_time(kick: Path) -> None:
     """Tests use no real clock and no randomness."""
-    assert [play(kick).taken for _ in range(3)] == [frozenset({"again is done", "success is proved"})] * 3
+    taken = frozenset({"again is done", "cause 'It does not run.'", "success is proved"})
+    assert [play(kick).taken for _ in range(3)] == [taken] * 3
 
 
 def test_every_test_file_is_found() -> None:

@@ -57,7 +57,12 @@ PUSHES = {
     "name": "target-pushed",
     "match": {"alertname": "TargetPushed"},
     "steps": [
-        {"id": "push", "action": "http.request", "with": {"request": "push", "fields": {"target": "${service}"}}}
+        {
+            "id": "push",
+            "action": "http.request",
+            "for": "down",
+            "with": {"request": "push", "fields": {"target": "${service}"}},
+        }
     ],
 }
 """Its action leaves no sign at the target and cannot be repeated: only the counting of the one who is asked tells."""
@@ -68,7 +73,7 @@ def pushing(house: House, chat: Receiver, services: list[str]) -> CrashingRemedi
     made = house.replica(requests={"push": {"url": f"{chat.url}/push", "fields": ["target"], "private": True}})
     made.playbooks = [PUSHES]
     bound = made.inventory["services"][house.targets[0]]
-    made.inventory["services"] = {name: deepcopy(bound) for name in services}
+    made.inventory["services"] = {name: deepcopy(bound) | {"http": house.http(name)} for name in services}
     plenty = 100 * len(services)
     made.settings["guards"] |= {
         "rate_limit": {"target": ["50/1h"], "playbook": [f"{plenty}/1h"], "global": [f"{plenty}/1h"]},
@@ -84,6 +89,7 @@ def test_thousands_of_episodes_are_each_acted_on_once(make_house: MakeHouse, pos
     record(postgres_url)
     services = [f"service-{number}" for number in range(EPISODES)]
     with receiver() as asked:
+        house.mended = lambda name: any(item.json["target"] == name for item in asked.received)
         replicas = [pushing(house, asked, services) for _ in range(3)]
         for replica in replicas:
             replica.start()

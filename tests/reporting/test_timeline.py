@@ -44,7 +44,7 @@ def timeline_of(name: str, test: str, **changes: object) -> RunTimeline:
     ("name", "test"),
     [
         ("redis-down", "it is restarted once, and proved well"),
-        ("redis-down", "somebody approves, and it is healed"),
+        ("redis-down", "a person approves, and it is healed"),
         ("app-down", "another process has its port"),
     ],
 )

@@ -24,6 +24,11 @@ MEASURE = {
     "undo": {"after": "2s"},
 }
 
+POLICY = {
+    "check": "redis.info",
+    "with": {"section": "memory", "field": "maxmemory_policy", "equals": "allkeys-lru"},
+}
+
 
 def playbook(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
@@ -31,8 +36,10 @@ def playbook(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
         "name": "redis-memory",
         "match": {"alertname": "RedisHighMemory"},
         "diagnose": [],
+        "about": {"any": "the alert of these tests has no labels"},
+        "conclude": [{"id": "full", "when": "true", "cause": "Redis has no policy for a full memory."}],
         "steps": list(steps),
-        "verify": {"settle": "100ms", "within": "5s", "checks": [{"check": "redis.ping"}]},
+        "verify": {"settle": "100ms", "within": "5s", "checks": [POLICY]},
         **more,
     }
 
@@ -131,7 +138,7 @@ def command(stack: Stack, *words: str) -> str:
 
 def test_an_aborted_run_is_undone(started: Callable[..., Stack]) -> None:
     """A later step fails with abort: the earlier steps are undone first, and their timers are not needed any more."""
-    failing = {"id": "fails", "action": "command.run", "with": {"command": "no"}, "on_failure": "abort"}
+    failing = {"id": "fails", "action": "command.run", "for": "full", "with": {"command": "no"}, "on_failure": "abort"}
     measure = {**MEASURE, "undo": {"after": "1h"}, "on_success": "next"}
     stack = started(playbook(measure, failing), commands={"no": {"argv": ["/bin/false"]}})
     stack.alertmanager.fire(alertname="RedisHighMemory")

@@ -206,3 +206,34 @@ async def test_text_with_a_zero_byte_is_stored(store: Store) -> None:
     await store.write(lambda tx: evidence.add(tx, run, [odd], "test"))
     [kept] = await store.read(lambda connection: evidence.list_for_run(connection, run.id))
     assert "and was gone" in kept.summary
+
+
+@pytest.mark.parametrize("ends", ["0001-01-01T00:00:00Z", "2025-12-31T00:00:00Z"], ids=["year 1", "before its start"])
+async def test_a_resolve_with_an_implausible_end_ends_the_episode(
+    store: Store, connection: Connection, ends: str
+) -> None:
+    """Alertmanager says that it resolved: a wrong clock does not hold the incident open for ever."""
+    context, settings = context_on(store), IngestSettings()
+    for status, until in (("firing", "0001-01-01T00:00:00Z"), ("resolved", ends)):
+        await receive(store, _update(status, "2026-01-01T00:00:00Z", until))
+        await process_inbox(context, Index((), "Watchdog"), settings)
+    assert connection.execute(select(episodes.c.status)).scalars().all() == ["resolved"]
+
+
+async def test_the_resolve_of_an_earlier_firing_is_ignored_and_recorded(store: Store, connection: Connection) -> None:
+    """The episode stays open, and the audit log says why."""
+    context, settings = context_on(store), IngestSettings()
+    await receive(store, _update("firing", "2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z"))
+    await process_inbox(context, Index((), "Watchdog"), settings)
+    await receive(store, _update("resolved", "2025-12-01T00:00:00Z", "2025-12-02T00:00:00Z"))
+    await process_inbox(context, Index((), "Watchdog"), settings)
+    assert connection.execute(select(episodes.c.status)).scalars().all() == ["firing"]
+    ignored = select(audit.c.canonical).where(audit.c.kind == "episode.resolve_ignored")
+    [entry] = connection.execute(ignored).scalars()
+    assert json.loads(entry)["reason"] == "older_firing"
+    assert json.loads(entry)["data"]["ends_at"] == "2025-12-02T00:00:00Z"
+
+
+def _update(status: str, starts: str, ends: str) -> bytes:
+    item = {"status": status, "labels": {"alertname": "Down"}, "startsAt": starts, "endsAt": ends}
+    return json.dumps({"version": "4", "receiver": "r", "alerts": [item]}).encode()

@@ -118,7 +118,9 @@ def playbook(name: str = "redis-down", target: str = "redis", **more: Any) -> Pl
         "mode": "auto",
         "target": target,
         "escalate": {"to": ["oncall"]},
-        "steps": [{"id": "restart", "action": "service.restart"}],
+        "about": {"any": "the alerts of these tests have no labels"},
+        "conclude": [{"id": "down", "when": "true", "cause": "The target does not run."}],
+        "steps": [{"id": "restart", "action": "service.restart", "for": "down"}],
     }
     return Playbook.model_validate({**data, **more})
 
@@ -252,10 +254,11 @@ class House:
         step: PlannedStep | None = STEP,
         plan: Plan | None = None,
         run_id: str = "run-now",
+        **more: Any,
     ) -> Verdict:
         """What one guard says of a run for this target, with these settings in its playbook."""
         guards = {} if settings is None else {guard: settings}
-        chosen = playbook(name, target, guards=guards)
+        chosen = playbook(name, target, guards=guards, **more)
         run = self.run(run_id, chosen, mode, plan)
         ctx = RunContext(self.context, run, chosen, INVENTORY.service(target))
         asked = build_input(ctx, alerts, step)

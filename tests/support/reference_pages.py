@@ -17,6 +17,7 @@ from remediator.extensions.actions.base import Action
 from remediator.extensions.checks.base import Check
 from remediator.extensions.platforms.base import Platform
 from remediator.extensions.registry import Registry
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -46,13 +47,13 @@ def _action(action: type[Action]) -> str:
     traits += ["**destructive**: requires approval"] if action.destructive else []
     traits += ["**always requires approval**"] if action.requires_approval else []
     line = ", ".join([*traits, f"timeout {format_duration(action.timeout)}"])
-    return f"## {action.name}\n\n{_about(action)}\n\n*{line}*\n\n{_parameters(action.Parameters)}"
+    return f"## {action.name}\n\n{_about(action)}\n\n*{line}*\n\n{_parameters(action.Parameters)}{_facts(action.facts)}"
 
 
 def checks() -> str:
     """Return a section for each check."""
     sections = (
-        f"## {check.name}\n\n{_about(check)}\n\n{_parameters(check.Parameters)}"
+        f"## {check.name}\n\n{_about(check)}\n\n{_parameters(check.Parameters)}{_facts(check.facts)}"
         for check in sorted(Registry().checks, key=lambda each: each.name)
     )
     return "\n".join(sections)
@@ -91,6 +92,20 @@ def _parameters(model: type[BaseModel]) -> str:
         if name != "kind"
     )
     return "\n".join(["| Parameter | Default | Description |", "|---|---|---|", *rows, ""])
+
+
+def _facts(facts: Iterable[Fact]) -> str:
+    rows = [f"| `{fact.name}` | {_type(fact)} | {_limits(fact)}{fact.description} |" for fact in facts]
+    return "\n".join(["", "| Fact | Type | Description |", "|---|---|---|", *rows, ""]) if rows else ""
+
+
+def _type(fact: Fact) -> str:
+    return f"{fact.type} ({fact.unit})" if fact.unit else fact.type
+
+
+def _limits(fact: Fact) -> str:
+    values = ", ".join(f"`{value}`" if value else "empty" for value in fact.values)
+    return f"One of {values}. " if values else ""
 
 
 def _fields(model: type[BaseModel]) -> Iterable[tuple[str, object]]:

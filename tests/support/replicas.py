@@ -5,7 +5,10 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -26,8 +29,17 @@ PLAYBOOK: dict[str, Any] = {
     "mode": "auto",
     "target": "${service}",
     "parameters": {"service": {"label": "service", "type": "service"}},
-    "steps": [{"id": "restart", "action": "service.restart", "with": {"stop_timeout": "3s"}, "timeout": "5s"}],
-    "verify": {"settle": "50ms", "within": "10s", "checks": [{"check": "service.running"}]},
+    "conclude": [{"id": "down", "when": "true", "cause": "The target does not run."}],
+    "steps": [
+        {
+            "id": "restart",
+            "action": "service.restart",
+            "for": "down",
+            "with": {"stop_timeout": "3s"},
+            "timeout": "5s",
+        }
+    ],
+    "verify": {"settle": "50ms", "within": "10s", "checks": [{"check": "service.running"}, {"check": "http.ok"}]},
     "escalate": {"to": ["oncall"]},
 }
 
@@ -49,6 +61,9 @@ class House:
             command = f"sh -c '{deaf}echo started >> {folder}/{name}.log; exec sleep 1000'"
             self.supervisord.program(name, command, "stopwaitsecs=6")
         self.replicas: list[CrashingRemediator] = []
+        self.mended: Callable[[str], bool] = lambda name: self.starts(name) > 1
+        """Whether a target answers well: it runs from the beginning, and is well once it was started again."""
+        self._health = _health(lambda name: self.mended(name))
         if store != "sqlite":
             at = sqlalchemy.make_url(store).set(drivername="postgresql+psycopg")
             context = sqlalchemy.create_engine(at, isolation_level="AUTOCOMMIT")
@@ -63,6 +78,10 @@ class House:
             proxy.supervisor.startAllProcesses()
         until(lambda: all(self.starts(name) == 1 for name in self.targets), "the targets run")
 
+    def http(self, name: str) -> dict[str, str]:
+        """Where a target is asked whether it is well, for the inventory."""
+        return {"url": f"http://127.0.0.1:{self._health.server_port}", "ready": f"/{name}"}
+
     def _rpc(self) -> ServerProxy:
         return ServerProxy(f"http://operator:opensesame@127.0.0.1:{self.supervisord.port}/RPC2")
 
@@ -72,7 +91,9 @@ class House:
         made.crash_at, made.tree = crash_at, tree
         made.playbooks = [PLAYBOOK]
         bound = {"kind": "supervisor", "url": self.supervisord.url}
-        made.inventory["services"] = {name: {"platform": {**bound, "program": name}} for name in self.targets}
+        made.inventory["services"] = {
+            name: {"platform": {**bound, "program": name}, "http": self.http(name)} for name in self.targets
+        }
         made.settings["store"] = self.store
         made.settings["timing"] = {"resolve_grace": "2s", "guard_recheck_interval": "500ms", "lease": "3s"}
         made.settings["guards"]["concurrency"] = {"global": 100, "playbook": 100}
@@ -87,11 +108,33 @@ class House:
         for replica in self.replicas:
             replica.kill()
         self.supervisord.stop()
+        self._health.shutdown()
+        self._health.server_close()
 
     def starts(self, target: str) -> int:
         """How often the target was started, by its own log."""
         log = self.folder / f"{target}.log"
         return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def _health(well: Callable[[str], bool]) -> ThreadingHTTPServer:
+    """A server, running, that says 200 at the path of a target that is well, and 503 at any other."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if well(self.path.lstrip("/")) else 503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Quiet."""
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 256
+
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
 
 
 class CrashingRemediator(Remediator):

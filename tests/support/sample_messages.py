@@ -40,6 +40,11 @@ SENDERS: Mapping[str, tuple[str, bool, Mapping[str, Any]]] = {
         True,
         {"status": "escalated", "reason": "not_healed", "detail": {"missing": ["x"]}},
     ),
+    "pipeline/held_back": (
+        "held_back",
+        True,
+        {"guard": "freeze", "text": "freeze until 12:00:00Z", "since": "2026-01-01T00:00:00Z", "until": None},
+    ),
     "runtime/scheduled_undo": (
         "escalation",
         True,

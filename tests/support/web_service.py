@@ -57,7 +57,9 @@ PLAYBOOK = {
     "match": {"alertname": "RedisDiskFull"},
     "mode": "approve",
     "target": "redis",
-    "steps": [{"id": "restart", "action": "service.restart"}],
+    "about": {"any": "the alerts of these tests have no labels"},
+    "conclude": [{"id": "full", "when": "true", "cause": "The disk is full."}],
+    "steps": [{"id": "restart", "action": "service.restart", "for": "full"}],
     "verify": {"checks": [{"check": "redis.ping"}]},
     "escalate": {"to": ["oncall"]},
 }

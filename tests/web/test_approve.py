@@ -315,15 +315,15 @@ def test_skipped_steps_are_listed(when: str | None, said: str) -> None:
         (
             "resolved",
             "Void (the alert was resolved)",
-            "outdated: the alert was resolved.",
+            "void: the alert was resolved.",
         ),
-        ("cancelled", "Void (the run was cancelled)", "outdated: the run was cancelled."),
+        ("cancelled", "Void (the run was cancelled)", "void: the run was cancelled."),
         (
             "deadline",
             "Void (the run reached its time limit)",
-            "outdated: the run reached its time limit.",
+            "void: the run reached its time limit.",
         ),
-        ("the playbook has changed", "Void (the playbook has changed)", "outdated: the playbook has changed."),
+        ("the playbook has changed", "Void (the playbook has changed)", "void: the playbook has changed."),
     ],
 )
 async def test_a_void_request_shows_the_outcome(web: WebService, reason: str, heading: str, told: str) -> None:

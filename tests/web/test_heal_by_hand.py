@@ -142,7 +142,8 @@ def test_a_changed_plan_is_asked_again(asking: Stack, chat: Receiver) -> None:
     assert "outdated" in httpx.get(second).text.lower()
     pid = asking.redis()["pid"]
     _decide(third, "approve")
-    run = asking.remediator.wait_for("escalated")  # Redis answers by now, so its one step does not apply
+    run = asking.remediator.wait_for("cancelled")  # Redis answers by now, so its one step is not needed
+    assert run["reason"] == "not_needed"
     assert asking.redis()["pid"] == pid and not run["steps"]
 
 

@@ -83,6 +83,10 @@ ERRORS: Mapping[str, ErrorHelp] = {
     "unknown-step": ErrorHelp(
         "The step does not exist, or comes after the condition that refers to it.", "Correct the ID."
     ),
+    "unknown-cause": ErrorHelp(
+        "A step is for a cause that no conclusion has as its ID.",
+        "Correct the ID, or give a conclusion this ID.",
+    ),
     "unknown-evidence": ErrorHelp(
         "No diagnosis before this step has this ID, so the condition could never be evaluated.",
         "Add a diagnosis with this ID, or correct the ID.",
@@ -90,7 +94,19 @@ ERRORS: Mapping[str, ErrorHelp] = {
     "unknown-parameter": ErrorHelp(
         "The parameter is not declared.", "Declare it under parameters, or correct the name."
     ),
-    "unknown-field": ErrorHelp("The target has only the fields name and platform.", "Use one of the two."),
+    "unknown-field": ErrorHelp(
+        "Evidence has the fields ok, status and facts; a step has status and output; the target has name and platform. "
+        "The summary of evidence is text for people, and a condition cannot read it.",
+        "Use one of these fields, for example evidence.ping.facts.state == 'down'.",
+    ),
+    "unknown-fact": ErrorHelp(
+        "The check or action does not report a fact with this name, so that the condition could never be evaluated.",
+        "Correct the name. The reference of checks and actions lists the facts of each.",
+    ),
+    "impossible-value": ErrorHelp(
+        "A condition compares a fact with a string that the fact never has.",
+        "Correct the value. The reference of checks and actions lists the possible values.",
+    ),
     # meaning
     "fragment-cycle": ErrorHelp("Fragments include each other in a cycle.", "Remove one of the includes."),
     "dependency-cycle": ErrorHelp("Services depend on each other in a cycle.", "Remove one of the dependencies."),

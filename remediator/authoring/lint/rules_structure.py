@@ -82,8 +82,8 @@ def reachable_steps(context: LintContext, playbook: Playbook) -> set[str]:
 
 
 def _successors(step: Step, following: str | None, mutates: bool) -> Iterator[str | None]:
-    if step.when is not None:
-        yield following  # a step whose condition does not hold is skipped
+    if step.when is not None or step.for_:
+        yield following  # a step whose condition does not hold, or that is for other causes, is skipped
     # a verification that fails continues as on_failure says
     for arrow in (step.on_success or ("verify" if mutates else "next"), step.on_failure or "next"):
         if isinstance(arrow, Goto):

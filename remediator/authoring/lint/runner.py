@@ -13,11 +13,13 @@ from pydantic import BaseModel
 from remediator.authoring.lint import (
     LintContext,
     Rule,
+    rules_causes,
     rules_guards,
     rules_match,
     rules_parameters,
     rules_references,
     rules_structure,
+    rules_target,
     rules_verify,
 )
 from remediator.authoring.lint.alerting import read_alerts
@@ -32,11 +34,15 @@ from remediator.playbooks.parsing.nodes import Scalar, child
 from remediator.playbooks.parsing.yaml_reader import read_file
 
 RULES: tuple[type[Rule], ...] = (
+    rules_target.AboutAny,
+    rules_target.AlertFromElsewhere,
     rules_guards.DestructiveAuto,
     rules_guards.GuardOff,
     rules_match.MatchesEverything,
     rules_match.MatchesWatchdog,
     rules_match.NeedlessAnchor,
+    rules_causes.NegatedOk,
+    rules_causes.NoCause,
     rules_references.NoDataSource,
     rules_guards.NoDefaultMode,
     rules_structure.NoEscalation,

@@ -17,7 +17,7 @@ def _branches(playbook: Playbook) -> Iterator[str]:
     for step in playbook.steps:
         yield f"{step.id} is done"
         yield f"{step.id} fails"
-        if step.when is not None:
+        if step.when is not None or step.for_:
             yield f"{step.id} is skipped"
     yield from (_concluded(item.cause) for item in playbook.conclude)
     if playbook.steps and playbook.verify.checks:

@@ -38,6 +38,7 @@ from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
+from remediator.playbooks.target_identity import Relation, compare
 from remediator.runtime.maintenance import MaintenanceSettings, run_maintenance_loop
 from remediator.runtime.scheduled_undo import run_scheduled_undo_loop
 from remediator.runtime.worker import Worker, run_supervised
@@ -142,20 +143,32 @@ def inventory_of(suite: Suite, playbook: Playbook) -> Inventory:
     return Inventory.model_validate({"apiVersion": "remediator/v1", "kind": "Inventory", "services": services})
 
 
+def _about(alert: TestAlert, playbook: Playbook, inventory: Inventory) -> TestAlert:
+    """Return the alert, about the target of the playbook if it starts the playbook and no label names anything."""
+    matched = all(matcher.matches(alert.labels) for matcher in playbook.match.parsed)
+    if not alert.about_target or not matched or playbook.target not in inventory:
+        return alert
+    service = inventory.service(playbook.target)
+    if compare(alert.labels, service).relation is not Relation.UNKNOWN:
+        return alert
+    return alert.model_copy(update={"labels": {**service.alert_labels, **alert.labels}})
+
+
 class _Execution:
     def __init__(self, case: Case, suite: Suite, playbook: Playbook, registry: Registry, loop: VirtualLoop) -> None:
-        self.case = case
+        inventory = inventory_of(suite, playbook)
+        self.case = case.model_copy(update={"alerts": tuple(_about(item, playbook, inventory) for item in case.alerts)})
         self.loop = loop
         self.result = CaseResult()
         self.start = case.start or START
         self.database = Database(loop, self.start)
-        self.script = Script(case, self.start, lambda: self.database.now)
+        self.script = Script(self.case, self.start, lambda: self.database.now)
         chosen = playbook if case.mode is None else playbook.model_copy(update={"mode": case.mode})
         host = Host("test")
         clock = clock_of(loop, host, self.start)
         self.store = SimStore(self.database, host, random.Random(0), StoreFaults(), clock)
         self.database.stores.append(self.store)
-        self.context = self._context(chosen, inventory_of(suite, playbook), suite.environment, registry, clock)
+        self.context = self._context(chosen, inventory, suite.environment, registry, clock)
         self._people = list(case.people)
 
     def _context(

@@ -97,6 +97,7 @@ class ScriptedAction(Action):
             "idempotent",
             "reversible",
             "destructive",
+            "interrupts",
             "requires_approval",
             "timeout",
         ):
@@ -160,9 +161,8 @@ class ScriptedPlatform(Platform):
         runs = answer.state == "running"
         healthy = answer.healthy if answer.healthy is not None else (answer.instances if runs else 0)
         pin = {"incarnation": len(self._script.done)}
-        started = self._script.start - timedelta(hours=1)  # not one that has just started, which is watched for longer
         return ServiceStatus(
-            State(answer.state), f"{service.name} is {answer.state}", answer.instances, healthy, pin, started
+            State(answer.state), f"{service.name} is {answer.state}", answer.instances, healthy, pin, self._script.start
         )
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:

@@ -97,6 +97,10 @@ class TestAlert(Strict):
     annotations: dict[str, str] = Field(default={}, description="Annotations, for messages.")
     at: Duration = Field(default=_ZERO, description="When the alert starts to fire, after the start of the test.")
     until: Duration | None = Field(default=None, description="When the alert is resolved; default: never.")
+    about_target: bool = Field(
+        default=True,
+        description="Add the labels of the target if no label names anything; false: leave them as they are.",
+    )
     silenced: bool = Field(default=False, description="Alertmanager silences the alert.")
 
 

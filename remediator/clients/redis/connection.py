@@ -16,8 +16,9 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 
 from remediator.clients.endpoints import RedisEndpoint as RedisEndpoint
 from remediator.clients.endpoints import TlsSettings, read_secret
+from remediator.clients.http import tls_context
 from remediator.clients.tls import NOT_STRICT
-from remediator.errors import BadAnswer, Refused, TimedOut, Unreachable
+from remediator.errors import BadAnswer, ConfigurationError, Refused, TimedOut, Unreachable
 
 Word = bytes | str | int
 _REFUSED = f"[Errno {errno.ECONNREFUSED}]"  # for a host with several addresses, asyncio reports only the text
@@ -204,14 +205,18 @@ def _state_of_failed_connection(error: BaseException) -> RedisState:
 
 
 def _credentials(endpoint: RedisEndpoint) -> tuple[str, ...]:
-    for file in (endpoint.tls.ca_file, endpoint.tls.cert_file, endpoint.tls.key_file) if endpoint.tls else ():
-        if file is not None and not file.is_file():
-            raise RedisUnreachable(f"no command was sent to {endpoint.name}: {file} is missing", RedisState.UNASKED)
-    if endpoint.password_file is None:
-        return ()
+    """Return the arguments of AUTH, after a check that our own files can be used: password and TLS files.
+
+    Raises:
+        RedisUnreachable: a file cannot be used, with the state UNASKED. This says nothing about the server.
+    """
     try:
+        if endpoint.tls is not None and (endpoint.tls.ca_file or endpoint.tls.cert_file):
+            tls_context(endpoint.tls)
+        if endpoint.password_file is None:
+            return ()
         password = read_secret(endpoint.password_file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ConfigurationError) as error:
         raise RedisUnreachable(f"no command was sent to {endpoint.name}: {error}", RedisState.UNASKED) from None
     return (password,) if endpoint.username is None else (endpoint.username, password)
 

@@ -60,6 +60,8 @@ class Sentinel:
         count = len(self.endpoint.sentinels)
         if len(answers) * 2 <= count:
             refused = next((error for error in failures if isinstance(error, Refused)), None)
+            if (unasked := next((error for error in failures if _is_unasked(error)), None)) is not None:
+                raise unasked
             raise refused or Unreachable(f"only {len(answers)} of {count} Sentinels answer: {failures[0]}")
         (host, port), votes = Counter(answers).most_common(1)[0]
         if votes * 2 <= count:
@@ -78,6 +80,11 @@ class Sentinel:
         return text(reply[0]), int(reply[1])
 
 
+def _is_unasked(error: ClientError) -> bool:
+    """Return whether our own files cannot be used, so that no Sentinel was asked."""
+    return isinstance(error, RedisUnreachable) and error.state is RedisState.UNASKED
+
+
 @asynccontextmanager
 async def connected(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnection]:
     """Open a connection to a Redis server. With Sentinels, connect to the current master.
@@ -91,7 +98,8 @@ async def connected(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnection]:
         try:
             master = await Sentinel(endpoint.sentinel).master()
         except Unreachable as error:
-            raise RedisUnreachable(f"{endpoint.name}: {error}", RedisState.UNREACHABLE) from error
+            state = RedisState.UNASKED if _is_unasked(error) else RedisState.UNREACHABLE
+            raise RedisUnreachable(f"{endpoint.name}: {error}", state) from error
         endpoint = endpoint.model_copy(update={"host": master.host, "port": master.port, "sentinel": None})
     async with connect(endpoint) as connection:
         yield connection

@@ -13,6 +13,7 @@ from remediator.errors import Unreachable
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -29,6 +30,7 @@ class AlertmanagerExpireSilences(Action):
     Parameters = ExpireParameters
     idempotent = True
     timeout = timedelta(seconds=15)
+    facts = (Fact("ended", "integer", "Number of expired silences."),)
 
     def __init__(self, clients: ClientSet) -> None:
         self._alertmanagers = clients.alertmanagers

@@ -20,6 +20,7 @@ from remediator.errors import TargetError, Unreachable
 from remediator.extensions.actions.base import RUN, Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _LONGEST = timedelta(hours=4)
@@ -41,6 +42,7 @@ class AlertmanagerSilence(Action):
     Parameters = SilenceParameters
     reversible = True
     timeout = timedelta(seconds=15)
+    facts = (Fact("silences", "list", "IDs of the created silences."),)
 
     def __init__(self, clients: ClientSet) -> None:
         self._alertmanagers = clients.alertmanagers

@@ -16,6 +16,7 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _LOOK = 0.05
@@ -27,6 +28,7 @@ class AppReload(Action):
     name = "app.reload"
     idempotent = True
     timeout = timedelta(seconds=60)
+    facts = (Fact("workers", "list", "Process IDs of the new workers."),)
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         master = process.named_by(bindings.app_server(service).pid_file)

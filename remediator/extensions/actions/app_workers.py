@@ -22,6 +22,7 @@ from remediator.errors import TargetError, TimedOut
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _LOOK = 0.05
@@ -49,6 +50,10 @@ class AppWorkers(Action):
     Parameters = WorkersParameters
     reversible = True
     timeout = timedelta(seconds=60)
+    facts = (
+        Fact("from", "integer", "Workers before."),
+        Fact("to", "integer", "Workers after."),
+    )
 
     async def plan(self, service: Service, parameters: WorkersParameters) -> PlannedCall:
         server = bindings.app_server(service)

@@ -18,6 +18,7 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _KNOWN = frozenset({"prune", "selfHeal", "allowEmpty", "enabled"})
@@ -29,6 +30,7 @@ class ArgocdPause(Action):
     name = "argocd.pause"
     reversible = True
     timeout = timedelta(seconds=60)
+    facts = (Fact("automated", "object", "Removed sync policy."),)
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         managed = bindings.argocd(service)

@@ -15,6 +15,7 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -40,6 +41,7 @@ class ArgocdResume(Action):
     name = "argocd.resume"
     Parameters = ResumeParameters
     timeout = timedelta(seconds=60)
+    facts = (Fact("automated", "object", "Restored sync policy."),)
 
     async def plan(self, service: Service, parameters: ResumeParameters) -> PlannedCall:
         managed = bindings.argocd(service)

@@ -23,6 +23,7 @@ from remediator.extensions import bindings
 from remediator.extensions.actions.base import RUN, Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _MARK = "remediator"
@@ -40,8 +41,14 @@ class ArgocdRollback(Action):
 
     name = "argocd.rollback"
     Parameters = RollbackParameters
+    interrupts = True
     reversible = True
     timeout = timedelta(seconds=60)
+    facts = (
+        Fact("from", "integer", "History ID before."),
+        Fact("to", "integer", "Requested history ID."),
+        Fact("mark", "string", "Mark of the run in the operation."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._clock = clients.clock

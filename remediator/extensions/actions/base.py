@@ -14,6 +14,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -63,12 +64,16 @@ class Action(ABC):
 
     name: ClassVar[str]
     Parameters: ClassVar[type[Parameters]] = Parameters
+    facts: ClassVar[tuple[Fact, ...]] = ()
+    """The content of `Result.output`. Lint checks conditions against it; without any, it checks none."""
     mutates: ClassVar[bool] = True
     idempotent: ClassVar[bool] = False
     """Whether repeating the action is safe. Only then does the pipeline repeat an attempt automatically."""
     reversible: ClassVar[bool] = False
     destructive: ClassVar[bool] = False
     """Whether the action can lose data. Lint warns if it can run without an approval."""
+    interrupts: ClassVar[bool] = False
+    """It interrupts the service or its clients. In mode auto such a step needs an established cause that it is for."""
     requires_approval: ClassVar[bool] = False
     """Whether the action needs an approval in every mode."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)

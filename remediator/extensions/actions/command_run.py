@@ -17,6 +17,7 @@ from remediator.errors import InputError, TargetError
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _KEPT = 4000
@@ -38,8 +39,13 @@ class CommandRun(Action):
 
     name = "command.run"
     Parameters = CommandParameters
+    interrupts = True
     destructive = True
     timeout = timedelta(seconds=60)
+    facts = (
+        Fact("status", "integer", "Exit status."),
+        Fact("output", "string", "End of the output."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._commands = clients.commands

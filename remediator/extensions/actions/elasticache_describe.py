@@ -13,6 +13,7 @@ from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _FACTS = {
@@ -32,6 +33,14 @@ class ElasticacheDescribe(Action):
     mutates = False
     idempotent = True
     timeout = timedelta(seconds=30)
+    facts = (
+        Fact("status", "string", "Status of the group, for example available."),
+        Fact("node_type", "string", "Node type."),
+        Fact("automatic_failover", "string", "State of automatic failover."),
+        Fact("multi_az", "string", "State of Multi-AZ."),
+        Fact("cluster_mode", "boolean", "Whether cluster mode is enabled."),
+        Fact("shards", "list", "Shards with their nodes."),
+    )
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         return PlannedCall(text=f"describe {bindings.elasticache(service).name}")

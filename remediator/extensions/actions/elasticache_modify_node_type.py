@@ -18,6 +18,7 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -34,9 +35,14 @@ class ElasticacheModifyNodeType(Action):
 
     name = "elasticache.modify_node_type"
     Parameters = NodeTypeParameters
+    interrupts = True
     reversible = True
     requires_approval = True
     timeout = timedelta(seconds=60)
+    facts = (
+        Fact("from", "string", "Node type before."),
+        Fact("to", "string", "Requested node type."),
+    )
 
     async def plan(self, service: Service, parameters: NodeTypeParameters) -> PlannedCall:
         groups = bindings.elasticache(service)

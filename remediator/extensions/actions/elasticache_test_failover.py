@@ -17,6 +17,7 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _NOTED = "test failover api called"
@@ -36,7 +37,9 @@ class ElasticacheTestFailover(Action):
 
     name = "elasticache.test_failover"
     Parameters = FailoverParameters
+    interrupts = True
     timeout = timedelta(seconds=60)
+    facts = (Fact("was_primary", "string", "Primary node before; null if unknown."),)
 
     async def plan(self, service: Service, parameters: FailoverParameters) -> PlannedCall:
         groups = bindings.elasticache(service)

@@ -16,9 +16,11 @@ from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _MEBIBYTE = 1024 * 1024
+_KINDS = ("backups", "aof", "rdb", "temporary", "other")
 
 
 class DiskUseParameters(Parameters):
@@ -35,6 +37,19 @@ class FilesDiskUse(Action):
     mutates = False
     idempotent = True
     timeout = timedelta(seconds=10)
+    facts = (
+        Fact("percent", "number", "Used part of the disk.", unit="%"),
+        Fact("size", "integer", "Size of the disk.", unit="bytes"),
+        Fact("free", "integer", "Free space.", unit="bytes"),
+        Fact("culprit", "string", "Kind of files that uses the most space.", values=(*_KINDS, "none")),
+        Fact("kinds", "object", "Space by kind of files."),
+        Fact("kinds.backups", "integer", "Backups.", unit="bytes"),
+        Fact("kinds.aof", "integer", "Append-only file.", unit="bytes"),
+        Fact("kinds.rdb", "integer", "Snapshots.", unit="bytes"),
+        Fact("kinds.temporary", "integer", "Temporary files of Redis.", unit="bytes"),
+        Fact("kinds.other", "integer", "Other files.", unit="bytes"),
+        Fact("top", "list", "The largest files: file and space in bytes."),
+    )
 
     async def plan(self, service: Service, parameters: DiskUseParameters) -> PlannedCall:
         return PlannedCall(text=f"read the sizes of files in {bindings.disk(service).path} and the usage of their disk")
@@ -61,7 +76,7 @@ class FilesDiskUse(Action):
 
 def by_kind(files: Mapping[str, int], backups: PurePosixPath | None) -> dict[str, int]:
     """Return the bytes used by backups, the append-only file, snapshots, temporary Redis files and other files."""
-    kinds = {"backups": 0, "aof": 0, "rdb": 0, "temporary": 0, "other": 0}
+    kinds = dict.fromkeys(_KINDS, 0)
     for name, space in files.items():
         kinds[_kind(PurePosixPath(name), backups)] += space
     return kinds

@@ -28,6 +28,7 @@ from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Backups, Service
 
 _MEBIBYTE = 1024 * 1024
@@ -53,6 +54,11 @@ class FilesPrune(Action):
     reversible = True
     destructive = False
     timeout = timedelta(seconds=120)
+    facts = (
+        Fact("batch", "string", "ID of the batch in quarantine."),
+        Fact("moved", "list", "Names of the moved backups."),
+        Fact("percent", "number", "Used part of the disk after the move.", unit="%"),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._clock: Clock = clients.clock

@@ -15,6 +15,7 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -31,6 +32,7 @@ class FilesUndoPrune(Action):
     Parameters = UndoPruneParameters
     idempotent = True
     timeout = timedelta(seconds=120)
+    facts = (Fact("files", "list", "Names of the backups that were moved back."),)
 
     async def plan(self, service: Service, parameters: UndoPruneParameters) -> PlannedCall:
         backups = bindings.backups(service)

@@ -23,6 +23,7 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -41,8 +42,15 @@ class FluxRollback(Action):
 
     name = "flux.rollback"
     Parameters = RollbackParameters
+    interrupts = True
     reversible = True
     timeout = timedelta(seconds=60)
+    facts = (
+        Fact("source", "string", "Kind and name of the source."),
+        Fact("point", "string", "Value of the field that holds the source."),
+        Fact("revision", "string", "Requested revision."),
+        Fact("held", "string", "Earlier value of the field; null if the source was not held."),
+    )
 
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
         managed = bindings.flux(service)

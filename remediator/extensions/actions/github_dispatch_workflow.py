@@ -16,6 +16,7 @@ from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _SETTLED = timedelta(minutes=2)
@@ -39,6 +40,12 @@ class GithubDispatchWorkflow(Action):
     name = "github.dispatch_workflow"
     Parameters = DispatchParameters
     timeout = timedelta(seconds=45)
+    facts = (
+        Fact("repository", "string", "Repository as owner/name."),
+        Fact("workflow", "string", "File of the workflow."),
+        Fact("ref", "string", "Branch or tag."),
+        Fact("inputs", "object", "Inputs of the workflow."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._clock = clients.clock

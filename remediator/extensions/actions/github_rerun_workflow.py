@@ -18,6 +18,7 @@ from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _FAILED = frozenset({"failure", "timed_out", "startup_failure"})
@@ -37,6 +38,10 @@ class GithubRerunWorkflow(Action):
     name = "github.rerun_workflow"
     Parameters = RerunParameters
     timeout = timedelta(seconds=60)
+    facts = (
+        Fact("run", "integer", "ID of the workflow run."),
+        Fact("url", "string", "URL of the workflow run."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._clock = clients.clock

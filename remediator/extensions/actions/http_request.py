@@ -15,6 +15,7 @@ from remediator.errors import TargetError
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _KEPT = 2000
@@ -38,6 +39,10 @@ class HttpRequest(Action):
     name = "http.request"
     Parameters = RequestParameters
     timeout = timedelta(seconds=30)
+    facts = (
+        Fact("status", "integer", "HTTP status."),
+        Fact("text", "string", "Beginning of the answer."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._requests = clients.requests

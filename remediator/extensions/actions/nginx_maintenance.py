@@ -16,6 +16,7 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -31,9 +32,11 @@ class NginxMaintenance(Action):
 
     name = "nginx.maintenance"
     Parameters = MaintenanceParameters
+    interrupts = True
     idempotent = True
     reversible = True
     timeout = timedelta(seconds=30)
+    facts = (Fact("on", "boolean", "Whether maintenance mode is on."),)
 
     async def plan(self, service: Service, parameters: MaintenanceParameters) -> PlannedCall:
         _, file = bindings.nginx(service)

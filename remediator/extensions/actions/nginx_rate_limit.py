@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 
@@ -16,15 +16,17 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _BURST = {"gentle": 100, "normal": 20, "strict": 5}
+Level = Literal["off", "gentle", "normal", "strict"]
 
 
 class RateLimitParameters(Parameters):
     """Parameters of ``nginx.rate_limit``. The nginx configuration defines the rate of the zone."""
 
-    level: Literal["off", "gentle", "normal", "strict"] = Field(
+    level: Level = Field(
         default="normal",
         description="off, or burst above the zone rate: gentle (100), normal (20), strict (5) requests.",
     )
@@ -38,6 +40,7 @@ class NginxRateLimit(Action):
     idempotent = True
     reversible = True
     timeout = timedelta(seconds=30)
+    facts = (Fact("level", "string", "Active level.", values=get_args(Level)),)
 
     async def plan(self, service: Service, parameters: RateLimitParameters) -> PlannedCall:
         nginx, file = bindings.nginx(service)

@@ -21,6 +21,7 @@ from remediator.errors import Refused
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _MEBIBYTE = 1024 * 1024
@@ -44,6 +45,10 @@ class RedisBgrewriteaof(Action):
     Parameters = RewriteParameters
     idempotent = True
     timeout = timedelta(minutes=5)
+    facts = (
+        Fact("size", "integer", "Size of the append-only file after.", unit="bytes"),
+        Fact("before", "integer", "Size before; only after a success.", unit="bytes"),
+    )
 
     async def plan(self, service: Service, parameters: RewriteParameters) -> PlannedCall:
         redis = bindings.redis(service)

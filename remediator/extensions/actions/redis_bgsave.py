@@ -16,6 +16,7 @@ from remediator.errors import Refused
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _MEBIBYTE = 1024 * 1024
@@ -29,6 +30,10 @@ class RedisBgsave(Action):
     name = "redis.bgsave"
     idempotent = True
     timeout = timedelta(minutes=5)
+    facts = (
+        Fact("at", "integer", "Unix time of the snapshot; only after a success.", unit="s"),
+        Fact("status", "string", "Only after a failure.", values=("err",)),
+    )
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         info = await bindings.redis(service).info("server", "memory", "persistence")

@@ -14,6 +14,7 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -49,8 +50,10 @@ class RedisClientKill(Action):
 
     name = "redis.client_kill"
     Parameters = ClientKillParameters
+    interrupts = True
     idempotent = True
     timeout = timedelta(seconds=30)
+    facts = (Fact("killed", "integer", "Number of closed connections."),)
 
     async def plan(self, service: Service, parameters: ClientKillParameters) -> PlannedCall:
         redis = bindings.redis(service)

@@ -15,6 +15,7 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 Name = Literal[
@@ -61,6 +62,10 @@ class RedisConfigSet(Action):
     idempotent = True
     reversible = True
     timeout = timedelta(seconds=10)
+    facts = (
+        Fact("old", "string", "Value before."),
+        Fact("new", "string", "Value after."),
+    )
 
     async def plan(self, service: Service, parameters: ConfigSetParameters) -> PlannedCall:
         redis = bindings.redis(service)

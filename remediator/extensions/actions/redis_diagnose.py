@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
 from pydantic import Field
 
 from remediator.clients.redis.client import Redis
+from remediator.clients.redis.models import Info
 from remediator.core.clock import rfc3339
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
@@ -16,6 +17,7 @@ from remediator.errors import ClientError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 Part = Literal["memory", "persistence", "role", "clients", "slowlog", "latency", "big_keys"]
@@ -52,6 +54,51 @@ class RedisDiagnose(Action):
     mutates = False
     idempotent = True
     timeout = timedelta(seconds=15)
+    facts = (
+        Fact("memory", "object", "Part memory."),
+        Fact("memory.used_memory", "integer", "Used memory.", unit="bytes"),
+        Fact("memory.used_memory_rss", "integer", "Resident memory.", unit="bytes"),
+        Fact("memory.maxmemory", "integer", "Memory limit; 0 for none.", unit="bytes"),
+        Fact("memory.maxmemory_policy", "string", "Eviction policy."),
+        Fact("memory.mem_fragmentation_ratio", "number", "Resident memory divided by used memory."),
+        Fact("memory.error", "string", "Why this part cannot be read."),
+        Fact("persistence", "object", "Part persistence."),
+        Fact("persistence.loading", "integer", "1 during loading, otherwise 0."),
+        Fact("persistence.rdb_changes_since_last_save", "integer", "Changes that are in no snapshot."),
+        Fact("persistence.rdb_last_bgsave_status", "string", "Result of the last snapshot.", values=("ok", "err")),
+        Fact("persistence.rdb_last_save_time", "integer", "Unix time of the last snapshot.", unit="s"),
+        Fact("persistence.aof_enabled", "integer", "1 if there is an append-only file, otherwise 0."),
+        Fact("persistence.aof_current_size", "integer", "Size of the append-only file.", unit="bytes"),
+        Fact("persistence.aof_last_bgrewrite_status", "string", "Result of the last rewrite.", values=("ok", "err")),
+        Fact(
+            "persistence.aof_last_write_status",
+            "string",
+            "Result of the last write to that file.",
+            values=("ok", "err"),
+        ),
+        Fact("persistence.error", "string", "Why this part cannot be read."),
+        Fact("role", "object", "Part role."),
+        Fact("role.role", "string", "Replication role.", values=("master", "slave")),
+        Fact("role.replicas", "integer", "Connected replicas."),
+        Fact("role.master", "list", "Host and port of the master; null on a master."),
+        Fact("role.link", "string", "State of the link to the master; null on a master."),
+        Fact("role.error", "string", "Why this part cannot be read."),
+        Fact("clients", "object", "Part clients."),
+        Fact("clients.count", "integer", "Connected clients."),
+        Fact("clients.biggest", "list", "Clients with the most memory: id, address, memory and idle seconds."),
+        Fact("clients.error", "string", "Why this part cannot be read."),
+        Fact("slowlog", "list", "Part slowlog: time, seconds and command; or an object with error."),
+        Fact(
+            "latency",
+            "list",
+            "Part latency: cause, latest and worst seconds; or an object with error.",
+        ),
+        Fact("big_keys", "object", "Part big_keys."),
+        Fact("big_keys.keys", "list", "The biggest keys: key and bytes."),
+        Fact("big_keys.scanned", "integer", "Scanned keys."),
+        Fact("big_keys.complete", "boolean", "Whether all keys were scanned."),
+        Fact("big_keys.error", "string", "Why this part cannot be read."),
+    )
 
     async def plan(self, service: Service, parameters: DiagnoseParameters) -> PlannedCall:
         return PlannedCall(text=f"read from Redis of {service.name}: {', '.join(parameters.parts)}")
@@ -68,14 +115,21 @@ class RedisDiagnose(Action):
         return Result(Outcome.OK, _summary(facts), facts)
 
 
+def _reported(info: Info, part: Part, names: Sequence[str]) -> dict[str, Any]:
+    """Return fields of INFO with their declared types. A field that this server does not report is null."""
+    types = {fact.name: fact.type for fact in RedisDiagnose.facts}
+    readers: dict[str, Callable[[str], Any]] = {"integer": info.integer, "number": info.number}
+    return {name: readers.get(types[f"{part}.{name}"], info.text)(name) if name in info else None for name in names}
+
+
 async def _memory(redis: Redis, parameters: DiagnoseParameters) -> Mapping[str, Any]:
     info = await redis.info("memory")
-    return {name: info.get(name) for name in _MEMORY}
+    return _reported(info, "memory", _MEMORY)
 
 
 async def _persistence(redis: Redis, parameters: DiagnoseParameters) -> Mapping[str, Any]:
     info = await redis.info("persistence")
-    return {name: info.get(name) for name in _PERSISTENCE}
+    return _reported(info, "persistence", _PERSISTENCE)
 
 
 async def _role(redis: Redis, parameters: DiagnoseParameters) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -39,6 +40,10 @@ class RedisDisablePersistence(Action):
     reversible = True
     destructive = True
     timeout = timedelta(seconds=10)
+    facts = (
+        Fact("old", "object", "Parameters with their values before."),
+        Fact("new", "object", "Parameters with their values after."),
+    )
 
     async def plan(self, service: Service, parameters: DisableParameters) -> PlannedCall:
         redis = bindings.redis(service)

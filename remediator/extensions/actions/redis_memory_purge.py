@@ -9,6 +9,7 @@ from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _MEBIBYTE = 1024 * 1024
@@ -20,6 +21,10 @@ class RedisMemoryPurge(Action):
     name = "redis.memory_purge"
     idempotent = True
     timeout = timedelta(seconds=30)
+    facts = (
+        Fact("resident", "integer", "Resident memory after.", unit="bytes"),
+        Fact("before", "integer", "Resident memory before.", unit="bytes"),
+    )
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         info = await bindings.redis(service).info("server", "memory")

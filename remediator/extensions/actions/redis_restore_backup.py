@@ -29,6 +29,7 @@ from remediator.extensions.actions.base import Action, EffectStatus, Observation
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import State
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _ASIDE = "before-restore-"
@@ -56,8 +57,10 @@ class RedisRestoreBackup(Action):
 
     name = "redis.restore_backup"
     Parameters = RestoreBackupParameters
+    interrupts = True
     destructive = True
     timeout = timedelta(minutes=10)
+    facts = (Fact("sha256", "string", "SHA-256 of the restored file."),)
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms

@@ -12,6 +12,7 @@ from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -45,6 +46,10 @@ class RedisRestorePersistence(Action):
     Parameters = RestoreParameters
     idempotent = True
     timeout = timedelta(seconds=30)
+    facts = (
+        Fact("appendonly", "string", "Value of appendonly, if it was set.", values=("yes", "no")),
+        Fact("save", "string", "Value of save, if it was set."),
+    )
 
     async def plan(self, service: Service, parameters: RestoreParameters) -> PlannedCall:
         redis = bindings.redis(service)

@@ -13,6 +13,7 @@ from remediator.core.plan import PlannedCall
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _TELLING = re.compile(
@@ -23,6 +24,7 @@ _KEPT = 4000
 _SIGNS = {
     "missing_module": re.compile(r"(?:ModuleNotFoundError|ImportError): (.+)"),
     "missing_variable": re.compile(r"(?:KeyError: '([A-Z][A-Z0-9_]+)'|([A-Z][A-Z0-9_]+): required by)"),
+    "address_in_use": re.compile(r"(.*[Aa]ddress already in use.*)"),
     "connection_error": re.compile(r"((?:\w+\.)*Connection\w*Error\b.*|.*[Cc]onnection refused.*)"),
     "out_of_memory": re.compile(r"(.*(?:MemoryError|[Oo]ut of memory|OOM command not allowed|oom-kill).*)"),
     "disk_full": re.compile(r"(.*No space left on device.*)"),
@@ -59,6 +61,13 @@ class ServiceLogs(Action):
     mutates = False
     idempotent = True
     timeout = timedelta(seconds=10)
+    facts = (
+        Fact("signs", "object", "Signs of a cause: the last line of each kind. Only found kinds are included."),
+        *(Fact(f"signs.{sign}", "string", "Last line of this kind.") for sign in (*_SIGNS, "cannot_save")),
+        Fact("traceback", "boolean", "Whether the log contains a Python traceback."),
+        Fact("telling", "list", "The last 20 lines with an error."),
+        Fact("tail", "string", "End of the log."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms

@@ -16,6 +16,7 @@ from remediator.errors import TargetError
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -33,6 +34,13 @@ class ServiceReleases(Action):
     mutates = False
     idempotent = True
     timeout = timedelta(seconds=10)
+    facts = (
+        Fact("current", "string", "ID of the current release."),
+        Fact("since", "string", "Time of its creation, RFC 3339; null if unknown."),
+        Fact("recent", "boolean", "Whether it was created within the parameter within."),
+        Fact("before", "list", "IDs of up to 10 earlier releases."),
+        Fact("undone", "list", "IDs of up to 10 releases that were rolled back."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms

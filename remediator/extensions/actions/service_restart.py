@@ -14,6 +14,7 @@ from remediator.extensions.actions.base import Action, EffectStatus, Observation
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import OWN_RESTARTS, State
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -28,7 +29,12 @@ class ServiceRestart(Action):
 
     name = "service.restart"
     Parameters = RestartParameters
+    interrupts = True
     timeout = timedelta(seconds=60)
+    facts = (
+        Fact("status", "string", "State after the restart.", values=tuple(State)),
+        Fact("pin", "object", "Identity of the new instances."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms

@@ -17,6 +17,7 @@ from remediator.extensions.actions.base import Action, EffectStatus, Observation
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import OWN_RESTARTS, Release, State
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -33,7 +34,12 @@ class ServiceRollback(Action):
 
     name = "service.rollback"
     Parameters = RollbackParameters
+    interrupts = True
     timeout = timedelta(seconds=120)
+    facts = (
+        Fact("from", "string", "ID of the release before."),
+        Fact("to", "string", "ID of the restored release."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms

@@ -15,6 +15,7 @@ from remediator.extensions.actions.base import Action, EffectStatus, Observation
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import OWN_RESTARTS
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -51,6 +52,10 @@ class ServiceScale(Action):
     Parameters = ScaleParameters
     reversible = True
     timeout = timedelta(seconds=120)
+    facts = (
+        Fact("from", "integer", "Instances before."),
+        Fact("to", "integer", "Instances after."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms

@@ -11,6 +11,7 @@ from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import ServiceStatus, State
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _YOUNG = timedelta(seconds=15)
@@ -26,6 +27,25 @@ class ServiceStatusAction(Action):
     mutates = False
     idempotent = True
     timeout = timedelta(seconds=10)
+    facts = (
+        Fact("state", "string", "State of all instances together.", values=tuple(State)),
+        Fact("instances", "integer", "Expected instances."),
+        Fact("healthy", "integer", "Healthy instances."),
+        Fact("replicas", "integer", "Docker, Kubernetes: configured or existing instances."),
+        Fact("owner", "object", "Docker, Kubernetes: controller that would revert a change; null if none."),
+        Fact("containers", "list", "Docker: containers with their state."),
+        Fact("leftovers", "list", "Docker: names of other containers of the service."),
+        Fact("revision", "integer", "Kubernetes: revision of the Deployment."),
+        Fact("observed", "boolean", "Kubernetes: whether the controller has observed the current generation."),
+        Fact("pods", "list", "Kubernetes: up to 20 pods with their state."),
+        Fact("conditions", "object", "Kubernetes: status and reason by type of condition."),
+        Fact("events", "list", "Kubernetes: recent warnings."),
+        Fact("process_state", "string", "supervisord: state of the process."),
+        Fact("exit_status", "integer", "supervisord, systemd: exit status of the last process."),
+        Fact("description", "string", "supervisord: description of the process."),
+        Fact("result", "string", "systemd: result of the unit."),
+        Fact("restarts", "integer", "systemd: restarts by systemd."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -36,6 +37,8 @@ class Check(ABC):
 
     name: ClassVar[str]
     Parameters: ClassVar[type[Parameters]] = Parameters
+    facts: ClassVar[tuple[Fact, ...]] = ()
+    """The facts of its evidence. Lint checks conditions against them; without any, it checks none."""
     uses_prometheus: ClassVar[bool] = False
     """Whether the check needs Prometheus. Lint reports it if the settings name none."""
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from remediator.clients.redis.client import Redis
+from remediator.clients.redis.connection import RedisState
 from remediator.errors import RemediatorError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import State
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _WORST = (CheckAnswer.FAIL, CheckAnswer.UNKNOWN, CheckAnswer.OK)
@@ -19,6 +21,11 @@ class DependenciesOk(Check):
     """Check all direct and indirect dependencies of a service, on their platform or in their Redis."""
 
     name = "dependencies.ok"
+    facts = (
+        Fact("*", "object", "Result for one dependency; the name is that of the service."),
+        Fact("*.status", "string", "Answer for this dependency.", values=tuple(CheckAnswer)),
+        Fact("*.summary", "string", "Reason, for people."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms
@@ -45,6 +52,8 @@ class DependenciesOk(Check):
     async def _look(self, service: Service) -> Evidence:
         if service.redis is not None:
             health = await Redis(service.redis).health()
+            if health.state is RedisState.UNASKED:  # our own files; they say nothing about Redis
+                return Evidence(CheckAnswer.UNKNOWN, f"{health.state}: {health.detail}")
             return Evidence(CheckAnswer.OK if health.ok else CheckAnswer.FAIL, health.state.value)
         try:
             status = await self._platforms[service.platform.kind].status(service)

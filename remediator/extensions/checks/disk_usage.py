@@ -10,6 +10,7 @@ from remediator.clients.host import disk
 from remediator.errors import RemediatorError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -26,6 +27,12 @@ class DiskUsage(Check):
 
     name = "disk.usage"
     Parameters = DiskUsageParameters
+    facts = (
+        Fact("percent", "number", "Used part of the disk.", unit="%"),
+        Fact("free", "integer", "Free space.", unit="bytes"),
+        Fact("size", "integer", "Size of the disk.", unit="bytes"),
+        Fact("max_percent", "integer", "Limit that the check used.", unit="%"),
+    )
 
     async def observe(self, service: Service, parameters: DiskUsageParameters) -> Evidence:
         if service.disk is None:

@@ -17,6 +17,7 @@ from remediator.errors import ClientError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -44,6 +45,12 @@ class ErrorRate(Check):
     name = "error.rate"
     Parameters = ErrorRateParameters
     uses_prometheus = True
+    facts = (
+        Fact("ratio", "number", "Share of errors among all responses, from 0 to 1."),
+        Fact("rate", "number", "Responses.", unit="1/s"),
+        Fact("by", "list", "The most frequent errors: route, status and rate."),
+        Fact("overloaded", "number", "Share of status 503 among the errors, from 0 to 1."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._prometheus = clients.prometheus

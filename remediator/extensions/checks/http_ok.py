@@ -13,6 +13,7 @@ from remediator.core.types import Duration
 from remediator.errors import ClientError, TimedOut, Unreachable
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -30,6 +31,10 @@ class HttpOk(Check):
 
     name = "http.ok"
     Parameters = HttpOkParameters
+    facts = (
+        Fact("status", "integer", "HTTP status; null if there was no answer."),
+        Fact("text", "string", "Beginning of an answer with another status than 2xx."),
+    )
 
     async def observe(self, service: Service, parameters: HttpOkParameters) -> Evidence:
         if service.http is None:

@@ -21,6 +21,7 @@ from remediator.errors import ClientError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -39,6 +40,11 @@ class Promql(Check):
     name = "promql"
     Parameters = PromqlParameters
     uses_prometheus = True
+    facts = (
+        Fact("query", "string", "Evaluated expression."),
+        Fact("samples", "list", "The first 10 series: labels and value."),
+        Fact("measured", "list", "Time of the newest sample of each selector; null without data."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._prometheus = clients.prometheus

@@ -8,6 +8,7 @@ from remediator.clients.redis.client import Redis
 from remediator.errors import ClientError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -36,6 +37,10 @@ class RedisInfo(Check):
 
     name = "redis.info"
     Parameters = RedisInfoParameters
+    facts = (
+        Fact("field", "string", "Name of the field."),
+        Fact("value", "string", "Its value, as text."),
+    )
 
     async def observe(self, service: Service, parameters: RedisInfoParameters) -> Evidence:
         if service.redis is None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 
 from remediator.clients.redis.client import Redis
+from remediator.clients.redis.connection import RedisState
 from remediator.errors import ClientError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -15,6 +17,14 @@ class RedisWriteTest(Check):
     """Write, read and delete a test key with a short expiry."""
 
     name = "redis.write_test"
+    facts = (
+        Fact(
+            "state",
+            "string",
+            "Why the test failed; absent if it succeeded or the reason is unknown.",
+            values=tuple(RedisState),
+        ),
+    )
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         if service.redis is None:
@@ -22,5 +32,9 @@ class RedisWriteTest(Check):
         try:
             await Redis(service.redis).write_test(secrets.token_hex(8))
         except ClientError as error:
-            return Evidence(CheckAnswer.FAIL, f"Redis does not accept writes: {error}")
+            state = getattr(error, "state", None)
+            facts = {} if state is None else {"state": state.value}
+            if state is RedisState.UNASKED:  # our own files; they say nothing about Redis
+                return Evidence(CheckAnswer.UNKNOWN, f"Redis: {error}", facts)
+            return Evidence(CheckAnswer.FAIL, f"Redis does not accept writes: {error}", facts)
         return Evidence(CheckAnswer.OK, "Redis: a value was written, read back and deleted")

@@ -7,6 +7,7 @@ from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import State
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -14,6 +15,11 @@ class ServiceRunning(Check):
     """Check that all instances of a service run."""
 
     name = "service.running"
+    facts = (
+        Fact("state", "string", "State of all instances together.", values=tuple(State)),
+        Fact("instances", "integer", "Expected instances."),
+        Fact("healthy", "integer", "Healthy instances."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms

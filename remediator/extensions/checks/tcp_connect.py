@@ -14,6 +14,7 @@ from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -29,6 +30,10 @@ class TcpConnect(Check):
 
     name = "tcp.connect"
     Parameters = TcpConnectParameters
+    facts = (
+        Fact("host", "string", "Host that the check connected to."),
+        Fact("port", "integer", "Port that the check connected to."),
+    )
 
     async def observe(self, service: Service, parameters: TcpConnectParameters) -> Evidence:
         address = _address(service, parameters.endpoint)

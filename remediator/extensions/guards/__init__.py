@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from remediator.extensions.guards.about_target import AboutTarget
 from remediator.extensions.guards.autonomy import Autonomy
 from remediator.extensions.guards.base import Guard
 from remediator.extensions.guards.circuit_breaker import CircuitBreaker
@@ -35,6 +36,7 @@ BUILTIN: tuple[type[Guard], ...] = (
     CircuitBreaker,
     Preconditions,
     ManagedBy,
+    AboutTarget,
     Regression,
     Autonomy,
 )

@@ -138,6 +138,12 @@ class Guard:
     waits_for_runs: ClassVar[bool] = False
     """Whether the end of another run can unblock a run. Blocked runs are then evaluated again when a run ends."""
 
+    expected_reasons: ClassVar[frozenset[str]] = frozenset()
+    """Reasons to block that people set themselves, such as a silence. Nobody is notified of a run that they block."""
+    passing_reasons: ClassVar[frozenset[str]] = frozenset()
+    """Reasons to block that usually end within two minutes. Before that, nobody is notified, even of a critical alert.
+    """
+
     def __init__(self, clients: ClientSet) -> None:
         """Keep the clients that the guard needs. Do not keep state in a guard: it belongs in the store."""
 

@@ -60,6 +60,7 @@ class CircuitBreaker(Guard):
 
     name = "circuit_breaker"
     reasons = frozenset({"failing", "ineffective", "trial_running"})
+    passing_reasons = frozenset({"trial_running"})
     Settings = CircuitBreakerSettings
     waits_for_runs = True
 

@@ -24,6 +24,7 @@ class Concurrency(Guard):
 
     name = "concurrency"
     reasons = frozenset({"target_busy", "playbook_busy", "all_busy"})
+    passing_reasons = reasons
     Settings = ConcurrencySettings
     waits_for_runs = True
 

@@ -40,6 +40,7 @@ class Dependency(Guard):
 
     name = "dependency"
     reasons = frozenset({"cause_firing", "cause_under_repair", "caused_by_us"})
+    passing_reasons = reasons
     Settings = DependencySettings
     waits_for_runs = True
 

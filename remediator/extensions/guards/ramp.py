@@ -63,6 +63,7 @@ class Ramp(Guard):
 
     name = "ramp"
     reasons = frozenset({"wave_full", "too_many_errors"})
+    passing_reasons = frozenset({"wave_full"})
     Settings = RampSettings
     waits_for_runs = True
 

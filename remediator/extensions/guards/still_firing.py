@@ -10,7 +10,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from remediator.audit import REDACTED
-from remediator.clients.alertmanager.client import Alertmanager, FiringAlert, matcher
+from remediator.clients.alertmanager.client import Alertmanager, FiringAlert, matcher, matchers_for
 from remediator.core.run import Episode, EpisodeStatus
 from remediator.core.types import Duration
 from remediator.errors import ClientError
@@ -42,15 +42,19 @@ class _Answers:
 class StillFiring(Guard):
     """Blocks unless an alert of the run fires on some peer and is suppressed on none. Unknown if no peer answers.
 
-    A suppression on one peer counts, because peers exchange silences with a delay.
+    A suppression on one peer counts, because peers exchange silences with a delay. Labels that only name a replica of
+    Prometheus do not matter: when one replica of a pair is gone, the alert of the other one still fires.
     """
 
     name = "still_firing"
     reasons = frozenset({"not_firing", "suppressed", "no_alertmanager"})
+    expected_reasons = frozenset({"suppressed"})
+    passing_reasons = frozenset({"not_firing"})
     Settings = StillFiringSettings
 
     def __init__(self, clients: ClientSet) -> None:
         self._alertmanagers = clients.alertmanagers
+        self._ignored = clients.ignored_labels
 
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
         if not self._alertmanagers:
@@ -62,7 +66,7 @@ class StillFiring(Guard):
         alerts = [alert for alert in guard_input.episodes if alert.status is EpisodeStatus.FIRING]
         found = _Answers(len(self._alertmanagers))
         within = guard_input.settings.within.total_seconds()
-        answers = await asyncio.gather(*(_ask(peer, alerts, within) for peer in self._alertmanagers))
+        answers = await asyncio.gather(*(_ask(peer, alerts, within, self._ignored) for peer in self._alertmanagers))
         for peer, answer in zip(self._alertmanagers, answers, strict=True):
             if isinstance(answer, str):
                 found.silent.append(f"{peer.url}: {answer}")
@@ -71,37 +75,54 @@ class StillFiring(Guard):
         return _verdict(found)
 
 
-async def _ask(peer: Alertmanager, alerts: Sequence[Episode], within: float) -> list[FiringAlert | None] | str:
+async def _ask(
+    peer: Alertmanager, alerts: Sequence[Episode], within: float, ignored: frozenset[str]
+) -> list[FiringAlert | None] | str:
     """Return what one peer has for each alert, or why it did not answer."""
+    wanted = [_without(alert.labels, ignored) for alert in alerts]
     try:
         async with asyncio.timeout(within):
-            if len(alerts) <= _ONE_BY_ONE and not any(map(_hidden, alerts)):
-                return list(await asyncio.gather(*(peer.alert(alert.labels) for alert in alerts)))
-            return await _by_name(peer, alerts)
+            if len(wanted) <= _ONE_BY_ONE and not any(map(_hidden, wanted)):
+                found = await asyncio.gather(*(peer.alerts(matchers_for(labels)) for labels in wanted))
+            else:
+                names = sorted({labels.get("alertname", "") for labels in wanted})
+                found = await asyncio.gather(*(peer.alerts([matcher("alertname", name)]) for name in names))
     except TimeoutError:
         return f"no answer within {within:g} s"
     except ClientError as error:
         return str(error)
+    return _pick(wanted, (alert for group in found for alert in group), ignored)
 
 
-async def _by_name(peer: Alertmanager, alerts: Sequence[Episode]) -> list[FiringAlert | None]:
-    names = sorted({alert.labels.get("alertname", "") for alert in alerts})
-    found = await asyncio.gather(*(peer.alerts([matcher("alertname", name)]) for name in names))
-    known = {_key(each.labels): each for group in found for each in group}
-    return [_seen_through(alert, found) if _hidden(alert) else known.get(_key(alert.labels)) for alert in alerts]
+def _pick(
+    wanted: Sequence[Mapping[str, str]], found: Iterable[FiringAlert], ignored: frozenset[str]
+) -> list[FiringAlert | None]:
+    """Return the alert with the same labels for each of the wanted ones; if there are several, a suppressed one."""
+    known: dict[frozenset[tuple[str, str]], FiringAlert] = {}
+    for each in found:
+        key = _key(_without(each.labels, ignored))
+        if key not in known or each.status.suppressed:
+            known[key] = each
+    return [_seen_through(labels, known) if _hidden(labels) else known.get(_key(labels)) for labels in wanted]
 
 
-def _hidden(alert: Episode) -> frozenset[str]:
+def _without(labels: Mapping[str, str], ignored: frozenset[str]) -> dict[str, str]:
+    return {name: value for name, value in labels.items() if name not in ignored}
+
+
+def _hidden(labels: Mapping[str, str]) -> frozenset[str]:
     """Return the names of the labels whose value was redacted as a secret."""
-    return frozenset(name for name, value in alert.labels.items() if REDACTED[:-1] in value)
+    return frozenset(name for name, value in labels.items() if REDACTED[:-1] in value)
 
 
-def _seen_through(alert: Episode, found: Iterable[Iterable[FiringAlert]]) -> FiringAlert | None:
+def _seen_through(
+    labels: Mapping[str, str], known: Mapping[frozenset[tuple[str, str]], FiringAlert]
+) -> FiringAlert | None:
     """Return the alert with the same label names and the same values of the labels that were not redacted."""
-    hidden = _hidden(alert)
-    kept = {name: value for name, value in alert.labels.items() if name not in hidden}
-    for each in (one for group in found for one in group):
-        if each.labels.keys() == alert.labels.keys() and kept.items() <= each.labels.items():
+    hidden = _hidden(labels)
+    kept = {item for item in labels.items() if item[0] not in hidden}
+    for key, each in known.items():
+        if {name for name, _ in key} == labels.keys() and kept <= key:
             return each
     return None
 

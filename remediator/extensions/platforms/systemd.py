@@ -118,6 +118,7 @@ def described(unit: str, found: Mapping[str, str]) -> ServiceStatus:
         state = _SUB.get(sub) or _STATES.get(active, State.UNKNOWN)
         started = _instant(found["ActiveEnterTimestamp"])
         pid, restarts = int(found["MainPID"]), int(found.get("NRestarts") or 0)
+        exit_status = int(found.get("ExecMainStatus") or 0)
     except (KeyError, ValueError) as error:
         raise BadAnswer(f"systemctl show returned an invalid property for {unit}: {error}") from None
     running = state is State.RUNNING
@@ -129,7 +130,7 @@ def described(unit: str, found: Mapping[str, str]) -> ServiceStatus:
         healthy=int(running),
         pin=_pin(found, restarts),
         started_at=started,
-        facts={"result": found.get("Result", ""), "restarts": restarts, "exit_status": found.get("ExecMainStatus", "")},
+        facts={"result": found.get("Result", ""), "restarts": restarts, "exit_status": exit_status},
     )
 
 

@@ -1,14 +1,20 @@
-"""Find comparisons in conditions whose result never changes, such as ``status == "failed"`` for a check."""
+"""Find mistakes in conditions: unknown facts, and comparisons whose result never changes."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from remediator.core.outcome import Outcome
+from remediator.playbooks import cel
 from remediator.playbooks.cel import Reference
-from remediator.playbooks.diagnostics import did_you_mean
+from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
+from remediator.playbooks.facts import ANY, Fact, fact_at, names_in
 from remediator.playbooks.model import Parameter
+from remediator.playbooks.parsing.nodes import Path
+from remediator.playbooks.parsing.subject import CheckSubject
 
 _BOOLEAN = "true or false"
 _VALUES: Mapping[tuple[str, str | None], tuple[str, ...]] = {
@@ -19,7 +25,6 @@ _VALUES: Mapping[tuple[str, str | None], tuple[str, ...]] = {
 _TYPES: Mapping[tuple[str, str | None], str] = {
     ("evidence", "ok"): _BOOLEAN,
     ("evidence", "status"): "text",
-    ("evidence", "summary"): "text",
     ("steps", "status"): "text",
     ("target", None): "text",
 }
@@ -59,3 +64,107 @@ def _expected(reference: Reference, parameters: Mapping[str, Parameter]) -> tupl
         return _PARAMETER_TYPES.get(declared.type), values
     key = (reference.root, reference.field)
     return _TYPES.get(key), _VALUES.get(key, ())
+
+
+def check_facts(subject: CheckSubject) -> Iterator[Diagnostic]:
+    """Check the facts that conditions read against those that the checks and actions declare."""
+    for at, step in enumerate(subject.playbook.steps):
+        if step.when is not None:
+            yield from _facts_in(subject, ("steps", at, "when"), step.when)
+    for at, conclusion in enumerate(subject.playbook.conclude):
+        yield from _facts_in(subject, ("conclude", at, "when"), conclusion.when)
+
+
+def _facts_in(subject: CheckSubject, path: Path, text: str) -> Iterator[Diagnostic]:
+    for reference in cel.compile(text).references:
+        field = {"evidence": "facts", "steps": "output"}.get(reference.root)
+        if field is None or reference.name is None or reference.field != field:
+            continue
+        facts = _declared(subject, reference.root, reference.name)
+        if facts and (found := _fact_mistake(text, reference, facts)) is not None:
+            yield subject.diagnostic(path, *found, offset=reference.column)
+
+
+def _declared(subject: CheckSubject, root: str, name: str) -> tuple[Fact, ...]:
+    """Return the facts of a diagnosis or step; empty if it is unknown or does not declare them."""
+    catalogue, playbook = subject.catalogue, subject.playbook
+    if root == "evidence":
+        for look in playbook.diagnose:
+            if look.id == name and look.check is not None:
+                return catalogue.check_facts.get(look.check, ())
+            if look.id == name:
+                return catalogue.traits_of(str(look.action)).facts
+    step = next((step for step in playbook.steps if step.id == name), None)
+    return () if step is None else catalogue.traits_of(step.action).facts
+
+
+_STRING = r"""(?:"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
+_MEMBER = re.compile(rf"""\s*(?:\.\s*(?P<name>[A-Za-z_]\w*)\b(?!\s*\()|\[\s*(?P<quoted>{_STRING})\s*\])""")
+_LITERALS = rf"{_STRING}(?:\s*,\s*{_STRING})*"
+_AFTER = re.compile(
+    rf"""\s*(?:(?:==|!=)\s*(?P<one>{_STRING})(?!\s*[.+\["'])|in\s*\[\s*(?P<many>{_LITERALS})\s*,?\s*\])"""
+)
+_BEFORE = re.compile(rf"""(?<![rRbB"'])(?P<one>{_STRING})\s*(?P<operator>==|!=|\bin)\s*$""")
+
+
+def _fact_mistake(text: str, reference: Reference, facts: tuple[Fact, ...]) -> tuple[str, str, str] | None:
+    """Return ID, message and hint for an unknown fact or an impossible value after this reference."""
+    start = reference.column - 1
+    name, end = _members(text, start + len(reference.root))
+    path = name[2:]
+    for depth, part in enumerate(path):
+        known = names_in(facts, path[:depth])
+        if not known:  # the contents are not declared
+            return None
+        if fact_at(facts, path[: depth + 1]) is None:
+            owner = ".".join((reference.root, *name[: depth + 2]))
+            return "unknown-fact", f"{owner} has no fact {part!r}", did_you_mean(part, known)
+    fact = fact_at(facts, path)
+    given = _values(text, start, end)
+    shown = ".".join((reference.root, *name))
+    contents = names_in(facts, path)
+    searched = given.contained if contents and ANY not in contents else ()
+    if wrong := [each for each in searched if each not in contents]:
+        return "impossible-value", f'{shown} never contains "{wrong[0]}"', did_you_mean(wrong[0], contents)
+    if fact is None or not given.compared:
+        return None
+    if fact.type in ("boolean", "integer", "number"):
+        kind = _BOOLEAN if fact.type == "boolean" else "a number"
+        return "impossible-value", f'{shown} is {kind}, so it never equals "{given.compared[0]}"', "remove the quotes"
+    if fact.values and (wrong := [each for each in given.compared if each not in fact.values]):
+        return "impossible-value", f'{shown} never equals "{wrong[0]}"', did_you_mean(wrong[0], fact.values)
+    return None
+
+
+def _members(text: str, at: int) -> tuple[tuple[str, ...], int]:
+    """Return the names in ``.name["name"]…`` at this place, and the place after them."""
+    names: list[str] = []
+    while (found := _MEMBER.match(text, at)) is not None:
+        names.append(found["name"] or str(ast.literal_eval(found["quoted"])))
+        at = found.end()
+    return tuple(names), at
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """The strings that a condition compares a fact with, and those that it searches in the fact."""
+
+    compared: tuple[str, ...] = ()
+    contained: tuple[str, ...] = ()
+
+
+def _values(text: str, start: int, end: int) -> _Given:
+    if text[:start].rstrip().endswith("+") or text[end:].lstrip().startswith(("+", ".", "[")):
+        return _Given()  # a part of a longer expression
+    if (after := _AFTER.match(text, end)) is not None:
+        return _Given(compared=_strings(after["one"] or after["many"]))
+    if (before := _BEFORE.search(text, 0, start)) is None:
+        return _Given()
+    if before["operator"] == "in":
+        return _Given(contained=_strings(before["one"]))
+    return _Given(compared=_strings(before["one"]))
+
+
+def _strings(text: str) -> tuple[str, ...]:
+    """Return the values of string literals. CEL quotes and escapes like Python."""
+    return tuple(str(ast.literal_eval(each)) for each in re.findall(_STRING, text))

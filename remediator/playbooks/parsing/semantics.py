@@ -14,12 +14,12 @@ from remediator.playbooks.parsing.check_calls import (
     check_promql_below,
     check_references,
 )
-from remediator.playbooks.parsing.check_conditions import constant_comparison
+from remediator.playbooks.parsing.check_conditions import check_facts, constant_comparison
 from remediator.playbooks.parsing.check_settings import check_disabled_guards, check_guard_settings
 from remediator.playbooks.parsing.nodes import Path
 from remediator.playbooks.parsing.subject import CheckSubject
 
-EVIDENCE_FIELDS = ("ok", "status", "facts", "summary")
+EVIDENCE_FIELDS = ("ok", "status", "facts")
 STEP_FIELDS = ("status", "output")
 TARGET_FIELDS = ("name", "platform")
 _RULES = {
@@ -172,7 +172,10 @@ def _unknown_reference(subject: CheckSubject, at: int, reference: cel.Reference)
         return rule, f"unknown {name}", did_you_mean(reference.name, known)
     if fields and reference.field is not None and reference.field not in fields:
         hint = f"known: {', '.join(fields)}; observed values are under {'output' if 'output' in fields else 'facts'}"
-        return rule, f"{name} has no field {reference.field!r}", similar_name(reference.field, fields) or hint
+        if reference.root == "evidence" and reference.field == "summary":
+            hint = f"the summary is text for people and can change; use facts, for example {name}.facts.state == 'down'"
+        message = f"{name} has no field {reference.field!r}"
+        return "unknown-field", message, similar_name(reference.field, fields) or hint
     return None
 
 
@@ -186,4 +189,5 @@ _CHECKS: tuple[Callable[[CheckSubject], Iterator[Diagnostic]], ...] = (
     _undos,
     _guards,
     _conditions,
+    check_facts,
 )

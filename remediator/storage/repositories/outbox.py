@@ -17,6 +17,9 @@ from remediator.storage.schema import messages as table
 APPROVERS = "approvals"
 """Channel name that stands for the channels of approval requests in the settings, in order."""
 
+HELD_BACK = "held_back"
+"""Kind of the messages that a guard blocks a run."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutboxMessage:
@@ -130,6 +133,12 @@ def list_for_run(connection: Connection, run_id: str) -> list[OutboxMessage]:
     """Return the messages about a run, oldest first."""
     rows = connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c.created_at, table.c.id))
     return [_queued(row) for row in rows]
+
+
+def is_held_back_notified(connection: Connection, run_id: str, guard: str) -> bool:
+    """Return whether the outbox has, or had, a message that this guard blocks the run."""
+    rows = connection.execute(select(table.c.content).where(table.c.run_id == run_id, table.c.kind == HELD_BACK))
+    return any(content.get("guard") == guard for content in rows.scalars())
 
 
 def list_dead(connection: Connection, limit: int = 100) -> list[OutboxMessage]:

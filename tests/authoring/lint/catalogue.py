@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from remediator.core.types import Duration, Strict
 from remediator.playbooks.catalogue import ActionTraits, Catalogue
+from remediator.playbooks.facts import Fact
 
 
 class Nothing(Strict):
@@ -84,9 +85,24 @@ class Preconditions(Strict):
         return {"all_of": value} if isinstance(value, list | tuple) else value
 
 
+LOG_FACTS = (
+    Fact("signs", "object", "Signs of a cause."),
+    Fact("signs.disk_full", "string", "The disk is full."),
+    Fact("signs.corrupt_data", "string", "A file is corrupt."),
+    Fact("traceback", "boolean", "There is a traceback."),
+)
+PING_FACTS = (
+    Fact("state", "string", "State of the server.", values=("serving", "down", "silent", "loading")),
+    Fact("version", "string", "Version."),
+    Fact("clients", "integer", "Connected clients."),
+)
+
 ACTIONS: dict[str, tuple[type[BaseModel], ActionTraits]] = {
-    "service.logs": (Logs, ActionTraits(mutates=False, idempotent=True, summary="Read a service's logs.")),
-    "service.restart": (Restart, ActionTraits(summary="Restart a service.")),
+    "service.logs": (
+        Logs,
+        ActionTraits(mutates=False, idempotent=True, summary="Read a service's logs.", facts=LOG_FACTS),
+    ),
+    "service.restart": (Restart, ActionTraits(interrupts=True, summary="Restart a service.")),
     "files.prune": (Prune, ActionTraits(idempotent=True, destructive=True, summary="Delete old files.")),
 }
 
@@ -95,6 +111,7 @@ CATALOGUE = Catalogue(
     checks={"redis.ping": Nothing, "service.running": Nothing, "promql": Query},
     guards={"cooldown": Cooldown, "rate_limit": Budget, "preconditions": Preconditions, "storm": Nothing},
     traits={name: traits for name, (_, traits) in ACTIONS.items()},
+    check_facts={"redis.ping": PING_FACTS},
     uses_prometheus=frozenset({"promql"}),
     summaries={"redis.ping": "Redis answers.", "promql": "An expression holds.", "cooldown": "Leave it alone."},
 )

@@ -191,8 +191,9 @@ summary: The cache evicts what is still needed; put it on larger machines.
 match: {alertname: CacheEvicts}
 mode: auto
 target: redis
+conclude: [{id: small, when: "true", cause: The cache is too small.}]
 steps:
-  - {id: larger, action: elasticache.modify_node_type, with: {node_type: cache.m5.xlarge}}
+  - {id: larger, for: small, action: elasticache.modify_node_type, with: {node_type: cache.m5.xlarge}}
 verify: {settle: 1s, within: 1m, checks: [{check: redis.ping}]}
 escalate: {to: [sre], message: The cache is still too small.}
 """
@@ -200,7 +201,7 @@ TEST = """\
 apiVersion: remediator/v1
 kind: PlaybookTest
 playbook: cache-small
-given: {checks: {redis.ping: ok}}
+given: {checks: {redis.ping: [{answer: fail}, {answer: ok}]}}
 tests:
   - name: nobody agrees, so nothing is done, though the mode is auto
     alerts: [{labels: {alertname: CacheEvicts}}]

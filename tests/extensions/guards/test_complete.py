@@ -27,6 +27,7 @@ ORDER = [
     "circuit_breaker",
     "preconditions",
     "managed_by",
+    "about_target",
     "regression",
     "autonomy",
 ]

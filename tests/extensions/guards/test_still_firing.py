@@ -6,9 +6,11 @@ tests/clients/test_http.py.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -19,6 +21,7 @@ from remediator.clients.endpoints import Endpoint
 from remediator.core.run import Episode
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import GuardAnswer, Verdict
+from tests.support import fake_servers
 from tests.support.guard_history import House, alert
 from tests.support.servers import free_port
 from tests.support.servers.alertmanager import Alertmanager
@@ -178,3 +181,62 @@ async def test_many_alerts_are_asked_for_at_once(house: House, make_alertmanager
     )
     await client.aclose()
     assert (await ask(house, server.url, alerts=alerts)).reason == "suppressed"
+
+
+async def test_the_other_replica_of_a_prometheus_pair_is_the_same_alert(
+    house: House, alertmanager: Alertmanager
+) -> None:
+    """The alert came from replica a, which is gone; replica b still reports it."""
+    alertmanager.fire(alertname="RedisDown", instance="a", prometheus_replica="b", replica="1")
+    ours = alert(instance="a", prometheus_replica="a", replica="0")
+
+    assert (await ask(house, alertmanager.url, alerts=(ours,))).answer is GuardAnswer.ALLOW
+
+
+async def test_a_silence_on_one_replica_of_a_pair_blocks(house: House, alertmanager: Alertmanager) -> None:
+    """Both replicas report the alert, and a person silenced one of them."""
+    alertmanager.fire(alertname="RedisUp", instance="a", replica="0")
+    alertmanager.fire(alertname="RedisUp", instance="a", replica="1")
+    client = Client(Endpoint(url=alertmanager.url))
+    now = datetime.now(UTC)
+    await client.post_silence(
+        NewSilence(
+            matchers=(Matcher(name="replica", value="1"),),
+            starts_at=now,
+            ends_at=now + timedelta(hours=1),
+            created_by="ann",
+            comment="maintenance",
+        )
+    )
+    await client.aclose()
+    ours = replace(alert(instance="a", replica="0"), labels={"alertname": "RedisUp", "instance": "a", "replica": "0"})
+
+    assert (await ask(house, alertmanager.url, alerts=(ours,))).reason == "suppressed"
+
+
+async def test_label_names_that_need_quotes_do_not_hide_the_answer(house: House, alertmanager: Alertmanager) -> None:
+    """Alertmanager 0.25 rejects quoted names in a matcher, so they are not sent: its answer is known, not unknown."""
+    alertmanager.fire(alertname="RedisDown", instance="a")
+    ours = replace(alert(), labels={"alertname": "RedisDown", "label with space": "x", "brace{": "y"})
+
+    verdict = await ask(house, alertmanager.url, alerts=(ours,))
+
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.BLOCK, "not_firing")
+
+
+async def test_an_alert_with_such_names_is_found_by_exactly_its_labels(house: House) -> None:
+    """As Alertmanager since 0.27 answers it; Debian's version does not accept such an alert."""
+    labels = {"alertname": "RedisDown", "label with space": "x", "brace{": "y"}
+    now = datetime.now(UTC).isoformat()
+    times = {"startsAt": now, "endsAt": now, "updatedAt": now}
+    active = {"state": "active", "silencedBy": [], "inhibitedBy": [], "mutedBy": []}
+    found = [
+        {"fingerprint": "1", "labels": each, "annotations": {}, "receivers": [], "status": active, **times}
+        for each in ({**labels, "brace{": "z"}, labels)
+    ]
+    ours = replace(alert(), labels=labels)
+    other = replace(alert(), labels={**labels, "brace{": "w"})
+    async with fake_servers.peer(fake_servers.reply(200, json.dumps(found).encode())) as fake:
+        assert (await ask(house, f"http://127.0.0.1:{fake.port}", alerts=(ours,))).answer is GuardAnswer.ALLOW
+    async with fake_servers.peer(fake_servers.reply(200, json.dumps(found).encode())) as fake:
+        assert (await ask(house, f"http://127.0.0.1:{fake.port}", alerts=(other,))).reason == "not_firing"

@@ -143,7 +143,8 @@ class Drained(Remediator):
                 "mode": "auto",
                 "target": "app",
                 "guards": {"off": [{"guard": name, "reason": "not part of this test"} for name in OFF]},
-                "steps": [{"id": "drain", "action": "example.drain", "with": dict(where)}],
+                "conclude": [{"id": "slow", "when": "true", "cause": "The service is slow."}],
+                "steps": [{"id": "drain", "for": "slow", "action": "example.drain", "with": dict(where)}],
                 "verify": {
                     "settle": "0s",
                     "within": "30s",
@@ -181,7 +182,7 @@ def test_a_service_acts_and_verifies_with_a_plugin(drained: Drained) -> None:
     """An alert leads to the plugin's action, and the plugin's check verifies it."""
     drained.start()
 
-    assert drained.post(drained.notification("firing", alertname="AppSlow"))[0] == 200
+    assert drained.post(drained.notification("firing", alertname="AppSlow", service="app"))[0] == 200
 
     run = drained.wait_for("succeeded")
     assert [(step["action"], step["outcome"]) for step in run["steps"]] == [("example.drain", "ok")]
@@ -208,7 +209,7 @@ def careless(tmp_path: Path, site: Path) -> Iterator[Drained]:
 def test_a_run_with_a_faulty_plugin_is_escalated(careless: Drained) -> None:
     """The action cannot be planned, so that the run is escalated with the reason and not retried forever."""
     careless.start()
-    careless.post(careless.notification("firing", alertname="AppSlow"))
+    careless.post(careless.notification("firing", alertname="AppSlow", service="app"))
 
     run = careless.wait_for("escalated")
     assert run["reason"] == "no_plan"

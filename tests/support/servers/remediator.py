@@ -31,7 +31,14 @@ PLAYBOOK: dict[str, Any] = {
     "mode": "auto",
     "target": "redis",
     "diagnose": [{"id": "ping", "check": "redis.ping"}, {"id": "logs", "action": "service.logs"}],
-    "steps": [{"id": "restart", "action": "service.restart", "when": "!evidence.ping.ok"}],
+    "conclude": [
+        {
+            "id": "down",
+            "when": 'evidence.ping.facts.state in ["down", "silent"]',
+            "cause": "Redis does not run or hangs.",
+        }
+    ],
+    "steps": [{"id": "restart", "action": "service.restart", "for": "down"}],
     "verify": {"settle": "100ms", "within": "20s", "checks": [{"check": "redis.ping"}, {"check": "redis.write_test"}]},
     "escalate": {"to": ["infrastructure"], "message": "still down"},
 }
@@ -185,6 +192,7 @@ receivers:
             "redis": {
                 "platform": {"kind": "supervisor", "url": self.supervisord.url, "program": "redis"},
                 "redis": {"host": "127.0.0.1", "port": self.redis_port},
+                "alert_label_values": {"instance": ["redis:6379"]},
             }
         }
 

@@ -1,0 +1,142 @@
+"""Rules about causes: whether a step knows the fault that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from remediator.authoring.lint import LintContext, Rule
+from remediator.playbooks import cel
+from remediator.playbooks.diagnostics import Diagnostic
+from remediator.playbooks.model import Playbook
+
+
+class NoCause(Rule):
+    """In mode auto, a step that interrupts or destroys something names no cause that it is for."""
+
+    id = "no-cause"
+    why = "Without an established cause such a step never runs automatically: every run asks a person."
+    fix = "give the conclusion of this fault an id, and add for: [ID] to the step"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        for playbook in context.playbooks:
+            if "auto" not in playbook.modes or playbook.approval.required:
+                continue
+            for at, step in enumerate(playbook.steps):
+                traits = context.traits(step)
+                if step.for_ or step.approval == "required" or traits.requires_approval:
+                    continue
+                if traits.interrupts or traits.destructive:
+                    message = (
+                        f"{step.action} interrupts the service and names no cause, so a person is asked every time"
+                    )
+                    if not traits.interrupts:
+                        message = (
+                            f"{step.action} may lose data and names no cause, so nothing shows that it fits the fault"
+                        )
+                    yield self.at(context, playbook, ("steps", at, "action"), message)
+
+
+class NegatedOk(Rule):
+    """A step that changes something runs whenever a check is not ok, in whatever state the service is."""
+
+    id = "negated-ok"
+    why = "Not ok means down, loading, a wrong password or a full disk. A restart helps in few of these states."
+    fix = "use facts that name the state, for example evidence.ping.facts.state == 'down'"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        for playbook in context.playbooks:
+            exempt = _single_valued(context, playbook)
+            for at, step in enumerate(playbook.steps):
+                if step.when is None or not context.traits(step).mutates:
+                    continue
+                for found in negated_ok(step.when):
+                    if found not in exempt:
+                        message = f"the condition holds in every state in which {found!r} is not ok"
+                        hint = f"use facts that name the state, for example evidence.{found}.facts.state == 'down'"
+                        yield self.at(context, playbook, ("steps", at, "when"), message, hint)
+
+
+def _single_valued(context: LintContext, playbook: Playbook) -> frozenset[str]:
+    """Return the diagnoses that ask one question, a PromQL expression. They have no states to tell apart."""
+    return frozenset(item.id for item in playbook.diagnose if item.check in context.catalogue.uses_prometheus)
+
+
+def negated_ok(text: str) -> tuple[str, ...]:
+    """Return the evidence whose negated ``ok`` is enough for a condition, in one of its alternatives.
+
+    An alternative that also reads facts, or the output of a step, tells the states apart.
+    """
+    return tuple(dict.fromkeys(_negated(cel.tokenize(text), False)))
+
+
+_TELLING = frozenset({"facts", "output"})
+_NOT_OK = {("ok", "==", "false"), ("ok", "!=", "true"), ("status", "==", "fail"), ("status", "!=", "ok")}
+_OK = {("ok", "==", "true"), ("ok", "!=", "false"), ("status", "==", "ok"), ("status", "!=", "fail")}
+
+
+def _negated(words: list[str], negative: bool) -> list[str]:
+    """Return the evidence that a part of a condition only negates.
+
+    Args:
+        words: the tokens of the part.
+        negative: whether the part stands under a ``!``.
+    """
+    words = _without_parentheses(words)
+    if "?" in words:
+        return []
+    for operator, is_alternative in (("|", not negative), ("&", negative)):
+        parts = _split(words, operator)
+        if len(parts) > 1:
+            if not is_alternative and any(_TELLING & set(part) for part in parts):
+                return []
+            return [name for part in parts for name in _negated(part, negative)]
+    if words[:1] == ["!"]:
+        return _negated(words[1:], not negative)
+    return _leaf(words, negative)
+
+
+def _leaf(words: list[str], negative: bool) -> list[str]:
+    """Return the evidence of a comparison like ``evidence.ping.ok == false``, or of ``evidence.ping.ok`` alone."""
+    dotted = [word.strip("'\"") for word in words if word not in (".", "[", "]")]
+    if len(dotted) < 3 or dotted[0] != "evidence":
+        return []
+    _, name, field, *compared = dotted
+    if not compared:
+        return [name] if field == "ok" and negative else []
+    comparison = (field, "".join(compared[:-1]), compared[-1])
+    return [name] if comparison in (_OK if negative else _NOT_OK) else []
+
+
+def _without_parentheses(words: list[str]) -> list[str]:
+    while words[:1] == ["("] and _closing(words) == len(words) - 1:
+        words = words[1:-1]
+    return words
+
+
+def _closing(words: list[str]) -> int:
+    """Return the position of the bracket that closes the first one."""
+    depth = 0
+    for at, word in enumerate(words):
+        depth += (word in _OPENING) - (word in _CLOSING)
+        if depth == 0:
+            return at
+    return -1
+
+
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+
+
+def _split(words: list[str], operator: str) -> list[list[str]]:
+    """Split at ``&&`` or ``||`` outside of brackets. The tokens of an operator are its single characters."""
+    parts: list[list[str]] = [[]]
+    depth, at = 0, 0
+    while at < len(words):
+        word = words[at]
+        depth += (word in _OPENING) - (word in _CLOSING)
+        if depth == 0 and word == operator and words[at + 1 : at + 2] == [operator]:
+            parts.append([])
+            at += 2
+        else:
+            parts[-1].append(word)
+            at += 1
+    return parts

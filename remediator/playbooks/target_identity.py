@@ -1,0 +1,239 @@
+"""Compare the labels of an alert with the identity of a service: is the alert about this service?
+
+The identity has three parts. ``alerts_as`` are labels that every alert about the service has. ``alert_label_values``
+lists the values that a label may have if the alert has it. Bindings give more: the namespace and the names of a
+Kubernetes target, the containers of a Docker target, the addresses of its endpoints, and the mount point of its disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from remediator.core.matchers import Matcher, Operator
+from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, Service
+
+_COMPOSE_PROJECT = "container_label_com_docker_compose_project"
+_COMPOSE_SERVICE = "container_label_com_docker_compose_service"
+_POD_SUFFIX = r"-[a-z0-9]+(-[a-z0-9]{5})?"
+"""What a ReplicaSet adds to the name of a Deployment in the names of its pods."""
+
+
+class Relation(StrEnum):
+    """How an alert relates to a service."""
+
+    ABOUT = "about"
+    """A label names the service, and no label contradicts that."""
+    OTHER = "other"
+    """A label names something else."""
+    UNKNOWN = "unknown"
+    """No label says which service it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One label whose value does not belong to the service."""
+
+    label: str
+    alert: str
+    """Value in the alert."""
+    service: str
+    """Value or values of the service, as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One label of an alert beside what the service is known by."""
+
+    label: str
+    alert: str
+    """Value in the alert."""
+    service: str
+    """Value or values of the service, as text."""
+    same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The result of comparing the labels of an alert with a service."""
+
+    relation: Relation
+    agreeing: tuple[str, ...]
+    """Labels that name the service."""
+    differing: tuple[Difference, ...]
+    text: str
+    """Both sides in one sentence."""
+
+
+def compare(labels: Mapping[str, str], service: Service) -> Comparison:
+    """Return whether an alert with these labels is about the service."""
+    agreeing, differing = [], []
+    for label, ok, expected in _judge(labels, service):
+        if ok:
+            agreeing.append(label)
+        else:
+            differing.append(Difference(label, labels[label], expected))
+    if differing:
+        theirs = ", ".join(f"{item.label}={item.alert!r}" for item in differing)
+        ours = ", ".join(f"{item.label}={item.service}" for item in differing)
+        text = f"the alert has {theirs}; {service.name} has {ours}"
+        return Comparison(Relation.OTHER, tuple(agreeing), tuple(differing), text)
+    if agreeing:
+        return Comparison(
+            Relation.ABOUT, tuple(agreeing), (), f"{', '.join(sorted(set(agreeing)))} of the alert name {service.name}"
+        )
+    known = ", ".join(
+        sorted({*service.alert_labels, *service.alert_label_values, *(item for item, *_ in _derived(service))})
+    )
+    text = f"the alert has none of the labels by which alerts about {service.name} are known ({known})"
+    return Comparison(Relation.UNKNOWN, (), (), text)
+
+
+def sides(labels: Mapping[str, str], service: Service) -> tuple[Side, ...]:
+    """Return every label of an alert that says which service it is about, beside the value of the service."""
+    return tuple(Side(label, labels[label], expected, same) for label, same, expected in _judge(labels, service))
+
+
+def naming_matchers(service: Service) -> tuple[str, ...]:
+    """Return matchers that accept only alerts about the service, the best one first."""
+    values: dict[str, tuple[str, ...]] = {label: (value,) for label, value in service.alerts_as.items()}
+    values |= service.alert_label_values
+    platform = service.platform
+    if isinstance(platform, KubernetesBinding):
+        values.setdefault("namespace", (platform.namespace,))
+    if not values:
+        values = {label: (value,) for label, value in service.alert_labels.items()}
+    return tuple(_matcher(label, listed) for label, listed in values.items())
+
+
+def _matcher(label: str, values: tuple[str, ...]) -> str:
+    if len(values) == 1 and not re.search(r"[*?\[]", values[0]):
+        return str(Matcher(label, Operator.EQUAL, values[0]))
+    return str(Matcher(label, Operator.MATCHES, "|".join(map(_glob_as_pattern, values))))
+
+
+def _glob_as_pattern(value: str) -> str:
+    """Return an RE2 pattern for a value of ``alert_label_values``, which may be a glob."""
+    return re.sub(r"\[!?[^\]]+\]|.", lambda found: _GLOB.get(found[0], _escaped(found[0])), value)
+
+
+_GLOB = {"*": ".*", "?": "."}
+
+
+def _escaped(part: str) -> str:
+    """Return a part of a glob for RE2: a class of characters, or one character."""
+    if len(part) > 1:
+        return part.replace("[!", "[^", 1)
+    return re.sub(r"[.+()|^$\\{}\[\]]", r"\\\g<0>", part)
+
+
+def example_value(matcher: Matcher, service: Service) -> str:
+    """Return a value that the matcher accepts, if possible one of the service; empty if none is known."""
+    return min(matcher.literals if matcher.literals is not None else _samples(matcher, service), default="")
+
+
+def names_target(matcher: Matcher, service: Service) -> bool:
+    """Return whether a matcher accepts only alerts that name the service by one of its labels."""
+    if matcher.operator in (Operator.NOT_EQUAL, Operator.NOT_MATCHES) or matcher.accepts(""):
+        return False
+    values = matcher.literals if matcher.literals is not None else _samples(matcher, service)
+    return bool(values) and all(compare({matcher.name: value}, service).relation is Relation.ABOUT for value in values)
+
+
+def _samples(matcher: Matcher, service: Service) -> frozenset[str]:
+    """Return values of the service for the label of a pattern, as far as the pattern accepts them."""
+    known = {service.alert_labels.get(matcher.name, "")}
+    known |= {re.sub(r"[*?]", "x", value) for value in service.alert_label_values.get(matcher.name, ())}
+    platform = service.platform
+    if isinstance(platform, KubernetesBinding):
+        deployment = platform.deployment or ""
+        bound = {"namespace": platform.namespace, "deployment": deployment, "pod": f"{deployment}-5d4f8c7b9-x2x4z"}
+        known.add(bound.get(matcher.name, ""))
+    if isinstance(platform, DockerBinding) and platform.project is not None:
+        known.add(
+            {_COMPOSE_PROJECT: platform.project, _COMPOSE_SERVICE: platform.service or service.name}.get(
+                matcher.name, ""
+            )
+        )
+    if matcher.name == "instance":
+        known |= _endpoints(service)[1]
+    return frozenset(value for value in known if value and matcher.accepts(value))
+
+
+def _judge(labels: Mapping[str, str], service: Service) -> Iterator[tuple[str, bool, str]]:
+    """Yield each label that says something: its name, whether its value belongs to the service, the expected value."""
+    for label, value in service.alert_labels.items():
+        if label not in labels:
+            continue
+        if labels[label] == value:
+            yield label, True, value
+        elif service.alerts_as:  # the default, service=<name>, is a convention that other exporters do not follow
+            yield label, False, repr(value)
+    for label, values in service.alert_label_values.items():
+        if label in labels:
+            yield label, any(fnmatchcase(labels[label], value) for value in values), " or ".join(map(repr, values))
+    for label, pattern, expected in _derived(service):
+        if label not in labels or label in service.alert_label_values or label in service.alerts_as:
+            continue
+        yield label, re.fullmatch(pattern, labels[label]) is not None, expected
+    yield from _addresses(labels, service)
+
+
+def _derived(service: Service) -> Iterator[tuple[str, str, str]]:
+    """Yield labels that the platform's binding knows: name, pattern of the value, and the value as text."""
+    platform = service.platform
+    if isinstance(platform, KubernetesBinding):
+        yield "namespace", re.escape(platform.namespace), repr(platform.namespace)
+        if platform.deployment is not None:
+            name = re.escape(platform.deployment)
+            yield "deployment", name, repr(platform.deployment)
+            yield "pod", name + _POD_SUFFIX, f"{platform.deployment}-…"
+    elif isinstance(platform, DockerBinding) and platform.project is not None:
+        compose = platform.service or service.name
+        yield _COMPOSE_PROJECT, re.escape(platform.project), repr(platform.project)
+        yield _COMPOSE_SERVICE, re.escape(compose), repr(compose)
+
+
+def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[str, bool, str]]:
+    """Compare ``instance``, ``mountpoint`` and ``device``.
+
+    An exporter often runs elsewhere and has an address of its own, so another ``instance`` contradicts only in an alert
+    about a host, which has a mount point or a device: the disk is on that host.
+    """
+    hosts, addresses = _endpoints(service)
+    instance = labels.get("instance")
+    about_host = "mountpoint" in labels or "device" in labels
+    if instance is not None and "instance" not in service.alert_label_values and "instance" not in service.alerts_as:
+        host = urlsplit(instance if "//" in instance else f"//{instance}").hostname or instance
+        if re.sub(r"^\w+://", "", instance) in addresses:
+            yield "instance", True, instance
+        elif about_host and hosts and host not in hosts:
+            yield "instance", False, f"a host of {', '.join(sorted(hosts))}"
+    mount = labels.get("mountpoint")
+    known = "mountpoint" in service.alert_label_values or "mountpoint" in service.alerts_as
+    if mount is not None and service.disk is not None and not known:
+        path = PurePosixPath(service.disk.path)
+        belongs = path == PurePosixPath(mount) or PurePosixPath(mount) in path.parents
+        if not belongs:
+            yield "mountpoint", False, repr(str(path))
+
+
+def _endpoints(service: Service) -> tuple[set[str], set[str]]:
+    """Return the hosts of the service, and its addresses as ``host:port``."""
+    hosts, addresses = set(), set()
+    if service.redis is not None and service.redis.host:
+        hosts.add(service.redis.host)
+        addresses.add(f"{service.redis.host}:{service.redis.port}")
+    if service.http is not None:
+        split = urlsplit(service.http.url)
+        if split.hostname:
+            hosts.add(split.hostname)
+            addresses.add(split.netloc)
+    if "127.0.0.1" in hosts or "localhost" in hosts:
+        hosts |= {"127.0.0.1", "localhost", "::1"}
+    return hosts, addresses

@@ -1,0 +1,44 @@
+"""A run acts only for alerts that are about its target."""
+
+from __future__ import annotations
+
+import pytest
+
+from remediator.extensions.guards.base import GuardAnswer
+from tests.support.guard_history import House, alert
+
+
+@pytest.mark.promise(8)
+async def test_it_allows_an_alert_that_names_the_target(house: House) -> None:
+    """A label of the inventory names the target."""
+    verdict = await house.verdict("about_target", alerts=[alert(service="redis")], about="target")
+
+    assert verdict.answer is GuardAnswer.ALLOW
+
+
+@pytest.mark.promise(8)
+async def test_it_blocks_for_an_alert_about_something_else(house: House) -> None:
+    """One alert of the run has another namespace: the text shows both sides."""
+    labels = {"service": "shop", "namespace": "team-b"}
+
+    verdict = await house.verdict("about_target", target="shop", alerts=[alert(**labels)], about="target")
+
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.BLOCK, "not_about_target")
+    assert "namespace='team-b'" in verdict.text
+    assert "namespace='shop'" in verdict.text
+
+
+@pytest.mark.promise(8)
+async def test_it_is_unknown_without_a_label_that_says_so(house: House) -> None:
+    """The alert has none of the labels, and the text names those that the inventory knows."""
+    verdict = await house.verdict("about_target", alerts=[alert(severity="critical")], about="target")
+
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_identifying_label")
+    assert "service" in verdict.text
+
+
+async def test_a_playbook_can_say_that_its_alert_names_no_target(house: House) -> None:
+    """``about: {any: REASON}`` allows any alert."""
+    verdict = await house.verdict("about_target", alerts=[alert()], about={"any": "the rule has no labels"})
+
+    assert verdict.answer is GuardAnswer.ALLOW

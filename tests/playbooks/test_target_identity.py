@@ -1,0 +1,65 @@
+"""An alert is about a service only if a label says so and no label contradicts it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from remediator.playbooks.inventory import Inventory, Service
+from remediator.playbooks.target_identity import Relation, compare
+
+SUPERVISOR = {"kind": "supervisor", "url": "unix:///run/s.sock", "program": "x"}
+CLUSTER = {"kind": "kubernetes", "namespace": "shop", "deployment": "app"}
+
+
+def service(name: str, **fields: Any) -> Service:
+    """Return a service of an inventory."""
+    data = {"apiVersion": "remediator/v1", "kind": "Inventory", "services": {name: {"platform": SUPERVISOR} | fields}}
+    return Inventory.model_validate(data).service(name)
+
+
+REDIS = service("redis", redis={"host": "127.0.0.1", "port": 6379}, disk={"path": "/data/redis/db"})
+APP = service("app", platform=CLUSTER)
+
+
+@pytest.mark.promise(8)
+@pytest.mark.parametrize(
+    ("target", "labels", "relation"),
+    [
+        (REDIS, {"service": "redis"}, Relation.ABOUT),
+        (REDIS, {"instance": "redis://127.0.0.1:6379"}, Relation.ABOUT),
+        (REDIS, {}, Relation.UNKNOWN),
+        (REDIS, {"service": "kube-state-metrics"}, Relation.UNKNOWN),
+        (REDIS, {"service": "redis", "instance": "exporter:9121"}, Relation.ABOUT),
+        # the disk of another host, although the rule names our service
+        (REDIS, {"service": "redis", "instance": "10.20.30.40:9100", "mountpoint": "/data/redis"}, Relation.OTHER),
+        (REDIS, {"service": "redis", "instance": "10.20.30.40", "device": "/dev/sdb"}, Relation.OTHER),
+        (REDIS, {"service": "redis", "instance": "localhost:9100", "mountpoint": "/data/redis"}, Relation.ABOUT),
+        (REDIS, {"service": "redis", "mountpoint": "/var"}, Relation.OTHER),
+        # a container of the same name in another namespace
+        (APP, {"service": "app", "container": "app", "namespace": "team-b", "pod": "app-5d9-x2x4z"}, Relation.OTHER),
+        (APP, {"container": "app", "namespace": "shop", "pod": "app-7c9d6bf5b8-x2x4z"}, Relation.ABOUT),
+        (APP, {"service": "app", "namespace": "shop", "pod": "other-7c9d6bf5b8-x2x4z"}, Relation.OTHER),
+    ],
+)
+def test_both_sides_are_compared(target: Service, labels: dict[str, str], relation: Relation) -> None:
+    """The text shows both sides when they differ."""
+    found = compare({"alertname": "X"} | labels, target)
+
+    assert found.relation is relation
+    if relation is Relation.OTHER:
+        assert found.differing[0].alert in found.text
+        assert target.name in found.text
+
+
+def test_the_inventory_says_which_values_are_known() -> None:
+    """``alert_label_values`` takes exact values and patterns; ``alerts_as`` that was written down contradicts, too."""
+    target = service("redis", alert_label_values={"instance": ["10.0.0.5:*", "10.0.0.6:9100"], "host": "db1"})
+    written = service("redis", alerts_as={"job": "redis", "tier": "cache"})
+
+    assert compare({"instance": "10.0.0.5:9121"}, target).relation is Relation.ABOUT
+    assert compare({"instance": "10.0.0.7:9121", "service": "redis"}, target).relation is Relation.OTHER
+    assert compare({"host": "db2", "service": "redis"}, target).relation is Relation.OTHER
+    assert compare({"job": "other", "tier": "cache"}, written).relation is Relation.OTHER
+    assert compare({"job": "redis"}, written).relation is Relation.ABOUT
