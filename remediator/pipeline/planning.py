@@ -16,7 +16,7 @@ from remediator.core.run import Episode, Reason, Run, Status
 from remediator.core.run_detail import EscalatedDetail, PlannedDetail
 from remediator.core.types import fitted
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
-from remediator.extensions.actions.base import Action
+from remediator.extensions.actions.base import INCIDENT_START, Action
 from remediator.extensions.checks.base import CheckAnswer, Evidence
 from remediator.pipeline import check_runner, condition_scope
 from remediator.pipeline.context import PipelineContext, StageResult, proceed
@@ -43,6 +43,7 @@ async def plan_run(ctx: RunContext) -> StageResult:
         alerts = await ctx.alerts()
         labels = dict(alerts[0].labels) if alerts else {}
         values = parameters.resolve(ctx.playbook, labels, ctx.pipeline.playbooks.inventory)
+        INCIDENT_START.set(min((alert.starts_at for alert in alerts), default=None))
         planner = Planner(ctx.pipeline, ctx.playbook, ctx.service, values)
         # 1. Evidence first: it needs no plan, and people get it also when no plan can be made.
         seen += await planner.diagnose()
@@ -100,6 +101,7 @@ async def diagnose_again(ctx: RunContext) -> None:
     The old evidence is from before the step. What the step did, and why it failed, is only in new evidence: a restart
     that fails says why in the log of the failed start.
     """
+    INCIDENT_START.set(min((alert.starts_at for alert in await ctx.alerts()), default=None))
     planner = Planner(ctx.pipeline, ctx.playbook, ctx.service, ctx.plan.parameters)
     seen = await planner.diagnose()
     seen += planner.conclude(seen)

@@ -131,19 +131,37 @@ class Docker:
         await self._call("POST", f"/containers/{_container(container)}/kill", params={"signal": f"SIG{signal}"})
 
     async def logs(
-        self, container: str, lines: int = 100, *, until: datetime | None = None, max_bytes: int = _MAX_LOGS
+        self,
+        container: str,
+        lines: int = 100,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        timestamps: bool = False,
+        max_bytes: int = _MAX_LOGS,
     ) -> Logs:
-        """Return the last lines of output (before ``until``) that fit ``max_bytes``, also of a stopped container."""
+        """Return the last lines of output that fit ``max_bytes``, also of a stopped container.
+
+        Args:
+            container: ID or name.
+            lines: maximum number of lines.
+            since: only lines at or after this time.
+            until: only lines before this time.
+            timestamps: begin each line with its time (RFC 3339).
+            max_bytes: maximum size of the answer.
+        """
         tty = (await self.container(container)).config.tty
+        limits = {"since": since, "until": until}
+        asked = {name: _seconds(at) for name, at in limits.items() if at is not None} | {"timestamps": int(timestamps)}
         while True:
-            answer = await self._logs(container, lines, until, max_bytes)
+            answer = await self._logs(container, lines, asked, max_bytes)
             if not answer.cut or lines <= 1:
                 return _logs(answer, tty)
             lines = max(lines // 4, 1)
 
-    async def _logs(self, container: str, lines: int, until: datetime | None, max_bytes: int) -> Answer:
+    async def _logs(self, container: str, lines: int, asked: Mapping[str, str | int], max_bytes: int) -> Answer:
         path = f"/containers/{_container(container)}/logs"
-        parameters = {"stdout": 1, "stderr": 1, "tail": lines, **({"until": _seconds(until)} if until else {})}
+        parameters = {"stdout": 1, "stderr": 1, "tail": lines, **asked}
         return await self._get(path, parameters, max_bytes=max_bytes, cut=True)
 
     async def stats(self, container: str) -> Stats:

@@ -105,12 +105,33 @@ class Kubernetes:
         return (await self._call("GET", self._path("/api/v1", "pods", name))).json(Pod)
 
     async def logs(
-        self, pod: str, container: str, lines: int = 100, *, previous: bool = False, max_bytes: int = _MAX_LOGS
+        self,
+        pod: str,
+        container: str,
+        lines: int = 100,
+        *,
+        previous: bool = False,
+        timestamps: bool = False,
+        max_bytes: int = _MAX_LOGS,
     ) -> str:
-        """Return the last lines of a container that fit; with ``previous``, those before its last restart."""
+        """Return the last lines of a container that fit ``max_bytes``.
+
+        Args:
+            pod: name of the pod.
+            container: name of the container.
+            lines: maximum number of lines.
+            previous: the lines before the last restart of the container.
+            timestamps: begin each line with its time (RFC 3339).
+            max_bytes: maximum size of the answer.
+        """
         path = self._path("/api/v1", "pods", pod) + "/log"
         while True:
-            parameters = {"container": _checked(container), "tailLines": lines, "previous": str(previous).lower()}
+            parameters = {
+                "container": _checked(container),
+                "tailLines": lines,
+                "previous": str(previous).lower(),
+                "timestamps": str(timestamps).lower(),
+            }
             answer = await self._call("GET", path, params=parameters, max_bytes=max_bytes, cut=True)
             if not answer.cut or lines <= 1:
                 return answer.body.decode("utf-8", "replace")

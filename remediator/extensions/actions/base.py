@@ -56,6 +56,10 @@ RUN: ContextVar[str] = ContextVar("remediator_run", default="")
 """ID of the run in the current task. Actions write it into other systems as a mark."""
 
 
+INCIDENT_START: ContextVar[datetime | None] = ContextVar("remediator_incident_start", default=None)
+"""When the incident of the run began, as the sender of the alert says. None outside a run."""
+
+
 class Action(ABC):
     """Base class of actions. ``Parameters`` is the model of the ``with`` block.
 

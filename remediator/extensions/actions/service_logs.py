@@ -1,4 +1,4 @@
-"""``service.logs``: Read the last log lines of a service and highlight the relevant ones."""
+"""``service.logs``: Read the last log lines of a service and report signs of a cause in those of this incident."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pydantic import Field
 
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.extensions.actions.base import Action, Result
+from remediator.core.types import Duration
+from remediator.extensions.actions.base import INCIDENT_START, Action, Result
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.log_lines import dated
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -25,16 +27,26 @@ _SIGNS = {
     "missing_module": re.compile(r"(?:ModuleNotFoundError|ImportError): (.+)"),
     "missing_variable": re.compile(r"(?:KeyError: '([A-Z][A-Z0-9_]+)'|([A-Z][A-Z0-9_]+): required by)"),
     "address_in_use": re.compile(r"(.*[Aa]ddress already in use.*)"),
+    "too_many_files": re.compile(r"(.*[Tt]oo many open files.*)"),
+    "wrong_password": re.compile(
+        r"(.*(?:WRONGPASS|NOAUTH|invalid username-password pair|Authentication required|invalid password).*)"
+    ),
     "connection_error": re.compile(r"((?:\w+\.)*Connection\w*Error\b.*|.*[Cc]onnection refused.*)"),
     "out_of_memory": re.compile(r"(.*(?:MemoryError|[Oo]ut of memory|OOM command not allowed|oom-kill).*)"),
     "disk_full": re.compile(r"(.*No space left on device.*)"),
-    "corrupt_data": re.compile(r"(.*(?:Bad file format|checksum|Unexpected end of file|corrupt).*)", re.IGNORECASE),
+    "corrupt_data": re.compile(
+        r"(.*(?:Bad file format|checksum|Unexpected (?:end of file|EOF reading)|corrupt|Wrong signature trying to load"
+        r"|Short read or OOM loading DB|Internal error in RDB|Terminating server after rdb file reading failure"
+        r"|Fatal error loading the DB).*)",
+        re.IGNORECASE,
+    ),
+    "cannot_fork": re.compile(r"(.*[Cc]an't .*: fork: .*)"),
     "exception": re.compile(r"^((?:\w+\.)*\w+(?:Error|Exception)(?:: .*)?)$"),
 }
 """Patterns of lines that show a cause. The last line of each kind counts."""
 _CANNOT_SAVE = re.compile(
-    r"(.*(?:Background saving error|Can't save in background|Error saving DB|Write error saving DB|can't exit"
-    r"|Failed opening the (?:temp )?RDB file|Error writing to the AOF file|MISCONF).*)",
+    r"(.*(?:Background saving error|Can't save in background|Error saving DB|Write error (?:saving DB|while saving)"
+    r"|can't exit|Failed opening the (?:temp )?RDB file|Error writing to the AOF file|MISCONF).*)",
     re.IGNORECASE,
 )
 _SAVED = re.compile(
@@ -42,19 +54,30 @@ _SAVED = re.compile(
     r"|AOF write error looks solved|Ready to accept connections"
 )
 """A line that makes an earlier `_CANNOT_SAVE` line obsolete: Redis saved later, or a new process started."""
+_BAD_CONFIGURATION = re.compile(r"FATAL CONFIG FILE ERROR")
+_CONFIGURATION_LINES = 4
+"""Redis writes the place, the directive and the reason into the lines after the first one."""
 
 
 class LogsParameters(Parameters):
     """Parameters of ``service.logs``."""
 
     lines: int = Field(default=100, ge=1, le=2000, description="Number of last lines to read from each stream.")
+    margin: Duration = Field(
+        default=timedelta(minutes=5),
+        description="Signs count from this long before the start of the incident. An alert fires later than its cause.",
+    )
     previous: bool = Field(
         default=False, description="Read the logs of the previous instance, where the platform keeps them."
     )
 
 
 class ServiceLogs(Action):
-    """Read the last log lines of a service. Read-only."""
+    """Read the last log lines of a service since its last start. Fails if they show a cause. Read-only.
+
+    A sign counts only from the current instance and the time of this incident. A failed save counts from the current
+    instance at any time, until a later save succeeds.
+    """
 
     name = "service.logs"
     Parameters = LogsParameters
@@ -63,7 +86,10 @@ class ServiceLogs(Action):
     timeout = timedelta(seconds=10)
     facts = (
         Fact("signs", "object", "Signs of a cause: the last line of each kind. Only found kinds are included."),
-        *(Fact(f"signs.{sign}", "string", "Last line of this kind.") for sign in (*_SIGNS, "cannot_save")),
+        *(
+            Fact(f"signs.{sign}", "string", "Last line of this kind.")
+            for sign in (*_SIGNS, "cannot_save", "bad_configuration")
+        ),
         Fact("traceback", "boolean", "Whether the log contains a Python traceback."),
         Fact("telling", "list", "The last 20 lines with an error."),
         Fact("tail", "string", "End of the log."),
@@ -71,6 +97,7 @@ class ServiceLogs(Action):
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms
+        self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: LogsParameters) -> PlannedCall:
         return PlannedCall(text=f"read the last {parameters.lines} log lines of {service.name}")
@@ -78,15 +105,25 @@ class ServiceLogs(Action):
     async def execute(self, service: Service, parameters: LogsParameters, call: PlannedCall) -> Result:
         platform = self._platforms[service.platform.kind]
         text = await platform.logs(service, parameters.lines, previous=parameters.previous)
-        lines = text.splitlines()
+        since, found = INCIDENT_START.get(), dated(text, self._clock.now())
+        lines = [line.text for line in found]
+        limit = None if since is None else since - parameters.margin
+        current = [line.text for line in found if limit is None or line.at is None or line.at >= limit]
         telling = [line for line in lines if _TELLING.search(line)]
-        signs = told_by(lines)
+        signs = told_by(current)
+        if failed := _failed_save(lines):
+            signs["cannot_save"] = failed
         cause = next(iter(signs.items()), None)
         summary = telling[-1][:300] if telling else f"{len(lines)} lines without an error"
         if cause is not None:
             summary = f"{cause[0].replace('_', ' ')}: {cause[1]}"[:300]
-        facts = {"signs": signs, "traceback": "Traceback (most recent call last)" in text}
-        return Result(Outcome.OK, summary, {**facts, "telling": telling[-20:], "tail": text[-_KEPT:]})
+        facts = {
+            "signs": signs,
+            "traceback": any("Traceback (most recent" in line for line in current),
+            "telling": telling[-20:],
+            "tail": "\n".join(lines)[-_KEPT:],
+        }
+        return Result(Outcome.FAILED if signs else Outcome.OK, summary, facts)
 
 
 def told_by(lines: Sequence[str]) -> dict[str, str]:
@@ -97,8 +134,22 @@ def told_by(lines: Sequence[str]) -> dict[str, str]:
         match = next((match for match in matches if match), None)
         if match is not None:
             found[sign] = next(group for group in match.groups() if group)[:300].strip()
+    configuration = _bad_configuration(lines)
+    if configuration:
+        found["bad_configuration"] = configuration
     failed = _failed_save(lines)
     return {**found, "cannot_save": failed} if failed else found
+
+
+def _bad_configuration(lines: Sequence[str]) -> str:
+    """Return line, directive and reason of a configuration that Redis rejected at its last start; empty if none."""
+    for number in range(len(lines) - 1, -1, -1):
+        if "Ready to accept connections" in lines[number]:
+            return ""
+        if _BAD_CONFIGURATION.search(lines[number]):
+            told = (line.strip(" >") for line in lines[number + 1 : number + _CONFIGURATION_LINES])
+            return ": ".join(line.removeprefix("Reading the configuration file, ") for line in told if line)[:300]
+    return ""
 
 
 def _failed_save(lines: Sequence[str]) -> str:

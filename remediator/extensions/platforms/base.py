@@ -82,7 +82,10 @@ class Platform(ABC):
 
     @abstractmethod
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """Return the last log lines; with ``previous``, those of the previous instance."""
+        """Return the last log lines of the current instance; with ``previous``, those of the previous one.
+
+        Each line begins with its time (RFC 3339) if the platform knows it.
+        """
 
     @abstractmethod
     def describe_restart(self, service: Service, stop_timeout: float) -> str:

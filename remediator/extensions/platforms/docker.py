@@ -32,6 +32,7 @@ from remediator.clients.docker.replace import (
 from remediator.clients.endpoints import Endpoint
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.errors import InputError, TargetError
+from remediator.extensions.log_lines import of_last_start
 from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, Release, ServiceStatus, State
 from remediator.playbooks.inventory import DockerBinding, Service
 
@@ -68,12 +69,16 @@ class DockerPlatform(Platform):
         return _status(service, await _find(client, service), self._clock.now())
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """Return the last lines of all containers; with ``previous``, those before the last restart."""
+        """Return the last lines of all containers since their last start; with ``previous``, those before it."""
         _, client = self._of(service)
         instances = (await _find(client, service)).instances
         texts = []
         for each in instances:
-            text = (await client.logs(each.id, lines, until=_until(each) if previous else None)).text
+            boundary = _until(each)
+            since, until = (None, boundary) if previous else (boundary, None)
+            text = (await client.logs(each.id, lines, since=since, until=until, timestamps=True)).text
+            if boundary is None and not previous:  # it does not run, and Docker does not say when its output began
+                text = of_last_start(text)
             texts.append(text if len(instances) == 1 else f"[{own_name(each)}]\n{text}")
         return "\n".join(texts)
 

@@ -286,7 +286,7 @@ async def _events(client: Kubernetes, pods: Sequence[Pod]) -> list[str]:
 
 async def _logs(client: Kubernetes, pod: Pod, container: ContainerStatus, lines: int, previous: bool) -> str:
     try:
-        text = await client.logs(pod.metadata.name, container.name, lines, previous=previous)
+        text = await client.logs(pod.metadata.name, container.name, lines, previous=previous, timestamps=True)
     except KubernetesRefused as error:
         if error.status != 400:  # the container has not started, or has no previous instance
             raise

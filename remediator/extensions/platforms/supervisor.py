@@ -21,6 +21,7 @@ from remediator.clients.host.supervisor import (
 )
 from remediator.core.clock import SystemClock, rfc3339
 from remediator.errors import TargetError
+from remediator.extensions.log_lines import of_last_start
 from remediator.extensions.platforms.base import Platform, Release, ServiceStatus, State
 from remediator.playbooks.inventory import Service, SupervisorBinding
 
@@ -34,6 +35,8 @@ _STATES = {
     ProcessState.FATAL: State.CRASH_LOOP,
     ProcessState.UNKNOWN: State.UNKNOWN,
 }
+_LOG_BYTES = 65_536
+"""How much of a log is read, to find the first line of the last start in it."""
 _PATIENCE = 60.0
 """Seconds that a program may take to stop, and again to start, in a rollback."""
 
@@ -58,15 +61,21 @@ class SupervisorPlatform(Platform):
         return _status(process, release)
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """Return the last lines of both streams. ``previous`` has no effect: supervisord has one log over restarts."""
+        """Return the last lines of both streams: of the last start of the process, or of the one before.
+
+        supervisord has one log over all starts, adds no times, and does not say in which order two streams were
+        written. Errors without a time are of the last start if that one failed, and of an earlier one if it runs.
+        """
         binding, client = self._of(service)
-        texts = [await client.stdout(binding.program)]
+        runs = (await _find(client, binding.program)).state is ProcessState.RUNNING
+        texts = [await client.stdout(binding.program, _LOG_BYTES)]
         try:
-            texts.append(await client.stderr(binding.program))
+            texts.insert(0 if runs else 1, await client.stderr(binding.program, _LOG_BYTES))
         except SupervisorRefused as error:
             if error.fault is not Fault.NO_FILE:
                 raise
-        return "\n".join("\n".join(text.splitlines()[-lines:]) for text in texts if text)
+        owned = (of_last_start(text, previous=previous) for text in texts if text)
+        return "\n".join("\n".join(text.splitlines()[-lines:]) for text in owned if text)
 
     def describe_restart(self, service: Service, stop_timeout: float) -> str:
         binding = _binding(service)

@@ -9,6 +9,7 @@ from typing import Any
 from remediator.clients.host import process
 from remediator.clients.host.disk import tool
 from remediator.errors import BadAnswer, Refused, TargetError, Unreachable
+from remediator.extensions.log_lines import of_last_start
 from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, ServiceStatus, State
 from remediator.playbooks.inventory import Service, SystemdBinding
 
@@ -47,12 +48,12 @@ class SystemdPlatform(Platform):
         return described(unit, properties(text))
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """Return the last lines of the journal. ``previous`` has no effect: the journal covers all restarts."""
-        argv = ("journalctl", "--no-pager", "--output=short-iso", f"--lines={lines}", f"--unit={_unit(service)}")
+        """Return the last lines of the journal of the last start, or of the one before."""
+        argv = ("journalctl", "--no-pager", "--output=short-iso-precise", f"--lines={lines}", f"--unit={_unit(service)}")
         ended = await _run(argv, _READ)
         if ended.status != 0:
             raise Refused(f"journalctl: {ended.output.strip()[-300:]}")
-        return ended.output
+        return of_last_start(ended.output, previous=previous)
 
     def describe_restart(self, service: Service, stop_timeout: float) -> str:
         return f"systemctl restart -- {_unit(service)}"

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from xmlrpc.client import ServerProxy
 
 import pytest
 
+from remediator.core.clock import SystemClock
 from remediator.core.outcome import Outcome
 from remediator.errors import TargetError, Unreachable
+from remediator.extensions.actions.base import INCIDENT_START
 from remediator.extensions.actions.service_logs import ServiceLogs, told_by
 from remediator.extensions.actions.service_status import ServiceStatusAction
 from remediator.extensions.clientset import ClientSet
@@ -41,13 +46,28 @@ from tests.support.servers.supervisord import Supervisord
         ),
         ("Out of memory: Killed process 12 (python)", "out_of_memory", "Out of memory: Killed process 12 (python)"),
         ("ValueError: no", "exception", "ValueError: no"),
+        ("# Short read or OOM loading DB. Unrecoverable error", "corrupt_data", None),
+        ("[offset 153] Unexpected EOF reading RDB file", "corrupt_data", None),
+        ("# Terminating server after rdb file reading failure.", "corrupt_data", None),
+        ("# Can't save in background: fork: Resource temporarily unavailable", "cannot_fork", None),
+        ("WRONGPASS invalid username-password pair or user is disabled.", "wrong_password", None),
+        ("OSError: [Errno 24] Too many open files: '/x'", "too_many_files", None),
     ],
 )
-def test_patterns_of_log_lines(line: str, sign: str, told: str) -> None:
+def test_patterns_of_log_lines(line: str, sign: str, told: str | None) -> None:
     """The clearest sign comes first, whatever else is in the log."""
     found = told_by(["INFO all is well", line, "INFO going on"])
 
-    assert next(iter(found.items())) == (sign, told)
+    assert next(iter(found.items())) == (sign, told or line)
+
+
+def test_a_rejected_configuration_names_line_and_reason() -> None:
+    """Until a later start of the same log succeeds."""
+    log = ["*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***", "Reading the configuration file, at line 4"]
+    log += [">>> 'maxmemory-polcy allkeys-lru'", "Bad directive or wrong number of arguments"]
+    told = "at line 4: 'maxmemory-polcy allkeys-lru': Bad directive or wrong number of arguments"
+    assert told_by(log) == {"bad_configuration": told}
+    assert told_by([*log, "* Ready to accept connections"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -73,6 +93,16 @@ def test_a_log_without_errors_has_no_signs() -> None:
     assert told_by(["INFO worker ready", "GET /items 200"]) == {}
 
 
+class At(SystemClock):
+    """A clock that shows one time."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+
 @pytest.fixture
 async def world() -> AsyncIterator[ClientSet]:
     """With supervisord as its one platform."""
@@ -95,6 +125,34 @@ async def test_a_crashing_program_is_read(world: ClientSet, supervisord: Supervi
     assert (status.outcome, status.output["state"]) == (Outcome.FAILED, "crash_loop")
     assert logs.summary == "missing module: No module named 'no_such_thing'"
     assert logs.output["traceback"] is True
+
+
+async def test_signs_of_an_earlier_incident_do_not_count(supervisord: Supervisord, tmp_path: Path) -> None:
+    """Only lines since the last start, and since shortly before the incident; a look without a sign is ok."""
+    lines = [
+        "11:C 28 Nov 2026 16:00:00.000 # oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo",
+        "11:M 28 Nov 2026 16:10:00.000 # No space left on device",
+        "12:C 28 Nov 2026 16:30:00.000 # oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo",
+        "12:M 28 Nov 2026 16:40:00.000 # Bad file format reading the append only file",
+    ]
+    (tmp_path / "old.log").write_text("\n".join(lines) + "\n")
+    supervisord.program("redis", f"sh -c 'cat {tmp_path}/old.log; sleep 60'")
+    supervisord.start()
+    with ServerProxy(f"http://operator:opensesame@127.0.0.1:{supervisord.port}/RPC2") as proxy:
+        proxy.supervisor.startProcess("redis")
+    redis = service("redis", platform={"kind": "supervisor", "url": supervisord.url, "program": "redis"})
+    platform = SupervisorPlatform()
+    clients = ClientSet(platforms={"supervisor": platform}, clock=At(datetime(2026, 11, 28, 17, tzinfo=UTC)))
+    for begun, outcome, signs in (
+        (datetime(2026, 11, 28, 16, 44, tzinfo=UTC), Outcome.FAILED, ["corrupt_data"]),
+        (datetime(2026, 11, 28, 16, 46, tzinfo=UTC), Outcome.OK, []),
+    ):
+        until(lambda: any("Bad file" in log.read_text() for log in supervisord.folder.glob("redis-stdout*")), "written")
+        token = INCIDENT_START.set(begun)
+        logs = await do(ServiceLogs(clients), redis)
+        INCIDENT_START.reset(token)
+        assert (logs.outcome, list(logs.output["signs"])) == (outcome, signs)
+    await platform.aclose()
 
 
 async def test_a_program_that_is_not_there(world: ClientSet, supervisord: Supervisord) -> None:
