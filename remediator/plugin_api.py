@@ -14,7 +14,7 @@ from remediator.errors import (
     TimedOut,
     Unreachable,
 )
-from remediator.extensions.actions.base import INCIDENT_START, RUN, Action, EffectStatus, Observation, Result, UndoCall
+from remediator.extensions.actions.base import RUN, Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import (

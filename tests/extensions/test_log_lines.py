@@ -1,4 +1,4 @@
-"""Log lines have an owner and an age: lines of an earlier start, another process or an earlier incident do not count."""
+"""Lines of an earlier start, of another process or of an earlier incident are no signs of this incident."""
 
 from __future__ import annotations
 

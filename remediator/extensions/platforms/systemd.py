@@ -49,7 +49,13 @@ class SystemdPlatform(Platform):
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
         """Return the last lines of the journal of the last start, or of the one before."""
-        argv = ("journalctl", "--no-pager", "--output=short-iso-precise", f"--lines={lines}", f"--unit={_unit(service)}")
+        argv = (
+            "journalctl",
+            "--no-pager",
+            "--output=short-iso-precise",
+            f"--lines={lines}",
+            f"--unit={_unit(service)}",
+        )
         ended = await _run(argv, _READ)
         if ended.status != 0:
             raise Refused(f"journalctl: {ended.output.strip()[-300:]}")
