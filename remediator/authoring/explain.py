@@ -148,6 +148,12 @@ async def explain(config: Config, labels: Mapping[str, str]) -> list[Explanation
         return explanations
 
 
+_NOT_ABOUT = {
+    Relation.OTHER: "the alert is about something else",
+    Relation.UNKNOWN: "no label of the alert says what it is about",
+}
+
+
 async def _evaluate(
     context: PipelineContext, config: Config, playbook: Playbook, labels: Mapping[str, str], found: Explanation
 ) -> None:
@@ -164,8 +170,8 @@ async def _evaluate(
         service = context.playbooks.inventory.service(found.target)
         found.about, found.about_any = compare(labels, service), playbook.about_any
         found.sides = sides(labels, service)
-        if found.about_any is None and found.about.relation is Relation.OTHER:  # as in the plan stage
-            found.error = "none: the alert is about something else"
+        if found.about_any is None and found.about.relation in _NOT_ABOUT:  # as in the plan stage
+            found.error = f"none: {_NOT_ABOUT[found.about.relation]}"
             found.next_step = f"escalate: {found.about.text}"
             return
         found.plan = await Planner(context, playbook, service, values).plan(found.mode)

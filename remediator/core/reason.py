@@ -12,6 +12,8 @@ class Reason(StrEnum):
     """Escalated: no plan could be made. The detail has the error."""
     NOT_ABOUT_TARGET = "not_about_target"
     """Escalated: the labels of the alert name something else than the target. The detail shows both sides."""
+    NO_IDENTIFYING_LABEL = "no_identifying_label"
+    """Escalated: no label of the alert says which target it is about. The detail shows both sides."""
     NOT_NEEDED = "not_needed"
     """Cancelled: every check of the verification was ok before the first step, so nothing was done."""
     DIAGNOSED = "diagnosed"

@@ -48,9 +48,9 @@ async def plan_run(ctx: RunContext) -> StageResult:
         # 1. Evidence first: it needs no plan, and people get it also when no plan can be made.
         seen += await planner.diagnose()
         seen += planner.conclude(seen)
-        # 2. An alert about something else is never acted on (promise 8).
-        if (other := _about_something_else(ctx, alerts)) is not None:
-            return await _escalate(ctx, Reason.NOT_ABOUT_TARGET, other, seen)
+        # 2. An alert about something else is never acted on, and neither is one that names nothing (promise 8).
+        if (other := _not_about_target(ctx, alerts)) is not None:
+            return await _escalate(ctx, *other, seen)
         plan = await planner.plan(ctx.run.mode)
     except RemediatorError as error:
         return await _escalate(ctx, Reason.NO_PLAN, str(error), seen, error)
@@ -75,12 +75,15 @@ async def plan_run(ctx: RunContext) -> StageResult:
     return proceed(await ctx.write(planned))
 
 
-def _about_something_else(ctx: RunContext, alerts: Sequence[Episode]) -> str | None:
-    """Return both sides if the labels of an alert name something else than the target; else None."""
+_NOT_ABOUT = {Relation.OTHER: Reason.NOT_ABOUT_TARGET, Relation.UNKNOWN: Reason.NO_IDENTIFYING_LABEL}
+
+
+def _not_about_target(ctx: RunContext, alerts: Sequence[Episode]) -> tuple[Reason, str] | None:
+    """Return the reason and both sides if an alert names something else than the target, or nothing; else None."""
     if ctx.playbook.about_any is not None:
         return None
     compared = (compare(alert.labels, ctx.service) for alert in alerts)
-    return next((found.text for found in compared if found.relation is Relation.OTHER), None)
+    return next(((_NOT_ABOUT[item.relation], item.text) for item in compared if item.relation in _NOT_ABOUT), None)
 
 
 async def _escalate(

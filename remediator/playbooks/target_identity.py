@@ -87,11 +87,21 @@ def compare(labels: Mapping[str, str], service: Service) -> Comparison:
         return Comparison(
             Relation.ABOUT, tuple(agreeing), (), f"{', '.join(sorted(set(agreeing)))} of the alert name {service.name}"
         )
-    known = ", ".join(
-        sorted({*service.alert_labels, *service.alert_label_values, *(item for item, *_ in _derived(service))})
-    )
-    text = f"the alert has none of the labels by which alerts about {service.name} are known ({known})"
+    theirs = ", ".join(f"{label}={value!r}" for label, value in sorted(labels.items())) or "no labels"
+    ours = ", ".join(f"{label}={value}" for label, value in sorted(_identity(service).items()))
+    text = f"no label of the alert ({theirs}) says that it is about {service.name}, which has {ours}"
     return Comparison(Relation.UNKNOWN, (), (), text)
+
+
+def _identity(service: Service) -> dict[str, str]:
+    """Return the labels by which alerts about a service are known, each with its value or values as text."""
+    known = {label: expected for label, _, expected in _derived(service)}
+    if addresses := _endpoints(service)[1]:
+        known["instance"] = " or ".join(map(repr, sorted(addresses)))
+    if service.disk is not None:
+        known["mountpoint"] = repr(str(service.disk.path))
+    known |= {label: repr(value) for label, value in service.alert_labels.items()}
+    return known | {label: " or ".join(map(repr, values)) for label, values in service.alert_label_values.items()}
 
 
 def sides(labels: Mapping[str, str], service: Service) -> tuple[Side, ...]:

@@ -74,7 +74,7 @@ def remembered(make_prometheus: Callable[..., Prometheus]) -> Prometheus:
     """Start a Prometheus with two firings of RedisDown 20 minutes apart, a later one, and other alerts."""
     starts = [DAY + timedelta(hours=2), DAY + timedelta(hours=2, minutes=20), DAY + timedelta(days=1)]
     history = "# TYPE ALERTS gauge\n"
-    history += firing("RedisDown", starts, 5, severity="critical")
+    history += firing("RedisDown", starts, 5, service="redis")
     history += firing("Nobody", [DAY + timedelta(hours=5)], 5)
     history += firing("Watchdog", [DAY], TWO_HOURS)
     return make_prometheus(history=history, flags=["--storage.tsdb.retention.time=1y"])
@@ -144,7 +144,7 @@ def test_a_replay_reads_the_store_and_does_not_change_it(project: Remediator) ->
     project.playbooks[0]["mode"] = "observe"
     try:
         project.start()
-        assert project.post(project.notification("firing", alertname="RedisDown"))[0] == 200
+        assert project.post(project.notification("firing", alertname="RedisDown", service="redis"))[0] == 200
         until(lambda: bool(project.runs()), "a run exists")
     finally:
         project.stop()

@@ -64,7 +64,7 @@ def test_an_alert_of_another_host_shows_both_sides(tmp_path: Path) -> None:
     ("labels", "relation", "said"),
     [
         ({"instance": "10.0.0.5:9100"}, "about", "instance: alert '10.0.0.5:9100', target '10.0.0.5:9100': same"),
-        ({}, "unknown", "none of the labels by which alerts about redis are known (instance, service)"),
+        ({}, "unknown", "no label of the alert (alertname='RedisDiskFull') says that it is about redis, which has instance"),
     ],
 )
 def test_the_relation_is_shown(tmp_path: Path, labels: dict[str, str], relation: str, said: str) -> None:
@@ -72,6 +72,13 @@ def test_the_relation_is_shown(tmp_path: Path, labels: dict[str, str], relation:
     shown = explain(tmp_path, labels)
     assert f"about    {relation}: " in shown
     assert said in shown
+
+
+def test_an_alert_without_a_label_is_escalated_not_asked_about(tmp_path: Path) -> None:
+    """Nobody is offered an approval for an alert of which nothing says what it is about."""
+    shown = explain(tmp_path, {})
+    assert "plan     none: no label of the alert says what it is about" in shown
+    assert "next     escalate: no label of the alert" in shown
 
 
 def test_a_playbook_for_any_alert_says_why(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from remediator.playbooks.parsing.nodes import data, find, key_of
 
 
 class DestructiveAuto(Rule):
-    """A playbook in mode auto has a step whose action may lose data, without an approval."""
+    """A playbook in mode auto has a step whose action may lose data, and does not say that it needs an approval."""
 
     id = "destructive-auto"
-    why = "A wrong diagnosis then deletes data without a human decision."
-    fix = "set approval: required on the step, or approval.required on the playbook, or mode: approve"
+    why = "Such a step asks a person in every mode. A reader of the file expects that it runs automatically."
+    fix = "write approval: required on the step, so that the file says what happens"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
@@ -27,7 +27,7 @@ class DestructiveAuto(Rule):
                 continue
             for at, step in enumerate(playbook.steps):
                 if context.traits(step).destructive and step.approval != "required":
-                    message = f"{step.action} may lose data, and runs without approval in mode auto"
+                    message = f"{step.action} may lose data, so a person is asked in mode auto too; the step does not say so"
                     yield self.at(context, playbook, ("steps", at, "action"), message)
 
 

@@ -8,10 +8,10 @@ from remediator.playbooks.target_identity import Relation, compare
 
 
 class AboutTarget(Guard):
-    """Unknown when no label of the alert says that it is about the target; a person is asked then.
+    """Block an alert that is about something else, and an alert of which no label says what it is about.
 
-    An alert that is about something else never comes this far during planning. The guard blocks it here in case the
-    inventory changed since. A playbook with ``about: {any: REASON}`` is not checked.
+    Planning escalates such a run. The guard blocks it here if the inventory changed since, or if an alert joined the
+    run later. An approval cannot override it. A playbook with ``about: {any: REASON}`` is not checked.
     """
 
     name = "about_target"
@@ -29,5 +29,5 @@ class AboutTarget(Guard):
             if found.relation is Relation.OTHER:
                 return Verdict(GuardAnswer.BLOCK, "not_about_target", found.text, inputs)
             if found.relation is Relation.UNKNOWN:
-                return Verdict(GuardAnswer.UNKNOWN, "no_identifying_label", found.text, inputs)
+                return Verdict(GuardAnswer.BLOCK, "no_identifying_label", found.text, inputs)
         return ALLOW

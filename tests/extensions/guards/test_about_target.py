@@ -29,12 +29,13 @@ async def test_it_blocks_for_an_alert_about_something_else(house: House) -> None
 
 
 @pytest.mark.promise(8)
-async def test_it_is_unknown_without_a_label_that_says_so(house: House) -> None:
-    """The alert has none of the labels, and the text names those that the inventory knows."""
+async def test_it_blocks_an_alert_whose_relation_to_the_target_is_unknown(house: House) -> None:
+    """The text shows the labels of the alert beside those that the inventory knows. An approval cannot override it."""
     verdict = await house.verdict("about_target", alerts=[alert(severity="critical")], about="target")
 
-    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_identifying_label")
-    assert "service" in verdict.text
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.BLOCK, "no_identifying_label")
+    assert "severity='critical'" in verdict.text
+    assert "service='redis'" in verdict.text
 
 
 async def test_a_playbook_can_say_that_its_alert_names_no_target(house: House) -> None:
