@@ -64,7 +64,11 @@ def test_an_alert_of_another_host_shows_both_sides(tmp_path: Path) -> None:
     ("labels", "relation", "said"),
     [
         ({"instance": "10.0.0.5:9100"}, "about", "instance: alert '10.0.0.5:9100', target '10.0.0.5:9100': same"),
-        ({}, "unknown", "no label of the alert (alertname='RedisDiskFull') says that it is about redis, which has instance"),
+        (
+            {},
+            "unknown",
+            "no label of the alert (alertname='RedisDiskFull') says that it is about redis, which has instance",
+        ),
     ],
 )
 def test_the_relation_is_shown(tmp_path: Path, labels: dict[str, str], relation: str, said: str) -> None:

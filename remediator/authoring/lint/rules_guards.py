@@ -27,7 +27,9 @@ class DestructiveAuto(Rule):
                 continue
             for at, step in enumerate(playbook.steps):
                 if context.traits(step).destructive and step.approval != "required":
-                    message = f"{step.action} may lose data, so a person is asked in mode auto too; the step does not say so"
+                    message = (
+                        f"{step.action} may lose data, so a person is asked in mode auto too; the step does not say so"
+                    )
                     yield self.at(context, playbook, ("steps", at, "action"), message)
 
 
