@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.servers import until
+from tests.support.servers.receivers import receiver
 from tests.support.servers.remediator import PLAYBOOK, Stack
 
 MEASURE = {
@@ -138,12 +139,14 @@ def command(stack: Stack, *words: str) -> str:
 
 def test_an_aborted_run_is_undone(started: Callable[..., Stack]) -> None:
     """A later step fails with abort: the earlier steps are undone first, and their timers are not needed any more."""
-    failing = {"id": "fails", "action": "command.run", "for": "full", "with": {"command": "no"}, "on_failure": "abort"}
+    failing = {"id": "fails", "action": "http.request", "with": {"request": "refused"}, "on_failure": "abort"}
     measure = {**MEASURE, "undo": {"after": "1h"}, "on_success": "next"}
-    stack = started(playbook(measure, failing), commands={"no": {"argv": ["/bin/false"]}})
-    stack.alertmanager.fire(alertname="RedisHighMemory")
+    with receiver() as elsewhere:
+        elsewhere.answers = [(404, {}, b"{}")]
+        stack = started(playbook(measure, failing), requests={"refused": {"url": elsewhere.url}})
+        stack.alertmanager.fire(alertname="RedisHighMemory")
+        run = stack.remediator.wait_for("failed")
 
-    run = stack.remediator.wait_for("failed")
     assert policy(stack) == "noeviction"
     assert [(step["step"], step["outcome"]) for step in run["steps"]] == [
         ("policy", "ok"),

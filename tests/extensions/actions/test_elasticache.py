@@ -201,7 +201,7 @@ TEST = """\
 apiVersion: remediator/v1
 kind: PlaybookTest
 playbook: cache-small
-given: {checks: {redis.ping: [{answer: fail}, {answer: ok}]}}
+given: {checks: {redis.ping: [{answer: fail}, {answer: ok, after: elasticache.modify_node_type}]}}
 tests:
   - name: nobody agrees, so nothing is done, though the mode is auto
     alerts: [{labels: {alertname: CacheEvicts}}]
