@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 3
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev simulate races crashes outage durability mutants demo demo-approve demo-compose test-docker test-kubernetes up down status test test-unit coverage \
+.PHONY: help setup setup-dev simulate races crashes outage durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \
   lint format lock bench clean
 
 help: ## List the targets
@@ -33,6 +33,9 @@ demo-approve: setup ## A full disk, a question in a chat, a person's yes by its 
 
 demo-compose: setup ## The same on a real Docker Engine (DOCKER_HOST), with Compose (FAULT=RedisDown, KEEP=1)
 	@$(PYTHON) -m demo.compose
+
+judge: setup ## Make each known fault for real, and measure what is named, done and harmed (ROWS=1,4,7 WRITE=1)
+	@$(PYTHON) -m demo.judge
 
 up: setup ## Start the local stack and leave it running (STATE=folder, REDIS_PORT=… and the other ports)
 	@$(PYTHON) -m demo.stack up
