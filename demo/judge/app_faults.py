@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable
 
+from app.faults import SERVICE_CRASH
 from demo.faults import app_bad_code, app_bad_release, app_spike
 from demo.judge.scene import Scene
 
@@ -142,9 +143,19 @@ def other_killed(scene: Scene) -> str | None:
     return None if scene.noted["other"].poll() is None else "the other program was killed"
 
 
+def dying_module(scene: Scene) -> None:
+    """Put a module on the path of the app that ends the app six seconds after its import."""
+    folder = scene.settings.state / "app/modules"
+    folder.mkdir(exist_ok=True)
+    code = f"import os, threading\nthreading.Timer(6, os._exit, ({SERVICE_CRASH},)).start()\n"
+    (folder / "price_cache.py").write_text(code)
+    scene.variable("PYTHONPATH", os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))))
+    scene.wait(scene.probe.app_ready, "the app")
+
+
 def dies_after_six_seconds(scene: Scene) -> None:
     """Deploy a release that starts, serves, and ends six seconds later, again and again."""
-    scene.release("1.1.0", 'modules = ["demo.judge.dies_after_six_seconds"]\n')
+    scene.release("1.1.0", 'modules = ["price_cache"]\n')
 
 
 def healed_early(scene: Scene) -> str | None:

@@ -344,6 +344,7 @@ _APP = (
         number=35,
         fault="the release dies six seconds after each start",
         alert="AppCrashLoopBackOff",
+        prepare=app.dying_module,
         make=app.dies_after_six_seconds,
         causes=_ids("bad-release"),
         true_too=_ids("crash-loop"),
