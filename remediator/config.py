@@ -91,7 +91,12 @@ class Access(Strict):
     proxy: Proxy | None = Field(default=None, description="Sign-in by a reverse proxy.")
     oidc: Oidc | None = Field(default=None, description="Sign-in with OpenID Connect.")
     slack: Slack | None = Field(default=None, description="Decisions with buttons in Slack.")
-    session: PositiveDuration = Field(default=timedelta(hours=12), description="How long a sign-in is valid.")
+    session: PositiveDuration = Field(
+        default=timedelta(hours=12), description="How long a sign-in is valid, even if it is used all the time."
+    )
+    session_idle: PositiveDuration = Field(
+        default=timedelta(hours=1), description="How long a sign-in is valid without a request of the person."
+    )
 
 
 class Approvals(Strict):
@@ -115,13 +120,27 @@ class Approvals(Strict):
 class Webhook(Strict):
     """Authentication of Alertmanager, and limits of the webhook."""
 
-    token_file: FilePath | None = Field(default=None, description="File with the bearer token of Alertmanager.")
+    token_file: FilePath | None = Field(
+        default=None,
+        description="File with the bearer token of Alertmanager. Without any credentials, the service creates "
+        "<state>/webhook.token at its first start.",
+    )
+    tokens: dict[str, FilePath] = Field(
+        default={},
+        description="Files with further bearer tokens, by name. All are valid at the same time, so that a token can be "
+        "replaced without losing an alert.",
+    )
     basic: BasicAuth | None = Field(default=None, description="User name and password, instead of token_file.")
     max_body: int = Field(
         default=8 * 1024 * 1024,
         ge=1024,
         description="Maximum size of a request body in bytes. Larger requests get 413.",
     )
+
+    @property
+    def token_files(self) -> dict[str, Path]:
+        """All files with bearer tokens, by name. The one of ``token_file`` has the name ``token_file``."""
+        return {**({} if self.token_file is None else {"token_file": self.token_file}), **self.tokens}
 
 
 class Watchdog(Strict):
@@ -317,10 +336,10 @@ class Config(Strict):
     @model_validator(mode="after")
     def _require_authentication(self) -> Config:
         host = self.listen.rpartition(":")[0].strip("[]")
-        if self.webhook.token_file is None and self.webhook.basic is None and not _loopback(host):
+        if not self.webhook.token_files and self.webhook.basic is None and not _loopback(host):
             raise ValueError(
                 f"webhook: authentication is required because {self.listen!r} is not a loopback address; "
-                "set webhook.token_file or webhook.basic"
+                "set webhook.token_file, webhook.tokens or webhook.basic"
             )
         return self
 

@@ -29,7 +29,6 @@ from remediator.clients.alertmanager.client import Alertmanager
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config, UrlFile, read_secret, redactor_for
 from remediator.core.clock import Clock, SystemClock
-from remediator.core.identity import People
 from remediator.core.ids import Ids
 from remediator.core.run import ENGINE_VERSION, Run
 from remediator.core.tokens import Keyring, load_keyring
@@ -42,12 +41,12 @@ from remediator.pipeline.approve import void_outdated_requests
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import IngestSettings
 from remediator.pipeline.match import Index
-from remediator.pipeline.receive import Credentials
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import LoadedConfig, load, load_config
+from remediator.playbooks.loader import LoadedConfig, load
 from remediator.playbooks.model import DisabledGuard
 from remediator.reporting.alert_series import last_hour_png
 from remediator.reporting.messages import MessageRenderer
+from remediator.runtime.access import AccessControl
 from remediator.runtime.checkpointing import run_checkpoint_loop
 from remediator.runtime.maintenance import (
     REPLICA_TIMEOUT,
@@ -84,9 +83,8 @@ class Service:
     context: PipelineContext
     worker: Worker
     metrics: Metrics
-    credentials: Credentials
+    access: AccessControl
     keyring: Keyring
-    people: People
     clients: ClientSet
     registry: Registry
     reload: ReloadSettings
@@ -140,13 +138,16 @@ MAX_CLOCK_OFFSET = timedelta(seconds=30)
 
 
 @asynccontextmanager
-async def run_service(config: Config, clock: Clock | None = None, role: Role = "all") -> AsyncIterator[Service]:
+async def run_service(
+    config: Config, clock: Clock | None = None, role: Role = "all", settings_file: Path | None = None
+) -> AsyncIterator[Service]:
     """Run a service with its loops until the context ends.
 
     Args:
         config: the settings.
         clock: the clock of this host.
         role: ``receive`` only accepts notifications; ``work`` only processes them; ``all`` does both.
+        settings_file: the file of the settings; its sections ``access`` and ``webhook`` are read again when it changes.
 
     Raises:
         ConfigurationError: the settings or the playbooks cannot be used.
@@ -159,7 +160,7 @@ async def run_service(config: Config, clock: Clock | None = None, role: Role = "
     clock = clock or SystemClock()
     registry = Registry.load(config.plugins)
     async with AsyncExitStack() as stack:
-        seen = signature((*config.playbooks, config.inventory))
+        seen = signature((*config.playbooks, config.inventory))  # before they are read, so that no change is missed
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
         store = open_store(config, clock, redactor_for(config, loaded.inventory))
         stack.push_async_callback(store.close)
@@ -176,18 +177,18 @@ async def run_service(config: Config, clock: Clock | None = None, role: Role = "
         await store.write(lambda tx: _record_start(tx, context, config, registry, loaded, role))
         worker = Worker(context, Index(loaded.playbooks, config.watchdog.alertname), ingest_settings(config))
         keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
-        people = load_people(config)
+        access = AccessControl.load(config, settings_file)
+        context.current_person, context.allow_link_only = access.person, config.approvals.allow_link_only
         service = Service(
             config=config,
             context=context,
             worker=worker,
             metrics=metrics,
-            credentials=_credentials(config),
+            access=access,
             keyring=keyring,
-            people=people,
             clients=clients,
             registry=registry,
-            reload=reload_settings(config, registry, worker, metrics, store, seen),
+            reload=reload_settings(config, registry, worker, metrics, store, access, seen),
             role=role,
         )
         chart = None if clients.prometheus is None else partial(last_hour_png, clients.prometheus, store)
@@ -196,7 +197,7 @@ async def run_service(config: Config, clock: Clock | None = None, role: Role = "
             fallback=LogNotifier({}),
             approvals=config.approvals.channels,
             renderer=MessageRenderer(keyring, config.public_url.rstrip("/")),
-            people=people,
+            access=access,
             chart=chart,
         )
         stack.push_async_callback(outbox.aclose)
@@ -375,15 +376,6 @@ def ingest_settings(config: Config) -> IngestSettings:
     )
 
 
-def _credentials(config: Config) -> Credentials:
-    webhook = config.webhook
-    bearer = None if webhook.token_file is None else read_secret(webhook.token_file).encode()
-    basic = None
-    if webhook.basic is not None:
-        basic = (webhook.basic.username.encode(), read_secret(webhook.basic.password_file).encode())
-    return Credentials(bearer, basic)
-
-
 def _record_start(
     tx: Tx, context: PipelineContext, config: Config, registry: Registry, loaded: LoadedConfig, role: Role
 ) -> None:
@@ -453,15 +445,6 @@ def _monitor_settings(config: Config, registry: Registry) -> MonitorSettings:
         channels=config.watchdog.notify,
         storm=None if storm_off else FloodSettings(storm.alerts, storm.within, storm.cooldown),
     )
-
-
-def load_people(config: Config) -> People:
-    """Load the people file; return no people if the settings name none.
-
-    Raises:
-        ConfigurationError: the file cannot be used.
-    """
-    return People() if config.access.people is None else load_config(config.access.people, People)
 
 
 @contextmanager

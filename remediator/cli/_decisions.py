@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +20,7 @@ from remediator.errors import InputError
 from remediator.pipeline import decisions
 from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest, DecisionResult
 from remediator.playbooks.loader import load_config
-from remediator.service import load_people
+from remediator.runtime.access import load_people
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs
 from remediator.storage.repositories.approvals import Approval
@@ -56,12 +58,12 @@ def authenticate(config: Config, token_file: Path | None) -> Person:
     person = load_people(config).by_token(token)
     if person is None:
         raise InputError("unknown operator token: the people file does not contain its hash")
-    return person
+    return replace(person, authenticated_at=datetime.now(UTC))
 
 
 def terminal_operator(actor: str | None = None) -> Person:
-    """Return the user of this terminal, or ``actor``, as an operator. Access to the database is the proof."""
-    return Person(actor or _direct_store.terminal_user(), "terminal", frozenset({Role.OPERATOR}))
+    """Return the user of this terminal, or ``actor``, with all rights. Access to the database is the proof."""
+    return Person(actor or _direct_store.terminal_user(), "terminal", frozenset({Role.ADMIN}))
 
 
 def policy_of(config: Config) -> DecisionPolicy:

@@ -33,6 +33,7 @@ GROUPS = {
     "db": "Migrate, back up and restore the database.",
     "playbook": "Write, document and replay playbooks; change their modes.",
     "run": "List, show, cancel and retry runs.",
+    "session": "List and end the sessions of people.",
     "stop": "Create, list and release stops.",
 }
 EXIT_STATUS = (

@@ -36,8 +36,8 @@ def command(config_path: Path, role: Role) -> None:
     """Run the service.
 
     SIGTERM or Ctrl-C stops it after the current steps. Changed playbooks and a changed inventory are reloaded
-    automatically, and on SIGHUP; if they have errors, the last valid version stays active. The settings file is read
-    only at the start.
+    automatically, and on SIGHUP; if they have errors, the last valid version stays active. So are the people file and
+    the sections 'access' and 'webhook' of the settings file; the rest of it is read only at the start.
 
     \b
     Example:
@@ -45,7 +45,7 @@ def command(config_path: Path, role: Role) -> None:
     """
     config = load_config(config_path, Config)
     set_up_logging(config.log)
-    asyncio.run(_serve(config, role))
+    asyncio.run(_serve(config, role, config_path))
 
 
 class _Server(uvicorn.Server):
@@ -64,13 +64,13 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def _serve(config: Config, role: Role) -> None:
+async def _serve(config: Config, role: Role, settings_file: Path) -> None:
     host, _, port = config.listen.rpartition(":")
     if not port.isdigit():
         raise ConfigurationError(
             f"listen: invalid address {config.listen!r}; expected ADDRESS:PORT, for example 127.0.0.1:8080"
         )
-    async with run_service(config, role=role) as service:
+    async with run_service(config, role=role, settings_file=settings_file) as service:
         gc.collect()
         gc.freeze()  # objects of the start stay: tracing them again would block all answers for 100 ms
         server = _Server(

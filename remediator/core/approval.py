@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from remediator.core.plan import Plan
@@ -46,6 +46,7 @@ class Permission(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     BREAK_GLASS = "break glass"
+    END_SESSIONS = "end sessions"
 
 
 NEEDS: Mapping[Permission, Role] = {
@@ -56,6 +57,7 @@ NEEDS: Mapping[Permission, Role] = {
     Permission.CANCEL: Role.OPERATOR,
     Permission.RETRY: Role.OPERATOR,
     Permission.BREAK_GLASS: Role.OPERATOR,
+    Permission.END_SESSIONS: Role.ADMIN,
 }
 """The lowest role that has each permission."""
 
@@ -83,6 +85,7 @@ class DenialReason(StrEnum):
     LINK_HOLDER = "link_holder"
     RISK = "risk"
     CONFIRMATION = "confirmation"
+    REAUTHENTICATION = "reauthentication"
     REASON = "reason"
 
 
@@ -90,7 +93,7 @@ class DenialReason(StrEnum):
 class Person:
     """A person, and how the identity is known.
 
-    ``how`` is ``oidc``, ``slack``, ``proxy``, ``link``, ``token``, ``terminal`` or ``break_glass``.
+    ``how`` is ``oidc``, ``slack``, ``proxy``, ``link``, ``token`` or ``terminal``.
     """
 
     id: str
@@ -98,6 +101,10 @@ class Person:
     roles: frozenset[Role] = frozenset()
     groups: frozenset[str] = frozenset()
     name: str = ""
+    claimed: frozenset[str] = frozenset()
+    """The groups that the identity provider or the proxy reported; the other groups are of the people file."""
+    authenticated_at: datetime | None = None
+    """When the person last proved the identity; None if that time is not known, as with a link or a proxy."""
 
     def may(self, permission: Permission) -> bool:
         """Return whether one of the roles has the permission."""
@@ -141,11 +148,20 @@ def check_may_decide(person: Person, verb: str, asked: ApprovalRequirements, *, 
         PermissionDenied: the person may not.
     """
     if person.id == LINK_HOLDER:
-        _may_link_holder(verb, asked, enabled=link_holders)
-        return
-    person.require(Permission.DECIDE)
+        if not link_holders:
+            raise PermissionDenied(
+                DenialReason.LINK_HOLDER, "a link alone is not sufficient here: sign in, or enter your operator token"
+            )
+    else:
+        person.require(Permission.DECIDE)
     if verb != "approve":
         return
+    # Whoever can read a mailbox has its links. A personal link is no more than that, whatever the person's role.
+    if person.how == "link" and (not asked.low_risk or asked.groups):
+        raise PermissionDenied(
+            DenialReason.RISK,
+            "this plan is not of low risk, so a link alone is not sufficient: sign in, or enter your operator token",
+        )
     if asked.requester is not None and same_person(asked.requester, person.id):
         raise PermissionDenied(
             DenialReason.REQUESTER, f"{person.id!r} started this run: another person has to approve it"
@@ -162,16 +178,26 @@ def is_member(person: Person, groups: Collection[str]) -> bool:
     return not groups or bool(person.groups & set(groups)) or Role.ADMIN in person.roles
 
 
-def _may_link_holder(verb: str, asked: ApprovalRequirements, *, enabled: bool) -> None:
-    if not enabled:
-        raise PermissionDenied(
-            DenialReason.LINK_HOLDER, "a link alone is not sufficient here: sign in, or enter your operator token"
-        )
-    if verb == "approve" and (not asked.low_risk or asked.groups):
-        raise PermissionDenied(
-            DenialReason.RISK,
-            "this plan is not of low risk, so a link alone is not sufficient: sign in, or enter your operator token",
-        )
+REAUTHENTICATION = timedelta(minutes=5)
+"""Maximum age of a sign-in that can use break-glass."""
+
+
+def require_recent_proof(person: Person, now: datetime) -> None:
+    """Check that a person proved the identity a short time ago, as break-glass requires.
+
+    A user of this host's terminal is accepted: access to the database is the proof.
+
+    Raises:
+        PermissionDenied: the identity is known by a link, or the sign-in is older than :data:`REAUTHENTICATION`.
+    """
+    proved = person.authenticated_at
+    if person.how == "terminal" or (person.how != "link" and proved is not None and now - proved <= REAUTHENTICATION):
+        return
+    raise PermissionDenied(
+        DenialReason.REAUTHENTICATION,
+        f"break-glass needs a sign-in of the last {REAUTHENTICATION.total_seconds() / 60:.0f} minutes: "
+        "enter your operator token, or sign in again",
+    )
 
 
 def is_low_risk(plan: Plan, reason: Reason | None) -> bool:

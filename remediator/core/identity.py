@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from remediator.core.approval import Person, Role, normalize_id
+from remediator.core.approval import LINK_HOLDER, Person, Role, normalize_id
 from remediator.core.types import FieldError, Strict
 
 PREFIX = "rmo_"
@@ -90,7 +90,25 @@ class People(Strict):
         """
         entry = self.people.get(who, Entry(roles=()))
         roles = {role for group, role in (groups or {}).items() if group in claimed}
-        return Person(who, how, frozenset(entry.roles) | roles, frozenset(entry.groups) | claimed, entry.name or who)
+        groups_now = frozenset(entry.groups) | claimed
+        return Person(who, how, frozenset(entry.roles) | roles, groups_now, entry.name or who, claimed)
+
+    def current(self, who: str, how: str, groups: Mapping[str, Role], claimed: frozenset[str]) -> Person | None:
+        """Return a person with today's roles; None if the person is no longer known.
+
+        Args:
+            who: the ID, as recorded.
+            how: how the identity was known then.
+            groups: the role that each group of the provider gives.
+            claimed: the groups that the provider reported then.
+        """
+        if how in ("oidc", "proxy"):
+            return self.with_groups(who, how, groups, claimed)
+        if how == "terminal":  # access to the database is the proof; the people file does not name these users
+            return Person(who, how, frozenset({Role.OPERATOR}))
+        if who == LINK_HOLDER:
+            return Person(who, how)
+        return self.by_id(who, how)
 
 
 def _person(who: str, entry: Entry, how: str) -> Person:

@@ -22,6 +22,7 @@ from remediator.extensions.actions.base import EffectStatus, Observation, Result
 from remediator.extensions.checks.base import CheckAnswer
 from remediator.extensions.guards.base import GuardAnswer, GuardInput, Verdict
 from remediator.pipeline import check_runner, condition_scope
+from remediator.pipeline.approval_count import IntentRefused, require_approval
 from remediator.pipeline.context import StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import GuardDecision, block, build_input, evaluate, reevaluate_stored
 from remediator.pipeline.planning import Planner, diagnose_again, resolve
@@ -40,14 +41,6 @@ MAX_UNCOUNTED_ATTEMPTS = 3
 
 _BEFORE_IS_FRESH = timedelta(minutes=1)
 """Age up to which the checks before the first change are not repeated while the run is evaluated again."""
-
-
-class _Held(RemediatorError):
-    """Raised inside the transaction of an intent, to roll it back, when a guard does not allow it."""
-
-    def __init__(self, decision: GuardDecision) -> None:
-        super().__init__(decision.final.text)
-        self.decision = decision
 
 
 async def act(ctx: RunContext) -> StageResult:
@@ -221,10 +214,9 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
     execution = StepExecution.of_step(ctx, step, planned)
     try:
         intent = await ctx.write_intent(lambda tx: _commit_intent(tx, execution, asked, decision, tried))
-    except _Held as held:
-        refused = held.decision
-        return await ctx.write(lambda tx: _hold(tx, ctx, asked, refused))
-    # 16. The call, only while enough of the lease is left (promise 4), and its outcome, fenced (promises 3 and 4).
+    except IntentRefused as refused:
+        return await ctx.write(refused.then)
+    # 17. The call, only while enough of the lease is left (promise 4), and its outcome, fenced (promises 3 and 4).
     result = await execution.start(intent)
     return await execution.record(intent, result, lambda tx: _conclude(tx, execution, intent.attempt, result))
 
@@ -237,15 +229,21 @@ def _commit_intent(
     if (other := runs.lock_holder(tx.connection, tx.run.target, tx.run.id)) is not None:
         text = f"run {other} holds the target lock of {tx.run.target}"
         busy = Verdict(GuardAnswer.BLOCK, "target_busy", text, {"run": other})
-        raise _Held(GuardDecision((("concurrency", busy),)))
+        raise _held(execution.ctx, asked, GuardDecision((("concurrency", busy),)))
     # 14. What guards read from the store is read again under the intent lock: a stop created since check 11 counts
     #     (promise 10), and two replicas cannot exceed a limit together (promise 12).
     again = reevaluate_stored(tx.pipeline, tx.connection, replace(asked, now=tx.now), _overridden_guards(tx.run))
     if not again.allowed:
-        raise _Held(again)
-    # 15. The verdicts and the intent are durable, in one transaction, before the call (promises 3 and 9).
+        raise _held(execution.ctx, asked, again)
+    # 15. The people who approved still may, and their decisions are in the audit log (promises 6 and 9).
+    require_approval(tx, execution.ctx.plan)
+    # 16. The verdicts and the intent are durable, in one transaction, before the call (promises 3 and 9).
     tx.add_verdicts(decision.records(asked))
     return execution.write_intent(tx, tried)
+
+
+def _held(ctx: RunContext, asked: GuardInput, decision: GuardDecision) -> IntentRefused:
+    return IntentRefused(decision.final.text, lambda tx: _hold(tx, ctx, asked, decision))
 
 
 async def _plan_again(ctx: RunContext, step: PlannedStep) -> PlannedCall | None:

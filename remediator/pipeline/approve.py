@@ -18,6 +18,7 @@ from remediator.core.run_detail import (
     RunningDetail,
 )
 from remediator.errors import ClientError, RemediatorError
+from remediator.pipeline.approval_count import missing_approval
 from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
 from remediator.pipeline.planning import Planner
 from remediator.pipeline.run_context import RunContext, RunTransaction
@@ -95,8 +96,12 @@ def void_outdated_requests(tx: Tx, context: PipelineContext) -> None:
 async def _approved(ctx: RunContext, approval: Approval, decisions: Sequence[Decision]) -> StageResult:
     # The plan is made again before anything is done: an approval counts for exactly what people saw (promise 6). A
     # target that cannot be asked counts as changed.
+    # Before that, the approvals themselves are counted again: the people must have the right now.
+    missing = await ctx.pipeline.store.read(
+        lambda connection: missing_approval(connection, ctx.pipeline, ctx.run, approval)
+    )
     try:
-        changed = await what_changed(ctx, approval)
+        changed = Change(missing) if missing else await what_changed(ctx, approval)
     except ClientError as error:
         changed = Change(_cannot_plan(error))
     if changed is not None:

@@ -7,11 +7,12 @@ dependencies.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from remediator.core.approval import Person, Role
 from remediator.core.clock import Clock
 from remediator.core.ids import Ids
 from remediator.core.run import Run
@@ -96,6 +97,10 @@ class PlaybookSet:
         return self.inventory.service(run.target)
 
 
+def _unrestricted(who: str, how: str, claimed: Collection[str]) -> Person:
+    return Person(who, how, frozenset({Role.ADMIN}))
+
+
 @dataclass(slots=True)
 class PipelineContext:
     """The dependencies that all runs of this process share."""
@@ -112,6 +117,11 @@ class PipelineContext:
     """Guard settings of this installation, by guard; the settings in a playbook override them."""
     platforms: Mapping[str, Platform] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    current_person: Callable[[str, str, Collection[str]], Person | None] = _unrestricted
+    """Returns a person (ID, how the identity was known, groups of the provider) with the rights of now; None if the
+    person is no longer known. The default is for tests of playbooks, which have no people file."""
+    allow_link_only: bool = False
+    """Whether a link alone can approve plans of low risk."""
     on_event: Callable[[str, Run, Mapping[str, Any]], None] = lambda kind, run, data: None
     """Called for each transition and action, for logs and metrics; must not raise."""
 

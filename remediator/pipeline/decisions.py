@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -16,7 +16,7 @@ from remediator.core.run import EpisodeStatus, Run
 from remediator.errors import InputError
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.storage import Tx
-from remediator.storage.repositories import approvals, episodes, outbox, runs, stops
+from remediator.storage.repositories import approvals, episodes, outbox, runs, sessions, stops
 from remediator.storage.repositories.approvals import Approval
 
 VERBS = ("approve", "reject", "snooze")
@@ -78,7 +78,7 @@ def decide(tx: Tx, request: DecisionRequest, policy: DecisionPolicy) -> Decision
         raise InputError(f"there is no approval request {request.approval[:64]!r}")
     if found.status != "pending":
         return DecisionResult(found.status, counted=False)
-    request = _allowed(request, requirements_of(tx.connection, found, run), policy, run)
+    _check_allowed(request, requirements_of(tx.connection, found, run), policy, run, tx.now)
     before = len(approvals.list_decisions(tx.connection, found.id))
     status = approvals.decide(
         tx,
@@ -88,6 +88,7 @@ def decide(tx: Tx, request: DecisionRequest, policy: DecisionPolicy) -> Decision
         request.person.how,
         request.verb,
         request.reason or None,
+        claimed=request.person.claimed,
         alone=request.break_glass,
         snooze=policy.snooze_duration,
     )
@@ -96,10 +97,10 @@ def decide(tx: Tx, request: DecisionRequest, policy: DecisionPolicy) -> Decision
     return DecisionResult(status, len(approvals.list_decisions(tx.connection, found.id)) > before)
 
 
-def _allowed(
-    request: DecisionRequest, required: ApprovalRequirements, policy: DecisionPolicy, run: Run
-) -> DecisionRequest:
-    """Return the decision as it is recorded.
+def _check_allowed(
+    request: DecisionRequest, required: ApprovalRequirements, policy: DecisionPolicy, run: Run, now: datetime
+) -> None:
+    """Check that a decision may be recorded.
 
     Raises:
         PermissionDenied: the person may not decide this, or did not confirm it.
@@ -113,19 +114,20 @@ def _allowed(
     # 2. Role, group, requester and risk (promise 6).
     if not request.break_glass:
         rules.check_may_decide(request.person, request.verb, required, link_holders=policy.allow_link_only)
-        return request
-    # 3. Break-glass replaces the second check by a higher role and a reason, and everyone is notified.
+        return
+    # 3. Break-glass replaces the second check by a higher role, a recent proof of the identity and a reason, and
+    #    everyone is notified.
     request.person.require(Permission.BREAK_GLASS)
+    rules.require_recent_proof(request.person, now)
     if len(request.reason.strip()) < 5:
         raise PermissionDenied(
             DenialReason.REASON, "break-glass needs a reason of at least 5 characters, such as 'shop is down'"
         )
-    return replace(request, person=replace(request.person, how="break_glass"))
 
 
 def _announce_break_glass(tx: Tx, request: DecisionRequest, run: Run) -> None:
     who, why = request.person.id, request.reason.strip()
-    data = {"command": "break glass", "approval": request.approval, "verb": request.verb}
+    data = {"command": "break glass", "approval": request.approval, "verb": request.verb, "how": request.person.how}
     tx.append_audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=who, run=run.id, reason=why, data=data))
     text = f"emergency override by {who}: {request.verb} for {run.playbook} on {run.target}: {request.reason}"
     channels = tuple(dict.fromkeys((outbox.APPROVERS, *run.escalate_to)))
@@ -222,6 +224,17 @@ def release_stop(tx: Tx, person: Person, stop_id: str) -> bool:
     """
     person.require(Permission.RELEASE_STOP)
     return stops.release(tx, stop_id, person.id)
+
+
+def end_sessions(tx: Tx, person: Person, who: str, reason: str) -> int:
+    """End all sessions of a person; returns how many were ended. Everyone may end their own.
+
+    Raises:
+        PermissionDenied: the role is not sufficient.
+    """
+    if not rules.same_person(person.id, who):
+        person.require(Permission.END_SESSIONS)
+    return sessions.end_all(tx, [who], person.id, tx.redact(reason.strip()) or "ended by command")
 
 
 def cancel(tx: Tx, person: Person, run_id: str, reason: str) -> str:

@@ -10,8 +10,8 @@ import asyncio
 import base64
 import binascii
 import hmac
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 
 from remediator.core.alert import parse_notification
 from remediator.errors import PayloadError
@@ -37,9 +37,11 @@ class Unauthorized(PayloadError):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a sender must present. Without credentials every sender is accepted (only on loopback, see config)."""
+    """What a sender must present: one of several named tokens, or user name and password. Without any, every sender is
+    accepted; the service itself never starts without any."""
 
-    bearer: bytes | None = None
+    tokens: Mapping[str, bytes] = field(default_factory=dict)
+    """Bearer tokens by name, all valid at the same time."""
     basic: tuple[bytes, bytes] | None = None
 
     def check(self, authorization: bytes) -> None:
@@ -48,12 +50,13 @@ class Credentials:
         Raises:
             Unauthorized: the credentials are missing or wrong.
         """
-        if self.bearer is None and self.basic is None:
+        if not self.tokens and self.basic is None:
             return
         scheme, _, given = authorization.partition(b" ")
         kind = scheme.lower()
-        if self.bearer is not None and kind == b"bearer":
-            fits = hmac.compare_digest(given.strip(), self.bearer)
+        if kind == b"bearer":
+            # all are compared, so that the time does not tell which one is nearly right
+            fits = any([hmac.compare_digest(given.strip(), token) for token in self.tokens.values()])
         elif self.basic is not None and kind == b"basic":
             fits = hmac.compare_digest(_decoded(given), b":".join(self.basic))
         else:

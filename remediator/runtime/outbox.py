@@ -15,11 +15,11 @@ from typing import Any
 
 from remediator.audit import Draft, Kind
 from remediator.core.approval import Permission, is_member
-from remediator.core.identity import People
 from remediator.errors import ClientError, RemediatorError
 from remediator.extensions.notifiers.base import Delivery, Notifier, PermanentFailure, RetryAfter
 from remediator.pipeline.context import PipelineContext
 from remediator.reporting.messages import MessageRenderer
+from remediator.runtime.access import AccessControl
 from remediator.storage import TOPIC_MESSAGES, Tx
 from remediator.storage.repositories import approvals, outbox
 from remediator.storage.repositories.outbox import APPROVERS, OutboxMessage
@@ -45,7 +45,7 @@ class Outbox:
         fallback: for names that the settings do not have.
         approvals: names of the channels for approval requests, in order.
         renderer: renders the messages.
-        people: the people file, with groups.
+        access: has the people file, with groups.
         chart: draws the small chart of an alert for channels that accept it; None without Prometheus.
     """
 
@@ -53,7 +53,7 @@ class Outbox:
     fallback: Notifier
     approvals: Sequence[str]
     renderer: MessageRenderer
-    people: People
+    access: AccessControl
     chart: Callable[[str, datetime], Awaitable[bytes]] | None = None
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _free_at: dict[str, datetime] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Outbox:
 
     def can_approve(self, name: str, groups: Collection[str]) -> bool:
         """Return whether the one person that a channel reaches may approve for one of these groups."""
-        person = self.people.by_id(self.notifier(name).person or "", "link")
+        person = self.access.people.by_id(self.notifier(name).person or "", "link")
         return person is not None and person.may(Permission.DECIDE) and is_member(person, groups)
 
     def rate_limited_until(self, name: str, now: datetime) -> datetime | None:

@@ -1,8 +1,9 @@
-"""Reload playbooks and inventory while the service runs: all new files, or none.
+"""Reload playbooks, inventory, people and credentials while the service runs: all new files, or none.
 
 Changes are detected by the metadata of the files; SIGHUP reloads at once. Files with an error change nothing: the last
 valid set stays active, and messages, metrics, log and audit log name the error. Open runs keep the version with which
-they started. The settings file is read only at the start.
+they started. People, groups and webhook credentials are read again too (:mod:`remediator.runtime.access`). The rest of
+the settings file is read only at the start.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from remediator.pipeline.context import PlaybookSet
 from remediator.pipeline.match import Index
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import LoadedConfig, load
+from remediator.runtime.access import AccessControl
 from remediator.runtime.metrics import Metrics
 from remediator.runtime.worker import Worker
 from remediator.storage import Store, Tx
@@ -48,27 +50,34 @@ class ReloadSettings:
     Args:
         worker: its playbooks are replaced.
         metrics: count the results.
-        paths: files and folders of playbooks, and the inventory.
         read: reads all files; raises ConfigurationError.
         protect: called with an inventory before it is used, so that its secrets are redacted from then on.
         guards: names of the guards; the runs that they block are evaluated again with the new files.
         channels: notified of files that cannot be used.
         seen: signature of the files before the active ones were read.
+        access: people, groups and credentials; its files are read again too.
         poll: seconds between two checks.
     """
 
     worker: Worker
     metrics: Metrics
-    paths: Sequence[Path]
     read: Callable[[], LoadedConfig]
     protect: Callable[[Inventory], None]
     guards: Sequence[str]
     channels: Sequence[str]
     seen: Signature
+    access: AccessControl
     poll: float = 1.0
     rejected: tuple[str, ...] = ()
     """Why the current files cannot be used; empty while they are active."""
+    sources: Sequence[Path] = ()
+    """Files and folders of playbooks, and the inventory."""
     _requested: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files and folders to check."""
+        return (*self.sources, *self.access.paths)
 
     def request(self) -> None:
         """Reload now (SIGHUP); the result is recorded even if nothing has changed."""
@@ -84,7 +93,13 @@ class ReloadSettings:
 
 
 def reload_settings(
-    config: Config, registry: Registry, worker: Worker, metrics: Metrics, store: Store, seen: Signature
+    config: Config,
+    registry: Registry,
+    worker: Worker,
+    metrics: Metrics,
+    store: Store,
+    access: AccessControl,
+    seen: Signature,
 ) -> ReloadSettings:
     """Return the reload settings of a service.
 
@@ -93,17 +108,18 @@ def reload_settings(
     """
 
     def protect(inventory: Inventory) -> None:
-        store.redactor = redactor_for(config, worker.context.playbooks.inventory, inventory)
+        store.redactor = redactor_for(config, access.config, worker.context.playbooks.inventory, inventory)
 
     return ReloadSettings(
         worker=worker,
         metrics=metrics,
-        paths=(*config.playbooks, config.inventory),
+        sources=(*config.playbooks, config.inventory),
         read=lambda: load(config.playbooks, config.inventory, registry.catalogue()),
         protect=protect,
         guards=[guard.name for guard in registry.guards],
         channels=config.watchdog.notify,
         seen=seen,
+        access=access,
     )
 
 
@@ -146,6 +162,7 @@ async def reload(settings: ReloadSettings, now: Signature, *, requested: bool) -
         now: signature of the files before they are read.
         requested: a person requested it, so the result is recorded even if nothing has changed.
     """
+    await _reload_access(settings)
     try:
         loaded = await asyncio.to_thread(settings.read)
     except ConfigurationError as error:
@@ -153,6 +170,31 @@ async def reload(settings: ReloadSettings, now: Signature, *, requested: bool) -
     else:
         await _apply(settings, loaded, requested=requested)
     settings.seen = now
+
+
+async def _reload_access(settings: ReloadSettings) -> None:
+    """Read people, groups and credentials again, whether or not the playbooks can be used: a removal must not wait."""
+    access, context = settings.access, settings.worker.context
+    try:
+        rules = await asyncio.to_thread(access.read)
+    except ConfigurationError as error:
+        findings = error.findings or (str(error),)
+        if findings != access.rejected:
+            log.error("access rules not reloaded, the last valid ones stay active", findings=findings[:_SHOWN])
+            short = [finding.partition("\n")[0] for finding in findings]
+
+            def refuse(tx: Tx) -> None:
+                tx.append_audit(Draft(kind=Kind.CONFIG_REJECTED, actor=context.actor, data={"findings": short}))
+                text = f"People and credentials not reloaded, the last valid ones stay active: {short[0]}"
+                _notify(tx, settings, text, short)
+
+            await context.store.write(refuse)
+        access.rejected = findings
+        return
+    settings.protect(context.playbooks.inventory)  # a new token must not reach the log with its own change
+    if await context.store.write(lambda tx: access.replace(tx, rules, context.actor)):
+        log.info("access rules reloaded", people=len(rules.people.people), webhook_tokens=len(rules.credentials.tokens))
+    access.rules, access.rejected = rules, ()
 
 
 async def _reject(settings: ReloadSettings, findings: tuple[str, ...], *, requested: bool) -> None:

@@ -21,6 +21,7 @@ from remediator.storage.schema import (
     notifications,
     run_episodes,
     runs,
+    sessions,
     stops,
     timers,
     verdicts,
@@ -77,3 +78,5 @@ Index("ix_timers_due", timers.c.due_at, **_where("done_at IS NULL"))
 Index("ix_stops_active", stops.c.scope, stops.c.name, **_where("released_at IS NULL"))
 Index("ix_audit_run_id", audit.c.run_id, audit.c.seq, **_where("run_id IS NOT NULL"))
 Index("ix_audit_at", audit.c.at)
+Index("ix_sessions_person", sessions.c.person, **_where("ended_at IS NULL"))
+Index("ix_sessions_expires_at", sessions.c.expires_at)

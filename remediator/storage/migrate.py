@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.storage.schema import metadata
 
-HEAD = "0001"
+HEAD = "0002"
 """Revision of ``schema.py``, which is the revision of the newest file in ``migrations/versions``."""
 
 _LOCK = 7_302_517_001  # advisory lock on PostgreSQL: one migration at a time; an arbitrary constant

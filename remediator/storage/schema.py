@@ -221,7 +221,25 @@ decisions = Table(
     Column("verb", String(16), nullable=False, comment="approve, reject or snooze"),
     Column("at", Instant, nullable=False),
     Column("reason", Text),
-    Column("how", String(32), nullable=False, comment="oidc, slack, proxy, link, token, break_glass"),
+    Column("how", String(32), nullable=False, comment="oidc, slack, proxy, link, token, terminal"),
+    Column("break_glass", Boolean, nullable=False, server_default=text("false")),
+    Column("claimed", Json, nullable=False, server_default="[]", comment="groups that the identity provider reported"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Key, primary_key=True, comment="SHA-256 of the cookie"),
+    Column("person", String(320), nullable=False),
+    Column("how", String(32), nullable=False, comment="oidc or token"),
+    Column("claimed", Json, nullable=False, comment="groups that the identity provider reported"),
+    Column("credential", Key, comment="SHA-256 of the operator token that started it"),
+    Column("address", String(64), nullable=False, comment="from where the person signed in"),
+    Column("created_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("ended_by", String(320)),
 )
 
 messages = Table(

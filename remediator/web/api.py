@@ -21,7 +21,7 @@ from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
 from remediator.reporting import run_timeline
 from remediator.runtime.settings import archive_folder
-from remediator.storage.repositories import approvals, audit, autonomy, episodes, outbox, runs, stops
+from remediator.storage.repositories import approvals, audit, autonomy, episodes, outbox, runs, sessions, stops
 from remediator.storage.repositories.approvals import Approval
 from remediator.web import form_actions, paging
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, NotFound, handler
@@ -177,6 +177,29 @@ async def release_stop(call: ApiRequest) -> Any:
     if not await call.write(lambda tx: decisions.release_stop(tx, call.caller, stop_id)):
         raise NotFound(f"there is no active stop {stop_id[:64]!r}")
     return {"released": stop_id}
+
+
+async def list_sessions(call: ApiRequest) -> Any:
+    """Return the sessions of all people that are not over."""
+    now, idle = call.site.now, call.site.service.access.settings.session_idle
+    return [
+        {
+            "person": item.person,
+            "how": item.how,
+            "address": item.address,
+            "started_at": rfc3339(item.created_at),
+            "used_at": rfc3339(item.seen_at),
+            "expires_at": rfc3339(item.expires_at),
+        }
+        for item in await call.read(sessions.list_open)
+        if item.is_active(now, idle)
+    ]
+
+
+async def end_sessions(call: ApiRequest) -> Any:
+    """End all sessions of a person."""
+    who, reason = call.text("person", required=True), call.text("reason")
+    return {"ended": await call.write(lambda tx: decisions.end_sessions(tx, call.caller, who, reason))}
 
 
 async def list_episodes(call: ApiRequest) -> Any:
@@ -335,6 +358,20 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             Permission.RELEASE_STOP,
         ),
         release_stop,
+    ),
+    (
+        Operation("GET", "/api/v1/sessions", "List the sessions of people.", permission=Permission.END_SESSIONS),
+        list_sessions,
+    ),
+    (
+        Operation(
+            "POST",
+            "/api/v1/sessions/end",
+            "End all sessions of a person. Everyone may end their own.",
+            (),
+            {"person": "Required. ID of the person.", **_REASON},
+        ),
+        end_sessions,
     ),
     (Operation("GET", "/api/v1/episodes", "List open episodes.", (_LIMIT,)), list_episodes),
     (Operation("GET", "/api/v1/playbooks", "List playbooks with their mode and results."), list_playbooks),

@@ -82,8 +82,8 @@ def handler(site: Site, operation: Operation, handle: ApiHandler) -> Callable[[R
     """Return the handler of an operation. It checks the caller's role and answers each error as one line of JSON."""
 
     async def answer(request: Request) -> Response:
-        identity = site.caller(request)
         try:
+            identity = await site.caller(request)
             _check_caller(operation, request, identity)
             body = await _body(request) if operation.method == "POST" else {}
             return JSONResponse(await handle(ApiRequest(site, request, identity.person, body)), 200, HEADERS)

@@ -33,7 +33,7 @@ from remediator.storage.repositories import approvals, episodes, evidence, runs,
 from remediator.storage.repositories.approvals import Approval, Decision
 from remediator.storage.repositories.evidence import EvidenceRecord
 from remediator.storage.repositories.stops import Stop
-from remediator.web.authentication import RequestIdentity
+from remediator.web.authentication import NOBODY, RequestIdentity, by_operator_token
 from remediator.web.site import HEADERS, STALE_FORM, STORE_DOWN, Handler, Site, form_fields
 
 _VALID = Validity()
@@ -68,7 +68,10 @@ def by_link(site: Site) -> Handler:
     """Return the handler of ``/approve/<token>``."""
 
     async def handle(request: Request) -> Response:
-        identity = site.caller(request)
+        try:
+            identity = await site.caller(request)
+        except StoreError as error:
+            return site.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
         opened = open_link(site.service.keyring, request.path_params["token"], site.now)
         if opened is None:
             return site.error_page(request, identity, 404, "This link is not valid", _BAD_LINK)
@@ -133,7 +136,7 @@ def _person(site: Site, identity: RequestIdentity, opened: OpenedLink | None) ->
     if opened is None or opened.expired:
         return None
     if opened.link.person is not None:
-        return site.service.people.by_id(opened.link.person, "link")
+        return site.service.access.people.by_id(opened.link.person, "link")
     return Person(LINK_HOLDER, "link") if site.service.config.approvals.allow_link_only else None
 
 
@@ -174,7 +177,7 @@ def _page(
         validity_unknown=view.validity.unknown,
         decided=person is not None and any(rules.same_person(item.identity, person.id) for item in view.decisions),
         denied=_denied(site, person, view.requirements),
-        can_break_glass=person is not None and person.may(Permission.BREAK_GLASS),
+        can_break_glass=person is not None and person.how != "link" and person.may(Permission.BREAK_GLASS),
         destructive=view.requirements.destructive,
         outcome=messages.outcome_text(run, found) if not pending else "",
         fires=list(messages.alert_lines(view.alerts, site.now)),
@@ -228,7 +231,7 @@ async def _handle_form(
         return await rejected(410, "This link has expired.")
     person = _person(site, identity, opened)
     if fields.get("token"):
-        person = site.service.people.by_token(fields["token"])
+        person = by_operator_token(site.service, fields["token"])
     if person is None:
         return await rejected(403, "You are not identified. Sign in, or enter your operator token.")
     if person.how == "link" and not rules.names_target(fields.get("typed", ""), view.run.target):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from remediator.core.approval import Permission, Person
+from remediator.core.identity import hash_token
 from remediator.service import Service
+from remediator.storage import Tx
+from remediator.storage.repositories import sessions
 
 SESSION_COOKIE = "remediator_session"
-_PURPOSE = "session"
 _BEARER = "bearer "
 
 
@@ -33,18 +34,37 @@ class RequestIdentity:
         return permission == Permission.READ and self.anonymous_read_allowed
 
 
-def identify(service: Service, request: Request) -> RequestIdentity:
-    """Return the caller of a request. With a wrong operator token, the caller is unknown, whatever cookies say."""
+NOBODY = RequestIdentity(None, anonymous_read_allowed=False)
+"""The caller of a request while the store does not answer, so that no session can be checked."""
+
+
+def cookie_name(service: Service, name: str) -> str:
+    """Return the name of a cookie. With https, browsers accept ``__Host-`` from this exact host and over TLS only."""
+    return f"__Host-{name}" if service.config.public_url.startswith("https://") else name
+
+
+async def identify(service: Service, request: Request) -> RequestIdentity:
+    """Return the caller of a request. With a wrong operator token, the caller is unknown, whatever cookies say.
+
+    Raises:
+        StoreError: the store does not answer, so that a session cannot be checked.
+    """
     anonymous = service.config.anonymous_read_allowed
     authorization = request.headers.get("authorization", "")
     if authorization[: len(_BEARER)].lower() == _BEARER:
-        return RequestIdentity(service.people.by_token(authorization[len(_BEARER) :]), anonymous)
-    person = _from_proxy(service, request) or _from_session(service, request)
+        return RequestIdentity(by_operator_token(service, authorization[len(_BEARER) :]), anonymous)
+    person = _from_proxy(service, request) or await _from_session(service, request)
     return RequestIdentity(person, anonymous, by_cookie=True)
 
 
+def by_operator_token(service: Service, token: str) -> Person | None:
+    """Return the person who proves the identity with an operator token now; None if no person has this token."""
+    person = service.access.people.by_token(token)
+    return None if person is None else replace(person, authenticated_at=service.context.clock.now())
+
+
 def _from_proxy(service: Service, request: Request) -> Person | None:
-    proxy = service.config.access.proxy
+    proxy = service.access.settings.proxy
     if proxy is None or request.client is None or not proxy.trusts(request.client.host):
         return None
     names = request.headers.getlist(proxy.header)
@@ -52,30 +72,71 @@ def _from_proxy(service: Service, request: Request) -> Person | None:
         return None
     text = request.headers.get(proxy.groups_header, "") if proxy.groups_header else ""
     groups = frozenset(item.strip() for item in text.split(",") if item.strip())
-    return service.people.with_groups(names[0].strip(), "proxy", service.config.access.group_roles, groups)
+    return service.access.person(names[0].strip(), "proxy", groups)
 
 
-def _from_session(service: Service, request: Request) -> Person | None:
-    now = service.context.clock.now()
-    signed = service.keyring.read(_PURPOSE, request.cookies.get(SESSION_COOKIE, ""), now)
-    if signed is None or signed.expired(now):
+async def _from_session(service: Service, request: Request) -> Person | None:
+    """Return the person of a session, with the rights of now and not of the sign-in.
+
+    The checks, in this order: the session is in the store and within its limits; the operator token that started it is
+    still the person's; the person is still known.
+    """
+    cookie = request.cookies.get(cookie_name(service, SESSION_COOKIE), "")
+    if not cookie:
         return None
-    who, how = str(signed.content.get("who", "")), str(signed.content.get("how", ""))
-    if how == "token":
-        return service.people.by_id(who, how)  # a person removed from the people file loses access at once
-    groups = frozenset(map(str, signed.content.get("groups", ())))
-    return service.people.with_groups(who, how, service.config.access.group_roles, groups)
+    store, now = service.context.store, service.context.clock.now()
+    session = await store.read(lambda connection: sessions.get(connection, cookie))
+    if session is None or not session.is_active(now, service.access.settings.session_idle):
+        return None
+    entry = service.access.people.people.get(session.person)
+    if session.credential is not None and (entry is None or session.credential not in entry.tokens):
+        return None
+    person = service.access.person(session.person, session.how, session.claimed)
+    # A page that updates itself is no use of the session by a person; browsers mark those requests as "empty".
+    by_page = request.headers.get("sec-fetch-dest") == "empty"
+    if person is not None and not by_page and now - session.seen_at >= sessions.TOUCH_INTERVAL:
+        await store.write(lambda tx: sessions.touch(tx, session))
+    return None if person is None else replace(person, authenticated_at=session.created_at)
 
 
-def sign_in(service: Service, response: Response, person: Person, now: datetime, secure: bool) -> None:
-    """Set the session cookie of a person. It expires after ``access.session``."""
-    life = service.config.access.session
-    content = {"who": person.id, "how": person.how, "groups": sorted(person.groups)}
-    value = service.keyring.sign(_PURPOSE, content, now, now + life)
+async def sign_in(service: Service, request: Request, response: Response, person: Person, token: str = "") -> None:
+    """Start a session and set its cookie. A session of the same browser ends.
+
+    Args:
+        service: the service.
+        request: the request that proved the identity.
+        response: gets the cookie.
+        person: who signed in.
+        token: the operator token that proved it, if one did.
+
+    Raises:
+        StoreError: the session was not stored.
+    """
+    life = service.access.settings.session
+    name = cookie_name(service, SESSION_COOKIE)
+    before = request.cookies.get(name, "")
+    address = request.client.host if request.client else "unknown"
+
+    def write(tx: Tx) -> str:
+        if before:
+            sessions.end(tx, before, person.id)
+        return sessions.start(tx, person, hash_token(token) if token else None, address, life)
+
+    value = str(await service.context.store.write(write))
+    secure = name.startswith("__Host-")
     seconds = int(life.total_seconds())
-    response.set_cookie(SESSION_COOKIE, value, max_age=seconds, httponly=True, samesite="lax", secure=secure, path="/")
+    response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="lax", secure=secure, path="/")
 
 
-def sign_out(response: Response) -> None:
-    """Delete the session cookie."""
-    response.delete_cookie(SESSION_COOKIE, path="/", httponly=True, samesite="lax")
+async def sign_out(service: Service, request: Request, response: Response, person: Person | None) -> None:
+    """End the session of a browser and delete its cookie.
+
+    Raises:
+        StoreError: the session was not ended.
+    """
+    name = cookie_name(service, SESSION_COOKIE)
+    cookie = request.cookies.get(name, "")
+    if cookie:
+        actor = person.id if person is not None else "unknown"
+        await service.context.store.write(lambda tx: sessions.end(tx, cookie, actor))
+    response.delete_cookie(name, path="/", httponly=True, samesite="lax", secure=name.startswith("__Host-"))

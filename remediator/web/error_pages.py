@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from remediator.errors import StoreError
+from remediator.web.authentication import NOBODY
 from remediator.web.site import HEADERS, Site
 
 Handlers = Mapping[Any, Callable[[Request, Any], Awaitable[Response]]]
@@ -32,17 +34,23 @@ def handlers(site: Site) -> Handlers:
         elif error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "another method")
             title, text = "Method not allowed", f"{path} accepts {allowed}, not {request.method[:20]}."
-        return _answer(site, request, error.status_code, title, text, error.headers or {})
+        return await _answer(site, request, error.status_code, title, text, error.headers or {})
 
     async def internal(request: Request, error: Exception) -> Response:
-        return _answer(site, request, 500, "Internal error", _INTERNAL_ERROR, {})
+        return await _answer(site, request, 500, "Internal error", _INTERNAL_ERROR, {})
 
     return {HTTPException: rejected, Exception: internal}
 
 
-def _answer(site: Site, request: Request, status: int, title: str, text: str, headers: Mapping[str, str]) -> Response:
+async def _answer(
+    site: Site, request: Request, status: int, title: str, text: str, headers: Mapping[str, str]
+) -> Response:
     if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"error": text}, status, {**HEADERS, **headers})
-    response = site.error_page(request, site.caller(request), status, title, text)
+    try:
+        identity = await site.caller(request)
+    except StoreError:
+        identity = NOBODY
+    response = site.error_page(request, identity, status, title, text)
     response.headers.update(headers)
     return response

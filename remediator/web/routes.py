@@ -57,7 +57,7 @@ def application(service: Service) -> Starlette:
     """Return the ASGI application of a running service."""
     endpoint = webhook.Webhook(
         service.context.store,
-        service.credentials,
+        service.access,
         service.config.webhook.max_body,
         service.metrics,
         Refusals(service.context.store, service.context.actor),

@@ -8,10 +8,10 @@ from datetime import timedelta
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from remediator.errors import RemediatorError
-from remediator.web.authentication import sign_in, sign_out
+from remediator.errors import RemediatorError, StoreError
+from remediator.web.authentication import NOBODY, by_operator_token, sign_in, sign_out
 from remediator.web.oidc import OidcClient
-from remediator.web.site import HEADERS, STALE_FORM, Handler, Site, form_fields
+from remediator.web.site import HEADERS, STALE_FORM, STORE_DOWN, Handler, Site, form_fields
 
 _ATTEMPT_COOKIE = "remediator_sign_in"
 _PURPOSE = "oidc attempt"
@@ -30,14 +30,18 @@ def show(site: Site) -> Handler:
 
     async def get(request: Request) -> Response:
         error = _SESSION_ENDED if request.query_params.get("ended") else ""
-        return _form(site, request, _local_path(request.query_params.get("next", "/")), error=error)
+        return await _form(site, request, _local_path(request.query_params.get("next", "/")), error=error)
 
     return get
 
 
-def _form(site: Site, request: Request, back: str, status: int = 200, error: str = "") -> Response:
+async def _form(site: Site, request: Request, back: str, status: int = 200, error: str = "") -> Response:
     oidc = site.service.config.access.oidc
-    return site.render(request, site.caller(request), "sign_in.html", status, back=back, oidc=oidc, error=error)
+    try:
+        identity = await site.caller(request)
+    except StoreError:
+        identity = NOBODY
+    return site.render(request, identity, "sign_in.html", status, back=back, oidc=oidc, error=error)
 
 
 def by_token(site: Site) -> Handler:
@@ -47,12 +51,17 @@ def by_token(site: Site) -> Handler:
         fields = await form_fields(request)
         back = _local_path(fields.get("next", "/"))
         if not site.form_is_genuine(request, fields.get("nonce", "")):
-            return _form(site, request, back, 403, STALE_FORM)
-        person = site.service.people.by_token(fields.get("token", ""))
+            return await _form(site, request, back, 403, STALE_FORM)
+        person = by_operator_token(site.service, fields.get("token", ""))
         if person is None:
-            return _form(site, request, back, 403, "This operator token is unknown. Check that you copied all of it.")
+            return await _form(
+                site, request, back, 403, "This operator token is unknown. Check that you copied all of it."
+            )
         response = RedirectResponse(back, 303, HEADERS)
-        sign_in(site.service, response, person, site.now, site.secure)
+        try:
+            await sign_in(site.service, request, response, person, fields["token"])
+        except StoreError as error:
+            return await _form(site, request, back, 503, str(error))
         return response
 
     return post
@@ -64,8 +73,12 @@ def sign_out_form(site: Site) -> Handler:
     async def post(request: Request) -> Response:
         fields = await form_fields(request)
         response = RedirectResponse("/sign-in", 303, HEADERS)
-        if site.form_is_genuine(request, fields.get("nonce", "")):
-            sign_out(response)
+        try:
+            if site.form_is_genuine(request, fields.get("nonce", "")):
+                identity = await site.caller(request)
+                await sign_out(site.service, request, response, identity.person)
+        except StoreError as error:  # the session is still valid, so do not pretend that it is over
+            return site.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
         return response
 
     return post
@@ -83,7 +96,7 @@ def begin_oidc(site: Site, client: OidcClient) -> Handler:
         try:
             address = await client.authorize(attempt["state"], attempt["nonce"], attempt["verifier"])
         except RemediatorError as error:
-            return _form(site, request, back, 502, str(error))
+            return await _form(site, request, back, 502, str(error))
         response = RedirectResponse(address, 303, HEADERS)
         value = site.service.keyring.sign(_PURPOSE, {**attempt, "next": back}, site.now, site.now + _ATTEMPT_LIFE)
         seconds = int(_ATTEMPT_LIFE.total_seconds())
@@ -102,21 +115,24 @@ def finish_oidc(site: Site, client: OidcClient) -> Handler:
         signed = site.service.keyring.read(_PURPOSE, request.cookies.get(_ATTEMPT_COOKIE, ""), site.now)
         query = request.query_params
         if signed is None or signed.expired(site.now):
-            return _form(site, request, "/", 400, "Sign-in took too long or began in another browser. Try again.")
+            return await _form(site, request, "/", 400, "Sign-in took too long or began in another browser. Try again.")
         if not secrets.compare_digest(str(signed.content["state"]).encode(), query.get("state", "").encode()):
-            return _form(site, request, "/", 400, "The provider's answer belongs to another sign-in. Try again.")
+            return await _form(site, request, "/", 400, "The provider's answer belongs to another sign-in. Try again.")
         if "code" not in query:
-            return _form(site, request, "/", 403, "The identity provider denied the sign-in.")
+            return await _form(site, request, "/", 403, "The identity provider denied the sign-in.")
         try:
             identity = await client.redeem(
                 query["code"], str(signed.content["verifier"]), str(signed.content["nonce"]), site.now
             )
         except RemediatorError as error:
-            return _form(site, request, "/", 403, str(error))
-        groups = site.service.config.access.group_roles
-        person = site.service.people.with_groups(identity.id, "oidc", groups, identity.groups)
+            return await _form(site, request, "/", 403, str(error))
+        groups = site.service.access.settings.group_roles
+        person = site.service.access.people.with_groups(identity.id, "oidc", groups, identity.groups)
         response = RedirectResponse(_local_path(str(signed.content["next"])), 303, HEADERS)
-        sign_in(site.service, response, person, site.now, site.secure)
+        try:
+            await sign_in(site.service, request, response, person)
+        except StoreError as error:
+            return await _form(site, request, "/", 503, str(error))
         response.delete_cookie(_ATTEMPT_COOKIE, path="/sign-in")
         return response
 

@@ -25,7 +25,7 @@ from remediator.pipeline.approval_validity import Validity, check_validity
 from remediator.pipeline.decisions import DecisionPolicy
 from remediator.service import Service
 from remediator.storage.repositories.approvals import Approval
-from remediator.web.authentication import RequestIdentity, identify
+from remediator.web.authentication import NOBODY, RequestIdentity, cookie_name, identify
 
 Handler = Callable[[Request], Awaitable[Response]]
 Page = Callable[[Request, RequestIdentity], Awaitable[Response]]
@@ -115,7 +115,8 @@ class Site:
         self, request: Request, identity: RequestIdentity, template: str, status: int = 200, **context: Any
     ) -> HTMLResponse:
         """Return a page with its headers, and with the cookie that ties its forms to this browser."""
-        browser = request.cookies.get(_BROWSER_COOKIE, "")
+        cookie = cookie_name(self.service, _BROWSER_COOKIE)
+        browser = request.cookies.get(cookie, "")
         new_browser = not 20 <= len(browser) <= 64
         if new_browser:
             browser = secrets.token_urlsafe(24)
@@ -130,14 +131,14 @@ class Site:
         )
         response = HTMLResponse(text, status, HEADERS)
         if new_browser:
-            response.set_cookie(_BROWSER_COOKIE, browser, httponly=True, samesite="lax", secure=self.secure, path="/")
+            response.set_cookie(cookie, browser, httponly=True, samesite="lax", secure=self.secure, path="/")
         return response
 
     def form_is_genuine(self, request: Request, nonce: str) -> bool:
         """Return whether a form comes from one of our own pages, made for this browser within :data:`FORM_LIFE`."""
         if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return False
-        browser = request.cookies.get(_BROWSER_COOKIE, "")
+        browser = request.cookies.get(cookie_name(self.service, _BROWSER_COOKIE), "")
         made, _, proof = nonce.partition(".")
         if not browser or not made.isascii() or not made.isdigit() or len(made) > 11:
             return False
@@ -145,15 +146,22 @@ class Site:
             return False
         return secrets.compare_digest(proof, self.service.keyring.digest("form", browser, made))
 
-    def caller(self, request: Request) -> RequestIdentity:
-        """Return the caller of a request."""
-        return identify(self.service, request)
+    async def caller(self, request: Request) -> RequestIdentity:
+        """Return the caller of a request.
+
+        Raises:
+            StoreError: the store does not answer, so that a session cannot be checked.
+        """
+        return await identify(self.service, request)
 
     def page(self, handler: Page, permission: Permission = Permission.READ) -> Handler:
         """Wrap a page: callers without the permission are redirected to sign in."""
 
         async def get(request: Request) -> Response:
-            identity = self.caller(request)
+            try:
+                identity = await self.caller(request)
+            except StoreError as error:
+                return self.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
             if not identity.may(permission):
                 back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 return RedirectResponse(f"/sign-in?next={quote(back, safe='/')}", 303, HEADERS)
@@ -168,7 +176,10 @@ class Site:
         """Wrap a form that changes something: only from our own pages, only for identified people."""
 
         async def post(request: Request) -> Response:
-            identity = self.caller(request)
+            try:
+                identity = await self.caller(request)
+            except StoreError as error:
+                return self.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
             fields = await form_fields(request)
             if not self.form_is_genuine(request, fields.get("nonce", "")):
                 return self.error_page(request, identity, 403, "Nothing was changed", STALE_FORM)

@@ -98,7 +98,7 @@ async def _handle_click(site: Site, payload: Mapping[str, Any]) -> str:
     if opened.expired:
         return "Nothing was changed: this request has expired."
     workspace, user = str(payload["team"]["id"]), str(payload["user"]["id"])
-    person = site.service.people.by_slack(workspace, user)
+    person = site.service.access.people.by_slack(workspace, user)
     if person is None:
         return f"Nothing was changed: Slack user {user} is not in the people file. Ask an administrator to add you."
 

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator
 from starlette.types import Receive, Scope, Send
 
 from remediator.errors import PayloadError, StoreError
-from remediator.pipeline.receive import Credentials, Unauthorized, bounded, receive
+from remediator.pipeline.receive import Unauthorized, bounded, receive
+from remediator.runtime.access import AccessControl
 from remediator.runtime.metrics import Metrics
 from remediator.storage import Store
 from remediator.web.refusals import Refusals
@@ -37,17 +38,15 @@ class Webhook:
 
     Args:
         store: where notifications are committed.
-        credentials: what a sender must present.
+        access: has the credentials of now, which change while the service runs.
         limit: maximum length of the body, in bytes.
         metrics: counts every answer.
         refusals: records the refused notifications.
     """
 
-    def __init__(
-        self, store: Store, credentials: Credentials, limit: int, metrics: Metrics, refusals: Refusals
-    ) -> None:
+    def __init__(self, store: Store, access: AccessControl, limit: int, metrics: Metrics, refusals: Refusals) -> None:
         self._store = store
-        self._credentials = credentials
+        self._access = access
         self._limit = limit
         self._metrics = metrics
         self._refusals = refusals
@@ -60,7 +59,7 @@ class Webhook:
         # Credentials first: an unauthenticated sender must not make the service read a body. The answer comes last:
         # only a committed notification is acknowledged.
         try:
-            self._credentials.check(authorization)
+            self._access.rules.credentials.check(authorization)
             await receive(self._store, await bounded(_body(receive_), self._limit))
         except PayloadError as error:
             self._metrics.notifications.labels("rejected", str(error.status)).inc()

@@ -70,7 +70,7 @@ async def _tell(web: WebService, post: Outbox) -> Approval:
     asked = [await web.request_approval() for _ in range(6)]
     await _send(web, post)
     approved, rejected, voided, expired, broken, waiting = asked
-    glass = Person("oscar", "token", frozenset({Role.OPERATOR}))
+    glass = Person("oscar", "token", frozenset({Role.OPERATOR}), authenticated_at=web.clock.now())
 
     def became(tx: Tx) -> None:
         approvals.decide(tx, approved, approved.plan_hash, "ann", "token", "approve")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,14 @@ from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.ingest import IngestSettings
 from remediator.pipeline.match import Index
-from remediator.pipeline.receive import Credentials
 from remediator.playbooks.loader import load_config
 from remediator.reporting.messages import MessageRenderer
+from remediator.runtime.access import AccessControl
 from remediator.runtime.metrics import Metrics
 from remediator.runtime.outbox import Outbox, deliver
 from remediator.runtime.reload import reload_settings
 from remediator.runtime.worker import Worker
-from remediator.service import Service, load_people, open_store, read_only_context
+from remediator.service import Service, open_store, read_only_context
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, audit, evidence, runs
 from remediator.storage.repositories import outbox as messages
@@ -190,6 +190,16 @@ class WebService:
         found = await self.context.store.read(lambda connection: audit.list_newest(connection, 1000))
         return "\n".join(item.canonical.decode() for item in found)
 
+    async def audit_kinds(self) -> set[str]:
+        """Return the kinds of all audit entries."""
+        found = await self.context.store.read(lambda connection: audit.list_newest(connection, 1000))
+        return {item.kind for item in found}
+
+    @property
+    def started(self) -> datetime:
+        """The time of the clock at the start."""
+        return NOON
+
     async def outbox(self, run_id: str) -> list[messages.OutboxMessage]:
         """Return the messages of a run."""
         return await self.context.store.read(lambda connection: messages.list_for_run(connection, run_id))
@@ -204,7 +214,7 @@ class WebService:
         """Return an outbox with these channels."""
         renderer = MessageRenderer(self.service.keyring, BASE)
         chosen = {name: Channel.model_validate(item) for name, item in channels.items()}
-        return Outbox(Registry().make_channels(chosen), LogNotifier({}), approvals_, renderer, self.service.people)
+        return Outbox(Registry().make_channels(chosen), LogNotifier({}), approvals_, renderer, self.service.access)
 
 
 @asynccontextmanager
@@ -234,11 +244,10 @@ async def web_service(folder: Path, world: ClientSet | None = None, **settings: 
         )
         keyring = load_keyring(config.state / "links.key")
         registry = Registry()
-        metrics, door, people = Metrics(), Credentials(None, None), load_people(config)
-        reloading = reload_settings(config, registry, loops, metrics, store, ())
-        service = Service(
-            config, context, loops, metrics, door, keyring, people, world or ClientSet(), registry, reloading
-        )
+        metrics, access = Metrics(), AccessControl.load(config, folder / "remediator.yaml")
+        context.current_person, context.allow_link_only = access.person, config.approvals.allow_link_only
+        reloading = reload_settings(config, registry, loops, metrics, store, access, ())
+        service = Service(config, context, loops, metrics, access, keyring, world or ClientSet(), registry, reloading)
         yield WebService(service, clock, tokens)
 
 

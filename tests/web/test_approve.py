@@ -241,7 +241,7 @@ async def test_break_glass_is_announced(web: WebService) -> None:
         assert weak.status_code == 403
     assert (await web.state(asked)).status == "approved"
     text = await web.audit_text()
-    assert '"break glass"' in text and '"how":"break_glass"' in text and "shop is down" in text
+    assert '"break glass"' in text and '"break_glass":true,"how":"token"' in text and "shop is down" in text
     told = [item for item in await web.outbox(asked.run_id) if item.kind == "notice"]
     assert {item.channel for item in told} == {"approvals", "oncall"}
 

@@ -37,7 +37,8 @@ async def test_a_refusal_is_logged_audited_and_counted(
     """Twice the same: two answers and a count of two, but one log line and one audit entry."""
     config = web.service.config
     limited = config.model_copy(update={"webhook": config.webhook.model_copy(update={"max_body": 1_000})})
-    web.service = replace(web.service, credentials=Credentials(b"secret"), config=limited)
+    web.service.access.rules = replace(web.service.access.rules, credentials=Credentials({"test": b"secret"}))
+    web.service = replace(web.service, config=limited)
     with structlog.testing.capture_logs() as logged:
         async with web.client() as client:
             answers = [await client.post("/api/v1/alerts", content=body, headers=headers) for _ in range(2)]

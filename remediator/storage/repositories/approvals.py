@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -53,6 +53,11 @@ class Decision:
     at: datetime
     reason: str | None
     how: str
+    """How the identity was known: oidc, slack, proxy, link, token or terminal."""
+    break_glass: bool = False
+    """This decision alone is sufficient."""
+    claimed: Sequence[str] = ()
+    """The groups that the identity provider or the proxy reported."""
 
 
 def request(
@@ -115,7 +120,8 @@ def get(connection: Connection, approval_id: str, *, lock: bool = False) -> Appr
 
 def list_decisions(connection: Connection, approval_id: str) -> list[Decision]:
     """Return the decisions on a request, oldest first."""
-    columns = (decisions.c.identity, decisions.c.verb, decisions.c.at, decisions.c.reason, decisions.c.how)
+    names = ("identity", "verb", "at", "reason", "how", "break_glass", "claimed")
+    columns = [decisions.c[name] for name in names]
     rows = connection.execute(
         select(*columns).where(decisions.c.approval_id == approval_id).order_by(decisions.c.at, decisions.c.identity)
     )
@@ -131,6 +137,7 @@ def decide(
     verb: str,
     reason: str | None = None,
     *,
+    claimed: Collection[str] = (),
     alone: bool = False,
     snooze: timedelta = timedelta(0),
 ) -> str:
@@ -143,6 +150,7 @@ def decide(
     must be pending and for the plan that the person saw; it must not have expired; the person must be new.
 
     Args:
+        claimed: the groups that the identity provider or the proxy reported.
         alone: this decision is enough, whatever the quorum (break-glass).
         snooze: until the run creates a new request, if ``verb`` is ``snooze``.
     """
@@ -159,10 +167,17 @@ def decide(
         return "pending"  # this person has decided already
     tx.connection.execute(
         insert(decisions).values(
-            approval_id=approval.id, identity=identity, verb=verb, at=tx.now, reason=tx.redact(reason), how=how
+            approval_id=approval.id,
+            identity=identity,
+            verb=verb,
+            at=tx.now,
+            reason=tx.redact(reason),
+            how=how,
+            break_glass=alone,
+            claimed=sorted(claimed),
         )
     )
-    said = {"approval": approval.id, "verb": verb, "how": how, "why": reason}
+    said = {"approval": approval.id, "verb": verb, "how": how, "break_glass": alone, "why": reason}
     tx.append_audit(runs.draft(Kind.APPROVAL_DECIDED, run, identity, said))
     if verb == "snooze":
         until = update(table).where(table.c.id == current.id).values(snoozed_until=tx.now + snooze)

@@ -1,0 +1,119 @@
+"""Count the approvals of a request again, right before anything is done.
+
+The status of a request says what was decided then. An approver may have lost the right since, and a status is one cell
+of a table that an SQL statement can change. So acting counts the decisions: each one must be in the audit log, and its
+person must have the right now (promises 6 and 9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from remediator.audit import Kind, decode, redact_json
+from remediator.audit.canonical import NotCanonical
+from remediator.core.approval import Permission, PermissionDenied, check_may_decide, normalize_id
+from remediator.core.plan import Plan
+from remediator.core.run import Reason, Run
+from remediator.core.run_detail import AwaitingApprovalDetail
+from remediator.errors import RemediatorError
+from remediator.pipeline.context import PipelineContext, StageResult, wait_until
+from remediator.pipeline.decisions import requirements_of
+from remediator.pipeline.guard import needs_approval
+from remediator.pipeline.run_context import RunTransaction
+from remediator.storage.repositories import approvals, audit
+from remediator.storage.repositories.approvals import Approval, Decision
+
+_MAX_DECISIONS = 500
+
+
+class IntentRefused(RemediatorError):
+    """Raised inside the transaction of an intent, to roll it back.
+
+    Args:
+        why: one sentence.
+        then: what to do with the run instead, in a transaction of its own.
+    """
+
+    def __init__(self, why: str, then: Callable[[RunTransaction], StageResult]) -> None:
+        super().__init__(why)
+        self.then = then
+
+
+def require_approval(tx: RunTransaction, plan: Plan) -> None:
+    """Check that the approval of a run still counts, if it has or needs one.
+
+    Raises:
+        IntentRefused: it does not; people are asked again.
+    """
+    latest = approvals.get_latest(tx.connection, tx.run.id)
+    if latest is not None and latest.status == "approved":
+        missing = missing_approval(tx.connection, tx.pipeline, tx.run, latest)
+    else:
+        latest, missing = None, "the run needs an approval, and has none" if needs_approval(tx.run, plan) else None
+    if missing is not None:
+        why = missing
+        raise IntentRefused(why, lambda again: _ask_again(again, plan, latest, why))
+
+
+def _ask_again(tx: RunTransaction, plan: Plan, approval: Approval | None, why: str) -> StageResult:
+    if approval is not None:
+        approvals.revoke(tx.tx, tx.run, approval, why, tx.pipeline.actor)
+    step = None if approval is None else approval.step
+    after = tx.request_approval(plan, step, Reason.APPROVAL_NEEDED, AwaitingApprovalDetail(text=why))
+    return wait_until(after, after.wake_at)
+
+
+def missing_approval(connection: Connection, pipeline: PipelineContext, run: Run, approval: Approval) -> str | None:
+    """Return why the approvals of an approved request are not sufficient now; None if they are."""
+    recorded = _recorded(connection, run, approval)
+    agreed: set[str] = set()
+    lost: list[str] = []
+    for decision in approvals.list_decisions(connection, approval.id):
+        if decision.verb != "approve":
+            continue
+        actor = redact_json(decision.identity, pipeline.store.redactor)
+        if actor not in recorded:
+            lost.append(f"the decision of {decision.identity!r} is not in the audit log")
+        elif (why := _lost_right(connection, pipeline, run, approval, decision)) is not None:
+            lost.append(why)
+        elif decision.break_glass:
+            return None
+        else:
+            agreed.add(normalize_id(decision.identity))
+    if len(agreed) >= approval.quorum:
+        return None
+    return "; ".join([f"{len(agreed)} of {approval.quorum} approvals count now", *lost])
+
+
+def _recorded(connection: Connection, run: Run, approval: Approval) -> set[str]:
+    """Return who approved the request according to the audit log."""
+    found = set()
+    kind = Kind.APPROVAL_DECIDED.value
+    for sealed in audit.list_newest(connection, _MAX_DECISIONS, run=run.id, kind=kind):
+        try:
+            entry = decode(sealed.canonical)
+        except NotCanonical:
+            continue
+        if entry.kind == kind and entry.data.get("approval") == approval.id and entry.data.get("verb") == "approve":
+            found.add(entry.actor)
+    return found
+
+
+def _lost_right(
+    connection: Connection, pipeline: PipelineContext, run: Run, approval: Approval, decision: Decision
+) -> str | None:
+    """Return why a person may not approve the request any more; None if the person may."""
+    person = pipeline.current_person(decision.identity, decision.how, decision.claimed)
+    if person is None:
+        return f"{decision.identity!r} is not in the people file any more"
+    try:
+        if decision.break_glass:
+            person.require(Permission.BREAK_GLASS)
+        else:
+            required = requirements_of(connection, approval, run)
+            check_may_decide(person, "approve", required, link_holders=pipeline.allow_link_only)
+    except PermissionDenied as error:
+        return str(error)
+    return None

@@ -1,0 +1,162 @@
+"""Who may do what: people, groups and webhook credentials, read again whenever their files change.
+
+A person or a token that was removed from a file has no access from the next check on, in every replica: within a
+second of the change, because the reload loop checks the files that often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from remediator.audit import Draft, Kind
+from remediator.config import Access, Config, Webhook, read_secret
+from remediator.core.approval import Person
+from remediator.core.identity import People
+from remediator.pipeline.receive import Credentials
+from remediator.playbooks.loader import load_config
+from remediator.storage import Tx
+from remediator.storage.repositories import sessions
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRules:
+    """One version of the rules, read from the files as a whole."""
+
+    settings: Access
+    people: People
+    credentials: Credentials
+
+
+@dataclass(slots=True)
+class AccessControl:
+    """The current rules of this process.
+
+    Args:
+        config: the settings at the start.
+        settings_file: the settings file; its sections ``access`` and ``webhook`` are read again. None: they are not.
+        rules: the current rules, replaced as a whole.
+    """
+
+    config: Config
+    settings_file: Path | None
+    rules: AccessRules
+    rejected: tuple[str, ...] = field(default=())
+    """Why the current files cannot be used; empty while they are active."""
+
+    @classmethod
+    def load(cls, config: Config, settings_file: Path | None = None) -> AccessControl:
+        """Read the files for the first time.
+
+        Raises:
+            ConfigurationError: a file cannot be used.
+        """
+        return cls(config, settings_file, read_rules(config))
+
+    @property
+    def people(self) -> People:
+        """The current people file."""
+        return self.rules.people
+
+    @property
+    def settings(self) -> Access:
+        """The current section ``access`` of the settings file."""
+        return self.rules.settings
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of the current rules."""
+        settings, webhook = self.rules.settings, self.config.webhook
+        named = (self.settings_file, settings.people, *webhook.token_files.values())
+        basic = () if webhook.basic is None else (webhook.basic.password_file,)
+        return tuple(path for path in (*named, *basic) if path is not None)
+
+    def read(self) -> AccessRules:
+        """Read all files again.
+
+        Raises:
+            ConfigurationError: a file cannot be used; the current rules stay.
+        """
+        if self.settings_file is not None:
+            fresh = load_config(self.settings_file, Config)
+            # The rest of the settings is fixed at the start: half of a changed file must not become active.
+            self.config = self.config.model_copy(update={"access": fresh.access, "webhook": fresh.webhook})
+        return read_rules(self.config)
+
+    def person(self, who: str, how: str, claimed: Collection[str]) -> Person | None:
+        """Return a person as the current rules know them; None if they do not."""
+        return self.people.current(who, how, self.settings.group_roles, frozenset(claimed))
+
+    def replace(self, tx: Tx, rules: AccessRules, actor: str) -> bool:
+        """Record how the rules change, and end the sessions of removed people and tokens. Return whether they change.
+
+        The caller then sets :attr:`rules`, after the commit.
+        """
+        before = self.rules
+        data = _difference(before, rules)
+        if not data:
+            return False
+        tx.append_audit(Draft(kind=Kind.ACCESS_CHANGED, actor=actor, data=data))
+        if removed := before.people.people.keys() - rules.people.people.keys():
+            sessions.end_all(tx, removed, actor, "the person was removed from the people file")
+        if revoked := _tokens(before.people) - _tokens(rules.people):
+            sessions.end_by_credential(tx, revoked, actor, "the operator token was removed from the people file")
+        return True
+
+
+def read_rules(config: Config) -> AccessRules:
+    """Read the people file and the webhook credentials.
+
+    Raises:
+        ConfigurationError: a file cannot be used.
+    """
+    return AccessRules(config.access, load_people(config), read_credentials(config.webhook))
+
+
+def load_people(config: Config) -> People:
+    """Load the people file; return no people if the settings name none.
+
+    Raises:
+        ConfigurationError: the file cannot be used.
+    """
+    return People() if config.access.people is None else load_config(config.access.people, People)
+
+
+def read_credentials(webhook: Webhook) -> Credentials:
+    """Read what senders of notifications must present.
+
+    Raises:
+        ConfigurationError: a file cannot be read.
+    """
+    tokens = {name: read_secret(path).encode() for name, path in webhook.token_files.items()}
+    basic = None
+    if webhook.basic is not None:
+        basic = (webhook.basic.username.encode(), read_secret(webhook.basic.password_file).encode())
+    return Credentials(tokens, basic)
+
+
+def _tokens(people: People) -> set[str]:
+    return {token for entry in people.people.values() for token in entry.tokens}
+
+
+def _difference(before: AccessRules, after: AccessRules) -> dict[str, Any]:
+    """Return what changed, by name and without any secret; empty if nothing did."""
+    old, new = before.people.people, after.people.people
+    found: dict[str, Any] = {
+        "people_added": sorted(new.keys() - old.keys()),
+        "people_removed": sorted(old.keys() - new.keys()),
+        "people_changed": sorted(who for who in old.keys() & new.keys() if old[who] != new[who]),
+    }
+    if before.settings != after.settings:
+        found["settings"] = sorted(
+            name
+            for name in type(after.settings).model_fields
+            if getattr(before.settings, name) != getattr(after.settings, name)
+        )
+    if before.settings.group_roles != after.settings.group_roles:
+        found["group_roles"] = {group: role.value for group, role in sorted(after.settings.group_roles.items())}
+    if before.credentials != after.credentials:
+        found["webhook_tokens"] = sorted(after.credentials.tokens)
+    return {name: value for name, value in found.items() if value}

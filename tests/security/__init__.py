@@ -1,0 +1,1 @@
+"""Attacks on the service, one module for each kind of fault."""
