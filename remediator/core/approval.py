@@ -156,7 +156,7 @@ def check_may_decide(person: Person, verb: str, asked: ApprovalRequirements, *, 
         person.require(Permission.DECIDE)
     if verb != "approve":
         return
-    # Whoever can read a mailbox has its links. A personal link is no more than that, whatever the person's role.
+    # Everyone who can read a mailbox has its links. A personal link is no more than that, whatever the person's role.
     if person.how == "link" and (not asked.low_risk or asked.groups):
         raise PermissionDenied(
             DenialReason.RISK,
