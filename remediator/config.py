@@ -379,7 +379,16 @@ def read_secret(path: Path) -> str:
         raise ConfigurationError(f"cannot read secret file {str(path)!r}: {error}") from None
 
 
-_FILES = ("password_file", "token_file", "url_file", "key_file", "secret_file", "webhook_url_file")
+_FILES = (
+    "client_secret_file",
+    "key_file",
+    "password_file",
+    "secret_file",
+    "signing_secret_file",
+    "token_file",
+    "url_file",
+    "webhook_url_file",
+)
 
 
 def redactor_for(*models: BaseModel) -> Redactor:
@@ -389,27 +398,28 @@ def redactor_for(*models: BaseModel) -> Redactor:
 
 def secrets_of(value: Any) -> Iterator[str]:
     """Return the contents of all secret files that are named anywhere in a model."""
+    for path in secret_files(value):
+        with suppress(OSError, UnicodeDecodeError):  # the code that needs the secret reports the error
+            yield path.read_text(encoding="utf-8").strip()
+
+
+def secret_files(value: Any) -> Iterator[Path]:
+    """Return the paths of all secret files that are named anywhere in a model."""
     if isinstance(value, BaseModel):
         items = {**{name: getattr(value, name) for name in type(value).model_fields}, **(value.model_extra or {})}
-        yield from _of_mapping(items)
+        yield from _files_of_mapping(items)
     elif isinstance(value, Mapping):
-        yield from _of_mapping(value)
+        yield from _files_of_mapping(value)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from secrets_of(item)
+            yield from secret_files(item)
 
 
-def _of_mapping(items: Mapping[Any, Any]) -> Iterable[str]:
+def _files_of_mapping(items: Mapping[Any, Any]) -> Iterable[Path]:
     for name, item in items.items():
         if name in _FILES and isinstance(item, Path | str):
-            yield from _read_text(Path(item))
+            yield Path(item)
         elif name == "header_files" and isinstance(item, Mapping):
-            for path in item.values():
-                yield from _read_text(Path(path))
+            yield from (Path(path) for path in item.values())
         else:
-            yield from secrets_of(item)
-
-
-def _read_text(path: Path) -> Iterator[str]:
-    with suppress(OSError, UnicodeDecodeError):  # the code that needs the secret reports the error
-        yield path.read_text(encoding="utf-8").strip()
+            yield from secret_files(item)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from remediator.authoring.testing.model import Suite
 from remediator.core.clock import format_duration
+from remediator.core.identity import People
 from remediator.core.types import DURATION
 from remediator.playbooks.catalogue import Catalogue, plain_field
 from remediator.playbooks.facts import Fact
@@ -22,7 +23,7 @@ from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Fragment, Include, Playbook
 
 Schema = dict[str, Any]
-KINDS = ("playbook", "inventory", "config", "test")
+KINDS = ("playbook", "inventory", "config", "people", "test")
 _LENGTH: TypeAdapter[timedelta] = TypeAdapter(timedelta)
 _REFERENCE: Schema = {"type": "string", "pattern": r"^\$\{[^{}]+\}$", "description": "The value of a parameter."}
 
@@ -39,6 +40,8 @@ def schema(kind: str, catalogue: Catalogue, config: type[BaseModel]) -> Schema:
         return _document("A playbook, or a fragment that playbooks share.", _playbook_file(catalogue))
     if kind == "test":
         return _document("The tests of one playbook.", _schema_of(Suite))
+    if kind == "people":
+        return _document("The people who may decide.", _schema_of(People))
     if kind == "inventory":
         inventory = _schema_of(Inventory)
         del inventory["$defs"]["Service"]["properties"]["name"]  # set from the key

@@ -16,11 +16,13 @@ from types import ModuleType
 
 import click
 
-from remediator import __version__
 from remediator.errors import InputError, RemediatorError
 
 COMMANDS = {
+    "completion": "Print the script that completes commands in a shell.",
+    "doctor": "Show what does not work in this installation, and how to fix it.",
     "explain": "Show what would be done for an alert, and why; change nothing.",
+    "init": "Write a first installation for what runs here.",
     "lint": "Find all errors in playbooks, inventory and settings.",
     "report": "Report what was healed, how fast, and what was refused.",
     "serve": "Run the service.",
@@ -30,6 +32,7 @@ COMMANDS = {
 GROUPS = {
     "approval": "Decide on approval requests.",
     "audit": "Verify, read and export the audit log.",
+    "config": "Check and show the settings.",
     "db": "Migrate, back up and restore the database.",
     "playbook": "Write, document and replay playbooks; change their modes.",
     "run": "List, show, cancel and retry runs.",
@@ -38,7 +41,8 @@ GROUPS = {
 }
 EXIT_STATUS = (
     "Exit status: 0 success; 1 findings, a failed expectation, an active stop, or a decision that did not count; "
-    "2 wrong usage or settings; 3 the command could not do its work."
+    "2 wrong usage or settings; 3 the command could not do its work. "
+    "Environment: REMEDIATOR_CONFIG is the settings file of every command (default: remediator.yaml in this folder)."
 )
 
 NOT_IN_A_SERVICE = ("rich", "pygments", "opentelemetry")
@@ -87,8 +91,21 @@ def _without(names: tuple[str, ...]) -> Iterator[None]:
             del sys.modules[name]
 
 
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(importlib.import_module("remediator.cli._version").version_text())
+        ctx.exit()
+
+
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
-@click.version_option(__version__, prog_name="remediator")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print version and build, and exit.",
+)
 def cli() -> None:
     """Run known remedies for alerts: safely, with approval where needed, and with an audit log of every step."""
 

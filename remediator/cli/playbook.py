@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
-from remediator.authoring import json_schema, scaffold
+from remediator.authoring import explain, json_schema, rehearsal, scaffold
 from remediator.authoring.backtest import History
 from remediator.authoring.backtest.history import prometheus_history, stored_history
 from remediator.authoring.lint.alerting import read_alerts
@@ -23,11 +24,12 @@ from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
 from remediator.core.clock import SystemClock, before, parse_duration
-from remediator.errors import ConfigurationError, InputError
+from remediator.errors import ConfigurationError, InputError, RemediatorError
 from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Severity, did_you_mean
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load, load_config, load_error, load_playbooks, read, read_model
+from remediator.reporting import run_timeline
 from remediator.service import read_only_connection
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, breakers
@@ -241,6 +243,64 @@ async def _fetch(endpoint: Endpoint, start: datetime, end: datetime, step: timed
         return await prometheus_history(prometheus, start, end, step, config.watchdog.alertname)
     finally:
         await prometheus.aclose()
+
+
+@command.command("trigger")
+@config_option
+@format_option("text", "json")
+@click.argument("name")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Label of the alert, such as severity=critical; can be repeated (default: what the playbook requires).",
+)
+@click.option("--timeout", type=click.FloatRange(1, 600), default=60.0, help="Seconds to wait (default: 60).")
+def trigger(config_path: Path, format_: str, name: str, labels: tuple[str, ...], timeout: float) -> None:
+    """Rehearse a playbook with an alert that does not exist; change nothing.
+
+    The production pipeline runs in mode shadow, with the real target, checks and diagnoses, and with a store of its
+    own. The service need not run. Exit status 1 if the playbook could not do its work.
+
+    \b
+    Examples:
+      remediator playbook trigger checkout-down
+      remediator playbook trigger disk-full --label mountpoint=/data
+    """
+    config = load_config(config_path, Config)
+    wrong = [item for item in labels if not item.partition("=")[1]]
+    if wrong:
+        raise click.UsageError(f"invalid label {wrong[0]!r}; expected NAME=VALUE, for example severity=critical")
+    given = {item.partition("=")[0]: item.partition("=")[2] for item in labels}
+    try:
+        result = asyncio.run(rehearsal.rehearse(config, name, given, timeout))
+    except TimeoutError:
+        raise RemediatorError(f"the plan was not ready within {timeout:g} s; try a longer --timeout") from None
+    if format_ == "json":
+        timeline = run_timeline.as_data(result.timeline)
+        data = {"labels": result.labels, **timeline, "explanation": explain.as_json(result.explanation)}
+        click.echo(json.dumps({**data, "problem": result.problem}, indent=2))
+    else:
+        click.echo("\n".join(_rehearsal_lines(result)))
+    if result.problem:
+        raise SystemExit(1)
+
+
+def _rehearsal_lines(result: rehearsal.Rehearsal) -> Iterator[str]:
+    found = result.explanation
+    yield f"receive  {{{', '.join(f'{label}={value}' for label, value in sorted(result.labels.items()))}}}"
+    yield f"match    {found.playbook}, target {found.target or '?'}"
+    for item in result.timeline.evidence:
+        yield f"{'cause' if item.phase == 'conclude' else 'evidence':<8} {item.name}: {item.status}: {item.summary}"
+    for step in () if found.plan is None else found.plan.steps:
+        yield f"plan     {step.id}: {step.call.summary}"
+    for guard, verdict in () if found.decision is None else found.decision.verdicts:
+        expected = " (expected: the alert of a rehearsal does not fire)" if guard == rehearsal.EXPECTED_BLOCK else ""
+        yield f"guard    {guard}: {verdict.sentence}{expected if verdict.answer != 'allow' else ''}"
+    for check in () if found.plan is None else found.plan.checks:
+        yield f"verify   {check.check}"
+    yield f"result   {result.problem or 'the plan is ready; nothing was changed'}"
 
 
 @command.command("set-mode")

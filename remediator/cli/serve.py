@@ -6,8 +6,10 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,15 @@ import click
 import structlog
 import uvicorn
 
+from remediator import __version__
 from remediator.cli._options import config_option
 from remediator.config import Config, Log
 from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config
-from remediator.service import Role, run_service
+from remediator.service import Role, Service, guards_off, run_service
 from remediator.web.routes import application
+
+log: Any = structlog.get_logger("remediator")
 
 
 @click.command("serve")
@@ -49,15 +54,24 @@ def command(config_path: Path, role: Role) -> None:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server without signal handlers.
+    """A uvicorn server without signal handlers, which logs what it serves as soon as its port is open.
 
     uvicorn raises a signal again after it has handled it. That would end the process before the current steps are
     finished and the store is closed.
     """
 
+    announce: Callable[[], None] = staticmethod(lambda: None)
+    """Called once, when the port is open."""
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port, then say what is served there."""
+        await super().startup(sockets)
+        if self.started:
+            self.announce()
 
     def stop(self) -> None:
         """Accept no new requests, finish the current ones, and return."""
@@ -87,6 +101,8 @@ async def _serve(config: Config, role: Role, settings_file: Path) -> None:
             )
         )
 
+        server.announce = lambda: log.info("serving", **served(service))
+
         def stop() -> None:
             service.closing.set()
             server.stop()
@@ -97,6 +113,27 @@ async def _serve(config: Config, role: Role, settings_file: Path) -> None:
         await server.serve()
     if not server.started:
         raise ConfigurationError(f"listen: cannot bind {config.listen}; check that no other process uses the port")
+
+
+def served(service: Service) -> dict[str, Any]:
+    """Return what the service serves, for the log: where, with what, and how many playbooks in which mode."""
+    config, context = service.config, service.context
+    modes = Counter(playbook.mode_in(config.environment) for playbook in context.playbooks.active)
+    return {
+        "version": __version__,
+        "listen": config.listen,
+        "url": config.public_url or None,
+        "role": service.role,
+        "environment": config.environment,
+        "store": context.store.name,
+        "playbooks": dict(sorted(modes.items())),
+        "services": len(context.playbooks.inventory.services),
+        "alertmanagers": [endpoint.url for endpoint in config.alertmanagers],
+        "prometheus": None if config.prometheus is None else config.prometheus.url,
+        "channels": sorted(config.channels),
+        "people": len(service.people.people),
+        "guards_off": [item.guard for item in guards_off(config)],
+    }
 
 
 def set_up_logging(settings: Log) -> None:

@@ -52,6 +52,8 @@ class FiringAlert(Part, frozen=True, kw_only=True, rename="camel"):
     updated_at: datetime
     status: Suppression
     receivers: tuple[Receiver, ...] = ()
+    generator_url: str = msgspec.field(default="", name="generatorURL")
+    """The page of the rule that fires, as Prometheus writes it with its external URL."""
 
 
 class AlertGroup(Part, frozen=True, kw_only=True, rename="camel"):
@@ -117,18 +119,25 @@ class _Version(Part, frozen=True, kw_only=True, rename="camel"):
     version: str
 
 
+class _Config(Part, frozen=True, kw_only=True, rename="camel"):
+    original: str = ""
+
+
 class _Status(Part, frozen=True, kw_only=True, rename="camel"):
     cluster: Cluster
     version_info: _Version
     uptime: datetime
+    config: _Config = _Config()
 
 
 class AlertmanagerStatus(Part, frozen=True, kw_only=True, rename="camel"):
-    """Version, start time and cluster of an Alertmanager process."""
+    """Version, start time, cluster and configuration of an Alertmanager process."""
 
     version: str
     started: datetime
     cluster: Cluster
+    configuration: str = ""
+    """Its configuration file as YAML; Alertmanager replaces secrets in it."""
 
 
 class _Posted(msgspec.Struct, frozen=True):
@@ -210,9 +219,14 @@ class Alertmanager:
         return tuple(each.name for each in answer.json(tuple[Receiver, ...]))
 
     async def status(self) -> AlertmanagerStatus:
-        """Return version, start time and cluster."""
+        """Return version, start time, cluster and configuration."""
         found = (await self._http.get("/api/v2/status")).json(_Status)
-        return AlertmanagerStatus(version=found.version_info.version, started=found.uptime, cluster=found.cluster)
+        return AlertmanagerStatus(
+            version=found.version_info.version,
+            started=found.uptime,
+            cluster=found.cluster,
+            configuration=found.config.original,
+        )
 
     async def ready(self) -> None:
         """Check that Alertmanager is ready. Raise an error if it is not."""

@@ -147,6 +147,10 @@ class Kubernetes:
         """Return the Deployments, StatefulSets or ReplicaSets with these labels."""
         return await self._list("/apis/apps/v1", kind, Workload, {"labelSelector": selector_text(selector)})
 
+    async def workloads_of_all_namespaces(self, kind: Kind) -> tuple[Workload, ...]:
+        """Return the Deployments, StatefulSets or ReplicaSets of every namespace. This needs a ClusterRole."""
+        return await self._list_at(f"/apis/apps/v1/{kind}", Workload, {})
+
     async def workload(self, kind: Kind, name: str) -> Workload:
         """Return one Deployment, StatefulSet or ReplicaSet."""
         return (await self._call("GET", self._path("/apis/apps/v1", kind, name))).json(Workload)
@@ -249,17 +253,20 @@ class Kubernetes:
         return answer.json(_Review).status.allowed
 
     async def _list(self, group: str, resource: str, type_: type[T], parameters: Mapping[str, str]) -> tuple[T, ...]:
+        return await self._list_at(self._path(group, resource), type_, parameters)
+
+    async def _list_at(self, path: str, type_: type[T], parameters: Mapping[str, str]) -> tuple[T, ...]:
         items: list[T] = []
         more = ""
         for _ in range(_MOST_PAGES):
             query = {**parameters, "limit": _PAGE, **({"continue": more} if more else {})}
-            answer = await self._call("GET", self._path(group, resource), params=query)
+            answer = await self._call("GET", path, params=query)
             page = answer.json(_Page)
             items += [_decode(item, type_, answer.call) for item in page.items or ()]
             more = page.metadata.continue_
             if not more:
                 return tuple(items)
-        raise BadAnswer(f"{self.url}: more than {_PAGE * _MOST_PAGES} {resource}")
+        raise BadAnswer(f"{self.url}: more than {_PAGE * _MOST_PAGES} objects at {path}")
 
     async def _patch(self, path: str, patch: Document | Sequence[Document], how: str, dry_run: bool) -> Answer:
         parameters = {"fieldManager": "remediator", **({"dryRun": "All"} if dry_run else {})}

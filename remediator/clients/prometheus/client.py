@@ -149,6 +149,14 @@ class _Build(msgspec.Struct):
     version: str
 
 
+class _Address(msgspec.Struct):
+    url: str
+
+
+class _Alertmanagers(msgspec.Struct, rename="camel"):
+    active_alertmanagers: tuple[_Address, ...]
+
+
 class Prometheus:
     """A client of one Prometheus, or of a server with the same API.
 
@@ -243,6 +251,11 @@ class Prometheus:
     async def alert_rules(self) -> tuple[RuleGroup, ...]:
         """Return the alerting rules by group."""
         return (await self._get("/api/v1/rules", _Rules, type="alert")).groups
+
+    async def alertmanagers(self) -> tuple[str, ...]:
+        """Return the base URL of each Alertmanager to which Prometheus sends alerts."""
+        found = (await self._get("/api/v1/alertmanagers", _Alertmanagers)).active_alertmanagers
+        return tuple(each.url.partition("/api/v")[0] for each in found)
 
     async def version(self) -> str:
         """Return the version, for example ``2.53.0``."""

@@ -1,0 +1,29 @@
+"""Settings, inventory, playbooks and people: what lint finds in them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, warning
+from remediator.authoring.lint.runner import Sources, lint
+from remediator.config import Config
+from remediator.playbooks.diagnostics import Severity
+
+
+class Files(DoctorCheck):
+    """Runs lint."""
+
+    name = "files"
+
+    async def run(self, about: Examination) -> AsyncIterator[Result]:
+        config = about.config
+        sources = Sources(list(config.playbooks), config.inventory, about.config_path)
+        report = lint(sources, about.registry.catalogue(), Config, about.now.date())
+        errors, warnings = report.at_least(Severity.ERROR), report.at_least(Severity.WARNING)
+        subject = str(about.config_path)
+        if errors:
+            yield failed(subject, f"{len(errors)} errors; the first: {errors[0]}", "run: remediator lint")
+        elif warnings:
+            yield warning(subject, f"{len(warnings)} warnings; the first: {warnings[0]}", "run: remediator lint")
+        else:
+            yield ok(subject, f"{report.playbooks} playbooks can be used")

@@ -1,0 +1,52 @@
+"""Secret files: they exist, are not empty, and other users cannot read them."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, warning
+from remediator.config import secret_files
+
+_MOUNTED = ("/run/secrets", "/var/run/secrets")
+"""Folders in which Docker and Kubernetes mount secrets: their modes are set by the platform."""
+
+
+class Secrets(DoctorCheck):
+    """Reads every secret file that the settings or the inventory name."""
+
+    name = "secrets"
+
+    async def run(self, about: Examination) -> AsyncIterator[Result]:
+        files = sorted({*secret_files(about.config), *secret_files(about.loaded.inventory)})
+        for path in files:
+            yield examine(path)
+        if about.config.state.is_dir():
+            yield examine_folder(about.config.state)
+        if not files:
+            yield ok("files", "the settings name no secret files")
+
+
+def examine(path: Path) -> Result:
+    """Return whether one secret file can be used."""
+    try:
+        content = path.read_text(encoding="utf-8").strip()
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return failed(str(path), "does not exist", "create it, or correct its path in the settings or the inventory")
+    except (OSError, UnicodeDecodeError) as error:
+        return failed(str(path), f"cannot be read: {error}", "let the user of the service read it")
+    if not content:
+        return failed(str(path), "is empty", "write the secret into it, on one line")
+    if mode & 0o077 and not str(path.resolve()).startswith(_MOUNTED):
+        return warning(str(path), f"other users can use it (mode {mode:04o})", f"run: chmod 600 {path}")
+    return ok(str(path), f"readable, mode {mode:04o}")
+
+
+def examine_folder(path: Path) -> Result:
+    """Return whether other users can read the state folder, which holds the database and keys."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        return warning(str(path), f"other users can use the state folder (mode {mode:04o})", f"run: chmod 700 {path}")
+    return ok(str(path), f"state folder, mode {mode:04o}")

@@ -1,0 +1,116 @@
+"""The store: version, durability, standbys, connection pooler and clock."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy
+from sqlalchemy import Connection
+
+from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, warning
+from remediator.config import Config
+from remediator.core.clock import format_duration
+from remediator.errors import RemediatorError
+from remediator.runtime.maintenance import REPLICA_TIMEOUT
+from remediator.service import MAX_CLOCK_OFFSET, read_only_connection, store_url
+from remediator.storage.repositories import replicas
+
+_MIN_FREE = 1024**3
+_OLDEST_POSTGRESQL = 130000
+_TRIES = 6
+
+
+class StoreCheck(DoctorCheck):
+    """Opens the database read-only, as the service does."""
+
+    name = "store"
+
+    async def run(self, about: Examination) -> AsyncIterator[Result]:
+        for result in await asyncio.to_thread(lambda: list(examine(about.config, about.now))):
+            yield result
+
+
+def examine(config: Config, now: datetime) -> Iterator[Result]:
+    """Yield what is true of the database and of the replicas that use it."""
+    subject = "sqlite" if config.store == "sqlite" else "postgresql"
+    if config.store == "sqlite":
+        yield from _folder(config.state)
+    try:
+        with read_only_connection(config) as connection:
+            if config.store == "sqlite":
+                version = connection.exec_driver_sql("SELECT sqlite_version()").scalar_one()
+                yield ok(subject, f"SQLite {version}, schema is current; every commit is fsynced")
+            else:
+                yield from _server(connection)
+            alive = replicas.list_alive(connection, now - REPLICA_TIMEOUT)
+    except RemediatorError as error:
+        yield failed(subject, str(error), "start the service once, or run: remediator db migrate")
+        return
+    if config.store != "sqlite":
+        yield from _pooler(config)
+    if alive:
+        yield ok("replicas", ", ".join(f"{each.id} ({each.role}, {each.version})" for each in alive))
+    else:
+        text = f"no replica was seen in the last {format_duration(REPLICA_TIMEOUT)}"
+        yield failed("replicas", text, "run: remediator serve")
+
+
+def _folder(state: Path) -> Iterator[Result]:
+    existing = next(path for path in (state, *state.resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < _MIN_FREE:
+        yield warning(
+            str(state), f"{free // 1024**2} MiB are free", "free disk space, or move 'state' to a larger disk"
+        )
+    else:
+        yield ok(str(state), f"{free // 1024**3} GiB are free")
+
+
+def _server(connection: Connection) -> Iterator[Result]:
+    def setting(name: str) -> str:
+        return str(connection.exec_driver_sql(f"SHOW {name}").scalar_one())
+
+    if int(setting("server_version_num")) < _OLDEST_POSTGRESQL:
+        yield failed("postgresql", f"version {setting('server_version')} is too old", "use PostgreSQL 13 or newer")
+    else:
+        yield ok("postgresql", f"version {setting('server_version')}, schema is current")
+    if setting("fsync") != "on":
+        yield failed("postgresql", "fsync is off: a power failure loses acknowledged alerts", "set fsync = on")
+    if setting("transaction_read_only") == "on":
+        yield failed("postgresql", "the server is a read-only standby", "configure the URL of the primary")
+    standbys = setting("synchronous_standby_names")
+    text = f"synchronous standbys: {standbys}" if standbys else "no synchronous standby"
+    if standbys:
+        yield ok("standbys", text)
+    else:
+        fix = "set synchronous_standby_names, or accept that a failover can lose the last commits"
+        yield warning("standbys", text, fix)
+    offset = abs(datetime.now(UTC) - connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one())
+    if offset > MAX_CLOCK_OFFSET / 2:
+        yield failed(
+            "clock", f"differs from the database by {offset.total_seconds():.1f} s", "run an NTP client on both"
+        )
+    else:
+        yield ok("clock", f"differs from the database by {offset.total_seconds():.1f} s")
+
+
+def _pooler(config: Config) -> Iterator[Result]:
+    """Find out whether transactions of one connection reach different server processes."""
+    engine = sqlalchemy.create_engine(store_url(config), isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            pids = {connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() for _ in range(_TRIES)}
+    except sqlalchemy.exc.DBAPIError as error:
+        yield failed("pooler", f"the connection failed: {error.orig}", "check the server and its connection limit")
+        return
+    finally:
+        engine.dispose()
+    if len(pids) > 1:
+        text = "a pooler changes the server process between transactions, so LISTEN does not work"
+        yield failed("pooler", text, "use session pooling (PgBouncer: pool_mode = session), or connect directly")
+    else:
+        yield ok("pooler", "one connection is one server process")

@@ -1,0 +1,69 @@
+"""Programs of supervisord."""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+from remediator.authoring.onboarding.sources.base import (
+    Found,
+    FoundService,
+    Source,
+    Surroundings,
+    aliases,
+    service_name,
+)
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.host.supervisor import Supervisor
+from remediator.errors import ClientError
+
+_SOCKETS = (
+    "/run/supervisor.sock",
+    "/var/run/supervisor.sock",
+    "/run/supervisor/supervisor.sock",
+)
+_FILES = ("/etc/supervisor/supervisord.conf", "/etc/supervisord.conf")
+
+
+class SupervisorSource(Source):
+    """Reads the programs of the supervisord that is given, or whose socket is found."""
+
+    name = "supervisord"
+
+    async def find(self, surroundings: Surroundings) -> Found:
+        urls = [surroundings.supervisor] if surroundings.supervisor else list(dict.fromkeys(_urls(surroundings.folder)))
+        problem = "no socket found; give its address with --supervisor"
+        for url in urls:
+            client = Supervisor(Endpoint(url=url, timeout=timedelta(seconds=2)))
+            try:
+                programs = await client.processes()
+            except ClientError as error:
+                problem = str(error)
+                continue
+            finally:
+                await client.aclose()
+            services = tuple(
+                FoundService(
+                    service_name(each.name),
+                    {"kind": "supervisor", "url": url, "program": each.full_name},
+                    aliases((each.name, each.group, each.full_name)),
+                )
+                for each in programs
+            )
+            return Found(f"{url}: {len(services)} programs", services)
+        return Found(problem)
+
+
+def _urls(folder: Path) -> Iterator[str]:
+    for file in (folder / "supervisord.conf", *map(Path, _FILES)):
+        settings = configparser.RawConfigParser(strict=False, inline_comment_prefixes=(";",))
+        try:
+            settings.read(file, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError, OSError):
+            continue
+        socket = settings.get("unix_http_server", "file", fallback="")
+        if socket.startswith("/"):
+            yield f"unix://{socket}"
+    yield from (f"unix://{socket}" for socket in _SOCKETS if Path(socket).exists())

@@ -1,0 +1,85 @@
+"""The ``remediator config`` commands: check and show the settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from remediator.authoring import settings_text
+from remediator.cli._options import config_option, format_option
+from remediator.config import Config, redactor_for
+from remediator.errors import ConfigurationError
+from remediator.extensions.registry import Registry
+from remediator.playbooks.diagnostics import Diagnostic, Severity
+from remediator.playbooks.loader import load, load_config, load_error, read_model
+from remediator.playbooks.parsing.check_settings import check_settings
+from remediator.playbooks.parsing.nodes import Node, find
+from remediator.service import guard_defaults, guards_off, load_people
+
+
+@click.group("config")
+def command() -> None:
+    """Check and show the settings."""
+
+
+@command.command("check")
+@config_option
+def check(config_path: Path) -> None:
+    """Check whether the service can start with these settings; change nothing.
+
+    It reads the settings, the inventory, the people file and all playbooks, and builds every channel and witness. It
+    connects to nothing: 'remediator doctor' does. Exit status 2 with all errors, each with its place.
+
+    \b
+    Example:
+      remediator config check --config /etc/remediator/remediator.yaml
+    """
+    config = load_config(config_path, Config)
+    registry = Registry.load(config.plugins)
+    root = read_model(config_path, Config).root
+    assert root is not None, "the file was read above"
+    errors = [item for item in check_settings(registry.catalogue(), root) if item.severity is Severity.ERROR]
+    errors += _channel_errors(config, registry, root)
+    if errors:
+        raise load_error(f"{config_path} cannot be used", errors)
+    guards_off(config)
+    guard_defaults(config, registry.guards)
+    registry.make_witnesses(config.audit.checkpoints, config.channels)
+    loaded = load(config.playbooks, config.inventory, registry.catalogue())
+    people = load_people(config)
+    click.echo(
+        f"{config_path}: valid; {len(loaded.playbooks)} playbooks, {len(loaded.inventory.services)} services, "
+        f"{len(people.people)} people, {len(config.channels)} channels"
+    )
+
+
+def _channel_errors(config: Config, registry: Registry, root: Node) -> Iterator[Diagnostic]:
+    """Yield a diagnostic for each channel with wrong settings, at its place in the file."""
+    for name, channel in config.channels.items():
+        try:
+            registry.make_channels({name: channel})
+        except ConfigurationError as error:
+            yield find(root, ("channels", name))[0].diagnostic("wrong-channel", str(error))
+
+
+@command.command("show")
+@config_option
+@format_option("yaml", "json")
+@click.option("--changed", is_flag=True, help="Show only what the file sets, without defaults.")
+def show(config_path: Path, format_: str, changed: bool) -> None:
+    """Show the settings in effect, with defaults marked and without secrets.
+
+    \b
+    Examples:
+      remediator config show
+      remediator config show --changed
+    """
+    config = load_config(config_path, Config)
+    shown = settings_text.redacted(config, redactor_for(config))
+    if format_ == "json":
+        click.echo(json.dumps(settings_text.as_data(shown, defaults=not changed), indent=2))
+    else:
+        click.echo("\n".join(settings_text.lines(shown, defaults=not changed)))

@@ -1,0 +1,287 @@
+"""Each check of ``remediator doctor`` finds its fault, and says how to fix it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+import yaml
+
+from remediator.authoring.doctor import BUILTIN, worst
+from remediator.authoring.doctor.alertmanager import examine_routes
+from remediator.authoring.doctor.approvals import Approvals
+from remediator.authoring.doctor.base import DoctorCheck, Examination, Level, Result, failed, labels_of, ok, warning
+from remediator.authoring.doctor.channels import Channels
+from remediator.authoring.doctor.files import Files
+from remediator.authoring.doctor.prometheus import PrometheusCheck, examine_rules
+from remediator.authoring.doctor.secrets import Secrets
+from remediator.authoring.doctor.store import StoreCheck
+from remediator.authoring.doctor.targets import Targets
+from remediator.authoring.doctor.tls import Tls
+from remediator.clients.prometheus.client import AlertRule
+from remediator.config import Config
+from remediator.core.identity import Entry, People
+from remediator.extensions.registry import Registry
+from remediator.playbooks.loader import load, load_config
+from remediator.storage.migrate import migrate
+from remediator.storage.url import parse_postgresql_url
+from tests.support.servers.prometheus import Prometheus
+from tests.support.servers.receivers import receiver
+
+SETTINGS: dict[str, Any] = {
+    "apiVersion": "remediator/v1",
+    "kind": "Config",
+    "listen": "127.0.0.1:8095",
+    "public_url": "http://127.0.0.1:8095",
+    "state": "state",
+    "playbooks": ["playbooks"],
+    "inventory": "inventory.yaml",
+    "webhook": {"token_file": "webhook.token"},
+    "channels": {"oncall": {"kind": "log"}},
+}
+PLAYBOOK = """\
+apiVersion: remediator/v1
+kind: Playbook
+name: shop-down
+summary: Restart the shop.
+match: {alertname: ShopDown, matchers: ['service="shop"']}
+mode: approve
+target: shop
+diagnose: [{id: status, action: service.status}]
+conclude: [{id: stopped, when: 'evidence.status.facts.state == "exited"', cause: The shop stopped.}]
+steps: [{id: restart, action: service.restart, for: stopped}]
+verify: {checks: [{check: service.running}]}
+escalate: {to: [oncall], message: The shop is down.}
+"""
+INVENTORY = """\
+apiVersion: remediator/v1
+kind: Inventory
+services:
+  shop: {platform: {kind: supervisor, url: "unix:///nonexistent.sock", program: shop}}
+"""
+
+
+@pytest.fixture
+def examination(tmp_path: Path) -> Callable[..., Examination]:
+    """Make an installation with these changes of its settings."""
+
+    def make(people: People | None = None, **changes: Any) -> Examination:
+        (tmp_path / "playbooks").mkdir(exist_ok=True)
+        (tmp_path / "playbooks" / "shop-down.yaml").write_text(PLAYBOOK)
+        (tmp_path / "inventory.yaml").write_text(INVENTORY)
+        path = tmp_path / "webhook.token"
+        path.write_text("token")
+        path.chmod(0o600)
+        settings = tmp_path / "remediator.yaml"
+        settings.write_text(yaml.safe_dump({**SETTINGS, **changes}))
+        config, registry = load_config(settings, Config), Registry()
+        loaded = load(config.playbooks, config.inventory, registry.catalogue())
+        now = datetime.now(UTC)
+        return Examination(settings, config, registry, loaded, people or People(), now, False, labels_of(loaded))
+
+    return make
+
+
+def results(check: type[DoctorCheck], about: Examination) -> list[Result]:
+    """Run one check."""
+
+    async def run() -> list[Result]:
+        return [each async for each in check().run(about)]
+
+    return asyncio.run(run())
+
+
+def problems(found: Iterable[Result]) -> list[str]:
+    """What failed, or may fail, as subject and text."""
+    return [f"{each.level}: {each.subject}: {each.text}" for each in found if each.level in ("failed", "warning")]
+
+
+def test_every_problem_has_a_fix(examination: Callable[..., Examination]) -> None:
+    """Of an installation in which nothing runs, each check yields results, and each problem says what to do."""
+    about = examination(
+        alertmanagers=[{"url": "http://127.0.0.1:1"}],
+        prometheus={"url": "https://127.0.0.1:1"},
+        public_url="http://shop.example.com",
+    )
+    for check in BUILTIN:
+        found = results(check, about)
+        assert found, check
+        assert all(each.fix for each in found if each.level in (Level.FAILED, Level.WARNING)), check
+        assert check.__doc__ and check.name
+
+
+def test_files_reports_what_lint_finds(examination: Callable[..., Examination]) -> None:
+    """A warning of lint is a warning here, with the command that shows all of them."""
+    (found,) = results(Files, examination())
+    assert (found.level, found.fix) == (Level.WARNING, "run: remediator lint")
+
+
+def test_secrets_finds_missing_empty_and_readable_files(
+    examination: Callable[..., Examination], tmp_path: Path
+) -> None:
+    """A file that others can read is a warning; one that cannot be used is a failure."""
+    about = examination()
+    assert problems(results(Secrets, about)) == []
+    path = tmp_path / "webhook.token"
+    path.chmod(0o644)
+    assert "other users can use it (mode 0644)" in problems(results(Secrets, about))[0]
+    path.write_text("\n")
+    assert "is empty" in problems(results(Secrets, about))[0]
+    path.unlink()
+    assert "does not exist" in problems(results(Secrets, about))[0]
+
+
+def test_store_without_a_service_is_a_failure(examination: Callable[..., Examination]) -> None:
+    """The fix names the command that makes the database."""
+    found = results(StoreCheck, examination())
+    assert "there is no database" in problems(found)[0]
+
+
+def test_store_on_postgresql(examination: Callable[..., Examination], postgres_url: str) -> None:
+    """A real server, which runs with fsync off for tests, and without a replica: both are found."""
+    engine = sqlalchemy.create_engine(parse_postgresql_url(postgres_url))
+    with engine.begin() as connection:
+        migrate(connection)
+    engine.dispose()
+    found = results(StoreCheck, examination(store=postgres_url))
+    assert [each.subject for each in found if each.level is Level.FAILED] == ["postgresql", "replicas"]
+    assert "fsync is off" in problems(found)[0]
+    assert {"postgresql", "clock", "pooler", "standbys"} <= {each.subject for each in found}
+
+
+CONFIGURATION = """
+route:
+  receiver: team
+  routes:
+    - {receiver: ours, matchers: [alertname="Watchdog"]}
+    - {receiver: ours, matchers: [alertname="ShopDown"], continue: true}
+    - {receiver: team}
+receivers:
+  - {name: team}
+  - name: ours
+    webhook_configs:
+      - {url: "http://127.0.0.1:8095/api/v1/alerts", http_config: {authorization: {credentials_file: x}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("", "", None),
+        ('alertname="ShopDown"', 'alertname="Other"', "failed: shop-down: alert ShopDown goes to team, not here"),
+        ('alertname="Watchdog"', 'alertname="Other"', "failed: watchdog: alert Watchdog goes to team, not here"),
+        (
+            "{receiver: team}\nrec",
+            "{receiver: ours}\nrec",
+            "warning: shop-down: alert ShopDown is sent here and nowhere",
+        ),
+        (", http_config: {authorization: {credentials_file: x}}", "", "failed: receiver ours: sends no token"),
+        ("http_config", "send_resolved: false, http_config", "failed: receiver ours: send_resolved is false"),
+        ("8095", "9999", "failed: receivers: no receiver has a webhook to this service"),
+        ('matchers: [alertname="Watchdog"]', "matchers: ['!']", "failed: routes: "),
+    ],
+)
+def test_routes_of_alertmanager(
+    examination: Callable[..., Examination], old: str, new: str, problem: str | None
+) -> None:
+    """Each fault of a configuration is found, alone."""
+    found = problems(examine_routes(yaml.safe_load(CONFIGURATION.replace(old, new)), examination()))
+    assert [each.startswith(problem or "") for each in found] == ([] if problem is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        ({"ShopDown": ('up{service="shop"} == 0', {})}, None),
+        ({"ShopDown": ("sum(up) == 0", {"service": "shop"})}, None),
+        (
+            {"ShopDown": ("sum(up) == 0", {})},
+            "failed: shop-down: alerts of the rule ShopDown never have the label service",
+        ),
+        ({}, "warning: shop-down: Prometheus has no alert rule ShopDown"),
+    ],
+)
+def test_rules_of_prometheus(
+    examination: Callable[..., Examination], rules: dict[str, tuple[str, dict[str, str]]], problem: str | None
+) -> None:
+    """A playbook that no alert can start is found."""
+    made = {
+        name: AlertRule(name=name, query=query, duration=0, labels=labels, health="ok")
+        for name, (query, labels) in rules.items()
+    }
+    (playbook,) = examination().playbooks
+    assert problems(examine_rules(playbook, made)) == ([] if problem is None else [problem])
+
+
+def test_prometheus_finds_metrics_that_do_not_exist(
+    examination: Callable[..., Examination], make_prometheus: Callable[..., Prometheus]
+) -> None:
+    """A real Prometheus that does not scrape the shop."""
+    server = make_prometheus(
+        rules="groups: [{name: a, rules: [{alert: ShopDown, expr: 'shop_up == 0', labels: {service: shop}}]}]\n"
+    )
+    about = examination(prometheus={"url": server.url})
+    assert problems(results(PrometheusCheck, about)) == ["warning: shop-down: no series match shop_up now"]
+    late = replace(about, now=datetime(2020, 1, 1, tzinfo=UTC))
+    assert "clock" in problems(results(PrometheusCheck, late))[0]
+
+
+def test_targets_finds_a_platform_that_does_not_answer(examination: Callable[..., Examination]) -> None:
+    """Both the service and the playbook that needs it are named."""
+    found = results(Targets, examination())
+    assert [(each.subject, each.level) for each in found] == [("shop", Level.FAILED), ("shop-down", Level.FAILED)]
+
+
+@pytest.mark.parametrize(
+    ("people", "changes", "problem"),
+    [
+        ({}, {}, "failed: shop-down: needs 1 of 0 approvers, so nobody can approve it"),
+        ({"ann": Entry(roles=("viewer",))}, {}, "failed: shop-down: needs 1 of 0 approvers"),
+        ({"ann": Entry(roles=("approver",))}, {}, "warning: shop-down: a request reaches no chat"),
+        ({"ann": Entry(roles=("approver",))}, {"approvals": {"channels": ["chat"]}}, None),
+    ],
+)
+def test_approvals_needs_people_who_can_be_reached(
+    examination: Callable[..., Examination], people: dict[str, Entry], changes: dict[str, Any], problem: str | None
+) -> None:
+    """Roles, quorum and channels together."""
+    chat = {"kind": "webhook", "url": "http://127.0.0.1:1/"}
+    channels = {"oncall": {"kind": "log"}, "chat": chat}
+    found = problems(results(Approvals, examination(People(people=people), channels=channels, **changes)))
+    assert [each.startswith(problem or "") for each in found] == ([] if problem is None else [True])
+
+
+def test_channels_sends_a_message_only_on_request(examination: Callable[..., Examination]) -> None:
+    """A real HTTP receiver gets one message; a channel that playbooks name and settings do not is found."""
+    with receiver() as chat:
+        about = examination(channels={"chat": {"kind": "webhook", "url": chat.url}})
+        text = "and not in the settings: its messages go to the log only"
+        assert problems(results(Channels, about)) == [
+            f"warning: oncall: used by shop-down {text}",
+            f"warning: watchdog: used by watchdog.notify {text}",
+        ]
+        assert chat.received == []
+        sent = results(Channels, replace(about, send=True))
+        assert [each.text for each in sent if each.subject == "chat"] == ["webhook: a test message was delivered"]
+        assert len(chat.received) == 1
+        chat.answers = [(403, {}, b"no")]
+        assert "failed: chat: " in str(problems(results(Channels, replace(about, send=True))))
+
+
+def test_tls_warns_about_links_without_tls(examination: Callable[..., Examination]) -> None:
+    """Loopback is not a network."""
+    assert problems(results(Tls, examination())) == []
+    assert "clear text" in problems(results(Tls, examination(public_url="http://shop.example.com")))[0]
+
+
+def test_the_worst_result_decides() -> None:
+    """The exit status is that of the worst result."""
+    assert worst([("a", ok("x", "")), ("b", warning("x", "", "fix"))]) is Level.WARNING
+    assert worst([("a", failed("x", "", "fix")), ("b", ok("x", ""))]) is Level.FAILED
+    assert worst([]) is Level.OK

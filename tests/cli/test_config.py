@@ -1,0 +1,98 @@
+"""``remediator config``, ``completion`` and ``--version``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.servers.remediator import ROOT
+
+SETTINGS = """\
+apiVersion: remediator/v1
+kind: Config
+state: state
+playbooks: [playbooks]
+inventory: inventory.yaml
+store: postgresql://remediator:hunter2@db/remediator
+prometheus: {url: "http://127.0.0.1:9090", headers: {X-Scope: tenant-key}}
+channels:
+  oncall: {kind: webhook, url: "http://127.0.0.1:1/", token_file: chat.token}
+  pager: {kind: log, routing_key: abcdef}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with settings that contain several secrets."""
+    (tmp_path / "remediator.yaml").write_text(SETTINGS)
+    (tmp_path / "chat.token").write_text("s3cr3t-of-the-chat")
+    (tmp_path / "inventory.yaml").write_text("apiVersion: remediator/v1\nkind: Inventory\nservices: {}\n")
+    (tmp_path / "playbooks").mkdir()
+    return tmp_path
+
+
+def remediator(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    argv = [sys.executable, "-m", "remediator", *arguments]
+    return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("options", [(), ("--format", "json"), ("--changed",)])
+def test_config_show_contains_no_secret(folder: Path, options: tuple[str, ...]) -> None:
+    """Passwords in URLs, headers and keys of plugins are hidden; paths of secret files are not secret."""
+    done = remediator(folder, "config", "show", *options)
+    assert done.returncode == 0, done.stderr
+    for secret in ("hunter2", "tenant-key", "abcdef", "s3cr3t"):
+        assert secret not in done.stdout
+    assert "chat.token" in done.stdout
+    assert "postgresql://remediator:" in done.stdout
+
+
+def test_config_show_marks_defaults_and_is_valid_yaml(folder: Path) -> None:
+    """Without its hidden values, the output has the same content as the JSON output."""
+    done = remediator(folder, "config", "show")
+    assert 'listen: "127.0.0.1:8095"  # default' in done.stdout
+    assert '  resolve_grace: "5m"  # default' in done.stdout
+    assert yaml.safe_load(done.stdout)["timing"]["resolve_grace"] == "5m"
+    changed = yaml.safe_load(remediator(folder, "config", "show", "--changed").stdout)
+    assert changed.keys() == yaml.safe_load(SETTINGS).keys()
+
+
+def test_config_check_says_what_is_wrong_and_where(folder: Path) -> None:
+    """A wrong setting of a channel has its line; the settings of another folder come from the environment."""
+    done = remediator(folder, "config", "check")
+    assert done.returncode == 2
+    assert "remediator.yaml:10:" in done.stderr and "routing_key" in done.stderr
+    text = SETTINGS.replace(", routing_key: abcdef", "")
+    (folder / "remediator.yaml").write_text(text)
+    done = remediator(folder.parent, "config", "check", REMEDIATOR_CONFIG=str(folder / "remediator.yaml"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "valid; 0 playbooks, 0 services" in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell: str, tmp_path: Path) -> None:
+    """It registers the program for completion."""
+    done = remediator(tmp_path, "completion", shell)
+    assert done.returncode == 0
+    assert "_REMEDIATOR_COMPLETE" in done.stdout
+
+
+def test_completion_completes_commands_and_options(tmp_path: Path) -> None:
+    """What the script of bash asks for."""
+    for words, wanted in (("remediator playb", "plain,playbook"), ("remediator doctor --se", "plain,--send")):
+        asked = {"_REMEDIATOR_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        assert wanted in remediator(tmp_path, **asked).stdout
+
+
+def test_version_names_the_build(tmp_path: Path) -> None:
+    """The container image sets the build."""
+    done = remediator(tmp_path, "--version", REMEDIATOR_BUILD="abc1234")
+    assert done.stdout.startswith("remediator ")
+    assert "(build abc1234)" in done.stdout
