@@ -49,9 +49,9 @@ def command(
 ) -> None:
     """Write a first installation for what runs here.
 
-    FOLDER is where to write (default: this folder). It looks at Prometheus, Alertmanager, Kubernetes, Docker Compose, supervisord and systemd, and changes none of them.
-    It writes settings, inventory, people, tokens, one playbook in mode shadow, and what to paste into Alertmanager.
-    It never overwrites a file.
+    FOLDER is where to write (default: this folder). It looks at Prometheus, Alertmanager, Kubernetes, Docker Compose,
+    supervisord and systemd, and changes none of them. It writes settings, inventory, people, tokens, one playbook in
+    mode shadow, and what to paste into Alertmanager. It never overwrites a file.
 
     \b
     Examples:
