@@ -17,7 +17,8 @@ from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.loader import load, load_config, load_error, read_model
 from remediator.playbooks.parsing.check_settings import check_settings
 from remediator.playbooks.parsing.nodes import Node, find
-from remediator.service import guard_defaults, guards_off, load_people
+from remediator.runtime.access import load_people
+from remediator.service import guard_defaults, guards_off
 
 
 @click.group("config")

@@ -16,7 +16,7 @@ from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load, load_config
-from remediator.service import load_people
+from remediator.runtime.access import load_people
 
 _MARKS = {Level.OK: "ok", Level.SKIPPED: "-", Level.WARNING: "warning", Level.FAILED: "FAILED"}
 

@@ -131,7 +131,7 @@ def served(service: Service) -> dict[str, Any]:
         "alertmanagers": [endpoint.url for endpoint in config.alertmanagers],
         "prometheus": None if config.prometheus is None else config.prometheus.url,
         "channels": sorted(config.channels),
-        "people": len(service.people.people),
+        "people": len(service.access.people.people),
         "guards_off": [item.guard for item in guards_off(config)],
     }
 
