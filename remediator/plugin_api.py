@@ -14,7 +14,16 @@ from remediator.errors import (
     TimedOut,
     Unreachable,
 )
-from remediator.extensions.actions.base import RUN, Action, EffectStatus, Observation, Result, UndoCall
+from remediator.extensions.actions.base import (
+    INCIDENT_START,
+    RUN,
+    Action,
+    EffectStatus,
+    Observation,
+    Poll,
+    Result,
+    UndoCall,
+)
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import (
@@ -46,6 +55,7 @@ from remediator.playbooks.inventory import Inventory, Service
 
 __all__ = [
     "ALLOW",
+    "INCIDENT_START",
     "RUN",
     "Action",
     "Ask",
@@ -73,6 +83,7 @@ __all__ = [
     "Phase",
     "PlannedCall",
     "Platform",
+    "Poll",
     "Refused",
     "Release",
     "Result",

@@ -163,16 +163,28 @@ async def _follow(ctx: RunContext, step: PlannedStep, arrow: str) -> StageResult
 
 
 async def _read(ctx: RunContext, step: PlannedStep) -> StageResult:
-    """Do a step that only reads. It needs no intent and no guard, because repeating it changes nothing."""
+    """Do a step that only reads. It needs no intent and no guard, because repeating it changes nothing.
+
+    A step that waits is called again until its deadline. The run does not keep a worker busy meanwhile, and each change
+    is evidence.
+    """
     result = await StepExecution.of_step(ctx, step, step.call).invoke()
+    earlier = [item for item in await ctx.read(evidence.list_for_run) if (item.phase, item.name) == ("step", step.id)]
     status = {"ok": "ok", "failed": "fail"}.get(result.outcome.value, "unknown")
     seen = EvidenceRecord("step", step.id, status, result.summary, result.output, ctx.now())
 
     def write(tx: RunTransaction) -> None:
-        tx.add_evidence([seen])
+        if not earlier or earlier[-1].summary != seen.summary:
+            tx.add_evidence([seen])
         tx.save()
 
     await ctx.write(write)
+    if result.poll is not None:
+        begun = earlier[0].at if earlier else seen.at
+        if seen.at - begun < result.poll.within:
+            return wait_until(ctx.run, seen.at + result.poll.after)
+    if result.outcome is not Outcome.OK and earlier:
+        await diagnose_again(ctx)  # what was seen before the wait is old
     return await _follow(ctx, step, step.on_success if result.outcome is Outcome.OK else step.on_failure)
 
 

@@ -10,6 +10,7 @@ import heapq
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from remediator.clients.redis import models as facts
@@ -77,6 +78,12 @@ class Health:
     version: str = ""
     role: str = ""
     latency: timedelta | None = None
+    address: str = ""
+    """Host and port, or the socket, of the server that answered: with Sentinels, the current master."""
+    loaded_percent: float | None = None
+    """Part of the data set that is loaded, while it loads."""
+    loading_eta: timedelta | None = None
+    """Time until it has loaded, as Redis estimates it."""
 
     @property
     def ok(self) -> bool:
@@ -109,11 +116,9 @@ class Redis:
         """Return the state of the server. A failure is an answer, not an exception."""
         try:
             async with connected(self.endpoint) as connection:
-                latency = await _ping(connection)
-                info = connection.server_info
+                return await _health(connection)
         except (RedisUnreachable, RedisTimedOut, RedisRefused, RedisBadAnswer) as error:
             return Health(error.state, str(error))
-        return Health(RedisState.SERVING, "answers", info.version, info.role, latency)
 
     async def ping(self) -> timedelta:
         """Return the latency of a PING on an open connection."""
@@ -247,6 +252,27 @@ async def _ping(connection: RedisConnection) -> timedelta:
     if await connection.read("PING") != b"PONG":
         raise RedisBadAnswer(f"{connection.name} sent an unexpected reply to PING")
     return timedelta(seconds=time.monotonic() - begun)
+
+
+async def _health(connection: RedisConnection) -> Health:
+    server = connection.server_info
+    known = partial(Health, version=server.version, role=server.role, address=connection.name)
+    try:
+        latency = await _ping(connection)
+    except RedisRefused as error:
+        if error.state is not RedisState.LOADING:
+            return known(error.state, str(error))
+        info = await _info(connection, "persistence")
+        if not info.flag("loading"):  # finished meanwhile; the next look sees it
+            return known(RedisState.LOADING, "loaded just now", loaded_percent=100.0)
+        percent, eta = info.number("loading_loaded_perc"), timedelta(seconds=info.number("loading_eta_seconds"))
+        detail = f"{percent:.0f} % loaded, about {eta.total_seconds():.0f} s left"
+        return known(RedisState.LOADING, detail, loaded_percent=percent, loading_eta=eta)
+    # PING is answered during a shutdown that waits for replicas, although no write is
+    left = (await _info(connection, "server")).get("shutdown_in_milliseconds")
+    if left is not None:
+        return known(RedisState.SHUTTING_DOWN, f"it waits at most {int(left) / 1000:.0f} s for its replicas")
+    return known(RedisState.SERVING, "answers", latency=latency)
 
 
 async def _info(connection: RedisConnection, *sections: str) -> Info:

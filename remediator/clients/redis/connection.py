@@ -34,6 +34,8 @@ class RedisState(StrEnum):
     UNASKED = "not asked"  # our own credentials cannot be read
     SILENT = "silent"  # accepts connections and does not answer: hung, stopped, or blocked by a slow command
     LOADING = "loading"
+    SHUTTING_DOWN = "being shut down"  # it waits for its replicas before it ends, and accepts no writes
+    FAILOVER = "failover in progress"  # Sentinel: the master does not answer, and the Sentinels decide on a new one
     NO_PASSWORD = "no password given"  # noqa: S105 - a state, not a secret
     WRONG_PASSWORD = "wrong password"  # noqa: S105
     NO_PERMISSION = "no permission"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from remediator.clients.endpoints import SentinelEndpoint
@@ -79,6 +79,25 @@ class Sentinel:
             raise RedisBadAnswer(f"{endpoint.name} sent no address")
         return text(reply[0]), int(reply[1])
 
+    async def failing(self) -> str | None:
+        """Return why the Sentinels do not consider the master healthy: its flags; None if they do, or do not answer."""
+        shared = {name: getattr(self.endpoint, name) for name in ("username", "password_file", "tls", "timeout")}
+        for each in self.endpoint.sentinels:
+            try:
+                async with open_connection(RedisEndpoint(host=each.host, port=each.port, **shared)) as connection:
+                    reply = await connection.read("SENTINEL", "MASTER", self.endpoint.master)
+            except ClientError:
+                continue
+            fields = dict(zip(map(text, reply[::2]), map(text, reply[1::2]), strict=True))
+            found = _FAILING & set(fields.get("flags", "").split(","))
+            if found:
+                return ", ".join(sorted(found))
+        return None
+
+
+_FAILING = {"s_down", "o_down", "failover_in_progress", "disconnected"}
+"""Flags of a master that its Sentinels may replace."""
+
 
 def _is_unasked(error: ClientError) -> bool:
     """Return whether our own files cannot be used, so that no Sentinel was asked."""
@@ -100,6 +119,32 @@ async def connected(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnection]:
         except Unreachable as error:
             state = RedisState.UNASKED if _is_unasked(error) else RedisState.UNREACHABLE
             raise RedisUnreachable(f"{endpoint.name}: {error}", state) from error
+        sentinels = endpoint.sentinel
         endpoint = endpoint.model_copy(update={"host": master.host, "port": master.port, "sentinel": None})
+        async with _master(endpoint, sentinels) as connection:
+            yield connection
+        return
     async with connect(endpoint) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _master(endpoint: RedisEndpoint, sentinels: SentinelEndpoint) -> AsyncIterator[RedisConnection]:
+    """Connect to the master that the Sentinels named.
+
+    A master that rejects connections or does not answer is not *down* or *silent* here: its Sentinels notice it too
+    and promote a replica, so an action on the old master would be one on the wrong server.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            connection = await stack.enter_async_context(connect(endpoint))
+        except RedisUnreachable as error:
+            why = None
+            if error.state is RedisState.UNREACHABLE:
+                why = await Sentinel(sentinels).failing()
+            if error.state in (RedisState.DOWN, RedisState.SILENT) or why is not None:
+                seen = why or "not noticed yet"
+                text = f"the Sentinels of {sentinels.master!r} may promote a replica ({seen}): {error}"
+                raise RedisUnreachable(text, RedisState.FAILOVER) from error
+            raise
         yield connection

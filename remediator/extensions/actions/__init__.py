@@ -35,6 +35,7 @@ from remediator.extensions.actions.redis_disable_persistence import RedisDisable
 from remediator.extensions.actions.redis_memory_purge import RedisMemoryPurge
 from remediator.extensions.actions.redis_restore_backup import RedisRestoreBackup
 from remediator.extensions.actions.redis_restore_persistence import RedisRestorePersistence
+from remediator.extensions.actions.redis_wait import RedisWait
 from remediator.extensions.actions.service_logs import ServiceLogs
 from remediator.extensions.actions.service_releases import ServiceReleases
 from remediator.extensions.actions.service_restart import ServiceRestart
@@ -75,6 +76,7 @@ BUILTIN: tuple[type[Action], ...] = (
     RedisMemoryPurge,
     RedisRestoreBackup,
     RedisRestorePersistence,
+    RedisWait,
     ServiceLogs,
     ServiceReleases,
     ServiceRestart,

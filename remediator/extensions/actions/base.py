@@ -19,12 +19,24 @@ from remediator.playbooks.inventory import Service
 
 
 @dataclass(frozen=True, slots=True)
+class Poll:
+    """An action that only reads asks to be called again: what it waits for is not there yet."""
+
+    after: timedelta
+    """Time until the next call."""
+    within: timedelta
+    """Deadline, from the first call. After it the step has failed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The outcome of an attempt, with a summary for people and values for programs."""
 
     outcome: Outcome
     summary: str
     output: Mapping[str, Any] = field(default_factory=dict)
+    poll: Poll | None = None
+    """Only from an action that only reads."""
 
 
 class EffectStatus(StrEnum):

@@ -21,6 +21,7 @@ from remediator.playbooks.inventory import Service
 
 _MEBIBYTE = 1024 * 1024
 _KINDS = ("backups", "aof", "rdb", "temporary", "other")
+_NAMED = 3
 
 
 class DiskUseParameters(Parameters):
@@ -48,6 +49,7 @@ class FilesDiskUse(Action):
         Fact("kinds.rdb", "integer", "Snapshots.", unit="bytes"),
         Fact("kinds.temporary", "integer", "Temporary files of Redis.", unit="bytes"),
         Fact("kinds.other", "integer", "Other files.", unit="bytes"),
+        Fact("kinds.outside", "integer", "Used space of the disk outside of this folder.", unit="bytes"),
         Fact("top", "list", "The largest files: file and space in bytes."),
     )
 
@@ -60,17 +62,22 @@ class FilesDiskUse(Action):
         files = await asyncio.to_thread(disk.space, settings.path)
         kinds = by_kind(files, _backups(service))
         culprit = max(kinds, key=lambda kind: kinds[kind]) if any(kinds.values()) else "none"
+        outside = max(usage.used - sum(files.values()), 0)
         largest = sorted(files, key=lambda name: -files[name])
         facts: dict[str, Any] = {
             "percent": round(usage.percent, 1),
             "size": usage.size,
             "free": usage.free,
             "culprit": culprit,
-            "kinds": kinds,
+            "kinds": {**kinds, "outside": outside},
             "top": [{"file": name, "space": files[name]} for name in largest[: parameters.top]],
         }
         parts = ", ".join(f"{kind} {taken / _MEBIBYTE:.1f} MiB" for kind, taken in kinds.items() if taken)
         text = f"{settings.path} is {usage.percent:.0f} % full: {parts or 'no files in this folder'}"
+        if largest:
+            named = (f"{name} ({files[name] / _MEBIBYTE:.1f} MiB)" for name in largest[:_NAMED])
+            text += f"; largest: {', '.join(named)}"
+        text += f"; {outside / _MEBIBYTE:.1f} MiB are used outside of this folder"
         return Result(Outcome.OK if usage.percent < settings.full_percent else Outcome.FAILED, text, facts)
 
 

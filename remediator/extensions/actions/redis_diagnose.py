@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -20,7 +22,11 @@ from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
-Part = Literal["memory", "persistence", "role", "clients", "slowlog", "latency", "big_keys"]
+Part = Literal["memory", "persistence", "role", "clients", "evictions", "slowlog", "latency", "big_keys"]
+_SAMPLE = 1.0
+_FULL = 0.98
+"""Redis rejects writes some bytes below its limit."""
+_NAMED = 3
 _MEMORY = ("used_memory", "used_memory_rss", "maxmemory", "maxmemory_policy", "mem_fragmentation_ratio")
 _PERSISTENCE = (
     "loading",
@@ -40,14 +46,14 @@ class DiagnoseParameters(Parameters):
     parts: tuple[Part, ...] = Field(
         default=("memory", "persistence", "role", "clients", "slowlog", "latency"),
         min_length=1,
-        description="Parts to read; big_keys scans keys, so it is not a default.",
+        description="Parts to read. No defaults: big_keys scans keys, evictions takes a second.",
     )
     scan_limit: int = Field(default=10_000, ge=1, le=1_000_000, description="Maximum number of keys to scan.")
     top: int = Field(default=10, ge=1, le=100, description="Number of entries to report from each list.")
 
 
 class RedisDiagnose(Action):
-    """Read the state of Redis. Reports an error for each part that cannot be read. Read-only."""
+    """Read the state of Redis. Fails if a part shows a problem. Reports which parts cannot be read. Read-only."""
 
     name = "redis.diagnose"
     Parameters = DiagnoseParameters
@@ -87,6 +93,12 @@ class RedisDiagnose(Action):
         Fact("clients.count", "integer", "Connected clients."),
         Fact("clients.biggest", "list", "Clients with the most memory: id, address, memory and idle seconds."),
         Fact("clients.error", "string", "Why this part cannot be read."),
+        Fact("evictions", "object", "Part evictions."),
+        Fact("evictions.per_second", "number", "Keys evicted per second, measured over a second."),
+        Fact("evictions.evicted_keys", "integer", "Evicted keys since the start."),
+        Fact("evictions.hit_ratio", "number", "Found keys of all reads since the start, 0 to 1; null without reads."),
+        Fact("evictions.error", "string", "Why this part cannot be read."),
+        Fact("problems", "list", "What is wrong, as sentences. The action fails if there is any."),
         Fact("slowlog", "list", "Part slowlog: time, seconds and command; or an object with error."),
         Fact(
             "latency",
@@ -112,7 +124,9 @@ class RedisDiagnose(Action):
                 facts[part] = await _PARTS[part](redis, parameters)
             except ClientError as error:
                 facts[part] = {"error": str(error)}
-        return Result(Outcome.OK, _summary(facts), facts)
+        problems = list(_problems(facts))
+        facts["problems"] = problems
+        return Result(Outcome.FAILED if problems else Outcome.OK, _summary(facts, problems), facts)
 
 
 def _reported(info: Info, part: Part, names: Sequence[str]) -> dict[str, Any]:
@@ -146,6 +160,19 @@ async def _clients(redis: Redis, parameters: DiagnoseParameters) -> Mapping[str,
     return {"count": len(clients), "biggest": biggest}
 
 
+async def _evictions(redis: Redis, parameters: DiagnoseParameters) -> Mapping[str, Any]:
+    before, begun = await redis.info("stats"), time.monotonic()
+    await asyncio.sleep(_SAMPLE)
+    after = await redis.info("stats")
+    hits, reads = after.integer("keyspace_hits"), after.integer("keyspace_hits") + after.integer("keyspace_misses")
+    evicted = after.integer("evicted_keys")
+    return {
+        "per_second": round((evicted - before.integer("evicted_keys")) / (time.monotonic() - begun), 1),
+        "evicted_keys": evicted,
+        "hit_ratio": round(hits / reads, 3) if reads else None,
+    }
+
+
 async def _slowlog(redis: Redis, parameters: DiagnoseParameters) -> list[Mapping[str, Any]]:
     return [
         {"at": rfc3339(each.at), "seconds": each.took.total_seconds(), "command": each.command}
@@ -171,22 +198,43 @@ _PARTS: Mapping[Part, Callable[[Redis, DiagnoseParameters], Awaitable[Any]]] = {
     "persistence": _persistence,
     "role": _role,
     "clients": _clients,
+    "evictions": _evictions,
     "slowlog": _slowlog,
     "latency": _latency,
     "big_keys": _big_keys,
 }
 
 
-def _summary(facts: Mapping[str, Any]) -> str:
-    parts = []
+def _problems(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the parts show to be wrong."""
+    memory, saved = facts.get("memory", {}), facts.get("persistence", {})
+    limit, policy = memory.get("maxmemory"), memory.get("maxmemory_policy")
+    if limit and memory["used_memory"] >= limit * _FULL:
+        yield f"the memory limit of {limit / 2**20:.1f} MiB is reached, policy {policy}"
+    if saved.get("rdb_last_bgsave_status") == "err":
+        yield f"the last snapshot failed, {saved['rdb_changes_since_last_save']} changes are in no snapshot"
+    if saved.get("aof_last_write_status") == "err":
+        yield "the last write to the append-only file failed"
+    if saved.get("aof_last_bgrewrite_status") == "err":
+        yield "the last rewrite of the append-only file failed"
+    if facts.get("role", {}).get("link") not in (None, "connected"):
+        yield f"the link to the master is {facts['role']['link']}"
+    if evicted := facts.get("evictions", {}).get("per_second"):
+        yield f"{evicted:g} keys are evicted per second, hit ratio {facts['evictions']['hit_ratio']}"
+
+
+def _summary(facts: Mapping[str, Any], problems: Sequence[str]) -> str:
+    parts = [*problems]
     if used := facts.get("memory", {}).get("used_memory"):
         parts.append(f"{int(used) / 2**20:.1f} MiB used")
+    if (master := facts.get("role", {}).get("master")) is not None:
+        parts.append(f"replica of {master[0]}:{master[1]}")
     if "count" in facts.get("clients", {}):
         parts.append(f"{facts['clients']['count']} clients")
     if facts.get("slowlog") and isinstance(facts["slowlog"], list):
         parts.append(f"slowest recent command: {facts['slowlog'][0]['command']}")
-    if facts.get("big_keys", {}).get("keys"):
-        biggest = facts["big_keys"]["keys"][0]
-        parts.append(f"biggest key: {biggest['key']} ({biggest['bytes']} bytes)")
+    if biggest := facts.get("big_keys", {}).get("keys"):
+        named = ", ".join(f"{each['key']} ({each['bytes']} bytes)" for each in biggest[:_NAMED])
+        parts.append(f"biggest keys: {named}")
     failed = [part for part, value in facts.items() if isinstance(value, dict) and "error" in value]
     return "Redis: " + ("; ".join(parts) or "no details") + (f"; not readable: {', '.join(failed)}" if failed else "")

@@ -8,8 +8,10 @@ from remediator.extensions.checks.disk_usage import DiskUsage
 from remediator.extensions.checks.error_rate import ErrorRate
 from remediator.extensions.checks.http_ok import HttpOk
 from remediator.extensions.checks.promql import Promql
+from remediator.extensions.checks.redis_connections import RedisConnections
 from remediator.extensions.checks.redis_info import RedisInfo
 from remediator.extensions.checks.redis_ping import RedisPing
+from remediator.extensions.checks.redis_process import RedisProcess
 from remediator.extensions.checks.redis_write_test import RedisWriteTest
 from remediator.extensions.checks.service_running import ServiceRunning
 from remediator.extensions.checks.tcp_connect import TcpConnect
@@ -20,8 +22,10 @@ BUILTIN: tuple[type[Check], ...] = (
     ErrorRate,
     HttpOk,
     Promql,
+    RedisConnections,
     RedisInfo,
     RedisPing,
+    RedisProcess,
     RedisWriteTest,
     ServiceRunning,
     TcpConnect,

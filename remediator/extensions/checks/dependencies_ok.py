@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 from remediator.clients.redis.client import Redis
 from remediator.clients.redis.connection import RedisState
-from remediator.errors import RemediatorError
+from remediator.errors import ClientError, RemediatorError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
@@ -25,6 +26,9 @@ class DependenciesOk(Check):
         Fact("*", "object", "Result for one dependency; the name is that of the service."),
         Fact("*.status", "string", "Answer for this dependency.", values=tuple(CheckAnswer)),
         Fact("*.summary", "string", "Reason, for people."),
+        Fact(
+            "*.state", "string", "State of a dependency that is a Redis; null for others.", values=tuple(RedisState)
+        ),
     )
 
     def __init__(self, clients: ClientSet) -> None:
@@ -43,7 +47,7 @@ class DependenciesOk(Check):
         results = await asyncio.gather(*(self._look(each) for each in needed))
         answer = min((found.answer for found in results), key=_WORST.index)
         facts = {
-            each.name: {"status": found.answer.value, "summary": found.summary}
+            each.name: {"status": found.answer.value, "summary": found.summary, "state": found.facts.get("state")}
             for each, found in zip(needed, results, strict=True)
         }
         summary = "; ".join(f"{each.name}: {found.summary}" for each, found in zip(needed, results, strict=True))
@@ -51,10 +55,7 @@ class DependenciesOk(Check):
 
     async def _look(self, service: Service) -> Evidence:
         if service.redis is not None:
-            health = await Redis(service.redis).health()
-            if health.state is RedisState.UNASKED:  # our own files; they say nothing about Redis
-                return Evidence(CheckAnswer.UNKNOWN, f"{health.state}: {health.detail}")
-            return Evidence(CheckAnswer.OK if health.ok else CheckAnswer.FAIL, health.state.value)
+            return await _redis(Redis(service.redis))
         try:
             status = await self._platforms[service.platform.kind].status(service)
         except (RemediatorError, KeyError) as error:
@@ -62,3 +63,18 @@ class DependenciesOk(Check):
         if status.state is State.UNKNOWN:
             return Evidence(CheckAnswer.UNKNOWN, status.summary)
         return Evidence(CheckAnswer.OK if status.state is State.RUNNING else CheckAnswer.FAIL, status.summary)
+
+
+async def _redis(redis: Redis) -> Evidence:
+    """Check that Redis answers and accepts writes: a read-only replica or a full memory answers PING all the same."""
+    health = await redis.health()
+    state, detail = health.state, health.detail
+    if health.ok:
+        try:
+            await redis.write_test(secrets.token_hex(8))
+        except ClientError as error:
+            state, detail = getattr(error, "state", RedisState.REFUSING), str(error)
+    facts = {"state": state.value}
+    if state is RedisState.UNASKED:  # our own files; they say nothing about Redis
+        return Evidence(CheckAnswer.UNKNOWN, f"{state}: {detail}", facts)
+    return Evidence(CheckAnswer.OK if state is RedisState.SERVING else CheckAnswer.FAIL, state.value, facts)

@@ -18,13 +18,23 @@ class RedisPing(Check):
         Fact("state", "string", "State of the server.", values=tuple(RedisState)),
         Fact("version", "string", "Version of the server; empty if unknown."),
         Fact("role", "string", "Replication role; empty if unknown.", values=("", "master", "replica")),
+        Fact("address", "string", "Address that answered: with Sentinels, the current master; empty if none did."),
+        Fact("loaded_percent", "number", "Loaded part of the data set; null unless it loads.", unit="%"),
+        Fact("loading_eta", "number", "Time until it has loaded, by Redis; null unless it loads.", unit="s"),
     )
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         if service.redis is None:
             return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'redis' in the inventory")
         health = await Redis(service.redis).health()
-        facts = {"state": health.state.value, "version": health.version, "role": health.role}
+        facts = {
+            "state": health.state.value,
+            "version": health.version,
+            "role": health.role,
+            "address": health.address,
+            "loaded_percent": health.loaded_percent,
+            "loading_eta": None if health.loading_eta is None else health.loading_eta.total_seconds(),
+        }
         summary = f"Redis: {health.state.value}" + ("" if health.ok else f" ({health.detail})")
         if health.state is RedisState.UNASKED:  # our own files; they say nothing about Redis
             return Evidence(CheckAnswer.UNKNOWN, summary, facts)

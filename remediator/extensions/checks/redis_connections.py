@@ -1,0 +1,106 @@
+"""``redis.connections``: Check that Redis has room for more clients, and report who holds the connections.
+
+A Redis that has reached maxclients rejects our connection too. The kernel of its host then still knows the addresses
+and how long each connection was idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field
+
+from remediator.clients.host import sockets
+from remediator.clients.redis.client import Redis
+from remediator.clients.redis.connection import RedisRefused, RedisState
+from remediator.core.types import Duration
+from remediator.errors import RemediatorError
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
+from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
+from remediator.playbooks.inventory import Service
+
+_SHOWN = 3
+
+
+class RedisConnectionsParameters(Parameters):
+    """Parameters of ``redis.connections``."""
+
+    max_percent: int = Field(default=90, ge=1, le=100, description="More clients, in percent of maxclients, fail.")
+    idle_over: Duration = Field(
+        default=timedelta(minutes=5), description="Connections that were idle for longer are counted as idle."
+    )
+
+
+class RedisConnections(Check):
+    """Compare the number of clients with maxclients, and group the clients by address."""
+
+    name = "redis.connections"
+    Parameters = RedisConnectionsParameters
+    facts = (
+        Fact("clients", "integer", "Open connections."),
+        Fact("maxclients", "integer", "Limit of Redis; null if Redis rejects our connection."),
+        Fact("idle", "integer", "Connections that were idle for longer than idle_over."),
+        Fact("rejected", "boolean", "Whether Redis rejects further connections."),
+        Fact("by_address", "list", "Clients by address, most first: address, connections and seconds idle."),
+    )
+
+    async def observe(self, service: Service, parameters: RedisConnectionsParameters) -> Evidence:
+        if service.redis is None:
+            return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'redis' in the inventory")
+        redis, limit = Redis(service.redis), None
+        try:
+            clients = await redis.clients()
+            limit = int(await redis.config_get("maxclients"))
+            seen = [(client.address, client.idle) for client in clients]
+        except RedisRefused as error:
+            if error.state is not RedisState.TOO_MANY_CLIENTS:
+                return Evidence(CheckAnswer.UNKNOWN, f"cannot read the clients of Redis: {error}")
+            return await self._of_kernel(service, parameters)
+        except RemediatorError as error:
+            return Evidence(CheckAnswer.UNKNOWN, f"cannot read the clients of Redis: {error}")
+        facts = _facts(seen, parameters, limit, rejected=False)
+        well = len(seen) * 100 <= limit * parameters.max_percent
+        return Evidence(CheckAnswer.OK if well else CheckAnswer.FAIL, _summary(facts), facts)
+
+    async def _of_kernel(self, service: Service, parameters: RedisConnectionsParameters) -> Evidence:
+        assert service.redis is not None, "the caller checked it"
+        full = "Redis rejects further clients (maxclients)"
+        if service.redis.sentinel is not None or not sockets.is_local(service.redis.host):
+            return Evidence(CheckAnswer.FAIL, f"{full}; their addresses cannot be seen from here", {"rejected": True})
+        try:
+            found = await sockets.connections(service.redis.port)
+        except RemediatorError as error:
+            return Evidence(CheckAnswer.FAIL, f"{full}; their addresses are unknown: {error}", {"rejected": True})
+        facts = _facts([(each.peer, each.idle) for each in found], parameters, None, rejected=True)
+        return Evidence(CheckAnswer.FAIL, f"{full}: {_summary(facts)}", facts)
+
+
+def _facts(
+    seen: Sequence[tuple[str, timedelta]], parameters: RedisConnectionsParameters, limit: int | None, *, rejected: bool
+) -> dict[str, Any]:
+    idle: dict[str, list[float]] = {}
+    for peer, time in seen:
+        idle.setdefault(peer.rpartition(":")[0] or peer, []).append(time.total_seconds())
+    ordered = sorted(idle.items(), key=lambda item: -len(item[1]))
+    return {
+        "clients": len(seen),
+        "maxclients": limit,
+        "idle": sum(1 for _, time in seen if time > parameters.idle_over),
+        "rejected": rejected,
+        "by_address": [
+            {"address": address, "connections": len(times), "idle_most": max(times), "idle_least": min(times)}
+            for address, times in ordered
+        ],
+    }
+
+
+def _summary(facts: dict[str, Any]) -> str:
+    of = "" if facts["maxclients"] is None else f" of {facts['maxclients']}"
+    parts = [
+        f"{each['connections']} from {each['address']} (idle {each['idle_least']:.0f} to {each['idle_most']:.0f} s)"
+        for each in facts["by_address"][:_SHOWN]
+    ]
+    return f"{facts['clients']}{of} connections, {facts['idle']} of them idle: {', '.join(parts)}"

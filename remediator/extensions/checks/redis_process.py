@@ -1,0 +1,60 @@
+"""``redis.process``: Check that the process that listens on the port of Redis is Redis and is not stopped.
+
+A Redis that does not answer is either stopped or busy. A restart helps the first; it ends the command of the second
+and loses what was not saved. Only the kernel of its host can tell them apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from remediator.clients.host import sockets
+from remediator.clients.host.sockets import Activity
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
+from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
+from remediator.playbooks.inventory import Service
+
+_PROGRAMS = ("redis", "valkey", "keydb")
+
+
+class RedisProcess(Check):
+    """Find the process that listens on the port of a Redis on this host, and what it does."""
+
+    name = "redis.process"
+    facts = (
+        Fact("listens", "boolean", "Whether a process listens on the port."),
+        Fact("pid", "integer", "Its process ID; null without one."),
+        Fact("program", "string", "Name of its program; empty without one."),
+        Fact("is_redis", "boolean", "Whether the program is Redis or Valkey."),
+        Fact("activity", "string", "What the process does; null without one.", values=tuple(Activity)),
+        Fact("cpu_percent", "number", "CPU time that it uses, of one CPU; null without one.", unit="%"),
+    )
+
+    async def observe(self, service: Service, parameters: Parameters) -> Evidence:
+        redis = service.redis
+        if redis is None or redis.sentinel is not None or redis.socket is not None or not sockets.is_local(redis.host):
+            text = f"{service.name} has no Redis with a loopback address: its process cannot be seen from here"
+            return Evidence(CheckAnswer.UNKNOWN, text)
+        port = redis.port
+        found = await asyncio.to_thread(sockets.listeners, port)
+        if found is None:
+            return Evidence(CheckAnswer.UNKNOWN, f"a process of another user listens on port {port}")
+        if not found:
+            facts: dict[str, Any] = {"listens": False, "pid": None, "program": "", "is_redis": False}
+            return Evidence(CheckAnswer.FAIL, f"no process listens on port {port}", facts)
+        first = found[0]
+        activity, percent = await asyncio.to_thread(sockets.activity, first.pid)
+        is_redis = first.program.startswith(_PROGRAMS)
+        facts = {
+            "listens": True,
+            "pid": first.pid,
+            "program": first.program,
+            "is_redis": is_redis,
+            "activity": activity.value,
+            "cpu_percent": percent,
+        }
+        text = f"port {port}: {first.program} (process {first.pid}) is {activity.value}, {percent:.0f} % CPU"
+        well = is_redis and activity not in (Activity.STOPPED, Activity.ENDED)
+        return Evidence(CheckAnswer.OK if well else CheckAnswer.FAIL, text, facts)
