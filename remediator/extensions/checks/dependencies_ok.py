@@ -26,9 +26,7 @@ class DependenciesOk(Check):
         Fact("*", "object", "Result for one dependency; the name is that of the service."),
         Fact("*.status", "string", "Answer for this dependency.", values=tuple(CheckAnswer)),
         Fact("*.summary", "string", "Reason, for people."),
-        Fact(
-            "*.state", "string", "State of a dependency that is a Redis; null for others.", values=tuple(RedisState)
-        ),
+        Fact("*.state", "string", "State of a dependency that is a Redis; null for others.", values=tuple(RedisState)),
     )
 
     def __init__(self, clients: ClientSet) -> None:
