@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -83,12 +84,17 @@ class Access(Strict):
     )
     anonymous_role: Literal["auto", "viewer", "none"] = Field(
         default="auto",
-        description="Access without sign-in: viewer may read, none must sign in. auto: viewer only on loopback.",
+        description="Access without sign-in: viewer may read, none must sign in. auto: viewer if both 'listen' and "
+        "'public_url' are loopback addresses.",
     )
     group_roles: dict[str, Role] = Field(
         default={}, description="Role for each group of the identity provider, for example {sre: approver}."
     )
     proxy: Proxy | None = Field(default=None, description="Sign-in by a reverse proxy.")
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Further host names of this service. Requests that name another public host are refused.",
+    )
     oidc: Oidc | None = Field(default=None, description="Sign-in with OpenID Connect.")
     slack: Slack | None = Field(default=None, description="Decisions with buttons in Slack.")
     session: PositiveDuration = Field(
@@ -354,9 +360,14 @@ class Config(Strict):
 
     @property
     def anonymous_read_allowed(self) -> bool:
-        """Whether callers without sign-in may read runs and plans. Default: only if the service listens on loopback."""
+        """Whether callers without sign-in may read runs and plans.
+
+        Default: only if the service listens on loopback and its public URL is on loopback too. With another public URL,
+        a proxy on this host connects from loopback for everyone.
+        """
         if self.access.anonymous_role == "auto":
-            return _loopback(self.listen.rpartition(":")[0].strip("[]"))
+            public = urlsplit(self.public_url).hostname
+            return _loopback(self.listen.rpartition(":")[0].strip("[]")) and (public is None or _loopback(public))
         return self.access.anonymous_role == "viewer"
 
 

@@ -24,7 +24,8 @@ from remediator.config import Config, Log
 from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config
 from remediator.service import Role, Service, guards_off, run_service
-from remediator.web.routes import application
+from remediator.web.connections import ConnectionLimits, limited_protocol, raise_descriptor_limit
+from remediator.web.routes import WEBHOOK_PATHS, application
 
 log: Any = structlog.get_logger("remediator")
 
@@ -84,14 +85,23 @@ async def _serve(config: Config, role: Role, settings_file: Path) -> None:
         raise ConfigurationError(
             f"listen: invalid address {config.listen!r}; expected ADDRESS:PORT, for example 127.0.0.1:8080"
         )
+    descriptors = raise_descriptor_limit()
     async with run_service(config, role=role, settings_file=settings_file) as service:
         gc.collect()
         gc.freeze()  # objects of the start stay: tracing them again would block all answers for 100 ms
+        limits = ConnectionLimits.for_descriptors(
+            descriptors,
+            [path.encode() for path in WEBHOOK_PATHS],
+            trusted=lambda address: (proxy := service.access.settings.proxy) is not None and proxy.trusts(address),
+            on_refused=lambda reason: service.metrics.refused_connections.labels(reason).inc(),
+        )
         server = _Server(
             uvicorn.Config(
                 application(service),
                 host=host.strip("[]"),
                 port=int(port),
+                http=limited_protocol(limits),
+                ws="none",
                 log_config=None,
                 access_log=False,
                 lifespan="off",

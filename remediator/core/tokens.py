@@ -14,7 +14,7 @@ import secrets
 import stat
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -115,7 +115,7 @@ def load_keyring(path: Path) -> Keyring:
     """
     try:
         if not path.exists():
-            _create(path)
+            _create(path, secrets.token_hex(_KEY_BYTES))
         with path.open(encoding="ascii") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
@@ -129,14 +129,28 @@ def load_keyring(path: Path) -> Keyring:
     return Keyring(keys)
 
 
-def _create(path: Path) -> None:
+def create_secret(path: Path, make: Callable[[], str]) -> str:
+    """Return the secret in a file that only this user can read. A missing file is created with a new one.
+
+    Raises:
+        ConfigurationError: the file cannot be created or read.
+    """
+    try:
+        if not path.exists():
+            _create(path, make())
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"cannot use the secret in '{path}': {error}") from None
+
+
+def _create(path: Path, content: str) -> None:
     """Create the file atomically: two processes that start at the same time get the same key."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+            file.write(content + "\n")
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):

@@ -6,19 +6,29 @@ second of the change, because the reload loop checks the files that often.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from remediator.audit import Draft, Kind
-from remediator.config import Access, Config, Webhook, read_secret
+from remediator.config import Access, Config, read_secret
 from remediator.core.approval import Person
 from remediator.core.identity import People
+from remediator.core.tokens import create_secret
 from remediator.pipeline.receive import Credentials
 from remediator.playbooks.loader import load_config
 from remediator.storage import Tx
 from remediator.storage.repositories import sessions
+
+WEBHOOK_TOKEN = "webhook.token"  # noqa: S105 - the name of a file
+"""File in the state folder with the token that the first start creates if the settings name no credentials."""
+GENERATED = "generated"
+"""Name of that token."""
+log: Any = structlog.get_logger("remediator.runtime.access")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +122,7 @@ def read_rules(config: Config) -> AccessRules:
     Raises:
         ConfigurationError: a file cannot be used.
     """
-    return AccessRules(config.access, load_people(config), read_credentials(config.webhook))
+    return AccessRules(config.access, load_people(config), read_credentials(config))
 
 
 def load_people(config: Config) -> People:
@@ -124,17 +134,28 @@ def load_people(config: Config) -> People:
     return People() if config.access.people is None else load_config(config.access.people, People)
 
 
-def read_credentials(webhook: Webhook) -> Credentials:
-    """Read what senders of notifications must present.
+def read_credentials(config: Config) -> Credentials:
+    """Read what senders of notifications must present: at least the token that the first start created.
+
+    A loopback address is no identity: any web page can make a browser on this host send a notification there.
 
     Raises:
         ConfigurationError: a file cannot be read.
     """
+    webhook = config.webhook
     tokens = {name: read_secret(path).encode() for name, path in webhook.token_files.items()}
+    if not tokens and webhook.basic is None:
+        tokens[GENERATED] = create_secret(config.state / WEBHOOK_TOKEN, _new_token).encode()
     basic = None
     if webhook.basic is not None:
         basic = (webhook.basic.username.encode(), read_secret(webhook.basic.password_file).encode())
     return Credentials(tokens, basic)
+
+
+def _new_token() -> str:
+    token = secrets.token_urlsafe(32)
+    log.warning("webhook token created; give it to Alertmanager", file=WEBHOOK_TOKEN, token=token)
+    return token
 
 
 def _tokens(people: People) -> set[str]:

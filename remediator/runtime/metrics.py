@@ -21,6 +21,18 @@ class Metrics:
             registry=registry,
         )
         self.accepted = self.notifications.labels("accepted", "200")
+        self.authentications = Counter(
+            "remediator_authentications_total",
+            "Authentications of people by method and result: succeeded, failed, or throttled after failures.",
+            ("how", "result"),
+            registry=registry,
+        )
+        self.refused_connections = Counter(
+            "remediator_refused_connections_total",
+            "Connections that were refused or closed because of a limit, by reason.",
+            ("reason",),
+            registry=registry,
+        )
         self.transitions = Counter(
             "remediator_run_transitions_total",
             "Runs that entered a status.",

@@ -15,6 +15,7 @@ from remediator.core.approval import Permission, PermissionDenied, Person
 from remediator.errors import InputError, RemediatorError, StoreError
 from remediator.web.authentication import RequestIdentity
 from remediator.web.openapi import Operation
+from remediator.web.sign_in_guard import TooManyFailures
 from remediator.web.site import Site
 
 _MAX_BODY = 64 * 1024
@@ -89,6 +90,8 @@ def handler(site: Site, operation: Operation, handle: ApiHandler) -> Callable[[R
             return JSONResponse(await handle(ApiRequest(site, request, identity.person, body)), 200, HEADERS)
         except _Unauthenticated as error:
             return _error(401, str(error), {"WWW-Authenticate": "Bearer"})
+        except TooManyFailures as error:
+            return _error(429, str(error), {"Retry-After": "60"})
         except PermissionDenied as error:
             return _error(403, str(error))
         except NotFound as error:

@@ -33,7 +33,8 @@ from remediator.storage.repositories import approvals, episodes, evidence, runs,
 from remediator.storage.repositories.approvals import Approval, Decision
 from remediator.storage.repositories.evidence import EvidenceRecord
 from remediator.storage.repositories.stops import Stop
-from remediator.web.authentication import NOBODY, RequestIdentity, by_operator_token
+from remediator.web.authentication import NOBODY, RequestIdentity
+from remediator.web.sign_in_guard import TooManyFailures
 from remediator.web.site import HEADERS, STALE_FORM, STORE_DOWN, Handler, Site, form_fields
 
 _VALID = Validity()
@@ -72,6 +73,8 @@ def by_link(site: Site) -> Handler:
             identity = await site.caller(request)
         except StoreError as error:
             return site.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
+        except TooManyFailures as error:
+            return site.error_page(request, NOBODY, 429, "Too many attempts", str(error))
         opened = open_link(site.service.keyring, request.path_params["token"], site.now)
         if opened is None:
             return site.error_page(request, identity, 404, "This link is not valid", _BAD_LINK)
@@ -100,6 +103,8 @@ async def _answer(
             return await _handle_form(site, request, identity, view, opened)
     except StoreError as error:
         return site.error_page(request, identity, 503, STORE_DOWN, str(error))
+    except TooManyFailures as error:
+        return site.error_page(request, identity, 429, "Too many attempts", str(error))
     return _page(site, request, identity, await _with_validity(site, view), opened)
 
 
@@ -231,7 +236,7 @@ async def _handle_form(
         return await rejected(410, "This link has expired.")
     person = _person(site, identity, opened)
     if fields.get("token"):
-        person = by_operator_token(site.service, fields["token"])
+        person = await site.check_token(request, fields["token"], "" if person is None else person.id)
     if person is None:
         return await rejected(403, "You are not identified. Sign in, or enter your operator token.")
     if person.how == "link" and not rules.names_target(fields.get("typed", ""), view.run.target):

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from remediator.errors import StoreError
 from remediator.web.authentication import NOBODY
+from remediator.web.sign_in_guard import TooManyFailures
 from remediator.web.site import HEADERS, Site
 
 Handlers = Mapping[Any, Callable[[Request, Any], Awaitable[Response]]]
@@ -49,7 +50,7 @@ async def _answer(
         return JSONResponse({"error": text}, status, {**HEADERS, **headers})
     try:
         identity = await site.caller(request)
-    except StoreError:
+    except (StoreError, TooManyFailures):
         identity = NOBODY
     response = site.error_page(request, identity, status, title, text)
     response.headers.update(headers)

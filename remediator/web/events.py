@@ -7,11 +7,12 @@ Without JavaScript, reload the page to update it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from remediator.errors import StoreError
 from remediator.storage.repositories import audit
@@ -32,29 +33,41 @@ def events(site: Site) -> Handler:
     async def get(request: Request, identity: RequestIdentity) -> Response:
         if len(open_streams) >= MAX_STREAMS:
             return Response(f"{MAX_STREAMS} event streams are open; try again later\n", 503, {"Retry-After": "30"})
-        return StreamingResponse(_stream(site, open_streams), 200, HEADERS, "text/event-stream")
+        # counted before the answer begins, so that requests at the same time cannot all pass the check
+        stream = object()
+        open_streams.add(stream)
+        return _CountedStream(_stream(site), lambda: open_streams.discard(stream))
 
     return site.page(get)
 
 
-async def _stream(site: Site, open_streams: set[object]) -> AsyncIterator[str]:
-    stream = object()
-    open_streams.add(stream)
+class _CountedStream(StreamingResponse):
+    """A stream that says when it is over, also if the client left before its first byte."""
+
+    def __init__(self, content: AsyncIterator[str], on_end: Callable[[], None]) -> None:
+        super().__init__(content, 200, HEADERS, "text/event-stream")
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._on_end()
+
+
+async def _stream(site: Site) -> AsyncIterator[str]:
     closing = site.service.closing
     last = -1
-    try:
-        yield "retry: 2000\n\n"
-        end = asyncio.get_running_loop().time() + STREAM_LIFE
-        while not closing.is_set() and asyncio.get_running_loop().time() < end:
-            try:
-                seq = (await site.service.context.store.read(audit.get_head)).seq
-            except StoreError:
-                return
-            if seq != last:
-                yield f"data: {seq}\n\n"
-                last = seq
-            with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_INTERVAL):
-                    await closing.wait()
-    finally:
-        open_streams.discard(stream)
+    yield "retry: 2000\n\n"
+    end = asyncio.get_running_loop().time() + STREAM_LIFE
+    while not closing.is_set() and asyncio.get_running_loop().time() < end:
+        try:
+            seq = (await site.service.context.store.read(audit.get_head)).seq
+        except StoreError:
+            return
+        if seq != last:
+            yield f"data: {seq}\n\n"
+            last = seq
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_INTERVAL):
+                await closing.wait()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from typing import Any
 
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -17,6 +18,8 @@ from remediator.storage import Tx
 from remediator.storage.repositories import audit, inbox, key_values, replicas, runs
 
 Handler = Callable[[Request], Awaitable[Response]]
+PROBE_LIFE = 0.5
+"""Seconds for which an answer of the readiness probe is used again."""
 STORE_TIMEOUT = 3.0
 """Seconds to wait for the store. A store that hangs must not make the probe hang."""
 
@@ -34,18 +37,39 @@ def ready(service: Service) -> Handler:
         audit.get_head(tx.connection)  # every write needs the head of the log
         replicas.touch(tx, replica)
 
-    async def get(request: Request) -> Response:
+    async def probe() -> tuple[dict[str, object], int]:
         try:
             async with asyncio.timeout(STORE_TIMEOUT):
                 await asyncio.to_thread(store.require_free_space)
                 await store.write(heartbeat)
         except StoreError as error:
-            return JSONResponse({"ready": False, "store": str(error)}, 503)
+            return {"ready": False, "store": str(error)}, 503
         except TimeoutError:
-            return JSONResponse({"ready": False, "store": f"no answer within {STORE_TIMEOUT:g} s"}, 503)
-        return JSONResponse({"ready": True, "store": store.name})
+            return {"ready": False, "store": f"no answer within {STORE_TIMEOUT:g} s"}, 503
+        return {"ready": True, "store": store.name}, 200
+
+    shared = SharedProbe(probe)
+
+    async def get(request: Request) -> Response:
+        return JSONResponse(*await shared.result())
 
     return get
+
+
+class SharedProbe:
+    """One look at the store for all readiness requests of a short time. Everyone may ask, and each look is a write."""
+
+    def __init__(self, probe: Callable[[], Coroutine[Any, Any, tuple[dict[str, object], int]]]) -> None:
+        self._probe = probe
+        self._task: asyncio.Task[tuple[dict[str, object], int]] | None = None
+        self._until = 0.0
+
+    async def result(self) -> tuple[dict[str, object], int]:
+        """Return the body and the status of the answer, at most :data:`PROBE_LIFE` seconds old."""
+        now = asyncio.get_running_loop().time()
+        if self._task is None or (self._task.done() and now >= self._until):
+            self._task, self._until = asyncio.create_task(self._probe(), name="readiness"), now + PROBE_LIFE
+        return await asyncio.shield(self._task)
 
 
 def metrics(service: Service) -> Handler:

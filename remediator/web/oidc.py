@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -20,6 +22,12 @@ _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "E
 """Public-key signatures only: neither ``none`` nor a shared secret."""
 _LEEWAY = 30
 """Accepted difference between the clocks, in seconds."""
+_OLDEST = 600
+"""Maximum age of an ID token at sign-in, in seconds. It was issued during this sign-in."""
+_LONGEST_LIFE = 7 * 24 * 3600
+"""Maximum time until an ID token expires, in seconds."""
+_METADATA_LIFE = timedelta(hours=1)
+"""Time after which the metadata of the provider is read again."""
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
@@ -46,6 +54,7 @@ class OidcClient:
         self._settings = settings
         self._redirect = redirect
         self._metadata: Mapping[str, Any] = {}
+        self._read_at = float("-inf")
         try:
             from joserfc import jwk, jwt  # noqa: PLC0415 - comes with the extra only
         except ImportError:
@@ -65,7 +74,8 @@ class OidcClient:
             await hook.aclose()
 
     async def _discover(self) -> Mapping[str, Any]:
-        if not self._metadata:
+        now = time.monotonic()
+        if now - self._read_at > _METADATA_LIFE.total_seconds():
             issuer = self._settings.issuer
             found = await self._call("GET", f"{issuer}/.well-known/openid-configuration")
             if not isinstance(found, dict) or str(found.get("issuer", "")).rstrip("/") != issuer.rstrip("/"):
@@ -73,7 +83,7 @@ class OidcClient:
             missing = [name for name in _ENDPOINTS if not isinstance(found.get(name), str)]
             if missing:
                 raise BadAnswer(f"the metadata of the identity provider lacks {', '.join(missing)}")
-            self._metadata = found
+            self._metadata, self._read_at = found, now
         return self._metadata
 
     async def authorize(self, state: str, nonce: str, verifier: str) -> str:
@@ -144,10 +154,11 @@ class OidcClient:
         checks = {
             "issuer": str(claims.get("iss", "")).rstrip("/") == self._settings.issuer.rstrip("/"),
             "audience": self._settings.client_id in audiences,
-            "party": len(audiences) == 1 or claims.get("azp") == self._settings.client_id,
+            "party": claims.get("azp", None if len(audiences) > 1 else self._settings.client_id)
+            == self._settings.client_id,
             "nonce": claims.get("nonce") == nonce,
-            "expiry": isinstance(claims.get("exp"), int | float) and claims["exp"] > seconds - _LEEWAY,
-            "time": isinstance(claims.get("iat"), int | float) and claims["iat"] < seconds + _LEEWAY,
+            "expiry": _within(claims.get("exp"), seconds - _LEEWAY, seconds + _LONGEST_LIFE),
+            "time": _within(claims.get("iat"), seconds - _OLDEST, seconds + _LEEWAY),
         }
         wrong = [name for name, right in checks.items() if not right]
         if wrong:
@@ -159,8 +170,17 @@ class OidcClient:
             raise InputError(
                 f"the ID token has no usable claim {self._settings.id_claim!r}: check the setting access.oidc.id_claim"
             )
-        if self._settings.id_claim == "email" and claims.get("email_verified", True) not in (True, "true"):
-            raise InputError("the identity provider has not verified this e-mail address")
+        if self._settings.id_claim == "email" and claims.get("email_verified") not in (True, "true"):
+            raise InputError(
+                "this e-mail address is not verified: the identity provider must send email_verified: true"
+            )
         groups = claims.get(self._settings.groups_claim, ())
         listed = groups if isinstance(groups, list) else []
         return Identity(who.strip(), frozenset(item for item in listed if isinstance(item, str)))
+
+
+def _within(value: object, low: float, high: float) -> bool:
+    """Return whether a claim is a finite number in this range."""
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and low < value < high
+    )

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from remediator.config import Config
 from remediator.service import Service
 from remediator.web import (
     api,
@@ -25,12 +26,13 @@ from remediator.web import (
     slack,
     webhook,
 )
+from remediator.web.browser_checks import BrowserChecks
 from remediator.web.error_pages import Handlers
 from remediator.web.oidc import OidcClient
 from remediator.web.refusals import Refusals
 from remediator.web.site import HERE, Site
 
-_WEBHOOK_PATHS = ("/api/v1/alerts", "/api/v1/alerts/")
+WEBHOOK_PATHS = ("/api/v1/alerts", "/api/v1/alerts/")
 """Both spellings, never a redirect: Alertmanager would follow a redirect with GET."""
 
 
@@ -38,19 +40,25 @@ class _Application(Starlette):
     """Starlette with a fast path for POST to the webhook endpoint.
 
     In Starlette's middleware and router, a notification spends a third of its time (``bench/ingest``). Other methods
-    take the usual path and get status 405 there.
+    take the usual path and get status 405 there. The fast path needs no check of ``Host`` and ``Origin``: a web page
+    does not have the token.
     """
 
     def __init__(
-        self, fast_routes: Mapping[str, ASGIApp], routes: Sequence[BaseRoute], exception_handlers: Handlers
+        self,
+        config: Config,
+        fast_routes: Mapping[str, ASGIApp],
+        routes: Sequence[BaseRoute],
+        exception_handlers: Handlers,
     ) -> None:
         super().__init__(routes=routes, exception_handlers=exception_handlers)
         self._fast_routes = fast_routes
+        self._checked = BrowserChecks(super().__call__, config.public_url, config.access.hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_post = scope["type"] == "http" and scope["method"] == "POST"
         fast = self._fast_routes.get(scope["path"]) if is_post else None
-        await (fast or super().__call__)(scope, receive, send)
+        await (fast or self._checked)(scope, receive, send)
 
 
 def application(service: Service) -> Starlette:
@@ -62,9 +70,10 @@ def application(service: Service) -> Starlette:
         service.metrics,
         Refusals(service.context.store, service.context.actor),
     )
-    fast_routes = {} if service.role == "work" else dict.fromkeys(_WEBHOOK_PATHS, endpoint)
+    fast_routes = {} if service.role == "work" else dict.fromkeys(WEBHOOK_PATHS, endpoint)
     site = Site(service)
     app = _Application(
+        service.config,
         fast_routes,
         [
             *(Route(path, handler, methods=["POST"]) for path, handler in fast_routes.items()),

@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from remediator.errors import RemediatorError, StoreError
-from remediator.web.authentication import NOBODY, by_operator_token, sign_in, sign_out
+from remediator.web.authentication import NOBODY, sign_in, sign_out
 from remediator.web.oidc import OidcClient
+from remediator.web.sign_in_guard import TooManyFailures
 from remediator.web.site import HEADERS, STALE_FORM, STORE_DOWN, Handler, Site, form_fields
 
 _ATTEMPT_COOKIE = "remediator_sign_in"
@@ -39,7 +40,7 @@ async def _form(site: Site, request: Request, back: str, status: int = 200, erro
     oidc = site.service.config.access.oidc
     try:
         identity = await site.caller(request)
-    except StoreError:
+    except (StoreError, TooManyFailures):
         identity = NOBODY
     return site.render(request, identity, "sign_in.html", status, back=back, oidc=oidc, error=error)
 
@@ -52,7 +53,10 @@ def by_token(site: Site) -> Handler:
         back = _local_path(fields.get("next", "/"))
         if not site.form_is_genuine(request, fields.get("nonce", "")):
             return await _form(site, request, back, 403, STALE_FORM)
-        person = by_operator_token(site.service, fields.get("token", ""))
+        try:
+            person = await site.check_token(request, fields.get("token", ""))
+        except TooManyFailures as error:
+            return await _form(site, request, back, 429, str(error))
         if person is None:
             return await _form(
                 site, request, back, 403, "This operator token is unknown. Check that you copied all of it."
@@ -125,12 +129,14 @@ def finish_oidc(site: Site, client: OidcClient) -> Handler:
                 query["code"], str(signed.content["verifier"]), str(signed.content["nonce"]), site.now
             )
         except RemediatorError as error:
+            await site.guard.failed(request, "oidc", str(error))
             return await _form(site, request, "/", 403, str(error))
         groups = site.service.access.settings.group_roles
         person = site.service.access.people.with_groups(identity.id, "oidc", groups, identity.groups)
         response = RedirectResponse(_local_path(str(signed.content["next"])), 303, HEADERS)
         try:
             await sign_in(site.service, request, response, person)
+            site.guard.succeeded(request, person)
         except StoreError as error:
             return await _form(site, request, "/", 503, str(error))
         response.delete_cookie(_ATTEMPT_COOKIE, path="/sign-in")

@@ -25,7 +25,8 @@ from remediator.pipeline.approval_validity import Validity, check_validity
 from remediator.pipeline.decisions import DecisionPolicy
 from remediator.service import Service
 from remediator.storage.repositories.approvals import Approval
-from remediator.web.authentication import NOBODY, RequestIdentity, cookie_name, identify
+from remediator.web.authentication import NOBODY, RequestIdentity, by_operator_token, cookie_name, identify
+from remediator.web.sign_in_guard import SignInGuard, TooManyFailures
 
 Handler = Callable[[Request], Awaitable[Response]]
 Page = Callable[[Request, RequestIdentity], Awaitable[Response]]
@@ -81,10 +82,12 @@ class Site:
 
     service: Service
     validity: ValidityChecks = field(init=False)
+    guard: SignInGuard = field(init=False)
     templates: ImmutableSandboxedEnvironment = field(init=False)
 
     def __post_init__(self) -> None:
         self.validity = ValidityChecks(self.service)
+        self.guard = SignInGuard(self.service.context.store, self.service.metrics, self.service.context.actor)
         self.templates = ImmutableSandboxedEnvironment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -151,8 +154,31 @@ class Site:
 
         Raises:
             StoreError: the store does not answer, so that a session cannot be checked.
+            TooManyFailures: too many operator tokens of this address were wrong.
         """
-        return await identify(self.service, request)
+        with_token = "authorization" in request.headers
+        if with_token:
+            await self.guard.require_allowed(request, "token")
+        identity = await identify(self.service, request)
+        if with_token and identity.person is None:
+            await self.guard.failed(request, "token", "the Authorization header has no valid operator token")
+        elif with_token and identity.person is not None:
+            self.guard.succeeded(request, identity.person)
+        return identity
+
+    async def check_token(self, request: Request, token: str, account: str = "") -> Person | None:
+        """Return the person of an operator token that was typed into a form; None if it is unknown.
+
+        Raises:
+            TooManyFailures: too many attempts of this address or account have failed.
+        """
+        await self.guard.require_allowed(request, "token", account)
+        person = by_operator_token(self.service, token)
+        if person is None:
+            await self.guard.failed(request, "token", "the operator token is unknown", account)
+        else:
+            self.guard.succeeded(request, person)
+        return person
 
     def page(self, handler: Page, permission: Permission = Permission.READ) -> Handler:
         """Wrap a page: callers without the permission are redirected to sign in."""
@@ -162,6 +188,8 @@ class Site:
                 identity = await self.caller(request)
             except StoreError as error:
                 return self.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
+            except TooManyFailures as error:
+                return self.error_page(request, NOBODY, 429, "Too many attempts", str(error))
             if not identity.may(permission):
                 back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 return RedirectResponse(f"/sign-in?next={quote(back, safe='/')}", 303, HEADERS)
@@ -180,6 +208,8 @@ class Site:
                 identity = await self.caller(request)
             except StoreError as error:
                 return self.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
+            except TooManyFailures as error:
+                return self.error_page(request, NOBODY, 429, "Too many attempts", str(error))
             fields = await form_fields(request)
             if not self.form_is_genuine(request, fields.get("nonce", "")):
                 return self.error_page(request, identity, 403, "Nothing was changed", STALE_FORM)

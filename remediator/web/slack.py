@@ -48,6 +48,7 @@ def interactions(site: Site) -> Handler:
             raw,
             site.now.timestamp(),
         ):
+            await site.guard.failed(request, "slack", "the signature is invalid or too old")
             return JSONResponse({"error": f"the signature is invalid or older than {MAX_AGE} s"}, 401)
         try:
             payload = json.loads(parse_qs(raw.decode())["payload"][0])

@@ -107,7 +107,7 @@ async def test_a_session_cookie_alone_changes_nothing(web: WebService) -> None:
         await client.post("/sign-in", data={"nonce": nonce_of(page.text), "token": web.tokens["oscar"]})
         body = {"reason": "look"}
         elsewhere = {"Sec-Fetch-Site": "cross-site"}
-        assert (await client.post("/api/v1/stops", json=body, headers=elsewhere)).status_code == 400
+        assert (await client.post("/api/v1/stops", json=body, headers=elsewhere)).status_code == 403
         assert (await client.post("/api/v1/stops", content='{"reason":"x"}')).status_code == 400
         assert (await client.post("/api/v1/stops", json=body)).status_code == 200
 

@@ -73,7 +73,9 @@ async def _consent(address: str, who: str) -> str:
 @pytest.mark.promise(6)
 async def test_signing_in_with_a_real_provider(tmp_path: Path, issuer: str) -> None:
     """A person signs in with code and PKCE and approves. The decision records the ID from the provider."""
-    httpx.put(f"{issuer}/users/ann", json={"email": "ann@example.com", "groups": ["sre"]}).raise_for_status()
+    httpx.put(
+        f"{issuer}/users/ann", json={"email": "ann@example.com", "email_verified": True, "groups": ["sre"]}
+    ).raise_for_status()
     async with web_service(tmp_path, access=_oidc(tmp_path, issuer)) as web:
         web.clock.time = NOON.fromtimestamp(time.time(), NOON.tzinfo)
         asked = await web.request_approval(groups=("sre",))
@@ -141,13 +143,13 @@ async def test_slack_buttons_count_once_for_known_people(tmp_path: Path) -> None
     (tmp_path / "slack.secret").write_text(SECRET)
     async with web_service(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as web:
         asked = await web.request_approval()
-        before = await web.head()
         path, now = "/api/v1/slack/interactions", web.clock.now().timestamp()
         async with web.client() as client:
             forged = _press(web, "approve", "U00", asked, key="guessed")
             old = _press(web, "approve", "U00", asked, at=now - 301)
             for bad in (forged, old, {"content": "payload={}"}):
                 assert (await client.post(path, **bad)).status_code == 401
+            before = await web.head()  # the refusals are in the audit log
             stranger = await client.post(path, **_press(web, "approve", "U99", asked))
             assert stranger.status_code == 200 and await web.head() == before
             for _ in range(3):
@@ -218,11 +220,13 @@ def test_the_people_file_rejects_ids_that_differ_in_case() -> None:
 
 @pytest.mark.parametrize("verified", [False, "false", "no", None, 0])
 def test_an_unverified_address_is_rejected(verified: Any) -> None:
-    """All forms of "not verified" are rejected. A missing claim is accepted."""
+    """All forms of "not verified" are rejected, and so is a missing claim."""
     client = OidcClient(Oidc(issuer="https://id.example.com", client_id="remediator"), CALLBACK)
     with pytest.raises(InputError, match="not verified"):
         client._identity({"email": "ann@example.com", "email_verified": verified})
-    for fine in ({}, {"email_verified": True}, {"email_verified": "true"}):
+    with pytest.raises(InputError, match="not verified"):
+        client._identity({"email": "ann@example.com"})
+    for fine in ({"email_verified": True}, {"email_verified": "true"}):
         assert client._identity({"email": "ann@example.com", **fine}).id == "ann@example.com"
 
 

@@ -7,6 +7,7 @@ a thread.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import os
 import shutil
 import stat
@@ -65,6 +66,88 @@ def opened(folder: Path) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+@contextmanager
+def opened_in(handle: int, name: str) -> Iterator[int]:
+    """Open a directory inside an open directory, never through a link.
+
+    Raises:
+        TargetError: it does not exist, or is not a directory, or is a link.
+    """
+    try:
+        inner = os.open(component(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
+    except OSError as error:
+        raise TargetError(f"cannot open the directory {name}: {error.strerror}") from None
+    try:
+        yield inner
+    finally:
+        os.close(inner)
+
+
+def component(name: str) -> str:
+    """Return a name that is a single component of a path.
+
+    Raises:
+        TargetError: it is not, so that it could leave its directory.
+    """
+    if not name or name in (".", "..") or "/" in name or "\0" in name:
+        raise TargetError(f"{name[:200]!r} is not a single file name")
+    return name
+
+
+def open_file(handle: int, name: str) -> int:
+    """Open a regular file in an open directory for reading; never a link, and never a pipe, which would block.
+
+    Raises:
+        TargetError: it is missing, or is not a regular file.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        found = os.open(component(name), flags, dir_fd=handle)
+    except OSError as error:
+        raise TargetError(f"cannot open {name} any more: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise TargetError(f"{name} is not a regular file")
+    return found
+
+
+def require_own(handle: int, name: str) -> None:
+    """Check that an open file or directory belongs to this process alone: nobody else can have written it.
+
+    Raises:
+        Refused: it belongs to another user, others may write it, or it has another name (a hard link).
+    """
+    seen = os.fstat(handle)
+    if seen.st_uid != os.geteuid():
+        raise Refused(f"{name} belongs to user {seen.st_uid}, not to this service; its content is not used")
+    if seen.st_mode & 0o022:
+        raise Refused(f"others may write {name}; its content is not used: run chmod go-w on it")
+    if stat.S_ISREG(seen.st_mode) and seen.st_nlink != 1:
+        raise Refused(f"{name} is a hard link; its content is not used")
+
+
+def read_own(handle: int, name: str) -> bytes:
+    """Return the content of a file that this service has written into an open directory.
+
+    Raises:
+        TargetError: it is missing, or is not a regular file.
+        Refused: others may have written it.
+    """
+    with os.fdopen(open_file(handle, name), "rb") as file:
+        require_own(file.fileno(), name)
+        return file.read()
+
+
+def digest_of(handle: int, name: str) -> str:
+    """Return the SHA-256 of a regular file in an open directory, in hex.
+
+    Raises:
+        TargetError: it is missing, or is not a regular file.
+    """
+    with os.fdopen(open_file(handle, name), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def usage(folder: Path) -> Usage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import signal
 from dataclasses import dataclass
@@ -90,8 +91,9 @@ class IncludedFile:
         path = self._files.include
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            draft.write_text(content, encoding="utf-8")
-            draft.chmod(0o644)
+            with draft.open("x", encoding="utf-8") as file:  # created, never opened: a link at this name is an error
+                file.write(content)
+                os.fchmod(file.fileno(), 0o644)
             draft.replace(path)
         except OSError as error:
             raise Refused(f"cannot write {path}: {error.strerror}") from None

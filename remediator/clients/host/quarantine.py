@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from remediator.clients.host.disk import File, listed_in, opened, stat_of
+from remediator.clients.host.disk import File, component, listed_in, open_file, opened, read_own, require_own, stat_of
 from remediator.core.clock import rfc3339
 from remediator.errors import BadAnswer, Refused, TargetError
 
@@ -89,8 +89,15 @@ class Quarantine:
     @contextmanager
     def _locked(self) -> Iterator[int]:
         """Open and lock the quarantine: a thread whose caller timed out may still be moving its last file."""
-        with opened(self.folder) as here:
+        with self._opened() as here:
             fcntl.flock(here, fcntl.LOCK_EX)
+            yield here
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """Open the quarantine, and check that it is our own: the owner of the folder around it may have replaced it."""
+        with opened(self.folder) as here:
+            require_own(here, str(self.folder))
             yield here
 
     def _note(self, here: int, batch: str, source: Path, moved: list[Moved], now: datetime) -> None:
@@ -101,7 +108,7 @@ class Quarantine:
         """Return the list of each batch, by its name; empty if there is no quarantine yet."""
         if not self.folder.exists():
             return {}
-        with opened(self.folder) as here:
+        with self._opened() as here:
             names = [file.name for file in listed_in(here, "*.json")]
             return {name.removesuffix(".json"): _note_of(here, name) for name in names}
 
@@ -135,7 +142,7 @@ class Quarantine:
                 raise TargetError(f"batch {batch} came from {note['from']}, not from {folder}")
             _require_writable(here, self.folder)
             _require_writable(target, folder)
-            for each in (Moved(**file) for file in note["files"]):
+            for each in _files_of(batch, note):
                 if not going_on():
                     return tuple(restored)
                 stored, existing = stat_of(here, each.stored), stat_of(target, each.name)
@@ -157,7 +164,7 @@ class Quarantine:
         freed = 0
         with self._locked() as here:
             note = self.held(batch)
-            for each in (Moved(**file) for file in note["files"]):
+            for each in _files_of(batch, note):
                 if stat_of(here, each.stored) is not None:
                     os.unlink(each.stored, dir_fd=here)
                     freed += each.size
@@ -172,11 +179,23 @@ def _require_writable(handle: int, folder: Path) -> None:
 
 def _note_of(here: int, name: str) -> dict[str, Any]:
     try:
-        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=here), "rb") as file:
-            note = json.loads(file.read())
+        note = json.loads(read_own(here, name))
     except (OSError, ValueError) as error:
         raise BadAnswer(f"cannot read the list {name} of the quarantine: {error}") from None
     return dict(note)
+
+
+def _files_of(batch: str, note: dict[str, Any]) -> list[Moved]:
+    """Return the files of a batch.
+
+    Raises:
+        BadAnswer: an entry names a file that the batch cannot have, for example one outside the quarantine.
+    """
+    files = [Moved(**file) for file in note["files"]]
+    for file in files:
+        if component(file.stored) != f"{batch}-{component(file.name)}":
+            raise BadAnswer(f"the list of batch {batch} names the file {file.stored!r}, which is not of this batch")
+    return files
 
 
 def _move(origin: int, file: File, target: int, name: str) -> Moved:
@@ -188,10 +207,7 @@ def _move(origin: int, file: File, target: int, name: str) -> Moved:
         TargetError: the file was changed; it was not moved.
         Refused: it cannot be moved; it was not moved.
     """
-    try:
-        source = os.open(file.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=origin)
-    except OSError as error:
-        raise TargetError(f"cannot open {file.name} any more: {error.strerror}") from None
+    source = open_file(origin, file.name)
     with os.fdopen(source, "rb") as reading:
         seen = os.fstat(source)
         if (seen.st_ino, seen.st_size, seen.st_mtime_ns) != (file.inode, file.size, file.changed):
@@ -238,7 +254,9 @@ def _copied(reading: Any, origin: int, file: File, target: int, name: str) -> st
 def _copy(reading: Any, target: int, name: str) -> str:
     """Copy to a temporary name, then rename. Times and, if permitted, owner and mode are kept."""
     draft, digest, seen = f".{name}.part", hashlib.sha256(), os.fstat(reading.fileno())
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=target)
+    with suppress(FileNotFoundError):
+        os.unlink(draft, dir_fd=target)  # of a process that died
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=target)
     try:
         with os.fdopen(handle, "wb") as writing:
             while piece := reading.read(_PIECE):
@@ -268,7 +286,9 @@ def _copy_attributes(handle: int, seen: os.stat_result) -> None:
 
 
 def _write(target: int, name: str, content: bytes) -> None:
-    handle = os.open(f".{name}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=target)
+    with suppress(FileNotFoundError):
+        os.unlink(f".{name}.part", dir_fd=target)  # of a process that died
+    handle = os.open(f".{name}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=target)
     with os.fdopen(handle, "wb") as writing:
         writing.write(content)
         writing.flush()

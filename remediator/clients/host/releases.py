@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from remediator.clients.host import disk
 from remediator.core.clock import rfc3339
 from remediator.errors import Refused, TargetError
 
@@ -74,10 +75,11 @@ class ReleaseFolders:
         return target.name
 
     def _undone(self) -> dict[str, str]:
-        try:
-            found = json.loads((self.releases / RECORD).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not os.path.lexists(self.releases / RECORD):
             return {}
+        try:
+            with disk.opened(self.releases) as handle:
+                found = json.loads(disk.read_own(handle, RECORD))
         except (OSError, ValueError) as error:
             raise TargetError(f"cannot read {self.releases / RECORD}: {error}") from None
         return dict(found) if isinstance(found, dict) else {}
@@ -99,7 +101,9 @@ class ReleaseFolders:
         try:
             record = self.releases / RECORD
             draft = record.with_name(f"{RECORD}.{secrets.token_hex(4)}")
-            draft.write_text(json.dumps(self._undone() | {expected: rfc3339(now)}, indent=1), encoding="utf-8")
+            with draft.open("x", encoding="utf-8") as file:  # created, never opened: a link at this name is an error
+                file.write(json.dumps(self._undone() | {expected: rfc3339(now)}, indent=1))
+                os.fchmod(file.fileno(), 0o644)
             draft.replace(record)
             _sync(self.releases)
             self._point(to)

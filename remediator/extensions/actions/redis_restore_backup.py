@@ -11,6 +11,8 @@ import asyncio
 import hashlib
 import os
 import shutil
+import stat
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,9 @@ from remediator.playbooks.inventory import Service
 _ASIDE = "before-restore-"
 _APPEND_ONLY = "appendonlydir"
 _OWN = ("dump.rdb", _APPEND_ONLY)
+_BASE = "appendonly.aof.1.base.rdb"
+_MANIFEST = "appendonly.aof.manifest"
+_PIECE = 1024 * 1024
 _SPARE = 1.1
 
 
@@ -82,6 +87,8 @@ class RedisRestoreBackup(Action):
                 "backup": backup.name,
                 "size": backup.size,
                 "inode": backup.inode,
+                "changed": backup.changed,
+                "sha256": await asyncio.to_thread(_digest, backups.path, backup.name),
                 "aside": _ASIDE + self._clock.now().strftime("%Y%m%dT%H%M%S"),
             },
             volatile_fields=("aside",),
@@ -95,9 +102,7 @@ class RedisRestoreBackup(Action):
         if status.state in (State.RUNNING, State.STARTING):
             raise TargetError(f"{service.name} was started after planning; nothing was changed")
         folder, source = bindings.disk(service).path, bindings.backups(service).path / str(call.arguments["backup"])
-        if _inode(source) != call.arguments["inode"]:
-            raise TargetError(f"{source.name} was replaced or removed after planning; nothing was changed")
-        digest = await asyncio.to_thread(_put, folder, source, str(call.arguments["aside"]), parameters.append_only)
+        digest = await asyncio.to_thread(_put, folder, source, call.arguments, parameters.append_only)
         await platform.restart(service, status.pin, parameters.stop_timeout)
         aside = folder / str(call.arguments["aside"])
         return Result(
@@ -133,56 +138,111 @@ async def _whole(folder: Path, pattern: str, name: str | None) -> File:
     raise TargetError(f"{folder} has no complete backup{f' {name!r}' if name else ''} ({len(chosen)} found)")
 
 
-def _inode(path: Path) -> int | None:
-    try:
-        return os.stat(path, follow_symlinks=False).st_ino
-    except OSError:
-        return None
+def _digest(folder: Path, name: str) -> str:
+    with disk.opened(folder) as handle:
+        return disk.digest_of(handle, name)
 
 
-def _put(folder: Path, source: Path, aside: str, append_only: bool) -> str:
-    """Move the Redis files, copy the backup, and return the SHA-256 of the copy."""
-    try:
-        (folder / aside).mkdir(mode=0o700)  # the first change; observe() reports "no" without this folder
-    except FileExistsError:
-        raise TargetError(f"{folder / aside} already exists: an earlier attempt created it") from None
-    except OSError as error:
-        raise Refused(f"cannot write to {folder}: {error.strerror}") from None
-    try:
+def _put(folder: Path, source: Path, planned: Mapping[str, Any], append_only: bool) -> str:
+    """Move the Redis files, copy the backup, and return the SHA-256 of the copy.
+
+    The folders belong to other users, who can put links and other files into them at any time. So everything happens
+    through open directories, with single names, never through a link, and new files are created, never opened.
+    """
+    aside = disk.component(str(planned["aside"]))
+    with disk.opened(source.parent) as backups, disk.opened(folder) as own:
+        reading = os.fdopen(disk.open_file(backups, source.name), "rb")
+        with reading:
+            seen = os.fstat(reading.fileno())
+            if (seen.st_ino, seen.st_size, seen.st_mtime_ns) != tuple(planned[k] for k in ("inode", "size", "changed")):
+                raise TargetError(f"{source.name} was replaced or changed after planning; nothing was changed")
+            try:
+                os.mkdir(aside, 0o700, dir_fd=own)  # the first change; observe() reports "no" without this folder
+            except FileExistsError:
+                raise TargetError(f"{folder / aside} already exists: an earlier attempt created it") from None
+            except OSError as error:
+                raise Refused(f"cannot write to {folder}: {error.strerror}") from None
+            moved = False
+            try:
+                _move_aside(own, aside)
+                moved = True
+                return _replaced(own, reading, str(planned["sha256"]), append_only)
+            except (OSError, TargetError) as error:
+                _undone(own, aside, copied=moved)
+                why = error.strerror if isinstance(error, OSError) else error
+                raise Refused(
+                    f"cannot copy {source.name} to {folder}: {why}; the Redis files were moved back"
+                ) from None
+
+
+def _move_aside(own: int, aside: str) -> None:
+    with disk.opened_in(own, aside) as kept:
+        disk.require_own(kept, aside)
         for name in _OWN:
-            if os.path.lexists(folder / name):
-                os.rename(folder / name, folder / aside / name)
-        return _copied(folder, source, append_only)
-    except OSError as error:
-        _undone(folder, aside)
-        raise Refused(
-            f"cannot copy {source.name} to {folder}: {error.strerror}; the Redis files were moved back"
-        ) from None
+            if disk.stat_of(own, name) is not None:
+                os.rename(name, name, src_dir_fd=own, dst_dir_fd=kept)
 
 
-def _copied(folder: Path, source: Path, append_only: bool) -> str:
-    target = folder / "dump.rdb"
-    if append_only:
-        (folder / _APPEND_ONLY).mkdir()
-        target = folder / _APPEND_ONLY / "appendonly.aof.1.base.rdb"
-        manifest = f"file {target.name} seq 1 type b\n"
-        (folder / _APPEND_ONLY / "appendonly.aof.manifest").write_text(manifest, encoding="ascii")
-    with source.open("rb") as reading, target.open("wb") as writing:
-        shutil.copyfileobj(reading, writing)
+def _replaced(own: int, reading: Any, sha256: str, append_only: bool) -> str:
+    if not append_only:
+        return _copied(own, own, "dump.rdb", reading, sha256)
+    os.mkdir(_APPEND_ONLY, 0o700, dir_fd=own)
+    with disk.opened_in(own, _APPEND_ONLY) as target:
+        disk.require_own(target, _APPEND_ONLY)
+        digest = _copied(own, target, _BASE, reading, sha256)
+        with _created(target, _MANIFEST) as file:
+            file.write(f"file {_BASE} seq 1 type b\n".encode("ascii"))
+            _give(own, file.fileno())
+        _give(own, target)
+    return digest
+
+
+def _created(target: int, name: str) -> Any:
+    """Create a file that does not exist yet."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(name, flags, 0o640, dir_fd=target), "wb")
+
+
+def _copied(own: int, target: int, name: str, reading: Any, sha256: str) -> str:
+    """Copy the backup and return its SHA-256.
+
+    Raises:
+        TargetError: the content is not what was planned.
+    """
+    digest = hashlib.sha256()
+    with _created(target, name) as writing:
+        while piece := reading.read(_PIECE):
+            digest.update(piece)
+            writing.write(piece)
         writing.flush()
         os.fsync(writing.fileno())
-    owner = os.stat(folder)
-    for path in (target, target.parent, *target.parent.glob("*.manifest")):
-        os.chown(path, owner.st_uid, owner.st_gid)
-    return hashlib.sha256(target.read_bytes()).hexdigest()
+        if digest.hexdigest() != sha256:
+            raise TargetError("its content changed after planning")
+        _give(own, writing.fileno())
+    return digest.hexdigest()
 
 
-def _undone(folder: Path, aside: str) -> None:
-    """Move the Redis files back, so that the next start does not find an empty folder."""
-    for name in _OWN:
-        if not os.path.lexists(folder / aside / name):
-            continue  # did not exist, or was not moved
-        if name == _APPEND_ONLY:
-            shutil.rmtree(folder / name, ignore_errors=True)
-        os.rename(folder / aside / name, folder / name)
-    os.rmdir(folder / aside)
+def _give(own: int, handle: int) -> None:
+    """Give an open file to the owner of the Redis folder."""
+    owner = os.fstat(own)
+    os.fchown(handle, owner.st_uid, owner.st_gid)
+
+
+def _undone(own: int, aside: str, *, copied: bool) -> None:
+    """Move the Redis files back, so that the next start does not find an empty folder.
+
+    Args:
+        own: the Redis folder.
+        aside: the folder with the files that were moved.
+        copied: all of them were moved, so what is in the Redis folder now was copied there.
+    """
+    with disk.opened_in(own, aside) as kept:
+        for name in _OWN:
+            seen = disk.stat_of(own, name) if copied else None
+            if seen is not None and stat.S_ISDIR(seen.st_mode):
+                shutil.rmtree(name, ignore_errors=True, dir_fd=own)
+            elif seen is not None:
+                os.unlink(name, dir_fd=own)
+            if disk.stat_of(kept, name) is not None:
+                os.rename(name, name, src_dir_fd=kept, dst_dir_fd=own)
+    os.rmdir(aside, dir_fd=own)

@@ -145,10 +145,10 @@ async def test_a_replaced_backup_is_refused(sick: Sick) -> None:
     other = sick.backups / "other"
     shutil.copy(sick.backups / "good.rdb", other)
     other.replace(sick.backups / "good.rdb")
-    with pytest.raises(TargetError, match="replaced or removed after planning"):
+    with pytest.raises(TargetError, match=r"after planning|any more"):
         await do(sick.action, sick.where(), call=call)
     (sick.backups / "good.rdb").unlink()
-    with pytest.raises(TargetError, match="replaced or removed after planning"):
+    with pytest.raises(TargetError, match=r"after planning|any more"):
         await do(sick.action, sick.where(), call=call)
     assert sick.untouched()
 

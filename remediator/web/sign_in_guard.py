@@ -1,0 +1,107 @@
+"""Throttle failed authentications, and record every authentication: in the metrics, the log and the audit log.
+
+Failures are counted for each address and, where it is known, for each account. While there are too many, further
+attempts get 429 without being looked at. Open sessions are not affected, and neither is the webhook: Alertmanager
+drops a notification that gets 401 or 429.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from starlette.requests import Request
+
+from remediator.audit import Draft, Kind
+from remediator.core.approval import Person
+from remediator.errors import RemediatorError, StoreError
+from remediator.runtime.metrics import Metrics
+from remediator.storage import Store
+
+WINDOW = 60.0
+"""Seconds in which failures are counted."""
+MAX_FAILURES = 10
+"""Failures of one address or account in ``WINDOW`` after which attempts are refused."""
+MAX_RECORDS = 20
+"""Failures in ``WINDOW`` that are logged and audited one by one; the rest is counted."""
+_MAX_KEYS = 10_000
+log: Any = structlog.get_logger("remediator.web.sign_in")
+
+
+class TooManyFailures(RemediatorError):
+    """The address or the account failed too often; the attempt was not looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(f"too many failed attempts: wait {WINDOW:g} s, then try again")
+
+
+@dataclass(slots=True)
+class SignInGuard:
+    """Counts failed authentications.
+
+    Args:
+        store: has the audit log.
+        metrics: count every authentication.
+        actor: this process.
+        now: returns seconds that never go back.
+    """
+
+    store: Store
+    metrics: Metrics
+    actor: str
+    now: Callable[[], float] = time.monotonic
+    _failures: dict[str, list[float]] = field(default_factory=dict)
+    _recorded: list[float] = field(default_factory=list)
+    _unrecorded: int = 0
+
+    async def require_allowed(self, request: Request, how: str, account: str = "") -> None:
+        """Refuse an attempt of an address or account with too many failures.
+
+        Raises:
+            TooManyFailures: there are too many.
+        """
+        now = self.now()
+        for key in _keys(request, account):
+            recent = [at for at in self._failures.get(key, ()) if now - at < WINDOW]
+            if len(recent) >= MAX_FAILURES:
+                self.metrics.authentications.labels(how, "throttled").inc()
+                raise TooManyFailures
+
+    async def failed(self, request: Request, how: str, why: str, account: str = "") -> None:
+        """Count and record a failure."""
+        now = self.now()
+        self.metrics.authentications.labels(how, "failed").inc()
+        if len(self._failures) > _MAX_KEYS:
+            self._failures = {key: times for key, times in self._failures.items() if now - times[-1] < WINDOW}
+        for key in _keys(request, account):
+            if key in self._failures or len(self._failures) <= _MAX_KEYS:
+                self._failures[key] = [*self._failures.get(key, ())[-MAX_FAILURES:], now]
+        self._recorded = [at for at in self._recorded if now - at < WINDOW]
+        if len(self._recorded) >= MAX_RECORDS:
+            self._unrecorded += 1
+            return
+        self._recorded.append(now)
+        data = {"how": how, "address": _address(request), "account": account, "unrecorded": self._unrecorded}
+        self._unrecorded = 0
+        log.warning("authentication failed", **data, reason=why)
+        draft = Draft(kind=Kind.ACCESS_REFUSED, actor=self.actor, reason=why, data=data)
+        try:
+            await self.store.write(lambda tx: tx.append_audit(draft))
+        except StoreError as error:  # the answer does not depend on the record
+            log.warning("failed authentication not audited", error=str(error))
+
+    def succeeded(self, request: Request, person: Person) -> None:
+        """Count a success. The audit log has it as the start of a session or as the decision itself."""
+        self.metrics.authentications.labels(person.how, "succeeded").inc()
+        self._failures.pop(f"account {person.id}", None)
+
+
+def _keys(request: Request, account: str) -> tuple[str, ...]:
+    return (f"address {_address(request)}", *((f"account {account}",) if account else ()))
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"

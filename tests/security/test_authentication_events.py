@@ -1,0 +1,73 @@
+"""Failed authentications are throttled, counted, logged and audited."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from remediator.web import sign_in_guard
+from tests.support.servers import require
+from tests.support.servers.remediator import ROOT
+from tests.support.web_service import WebService, nonce_of, submit_decision
+
+pytestmark = pytest.mark.promise(9)
+
+
+async def attempt(client: object, web: WebService, token: str) -> int:
+    """Try to sign in with a token."""
+    assert hasattr(client, "get") and hasattr(client, "post")
+    page = await client.get("/sign-in")
+    return int((await client.post("/sign-in", data={"nonce": nonce_of(page.text), "token": token})).status_code)
+
+
+async def test_wrong_sign_ins_are_throttled_and_leave_a_trace(web: WebService) -> None:
+    """After ten failures, an address gets 429 even with a right token. Audit log and metrics have the failures."""
+    async with web.client() as client:
+        statuses = [await attempt(client, web, f"rmo_guess{number}") for number in range(15)]
+        assert statuses == [403] * sign_in_guard.MAX_FAILURES + [429] * 5
+        assert await attempt(client, web, web.tokens["ann"]) == 429
+        assert (await client.get("/api/v1/runs", headers=web.bearer("ann"))).status_code == 429
+        metrics = (await client.get("/metrics")).text
+    assert 'remediator_authentications_total{how="token",result="failed"} 10.0' in metrics
+    assert 'result="throttled"' in metrics
+    text = await web.audit_text()
+    assert text.count('"kind":"access.refused"') == 10 and '"address":"192.0.2.7"' in text
+
+
+async def test_other_addresses_are_not_locked_out(web: WebService) -> None:
+    """The failures of one address do not keep a person at another address out."""
+    async with web.client() as attacker, web.client(client=("198.51.100.1", 1)) as person:
+        for number in range(12):
+            await attempt(attacker, web, f"rmo_guess{number}")
+        assert await attempt(person, web, web.tokens["ann"]) == 303
+    assert "session.started" in await web.audit_kinds()
+
+
+async def test_wrong_bearer_tokens_and_tokens_of_forms_count(web: WebService) -> None:
+    """Every place that accepts an operator token is throttled."""
+    asked = await web.request_approval()
+    async with web.client() as client:
+        for _ in range(5):
+            assert (await client.get("/api/v1/runs", headers={"Authorization": "Bearer rmo_x"})).status_code in (
+                200,
+                401,
+            )
+            await submit_decision(client, web.link(asked), "approve", token="rmo_x")
+        answer = await submit_decision(client, web.link(asked), "approve", token=web.tokens["ann"])
+    assert (answer.status_code, (await web.state(asked)).status) == (429, "pending")
+
+
+async def test_a_flood_of_failures_does_not_fill_the_audit_log(web: WebService) -> None:
+    """From many addresses, the records are limited; the next one says how many were left out."""
+    for number in range(40):
+        async with web.client(client=(f"198.51.100.{number}", 1)) as client:
+            await client.get("/api/v1/runs", headers={"Authorization": "Bearer rmo_x"})
+    assert (await web.audit_text()).count('"kind":"access.refused"') == sign_in_guard.MAX_RECORDS
+
+
+def test_the_shipped_alert_rules_fire() -> None:
+    """The rules about failed authentications and refused connections pass their own tests."""
+    argv = [require("promtool"), "test", "rules", "remediator_test.yml"]
+    done = subprocess.run(argv, cwd=ROOT / "alerting", capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

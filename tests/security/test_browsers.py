@@ -1,0 +1,103 @@
+"""The place in the network is no identity: cross-site requests, DNS rebinding and proxies on the same host."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import httpx
+import pytest
+
+from remediator.runtime.access import AccessControl
+from remediator.web.browser_checks import BrowserChecks
+from tests.support.servers.remediator import Remediator
+from tests.support.web_service import INVENTORY, WebService, web_service
+
+pytestmark = pytest.mark.promise(6)
+
+
+def test_the_first_start_creates_a_webhook_token_and_prints_it(tmp_path: Path) -> None:
+    """Without credentials in the settings, a notification without the token gets 401, also on loopback."""
+    service = Remediator(tmp_path)
+    service.inventory["services"] = INVENTORY["services"]
+    del service.settings["webhook"]
+    service.start()
+    try:
+        file = tmp_path / "state" / "webhook.token"
+        token = file.read_text().strip()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600 and len(token) >= 40
+        assert token in service.log
+        body = service.notification("firing", alertname="Other")
+        assert service.post(body, token=None)[0] == 401
+        assert service.post(body, token=token)[0] == 200
+    finally:
+        service.stop()
+
+
+@pytest.mark.parametrize("host", ["evil.example.com", "evil.example.com:8095", "", "remediator.test.evil.com"])
+async def test_another_host_name_is_refused(web: WebService, host: str) -> None:
+    """A name that a web site has pointed at this address gets no page, no API and no metrics."""
+    async with web.client() as client:
+        for path in ("/", "/api/v1/runs", "/metrics", "/sign-in"):
+            assert (await client.get(path, headers={"Host": host})).status_code == 421, path
+
+
+@pytest.mark.parametrize(
+    "host", ["remediator.test", "127.0.0.1:8095", "[::1]:8095", "localhost", "remediator:8095", "remediator.ns.svc"]
+)
+async def test_own_host_names_are_accepted(web: WebService, host: str) -> None:
+    """Addresses, the public URL and names that public DNS does not have."""
+    async with web.client() as client:
+        assert (await client.get("/metrics", headers={"Host": host})).status_code == 200
+
+
+async def test_further_host_names_are_a_setting(tmp_path: Path) -> None:
+    """access.hosts adds names."""
+    async with web_service(tmp_path, access={"hosts": ["ops.example.com"]}) as web, web.client() as client:
+        assert (await client.get("/metrics", headers={"Host": "ops.example.com"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example.com"},
+     {"Origin": "null"}],
+)  # fmt: skip
+async def test_changes_from_other_sites_are_refused(web: WebService, headers: dict[str, str]) -> None:
+    """Whatever the endpoint, and even with a valid operator token."""
+    async with web.client() as client:
+        for path in ("/api/v1/stops", "/sign-in", "/sign-out", "/stop", "/api/v1/slack/interactions"):
+            answer = await client.post(path, json={"reason": "x"}, headers=headers | web.bearer("ann"))
+            assert answer.status_code == 403, path
+    assert "stop.set" not in await web.audit_kinds()
+
+
+@pytest.mark.parametrize(
+    ("public_url", "allowed"),
+    [("", True), ("http://localhost:8095", True), ("https://remediator.example.com", False)],
+)
+async def test_auto_follows_the_public_url(tmp_path: Path, public_url: str, allowed: bool) -> None:
+    """Behind a proxy on the same host, everyone comes from loopback, so the console needs a sign-in."""
+    async with web_service(tmp_path, public_url=public_url, access={"anonymous_role": "auto"}) as web:
+        assert web.service.config.anonymous_read_allowed is allowed
+
+
+async def test_https_gets_hsts_and_host_cookies(tmp_path: Path) -> None:
+    """Cookies of another subdomain or of plain HTTP are not accepted."""
+    async with web_service(tmp_path, public_url="https://remediator.test") as web, web.client() as client:
+        answer = await client.get("/sign-in")
+    assert "max-age=" in answer.headers["strict-transport-security"]
+    assert "__Host-remediator_browser=" in answer.headers["set-cookie"]
+
+
+async def test_every_answer_forbids_sniffing(web: WebService) -> None:
+    """Static files, metrics and probes too."""
+    async with web.client() as client:
+        for path in ("/static/icon.svg", "/metrics", "/livez", "/no-such-page", "/api/v1/openapi.json"):
+            assert (await client.get(path)).headers["x-content-type-options"] == "nosniff", path
+
+
+def test_an_application_behind_the_checks_is_not_reached() -> None:
+    """The checks come before the router."""
+    checks = BrowserChecks(AccessControl.load, "https://a.example", ())  # type: ignore[arg-type]
+    assert not checks.is_own_host("b.example") and checks.is_own_host("A.example:443")
+    assert httpx.URL("https://a.example").host == "a.example"

@@ -1,0 +1,113 @@
+"""Limits hold before authentication: half-open requests, large headers, slow bodies and too many connections."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from remediator.web import connections
+from tests.support.servers import require
+from tests.support.servers.remediator import Remediator
+from tests.support.web_service import INVENTORY
+
+pytestmark = pytest.mark.promise(14)
+
+
+class Small(Remediator):
+    """A remediator that may open 512 files only."""
+
+    def command(self) -> list[str]:
+        return [require("prlimit"), "--nofile=512:512", *super().command()]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
+    """A running service."""
+    server = Small(tmp_path_factory.mktemp("small"))
+    server.inventory["services"] = INVENTORY["services"]
+    server.start()
+    yield server
+    server.stop()
+
+
+def connect(service: Small, sent: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
+    """Open a connection from an address of this host, and send the start of a request."""
+    opened = socket.create_connection(("127.0.0.1", service.port), timeout=30, source_address=(source, 0))
+    opened.sendall(sent)
+    return opened
+
+
+def test_half_open_requests_from_many_addresses_do_not_silence_the_webhook(service: Small) -> None:
+    """More connections than descriptors, none with a complete request: notifications are still acknowledged."""
+    with ExitStack() as stack:
+        for number in range(700):
+            half = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+            stack.callback(connect(service, half, f"127.0.{number % 7}.{1 + number % 200}").close)
+        for _ in range(5):
+            assert service.post(service.notification("firing", alertname="Other"))[0] == 200
+
+
+def test_large_headers_are_refused_and_take_no_memory(service: Small) -> None:
+    """Headers of 64 MiB are cut off at once."""
+    before = service.memory()
+    opened = connect(service, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n")
+    chunk = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 1000) for number in range(1000))
+    try:
+        for _ in range(64):
+            opened.sendall(chunk)
+    except OSError:
+        pass  # the service has closed the connection
+    finally:
+        opened.close()
+    assert service.memory() - before < 16 * 1024 * 1024
+    assert service.get("/readyz")["ready"]
+
+
+@pytest.mark.parametrize("header", [b"X: " + b"a" * 40_000, b"\r\n".join(b"X-%d: y" % i for i in range(200))])
+def test_too_large_or_too_many_headers_get_431(service: Small, header: bytes) -> None:
+    """The answer says which limit was exceeded."""
+    with connect(service, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\n\r\n") as opened:
+        answer = http.client.HTTPResponse(opened)
+        answer.begin()
+        assert answer.status == 431
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/api/v1/stops"])
+def test_a_body_that_never_arrives_ends_the_connection(service: Small, path: str) -> None:
+    """Every endpoint has a deadline for the body, not only the webhook."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    with connect(service, head.encode()) as opened:
+        opened.settimeout(connections.BODY_SECONDS + 20)
+        began = time.monotonic()
+        while opened.recv(4096):
+            pass
+        assert time.monotonic() - began < connections.BODY_SECONDS + 15
+
+
+def test_headers_that_never_end_get_408(service: Small) -> None:
+    """The deadline for headers is short."""
+    with connect(service, b"POST /api/v1/alerts HTTP/1.1\r\nHost: x\r\n") as opened:
+        opened.settimeout(connections.HEADER_SECONDS + 20)
+        assert b"408" in opened.recv(4096)
+
+
+def test_refused_connections_are_counted(service: Small) -> None:
+    """The metrics name the reason, so that an attack is seen."""
+    assert "remediator_refused_connections_total" in service.metrics()
+
+
+def test_the_soft_limit_of_descriptors_is_raised(tmp_path: Path) -> None:
+    """A start with a soft limit of 256 uses the hard limit."""
+    code = "from remediator.web.connections import raise_descriptor_limit; print(raise_descriptor_limit())"
+    argv = [require("prlimit"), "--nofile=256:2048", *Remediator(tmp_path).command()[:1], "-c", code]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=True, env=dict(Remediator(tmp_path).environment())
+    )
+    assert done.stdout.strip() == "2048"
