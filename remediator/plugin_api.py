@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import (
@@ -65,6 +66,7 @@ __all__ = [
     "ClientError",
     "ClientSet",
     "ConfigurationError",
+    "Cost",
     "Delivery",
     "EffectStatus",
     "Evidence",

@@ -14,6 +14,8 @@ from remediator.authoring import explain
 from remediator.authoring.explain import Explanation
 from remediator.cli._options import config_option, format_option
 from remediator.config import Config
+from remediator.core.cost import excess
+from remediator.core.plan import PlannedStep
 from remediator.playbooks.loader import load_config
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
@@ -78,10 +80,16 @@ def _playbook_text(line: Explanation) -> list[str]:
     if line.plan is None:
         return [*text, f"plan     {line.error}", f"next     {line.next_step}"]
     text += [f"plan     {step.id}: {step.call.summary}" for step in line.plan.steps]
+    text += [f"cost     {step.id}: {step.cost.text}" for step in line.plan.steps if step.cost.text]
+    text += [f"cost     {step.id}: asks a person: {loss}" for step in line.plan.steps for loss in _losses(step)]
     assert line.decision is not None
     text += [f"guard    {name}: {verdict.sentence}" for name, verdict in line.decision.verdicts]
     text += [f"verify   {check.check}" for check in line.plan.checks]
     return [*text, f"next     {line.next_step}"]
+
+
+def _losses(step: PlannedStep) -> tuple[str, ...]:
+    return excess(step.cost, step.tolerance)
 
 
 def _about_text(line: Explanation) -> list[str]:

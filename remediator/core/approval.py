@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from remediator.core.cost import excess
 from remediator.core.plan import Plan
 from remediator.core.reason import Reason
 from remediator.core.tokens import Keyring, Signed
@@ -201,9 +202,13 @@ def require_recent_proof(person: Person, now: datetime) -> None:
 
 
 def is_low_risk(plan: Plan, reason: Reason | None) -> bool:
-    """Return whether a link alone can be sufficient: nothing is destroyed, the quorum is 1, and nothing is unknown."""
+    """Return whether a link alone can be sufficient.
+
+    Nothing is destroyed, no cost is above its tolerance, the quorum is 1, and nothing is unknown.
+    """
     in_doubt = reason in (Reason.GUARD_UNKNOWN, Reason.CONDITION_UNKNOWN)
-    return not is_destructive(plan) and plan.quorum == 1 and not in_doubt
+    costly = any(excess(step.cost, step.tolerance) for step in plan.steps)
+    return not is_destructive(plan) and not costly and plan.quorum == 1 and not in_doubt
 
 
 def is_destructive(plan: Plan) -> bool:

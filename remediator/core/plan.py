@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from remediator.core.cost import Amount, Cost
+
 
 class PlannedCall(msgspec.Struct, frozen=True):
     """The exact calls that an action will make, and what they were planned against."""
@@ -94,6 +96,15 @@ class PlannedStep(msgspec.Struct, frozen=True):
     """The step interrupts the service or its clients, or may lose data."""
     causes: tuple[str, ...] = ()
     """The causes that the step is for."""
+    tolerance: Mapping[str, Amount] = {}
+    """The limits of its cost, by field of :class:`Cost`. A greater loss, or an unknown one, asks a person."""
+    cost: Cost = Cost()
+    """What the step would interrupt or lose, as measured during planning. With another cost it is the same step."""
+
+    @property
+    def summary(self) -> str:
+        """Return what the step will do, with its measured cost."""
+        return f"{self.call.summary} (cost: {self.cost.text})" if self.cost.text else self.call.summary
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -124,7 +135,7 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def hash(self) -> str:
         """Return the SHA-256 of the canonical form: two plans have the same hash if they would do the same."""
-        steps = tuple(msgspec.structs.replace(step, call=step.call.comparable()) for step in self.steps)
+        steps = tuple(msgspec.structs.replace(step, call=step.call.comparable(), cost=Cost()) for step in self.steps)
         core = msgspec.structs.replace(self, steps=steps)
         return hashlib.sha256(msgspec.json.encode(core, order="deterministic")).hexdigest()
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from remediator.core.cost import FIELDS
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError
@@ -33,6 +34,10 @@ def action_is_declared(kind: type[Action]) -> None:
     _closed(kind.Parameters, kind.name)
     assert kind.timeout.total_seconds() > 0, f"{kind.name}: timeout must be positive"
     assert kind.mutates or not kind.destructive, f"{kind.name}: destructive, but mutates is False"
+    wrong = [name for name in kind.measures if name not in FIELDS]
+    assert not wrong, f"{kind.name}: measures unknown costs: {', '.join(wrong)}; known: {', '.join(FIELDS)}"
+    measures = kind.cost is not Action.cost
+    assert measures == bool(kind.measures), f"{kind.name}: cost() and 'measures' belong together"
     reverses = kind.undo_call is not Action.undo_call
     assert kind.reversible or not reverses, f"{kind.name}: it has back(), but is not declared reversible"
 

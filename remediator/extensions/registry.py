@@ -81,6 +81,7 @@ class Registry:
                     summary=_summary(action),
                     requires_approval=action.requires_approval,
                     interrupts=action.interrupts,
+                    measures=action.measures,
                     facts=action.facts,
                 )
                 for action in self.actions

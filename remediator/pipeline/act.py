@@ -21,17 +21,17 @@ from remediator.errors import RemediatorError
 from remediator.extensions.actions.base import EffectStatus, Observation, Result
 from remediator.extensions.checks.base import CheckAnswer
 from remediator.extensions.guards.base import GuardAnswer, GuardInput, Verdict
-from remediator.pipeline import check_runner, condition_scope
+from remediator.pipeline import check_runner, condition_scope, costs, step_approval
 from remediator.pipeline.approval_count import IntentRefused, require_approval
 from remediator.pipeline.context import StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import GuardDecision, block, build_input, evaluate, reevaluate_stored
-from remediator.pipeline.planning import Planner, diagnose_again, resolve
+from remediator.pipeline.planning import diagnose_again, resolve
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.pipeline.step_execution import PROCESS_LOST, Intent, StepExecution, planned_call
 from remediator.pipeline.transitions import follow, to_verifying
 from remediator.pipeline.undo import undo_steps
 from remediator.playbooks import cel
-from remediator.storage.repositories import approvals, attempts, evidence, runs
+from remediator.storage.repositories import attempts, evidence, runs
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord
 
@@ -86,8 +86,8 @@ async def _check_applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Att
     applies = await _applies(ctx, step, tried)
     if isinstance(applies, cel.Unknown):
         why = f"the condition {step.when!r} is unknown: {applies.reason}"
-        if step.mutates and not _condition_approved(ctx.run, step):
-            return await ctx.write(lambda tx: _ask_about_condition(tx, ctx, step, why))
+        if step.mutates and not step_approval.condition_approved(ctx.run, step):
+            return await ctx.write(lambda tx: step_approval.ask_about_condition(tx, ctx, step, why))
         if not step.mutates:
             return await ctx.write(lambda tx: _skip(tx, ctx, step, why))
     elif not applies:
@@ -119,19 +119,10 @@ async def _applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Attempt])
     if step.when is None:
         return True
     seen = await ctx.read(evidence.list_for_run)
-    target = (ctx.run.target, ctx.service.platform.kind)
-    return cel.compile(step.when).evaluate(condition_scope.variables(ctx.plan.parameters, target, seen, tried))
-
-
-def _condition_approved(run: Run, step: PlannedStep) -> bool:
-    """Return whether a person has approved this step although its condition is unknown."""
-    detail = run.detail
-    return (
-        run.reason is Reason.APPROVED
-        and isinstance(detail, RunningDetail)
-        and detail.overrides is Reason.CONDITION_UNKNOWN
-        and detail.step == step.id
-    )
+    target, condition = (ctx.run.target, ctx.service.platform.kind), cel.compile(step.when)
+    reads_cost = any(reference.root == "cost" for reference in condition.references)
+    cost = await costs.measure_step(ctx, step, step.call) if reads_cost else None
+    return condition.evaluate(condition_scope.variables(ctx.plan.parameters, target, seen, tried, cost))
 
 
 def _overridden_guards(run: Run) -> frozenset[str]:
@@ -140,13 +131,6 @@ def _overridden_guards(run: Run) -> frozenset[str]:
     if run.reason is not Reason.APPROVED or not isinstance(detail, RunningDetail):
         return frozenset()
     return frozenset({detail.guard} if detail.overrides is Reason.GUARD_UNKNOWN else ())
-
-
-def _ask_about_condition(tx: RunTransaction, ctx: RunContext, step: PlannedStep, why: str) -> StageResult:
-    tx.audit(Kind.ACTION_OUTCOME, {"step": step.id, "skipped": why}, "held")
-    detail = AwaitingApprovalDetail(step=step.id, call=step.call.text, text=why)
-    after = tx.request_approval(ctx.plan, step.id, Reason.CONDITION_UNKNOWN, detail)
-    return wait_until(after, after.wake_at)
 
 
 def _skip(tx: RunTransaction, ctx: RunContext, step: PlannedStep, why: str) -> StageResult:
@@ -206,9 +190,9 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
             return await ctx.write(lambda tx: _not_needed(tx, before))
     # 10. A step that needs an approval in every mode has one for exactly this plan (promise 6). An interrupting step
     #     and a step with causes run without one only for an established cause that they are for (promise 12).
-    why = await _needs_approval(ctx, step)
-    if why is not None and not await _step_approved(ctx, step):
-        return await _ask_for_step(ctx, step, changed_before, why)
+    why, approved = await step_approval.reason_to_ask(ctx, step), await step_approval.is_approved(ctx, step)
+    if why is not None and not approved:
+        return await step_approval.ask(ctx, step, why, changed_before=changed_before)
     # 11. All guards again, right before the action, from the store and from the live systems (promises 5, 10 and 12).
     #     Only a guard whose unknown a person has approved is passed over.
     asked = build_input(ctx, await ctx.alerts(), step)
@@ -223,33 +207,45 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
         return wait_until(ctx.run, ctx.now() + ctx.pipeline.timeouts.guard_recheck_interval)
     if planned.infeasible_reason:
         return await _fail_infeasible(ctx, step, planned.infeasible_reason)
+    # 13. The cost, measured again as late as possible: a loss above the tolerance asks a person in every mode, also if
+    #     a smaller one was approved (promise 6).
+    cost = await costs.measure_step(ctx, step, planned)
+    if (loss := costs.reason_to_ask(step, cost, approved=approved)) is not None:
+        return await step_approval.ask(ctx, step, loss, changed_before=changed_before, cost=cost)
+    measured = [costs.record(ctx, step, cost)] if cost.text else []
     execution = StepExecution.of_step(ctx, step, planned)
     try:
-        intent = await ctx.write_intent(lambda tx: _commit_intent(tx, execution, asked, decision, tried))
+        intent = await ctx.write_intent(lambda tx: _commit_intent(tx, execution, asked, decision, tried, measured))
     except IntentRefused as refused:
         return await ctx.write(refused.then)
-    # 17. The call, only while enough of the lease is left (promise 4), and its outcome, fenced (promises 3 and 4).
+    # 18. The call, only while enough of the lease is left (promise 4), and its outcome, fenced (promises 3 and 4).
     result = await execution.start(intent)
     return await execution.record(intent, result, lambda tx: _conclude(tx, execution, intent.attempt, result))
 
 
 def _commit_intent(
-    tx: RunTransaction, execution: StepExecution, asked: GuardInput, decision: GuardDecision, tried: list[Attempt]
+    tx: RunTransaction,
+    execution: StepExecution,
+    asked: GuardInput,
+    decision: GuardDecision,
+    tried: list[Attempt],
+    measured: Sequence[EvidenceRecord],
 ) -> Intent:
     """Write the intent, unless something that the store knows forbids it. Continues the checks of :func:`_do`."""
-    # 13. No other run holds the target, whether or not the concurrency guard is on (promise 4).
+    # 14. No other run holds the target, whether or not the concurrency guard is on (promise 4).
     if (other := runs.lock_holder(tx.connection, tx.run.target, tx.run.id)) is not None:
         text = f"run {other} holds the target lock of {tx.run.target}"
         busy = Verdict(GuardAnswer.BLOCK, "target_busy", text, {"run": other})
         raise _held(execution.ctx, asked, GuardDecision((("concurrency", busy),)))
-    # 14. What guards read from the store is read again under the intent lock: a stop created since check 11 counts
+    # 15. What guards read from the store is read again under the intent lock: a stop created since check 11 counts
     #     (promise 10), and two replicas cannot exceed a limit together (promise 12).
     again = reevaluate_stored(tx.pipeline, tx.connection, replace(asked, now=tx.now), _overridden_guards(tx.run))
     if not again.allowed:
         raise _held(execution.ctx, asked, again)
-    # 15. The people who approved still may, and their decisions are in the audit log (promises 6 and 9).
+    # 16. The people who approved still may, and their decisions are in the audit log (promises 6 and 9).
     require_approval(tx, execution.ctx.plan)
-    # 16. The verdicts and the intent are durable, in one transaction, before the call (promises 3 and 9).
+    # 17. The verdicts, the cost and the intent are durable, in one transaction, before the call (promises 3 and 9).
+    tx.add_evidence(measured)
     tx.add_verdicts(decision.records(asked))
     return execution.write_intent(tx, tried)
 
@@ -294,52 +290,6 @@ async def _observe_before(ctx: RunContext) -> list[EvidenceRecord]:
 def _not_needed(tx: RunTransaction, before: Sequence[EvidenceRecord]) -> StageResult:
     text = f"nothing was done: {'; '.join(item.summary for item in before)}"
     return proceed(tx.move(Status.CANCELLED, Reason.NOT_NEEDED, CancelledDetail(text=text)))
-
-
-async def _needs_approval(ctx: RunContext, step: PlannedStep) -> str | None:
-    """Return why the step needs an approval of its own; None if it does not."""
-    if step.approval:
-        return "this step needs an approval in every mode"
-    if ctx.run.mode != "auto" or not (step.interrupts or step.causes):
-        return None
-    if not step.causes:
-        return f"{step.action} interrupts the service, and the playbook names no cause for this step"
-    causes = condition_scope.established_causes(await ctx.read(evidence.list_for_run))
-    if not causes:
-        return f"this step is for {', '.join(step.causes)}, and the evidence points to no known cause"
-    others = [name for name in causes if name not in step.causes]
-    if others:
-        return f"this step is for {', '.join(step.causes)}, but the evidence also points to {', '.join(others)}"
-    return None
-
-
-async def _step_approved(ctx: RunContext, step: PlannedStep) -> bool:
-    approval = await ctx.read(approvals.get_latest)
-    return (
-        approval is not None
-        and approval.status == "approved"
-        and approval.plan_hash == ctx.run.plan_hash
-        and approval.step in (None, step.id)
-    )
-
-
-async def _ask_for_step(ctx: RunContext, step: PlannedStep, changed_before: bool, why: str) -> StageResult:
-    """Request an approval for a step as it would be done now: after an earlier step of this run, plan again."""
-    plan = ctx.plan
-    if changed_before:
-        try:
-            plan = await Planner(ctx.pipeline, ctx.playbook, ctx.service, plan.parameters).plan(ctx.run.mode)
-        except (TimeoutError, RemediatorError):
-            return wait_until(ctx.run, ctx.now() + ctx.pipeline.timeouts.guard_recheck_interval)
-    call = plan.step(step.id).call
-
-    def ask(tx: RunTransaction) -> StageResult:
-        tx.save(plan=plan, plan_hash=plan.hash)
-        detail = AwaitingApprovalDetail(step=step.id, call=call.text, risk=call.risk, text=why)
-        after = tx.request_approval(plan, step.id, Reason.STEP_NEEDS_APPROVAL, detail)
-        return wait_until(after, after.wake_at)
-
-    return await ctx.write(ask)
 
 
 def _hold(tx: RunTransaction, ctx: RunContext, asked: GuardInput, decision: GuardDecision) -> StageResult:

@@ -1,10 +1,11 @@
-"""The variables of conditions: parameters, evidence, results of steps, and the target."""
+"""The variables of conditions: parameters, evidence, results of steps, the target, and the cost of a step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from remediator.core.cost import Cost
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord
 
@@ -14,6 +15,7 @@ def variables(
     target: tuple[str, str],
     seen: Sequence[EvidenceRecord],
     tried: Sequence[Attempt] = (),
+    cost: Cost | None = None,
 ) -> Mapping[str, Any]:
     """Return the variables that a condition can use. Later evidence of the same name replaces earlier evidence.
 
@@ -22,6 +24,7 @@ def variables(
         target: name and platform.
         seen: the evidence so far.
         tried: the attempts so far.
+        cost: of the step that the condition is about. What is unknown is left out, so that no condition on it holds.
     """
     return {
         "params": parameters,
@@ -30,6 +33,7 @@ def variables(
             item.step: {"status": item.outcome, "output": (item.result or {}).get("output", {})} for item in tried
         },
         "target": {"name": target[0], "platform": target[1]},
+        "cost": {} if cost is None else cost.known(),
     }
 
 

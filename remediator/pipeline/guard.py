@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from remediator.core.cost import excess
 from remediator.core.plan import Plan
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import (
@@ -79,7 +80,10 @@ def _would_have(mode: str, plan: Plan, decision: GuardDecision) -> str:
         return "mode observe: nothing is done"
     if decision.final.answer is GuardAnswer.UNKNOWN:
         return f"mode shadow: would have asked for an approval: {decision.final.text}"
-    calls = "; ".join(step.call.summary for step in plan.steps if step.mutates)
+    calls = "; ".join(step.summary for step in plan.steps if step.mutates)
+    losses = [loss for step in plan.steps for loss in excess(step.cost, step.tolerance)]
+    if losses:
+        return f"mode shadow: would have asked for an approval ({'; '.join(dict.fromkeys(losses))}): {calls}"
     return f"mode shadow: would have done: {calls}"
 
 

@@ -18,13 +18,14 @@ from remediator.core.types import fitted
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
 from remediator.extensions.actions.base import INCIDENT_START, Action
 from remediator.extensions.checks.base import CheckAnswer, Evidence
-from remediator.pipeline import check_runner, condition_scope
+from remediator.pipeline import check_runner, condition_scope, costs
 from remediator.pipeline.context import PipelineContext, StageResult, proceed
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.playbooks import cel, parameters
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Goto, Playbook, Step
 from remediator.playbooks.target_identity import Relation, compare
+from remediator.playbooks.tolerance import resolve_tolerance
 from remediator.storage.repositories.evidence import EvidenceRecord
 
 log: Any = structlog.get_logger("remediator.pipeline.planning")
@@ -64,7 +65,7 @@ async def plan_run(ctx: RunContext) -> StageResult:
         run = tx.move(
             Status.PLANNED,
             None,
-            PlannedDetail(steps=tuple(step.call.summary for step in plan.steps if step.mutates)),
+            PlannedDetail(steps=tuple(step.summary for step in plan.steps if step.mutates)),
             plan=plan,
             plan_hash=plan.hash,
             cursor=plan.steps[0].id if plan.steps else None,
@@ -163,12 +164,13 @@ class Planner:
         given = parameters.substitute_all(step.with_, self.values)
         model = fitted(action.Parameters, given, f"step {step.id}: {step.action}")
         undo = self._undo(step)
+        call = await resolve(self.pipeline, action, self.service, model)
         return PlannedStep(
             id=step.id,
             title=step.name or step.action,
             action=step.action,
             parameters=given,
-            call=await resolve(self.pipeline, action, self.service, model),
+            call=call,
             mutates=action.mutates,
             idempotent=action.idempotent,
             destructive=action.destructive,
@@ -182,6 +184,8 @@ class Planner:
             undo=undo,
             interrupts=action.interrupts or action.destructive,
             causes=step.for_,
+            tolerance=resolve_tolerance(self.service.tolerance, step.tolerance),
+            cost=await costs.measure(self.pipeline, action, self.service, model, call),
         )
 
     def _undo(self, step: Step) -> PlannedUndo | None:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from remediator.core.cost import excess
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedStep
 from remediator.core.types import fitted
 from remediator.errors import RemediatorError
 from remediator.extensions.actions.base import EffectStatus, Result, UndoCall
+from remediator.pipeline import costs
 from remediator.pipeline.run_context import RunContext
 from remediator.pipeline.step_execution import PROCESS_LOST, Intent, StepExecution, planned_call
 from remediator.storage.repositories import stops
@@ -75,7 +77,13 @@ async def undo(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Undo
             call = await action.plan(service, parameters)
     except (TimeoutError, RemediatorError, OSError) as error:
         return UndoResult(step.id, "not_tried", f"the undo cannot be planned: {error or 'no answer in time'}")
-    # 4. Intent, call, outcome and, if that is unknown, observation (promises 3 and 4).
+    # 4. Nobody approves an undo, so it must not destroy anything, or cost more than the step's tolerance (promise 12).
+    cost = await costs.measure(ctx.pipeline, action, service, parameters, call)
+    losses = excess(cost, step.tolerance)
+    if action.destructive or losses:
+        why = "; ".join(losses) or f"{found.action} may lose data"
+        return UndoResult(step.id, "not_tried", f"the undo needs a person: {why}")
+    # 5. Intent, call, outcome and, if that is unknown, observation (promises 3 and 4).
     execution = StepExecution(ctx, step, found.action, parameters, call, is_undo=True)
     intent = await ctx.write(lambda tx: execution.write_intent(tx, tried))
     result = await execution.start(intent)

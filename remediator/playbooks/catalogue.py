@@ -23,6 +23,8 @@ class ActionTraits:
     requires_approval: bool = False
     interrupts: bool = False
     """It interrupts the service or its clients."""
+    measures: tuple[str, ...] = ()
+    """The facts of its cost."""
     facts: tuple[Fact, ...] = ()
     """Empty if they are not declared."""
 

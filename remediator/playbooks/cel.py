@@ -1,6 +1,6 @@
 """Conditions in playbooks, in CEL (Common Expression Language): no I/O, and every evaluation ends.
 
-A condition can use ``evidence.<id>``, ``steps.<id>``, ``params.<name>`` and ``target``. Its result is true, false or
+A condition can use ``evidence.<id>``, ``steps.<id>``, ``params.<name>``, ``target`` and, in a step, ``cost``. Its result is true, false or
 *unknown*. It is unknown if a value is missing or cannot be compared. Unknown is never treated as false.
 
 The library (from the CEL project, in C++) is loaded with the first condition. Only :func:`_program` and
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from remediator.errors import ParseError
 
-ROOTS = ("evidence", "params", "steps", "target")
+ROOTS = ("evidence", "params", "steps", "target", "cost")
 """The variables of a condition."""
 MAX_LENGTH = 1000
 """Maximum number of characters. The library limits nesting (32 levels) and work (10,000 iterations)."""

@@ -16,6 +16,7 @@ from remediator.clients.endpoints import GitHub, RedisEndpoint, TlsSettings, che
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, Strict, raise_all
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
+from remediator.playbooks.tolerance import Tolerance
 
 
 def _as_tuple(value: object) -> object:
@@ -112,6 +113,12 @@ class HttpEndpoint(Strict):
     ready: str = Field(default="/readyz", pattern="^/", description="Path of the readiness probe.")
     live: str = Field(default="/livez", pattern="^/", description="Path of the liveness probe.")
     metrics: str = Field(default="/metrics", pattern="^/", description="Path of the Prometheus metrics.")
+    in_flight: str | None = Field(
+        default=None,
+        min_length=1,
+        description="PromQL expression for the number of requests in progress, with one series as its result, for "
+        'example sum(app_requests_in_progress{job="app"}). Plans show it as the cost of a restart.',
+    )
 
 
 class AppServer(Strict):
@@ -218,6 +225,10 @@ class Service(Strict):
     owner: str = Field(default="", description="Channel of the settings file that is notified by default.")
     instances: int = Field(default=1, ge=1, description="Desired number of instances.")
     minimum_healthy: int = Field(default=0, ge=0, description="Minimum number of healthy instances during a run.")
+    tolerance: Tolerance = Field(
+        default=Tolerance(),
+        description="Losses that need no approval, for all playbooks; a step can replace single limits.",
+    )
     alerts_as: dict[str, str] = Field(
         default={}, description="Labels of alerts about this service; default: service=<name>."
     )

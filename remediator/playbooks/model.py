@@ -21,6 +21,7 @@ from remediator.core.types import Duration, FieldError, PositiveDuration, Strict
 from remediator.errors import ParseError
 from remediator.playbooks import cel
 from remediator.playbooks.diagnostics import did_you_mean
+from remediator.playbooks.tolerance import Tolerance
 
 Mode = Literal["observe", "shadow", "approve", "auto"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -294,7 +295,12 @@ class Step(Strict):
     when: ConditionText | None = Field(
         default=None,
         description="CEL condition on evidence.<id>.{ok,status,facts}, steps.<id>.{status,output}, "
-        "params.<name> and target.{name,platform}. The step is skipped if it does not hold.",
+        "params.<name>, target.{name,platform} and cost.<fact> of this step. The step is skipped if it does not hold.",
+    )
+    tolerance: Tolerance = Field(
+        default=Tolerance(),
+        description="Losses that need no approval. A greater loss, or an unknown one, asks a person in every mode. "
+        "Replaces single limits of the service in the inventory.",
     )
     approval: Literal["inherit", "required"] = Field(
         default="inherit", description="required: this step needs approval in mode auto too."

@@ -17,6 +17,7 @@ from remediator.core import approval as rules
 from remediator.core.alert import instant
 from remediator.core.approval import BUTTON, ApprovalLink
 from remediator.core.clock import rfc3339
+from remediator.core.cost import excess
 from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import TERMINAL, Episode, Reason, Run, Status
 from remediator.core.run_detail import AwaitingApprovalDetail
@@ -216,7 +217,7 @@ def call_lines(plan: Plan, only: str | None = None, seen: Sequence[EvidenceRecor
         if step.when is not None:
             expression = cel.compile(step.when)
             later = any(reference.root in ("steps", "target") for reference in expression.references)
-            scope = condition_scope.variables(plan.parameters, ("", ""), seen)
+            scope = condition_scope.variables(plan.parameters, ("", ""), seen, cost=step.cost)
             holds = None if later else expression.evaluate(scope)
             if holds is False:
                 note = " (skipped: condition not met)"
@@ -228,10 +229,14 @@ def call_lines(plan: Plan, only: str | None = None, seen: Sequence[EvidenceRecor
 
 
 def risk_lines(plan: Plan, only: str | None = None) -> Iterator[str]:
-    """Yield what each step may break or lose, and how it is undone."""
+    """Yield what each step costs, as measured, what it may break or lose, and how it is undone."""
     for step in mutating_steps(plan, only):
         if step.destructive:
             yield sanitize(f"{step.title}: DESTROYS DATA that cannot be restored")
+        if step.cost.text:
+            yield sanitize(f"{step.title}: cost: {step.cost.text}")
+        for loss in excess(step.cost, step.tolerance):
+            yield sanitize(f"{step.title}: ABOVE THE TOLERANCE: {loss}")
         if step.call.risk:
             yield sanitize(f"{step.title}: {step.call.risk}")
         yield sanitize(f"{step.title}: {f'undo: {step.call.undo}' if step.call.undo else 'cannot be undone'}")

@@ -44,10 +44,15 @@ def _action(action: type[Action]) -> str:
     traits = [] if action.mutates else ["read-only"]
     traits += ["idempotent"] if action.mutates and action.idempotent else []
     traits += ["reversible"] if action.reversible else []
+    traits += ["interrupts the service"] if action.interrupts else []
     traits += ["**destructive**: requires approval"] if action.destructive else []
     traits += ["**always requires approval**"] if action.requires_approval else []
     line = ", ".join([*traits, f"timeout {format_duration(action.timeout)}"])
-    return f"## {action.name}\n\n{_about(action)}\n\n*{line}*\n\n{_parameters(action.Parameters)}{_facts(action.facts)}"
+    return f"## {action.name}\n\n{_about(action)}\n\n*{line}*\n\n{_parameters(action.Parameters)}{_facts(action.facts)}" + _measures(action)
+
+
+def _measures(action: type[Action]) -> str:
+    return f"\nCost: {', '.join(f'`{name}`' for name in action.measures)}.\n" if action.measures else ""
 
 
 def checks() -> str:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.actions.base import Action, Result
@@ -38,11 +39,15 @@ def _action(kind: type[Action], on_call: OnCall) -> Action:
         idempotent = kind.idempotent
         reversible = kind.reversible
         destructive = kind.destructive
+        interrupts = kind.interrupts
         requires_approval = kind.requires_approval
         timeout = kind.timeout
 
         async def plan(self, service: Service, parameters: Any) -> PlannedCall:
             return PlannedCall(f"{self.name} {service.name}")
+
+        async def cost(self, service: Service, parameters: Any, call: PlannedCall) -> Cost:
+            return Cost()  # a replay cannot measure anything
 
         async def execute(self, service: Service, parameters: Any, call: PlannedCall) -> Result:
             if self.mutates:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from remediator.authoring.testing.model import ActionResponse, Case, CheckResponse, PlatformResponse, TestAlert, When
 from remediator.clients.alertmanager.client import FiringAlert, Receiver, Suppression
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut, Unreachable
@@ -98,6 +99,7 @@ class ScriptedAction(Action):
             "reversible",
             "destructive",
             "interrupts",
+            "measures",
             "requires_approval",
             "timeout",
         ):
@@ -111,6 +113,14 @@ class ScriptedAction(Action):
         undo = "from its record" if self.reversible else None
         given = parameters.model_dump(by_alias=True, mode="json", exclude_unset=True)
         return PlannedCall(f"{self.name} {service.name}" + (f" ({shown})" if shown else ""), given, undo=undo)
+
+    async def cost(self, service: Service, parameters: Any, call: PlannedCall) -> Cost:
+        """Return the cost that the test defines; nothing is lost without a definition."""
+        answer = self._script.answer(self._script.case.costs.get(self.name, ()), service.name, _values(parameters))
+        if answer is None:
+            return Cost()
+        known = {name: value for name, value in answer.cost.items() if value != "unknown"}
+        return Cost(**known, unknown=dict.fromkeys(set(answer.cost) - set(known), "the test says so"))  # type: ignore[arg-type]
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
         answer = self._answer(service, parameters)

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BeforeValidator, Field, GetJsonSchemaHandler
+from pydantic import AwareDatetime, BeforeValidator, Field, GetJsonSchemaHandler, field_validator
 
-from remediator.core.types import Duration, PositiveDuration, Strict
+from remediator.core.cost import FIELDS
+from remediator.core.types import Duration, FieldError, PositiveDuration, Strict
+from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.model import Mode, Name
 
 _ZERO = timedelta(0)
@@ -20,6 +22,10 @@ def _one_answer(value: Any) -> Any:
 
 def _one_outcome(value: Any) -> Any:
     return [{"outcome": value}] if isinstance(value, str) else value
+
+
+def _one_cost(value: Any) -> Any:
+    return [{"cost": value}] if isinstance(value, dict) else value
 
 
 def _one_state(value: Any) -> Any:
@@ -70,6 +76,25 @@ class ActionResponse(When):
     takes: Duration = Field(default=_ZERO, description="Duration of the call.")
     service: str | None = Field(default=None, description="Only for this service.")
     with_: dict[str, Any] = Field(default={}, alias="with", description="Only with these parameters.")
+
+
+class CostResponse(When):
+    """What an action would interrupt or lose."""
+
+    cost: dict[str, bool | float | Literal["unknown"]] = Field(
+        description="Measured values by fact, for example unsaved_writes: 3000; unknown: it cannot be measured."
+    )
+    service: str | None = Field(default=None, description="Only for this service.")
+    with_: dict[str, Any] = Field(default={}, alias="with", description="Only with these parameters.")
+
+    @field_validator("cost")
+    @classmethod
+    def _known(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name in given:
+            if name not in FIELDS:
+                hint = did_you_mean(name, FIELDS) or f"known: {', '.join(FIELDS)}"
+                raise FieldError(f"unknown cost {name!r}", hint=hint)
+        return given
 
 
 class PlatformResponse(When):
@@ -176,6 +201,9 @@ class Given(Strict):
     ] = Field(
         default={},
         description="Results of actions, by name; default: ok, and unknown for read-only actions.",
+    )
+    costs: Mapping[str, Annotated[tuple[CostResponse, ...], BeforeValidator(_one_cost)]] = Field(
+        default={}, description="What actions would interrupt or lose, by name; default: nothing."
     )
     platform: Mapping[str, Annotated[tuple[PlatformResponse, ...], BeforeValidator(_one_state), _OrWord(*_STATES)]] = (
         Field(default={}, description="State of services, by name; default: running.")

@@ -16,10 +16,11 @@ from pydantic import Field
 from remediator.clients.gitops.client import automated, busy, history, operations, uid
 from remediator.clients.kubernetes.models import Document
 from remediator.core.clock import rfc3339
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions import bindings
+from remediator.extensions import bindings, costs
 from remediator.extensions.actions.base import RUN, Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
@@ -42,6 +43,7 @@ class ArgocdRollback(Action):
     name = "argocd.rollback"
     Parameters = RollbackParameters
     interrupts = True
+    measures = (*costs.REDIS_FIELDS, *costs.INSTANCE_FIELDS)
     reversible = True
     timeout = timedelta(seconds=60)
     facts = (
@@ -51,6 +53,7 @@ class ArgocdRollback(Action):
     )
 
     def __init__(self, clients: ClientSet) -> None:
+        self._clients = clients
         self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
@@ -72,6 +75,10 @@ class ArgocdRollback(Action):
             risk="Git still contains the newer version: revert it there before you resume automatic sync.",
             measurement=None if paused else "automatic sync is on; an earlier step must pause it",
         )
+
+    async def cost(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Cost:
+        status = await self._clients.platforms[service.platform.kind].status(service)
+        return await costs.interruption(self._clients, service, status)
 
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
         managed = bindings.argocd(service)

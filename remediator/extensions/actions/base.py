@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from remediator.core.cost import EFFECT, Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.clientset import ClientSet
@@ -90,6 +91,8 @@ class Action(ABC):
     """Whether the action can lose data. Lint warns if it can run without an approval."""
     interrupts: ClassVar[bool] = False
     """It interrupts the service or its clients. In mode auto such a step needs an established cause that it is for."""
+    measures: ClassVar[tuple[str, ...]] = ()
+    """The fields of :class:`Cost` that :meth:`cost` can return. Lint checks conditions on ``cost`` against them."""
     requires_approval: ClassVar[bool] = False
     """Whether the action needs an approval in every mode."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)
@@ -105,6 +108,17 @@ class Action(ABC):
             TargetError: the target is missing, ambiguous or in the wrong state.
             ClientError: the platform does not answer.
         """
+
+    async def cost(self, service: Service, parameters: Any, call: PlannedCall) -> Cost:
+        """Measure what this call would interrupt or lose now. Changes nothing.
+
+        The pipeline calls it when it plans, and again right before it acts. What cannot be measured belongs into
+        ``Cost.unknown``; an error counts as unknown too. Above the tolerance, or unknown, a person is asked in every
+        mode. Default: nothing for an action that neither interrupts nor destroys anything, otherwise unknown.
+        """
+        if self.interrupts or self.destructive:
+            return Cost(unknown={EFFECT: f"{self.name} does not measure what it would interrupt or lose"})
+        return Cost()
 
     @abstractmethod
     async def execute(self, service: Service, parameters: Any, call: PlannedCall) -> Result:

@@ -12,11 +12,13 @@ from typing import Any
 
 from pydantic import Field
 
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions import bindings
+from remediator.extensions import bindings, costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -36,6 +38,7 @@ class ElasticacheModifyNodeType(Action):
     name = "elasticache.modify_node_type"
     Parameters = NodeTypeParameters
     interrupts = True
+    measures = ("unreplicated_bytes", "clients")
     reversible = True
     requires_approval = True
     timeout = timedelta(seconds=60)
@@ -43,6 +46,9 @@ class ElasticacheModifyNodeType(Action):
         Fact("from", "string", "Node type before."),
         Fact("to", "string", "Requested node type."),
     )
+
+    def __init__(self, clients: ClientSet) -> None:
+        self._clients = clients
 
     async def plan(self, service: Service, parameters: NodeTypeParameters) -> PlannedCall:
         groups = bindings.elasticache(service)
@@ -59,6 +65,9 @@ class ElasticacheModifyNodeType(Action):
             undo=f"change the node type back to {old}",
             risk="The price changes. Connections break at the end. A smaller type evicts keys that do not fit.",
         )
+
+    async def cost(self, service: Service, parameters: NodeTypeParameters, call: PlannedCall) -> Cost:
+        return await costs.replication(self._clients, service)
 
     async def execute(self, service: Service, parameters: NodeTypeParameters, call: PlannedCall) -> Result:
         groups = bindings.elasticache(service)

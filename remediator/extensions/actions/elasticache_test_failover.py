@@ -11,11 +11,13 @@ from datetime import datetime, timedelta
 from pydantic import Field
 
 from remediator.clients.aws.elasticache import NodeGroup, ReplicationGroup
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions import bindings
+from remediator.extensions import bindings, costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -38,8 +40,12 @@ class ElasticacheTestFailover(Action):
     name = "elasticache.test_failover"
     Parameters = FailoverParameters
     interrupts = True
+    measures = ("unreplicated_bytes", "clients")
     timeout = timedelta(seconds=60)
     facts = (Fact("was_primary", "string", "Primary node before; null if unknown."),)
+
+    def __init__(self, clients: ClientSet) -> None:
+        self._clients = clients
 
     async def plan(self, service: Service, parameters: FailoverParameters) -> PlannedCall:
         groups = bindings.elasticache(service)
@@ -52,6 +58,9 @@ class ElasticacheTestFailover(Action):
             pin={"primary": shard.primary},
             risk="Writes fail during the failover. Writes that the replica has not received are lost.",
         )
+
+    async def cost(self, service: Service, parameters: FailoverParameters, call: PlannedCall) -> Cost:
+        return await costs.replication(self._clients, service)
 
     async def execute(self, service: Service, parameters: FailoverParameters, call: PlannedCall) -> Result:
         groups = bindings.elasticache(service)

@@ -4,6 +4,10 @@ them.
 It works only in the backup folder of the inventory, on files that match its pattern. It never moves the newest
 files, and moves nothing until one of the newest is proved to be complete. The plan contains the list of files; a
 file is moved only if it is still the same file.
+
+To free space at once, the quarantine must be on another filesystem: set ``backups.quarantine`` in the inventory. On
+the same filesystem, a moved file frees its space only when it is deleted. The plan says so. A prune that freed
+nothing is *failed*, also if it moved files.
 """
 
 from __future__ import annotations
@@ -20,10 +24,11 @@ from remediator.clients.host import disk
 from remediator.clients.host.disk import File
 from remediator.clients.redis.files import rdb_problem
 from remediator.core.clock import Clock, format_duration
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
-from remediator.errors import TargetError
+from remediator.errors import Refused, TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
@@ -52,9 +57,10 @@ class FilesPrune(Action):
     name = "files.prune"
     Parameters = PruneParameters
     reversible = True
-    destructive = False
+    measures = ("deleted_bytes", "only_copy")
     timeout = timedelta(seconds=120)
     facts = (
+        Fact("freed", "integer", "Space freed on the filesystem of the backups.", unit="bytes"),
         Fact("batch", "string", "ID of the batch in quarantine."),
         Fact("moved", "list", "Names of the moved backups."),
         Fact("percent", "number", "Used part of the disk after the move.", unit="%"),
@@ -73,11 +79,14 @@ class FilesPrune(Action):
             raise TargetError(
                 f"no backup in {backups.path} can be moved: {len(files)} found, {len(kept)} of them must stay"
             )
+        same = await asyncio.to_thread(_is_on_same_filesystem, backups)
         texts = []
         if expired:
             texts.append(f"delete these batches from quarantine permanently: {', '.join(expired)}")
         if chosen:
             texts.append(_move_text(backups, files, chosen))
+        if chosen and same and not expired:
+            texts.append("this frees nothing now, because the quarantine is on the filesystem of the backups")
         return PlannedCall(
             text="; ".join(texts),
             arguments={
@@ -88,29 +97,49 @@ class FilesPrune(Action):
             },
             volatile_fields=("batch",),
             undo=f"move the backups back, within {format_duration(backups.grace)}",
-            risk=_risk(backups),
+            risk=_risk(backups, same),
         )
+
+    async def cost(self, service: Service, parameters: PruneParameters, call: PlannedCall) -> Cost:
+        """Return the bytes that are deleted permanently: the batches whose grace period has ended."""
+        sizes = await asyncio.to_thread(bindings.quarantine(bindings.backups(service)).sizes)
+        deleted = sum(sizes.get(batch, 0) for batch in call.arguments["expired"])
+        return Cost(deleted_bytes=deleted, only_copy=False)  # the newest complete backup stays
 
     async def execute(self, service: Service, parameters: PruneParameters, call: PlannedCall) -> Result:
         backups, stop = bindings.backups(service), threading.Event()
         before = await asyncio.to_thread(disk.usage, backups.path)
         try:
-            moved = await asyncio.to_thread(self._prune, backups, call, stop)
+            moved, freed = await asyncio.to_thread(self._prune, backups, call, stop)
         finally:
             stop.set()  # after a timeout, the thread stops after the current file
         after = await asyncio.to_thread(disk.usage, backups.path)
-        output = {"batch": call.arguments["batch"], "moved": moved, "percent": round(after.percent, 1)}
+        output = {
+            "batch": call.arguments["batch"],
+            "moved": moved,
+            "percent": round(after.percent, 1),
+            "freed": freed,
+        }
         text = f"{len(moved)} backups moved; the disk is {after.percent:.0f} % full (before: {before.percent:.0f} %)"
-        return Result(Outcome.OK, text, output)
+        if freed <= 0:
+            return Result(Outcome.FAILED, f"no space was freed: {text}", output)
+        return Result(Outcome.OK, f"{freed / _MEBIBYTE:.1f} MiB freed: {text}", output)
 
-    def _prune(self, backups: Backups, call: PlannedCall, stop: threading.Event) -> list[str]:
-        quarantine = bindings.quarantine(backups)
+    def _prune(self, backups: Backups, call: PlannedCall, stop: threading.Event) -> tuple[list[str], int]:
+        """Return the names of the moved files, and the bytes that this freed on their filesystem.
+
+        The free space of the filesystem would not show it: other processes write to it meanwhile.
+        """
+        quarantine, same = bindings.quarantine(backups), _is_on_same_filesystem(backups)
+        freed = 0
         for batch in set(call.arguments["expired"]) & set(quarantine.batches()):
-            quarantine.delete(batch)
+            deleted = quarantine.delete(batch)
+            freed += deleted if same else 0
         files = tuple(File(**each) for each in call.arguments["files"])
         batch = str(call.arguments["batch"])
         moved = quarantine.take(backups.path, files, batch, self._clock.now(), lambda: not stop.is_set())
-        return [each.name for each in moved]
+        freed += 0 if same else sum(each.size for each in moved)
+        return [each.name for each in moved], freed
 
     def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall("files.undo_prune", {"batch": str(call.arguments["batch"])})
@@ -125,6 +154,9 @@ class FilesPrune(Action):
             return Observation(EffectStatus.NO, f"{len(held)} expired batches still exist", {"expired": len(held)})
         there = {file.inode for file in await asyncio.to_thread(disk.listed, backups.path, backups.pattern)}
         left = [each["name"] for each in call.arguments["files"] if each["inode"] in there]
+        if not left and not call.arguments["expired"] and await asyncio.to_thread(_is_on_same_filesystem, backups):
+            text = "all planned files are in quarantine, on the same filesystem: nothing was freed"
+            return Observation(EffectStatus.NO, text, {"left": 0})
         if not left:
             return Observation(EffectStatus.YES, "all planned files are in quarantine", {"left": 0})
         return Observation(
@@ -164,6 +196,8 @@ def _chosen(service: Service, parameters: PruneParameters, files: Sequence[File]
         return oldest
     usage, chosen = disk.usage(backups.path), list[File]()
     surplus = usage.used - (usage.used + usage.free) * parameters.goal_percent / 100
+    if _is_on_same_filesystem(backups):  # what waits there for its deletion frees its space later
+        surplus -= sum(bindings.quarantine(backups).sizes().values())
     for file in oldest:
         if surplus <= 0:
             break
@@ -190,10 +224,17 @@ def _move_text(backups: Backups, files: Sequence[File], chosen: Sequence[File]) 
     )
 
 
-def _risk(backups: Backups) -> str:
-    risk = f"After {format_duration(backups.grace)}, these backups cannot be restored."
+def _is_on_same_filesystem(backups: Backups) -> bool:
     folder = bindings.quarantine(backups).folder
-    nearest = folder if folder.exists() else folder.parent
-    if nearest.exists() and disk.same_filesystem(backups.path, nearest):
-        return f"{risk} The quarantine is on the same disk: space is freed only after the grace period."
+    try:
+        nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    except PermissionError:
+        raise Refused(f"no permission to read {folder}") from None
+    return disk.same_filesystem(backups.path, nearest)
+
+
+def _risk(backups: Backups, same: bool) -> str:
+    risk = f"After {format_duration(backups.grace)}, these backups cannot be restored."
+    if same:
+        risk += " The quarantine is on the same filesystem: set backups.quarantine to a folder on another one."
     return risk

@@ -17,11 +17,13 @@ from pydantic import Field
 from remediator.clients.gitops import flux
 from remediator.clients.gitops.client import Managed, held_by, uid
 from remediator.clients.kubernetes.models import Document
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions import bindings
+from remediator.extensions import bindings, costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -43,6 +45,7 @@ class FluxRollback(Action):
     name = "flux.rollback"
     Parameters = RollbackParameters
     interrupts = True
+    measures = (*costs.REDIS_FIELDS, *costs.INSTANCE_FIELDS)
     reversible = True
     timeout = timedelta(seconds=60)
     facts = (
@@ -51,6 +54,9 @@ class FluxRollback(Action):
         Fact("revision", "string", "Requested revision."),
         Fact("held", "string", "Earlier value of the field; null if the source was not held."),
     )
+
+    def __init__(self, clients: ClientSet) -> None:
+        self._clients = clients
 
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
         managed = bindings.flux(service)
@@ -70,6 +76,10 @@ class FluxRollback(Action):
             risk="Everything deployed from this source is rolled back too. New commits are not deployed: revert the "
             f"change in git, then release the source with flux.release.{held_by(seen)}",
         )
+
+    async def cost(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Cost:
+        status = await self._clients.platforms[service.platform.kind].status(service)
+        return await costs.interruption(self._clients, service, status)
 
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
         managed = bindings.flux(service)

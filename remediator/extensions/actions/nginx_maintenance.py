@@ -10,11 +10,13 @@ from pydantic import Field
 
 from remediator.clients.host.nginx import MARK, OFF
 from remediator.clients.host.process import Process
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions import bindings
+from remediator.extensions import bindings, costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -33,10 +35,14 @@ class NginxMaintenance(Action):
     name = "nginx.maintenance"
     Parameters = MaintenanceParameters
     interrupts = True
+    measures = ("in_flight_requests",)
     idempotent = True
     reversible = True
     timeout = timedelta(seconds=30)
     facts = (Fact("on", "boolean", "Whether maintenance mode is on."),)
+
+    def __init__(self, clients: ClientSet) -> None:
+        self._clients = clients
 
     async def plan(self, service: Service, parameters: MaintenanceParameters) -> PlannedCall:
         _, file = bindings.nginx(service)
@@ -44,6 +50,8 @@ class NginxMaintenance(Action):
         if before not in (OFF, content(parameters.retry_after)) and "\nreturn " not in before:
             raise TargetError("another temporary rule is active in nginx; end it first")
         wanted = content(parameters.retry_after) if parameters.on else OFF
+        if parameters.on and wanted == before:
+            raise TargetError("nginx is in maintenance mode already")
         verb = "begin" if parameters.on else "end"
         return PlannedCall(
             text=f"nginx (pid {master.pid}): {verb} maintenance mode; test the configuration, then reload",
@@ -52,6 +60,9 @@ class NginxMaintenance(Action):
             undo="end maintenance mode" if parameters.on else "start maintenance mode again",
             risk="nginx answers every request with status 503." if parameters.on else None,
         )
+
+    async def cost(self, service: Service, parameters: MaintenanceParameters, call: PlannedCall) -> Cost:
+        return await costs.in_flight(self._clients, service) if parameters.on else Cost()
 
     async def execute(self, service: Service, parameters: MaintenanceParameters, call: PlannedCall) -> Result:
         _, file = bindings.nginx(service)

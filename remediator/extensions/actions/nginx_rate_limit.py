@@ -49,6 +49,8 @@ class NginxRateLimit(Action):
         if "\nreturn " in before:
             raise TargetError("nginx is in maintenance mode, which a rate limit would end; end it first")
         wanted = content(parameters.level, zone)
+        if parameters.level != "off" and wanted == before:
+            raise TargetError(f"nginx has this rate limit already: zone {zone}, {parameters.level}")
         what = "no temporary limit" if parameters.level == "off" else f"zone {zone}, {parameters.level}"
         return PlannedCall(
             text=f"nginx (pid {master.pid}): rate limit per address: {what}; test the configuration, then reload",

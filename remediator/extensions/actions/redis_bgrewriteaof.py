@@ -78,6 +78,10 @@ class RedisBgrewriteaof(Action):
         text = f"the append-only file has {size / _MEBIBYTE:.1f} MiB (before: {before / _MEBIBYTE:.1f} MiB)"
         if status != "ok":
             return Result(Outcome.FAILED, f"Redis could not rewrite its append-only file; {text}", {"size": size})
+        if info.integer("aof_rewrites") <= now.integer("aof_rewrites"):
+            return Result(Outcome.FAILED, f"Redis did not rewrite its append-only file; {text}", {"size": size})
+        if size >= before:
+            return Result(Outcome.FAILED, f"the rewrite freed nothing: {text}", {"size": size, "before": before})
         return Result(Outcome.OK, text, {"size": size, "before": call.arguments["size"]})
 
     async def observe(

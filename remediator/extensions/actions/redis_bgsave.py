@@ -50,11 +50,14 @@ class RedisBgsave(Action):
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
         redis = bindings.redis(service)
-        await _possible(service, await redis.info("memory", "persistence"))
+        before = await redis.info("memory", "persistence")
+        await _possible(service, before)
         await redis.bgsave(expected=str(call.pin["run_id"]))
         info = await _written(redis)
         if info.text("rdb_last_bgsave_status") != "ok":
             return Result(Outcome.FAILED, "Redis could not write its snapshot", {"status": "err"})
+        if info.integer("rdb_saves") <= before.integer("rdb_saves"):
+            return Result(Outcome.FAILED, "Redis did not write a snapshot")
         return Result(Outcome.OK, "Redis has written a snapshot", {"at": info.integer("rdb_last_save_time")})
 
     async def observe(

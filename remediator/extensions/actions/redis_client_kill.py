@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pydantic import Field, model_validator
 
 from remediator.clients.redis.models import Client
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
@@ -51,6 +52,7 @@ class RedisClientKill(Action):
     name = "redis.client_kill"
     Parameters = ClientKillParameters
     interrupts = True
+    measures = ("clients",)
     idempotent = True
     timeout = timedelta(seconds=30)
     facts = (Fact("killed", "integer", "Number of closed connections."),)
@@ -70,12 +72,15 @@ class RedisClientKill(Action):
             risk="Pending requests of these clients fail. The clients can connect again at once.",
         )
 
+    async def cost(self, service: Service, parameters: ClientKillParameters, call: PlannedCall) -> Cost:
+        return Cost(clients=len(call.arguments["ids"]))
+
     async def execute(self, service: Service, parameters: ClientKillParameters, call: PlannedCall) -> Result:
         redis, killed = bindings.redis(service), 0
         for client in call.arguments["ids"]:
             killed += await redis.kill_client(int(client), expected=str(call.pin["run_id"]))
         text = f"{killed} connections closed; {len(call.arguments['ids']) - killed} had already ended"
-        return Result(Outcome.OK, text, {"killed": killed})
+        return Result(Outcome.OK if killed else Outcome.FAILED, text, {"killed": killed})
 
     async def observe(
         self, service: Service, parameters: ClientKillParameters, call: PlannedCall, since: datetime

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
@@ -61,6 +62,7 @@ class RedisConfigSet(Action):
     Parameters = ConfigSetParameters
     idempotent = True
     reversible = True
+    measures = ("evicted_bytes",)
     timeout = timedelta(seconds=10)
     facts = (
         Fact("old", "string", "Value before."),
@@ -81,12 +83,23 @@ class RedisConfigSet(Action):
             risk=_RISKS.get(parameters.name),
         )
 
+    async def cost(self, service: Service, parameters: ConfigSetParameters, call: PlannedCall) -> Cost:
+        """Return the bytes that Redis must evict at once with the new memory limit or policy."""
+        if parameters.name not in ("maxmemory", "maxmemory-policy"):
+            return Cost()
+        info = await bindings.redis(service).info("memory")
+        is_limit = parameters.name == "maxmemory"
+        limit = int(_plain(parameters.value)) if is_limit else info.integer("maxmemory")
+        policy = info.text("maxmemory_policy") if is_limit else parameters.value
+        evicts = limit > 0 and policy != "noeviction"
+        return Cost(evicted_bytes=max(0, info.integer("used_memory") - limit) if evicts else 0)
+
     async def execute(self, service: Service, parameters: ConfigSetParameters, call: PlannedCall) -> Result:
         redis, expected = bindings.redis(service), str(call.pin["run_id"])
         change = await redis.config_set(parameters.name, parameters.value, expected=expected)
         if parameters.rewrite:
             await redis.config_rewrite(expected=expected)
-        well = same(change.new, parameters.value)
+        well = same(change.new, parameters.value) and not same(change.old, change.new)
         text = f"{change.name} is {change.new} (before: {change.old or 'empty'})"
         return Result(Outcome.OK if well else Outcome.FAILED, text, {"old": change.old, "new": change.new})
 

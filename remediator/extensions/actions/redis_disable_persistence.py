@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions import bindings
+from remediator.extensions import bindings, costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -39,11 +41,15 @@ class RedisDisablePersistence(Action):
     idempotent = True
     reversible = True
     destructive = True
+    measures = costs.REDIS_FIELDS
     timeout = timedelta(seconds=10)
     facts = (
         Fact("old", "object", "Parameters with their values before."),
         Fact("new", "object", "Parameters with their values after."),
     )
+
+    def __init__(self, clients: ClientSet) -> None:
+        self._clients = clients
 
     async def plan(self, service: Service, parameters: DisableParameters) -> PlannedCall:
         redis = bindings.redis(service)
@@ -60,10 +66,17 @@ class RedisDisablePersistence(Action):
             risk="If Redis stops before persistence is restored, all writes since then are lost.",
         )
 
+    async def cost(self, service: Service, parameters: DisableParameters, call: PlannedCall) -> Cost:
+        return await costs.redis_data(self._clients, service)
+
     async def execute(self, service: Service, parameters: DisableParameters, call: PlannedCall) -> Result:
         redis = bindings.redis(service)
-        for name, value in call.arguments["new"].items():
+        changes = [
             await redis.config_set(name, value, expected=str(call.pin["run_id"]))
+            for name, value in call.arguments["new"].items()
+        ]
+        if all(change.old == change.new for change in changes):
+            return Result(Outcome.FAILED, f"nothing was changed: persistence ({parameters.what}) was already disabled")
         return Result(Outcome.OK, f"{service.name}: persistence ({parameters.what}) is disabled", dict(call.arguments))
 
     def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:

@@ -44,7 +44,8 @@ class RedisMemoryPurge(Action):
         now = (await redis.info("memory")).integer("used_memory_rss")
         before = int(call.arguments["resident"])
         text = f"Redis has {now / _MEBIBYTE:.1f} MiB resident memory (before: {before / _MEBIBYTE:.1f} MiB)"
-        return Result(Outcome.OK, text, {"resident": now, "before": before})
+        freed = Outcome.OK if now < before else Outcome.FAILED
+        return Result(freed, text if now < before else f"nothing was freed: {text}", {"resident": now, "before": before})
 
     async def observe(
         self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime

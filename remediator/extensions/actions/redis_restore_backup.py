@@ -23,6 +23,7 @@ from remediator.clients.host import disk
 from remediator.clients.host.disk import File
 from remediator.clients.redis.files import rdb_problem
 from remediator.core.clock import rfc3339
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError
@@ -64,6 +65,7 @@ class RedisRestoreBackup(Action):
     Parameters = RestoreBackupParameters
     interrupts = True
     destructive = True
+    measures = ("unsaved_writes", "last_save_age", "only_copy")
     timeout = timedelta(minutes=10)
     facts = (Fact("sha256", "string", "SHA-256 of the restored file."),)
 
@@ -96,6 +98,14 @@ class RedisRestoreBackup(Action):
             risk=f"All data written after {taken}Z is lost.",
         )
 
+    async def cost(self, service: Service, parameters: RestoreBackupParameters, call: PlannedCall) -> Cost:
+        """Return the age of the backup. How many writes were made since is unknown: Redis does not run."""
+        source = bindings.backups(service).path / str(call.arguments["backup"])
+        taken = (await asyncio.to_thread(os.stat, source, follow_symlinks=False)).st_mtime
+        age = max(0.0, self._clock.now().timestamp() - taken)
+        why = f"Redis does not run; what was written after the backup {source.name} is lost"
+        return Cost(last_save_age=age, only_copy=False, unknown={"unsaved_writes": why})
+
     async def execute(self, service: Service, parameters: RestoreBackupParameters, call: PlannedCall) -> Result:
         platform = self._platforms[service.platform.kind]
         status = await platform.status(service)
@@ -105,6 +115,10 @@ class RedisRestoreBackup(Action):
         digest = await asyncio.to_thread(_put, folder, source, call.arguments, parameters.append_only)
         await platform.restart(service, status.pin, parameters.stop_timeout)
         aside = folder / str(call.arguments["aside"])
+        status = await platform.status(service)
+        if status.state not in (State.RUNNING, State.STARTING):
+            text = f"Redis did not start from {source.name}: {status.summary}; its earlier files are in {aside}"
+            return Result(Outcome.FAILED, text, {"sha256": digest})
         return Result(
             Outcome.OK, f"Redis started from {source.name}; its earlier files are in {aside}", {"sha256": digest}
         )

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
@@ -53,6 +54,12 @@ class RedisRestorePersistence(Action):
 
     async def plan(self, service: Service, parameters: RestoreParameters) -> PlannedCall:
         redis = bindings.redis(service)
+        for name, value in parameters.sets.items():
+            if value in ("no", "") and (now := await redis.config_get(name)) not in ("no", ""):
+                raise TargetError(
+                    f"{service.name} has {name} {now!r}, and {value!r} would disable it; use redis.disable_persistence, "
+                    "which asks a person"
+                )
         sets = ", ".join(f"CONFIG SET {name} {value!r}" for name, value in parameters.sets.items())
         return PlannedCall(
             text=f"on {service.name}: {sets}",
@@ -66,7 +73,10 @@ class RedisRestorePersistence(Action):
     async def execute(self, service: Service, parameters: RestoreParameters, call: PlannedCall) -> Result:
         redis = bindings.redis(service)
         for name, value in parameters.sets.items():
-            await redis.config_set(name, value, expected=str(call.pin["run_id"]))
+            change = await redis.config_set(name, value, expected=str(call.pin["run_id"]))
+            if change.new != value:
+                text = f"{service.name}: {name} is {change.new!r}, not {value!r}"
+                return Result(Outcome.FAILED, text, dict(call.arguments))
         return Result(Outcome.OK, f"{service.name}: persistence is restored", dict(call.arguments))
 
     async def observe(

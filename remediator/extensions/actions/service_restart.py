@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic import Field
 
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
+from remediator.extensions import costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
@@ -30,6 +32,7 @@ class ServiceRestart(Action):
     name = "service.restart"
     Parameters = RestartParameters
     interrupts = True
+    measures = (*costs.REDIS_FIELDS, *costs.INSTANCE_FIELDS)
     timeout = timedelta(seconds=60)
     facts = (
         Fact("status", "string", "State after the restart.", values=tuple(State)),
@@ -37,6 +40,7 @@ class ServiceRestart(Action):
     )
 
     def __init__(self, clients: ClientSet) -> None:
+        self._clients = clients
         self._platforms = clients.platforms
 
     async def plan(self, service: Service, parameters: RestartParameters) -> PlannedCall:
@@ -51,10 +55,17 @@ class ServiceRestart(Action):
             risk="Clients lose their connections. Data that was not persisted is lost.",
         )
 
+    async def cost(self, service: Service, parameters: RestartParameters, call: PlannedCall) -> Cost:
+        status = await self._platforms[service.platform.kind].status(service)
+        return await costs.interruption(self._clients, service, status)
+
     async def execute(self, service: Service, parameters: RestartParameters, call: PlannedCall) -> Result:
         platform = self._platforms[service.platform.kind]
         await platform.restart(service, call.pin, parameters.stop_timeout.total_seconds())
         status = await platform.status(service)
+        if dict(status.pin) == dict(call.pin):
+            unchanged = f"the platform reported a restart, but the instance is the same: {status.summary}"
+            return Result(Outcome.FAILED, unchanged, {"status": status.state.value, "pin": dict(status.pin)})
         outcome = Outcome.OK if status.state in (State.RUNNING, State.STARTING) else Outcome.FAILED
         return Result(outcome, status.summary, {"status": status.state.value, "pin": dict(status.pin)})
 

@@ -9,10 +9,12 @@ from typing import Any
 from pydantic import Field
 
 from remediator.core.clock import format_duration, rfc3339
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
+from remediator.extensions import costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
@@ -35,6 +37,7 @@ class ServiceRollback(Action):
     name = "service.rollback"
     Parameters = RollbackParameters
     interrupts = True
+    measures = (*costs.REDIS_FIELDS, *costs.INSTANCE_FIELDS)
     timeout = timedelta(seconds=120)
     facts = (
         Fact("from", "string", "ID of the release before."),
@@ -42,6 +45,7 @@ class ServiceRollback(Action):
     )
 
     def __init__(self, clients: ClientSet) -> None:
+        self._clients = clients
         self._platforms = clients.platforms
         self._clock = clients.clock
 
@@ -68,10 +72,18 @@ class ServiceRollback(Action):
                 f"{service.name} has run {current.id} since {since}Z, longer than {length}: it is not a new release"
             )
 
+    async def cost(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Cost:
+        status = await self._platforms[service.platform.kind].status(service)
+        return await costs.interruption(self._clients, service, status)
+
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
         platform = self._platforms[service.platform.kind]
         await platform.rollback(service, call.pin, str(call.arguments["to"]))
         status = await platform.status(service)
+        current = [release.id for release in await platform.releases(service) if release.current]
+        if current == [call.arguments["from"]]:
+            text = f"nothing was changed: {service.name} still runs {current[0]}: {status.summary}"
+            return Result(Outcome.FAILED, text, dict(call.arguments))
         outcome = Outcome.OK if status.state in (State.RUNNING, State.STARTING) else Outcome.FAILED
         return Result(
             outcome, f"{service.name} was rolled back to {call.arguments['to']}: {status.summary}", dict(call.arguments)

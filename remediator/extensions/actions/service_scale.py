@@ -8,9 +8,11 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
+from remediator.extensions import costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
@@ -51,6 +53,7 @@ class ServiceScale(Action):
     name = "service.scale"
     Parameters = ScaleParameters
     reversible = True
+    measures = (*costs.REDIS_FIELDS, *costs.INSTANCE_FIELDS)
     timeout = timedelta(seconds=120)
     facts = (
         Fact("from", "integer", "Instances before."),
@@ -58,6 +61,7 @@ class ServiceScale(Action):
     )
 
     def __init__(self, clients: ClientSet) -> None:
+        self._clients = clients
         self._platforms = clients.platforms
 
     async def plan(self, service: Service, parameters: ScaleParameters) -> PlannedCall:
@@ -77,9 +81,20 @@ class ServiceScale(Action):
             risk="Each instance uses connections, memory and disk space." if wanted > now else None,
         )
 
+    async def cost(self, service: Service, parameters: ScaleParameters, call: PlannedCall) -> Cost:
+        """Measure only if instances are removed: more of them interrupt nothing."""
+        if int(call.arguments["to"]) > int(call.arguments["from"]):
+            return Cost()
+        status = await self._platforms[service.platform.kind].status(service)
+        return await costs.interruption(self._clients, service, status)
+
     async def execute(self, service: Service, parameters: ScaleParameters, call: PlannedCall) -> Result:
         await self._platforms[service.platform.kind].scale(service, call.pin, int(call.arguments["to"]))
         status = await self._platforms[service.platform.kind].status(service)
+        now = int(status.facts.get("replicas", status.instances))
+        if now == call.arguments["from"]:
+            text = f"nothing was changed: {service.name} still has {now} instances: {status.summary}"
+            return Result(Outcome.FAILED, text, dict(call.arguments))
         return Result(Outcome.OK, f"{service.name}: {status.summary}", dict(call.arguments))
 
     def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:

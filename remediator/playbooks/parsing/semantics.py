@@ -27,6 +27,7 @@ _RULES = {
     "steps": "unknown-step",
     "params": "unknown-parameter",
     "target": "unknown-field",
+    "cost": "unknown-fact",
 }
 
 
@@ -138,18 +139,37 @@ def _conditions(subject: CheckSubject) -> Iterator[Diagnostic]:
         if step.when is not None:
             yield from _condition(subject, at, ("steps", at, "when"), step.when)
     for at, conclusion in enumerate(subject.playbook.conclude):
-        yield from _condition(subject, 0, ("conclude", at, "when"), conclusion.when)
+        yield from _condition(subject, 0, ("conclude", at, "when"), conclusion.when, in_step=False)
 
 
-def _condition(subject: CheckSubject, at: int, path: Path, text: str) -> Iterator[Diagnostic]:
+def _condition(
+    subject: CheckSubject, at: int, path: Path, text: str, *, in_step: bool = True
+) -> Iterator[Diagnostic]:
     """Check a condition that is evaluated before step number ``at``."""
     for reference in cel.compile(text).references:
-        found = _unknown_reference(subject, at, reference)
+        if reference.root == "cost":
+            found = _unknown_cost(subject, at, reference) if in_step else _COST_OF_NOTHING
+        else:
+            found = _unknown_reference(subject, at, reference)
         if found is None and (compared := constant_comparison(reference, subject.playbook.parameters)) is not None:
             found = ("bad-condition", *compared)
         if found is not None:
             rule, message, hint = found
             yield subject.diagnostic(path, rule, message, hint, offset=reference.column)
+
+
+_COST_OF_NOTHING = ("unknown-fact", "cost is known in the conditions of steps only", "move the condition to a step")
+
+
+def _unknown_cost(subject: CheckSubject, at: int, reference: cel.Reference) -> tuple[str, str, str] | None:
+    """Return ID, message and hint for a cost that the action of step number ``at`` does not measure."""
+    action = subject.playbook.steps[at].action
+    measured = subject.catalogue.traits_of(action).measures
+    if reference.name is None or reference.name in measured:
+        return None
+    known = ", ".join(measured) or "nothing"
+    hint = did_you_mean(reference.name, measured) or f"it measures {known}"
+    return "unknown-fact", f"{action} does not measure cost.{reference.name}", hint
 
 
 def _unknown_reference(subject: CheckSubject, at: int, reference: cel.Reference) -> tuple[str, str, str] | None:

@@ -8,6 +8,7 @@ import pytest
 
 from remediator.extensions.actions.base import Action
 from remediator.extensions.checks.base import Check
+from remediator.extensions.conformance import action_is_declared
 from remediator.extensions.registry import Registry
 from tests.support import reference_pages
 
@@ -39,6 +40,14 @@ def test_declarations_are_consistent(action: type[Action]) -> None:
     if not action.mutates:
         assert action.idempotent and not action.destructive and not action.reversible
     assert action.reversible == (action.undo_call is not Action.undo_call)
+
+
+@pytest.mark.parametrize("action", Registry().actions, ids=lambda action: action.name)
+def test_what_interrupts_or_destroys_measures_its_cost(action: type[Action]) -> None:
+    """Except for commands of the settings file, whose effect is not known: those always ask a person."""
+    action_is_declared(action)
+    if action.interrupts or action.destructive:
+        assert action.measures or action.name == "command.run"
 
 
 @pytest.mark.parametrize("name", sorted(reference_pages.PAGES))

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -64,13 +65,21 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, redis_server: Redis) -> Place:
-    """Five whole backups, one a day, the newest of today."""
+def elsewhere() -> Iterator[Path]:
+    """A folder on another filesystem than the temporary files of the tests."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def place(tmp_path: Path, redis_server: Redis, elsewhere: Path) -> Place:
+    """Five whole backups, one a day, the newest of today. The quarantine is on another filesystem."""
     redis_server.ask("SET", "key", "x" * 1000)
     redis_server.ask("SAVE")
     folder = tmp_path / "data" / "backups"
     folder.mkdir(parents=True)
-    made = Place(folder, tmp_path / "quarantine", redis_server.folder / "dump.rdb")
+    made = Place(folder, elsewhere / "quarantine", redis_server.folder / "dump.rdb")
     for age in range(5):
         made.backup(f"dump-{age}.rdb", age)
     return made
@@ -211,6 +220,7 @@ async def test_after_the_grace_the_next_prune_deletes(place: Place) -> None:
 
 async def test_expired_batches_are_deleted_without_other_backups_to_move(place: Place) -> None:
     """Only the newest are left, and the quarantine, on the same disk, is what fills it: the plan says that it goes."""
+    place.quarantine = place.folder.parent / "quarantine"
 
     class Later(SystemClock):
         def now(self) -> Any:
@@ -221,7 +231,10 @@ async def test_expired_batches_are_deleted_without_other_backups_to_move(place: 
     call = await plan(later, place.service(grace="1d"))
     assert call.text.startswith("delete these batches from quarantine permanently: ")
     assert (await observe(later, place.service(), call)).happened is EffectStatus.NO
-    await do(later, place.service(grace="1d"), call=call)
+    measured = await later.cost(place.service(grace="1d"), later.Parameters(), call)
+    assert measured.deleted_bytes is not None and measured.deleted_bytes > 0
+    result = await do(later, place.service(grace="1d"), call=call)
+    assert (result.outcome, result.output["freed"]) == (Outcome.OK, measured.deleted_bytes)
     assert list(place.quarantine.iterdir()) == []
     assert (await observe(later, place.service(), call)).happened is EffectStatus.YES
 
@@ -352,7 +365,10 @@ async def test_a_quarantine_on_the_same_disk_takes_no_room(place: Place, small: 
         full.backup(f"dump-{age}.rdb", age, size=1_200_000).chmod(0o640)
 
     call = await plan(PRUNE, full.service(verify="none"))
+    assert "this frees nothing now" in call.text
     result = await do(PRUNE, full.service(verify="none"), call=call)
+    assert (result.outcome, result.output["freed"]) == (Outcome.FAILED, 0)
+    assert "no space was freed" in result.summary
     assert full.names() == ["dump-0.rdb", "dump-1.rdb"]
     await undo(PRUNE, ACTIONS, full.service(verify="none"), call, result)
     assert full.names() == ["dump-0.rdb", "dump-1.rdb", "dump-2.rdb"]

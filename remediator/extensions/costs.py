@@ -1,0 +1,168 @@
+"""Measurements that several actions share: what would be lost if a service were interrupted now.
+
+A hung Redis cannot be asked. What is known without it decides:
+
+- If no process runs, its memory is lost already, and a start loses nothing more.
+- If the process holds its append-only file open for writing, and the disk has room, that file has every write.
+- Otherwise the unsaved writes are unknown, and a person is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from remediator.clients.redis.client import Redis
+from remediator.clients.redis.connection import RedisState
+from remediator.clients.redis.models import Info
+from remediator.core.cost import Cost
+from remediator.errors import ClientError
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.platforms.base import ServiceStatus, State
+from remediator.playbooks.inventory import Service
+
+REDIS_FIELDS = ("unsaved_writes", "last_save_age", "cannot_save", "only_copy", "clients")
+INSTANCE_FIELDS = ("sole_instance", "ready_instances", "in_flight_requests")
+_NOT_RUNNING = frozenset({State.STOPPED, State.EXITED, State.CRASH_LOOP, State.STARTING})
+_ROOM = 1024 * 1024
+"""Bytes that must be free on the disk of an append-only file. On a full disk Redis may fail to write to it."""
+
+
+async def interruption(clients: ClientSet, service: Service, status: ServiceStatus) -> Cost:
+    """Return what would be lost if all instances of a service stopped now.
+
+    Args:
+        clients: has the clock and Prometheus.
+        service: the service; its bindings say what can be measured.
+        status: its state on the platform, as read just now.
+    """
+    cost = Cost(sole_instance=status.healthy <= 1, ready_instances=status.healthy)
+    if service.redis is not None:
+        cost = _joined(cost, await redis_data(clients, service, status))
+    return _joined(cost, await in_flight(clients, service))
+
+
+async def redis_data(clients: ClientSet, service: Service, status: ServiceStatus | None = None) -> Cost:
+    """Return what the memory of a Redis has that is saved nowhere else.
+
+    Args:
+        clients: has the clock.
+        service: a service with ``redis``.
+        status: the state on the platform; None if the platform says nothing about this Redis.
+    """
+    assert service.redis is not None, "only for a service with redis"
+    redis = Redis(service.redis)
+    try:
+        info = await redis.info("server", "clients", "persistence", "replication")
+    except ClientError as error:
+        state = getattr(error, "state", None)
+        return await _of_silent_redis(str(error), state, status)
+    return _from_info(info, clients.clock.now().timestamp())
+
+
+def _from_info(info: Info, now: float) -> Cost:
+    writes, append_only = info.integer("rdb_changes_since_last_save"), _is_append_only(info)
+    if append_only:
+        failed = info.get("aof_last_write_status", "ok") != "ok"
+    else:
+        failed = info.get("rdb_last_bgsave_status", "ok") != "ok"
+    is_master = info.text("role") == "master"
+    replicas = [value for name, value in info.items() if name.startswith("slave") and "state=online" in value]
+    return Cost(
+        unsaved_writes=0 if append_only and not failed else writes,
+        last_save_age=max(0.0, now - info.integer("rdb_last_save_time")),
+        cannot_save=failed,
+        only_copy=is_master and not replicas,
+        clients=max(0, info.integer("connected_clients") - 1),  # without the connection that asks
+    )
+
+
+def _is_append_only(info: Info) -> bool:
+    """Return whether the append-only file has every write.
+
+    After ``CONFIG SET appendonly yes`` it has none until its first rewrite has ended.
+    """
+    first_rewrite = info.flag("aof_rewrite_in_progress") or info.flag("aof_rewrite_scheduled")
+    enabled = info.flag("aof_enabled")
+    return enabled and not (first_rewrite and int(info.get("aof_base_size", "1")) == 0)
+
+
+async def _of_silent_redis(error: str, state: RedisState | None, status: ServiceStatus | None) -> Cost:
+    if status is not None and status.state in _NOT_RUNNING and state in (RedisState.DOWN, RedisState.UNREACHABLE):
+        source = f"no Redis runs ({status.summary}): what only its memory had is lost already"
+        return Cost(unsaved_writes=0, cannot_save=False, clients=0, source=source)
+    unknown = dict.fromkeys(REDIS_FIELDS, f"Redis does not answer: {error}")
+    pid = None if status is None else status.pin.get("pid")
+    written = None if pid is None else await asyncio.to_thread(append_only_file, int(pid))
+    if written is None:
+        return Cost(unknown=unknown)
+    for name in ("unsaved_writes", "cannot_save"):
+        del unknown[name]
+    source = f"process {pid} has its append-only file {written} open for writing"
+    return Cost(unsaved_writes=0, cannot_save=False, unknown=unknown, source=source)
+
+
+def append_only_file(pid: int) -> Path | None:
+    """Return the append-only file that a process of this host holds open for writing, on a disk with room.
+
+    Redis closes the file when ``appendonly`` is switched off, so an open file proves that it is on. None: there is
+    none, or this user may not look.
+    """
+    with suppress(OSError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            path = Path(os.readlink(entry.path))
+            if path.suffix != ".aof":
+                continue
+            flags = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text().split("flags:")[1].split()[0]
+            free = os.statvfs(path)
+            if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY and free.f_bavail * free.f_frsize >= _ROOM:
+                return path
+    return None
+
+
+async def in_flight(clients: ClientSet, service: Service) -> Cost:
+    """Return the requests in progress, by the PromQL expression of the inventory; nothing without one."""
+    query = None if service.http is None else service.http.in_flight
+    if query is None:
+        return Cost()
+    if clients.prometheus is None:
+        return Cost(unknown={"in_flight_requests": "the settings name no Prometheus"})
+    try:
+        found = await clients.prometheus.query(query)
+    except ClientError as error:
+        return Cost(unknown={"in_flight_requests": str(error)})
+    if len(found.samples) != 1:
+        return Cost(unknown={"in_flight_requests": f"{len(found.samples)} series instead of one: {query}"})
+    return Cost(in_flight_requests=round(found.samples[0].value))
+
+
+async def replication(clients: ClientSet, service: Service) -> Cost:
+    """Return what a failover of a Redis would lose: the bytes that its best replica has not received."""
+    if service.redis is None:
+        why = f"service {service.name!r} has no 'redis' in the inventory"
+        return Cost(unknown={"unreplicated_bytes": why, "clients": why})
+    try:
+        info = await Redis(service.redis).info("clients", "replication")
+    except ClientError as error:
+        return Cost(unknown=dict.fromkeys(("unreplicated_bytes", "clients"), f"Redis does not answer: {error}"))
+    clients_now = max(0, info.integer("connected_clients") - 1)
+    offsets = [
+        int(part.removeprefix("offset="))
+        for name, value in info.items()
+        if name.startswith("slave") and "state=online" in value
+        for part in value.split(",")
+        if part.startswith("offset=")
+    ]
+    if not offsets:
+        return Cost(clients=clients_now, unknown={"unreplicated_bytes": "no replica is connected"})
+    return Cost(clients=clients_now, unreplicated_bytes=max(0, info.integer("master_repl_offset") - max(offsets)))
+
+
+def _joined(one: Cost, other: Cost) -> Cost:
+    return msgspec.structs.replace(
+        one, **other.known(), unknown={**one.unknown, **other.unknown}, source=other.source or one.source
+    )

@@ -1,0 +1,96 @@
+"""Steps that need an approval of their own: why, whether one was given, and the request for it (promise 6)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from remediator.audit import Kind
+from remediator.core.cost import Cost
+from remediator.core.plan import PlannedStep
+from remediator.core.run import Reason, Run
+from remediator.core.run_detail import AwaitingApprovalDetail, RunningDetail
+from remediator.errors import RemediatorError
+from remediator.pipeline import condition_scope
+from remediator.pipeline.context import StageResult, wait_until
+from remediator.pipeline.planning import Planner
+from remediator.pipeline.run_context import RunContext, RunTransaction
+from remediator.storage.repositories import approvals, evidence
+
+
+async def reason_to_ask(ctx: RunContext, step: PlannedStep) -> str | None:
+    """Return why the step needs an approval of its own; None if it does not."""
+    if step.approval:
+        return "this step needs an approval in every mode"
+    if ctx.run.mode != "auto" or not (step.interrupts or step.causes):
+        return None
+    if not step.causes:
+        return f"{step.action} interrupts the service, and the playbook names no cause for this step"
+    causes = condition_scope.established_causes(await ctx.read(evidence.list_for_run))
+    if not causes:
+        return f"this step is for {', '.join(step.causes)}, and the evidence points to no known cause"
+    others = [name for name in causes if name not in step.causes]
+    if others:
+        return f"this step is for {', '.join(step.causes)}, but the evidence also points to {', '.join(others)}"
+    return None
+
+
+async def is_approved(ctx: RunContext, step: PlannedStep) -> bool:
+    """Return whether the newest approval covers this step of exactly this plan."""
+    approval = await ctx.read(approvals.get_latest)
+    return (
+        approval is not None
+        and approval.status == "approved"
+        and approval.plan_hash == ctx.run.plan_hash
+        and approval.step in (None, step.id)
+    )
+
+
+async def ask(
+    ctx: RunContext, step: PlannedStep, why: str, *, changed_before: bool, cost: Cost | None = None
+) -> StageResult:
+    """Request an approval for a step as it would be done now.
+
+    Args:
+        ctx: the run.
+        step: the step.
+        why: why a person must decide.
+        changed_before: an earlier step of this run has changed the target, so that the plan is made again.
+        cost: what was measured just now, if that is why a person must decide. The request shows it.
+    """
+    plan = ctx.plan
+    if changed_before:
+        try:
+            plan = await Planner(ctx.pipeline, ctx.playbook, ctx.service, plan.parameters).plan(ctx.run.mode)
+        except (TimeoutError, RemediatorError):
+            return wait_until(ctx.run, ctx.now() + ctx.pipeline.timeouts.guard_recheck_interval)
+    if cost is not None:
+        steps = (msgspec.structs.replace(item, cost=cost) if item.id == step.id else item for item in plan.steps)
+        plan = msgspec.structs.replace(plan, steps=tuple(steps))
+    call = plan.step(step.id).call
+
+    def request(tx: RunTransaction) -> StageResult:
+        tx.save(plan=plan, plan_hash=plan.hash)
+        detail = AwaitingApprovalDetail(step=step.id, call=call.text, risk=call.risk, text=why)
+        after = tx.request_approval(plan, step.id, Reason.STEP_NEEDS_APPROVAL, detail)
+        return wait_until(after, after.wake_at)
+
+    return await ctx.write(request)
+
+
+def ask_about_condition(tx: RunTransaction, ctx: RunContext, step: PlannedStep, why: str) -> StageResult:
+    """Request an approval for a step whose condition is unknown."""
+    tx.audit(Kind.ACTION_OUTCOME, {"step": step.id, "skipped": why}, "held")
+    detail = AwaitingApprovalDetail(step=step.id, call=step.call.text, text=why)
+    after = tx.request_approval(ctx.plan, step.id, Reason.CONDITION_UNKNOWN, detail)
+    return wait_until(after, after.wake_at)
+
+
+def condition_approved(run: Run, step: PlannedStep) -> bool:
+    """Return whether a person has approved this step although its condition is unknown."""
+    detail = run.detail
+    return (
+        run.reason is Reason.APPROVED
+        and isinstance(detail, RunningDetail)
+        and detail.overrides is Reason.CONDITION_UNKNOWN
+        and detail.step == step.id
+    )

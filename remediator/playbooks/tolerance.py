@@ -1,0 +1,96 @@
+"""Tolerances: the losses that need no approval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from remediator.core.cost import Amount
+from remediator.core.types import Duration, Strict
+from remediator.playbooks.facts import Fact
+
+Limit = int | Literal["any"]
+
+
+class Tolerance(Strict):
+    """The losses that need no approval. A greater loss, or an unknown one, asks a person in every mode.
+
+    ``any`` tolerates every loss, and an unknown one.
+    """
+
+    unsaved_writes: Limit | None = Field(
+        default=None,
+        description="Writes that only the memory of the service has; default: 0. For a cache: any.",
+    )
+    last_save_age: Duration | Literal["any"] | None = Field(
+        default=None, description="Age of the last successful save, if there are unsaved writes; default: any."
+    )
+    cannot_save: bool | None = Field(
+        default=None, description="Whether a service that cannot save its data may be interrupted; default: false."
+    )
+    only_copy: bool | None = Field(
+        default=None, description="Whether the only copy of the data may be interrupted; default: true."
+    )
+    clients: Limit | None = Field(default=None, description="Clients that lose their connection; default: any.")
+    in_flight_requests: Limit | None = Field(
+        default=None, description="Requests that the service works on; default: any."
+    )
+    sole_instance: bool | None = Field(
+        default=None, description="Whether the only ready instance may be interrupted; default: true."
+    )
+    unreplicated_bytes: Limit | None = Field(
+        default=None, description="Bytes of the replication stream that no replica has received; default: 0."
+    )
+    evicted_bytes: Limit | None = Field(
+        default=None, description="Bytes of keys that must be evicted at once; default: 0."
+    )
+    deleted_bytes: Limit | None = Field(
+        default=None, description="Bytes of files that are deleted permanently; default: any."
+    )
+
+    def limits(self) -> dict[str, Amount | None]:
+        """Return the written limits, durations in seconds; None for ``any``."""
+        written = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: _limit(value) for name, value in written if value is not None}
+
+
+def _limit(value: Amount | timedelta | str) -> Amount | None:
+    if isinstance(value, str) or value is True:
+        return None
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+DEFAULT: Mapping[str, Amount] = {
+    "unsaved_writes": 0,
+    "cannot_save": False,
+    "unreplicated_bytes": 0,
+    "evicted_bytes": 0,
+}
+"""What is tolerated without a word in the inventory or the playbook: no loss of data."""
+
+
+def resolve_tolerance(*written: Tolerance) -> dict[str, Amount]:
+    """Return the limits that apply. A later tolerance replaces single fields of an earlier one."""
+    limits: dict[str, Amount | None] = dict(DEFAULT)
+    for tolerance in written:
+        limits |= tolerance.limits()
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+COST_FACTS: tuple[Fact, ...] = (
+    Fact("unsaved_writes", "integer", "Writes that only the memory of the service has."),
+    Fact("last_save_age", "number", "Time since the last successful save.", unit="s"),
+    Fact("cannot_save", "boolean", "Whether the last save failed."),
+    Fact("only_copy", "boolean", "Whether no other instance or file has the same data."),
+    Fact("clients", "integer", "Clients that lose their connection."),
+    Fact("in_flight_requests", "integer", "Requests that the service works on."),
+    Fact("sole_instance", "boolean", "Whether no other instance serves meanwhile."),
+    Fact("ready_instances", "integer", "Instances that are ready."),
+    Fact("unreplicated_bytes", "integer", "Bytes of the replication stream that no replica has received."),
+    Fact("evicted_bytes", "integer", "Bytes of keys that must be evicted at once."),
+    Fact("deleted_bytes", "integer", "Bytes of files that are deleted permanently."),
+)
+"""What actions can measure, as conditions of steps read it: ``cost.unsaved_writes``."""

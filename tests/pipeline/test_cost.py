@@ -1,0 +1,225 @@
+"""What a restart of a real Redis would lose is measured, shown and decided on; no key is lost without a person."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from remediator.core.identity import hash_token, make_token
+from tests.support.servers import require, until
+from tests.support.servers.remediator import PLAYBOOK, ROOT, Stack
+
+ANN = make_token()
+RESTART: dict[str, Any] = PLAYBOOK | {
+    "conclude": [{"id": "down", "when": "true", "cause": "Redis needs a restart."}],
+    "verify": {
+        "settle": "100ms",
+        "within": "20s",
+        "checks": [{"check": "redis.info", "with": {"field": "total_commands_processed", "maximum": 500}}],
+    },
+}
+"""A playbook that restarts a Redis that serves. Its proof fails while Redis has done many commands."""
+
+
+class Place(Stack):
+    """The small real stack, whose Redis keeps everything in memory only, or in an append-only file."""
+
+    def run_redis(self, *, append_only: bool) -> None:
+        """Define how Redis persists, before the start."""
+        argv = f"redis-server --port {self.redis_port} --bind 127.0.0.1 --dir {self.supervisord.folder} --save ''"
+        command = f"{argv} --appendonly {'yes' if append_only else 'no'}"
+        self.supervisord.program("redis", command, "startsecs=1", "stopwaitsecs=2")
+
+    def ask(self, *words: str) -> str:
+        """Return the answer of Redis to one command."""
+        argv = [require("redis-cli"), "-p", str(self.redis_port), *words]
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    def write(self, keys: int, prefix: str = "key") -> None:
+        """Write that many keys."""
+        argv = [require("redis-cli"), "-p", str(self.redis_port), "--pipe"]
+        text = "".join(f"SET {prefix}{number} x\r\n" for number in range(keys))
+        subprocess.run(argv, input=text, capture_output=True, text=True, check=True, timeout=30)
+
+    @property
+    def keys(self) -> int:
+        """The number of keys in Redis."""
+        return int(self.ask("DBSIZE"))
+
+    def fire(self) -> None:
+        """Let the alert fire."""
+        self.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+
+    def approve(self, run: dict[str, Any]) -> None:
+        """Approve the pending request of a run."""
+        argv = [sys.executable, "-m", "remediator", "approval", "approve", run["id"]]
+        argv += ["--config", str(self.remediator.config)]
+        environment = {**self.remediator.environment(), "REMEDIATOR_TOKEN": ANN}
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """The stack, not started."""
+    made = Place(tmp_path)
+    made.run_redis(append_only=False)
+    made.remediator.playbooks = [RESTART]
+    made.remediator.settings["access"] = {"people": "people.yaml"}
+    people = {"ann": {"roles": ["approver"], "tokens": [hash_token(ANN)]}}
+    (made.remediator.folder / "people.yaml").write_text(yaml.safe_dump({"kind": "People", "people": people}))
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.mark.promise(12)
+def test_unsaved_writes_ask_a_person_in_mode_auto(place: Place) -> None:
+    """Nothing saves the 900 keys: the run shows them, asks, and leaves Redis as it is; an approval restarts it."""
+    place.start()
+    place.write(900)
+    pid = place.redis()["pid"]
+
+    place.fire()
+    run = place.remediator.wait_for("awaiting_approval")
+
+    assert run["reason"] == "step_needs_approval"
+    assert "unsaved writes: 900, tolerated: 0" in run["detail"]["text"]
+    assert run["plan"]["steps"][0]["cost"]["unsaved_writes"] == 900
+    assert run["plan"]["steps"][0]["cost"]["only_copy"] is True
+    assert (place.redis()["pid"], place.keys) == (pid, 900)
+
+    place.approve(run)
+    place.remediator.wait_for("succeeded")
+    assert place.redis()["pid"] != pid
+    assert place.remediator.audit_has("cost of service.restart: unsaved writes: 900")
+
+
+@pytest.mark.promise(12)
+def test_an_append_only_file_makes_a_restart_cheap(place: Place) -> None:
+    """Every write is in the file: nobody is asked, and after the restart every key is there."""
+    place.run_redis(append_only=True)
+    place.start()
+    place.write(900)
+
+    place.fire()
+    run = place.remediator.wait_for("succeeded")
+
+    assert run["plan"]["steps"][0]["cost"]["unsaved_writes"] == 0
+    assert place.keys == 900
+
+
+@pytest.mark.promise(12)
+def test_a_declared_tolerance_needs_no_approval(place: Place) -> None:
+    """The inventory tolerates the loss of 1000 writes of this cache."""
+    place.remediator.inventory["services"]["redis"]["tolerance"] = {"unsaved_writes": 1000}
+    place.start()
+    place.write(900)
+
+    place.fire()
+    run = place.remediator.wait_for("succeeded")
+
+    assert run["plan"]["steps"][0]["tolerance"]["unsaved_writes"] == 1000
+
+
+@pytest.mark.promise(6)
+def test_a_loss_that_grew_since_the_approval_is_asked_about_again(place: Place) -> None:
+    """600 writes were shown and approved; 5600 would be lost: the approval does not cover them."""
+    place.remediator.playbooks = [RESTART | {"mode": "approve"}]
+    place.start()
+    place.write(600)
+    place.fire()
+    first = place.remediator.wait_for("awaiting_approval")
+    assert first["reason"] == "approval_needed"
+    pid = place.redis()["pid"]
+
+    place.write(5000, prefix="late")
+    place.approve(first)
+
+    def asked_again() -> bool:
+        return bool(place.remediator.runs()[0]["reason"] == "step_needs_approval")
+
+    until(asked_again, "the person is asked again")
+    run = place.remediator.wait_for("awaiting_approval")
+    assert "unsaved writes: 5,600" in run["detail"]["text"]
+    assert (place.redis()["pid"], place.keys) == (pid, 5600)
+
+
+def hang(place: Place) -> int:
+    """Stop the process of Redis without ending it; returns its pid."""
+    pid = int(place.redis()["pid"])
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+@pytest.mark.promise(12)
+def test_a_hung_redis_with_unsaved_writes_is_not_restarted(place: Place) -> None:
+    """It cannot be asked, and no append-only file is open: the loss is unknown, so a person is asked. Keys stay."""
+    place.remediator.playbooks = [PLAYBOOK]
+    place.start()
+    place.write(900)
+    pid = hang(place)
+
+    place.fire()
+    run = place.remediator.wait_for("awaiting_approval")
+
+    assert "unsaved writes: unknown (Redis does not answer" in run["detail"]["text"]
+    os.kill(pid, signal.SIGCONT)
+    assert (place.redis()["pid"], place.keys) == (pid, 900)
+
+
+@pytest.mark.promise(12)
+def test_a_hung_redis_with_an_append_only_file_is_restarted(place: Place) -> None:
+    """The process holds its append-only file open for writing: that file has every write, and no key is lost."""
+    place.run_redis(append_only=True)
+    place.remediator.playbooks = [PLAYBOOK]
+    place.start()
+    place.write(900)
+    hang(place)
+
+    place.fire()
+    run = place.remediator.wait_for("succeeded")
+
+    assert "append-only file" in run["plan"]["steps"][0]["cost"]["source"]
+    assert place.keys == 900
+
+
+@pytest.mark.promise(12)
+def test_a_redis_that_cannot_save_is_not_restarted(place: Place) -> None:
+    """MISCONF: the last save failed. The tolerated number of writes does not matter: a person decides."""
+    place.remediator.inventory["services"]["redis"]["tolerance"] = {"unsaved_writes": 1000}
+    place.start()
+    place.write(900)
+    (place.supervisord.folder / "dump.rdb").mkdir()  # a snapshot cannot replace a folder
+    place.ask("BGSAVE")
+    until(lambda: "rdb_last_bgsave_status:err" in place.ask("INFO", "persistence"), "the save has failed")
+    pid = place.redis()["pid"]
+
+    place.fire()
+    run = place.remediator.wait_for("awaiting_approval")
+
+    assert "it cannot save its data now" in run["detail"]["text"]
+    assert (place.redis()["pid"], place.keys) == (pid, 900)
+
+
+def test_a_condition_can_use_the_cost(place: Place) -> None:
+    """The step is only for the case that little is lost; with more it is skipped, and the run is escalated."""
+    step = RESTART["steps"][0] | {"when": "cost.unsaved_writes < 100"}
+    place.remediator.playbooks = [RESTART | {"steps": [step]}]
+    place.start()
+    place.write(900)
+    pid = place.redis()["pid"]
+
+    place.fire()
+    place.remediator.wait_for("escalated")
+
+    assert (place.redis()["pid"], place.keys) == (pid, 900)
