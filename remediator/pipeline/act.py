@@ -213,7 +213,18 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
     if (loss := costs.reason_to_ask(step, cost, approved=approved)) is not None:
         return await step_approval.ask(ctx, step, loss, changed_before=changed_before, cost=cost)
     measured = [costs.record(ctx, step, cost)] if cost.text else []
-    execution = StepExecution.of_step(ctx, step, planned)
+    return await _call(StepExecution.of_step(ctx, step, planned), asked, decision, tried, measured)
+
+
+async def _call(
+    execution: StepExecution,
+    asked: GuardInput,
+    decision: GuardDecision,
+    tried: list[Attempt],
+    measured: Sequence[EvidenceRecord],
+) -> StageResult:
+    """Write the intent, make the call and record its outcome. Continues the checks of :func:`_do`."""
+    ctx = execution.ctx
     try:
         intent = await ctx.write_intent(lambda tx: _commit_intent(tx, execution, asked, decision, tried, measured))
     except IntentRefused as refused:
@@ -231,7 +242,7 @@ def _commit_intent(
     tried: list[Attempt],
     measured: Sequence[EvidenceRecord],
 ) -> Intent:
-    """Write the intent, unless something that the store knows forbids it. Continues the checks of :func:`_do`."""
+    """Write the intent, unless something that the store knows forbids it. Continues the checks of :func:`_call`."""
     # 14. No other run holds the target, whether or not the concurrency guard is on (promise 4).
     if (other := runs.lock_holder(tx.connection, tx.run.target, tx.run.id)) is not None:
         text = f"run {other} holds the target lock of {tx.run.target}"

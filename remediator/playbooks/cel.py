@@ -1,7 +1,8 @@
 """Conditions in playbooks, in CEL (Common Expression Language): no I/O, and every evaluation ends.
 
-A condition can use ``evidence.<id>``, ``steps.<id>``, ``params.<name>``, ``target`` and, in a step, ``cost``. Its result is true, false or
-*unknown*. It is unknown if a value is missing or cannot be compared. Unknown is never treated as false.
+A condition can use ``evidence.<id>``, ``steps.<id>``, ``params.<name>``, ``target`` and, in a step, ``cost``. Its
+result is true, false or *unknown*. It is unknown if a value is missing or cannot be compared. Unknown is never treated
+as false.
 
 The library (from the CEL project, in C++) is loaded with the first condition. Only :func:`_program` and
 :func:`_result` use it.

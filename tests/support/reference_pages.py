@@ -48,7 +48,8 @@ def _action(action: type[Action]) -> str:
     traits += ["**destructive**: requires approval"] if action.destructive else []
     traits += ["**always requires approval**"] if action.requires_approval else []
     line = ", ".join([*traits, f"timeout {format_duration(action.timeout)}"])
-    return f"## {action.name}\n\n{_about(action)}\n\n*{line}*\n\n{_parameters(action.Parameters)}{_facts(action.facts)}" + _measures(action)
+    parts = f"{_parameters(action.Parameters)}{_facts(action.facts)}{_measures(action)}"
+    return f"## {action.name}\n\n{_about(action)}\n\n*{line}*\n\n{parts}"
 
 
 def _measures(action: type[Action]) -> str:

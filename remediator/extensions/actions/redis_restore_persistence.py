@@ -57,8 +57,8 @@ class RedisRestorePersistence(Action):
         for name, value in parameters.sets.items():
             if value in ("no", "") and (now := await redis.config_get(name)) not in ("no", ""):
                 raise TargetError(
-                    f"{service.name} has {name} {now!r}, and {value!r} would disable it; use redis.disable_persistence, "
-                    "which asks a person"
+                    f"{service.name} has {name} {now!r}, and {value!r} would disable it; use "
+                    "redis.disable_persistence, which asks a person"
                 )
         sets = ", ".join(f"CONFIG SET {name} {value!r}" for name, value in parameters.sets.items())
         return PlannedCall(

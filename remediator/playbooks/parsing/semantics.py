@@ -142,9 +142,7 @@ def _conditions(subject: CheckSubject) -> Iterator[Diagnostic]:
         yield from _condition(subject, 0, ("conclude", at, "when"), conclusion.when, in_step=False)
 
 
-def _condition(
-    subject: CheckSubject, at: int, path: Path, text: str, *, in_step: bool = True
-) -> Iterator[Diagnostic]:
+def _condition(subject: CheckSubject, at: int, path: Path, text: str, *, in_step: bool = True) -> Iterator[Diagnostic]:
     """Check a condition that is evaluated before step number ``at``."""
     for reference in cel.compile(text).references:
         if reference.root == "cost":

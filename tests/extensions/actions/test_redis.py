@@ -168,11 +168,19 @@ async def test_a_snapshot_is_written_and_counted(redis_server: Redis) -> None:
 
 
 async def test_memory_is_purged(redis_server: Redis) -> None:
-    """It answers, and nothing is lost."""
+    """The memory of deleted keys goes back, and no key is lost. Where nothing is freed, the action has failed."""
     redis_server.ask("SET", "key", "value")
+    for number in range(20):
+        redis_server.ask("SETRANGE", f"big{number}", "2000000", "x")
+    redis_server.ask("DEL", *(f"big{number}" for number in range(20)))
 
-    assert (await do(ACTIONS["redis.memory_purge"], target(redis_server))).outcome is Outcome.OK
+    purged = await do(ACTIONS["redis.memory_purge"], target(redis_server))
+    assert purged.outcome is Outcome.OK and purged.output["resident"] < purged.output["before"]
     assert redis_server.ask("GET", "key") == "value"
+
+    results = [await do(ACTIONS["redis.memory_purge"], target(redis_server)) for _ in range(3)]
+    nothing = [result for result in results if result.output["resident"] >= result.output["before"]]
+    assert all(result.outcome is Outcome.FAILED and "nothing was freed" in result.summary for result in nothing)
 
 
 async def test_only_matching_clients_are_closed(redis_server: Redis) -> None:
