@@ -1,4 +1,4 @@
-"""Check Redis' files on this host with Redis' own tools."""
+"""Check the files of Redis or Valkey on this host with their own tools."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def rdb_problem(path: Path, seconds: float = 60.0) -> str | None:
     Raises:
         TargetError: the tool is missing, or takes too long.
     """
-    return await _check("redis-check-rdb", path, seconds)
+    return await _check("check-rdb", path, seconds)
 
 
 async def aof_problem(path: Path, seconds: float = 60.0) -> str | None:
@@ -24,13 +24,13 @@ async def aof_problem(path: Path, seconds: float = 60.0) -> str | None:
     Raises:
         TargetError: the tool is missing, or takes too long.
     """
-    return await _check("redis-check-aof", path, seconds)
+    return await _check("check-aof", path, seconds)
 
 
 async def _check(name: str, path: Path, seconds: float) -> str | None:
-    program = tool(name)
+    program = tool(f"redis-{name}") or tool(f"valkey-{name}")
     if program is None:
-        raise TargetError(f"cannot check {path.name}: {name} is not installed")
+        raise TargetError(f"cannot check {path.name}: neither redis-{name} nor valkey-{name} is installed")
     try:
         ended = await process.run((program, str(path)), seconds=seconds)
     except (TimedOut, Unreachable) as error:

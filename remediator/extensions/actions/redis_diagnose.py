@@ -117,7 +117,8 @@ class RedisDiagnose(Action):
 
     async def execute(self, service: Service, parameters: DiagnoseParameters, call: PlannedCall) -> Result:
         redis = bindings.redis(service)
-        await redis.ping()  # a server that does not answer is unreachable, not empty
+        # a server that does not answer is unreachable, not empty; PING is refused while Redis cannot save
+        await redis.info("server")
         facts: dict[str, Any] = {}
         for part in parameters.parts:
             try:

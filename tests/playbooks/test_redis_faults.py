@@ -1,0 +1,349 @@
+"""Real faults of a real Redis, judged by the shipped playbooks in the production engine.
+
+Each test makes a fault, sends the alert, and states the cause that must be named, what follows, and what must not
+happen: no restart, no lost key, no changed setting.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.support.redis_bench import KEYS, Bench, Untouched, causes, said, started
+from tests.support.servers import free_port, until
+from tests.support.servers.supervisord import Supervisord
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of the bench."""
+    return tmp_path / "bench"
+
+
+@pytest.fixture
+def bench(folder: Path) -> Iterator[Bench]:
+    """A bench with an append-only file, started."""
+    yield from started(Bench(folder))
+
+
+@pytest.fixture
+def snapshots(folder: Path) -> Iterator[Bench]:
+    """A bench with snapshots only, started."""
+    yield from started(Bench(folder, "appendonly no", 'save "3600 1"'))
+
+
+def test_killed(bench: Bench) -> None:
+    """It is started once, with all its keys, and proved well."""
+    bench.kill()
+    run = bench.judge()
+    assert (causes(run), run["status"], bench.starts) == ({"down"}, "succeeded", 2)
+    with bench.client() as client:
+        assert client.dbsize() == KEYS
+
+
+def test_hung(bench: Bench) -> None:
+    """A stopped process is told from one that nobody can reach, and started anew."""
+    os.kill(int(bench.control("getProcessInfo")["pid"]), signal.SIGSTOP)
+    run = bench.judge()
+    assert (causes(run), run["status"], bench.starts) == ({"silent"}, "succeeded", 2)
+
+
+def test_busy(bench: Bench) -> None:
+    """A command that blocks Redis is waited for, and Redis is not restarted."""
+    bench.control("stopProcess")
+    with bench.configuration.open("a") as file:
+        file.write("enable-debug-command local\n")
+    bench.control("startProcess")
+    before = Untouched(bench)
+
+    def block() -> None:
+        with suppress(redis.RedisError), bench.client(60) as client:
+            client.execute_command("DEBUG", "SLEEP", "18")
+
+    blocked = threading.Thread(target=block)
+    blocked.start()
+    until(lambda: not answers(bench), "Redis is blocked")
+    run = bench.judge()
+    blocked.join()
+    assert (causes(run), run["status"]) == ({"slow-command"}, "succeeded")
+    assert "sleeping" in said(run, "process")
+    before.check()
+
+
+def answers(bench: Bench) -> bool:
+    """Return whether Redis answers within half a second."""
+    try:
+        with bench.client(0.5) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def test_loading(bench: Bench) -> None:
+    """It is waited for with progress, and proved well without a restart."""
+    with bench.client() as client:
+        client.mset({f"big:{number}": os.urandom(2048) for number in range(KEYS)})
+        client.execute_command("BGREWRITEAOF")
+        until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "rewritten")
+    with bench.configuration.open("a") as file:
+        file.write("key-load-delay 50000\nloading-process-events-interval-bytes 1024\n")
+    bench.control("stopProcess")
+    bench.control("startProcess", False)
+    until(lambda: refusal(bench).startswith("Redis is loading"), "Redis loads")
+    starts = bench.starts
+    run = bench.judge()
+    assert (causes(run), run["status"], bench.starts) == ({"loading"}, "succeeded", starts)
+    assert "% loaded" in " ".join(item["summary"] for item in run["evidence"] if item["name"] == "wait")
+
+
+def refusal(bench: Bench) -> str:
+    """Return why Redis refuses a PING; empty if it does not."""
+    try:
+        with bench.client() as client:
+            client.ping()
+    except redis.RedisError as error:
+        return str(error)
+    return ""
+
+
+def test_password_rotated(bench: Bench) -> None:
+    """The password that Redis refuses is named; a restart would undo the rotation."""
+    before = Untouched(bench)
+    secret = bench.folder / "password"
+    secret.write_text("of-yesterday")
+    bench.remediator.stop()
+    bench.binding["password_file"] = str(secret)
+    with bench.client() as client:
+        client.config_set("requirepass", "of-today")
+    bench.password = "of-today"  # noqa: S105 - a test password
+    bench.start_remediator()
+    run = bench.judge()
+    assert (causes(run), run["status"]) == ({"wrong-password"}, "escalated")
+    before.check()
+
+
+def test_no_password_given(bench: Bench) -> None:
+    """NOAUTH: the inventory names no password."""
+    before = Untouched(bench)
+    with bench.client() as client:
+        client.config_set("requirepass", "of-today")
+    bench.password = "of-today"  # noqa: S105 - a test password
+    run = bench.judge()
+    assert (causes(run), run["status"]) == ({"no-password"}, "escalated")
+    before.check()
+
+
+def test_our_password_file_is_gone(bench: Bench) -> None:
+    """Our own trouble says nothing about Redis."""
+    before = Untouched(bench)
+    bench.remediator.stop()
+    bench.binding["password_file"] = str(bench.folder / "gone")
+    bench.start_remediator()
+    run = bench.judge()
+    assert (causes(run), run["status"]) == ({"our-credentials"}, "escalated")
+    before.check()
+
+
+def test_too_many_clients(bench: Bench) -> None:
+    """The addresses are named, from the kernel, because Redis rejects us too."""
+    before = Untouched(bench)
+    with bench.client() as client:
+        client.config_set("maxclients", 20)
+
+    def leak() -> bool:
+        bench.calls.enter_context(socket.create_connection(("127.0.0.1", bench.port)))
+        return "max number of clients" in refusal(bench) and "max number of clients" in refusal(bench)
+
+    until(leak, "Redis rejects clients")
+    run = bench.judge("RedisConnectionErrors")
+    assert (causes(run), run["status"]) == ({"too-many-clients"}, "escalated")
+    assert re.search(r"\d+ from 127.0.0.1 \(idle \d+ to \d+ s\)", said(run, "clients"))
+    bench.calls.close()
+    until(lambda: refusal(bench) == "", "there is room again")
+    before.check()
+
+
+def test_out_of_memory(bench: Bench) -> None:
+    """OOM with noeviction: the limit, the policy and the biggest keys are named; nothing is evicted or restarted."""
+    with bench.client() as client:
+        client.set("big:list", "x" * 300_000)
+        client.config_set("maxmemory", "1mb")
+    before = Untouched(bench)
+    run = bench.judge("RedisConnectionErrors")
+    assert (causes(run), run["status"]) == ({"out-of-memory"}, "escalated")
+    told = said(run, "itself")
+    assert "policy noeviction" in told and "big:list" in told
+    before.check()
+
+
+def test_read_only_replica(bench: Bench) -> None:
+    """READONLY: PING is answered, so only a write shows it; the master is named."""
+    other = Supervisord(bench.folder / "other")
+    master = free_port()
+    other.program("master", f"redis-server --port {master} --save ''", "autostart=true")
+    other.start()
+    bench.calls.callback(other.stop)
+    with bench.client() as client:
+        client.replicaof("127.0.0.1", master)
+    starts = bench.starts
+    run = bench.judge("RedisConnectionErrors")
+    assert (causes(run), run["status"], bench.starts) == ({"read-only"}, "escalated", starts)
+    assert f"replica of 127.0.0.1:{master}" in said(run, "itself")
+
+
+@pytest.mark.parametrize("alert", ["RedisDown", "RedisDiskFull"])
+def test_disk_full_by_others(folder: Path, alert: str) -> None:
+    """MISCONF: Redis is not restarted, because its memory is the only copy of the newest data."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    made = Bench(folder, "appendonly no", 'save "3600 1"')
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(made.data)], check=True)
+    made.calls.callback(subprocess.run, ["umount", "-l", str(made.data)], check=False)
+    for bench in started(made):
+        with bench.client() as client:
+            client.mset({f"precious:{number}": os.urandom(500) for number in range(2000)})
+            with suppress(OSError):
+                (bench.data / "export.csv").write_bytes(b"x" * 4_000_000)
+            client.bgsave()
+            until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "the save failed")
+        before = Untouched(bench)
+        run = bench.judge(alert)
+        assert run["status"] == "escalated"
+        expected = {"cannot-persist", "disk-full", "cannot-save"} if alert == "RedisDown" else {"cannot-persist"}
+        assert causes(run) - {"other-files"} == expected
+        name = "itself" if alert == "RedisDown" else "data"
+        assert re.search(r"the last snapshot failed, \d{4} changes are in no snapshot", said(run, name))
+        if alert == "RedisDiskFull":
+            assert "export.csv" in said(run, "use") and "other-files" in causes(run)
+        assert (bench.data / "export.csv").exists()
+        before.check()
+
+
+def corrupt_aof(bench: Bench) -> None:
+    """Append garbage to the newest append-only file of a killed Redis."""
+    bench.kill()
+    newest = sorted(bench.data.glob("appendonlydir/*.incr.aof"))[-1]
+    with newest.open("ab") as file:
+        file.write(b"this is no command\n")
+
+
+def corrupt_rdb(bench: Bench) -> None:
+    """Flip bytes of the snapshot of a killed Redis."""
+    with bench.client() as client:
+        client.save()
+    bench.kill()
+    snapshot = bench.data / "dump.rdb"
+    data = bytearray(snapshot.read_bytes())
+    for at in range(len(data) // 2, len(data) // 2 + 8):
+        data[at] ^= 0xFF
+    snapshot.write_bytes(data)
+
+
+@pytest.mark.parametrize(("kind", "make"), [("bench", corrupt_aof), ("snapshots", corrupt_rdb)])
+def test_corrupt_data(kind: str, make: Any, request: pytest.FixtureRequest) -> None:
+    """The log of the failed start names it; the start is tried once, and an old disk error is not the cause."""
+    bench: Bench = request.getfixturevalue(kind)
+    log = next(bench.supervisord.folder.glob("redis-stdout*"))
+    with log.open("a") as file:  # of an earlier incident, by another process
+        file.write("99:M 28 Nov 2020 16:00:00.000 # Write error saving DB on disk: No space left on device\n")
+    make(bench)
+    starts = bench.starts
+    run = bench.judge()
+    assert run["status"] == "escalated"
+    assert causes(run) == {"down", "corrupt-data"} and bench.starts == starts + 1
+    assert run["steps"][0]["outcome"] == "failed"
+
+
+def test_bad_configuration(bench: Bench) -> None:
+    """The line and the reason are named, after one failed start at most."""
+    with bench.configuration.open("a") as file:
+        file.write("maxmemory-polcy allkeys-lru\n")
+    bench.kill()
+    run = bench.judge()
+    assert run["status"] == "escalated" and "bad-configuration" in causes(run) and bench.starts <= 3
+    assert "maxmemory-polcy" in said(run, "logs")
+
+
+def test_port_taken(bench: Bench) -> None:
+    """The process that has the port is named, and left alone."""
+    bench.kill()
+    other = subprocess.Popen([sys.executable, "-m", "http.server", str(bench.port), "--bind", "127.0.0.1"])
+    bench.calls.callback(other.kill)
+    until(lambda: "HTTP" in reply(bench.port), "the other server answers")
+    with suppress(Exception):
+        bench.control("startProcess")
+    run = bench.judge()
+    assert run["status"] == "escalated" and causes(run) == {"port-taken"}
+    assert f"process {other.pid}" in said(run, "process")
+    assert other.poll() is None
+
+
+def reply(port: int) -> str:
+    """Return the beginning of the answer of an HTTP server; empty without one."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return str(connection.recv(100), "ascii", "replace")
+    except OSError:
+        return ""
+
+
+def test_out_of_reach_from_here_only(bench: Bench) -> None:
+    """The way from the remediator is broken; the exporter and everybody else reach Redis."""
+    before = Untouched(bench)
+    bench.remediator.stop()
+    bench.binding["port"] = free_port()
+    bench.start_remediator()
+    run = bench.judge()
+    assert (causes(run), run["status"]) == ({"out-of-reach"}, "escalated")
+    assert any("exporter reaches Redis" in item["summary"] for item in run["evidence"])
+    before.check()
+
+
+def test_being_shut_down(bench: Bench) -> None:
+    """A shutdown that waits for a replica is not taken for a hung Redis."""
+    other = Supervisord(bench.folder / "other")
+    other.program("replica", f"redis-server --port {free_port()} --replicaof 127.0.0.1 {bench.port}", "autostart=true")
+    other.start()
+    bench.calls.callback(other.stop)
+    with bench.client() as client:
+        until(lambda: bool(client.info("replication")["connected_slaves"]), "a replica")
+        until(lambda: client.info("replication")["slave0"]["state"] == "online", "it follows")
+        client.config_set("shutdown-timeout", "120")
+        stopped = other.children()[0]
+        os.kill(stopped, signal.SIGSTOP)
+        client.set("not-replicated", "1")
+    starts = bench.starts
+    os.kill(int(bench.control("getProcessInfo")["pid"]), signal.SIGTERM)
+    time.sleep(1)
+    run = bench.judge()
+    assert (causes(run), run["status"], bench.starts) == ({"shutting-down"}, "escalated", starts)
+
+
+def test_cluster_node(folder: Path) -> None:
+    """A cluster node is not supported, and not restarted."""
+    for bench in started_without_keys(Bench(folder, "cluster-enabled yes", "appendonly no")):
+        run = bench.judge()
+        assert (causes(run), run["status"], bench.starts) == ({"wrong-server"}, "escalated", 1)
+
+
+def started_without_keys(made: Bench) -> Iterator[Bench]:
+    """Start a bench whose Redis accepts no keys."""
+    try:
+        with suppress(redis.RedisError):
+            made.start()
+        yield made
+    finally:
+        made.stop()
