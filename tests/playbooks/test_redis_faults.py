@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import redis
 from tests.support.redis_bench import KEYS, Bench, Untouched, causes, said, started
 from tests.support.servers import free_port, until
 from tests.support.servers.supervisord import Supervisord
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -127,7 +128,7 @@ def test_password_rotated(bench: Bench) -> None:
     bench.binding["password_file"] = str(secret)
     with bench.client() as client:
         client.config_set("requirepass", "of-today")
-    bench.password = "of-today"  # noqa: S105 - a test password
+    bench.password = "of-today"
     bench.start_remediator()
     run = bench.judge()
     assert (causes(run), run["status"]) == ({"wrong-password"}, "escalated")
@@ -139,7 +140,7 @@ def test_no_password_given(bench: Bench) -> None:
     before = Untouched(bench)
     with bench.client() as client:
         client.config_set("requirepass", "of-today")
-    bench.password = "of-today"  # noqa: S105 - a test password
+    bench.password = "of-today"
     run = bench.judge()
     assert (causes(run), run["status"]) == ({"no-password"}, "escalated")
     before.check()

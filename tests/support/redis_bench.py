@@ -117,9 +117,7 @@ class Bench:
 
     def client(self, seconds: float = 2) -> redis.Redis:
         """Return a client that does not repeat commands."""
-        return redis.Redis(
-            port=self.port, password=self.password, socket_timeout=seconds, retry=Retry(NoBackoff(), 0)
-        )
+        return redis.Redis(port=self.port, password=self.password, socket_timeout=seconds, retry=Retry(NoBackoff(), 0))
 
     def control(self, method: str, *arguments: object) -> Any:
         """Call supervisord about Redis, as an operator does."""
