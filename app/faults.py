@@ -1,4 +1,4 @@
-"""Fault injection for demos and tests. Off unless FAULTS_ENABLED is set; never in production."""
+"""Fault injection for demos and tests. Off unless SHOP_FAULTS_ENABLED is set; never in production."""
 
 import asyncio
 import os

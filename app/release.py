@@ -48,5 +48,5 @@ def read_release(folder: Path, *, faults_enabled: bool) -> Release:
     except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{folder / 'release.toml'}: {error}") from None
     if release.faults.any() and not faults_enabled:
-        raise SettingsError(f"release {release.version} contains faults, but FAULTS_ENABLED is false")
+        raise SettingsError(f"release {release.version} contains faults, but SHOP_FAULTS_ENABLED is false")
     return release

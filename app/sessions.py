@@ -1,4 +1,4 @@
-"""Sessions: `session:<id>` in Redis, until SESSION_TTL or logout. They need Redis."""
+"""Sessions: `session:<id>` in Redis, until SHOP_SESSION_TTL or logout. They need Redis."""
 
 import re
 import secrets

@@ -10,6 +10,8 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_FILE = ".env"
+PREFIX = "SHOP_"
+"""Kubernetes sets REDIS_PORT and APP_PORT to the URLs of Services with these names; names of our own avoid that."""
 
 
 class SettingsError(Exception):
@@ -17,10 +19,15 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """Each field is an environment variable with the same name in capitals. Times are in seconds."""
+    """Each field is an environment variable: `SHOP_` and its name in capitals. Times are in seconds."""
 
     model_config = SettingsConfigDict(
-        env_file=ENV_FILE, extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
+        extra="ignore",
+        env_ignore_empty=True,
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     app_env: Literal["development", "test", "production"] = "development"
@@ -51,13 +58,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _no_faults_in_production(self) -> Self:
         if self.faults_enabled and self.app_env == "production":
-            raise ValueError("FAULTS_ENABLED must be false when APP_ENV is production")
+            raise ValueError("SHOP_FAULTS_ENABLED must be false when SHOP_APP_ENV is production")
         return self
 
     @model_validator(mode="after")
     def _one_password(self) -> Self:
         if self.redis_password and self.redis_password_file:
-            raise ValueError("set REDIS_PASSWORD or REDIS_PASSWORD_FILE, not both")
+            raise ValueError("set SHOP_REDIS_PASSWORD or SHOP_REDIS_PASSWORD_FILE, not both")
         return self
 
     @property
@@ -108,12 +115,12 @@ def _read_secret(file: Path) -> str:
     try:
         return file.read_text().strip()
     except OSError as error:
-        raise SettingsError(f"REDIS_PASSWORD_FILE: {error.strerror}: {file}") from None
+        raise SettingsError(f"SHOP_REDIS_PASSWORD_FILE: {error.strerror}: {file}") from None
 
 
 def _lines(error: ValidationError) -> list[str]:
     return [
-        f"{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+        f"{PREFIX}{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
         if problem["loc"]
         else problem["msg"].removeprefix("Value error, ")
         for problem in error.errors()

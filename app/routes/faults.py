@@ -1,4 +1,4 @@
-"""`/faults`: fault injection. The route exists only with FAULTS_ENABLED."""
+"""`/faults`: fault injection. The route exists only with SHOP_FAULTS_ENABLED."""
 
 from fastapi import APIRouter
 

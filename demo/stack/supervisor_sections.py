@@ -83,16 +83,16 @@ def _redis(settings: Settings) -> dict[str, dict[str, str]]:
 def _app(settings: Settings) -> dict[str, dict[str, str]]:
     ports, state = settings.ports, settings.state
     environment = _environment(
-        APP_ENV="development",
-        APP_PORT=str(ports.app),
-        APP_STATE_DIR=f"{state}/app",
-        FAULTS_ENABLED="true",
-        MAX_IN_FLIGHT="32",  # low, so that the demonstration reaches the limit
-        REDIS_HOST="127.0.0.1",
-        REDIS_PASSWORD=settings.secret("redis.password"),
-        REDIS_PORT=str(ports.redis),
-        RELEASE_DIR=f"{state}/app/current",
-        WEB_CONCURRENCY="2",
+        SHOP_APP_ENV="development",
+        SHOP_APP_PORT=str(ports.app),
+        SHOP_APP_STATE_DIR=f"{state}/app",
+        SHOP_FAULTS_ENABLED="true",
+        SHOP_MAX_IN_FLIGHT="32",  # low, so that the demonstration reaches the limit
+        SHOP_REDIS_HOST="127.0.0.1",
+        SHOP_REDIS_PASSWORD=settings.secret("redis.password"),
+        SHOP_REDIS_PORT=str(ports.redis),
+        SHOP_RELEASE_DIR=f"{state}/app/current",
+        SHOP_WEB_CONCURRENCY="2",
     )
     nginx = (find("nginx"), "-p", f"{state}/nginx", "-c", f"{state}/nginx/nginx.conf", "-e", "stderr")
     return {

@@ -82,4 +82,4 @@ async def local_app(redis_server: Redis, tmp_path: Path) -> AsyncIterator[LocalA
 @pytest.fixture
 def app_server(make_app: MakeApp, redis_server: Redis) -> App:
     """The app as two gunicorn workers with faults enabled, not yet started; the test may still set `variables`."""
-    return make_app(redis_server, start=False, WEB_CONCURRENCY="2", FAULTS_ENABLED="true")
+    return make_app(redis_server, start=False, SHOP_WEB_CONCURRENCY="2", SHOP_FAULTS_ENABLED="true")

@@ -187,7 +187,7 @@ async def test_failed_load_gives_its_lease_back(local_app: LocalApp, redis_serve
 
 
 async def test_copy_ends_with_its_ttl(local_app: LocalApp, redis_server: Redis) -> None:
-    """A copy lives at most CACHE_TTL, and a little less, so that copies made together do not end together."""
+    """A copy lives at most SHOP_CACHE_TTL, and a little less, so that copies made together do not end together."""
     item_id = await local_app.new_item()
     await local_app.cached(item_id)
     with connect(redis_server) as client:

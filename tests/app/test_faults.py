@@ -20,7 +20,7 @@ async def faulty(redis_server: Redis, tmp_path: Path) -> AsyncIterator[tuple[Loc
 
 
 async def test_no_route_without_the_setting(local_app: LocalApp) -> None:
-    """Unless FAULTS_ENABLED, /faults does not exist, and a left-over file does nothing."""
+    """Unless SHOP_FAULTS_ENABLED, /faults does not exist, and a left-over file does nothing."""
     board = local_app.parts.faults
     (local_app.parts.settings.state_dir / "faults.json").write_text('{"error_rate": 1}')
     assert (await local_app.client.put("/faults", json={"error_rate": 1})).status_code == 404
@@ -92,7 +92,7 @@ async def test_malformed_faults_are_refused(faulty: tuple[LocalApp, LocalApp], b
 
 
 async def test_full_worker_refuses(redis_server: Redis, tmp_path: Path) -> None:
-    """A worker with MAX_IN_FLIGHT requests answers 503 at once. Health still answers, and the worker recovers."""
+    """A worker with SHOP_MAX_IN_FLIGHT requests answers 503 at once. Health still answers, and the worker recovers."""
     async with running_app(settings_for(redis_server, tmp_path, faults_enabled=True, max_in_flight=2)) as app:
         await app.client.put("/faults", json={"latency_ms": 500})
         answers = asyncio.gather(*(app.client.get("/items") for _ in range(5)))

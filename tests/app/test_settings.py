@@ -34,35 +34,50 @@ def test_defaults_work() -> None:
 
 def test_env_file_is_read_and_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Settings come from `.env`. The environment has priority. An empty variable counts as not set."""
-    (tmp_path / ".env").write_text("REDIS_HOST=redis\nREDIS_PORT=6400\nREDIS_PASSWORD=s3cret\nAPP_PORT=\nOTHER=1\n")
-    monkeypatch.setenv("REDIS_PORT", "6401")
+    (tmp_path / ".env").write_text(
+        "SHOP_REDIS_HOST=redis\nSHOP_REDIS_PORT=6400\nSHOP_REDIS_PASSWORD=s3cret\nSHOP_APP_PORT=\nOTHER=1\n"
+    )
+    monkeypatch.setenv("SHOP_REDIS_PORT", "6401")
     settings = load_settings()
     assert (settings.redis_host, settings.redis_port, settings.app_port) == ("redis", 6401, 8000)
     assert settings.redis_secret() == "s3cret"
     assert "s3cret" not in repr(settings)
 
 
+def test_the_variables_of_kubernetes_services_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services that are named app and redis set these variables in each pod of their namespace."""
+    for name in ("APP_PORT", "REDIS_PORT", "REDIS_SERVICE_HOST"):
+        monkeypatch.setenv(name, "tcp://10.0.0.7:8000")
+    assert (load_settings().app_port, load_settings().redis_port) == (8000, 6379)
+
+
 def test_every_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """All wrong variables are named at once, and no value is repeated: it may be a secret in the wrong place."""
-    text = refusal(monkeypatch, REDIS_PORT="s3cret", SESSION_TTL="0", LOG_LEVEL="LOUD")
-    assert [line.split(":")[0] for line in text.splitlines()] == ["LOG_LEVEL", "REDIS_PORT", "SESSION_TTL"]
+    text = refusal(monkeypatch, SHOP_REDIS_PORT="s3cret", SHOP_SESSION_TTL="0", SHOP_LOG_LEVEL="LOUD")
+    assert [line.split(":")[0] for line in text.splitlines()] == [
+        "SHOP_LOG_LEVEL",
+        "SHOP_REDIS_PORT",
+        "SHOP_SESSION_TTL",
+    ]
     assert "s3cret" not in text
 
 
 def test_faults_are_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FAULTS_ENABLED and APP_ENV=production do not go together."""
-    text = refusal(monkeypatch, APP_ENV="production", FAULTS_ENABLED="true")
-    assert text == "FAULTS_ENABLED must be false when APP_ENV is production"
+    """SHOP_FAULTS_ENABLED and SHOP_APP_ENV=production do not go together."""
+    text = refusal(monkeypatch, SHOP_APP_ENV="production", SHOP_FAULTS_ENABLED="true")
+    assert text == "SHOP_FAULTS_ENABLED must be false when SHOP_APP_ENV is production"
 
 
 def test_password_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The password may come from a file; a file that is not there, and two passwords, are refused."""
     (tmp_path / "password").write_text("s3cret\n")
-    monkeypatch.setenv("REDIS_PASSWORD_FILE", str(tmp_path / "password"))
+    monkeypatch.setenv("SHOP_REDIS_PASSWORD_FILE", str(tmp_path / "password"))
     assert load_settings().redis_secret() == "s3cret"
-    assert "not both" in refusal(monkeypatch, REDIS_PASSWORD="x")
-    monkeypatch.delenv("REDIS_PASSWORD")
-    assert "REDIS_PASSWORD_FILE: No such file" in refusal(monkeypatch, REDIS_PASSWORD_FILE=str(tmp_path / "none"))
+    assert "not both" in refusal(monkeypatch, SHOP_REDIS_PASSWORD="x")
+    monkeypatch.delenv("SHOP_REDIS_PASSWORD")
+    assert "SHOP_REDIS_PASSWORD_FILE: No such file" in refusal(
+        monkeypatch, SHOP_REDIS_PASSWORD_FILE=str(tmp_path / "none")
+    )
 
 
 def test_release_folder(tmp_path: Path) -> None:
@@ -86,8 +101,8 @@ def test_malformed_release_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_release_with_faults_needs_the_setting(tmp_path: Path) -> None:
-    """A release with faults needs FAULTS_ENABLED."""
+    """A release with faults needs SHOP_FAULTS_ENABLED."""
     (tmp_path / "release.toml").write_text("[faults]\nerror_rate = 0.5\n")
-    with pytest.raises(SettingsError, match="FAULTS_ENABLED is false"):
+    with pytest.raises(SettingsError, match="SHOP_FAULTS_ENABLED is false"):
         read_release(tmp_path, faults_enabled=False)
     assert read_release(tmp_path, faults_enabled=True).faults.error_rate == 0.5

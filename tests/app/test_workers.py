@@ -167,11 +167,11 @@ def test_release_that_misses_a_variable_does_not_start(app_server: App) -> None:
 
 
 def test_faults_in_production_do_not_start(app_server: App) -> None:
-    """FAULTS_ENABLED with APP_ENV=production ends at start, in one line."""
-    app_server.variables["APP_ENV"] = "production"
+    """SHOP_FAULTS_ENABLED with SHOP_APP_ENV=production ends at start, in one line."""
+    app_server.variables["SHOP_APP_ENV"] = "production"
     app_server.launch()
     assert app_server.wait() == 78
-    assert app_server.log == "ERROR app.settings FAULTS_ENABLED must be false when APP_ENV is production\n"
+    assert app_server.log == "ERROR app.settings SHOP_FAULTS_ENABLED must be false when SHOP_APP_ENV is production\n"
 
 
 def test_orderly_end(running: App) -> None:

@@ -29,7 +29,7 @@ WORLD = ClientSet()
 @pytest.fixture
 def app(make_app: MakeApp, redis_server: Redis) -> App:
     """Two workers, both there."""
-    made = make_app(redis_server, WEB_CONCURRENCY="2")
+    made = make_app(redis_server, SHOP_WEB_CONCURRENCY="2")
     until(lambda: len(made.workers()) == 2, "two workers")
     return made
 

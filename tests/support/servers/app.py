@@ -28,14 +28,14 @@ class App(Server):
 
     def use(self, redis: Redis) -> None:
         """Let it use this Redis."""
-        self.variables |= {"REDIS_PORT": str(redis.port), "REDIS_PASSWORD": redis.password or ""}
+        self.variables |= {"SHOP_REDIS_PORT": str(redis.port), "SHOP_REDIS_PASSWORD": redis.password or ""}
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "app"]
 
     def environment(self) -> Mapping[str, str]:
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        own = {"PYTHONPATH": str(ROOT), "APP_PORT": str(self.port), "APP_STATE_DIR": str(self.folder / "state")}
+        own = {"PYTHONPATH": str(ROOT), "SHOP_APP_PORT": str(self.port), "SHOP_APP_STATE_DIR": str(self.folder / "state")}
         return inherited | own | self.variables
 
     def ready(self) -> bool:
