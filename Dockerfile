@@ -18,9 +18,10 @@ RUN command -v redis-check-rdb >/dev/null || { apt-get update -q && apt-get inst
 RUN mkdir -p /var/lib/remediator && chown 10001:10001 /var/lib/remediator
 COPY --from=build /opt/venv /opt/venv
 COPY playbooks /srv/playbooks
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    REMEDIATOR_CONFIG=/etc/remediator/remediator.yaml
 WORKDIR /srv
 USER 10001:10001
 EXPOSE 8095
 ENTRYPOINT ["remediator"]
-CMD ["serve", "--config", "/etc/remediator/remediator.yaml"]
+CMD ["serve"]

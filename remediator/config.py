@@ -116,7 +116,9 @@ class Approvals(Strict):
         default=False, description="Let the link alone approve plans of low risk. The audit log records 'link holder'."
     )
     keys_file: FilePath | None = Field(
-        default=None, description="File with the keys that sign links. Default: <state>/links.key."
+        default=None,
+        description="File with the keys that sign links and forms. Default with SQLite: <state>/links.key, which is "
+        "created. Required with PostgreSQL, because all replicas need the same keys.",
     )
     snooze_duration: Duration = Field(
         default=timedelta(minutes=30), description="How long after a snooze the service plans and asks again."
@@ -262,7 +264,9 @@ class Audit(Strict):
 
     origin: str = Field(default="", description="Name of the log in checkpoints. Default: remediator/<environment>.")
     key_file: FilePath | None = Field(
-        default=None, description="File with the signing key. Default: <state>/audit.key, which is created."
+        default=None,
+        description="File with the signing key. Default with SQLite: <state>/audit.key, which is created. Required "
+        "with PostgreSQL, because all replicas need the same key.",
     )
     checkpoint_entries: int = Field(default=1000, ge=10, description="Write a checkpoint after this many new entries.")
     checkpoint_interval: Duration = Field(
@@ -357,6 +361,11 @@ class Config(Strict):
                 f"approvals.channels: unknown channel {', '.join(map(repr, unknown))}; add it under channels"
             )
         return self
+
+    @property
+    def audit_origin(self) -> str:
+        """Name of the audit log in checkpoints, and of its key."""
+        return self.audit.origin or f"remediator/{self.environment}"
 
     @property
     def anonymous_read_allowed(self) -> bool:

@@ -31,7 +31,7 @@ from remediator.config import Config, UrlFile, read_secret, redactor_for
 from remediator.core.clock import Clock, SystemClock
 from remediator.core.ids import Ids
 from remediator.core.run import ENGINE_VERSION, Run
-from remediator.core.tokens import Keyring, load_keyring
+from remediator.core.tokens import Keyring
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import Guard
@@ -63,6 +63,7 @@ from remediator.runtime.reload import ReloadSettings, reload_settings, run_reloa
 from remediator.runtime.retention import run_retention_loop
 from remediator.runtime.scheduled_undo import run_scheduled_undo_loop
 from remediator.runtime.settings import checkpoint_settings, pruning_settings, retention_settings
+from remediator.runtime.signing_keys import SigningKeys, load_signing_keys, require_same_keys
 from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import Store, StoreClock, Tx
 from remediator.storage.migrate import require_current
@@ -164,6 +165,7 @@ async def run_service(
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
         store = open_store(config, clock, redactor_for(config, loaded.inventory))
         stack.push_async_callback(store.close)
+        keys = load_signing_keys(config)
         clients = _make_clients(config, registry, clock, stack, lambda: context.playbooks.inventory)
         metrics = Metrics()
         context = _make_context(config, registry, StoreClock(store, clock), store, clients, loaded, metrics)
@@ -174,9 +176,8 @@ async def run_service(
                 "synchronize both with NTP, then start again"
             )
         await require_compatible_replicas(context)
-        await store.write(lambda tx: _record_start(tx, context, config, registry, loaded, role))
+        await store.write(lambda tx: _record_start(tx, context, config, registry, loaded, role, keys))
         worker = Worker(context, Index(loaded.playbooks, config.watchdog.alertname), ingest_settings(config))
-        keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
         access = AccessControl.load(config, settings_file)
         context.current_person, context.allow_link_only = access.person, config.approvals.allow_link_only
         service = Service(
@@ -185,7 +186,7 @@ async def run_service(
             worker=worker,
             metrics=metrics,
             access=access,
-            keyring=keyring,
+            keyring=keys.links,
             clients=clients,
             registry=registry,
             reload=reload_settings(config, registry, worker, metrics, store, access, seen),
@@ -196,12 +197,12 @@ async def run_service(
             channels=registry.make_channels(config.channels),
             fallback=LogNotifier({}),
             approvals=config.approvals.channels,
-            renderer=MessageRenderer(keyring, config.public_url.rstrip("/")),
+            renderer=MessageRenderer(keys.links, config.public_url.rstrip("/")),
             access=access,
             chart=chart,
         )
         stack.push_async_callback(outbox.aclose)
-        for name, loop in _loops(service, outbox).items():
+        for name, loop in _loops(service, outbox, keys).items():
             stack.push_async_callback(_stop, asyncio.create_task(run_supervised(name, loop, clock.sleep), name=name))
         yield service
 
@@ -377,8 +378,15 @@ def ingest_settings(config: Config) -> IngestSettings:
 
 
 def _record_start(
-    tx: Tx, context: PipelineContext, config: Config, registry: Registry, loaded: LoadedConfig, role: Role
+    tx: Tx,
+    context: PipelineContext,
+    config: Config,
+    registry: Registry,
+    loaded: LoadedConfig,
+    role: Role,
+    keys: SigningKeys,
 ) -> None:
+    require_same_keys(tx, context.replica, keys, REPLICA_TIMEOUT)
     playbooks.add_versions(tx, loaded.playbooks)
     if context.store.name == "sqlite":
         runs.clear_leases(tx)  # this process holds the lock of the file, so every lease is from a stopped process
@@ -402,7 +410,7 @@ def _record_start(
     )
 
 
-def _loops(service: Service, outbox: Outbox) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
     """Return the loops for the role of this replica, by name."""
     worker, context, config, registry = service.worker, service.context, service.config, service.registry
     maintenance = MaintenanceSettings(
@@ -418,7 +426,7 @@ def _loops(service: Service, outbox: Outbox) -> dict[str, Callable[[], Coroutine
     reconcile = ReconcileSettings(
         service.clients.alertmanagers, config.timing.reconcile, receiver=config.alertmanager_receiver
     )
-    checkpoints, pruning = checkpoint_settings(config, registry), pruning_settings(config)
+    checkpoints, pruning = checkpoint_settings(config, registry, keys.audit), pruning_settings(config)
     working = always | {
         "ingest": worker.run_ingest_loop,
         "advance": worker.run_advance_loop,

@@ -1,34 +1,55 @@
 #!/usr/bin/env bash
-# For machines that reach no image registry: stand-ins for the published images, made of Debian's own packages, under
-# the published names and tags, and then our two images on top. Where images can be pulled, this is not needed.
+# Builds all images of the stack on a machine that reaches no image registry: substitutes for the published images, made
+# of Debian's packages, under the published names and tags, and the project's own images on top of them.
 #
-# The versions are Debian 12's, not those that the tags say; Grafana, which Debian does not have, is a page that answers
-# its health check and nothing more. Root on Debian; needs debootstrap, a Docker Engine (DOCKER_HOST) and Debian's mirror.
+# The versions are Debian 12's, not those of the tags. Grafana, which Debian does not have, is a page that answers its
+# health check and nothing more.
 #
 # usage: demo/compose/build_fake_images.sh [FOLDER]      FOLDER keeps the root file system for the next time
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+
+stop() { echo "build_fake_images.sh: $1" >&2; exit 1; }
+for program in docker debootstrap tar; do
+  command -v "$program" >/dev/null || stop "$program is not installed; run 'apt-get install docker.io debootstrap tar'"
+done
+docker version >/dev/null 2>&1 || stop "no Docker Engine answers at ${DOCKER_HOST:-unix:///var/run/docker.sock}; start it, or set DOCKER_HOST"
+[ "$(id -u)" = 0 ] || stop "debootstrap needs root; run this command as root"
+
 folder=${1:-$(mktemp -d)}
+mkdir -p "$folder"
 root=$folder/base
-packages=ca-certificates,redis-server,prometheus,prometheus-alertmanager,prometheus-redis-exporter
+log=$folder/build.log
+packages=ca-certificates,redis-server,redis-tools,prometheus,prometheus-alertmanager,prometheus-redis-exporter
 packages=$packages,prometheus-node-exporter,nginx-light,python3,python3-venv,postgresql,busybox-static
 base=stand-in/debian:12
 
+failed() { tail -n 5 "$log" >&2; stop "$1; the whole log: $log"; }
+
 if ! docker image inspect "$base" >/dev/null 2>&1; then
-  [ -d "$root/usr/bin" ] || debootstrap --variant=minbase --include="$packages" bookworm "$root" >"$folder.log" 2>&1 \
-    || { tail -n 3 "$folder.log" >&2; exit 1; }
-  cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt" # what this host trusts
+  if [ ! -e "$root/.complete" ]; then
+    echo "downloading Debian packages (about 3 minutes)"
+    rm -rf "$root"
+    debootstrap --variant=minbase --include="$packages" bookworm "$root" >"$log" 2>&1 \
+      || failed "debootstrap cannot build the root file system (does this machine reach Debian's mirror?)"
+    touch "$root/.complete"
+  fi
+  cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt" # the authorities that this host trusts
   ln -sf busybox "$root/bin/wget"
   tar -C "$root" --exclude=./var/cache/apt --exclude=./var/lib/apt/lists --exclude=./usr/share/doc -c . \
     | docker import --change 'CMD ["sh"]' - "$base" >/dev/null
 fi
 
 image() { # NAME:TAG, lines of a Dockerfile on standard input
-  docker image inspect "$1" >/dev/null 2>&1 && return
-  { echo "FROM $base"; cat; } | DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --quiet --network none --tag "$1" - >/dev/null
-  echo "stand-in: $1"
+  if docker image inspect "$1" >/dev/null 2>&1; then return; fi
+  { echo "FROM $base"; cat; } | DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --network none --tag "$1" --file - \
+    demo/compose/stand_ins >"$log" 2>&1 || failed "the substitute for $1 cannot be built"
+  echo "substitute: $1"
 }
 
+image busybox:1 <<'D'
+CMD ["sh"]
+D
 image python:3.11.11-slim-bookworm <<'D'
 CMD ["python3"]
 D
@@ -57,18 +78,26 @@ RUN mkdir -p /var/lib/nginx && chown 101:101 /var/lib/nginx
 CMD ["nginx", "-g", "daemon off;"]
 D
 image postgres:16.3-bookworm <<'D'
-RUN mkdir -p /var/lib/postgresql/data && chown 999:999 /var/lib/postgresql/data
-CMD ["/usr/lib/postgresql/15/bin/postgres"]
+RUN usermod --non-unique --uid 999 postgres && groupmod --non-unique --gid 999 postgres \
+ && mkdir -p /var/lib/postgresql/data /docker-entrypoint-initdb.d && chown -R 999:999 /var/lib/postgresql
+COPY postgres_entrypoint.sh /usr/local/bin/docker-entrypoint.sh
+ENV PATH=/usr/lib/postgresql/15/bin:/usr/local/bin:/usr/bin:/bin PGDATA=/var/lib/postgresql/data
+VOLUME /var/lib/postgresql/data
+STOPSIGNAL SIGINT
+ENTRYPOINT ["docker-entrypoint.sh"]
+CMD ["postgres"]
 D
 image grafana/grafana:11.1.0 <<'D'
 RUN mkdir -p /var/lib/grafana /srv/api && echo ok > /srv/api/health && chown 472:472 /var/lib/grafana
 CMD ["python3", "-m", "http.server", "--directory", "/srv", "3000"]
 D
 
-build() { DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --quiet --network host "$@" . >/dev/null; }
-build --tag remediator:0.1.0
-echo "built: remediator:0.1.0"
+build() { # NAME:TAG, further arguments of docker build
+  DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --network host --tag "$@" . >"$log" 2>&1 \
+    || failed "$1 cannot be built (does this machine reach PyPI?)"
+  echo "built: $1"
+}
+build remediator:0.1.0
 for release in 1.0 1.1-crash 1.2 1.3-errors; do # in this order: the host knows releases by when they were built
-  build --tag "remediator-app:$release" --build-arg "RELEASE=$release" --file app/Dockerfile
-  echo "built: remediator-app:$release"
+  build "remediator-app:$release" --build-arg "RELEASE=$release" --file app/Dockerfile
 done

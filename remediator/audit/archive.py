@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from remediator.audit import GENESIS, Head, SealedEntry, verify
 from remediator.audit.export import from_jsonl, to_jsonl
-from remediator.audit.keys import fsync_directory
+from remediator.core.key_files import fsync_directory
 from remediator.errors import AuditError
 
 FORMAT_VERSION = 1

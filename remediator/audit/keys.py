@@ -6,14 +6,15 @@ old checkpoints still verify after a key change. The format is that of Go's ``su
 
 from __future__ import annotations
 
-import os
-import secrets
-import stat
+import re
 from contextlib import suppress
 from pathlib import Path
 
 from remediator.audit.signed_note import Signer, Verifier
+from remediator.core.key_files import create_key_file, read_key_file
 from remediator.errors import ConfigurationError
+
+_SEED = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def create(path: Path, name: str) -> Signer:
@@ -24,35 +25,32 @@ def create(path: Path, name: str) -> Signer:
     Raises:
         ConfigurationError: the file cannot be written, or is not a key.
     """
+    existed = path.exists()
     try:
-        if not path.exists():
-            _create_file(path, Signer.generate(name).encode(), 0o600)
-        signer = load_signer(path)
+        if not existed:
+            create_key_file(path, Signer.generate(name).encode())
+        signer = load_signer(path, name)
         public = path.with_name(path.name + ".pub")
-        if not public.exists():
-            _create_file(public, signer.verifier.encode(), 0o644)
+        with suppress(OSError if existed else ()):  # a mounted Secret cannot be written
+            if not public.exists():
+                create_key_file(public, signer.verifier.encode(), 0o644)
     except OSError as error:
         raise ConfigurationError(f"cannot create the signing key '{path}': {error.strerror}") from error
     return signer
 
 
-def load_signer(path: Path) -> Signer:
-    """Read a private key.
+def load_signer(path: Path, name: str) -> Signer:
+    """Read a private key: a line ``PRIVATE+KEY+…``, or 32 random bytes as 64 hexadecimal digits.
+
+    Args:
+        name: name of the key, for a file that contains only digits.
 
     Raises:
-        ConfigurationError: the file is missing, readable by other users, or not a key.
+        ConfigurationError: the file is missing or readable by other users.
+        BadNote: the file is not a key.
     """
-    try:
-        with path.open(encoding="utf-8") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read the signing key '{path}': {error}") from error
-    if mode & 0o077:
-        raise ConfigurationError(
-            f"other users can read the signing key '{path}' (mode {mode:04o}); run 'chmod 600 {path}'"
-        )
-    return Signer.decode(text)
+    text = read_key_file(path).strip()
+    return Signer.from_seed(name, bytes.fromhex(text)) if _SEED.fullmatch(text) else Signer.decode(text)
 
 
 def load_verifiers(path: Path) -> list[Verifier]:
@@ -70,28 +68,3 @@ def load_verifiers(path: Path) -> list[Verifier]:
     if not keys:
         raise ConfigurationError(f"'{path}' contains no public key; expected lines like NAME+ID+KEY")
     return keys
-
-
-def _create_file(path: Path, line: str, mode: int) -> None:
-    """Create a file atomically with its content, unless it exists."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()
-    fsync_directory(path.parent)
-
-
-def fsync_directory(folder: Path) -> None:
-    """Make the file names in a directory durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

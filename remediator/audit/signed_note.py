@@ -113,6 +113,11 @@ class Signer:
         """Create a key with the random number generator of the system."""
         return cls(check_name(name), Ed25519PrivateKey.generate())
 
+    @classmethod
+    def from_seed(cls, name: str, seed: bytes) -> Signer:
+        """Create the key of 32 random bytes."""
+        return cls(check_name(name), Ed25519PrivateKey.from_private_bytes(seed))
+
     @property
     def verifier(self) -> Verifier:
         """Return the public key."""

@@ -34,6 +34,7 @@ GROUPS = {
     "audit": "Verify, read and export the audit log.",
     "config": "Check and show the settings.",
     "db": "Migrate, back up and restore the database.",
+    "keys": "Create and show the signing keys.",
     "playbook": "Write, document and replay playbooks; change their modes.",
     "run": "List, show, cancel and retry runs.",
     "session": "List and end the sessions of people.",

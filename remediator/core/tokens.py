@@ -9,18 +9,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import stat
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from remediator.core.key_files import create_key_file, read_key_file
 from remediator.errors import ConfigurationError
 
 SKEW = timedelta(seconds=60)
@@ -54,6 +52,11 @@ class Keyring:
             raise ConfigurationError(f"a keyring needs at least one key of at least {_KEY_BYTES} bytes")
         self._keys = {_name(key): key for key in reversed(keys)}
         self._first = _name(keys[0])
+
+    @property
+    def names(self) -> list[str]:
+        """Return the public names of the keys. The first one signs."""
+        return [self._first, *(name for name in self._keys if name != self._first)]
 
     def sign(self, purpose: str, content: Mapping[str, Any], now: datetime, expires_at: datetime) -> str:
         """Return a token for one purpose. It has only ASCII letters, digits, ``-``, ``_`` and ``.``."""
@@ -107,25 +110,32 @@ def _instant(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def load_keyring(path: Path) -> Keyring:
-    """Return the keys of a file, one per line, in hex. A missing file is created with one new key.
+def create_keyring(path: Path) -> None:
+    """Create a file with one new key, unless the file exists.
 
     Raises:
-        ConfigurationError: the file cannot be created or read, or others can read it.
+        ConfigurationError: the file cannot be created.
     """
     try:
-        if not path.exists():
-            _create(path, secrets.token_hex(_KEY_BYTES))
-        with path.open(encoding="ascii") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
-        keys = [bytes.fromhex(line) for line in lines]
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"cannot use the signing keys in '{path}': {error}") from None
-    if mode & 0o077:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        create_key_file(path, secrets.token_hex(_KEY_BYTES))
+    except OSError as error:
+        raise ConfigurationError(f"cannot create the signing keys '{path}': {error.strerror}") from None
+
+
+def load_keyring(path: Path) -> Keyring:
+    """Return the keys of a file, one per line, in hex.
+
+    Raises:
+        ConfigurationError: the file cannot be read, others can read it, or a line is not a key.
+    """
+    lines = [line.strip() for line in read_key_file(path).splitlines()]
+    try:
+        keys = [bytes.fromhex(line) for line in lines if line and not line.startswith("#")]
+    except ValueError:
         raise ConfigurationError(
-            f"signing keys in '{path}' can be read by others (mode {mode:04o}): run chmod 600 '{path}'"
-        )
+            f"'{path}' has a line that is not a key; expected {2 * _KEY_BYTES} hexadecimal digits per line"
+        ) from None
     return Keyring(keys)
 
 
@@ -137,23 +147,8 @@ def create_secret(path: Path, make: Callable[[], str]) -> str:
     """
     try:
         if not path.exists():
-            _create(path, make())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            create_key_file(path, make())
         return path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot use the secret in '{path}': {error}") from None
-
-
-def _create(path: Path, content: str) -> None:
-    """Create the file atomically: two processes that start at the same time get the same key."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(content + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()

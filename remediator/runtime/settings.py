@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from remediator.audit import keys
+from remediator.audit import Signer
 from remediator.config import Config
 from remediator.extensions.registry import Registry
 from remediator.runtime.checkpointing import CheckpointSettings
@@ -12,15 +12,14 @@ from remediator.runtime.pruning import PruningSettings
 from remediator.runtime.retention import RetentionSettings
 
 
-def checkpoint_settings(config: Config, registry: Registry) -> CheckpointSettings:
-    """Return when to sign checkpoints, with which key, and where to publish them; create the key if it is missing.
+def checkpoint_settings(config: Config, registry: Registry, signer: Signer) -> CheckpointSettings:
+    """Return when to sign checkpoints, and where to publish them.
 
     Raises:
         ConfigurationError: a witness cannot be used.
     """
     settings = config.audit
-    origin = settings.origin or f"remediator/{config.environment}"
-    signer = keys.create(settings.key_file or config.state / "audit.key", origin)
+    origin = config.audit_origin
     witnesses = registry.make_witnesses(settings.checkpoints, config.channels)
     return CheckpointSettings(origin, signer, witnesses, settings.checkpoint_entries, settings.checkpoint_interval)
 

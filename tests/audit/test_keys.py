@@ -23,7 +23,7 @@ def test_only_the_owner_can_read_a_new_key(tmp_path: Path) -> None:
         os.umask(before)
 
     assert stat.S_IMODE((tmp_path / "audit.key").stat().st_mode) == 0o600
-    assert audit_keys.load_signer(tmp_path / "audit.key").encode() == signer.encode()
+    assert audit_keys.load_signer(tmp_path / "audit.key", "a.example").encode() == signer.encode()
     assert audit_keys.load_verifiers(tmp_path / "audit.key.pub") == audit_keys.load_verifiers(
         tmp_path / "audit.key.pub"
     )
@@ -56,7 +56,18 @@ def test_key_that_other_users_can_access_is_refused(tmp_path: Path, mode: int) -
     (tmp_path / "audit.key").chmod(mode)
 
     with pytest.raises(ConfigurationError, match="chmod 600"):
-        audit_keys.load_signer(tmp_path / "audit.key")
+        audit_keys.load_signer(tmp_path / "audit.key", "a.example")
+
+
+def test_a_key_of_plain_digits_has_the_name_of_the_log(tmp_path: Path) -> None:
+    """The form that a shell can make: 64 digits. Other files are refused without showing their text."""
+    (tmp_path / "audit.key").write_text("0f" * 32 + "\n")
+    (tmp_path / "audit.key").chmod(0o600)
+    signer = audit_keys.load_signer(tmp_path / "audit.key", "a.example")
+    assert signer.name == "a.example" and signer.private.private_bytes_raw() == b"\x0f" * 32
+    (tmp_path / "audit.key").write_text("0f" * 31)
+    with pytest.raises(BadNote, match="not a private key"):
+        audit_keys.load_signer(tmp_path / "audit.key", "a.example")
 
 
 def test_unusable_file_is_reported(tmp_path: Path) -> None:
@@ -64,7 +75,7 @@ def test_unusable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         audit_keys.create(tmp_path / "missing" / "audit.key", "a.example")
     with pytest.raises(ConfigurationError):
-        audit_keys.load_signer(tmp_path / "audit.key")
+        audit_keys.load_signer(tmp_path / "audit.key", "a.example")
     with pytest.raises(ConfigurationError):
         audit_keys.load_verifiers(tmp_path / "audit.key.pub")
     (tmp_path / "empty").write_text("# only a comment\n\n")

@@ -21,7 +21,7 @@ from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
 from remediator.core.reason import Reason
 from remediator.core.run import Run
 from remediator.core.run_detail import AwaitingApprovalDetail
-from remediator.core.tokens import load_keyring
+from remediator.core.tokens import create_keyring, load_keyring
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.notifiers.base import Message
 from remediator.extensions.notifiers.log import LogNotifier
@@ -246,6 +246,7 @@ async def web_service(folder: Path, world: ClientSet | None = None, **settings: 
         loops = Worker(
             context, Index(context.playbooks.active, "Watchdog"), IngestSettings(frozenset(), timedelta(0), "W")
         )
+        create_keyring(config.state / "links.key")
         keyring = load_keyring(config.state / "links.key")
         registry = Registry()
         metrics, access = Metrics(), AccessControl.load(config, folder / "remediator.yaml")

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from remediator.config import Oidc
 from remediator.core.approval import BUTTON, ApprovalLink, PermissionDenied, Person, Role
 from remediator.core.identity import People
-from remediator.core.tokens import Keyring, load_keyring
+from remediator.core.tokens import Keyring, create_keyring, load_keyring
 from remediator.errors import InputError
 from remediator.pipeline import decisions
 from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
@@ -334,6 +334,7 @@ def test_tokens_rotate_and_expire_and_never_crash(tmp_path: Path) -> None:
     assert new.read("link", token, NOON - timedelta(minutes=5)) is None
     for rubbish in ("", ".", "..", "a.b.c", token + "=", token.upper(), "é" * 50, "x" * 10_000, token.replace(".", "")):
         assert new.read("link", rubbish, NOON) is None
+    create_keyring(tmp_path / "links.key")
     made = load_keyring(tmp_path / "links.key")
     assert (tmp_path / "links.key").stat().st_mode & 0o777 == 0o600
     assert load_keyring(tmp_path / "links.key").read("x", made.sign("x", {}, NOON, NOON), NOON) is not None

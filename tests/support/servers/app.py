@@ -35,7 +35,11 @@ class App(Server):
 
     def environment(self) -> Mapping[str, str]:
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        own = {"PYTHONPATH": str(ROOT), "SHOP_APP_PORT": str(self.port), "SHOP_APP_STATE_DIR": str(self.folder / "state")}
+        own = {
+            "PYTHONPATH": str(ROOT),
+            "SHOP_APP_PORT": str(self.port),
+            "SHOP_APP_STATE_DIR": str(self.folder / "state"),
+        }
         return inherited | own | self.variables
 
     def ready(self) -> bool:

@@ -16,6 +16,8 @@ from xmlrpc.client import ServerProxy
 import pytest
 import yaml
 
+from remediator.audit import keys as audit_keys
+from remediator.core.tokens import create_keyring
 from tests.support.servers import Server, free_port, require, until
 from tests.support.servers.alertmanager import Alertmanager
 from tests.support.servers.supervisord import Supervisord
@@ -51,6 +53,8 @@ class Remediator(Server):
         super().__init__(folder, port)
         self.file_limit: int | None = None
         """Longest file in bytes that it may write: a full disk, made cheaply."""
+        self.shares_keys = True
+        """Whether replicas on PostgreSQL in neighbouring folders get the same keys."""
         self.playbooks: list[dict[str, Any]] = [PLAYBOOK]
         self.inventory: dict[str, Any] = {"apiVersion": "remediator/v1", "kind": "Inventory", "services": {}}
         self.settings: dict[str, Any] = {
@@ -91,7 +95,17 @@ class Remediator(Server):
             (self.folder / "playbooks" / f"{playbook['name']}.yaml").write_text(yaml.safe_dump(playbook))
         (self.folder / "inventory.yaml").write_text(yaml.safe_dump(self.inventory))
         (self.folder / "token").write_text(TOKEN)
+        if self.shares_keys and self.settings.get("store", "sqlite") != "sqlite":
+            self._share_keys()
         self.config.write_text(yaml.safe_dump(self.settings))
+
+    def _share_keys(self) -> None:
+        """Name keys that all replicas in neighbouring folders share, unless the test names others."""
+        links, audit = self.folder.parent / "links.key", self.folder.parent / "audit.key"
+        create_keyring(links)
+        audit_keys.create(audit, "remediator/default")
+        self.settings["approvals"] = {"keys_file": str(links), **self.settings.get("approvals", {})}
+        self.settings["audit"] = {"key_file": str(audit), **self.settings.get("audit", {})}
 
     def command(self) -> list[str]:
         self.write()

@@ -1,0 +1,62 @@
+"""Replicas on PostgreSQL sign with the same keys, or do not start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.promises.conftest import MakeHouse
+from tests.support.replicas import CrashingRemediator
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.mark.promise(6)
+def test_postgresql_without_named_keys_is_refused(make_house: MakeHouse, postgres_url: str) -> None:
+    """Each replica would create keys of its own, and reject the links and sessions of the others."""
+    replica = make_house(store=postgres_url).replica()
+    replica.write()
+    replica.shares_keys = False
+    for setting in ("approvals.keys_file", "audit.key_file"):
+        group, _, name = setting.partition(".")
+        given = replica.settings.pop(group)
+        assert f"{setting}: required with PostgreSQL" in _refusal(replica)
+        replica.settings[group] = {name: str(replica.folder / "none")}
+        assert "run 'remediator keys create' on one machine" in _refusal(replica)
+        replica.settings[group] = given
+
+
+@pytest.mark.promise(6)
+def test_a_replica_with_other_keys_is_refused(make_house: MakeHouse, postgres_url: str, tmp_path: Path) -> None:
+    """While a replica runs, another one needs its keys; further keys that only verify are allowed."""
+    house = make_house(store=postgres_url)
+    first, second = house.replica(), house.replica()
+    first.start()
+    second.write()
+    shared = Path(second.settings["approvals"]["keys_file"])
+    links, audit = dict(second.settings["approvals"]), dict(second.settings["audit"])
+
+    second.settings["approvals"] = {"keys_file": str(_key(tmp_path / "other", "ab" * 32))}
+    assert "approvals.keys_file: the key differs from that of" in _refusal(second)
+    second.settings["approvals"] = links
+
+    second.settings["audit"] = {"key_file": str(_key(tmp_path / "audit", "cd" * 32))}
+    assert "audit.key_file: the key differs from that of" in _refusal(second)
+    second.settings["audit"] = audit
+
+    second.settings["approvals"] = {"keys_file": str(_key(tmp_path / "both", shared.read_text() + "ab" * 32))}
+    second.start()
+    assert first.get("/readyz")["ready"] and second.get("/readyz")["ready"]
+
+
+def _refusal(replica: CrashingRemediator) -> str:
+    done = replica.command_line("serve")
+    assert done.returncode in (2, 3) and done.stderr.startswith("remediator: "), done
+    return done.stderr
+
+
+def _key(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
