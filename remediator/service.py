@@ -56,6 +56,7 @@ from remediator.runtime.maintenance import (
 )
 from remediator.runtime.metrics import Metrics
 from remediator.runtime.monitors import FloodSettings, MonitorSettings, run_monitors_loop
+from remediator.runtime.notification_reach import reach_problem
 from remediator.runtime.outbox import Outbox, run_outbox_loop
 from remediator.runtime.pruning import run_pruning_loop
 from remediator.runtime.reconcile import ReconcileSettings, run_reconcile_loop
@@ -193,8 +194,11 @@ async def run_service(
             role=role,
         )
         chart = None if clients.prometheus is None else partial(last_hour_png, clients.prometheus, store)
+        channels = registry.make_channels(config.channels)
+        if problem := reach_problem(channels):
+            log.warning(problem)
         outbox = Outbox(
-            channels=registry.make_channels(config.channels),
+            channels=channels,
             fallback=LogNotifier({}),
             approvals=config.approvals.channels,
             renderer=MessageRenderer(keys.links, config.public_url.rstrip("/")),

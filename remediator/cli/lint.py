@@ -101,10 +101,19 @@ def _sources(paths: list[Path], config: Path | None, inventory: Path | None, ale
     rules = _first(near, "alerting")
     return Sources(
         playbooks,
-        inventory or _first(near, "inventory.yaml"),
+        inventory or _inventory_of(config) or _first(near, "inventory.yaml"),
         config or _first(near, "remediator.yaml"),
         alerting or ([rules] if rules is not None else None),
     )
+
+
+def _inventory_of(config: Path | None) -> Path | None:
+    """Return the inventory that a settings file names; None if the file cannot be read, which lint reports."""
+    if config is None:
+        return None
+    with suppress(ConfigurationError):
+        return load_config(config, Config).inventory
+    return None
 
 
 def _first(folders: Sequence[Path], name: str) -> Path | None:

@@ -13,9 +13,12 @@ from remediator.cli._options import config_option, format_option
 from remediator.cli.stop import stop_data, stop_text
 from remediator.config import Config
 from remediator.core.clock import SystemClock, format_duration, rfc3339
+from remediator.errors import ConfigurationError
 from remediator.extensions.guards._stop_file import read_stop_file
+from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load_config
 from remediator.runtime.maintenance import REPLICA_TIMEOUT
+from remediator.runtime.notification_reach import reach_problem
 from remediator.service import read_only_connection, watchdog_max_silence
 from remediator.storage.repositories import approvals, autonomy, breakers, key_values, replicas, runs, stops
 from remediator.storage.repositories.approvals import Approval
@@ -36,13 +39,21 @@ def command(config_path: Path, format_: str) -> None:
     """
     config = load_config(config_path, Config)
     with read_only_connection(config) as connection:
-        found = _status(connection, config)
+        found = {**_status(connection, config), "notification_problem": _notification_problem(config)}
     if format_ == "json":
         click.echo(json.dumps(found, indent=2))
     else:
         click.echo("\n".join(_text(found)))
     if found["stops"] or found["stop_file"]:
         raise SystemExit(1)
+
+
+def _notification_problem(config: Config) -> str:
+    """Return why no message reaches a person; an empty text if one can."""
+    try:
+        return reach_problem(Registry.load(config.plugins).make_channels(config.channels))
+    except ConfigurationError as error:  # for example a secret file that only the service may read
+        return str(error)
 
 
 def _status(connection: Connection, config: Config) -> dict[str, Any]:
@@ -121,6 +132,8 @@ def _text(found: dict[str, Any]) -> list[str]:
     ]
     problem = found["watchdog"]["problem"]
     lines.append(f"watchdog {f'ATTENTION: {problem}' if problem else found['watchdog']['received_at'] or 'off'}")
+    if found["notification_problem"]:
+        lines.append(f"notify   ATTENTION: {found['notification_problem']}")
     lines += [f"replica  {item['id']} ({item['role']}) seen {item['seen_at']}" for item in found["replicas"]]
     if not found["replicas"]:
         lines.append(

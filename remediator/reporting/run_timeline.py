@@ -147,6 +147,14 @@ def _verdict(entry: Entry) -> str:
     return f"{len(verdicts) - len(failed)} of {len(verdicts)} guards passed {when}; {', '.join(failed)}"
 
 
+def _sent(entry: Entry) -> str:
+    """Call a message that only the log has by its name: it notified nobody."""
+    channel = entry.data["channel"]
+    if entry.data.get("log_only"):
+        return f"message for {channel} written to the log only; nobody was notified"
+    return f"message to {channel} delivered"
+
+
 def _outcome(entry: Entry) -> str:
     if entry.reason == "skipped":
         return f"step {entry.data['step']} skipped: {entry.data['skipped']}"
@@ -175,7 +183,7 @@ _DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
     "approval.decided": lambda entry: f"{_VERBS.get(entry.data['verb'], entry.data['verb'])} by {entry.actor}",
     "approval.expired": lambda entry: "the approval request expired",
     "approval.void": lambda entry: f"the approval request was withdrawn: {entry.reason}",
-    "message.sent": lambda entry: f"message to {entry.data['channel']} delivered",
+    "message.sent": _sent,
     "message.failed": lambda entry: f"message to {entry.data['channel']} not delivered: {entry.data['error']}",
     "message.chart": lambda entry: f"chart to {entry.data['channel']} {entry.data['error'] or 'delivered'}",
 }

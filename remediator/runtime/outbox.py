@@ -210,7 +210,10 @@ class _Attempt:
         """Record the delivery. If the channel reaches one person, ask the next channel too while more are needed."""
         message = self.message
         outbox.mark_sent(tx, message.id, delivery.receipt, self.channel)
-        tx.append_audit(self._draft(Kind.MESSAGE_SENT, {"receipt": delivery.receipt, "channel": self.channel}))
+        data: dict[str, Any] = {"receipt": delivery.receipt, "channel": self.channel}
+        if not self.notifier.reaches_people:
+            data["log_only"] = True
+        tx.append_audit(self._draft(Kind.MESSAGE_SENT, data))
         if message.kind != "approval" or delivery.receipt.get("overtaken"):
             return
         found = approvals.get(tx.connection, str(message.content.get("approval", "")))

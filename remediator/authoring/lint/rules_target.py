@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from remediator.authoring.lint import LintContext, Rule
 from remediator.playbooks.diagnostics import Diagnostic
-from remediator.playbooks.target_identity import names_target, naming_matchers
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.target_identity import Relation, compare, names_target, naming_matchers
 
 
 class AboutAny(Rule):
@@ -24,7 +26,7 @@ class AboutAny(Rule):
 
 
 class AlertFromElsewhere(Rule):
-    """A playbook changes a fixed target, but no matcher is on a label that names this target."""
+    """A playbook changes a fixed target, but neither a matcher nor the alert rules name this target by a label."""
 
     id = "alert-from-elsewhere"
     why = "An alert of another host, namespace or project starts the playbook too. Every such run is escalated."
@@ -38,9 +40,17 @@ class AlertFromElsewhere(Rule):
             if not fixed or playbook.about_any is not None or not context.mutates(playbook):
                 continue
             service = context.inventory.service(playbook.target)
-            if not any(names_target(matcher, service) for matcher in playbook.match.parsed):
+            matched = any(names_target(matcher, service) for matcher in playbook.match.parsed)
+            if not matched and not _named_by_rules(context, playbook, service):
                 message = f"no matcher names the target {service.name}, so the alert can come from elsewhere"
                 first, *others = naming_matchers(service)
                 instead = f", or {' or '.join(others)}" if others else ""
                 hint = f"add {first} to match.matchers{instead}"
                 yield self.at(context, playbook, ("match",), message, hint, key=True)
+
+
+def _named_by_rules(context: LintContext, playbook: Playbook, service: Service) -> bool:
+    """Return whether each rule that makes the alerts of a playbook sets a label that names the service."""
+    rules = [rule for rule in context.alerts or () if rule.name in playbook.match.alertname]
+    known = {rule.name for rule in rules} == set(playbook.match.alertname) != set()
+    return known and all(compare(rule.labels, service).relation is Relation.ABOUT for rule in rules)

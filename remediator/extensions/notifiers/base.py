@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
+from remediator.clients.endpoints import read_secret
 from remediator.errors import ClientError, ConfigurationError
 
 
@@ -123,6 +126,8 @@ class Delivery:
     receipt: Mapping[str, Any] = field(default_factory=dict)
 
 
+PLACEHOLDER_DOMAIN = ".invalid"
+"""Names that never exist (RFC 6761). The examples use them for addresses that a person has to replace."""
 _ERROR_TEXT = {"missing": "missing setting {place!r}", "extra_forbidden": "unknown setting {place!r}"}
 
 
@@ -159,6 +164,20 @@ class Notifier(ABC):
     """Whether :meth:`send` includes :attr:`Message.chart`. If not, messages do not wait for the chart."""
     attaches_charts: ClassVar[bool] = False
     """Whether :meth:`add_chart` adds a chart after the message was sent."""
+
+    reaches_people: ClassVar[bool] = True
+    """Whether a person sees a message soon after it was sent. False for a log."""
+
+    @property
+    def obstacle(self) -> str | None:
+        """Return why no person sees the messages of this channel; None if nothing is known against it."""
+        if not self.reaches_people:
+            return f"{self.kind} notifies nobody"
+        file, url = getattr(self.settings, "url_file", None), str(getattr(self.settings, "url", ""))
+        with suppress(OSError, ValueError):  # the delivery reports a file that cannot be read
+            url = url if file is None else read_secret(file)
+        host = urlsplit(url).hostname or ""
+        return f"the host {host} is a placeholder" if host.endswith(PLACEHOLDER_DOMAIN) else None
 
     @property
     def person(self) -> str | None:

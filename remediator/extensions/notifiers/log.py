@@ -21,6 +21,7 @@ class LogNotifier(Notifier):
 
     kind = "log"
     keeps_history = False
+    reaches_people = False
     Settings = LogSettings
     per_minute = 600
 

@@ -1,0 +1,22 @@
+"""Everything that is shipped passes its own lint without a warning, with the settings of each deployment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.servers.remediator import ROOT
+
+SETTINGS = ("deploy/compose/remediator.yaml", "deploy/compose/remediator.prod.yaml", "deploy/kubernetes/remediator/remediator.yaml")
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_lint_finds_nothing(settings: str) -> None:
+    """Playbooks, their tests, alert rules, inventory and settings, as a user would check them."""
+    argv = [sys.executable, "-m", "remediator", "lint", "playbooks", "--config", settings, "--alerting", "alerting"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 errors" not in done.stdout and "warning" not in done.stdout, done.stdout
+    assert "not checked" not in done.stdout, done.stdout
