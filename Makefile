@@ -65,6 +65,9 @@ coverage: setup-dev ## Run the tests of `make test` and report line coverage
 	@$(PYTHON) -m demo.stack.programs
 	@$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --cov=remediator --cov=app --cov-report=term:skip-covered
 
+images: ## Build substitutes for all images where no registry is reached (FOLDER=… keeps the files)
+	@bash demo/compose/build_fake_images.sh $(FOLDER)
+
 test-docker: setup-dev ## The tests on a real Docker Engine: that of DOCKER_HOST, or of the default socket
 	@$(PYTHON) -m tests.support.engines docker $(ARGS)
 

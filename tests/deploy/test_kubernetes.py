@@ -16,6 +16,7 @@ import yaml
 
 from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
+from remediator.core.identity import People
 from remediator.extensions.platforms.base import State
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
 from remediator.playbooks.inventory import Inventory, Service
@@ -26,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
 real = pytest.mark.kubernetes
 
-NEWER = ("ServiceMonitor", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "PodDisruptionBudget")
-"""Not known to the oldest server that tests run on: an operator's kind, and kinds of Kubernetes 1.21 and 1.30."""
+NEWER = ("PodDisruptionBudget",)
+"""Not known to the oldest server that tests run on: policy/v1 is of Kubernetes 1.21."""
 
 
 FORBIDDEN = (
@@ -196,16 +197,12 @@ def test_all_kinds_are_there() -> None:
         ("Deployment", "remediator", "remediator"),
         ("StatefulSet", "remediator", "postgres"),
         ("PodDisruptionBudget", "remediator", "remediator"),
-        ("ServiceMonitor", "remediator", "remediator"),
+        ("PodDisruptionBudget", "shop", "app"),
         ("NetworkPolicy", "remediator", "remediator"),
         ("NetworkPolicy", "shop", "redis"),
         ("Deployment", "shop", "redis-exporter"),
-        ("ServiceMonitor", "shop", "redis-exporter"),
-        ("ServiceMonitor", "shop", "app"),
         ("Role", "shop", "remediator"),
         ("RoleBinding", "shop", "remediator"),
-        ("ValidatingAdmissionPolicy", "", "remediator-in-place"),
-        ("ValidatingAdmissionPolicyBinding", "", "remediator-in-place"),
         ("Deployment", "shop", "app"),
         ("Deployment", "shop", "redis"),
     }
@@ -272,11 +269,45 @@ def test_services_pods_and_policies_find_each_other() -> None:
         for selector in named:
             labels = selector["matchLabels"].items()
             assert any(labels <= each["metadata"]["labels"].items() for each in templates), policy["metadata"]
-    told = (ROOT / "docs/deployment.md").read_text()
+    secrets = {each["metadata"]["name"]: each["stringData"] for each in shipped_secrets()}
     for template in templates:
         for volume in template["spec"].get("volumes", ()):
-            for item in volume.get("secret", {}).get("items", ()):
-                assert f"--from-literal={item['key']}=" in told, item
+            if "secret" in volume:
+                made = secrets[volume["secret"]["secretName"]]
+                assert {item["key"] for item in volume["secret"].get("items", ())} <= made.keys(), volume
+    settings = (FOLDER / "remediator/remediator.yaml").read_text() + (FOLDER / "remediator/inventory.yaml").read_text()
+    named = set(re.findall(r"/run/secrets/remediator/([\w.-]+)", settings))
+    assert named and named <= secrets["remediator"].keys()
+
+
+def shipped_secrets() -> list[dict[str, Any]]:
+    """The Secrets that secrets.sh prints."""
+    argv = [FOLDER / "secrets.sh", "ann@example.com"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd="/")
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def test_the_person_of_the_secrets_signs_in_with_the_token_that_is_shown() -> None:
+    """The token is only on standard error; the Secret has its hash."""
+    done = subprocess.run([FOLDER / "secrets.sh", "ann@example.com"], capture_output=True, text=True, check=True)
+    token = re.findall(r"shown only now: (\w+)", done.stderr)[0]
+    (made,) = (each for each in yaml.safe_load_all(done.stdout) if each["metadata"]["name"] == "remediator")
+    people = People.model_validate(yaml.safe_load(made["stringData"]["people.yaml"]))
+    person = people.by_token(token)
+    assert person is not None and person.id == "ann@example.com" and token not in done.stdout
+    assert "no CHAT_URL: no message reaches a person" in done.stderr
+
+
+def test_no_person_is_refused_with_an_example() -> None:
+    """Each Secret would name nobody."""
+    done = subprocess.run([FOLDER / "secrets.sh"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "for example ann@example.com" in done.stderr and not done.stdout
+
+
+def test_no_pod_gets_the_variables_of_services() -> None:
+    """Kubernetes sets REDIS_PORT and APP_PORT to URLs for Services with these names; programs read them as ports."""
+    for workload in (*of_kind("Deployment"), *of_kind("StatefulSet")):
+        assert workload["spec"]["template"]["spec"]["enableServiceLinks"] is False, workload["metadata"]["name"]
 
 
 def test_the_rules_become_what_the_operator_takes() -> None:
