@@ -9,7 +9,11 @@ import pytest
 
 from tests.support.servers.remediator import ROOT
 
-SETTINGS = ("deploy/compose/remediator.yaml", "deploy/compose/remediator.prod.yaml", "deploy/kubernetes/remediator/remediator.yaml")
+SETTINGS = (
+    "deploy/compose/remediator.yaml",
+    "deploy/compose/remediator.prod.yaml",
+    "deploy/kubernetes/remediator/remediator.yaml",
+)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
