@@ -25,17 +25,16 @@ def create(path: Path, name: str) -> Signer:
     Raises:
         ConfigurationError: the file cannot be written, or is not a key.
     """
-    existed = path.exists()
     try:
-        if not existed:
+        if not path.exists():
             create_key_file(path, Signer.generate(name).encode())
-        signer = load_signer(path, name)
-        public = path.with_name(path.name + ".pub")
-        with suppress(OSError if existed else ()):  # a mounted Secret cannot be written
-            if not public.exists():
-                create_key_file(public, signer.verifier.encode(), 0o644)
     except OSError as error:
         raise ConfigurationError(f"cannot create the signing key '{path}': {error.strerror}") from error
+    signer = load_signer(path, name)
+    public = path.with_name(path.name + ".pub")
+    with suppress(OSError):  # a mounted Secret cannot be written; 'remediator keys show' prints the public key
+        if not public.exists():
+            create_key_file(public, signer.verifier.encode(), 0o644)
     return signer
 
 
