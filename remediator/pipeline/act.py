@@ -28,7 +28,7 @@ from remediator.pipeline.guard_evaluation import GuardDecision, block, build_inp
 from remediator.pipeline.planning import diagnose_again, resolve
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.pipeline.step_execution import PROCESS_LOST, Intent, StepExecution, planned_call
-from remediator.pipeline.transitions import follow, to_verifying
+from remediator.pipeline.transitions import escalate_diagnosis, follow, to_verifying
 from remediator.pipeline.undo import undo_steps
 from remediator.playbooks import cel
 from remediator.storage.repositories import attempts, evidence, runs
@@ -55,8 +55,11 @@ async def act(ctx: RunContext) -> StageResult:
     lost = next((attempt for attempt in tried if attempt.outcome is None), None)
     if lost is not None:
         return await ctx.write(lambda tx: proceed(_to_unknown(tx, lost, PROCESS_LOST.summary)))
-    # 2. Without a step left the run is escalated: a run never ends silently (promise 7).
+    # 2. Without a step left the run is escalated: a run never ends silently (promise 7). If no step applied, people get
+    #    the diagnosis, which is then all that there is.
     if ctx.run.cursor is None:
+        if not any(item.mutates for item in tried):
+            return await ctx.write(lambda tx: proceed(escalate_diagnosis(tx)))
         return await ctx.write(_escalate_no_step_left)
     step = ctx.plan.step(ctx.run.cursor)
     mine = [attempt for attempt in tried if attempt.step == step.id]

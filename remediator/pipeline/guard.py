@@ -5,20 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 
 from remediator.core.cost import excess
-from remediator.core.plan import Plan
+from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import (
     AwaitingApprovalDetail,
     BlockedDetail,
-    EscalatedDetail,
     MatchedDetail,
     RunningDetail,
 )
 from remediator.extensions.guards.base import GuardAnswer, GuardInput
-from remediator.pipeline import held_back
+from remediator.pipeline import condition_scope, held_back
 from remediator.pipeline.context import PASSIVE_MODES, StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import GuardDecision, block, build_input, evaluate, next_evaluation_at
 from remediator.pipeline.run_context import RunContext, RunTransaction
+from remediator.pipeline.transitions import escalate_diagnosis
+from remediator.playbooks import cel
 from remediator.storage.repositories import blocked_runs, evidence
 
 
@@ -28,8 +29,8 @@ async def guard_plan(ctx: RunContext) -> StageResult:
     snoozed = run.detail.until if isinstance(run.detail, BlockedDetail) and run.reason is Reason.SNOOZED else None
     if snoozed is not None and ctx.now() < snoozed:
         return wait_until(run, snoozed)
-    if run.status is Status.PLANNED and not ctx.plan.steps and run.mode not in PASSIVE_MODES:
-        return proceed(await ctx.write(_escalate_diagnosis))
+    if run.status is Status.PLANNED and run.mode not in PASSIVE_MODES and not await _has_applicable_step(ctx):
+        return proceed(await ctx.write(escalate_diagnosis))  # nobody is asked to approve what would be skipped
     asked = build_input(ctx, await ctx.alerts(), None)
     decision = await evaluate(ctx.pipeline, asked)
     if run.status is Status.BLOCKED:
@@ -37,12 +38,22 @@ async def guard_plan(ctx: RunContext) -> StageResult:
     return await ctx.write(lambda tx: _decide(tx, ctx.plan, asked, decision))
 
 
-def _escalate_diagnosis(tx: RunTransaction) -> Run:
-    """Escalate what was found: a playbook without steps does nothing, so there is nothing to guard."""
-    found = evidence.list_for_run(tx.connection, tx.run.id)
-    causes = tuple(item.summary for item in found if item.phase == "conclude")
-    text = f"likely cause: {'; '.join(causes)}" if causes else "the evidence points to no known cause"
-    return tx.move(Status.ESCALATED, Reason.DIAGNOSED, EscalatedDetail(text=text, causes=causes))
+async def _has_applicable_step(ctx: RunContext) -> bool:
+    """Return whether a step may apply, as far as the diagnosis shows. In mode auto, the steps themselves decide."""
+    if not ctx.plan.steps or ctx.run.mode == "auto":
+        return bool(ctx.plan.steps)
+    seen = await ctx.read(evidence.list_for_run)
+    causes = set(condition_scope.established_causes(seen))
+    scope = condition_scope.variables(ctx.plan.parameters, (ctx.run.target, ctx.service.platform.kind), seen)
+
+    def applies(step: PlannedStep) -> bool:
+        if not step.mutates:  # it may add evidence for the steps after it
+            return True
+        if step.causes and causes and not causes & set(step.causes):
+            return False
+        return step.when is None or cel.compile(step.when).evaluate(scope) is not False
+
+    return any(applies(step) for step in ctx.plan.steps)
 
 
 def _decide(tx: RunTransaction, plan: Plan, asked: GuardInput, decision: GuardDecision) -> StageResult:

@@ -7,11 +7,21 @@ from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import EscalatedDetail, FailedDetail, RunningDetail, VerifyingDetail
 from remediator.pipeline.context import StageResult, proceed
 from remediator.pipeline.run_context import RunTransaction
+from remediator.storage.repositories import evidence
 
 
 def to_verifying(tx: RunTransaction, step_id: str) -> Run:
     """Move the run to ``verifying``; settling begins now."""
     return tx.move(Status.VERIFYING, None, VerifyingDetail(step=step_id, since=tx.now))
+
+
+def escalate_diagnosis(tx: RunTransaction) -> Run:
+    """Escalate what was found: nothing was done, because the playbook has no steps or none of them applies."""
+    found = evidence.list_for_run(tx.connection, tx.run.id)
+    newest = max((item.at for item in found if item.phase == "conclude"), default=None)
+    causes = tuple(item.summary for item in found if item.phase == "conclude" and item.at == newest)
+    text = f"likely cause: {'; '.join(causes)}" if causes else "the evidence points to no known cause"
+    return tx.move(Status.ESCALATED, Reason.DIAGNOSED, EscalatedDetail(text=text, causes=causes))
 
 
 def follow(tx: RunTransaction, plan: Plan, step: PlannedStep, arrow: str) -> StageResult:

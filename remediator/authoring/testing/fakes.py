@@ -157,6 +157,10 @@ def _values(parameters: Parameters) -> dict[str, Any]:
     return parameters.model_dump(by_alias=True, mode="json")
 
 
+_RUNNING_FOR = timedelta(hours=1)
+"""Age of scripted services at the start of a test: a service that has just started is watched before it is judged."""
+
+
 class ScriptedPlatform(Platform):
     """A platform that returns the states that the test defines. It stands for every kind of platform."""
 
@@ -171,8 +175,9 @@ class ScriptedPlatform(Platform):
         runs = answer.state == "running"
         healthy = answer.healthy if answer.healthy is not None else (answer.instances if runs else 0)
         pin = {"incarnation": len(self._script.done)}
+        since = self._script.start - _RUNNING_FOR
         return ServiceStatus(
-            State(answer.state), f"{service.name} is {answer.state}", answer.instances, healthy, pin, self._script.start
+            State(answer.state), f"{service.name} is {answer.state}", answer.instances, healthy, pin, since
         )
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:

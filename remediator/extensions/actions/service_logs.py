@@ -26,7 +26,7 @@ _KEPT = 4000
 _SIGNS = {
     "missing_module": re.compile(r"(?:ModuleNotFoundError|ImportError): (.+)"),
     "missing_variable": re.compile(r"(?:KeyError: '([A-Z][A-Z0-9_]+)'|([A-Z][A-Z0-9_]+): required by)"),
-    "address_in_use": re.compile(r"(.*[Aa]ddress already in use.*)"),
+    "address_in_use": re.compile(r"(.*(?:[Aa]ddress already in use|Connection in use: \().*)"),
     "too_many_files": re.compile(r"(.*[Tt]oo many open files.*)"),
     "wrong_password": re.compile(
         r"(.*(?:WRONGPASS|NOAUTH|invalid username-password pair|Authentication required|invalid password).*)"

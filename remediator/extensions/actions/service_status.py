@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
@@ -31,6 +32,7 @@ class ServiceStatusAction(Action):
         Fact("state", "string", "State of all instances together.", values=tuple(State)),
         Fact("instances", "integer", "Expected instances."),
         Fact("healthy", "integer", "Healthy instances."),
+        Fact("uptime", "number", "Time since the last start; absent if unknown.", unit="s"),
         Fact("replicas", "integer", "Docker, Kubernetes: configured or existing instances."),
         Fact("owner", "object", "Docker, Kubernetes: controller that would revert a change; null if none."),
         Fact("containers", "list", "Docker: containers with their state."),
@@ -57,7 +59,9 @@ class ServiceStatusAction(Action):
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
         status = await self._settled(service)
         outcome = Outcome.OK if status.state is State.RUNNING else Outcome.FAILED
-        facts = {"state": status.state.value, "instances": status.instances, "healthy": status.healthy}
+        facts: dict[str, Any] = {"state": status.state.value, "instances": status.instances, "healthy": status.healthy}
+        if status.started_at is not None:
+            facts["uptime"] = round((self._clock.now() - status.started_at).total_seconds(), 1)
         return Result(
             outcome, status.summary, dict(status.facts) | facts
         )  # common names win over those of the platform
@@ -65,14 +69,14 @@ class ServiceStatusAction(Action):
     async def _settled(self, service: Service) -> ServiceStatus:
         """Return the state; of a service that has just started, after watching whether it starts again.
 
-        A program that crashes at its start is *starting*, and for a moment *running*, before each crash. One look could
-        miss the crash loop. Two starts within seconds, neither of them ours, are one.
+        A program that crashes at its start is *starting*, and for a moment *running* and *exited*, around each crash.
+        One look could miss the crash loop. Two starts within seconds, neither of them ours, are one.
         """
         platform = self._platforms[service.platform.kind]
         first = status = await platform.status(service)
         for _ in range(_LOOKS):
             young = status.started_at is not None and self._clock.now() - status.started_at < _YOUNG
-            if status.state is not State.STARTING and not (status.state is State.RUNNING and young):
+            if status.state is not State.STARTING and not (status.state in (State.RUNNING, State.EXITED) and young):
                 break
             await self._clock.sleep(1)
             status = await platform.status(service)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from remediator.extensions.checks.app_process import AppProcess
 from remediator.extensions.checks.base import Check
 from remediator.extensions.checks.dependencies_ok import DependenciesOk
 from remediator.extensions.checks.disk_usage import DiskUsage
 from remediator.extensions.checks.error_rate import ErrorRate
 from remediator.extensions.checks.http_ok import HttpOk
+from remediator.extensions.checks.prometheus_target import PrometheusTarget
 from remediator.extensions.checks.promql import Promql
 from remediator.extensions.checks.redis_connections import RedisConnections
 from remediator.extensions.checks.redis_info import RedisInfo
@@ -17,10 +19,12 @@ from remediator.extensions.checks.service_running import ServiceRunning
 from remediator.extensions.checks.tcp_connect import TcpConnect
 
 BUILTIN: tuple[type[Check], ...] = (
+    AppProcess,
     DependenciesOk,
     DiskUsage,
     ErrorRate,
     HttpOk,
+    PrometheusTarget,
     Promql,
     RedisConnections,
     RedisInfo,
