@@ -286,8 +286,8 @@ def _public(url: str) -> str:
 class Config(Strict):
     """Settings of the remediator service."""
 
-    apiVersion: Literal["remediator/v1"]
-    kind: Literal["Config"]
+    apiVersion: Literal["remediator/v1"] = Field(description="Version of the format.")
+    kind: Literal["Config"] = Field(description="Kind of the file.")
     listen: str = Field(default="127.0.0.1:8095", description="Address and port on which the service listens.")
     public_url: Annotated[str, AfterValidator(_public)] = Field(
         default="", description="Base URL of the links in messages. Without it, messages have no links."

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
+from remediator.authoring import schema_examples
 from remediator.authoring.testing.model import Suite
 from remediator.core.clock import format_duration
 from remediator.core.identity import People
@@ -21,6 +22,7 @@ from remediator.playbooks.catalogue import Catalogue, plain_field
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Fragment, Include, Playbook
+from remediator.playbooks.model import Guards as GuardSettings
 
 Schema = dict[str, Any]
 KINDS = ("playbook", "inventory", "config", "people", "test")
@@ -37,16 +39,16 @@ def schema(kind: str, catalogue: Catalogue, config: type[BaseModel]) -> Schema:
         config: the model of the settings file.
     """
     if kind == "playbook":
-        return _document("A playbook, or a fragment that playbooks share.", _playbook_file(catalogue))
+        return _document(kind, "A playbook, or a fragment that playbooks share.", _playbook_file(catalogue))
     if kind == "test":
-        return _document("The tests of one playbook.", _schema_of(Suite))
+        return _document(kind, "The tests of one playbook.", _schema_of(Suite))
     if kind == "people":
-        return _document("The people who may decide.", _schema_of(People))
+        return _document(kind, "The people who may decide.", _schema_of(People))
     if kind == "inventory":
         inventory = _schema_of(Inventory)
         del inventory["$defs"]["Service"]["properties"]["name"]  # set from the key
-        return _document("The services that can be targets of actions.", inventory)
-    return _document("The settings of remediator.", _schema_of(config))
+        return _document(kind, "The services that can be targets of actions.", inventory)
+    return _document(kind, "The settings of remediator.", _settings_file(catalogue, config))
 
 
 def text(schema_: Schema) -> str:
@@ -54,8 +56,15 @@ def text(schema_: Schema) -> str:
     return json.dumps(schema_, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def _document(description: str, made: Schema) -> Schema:
-    return {"$schema": "http://json-schema.org/draft-07/schema#", **made, "description": description}
+def _document(kind: str, description: str, made: Schema) -> Schema:
+    head = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": f"urn:remediator:schema:v1:{kind}",
+        "title": f"remediator {kind}",
+        "description": description,
+    }
+    schema_examples.annotate(kind, made)
+    return {**made, **head}
 
 
 def _schema_of(model: type[BaseModel]) -> Schema:
@@ -72,12 +81,49 @@ def _clean(part: Any) -> Any:
     made = {key: _clean(value) for key, value in part.items() if not (key == "title" and isinstance(value, str))}
     if "default" in made and made["default"] is None:
         del made["default"]
+    if "default" in made:
+        made["default"] = _without_null(made["default"])
     if made.get("pattern") == DURATION and str(made.get("default", "")).startswith("P"):
         made["default"] = format_duration(_LENGTH.validate_python(made["default"]))
     options = [option for option in made.get("anyOf", ()) if option != {"type": "null"}]
     if "anyOf" in made and len(options) < len(part["anyOf"]):
         del made["anyOf"]
         made = {**options[0], **made} if len(options) == 1 else {**made, "anyOf": options}
+    return made
+
+
+def _without_null(value: Any) -> Any:
+    """Remove the keys of a default whose value is null."""
+    if isinstance(value, dict):
+        return {key: _without_null(item) for key, item in value.items() if item is not None}
+    return [_without_null(item) for item in value] if isinstance(value, list) else value
+
+
+def _settings_file(catalogue: Catalogue, config: type[BaseModel]) -> Schema:
+    """Return the schema of the settings file, with the settings of each kind of channel and of each guard."""
+    made = _schema_of(config)
+    definitions = made["$defs"]
+    channel = definitions["Channel"]
+    kinds = sorted(catalogue.notifiers)
+    channel["properties"]["kind"]["enum"] = kinds
+    for kind in kinds:
+        settings = _hoist(_schema_of(catalogue.notifiers[kind]), definitions)
+        definitions[f"channel {kind}"] = settings
+        names = {name: True for name in ("kind", *settings.get("properties", {}))}
+        then = {**_ref(f"channel {kind}")}
+        channel.setdefault("allOf", []).append(
+            {
+                "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
+                "then": {"allOf": [then], "properties": names, "additionalProperties": False},
+            }
+        )
+        settings.pop("additionalProperties", None)  # "kind" is beside the settings
+    guards = made["properties"]["guards"]
+    off = _hoist(_schema_of(GuardSettings), definitions)["properties"]["off"]
+    guards["properties"] = {"off": off}
+    guards["additionalProperties"] = False
+    for name, model in catalogue.guards.items():
+        guards["properties"][name] = _guard(model, catalogue.summaries.get(name, ""), definitions)
     return made
 
 

@@ -21,8 +21,8 @@ _LONGEST_INPUT = 1000
 class BasicAuth(Strict):
     """User name and password file. A newline at the end of the file is ignored."""
 
-    username: str
-    password_file: FilePath
+    username: str = Field(description="User name.")
+    password_file: FilePath = Field(description="File with the password. A newline at its end is ignored.")
 
 
 class TlsSettings(Strict):
@@ -32,11 +32,19 @@ class TlsSettings(Strict):
     client is created, so a renewed certificate needs a reload.
     """
 
-    ca_file: FilePath | None = None
-    cert_file: FilePath | None = None
-    key_file: FilePath | None = None
-    server_name: str | None = None
-    insecure_skip_verify: bool = False
+    ca_file: FilePath | None = Field(
+        default=None, description="File with trusted CA certificates (PEM). Default: those of the system."
+    )
+    cert_file: FilePath | None = Field(default=None, description="File with the client certificate (PEM).")
+    key_file: FilePath | None = Field(
+        default=None, description="File with the key of the client certificate, if cert_file does not contain it."
+    )
+    server_name: str | None = Field(
+        default=None, description="Name to verify if the certificate is not for the host in the URL."
+    )
+    insecure_skip_verify: bool = Field(
+        default=False, description="Accept any certificate. Then nothing proves that the server is the right one."
+    )
 
     @model_validator(mode="after")
     def _key_with_certificate(self) -> TlsSettings:
@@ -52,10 +60,12 @@ class HttpAuth(Strict):
     so a rotated secret is used at once.
     """
 
-    basic: BasicAuth | None = None
-    token_file: FilePath | None = None
-    headers: dict[str, str] = Field(default_factory=dict)
-    header_files: dict[str, FilePath] = Field(default_factory=dict)
+    basic: BasicAuth | None = Field(default=None, description="User name and password, instead of token_file.")
+    token_file: FilePath | None = Field(default=None, description="File with the bearer token to send.")
+    headers: dict[str, str] = Field(default_factory=dict, description="Headers to send, without secret values.")
+    header_files: dict[str, FilePath] = Field(
+        default_factory=dict, description="Headers with secret values: name of the header, and file with its value."
+    )
 
     @model_validator(mode="after")
     def _one_authorization(self) -> HttpAuth:
@@ -76,9 +86,11 @@ class Endpoint(HttpAuth):
     connection to the last byte of the answer.
     """
 
-    url: str
-    tls: TlsSettings = TlsSettings()
-    timeout: Duration = timedelta(seconds=5)
+    url: str = Field(description="URL with the route prefix: http://…, https://… or unix:///path/of/socket.")
+    tls: TlsSettings = Field(default=TlsSettings(), description="TLS settings.")
+    timeout: Duration = Field(
+        default=timedelta(seconds=5), description="Timeout of a whole call, to the last byte of the answer."
+    )
 
     @field_validator("url")
     @classmethod
@@ -106,8 +118,8 @@ class Endpoint(HttpAuth):
 class SentinelAddress(Strict):
     """Address of one Sentinel."""
 
-    host: str
-    port: int = Field(default=26379, ge=1, le=65535)
+    host: str = Field(description="Host name or address.")
+    port: int = Field(default=26379, ge=1, le=65535, description="TCP port.")
 
 
 class SentinelEndpoint(Strict):
@@ -117,10 +129,10 @@ class SentinelEndpoint(Strict):
         min_length=1, description="All Sentinels; a majority of them must agree on the master."
     )
     master: str = Field(min_length=1, description="Name of the master in the Sentinels' configuration.")
-    username: str | None = None
-    password_file: FilePath | None = None
-    tls: TlsSettings | None = None
-    timeout: Duration = timedelta(seconds=2)
+    username: str | None = Field(default=None, description="User of the Sentinels' ACL.")
+    password_file: FilePath | None = Field(default=None, description="File with the password of the Sentinels.")
+    tls: TlsSettings | None = Field(default=None, description="TLS settings. Default: no TLS.")
+    timeout: Duration = Field(default=timedelta(seconds=2), description="Timeout of one command.")
 
 
 class RedisEndpoint(Strict):
@@ -129,17 +141,17 @@ class RedisEndpoint(Strict):
     The timeout limits each command. The certificate must be for ``host``; ``server_name`` is not supported.
     """
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=6379, ge=1, le=65535)
-    socket: FilePath | None = None
+    host: str = Field(default="127.0.0.1", description="Host name or address; TLS certificates must be for it.")
+    port: int = Field(default=6379, ge=1, le=65535, description="TCP port.")
+    socket: FilePath | None = Field(default=None, description="Path of a unix socket, instead of host and port.")
     sentinel: SentinelEndpoint | None = Field(
         default=None, description="Sentinels that name the master, instead of host and port."
     )
-    username: str | None = None
-    password_file: FilePath | None = None
-    tls: TlsSettings | None = None
-    db: int = Field(default=0, ge=0)
-    timeout: Duration = timedelta(seconds=2)
+    username: str | None = Field(default=None, description="User of the ACL. Default: the user default.")
+    password_file: FilePath | None = Field(default=None, description="File with the password.")
+    tls: TlsSettings | None = Field(default=None, description="TLS settings. Default: no TLS.")
+    db: int = Field(default=0, ge=0, description="Number of the database.")
+    timeout: Duration = Field(default=timedelta(seconds=2), description="Timeout of each command.")
 
     @model_validator(mode="after")
     def _possible(self) -> RedisEndpoint:

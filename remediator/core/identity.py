@@ -39,9 +39,9 @@ class Entry(Strict):
 class People(Strict):
     """The known people, by the ID that identity providers use (usually an e-mail address)."""
 
-    apiVersion: Literal["remediator/v1"] = "remediator/v1"
-    kind: Literal["People"] = "People"
-    people: dict[PersonId, Entry] = {}
+    apiVersion: Literal["remediator/v1"] = Field(default="remediator/v1", description="Version of the format.")
+    kind: Literal["People"] = Field(default="People", description="Kind of the file.")
+    people: dict[PersonId, Entry] = Field(default={}, description="People by ID, as the identity provider writes it.")
 
     @model_validator(mode="after")
     def _one_each(self) -> People:

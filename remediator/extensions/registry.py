@@ -87,7 +87,7 @@ class Registry:
                 for action in self.actions
             },
             uses_prometheus=frozenset(check.name for check in self.checks if check.uses_prometheus),
-            notifiers=frozenset(notifier.kind for notifier in self.notifiers),
+            notifiers={notifier.kind: notifier.Settings for notifier in self.notifiers},
             summaries={
                 **{check.name: _summary(check) for check in self.checks},
                 **{guard.name: _summary(guard) for guard in self.guards},

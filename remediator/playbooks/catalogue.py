@@ -40,8 +40,8 @@ class Catalogue:
     """Traits of actions. An action without an entry is treated as destructive."""
     uses_prometheus: frozenset[str] = frozenset()
     """The checks that need Prometheus."""
-    notifiers: frozenset[str] = frozenset()
-    """Kinds of channels; empty if they are not known."""
+    notifiers: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    """Kinds of channels, with the models of their settings; empty if they are not known."""
     summaries: Mapping[str, str] = field(default_factory=dict)
     """Summaries of checks and guards, for the JSON Schema."""
 

@@ -30,7 +30,7 @@ ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 class SupervisorBinding(Strict):
     """A program of supervisord."""
 
-    kind: Literal["supervisor"]
+    kind: Literal["supervisor"] = Field(description="Kind of the platform.")
     url: Url = Field(description="Such as unix:///path/of/socket or http://host:port.")
     program: str = Field(min_length=1, description="Name of the program, or group:name.")
     username: str | None = Field(default=None, description="User name of [inet_http_server] or of the socket.")
@@ -46,7 +46,7 @@ class SupervisorBinding(Strict):
 class DockerBinding(Strict):
     """Containers of a Compose service, or containers with your own labels; ``instances`` sets their number."""
 
-    kind: Literal["docker"]
+    kind: Literal["docker"] = Field(description="Kind of the platform.")
     url: Url = Field(default="unix:///var/run/docker.sock", description="URL of the Engine API, or of a proxy for it.")
     tls: TlsSettings = Field(default=TlsSettings(), description="For https: trusted CA and client certificate.")
     project: str | None = Field(default=None, min_length=1, description="Compose project.")
@@ -73,7 +73,7 @@ class DockerBinding(Strict):
 class KubernetesBinding(Strict):
     """A Deployment, or the pods of a label selector, in one namespace."""
 
-    kind: Literal["kubernetes"]
+    kind: Literal["kubernetes"] = Field(description="Kind of the platform.")
     namespace: str = Field(min_length=1, description="Namespace; all namespaces at once is not possible.")
     deployment: str | None = Field(default=None, min_length=1, description="Name of the Deployment.")
     selector: dict[str, str] = Field(default={}, description="Alternative: labels of its pods; all must match.")
@@ -96,7 +96,7 @@ class KubernetesBinding(Strict):
 class SystemdBinding(Strict):
     """A systemd unit on this host."""
 
-    kind: Literal["systemd"]
+    kind: Literal["systemd"] = Field(description="Kind of the platform.")
     unit: str = Field(
         pattern=r"^[A-Za-z0-9:_.@-]+\.(service|socket|target)$",
         description="Name of the unit, for example redis.service.",
@@ -265,7 +265,7 @@ class Inventory(Strict):
     """All services that can be targets of actions."""
 
     apiVersion: Literal["remediator/v1"] = Field(description="Version of the inventory format.")
-    kind: Literal["Inventory"]
+    kind: Literal["Inventory"] = Field(description="Kind of the file.")
     environment: str | None = Field(
         default=None, description="Environment, for readers; the settings file selects the mode."
     )

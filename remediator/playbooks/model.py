@@ -349,7 +349,7 @@ class Playbook(Strict):
     """A tested remedy for a known fault."""
 
     apiVersion: Literal["remediator/v1"] = Field(description="Version of the playbook language.")
-    kind: Literal["Playbook"]
+    kind: Literal["Playbook"] = Field(description="Kind of the file.")
     name: Name = Field(description="Name; the file must have the same name.")
     summary: str = Field(default="", description="What it fixes and how, in one sentence.")
     match: Match = Field(description="Which alerts start the playbook.")
@@ -462,7 +462,7 @@ class Fragment(Strict):
     """Parts that playbooks share. ``use`` merges them under a playbook, ``include`` inserts them into its lists."""
 
     apiVersion: Literal["remediator/v1"] = Field(description="Version of the playbook language.")
-    kind: Literal["Fragment"]
+    kind: Literal["Fragment"] = Field(description="Kind of the file.")
     name: Name = Field(description="Name that playbooks refer to.")
     summary: str = Field(default="", description="Purpose of the fragment.")
     mode: Mode | dict[str, Mode] | None = Field(default=None, description="See Playbook.")

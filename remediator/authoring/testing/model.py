@@ -232,7 +232,7 @@ class Suite(Strict):
     """A test file of one playbook."""
 
     apiVersion: Literal["remediator/v1"] = Field(description="Version of the test format.")
-    kind: Literal["PlaybookTest"]
+    kind: Literal["PlaybookTest"] = Field(description="Kind of the file.")
     playbook: Name = Field(description="Name of the playbook; its file is in the same folder.")
     environment: str = Field(default="test", description="Environment; it selects the mode.")
     services: dict[str, TestService] = Field(

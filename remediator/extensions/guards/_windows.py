@@ -105,10 +105,10 @@ class Window(Strict):
     Dates: ``{from: 2026-12-23T12:00, to: 2027-01-02}``. A date without a time means the whole day.
     """
 
-    name: str = ""
-    days: Days = ()
-    from_: Edge = Field(alias="from")
-    to: Edge
+    name: str = Field(default="", description="Name of the window in verdicts.")
+    days: Days = Field(default=(), description="Days on which the window begins; with times in from and to.")
+    from_: Edge = Field(alias="from", description="Begin: a time, a day with a time, or a date.")
+    to: Edge = Field(description="End, in the same form as the begin.")
 
     @model_validator(mode="after")
     def _readable(self) -> Window:

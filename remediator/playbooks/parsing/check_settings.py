@@ -36,9 +36,15 @@ def check_settings(catalogue: Catalogue, root: Node) -> Iterator[Diagnostic]:
     for entry in channels.entries.values() if isinstance(channels, Table) else ():
         kind = child(entry.value, "kind")
         given = kind.value if isinstance(kind, Scalar) else None
-        if kind is not None and isinstance(given, str) and given not in (catalogue.notifiers or (given,)):
+        if kind is None or not isinstance(given, str) or not catalogue.notifiers:
+            continue
+        if given not in catalogue.notifiers:
             hint = did_you_mean(given, catalogue.notifiers)
             yield kind.diagnostic("wrong-value", f"unknown notifier {given!r}", hint)
+        elif isinstance(entry.value, Table):
+            values = {name: value for name, value in data(entry.value).items() if name != "kind"}
+            errors = field_errors(catalogue.notifiers[given], entry.value, values=values)
+            yield from (error_at(entry.value, error) for error in errors)
 
 
 def check_guard_settings(guards: Guards, root: Node, names: Iterable[str]) -> Iterator[Diagnostic]:
