@@ -17,7 +17,7 @@ SCHEMAS = {kind: schema(kind, Registry().catalogue(), Config) for kind in KINDS}
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_key_has_a_title_a_description_and_an_example(kind: str) -> None:
-    """If this fails: describe the field in its model, and add an example to remediator/authoring/schema_examples.yaml."""
+    """If this fails: describe the field in its model, and add an example to authoring/schema_examples.yaml."""
     missing = [
         f"{path}: {key}"
         for path, _, prop in properties(kind, SCHEMAS[kind])
