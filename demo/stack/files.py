@@ -197,6 +197,7 @@ def inventory(settings: Settings) -> dict[str, Any]:
         "redis": {
             "platform": _program(settings, "redis"),
             "redis": {"host": "127.0.0.1", "port": ports.redis, "password_file": "../redis.password"},
+            "redis_exporter": {"job": "redis-exporter"},
             "disk": {"path": "../redis", "full_percent": 85},
             # on another disk than Redis': a file that goes there makes room at once
             "backups": {"path": "../redis/backups", "keep": 2, "quarantine": "../quarantine", "grace": "1h"},

@@ -4,6 +4,7 @@ A hung Redis cannot be asked. What is known without it decides:
 
 - If no process runs, its memory is lost already, and a start loses nothing more.
 - If the process holds its append-only file open for writing, and the disk has room, that file has every write.
+- If Prometheus has samples of redis_exporter from right before Redis stopped answering, the last ones count.
 - Otherwise the unsaved writes are unknown, and a person is asked.
 """
 
@@ -12,13 +13,16 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 
+from remediator.clients.prometheus.promql import selector
 from remediator.clients.redis.client import Redis
 from remediator.clients.redis.connection import RedisState
 from remediator.clients.redis.models import Info
+from remediator.core.clock import rfc3339
 from remediator.core.cost import Cost
 from remediator.errors import ClientError
 from remediator.extensions.clientset import ClientSet
@@ -28,6 +32,29 @@ from remediator.playbooks.inventory import Service
 REDIS_FIELDS = ("unsaved_writes", "last_save_age", "cannot_save", "only_copy", "clients")
 INSTANCE_FIELDS = ("sole_instance", "ready_instances", "in_flight_requests")
 _NOT_RUNNING = frozenset({State.STOPPED, State.EXITED, State.CRASH_LOOP, State.STARTING})
+_WINDOW = timedelta(minutes=30)
+"""How old the last samples of a hung Redis can be."""
+_SCRAPES = timedelta(minutes=1)
+"""Time after the last samples within which the exporter must have tried again: a few scrapes."""
+_EXPORTED = {
+    "up": "up",
+    "aof_enabled": "aof_enabled",
+    "aof_base_size_bytes": "aof_base_size",
+    "aof_last_write_status": "aof_last_write_status",
+    "aof_rewrite_in_progress": "aof_rewrite_in_progress",
+    "aof_rewrite_scheduled": "aof_rewrite_scheduled",
+    "connected_clients": "connected_clients",
+    "rdb_changes_since_last_save": "rdb_changes_since_last_save",
+    "rdb_last_bgsave_status": "rdb_last_bgsave_status",
+    "rdb_last_save_timestamp_seconds": "rdb_last_save_time",
+}
+"""Metrics of redis_exporter without their prefix, and the fields of INFO that they come from."""
+_ONLY_WITH_AOF = {"aof_base_size_bytes"}
+_EXPORTED_STATUS = {
+    (name, value): text
+    for name in ("aof_last_write_status", "rdb_last_bgsave_status")
+    for value, text in ((1.0, "ok"), (0.0, "err"))
+}
 _ROOM = 1024 * 1024
 """Bytes that must be free on the disk of an append-only file. On a full disk Redis may fail to write to it."""
 
@@ -60,7 +87,7 @@ async def redis_data(clients: ClientSet, service: Service, status: ServiceStatus
         info = await redis.info("server", "clients", "persistence", "replication")
     except ClientError as error:
         state = getattr(error, "state", None)
-        return await _of_silent_redis(str(error), state, status)
+        return await _of_silent_redis(clients, service, status, error=str(error), state=state)
     return _from_info(info, clients.clock.now().timestamp())
 
 
@@ -91,7 +118,9 @@ def _is_append_only(info: Info) -> bool:
     return enabled and not (first_rewrite and int(info.get("aof_base_size", "1")) == 0)
 
 
-async def _of_silent_redis(error: str, state: RedisState | None, status: ServiceStatus | None) -> Cost:
+async def _of_silent_redis(
+    clients: ClientSet, service: Service, status: ServiceStatus | None, *, error: str, state: RedisState | None
+) -> Cost:
     if status is not None and status.state in _NOT_RUNNING and state in (RedisState.DOWN, RedisState.UNREACHABLE):
         source = f"no Redis runs ({status.summary}): what only its memory had is lost already"
         return Cost(unsaved_writes=0, cannot_save=False, clients=0, source=source)
@@ -99,11 +128,44 @@ async def _of_silent_redis(error: str, state: RedisState | None, status: Service
     pid = None if status is None else status.pin.get("pid")
     written = None if pid is None else await asyncio.to_thread(append_only_file, int(pid))
     if written is None:
-        return Cost(unknown=unknown)
+        # Only a silent Redis: one that refuses our password, or that we cannot reach, may still accept writes.
+        seen = await _last_seen(clients, service) if state is RedisState.SILENT else None
+        return seen or Cost(unknown=unknown)
     for name in ("unsaved_writes", "cannot_save"):
         del unknown[name]
     source = f"process {pid} has its append-only file {written} open for writing"
     return Cost(unsaved_writes=0, cannot_save=False, unknown=unknown, source=source)
+
+
+async def _last_seen(clients: ClientSet, service: Service) -> Cost | None:
+    """Return the cost by the last samples of redis_exporter; None if they are not from right before now.
+
+    A Redis that does not answer accepts no writes, so the last samples stay true for as long as it hangs. They count
+    only if the exporter tried again soon after them: otherwise writes may have followed that no sample shows.
+    """
+    if clients.prometheus is None or not service.redis_exporter:
+        return None
+    labels = {name: value for name, value in service.redis_exporter.items() if name != "__name__"}
+    inside = selector("redis_up", labels).partition("{")[2]
+    try:
+        series = await clients.prometheus.samples(f'{{__name__=~"redis_({"|".join(_EXPORTED)})",{inside}', _WINDOW)
+    except ClientError:
+        return None
+    found = {each.labels["__name__"].removeprefix("redis_"): each.points for each in series}
+    if len(found) < len(series) or not set(found) >= _EXPORTED.keys() - _ONLY_WITH_AOF:
+        return None  # of several instances, or not complete
+    seen_at = found["rdb_changes_since_last_save"][-1][0]
+    failed = [at for at, is_up in found["up"] if at > seen_at and not is_up]
+    now = clients.clock.now()
+    if min(failed, default=now) - seen_at > _SCRAPES:
+        return None
+    values = {name: points[-1][1] for name, points in found.items()}
+    info = Info({"role": "master"})
+    for name, value in values.items():
+        info[_EXPORTED[name]] = _EXPORTED_STATUS.get((name, value), f"{value:.0f}")
+    cost = _from_info(info, now.timestamp())
+    source = f"the last samples of redis_exporter, from {rfc3339(seen_at)[:19]}Z, right before Redis stopped answering"
+    return msgspec.structs.replace(cost, only_copy=None, source=source)
 
 
 def append_only_file(pid: int) -> Path | None:

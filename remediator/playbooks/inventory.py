@@ -238,6 +238,11 @@ class Service(Strict):
         "pod: [redis-*]. An alert with another value is about something else and is never acted on.",
     )
     redis: RedisEndpoint | None = Field(default=None, description="Redis endpoint.")
+    redis_exporter: dict[str, str] = Field(
+        default={},
+        description="Labels of the redis_exporter series of this Redis in Prometheus, for example job: redis-exporter. "
+        "The last values tell what a restart of a hung Redis would lose.",
+    )
     http: HttpEndpoint | None = Field(default=None, description="HTTP endpoint.")
     app_server: AppServer | None = Field(default=None, description="Gunicorn master process.")
     disk: Disk | None = Field(default=None, description="Filesystem of the data.")

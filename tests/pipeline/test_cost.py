@@ -223,3 +223,26 @@ def test_a_condition_can_use_the_cost(place: Place) -> None:
     place.remediator.wait_for("escalated")
 
     assert (place.redis()["pid"], place.keys) == (pid, 900)
+
+
+@pytest.mark.promise(12)
+def test_an_undo_that_would_lose_writes_is_not_made(place: Place) -> None:
+    """The second step cannot be done, so the run is aborted. Its undo would restart Redis: nobody approved that."""
+    first = {
+        "id": "limit",
+        "action": "redis.config_set",
+        "with": {"name": "maxclients", "value": "500"},
+        "undo": {"action": "service.restart"},
+        "on_success": "next",
+    }
+    second = {"id": "prune", "action": "files.prune", "on_failure": "abort"}
+    place.remediator.playbooks = [RESTART | {"steps": [first, second]}]
+    place.start()
+    place.write(900)
+    pid = place.redis()["pid"]
+
+    place.fire()
+    run = place.remediator.wait_for("failed")
+
+    assert [step["outcome"] for step in run["steps"]] == ["ok"]
+    assert (place.redis()["pid"], place.keys) == (pid, 900)
