@@ -8,12 +8,15 @@ from demo.judge import surrounding_faults as around
 from demo.judge.engines import ENGINE_ROWS
 from demo.judge.row import HEALED, NOT_NEEDED, PERSON, Row
 
-_OF_APP = frozenset({"redis", "dependency"})
-"""Causes of runs for the app while Redis is the cause: they point to it."""
-
 
 def _ids(text: str) -> frozenset[str]:
     return frozenset(text.split())
+
+
+_OF_APP = _ids("redis dependency redis-refuses-writes")
+"""Causes of runs for the app while Redis is the cause: they point to it."""
+_APP_AWAY = _ids("crash-loop exited not-running app-port")
+"""Causes of runs for AppDown and TargetDown while the app does not stay up: they say so."""
 
 
 _REDIS = (
@@ -28,7 +31,6 @@ _REDIS = (
         ends=HEALED,
         starts={"redis": 1},
         proof=redis.serves,
-        pages=0,
         fast=True,
     ),
     Row(
@@ -36,7 +38,7 @@ _REDIS = (
         fault="Redis hung",
         alert="RedisDown",
         make=redis.hung,
-        causes=_ids("silent"),
+        causes=_ids("silent stopped-or-busy"),
         true_too=_OF_APP,
         remedies=_ids("service.restart"),
         ends=HEALED | PERSON,
@@ -67,7 +69,7 @@ _REDIS = (
         fault="only the app has a wrong password",
         alert="RedisConnectionErrors",
         make=redis.wrong_password_of_app,
-        causes=_ids("app-wrong-password app-credentials"),
+        causes=_ids("app-wrong-password"),
         restless=_ids("app"),
     ),
     Row(
@@ -95,8 +97,8 @@ _REDIS = (
         needs=redis.needs_small_disk,
         prepare=redis.without_append_only_file,
         make=redis.disk_filled_by_others,
-        causes=_ids("other-files cannot-persist disk-full-by-others"),
-        true_too=_OF_APP | _ids("disk-full cannot-save redis-refuses-writes"),
+        causes=_ids("other-files"),
+        true_too=_OF_APP | _ids("cannot-persist cannot-save disk-full"),
         must_not=(redis.unsaved_lost, redis.others_files_gone),
     ),
     Row(
@@ -106,31 +108,31 @@ _REDIS = (
         needs=redis.needs_pids_controller,
         prepare=redis.without_append_only_file,
         make=redis.fork_fails,
-        causes=_ids("cannot-fork cannot-persist"),
-        true_too=_OF_APP | _ids("cannot-save redis-refuses-writes"),
+        causes=_ids("cannot-fork"),
+        true_too=_OF_APP | _ids("cannot-persist cannot-save"),
     ),
     Row(
         number=10,
         fault="Redis reached its memory limit (OOM, noeviction)",
         alert="RedisConnectionErrors",
         make=redis.out_of_memory,
-        causes=_ids("out-of-memory memory-limit"),
-        true_too=_OF_APP | _ids("redis-refuses-writes"),
+        causes=_ids("out-of-memory"),
+        true_too=_OF_APP,
     ),
     Row(
         number=11,
         fault="Redis is a read-only replica",
         alert="RedisConnectionErrors",
         make=redis.replica_of_nobody,
-        causes=_ids("read-only replica"),
-        true_too=_OF_APP | _ids("redis-refuses-writes"),
+        causes=_ids("read-only"),
+        true_too=_OF_APP,
     ),
     Row(
         number=12,
         fault="append-only file corrupt",
         alert="RedisDown",
         make=redis.corrupt_append_only_file,
-        causes=_ids("corrupt-data corrupt-aof"),
+        causes=_ids("corrupt-data"),
         true_too=_OF_APP | _ids("down"),
         remedies=_ids("service.restart"),
         starts={"redis": 1},
@@ -141,7 +143,7 @@ _REDIS = (
         alert="RedisDown",
         prepare=redis.snapshots_only,
         make=redis.corrupt_snapshot,
-        causes=_ids("corrupt-data corrupt-rdb"),
+        causes=_ids("corrupt-data"),
         true_too=_OF_APP | _ids("down"),
         remedies=_ids("service.restart"),
         starts={"redis": 1},
@@ -151,7 +153,7 @@ _REDIS = (
         fault="redis.conf has a misspelt setting",
         alert="RedisDown",
         make=redis.bad_configuration,
-        causes=_ids("bad-configuration configuration-error"),
+        causes=_ids("bad-configuration"),
         true_too=_OF_APP | _ids("down"),
         remedies=_ids("service.restart"),
         starts={"redis": 1},
@@ -161,7 +163,7 @@ _REDIS = (
         fault="another program has the port of Redis",
         alert="RedisDown",
         make=redis.port_taken,
-        causes=_ids("port-in-use port-taken wrong-server"),
+        causes=_ids("port-taken"),
         true_too=_OF_APP | _ids("down"),
         remedies=_ids("service.restart"),
         starts={"redis": 1},
@@ -189,7 +191,7 @@ _REDIS = (
         alert="RedisDiskFull",
         needs=redis.needs_small_disk,
         make=redis.old_backups,
-        causes=_ids("backups old-backups"),
+        causes=_ids("backups"),
         remedies=_ids("files.prune"),
         ends=HEALED,
         must_not=(redis.newest_backup_gone,),
@@ -200,7 +202,7 @@ _REDIS = (
         alert="RedisDiskFull",
         needs=redis.needs_small_disk,
         make=redis.append_only_file,
-        causes=_ids("aof append-only-file"),
+        causes=_ids("append-only-file"),
         remedies=_ids("redis.bgrewriteaof"),
         ends=HEALED,
     ),
@@ -210,7 +212,7 @@ _REDIS = (
         alert="RedisDiskFull",
         needs=redis.needs_small_disk,
         make=redis.other_files,
-        causes=_ids("other-files disk-full-by-others"),
+        causes=_ids("other-files"),
         must_not=(redis.others_files_gone,),
     ),
     Row(
@@ -227,7 +229,7 @@ _REDIS = (
         alert="RedisDown",
         prepare=redis.allow_debug_commands,
         make=redis.slow_command,
-        causes=_ids("slow-command busy-command silent"),
+        causes=_ids("slow-command"),
         true_too=_OF_APP,
         pages=3,
     ),
@@ -236,7 +238,8 @@ _REDIS = (
         fault="Redis evicts keys all the time",
         alert="CacheHitRatioLow",
         make=redis.evictions,
-        causes=_ids("evictions evicting"),
+        causes=_ids("evictions"),
+        true_too=_ids("many-writes"),
         ends=PERSON,
     ),
 )
@@ -248,13 +251,12 @@ _APP = (
         alert="AppCrashLoopBackOff",
         make=app.bad_release,
         causes=_ids("bad-release missing-module"),
-        true_too=_ids("crash-loop"),
+        true_too=_APP_AWAY,
         remedies=_ids("service.rollback"),
         ends=HEALED,
         starts={"app": 1},
         restless=_ids("app"),
         proof=app.serves_first_release,
-        pages=0,
     ),
     Row(
         number=26,
@@ -262,7 +264,7 @@ _APP = (
         alert="AppCrashLoopBackOff",
         make=app.three_bad_releases,
         causes=_ids("bad-release missing-module"),
-        true_too=_ids("crash-loop"),
+        true_too=_APP_AWAY,
         remedies=_ids("service.rollback"),
         ends=HEALED,
         restless=_ids("app"),
@@ -276,7 +278,7 @@ _APP = (
         prepare=app.require_variable,
         make=app.unset_variable,
         causes=_ids("missing-variable"),
-        true_too=_ids("crash-loop no-release"),
+        true_too=_APP_AWAY,
         restless=_ids("app"),
     ),
     Row(
@@ -336,7 +338,7 @@ _APP = (
         alert="AppCrashLoopBackOff",
         make=app.port_in_use,
         causes=_ids("port-in-use"),
-        true_too=_ids("crash-loop no-release"),
+        true_too=_APP_AWAY,
         restless=_ids("app"),
         must_not=(app.other_killed,),
     ),
@@ -347,7 +349,7 @@ _APP = (
         prepare=app.dying_module,
         make=app.dies_after_six_seconds,
         causes=_ids("bad-release"),
-        true_too=_ids("crash-loop"),
+        true_too=_APP_AWAY,
         remedies=_ids("service.rollback"),
         ends=HEALED,
         restless=_ids("app"),
@@ -392,10 +394,9 @@ _AROUND = (
     Row(
         number=43,
         fault="Prometheus scrapes a wrong port of the app",
-        alert="TargetDown",
+        alert="AppDown",
         make=around.wrong_scrape_target,
-        causes=_ids("app-not-scraped scrape-configuration"),
-        true_too=_ids("not-scraped"),
+        causes=_ids("not-scraped app-not-scraped"),
     ),
     Row(
         number=44,

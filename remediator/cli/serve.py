@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 import structlog
@@ -23,6 +23,7 @@ from remediator.cli._options import config_option
 from remediator.config import Config, Log
 from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config
+from remediator.runtime.log_output import LogOutput
 from remediator.service import Role, Service, guards_off, run_service
 from remediator.web.connections import ConnectionLimits, limited_protocol, raise_descriptor_limit
 from remediator.web.routes import WEBHOOK_PATHS, application
@@ -50,8 +51,8 @@ def command(config_path: Path, role: Role) -> None:
       remediator serve --config /etc/remediator/remediator.yaml
     """
     config = load_config(config_path, Config)
-    set_up_logging(config.log)
-    asyncio.run(_serve(config, role, config_path))
+    output = set_up_logging(config.log)
+    asyncio.run(_serve(config, role, config_path, output))
 
 
 class _Server(uvicorn.Server):
@@ -79,7 +80,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def _serve(config: Config, role: Role, settings_file: Path) -> None:
+async def _serve(config: Config, role: Role, settings_file: Path, output: LogOutput) -> None:
     host, _, port = config.listen.rpartition(":")
     if not port.isdigit():
         raise ConfigurationError(
@@ -87,6 +88,7 @@ async def _serve(config: Config, role: Role, settings_file: Path) -> None:
         )
     descriptors = raise_descriptor_limit()
     async with run_service(config, role=role, settings_file=settings_file) as service:
+        service.metrics.log_lines_lost.set_function(lambda: output.lost)
         gc.collect()
         gc.freeze()  # objects of the start stay: tracing them again would block all answers for 100 ms
         limits = ConnectionLimits.for_descriptors(
@@ -146,8 +148,9 @@ def served(service: Service) -> dict[str, Any]:
     }
 
 
-def set_up_logging(settings: Log) -> None:
-    """Write one line per event to standard error, as text (``human``) or as JSON."""
+def set_up_logging(settings: Log) -> LogOutput:
+    """Write one line per event to standard error, as text (``human``) or as JSON. Return the output."""
+    output = LogOutput(sys.stderr.fileno())
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     render: Any = (
         structlog.processors.JSONRenderer()
@@ -162,6 +165,11 @@ def set_up_logging(settings: Log) -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, output)),
     )
-    logging.basicConfig(level=max(level, logging.WARNING), format="%(asctime)s [%(levelname)s] %(name)s: %(message)s")
+    logging.basicConfig(
+        level=max(level, logging.WARNING),
+        format="%(asctime)s [%(levelname)s] %(name)s: %(message)s",
+        stream=cast(TextIO, output),
+    )
+    return output

@@ -72,6 +72,11 @@ class Metrics:
             registry=registry,
         )
         self.reload_ok.set(1)
+        self.log_lines_lost = Gauge(
+            "remediator_log_lines_lost",
+            "Lines of the log that could not be written since the start, for example because the disk is full.",
+            registry=registry,
+        )
         self.first_action = Histogram(
             "remediator_time_to_first_action_seconds",
             "Time from the creation of a run to its first action.",
