@@ -29,7 +29,7 @@ from demo.stack import processes
 from demo.stack.settings import ROOT, StackError, from_environment
 from remediator.core.identity import hash_token, make_token
 
-PATIENCE = 180.0
+PATIENCE = 600.0
 """Timeout of each part in seconds; a person has the 15 minutes of the request."""
 PERSON = "ann"
 OVER = frozenset({"succeeded", "failed", "escalated", "cancelled"})

@@ -100,14 +100,15 @@ def test_a_step_is_undone_after_a_crash(started: Callable[..., Stack]) -> None:
 
 @pytest.mark.promise(10)
 def test_a_stop_delays_a_scheduled_undo(started: Callable[..., Stack]) -> None:
-    """During a stop nothing is undone; after its release, the step is undone. The command has 12 s to start."""
-    stack = started(playbook({**MEASURE, "undo": {"after": "12s"}}))
+    """During a stop nothing is undone; after its release, the step is undone. The command has 30 s to start, on a
+    busy machine too."""
+    stack = started(playbook({**MEASURE, "undo": {"after": "30s"}}))
     stack.alertmanager.fire(alertname="RedisHighMemory")
     stack.remediator.wait_for("succeeded")
     told = command(stack, "stop", "create", "--reason", "we look at it ourselves")
 
     with pytest.raises(AssertionError):
-        until(lambda: policy(stack) == "noeviction", "it would be undone", 15)
+        until(lambda: policy(stack) == "noeviction", "it would be undone", 35)
     stop = re.search(r"stop-\w+", told)
     assert stop is not None, told
     command(stack, "stop", "release", stop[0])

@@ -16,11 +16,11 @@ SLICE = int(os.environ.get("SIMULATED", "150"))
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command, as a person would type it."""
     argv = [sys.executable, "-m", "tests.simulation", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=600, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=1800, check=False)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.promise(1)
 @pytest.mark.promise(2)
 @pytest.mark.promise(3)

@@ -97,9 +97,13 @@ def _of_run(case: Case, result: CaseResult) -> Iterator[Difference]:
             ("skipped",), "skipped steps", list(expect.skipped), list(dict.fromkeys(result.skipped))
         )
     if expect.causes is not None:
-        named = [item.summary for item in result.evidence if item.phase == "conclude"]
-        fits = len(named) == len(expect.causes) and all(map(str.__contains__, named, expect.causes))
-        yield from [] if fits else _if_different(("causes",), "likely causes", list(expect.causes), named)
+        named = [item for item in result.evidence if item.phase == "conclude"]
+        fits = len(named) == len(expect.causes) and all(
+            wanted == item.name or wanted in item.summary for wanted, item in zip(expect.causes, named, strict=True)
+        )
+        if not fits:
+            found = [f"{item.name}: {item.summary}" for item in named]
+            yield from _if_different(("causes",), "likely causes", list(expect.causes), found)
     seen = {item.name: item.status for item in result.evidence if item.phase == "diagnose"}
     for name, wanted in expect.evidence.items():
         yield from _if_different(("evidence", name), f"evidence {name}", wanted, seen.get(name, "not collected"))
