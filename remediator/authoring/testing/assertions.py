@@ -96,14 +96,7 @@ def _of_run(case: Case, result: CaseResult) -> Iterator[Difference]:
         yield from _if_different(
             ("skipped",), "skipped steps", list(expect.skipped), list(dict.fromkeys(result.skipped))
         )
-    if expect.causes is not None:
-        named = [item for item in result.evidence if item.phase == "conclude"]
-        fits = len(named) == len(expect.causes) and all(
-            wanted == item.name or wanted in item.summary for wanted, item in zip(expect.causes, named, strict=True)
-        )
-        if not fits:
-            found = [f"{item.name}: {item.summary}" for item in named]
-            yield from _if_different(("causes",), "likely causes", list(expect.causes), found)
+    yield from _causes(case, result)
     seen = {item.name: item.status for item in result.evidence if item.phase == "diagnose"}
     for name, wanted in expect.evidence.items():
         yield from _if_different(("evidence", name), f"evidence {name}", wanted, seen.get(name, "not collected"))
@@ -113,6 +106,18 @@ def _of_run(case: Case, result: CaseResult) -> Iterator[Difference]:
     if expect.within is not None and (run.finished_at is None or result.seconds > expect.within.total_seconds()):
         took = "it has not ended" if run.finished_at is None else f"it took {result.seconds:.1f} s"
         yield ("within",), f"expected the end within {format_duration(expect.within)}, but {took}"
+
+
+def _causes(case: Case, result: CaseResult) -> Iterator[Difference]:
+    if (expected := case.expect.causes) is None:
+        return
+    named = [item for item in result.evidence if item.phase == "conclude"]
+    fits = len(named) == len(expected) and all(
+        wanted == item.name or wanted in item.summary for wanted, item in zip(expected, named, strict=True)
+    )
+    if not fits:
+        found = [f"{item.name}: {item.summary}" for item in named]
+        yield from _if_different(("causes",), "likely causes", list(expected), found)
 
 
 def _undone(case: Case, result: CaseResult) -> Iterator[Difference]:

@@ -179,7 +179,9 @@ class Expect(Strict):
     guards: dict[str, Literal["allow", "block", "unknown"]] = Field(
         default={}, description="Strongest answer of each guard: block, then unknown, then allow."
     )
-    causes: tuple[str, ...] | None = Field(default=None, description="ID, or a part of the text, of each likely cause, in order; []: none.")
+    causes: tuple[str, ...] | None = Field(
+        default=None, description="ID, or a part of the text, of each likely cause, in order; []: none."
+    )
     messages: tuple[Message, ...] = Field(default=(), description="Each must be among the messages that were sent.")
     runs: int | None = Field(default=None, ge=0, description="Number of runs.")
     within: PositiveDuration | None = Field(
