@@ -5,6 +5,7 @@ from __future__ import annotations
 from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.core.release import Release, ReleaseChange
 from remediator.errors import (
     BadAnswer,
     ClientError,
@@ -49,7 +50,7 @@ from remediator.extensions.notifiers.base import (
     Tone,
 )
 from remediator.extensions.parameters import Parameters
-from remediator.extensions.platforms.base import Platform, Release, ServiceStatus, State
+from remediator.extensions.platforms.base import Platform, ServiceStatus, State
 from remediator.extensions.witnesses.base import Witness, WitnessConflict, WitnessError
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Inventory, Service
@@ -88,6 +89,7 @@ __all__ = [
     "Poll",
     "Refused",
     "Release",
+    "ReleaseChange",
     "Result",
     "RetryAfter",
     "RunSummary",

@@ -38,6 +38,8 @@ class Kind(StrEnum):
     GUARD_VERDICT = "guard.verdict"
     CIRCUIT_BREAKER_TRIPPED = "circuit_breaker.tripped"
     CIRCUIT_BREAKER_RESET = "circuit_breaker.reset"
+    MEMORY_RECORDED = "memory.recorded"
+    MEMORY_CLEARED = "memory.cleared"
     APPROVAL_REQUESTED = "approval.requested"
     APPROVAL_DECIDED = "approval.decided"
     APPROVAL_EXPIRED = "approval.expired"

@@ -35,6 +35,7 @@ GROUPS = {
     "config": "Check and show the settings.",
     "db": "Migrate, back up and restore the database.",
     "keys": "Create and show the signing keys.",
+    "memory": "List and clear what is remembered of releases and remedies.",
     "playbook": "Write, document and replay playbooks; change their modes.",
     "run": "List, show, cancel and retry runs.",
     "session": "List and end the sessions of people.",

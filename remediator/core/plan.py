@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from remediator.core.cost import Amount, Cost
+from remediator.core.release import ReleaseChange
 
 
 class PlannedCall(msgspec.Struct, frozen=True):
@@ -30,6 +31,8 @@ class PlannedCall(msgspec.Struct, frozen=True):
     volatile_fields: tuple[str, ...] = ()
     """Names of arguments, and of parts of the pin, that differ each time the call is planned: a counter, the name of a
     folder, the restart count of a crashing container. With other values it is still the same call."""
+    release_change: ReleaseChange | None = None
+    """The releases that the call changes from and to, so that the store can remember their verdicts."""
     measurement: str | None = None
     """What was measured during planning, for people. With another measurement it is still the same call."""
 

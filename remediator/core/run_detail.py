@@ -133,6 +133,8 @@ class VerifyingDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
     """The alert resolved while steps were left."""
     ok_since: datetime | None = None
     """Since when all checks are ok, where they must stay ok for a time."""
+    lives: Mapping[str, str] = {}
+    """The instances since then, each with a value that changes when it starts again."""
 
 
 class SucceededDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):

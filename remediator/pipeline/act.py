@@ -97,7 +97,7 @@ async def _check_applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Att
         return await ctx.write(lambda tx: _skip(tx, ctx, step, f"the condition {step.when!r} does not hold"))
     # 7. A step that is for certain causes is skipped when only other causes are established (promise 12).
     if step.mutates and step.causes:
-        causes = condition_scope.established_causes(await ctx.read(evidence.list_for_run))
+        causes = evidence.established_causes(await ctx.read(evidence.list_for_run))
         if causes and not set(causes) & set(step.causes):
             why = f"it is for {', '.join(step.causes)}, but the cause is {', '.join(causes)}"
             return await ctx.write(lambda tx: _skip(tx, ctx, step, why))

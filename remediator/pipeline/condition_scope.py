@@ -41,13 +41,3 @@ def _evidence(item: EvidenceRecord) -> Mapping[str, Any]:
     """Return the evidence without ``ok`` if it is unknown, so that no condition on ``ok``, also with ``!``, holds."""
     known = {"status": item.status, "facts": item.facts}
     return known if item.status == "unknown" else {**known, "ok": item.status == "ok"}
-
-
-def established_causes(seen: Sequence[EvidenceRecord]) -> tuple[str, ...]:
-    """Return the IDs of the typed causes that the newest diagnosis points to, in the order of the playbook."""
-    diagnosed = [item.at for item in seen if item.phase == "diagnose"]
-    concluded = [item for item in seen if item.phase == "conclude"]
-    newest = max((item.at for item in concluded), default=None)
-    if newest is None or (diagnosed and newest < max(diagnosed)):
-        return ()  # the newest diagnosis points to nothing
-    return tuple(item.name for item in concluded if item.at == newest and item.facts.get("typed"))

@@ -18,7 +18,7 @@ from remediator.core.types import fitted
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
 from remediator.extensions.actions.base import INCIDENT_START, Action
 from remediator.extensions.checks.base import CheckAnswer, Evidence
-from remediator.pipeline import check_runner, condition_scope, costs
+from remediator.pipeline import check_runner, condition_scope, costs, remedy_memory
 from remediator.pipeline.context import PipelineContext, StageResult, proceed
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.playbooks import cel, parameters
@@ -52,7 +52,7 @@ async def plan_run(ctx: RunContext) -> StageResult:
         # 2. An alert about something else is never acted on, and neither is one that names nothing (promise 8).
         if (other := _not_about_target(ctx, alerts)) is not None:
             return await _escalate(ctx, *other, seen)
-        plan = await planner.plan(ctx.run.mode)
+        plan = await remedy_memory.annotate(ctx, await planner.plan(ctx.run.mode), seen)
     except RemediatorError as error:
         return await _escalate(ctx, Reason.NO_PLAN, str(error), seen, error)
     except DEFECTS as error:  # nothing was changed yet, and trying again would only delay the escalation
@@ -217,6 +217,7 @@ class Planner:
         action, limit = self.pipeline.actions[name], self.pipeline.timeouts.probe_timeout.total_seconds()
         try:
             model = fitted(action.Parameters, given, name)
+            await remedy_memory.load_releases(self.pipeline, action, service)
             async with asyncio.timeout(limit):
                 result = await action.execute(service, model, PlannedCall(text=name))
         except TimeoutError:
@@ -246,6 +247,7 @@ async def resolve(pipeline: PipelineContext, action: Action, service: Service, m
         ClientError: whether it is feasible is unknown.
     """
     limit = pipeline.timeouts.probe_timeout.total_seconds()
+    await remedy_memory.load_releases(pipeline, action, service)
     try:
         async with asyncio.timeout(limit):
             return await action.plan(service, model)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from remediator.audit import Kind
 from remediator.core.run import EpisodeStatus, Run, Status
+from remediator.core.run_detail import SucceededDetail
+from remediator.pipeline import remedy_memory
 from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx
 from remediator.storage.repositories import episodes, outbox, runs, timers
@@ -46,5 +48,7 @@ def _report(tx: Tx, context: PipelineContext, run: Run, reason: str, text: str) 
     if not runs.mark_ineffective(tx, run.id):
         return
     tx.append_audit(runs.draft(Kind.RUN_INEFFECTIVE, run, context.actor, {"text": text}, reason))
+    if run.plan is not None and isinstance(run.detail, SucceededDetail) and run.detail.step:
+        remedy_memory.record_ineffective(tx, context, run, run.plan.step(run.detail.step), text)
     content = {"status": run.status.value, "reason": reason, "detail": {"text": text}}
     outbox.enqueue(tx, context.ids, "escalation", run, content, run.escalate_to)

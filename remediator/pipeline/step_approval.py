@@ -10,7 +10,6 @@ from remediator.core.plan import PlannedStep
 from remediator.core.run import Reason, Run
 from remediator.core.run_detail import AwaitingApprovalDetail, RunningDetail
 from remediator.errors import RemediatorError
-from remediator.pipeline import condition_scope
 from remediator.pipeline.context import StageResult, wait_until
 from remediator.pipeline.planning import Planner
 from remediator.pipeline.run_context import RunContext, RunTransaction
@@ -25,7 +24,7 @@ async def reason_to_ask(ctx: RunContext, step: PlannedStep) -> str | None:
         return None
     if not step.causes:
         return f"{step.action} interrupts the service, and the playbook names no cause for this step"
-    causes = condition_scope.established_causes(await ctx.read(evidence.list_for_run))
+    causes = evidence.established_causes(await ctx.read(evidence.list_for_run))
     if not causes:
         return f"this step is for {', '.join(step.causes)}, and the evidence points to no known cause"
     others = [name for name in causes if name not in step.causes]

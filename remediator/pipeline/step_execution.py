@@ -18,12 +18,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import msgspec
+
 from remediator.audit import Kind
 from remediator.core import failpoints
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.errors import ClientError, Fenced, Refused, RemediatorError, TargetError, Unreachable
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
+from remediator.pipeline import remedy_memory
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.storage.repositories import attempts, runs, timers
 from remediator.storage.repositories.attempts import Attempt
@@ -95,7 +98,7 @@ class StepExecution:
             target=run.target,
             mutates=True,
             is_undo=self.is_undo,
-            call={"text": self.call.text, "arguments": dict(self.call.arguments), "pin": dict(self.call.pin)},
+            call=_stored_call(self.call),
             fence=run.fence,
             intent_at=tx.now,
             outcome=None,
@@ -167,6 +170,7 @@ class StepExecution:
         """Write the outcome of an attempt, with what follows from it for the timers of temporary measures."""
         tx.save()  # raises Fenced before anything is written
         attempts.record_outcome(tx.tx, tx.run, attempt, outcome.value, data, tx.pipeline.actor)
+        remedy_memory.record_outcome(tx, self.step, attempt, outcome, data)
         if self.is_undo:
             undone = {"attempt": attempt.id, "step": attempt.step, "outcome": outcome.value}
             tx.audit(Kind.ACTION_UNDONE, {**undone, "summary": data["summary"]})
@@ -189,4 +193,12 @@ class StepExecution:
 
 def planned_call(attempt: Attempt) -> PlannedCall:
     """Return the call that an attempt made."""
-    return PlannedCall(str(attempt.call["text"]), attempt.call["arguments"], attempt.call["pin"])
+    return msgspec.convert(attempt.call, PlannedCall)
+
+
+def _stored_call(call: PlannedCall) -> dict[str, Any]:
+    """Return the parts of a call that are stored with an attempt."""
+    stored: dict[str, Any] = {"text": call.text, "arguments": dict(call.arguments), "pin": dict(call.pin)}
+    if call.release_change is not None:
+        stored["release_change"] = msgspec.to_builtins(call.release_change)
+    return stored

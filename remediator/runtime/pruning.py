@@ -1,5 +1,5 @@
-"""Delete old history, so that the size of the database is bounded: runs with all their rows, episodes, messages, stops
-and unused playbook versions.
+"""Delete old history, so that the size of the database is bounded: runs with all their rows, episodes, messages, stops,
+the memory of releases and remedies, and unused playbook versions.
 
 One replica at a time deletes small batches, each with an audit entry. It keeps what is still needed, however old: what
 the guards look back at, and, if there is an audit archive, each run with entries that are not archived yet. Figures
@@ -33,7 +33,8 @@ class PruningSettings:
     """What is kept.
 
     Args:
-        retention: how long ended runs are kept, and episodes, messages without a run, stops and playbook versions.
+        retention: how long ended runs are kept, and episodes, messages without a run, stops, the memory of releases and
+            remedies, and playbook versions.
         sealed: delete only runs whose audit entries are all archived.
     """
 
@@ -49,6 +50,7 @@ class PruneResult:
     episodes: int
     messages: int
     stops: int
+    memory: int
     versions: int
 
 
@@ -93,6 +95,7 @@ def _prune(tx: Tx, context: PipelineContext, before: datetime, *, sealed: bool) 
         cleanup.delete_episodes(tx, before, BATCH_SIZE),
         cleanup.delete_messages(tx, before, BATCH_SIZE),
         cleanup.delete_stops(tx, before, BATCH_SIZE),
+        cleanup.delete_memory(tx, before, BATCH_SIZE),
         cleanup.delete_playbook_versions(tx, before, BATCH_SIZE, active=active),
     )
     if not any(asdict(result).values()):

@@ -19,6 +19,7 @@ from remediator.storage.schema import (
     evidence,
     messages,
     notifications,
+    remedy_memory,
     run_episodes,
     runs,
     sessions,
@@ -76,6 +77,7 @@ Index("ix_messages_dead", messages.c.created_at, **_where("status = 'dead'"))
 Index("ix_timers_run_id", timers.c.run_id)
 Index("ix_timers_due", timers.c.due_at, **_where("done_at IS NULL"))
 Index("ix_stops_active", stops.c.scope, stops.c.name, **_where("released_at IS NULL"))
+Index("ix_remedy_memory_at", remedy_memory.c.at)
 Index("ix_audit_run_id", audit.c.run_id, audit.c.seq, **_where("run_id IS NOT NULL"))
 Index("ix_audit_at", audit.c.at)
 Index("ix_sessions_person", sessions.c.person, **_where("ended_at IS NULL"))

@@ -285,6 +285,24 @@ stops = Table(
     Column("released_by", String(320)),
 )
 
+remedy_memory = Table(
+    "remedy_memory",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("target", String(200), nullable=False),
+    Column("kind", String(16), nullable=False, comment="release or remedy"),
+    Column("subject", String(200), nullable=False, comment="key of the release, or digest of the remedy"),
+    Column("name", Text, nullable=False, comment="the release or the remedy, for people"),
+    Column("verdict", String(16), nullable=False, comment="bad, good or no_help"),
+    Column("reason", Text, nullable=False),
+    Column("run_id", Key, comment="the run that showed it; it may be pruned"),
+    Column("at", Instant, nullable=False),
+    Column("cleared_at", Instant),
+    Column("cleared_by", String(320)),
+    UniqueConstraint("target", "kind", "subject"),
+    comment="releases that were rolled back or proved good, and remedies that did not help",
+)
+
 key_values = Table(
     "key_values",
     metadata,

@@ -11,6 +11,7 @@ from remediator.clients.docker.models import Container, ListedImage
 from remediator.clients.docker.replace import own_name
 from remediator.errors import TargetError
 
+_OCI = "org.opencontainers.image"
 Age = tuple[int, datetime, datetime]
 """Build time in seconds; if several images share it: build time in nanoseconds, and time of arrival on this host."""
 
@@ -42,3 +43,16 @@ async def repository(client: Docker, container: Container) -> str:
     name = names[0].partition("@")[0]
     head, slash, last = name.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}"
+
+
+def title(image: ListedImage) -> str:
+    """Return the name of an image for people: its tags, its labels for version and commit, or a short ID."""
+    labels = image.labels or {}
+    tags = [tag for tag in image.repo_tags or () if tag != "<none>:<none>"]
+    version, commit = labels.get(f"{_OCI}.version", ""), labels.get(f"{_OCI}.revision", "")[:12]
+    name = ", ".join(tags) or f"image {image.id.removeprefix('sha256:')[:12]}"
+    more = [
+        f"version {version}" if version and version not in name else "",
+        f"commit {commit}" if commit and commit not in name else "",
+    ]
+    return " ".join(part for part in (name, *more) if part)

@@ -9,10 +9,12 @@ Reference: the API documentation of kustomize-controller and source-controller.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from remediator.clients.gitops.client import Kind, Managed
 from remediator.clients.kubernetes.models import Document
+from remediator.core.release import Release
 from remediator.errors import TargetError
 
 HOLDS: Mapping[Kind, str] = {"GitRepository": "commit", "OCIRepository": "digest"}
@@ -57,12 +59,37 @@ def attempted(kustomization: Document) -> str | None:
     return str(found) if found else None
 
 
-def applied(kustomization: Document) -> list[str]:
-    """Return the successfully applied revisions, newest first, each once."""
+def releases(kind: Kind, kustomization: Document, current: str) -> list[Release]:
+    """Return the current revision, and the other successfully applied ones, the newest first, each once.
+
+    Args:
+        kind: of the source.
+        kustomization: the object.
+        current: the revision that is applied, or attempted.
+    """
     status = kustomization.get("status") or {}
     history = [each for each in status.get("history") or () if each.get("lastReconciledStatus") == _APPLIED]
-    told = [(each.get("metadata") or {}).get("revision") for each in history]
-    return list(dict.fromkeys(str(each) for each in (*told, status.get("lastAppliedRevision")) if each))
+    told = [((each.get("metadata") or {}).get("revision"), each.get("firstReconciled")) for each in history]
+    times: dict[str, datetime | None] = {current: None}
+    for revision, at in (*told, (status.get("lastAppliedRevision"), None)):
+        if revision and times.get(str(revision)) is None:
+            times[str(revision)] = None if at is None else datetime.fromisoformat(str(at))
+    return [
+        Release(
+            id=revision,
+            created_at=at,
+            current=revision == current,
+            identity=point(kind, revision),
+            name=short(revision),
+        )
+        for revision, at in times.items()
+    ]
+
+
+def short(revision: str) -> str:
+    """Return a revision for people: ``main@sha1:<commit>`` with 12 characters of the commit or digest."""
+    head, colon, value = revision.rpartition(":")
+    return f"{head}{colon}{value[:12]}"
 
 
 def point(kind: str, revision: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,12 +24,16 @@ RECORD = ".rolled-back.json"
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One release. ``at`` is the time of the switch for the current release, else the time of the directory."""
+    """One release. ``at`` is the time of the switch for the current release, else the time of the directory.
+
+    ``deployed_by`` owns the link for the current release, else the directory: the name of a user, or its number.
+    """
 
     name: str
     at: datetime
     current: bool
     undone: bool
+    deployed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +53,11 @@ class ReleaseFolders:
         made = []
         for entry in self._entries():
             created = entry.stat(follow_symlinks=False)
-            seconds = self.link.lstat().st_mtime if entry.name == current else created.st_mtime
-            made.append((created.st_mtime_ns, entry.name, datetime.fromtimestamp(seconds, UTC)))
+            deployed = self.link.lstat() if entry.name == current else created
+            at, user = datetime.fromtimestamp(deployed.st_mtime, UTC), _user(deployed.st_uid)
+            made.append((created.st_mtime_ns, entry.name, at, user))
         made.sort(reverse=True)
-        return tuple(Folder(name, at, name == current, name in undone) for _, name, at in made)
+        return tuple(Folder(name, at, name == current, name in undone, user) for _, name, at, user in made)
 
     def _entries(self) -> list[os.DirEntry[str]]:
         try:
@@ -120,6 +126,14 @@ class ReleaseFolders:
                 draft.unlink()
             raise
         _sync(self.link.parent)
+
+
+def _user(number: int) -> str:
+    """Return the name of a user; the number if this host does not know it."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def _sync(folder: Path) -> None:

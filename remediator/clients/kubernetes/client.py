@@ -17,6 +17,7 @@ from remediator.clients.kubernetes.models import (
     Autoscaler,
     Document,
     Event,
+    FieldManager,
     ListMeta,
     Pod,
     Scale,
@@ -62,6 +63,14 @@ class _Status(msgspec.Struct):
 
 class _Version(msgspec.Struct, rename="camel"):
     git_version: str
+
+
+class _ManagedMeta(msgspec.Struct, rename="camel"):
+    managed_fields: tuple[FieldManager, ...] = ()
+
+
+class _Managed(msgspec.Struct):
+    metadata: _ManagedMeta
 
 
 class _Page(msgspec.Struct):
@@ -165,6 +174,11 @@ class Kubernetes:
         if not isinstance(template, dict):
             raise BadAnswer(f"{self.url}: the pod template of {kind} {name} is not an object")
         return template
+
+    async def managers(self, kind: Kind, name: str) -> tuple[FieldManager, ...]:
+        """Return the programs that manage the fields of an object, the one with the latest change last."""
+        found = (await self._call("GET", self._path("/apis/apps/v1", kind, name))).json(_Managed)
+        return tuple(sorted(found.metadata.managed_fields, key=lambda each: each.time.timestamp() if each.time else 0))
 
     async def patch(
         self,

@@ -44,6 +44,23 @@ class Meta(Part, frozen=True, kw_only=True, rename="camel"):
         return next((owner for owner in self.owner_references if owner.controller), None)
 
 
+class FieldManager(Part, frozen=True, kw_only=True, rename="camel"):
+    """A program that manages fields of an object, with the time of its last change."""
+
+    manager: str = ""
+    operation: str = ""
+    subresource: str = ""
+    time: datetime | None = None
+    fields_v1: dict[str, Any] = {}
+
+    def manages(self, *path: str) -> bool:
+        """Return whether it manages the field at this path, for example ``spec``, ``paused``."""
+        found: Any = {} if self.subresource else self.fields_v1
+        for name in path:
+            found = found.get(f"f:{name}") if isinstance(found, dict) else None
+        return found is not None
+
+
 class Waiting(Part, frozen=True, kw_only=True, rename="camel"):
     """State of a container that waits to start, for example in CrashLoopBackOff."""
 

@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,9 +20,10 @@ from remediator.core.clock import rfc3339
 from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.core.release import Release, ReleaseChange, ReleaseMemory, previous
 from remediator.errors import TargetError
 from remediator.extensions import bindings, costs
-from remediator.extensions.actions.base import RUN, Action, EffectStatus, Observation, Result, UndoCall
+from remediator.extensions.actions.base import RELEASES, RUN, Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -45,6 +47,7 @@ class ArgocdRollback(Action):
     interrupts = True
     measures = (*costs.REDIS_FIELDS, *costs.INSTANCE_FIELDS)
     reversible = True
+    reads_releases = True
     timeout = timedelta(seconds=60)
     facts = (
         Fact("from", "integer", "History ID before."),
@@ -59,11 +62,11 @@ class ArgocdRollback(Action):
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
         managed = bindings.argocd(service)
         seen = await managed.read()
-        now, before = _current_and_previous(managed.name, history(seen), parameters.to)
+        now, before = _current_and_previous(managed.name, history(seen), parameters.to, RELEASES.get())
         paused = automated(seen) is None
+        new, old = _release(now, current=True), _release(before)
         return PlannedCall(
-            text=f"{managed.name}: sync to history {before['id']} ({_revisions(before)}), "
-            f"from {now['id']} ({_revisions(now)})",
+            text=f"{managed.name}: sync to history {before['id']}, {old.title}, from {now['id']}, {new.title}",
             arguments={
                 "from": now["id"],
                 "to": before["id"],
@@ -73,6 +76,7 @@ class ArgocdRollback(Action):
             volatile_fields=("mark",),
             undo=f"sync to history {now['id']} again",
             risk="Git still contains the newer version: revert it there before you resume automatic sync.",
+            release_change=ReleaseChange(new.key, new.title, old.key, old.title),
             measurement=None if paused else "automatic sync is on; an earlier step must pause it",
         )
 
@@ -90,7 +94,7 @@ class ArgocdRollback(Action):
                 )
             if busy(seen):
                 raise TargetError(f"{managed.name}: another operation is in progress; nothing was changed")
-            now, before = _current_and_previous(managed.name, history(seen), int(call.arguments["to"]))
+            now, before = _current_and_previous(managed.name, history(seen), int(call.arguments["to"]), RELEASES.get())
             if {"uid": uid(seen), "current": now["id"]} != dict(call.pin):
                 raise TargetError(f"{managed.name} was modified after planning; nothing was changed")
             return {"operation": _operation(seen, before, str(call.arguments["mark"]))}
@@ -120,12 +124,13 @@ class ArgocdRollback(Action):
 
 
 def _current_and_previous(
-    name: str, deployed: Sequence[dict[str, Any]], to: int | None
+    name: str, deployed: Sequence[dict[str, Any]], to: int | None, memory: ReleaseMemory
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the current deployment and the one to roll back to: that ID, or the newest earlier one that differs.
+    """Return the current deployment and the one to roll back to: that ID, or the newest that was not rolled back.
 
     Raises:
-        TargetError: there is none, or the current deployment is already the result of a rollback.
+        TargetError: there is none, or the current deployment seems to be the result of a rollback, of which the store
+            knows nothing.
     """
     if not deployed:
         raise TargetError(f"{name} has not deployed anything yet")
@@ -136,14 +141,29 @@ def _current_and_previous(
             ids = ", ".join(str(each.get("id")) for each in older) or "none"
             raise TargetError(f"{name}: history {to} does not exist or is deployed now; other entries: {ids}")
         return now, found
+    releases = [_release(each, current=each is now) for each in deployed]
     others = [each for each in older if not _same(each, now)]
-    if len(others) < len(older) and not _same(older[0], now):
-        raise TargetError(
-            f"{name}: {_revisions(now)} is already the result of a rollback; to go back further, set 'to'"
-        )
     if not others:
-        raise TargetError(f"{name}: no other version was deployed before {_revisions(now)}")
-    return now, others[0]
+        raise TargetError(f"{name}: no other version was deployed before {releases[0].title}")
+    current, restored = previous(name, releases, memory)
+    came_back = len(others) < len(older) and not _same(older[0], now)
+    if came_back and not memory.is_bad(current) and not memory.is_good(restored):
+        raise TargetError(f"{name}: {current.title} is already the result of a rollback; to go back further, set 'to'")
+    return now, next(each for each in deployed if str(each["id"]) == restored.id)
+
+
+def _release(deployed: Mapping[str, Any], *, current: bool = False) -> Release:
+    """Return an entry of the history as a release; two entries of the same version have one identity."""
+    at, by = deployed.get("deployedAt"), deployed.get("initiatedBy") or {}
+    what = json.dumps({key: deployed[key] for key in _WHAT if deployed.get(key)}, sort_keys=True)
+    return Release(
+        id=str(deployed["id"]),
+        created_at=None if at is None else datetime.fromisoformat(str(at)),
+        current=current,
+        identity=what,
+        name=_revisions(deployed),
+        deployed_by="automatic sync" if by.get("automated") else str(by.get("username") or ""),
+    )
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

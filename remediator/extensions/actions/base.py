@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from remediator.core.cost import EFFECT, Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.core.release import ReleaseMemory
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -68,6 +69,9 @@ class UndoCall:
 RUN: ContextVar[str] = ContextVar("remediator_run", default="")
 """ID of the run in the current task. Actions write it into other systems as a mark."""
 
+RELEASES: ContextVar[ReleaseMemory] = ContextVar("remediator_releases", default=ReleaseMemory())  # noqa: B039
+"""What the store knows about the releases of the target. Set for actions with ``reads_releases``."""
+
 
 INCIDENT_START: ContextVar[datetime | None] = ContextVar("remediator_incident_start", default=None)
 """When the incident of the run began, as the sender of the alert says. None outside a run."""
@@ -95,6 +99,8 @@ class Action(ABC):
     """The fields of :class:`Cost` that :meth:`cost` can return. Lint checks conditions on ``cost`` against them."""
     requires_approval: ClassVar[bool] = False
     """Whether the action needs an approval in every mode."""
+    reads_releases: ClassVar[bool] = False
+    """It needs what the store remembers about the releases of the target."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)
 
     def __init__(self, clients: ClientSet) -> None:

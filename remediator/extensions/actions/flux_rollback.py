@@ -2,7 +2,8 @@
 
 The status of a Kustomization records the revisions that were applied successfully. The action holds its
 GitRepository or OCIRepository at the previous one (``spec.ref.commit`` or ``digest``). Flux itself then rolls
-back, prunes as usual and does not revert it. By default, a source that is already held is never moved. For a
+back, prunes as usual and does not revert it. By default, a source that is already held is never moved, and a revision
+that was rolled back before is never chosen. For a
 HelmRelease, Flux records no values: suspend it (``flux.suspend``) and use ``service.rollback``.
 """
 
@@ -20,9 +21,10 @@ from remediator.clients.kubernetes.models import Document
 from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.core.release import Release, ReleaseChange, previous
 from remediator.errors import TargetError
 from remediator.extensions import bindings, costs
-from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
+from remediator.extensions.actions.base import RELEASES, Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -47,6 +49,7 @@ class FluxRollback(Action):
     interrupts = True
     measures = (*costs.REDIS_FIELDS, *costs.INSTANCE_FIELDS)
     reversible = True
+    reads_releases = True
     timeout = timedelta(seconds=60)
     facts = (
         Fact("source", "string", "Kind and name of the source."),
@@ -66,15 +69,16 @@ class FluxRollback(Action):
         _refuse_if_suspended(managed, deployed)
         _refuse_if_suspended(source, seen)
         before, field = flux.held(source, seen), flux.HOLDS[source.kind]
-        now, revision = _current_and_previous(managed.name, source, deployed, before, parameters.to)
-        point = flux.point(source.kind, revision)
+        now, restored = _current_and_previous(managed.name, source, deployed, before, parameters.to)
+        point = flux.point(source.kind, restored.id)
         return PlannedCall(
-            text=f"{source.name}: set spec.ref.{field} to {point} ({revision}), from {now}",
-            arguments={"source": source.name, "point": point, "revision": revision, "held": before},
+            text=f"{source.name}: roll back from {now.title} to {restored.title}: set spec.ref.{field} to {point}",
+            arguments={"source": source.name, "point": point, "revision": restored.id, "held": before},
             pin=_pin(deployed, seen),
             undo=f"set spec.ref.{field} back to {before}" if before else f"remove spec.ref.{field}",
             risk="Everything deployed from this source is rolled back too. New commits are not deployed: revert the "
             f"change in git, then release the source with flux.release.{held_by(seen)}",
+            release_change=ReleaseChange(now.key, now.title, restored.key, restored.title),
         )
 
     async def cost(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Cost:
@@ -134,27 +138,28 @@ def _refuse_if_suspended(managed: Managed, seen: Document) -> None:
 
 def _current_and_previous(
     name: str, source: Managed, deployed: Document, held: str | None, to: str | None
-) -> tuple[str, str]:
-    """Return the deployed revision and the one to roll back to: the named one, or the newest other applied one.
+) -> tuple[Release, Release]:
+    """Return the deployed revision and the one to roll back to: the named one, or the newest that was not rolled back.
 
     Raises:
         TargetError: there is none, or the source is already held. Then only a named revision is accepted.
     """
-    now = flux.attempted(deployed)
-    if now is None:
+    attempted = flux.attempted(deployed)
+    if attempted is None:
         raise TargetError(f"{name} has not deployed anything yet")
-    current = held or flux.point(source.kind, now)
-    others = [each for each in flux.applied(deployed) if flux.point(source.kind, each) != current]
+    releases = flux.releases(source.kind, deployed, attempted)
+    now = releases[0]
+    others = [each for each in releases if each.key != (held or now.key)]
     if to is not None:
-        found = next((each for each in others if to in (each, flux.point(source.kind, each))), None)
+        found = next((each for each in others if to in (each.id, each.key)), None)
         if found is None:
-            there = ", ".join(others) or "none"
+            there = ", ".join(each.id for each in others) or "none"
             raise TargetError(f"{name}: {to} was not applied or is deployed now; other revisions: {there}")
         return now, found
     if held is not None:
         raise TargetError(f"{source.name} is already held at {held}; to go back further, set 'to' to a revision")
     if not others:
         raise TargetError(
-            f"{name}: no other revision was applied before {now}; Flux records earlier revisions since version 2.7"
+            f"{name}: no other revision was applied before {now.id}; Flux records earlier revisions since version 2.7"
         )
-    return now, others[0]
+    return previous(name, releases, RELEASES.get())

@@ -13,7 +13,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
-from remediator.extensions.actions.base import Action, Result
+from remediator.extensions.actions.base import RELEASES, Action, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -36,11 +36,14 @@ class ServiceReleases(Action):
     timeout = timedelta(seconds=10)
     facts = (
         Fact("current", "string", "ID of the current release."),
+        Fact("name", "string", "Current release, with version, time and author."),
         Fact("since", "string", "Time of its creation, RFC 3339; null if unknown."),
         Fact("recent", "boolean", "Whether it was created within the parameter within."),
         Fact("before", "list", "IDs of up to 10 earlier releases."),
         Fact("undone", "list", "IDs of up to 10 releases that were rolled back."),
     )
+
+    reads_releases = True
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms
@@ -54,18 +57,18 @@ class ServiceReleases(Action):
         current = next((release for release in found if release.current), None)
         if current is None:
             raise TargetError(f"{service.name} has no current release")
-        at, before = current.created_at, [release.id for release in found[found.index(current) + 1 :]]
+        at, before = current.created_at, found[found.index(current) + 1 :]
         recent = at is not None and self._clock.now() - at <= parameters.within
-        since = "an unknown time" if at is None else f"{rfc3339(at)[:19]}Z"
         within = "" if recent else f", not within {format_duration(parameters.within)}"
+        memory = RELEASES.get()
         facts = {
             "current": current.id,
+            "name": current.title,
             "since": None if at is None else rfc3339(at),
             "recent": recent,
-            "before": before[:10],
-            "undone": [release.id for release in found if release.facts.get("redo")][:10],
+            "before": [release.id for release in before[:10]],
+            "undone": [release.id for release in found if memory.is_bad(release)][:10],
         }
-        text = (
-            f"{service.name} runs {current.id} since {since}{within}; before it: {', '.join(before[:3]) or 'nothing'}"
-        )
+        earlier = "; ".join(release.title for release in before[:3]) or "nothing"
+        text = f"{service.name} runs {current.title}{within}; before it: {earlier}"
         return Result(Outcome.OK if recent else Outcome.FAILED, text, facts)

@@ -11,6 +11,7 @@ from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
+from remediator.errors import TargetError
 from remediator.extensions import costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.clientset import ClientSet
@@ -46,6 +47,8 @@ class ServiceRestart(Action):
     async def plan(self, service: Service, parameters: RestartParameters) -> PlannedCall:
         platform = self._platforms[service.platform.kind]
         status = await platform.status(service)
+        if status.hold:
+            raise TargetError(f"cannot restart {service.name}: {status.hold}")
         seconds = parameters.stop_timeout.total_seconds()
         return PlannedCall(
             text=platform.describe_restart(service, seconds),

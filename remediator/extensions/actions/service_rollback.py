@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,13 +11,14 @@ from remediator.core.clock import format_duration, rfc3339
 from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.core.release import Release, ReleaseChange, previous
 from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.extensions import costs
-from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
+from remediator.extensions.actions.base import RELEASES, Action, EffectStatus, Observation, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
-from remediator.extensions.platforms.base import OWN_RESTARTS, Release, State
+from remediator.extensions.platforms.base import OWN_RESTARTS, State
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
@@ -42,7 +42,10 @@ class ServiceRollback(Action):
     facts = (
         Fact("from", "string", "ID of the release before."),
         Fact("to", "string", "ID of the restored release."),
+        Fact("from_name", "string", "Release before, with version, time and author."),
+        Fact("to_name", "string", "Restored release, with version, time and author."),
     )
+    reads_releases = True
 
     def __init__(self, clients: ClientSet) -> None:
         self._clients = clients
@@ -52,15 +55,19 @@ class ServiceRollback(Action):
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
         platform = self._platforms[service.platform.kind]
         status = await platform.status(service)
-        current, previous = way_back(service, await platform.releases(service))
+        if status.hold:
+            raise TargetError(f"cannot roll back {service.name}: {status.hold}")
+        current, restored = previous(service.name, await platform.releases(service), RELEASES.get())
         self._recent(service, current, parameters.changed_within)
+        new, old = current.title, restored.title
         return PlannedCall(
-            text=f"roll {service.name} back from {current.id} to {previous.id}: "
-            + platform.describe_rollback(service, previous.id),
-            arguments={"from": current.id, "to": previous.id},
+            text=f"roll {service.name} back from {new} to {old}: {platform.describe_rollback(service, restored.id)}",
+            arguments={"from": current.id, "to": restored.id, "from_name": new, "to_name": old},
             pin=status.pin,
             volatile_fields=(OWN_RESTARTS, "pid", "started"),  # a crashing service has a new process each time
-            risk=f"Features new in {current.id} stop working; {previous.id} may not read data that {current.id} wrote.",
+            risk=f"Features new in {current.label} stop working; {restored.label} may not read data that "
+            f"{current.label} wrote.",
+            release_change=ReleaseChange(current.key, new, restored.key, old),
         )
 
     def _recent(self, service: Service, current: Release, within: timedelta | None) -> None:
@@ -69,7 +76,7 @@ class ServiceRollback(Action):
         if self._clock.now() - current.created_at > within:
             since, length = rfc3339(current.created_at)[:19], format_duration(within)
             raise TargetError(
-                f"{service.name} has run {current.id} since {since}Z, longer than {length}: it is not a new release"
+                f"{service.name} has run {current.label} since {since}Z, longer than {length}: it is not a new release"
             )
 
     async def cost(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Cost:
@@ -86,7 +93,9 @@ class ServiceRollback(Action):
             return Result(Outcome.FAILED, text, dict(call.arguments))
         outcome = Outcome.OK if status.state in (State.RUNNING, State.STARTING) else Outcome.FAILED
         return Result(
-            outcome, f"{service.name} was rolled back to {call.arguments['to']}: {status.summary}", dict(call.arguments)
+            outcome,
+            f"{service.name} was rolled back to {call.arguments['to_name']}: {status.summary}",
+            dict(call.arguments),
         )
 
     async def observe(
@@ -103,26 +112,3 @@ class ServiceRollback(Action):
         if current == [call.arguments["to"]] and anew:
             return Observation(EffectStatus.YES, f"{service.name} was started with {current[0]}", facts)
         return Observation(EffectStatus.UNKNOWN, f"{service.name}: {', '.join(current)}; {status.summary}", facts)
-
-
-def way_back(service: Service, releases: Sequence[Release]) -> tuple[Release, Release]:
-    """Return the current release, and the newest earlier one that was not rolled back.
-
-    Raises:
-        TargetError: there is none, or several releases are current.
-    """
-    current = [release for release in releases if release.current]
-    if len(current) != 1:
-        names = ", ".join(release.id for release in current) or "none"
-        raise TargetError(f"{service.name}: exactly one release must be current, but these are: {names}")
-    older = releases[releases.index(current[0]) + 1 :]
-    usable = [release for release in older if not release.facts.get("redo") and not release.facts.get("same")]
-    if not usable:
-        skipped = ", ".join(release.id for release in older)
-        because = f"; skipped, because they were rolled back or are equal: {skipped}" if skipped else ""
-        raise TargetError(f"{service.name}: no release before {current[0].id} is recorded{because}")
-    if current[0].facts.get("tied") or usable[0].facts.get("tied"):
-        raise TargetError(
-            f"{service.name}: several releases have the same age, so that the one before {current[0].id} is unknown"
-        )
-    return current[0], usable[0]

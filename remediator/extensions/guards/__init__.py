@@ -17,6 +17,7 @@ from remediator.extensions.guards.preconditions import Preconditions
 from remediator.extensions.guards.ramp import Ramp
 from remediator.extensions.guards.rate_limit import RateLimit
 from remediator.extensions.guards.regression import Regression
+from remediator.extensions.guards.remedy_memory import RemedyMemory
 from remediator.extensions.guards.still_firing import StillFiring
 from remediator.extensions.guards.storm import Storm
 from remediator.extensions.guards.watchdog import Watchdog
@@ -34,6 +35,7 @@ BUILTIN: tuple[type[Guard], ...] = (
     MinHealthy,
     Storm,
     CircuitBreaker,
+    RemedyMemory,
     Preconditions,
     ManagedBy,
     AboutTarget,

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from remediator.core.release import Release
 from remediator.errors import TargetError
 from remediator.playbooks.inventory import Service
 
@@ -49,19 +50,10 @@ class ServiceStatus:
     """Identity of the current instance, for example PID and start time, container ID or observed generation."""
     started_at: datetime | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A recorded version of a service that the platform can restore."""
-
-    id: str
-    """Argument of ``rollback``: an image ID, the name of a ReplicaSet or the name of a folder."""
-    created_at: datetime | None
-    current: bool
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """``same``: equal to the current release. ``redo``: was rolled back before. ``tied``: the order relative to another
-    release is unknown."""
+    lives: Mapping[str, str] = field(default_factory=dict)
+    """Each instance, with a value that changes whenever the instance starts again: its PID or its restart count."""
+    hold: str = ""
+    """Why its release must not be changed now, for example because a person paused its rollout; empty if it may be."""
 
 
 class Platform(ABC):

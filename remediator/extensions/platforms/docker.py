@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from remediator.clients.docker.client import Docker, DockerRefused
-from remediator.clients.docker.images import ages, repository
+from remediator.clients.docker.images import ages, repository, title
 from remediator.clients.docker.models import Container, ListedImage
 from remediator.clients.docker.replace import (
     ADDED,
@@ -31,9 +31,10 @@ from remediator.clients.docker.replace import (
 )
 from remediator.clients.endpoints import Endpoint
 from remediator.core.clock import Clock, SystemClock, rfc3339
+from remediator.core.release import Release
 from remediator.errors import InputError, TargetError
 from remediator.extensions.log_lines import of_last_start
-from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, Release, ServiceStatus, State
+from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, ServiceStatus, State
 from remediator.playbooks.inventory import DockerBinding, Service
 
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
@@ -126,7 +127,7 @@ class DockerPlatform(Platform):
 
     def describe_rollback(self, service: Service, to: str) -> str:
         what = "with its networks, volumes and configuration"
-        return f"{_where(service)}: create each container again from image {to[:19]} {what}, then remove the old one"
+        return f"{_where(service)}: create each container again from that image {what}, then remove the old one"
 
     async def rollback(self, service: Service, pin: Mapping[str, Any], to: str) -> None:
         _, client = self._of(service)
@@ -272,6 +273,7 @@ def _status(service: Service, found: _Found, now: datetime) -> ServiceStatus:
             "leftovers": [own_name(each) for each in found.leftovers],
             "owner": next((owner for each in found.instances if (owner := _owner(each))), None),
         },
+        lives={each.id: f"{each.restart_count} {each.state.started_at.isoformat()}" for each in found.instances},
     )
 
 
@@ -376,6 +378,7 @@ def _release(image: ListedImage, instances: Sequence[Container], *, tied: bool) 
             "redo": image.id in undone,
             **({"tied": True} if tied else {}),
         },
+        name=title(image),
     )
 
 

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from remediator.clients.kubernetes import revisions
 from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused, restarted_at
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
 from remediator.clients.kubernetes.models import ContainerStatus, Pod, Workload
 from remediator.clients.kubernetes.pods import containers, loops, pod_facts, stuck, troubles
 from remediator.core.clock import Clock, SystemClock, rfc3339
+from remediator.core.release import Release
 from remediator.errors import ConfigurationError, TargetError
-from remediator.extensions.platforms.base import Platform, Release, ServiceStatus, State
+from remediator.extensions.platforms.base import Platform, ServiceStatus, State
 from remediator.playbooks.inventory import KubernetesBinding, Service
 
-HASH = "pod-template-hash"
-HISTORY = "deployment.kubernetes.io/revision-history"
-"""Annotation of a ReplicaSet that was restored by an undo: its earlier revisions."""
-UNDONE = "remediator.undone"
-"""Annotation of a Deployment: digests of the templates of releases that were rolled back.
-
-The controller copies it to the ReplicaSets. It is read there too, because ``kubectl rollout undo`` replaces the
-annotation of the Deployment.
-"""
-RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
-CHANGE_CAUSE = "kubernetes.io/change-cause"
 _ARGO_CD = ("argocd.argoproj.io/instance", "argocd.argoproj.io/tracking-id")
 _FLUX = ("kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name")
 _UNDONE_BY_GITOPS = ["service.rollback", "service.scale"]
-_REMEMBERED = 50
 _TRIES = 5
 _MOST_PODS = 5
 _MOST_EVENTS = 10
@@ -51,9 +39,9 @@ class _Look:
     @property
     def newest(self) -> tuple[Pod, ...]:
         """The pods of the newest rollout."""
-        current = _current(self.deployment, self.sets)
-        hash_ = None if current is None else current.metadata.labels.get(HASH)
-        return tuple(pod for pod in self.pods if hash_ and pod.metadata.labels.get(HASH) == hash_)
+        current = revisions.current(self.deployment, self.sets)
+        hash_ = None if current is None else current.metadata.labels.get(revisions.HASH)
+        return tuple(pod for pod in self.pods if hash_ and pod.metadata.labels.get(revisions.HASH) == hash_)
 
 
 class KubernetesPlatform(Platform):
@@ -73,8 +61,10 @@ class KubernetesPlatform(Platform):
     async def status(self, service: Service) -> ServiceStatus:
         client = self._of(service)
         look = await _look(client, service)
-        owner, events = await asyncio.gather(_owner(client, look.deployment), _events(client, look.pods))
-        return _status(look, owner, events)
+        owner, events, hold = await asyncio.gather(
+            _owner(client, look.deployment), _events(client, look.pods), _hold(client, look.deployment)
+        )
+        return _status(look, owner, events, hold)
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
         """Return the last lines of the containers of at most five pods, unready pods first."""
@@ -85,7 +75,7 @@ class KubernetesPlatform(Platform):
         return "\n".join(text for text in texts if text)
 
     def describe_restart(self, service: Service, stop_timeout: float) -> str:
-        return f"{_where(service)}: rollout restart (patch of the template's annotation {RESTARTED_AT})"
+        return f"{_where(service)}: rollout restart (patch of the template's annotation {revisions.RESTARTED_AT})"
 
     async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
         """Replace all pods with a rollout. ``stop_timeout`` has no effect: the pods have their own grace period."""
@@ -93,6 +83,7 @@ class KubernetesPlatform(Platform):
         patch = restarted_at(rfc3339(self._clock.now())[:19] + "Z")
 
         async def change(seen: Workload) -> None:
+            _refuse_if_paused(seen)
             name = seen.metadata.name
             await client.patch("deployments", name, patch, expected=seen.metadata.resource_version)
 
@@ -121,10 +112,12 @@ class KubernetesPlatform(Platform):
         client = self._of(service)
         deployment = await _deployment(client, service)
         sets = await _sets(client, deployment)
-        current = _current(deployment, sets)
-        templates = {each.metadata.name: await _template(client, each) for each in sets}
-        bad = _bad(deployment, sets, templates)
-        return tuple(_release(each, current, templates, redo=each.metadata.name in bad) for each in sets)
+        current = revisions.current(deployment, sets)
+        templates = {each.metadata.name: await revisions.template_of(client, each) for each in sets}
+        bad = revisions.bad_names(deployment, sets, templates)
+        managers = await client.managers("deployments", deployment.metadata.name)
+        by = next((each.manager for each in reversed(managers) if each.manages("spec", "template")), "")
+        return tuple(_release(each, current, templates, by, redo=each.metadata.name in bad) for each in sets)
 
     def describe_rollback(self, service: Service, to: str) -> str:
         return f"{_where(service)}: rollout undo to the revision that ReplicaSet {to} keeps (replace the template)"
@@ -133,16 +126,17 @@ class KubernetesPlatform(Platform):
         client = self._of(service)
 
         async def change(seen: Workload) -> None:
+            _refuse_if_paused(seen)
             sets = await _sets(client, seen)
             recorded = _recorded(service, seen, sets, to)
-            template = await _template(client, recorded)
+            template = await revisions.template_of(client, recorded)
             left = await client.template("deployments", seen.metadata.name)
             await client.replace_template(
                 "deployments",
                 seen.metadata.name,
                 template,
                 expected=seen.metadata.resource_version,
-                annotations=_with_undone(seen, sets, _digest(left), _digest(template)),
+                annotations=revisions.with_rolled_back(seen, sets, revisions.digest(left), revisions.digest(template)),
             )
 
         await _if_unchanged(client, service, pin, change)
@@ -227,10 +221,6 @@ async def _sets(client: Kubernetes, deployment: Workload) -> tuple[Workload, ...
     return tuple(sorted(mine, key=lambda each: -(each.revision or 0)))
 
 
-def _current(deployment: Workload, sets: Sequence[Workload]) -> Workload | None:
-    return next((each for each in sets if each.revision == deployment.revision), None)
-
-
 async def _if_unchanged(client: Kubernetes, service: Service, pin: Mapping[str, Any], change: Change) -> None:
     """Read the Deployment again and change it if it equals ``pin``.
 
@@ -252,6 +242,11 @@ async def _if_unchanged(client: Kubernetes, service: Service, pin: Mapping[str, 
         except Conflict:
             if not left:
                 raise
+
+
+def _refuse_if_paused(seen: Workload) -> None:
+    if seen.spec.paused:
+        raise TargetError(f"the rollout of Deployment {seen.metadata.name} is paused; nothing was changed")
 
 
 async def _autoscalers(client: Kubernetes, deployment: str) -> list[str]:
@@ -294,86 +289,24 @@ async def _logs(client: Kubernetes, pod: Pod, container: ContainerStatus, lines:
     return f"[{pod.metadata.name}/{container.name}]\n{text}"
 
 
-async def _template(client: Kubernetes, replica_set: Workload) -> dict[str, Any]:
-    """Return the template of a ReplicaSet without the label that the Deployment added."""
-    template = dict(await client.template("replicasets", replica_set.metadata.name))
-    metadata = dict(template.get("metadata") or {})
-    metadata["labels"] = {name: value for name, value in (metadata.get("labels") or {}).items() if name != HASH}
-    return {**template, "metadata": metadata}
-
-
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two templates are equal, except for the time of the last restart."""
-    return _bare(one) == _bare(other)
-
-
-def _bare(template: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = template.get("metadata") or {}
-    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != RESTARTED_AT}
-    labels = {key: value for key, value in (metadata.get("labels") or {}).items() if key != HASH}
-    return {**template, "metadata": {"labels": labels, "annotations": annotations}}
-
-
-def _digest(template: Mapping[str, Any]) -> str:
-    """Return 32 characters that are equal for templates that `_same` considers equal."""
-    return hashlib.sha256(json.dumps(_bare(template), sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _undone(deployment: Workload, sets: Sequence[Workload]) -> list[str]:
-    """Return the digests of the releases that were rolled back, the oldest first."""
-    found = [each.metadata.annotations.get(UNDONE, "") for each in (*reversed(sets), deployment)]
-    return list(dict.fromkeys(digest for text in found for digest in text.split(",") if digest))
-
-
-def _with_undone(deployment: Workload, sets: Sequence[Workload], left: str, to: str) -> dict[str, str]:
-    """Return the annotations of the Deployment, with the release ``left`` recorded as rolled back.
-
-    It is not recorded if ``to`` was rolled back before, because then ``left`` may be good.
-    """
-    undone = _undone(deployment, sets)
-    if to not in undone:
-        undone = [*(each for each in undone if each != left), left]
-    return {**deployment.metadata.annotations, UNDONE: ",".join(undone[-_REMEMBERED:])}
-
-
-def _bad(deployment: Workload, sets: Sequence[Workload], templates: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
-    """Return the names of the ReplicaSets that a rollback must not choose.
-
-    The annotation records rollbacks by the remediator. A rollback by a person shows only in the history of the
-    restored ReplicaSet: it lists its earlier revisions, and Kubernetes gave it a new, higher revision. Each revision
-    between those was rolled back. A ReplicaSet that is recorded as rolled back is no evidence, because it came back
-    with a new deployment.
-    """
-    undone = set(_undone(deployment, sets))
-    recorded = {name for name, template in templates.items() if _digest(template) in undone}
-    trusted = [each for each in sets if each.metadata.name not in recorded]
-    passed = {each.metadata.name for each in sets for other in trusted if _went_back(each, other)}
-    return frozenset(recorded | passed)
-
-
-def _went_back(each: Workload, other: Workload) -> bool:
-    """Return whether ``other`` was in use before ``each`` and came back after it."""
-    before = [int(text) for text in other.metadata.annotations.get(HISTORY, "").split(",") if text.isdigit()]
-    return bool(before) and min(before) < (each.revision or 0) < (other.revision or 0)
-
-
 def _release(
-    each: Workload, current: Workload | None, templates: Mapping[str, Mapping[str, Any]], *, redo: bool
+    each: Workload, current: Workload | None, templates: Mapping[str, Mapping[str, Any]], by: str, *, redo: bool
 ) -> Release:
-    name = each.metadata.name
-    is_current = current is not None and name == current.metadata.name
-    same = current is not None and not is_current and _same(templates[name], templates[current.metadata.name])
+    """Return the release of a ReplicaSet. ``by`` deployed the current one."""
+    is_current = current is not None and each.metadata.name == current.metadata.name
     return Release(
-        id=name,
+        id=each.metadata.name,
         created_at=each.metadata.creation_timestamp,
         current=is_current,
         facts={
             "revision": each.revision,
             "images": [container.image for container in each.spec.template.spec.containers],
-            "change_cause": each.metadata.annotations.get(CHANGE_CAUSE, ""),
-            "same": same,
+            "change_cause": each.metadata.annotations.get(revisions.CHANGE_CAUSE, ""),
             "redo": redo and not is_current,
         },
+        identity=revisions.digest(templates[each.metadata.name]),
+        name=revisions.title(each),
+        deployed_by=by if is_current else "",
     )
 
 
@@ -387,13 +320,27 @@ def _recorded(service: Service, deployment: Workload, sets: Sequence[Workload], 
     if found is None:
         names = ", ".join(each.metadata.name for each in sets)
         raise TargetError(f"{_where(service)}: no recorded revision {to!r}; recorded: {names or 'none'}")
-    current = _current(deployment, sets)
+    current = revisions.current(deployment, sets)
     if current is not None and found.metadata.uid == current.metadata.uid:
         raise TargetError(f"{service.name} already runs {to}")
     return found
 
 
-def _status(look: _Look, owner: Any, events: Sequence[str]) -> ServiceStatus:
+async def _hold(client: Kubernetes, deployment: Workload) -> str:
+    """Return who paused the rollout, and when; empty if it is not paused."""
+    if not deployment.spec.paused:
+        return ""
+    name = deployment.metadata.name
+    managers = await client.managers("deployments", name)
+    by = next((each for each in reversed(managers) if each.manages("spec", "paused")), None)
+    who = "" if by is None else f" by {by.manager}" + (f" at {rfc3339(by.time)[:19]}Z" if by.time else "")
+    return (
+        f"the rollout of Deployment {name} is paused{who}: its template may hold staged changes, which stay untouched; "
+        f"resume it with 'kubectl rollout resume deployment/{name}', or decide by hand"
+    )
+
+
+def _status(look: _Look, owner: Any, events: Sequence[str], hold: str) -> ServiceStatus:
     deployment, wanted = look.deployment, look.deployment.spec.replicas
     ready = sum(pod.ready for pod in look.pods)
     state = _state(look, ready)
@@ -403,7 +350,7 @@ def _status(look: _Look, owner: Any, events: Sequence[str]) -> ServiceStatus:
     summary = f"{deployment.metadata.name}: {ready} of {wanted} pods ready{rollout}"
     return ServiceStatus(
         state=state,
-        summary="; ".join([summary, *problems[:3]]),
+        summary="; ".join([summary, *problems[:3], *([hold] if hold else [])]),
         instances=wanted,
         healthy=ready,
         pin={"uid": deployment.metadata.uid, "generation": deployment.metadata.generation},
@@ -416,7 +363,14 @@ def _status(look: _Look, owner: Any, events: Sequence[str]) -> ServiceStatus:
             "conditions": {each.type: f"{each.status} {each.reason}".strip() for each in deployment.status.conditions},
             "events": list(events),
             "owner": owner,
+            "paused": deployment.spec.paused,
         },
+        lives={
+            f"{pod.metadata.name}/{each.name}": f"{pod.metadata.uid} {each.restart_count}"
+            for pod in look.pods
+            for each in containers(pod)
+        },
+        hold=hold,
     )
 
 

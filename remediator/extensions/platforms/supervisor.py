@@ -20,9 +20,10 @@ from remediator.clients.host.supervisor import (
     SupervisorRefused,
 )
 from remediator.core.clock import SystemClock, rfc3339
+from remediator.core.release import Release
 from remediator.errors import TargetError
 from remediator.extensions.log_lines import of_last_start
-from remediator.extensions.platforms.base import Platform, Release, ServiceStatus, State
+from remediator.extensions.platforms.base import Platform, ServiceStatus, State
 from remediator.playbooks.inventory import Service, SupervisorBinding
 
 _STATES = {
@@ -98,7 +99,10 @@ class SupervisorPlatform(Platform):
     async def releases(self, service: Service) -> tuple[Release, ...]:
         """Return the release folders of the inventory. A link names the current one."""
         found = await asyncio.to_thread(_folders(service).all)
-        return tuple(Release(each.name, each.at, each.current, {"redo": each.undone}) for each in found)
+        return tuple(
+            Release(each.name, each.at, each.current, {"redo": each.undone}, deployed_by=each.deployed_by)
+            for each in found
+        )
 
     def describe_rollback(self, service: Service, to: str) -> str:
         binding, folders = _binding(service), _folders(service)
@@ -182,4 +186,5 @@ def _status(process: Process, release: str | None) -> ServiceStatus:
             "exit_status": process.exit_status,
             "description": process.description,
         },
+        lives={process.full_name: f"{process.pid} {process.started}"},
     )

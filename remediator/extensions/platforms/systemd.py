@@ -138,6 +138,7 @@ def described(unit: str, found: Mapping[str, str]) -> ServiceStatus:
         pin=_pin(found, restarts),
         started_at=started,
         facts={"result": found.get("Result", ""), "restarts": restarts, "exit_status": exit_status},
+        lives={unit: f"{pid} {found.get('InvocationID', '')} {restarts}"},
     )
 
 

@@ -10,7 +10,16 @@ from sqlalchemy import delete, exists, func, or_, select
 from remediator.core.run import OPEN
 from remediator.storage import Tx
 from remediator.storage.repositories import baselines
-from remediator.storage.schema import audit, episodes, messages, playbook_versions, run_episodes, stops, timers
+from remediator.storage.schema import (
+    audit,
+    episodes,
+    messages,
+    playbook_versions,
+    remedy_memory,
+    run_episodes,
+    stops,
+    timers,
+)
 from remediator.storage.schema import runs as table
 
 _OPEN = sorted(status.value for status in OPEN)
@@ -95,6 +104,16 @@ def delete_stops(tx: Tx, until: datetime, limit: int) -> int:
     ids = list(tx.connection.execute(select(stops.c.id).where(over).limit(limit)).scalars())
     if ids:
         tx.connection.execute(delete(stops).where(stops.c.id.in_(ids)))
+    return len(ids)
+
+
+def delete_memory(tx: Tx, until: datetime, limit: int) -> int:
+    """Delete what was remembered before ``until`` about releases and remedies. Return the number of entries."""
+    ids = list(
+        tx.connection.execute(select(remedy_memory.c.id).where(remedy_memory.c.at < until).limit(limit)).scalars()
+    )
+    if ids:
+        tx.connection.execute(delete(remedy_memory).where(remedy_memory.c.id.in_(ids)))
     return len(ids)
 
 

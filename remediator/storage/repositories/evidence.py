@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -57,6 +57,16 @@ def list_for_run(connection: Connection, run_id: str) -> list[EvidenceRecord]:
     columns = (table.c.phase, table.c.name, table.c.status, table.c.summary, table.c.facts, table.c.at)
     rows = connection.execute(select(*columns).where(table.c.run_id == run_id).order_by(table.c.id))
     return [EvidenceRecord(*row) for row in rows]
+
+
+def established_causes(seen: Sequence[EvidenceRecord]) -> tuple[str, ...]:
+    """Return the IDs of the typed causes that the newest diagnosis points to, in the order of the playbook."""
+    diagnosed = [item.at for item in seen if item.phase == "diagnose"]
+    concluded = [item for item in seen if item.phase == "conclude"]
+    newest = max((item.at for item in concluded), default=None)
+    if newest is None or (diagnosed and newest < max(diagnosed)):
+        return ()  # the newest diagnosis points to nothing
+    return tuple(item.name for item in concluded if item.at == newest and item.facts.get("typed"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service
+from tests.support.rollback_history import RollbackHistory
 from tests.support.servers.supervisord import Supervisord
 
 PROGRAM = """
@@ -87,7 +89,7 @@ async def test_a_release_that_does_not_start_is_rolled_back(shop: Shop, world: C
     call = await plan(action, shop.service, changed_within="1h")
     result = await do(action, shop.service, call=call, changed_within="1h")
 
-    assert "from 3 to 2" in call.text
+    assert re.match(r"roll app back from 3 \(since \S+Z by \w+\) to 2 \(since \S+Z by \w+\): link ", call.text)
     assert result.outcome is Outcome.OK, result.summary
     assert shop.release_in_use == "2"
     assert (await world.platforms["supervisor"].status(shop.service)).healthy == 1
@@ -100,7 +102,7 @@ async def test_rolling_back_twice_goes_further_back_and_never_forward(shop: Shop
     await do(action, shop.service)
     assert shop.release_in_use == "1"
 
-    with pytest.raises(TargetError, match="no release before 1 is recorded"):
+    with pytest.raises(TargetError, match=r"no release before 1 .*; not used, because they were rolled back: 3 .*; 2 "):
         await plan(action, shop.service)
 
 
@@ -212,3 +214,39 @@ async def test_supervisord_does_not_scale(shop: Shop, world: ClientSet) -> None:
     """service.scale is refused with a sentence where the platform cannot."""
     with pytest.raises((TargetError, Refused), match="the platform supervisor does not support it"):
         await plan(ServiceScale(world), shop.service, by=1)
+
+
+async def test_every_bad_release_is_rolled_back_to_the_last_good_one(shop: Shop, world: ClientSet) -> None:
+    """A second and a third bad release, and the first bad one again: always the one that was proved good."""
+    history = RollbackHistory(ServiceRollback(world), shop.service)
+    for number, name in enumerate(("3", "4", "5", "3")):
+        if number:
+            if not (shop.folder / "releases" / name).exists():
+                shop.release(name, 10 - number)
+                (shop.folder / "releases" / name / "bad").touch()
+            shop.at(name)
+        await history.roll_back()
+        assert shop.release_in_use == "2"
+
+
+async def test_the_memory_of_the_store_survives_the_loss_of_the_record(shop: Shop, world: ClientSet) -> None:
+    """A deployment tool empties the folder of releases, and with it the record beside them."""
+    history = RollbackHistory(ServiceRollback(world), shop.service)
+    await history.roll_back()
+    shop.release("4", 5)
+    shop.at("4")
+    (shop.folder / "releases" / ".rolled-back.json").unlink()
+
+    assert (await history.plan()).arguments["to"] == "2"
+
+
+async def test_a_program_that_starts_again_changes_its_life(shop: Shop, world: ClientSet) -> None:
+    """The same program, another process."""
+    platform = world.platforms["supervisor"]
+    shop.at("2")
+    before = await platform.status(shop.service)
+    await platform.restart(shop.service, before.pin, 5)
+
+    after = await platform.status(shop.service)
+
+    assert set(after.lives) == {"app"} and after.lives["app"] != before.lives.get("app")

@@ -25,6 +25,7 @@ ORDER = [
     "min_healthy",
     "storm",
     "circuit_breaker",
+    "remedy_memory",
     "preconditions",
     "managed_by",
     "about_target",

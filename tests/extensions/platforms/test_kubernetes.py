@@ -12,18 +12,21 @@ from typing import Any
 import pytest
 import yaml
 
+from remediator.clients.kubernetes import revisions
 from remediator.clients.kubernetes.client import KubernetesRefused
 from remediator.clients.kubernetes.models import Meta, Selector, Workload, _WorkloadSpec
+from remediator.clients.kubernetes.revisions import HISTORY, RESTARTED_AT, UNDONE
+from remediator.core.release import Release, ReleaseMemory, previous
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
 from remediator.extensions.actions.base import EffectStatus
 from remediator.extensions.actions.service_restart import RestartParameters, ServiceRestart
-from remediator.extensions.actions.service_rollback import way_back
+from remediator.extensions.actions.service_rollback import ServiceRollback
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.platforms import kubernetes as module
-from remediator.extensions.platforms.base import Release, State
-from remediator.extensions.platforms.kubernetes import HISTORY, RESTARTED_AT, UNDONE, KubernetesPlatform
+from remediator.extensions.platforms.base import State
+from remediator.extensions.platforms.kubernetes import KubernetesPlatform
 from remediator.playbooks.inventory import Service
 from tests.support.fake_servers import Authority, listener, peer, read_request, reply
+from tests.support.rollback_history import RollbackHistory
 from tests.support.servers.kubernetes import Cluster
 
 real = pytest.mark.kubernetes
@@ -46,7 +49,7 @@ def bound(cluster: Cluster, name: str = "web", **binding: Any) -> Service:
     return Service.model_validate({"name": name, "platform": {**where, **what}})
 
 
-async def until(look: Callable[[], Awaitable[Any]], wanted: Callable[[Any], bool], seconds: float = 60) -> Any:
+async def until(look: Callable[[], Awaitable[Any]], wanted: Callable[[Any], bool], seconds: float = 240) -> Any:
     """Look until it is as wanted; what was seen then."""
     async with asyncio.timeout(seconds):
         while not wanted(seen := await look()):
@@ -144,7 +147,7 @@ async def test_pods_are_found_by_their_labels_too(platform: KubernetesPlatform, 
     for name in ("web", "api"):
         pods = [each["metadata"]["name"] for each in cluster.get("pods", f"--selector=app={name}")["items"]]
         cluster.kubectl("label", "pod", *pods, "part=both")
-    with pytest.raises(TargetError, match="several: api, web"):
+    with pytest.raises(TargetError, match="several Deployments: api, web"):
         await platform.restart(bound(cluster, selector={"part": "both"}), {}, 1)
     pod = {"name": "main", "image": cluster.image, "imagePullPolicy": "Never"}
     alone = {"metadata": {"name": "alone", "labels": {"app": "alone"}}, "spec": {"containers": [pod]}}
@@ -165,7 +168,7 @@ async def test_a_deployment_that_is_not_there_is_an_error(platform: KubernetesPl
         platform.releases(service),
         platform.rollback(service, {}, "x"),
     ):
-        with pytest.raises(TargetError, match="there is none"):
+        with pytest.raises(TargetError, match="not found; correct the inventory"):
             await call
 
 
@@ -198,13 +201,13 @@ async def test_a_target_that_another_user_changed_is_refused(platform: Kubernete
         lambda: platform.rollback(service, planned, "web-1"),
     ]
     for call in calls:
-        with pytest.raises(TargetError, match="somebody was faster"):
+        with pytest.raises(TargetError, match="modified after planning"):
             await call()
     assert cluster.get("deployment", "web")["metadata"]["generation"] == 2
     cluster.kubectl("delete", "deployment", "web")
     cluster.deploy("web", SERVE)
     assert cluster.get("deployment", "web")["metadata"]["generation"] == planned["generation"]
-    with pytest.raises(TargetError, match="somebody was faster"):
+    with pytest.raises(TargetError, match="modified after planning"):
         await platform.restart(service, planned, 1)
 
 
@@ -247,7 +250,7 @@ async def test_a_deployment_with_an_autoscaler_is_not_scaled(platform: Kubernete
     service = bound(cluster)
     status = await until_state(platform, service, State.RUNNING)
     assert status.facts["owner"] == {"kind": "hpa", "name": "tide", "undoes": ["service.scale"]}
-    with pytest.raises(TargetError, match="tide scales web"):
+    with pytest.raises(TargetError, match="tide would revert the scaling of web"):
         await platform.scale(service, status.pin, 2)
 
 
@@ -284,7 +287,7 @@ async def test_a_bad_rollout_is_rolled_back_to_a_recorded_revision(
     cluster.deploy("web", "exit 1")
     status = await until_state(platform, service, State.CRASH_LOOP)
     newest, before = await platform.releases(service)
-    assert newest.current and before.id == good.id and not before.facts["redo"] and not before.facts["same"]
+    assert newest.current and before.id == good.id and not before.facts["redo"] and before.key != newest.key
     assert (newest.facts["revision"], before.facts["revision"]) == (2, 1)
     assert good.id in platform.describe_rollback(service, good.id)
 
@@ -312,7 +315,7 @@ async def test_a_rollback_needs_a_recorded_revision(platform: KubernetesPlatform
     status = await platform.status(service)
     other = current(await platform.releases(bound(cluster, "api"))).id
     for to in ("web-none", other, ""):
-        with pytest.raises(TargetError, match=r"no recorded revision .*; there are: web-"):
+        with pytest.raises(TargetError, match=r"no recorded revision .*; recorded: web-"):
             await platform.rollback(service, status.pin, to)
 
 
@@ -325,13 +328,13 @@ async def test_a_revision_that_is_only_a_restart_is_marked(platform: KubernetesP
     await platform.restart(service, status.pin, 1)
     await until(lambda: platform.releases(service), lambda found: len(found) == 2)
     _, before = await platform.releases(service)
-    assert before.facts["same"] is True and before.facts["redo"] is False
+    assert len({each.key for each in await platform.releases(service)}) == 1 and before.facts["redo"] is False
 
 
 async def rolled_back(platform: KubernetesPlatform, cluster: Cluster, service: Service) -> str:
     """Go where a rollback goes by itself, and wait until it is in use; its command."""
     await until(lambda: platform.status(service), lambda seen: seen.facts["observed"])
-    _, to = way_back(service, await platform.releases(service))
+    _, to = previous("web", await platform.releases(service), ReleaseMemory())
     await platform.rollback(service, (await platform.status(service)).pin, to.id)
     await until(
         lambda: platform.releases(service), lambda found: any(each.current and each.id == to.id for each in found)
@@ -365,14 +368,14 @@ async def test_what_was_rolled_back_is_never_chosen_again(platform: KubernetesPl
     assert await rolled_back(platform, cluster, service) == "good"
     await released(platform, cluster, "worse")
     assert await rolled_back(platform, cluster, service) == "good"
-    with pytest.raises(TargetError, match=r"no release before .* was rolled back itself"):
-        way_back(service, await platform.releases(service))
+    with pytest.raises(TargetError, match=r"no release before .*; not used, because they were rolled back"):
+        previous("web", await platform.releases(service), ReleaseMemory())
 
     count = len(await platform.releases(service))
     await platform.restart(service, (await platform.status(service)).pin, 1)
     await until(lambda: platform.releases(service), lambda found: len(found) == count + 1)
-    with pytest.raises(TargetError, match=r"no release before .* was rolled back itself"):
-        way_back(service, await platform.releases(service))
+    with pytest.raises(TargetError, match=r"no release before .*; not used, because they were rolled back"):
+        previous("web", await platform.releases(service), ReleaseMemory())
 
     await released(platform, cluster, "bad")
     assert await rolled_back(platform, cluster, service) == "good"
@@ -390,7 +393,7 @@ def made(name: str, revision: int, command: str, history: str = "", undone: str 
     return Workload(metadata=meta, spec=_WorkloadSpec(selector=Selector())), template
 
 
-GOOD, BAD, WORSE = (module._digest({"spec": {"command": each}}) for each in ("good", "bad", "worse"))
+GOOD, BAD, WORSE = (revisions.digest({"spec": {"command": each}}) for each in ("good", "bad", "worse"))
 
 
 @pytest.mark.parametrize(
@@ -439,7 +442,7 @@ def test_what_must_not_be_chosen(sets: list[tuple[Any, ...]], undone: str, expec
     )
     templates = {each.metadata.name: template for each, template in both}
 
-    assert module._bad(deployment, [each for each, _ in both], templates) == expected
+    assert revisions.bad_names(deployment, [each for each, _ in both], templates) == expected
 
 
 def test_the_record_keeps_the_newest_and_the_other_annotations() -> None:
@@ -447,8 +450,8 @@ def test_the_record_keeps_the_newest_and_the_other_annotations() -> None:
     both = Meta(name="web", annotations={UNDONE: ",".join(map(str, range(60))), "mine": "kept"})
     deployment = Workload(metadata=both, spec=_WorkloadSpec(selector=Selector()))
 
-    after = module._with_undone(deployment, [], BAD, GOOD)
-    again = module._with_undone(deployment, [], GOOD, "59")
+    after = revisions.with_rolled_back(deployment, [], BAD, GOOD)
+    again = revisions.with_rolled_back(deployment, [], GOOD, "59")
 
     assert after["mine"] == "kept"
     assert after[UNDONE].split(",") == [*map(str, range(11, 60)), BAD]
@@ -505,7 +508,7 @@ async def test_if_autoscalers_may_not_be_seen_the_owner_is_unclear(
     token = cluster.account("halfblind", {**READ, "apiGroups": ["", "apps"]})
     path = kubeconfig(tmp_path, server_of(cluster), token=token)
     owner = (await platform.status(bound(cluster, kubeconfig=str(path)))).facts["owner"]
-    assert "cannot be told" in owner
+    assert "cannot read the autoscalers" in owner
 
 
 @real
@@ -600,8 +603,117 @@ async def test_without_access_to_the_cluster_the_error_says_so(platform: Kuberne
     here = Service.model_validate(
         {"name": "web", "platform": {"kind": "kubernetes", "namespace": "n", "deployment": "web"}}
     )
-    with pytest.raises(TargetError, match="this is not a pod"):
+    with pytest.raises(TargetError, match="cannot connect to the cluster"):
         await platform.status(here)
     other = Service.model_validate({"name": "x", "platform": {"kind": "systemd", "unit": "x.service"}})
     with pytest.raises(TargetError, match="does not run on Kubernetes"):
         await platform.status(other)
+
+
+async def deployed(platform: KubernetesPlatform, cluster: Cluster, release: str, state: State) -> None:
+    """Deploy a release that runs, or one that does not start, and wait for its state."""
+    cluster.deploy("web", f"echo {release}; " + (SERVE if state is State.RUNNING else "exit 1"))
+    await until(lambda: platform.status(bound(cluster)), lambda seen: seen.facts["observed"])
+    await until_state(platform, bound(cluster), state)
+
+
+@real
+@pytest.mark.promise(12)
+async def test_every_bad_release_is_rolled_back_to_the_last_good_one(
+    platform: KubernetesPlatform, cluster: Cluster
+) -> None:
+    """A second and a third bad release, the first bad one again, and a restart in between: always the good one."""
+    history = RollbackHistory(ServiceRollback(ClientSet(platforms={"kubernetes": platform})), bound(cluster))
+    await deployed(platform, cluster, "good", State.RUNNING)
+    for release in ("bad-1", "bad-2", "bad-3", "bad-1"):
+        await deployed(platform, cluster, release, State.CRASH_LOOP)
+        await history.roll_back()
+        await until_state(platform, bound(cluster), State.RUNNING)
+        assert command_of(cluster).startswith("echo good;")
+        assert "no release before" in await history.refusal()
+        if release == "bad-2":
+            status = await platform.status(bound(cluster))
+            await platform.restart(bound(cluster), status.pin, 1)
+            await until(lambda: platform.status(bound(cluster)), lambda seen: seen.facts["observed"])
+            await until_state(platform, bound(cluster), State.RUNNING)
+
+
+@real
+@pytest.mark.promise(12)
+async def test_the_memory_of_the_store_survives_the_loss_of_the_annotations(
+    platform: KubernetesPlatform, cluster: Cluster
+) -> None:
+    """A GitOps tool or a person replaces the annotations; without the memory, the bad release would be restored."""
+    history = RollbackHistory(ServiceRollback(ClientSet(platforms={"kubernetes": platform})), bound(cluster))
+    await deployed(platform, cluster, "good", State.RUNNING)
+    await deployed(platform, cluster, "bad-1", State.CRASH_LOOP)
+    await history.roll_back()
+    await until_state(platform, bound(cluster), State.RUNNING)
+    await deployed(platform, cluster, "bad-1", State.CRASH_LOOP)
+    await deployed(platform, cluster, "bad-2", State.CRASH_LOOP)
+    for kind in ("deployment", "replicaset"):
+        cluster.kubectl("annotate", kind, "--all", f"{UNDONE}-")
+
+    await history.roll_back()
+
+    assert command_of(cluster).startswith("echo good;")
+
+
+@real
+async def test_a_release_is_named_by_image_version_revision_and_author(
+    platform: KubernetesPlatform, cluster: Cluster
+) -> None:
+    """Not by the hash of its ReplicaSet."""
+    cluster.deploy("web", SERVE, replicas=0)
+    cluster.kubectl("annotate", "deployment/web", "kubernetes.io/change-cause=ticket 7")
+    version = '{"spec": {"template": {"metadata": {"labels": {"app.kubernetes.io/version": "1.4.2"}}}}}'
+    cluster.kubectl("patch", "deployment/web", "--patch", version)
+    service = bound(cluster)
+    await until(lambda: platform.releases(service), lambda found: len(found) == 2 and found[0].current)
+
+    newest, before = await platform.releases(service)
+
+    assert newest.name == f"{cluster.image} version 1.4.2 revision 2 (ticket 7)"
+    assert newest.deployed_by.startswith("kubectl") and newest.created_at is not None
+    assert before.name == f"{cluster.image} revision 1 (ticket 7)" and before.deployed_by == ""
+
+
+@real
+@pytest.mark.promise(8)
+async def test_a_paused_rollout_is_left_to_a_person(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """No plan for a rollback, no restart; the error says who paused it, and the staged template stays untouched."""
+    await deployed(platform, cluster, "good", State.RUNNING)
+    await deployed(platform, cluster, "bad", State.CRASH_LOOP)
+    service, clients = bound(cluster), ClientSet(platforms={"kubernetes": platform})
+    cluster.kubectl("rollout", "pause", "deployment/web")
+    cluster.kubectl("set", "env", "deployment/web", "STAGED=yes")
+    await until(lambda: platform.status(service), lambda seen: seen.facts["observed"])
+    staged = cluster.get("deployment", "web")["spec"]["template"]
+    status, (_, old) = await platform.status(service), await platform.releases(service)
+
+    reason = await RollbackHistory(ServiceRollback(clients), service).refusal()
+    with pytest.raises(TargetError, match="paused by kubectl-rollout at "):
+        await ServiceRestart(clients).plan(service, RestartParameters())
+    for call in (platform.rollback(service, status.pin, old.id), platform.restart(service, status.pin, 1)):
+        with pytest.raises(TargetError, match="paused; nothing was changed"):
+            await call
+
+    assert "is paused by kubectl-rollout at " in reason and "kubectl rollout resume deployment/web" in reason
+    assert status.facts["paused"] is True and "is paused by kubectl-rollout" in status.summary
+    assert cluster.get("deployment", "web")["spec"]["template"] == staged
+
+
+@real
+@pytest.mark.promise(7)
+async def test_a_container_that_starts_again_changes_its_life(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """It runs for some seconds each time, so that a look in between shows it running."""
+    cluster.deploy("web", "sleep 4; exit 1")
+    service = bound(cluster)
+    first = await until_state(platform, service, State.RUNNING)
+    (instance,) = first.lives
+
+    again = await until(
+        lambda: platform.status(service), lambda seen: seen.lives.get(instance) != first.lives[instance]
+    )
+
+    assert set(again.lives) == {instance}

@@ -240,6 +240,24 @@ stops = Table(
     Column("released_by", String(320)),
 )
 
+remedy_memory = Table(
+    "remedy_memory",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("target", String(200), nullable=False),
+    Column("kind", String(16), nullable=False, comment="release or remedy"),
+    Column("subject", String(200), nullable=False, comment="key of the release, or digest of the remedy"),
+    Column("name", Text, nullable=False, comment="the release or the remedy, for people"),
+    Column("verdict", String(16), nullable=False, comment="bad, good or no_help"),
+    Column("reason", Text, nullable=False),
+    Column("run_id", Key, comment="the run that showed it; it may be pruned"),
+    Column("at", Micros, nullable=False),
+    Column("cleared_at", Micros),
+    Column("cleared_by", String(320)),
+    UniqueConstraint("target", "kind", "subject"),
+    comment="releases that were rolled back or proved good, and remedies that did not help",
+)
+
 key_values = Table(
     "key_values",
     metadata,
@@ -342,6 +360,7 @@ Index("ix_messages_dead", messages.c.created_at, **_where("status = 'dead'"))
 Index("ix_timers_run_id", timers.c.run_id)
 Index("ix_timers_due", timers.c.due_at, **_where("done_at IS NULL"))
 Index("ix_stops_active", stops.c.scope, stops.c.name, **_where("released_at IS NULL"))
+Index("ix_remedy_memory_at", remedy_memory.c.at)
 Index("ix_audit_run_id", audit.c.run_id, audit.c.seq, **_where("run_id IS NOT NULL"))
 Index("ix_audit_at", audit.c.at)
 

@@ -1,0 +1,95 @@
+"""The guard remedy_memory: a remedy that did not help on a target needs a person before it runs again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import text
+
+from remediator.core.ids import Ids
+from remediator.core.plan import PlannedStep
+from remediator.extensions.guards.base import GuardAnswer
+from remediator.storage import Tx
+from remediator.storage.repositories import remedy_memory
+from remediator.storage.repositories.remedy_memory import NO_HELP, MemoryKind, remedy_key
+from tests.support.guard_history import HOUR, NOON, STEP, House, plan_of, playbook
+
+pytestmark = pytest.mark.promise(12)
+
+OTHER = msgspec.structs.replace(STEP, id="reload", action="app.reload")
+
+
+async def failed(house: House, step: PlannedStep = STEP, *, target: str = "redis", ago: timedelta = HOUR) -> None:
+    """Remember that a step did not help."""
+
+    def write(tx: Tx) -> None:
+        run = house.run("run-1", playbook(target=target), "auto", None)
+        name, key = step.call.text, remedy_key(step, ())
+        remedy_memory.remember(
+            tx, Ids(), run, MemoryKind.REMEDY, key, name, NO_HELP, "redis.ping: no answer", "remediator/test"
+        )
+
+    house.clock.time = NOON - ago
+    await house.write(write)
+    house.clock.time = NOON
+
+
+async def test_a_remedy_that_did_not_help_needs_a_person(house: House) -> None:
+    """The reason names the run, the time, what was missing and how to allow the remedy again."""
+    await failed(house)
+
+    verdict = await house.verdict("remedy_memory")
+
+    assert verdict.answer is GuardAnswer.UNKNOWN and verdict.reason == "did_not_help"
+    assert verdict.text.startswith(
+        "step restart (service.restart) did not help redis at 11:00:00Z (run run-1): redis.ping: no answer; "
+        "to allow it again: remediator memory clear memory-"
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "asked", "settings"),
+    [
+        pytest.param(OTHER, {}, None, id="another action"),
+        pytest.param(msgspec.structs.replace(STEP, parameters={"stop_timeout": "5s"}), {}, None, id="other parameters"),
+        pytest.param(STEP, {"target": "app"}, None, id="another target"),
+        pytest.param(STEP, {"run_id": "run-1"}, None, id="the same run"),
+        pytest.param(STEP, {"mode": "approve"}, None, id="a person approved the plan"),
+        pytest.param(STEP, {}, {"within": "30m"}, id="long ago"),
+        pytest.param(STEP, {}, {"within": "0s"}, id="turned off"),
+    ],
+)
+async def test_it_allows_what_is_not_known_to_fail(
+    house: House, step: PlannedStep, asked: dict[str, Any], settings: dict[str, str] | None
+) -> None:
+    """Only the same action with the same parameters on the same target counts."""
+    await failed(house)
+
+    assert (await house.verdict("remedy_memory", settings, step=step, **asked)).answer is GuardAnswer.ALLOW
+
+
+@pytest.mark.parametrize(
+    ("steps", "mode", "answer"),
+    [
+        pytest.param((STEP,), "auto", GuardAnswer.UNKNOWN, id="the only remedy"),
+        pytest.param((STEP, OTHER), "auto", GuardAnswer.ALLOW, id="another remedy is left"),
+        pytest.param((STEP, OTHER), "approve", GuardAnswer.UNKNOWN, id="a person is asked anyway, and told"),
+    ],
+)
+async def test_a_whole_plan(house: House, steps: tuple[PlannedStep, ...], mode: str, answer: GuardAnswer) -> None:
+    """An automatic plan goes on while a remedy is left that is not known to fail."""
+    await failed(house)
+
+    verdict = await house.verdict("remedy_memory", step=None, plan=plan_of(*steps), mode=mode)
+
+    assert verdict.answer is answer
+
+
+async def test_without_its_store_it_does_not_know(house: House) -> None:
+    """A guard that cannot read never allows; nothing of it answers block."""
+    await house.write(lambda tx: tx.connection.execute(text("DROP TABLE remedy_memory")))
+
+    assert (await house.verdict("remedy_memory")).answer is GuardAnswer.UNKNOWN

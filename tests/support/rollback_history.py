@@ -1,0 +1,45 @@
+"""Roll a service back as the pipeline does, with what the store would remember from one rollback to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from remediator.core.outcome import Outcome
+from remediator.core.plan import PlannedCall
+from remediator.core.release import ReleaseMemory, Verdict
+from remediator.errors import TargetError
+from remediator.extensions.actions.base import RELEASES, Result
+from remediator.extensions.actions.service_rollback import RollbackParameters, ServiceRollback
+from remediator.playbooks.inventory import Service
+
+
+@dataclass
+class RollbackHistory:
+    """The memory of one target over many rollbacks."""
+
+    action: ServiceRollback
+    service: Service
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+    async def plan(self) -> PlannedCall:
+        """Plan a rollback with the memory so far."""
+        RELEASES.set(ReleaseMemory(self.verdicts))
+        return await self.action.plan(self.service, RollbackParameters())
+
+    async def roll_back(self) -> PlannedCall:
+        """Roll back, and remember the release that was left and the restored one, which works."""
+        call = await self.plan()
+        result: Result = await self.action.execute(self.service, RollbackParameters(), call)
+        assert result.outcome is Outcome.OK, result.summary
+        change = call.release_change
+        assert change is not None, "a rollback says which releases it changes"
+        self.verdicts |= {change.left: Verdict.BAD, change.restored: Verdict.GOOD}
+        return call
+
+    async def refusal(self) -> str:
+        """Return why no rollback is possible now."""
+        try:
+            call = await self.plan()
+        except TargetError as error:
+            return str(error)
+        raise AssertionError(f"expected no rollback, planned: {call.text}")
