@@ -43,7 +43,7 @@ async def _has_applicable_step(ctx: RunContext) -> bool:
     if not ctx.plan.steps or ctx.run.mode == "auto":
         return bool(ctx.plan.steps)
     seen = await ctx.read(evidence.list_for_run)
-    causes = set(condition_scope.established_causes(seen))
+    causes = set(evidence.established_causes(seen))
     scope = condition_scope.variables(ctx.plan.parameters, (ctx.run.target, ctx.service.platform.kind), seen)
 
     def applies(step: PlannedStep) -> bool:
