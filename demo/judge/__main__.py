@@ -65,7 +65,9 @@ def chosen(numbers: str) -> tuple[Row, ...]:
 
 def _tell(console: Console, found: Judgement) -> None:
     named = ", ".join(found.named) or "no cause"
-    text = f"not run: {found.not_run}" if found.not_run else f"{named}; {', '.join(found.actions) or 'nothing done'}"
+    text = (
+        f"not run: needs {found.not_run}" if found.not_run else f"{named}; {', '.join(found.actions) or 'nothing done'}"
+    )
     bad = [*found.harm, *(f"wrong cause {cause}" for cause in found.wrong)] + ["no true cause named"] * found.unnamed
     console.print(f"{found.row.number:3} {found.row.fault}: {text}", markup=False, highlight=False)
     for line in (*found.statuses, *found.told, found.measured):

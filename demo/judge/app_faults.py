@@ -127,9 +127,10 @@ def exhaust_descriptors(scene: Scene) -> None:
     for worker in scene.app_processes():
         used = len(os.listdir(f"/proc/{worker}/fd"))
         resource.prlimit(worker, resource.RLIMIT_NOFILE, (used + 1, used + 1))
-    for _ in range(30):
+    for _ in range(100):
         connection = socket.create_connection(("127.0.0.1", scene.settings.ports.app))
         scene.cleanup.callback(connection.close)
+    scene.fire("AppDown", service="app")  # nginx and Prometheus keep the connections that they have for a while
 
 
 def port_in_use(scene: Scene) -> None:

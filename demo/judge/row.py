@@ -60,6 +60,8 @@ class Row:
     """Bring the healthy stack into the state from which the fault starts."""
     needs: Callable[[Scene], str | None] = _possible
     """Return what is missing to make the fault here; None if it can be made."""
+    without: str = ""
+    """What the local stack never has and the fault needs. The row is then listed and not run."""
     fast: bool = False
     """Whether `make test` runs it."""
 

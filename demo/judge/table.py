@@ -61,7 +61,7 @@ def _bad(found: Judgement) -> bool:
 def _cells(found: Judgement) -> tuple[str, ...]:
     row = found.row
     if found.not_run:
-        return (str(row.number), row.fault, f"not run: {found.not_run}", "", "", "", "", "", "")
+        return (str(row.number), row.fault, f"not run: needs {found.not_run}", "", "", "", "", "", "")
     wrong = set(found.wrong)
     named = ", ".join(f"{cause} (wrong)" if cause in wrong else cause for cause in found.named) or "none"
     return (

@@ -34,7 +34,9 @@ _AT_REST = frozenset(
 def judge(settings: Settings, row: Row) -> Judgement:
     """Return what happened in one row. The stack is started for it and stopped after it."""
     begun = time.monotonic()
-    found = Judgement(row=row)
+    found = Judgement(row=row, not_run=row.without)
+    if row.without:
+        return found
     try:
         with ExitStack() as cleanup:
             _judge(_set_up(settings, cleanup, row), row, found)
@@ -82,7 +84,7 @@ def _reach_people(scene: Scene, url: str) -> None:
 
 def _judge(scene: Scene, row: Row, found: Judgement) -> None:
     if (why := row.needs(scene)) is not None:
-        found.not_run = f"needs {why}"
+        found.not_run = why
         return
     harm.write_keys(scene)
     row.prepare(scene)

@@ -1,0 +1,81 @@
+"""The judgement of the shipped playbooks: its rules, and some of its rows on the real stack."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from demo.judge import table
+from demo.judge.__main__ import chosen
+from demo.judge.row import Judgement, Row
+from demo.judge.rows import ROWS
+from demo.judge.trial import judge
+from demo.stack.settings import ROOT, Settings, StackError
+
+_ALL = "JUDGE" in os.environ
+"""Whether all rows run. `make test` runs the fast ones."""
+
+
+def _marks(row: Row) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.judge, pytest.mark.slow, pytest.mark.timeout(600)]
+    if not row.fast and not _ALL:
+        marks.append(pytest.mark.skip(reason="not one of the fast rows; JUDGE=1 runs all, as `make judge` does"))
+    return marks
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, marks=_marks(row), id=f"{row.number}-{row.fault}") for row in ROWS])
+def test_a_true_cause_is_named_and_nothing_is_harmed(row: Row, local_stack: Settings) -> None:
+    found = judge(local_stack, row)
+    if found.not_run:
+        pytest.skip(f"needs {found.not_run}")
+    assert (found.harm, found.wrong, found.unnamed) == ([], (), False), found
+
+
+def test_every_cause_of_a_row_is_one_of_a_shipped_playbook() -> None:
+    """A misspelt ID would make a row fail, or let a wrong cause pass."""
+    known: set[str] = {"not-our-disk"}
+    for path in (ROOT / "playbooks").glob("*.yaml"):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        known |= {item["id"] for item in content.get("conclude", ()) if "id" in item}
+    unknown = {cause: row.number for row in ROWS for cause in row.causes | row.true_too if cause not in known}
+    assert not unknown
+
+
+def test_numbers_of_rows_are_unique() -> None:
+    numbers = [row.number for row in ROWS]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_rows_are_chosen_by_number() -> None:
+    assert [row.number for row in chosen("44, 1")] == [44, 1]
+    assert chosen("") == ROWS
+    with pytest.raises(StackError, match="unknown row '99'"):
+        chosen("1,99")
+
+
+@pytest.mark.parametrize(
+    ("found", "well"),
+    [
+        ({"named": ("redis-down: down",)}, True),
+        ({"named": ("redis-down: down", "app-down: stopped")}, False),
+        ({"named": ("redis-down: down",), "harm": ["3 of 1000 keys lost"]}, False),
+    ],
+)
+def test_harm_and_wrong_causes_fail_the_judgement(found: dict[str, object], well: bool) -> None:
+    row = replace(ROWS[0], causes=frozenset({"down"}), true_too=frozenset())
+    assert table.passed([Judgement(row=row, **found)]) is well  # type: ignore[arg-type]
+
+
+def test_three_rows_may_be_unnamed_and_no_more() -> None:
+    row = replace(ROWS[0], causes=frozenset({"down"}))
+    assert table.passed([Judgement(row=row)] * 3)
+    assert not table.passed([Judgement(row=row)] * 4)
+
+
+def test_a_row_that_was_not_run_says_what_it_needs() -> None:
+    found = Judgement(row=ROWS[0], not_run="a Docker Engine")
+    assert "not run: needs a Docker Engine" in table.document([found])
+    assert not found.unnamed
