@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from remediator.core.cost import EFFECT, Cost, excess
 from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.errors import RemediatorError
@@ -27,7 +29,8 @@ async def measure(
     limit = pipeline.timeouts.probe_timeout.total_seconds()
     try:
         async with asyncio.timeout(limit):
-            return await action.cost(service, parameters, call)
+            found = await action.cost(service, parameters, call)
+        return msgspec.convert(msgspec.to_builtins(found), Cost)  # a wrong type would make the stored plan unreadable
     except TimeoutError:
         why = f"no answer within {limit:g} s"
     except (RemediatorError, *DEFECTS) as error:

@@ -81,7 +81,7 @@ class ActionResponse(When):
 class CostResponse(When):
     """What an action would interrupt or lose."""
 
-    cost: dict[str, bool | float | Literal["unknown"]] = Field(
+    cost: dict[str, bool | int | float | Literal["unknown"]] = Field(
         description="Measured values by fact, for example unsaved_writes: 3000; unknown: it cannot be measured."
     )
     service: str | None = Field(default=None, description="Only for this service.")
