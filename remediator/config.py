@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,13 +11,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from remediator.audit import Redactor
+from remediator.audit.secret_files import read_secrets, secret_files
 from remediator.clients.allowed_requests import AllowedRequest
 from remediator.clients.endpoints import BasicAuth, Endpoint, checked_url
 from remediator.clients.endpoints import read_secret as _read_secret
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.alert import REPLICA_LABELS
 from remediator.core.approval import Role
-from remediator.core.types import Duration, FilePath, PositiveDuration, Strict
+from remediator.core.types import Duration, FilePath, PositiveDuration, SecretFile, Strict
 from remediator.errors import ConfigurationError
 
 
@@ -56,7 +55,7 @@ class Oidc(Strict):
 
     issuer: str = Field(description="Issuer URL, exactly as the provider writes it.")
     client_id: str = Field(description="Client ID at the provider.")
-    client_secret_file: FilePath | None = Field(
+    client_secret_file: SecretFile | None = Field(
         default=None, description="File with the client secret. Not set for a public client."
     )
     scopes: tuple[str, ...] = Field(default=("openid", "email", "profile"), description="Scopes to request.")
@@ -73,7 +72,7 @@ class Oidc(Strict):
 class Slack(Strict):
     """Decisions with buttons in Slack."""
 
-    signing_secret_file: FilePath = Field(description="File with the signing secret of the Slack app.")
+    signing_secret_file: SecretFile = Field(description="File with the signing secret of the Slack app.")
 
 
 class Access(Strict):
@@ -115,7 +114,7 @@ class Approvals(Strict):
     allow_link_only: bool = Field(
         default=False, description="Let the link alone approve plans of low risk. The audit log records 'link holder'."
     )
-    keys_file: FilePath | None = Field(
+    keys_file: SecretFile | None = Field(
         default=None,
         description="File with the keys that sign links and forms. Default with SQLite: <state>/links.key, which is "
         "created. Required with PostgreSQL, because all replicas need the same keys.",
@@ -128,12 +127,12 @@ class Approvals(Strict):
 class Webhook(Strict):
     """Authentication of Alertmanager, and limits of the webhook."""
 
-    token_file: FilePath | None = Field(
+    token_file: SecretFile | None = Field(
         default=None,
         description="File with the bearer token of Alertmanager. Without any credentials, the service creates "
         "<state>/webhook.token at its first start.",
     )
-    tokens: dict[str, FilePath] = Field(
+    tokens: dict[str, SecretFile] = Field(
         default={},
         description="Files with further bearer tokens, by name. All are valid at the same time, so that a token can be "
         "replaced without losing an alert.",
@@ -244,7 +243,7 @@ class Timing(Strict):
 class UrlFile(Strict):
     """A database URL in a file, because it contains a password."""
 
-    url_file: FilePath = Field(description="File with the postgresql:// URL.")
+    url_file: SecretFile = Field(description="File with the postgresql:// URL.")
 
 
 class Archive(Strict):
@@ -263,7 +262,7 @@ class Audit(Strict):
     """Signed checkpoints of the audit log, and its archive."""
 
     origin: str = Field(default="", description="Name of the log in checkpoints. Default: remediator/<environment>.")
-    key_file: FilePath | None = Field(
+    key_file: SecretFile | None = Field(
         default=None,
         description="File with the signing key. Default with SQLite: <state>/audit.key, which is created. Required "
         "with PostgreSQL, because all replicas need the same key.",
@@ -368,6 +367,11 @@ class Config(Strict):
         return self.audit.origin or f"remediator/{self.environment}"
 
     @property
+    def own_secret_files(self) -> tuple[Path, ...]:
+        """The secret files that the service creates in its state folder."""
+        return tuple(self.state / name for name in ("links.key", "audit.key", "webhook.token"))
+
+    @property
     def anonymous_read_allowed(self) -> bool:
         """Whether callers without sign-in may read runs and plans.
 
@@ -399,47 +403,8 @@ def read_secret(path: Path) -> str:
         raise ConfigurationError(f"cannot read secret file {str(path)!r}: {error}") from None
 
 
-_FILES = (
-    "client_secret_file",
-    "key_file",
-    "password_file",
-    "secret_file",
-    "signing_secret_file",
-    "token_file",
-    "url_file",
-    "webhook_url_file",
-)
-
-
 def redactor_for(*models: BaseModel) -> Redactor:
-    """Return a redactor for all secrets whose files the settings or the inventory name."""
-    return Redactor(sorted({secret for model in models for secret in secrets_of(model)}))
-
-
-def secrets_of(value: Any) -> Iterator[str]:
-    """Return the contents of all secret files that are named anywhere in a model."""
-    for path in secret_files(value):
-        with suppress(OSError, UnicodeDecodeError):  # the code that needs the secret reports the error
-            yield path.read_text(encoding="utf-8").strip()
-
-
-def secret_files(value: Any) -> Iterator[Path]:
-    """Return the paths of all secret files that are named anywhere in a model."""
-    if isinstance(value, BaseModel):
-        items = {**{name: getattr(value, name) for name in type(value).model_fields}, **(value.model_extra or {})}
-        yield from _files_of_mapping(items)
-    elif isinstance(value, Mapping):
-        yield from _files_of_mapping(value)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from secret_files(item)
-
-
-def _files_of_mapping(items: Mapping[Any, Any]) -> Iterable[Path]:
-    for name, item in items.items():
-        if name in _FILES and isinstance(item, Path | str):
-            yield Path(item)
-        elif name == "header_files" and isinstance(item, Mapping):
-            yield from (Path(path) for path in item.values())
-        else:
-            yield from secret_files(item)
+    """Return a redactor for all secrets of the settings and the inventory, and for those that the service creates."""
+    own = (path for model in models if isinstance(model, Config) for path in model.own_secret_files)
+    files = {*own, *(path for model in models for path in secret_files(model))}
+    return Redactor(sorted({secret for path in files for secret in read_secrets(path)}))

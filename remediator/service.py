@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import stat
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -110,6 +111,22 @@ def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
     return PostgresStore(store_url(config), clock, redactor)
 
 
+_PRIVATE = ("*.db", "*.db-wal", "*.db-shm", "*.key", "*.token")
+
+
+def make_private(state: Path) -> None:
+    """Take the rights of others away from the files of the state folder. An older version or a copy may have left them.
+
+    A group keeps its rights on the folder: in Kubernetes, the group owns the volume.
+    """
+    for path, unwanted in ((state, 0o007), *((file, 0o077) for pattern in _PRIVATE for file in state.glob(pattern))):
+        seen = path.lstat()
+        if seen.st_mode & unwanted and not stat.S_ISLNK(seen.st_mode):
+            with suppress(PermissionError):  # not our file; doctor and lint report it
+                path.chmod(stat.S_IMODE(seen.st_mode) & ~unwanted)
+                log.warning("other users could read a file of the state folder; corrected", file=str(path))
+
+
 def database_file(config: Config) -> Path:
     """Return the path of the SQLite file; create its folder if it is missing.
 
@@ -118,6 +135,7 @@ def database_file(config: Config) -> Path:
     """
     try:
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database is not for other users
+        make_private(config.state)
     except OSError as error:
         raise StoreUnavailable(
             f"{config.state}: the folder cannot be created: {error.strerror}; correct its permissions or 'state'"

@@ -54,7 +54,10 @@ _NAME = (
     r"|routing[_-]?key|credentials?|requirepass|masterauth|authorization|cookie)"
 )
 _SCHEMES = r"(?:bearer|basic|digest|negotiate|splunk|apikey|genie-?key)"
-_PREFIXES = r"gh[a-z]_|github_pat_|glpat-|hvs\.|dop_v1_|sk-|sk_live_|rk_live_|rmo_"
+_PREFIXES = (
+    r"gh[a-z]_|github_pat_|glpat-|hvs\.|dop_v1_|sk-|sk_live_|rk_live_|rmo_|npm_|pypi-|dckr_(?:pat|oat)_|GOCSPX-"
+    r"|AIza|ya29\.|SG\.|shpat_|lin_api_|whsec_"
+)
 _SHAPES = (
     # PEM first: it spans several lines, and no other pattern matches its content
     (r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)", REDACTED),
@@ -76,13 +79,21 @@ _SHAPES = (
     (r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", REDACTED),
     (r"\b(?:xox[a-z]|xapp)-[A-Za-z0-9-]{8,}", REDACTED),
     (r"(hooks\.slack\.com/(?:services|workflows|triggers)/)[A-Za-z0-9/_-]+", rf"\1{REDACTED}"),
-    (rf"\b(?:{_PREFIXES})[A-Za-z0-9_-]{{16,}}", REDACTED),
+    (r"((?i:discord(?:app)?\.com)/api/(?:v\d+/)?webhooks/\d+/)[A-Za-z0-9_-]+", rf"\1{REDACTED}"),
+    (r"((?i:webhook\.office\.com)/\S*?/IncomingWebhook/)\S+", rf"\1{REDACTED}"),
+    (r"([?&](?:sig|signature|code)=)[A-Za-z0-9%_~.-]{16,}", rf"\1{REDACTED}"),
+    (r"\b\d{8,12}:[A-Za-z0-9_-]{33,}", REDACTED),  # a bot of Telegram
+    (r"\b[MNO][A-Za-z0-9_-]{22,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}", REDACTED),  # a bot of Discord
+    (r"(^|\s)(-u\s*|--user[ =])([^\s:]+):[^\s\[]\S*", rf"\1\2\3:{REDACTED}"),  # curl -u user:password
+    (rf"\b(?:{_PREFIXES})[A-Za-z0-9_.-]{{16,}}", REDACTED),
     (r"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)?", REDACTED),
 )
 # A cheap filter, broad on purpose: every text that a pattern changes contains one of these, as plain text and as a JSON
 # string, where white space may be written as \n.
 _HINTS = (
     rf"(?i)://[^\s:@/]*:\S+@|{_SCHEMES}(?:\s|\\)|private key|akia|asia[0-9a-z]{{16}}|xox[a-z]-|xapp-|hooks\.slack"
+    r"|api/(?:v\d+/)?webhooks/|webhook\.office|[?&](?:sig|signature|code)=|\d{8}:[a-z0-9_-]{33}"
+    r"|[mno][a-z0-9_-]{22,27}\.[a-z0-9_-]{6}\.|-u\s*\S+:|--user[ =]"
     rf"|{_PREFIXES}|eyj|{_NAME}|auth(?:\s|\\)|[_-]key(?:\s|\\)|x-[a-z-]*key"
 )
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 from sqlalchemy import Connection
 
-from remediator.cli import _direct_store
+from remediator.cli import _direct_store, _output
 from remediator.cli._options import config_option
 from remediator.config import Config, read_secret
 from remediator.core.approval import Person, Role
@@ -62,8 +62,13 @@ def authenticate(config: Config, token_file: Path | None) -> Person:
 
 
 def terminal_operator(actor: str | None = None) -> Person:
-    """Return the user of this terminal, or ``actor``, with all rights. Access to the database is the proof."""
-    return Person(actor or _direct_store.terminal_user(), "terminal", frozenset({Role.ADMIN}))
+    """Return the user of this terminal with all rights. Access to the database is the proof.
+
+    Args:
+        actor: for whom this user acts; recorded beside the user, never instead of the user.
+    """
+    user = _direct_store.terminal_user()
+    return Person(f"{user} for {actor}" if actor else user, "terminal", frozenset({Role.ADMIN}))
 
 
 def policy_of(config: Config) -> DecisionPolicy:
@@ -117,10 +122,10 @@ def decide(
     approval_id, result = _direct_store.write(config, write)
     if not result.counted:
         exit_unchanged(approval_id, result.status)
-    click.echo(f"{verb} by {person.id} recorded; request {approval_id} is {result.status}")
+    _output.echo(f"{verb} by {person.id} recorded; request {approval_id} is {result.status}")
 
 
 def exit_unchanged(approval_id: str, status: str) -> None:
     """Print that the request was decided before, and exit with 1."""
-    click.echo(f"nothing was changed: request {approval_id} is already {status}")
+    _output.echo(f"nothing was changed: request {approval_id} is already {status}")
     raise SystemExit(1)

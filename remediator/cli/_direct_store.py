@@ -7,7 +7,8 @@ applies from its commit, because every intent reads the stops in its own transac
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 import socket
 import time
 from collections.abc import Callable
@@ -33,12 +34,23 @@ T = TypeVar("T")
 
 
 def terminal_user() -> str:
-    """Return the user of this terminal, as the audit log names people: ``user:ann@host``."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = "unknown"
+    """Return the user of this terminal, as the audit log names people: ``user:ann@host``.
+
+    The name is that of the process's user ID, never of a variable such as ``LOGNAME``, which everyone can set. With
+    sudo, root acts for another user: ``user:root(ann)@host``. Only root could have set ``SUDO_UID`` to another one.
+    """
+    uid = os.getuid()
+    name, behind = _user_name(uid), os.environ.get("SUDO_UID", "")
+    if uid == 0 and behind.isascii() and behind.isdigit() and len(behind) < 11 and int(behind) != 0:
+        name = f"{name}({_user_name(int(behind))})"
     return f"user:{name}@{socket.gethostname()}"
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return str(uid)
 
 
 def write(config: Config, work: Callable[[Tx], T]) -> T:

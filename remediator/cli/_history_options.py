@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 import subprocess
 import tarfile
@@ -18,6 +17,7 @@ import click
 
 from remediator.authoring.backtest import BacktestResult, History, results
 from remediator.authoring.backtest.replay import replay
+from remediator.cli import _output
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.extensions.registry import Registry
@@ -66,11 +66,11 @@ def show(options: Comparison, history: History) -> None:
         data: dict[str, Any] = results.figures(after)
         if before is not None:
             data |= {"against": results.figures(before), "difference": results.difference(before, after)}
-        click.echo(json.dumps(data, indent=2))
+        _output.data(data)
         return
-    click.echo(results.text(after))
+    _output.echo(results.text(after))
     if before is not None:
-        click.echo(f"\nagainst {options.against}:\n{results.difference_text(results.difference(before, after))}")
+        _output.echo(f"\nagainst {options.against}:\n{results.difference_text(results.difference(before, after))}")
 
 
 def _other_version(options: Comparison, paths: Sequence[Path], against: str, history: History) -> BacktestResult:

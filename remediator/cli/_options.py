@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import IO, Any, TypeVar
 
 import click
 
+from remediator.cli import _output
 from remediator.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +38,7 @@ since_option = click.option(
 )
 
 actor_option = click.option(
-    "--actor", help="Who does this, for the audit log, such as user:ann (default: the user of this terminal)."
+    "--actor", help="For whom you do this, such as user:ann; the audit log has your own user too (default: nobody)."
 )
 
 
@@ -62,6 +64,11 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         InputError: the folder does not exist, or the file cannot be written.
     """
     if str(path) == "-":
+        if sys.stdout.isatty():  # a person reads it
+            shown = io.BytesIO()
+            yield shown
+            _output.echo(shown.getvalue().decode("utf-8", "backslashreplace"), nl=False)
+            return
         stream: IO[bytes] = sys.stdout.buffer
         yield stream
         stream.flush()

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from remediator.authoring.explain import ReadOnlyStore
-from remediator.cli import _direct_store
+from remediator.cli import _direct_store, _output
 from remediator.cli._decisions import (
     authenticate,
     decide,
@@ -109,7 +109,7 @@ def refresh(config_path: Path, token_file: Path | None, request_or_run: str) -> 
         config, lambda tx: decisions.refresh(tx, person, approval.id, reason, policy)
     ):
         exit_unchanged(approval.id, approval.status)
-    click.echo(f"request {approval.id} refreshed by {person.id}: {reason}")
+    _output.echo(f"request {approval.id} refreshed by {person.id}: {reason}")
 
 
 async def _outdated(config: Config, name: str) -> tuple[Approval, str]:
@@ -134,5 +134,5 @@ def token() -> None:
       remediator approval token
     """
     made = make_token()
-    click.echo(f"token (shown once, for its owner):    {made}")
-    click.echo(f"hash (for 'tokens' in the people file): {hash_token(made)}")
+    _output.echo(f"token (shown once, for its owner):    {made}")
+    _output.echo(f"hash (for 'tokens' in the people file): {hash_token(made)}")

@@ -35,6 +35,7 @@ from remediator.audit.archive import Segment
 from remediator.audit.merkle import CompactRange
 from remediator.audit.proof import BadProof, Proof, prove
 from remediator.audit.reader import AuditReader, verify_live
+from remediator.cli import _output
 from remediator.cli._audit_source import WholeLog, audit_log, sealed
 from remediator.cli._options import config_option, format_option, output_option, writing
 from remediator.core.clock import SystemClock, before
@@ -179,15 +180,15 @@ def _with_hint(result: Verification, moved: int, segments: Sequence[Segment]) ->
 
 def _print_result(result: Verification, format_: str) -> None:
     if format_ == "json":
-        click.echo(msgspec.json.encode({"ok": result.ok} | msgspec.to_builtins(result)).decode())
+        _output.data({"ok": result.ok} | msgspec.to_builtins(result), indent=None)
         return
-    click.echo(result.summary())
+    _output.echo(result.summary())
     for finding in result.findings[1:]:
-        click.echo(f"Also: {finding.message}")
+        _output.echo(f"Also: {finding.message}")
     for remark in result.remarks:
-        click.echo(f"Note: {remark}")
+        _output.echo(f"Note: {remark}")
     if result.first:
-        click.echo(f"Head: entry {result.last}, hash {result.hash}, root {result.root}")
+        _output.echo(f"Head: entry {result.last}, hash {result.hash}, root {result.root}")
 
 
 @command.command("tail")
@@ -251,7 +252,7 @@ def search(
             if actor and export.read_entry(row).actor != actor:
                 continue
             if found == limit:
-                click.echo(f"only the first {limit} entries are shown; use --limit or --since to see more", err=True)
+                _output.echo(f"only the first {limit} entries are shown; use --limit or --since to see more", err=True)
                 return
             _print_entry(row, format_)
             found += 1
@@ -259,14 +260,13 @@ def search(
 
 def _print_entry(row: SealedEntry, format_: str) -> None:
     if format_ == "json":
-        click.echo(export.to_jsonl(row), nl=False)
+        _output.exact(export.to_jsonl(row).decode())
         return
     entry = export.read_entry(row)
     about = " ".join(part for part in (entry.run or entry.episode, entry.playbook, entry.reason) if part)
     data = msgspec.json.encode(entry.data).decode()
     line = f"{entry.seq:>8}  {entry.written[:19]}Z  {entry.kind:<22} {entry.actor}  {about}  {data}"
-    # labels and answers come from other systems: their control characters must not reach the terminal
-    click.echo("".join(character if character.isprintable() else "�" for character in line))
+    _output.lines([line])
 
 
 @command.command("export")
@@ -364,9 +364,9 @@ def prove_(
             hashes.append(row.hash)
             canonical = row.canonical if row.seq == entry else canonical
     try:
-        click.echo(prove(canonical, entry, hashes, note).text(), nl=False)
+        _output.echo(prove(canonical, entry, hashes, note).text(), nl=False)
     except BadProof as error:
-        click.echo(f"The audit log does not verify: {error}.", err=True)
+        _output.echo(f"The audit log does not verify: {error}.", err=True)
         raise SystemExit(1) from error
 
 
@@ -404,15 +404,15 @@ def check_proof(keys: tuple[Path, ...], proof: IO[str], format_: str) -> None:
     try:
         point = parsed.verify(known)
     except (BadProof, BadSignature, UnknownKey) as error:
-        click.echo(f"The proof is not valid: {error}.", err=True)
+        _output.echo(f"The proof is not valid: {error}.", err=True)
         raise SystemExit(1) from error
     number = parsed.index + 1
     if format_ == "json":
         data = {"ok": True, "seq": number, "origin": point.origin, "size": point.size}
-        click.echo(msgspec.json.encode(data | {"entry": msgspec.Raw(parsed.canonical)}).decode())
+        _output.echo(msgspec.json.encode(data | {"entry": msgspec.Raw(parsed.canonical)}).decode())
         return
-    click.echo(f"The proof is valid: this is entry {number} of the log {point.origin}.")
-    click.echo(parsed.canonical.decode("utf-8", "backslashreplace"))
+    _output.echo(f"The proof is valid: this is entry {number} of the log {point.origin}.")
+    _output.echo(parsed.canonical.decode("utf-8", "backslashreplace"))
 
 
 def _load_keys(paths: tuple[Path, ...]) -> list[Verifier]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from remediator.cli import _output
+
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -20,4 +22,4 @@ def command(ctx: click.Context, shell: str) -> None:
     """
     kind = get_completion_class(shell)
     assert kind is not None, "click knows the three shells"
-    click.echo(kind(ctx.find_root().command, {}, "remediator", "_REMEDIATOR_COMPLETE").source())
+    _output.echo(kind(ctx.find_root().command, {}, "remediator", "_REMEDIATOR_COMPLETE").source())

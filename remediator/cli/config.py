@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from remediator.authoring import settings_text
+from remediator.cli import _output
 from remediator.cli._options import config_option, format_option
 from remediator.config import Config, redactor_for
 from remediator.errors import ConfigurationError
@@ -51,7 +51,7 @@ def check(config_path: Path) -> None:
     registry.make_witnesses(config.audit.checkpoints, config.channels)
     loaded = load(config.playbooks, config.inventory, registry.catalogue())
     people = load_people(config)
-    click.echo(
+    _output.echo(
         f"{config_path}: valid; {len(loaded.playbooks)} playbooks, {len(loaded.inventory.services)} services, "
         f"{len(people.people)} people, {len(config.channels)} channels"
     )
@@ -81,6 +81,6 @@ def show(config_path: Path, format_: str, changed: bool) -> None:
     config = load_config(config_path, Config)
     shown = settings_text.redacted(config, redactor_for(config))
     if format_ == "json":
-        click.echo(json.dumps(settings_text.as_data(shown, defaults=not changed), indent=2))
+        _output.data(settings_text.as_data(shown, defaults=not changed))
     else:
-        click.echo("\n".join(settings_text.lines(shown, defaults=not changed)))
+        _output.echo("\n".join(settings_text.lines(shown, defaults=not changed)))

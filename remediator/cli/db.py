@@ -9,7 +9,7 @@ import sqlalchemy
 import sqlalchemy.exc
 
 from remediator.audit import Draft, Kind
-from remediator.cli import _direct_store
+from remediator.cli import _direct_store, _output
 from remediator.cli._options import actor_option, config_option
 from remediator.config import Config
 from remediator.errors import ConfigurationError, StoreUnavailable
@@ -45,7 +45,7 @@ def migrate(config_path: Path) -> None:
             migrations.migrate(connection)
     except sqlalchemy.exc.DBAPIError as error:
         raise StoreUnavailable(f"the database cannot be migrated: {str(error.orig).strip().splitlines()[0]}") from None
-    click.echo(f"schema: {before or 'none'} -> {migrations.HEAD}")
+    _output.echo(f"schema: {before or 'none'} -> {migrations.HEAD}")
 
 
 @command.command("backup")
@@ -66,7 +66,7 @@ def backup(file: Path, config_path: Path) -> None:
             'store: PostgreSQL has its own backup tool: pg_dump --format=custom --file=FILE "$URL"'
         )
     size = create_backup(config.state / "remediator.db", file)
-    click.echo(f"{file}: {size} bytes, checked")
+    _output.echo(f"{file}: {size} bytes, checked")
 
 
 @command.command("restore")
@@ -92,4 +92,4 @@ def restore(file: Path, config_path: Path, actor: str | None) -> None:
         data = {"command": "restore", "file": file.name}
         draft = Draft(kind=Kind.OPERATOR_COMMAND, actor=actor or _direct_store.terminal_user(), data=data)
         _direct_store.write(config, lambda tx: tx.append_audit(draft))
-    click.echo(f"{database}: restored from {file}" + (f"; the old database is {old}" if old else ""))
+    _output.echo(f"{database}: restored from {file}" + (f"; the old database is {old}" if old else ""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import click
 
 from remediator.authoring import doctor
 from remediator.authoring.doctor.base import Examination, Level, Result, labels_of
+from remediator.cli import _output
 from remediator.cli._options import config_option, format_option
 from remediator.config import Config
 from remediator.core.clock import SystemClock
@@ -53,9 +53,9 @@ def command(config_path: Path, format_: str, send: bool, strict: bool, all_: boo
             {"check": name, "level": each.level.value, "subject": each.subject, "text": each.text, "fix": each.fix}
             for name, each in results
         ]
-        click.echo(json.dumps({"worst": doctor.worst(results).value, "results": rows}, indent=2))
+        _output.data({"worst": doctor.worst(results).value, "results": rows})
     else:
-        click.echo("\n".join(_table(results, all_=all_)))
+        _output.lines(_table(results, all_=all_))
     bad = (Level.FAILED, Level.WARNING) if strict else (Level.FAILED,)
     if doctor.worst(results) in bad:
         raise SystemExit(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from remediator.authoring import explain
 from remediator.authoring.explain import Explanation
+from remediator.cli import _output
 from remediator.cli._options import config_option, format_option
 from remediator.config import Config
 from remediator.core.cost import excess
@@ -48,9 +48,10 @@ def command(config_path: Path, format_: str, alert: str) -> None:
         data = [
             {"labels": labels, "playbooks": [explain.as_json(line) for line in lines]} for labels, lines in explained
         ]
-        click.echo(json.dumps(data, indent=2))
+        _output.data(data)
     else:
-        click.echo("\n\n".join("\n".join(_text(labels, lines)) for labels, lines in explained))
+        for number, (labels, lines) in enumerate(explained):
+            _output.lines([*([""] if number else []), *_text(labels, lines)])
     if not any(not line.missing for _, lines in explained for line in lines):
         raise SystemExit(1)
 

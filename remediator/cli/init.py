@@ -15,6 +15,7 @@ from remediator.authoring.onboarding.monitoring import Monitoring, find_monitori
 from remediator.authoring.onboarding.selection import Candidate
 from remediator.authoring.onboarding.sources import BUILTIN
 from remediator.authoring.onboarding.sources.base import Found, Surroundings
+from remediator.cli import _output
 from remediator.errors import InputError
 from remediator.extensions.registry import Registry
 
@@ -60,11 +61,11 @@ def command(
       remediator init shop --alert CheckoutDown --service checkout
     """
     monitoring, found = asyncio.run(_look(addresses, Surroundings(dict(os.environ), folder, supervisor)))
-    click.echo("Found:")
+    _output.echo("Found:")
     for note in monitoring.notes:
-        click.echo(f"  {note}")
+        _output.echo(f"  {note}")
     for name, each in found.items():
-        click.echo(f"  {name}: {each.text}")
+        _output.echo(f"  {name}: {each.text}")
     services = tuple(item for each in found.values() for item in each.services)
     options = selection.choose(monitoring, services, alert, service)
     chosen = options[0] if yes or len(options) == 1 else _ask(options)
@@ -100,11 +101,11 @@ async def _look(addresses: tuple[str, ...], surroundings: Surroundings) -> tuple
 
 def _ask(options: list[Candidate]) -> Candidate:
     """Let the person choose an alert."""
-    click.echo("Alerts about a service that was found:")
+    _output.echo("Alerts about a service that was found:")
     for number, each in enumerate(options[:_SHOWN], start=1):
-        click.echo(f"  {number}. {each.alert.name}, about {each.service.name} ({each.label}={each.value})")
+        _output.echo(f"  {number}. {each.alert.name}, about {each.service.name} ({each.label}={each.value})")
     if len(options) > _SHOWN:
-        click.echo(f"  and {len(options) - _SHOWN} more; choose one with --alert and --service")
+        _output.echo(f"  and {len(options) - _SHOWN} more; choose one with --alert and --service")
     number = click.prompt("Alert for the first playbook", type=click.IntRange(1, min(len(options), _SHOWN)), default=1)
     return options[number - 1]
 
@@ -119,10 +120,10 @@ def _report(folder: Path, chosen: Candidate, files: list[str], monitoring: Monit
     name = project.playbook_name(chosen.alert.name)
     settings = folder / "remediator.yaml"
     option = "" if folder == Path() else f" --config {settings}"
-    click.echo(f"Chosen: alert {chosen.alert.name}, target {chosen.service.name}, mode shadow")
-    click.echo("Written:")
+    _output.echo(f"Chosen: alert {chosen.alert.name}, target {chosen.service.name}, mode shadow")
+    _output.echo("Written:")
     for file in (each for each in files if not each.startswith("schema/")):
-        click.echo(f"  {folder / file}")
+        _output.echo(f"  {folder / file}")
     steps = [] if monitoring.watchdog else [f"add {folder / 'prometheus.remediator.yml'} to Prometheus"]
     steps.append(
         f"paste {folder / 'alertmanager.remediator.yml'} into the configuration of Alertmanager, and reload it"
@@ -130,6 +131,6 @@ def _report(folder: Path, chosen: Candidate, files: list[str], monitoring: Monit
     steps.append(f"start the service:  remediator serve{option}")
     steps.append(f"check everything:   remediator doctor{option}")
     steps.append(f"rehearse:           remediator playbook trigger {name}{option}")
-    click.echo("Next:")
+    _output.echo("Next:")
     for number, step in enumerate(steps, start=1):
-        click.echo(f"  {number}. {step}")
+        _output.echo(f"  {number}. {step}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from remediator.audit import keys as audit_keys
+from remediator.cli import _output
 from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.core.tokens import load_keyring
@@ -33,7 +34,7 @@ def create(config_path: Path) -> None:
     config = load_config(config_path, Config)
     created = create_signing_keys(config)
     for path in (links_key_file(config), audit_key_file(config)):
-        click.echo(f"{path}: {'created' if path in created else 'kept'}")
+        _output.echo(f"{path}: {'created' if path in created else 'kept'}")
 
 
 @command.command("show")
@@ -50,5 +51,5 @@ def show(config_path: Path) -> None:
     config = load_config(config_path, Config)
     links = load_keyring(links_key_file(config))
     signer = audit_keys.load_signer(audit_key_file(config), config.audit_origin)
-    click.echo(f"links  {links.names[0]} signs; also valid: {', '.join(links.names[1:]) or 'none'}")
-    click.echo(f"audit  {signer.verifier.encode()}")
+    _output.echo(f"links  {links.names[0]} signs; also valid: {', '.join(links.names[1:]) or 'none'}")
+    _output.echo(f"audit  {signer.verifier.encode()}")

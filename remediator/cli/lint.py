@@ -12,6 +12,7 @@ import click
 
 from remediator.authoring.lint.reporters import REPORTERS
 from remediator.authoring.lint.runner import Sources, kind_of, lint
+from remediator.cli import _output
 from remediator.cli._options import format_option
 from remediator.config import Config
 from remediator.errors import ConfigurationError
@@ -74,7 +75,7 @@ def command(
     settings = None if sources.config is None else read_model(sources.config, Config).model
     registry = Registry() if settings is None else Registry.load(settings.plugins)
     report = lint(sources, registry.catalogue(), Config, datetime.now(UTC).date())
-    click.echo(REPORTERS[format_](report, report.at_least(Severity(min_severity))))
+    _output.echo(REPORTERS[format_](report, report.at_least(Severity(min_severity))))
     sys.exit(1 if report.at_least(Severity(fail_on)) else 0)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import importlib
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from types import ModuleType
 
 import click
 
+from remediator.cli import _output
 from remediator.errors import InputError, RemediatorError
 
 COMMANDS = {
@@ -95,7 +97,7 @@ def _without(names: tuple[str, ...]) -> Iterator[None]:
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        click.echo(importlib.import_module("remediator.cli._version").version_text())
+        _output.echo(importlib.import_module("remediator.cli._version").version_text())
         ctx.exit()
 
 
@@ -114,6 +116,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command. An expected error ends as one line on standard error and an exit status, never as a traceback."""
+    os.umask(0o077)  # databases, backups and exports are for this user only, in whatever folder they are
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None if it is closed
             stream.reconfigure(errors="backslashreplace")  # escape characters that the terminal cannot show
@@ -163,5 +166,5 @@ def _nearest_commands(ctx: click.Context, name: str) -> list[str]:
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo(f"remediator: {message}", err=True)
+    _output.echo(f"remediator: {message}", err=True)
     sys.exit(status)

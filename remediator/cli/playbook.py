@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -16,7 +15,7 @@ from remediator.authoring.backtest import History
 from remediator.authoring.backtest.history import prometheus_history, stored_history
 from remediator.authoring.lint.alerting import read_alerts
 from remediator.authoring.runbook_pages import FORMATS
-from remediator.cli import _direct_store
+from remediator.cli import _direct_store, _output
 from remediator.cli._history_options import Comparison, history_options, show
 from remediator.cli._options import actor_option, config_option, format_option, since_option
 from remediator.cli._plugins import plugins_option, registry_for
@@ -75,10 +74,10 @@ def new(name: str, alert: str, target: str, folder: Path, inventory: Path | None
     start = scaffold.make_scaffold(name, alert, target, read(inventory, Inventory), alerts, _channels(folder))
     _write_new(path, scaffold.playbook(start, _schema_path(folder, "playbook")))
     _write_new(folder / f"{name}.test.yaml", scaffold.test(start, _schema_path(folder, "test")))
-    click.echo(f"{path}: for alert {start.alert}, target {start.target}, mode shadow")
+    _output.echo(f"{path}: for alert {start.alert}, target {start.target}, mode shadow")
     if known and start.alert not in {item.name for item in known}:
-        click.echo(f"{rules} has no alert rule {start.alert!r} yet; lint warns until it exists")
-    click.echo(f"next: edit it, then run: remediator lint {path} && remediator test {path}")
+        _output.echo(f"{rules} has no alert rule {start.alert!r} yet; lint warns until it exists")
+    _output.echo(f"next: edit it, then run: remediator lint {path} && remediator test {path}")
 
 
 def _channels(folder: Path) -> Sequence[str]:
@@ -132,14 +131,14 @@ def docs(config_path: Path | None, paths: tuple[Path, ...], format_: str, output
     ending, make = FORMATS[format_]
     pages = {f"{playbook.name}{ending}": make(playbook, catalogue) for playbook in found.playbooks}
     if output_dir is None:
-        click.echo("\n".join(pages.values()), nl=False)
+        _output.echo("\n".join(pages.values()), nl=False)
     elif check:
         _check_pages(output_dir, pages, ending)
     else:
         output_dir.mkdir(parents=True, exist_ok=True)
         for name, text in pages.items():
             (output_dir / name).write_text(text, encoding="utf-8")
-            click.echo(output_dir / name)
+            _output.echo(output_dir / name)
 
 
 def _check_pages(folder: Path, pages: dict[str, str], ending: str) -> None:
@@ -148,7 +147,7 @@ def _check_pages(folder: Path, pages: dict[str, str], ending: str) -> None:
     there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob(f"*{ending}")}
     stale = sorted(name for name in pages.keys() | there.keys() if pages.get(name) != there.get(name))
     for name in stale:
-        click.echo(f"{folder / name}: {'not current' if name in pages else 'no playbook has this name'}")
+        _output.echo(f"{folder / name}: {'not current' if name in pages else 'no playbook has this name'}")
     if stale:
         raise SystemExit(1)
 
@@ -173,7 +172,7 @@ def schema(config_path: Path | None, kind: str | None, output_dir: Path | None) 
         for name, content in json_schema.committed(json_schema.KINDS, catalogue, Config).items():
             (output_dir / name).write_text(content, encoding="utf-8")
     elif kind is not None:
-        click.echo(json_schema.text(json_schema.schema(kind, catalogue, Config)), nl=False)
+        _output.echo(json_schema.text(json_schema.schema(kind, catalogue, Config)), nl=False)
     else:
         raise click.UsageError(f"give a kind ({', '.join(json_schema.KINDS)}), or a folder with --output-dir")
 
@@ -280,9 +279,9 @@ def trigger(config_path: Path, format_: str, name: str, labels: tuple[str, ...],
     if format_ == "json":
         timeline = run_timeline.as_data(result.timeline)
         data = {"labels": result.labels, **timeline, "explanation": explain.as_json(result.explanation)}
-        click.echo(json.dumps({**data, "problem": result.problem}, indent=2))
+        _output.data({**data, "problem": result.problem})
     else:
-        click.echo("\n".join(_rehearsal_lines(result)))
+        _output.lines(_rehearsal_lines(result))
     if result.problem:
         raise SystemExit(1)
 
@@ -335,4 +334,4 @@ def set_mode(config_path: Path, name: str, mode: str, reason: str, actor: str | 
             breakers.reset(tx, name, person, reason)
         return old
 
-    click.echo(f"{name}: {_direct_store.write(config, write)} -> {mode} (mode in its file: {written})")
+    _output.echo(f"{name}: {_direct_store.write(config, write)} -> {mode} (mode in its file: {written})")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from remediator.cli import _output
 from remediator.cli._options import config_option, format_option, output_option, since_option, writing
 from remediator.config import Config
 from remediator.core.clock import SystemClock, before, parse_duration
@@ -73,7 +73,7 @@ def promotion_(config_path: Path, format_: str, since: str, playbook: str | None
     with read_only_connection(load_config(config_path, Config)) as connection:
         found = promotion.evidence(connection, before(SystemClock().now(), since), playbook)
     if format_ == "json":
-        click.echo(json.dumps([promotion.as_json(item) for item in found], indent=2))
+        _output.data([promotion.as_json(item) for item in found])
         return
     lines = [line for item in found for line in promotion.as_text(item)]
-    click.echo("\n".join(lines) or f"no runs in the last {since}")
+    _output.lines(lines, f"no runs in the last {since}")

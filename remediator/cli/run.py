@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 import click
 from sqlalchemy import Connection
 
-from remediator.cli import _direct_store
+from remediator.cli import _direct_store, _output
 from remediator.cli._decisions import authenticate, reason_option, token_option
 from remediator.cli._options import config_option, format_option, output_option, writing
 from remediator.clients.prometheus.client import Prometheus
@@ -58,9 +57,9 @@ def list_(config_path: Path, format_: str, open_only: bool, limit: int) -> None:
     """
     found = _read(config_path, lambda connection: runs.list_page(connection, limit, open_only=open_only))
     if format_ == "json":
-        click.echo(json.dumps([run_timeline.summary(run) for run in found], indent=2))
+        _output.data([run_timeline.summary(run) for run in found])
     else:
-        click.echo("\n".join(map(_line, found)) or "no runs")
+        _output.lines(map(_line, found), "no runs")
 
 
 def _line(run: Run) -> str:
@@ -86,9 +85,9 @@ def show(config_path: Path, format_: str, run_id: str) -> None:
     if timeline is None:
         raise InputError(run_timeline.missing_run_hint(run_id, folder))
     if format_ == "json":
-        click.echo(json.dumps(run_timeline.as_data(timeline), indent=2))
+        _output.data(run_timeline.as_data(timeline))
     else:
-        click.echo("\n".join(_timeline_lines(timeline)))
+        _output.lines(_timeline_lines(timeline))
 
 
 def _timeline_lines(timeline: RunTimeline) -> list[str]:
@@ -178,7 +177,7 @@ def _measured(config: Config, timeline: RunTimeline) -> incident_document.AlertS
     try:
         return asyncio.run(query(Prometheus(config.prometheus)))
     except RemediatorError as error:
-        click.echo(f"the document has no chart: {error}", err=True)
+        _output.echo(f"the document has no chart: {error}", err=True)
         return None
 
 
@@ -199,7 +198,7 @@ def cancel(config_path: Path, token_file: Path | None, reason: str, run_id: str)
     """
     config = load_config(config_path, Config)
     person = authenticate(config, token_file)
-    click.echo(_direct_store.write(config, lambda tx: decisions.cancel(tx, person, run_id, reason)))
+    _output.echo(_direct_store.write(config, lambda tx: decisions.cancel(tx, person, run_id, reason)))
 
 
 @command.command("retry")
@@ -230,4 +229,4 @@ def retry(config_path: Path, token_file: Path | None, reason: str, run_id: str) 
         mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(config.environment))
         return decisions.retry(tx, person, run_id, playbook.content_hash, mode, reason)
 
-    click.echo(f"{_direct_store.write(config, begin).id} started")
+    _output.echo(f"{_direct_store.write(config, begin).id} started")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from remediator.cli import _direct_store
+from remediator.cli import _direct_store, _output
 from remediator.cli._decisions import terminal_operator
 from remediator.cli._options import config_option, format_option
 from remediator.config import Config
@@ -48,9 +47,9 @@ def list_(config_path: Path, format_: str) -> None:
         for item in found
     ]
     if format_ == "json":
-        click.echo(json.dumps(rows, indent=2))
+        _output.data(rows)
     else:
-        click.echo("\n".join("  ".join(row.values()) for row in rows) or "no session")
+        _output.lines(("  ".join(row.values()) for row in rows), "no session")
 
 
 @command.command("end")
@@ -68,4 +67,4 @@ def end(config_path: Path, reason: str, person: str) -> None:
     """
     config = load_config(config_path, Config)
     ended = _direct_store.write(config, lambda tx: decisions.end_sessions(tx, terminal_operator(), person, reason))
-    click.echo(f"{ended} session{'s' if ended != 1 else ''} of {person} ended")
+    _output.echo(f"{ended} session{'s' if ended != 1 else ''} of {person} ended")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 from sqlalchemy import Connection
 
+from remediator.cli import _output
 from remediator.cli._options import config_option, format_option
 from remediator.cli.stop import stop_data, stop_text
 from remediator.config import Config
@@ -41,9 +41,9 @@ def command(config_path: Path, format_: str) -> None:
     with read_only_connection(config) as connection:
         found = {**_status(connection, config), "notification_problem": _notification_problem(config)}
     if format_ == "json":
-        click.echo(json.dumps(found, indent=2))
+        _output.data(found)
     else:
-        click.echo("\n".join(_text(found)))
+        _output.lines(_text(found))
     if found["stops"] or found["stop_file"]:
         raise SystemExit(1)
 

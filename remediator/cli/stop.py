@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import click
 
-from remediator.cli import _direct_store
+from remediator.cli import _direct_store, _output
 from remediator.cli._decisions import terminal_operator
 from remediator.cli._options import actor_option, config_option, format_option
 from remediator.config import Config
@@ -65,7 +64,7 @@ def create(
     stop = _direct_store.write(config, write)
     assert stop is not None
     until = "" if stop.expires_at is None else f" until {rfc3339(stop.expires_at)}"
-    click.echo(f"{stop.id}: {stop.subject} stopped{until}; to release it: remediator stop release {stop.id}")
+    _output.echo(f"{stop.id}: {stop.subject} stopped{until}; to release it: remediator stop release {stop.id}")
 
 
 def _services(config: Config) -> Collection[str] | None:
@@ -73,7 +72,7 @@ def _services(config: Config) -> Collection[str] | None:
     try:
         return list(read(config.inventory, Inventory).services)
     except ConfigurationError:
-        click.echo("the inventory cannot be read: the name of the service is not checked", err=True)
+        _output.echo("the inventory cannot be read: the name of the service is not checked", err=True)
         return None
 
 
@@ -90,9 +89,9 @@ def list_(config_path: Path, format_: str) -> None:
     with read_only_connection(load_config(config_path, Config)) as connection:
         found = [stop_data(stop) for stop in stops.list_active(connection, SystemClock().now())]
     if format_ == "json":
-        click.echo(json.dumps(found, indent=2))
+        _output.data(found)
     else:
-        click.echo("\n".join(f"{stop['id']}  {stop_text(stop)}" for stop in found) or "no active stop")
+        _output.lines((f"{stop['id']}  {stop_text(stop)}" for stop in found), "no active stop")
 
 
 def stop_data(stop: Stop) -> dict[str, Any]:
@@ -134,4 +133,4 @@ def release(config_path: Path, actor: str | None, stop_id: str) -> None:
         raise InputError(f"the stop file {stop_file.path} still exists ({stop_file.reason}); remove it first")
     if not _direct_store.write(config, lambda tx: decisions.release_stop(tx, terminal_operator(actor), stop_id)):
         raise InputError(f"stop {stop_id!r} is not active; 'remediator stop list' lists the active stops")
-    click.echo(f"{stop_id} released")
+    _output.echo(f"{stop_id} released")

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from remediator.authoring.testing.runner import Report, files_in, run
+from remediator.cli import _output
 from remediator.cli._options import format_option
 from remediator.cli._plugins import plugins_option, registry_for
 from remediator.playbooks.diagnostics import render
@@ -42,7 +43,7 @@ def command(config_path: Path | None, paths: tuple[Path, ...], only: str, format
     """
     registry = registry_for(config_path)
     reports = [run(file, registry, only) for file in files_in(list(paths) or [Path("playbooks")])]
-    click.echo(json.dumps([_plain(one) for one in reports], indent=2) if format_ == "json" else _text(reports))
+    _output.echo(json.dumps([_plain(one) for one in reports], indent=2) if format_ == "json" else _text(reports))
     if any(one.errors for one in reports):
         sys.exit(3)
     missing = not only and any(_percent(one) < coverage for one in reports)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from remediator.core.matchers import compile_pattern
-from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, Strict
+from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
 from remediator.errors import ParseError
 
 _WORKFLOW = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.ya?ml$"
@@ -22,7 +22,7 @@ class BasicAuth(Strict):
     """User name and password file. A newline at the end of the file is ignored."""
 
     username: str = Field(description="User name.")
-    password_file: FilePath = Field(description="File with the password. A newline at its end is ignored.")
+    password_file: SecretFile = Field(description="File with the password. A newline at its end is ignored.")
 
 
 class TlsSettings(Strict):
@@ -36,7 +36,7 @@ class TlsSettings(Strict):
         default=None, description="File with trusted CA certificates (PEM). Default: those of the system."
     )
     cert_file: FilePath | None = Field(default=None, description="File with the client certificate (PEM).")
-    key_file: FilePath | None = Field(
+    key_file: SecretFile | None = Field(
         default=None, description="File with the key of the client certificate, if cert_file does not contain it."
     )
     server_name: str | None = Field(
@@ -61,9 +61,9 @@ class HttpAuth(Strict):
     """
 
     basic: BasicAuth | None = Field(default=None, description="User name and password, instead of token_file.")
-    token_file: FilePath | None = Field(default=None, description="File with the bearer token to send.")
+    token_file: SecretFile | None = Field(default=None, description="File with the bearer token to send.")
     headers: dict[str, str] = Field(default_factory=dict, description="Headers to send, without secret values.")
-    header_files: dict[str, FilePath] = Field(
+    header_files: dict[str, SecretFile] = Field(
         default_factory=dict, description="Headers with secret values: name of the header, and file with its value."
     )
 
@@ -130,7 +130,7 @@ class SentinelEndpoint(Strict):
     )
     master: str = Field(min_length=1, description="Name of the master in the Sentinels' configuration.")
     username: str | None = Field(default=None, description="User of the Sentinels' ACL.")
-    password_file: FilePath | None = Field(default=None, description="File with the password of the Sentinels.")
+    password_file: SecretFile | None = Field(default=None, description="File with the password of the Sentinels.")
     tls: TlsSettings | None = Field(default=None, description="TLS settings. Default: no TLS.")
     timeout: Duration = Field(default=timedelta(seconds=2), description="Timeout of one command.")
 
@@ -148,7 +148,7 @@ class RedisEndpoint(Strict):
         default=None, description="Sentinels that name the master, instead of host and port."
     )
     username: str | None = Field(default=None, description="User of the ACL. Default: the user default.")
-    password_file: FilePath | None = Field(default=None, description="File with the password.")
+    password_file: SecretFile | None = Field(default=None, description="File with the password.")
     tls: TlsSettings | None = Field(default=None, description="TLS settings. Default: no TLS.")
     db: int = Field(default=0, ge=0, description="Number of the database.")
     timeout: Duration = Field(default=timedelta(seconds=2), description="Timeout of each command.")
@@ -221,7 +221,9 @@ class GitHub(Strict):
     repository: str = Field(
         pattern=r"^[A-Za-z0-9-]{1,39}/[A-Za-z0-9._-]{1,100}$", description="Repository as owner/name."
     )
-    token_file: FilePath = Field(description="File with a token that may only read and write the repository's actions.")
+    token_file: SecretFile = Field(
+        description="File with a token that may only read and write the repository's actions."
+    )
     url: str = Field(
         default="https://api.github.com", description="URL of the API; GitHub Enterprise serves it under /api/v3."
     )

@@ -58,6 +58,15 @@ FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 """
 
 
+class SecretContent:
+    """Marks a path in a model: the content of the file is a secret. It is collected from the models, so a new setting
+    with this type is redacted everywhere without being named anywhere else."""
+
+
+SecretFile = Annotated[Path, AfterValidator(_beside_the_file), SecretContent()]
+"""The path of a file whose content is a secret. Relative paths as in :data:`FilePath`."""
+
+
 class Strict(BaseModel):
     """A frozen model in which an unknown key is an error."""
 

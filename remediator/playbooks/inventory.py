@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from remediator.clients.endpoints import GitHub, RedisEndpoint, TlsSettings, checked_url
-from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, Strict, raise_all
+from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict, raise_all
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.tolerance import Tolerance
@@ -34,7 +34,7 @@ class SupervisorBinding(Strict):
     url: Url = Field(description="Such as unix:///path/of/socket or http://host:port.")
     program: str = Field(min_length=1, description="Name of the program, or group:name.")
     username: str | None = Field(default=None, description="User name of [inet_http_server] or of the socket.")
-    password_file: FilePath | None = Field(default=None, description="File that contains the password.")
+    password_file: SecretFile | None = Field(default=None, description="File that contains the password.")
 
     @model_validator(mode="after")
     def _check_credentials(self) -> SupervisorBinding:

@@ -11,9 +11,12 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from remediator.core.text import printable
 from remediator.reporting import charts
 
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~&$!])")
+_AUTOLINK = re.compile(r"(@(?=\w)|:(?=//)|\bwww\.)", re.IGNORECASE)
+"""What wikis and ticket systems turn into a mention or a link, even without brackets."""
 
 
 class Card(NamedTuple):
@@ -52,8 +55,13 @@ class Section:
 
 
 def escape_markdown(text: object) -> str:
-    """Return text on one line that Markdown shows unchanged, so that names from outside cannot add links or cells."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+    """Return text on one line that Markdown shows unchanged.
+
+    Names from outside cannot add links or cells, and cannot mention people: a zero-width space stops the mention and
+    the link.
+    """
+    plain = _MARKDOWN.sub(r"\\\1", " ".join(printable(str(text), " ").split()))
+    return _AUTOLINK.sub(r"\1&#8203;", plain)
 
 
 _TEMPLATES = Environment(

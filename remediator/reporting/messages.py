@@ -6,7 +6,6 @@ therefore never shows outdated facts.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +20,7 @@ from remediator.core.cost import excess
 from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import TERMINAL, Episode, Reason, Run, Status
 from remediator.core.run_detail import AwaitingApprovalDetail
+from remediator.core.text import printable
 from remediator.core.tokens import Keyring
 from remediator.extensions.notifiers.base import Ask, Message, Notifier, Section, Tone
 from remediator.pipeline import condition_scope
@@ -50,10 +50,15 @@ _URGENT = ("break glass", "watchdog", "storm", "playbooks", "dead letter")
 def sanitize(text: object, limit: int = _MAX_LINE) -> str:
     """Return text on one line of limited length, without control characters and without characters that change the
     direction of text."""
-    hidden = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-    clean = "".join(" " if unicodedata.category(letter) in hidden else letter for letter in str(text))
-    clean = " ".join(clean.split())
+    clean = " ".join(printable(str(text), " ").split())
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def quote_alert(text: object) -> str:
+    """Return text of an alert as a quotation. Everyone who can send an alert can write it, so it must not look like a
+    statement of this service among the facts that people decide by."""
+    inner = sanitize(text).translate({ord("“"): "'", ord("”"): "'"})
+    return f"the alert says: “{inner}”"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +202,7 @@ def alert_lines(alerts: Sequence[Episode], now: datetime) -> Iterator[str]:
         yield sanitize(f"{alert.alertname} {{{labels}}} {alert.status.value} {since}")
         summary = alert.annotations.get("summary") or alert.annotations.get("description")
         if summary:
-            yield sanitize(summary)
+            yield quote_alert(summary)
     if len(alerts) > _MAX_ALERTS:
         yield f"and {len(alerts) - _MAX_ALERTS} more"
 

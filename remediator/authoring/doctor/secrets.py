@@ -6,8 +6,8 @@ import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from remediator.audit.secret_files import secret_files
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, warning
-from remediator.config import secret_files
 
 _MOUNTED = ("/run/secrets", "/var/run/secrets")
 """Folders in which Docker and Kubernetes mount secrets: their modes are set by the platform."""

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from remediator.clients.endpoints import read_secret
 from remediator.clients.webhook import Hook, HookRefused, split
-from remediator.core.types import FieldError, FilePath, Strict
+from remediator.core.types import FieldError, FilePath, SecretFile, Strict
 from remediator.errors import BadAnswer, ConfigurationError
 from remediator.extensions.notifiers.base import PermanentFailure, RetryAfter, Section
 
@@ -26,7 +26,7 @@ class Address(Strict):
     """The target URL: ``url``, or ``url_file`` if the URL is a secret."""
 
     url: str = Field(default="", description="Target URL.")
-    url_file: FilePath | None = Field(default=None, description="File with the target URL, if the URL is a secret.")
+    url_file: SecretFile | None = Field(default=None, description="File with the target URL, if the URL is a secret.")
 
     @model_validator(mode="after")
     def _one(self) -> Address:

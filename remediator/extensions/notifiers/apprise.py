@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from remediator.core.types import FilePath, Strict
+from remediator.core.types import SecretFile, Strict
 from remediator.errors import BadAnswer, ConfigurationError
 from remediator.extensions.notifiers._http import fit, read_secret_file, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
@@ -19,7 +19,7 @@ _TYPES = {Tone.ASK: "warning", Tone.PROBLEM: "failure", Tone.GOOD: "success", To
 class AppriseSettings(Strict):
     """The URLs for Apprise. They contain secrets."""
 
-    url_file: FilePath = Field(description="File with one Apprise URL per line.")
+    url_file: SecretFile = Field(description="File with one Apprise URL per line.")
 
 
 class AppriseNotifier(Notifier):

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from remediator.clients.tls import client_context
 from remediator.core.clock import SystemClock
-from remediator.core.types import FilePath, Strict
+from remediator.core.types import FilePath, SecretFile, Strict
 from remediator.errors import ConfigurationError, TimedOut, Unreachable
 from remediator.extensions.notifiers._http import CHART_ALT_TEXT, read_secret_file, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure
@@ -37,7 +37,7 @@ class EmailSettings(Strict):
         default=None, description="File with the CA certificates. Default: those of the system."
     )
     username: str = Field(default="", description="User name for the login.")
-    password_file: FilePath | None = Field(default=None, description="File with the password. Without it: no login.")
+    password_file: SecretFile | None = Field(default=None, description="File with the password. Without it: no login.")
     personal: bool = Field(
         default=False,
         description="The only recipient is a person in the people file, and the link is valid for this person only.",

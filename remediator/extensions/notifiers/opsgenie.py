@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from remediator.core.types import FilePath, Strict
+from remediator.core.types import SecretFile, Strict
 from remediator.extensions.notifiers._http import Poster, fit, read_secret_file, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
@@ -19,7 +19,7 @@ _PRIORITY = {Tone.ASK: "P2", Tone.PROBLEM: "P1", Tone.GOOD: "P5", Tone.NOTE: "P3
 class OpsgenieSettings(Strict):
     """An API integration of Opsgenie."""
 
-    key_file: FilePath = Field(description="File with the API key of the integration.")
+    key_file: SecretFile = Field(description="File with the API key of the integration.")
     api: str = Field(
         default="https://api.opsgenie.com", description="Base URL of the API. EU: https://api.eu.opsgenie.com."
     )

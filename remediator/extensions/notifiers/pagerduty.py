@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from remediator.core.types import FilePath, Strict
+from remediator.core.types import SecretFile, Strict
 from remediator.extensions.notifiers._http import Poster, read_secret_file, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
@@ -17,7 +17,7 @@ _SEVERITY = {Tone.ASK: "error", Tone.PROBLEM: "critical", Tone.GOOD: "info", Ton
 class PagerDutySettings(Strict):
     """An integration of a PagerDuty service."""
 
-    key_file: FilePath = Field(description="File with the integration key (routing key).")
+    key_file: SecretFile = Field(description="File with the integration key (routing key).")
     source: str = Field(default="remediator", description="Source of the events.")
     api: str = Field(
         default="https://events.pagerduty.com", description="Base URL of the API. EU: https://events.eu.pagerduty.com."

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 from pydantic import Field
 
-from remediator.core.types import FilePath, Strict
+from remediator.core.types import SecretFile, Strict
 from remediator.errors import BadAnswer
 from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Poster, fit, read_secret_file, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure, RetryAfter, Section
@@ -35,7 +35,7 @@ _NAMES = {"approve": "Approve", "reject": "Reject", "snooze": "Not now", "pause"
 class SlackSettings(Strict):
     """The bot of a Slack app."""
 
-    token_file: FilePath = Field(
+    token_file: SecretFile = Field(
         description="File with the bot token (xoxb-…). Scopes: chat:write; files:write for charts."
     )
     channel: str = Field(min_length=1, description="Channel ID, for example C0123456789.")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from pydantic import Field
 
-from remediator.core.types import FilePath, Strict
+from remediator.core.types import SecretFile, Strict
 from remediator.errors import BadAnswer
 from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Poster, fit, read_secret_file, truncate, utf16_length
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure
@@ -18,7 +18,7 @@ from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Pe
 class TelegramSettings(Strict):
     """The bot and the chat."""
 
-    token_file: FilePath = Field(description="File with the token of the bot.")
+    token_file: SecretFile = Field(description="File with the token of the bot.")
     chat: str = Field(min_length=1, description="Chat ID, for example -1001234567890.")
     api: str = Field(default="https://api.telegram.org", description="Base URL of the API, for example of a proxy.")
 

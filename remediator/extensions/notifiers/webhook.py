@@ -12,7 +12,7 @@ import msgspec
 from pydantic import Field
 
 from remediator.core.clock import rfc3339
-from remediator.core.types import FilePath
+from remediator.core.types import SecretFile
 from remediator.extensions.notifiers._http import Address, Poster, read_secret_file
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier
 
@@ -20,8 +20,8 @@ from remediator.extensions.notifiers.base import Delivery, Message, Notifier
 class WebhookSettings(Address):
     """The target URL, and how the receiver authenticates the sender."""
 
-    token_file: FilePath | None = Field(default=None, description="File with the bearer token to send.")
-    secret_file: FilePath | None = Field(
+    token_file: SecretFile | None = Field(default=None, description="File with the bearer token to send.")
+    secret_file: SecretFile | None = Field(
         default=None, description="File with the key of the X-Remediator-Signature header: sha256=<HMAC of the body>."
     )
 

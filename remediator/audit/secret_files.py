@@ -1,0 +1,69 @@
+"""The secret files that a model names, found by their type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from remediator.core.types import SecretContent
+
+
+def secret_files(value: Any) -> Iterator[Path]:
+    """Return the paths of all secret files in a model: of the fields with the type
+    :data:`~remediator.core.types.SecretFile`, wherever they are."""
+    if isinstance(value, BaseModel):
+        for name, about in type(value).model_fields.items():
+            item = getattr(value, name)
+            yield from _paths_in(item) if is_secret(about) else secret_files(item)
+        # a channel or a witness: its own model is with its implementation, and its secrets are in files
+        for name, item in (value.model_extra or {}).items():
+            is_path = name.endswith("_file") and name != "ca_file"
+            yield from _paths_in(item) if is_path else secret_files(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from secret_files(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from secret_files(item)
+
+
+def is_secret(about: FieldInfo) -> bool:
+    """Return whether a field names files whose content is a secret."""
+    return any(isinstance(item, SecretContent) for item in (*about.metadata, *_markers(about.annotation)))
+
+
+def _markers(annotation: Any) -> Iterator[Any]:
+    """Return everything that annotates a type or its arguments: the marker of ``dict[str, SecretFile]`` is inside."""
+    yield from getattr(annotation, "__metadata__", ())
+    for inner in get_args(annotation):
+        yield from _markers(inner)
+
+
+def _paths_in(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path | str):
+        yield Path(value)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _paths_in(item)
+
+
+_PEM_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+
+
+def read_secrets(path: Path) -> Iterator[str]:
+    """Return the content of a file, and each of its lines: a file of keys has one key a line."""
+    with suppress(OSError, UnicodeDecodeError):  # the code that needs the secret reports the error
+        text = path.read_text(encoding="utf-8").strip()
+        if text.startswith(_PEM_CERTIFICATE):
+            return
+        yield text
+        yield from (line.strip() for line in text.splitlines() if len(line.strip()) >= _SECRET_LINE)
+
+
+_SECRET_LINE = 12
+"""Shorter lines of a file with several lines are not searched for: they may be ordinary words."""

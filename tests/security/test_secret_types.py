@@ -1,0 +1,146 @@
+"""A secret is a type: every setting that has it is redacted, also after a reload, and common tokens are recognised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from remediator.audit import Redactor
+from remediator.audit.secret_files import is_secret
+from remediator.config import Config, redactor_for
+from remediator.core.types import SecretFile, Strict
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import load_config
+from remediator.runtime.reload import reload
+from tests.support.web_service import web_service
+
+pytestmark = pytest.mark.promise(11)
+
+SECRETS: dict[str, dict[str, Any]] = {
+    "slack": {"access": {"slack": {"signing_secret_file": "secret"}}},
+    "oidc": {
+        "access": {"oidc": {"issuer": "https://id.example", "client_id": "x", "client_secret_file": "secret"}},
+        "public_url": "https://remediator.example.com",
+    },
+    "webhook token": {"webhook": {"tokens": {"new": "secret"}}},
+    "link keys": {"approvals": {"keys_file": "secret"}},
+    "audit key": {"audit": {"key_file": "secret"}},
+    "header": {"prometheus": {"url": "http://p.example", "header_files": {"X-Scope": "secret"}}},
+    "channel": {"channels": {"chat": {"kind": "webhook", "url": "http://c.example", "secret_file": "secret"}}},
+    "witness": {"audit": {"checkpoints": [{"kind": "chat", "url_file": "secret"}]}},
+}
+"""A secret file in every part of the settings."""
+VALUE = "plain words that no pattern knows"
+
+
+@pytest.mark.parametrize("settings", SECRETS.values(), ids=SECRETS)
+def test_every_secret_file_of_the_settings_is_redacted(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """The Slack signing secret and the OIDC client secret were missed by a list of names."""
+    (tmp_path / "secret").write_text(f"{VALUE}\n")
+    base = {"apiVersion": "remediator/v1", "kind": "Config", "state": "s", "playbooks": [], "inventory": "i.yaml"}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(base | settings))
+    config = load_config(tmp_path / "c.yaml", Config)
+    assert VALUE not in redactor_for(config).text(f"said {VALUE}!")
+
+
+def test_files_that_the_service_creates_are_redacted(tmp_path: Path) -> None:
+    """The default key files are named nowhere in the settings."""
+    (tmp_path / "state").mkdir()
+    base = {"apiVersion": "remediator/v1", "kind": "Config", "playbooks": [], "inventory": "i.yaml"}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(base | {"state": "state"}))
+    config = load_config(tmp_path / "c.yaml", Config)
+    for path in config.own_secret_files:
+        path.write_text(f"first line of {path.name}\nsecond line of {path.name}\n")
+        assert path.name not in redactor_for(config).text(f"found second line of {path.name} here")
+
+
+def fields(model: type[BaseModel], seen: set[type]) -> list[tuple[str, Any]]:
+    """Return every field of a model and of the models inside."""
+    if model in seen:
+        return []
+    seen.add(model)
+    found: list[tuple[str, Any]] = []
+    for name, about in model.model_fields.items():
+        found.append((f"{model.__name__}.{name}", about))
+        for inner in [about.annotation, *_arguments(about.annotation)]:
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                found += fields(inner, seen)
+    return found
+
+
+def _arguments(annotation: Any) -> list[Any]:
+    inner = list(getattr(annotation, "__args__", ()))
+    return inner + [each for item in inner for each in _arguments(item)]
+
+
+PUBLIC = {"ca_file", "cert_file", "pid_file", "certificate_file"}
+
+
+@pytest.mark.parametrize("model", [Config, Inventory])
+def test_a_file_setting_is_secret_or_known_to_be_public(model: type[BaseModel]) -> None:
+    """A new setting with a file has to say which one it is."""
+    for name, about in fields(model, set()):
+        last = name.rpartition(".")[2]
+        if last.endswith(("_file", "_files", "tokens")) and last not in PUBLIC and "Path" in str(about.annotation):
+            assert is_secret(about), name
+
+
+def test_the_type_is_found_inside_containers() -> None:
+    """Optional fields and values of mappings count."""
+
+    class Model(Strict):
+        one: SecretFile | None = None
+        many: dict[str, SecretFile] = {}
+        path: Path | None = None
+
+    assert [is_secret(about) for about in Model.model_fields.values()] == [True, True, False]
+
+
+async def test_a_secret_of_a_reload_is_redacted_from_then_on(tmp_path: Path) -> None:
+    """The new webhook token does not reach the audit log with a later entry."""
+    (tmp_path / "one").write_text("the first token of all")
+    (tmp_path / "two").write_text("the second token of all")
+    async with web_service(tmp_path, webhook={"tokens": {"one": "one"}}) as web, web.client() as client:
+        settings = yaml.safe_load((tmp_path / "remediator.yaml").read_text())
+        settings["webhook"]["tokens"] = {"two": "two"}
+        (tmp_path / "remediator.yaml").write_text(yaml.safe_dump(settings))
+        await reload(web.service.reload, (), requested=False)
+        body = {"reason": "look at the second token of all"}
+        assert (await client.post("/api/v1/stops", json=body, headers=web.bearer("ann"))).status_code == 200
+        text = await web.audit_text()
+    assert "the second token of all" not in text and "look at" in text
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "npm_" + "a1" * 18,
+        "pypi-AgEIcHlwaS5vcmc" + "Zz9" * 10,
+        "AIza" + "Sy0" * 12,
+        "GOCSPX-" + "k9" * 12,
+        "ya29." + "a0A" * 12,
+        "SG." + "x9" * 11 + "." + "y8" * 20,
+        "dckr_pat_" + "q7" * 13,
+        "https://discord.com/api/webhooks/123456789012345678/" + "Wk_3" * 15,
+        "https://corp.webhook.office.com/webhookb2/1a2b-3c@4d5e/IncomingWebhook/" + "9f" * 16 + "/77aa-88bb",
+        "https://prod.logic.azure.com/invoke?api-version=1&sig=" + "Ab9-" * 10,
+        "123456789:AA" + "Hq8_" * 9,
+    ],
+)
+def test_tokens_of_2026_are_recognised(token: str) -> None:
+    """In text and in the filter for encoded JSON."""
+    redactor, secret = Redactor(), token[-16:]
+    assert secret not in redactor.text(f"error with {token} while sending")
+    assert redactor.may_contain_secret(f'{{"a": "error with {token}"}}'.encode())
+
+
+@pytest.mark.parametrize("command", ["curl -u ann:pa55w0rd https://x.example", "curl --user ann:pa55w0rd x"])
+def test_passwords_of_curl_are_recognised(command: str) -> None:
+    """The user name stays readable."""
+    assert Redactor().may_contain_secret(command.encode())
+    clean = Redactor().text(command)
+    assert "pa55w0rd" not in clean and "ann" in clean
