@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from remediator.cli import _direct_store
+from remediator.cli import _direct_store, _output
 from remediator.cli._decisions import terminal_operator
 from remediator.cli._options import actor_option, config_option, format_option
 from remediator.config import Config
@@ -42,9 +42,9 @@ def list_(config_path: Path, target: str | None, format_: str) -> None:
         found = remedy_memory.list_entries(connection, target)
     if format_ == "json":
         entries = [asdict(entry) | {"at": rfc3339(entry.at)} for entry in found]
-        click.echo(json.dumps(entries, indent=2))
+        _output.echo(json.dumps(entries, indent=2))
     else:
-        click.echo("\n".join(_text(entry) for entry in found) or "no entry")
+        _output.echo("\n".join(_text(entry) for entry in found) or "no entry")
 
 
 def _text(entry: MemoryEntry) -> str:
@@ -74,4 +74,4 @@ def clear(config_path: Path, reason: str, actor: str | None, entry_id: str) -> N
     config = load_config(config_path, Config)
     who = terminal_operator(actor).id
     entry = _direct_store.write(config, lambda tx: remedy_memory.clear(tx, entry_id, who, reason))
-    click.echo(f"{entry.id} cleared: {entry.kind} {entry.name!r} of {entry.target}")
+    _output.echo(f"{entry.id} cleared: {entry.kind} {entry.name!r} of {entry.target}")
