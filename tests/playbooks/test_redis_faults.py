@@ -92,8 +92,8 @@ def answers(bench: Bench) -> bool:
         return False
 
 
-def test_loading(bench: Bench) -> None:
-    """It is waited for with progress, and proved well without a restart."""
+def load_slowly(bench: Bench) -> None:
+    """Restart Redis from outside, so that it loads for about 20 s."""
     with bench.client() as client:
         client.mset({f"big:{number}": os.urandom(2048) for number in range(KEYS)})
         client.execute_command("BGREWRITEAOF")
@@ -103,10 +103,27 @@ def test_loading(bench: Bench) -> None:
     bench.control("stopProcess")
     bench.control("startProcess", False)
     until(lambda: refusal(bench).startswith("Redis is loading"), "Redis loads")
+
+
+def test_loading(bench: Bench) -> None:
+    """It is waited for with progress, and proved well without a restart."""
+    load_slowly(bench)
     starts = bench.starts
     run = bench.judge()
     assert (causes(run), run["status"], bench.starts) == ({"loading"}, "succeeded", starts)
     assert "% loaded" in " ".join(item["summary"] for item in run["evidence"] if item["name"] == "wait")
+
+
+def test_loading_beyond_the_deadline(bench: Bench) -> None:
+    """The wait ends at its deadline, and a person hears how far it is; Redis is not restarted."""
+    bench.remediator.stop()
+    bench.change("redis-down", "wait", within="2s")
+    bench.start_remediator()
+    load_slowly(bench)
+    starts = bench.starts
+    run = bench.judge()
+    assert (causes(run), run["status"], bench.starts) == ({"loading"}, "escalated", starts)
+    assert "% loaded" in said(run, "wait")
 
 
 def refusal(bench: Bench) -> str:
@@ -173,6 +190,25 @@ def test_too_many_clients(bench: Bench) -> None:
     assert re.search(r"\d+ from 127.0.0.1 \(idle \d+ to \d+ s\)", said(run, "clients"))
     bench.calls.close()
     until(lambda: refusal(bench) == "", "there is room again")
+    before.check()
+
+
+def test_idle_connections_leave_no_room(bench: Bench) -> None:
+    """While Redis still lets us in, connections that are idle for long are closed, at most 20, and nothing else."""
+    bench.remediator.stop()
+    bench.change("redis-connection-errors", "clients", idle_over="2s")
+    bench.change("redis-connection-errors", "close-idle", idle_over="2s")
+    bench.start_remediator()
+    before = Untouched(bench)
+    with bench.client() as client:
+        client.config_set("maxclients", 30)
+        for _ in range(27):
+            bench.calls.enter_context(socket.create_connection(("127.0.0.1", bench.port)))
+        until(lambda: sum(int(each["idle"]) > 3 for each in client.client_list()) >= 27, "they are idle")
+        run = bench.judge("RedisConnectionErrors")
+        assert (causes(run), run["status"]) == ({"no-room"}, "succeeded"), run["detail"]
+        assert [(step["action"], step["outcome"]) for step in run["steps"]] == [("redis.client_kill", "ok")]
+        assert sum(int(each["idle"]) > 3 for each in client.client_list()) == 7
     before.check()
 
 
@@ -262,7 +298,7 @@ def test_corrupt_data(kind: str, make: Any, request: pytest.FixtureRequest) -> N
     make(bench)
     starts = bench.starts
     run = bench.judge()
-    assert run["status"] == "escalated"
+    assert run["status"] == "escalated", (run["detail"], run["steps"])
     assert causes(run) == {"down", "corrupt-data"} and bench.starts == starts + 1
     assert run["steps"][0]["outcome"] == "failed"
 

@@ -61,6 +61,7 @@ class Bench:
         self.targets: list[int] = []
         """Ports of more exporters that Prometheus scrapes."""
         self.supervised = False
+        self.playbooks = [yaml.safe_load((ROOT / "playbooks" / f"{name}.yaml").read_text()) for name in PLAYBOOKS]
         self.binding: dict[str, Any] = {"host": "127.0.0.1", "port": self.port}
 
     def start(self) -> None:
@@ -75,6 +76,12 @@ class Bench:
         with self.client() as client:
             client.mset({f"key:{number}": "value" for number in range(KEYS)})
 
+    def change(self, playbook: str, item: str, **given: Any) -> None:
+        """Change parameters of a step or of a diagnosis, before the remediator starts."""
+        [found] = [each for each in self.playbooks if each["name"] == playbook]
+        [changed] = [each for each in (*found["diagnose"], *found["steps"]) if each["id"] == item]
+        changed["with"] = {**changed.get("with", {}), **given}
+
     def start_redis(self) -> None:
         """Start supervisord and Redis, unless they run."""
         if not self.supervised:
@@ -84,13 +91,12 @@ class Bench:
 
     def start_remediator(self) -> None:
         """Start the remediator, with the inventory as it is now."""
-        self.remediator.playbooks = [
-            yaml.safe_load((ROOT / "playbooks" / f"{name}.yaml").read_text()) for name in PLAYBOOKS
-        ]
+        self.remediator.playbooks = self.playbooks
         settings = self.remediator.settings
         settings |= {"environment": "demo", "prometheus": {"url": self.prometheus.url}}
         settings["channels"] = {name: {"kind": "log"} for name in ("infrastructure", "development")}
-        settings["guards"]["off"].append({"guard": "still_firing", "reason": "these tests have no Alertmanager"})
+        reasons = {"watchdog": "these tests send no Watchdog", "still_firing": "these tests have no Alertmanager"}
+        settings["guards"]["off"] = [{"guard": guard, "reason": reason} for guard, reason in reasons.items()]
         url = self.supervisord.url
         self.remediator.inventory["services"] = {
             "redis": {

@@ -18,6 +18,7 @@ from remediator.errors import BadAnswer, Refused, TargetError
 _NOT_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _MAX_LOG = MEBIBYTE
 _LONGEST_CHARACTER = 4
+_SHORTEST_LOG = 64
 
 
 class ProcessState(IntEnum):
@@ -155,13 +156,20 @@ class Supervisor:
         return await self._log("supervisor.readProcessStderrLog", name, max_bytes)
 
     async def _log(self, method: str, name: str, max_bytes: int) -> str:
-        """Return the end of a log. supervisord answers 500 if it starts inside a character, so this tries again."""
+        """Return the end of a log.
+
+        supervisord answers 500 if the end starts inside a character, or contains bytes that are no text: Redis prints
+        such bytes when its data are damaged. So this tries a little less first, and then ever less.
+        """
         size = min(max_bytes, _MAX_LOG)
-        for shorter in range(_LONGEST_CHARACTER):
+        sizes = [size - shorter for shorter in range(_LONGEST_CHARACTER)]
+        while (size := size // 2) >= _SHORTEST_LOG:
+            sizes.append(size)
+        for tried in sizes:
             try:
-                return str(await self._call(method, name, -(size - shorter), 0))
+                return str(await self._call(method, name, -tried, 0))
             except HttpRefused as error:
-                if error.status != 500 or shorter == _LONGEST_CHARACTER - 1:
+                if error.status != 500 or tried == sizes[-1]:
                     raise
         raise AssertionError("the last iteration returns or raises")
 

@@ -225,7 +225,7 @@ async def test_redis_is_diagnosed(redis_server: Redis) -> None:
     parts = ["memory", "persistence", "role", "clients", "slowlog", "latency", "big_keys"]
     result = await do(ACTIONS["redis.diagnose"], target(redis_server), parts=parts, top=3)
 
-    assert set(result.output) == set(parts)
+    assert set(result.output) == {*parts, "problems"}
     assert [each["key"] for each in result.output["big_keys"]["keys"]] == ["key:49", "key:48", "key:47"]
     assert result.output["role"]["role"] == "master"
 
