@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -303,6 +303,23 @@ def test_corrupt_data(kind: str, make: Any, request: pytest.FixtureRequest) -> N
     assert run["steps"][0]["outcome"] == "failed"
 
 
+def test_a_backup_is_offered_for_corrupt_data(bench: Bench) -> None:
+    """After the one failed start, a person decides about the newest complete backup, and reads what would be lost."""
+    with bench.client() as client:
+        client.save()
+    backups = bench.folder / "backups"
+    backups.mkdir()
+    shutil.copyfile(bench.data / "dump.rdb", backups / "dump-1.rdb")
+    (backups / "dump-2.rdb").write_bytes((bench.data / "dump.rdb").read_bytes()[:-20])  # newer, and not complete
+    corrupt_aof(bench)
+    starts = bench.starts
+    run = bench.judge()
+    assert (run["status"], bench.starts) == ("awaiting_approval", starts + 1)
+    assert causes(run) == {"down", "corrupt-data"}
+    assert "copy dump-1.rdb" in str(run) and "All data written after" in str(run)
+    assert not list(bench.data.glob("before-restore-*"))
+
+
 def test_bad_configuration(bench: Bench) -> None:
     """The line and the reason are named, after one failed start at most."""
     with bench.configuration.open("a") as file:
@@ -347,40 +364,3 @@ def test_out_of_reach_from_here_only(bench: Bench) -> None:
     assert (causes(run), run["status"]) == ({"out-of-reach"}, "escalated")
     assert any("exporter reaches Redis" in item["summary"] for item in run["evidence"])
     before.check()
-
-
-def test_being_shut_down(bench: Bench) -> None:
-    """A shutdown that waits for a replica is not taken for a hung Redis."""
-    other = Supervisord(bench.folder / "other")
-    other.program("replica", f"redis-server --port {free_port()} --replicaof 127.0.0.1 {bench.port}", "autostart=true")
-    other.start()
-    bench.calls.callback(other.stop)
-    with bench.client() as client:
-        until(lambda: bool(client.info("replication")["connected_slaves"]), "a replica")
-        until(lambda: client.info("replication")["slave0"]["state"] == "online", "it follows")
-        client.config_set("shutdown-timeout", "120")
-        stopped = other.children()[0]
-        os.kill(stopped, signal.SIGSTOP)
-        client.set("not-replicated", "1")
-    starts = bench.starts
-    os.kill(int(bench.control("getProcessInfo")["pid"]), signal.SIGTERM)
-    time.sleep(1)
-    run = bench.judge()
-    assert (causes(run), run["status"], bench.starts) == ({"shutting-down"}, "escalated", starts)
-
-
-def test_cluster_node(folder: Path) -> None:
-    """A cluster node is not supported, and not restarted."""
-    for bench in started_without_keys(Bench(folder, "cluster-enabled yes", "appendonly no")):
-        run = bench.judge()
-        assert (causes(run), run["status"], bench.starts) == ({"wrong-server"}, "escalated", 1)
-
-
-def started_without_keys(made: Bench) -> Iterator[Bench]:
-    """Start a bench whose Redis accepts no keys."""
-    try:
-        with suppress(redis.RedisError):
-            made.start()
-        yield made
-    finally:
-        made.stop()

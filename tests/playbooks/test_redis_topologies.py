@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -20,6 +21,7 @@ from tests.support.redis_bench import KEYS, Bench, Exporter, Untouched, causes, 
 from tests.support.servers import free_port, until
 from tests.support.servers.redis import MakeRedis, Sentinel
 from tests.support.servers.redis import Redis as Server
+from tests.support.servers.supervisord import Supervisord
 
 CGROUP = Path("/sys/fs/cgroup/pids") if Path("/sys/fs/cgroup/pids").is_dir() else Path("/sys/fs/cgroup")
 
@@ -260,3 +262,40 @@ def test_a_failover_of_sentinel(folder: Path, make_redis: MakeRedis) -> None:
 def knows(sentinel: Server, replica: Server) -> bool:
     """Return whether a Sentinel knows a replica."""
     return str(replica.port) in sentinel.ask("SENTINEL", "REPLICAS", "main")
+
+
+def test_being_shut_down(bench: Bench) -> None:
+    """A shutdown that waits for a replica is not taken for a hung Redis."""
+    other = Supervisord(bench.folder / "other")
+    other.program("replica", f"redis-server --port {free_port()} --replicaof 127.0.0.1 {bench.port}", "autostart=true")
+    other.start()
+    bench.calls.callback(other.stop)
+    with bench.client() as client:
+        until(lambda: bool(client.info("replication")["connected_slaves"]), "a replica")
+        until(lambda: client.info("replication")["slave0"]["state"] == "online", "it follows")
+        client.config_set("shutdown-timeout", "120")
+        stopped = other.children()[0]
+        os.kill(stopped, signal.SIGSTOP)
+        client.set("not-replicated", "1")
+    starts = bench.starts
+    os.kill(int(bench.control("getProcessInfo")["pid"]), signal.SIGTERM)
+    time.sleep(1)
+    run = bench.judge()
+    assert (causes(run), run["status"], bench.starts) == ({"shutting-down"}, "escalated", starts)
+
+
+def test_cluster_node(folder: Path) -> None:
+    """A cluster node is not supported, and not restarted."""
+    for bench in started_without_keys(Bench(folder, "cluster-enabled yes", "appendonly no")):
+        run = bench.judge()
+        assert (causes(run), run["status"], bench.starts) == ({"wrong-server"}, "escalated", 1)
+
+
+def started_without_keys(made: Bench) -> Iterator[Bench]:
+    """Start a bench whose Redis accepts no keys."""
+    try:
+        with suppress(redis.RedisError):
+            made.start()
+        yield made
+    finally:
+        made.stop()
