@@ -180,6 +180,16 @@ async def test_a_log_that_is_not_text_is_refused(client: Supervisor) -> None:
         await client.stdout("binary")
 
 
+async def test_the_text_after_bytes_that_are_no_text_is_returned(client: Supervisor) -> None:
+    """Redis prints such bytes when its data are damaged, and its last lines say why it ended."""
+    await client.start("noisy")
+    log = Path((await client.process("noisy")).stdout_log)
+    until(lambda: log.stat().st_size > 100, "output of the program")
+    with log.open("ab") as file:
+        file.write(b"key \xff\xfe\n" + b"[info] more\n" * 20 + b"Terminating server\n")
+    assert (await client.stdout("noisy")).splitlines()[-1] == "Terminating server"
+
+
 async def test_over_tcp_it_wants_its_credentials(client: Supervisor, supervisord: Supervisord, tmp_path: Path) -> None:
     """The right password is let in, a wrong or missing one is refused."""
     (tmp_path / "right").write_text("opensesame\n")
