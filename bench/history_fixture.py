@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import Connection, insert
 
+from remediator.core.plan import Plan
 from remediator.storage.migrate import migrate
 from remediator.storage.schema import metadata
 
@@ -161,6 +162,10 @@ def _approval(run: str, at: datetime, status: str, decided: datetime) -> dict[st
         "id": f"approval-{run}",
         "run_id": run,
         "plan_hash": "0" * 64,
+        "plan": Plan("p", "h", "redis", "approve", {}, (), (), 1.0, 30.0, (), "").to_data(),
+        "steps": [],
+        "asked": "approval_needed",
+        "why": "this playbook runs in mode approve",
         "status": status,
         "groups": ["sre"],
         "quorum": 1,

@@ -226,6 +226,11 @@ class Timing(Strict):
         default=timedelta(minutes=15),
         description="An alert that still fires this long after a successful run was not healed.",
     )
+    incident_window: Duration = Field(
+        default=timedelta(minutes=15),
+        description="Runs with the same target, or with one that depends on the other, that begin at most this far "
+        "apart are one incident: one message that changes.",
+    )
     inbox_retention: Duration = Field(
         default=timedelta(days=30), description="How long received notifications are stored."
     )

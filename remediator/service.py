@@ -293,6 +293,7 @@ def _make_context(
             guard_recheck_interval=timing.guard_recheck_interval,
             run_timeout=timing.run_timeout,
             recurrence_window=timing.recurrence_window,
+            incident_window=timing.incident_window,
         ),
         on_event=_reporter(metrics),
     )

@@ -52,6 +52,7 @@ class Kind(StrEnum):
     VERIFICATION = "verification"
     CONFIG_LOADED = "config.loaded"
     CONFIG_REJECTED = "config.rejected"
+    INCIDENT_NOTED = "incident.noted"
     OPERATOR_COMMAND = "operator.command"
     ACCESS_CHANGED = "access.changed"
     ACCESS_REFUSED = "access.refused"

@@ -204,6 +204,7 @@ def _next_step(playbook: Playbook, found: Explanation, decision: GuardDecision) 
 def _run(playbook: Playbook, found: Explanation, plan: Plan, now: datetime) -> Run:
     return Run(
         id="explain",
+        incident_id="explain",
         status=Status.PLANNED,
         reason=None,
         detail=PlannedDetail(),

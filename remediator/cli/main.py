@@ -36,6 +36,7 @@ GROUPS = {
     "audit": "Verify, read and export the audit log.",
     "config": "Check and show the settings.",
     "db": "Migrate, back up and restore the database.",
+    "incident": "List and show incidents: runs whose alerts belong together.",
     "keys": "Create and show the signing keys.",
     "memory": "List and clear what is remembered of releases and remedies.",
     "playbook": "Write, document and replay playbooks; change their modes.",

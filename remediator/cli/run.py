@@ -17,17 +17,25 @@ from remediator.cli._options import config_option, format_option, output_option,
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
 from remediator.core.clock import SystemClock, format_duration
-from remediator.core.run import Run, Status
+from remediator.core.run import Run
 from remediator.errors import InputError, RemediatorError
 from remediator.extensions.registry import Registry
 from remediator.pipeline import decisions
 from remediator.playbooks.loader import load, load_config
-from remediator.reporting import alert_series, document, incident_document, messages, run_timeline
+from remediator.reporting import (
+    alert_series,
+    document,
+    incident_document,
+    outcome_text,
+    request_text,
+    run_timeline,
+)
+from remediator.reporting.request_view import RequestView
 from remediator.reporting.run_timeline import RunTimeline
 from remediator.runtime.settings import archive_folder
 from remediator.service import read_only_connection
 from remediator.storage import Tx
-from remediator.storage.repositories import autonomy, episodes, runs
+from remediator.storage.repositories import approvals, autonomy, episodes, runs
 
 T = TypeVar("T")
 
@@ -81,35 +89,51 @@ def show(config_path: Path, format_: str, run_id: str) -> None:
       remediator run show run-1m832pbs91d5nnh4x
     """
     folder = archive_folder(load_config(config_path, Config))
-    timeline = _read(config_path, lambda connection: run_timeline.load_timeline(connection, run_id, folder))
-    if timeline is None:
+    found = _read(config_path, lambda connection: _load(connection, run_id, folder))
+    if found is None:
         raise InputError(run_timeline.missing_run_hint(run_id, folder))
+    timeline, request = found
     if format_ == "json":
         _output.data(run_timeline.as_data(timeline))
     else:
-        _output.lines(_timeline_lines(timeline))
+        _output.lines(_timeline_lines(timeline, request, load_config(config_path, Config)))
 
 
-def _timeline_lines(timeline: RunTimeline) -> list[str]:
+def _load(connection: Connection, run_id: str, folder: Path | None) -> tuple[RunTimeline, RequestView | None] | None:
+    """Return the timeline of a run with its latest approval request; None if there is no such run."""
+    timeline = run_timeline.load_timeline(connection, run_id, folder)
+    if timeline is None:
+        return None
+    latest = approvals.get_latest(connection, run_id)
+    return timeline, None if latest is None else RequestView.load(connection, latest, timeline.run)
+
+
+def _timeline_lines(timeline: RunTimeline, request: RequestView | None, config: Config) -> list[str]:
     run = timeline.run
     lines = [_line(run), ""]
-    for alert in timeline.alerts:
-        labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
-        lines.append(f"alert   {alert.alertname} {{{labels}}} {alert.status.value} since {alert.started_at:%H:%M:%S}Z")
-    lines += ["", *_request_lines(timeline), ""] if run.status is Status.AWAITING_APPROVAL else [""]
+    if request is not None:
+        lines += _request_lines(request, config)
+    else:
+        now = SystemClock().now()
+        lines += [f"alert   {text}" for text in request_text.alert_lines(timeline.alerts, now)]
+        lines += [f"cause   {text}" for text in request_text.cause_lines(timeline.evidence)]
+        result = outcome_text.result_lines(timeline.run, timeline.attempts, timeline.evidence)
+        lines += [f"result  {text}" for text in result]
+    lines.append("")
     lines += [f"{event.at:%H:%M:%S.%f}"[:-3] + f"Z  {event.text}" for event in timeline.events]
     return lines if timeline.complete else [*lines, "", run_timeline.archived_hint(run.id)]
 
 
-def _request_lines(timeline: RunTimeline) -> Iterator[str]:
-    """Yield what an approver must know to decide: the exact calls, their risk, and the command."""
-    run = timeline.run
-    if run.plan is None:
-        return
-    plan = run.plan
-    yield from (f"do      {text}" for text in messages.call_lines(plan, seen=timeline.evidence))
-    yield from (f"risk    {text}" for text in messages.risk_lines(plan))
-    yield f"decide  remediator approval approve {run.id} (or reject, or snooze)"
+def _request_lines(request: RequestView, config: Config) -> Iterator[str]:
+    """Yield what the message about the latest request says, and the command to decide."""
+    now, run = SystemClock().now(), request.run
+    for section in request.sections(now):
+        yield section.heading
+        yield from (f"  {line}" for line in section.lines)
+    if request.pending(now):
+        yield f"To decide, run: remediator approval approve {run.id} (or reject, or snooze)"
+    if config.public_url:
+        yield f"Show the run: {config.public_url}/runs/{run.id}"
 
 
 def _read(config_path: Path, work: Callable[[Connection], T]) -> T:

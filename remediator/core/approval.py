@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from remediator.core.cost import excess
-from remediator.core.plan import Plan
 from remediator.core.reason import Reason
+from remediator.core.run_detail import AwaitingApprovalDetail
 from remediator.core.tokens import Keyring, Signed
 from remediator.errors import RemediatorError
 
@@ -201,19 +200,28 @@ def require_recent_proof(person: Person, now: datetime) -> None:
     )
 
 
-def is_low_risk(plan: Plan, reason: Reason | None) -> bool:
+def is_low_risk(reason: Reason | None, quorum: int, *, destructive: bool, costly: bool) -> bool:
     """Return whether a link alone can be sufficient.
 
     Nothing is destroyed, no cost is above its tolerance, the quorum is 1, and nothing is unknown.
     """
     in_doubt = reason in (Reason.GUARD_UNKNOWN, Reason.CONDITION_UNKNOWN)
-    costly = any(excess(step.cost, step.tolerance) for step in plan.steps)
-    return not is_destructive(plan) and not costly and plan.quorum == 1 and not in_doubt
+    return not destructive and not costly and quorum == 1 and not in_doubt
 
 
-def is_destructive(plan: Plan) -> bool:
-    """Return whether any step can lose data."""
-    return any(step.destructive for step in plan.steps)
+def request_reason(reason: Reason, detail: AwaitingApprovalDetail, mode: str) -> str:
+    """Return why people are asked, in one sentence without a full stop."""
+    if reason is Reason.CONDITION_UNKNOWN:
+        return f"step {detail.step}: {detail.text}"
+    if reason is Reason.GUARD_UNKNOWN:
+        return f"guard {detail.guard} answered unknown: {detail.text}"
+    if reason is Reason.STEP_NEEDS_APPROVAL:
+        return f"step {detail.step}: {detail.text or 'this step needs an approval in every mode'}"
+    if detail.text:
+        return detail.text
+    if mode == "approve":
+        return "this playbook runs in mode approve"
+    return "this playbook needs an approval in every mode"
 
 
 def same_person(one: str, other: str) -> bool:

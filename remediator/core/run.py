@@ -150,6 +150,8 @@ class Run:
     """One execution of one plan for one playbook and target, as the store has it."""
 
     id: str
+    incident_id: str
+    """The incident: the same for runs whose alerts belong together."""
     status: Status
     reason: Reason | None
     """Why the run is in this status."""

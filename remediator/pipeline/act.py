@@ -193,9 +193,10 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
             return await ctx.write(lambda tx: _not_needed(tx, before))
     # 10. A step that needs an approval in every mode has one for exactly this plan (promise 6). An interrupting step
     #     and a step with causes run without one only for an established cause that they are for (promise 12).
-    why, approved = await step_approval.reason_to_ask(ctx, step), await step_approval.is_approved(ctx, step)
+    why, approved = await step_approval.reason_to_ask(ctx, step), await step_approval.approvals_of(ctx, step)
     if why is not None and not approved:
         return await step_approval.ask(ctx, step, why, changed_before=changed_before)
+    exact = step.approval or step_approval.is_for_this_call(ctx, step, approved)
     # 11. All guards again, right before the action, from the store and from the live systems (promises 5, 10 and 12).
     #     Only a guard whose unknown a person has approved is passed over.
     asked = build_input(ctx, await ctx.alerts(), step)
@@ -205,7 +206,7 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
     # 12. The call. Its pin proves that the target is as planned; the action itself refuses otherwise (promise 3). After
     #     an earlier step of this run the target has changed by our own action, so the call is planned again, except
     #     where a person approved exactly this call (promise 6).
-    planned = await _plan_again(ctx, step) if changed_before and not step.approval else step.call
+    planned = await _plan_again(ctx, step) if changed_before and not exact else step.call
     if planned is None:
         return wait_until(ctx.run, ctx.now() + ctx.pipeline.timeouts.guard_recheck_interval)
     if planned.infeasible_reason:
@@ -213,7 +214,7 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
     # 13. The cost, measured again as late as possible: a loss above the tolerance asks a person in every mode, also if
     #     a smaller one was approved (promise 6).
     cost = await costs.measure_step(ctx, step, planned)
-    if (loss := costs.reason_to_ask(step, cost, approved=approved)) is not None:
+    if (loss := costs.reason_to_ask(step, cost, approved=bool(approved))) is not None:
         return await step_approval.ask(ctx, step, loss, changed_before=changed_before, cost=cost)
     measured = [costs.record(ctx, step, cost)] if cost.text else []
     return await _call(StepExecution.of_step(ctx, step, planned), asked, decision, tried, measured)

@@ -44,7 +44,12 @@ class Timeouts:
     probe_timeout: timedelta = timedelta(seconds=10)
     """Maximum time for one check, one diagnosis, one planning call and one guard."""
     recurrence_window: timedelta = timedelta(minutes=15)
-    """A success is reported as ineffective if its alert still fires after this time."""
+    """How long a success is watched: it is reported as a relapse if its checks fail or its alert fires again, and as
+    ineffective if its alert still fires after this time."""
+    watch_interval: timedelta = timedelta(seconds=10)
+    """How often the checks of a success are repeated within the recurrence window."""
+    incident_window: timedelta = timedelta(minutes=15)
+    """Runs of related targets that begin at most this far apart are one incident."""
     run_timeout: timedelta = timedelta(hours=1)
     """Maximum time from the moment a run may act until its end."""
 

@@ -57,10 +57,11 @@ class DecisionResult:
 
 def requirements_of(connection: Connection, approval: Approval, run: Run) -> ApprovalRequirements:
     """Return what a request requires of the people who decide it."""
-    assert run.plan is not None, "an approval is for a plan"
     requester = approvals.get_requester(connection, run.id)
-    low_risk, destructive = rules.is_low_risk(run.plan, run.reason), rules.is_destructive(run.plan)
-    return ApprovalRequirements(approval.groups, low_risk, destructive, requester)
+    low_risk = rules.is_low_risk(
+        approval.asked, approval.quorum, destructive=approval.destructive, costly=approval.costly
+    )
+    return ApprovalRequirements(approval.groups, low_risk, approval.destructive, requester)
 
 
 def decide(tx: Tx, request: DecisionRequest, policy: DecisionPolicy) -> DecisionResult:
@@ -294,7 +295,8 @@ def retry(tx: Tx, person: Person, run_id: str, playbook_hash: str, mode: str, re
         raise InputError(f"run {run_id} cannot be retried: its incident has a newer run")
     _record(tx, person, run, "retry", tx.redact(reason.strip()))
     runs.close_incident(tx, [run_id])
-    created = runs.create(tx, Ids().new("run", tx.now), run.playbook, playbook_hash, run.target, mode, person.id)
+    new_id = Ids().new("run", tx.now)
+    created = runs.create(tx, new_id, run.playbook, playbook_hash, run.target, mode, person.id, run.incident_id)
     runs.add_episodes(tx, created.id, alerts)
     approvals.set_requester(tx, created.id, person.id)
     return created

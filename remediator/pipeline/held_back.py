@@ -16,6 +16,7 @@ from remediator.core.run import EpisodeStatus, Run
 from remediator.core.run_detail import BlockedDetail
 from remediator.extensions.guards.base import Guard, GuardInput
 from remediator.pipeline.context import PASSIVE_MODES, PipelineContext
+from remediator.pipeline.incident import repair_settles_at
 from remediator.pipeline.run_context import RunTransaction
 from remediator.storage.repositories import outbox
 
@@ -44,7 +45,9 @@ def notice_due_at(
         alert.labels.get("severity") == "critical" and alert.status is EpisodeStatus.FIRING for alert in asked.episodes
     )
     since = blocked.since or run.created_at
-    return since if critical and blocked.guard_reason not in kind.passing_reasons else since + NOTICE_DELAY
+    due = since if critical and blocked.guard_reason not in kind.passing_reasons else since + NOTICE_DELAY
+    settles_at = repair_settles_at(connection, run, asked.now)
+    return due if settles_at is None else max(due, settles_at)
 
 
 def notify_if_due(tx: RunTransaction, asked: GuardInput, blocked: BlockedDetail) -> datetime | None:
@@ -52,11 +55,14 @@ def notify_if_due(tx: RunTransaction, asked: GuardInput, blocked: BlockedDetail)
     due = notice_due_at(tx.connection, tx.pipeline, asked, tx.run, blocked)
     if due is None or tx.now < due:
         return due
-    outbox.enqueue(tx.tx, tx.pipeline.ids, outbox.HELD_BACK, tx.run, _content(blocked, tx.run), tx.run.escalate_to)
+    outbox.enqueue_for_incident(
+        tx.tx, tx.pipeline.ids, outbox.HELD_BACK, tx.run, held_back_content(blocked, tx.run), tx.run.escalate_to
+    )
     return None
 
 
-def _content(blocked: BlockedDetail, run: Run) -> dict[str, Any]:
+def held_back_content(blocked: BlockedDetail, run: Run) -> dict[str, Any]:
+    """Return the content of a notice: the guard, its reason, and since and until when the run is blocked."""
     return {
         "guard": blocked.guard,
         "reason": blocked.guard_reason,

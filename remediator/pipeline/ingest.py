@@ -21,13 +21,14 @@ from remediator.core.run import Episode, EpisodeStatus, Run
 from remediator.errors import InputError, PayloadError
 from remediator.pipeline import dead_letter
 from remediator.pipeline.context import PipelineContext
+from remediator.pipeline.incident import incident_for
 from remediator.pipeline.match import Index
-from remediator.pipeline.recurrence import on_refired
+from remediator.pipeline.recurrence import on_new_run, on_refired
 from remediator.playbooks import parameters
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
 from remediator.storage import TOPIC_RECONCILE, Tx, advisory_locks
-from remediator.storage.repositories import autonomy, episodes, inbox, key_values, runs
+from remediator.storage.repositories import autonomy, episodes, inbox, key_values, outbox, runs
 from remediator.storage.repositories.inbox import Received
 
 UNRESOLVED = "?"
@@ -332,7 +333,10 @@ def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Epis
 def _create(tx: Tx, context: PipelineContext, playbook: Playbook, target: str) -> Run:
     mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(context.playbooks.environment))
     run_id = context.ids.new("run", tx.now)
-    return runs.create(tx, run_id, playbook.name, playbook.content_hash, target, mode, context.actor)
+    incident_id = incident_for(tx, context, target)
+    run = runs.create(tx, run_id, playbook.name, playbook.content_hash, target, mode, context.actor, incident_id)
+    on_new_run(tx, context, run)
+    return run
 
 
 def _target(playbook: Playbook, item: Episode, inventory: Inventory) -> str:
@@ -374,3 +378,4 @@ def _close_incident(tx: Tx, run_id: str) -> None:
         runs.notify(tx, [run_id])
     else:
         runs.close_incident(tx, [run_id])
+        outbox.enqueue_incident_update(tx, run, "over")

@@ -26,6 +26,7 @@ from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Goto, Playbook, Step
 from remediator.playbooks.target_identity import Relation, compare
 from remediator.playbooks.tolerance import resolve_tolerance
+from remediator.storage.repositories import outbox
 from remediator.storage.repositories.evidence import EvidenceRecord
 
 log: Any = structlog.get_logger("remediator.pipeline.planning")
@@ -71,6 +72,7 @@ async def plan_run(ctx: RunContext) -> StageResult:
             cursor=plan.steps[0].id if plan.steps else None,
         )
         tx.audit(Kind.RUN_PLANNED, {"plan": plan.to_data()})
+        outbox.enqueue_incident_update(tx.tx, run, "planned")  # its cause may be better than that of an earlier run
         return run
 
     return proceed(await ctx.write(planned))
@@ -147,7 +149,7 @@ class Planner:
             within=playbook.verify.within.total_seconds(),
             stable=playbook.verify.stable.total_seconds(),
             escalate_to=tuple(playbook.escalate.to),
-            escalate_message=playbook.escalate.message,
+            escalate_message=parameters.fill_message(playbook.escalate.message, self.values),
             approval_groups=tuple(playbook.approval.groups),
             quorum=playbook.approval.quorum,
             approval_expires=playbook.approval.expires.total_seconds(),

@@ -1,39 +1,101 @@
-"""After a success: report an alert that keeps firing, or that returns, because the run did not help (promise 7)."""
+"""After a success: watch whether it lasts, and report a relapse at once as a relapse of that run (promise 7).
+
+A relapse is seen in three ways: the alert of the run fires again, the same playbook gets a new run for the same target,
+or the checks that proved the success fail. An alert that simply keeps firing is reported when the watch time ends.
+"""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from remediator.audit import Kind
+from remediator.core.clock import format_duration
 from remediator.core.run import EpisodeStatus, Run, Status
 from remediator.core.run_detail import SucceededDetail
-from remediator.pipeline import remedy_memory
+from remediator.errors import ConfigurationError
+from remediator.extensions.checks.base import CheckAnswer
+from remediator.pipeline import check_runner, remedy_memory
 from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx
-from remediator.storage.repositories import episodes, outbox, runs, timers
+from remediator.storage.repositories import episodes, incidents, outbox, runs, timers
 from remediator.storage.repositories.timers import Timer
 
 
 def schedule_check(tx: Tx, context: PipelineContext, run: Run) -> None:
-    """Check after the recurrence window whether the alerts of a succeeded run are over."""
-    timers.schedule_recurrence_check(tx, context.ids, run, context.timeouts.recurrence_window)
+    """Watch a succeeded run from now until the recurrence window is over."""
+    first = min(context.timeouts.watch_interval, context.timeouts.recurrence_window)
+    timers.schedule_recurrence_check(tx, context.ids, run, first)
 
 
 def on_refired(tx: Tx, context: PipelineContext, run: Run) -> None:
     """Report a succeeded run whose alert fires again before the episode is over."""
     if run.status is Status.SUCCEEDED:
-        _report(tx, context, run, "came_back", "the run was verified, and its alert fires again")
+        _report(tx, context, run, "came_back", f"the alert fires again {_since(tx, run)} it was healed")
+
+
+def on_new_run(tx: Tx, context: PipelineContext, run: Run) -> None:
+    """Report the run before this one if it healed the same fault within the recurrence window."""
+    since = tx.now - context.timeouts.recurrence_window
+    healed = incidents.find_healed(tx.connection, run, since)
+    if healed is not None:
+        text = f"the fault is back {_since(tx, healed)} it was healed; run {run.id} is for it"
+        _report(tx, context, healed, "came_back", text)
+
+
+def _since(tx: Tx, run: Run) -> str:
+    """Return how long ago the run succeeded, as the beginning of a clause."""
+    return f"{format_duration(timedelta(seconds=int((tx.now - (run.finished_at or tx.now)).total_seconds())))} after"
 
 
 async def check_recurrence(context: PipelineContext) -> int:
-    """Check the succeeded runs whose recurrence window is over; returns their number."""
+    """Check the succeeded runs that are watched and due; returns their number. One replica checks each."""
     due = await context.store.read(
         lambda connection: timers.list_due_recurrence_checks(connection, context.clock.now())
     )
     for timer in due:
-        await context.store.write(lambda tx, item=timer: _check(tx, context, item))  # type: ignore[misc]
+        await _check(context, timer)
     return len(due)
 
 
-def _check(tx: Tx, context: PipelineContext, timer: Timer) -> None:
+async def _check(context: PipelineContext, timer: Timer) -> None:
+    run = await context.store.read(lambda connection: runs.get(connection, timer.run_id))
+    ends = None if run is None or run.finished_at is None else run.finished_at + context.timeouts.recurrence_window
+    if run is None or ends is None or context.clock.now() >= ends:
+        await context.store.write(lambda tx: _end_watch(tx, context, timer))
+        return
+    following = min(ends, context.clock.now() + context.timeouts.watch_interval)
+    if not await context.store.write(lambda tx: timers.postpone(tx, timer, following)):
+        return  # another replica checks it
+    failed = await _failing_check(context, run)
+    if failed:
+        await context.store.write(lambda tx: _relapsed(tx, context, run, failed))
+
+
+async def _failing_check(context: PipelineContext, run: Run) -> str:
+    """Return what a check of the verification shows if it fails twice in a row; empty if none does.
+
+    While another run acts on the target, its checks say nothing about this run.
+    """
+    try:
+        service = context.playbooks.service(run)
+    except ConfigurationError:
+        return ""  # the inventory no longer has the target
+    if run.plan is None or await context.store.read(lambda c: runs.lock_holder(c, run.target, run.id)) is not None:
+        return ""
+    for check in run.plan.checks:
+        found = await check_runner.observe(context, check.check, service, check.parameters)
+        if found.answer is CheckAnswer.FAIL:
+            await context.clock.sleep(context.timeouts.verify_interval.total_seconds())
+            again = await check_runner.observe(context, check.check, service, check.parameters)
+            return f"{check.check}: {again.summary}" if again.answer is CheckAnswer.FAIL else ""
+    return ""
+
+
+def _relapsed(tx: Tx, context: PipelineContext, run: Run, failed: str) -> None:
+    _report(tx, context, run, "relapsed", f"{failed}; {_since(tx, run)} it was healed")
+
+
+def _end_watch(tx: Tx, context: PipelineContext, timer: Timer) -> None:
     run = runs.get(tx.connection, timer.run_id)
     if not timers.complete(tx, timer) or run is None:
         return
@@ -44,11 +106,11 @@ def _check(tx: Tx, context: PipelineContext, timer: Timer) -> None:
 
 
 def _report(tx: Tx, context: PipelineContext, run: Run, reason: str, text: str) -> None:
-    """Notify people, once for each incident."""
+    """Notify people, once for each run."""
     if not runs.mark_ineffective(tx, run.id):
         return
     tx.append_audit(runs.draft(Kind.RUN_INEFFECTIVE, run, context.actor, {"text": text}, reason))
     if run.plan is not None and isinstance(run.detail, SucceededDetail) and run.detail.step:
         remedy_memory.record_ineffective(tx, context, run, run.plan.step(run.detail.step), text)
     content = {"status": run.status.value, "reason": reason, "detail": {"text": text}}
-    outbox.enqueue(tx, context.ids, "escalation", run, content, run.escalate_to)
+    outbox.enqueue_for_incident(tx, context.ids, "escalation", run, content, run.escalate_to)

@@ -19,6 +19,7 @@ from remediator.core.run import Episode, Reason, Run, Status
 from remediator.core.run_detail import AwaitingApprovalDetail, Detail
 from remediator.errors import StoreUnavailable
 from remediator.pipeline.context import PipelineContext
+from remediator.pipeline.due_steps import due_steps
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx, advisory_locks
@@ -94,11 +95,26 @@ class RunTransaction:
         evidence.add_verdicts(self.tx, self.run, verdicts, self.pipeline.actor)
 
     def request_approval(self, plan: Plan, step_id: str | None, reason: Reason, detail: AwaitingApprovalDetail) -> Run:
-        """Move the run to ``awaiting_approval`` and send the request, all in this transaction."""
+        """Move the run to ``awaiting_approval`` and send the request, all in this transaction.
+
+        Args:
+            plan: the plan that people are asked about.
+            step_id: the step that they are asked about; None for every step that is due.
+            reason: why they are asked.
+            detail: the inputs behind the reason.
+        """
+        steps = (step_id,) if step_id is not None else self._due(plan)
         self.run = approvals.request(
-            self.tx, self.pipeline.ids, self.run, plan, step_id, reason, detail, self.pipeline.actor
+            self.tx, self.pipeline.ids, self.run, plan, step_id, reason, detail, self.pipeline.actor, steps
         )
         return self.run
+
+    def _due(self, plan: Plan) -> tuple[str, ...]:
+        """Return the steps that are due, from the cursor of the run on."""
+        service = self.pipeline.playbooks.service(self.run)
+        seen = evidence.list_for_run(self.connection, self.run.id)
+        tried = [item for item in attempts.list_for_run(self.connection, self.run.id) if not item.is_undo]
+        return due_steps(plan, (service.name, service.platform.kind), seen, tried, self.run.cursor)
 
     def void_request(self, why: str) -> None:
         """Withdraw the pending approval request of the run, if there is one."""

@@ -20,11 +20,11 @@ from remediator.core.run_detail import (
     MatchedDetail,
     VerifyingDetail,
 )
-from remediator.errors import ConfigurationError
 from remediator.extensions.actions.base import RUN
 from remediator.pipeline.act import act, observe
 from remediator.pipeline.approve import await_approval
 from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
+from remediator.pipeline.escalation import escalate
 from remediator.pipeline.guard import guard_plan
 from remediator.pipeline.guard_evaluation import on_run_finished
 from remediator.pipeline.planning import plan_run
@@ -137,26 +137,17 @@ def _stop_acting(tx: RunTransaction) -> Run:
     return tx.move(Status.VERIFYING, Reason.RESOLVED, detail)
 
 
-def _channels(context: PipelineContext, run: Run) -> tuple[str, ...]:
-    """Return the channels to notify: the plan's, or the playbook's if no plan could be made."""
-    if run.plan is not None:
-        return run.plan.escalate_to
-    try:
-        return tuple(context.playbooks.version_for(run).escalate.to)
-    except ConfigurationError:
-        return ()  # neither files nor store have this version; the run's page still shows the escalation
-
-
 def finish(tx: Tx, context: PipelineContext, run: Run) -> None:
     """Do what follows from the end of a run: notify people, and close the incident if its alerts are over."""
     if run.status in (Status.ESCALATED, Status.FAILED):
-        content = {"status": run.status.value, "reason": run.reason, "detail": run.detail.to_data()}
-        outbox.enqueue(tx, context.ids, "escalation", run, content, _channels(context, run))
+        escalate(tx, context, run)
     if run.status is Status.SUCCEEDED:
         schedule_check(tx, context, run)
     outbox.enqueue_update(tx, run.id, run.status.value)
+    outbox.enqueue_incident_update(tx, run, run.status.value)
     on_run_finished(tx, context, run)
     runs.get(tx.connection, run.id, lock=True)  # the loop that closes episodes locks it too: one of the two comes last
     if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.list_for_run(tx.connection, run.id)):
         runs.close_incident(tx, [run.id])
+        outbox.enqueue_incident_update(tx, run, "over")
     runs.release(tx, run, None, run.wakeup_count)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from remediator.audit import Kind
@@ -14,13 +16,16 @@ from remediator.pipeline.context import StageResult, wait_until
 from remediator.pipeline.planning import Planner
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.storage.repositories import approvals, evidence
+from remediator.storage.repositories.approvals import Approval
 
 
 async def reason_to_ask(ctx: RunContext, step: PlannedStep) -> str | None:
     """Return why the step needs an approval of its own; None if it does not."""
     if step.approval:
         return "this step needs an approval in every mode"
-    if ctx.run.mode != "auto" or not (step.interrupts or step.causes):
+    if ctx.run.mode == "approve" or ctx.plan.approval_required:
+        return "this step was not due when the plan was approved"
+    if not (step.interrupts or step.causes):
         return None
     if not step.causes:
         return f"{step.action} interrupts the service, and the playbook names no cause for this step"
@@ -33,15 +38,29 @@ async def reason_to_ask(ctx: RunContext, step: PlannedStep) -> str | None:
     return None
 
 
-async def is_approved(ctx: RunContext, step: PlannedStep) -> bool:
-    """Return whether the newest approval covers this step of exactly this plan."""
-    approval = await ctx.read(approvals.get_latest)
-    return (
-        approval is not None
-        and approval.status == "approved"
-        and approval.plan_hash == ctx.run.plan_hash
-        and approval.step in (None, step.id)
-    )
+async def approvals_of(ctx: RunContext, step: PlannedStep) -> list[Approval]:
+    """Return the approvals that allow this step.
+
+    An approval allows the steps that were due when it was given. For a step that needs one in every mode, it must be
+    for the current plan: an earlier approval was for another one. For other steps, it must be for the same step.
+    """
+    given = [item for item in await ctx.read(approvals.list_for_run) if item.status == "approved"]
+    return [
+        item
+        for item in given
+        if step.id in item.steps
+        and (item.plan_hash == ctx.run.plan_hash or (not step.approval and _same_step(item.plan.step(step.id), step)))
+    ]
+
+
+def _same_step(approved: PlannedStep, step: PlannedStep) -> bool:
+    """Return whether two plans have the same step, whatever its call was planned against."""
+    return msgspec.structs.replace(approved, call=step.call, cost=step.cost) == step
+
+
+def is_for_this_call(ctx: RunContext, step: PlannedStep, given: Sequence[Approval]) -> bool:
+    """Return whether one of these approvals is for this step alone, with exactly the call of the current plan."""
+    return any(item.step == step.id and item.plan_hash == ctx.run.plan_hash for item in given)
 
 
 async def ask(

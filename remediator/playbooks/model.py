@@ -342,7 +342,11 @@ class Escalate(Strict):
     """Whom to notify if the run fails. The message contains the evidence."""
 
     to: tuple[str, ...] = Field(default=(), description="Channels of the settings file.")
-    message: str = Field(default="", description="Text of the message; it is sent unchanged.")
+    message: str = Field(
+        default="",
+        description="Context for the message, such as whom to call; the service itself says what it did. Can use "
+        "${PARAMETER} and ${evidence.ID.facts.NAME}.",
+    )
 
 
 class Playbook(Strict):

@@ -19,6 +19,8 @@ from remediator.playbooks.model import Parameter, Playbook
 
 REFERENCE = re.compile(r"\$(\$)?\{([^{}]*)\}")
 """``${name}``; with a second dollar, the text itself."""
+FACT = re.compile(r"evidence\.([A-Za-z0-9_-]+)\.facts\.([A-Za-z0-9_.-]+)")
+"""The name of a fact in ``escalate.message``: ``${evidence.ID.facts.NAME}``."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?")
@@ -165,6 +167,43 @@ def substitute(value: Any, values: Mapping[str, Any], *, promql: bool = False) -
 def substitute_all(given: Mapping[str, Any], values: Mapping[str, Any], *, promql: bool = False) -> dict[str, Any]:
     """Return a ``with`` block with its references replaced."""
     return {key: substitute(item, values, promql=promql and key == "query") for key, item in given.items()}
+
+
+def fact_path(name: str) -> list[str] | None:
+    """Return the ID of the diagnosis and the path of the fact that a reference names; None if it names no fact."""
+    found = FACT.fullmatch(name)
+    return None if found is None else [found[1], *found[2].split(".")]
+
+
+def fill_message(message: str, values: Mapping[str, Any]) -> str:
+    """Return ``escalate.message`` with its parameters filled in. Facts are filled in when the message is sent.
+
+    Raises:
+        InputError: a parameter is unknown.
+    """
+    return REFERENCE.sub(
+        lambda found: found.group() if fact_path(found[2]) else _insert(found, values, _as_text), message
+    )
+
+
+def fill_facts(message: str, facts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a message with its facts filled in; a fact that is not known is written as *unknown*.
+
+    Args:
+        message: the result of :func:`fill_message`.
+        facts: the facts of each diagnosis, by ID.
+    """
+
+    def fill(found: re.Match[str]) -> str:
+        path = fact_path(found[2])
+        if found[1] is not None or path is None:
+            return found.group()
+        value: Any = facts
+        for part in path:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return "unknown" if value is None else _as_text(value)
+
+    return REFERENCE.sub(fill, message)
 
 
 def _insert(found: re.Match[str], values: Mapping[str, Any], as_text: Callable[[Any], str]) -> str:

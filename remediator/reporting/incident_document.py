@@ -109,7 +109,8 @@ def _decisions(timeline: RunTimeline) -> Iterator[Sequence[str]]:
     ]
     for event in timeline.events:
         if event.kind == "approval.decided":
-            found.append((event.at, event.actor, event.text.removesuffix(f" by {event.actor}"), ""))
+            verb, _, why = event.text.partition(f" by {event.actor}")
+            found.append((event.at, event.actor, verb, why.removeprefix(": ")))
         elif event.kind.startswith("approval."):
             found.append((event.at, "remediator", event.text, ""))
     for at, *words in sorted(found, key=lambda item: item[0]):

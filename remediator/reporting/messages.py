@@ -7,58 +7,31 @@ therefore never shows outdated facts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
-from remediator.core import approval as rules
 from remediator.core.alert import instant
 from remediator.core.approval import BUTTON, ApprovalLink
 from remediator.core.clock import rfc3339
-from remediator.core.cost import excess
-from remediator.core.plan import Plan, PlannedStep
-from remediator.core.run import TERMINAL, Episode, Reason, Run, Status
-from remediator.core.run_detail import AwaitingApprovalDetail
-from remediator.core.text import printable
+from remediator.core.run import TERMINAL, EpisodeStatus, Run, Status
+from remediator.core.run_detail import BlockedDetail
 from remediator.core.tokens import Keyring
 from remediator.extensions.notifiers.base import Ask, Message, Notifier, Section, Tone
-from remediator.pipeline import condition_scope
-from remediator.playbooks import cel
-from remediator.reporting.formatting import format_age, format_datetime, format_time
-from remediator.storage.repositories import approvals, episodes, evidence, runs
-from remediator.storage.repositories.approvals import SNOOZED, Approval
-from remediator.storage.repositories.evidence import EvidenceRecord
-from remediator.storage.repositories.outbox import HELD_BACK, OutboxMessage
+from remediator.pipeline.held_back import held_back_content
+from remediator.reporting import outcome_text, request_text
+from remediator.reporting.formatting import format_datetime
+from remediator.reporting.incidents import Incident, load_incident
+from remediator.reporting.request_text import MAX_TITLE, sanitize
+from remediator.reporting.request_view import RequestView
+from remediator.storage.repositories import approvals, attempts, episodes, evidence, outbox, runs
+from remediator.storage.repositories.approvals import Approval, Decision
+from remediator.storage.repositories.outbox import HELD_BACK, ROOTS, OutboxMessage
 
-_MAX_LINE = 400
-_MAX_TITLE = 200
-_MAX_CALL = 8000
-"""Calls have much room: approvers must see exactly what they approve. A channel that cuts a call says so."""
-_MAX_ALERTS = 5
-_MAX_EVIDENCE = 6
-_VOID_REASONS = {
-    "resolved": "the alert was resolved",
-    "cancelled": "the run was cancelled",
-    "deadline": "the run reached its time limit",
-}
-_DECIDED = {"approve": "approved", "reject": "rejected", "snooze": "snoozed"}
 _URGENT = ("break glass", "watchdog", "storm", "playbooks", "dead letter")
 """Topics of notices that are shown as a problem."""
-
-
-def sanitize(text: object, limit: int = _MAX_LINE) -> str:
-    """Return text on one line of limited length, without control characters and without characters that change the
-    direction of text."""
-    clean = " ".join(printable(str(text), " ").split())
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
-
-
-def quote_alert(text: object) -> str:
-    """Return text of an alert as a quotation. Everyone who can send an alert can write it, so it must not look like a
-    statement of this service among the facts that people decide by."""
-    inner = sanitize(text).translate({ord("“"): "'", ord("”"): "'"})
-    return f"the alert says: “{inner}”"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,69 +51,84 @@ class MessageRenderer:
     ) -> Message:
         """Return the message for a channel, from the current state of the store."""
         run = None if queued.run_id is None else runs.get(connection, queued.run_id)
-        link = f"{self.public_url}/runs/{run.id}" if run is not None and self.public_url else ""
-        if run is not None and queued.kind in ("approval", "update"):
-            approval = approvals.get(connection, str(queued.content.get("approval", "")))
-            if approval is not None:
-                return self._request(connection, queued, run, approval, link, notifier, name, now)
-        if run is not None and queued.kind == "escalation":
-            return _escalation(connection, queued, run, link)
-        if run is not None and queued.kind == HELD_BACK:
-            return _held_back(connection, queued, run, link)
-        return _notice(queued, run, link)
+        if run is None:
+            return _notice(queued, None, "")
+        if queued.kind not in (*ROOTS, "update"):
+            return _notice(queued, run, self._link(run))
+        incident = load_incident(connection, run.incident_id)
+        assert incident is not None, "a run belongs to an incident"
+        first = _first_message(connection, queued)
+        approval = self._approval(connection, queued, first)
+        if approval is not None:
+            message = self._request(connection, queued, approval, notifier, name, now)
+        else:
+            message = self._about_incident(connection, queued, run, incident, now)
+        return _of_incident(message, incident, first)
+
+    def _approval(self, connection: Connection, queued: OutboxMessage, first: OutboxMessage | None) -> Approval | None:
+        """Return the request that a message shows: its own, or that of the message to update."""
+        shown = queued if first is None or "approval" in queued.content else first
+        return approvals.get(connection, str(shown.content.get("approval", "")))
+
+    def _about_incident(
+        self, connection: Connection, queued: OutboxMessage, run: Run, incident: Incident, now: datetime
+    ) -> Message:
+        """Return a message about the run that it reports, or for a silent update, about the one that matters most."""
+        about = str(queued.content.get("about", queued.kind))
+        shown, content = run, dict(queued.content)
+        if about == "update":
+            lead = incident.lead
+            shown = lead.run
+            content = {"status": shown.status.value, "reason": shown.reason, "detail": shown.detail.to_data()}
+            if isinstance(shown.detail, BlockedDetail) and shown.detail.guard:
+                about = HELD_BACK
+                content = held_back_content(shown.detail, shown)
+            elif lead.needs_people:
+                about = "escalation"
+        link = self._link(shown)
+        if about == HELD_BACK:
+            return _held_back(connection, queued, shown, content, link, now)
+        if about == "escalation":
+            return _escalation(connection, queued, shown, content, link, now)
+        return _progress(connection, queued, shown, incident, link, now)
+
+    def _link(self, run: Run) -> str:
+        return f"{self.public_url}/runs/{run.id}" if self.public_url else ""
 
     def _request(
         self,
         connection: Connection,
         queued: OutboxMessage,
-        run: Run,
         approval: Approval,
-        link: str,
         notifier: Notifier,
         name: str,
         now: datetime,
     ) -> Message:
-        assert run.plan is not None, "a request belongs to a plan"
-        plan = run.plan
-        pending = approval.status == "pending" and now < approval.expires_at
-        final = run.status in TERMINAL
-        seen = evidence.list_for_run(connection, run.id)
-        sections = [
-            Section("Alerts", tuple(alert_lines(episodes.list_for_run(connection, run.id), now))),
-            Section(
-                "Planned calls" if pending else "Plan of this request",
-                tuple(call_lines(plan, approval.step, seen)),
-                exact=True,
-            ),
-            Section("Risks", tuple(risk_lines(plan, approval.step))),
-            *_findings(seen),
-        ]
+        run = runs.get(connection, approval.run_id)
+        assert run is not None, "a request belongs to a run"
+        view = RequestView.load(connection, approval, run)
+        pending, ended = view.pending(now), run.status in TERMINAL
+        sections = view.sections(now)
         if pending:
             title, tone = "Approve?", Tone.ASK
-            command = f"To decide, run: remediator approval approve {approval.id} (or reject, snooze)"
-            lines = (deadline_text(approval, now), f"Who may approve: {approvers_text(approval)}")
-            sections.append(Section("Why approval is needed", (approval_reason(run),)))
-            sections.append(Section("Approvers and deadline", lines if self.public_url else (*lines, command)))
+            if not self.public_url:
+                command = f"To decide, run: remediator approval approve {approval.id} (or reject, snooze)"
+                sections.append(Section("Decide", (command,)))
         else:
-            title, tone = f"{outcome_text(run, approval)}:", Tone.NOTE
+            title, tone = f"{request_text.outcome_text(run, approval)}:", Tone.NOTE
             if run.status is Status.SUCCEEDED:
                 tone = Tone.GOOD
-            elif final and run.status is not Status.CANCELLED:
+            elif ended and run.status is not Status.CANCELLED:
                 tone = Tone.PROBLEM
-            decisions = [
-                f"{_DECIDED.get(item.verb, item.verb)} by {item.identity} at {format_time(item.at)}"
-                for item in approvals.list_decisions(connection, approval.id)
-            ]
-            sections.insert(0, Section("Result", (outcome_text(run, approval), *decisions)))
         return Message(
             id=queued.id,
             run_id=run.id,
             kind=queued.kind,
-            title=sanitize(f"{title} {run.playbook} on {run.target}", _MAX_TITLE),
+            title=sanitize(f"{title} {run.playbook} on {run.target}", MAX_TITLE),
             tone=tone,
             sections=tuple(sections),
-            ask=self._ask(run, approval, plan, notifier, name, now) if pending else None,
-            link=link,
+            ask=self._ask(run, approval, notifier, name, now) if pending else None,
+            link=self._link(run),
             body={
                 "approval": approval.id,
                 "approval_status": approval.status,
@@ -153,10 +141,10 @@ class MessageRenderer:
                 "target": run.target,
                 "plan_hash": approval.plan_hash,
             },
-            final=final,
+            announce=ended or "about" in queued.content,
         )
 
-    def _ask(self, run: Run, approval: Approval, plan: Plan, notifier: Notifier, name: str, now: datetime) -> Ask:
+    def _ask(self, run: Run, approval: Approval, notifier: Notifier, name: str, now: datetime) -> Ask:
         person = notifier.person
         audience = f"person:{person}" if person else f"channel:{name}"
         link = ApprovalLink(approval.id, run.id, approval.plan_hash, audience, approval.expires_at)
@@ -165,162 +153,120 @@ class MessageRenderer:
         if notifier.identifies_people:
             value = link.token(self.keyring, now, BUTTON)
             # a destructive plan has no approve button: on the page, the approver must type the name of the target
-            verbs = ("reject", "snooze") if rules.is_destructive(plan) else ("approve", "reject", "snooze")
+            verbs = ("reject", "snooze") if approval.destructive else ("approve", "reject", "snooze")
             buttons = dict.fromkeys((*verbs, "pause"), value)
-        return Ask(approval.id, approval.expires_at, approvers_text(approval), url, buttons)
+        return Ask(approval.id, approval.expires_at, request_text.approvers_text(approval), url, buttons)
 
 
-def outcome_text(run: Run, approval: Approval) -> str:
-    """Return the outcome of a request, and of the run after it, in a few words."""
-    if run.status is Status.SUCCEEDED:
-        return "Healed"
-    if approval.status == "approved":
-        after = {
-            Status.FAILED: "Approved, but the run failed",
-            Status.ESCALATED: "Approved, but the run was escalated",
-            Status.CANCELLED: "Approved, then the run was cancelled",
-        }
-        return after.get(run.status, "Approved")
-    if approval.status != "void":
-        return "Rejected" if approval.status == "rejected" else "Expired"  # a pending request is past its deadline here
-    reason = void_reason(approval)
-    if reason.startswith(SNOOZED):
-        return sanitize(reason[0].upper() + reason[1:], _MAX_TITLE)
-    return sanitize(f"Void ({reason})" if reason else "Void", _MAX_TITLE)
+def _first_message(connection: Connection, queued: OutboxMessage) -> OutboxMessage | None:
+    """Return the message that an update changes, or that a later message of the incident belongs to."""
+    of = str(queued.content.get("of", ""))
+    if of:
+        return outbox.get(connection, of)
+    first = outbox.first_of_incident(connection, queued)
+    return None if first is None or first.id == queued.id else first
 
 
-def void_reason(approval: Approval) -> str:
-    """Return why a request is outdated; empty if no reason is stored."""
-    return _VOID_REASONS.get(approval.reason or "", approval.reason or "")
-
-
-def alert_lines(alerts: Sequence[Episode], now: datetime) -> Iterator[str]:
-    """Yield each alert with its labels, its state and since when, and its summary. At most five alerts."""
-    for alert in alerts[:_MAX_ALERTS]:
-        labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
-        since = f"since {format_time(alert.started_at)} ({format_age(now - alert.started_at)} ago)"
-        yield sanitize(f"{alert.alertname} {{{labels}}} {alert.status.value} {since}")
-        summary = alert.annotations.get("summary") or alert.annotations.get("description")
-        if summary:
-            yield quote_alert(summary)
-    if len(alerts) > _MAX_ALERTS:
-        yield f"and {len(alerts) - _MAX_ALERTS} more"
-
-
-def mutating_steps(plan: Plan, only: str | None = None) -> list[PlannedStep]:
-    """Return the steps that change something; only the given one if a request is for one step."""
-    return [step for step in plan.steps if step.mutates and only in (None, step.id)]
-
-
-def call_lines(plan: Plan, only: str | None = None, seen: Sequence[EvidenceRecord] = ()) -> Iterator[str]:
-    """Yield the exact calls in order, each with its condition: whether it holds, or when the step runs."""
-    steps = mutating_steps(plan, only)
-    for number, step in enumerate(steps, start=1):
-        head = f"{number}. " if len(steps) > 1 else ""
-        note = " (only if the previous step did not help)" if number > 1 else ""
-        condition = ""
-        if step.when is not None:
-            expression = cel.compile(step.when)
-            later = any(reference.root in ("steps", "target") for reference in expression.references)
-            scope = condition_scope.variables(plan.parameters, ("", ""), seen, cost=step.cost)
-            holds = None if later else expression.evaluate(scope)
-            if holds is False:
-                note = " (skipped: condition not met)"
-            if holds is not True:
-                condition = f" (only if {step.when})"
-        yield sanitize(f"{head}{step.title}{note}: {step.call.summary}{condition}", _MAX_CALL)
-    if not steps:
-        yield "no step changes anything"
-
-
-def risk_lines(plan: Plan, only: str | None = None) -> Iterator[str]:
-    """Yield what each step costs, as measured, what it may break or lose, and how it is undone."""
-    for step in mutating_steps(plan, only):
-        if step.destructive:
-            yield sanitize(f"{step.title}: DESTROYS DATA that cannot be restored")
-        if step.cost.text:
-            yield sanitize(f"{step.title}: cost: {step.cost.text}")
-        for loss in excess(step.cost, step.tolerance):
-            yield sanitize(f"{step.title}: ABOVE THE TOLERANCE: {loss}")
-        if step.call.risk:
-            yield sanitize(f"{step.title}: {step.call.risk}")
-        yield sanitize(f"{step.title}: {f'undo: {step.call.undo}' if step.call.undo else 'cannot be undone'}")
-
-
-def evidence_lines(seen: Sequence[EvidenceRecord]) -> Iterator[str]:
-    """Yield the newest observation of each check, failed ones first. At most six."""
-    newest = {item.name: item for item in seen if item.phase != "conclude"}
-    for item in sorted(newest.values(), key=lambda item: item.status == "ok")[:_MAX_EVIDENCE]:
-        yield sanitize(f"{item.name} {item.status}: {item.summary}")
-
-
-def _findings(seen: Sequence[EvidenceRecord]) -> Iterator[Section]:
-    """Yield the sections with the likely cause and the evidence, if there are any."""
-    causes = tuple(sanitize(item.summary) for item in seen if item.phase == "conclude")
-    for heading, lines in (("Likely cause", causes), ("Evidence", tuple(evidence_lines(seen)))):
-        if lines:
-            yield Section(heading, lines)
-
-
-def approval_reason(run: Run) -> str:
-    """Return why a run needs an approval."""
-    detail = run.detail if isinstance(run.detail, AwaitingApprovalDetail) else AwaitingApprovalDetail()
-    if run.reason is Reason.CONDITION_UNKNOWN:
-        return sanitize(f"step {detail.step}: {detail.text}")
-    if run.reason is Reason.GUARD_UNKNOWN:
-        return sanitize(f"guard {detail.guard} answered unknown: {detail.text}")
-    if run.reason is Reason.STEP_NEEDS_APPROVAL:
-        return sanitize(f"step {detail.step} needs an approval in every mode")
-    return f"this playbook runs in mode {run.mode}"
-
-
-def approvers_text(approval: Approval) -> str:
-    """Return who may approve a request."""
-    who = f"members of {', '.join(approval.groups)}" if approval.groups else "any approver"
-    return sanitize(who if approval.quorum == 1 else f"{approval.quorum} different people: {who}")
-
-
-def deadline_text(approval: Approval, now: datetime) -> str:
-    """Return when a request expires, and what happens then."""
-    left = format_age(approval.expires_at - now)
-    return (
-        f"Expires at {format_datetime(approval.expires_at)} (in {left}). "
-        "Without a decision, nothing is done and the run is escalated."
+def _of_incident(message: Message, incident: Incident, first: OutboxMessage | None) -> Message:
+    """Add what every message about an incident has: its key, severity, other runs and best cause."""
+    others = incident.other_lines(message.run_id or "")
+    sections = [item for item in message.sections if item.heading not in ("Likely cause", "Same incident")]
+    if incident.causes:
+        after = [item.heading for item in sections].index("Alerts") + 1 if _has_alerts(sections) else 1
+        sections.insert(after, Section("Likely cause", incident.causes))
+    if others:
+        sections.append(Section("Same incident", others))
+    return replace(
+        message,
+        sections=tuple(sections),
+        incident=incident.id,
+        severity=incident.severity,
+        over=incident.over,
+        mention=message.tone in (Tone.ASK, Tone.PROBLEM),
+        thread={} if first is None or first.receipt is None else first.receipt,
     )
 
 
-def _escalation(connection: Connection, queued: OutboxMessage, run: Run, link: str) -> Message:
-    status, reason = queued.content.get("status", "escalated"), queued.content.get("reason")
-    state = f"{status}: {str(reason).replace('_', ' ')}" if reason else str(status)
-    details, detail = [], queued.content.get("detail")
-    if isinstance(detail, Mapping):
-        for name in ("text", "message", "why", "observed", "missing"):
-            if value := detail.get(name):
-                details.append(sanitize("; ".join(map(str, value)) if isinstance(value, list) else value))
-    advice = "" if run.plan is None else run.plan.escalate_message
+def _has_alerts(sections: Sequence[Section]) -> bool:
+    return any(item.heading == "Alerts" for item in sections)
+
+
+def _escalation(
+    connection: Connection, queued: OutboxMessage, run: Run, content: Mapping[str, Any], link: str, now: datetime
+) -> Message:
+    """Return the message that people are needed: what happened, the likely cause, and what to do."""
+    tried, seen = attempts.list_for_run(connection, run.id), evidence.list_for_run(connection, run.id)
+    alerts = episodes.list_for_run(connection, run.id)
+    said = [request_text.decision_line(item) for item in _decisions(connection, run)]
+    fires = any(alert.status is EpisodeStatus.FIRING for alert in alerts)
+    advice = "" if run.plan is None else outcome_text.context_line(run.plan.escalate_message, seen)
     command = f"To see everything that happened, run: remediator run show {run.id}"
+    following = (*outcome_text.next_step_lines(run, tried, fires=fires), advice, "" if link else command)
+    state = outcome_text.headline(run, tried, content)
     sections = [
-        Section("Result", (sanitize(f"Status: {state}"), *details)),
-        Section("Alerts", tuple(alert_lines(episodes.list_for_run(connection, run.id), queued.created_at))),
-        *_findings(evidence.list_for_run(connection, run.id)),
-        Section("Next step", tuple(sanitize(line) for line in (advice, "" if link else command) if line)),
+        Section("What happened", (*outcome_text.what_happened(run, tried, content), *said)),
+        Section("Alerts", tuple(request_text.alert_lines(alerts, now))),
+        Section("Evidence", tuple(request_text.evidence_lines(seen))),
+        Section("Next step", tuple(sanitize(line) for line in following if line)),
     ]
+    title = f"Action needed: {run.playbook} on {run.target} ({state})"
+    return _message(queued, run, title, Tone.PROBLEM, sections, link, content)
+
+
+def _message(
+    queued: OutboxMessage,
+    run: Run,
+    title: str,
+    tone: Tone,
+    sections: Sequence[Section],
+    link: str,
+    content: Mapping[str, Any],
+) -> Message:
     return Message(
         id=queued.id,
         run_id=run.id,
         kind=queued.kind,
-        title=sanitize(f"Action needed: {run.playbook} on {run.target} ({state})", _MAX_TITLE),
-        tone=Tone.PROBLEM,
+        title=sanitize(title, MAX_TITLE),
+        tone=tone,
         sections=tuple(section for section in sections if section.lines),
         link=link,
-        body={"run": run.id, "playbook": run.playbook, "target": run.target, **dict(queued.content)},
-        final=True,
+        body={"run": run.id, "playbook": run.playbook, "target": run.target, **dict(content)},
+        announce="about" in queued.content,
     )
 
 
-def _held_back(connection: Connection, queued: OutboxMessage, run: Run, link: str) -> Message:
+def _progress(
+    connection: Connection, queued: OutboxMessage, run: Run, incident: Incident, link: str, now: datetime
+) -> Message:
+    """Return the message of an incident for which nobody is needed any more: it is over, or a run works on it."""
+    tried, seen = attempts.list_for_run(connection, run.id), evidence.list_for_run(connection, run.id)
+    alerts = episodes.list_for_run(connection, run.id)
+    healed = run.status is Status.SUCCEEDED
+    state = "Healed" if healed else "Over" if incident.over else "In progress"
+    lines = outcome_text.result_lines(run, tried, seen) if run.finished_at is not None else ()
+    if not lines:
+        lines = (f"Run {run.status.value.replace('_', ' ')}: {run.detail.summary or run.playbook}",)
+    if incident.over and not healed:
+        lines = ("The alerts are over. Nothing more is needed.", *lines)
+    sections = [
+        Section("What happened", tuple(map(sanitize, lines))),
+        Section("Alerts", tuple(request_text.alert_lines(alerts, now))),
+    ]
+    tone = Tone.GOOD if incident.over else Tone.NOTE
+    title = f"{state}: {run.playbook} on {run.target}"
+    message = _message(queued, run, title, tone, sections, link, {"run_status": run.status.value})
+    return replace(message, announce=incident.over)
+
+
+def _decisions(connection: Connection, run: Run) -> Iterator[Decision]:
+    for approval in approvals.list_for_run(connection, run.id):
+        yield from approvals.list_decisions(connection, approval.id)
+
+
+def _held_back(
+    connection: Connection, queued: OutboxMessage, run: Run, content: Mapping[str, Any], link: str, now: datetime
+) -> Message:
     """Return the message that a guard blocks a run: the state, the reason, until when, and the next action."""
-    content = queued.content
     since, until = instant(str(content["since"])), content.get("until")
     blocked = run.status is Status.BLOCKED
     state = f"Status: {run.status.value}. Guard {content['guard']} blocks the run since {format_datetime(since)}."
@@ -329,7 +275,8 @@ def _held_back(connection: Connection, queued: OutboxMessage, run: Run, link: st
     wait = "No end is known. The guards are evaluated again about every minute."
     if until is not None:
         wait = f"Until {format_datetime(instant(str(until)))}, unless the block ends earlier."
-    advice = "" if run.plan is None else run.plan.escalate_message
+    seen = evidence.list_for_run(connection, run.id)
+    advice = "" if run.plan is None else outcome_text.context_line(run.plan.escalate_message, seen)
     command = f"To see everything that happened, run: remediator run show {run.id}"
     following = (
         "The run continues automatically when all guards allow it. If that is too late, fix the fault yourself.",
@@ -339,21 +286,12 @@ def _held_back(connection: Connection, queued: OutboxMessage, run: Run, link: st
     sections = [
         Section("Result", (sanitize(state), sanitize(f"Reason: {content['text']}"))),
         Section("Until when", (wait,) if blocked else ()),
-        Section("Alerts", tuple(alert_lines(episodes.list_for_run(connection, run.id), queued.created_at))),
-        *_findings(evidence.list_for_run(connection, run.id)),
+        Section("Alerts", tuple(request_text.alert_lines(episodes.list_for_run(connection, run.id), now))),
+        Section("Evidence", tuple(request_text.evidence_lines(seen))),
         Section("Next step", tuple(sanitize(line) for line in following if line)),
     ]
-    return Message(
-        id=queued.id,
-        run_id=run.id,
-        kind=queued.kind,
-        title=sanitize(f"Held back: {run.playbook} on {run.target} (guard {content['guard']})", _MAX_TITLE),
-        tone=Tone.PROBLEM,
-        sections=tuple(section for section in sections if section.lines),
-        link=link,
-        body={"run": run.id, "playbook": run.playbook, "target": run.target, **dict(content)},
-        final=True,
-    )
+    title = f"Held back: {run.playbook} on {run.target} (guard {content['guard']})"
+    return _message(queued, run, title, Tone.PROBLEM, sections, link, content)
 
 
 def _notice(queued: OutboxMessage, run: Run | None, link: str) -> Message:
@@ -363,8 +301,10 @@ def _notice(queued: OutboxMessage, run: Run | None, link: str) -> Message:
         id=queued.id,
         run_id=queued.run_id,
         kind=queued.kind,
-        title=sanitize(f"{text}{about}", _MAX_TITLE),
+        title=sanitize(f"{text}{about}", MAX_TITLE),
         tone=Tone.PROBLEM if queued.content.get("about") in _URGENT else Tone.NOTE,
         link=link,
         body=dict(queued.content),
+        incident=queued.id.partition("~")[0],
+        severity="error" if queued.content.get("about") in _URGENT else "info",
     )

@@ -161,10 +161,16 @@ def _outcome(entry: Entry) -> str:
     return f"{entry.data['action']} {entry.data['outcome']}: {entry.data.get('summary', '')}"
 
 
+def _said(text: str, entry: Entry) -> str:
+    """Add the reason that the person gave."""
+    return f"{text}: {entry.data['why']}" if entry.data.get("why") else text
+
+
 _VERBS = {"approve": "approved", "reject": "rejected", "snooze": "snoozed"}
 
 _DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
     "run.matched": lambda entry: f"playbook {entry.playbook} matched for {entry.data['target']}",
+    "incident.noted": lambda entry: f"noted, nobody was notified: {entry.data['text']}",
     "run.planned": lambda entry: (
         "planned: " + (_list([step["call"]["text"] for step in entry.data["plan"]["steps"]]) or "no action")
     ),
@@ -179,8 +185,13 @@ _DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
     "action.outcome": _outcome,
     "action.observed": lambda entry: f"observed: {entry.data['summary']} (took effect: {entry.data['happened']})",
     "verification": lambda entry: "healed" if entry.data["healed"] else "not healed: " + _list(entry.data["missing"]),
-    "approval.requested": lambda entry: "approval requested",
-    "approval.decided": lambda entry: f"{_VERBS.get(entry.data['verb'], entry.data['verb'])} by {entry.actor}",
+    "approval.requested": lambda entry: f"approval requested: {_list(entry.data.get('calls')) or 'see the plan'}",
+    "approval.decided": lambda entry: _said(
+        f"{_VERBS.get(entry.data['verb'], entry.data['verb'])} by {entry.actor}", entry
+    ),
+    "operator.command": lambda entry: (
+        f"{entry.data['command']} by {entry.actor}" + (f": {entry.reason}" if entry.reason else "")
+    ),
     "approval.expired": lambda entry: "the approval request expired",
     "approval.void": lambda entry: f"the approval request was withdrawn: {entry.reason}",
     "message.sent": _sent,
@@ -238,6 +249,7 @@ def summary(run: Run) -> dict[str, Any]:
     """Return the fields of a run for lists in the API and ``--format json``."""
     return {
         "id": run.id,
+        "incident": run.incident_id,
         "status": run.status.value,
         "reason": run.reason,
         "detail": run.detail.to_data(),

@@ -12,6 +12,7 @@ from remediator import __version__
 from remediator.core.run import ENGINE_VERSION, Run
 from remediator.errors import StoreUnavailable
 from remediator.pipeline.context import PipelineContext
+from remediator.pipeline.escalation import escalate_due
 from remediator.pipeline.recurrence import check_recurrence
 from remediator.storage import Tx
 from remediator.storage.repositories import inbox, outbox, replicas, runs, stuck_runs
@@ -54,6 +55,7 @@ async def run_maintenance(context: PipelineContext, settings: MaintenanceSetting
         lambda tx: replicas.record_heartbeat(tx, context.replica, __version__, ENGINE_VERSION, settings.role)
     )
     await check_recurrence(context)
+    await escalate_due(context)
     stuck = await context.store.read(
         lambda connection: stuck_runs.list_stuck(connection, context.clock.now() - STUCK_AFTER)
     )

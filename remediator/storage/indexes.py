@@ -17,6 +17,7 @@ from remediator.storage.schema import (
     audit,
     episodes,
     evidence,
+    incident_notes,
     messages,
     notifications,
     remedy_memory,
@@ -59,6 +60,9 @@ Index("ix_runs_status_created_at", runs.c.status, runs.c.created_at)
 Index("ix_runs_target_created_at", runs.c.target, runs.c.created_at)
 Index("ix_runs_blocked_by", runs.c.blocked_by, runs.c.wake_at, **_where("status = 'blocked'"))
 Index("ix_runs_blocked_by_run", runs.c.blocked_by_run, **_where("blocked_by_run IS NOT NULL"))
+Index("ix_runs_incident_id", runs.c.incident_id)
+Index("ix_incident_notes_incident_id", incident_notes.c.incident_id)
+Index("ix_incident_notes_run_id", incident_notes.c.run_id)
 Index("ix_run_episodes_episode_id", run_episodes.c.episode_id)
 Index("ix_attempts_run_id", attempts.c.run_id, attempts.c.intent_at)
 # The guards rate_limit and cooldown count the actions that were started.

@@ -105,6 +105,9 @@ runs = Table(
     "runs",
     metadata,
     Column("id", Key, primary_key=True),
+    Column(
+        "incident_id", Key, nullable=False, server_default="", comment="the same for runs whose alerts belong together"
+    ),
     Column("status", String(24), nullable=False),
     Column("reason", String(64)),
     Column("detail", Json, nullable=False),
@@ -201,7 +204,11 @@ approvals = Table(
     Column("id", Key, primary_key=True),
     Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("plan_hash", Key, nullable=False),
+    Column("plan", Json, nullable=False, comment="the plan that people are asked about"),
     Column("step", String(200), comment="the step that requires it; NULL for the whole plan"),
+    Column("steps", Json, nullable=False, comment="IDs of the steps that an approval allows"),
+    Column("asked", String(64), nullable=False, comment="reason of the run when people were asked"),
+    Column("why", Text, nullable=False, comment="why people are asked, as a sentence"),
     Column("status", String(16), nullable=False),
     Column("groups", Json, nullable=False),
     Column("quorum", Integer, nullable=False),
@@ -259,11 +266,23 @@ messages = Table(
     Column("error", Text),
 )
 
+incident_notes = Table(
+    "incident_notes",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("incident_id", Key, nullable=False),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("text", Text, nullable=False),
+    comment="what people were not notified of, such as an alert that our own repair caused",
+    sqlite_autoincrement=True,
+)
+
 timers = Table(
     "timers",
     metadata,
     Column("id", Key, primary_key=True),
-    Column("kind", String(32), nullable=False, comment="undo, or still_firing: check for recurrence"),
+    Column("kind", String(32), nullable=False, comment="undo, still_firing (check for recurrence), escalation"),
     Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE")),
     Column("target", String(200)),
     Column("content", Json, nullable=False),

@@ -19,12 +19,13 @@ from remediator.core.clock import rfc3339
 from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
-from remediator.reporting import run_timeline
+from remediator.reporting import request_text, run_timeline
 from remediator.runtime.settings import archive_folder
 from remediator.storage.repositories import approvals, audit, autonomy, episodes, outbox, runs, sessions, stops
 from remediator.storage.repositories.approvals import Approval
 from remediator.web import form_actions, paging
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, NotFound, handler
+from remediator.web.incidents import list_incidents, show_incident
 from remediator.web.openapi import Operation, Parameter, describe
 from remediator.web.site import Site
 
@@ -116,6 +117,10 @@ def _approval(item: Approval) -> dict[str, Any]:
         "run": item.run_id,
         "plan_hash": item.plan_hash,
         "step": item.step,
+        "steps": list(item.steps),
+        "calls": list(request_text.call_lines(item.plan, item.steps)),
+        "risks": list(request_text.risk_lines(item.plan, item.steps)),
+        "why": item.why,
         "status": item.status,
         "groups": list(item.groups),
         "quorum": item.quorum,
@@ -280,6 +285,19 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
     (
         Operation("GET", "/api/v1/runs", "List runs, newest first.", (_LIMIT, _BEFORE, _OPEN, *_FILTERS)),
         list_runs,
+    ),
+    (
+        Operation("GET", "/api/v1/incidents", "List incidents, newest first.", (_LIMIT, _OPEN)),
+        list_incidents,
+    ),
+    (
+        Operation(
+            "GET",
+            "/api/v1/incidents/{incident_id}",
+            "Show an incident with its runs.",
+            (Parameter("incident_id", "path", "ID of an incident, or of one of its runs."),),
+        ),
+        show_incident,
     ),
     (Operation("GET", "/api/v1/runs/{run_id}", "Show a run with its timeline.", (_RUN,)), show_run),
     (

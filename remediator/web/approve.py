@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -22,16 +21,16 @@ from remediator.core.approval import (
     Person,
     open_link,
 )
-from remediator.core.run import Episode, Run
+from remediator.core.run import Run, Status
 from remediator.errors import InputError, StoreError
 from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
-from remediator.reporting import messages
+from remediator.reporting import request_text
+from remediator.reporting.request_view import RequestView
 from remediator.storage import Tx
-from remediator.storage.repositories import approvals, episodes, evidence, runs, stops
-from remediator.storage.repositories.approvals import Approval, Decision
-from remediator.storage.repositories.evidence import EvidenceRecord
+from remediator.storage.repositories import approvals, runs, stops
+from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.stops import Stop
 from remediator.web.authentication import NOBODY, RequestIdentity
 from remediator.web.sign_in_guard import TooManyFailures
@@ -45,19 +44,21 @@ _BAD_LINK = "This link is incomplete, or this service did not create it. Copy th
 class ApprovalView:
     """Everything that the page shows, from one snapshot of the store."""
 
-    approval: Approval
-    run: Run
-    decisions: Sequence[Decision]
-    alerts: Sequence[Episode]
-    evidence: Sequence[EvidenceRecord]
+    request: RequestView
     requirements: ApprovalRequirements
     stops: Sequence[Stop]
-    until: datetime | None
-    """When people are asked again, if the request was snoozed."""
-    newer: Approval | None
-    """The request that replaced this one."""
     validity: Validity = _VALID
     """Whether the plan is still current, if the request is pending."""
+
+    @property
+    def approval(self) -> Approval:
+        """Return the request."""
+        return self.request.approval
+
+    @property
+    def run(self) -> Run:
+        """Return the run of the request."""
+        return self.request.run
 
     @property
     def pending(self) -> bool:
@@ -118,19 +119,12 @@ async def _with_validity(site: Site, view: ApprovalView) -> ApprovalView:
 def _read(connection: Connection, approval_id: str, site: Site) -> ApprovalView | None:
     found = approvals.get(connection, approval_id)
     run = None if found is None else runs.get(connection, found.run_id)
-    if found is None or run is None or run.plan is None:
+    if found is None or run is None:
         return None
-    latest = approvals.get_latest(connection, run.id)
     return ApprovalView(
-        found,
-        run,
-        approvals.list_decisions(connection, found.id),
-        episodes.list_for_run(connection, run.id),
-        evidence.list_for_run(connection, run.id),
+        RequestView.load(connection, found, run),
         decisions.requirements_of(connection, found, run),
         stops.list_active(connection, site.now),
-        found.snoozed_until,
-        latest if latest is not None and latest.id != found.id else None,
     )
 
 
@@ -154,13 +148,11 @@ def _page(
     status: int = 200,
     error: str = "",
 ) -> Response:
-    assert view.run.plan is not None
-    plan = view.run.plan
-    found, run = view.approval, view.run
+    found, run, asked = view.approval, view.run, view.request
     person = _person(site, identity, opened)
     pending = view.pending and site.now < found.expires_at
     change = view.validity.change if pending else None
-    same_plan = opened is None or opened.link.plan == found.plan_hash == run.plan_hash
+    same_plan = opened is None or opened.link.plan == found.plan_hash
     link_valid = opened is None or not opened.expired
     return site.render(
         request,
@@ -169,32 +161,37 @@ def _page(
         status,
         approval=found,
         run=run,
-        decisions=view.decisions,
-        approvers=[item.identity for item in view.decisions if item.verb == "approve"],
+        decisions=asked.decisions,
+        approvers=[item.identity for item in asked.decisions if item.verb == "approve"],
         person=person,
         by_link=person is not None and person.how == "link",
         link_expired=not link_valid,
         open=pending and same_plan and change is None and link_valid,
         outdated=change if same_plan and link_valid else None,
-        current_calls=[]
-        if change is None or change.plan is None
-        else list(messages.call_lines(change.plan, found.step)),
+        difference=[] if change is None or change.plan is None else request_text.difference(found, change.plan),
         validity_unknown=view.validity.unknown,
-        decided=person is not None and any(rules.same_person(item.identity, person.id) for item in view.decisions),
+        decided=person is not None and any(rules.same_person(item.identity, person.id) for item in asked.decisions),
         denied=_denied(site, person, view.requirements),
         can_break_glass=person is not None and person.how != "link" and person.may(Permission.BREAK_GLASS),
         destructive=view.requirements.destructive,
-        outcome=messages.outcome_text(run, found) if not pending else "",
-        fires=list(messages.alert_lines(view.alerts, site.now)),
-        calls=list(messages.call_lines(plan, found.step, view.evidence)),
-        risks=list(messages.risk_lines(plan, found.step)),
-        evidence=list(messages.evidence_lines(view.evidence)),
-        why=messages.approval_reason(run),
-        who_may=messages.approvers_text(found),
+        outcome=request_text.outcome_text(run, found) if not pending else "",
+        result=asked.result() if not pending else (),
+        fires=list(request_text.alert_lines(asked.alerts, site.now)),
+        has_chart=site.service.clients.prometheus is not None and bool(asked.alerts) and identity.may(Permission.READ),
+        causes=asked.causes,
+        same_incident=() if asked.incident is None else asked.incident.other_lines(run.id),
+        calls=list(request_text.call_lines(found.plan, found.steps)),
+        later=list(request_text.later_lines(found.plan, found.steps)) if pending else [],
+        changed=asked.changed(),
+        later_plan=asked.later_plan(),
+        risks=list(request_text.risk_lines(found.plan, found.steps)),
+        evidence=[] if run.status is Status.SUCCEEDED else list(request_text.evidence_lines(asked.evidence)),
+        deadline=request_text.deadline_text(found, site.now),
+        who_may=request_text.approvers_text(found),
         stops=[stop for stop in view.stops if stop.applies_to(run.playbook, run.target)],
-        newer=view.newer,
-        void_reason=messages.void_reason(found),
-        until=view.until,
+        newer=asked.newer,
+        void_reason=request_text.void_reason(found),
+        until=found.snoozed_until,
         may_read=identity.may(Permission.READ),
         oidc=site.service.config.access.oidc,
         error=error,

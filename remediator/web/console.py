@@ -18,8 +18,9 @@ from remediator.core.plan import Plan
 from remediator.core.run import Episode, EpisodeStatus, Run, Status
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.playbooks.model import Playbook
-from remediator.reporting import messages, run_timeline
+from remediator.reporting import outcome_text, request_text, run_timeline
 from remediator.reporting.charts import lay_out_dependencies
+from remediator.reporting.incidents import Incident, load_incident
 from remediator.reporting.run_timeline import RunTimeline
 from remediator.runtime import checkpointing
 from remediator.runtime.retention import live_log_start
@@ -165,7 +166,7 @@ def run_page(site: Site) -> Handler:
         if read is None:
             text = await asyncio.to_thread(run_timeline.missing_run_hint, run_id, archive_folder(site.service.config))
             return site.error_page(request, identity, 404, "Run not found", text)
-        timeline, latest, sent, archived = read
+        timeline, latest, sent, archived, incident = read
         run = timeline.run
         plan: Plan | None = None if run.plan is None else run.plan
         ended = run.finished_at is not None
@@ -179,8 +180,10 @@ def run_page(site: Site) -> Handler:
             approval=latest,
             sent=sent,
             archived=archived,
+            incident=incident,
+            result=outcome_text.result_lines(run, timeline.attempts, timeline.evidence),
             items=timeline_items(timeline),
-            fires=list(messages.alert_lines(timeline.alerts, site.now)),
+            fires=list(request_text.alert_lines(timeline.alerts, site.now)),
             has_chart=site.service.clients.prometheus is not None and bool(timeline.alerts),
             may_cancel=identity.may(Permission.CANCEL) and (not ended or run.holds_target),
             may_retry=identity.may(Permission.RETRY) and ended and run.incident_open,
@@ -192,13 +195,20 @@ def run_page(site: Site) -> Handler:
 
 def _read_run(
     connection: Connection, run_id: str
-) -> tuple[RunTimeline, Approval | None, Sequence[outbox.OutboxMessage], bool] | None:
-    """Return the timeline, the latest approval request, the messages, and whether audit entries are in the archive."""
+) -> tuple[RunTimeline, Approval | None, Sequence[outbox.OutboxMessage], bool, Incident | None] | None:
+    """Return the timeline, the latest request, the messages, whether entries are archived, and the incident."""
     timeline = run_timeline.load_timeline(connection, run_id)
     if timeline is None:
         return None
     archived = live_log_start(connection).seq > 0 and not any(event.kind == "run.matched" for event in timeline.events)
-    return timeline, approvals.get_latest(connection, run_id), outbox.list_for_run(connection, run_id), archived
+    incident = load_incident(connection, timeline.run.incident_id)
+    return (
+        timeline,
+        approvals.get_latest(connection, run_id),
+        outbox.list_for_run(connection, run_id),
+        archived,
+        incident,
+    )
 
 
 _STAGE_OF = (
@@ -232,7 +242,7 @@ def timeline_items(timeline: RunTimeline) -> list[TimelineItem]:
         stage = next((name for name, prefixes in _STAGE_OF if event.kind.startswith(prefixes)), stage)
         if event.kind == "evidence":
             stage = {"diagnose": "plan", "verify": "verify"}.get(event.text.partition(" ")[0], stage)
-        items.append(TimelineItem(event.at, stage, messages.sanitize(event.text, 2000), event.kind))
+        items.append(TimelineItem(event.at, stage, request_text.sanitize(event.text, 2000), event.kind))
     return items
 
 
@@ -342,7 +352,7 @@ def _first_broken(shown: Sequence[SealedEntry], head: Head, *, newest: bool, all
 
 def _audit_row(item: SealedEntry) -> AuditRow:
     known = (item.seq, item.time, item.hash.hex(), item.kind)
-    data = messages.sanitize(item.canonical.decode("utf-8", "replace"), 6000)
+    data = request_text.sanitize(item.canonical.decode("utf-8", "replace"), 6000)
     try:
         entry = decode(item.canonical)
     except NotCanonical:  # the database was changed: the entry is shown, and reported as broken

@@ -69,6 +69,7 @@ def full(tx: Tx, name: str, number: int, at: datetime, **more: Any) -> None:
     verdict = {"run_id": name, "at": at, "phase": "plan", "guard": "rate_limit", "answer": "allow", "inputs": {}}
     put("verdicts", verdict)
     asked = {"id": f"ask-{name}", "run_id": name, "plan_hash": "0", "status": "approved", "groups": [], "quorum": 1}
+    asked |= {"plan": {}, "steps": [], "asked": "approval_needed", "why": ""}
     put("approvals", {**asked, "requested_at": at, "expires_at": at})
     put("decisions", {"approval_id": asked["id"], "identity": "ann", "verb": "approve", "at": at, "how": "token"})
     told = {

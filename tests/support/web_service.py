@@ -165,7 +165,9 @@ class WebService:
             assert run is not None
             seen = EvidenceRecord("diagnose", "disk", "fail", "97 % of 1 GiB used, 800 MiB of it backups", {}, tx.now)
             evidence.add(tx, run, [seen], "test")
-            after = approvals.request(tx, self.context.ids, run, plan, None, reason, AwaitingApprovalDetail(), "test")
+            after = approvals.request(
+                tx, self.context.ids, run, plan, None, reason, AwaitingApprovalDetail(), "test", ("prune",)
+            )
             runs.release(tx, after, after.wake_at, after.wakeup_count)
             return after
 

@@ -61,6 +61,31 @@ async def test_a_person_approves_on_a_phone(web: WebService, address: str, brows
 
 
 @pytest.mark.promise(6)
+@pytest.mark.parametrize("device", [{}, PHONE], ids=["keyboard", "phone"])
+@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
+async def test_enter_in_a_field_decides_nothing(
+    web: WebService, address: str, browser: Any, device: dict[str, Any], script: bool
+) -> None:
+    """A person types the reason for a rejection and presses Enter: nothing is submitted, from none of the fields."""
+    asked = await web.request_approval(destructive=True)
+    page = await browser.new_page(**device, java_script_enabled=script)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method))
+    await page.goto(address + web.link(asked))
+    before = await web.head()
+    await page.fill("#token", web.tokens["ann"])
+    await page.fill("#typed", "redis")
+    await page.fill("#reason", "no! I will do it by hand")
+    for field in ("#token", "#typed", "#reason"):
+        await page.press(field, "Enter")
+    assert "POST" not in sent and await web.head() == before
+    assert await page.input_value("#reason") == "no! I will do it by hand", "what was typed is still there"
+    await page.click("button[value=reject]")
+    await page.wait_for_selector("text=Rejected at")
+    assert (await web.state(asked)).reason == "no! I will do it by hand"
+
+
+@pytest.mark.promise(6)
 async def test_a_person_rejects(web: WebService, address: str, browser: Any) -> None:
     """Rejecting takes one button."""
     asked = await web.request_approval()
@@ -187,7 +212,7 @@ async def test_an_open_page_removes_an_outdated_form(
     assert not [item["id"] for item in found["violations"] if item["impact"] in ("serious", "critical")]
     await page.fill("#token", web.tokens["ann"])
     await page.click("button[value=refresh]")
-    await page.wait_for_selector("text=Void (the playbook has changed)")
+    await page.wait_for_selector("text=Outdated (the playbook has changed)")
 
 
 async def test_an_open_page_shows_decisions_of_others(web: WebService, address: str, browser: Any) -> None:

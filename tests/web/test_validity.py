@@ -81,7 +81,7 @@ async def test_refresh_voids_the_request_and_plans_again(web: WebService, tmp_pa
         assert (await web.state(asked)).status == "pending"
         assert (await submit_decision(client, web.link(asked), "refresh", token=web.tokens["ann"])).status_code == 303
         page = (await client.get(web.link(asked))).text
-    assert "Void (the playbook has changed)" in page
+    assert "Outdated (the playbook has changed)" in page
     run = await _goes_on(web, asked)
     assert run.status is Status.MATCHED
     assert run.playbook_hash == web.context.playbooks.active[0].content_hash, "by the playbook that is in force"

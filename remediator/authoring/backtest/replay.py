@@ -124,6 +124,7 @@ class _Backtest:
                 guard_recheck_interval=max(timing.guard_recheck_interval, _RECHECK),
                 run_timeout=timing.run_timeout,
                 recurrence_window=timing.recurrence_window,
+                incident_window=timing.incident_window,
             ),
             on_event=self._on_event,
         )

@@ -22,7 +22,7 @@ class NotATemplate(Rule):
     """A text contains {{ … }}, or ${…} where parameters are not substituted."""
 
     id = "not-a-template"
-    why = "The text is sent or used unchanged. Only with, guards and target substitute parameters, as ${name}."
+    why = "The text is sent or used unchanged. Only with, guards, target and escalate.message substitute ${name}."
     fix = "declare a parameter and use it as ${name} under with; write plain text elsewhere"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
@@ -35,7 +35,11 @@ class NotATemplate(Rule):
 
     def _placeholder(self, path: Path, text: str) -> re.Match[str] | None:
         template = _TEMPLATE.search(text)
-        if template is not None or path == ("target",) or any(step in _SUBSTITUTED for step in path):
+        if (
+            template is not None
+            or path in (("target",), ("escalate", "message"))
+            or any(step in _SUBSTITUTED for step in path)
+        ):
             return template
         return _REFERENCE.search(text)
 
@@ -75,6 +79,7 @@ class UnusedParameter(Rule):
 
     def _used(self, playbook: Playbook) -> Iterator[str]:
         yield from references(playbook.target)
+        yield from references(playbook.escalate.message)
         yield from references(playbook.guards.settings)
         for part in (playbook.diagnose, playbook.verify.checks, playbook.steps):
             for item in part:

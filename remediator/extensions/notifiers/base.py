@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -77,7 +77,7 @@ class Message:
     id: str
     run_id: str | None
     kind: str
-    """``approval``, ``update``, ``progress``, ``escalation``, ``notice``."""
+    """``approval``, ``update``, ``escalation``, ``held_back``, ``reminder``, ``page`` or ``notice``."""
     title: str
     """One line."""
     tone: Tone = Tone.NOTE
@@ -87,8 +87,18 @@ class Message:
     """The page of the run; empty if there is none."""
     body: Mapping[str, Any] = field(default_factory=dict)
     """The same content as data."""
-    final: bool = False
-    """Whether this is the last message about the run."""
+    incident: str = ""
+    """The key by which a pager groups messages: the incident, or the message if it is about none."""
+    severity: str = "warning"
+    """The highest severity of the alerts: ``critical``, ``error``, ``warning`` or ``info``."""
+    announce: bool = False
+    """For an update: whether people must notice it. A channel that changes its message silently also sends one line."""
+    over: bool = False
+    """Whether the incident is over: healed, or its alerts are over."""
+    thread: Mapping[str, Any] = field(default_factory=dict)
+    """The receipt of the first message about the incident in this channel; empty if this is the first one."""
+    mention: bool = False
+    """Whether to mention the people and groups of the channel's settings, so that their devices notify them."""
     chart: bytes = b""
     """A small PNG of the alert's expression over the last hour; empty if there is none."""
 
@@ -98,14 +108,9 @@ class Message:
         ask = "" if self.ask is None else self.ask.link
         return [(name, url) for name, url in (("Review and decide", ask), ("Show the run", self.link)) if url]
 
-    @property
-    def incident(self) -> str:
-        """Return the key by which a pager groups messages.
-
-        A request and its result are one incident. An escalation is an incident of its own, because a pager does not
-        page again for an incident that was acknowledged.
-        """
-        return self.run_id if self.run_id and self.kind in ("approval", "update") else self.id.partition("~")[0]
+    def brief(self) -> Message:
+        """Return the message with its title and its first section only."""
+        return replace(self, sections=self.sections[:1], ask=None, chart=b"")
 
     def text(self) -> Iterator[str]:
         """Return the message as lines of plain text."""
@@ -189,8 +194,12 @@ class Notifier(ABC):
         """Deliver a message. It may be called again with the same message ID if the answer was lost."""
 
     async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """Show the result in a message that was delivered before. By default, send another message."""
-        return await self.send(message)
+        """Show the news in a message that was delivered before.
+
+        A channel that cannot change a message sends one short message if people must notice the news, never the whole
+        message twice. By default, send its :meth:`Message.brief` form then.
+        """
+        return await self.send(message.brief()) if message.announce else Delivery(receipt)
 
     async def add_chart(self, chart: bytes, receipt: Mapping[str, Any]) -> None:
         """Add a chart (PNG) to a delivered message, without a change of the message itself.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
+from pydantic import Field
 
 from remediator.errors import BadAnswer
 from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Address, Poster, fit, truncate, utf16_length
@@ -18,6 +20,12 @@ _NO_MENTIONS: Mapping[str, Any] = {"parse": []}
 
 class DiscordSettings(Address):
     """The webhook URL. It is a secret: use ``url_file``."""
+
+    mentions: tuple[Annotated[str, Field(pattern=r"^[@&]\d{5,20}$")], ...] = Field(
+        default=(),
+        max_length=10,
+        description="Whom to mention when people are needed: @USER_ID or &ROLE_ID.",
+    )
 
 
 class DiscordNotifier(Notifier):
@@ -38,14 +46,16 @@ class DiscordNotifier(Notifier):
 
     async def send(self, message: Message) -> Delivery:
         waits = f"{self._path}{'&' if '?' in self._path else '?'}wait=true"
-        answer = await self._poster.post(_payload(message), waits)
+        answer = await self._poster.post(_payload(message, self.settings.mentions), waits)
         return Delivery({"message": str(answer.get("id", ""))})
 
     async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """Update the message in place."""
+        """Update the message in place. Also post one line of news that people must notice: an update is silent."""
         if not receipt.get("message"):
             return await self.send(message)
         await self._poster.post(_payload(message), self._place(receipt), method="PATCH")
+        if message.announce:
+            await self._poster.post(_payload(replace(message, sections=(), ask=None)))
         return Delivery(receipt)
 
     async def add_chart(self, chart: bytes, receipt: Mapping[str, Any]) -> None:
@@ -78,7 +88,7 @@ _MAX_TEXT = 5900
 _FIELD = 1024 - len(block(""))
 
 
-def _payload(message: Message) -> dict[str, Any]:
+def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
     title = _plain(truncate(message.title, 120))  # 256, after escaping
     links = "\n".join(f"[{name}](<{url}>)" for name, url in message.links)
     sections = message.sections[:20]
@@ -89,7 +99,11 @@ def _payload(message: Message) -> dict[str, Any]:
         "fields": [_field(section) for section in fit(sections, limit, _FIELD, utf16_length)],
         "description": links,
     }
-    return {"embeds": [embed], "allowed_mentions": _NO_MENTIONS}
+    if not (message.mention and mentions):
+        return {"embeds": [embed], "allowed_mentions": _NO_MENTIONS}
+    users, roles = ([item[1:] for item in mentions if item[0] == sign] for sign in "@&")
+    text = " ".join([*(f"<@{user}>" for user in users), *(f"<@&{role}>" for role in roles)])
+    return {"content": text, "embeds": [embed], "allowed_mentions": {"users": users, "roles": roles}}
 
 
 def _plain(text: str) -> str:

@@ -65,12 +65,12 @@ class EmailNotifier(Notifier):
         return self.settings.to[0] if self.settings.personal else None
 
     async def send(self, message: Message) -> Delivery:
-        return await self._mail(message, None)
+        return await self._mail(message, str(message.thread.get("message_id") or "") or None)
 
     async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """Send a reply with the final result: a mail cannot be changed."""
-        if message.final:
-            await self._mail(message, str(receipt["message_id"]))
+        """Send a short reply with news that people must notice: a mail cannot be changed."""
+        if message.announce:
+            await self._mail(message.brief(), str(receipt["message_id"]))
         return Delivery(receipt)
 
     async def _mail(self, message: Message, reply_to: str | None) -> Delivery:

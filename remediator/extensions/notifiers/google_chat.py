@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from html import escape
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
+
+from pydantic import Field
 
 from remediator.extensions.notifiers._http import Address, Poster, fit, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Section
@@ -13,6 +15,10 @@ from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Se
 
 class GoogleChatSettings(Address):
     """The webhook URL. It contains a key: use ``url_file``."""
+
+    mentions: tuple[Annotated[str, Field(pattern=r"^users/(all|\d{5,30})$")], ...] = Field(
+        default=(), max_length=10, description="Whom to mention when people are needed: users/ID or users/all."
+    )
 
 
 class GoogleChatNotifier(Notifier):
@@ -32,12 +38,14 @@ class GoogleChatNotifier(Notifier):
 
     async def send(self, message: Message) -> Delivery:
         joined = "&" if "?" in self._poster.path else "?"
-        # all messages of a run are one thread; Google Chat drops a message with a known requestId
+        # all messages of an incident are one thread; Google Chat drops a message with a known requestId
         path = f"{self._poster.path}{joined}messageReplyOption=REPLY_MESSAGE_FALLBACK_TO_NEW_THREAD"
         path += f"&requestId={quote(message.id, safe='')}"
         body: dict[str, Any] = {"cardsV2": [{"cardId": message.id, "card": _card(message)}]}
         if message.run_id is not None:
-            body["thread"] = {"threadKey": message.run_id}
+            body["thread"] = {"threadKey": message.incident or message.run_id}
+        if message.mention and self.settings.mentions:
+            body["text"] = " ".join(f"<{item}>" for item in self.settings.mentions)
         answer = await self._poster.post(body, path)
         return Delivery({"name": str(answer.get("name", ""))})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -29,3 +30,7 @@ class LogNotifier(Notifier):
         body = {section.heading: list(section.lines) for section in message.sections}
         _log.warning(message.title, run=message.run_id, kind=message.kind, body=body)
         return Delivery()
+
+    async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """Log every change."""
+        return await self.send(message)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from remediator.extensions.notifiers._http import Address, Poster, fit
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
@@ -13,6 +15,10 @@ _COLOURS = {Tone.ASK: "#e0a000", Tone.PROBLEM: "#c0392b", Tone.GOOD: "#2e8b57", 
 
 class MattermostSettings(Address):
     """The webhook URL. It is a secret: use ``url_file``."""
+
+    mentions: tuple[Annotated[str, Field(pattern=r"^@[a-z0-9._-]{2,64}$")], ...] = Field(
+        default=(), max_length=10, description="Whom to mention when people are needed, for example @ann or @here."
+    )
 
 
 class MattermostNotifier(Notifier):
@@ -32,7 +38,10 @@ class MattermostNotifier(Notifier):
     async def send(self, message: Message) -> Delivery:
         text = "\n".join(_lines(message))
         attachment = {"color": _COLOURS[message.tone], "text": text, "fallback": code(message.title)}
-        await self._poster.post({"attachments": [attachment]})
+        body: dict[str, Any] = {"attachments": [attachment]}
+        if message.mention and self.settings.mentions:
+            body["text"] = " ".join(self.settings.mentions)
+        await self._poster.post(body)
         return Delivery()
 
 

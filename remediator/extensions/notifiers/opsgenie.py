@@ -13,7 +13,9 @@ from remediator.core.types import SecretFile, Strict
 from remediator.extensions.notifiers._http import Poster, fit, read_secret_file, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
-_PRIORITY = {Tone.ASK: "P2", Tone.PROBLEM: "P1", Tone.GOOD: "P5", Tone.NOTE: "P3"}
+_PRIORITY = {"critical": "P1", "error": "P2", "warning": "P3", "info": "P5"}
+_QUIET = {Tone.GOOD: "P5", Tone.NOTE: "P5"}
+"""Priorities of messages that need nobody; others have that of the alert's severity."""
 
 
 class OpsgenieSettings(Strict):
@@ -26,7 +28,7 @@ class OpsgenieSettings(Strict):
 
 
 class OpsgenieNotifier(Notifier):
-    """Creates one alert per request and one per escalation. Closes it when the run is healed."""
+    """Has one alert of Opsgenie for each incident, with the priority of its severity. Closes it when that is over."""
 
     kind = "opsgenie"
     keeps_history = False
@@ -46,16 +48,17 @@ class OpsgenieNotifier(Notifier):
             "message": truncate(message.title, 130),
             "alias": alias,
             "description": _text(message),
-            "priority": _PRIORITY[message.tone],
+            "priority": _QUIET.get(message.tone) or _PRIORITY.get(message.severity, "P3"),
             "source": "remediator",
         }
         await self._post(body, "/v2/alerts")
         return Delivery({"alias": alias})
 
     async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """Close the alert if the run was healed; otherwise add a note."""
-        healed = message.final and message.tone is Tone.GOOD
-        path = f"/v2/alerts/{quote(str(receipt['alias']), safe='')}/{'close' if healed else 'notes'}"
+        """Close the alert if the incident is over; add a note of news that people must notice."""
+        if not (message.over or message.announce):
+            return Delivery(receipt)
+        path = f"/v2/alerts/{quote(str(receipt['alias']), safe='')}/{'close' if message.over else 'notes'}"
         await self._post({"note": _text(message), "source": "remediator"}, f"{path}?identifierType=alias")
         return Delivery(receipt)
 

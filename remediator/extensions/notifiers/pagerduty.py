@@ -11,7 +11,8 @@ from remediator.core.types import SecretFile, Strict
 from remediator.extensions.notifiers._http import Poster, read_secret_file, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
-_SEVERITY = {Tone.ASK: "error", Tone.PROBLEM: "critical", Tone.GOOD: "info", Tone.NOTE: "warning"}
+_QUIET = {Tone.GOOD: "info", Tone.NOTE: "info"}
+"""Severities of messages that need nobody; others have the severity of the alert."""
 
 
 class PagerDutySettings(Strict):
@@ -25,7 +26,7 @@ class PagerDutySettings(Strict):
 
 
 class PagerDutyNotifier(Notifier):
-    """Triggers one incident per request and one per escalation. Resolves it when the run is healed."""
+    """Has one PagerDuty incident per incident, with the severity of its alerts. Resolves it when that is over."""
 
     kind = "pagerduty"
     keeps_history = False
@@ -45,9 +46,9 @@ class PagerDutyNotifier(Notifier):
         return Delivery({"dedup_key": key})
 
     async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """Resolve the incident if the run was healed. Other updates do not page again."""
-        if message.final and message.tone is Tone.GOOD:
-            await self._event(message, str(receipt["dedup_key"]), "resolve")
+        """Resolve the incident if it is over. News that people must notice trigger it again, with the same key."""
+        if message.over or message.announce:
+            await self._event(message, str(receipt["dedup_key"]), "resolve" if message.over else "trigger")
         return Delivery(receipt)
 
     async def _event(self, message: Message, key: str, action: str) -> None:
@@ -61,7 +62,7 @@ class PagerDutyNotifier(Notifier):
                 "payload": {
                     "summary": truncate(message.title, 1000),
                     "source": self.settings.source,
-                    "severity": _SEVERITY[message.tone],
+                    "severity": _QUIET.get(message.tone, message.severity),
                     "custom_details": details,
                 },
                 "links": links,

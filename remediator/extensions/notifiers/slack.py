@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -39,6 +39,11 @@ class SlackSettings(Strict):
         description="File with the bot token (xoxb-…). Scopes: chat:write; files:write for charts."
     )
     channel: str = Field(min_length=1, description="Channel ID, for example C0123456789.")
+    mentions: tuple[Annotated[str, Field(pattern=r"^([USW][A-Z0-9]{5,20}|here|channel)$")], ...] = Field(
+        default=(),
+        max_length=10,
+        description="Whom to mention when people are needed: IDs of users (U…) and user groups (S…), here or channel.",
+    )
     api: str = Field(default="https://slack.com", description="Base URL of the API, for example of a proxy.")
 
 
@@ -59,14 +64,17 @@ class SlackNotifier(Notifier):
         await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
-        answer = await self._call("chat.postMessage", {"channel": self.settings.channel, **_payload(message)})
+        body = {"channel": self.settings.channel, **_payload(message, self.settings.mentions)}
+        if message.thread.get("ts"):  # one incident is one thread; what needs people is shown in the channel too
+            body |= {"thread_ts": message.thread["ts"], "reply_broadcast": True}
+        answer = await self._call("chat.postMessage", body)
         return Delivery({"channel": str(answer.get("channel", "")), "ts": str(answer.get("ts", ""))})
 
     async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """Update the message in place. Also post the final result to its thread, because an update does not notify."""
+        """Update the message in place. Also post news that people must notice to its thread: an update is silent."""
         place = {"channel": receipt["channel"], "ts": receipt["ts"]}
         await self._call("chat.update", {**place, **_payload(message)})
-        if message.final:
+        if message.announce:
             reply = {"channel": receipt["channel"], "thread_ts": receipt["ts"], "text": escape(message.title)}
             await self._call("chat.postMessage", {**reply, "unfurl_links": False, "unfurl_media": False})
         return Delivery(receipt)
@@ -111,14 +119,24 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _payload(message: Message) -> dict[str, Any]:
+def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
+    people = [_mention(item) for item in mentions] if message.mention else []
+    first = [{"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": people}]}] if people else []
     return {
         "text": truncate(escape(message.title), 3000),
-        "blocks": list(_blocks(message)),
+        "blocks": [*first, *_blocks(message)],
         "unfurl_links": False,
         "unfurl_media": False,
         "metadata": {"event_type": "remediator", "event_payload": {"message": message.id}},
     }
+
+
+def _mention(name: str) -> dict[str, Any]:
+    """Return the element that mentions a user, a user group, or everyone who is there."""
+    if name in ("here", "channel"):
+        return {"type": "broadcast", "range": name}
+    kind = "usergroup" if name.startswith("S") else "user"
+    return {"type": kind, f"{kind}_id": name}
 
 
 def _blocks(message: Message) -> Iterator[dict[str, Any]]:

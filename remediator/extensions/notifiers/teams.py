@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import msgspec
+from pydantic import Field
 
 from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Address, Poster, fit
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Section, Tone
@@ -16,6 +17,10 @@ _COLOURS = {Tone.ASK: "Warning", Tone.PROBLEM: "Attention", Tone.GOOD: "Good", T
 
 class TeamsSettings(Address):
     """The workflow URL. It is a secret: use ``url_file``."""
+
+    mentions: tuple[Annotated[str, Field(pattern=r"^[\w.+-]+@[\w.-]+$")], ...] = Field(
+        default=(), max_length=5, description="User principal names to mention when people are needed."
+    )
 
 
 class TeamsNotifier(Notifier):
@@ -35,23 +40,32 @@ class TeamsNotifier(Notifier):
         await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
-        attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "content": card(message)}
+        content = card(message, self.settings.mentions)
+        attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "content": content}
         await self._poster.post({"type": "message", "attachments": [attachment]})
         return Delivery()
 
 
-def card(message: Message) -> dict[str, Any]:
+def card(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
     """Return the Adaptive Card of a message."""
+    people = mentions if message.mention else ()
+    texts = [f"<at>{item}</at>" for item in people]
+    first = [{"type": "TextBlock", "text": " ".join(texts), "wrap": True}] if texts else []
+    entities = [
+        {"type": "mention", "text": text, "mentioned": {"id": item, "name": item}}
+        for item, text in zip(people, texts, strict=True)
+    ]
     return {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
-        "body": list(_body(message)),
+        "body": [*first, *_body(message)],
         "actions": list(_actions(message)),
+        **({"msteams": {"entities": entities}} if entities else {}),
     }
 
 
-_MAX_TEXT = 26_000
+_MAX_TEXT = 25_000
 """Bytes of text. The limit of Teams for a whole message is 28 KB."""
 _MAX_PICTURE = 12_000
 """Bytes of the chart in base64. A larger chart is left out, so that the text fits."""

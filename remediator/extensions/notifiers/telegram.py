@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from pydantic import Field
@@ -20,6 +20,9 @@ class TelegramSettings(Strict):
 
     token_file: SecretFile = Field(description="File with the token of the bot.")
     chat: str = Field(min_length=1, description="Chat ID, for example -1001234567890.")
+    mentions: tuple[Annotated[str, Field(pattern=r"^@\w{5,32}$")], ...] = Field(
+        default=(), max_length=5, description="User names to mention when people are needed, for example @ann_sre."
+    )
     api: str = Field(default="https://api.telegram.org", description="Base URL of the API, for example of a proxy.")
 
 
@@ -40,12 +43,15 @@ class TelegramNotifier(Notifier):
         await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
-        answer = await self._call("sendMessage", {"chat_id": self.settings.chat, **_payload(message)})
+        body = {"chat_id": self.settings.chat, **_payload(message, self.settings.mentions)}
+        if message.thread.get("message"):
+            body["reply_parameters"] = {"message_id": message.thread["message"], "allow_sending_without_reply": True}
+        answer = await self._call("sendMessage", body)
         result = answer.get("result")
         return Delivery({"message": result.get("message_id") if isinstance(result, dict) else None})
 
     async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """Update the message in place. Also send the final result as a reply, because an update does not notify."""
+        """Update the message in place. Also reply with news that people must notice: an update is silent."""
         if receipt.get("message") is None:
             return await self.send(message)
         place = {"chat_id": self.settings.chat, "message_id": receipt["message"]}
@@ -54,7 +60,7 @@ class TelegramNotifier(Notifier):
         except PermanentFailure as error:
             if "not modified" not in str(error):  # the first attempt succeeded and its answer was lost
                 raise
-        if message.final:
+        if message.announce:
             reply = {"message_id": receipt["message"], "allow_sending_without_reply": True}
             body = {"chat_id": self.settings.chat, "reply_parameters": reply, "parse_mode": "HTML"}
             await self._call("sendMessage", {**body, "text": f"<pre>{escape(truncate(message.title, 1000))}</pre>"})
@@ -74,9 +80,10 @@ class TelegramNotifier(Notifier):
         return await self._poster.post(body, f"/bot{token}/{method}", **more)
 
 
-def _payload(message: Message) -> dict[str, Any]:
+def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
+    people = [" ".join(mentions)] if message.mention and mentions else []
     payload: dict[str, Any] = {
-        "text": "\n".join(_lines(message)),
+        "text": "\n".join([*people, *_lines(message)]),
         "parse_mode": "HTML",
         "link_preview_options": {"is_disabled": True},
     }
@@ -84,8 +91,8 @@ def _payload(message: Message) -> dict[str, Any]:
     return payload | ({"reply_markup": {"inline_keyboard": [keys]}} if keys else {})
 
 
-_MAX_TEXT = 4000
-"""Characters. The limit of Telegram is 4096, without tags and entities."""
+_MAX_TEXT = 3800
+"""Characters. The limit of Telegram is 4096, without tags and entities; the rest is for mentions."""
 
 
 def _lines(message: Message) -> Iterator[str]:

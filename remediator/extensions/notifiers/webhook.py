@@ -53,12 +53,19 @@ class WebhookNotifier(Notifier):
         await self._poster.post(None, headers=headers, content=body)
         return Delivery()
 
+    async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """Send the whole message again: a program reads it."""
+        return await self.send(message)
+
 
 def _data(message: Message) -> dict[str, Any]:
     data: dict[str, Any] = {
         "version": 1,
         "id": message.id,
         "kind": message.kind,
+        "incident": message.incident,
+        "severity": message.severity,
+        "over": message.over,
         "run": message.run_id,
         "tone": message.tone.value,
         "title": message.title,

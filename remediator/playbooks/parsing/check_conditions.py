@@ -80,12 +80,12 @@ def _facts_in(subject: CheckSubject, path: Path, text: str) -> Iterator[Diagnost
         field = {"evidence": "facts", "steps": "output"}.get(reference.root)
         if field is None or reference.name is None or reference.field != field:
             continue
-        facts = _declared(subject, reference.root, reference.name)
+        facts = declared_facts(subject, reference.root, reference.name)
         if facts and (found := _fact_mistake(text, reference, facts)) is not None:
             yield subject.diagnostic(path, *found, offset=reference.column)
 
 
-def _declared(subject: CheckSubject, root: str, name: str) -> tuple[Fact, ...]:
+def declared_facts(subject: CheckSubject, root: str, name: str) -> tuple[Fact, ...]:
     """Return the facts of a diagnosis or step; empty if it is unknown or does not declare them."""
     catalogue, playbook = subject.catalogue, subject.playbook
     if root == "evidence":

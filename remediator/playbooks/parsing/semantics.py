@@ -15,6 +15,7 @@ from remediator.playbooks.parsing.check_calls import (
     check_references,
 )
 from remediator.playbooks.parsing.check_conditions import check_facts, constant_comparison
+from remediator.playbooks.parsing.check_message import check_message
 from remediator.playbooks.parsing.check_settings import check_disabled_guards, check_guard_settings
 from remediator.playbooks.parsing.nodes import Path
 from remediator.playbooks.parsing.subject import CheckSubject
@@ -208,4 +209,5 @@ _CHECKS: tuple[Callable[[CheckSubject], Iterator[Diagnostic]], ...] = (
     _guards,
     _conditions,
     check_facts,
+    check_message,
 )

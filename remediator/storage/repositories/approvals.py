@@ -11,9 +11,11 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from remediator.audit import Kind
+from remediator.core import approval as rules
 from remediator.core.approval import same_person
+from remediator.core.cost import excess
 from remediator.core.ids import Ids
-from remediator.core.plan import Plan
+from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import AwaitingApprovalDetail
 from remediator.storage import Tx
@@ -33,7 +35,16 @@ class Approval:
     id: str
     run_id: str
     plan_hash: str
+    plan: Plan
+    """The plan that people are asked about. The run may have another one by now."""
     step: str | None
+    """The step that the request is for; None for the whole plan."""
+    steps: Sequence[str]
+    """The IDs of the steps that an approval allows: those that were due when people were asked."""
+    asked: Reason
+    """Why the run asked, as a typed value."""
+    why: str
+    """Why the run asked, in one sentence."""
     status: str
     groups: Sequence[str]
     quorum: int
@@ -42,6 +53,21 @@ class Approval:
     decided_at: datetime | None
     snoozed_until: datetime | None
     reason: str | None
+
+    @property
+    def due(self) -> tuple[PlannedStep, ...]:
+        """Return the planned steps that an approval allows."""
+        return tuple(step for step in self.plan.steps if step.id in self.steps)
+
+    @property
+    def destructive(self) -> bool:
+        """Return whether a step that an approval allows can lose data."""
+        return any(step.destructive for step in self.due)
+
+    @property
+    def costly(self) -> bool:
+        """Return whether a step that an approval allows costs more than its tolerance."""
+        return any(excess(step.cost, step.tolerance) for step in self.due)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +95,21 @@ def request(
     reason: Reason,
     detail: AwaitingApprovalDetail,
     actor: str,
+    steps: Sequence[str],
 ) -> Run:
-    """Request approval for a run: write the transition, the request and the message in one transaction."""
+    """Request approval for a run: write the transition, the request and the message in one transaction.
+
+    Args:
+        tx: the transaction.
+        ids: makes the ID of the request.
+        run: the claimed run.
+        plan: the plan that people are asked about. It is stored with the request.
+        step: the step that the request is for; None for the whole plan.
+        reason: why people are asked.
+        detail: the inputs behind the reason.
+        actor: this process, for the audit log.
+        steps: IDs of the steps that an approval allows.
+    """
     approval_id = ids.new("approval", tx.now)
     expires = tx.now + timedelta(seconds=plan.approval_expires)
     detail = msgspec.structs.replace(detail, approval=approval_id)
@@ -82,7 +121,11 @@ def request(
             id=approval_id,
             run_id=run.id,
             plan_hash=plan.hash,
+            plan=tx.redact(plan.to_data()),
             step=step,
+            steps=list(steps),
+            asked=reason.value,
+            why=tx.redact(rules.request_reason(reason, detail, run.mode)),
             status="pending",
             groups=list(plan.approval_groups),
             quorum=plan.quorum,
@@ -90,7 +133,8 @@ def request(
             expires_at=expires,
         )
     )
-    data = {"approval": approval_id, "step": step, "quorum": plan.quorum, "expires_at": expires}
+    calls = [each.call.summary for each in plan.steps if each.id in steps]
+    data = {"approval": approval_id, "step": step, "calls": calls, "quorum": plan.quorum, "expires_at": expires}
     tx.append_audit(runs.draft(Kind.APPROVAL_REQUESTED, after, actor, data, reason))
     content = {**detail.to_data(), "reason": reason, "escalate_to": list(plan.escalate_to)}
     outbox.enqueue(tx, ids, "approval", after, content, (outbox.APPROVERS,))
@@ -242,5 +286,12 @@ def list_pending(connection: Connection, limit: int = 500) -> list[Approval]:
     return [_approval(row) for row in connection.execute(statement)]
 
 
+def list_for_run(connection: Connection, run_id: str) -> list[Approval]:
+    """Return the requests of a run, oldest first."""
+    statement = select(table).where(table.c.run_id == run_id).order_by(table.c.requested_at, table.c.id)
+    return [_approval(row) for row in connection.execute(statement)]
+
+
 def _approval(row: Row[Any]) -> Approval:
-    return Approval(**row._mapping)
+    values = {**row._mapping, "plan": Plan.from_data(row.plan), "asked": Reason(row.asked)}
+    return Approval(**values)

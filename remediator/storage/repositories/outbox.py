@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.storage import TOPIC_MESSAGES, Tx
 from remediator.storage.schema import messages as table
+from remediator.storage.schema import runs
 
 APPROVERS = "approvals"
 """Channel name that stands for the channels of approval requests in the settings, in order."""
@@ -59,6 +61,65 @@ def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
             content = {"approval": row.content["approval"], "of": row.id, "became": status}
             _insert(tx, update_id, run_id, row.channel, "update", content)
             tx.notify(TOPIC_MESSAGES)
+
+
+ROOTS = ("approval", "escalation", HELD_BACK)
+"""Kinds of messages that stand for the whole incident: what is new later is shown in them."""
+
+
+def enqueue_for_incident(
+    tx: Tx, ids: Ids, kind: str, run: Run, content: Mapping[str, Any], channels: Sequence[str]
+) -> None:
+    """Notify channels of something about a run. A channel that has a message about the incident gets an update of it.
+
+    One incident is one conversation: the message is changed where the channel can, and the news is a short reply.
+    """
+    known = {row.channel: row for row in reversed(_roots(tx.connection, run.incident_id))}
+    for channel in channels:
+        if channel in known:
+            _update_root(tx, known[channel], run, str(content.get("status", kind)), {**content, "about": kind})
+        else:
+            enqueue(tx, ids, kind, run, content, (channel,))
+
+
+def first_of_incident(connection: Connection, message: OutboxMessage) -> OutboxMessage | None:
+    """Return the first message about the incident of a message in its channel that was sent; None if there is none."""
+    run = select(runs.c.incident_id).where(runs.c.id == message.run_id)
+    incident_id = connection.execute(run).scalar()
+    sent = (_queued(row) for row in _roots(connection, str(incident_id)) if row.status == "sent")
+    return next((item for item in sent if item.channel == message.channel), None)
+
+
+def enqueue_incident_update(tx: Tx, run: Run, status: str) -> None:
+    """Update the messages about the incident of a run, because something changed: its causes, a status, its end.
+
+    Requests of the run itself have updates of their own (:func:`enqueue_update`). A message that was not sent yet is
+    rendered with the change when it is sent.
+    """
+    for row in _roots(tx.connection, run.incident_id):
+        if row.status == "sent" and (status == "over" or row.run_id != run.id or row.kind != "approval"):
+            _update_root(tx, row, run, status, {})
+
+
+def _roots(connection: Connection, incident_id: str) -> list[Row[Any]]:
+    """Return the messages that stand for an incident, oldest first."""
+    chosen = (
+        runs.c.incident_id == incident_id,
+        table.c.kind.in_(ROOTS),
+        table.c.status != "dead",
+        table.c.channel != APPROVERS,  # its channel is not chosen yet; it is rendered with what is known by then
+    )
+    joined = select(table).join(runs, runs.c.id == table.c.run_id).where(*chosen)
+    return list(connection.execute(joined.order_by(table.c.created_at, table.c.id)).all())
+
+
+def _update_root(tx: Tx, root: Row[Any], run: Run, status: str, content: Mapping[str, Any]) -> None:
+    """Add one update of a message for each run and status, however often this is called."""
+    key = hashlib.sha256(f"{run.id} {status}".encode()).hexdigest()[:12]
+    update_id = f"{root.id}.{key}"
+    if tx.connection.execute(select(table.c.id).where(table.c.id == update_id)).first() is None:
+        _insert(tx, update_id, run.id, root.channel, "update", {**content, "of": root.id, "became": status})
+        tx.notify(TOPIC_MESSAGES)
 
 
 def _insert(tx: Tx, message_id: str, run_id: str | None, channel: str, kind: str, content: Mapping[str, Any]) -> None:
@@ -137,8 +198,9 @@ def list_for_run(connection: Connection, run_id: str) -> list[OutboxMessage]:
 
 def is_held_back_notified(connection: Connection, run_id: str, guard: str) -> bool:
     """Return whether the outbox has, or had, a message that this guard blocks the run."""
-    rows = connection.execute(select(table.c.content).where(table.c.run_id == run_id, table.c.kind == HELD_BACK))
-    return any(content.get("guard") == guard for content in rows.scalars())
+    told = (table.c.run_id == run_id, table.c.kind.in_((HELD_BACK, "update")))
+    rows = connection.execute(select(table.c.kind, table.c.content).where(*told)).all()
+    return any(HELD_BACK in (kind, content.get("about")) and content.get("guard") == guard for kind, content in rows)
 
 
 def list_dead(connection: Connection, limit: int = 100) -> list[OutboxMessage]:

@@ -66,14 +66,17 @@ def _plan(data: Mapping[str, Any] | None) -> Plan | None:
         return None
 
 
-def create(tx: Tx, run_id: str, playbook: str, playbook_hash: str, target: str, mode: str, actor: str) -> Run:
-    """Create a run in status ``matched``, due at once.
+def create(
+    tx: Tx, run_id: str, playbook: str, playbook_hash: str, target: str, mode: str, actor: str, incident_id: str = ""
+) -> Run:
+    """Create a run in status ``matched``, due at once. Without an ``incident_id``, it begins an incident.
 
     Raises:
         sqlalchemy.exc.IntegrityError: the incident has a run already (unique index ``uq_runs_incident``).
     """
     values: dict[str, Any] = {
         "id": run_id,
+        "incident_id": incident_id or f"incident-{run_id.removeprefix('run-')}",
         "status": Status.MATCHED.value,
         "detail": {},
         "playbook": playbook,
@@ -89,7 +92,8 @@ def create(tx: Tx, run_id: str, playbook: str, playbook_hash: str, target: str, 
     }
     row = tx.connection.execute(insert(table).returning(table), values).one()
     run = _run(row)
-    tx.append_audit(draft(Kind.RUN_MATCHED, run, actor, {"target": target, "mode": mode}))
+    data = {"target": target, "mode": mode, "incident": run.incident_id}
+    tx.append_audit(draft(Kind.RUN_MATCHED, run, actor, data))
     tx.notify(TOPIC_RUNS)
     return run
 

@@ -21,7 +21,9 @@ from remediator.storage.schema import timers as table
 UNDO = "undo"
 """Kind: undo a step."""
 RECURRENCE_CHECK = "still_firing"
-"""Kind: check whether the alerts of a successful run still fire."""
+"""Kind: check whether a successful run has helped."""
+ESCALATION = "escalation"
+"""Kind: notify people of a run, if its alerts still fire."""
 _OVER = sorted(status.value for status in TERMINAL)
 
 
@@ -43,20 +45,43 @@ def schedule_undo(tx: Tx, ids: Ids, run: Run, step: str, after: timedelta) -> No
 
 
 def schedule_recurrence_check(tx: Tx, ids: Ids, run: Run, after: timedelta) -> None:
-    """Check after this time whether the alerts of this run still fire."""
+    """Check after this time whether this run has helped."""
     _put(tx, ids, RECURRENCE_CHECK, run, "", after)
+
+
+def schedule_escalation(tx: Tx, ids: Ids, run: Run, after: timedelta) -> None:
+    """Notify people of this run after this time, if its alerts still fire then."""
+    _put(tx, ids, ESCALATION, run, "", after)
 
 
 def list_due_recurrence_checks(connection: Connection, now: datetime) -> list[Timer]:
     """Return the recurrence checks that are due, the longest overdue first."""
-    waiting = select(table).where(table.c.done_at.is_(None), table.c.due_at <= now, table.c.kind == RECURRENCE_CHECK)
+    return _due(connection, RECURRENCE_CHECK, now)
+
+
+def list_due_escalations(connection: Connection, now: datetime) -> list[Timer]:
+    """Return the escalations that are due, the longest overdue first."""
+    return _due(connection, ESCALATION, now)
+
+
+def _due(connection: Connection, kind: str, now: datetime) -> list[Timer]:
+    waiting = select(table).where(table.c.done_at.is_(None), table.c.due_at <= now, table.c.kind == kind)
     return [_timer(row) for row in connection.execute(waiting.order_by(table.c.due_at).limit(100))]
 
 
 def complete(tx: Tx, timer: Timer) -> bool:
-    """Mark a recurrence check as done. Return False if another replica did it."""
-    mine = update(table).where(table.c.id == timer.id, table.c.done_at.is_(None)).values(done_at=tx.now)
-    return bool(tx.connection.execute(mine).rowcount)
+    """Mark a timer as done. Return False if another replica did it, or moved it."""
+    return _take(tx, timer, done_at=tx.now)
+
+
+def postpone(tx: Tx, timer: Timer, until: datetime) -> bool:
+    """Move a timer to a later time. Return False if another replica did it."""
+    return _take(tx, timer, due_at=until)
+
+
+def _take(tx: Tx, timer: Timer, **values: datetime) -> bool:
+    mine = (table.c.id == timer.id, table.c.done_at.is_(None), table.c.due_at == timer.due_at)
+    return bool(tx.connection.execute(update(table).where(*mine).values(**values)).rowcount)
 
 
 def list_due_undos(connection: Connection, now: datetime) -> list[Timer]:

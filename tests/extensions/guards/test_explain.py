@@ -14,6 +14,7 @@ from sqlalchemy import insert
 
 from remediator.authoring.explain import read_alert
 from remediator.core.alert import fingerprint
+from remediator.core.plan import Plan
 from remediator.errors import InputError
 from remediator.reporting.period import promotion
 from remediator.storage.schema import approvals
@@ -119,6 +120,10 @@ async def approved(house: House, run_id: str, status: str) -> None:
         "id": f"approval-{run_id}",
         "run_id": run_id,
         "plan_hash": "0" * 64,
+        "plan": Plan("p", "h", "redis", "approve", {}, (), (), 1.0, 30.0, (), "").to_data(),
+        "steps": [],
+        "asked": "approval_needed",
+        "why": "this playbook runs in mode approve",
         "status": status,
         "groups": [],
         "quorum": 1,

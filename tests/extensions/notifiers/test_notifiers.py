@@ -43,8 +43,11 @@ MESSAGE = Message(
     ask=Ask("approval-1", NOON + timedelta(minutes=15), "any approver", LINK, {"approve": "token", "reject": "token"}),
     link="https://remediator.example/runs/run-1",
     body={"run": "run-1"},
+    incident="incident-1",
+    severity="warning",
 )
-HEALED = replace(MESSAGE, kind="update", title="Healed", tone=Tone.GOOD, ask=None, final=True)
+HEALED = replace(MESSAGE, kind="update", title="Healed", tone=Tone.GOOD, ask=None, announce=True, over=True)
+SILENT = replace(HEALED, title="In progress", tone=Tone.NOTE, announce=False, over=False)
 
 
 def settings(kind: str, folder: Path) -> dict[str, Any]:
@@ -195,8 +198,9 @@ async def test_discord_has_no_mentions_and_updates_in_place(tmp_path: Path) -> N
         router.route().respond(json={"id": "9"})
         delivery = await discord.send(MESSAGE)
         await discord.update(HEALED, delivery.receipt)
-        first, second = router.calls
+        first, second, line = router.calls
     await discord.aclose()
+    assert json.loads(line.request.content)["embeds"][0]["fields"] == [], "an edit notifies nobody: one line does"
     body = json.loads(first.request.content)
     assert body["allowed_mentions"] == {"parse": []}
     for field in body["embeds"][0]["fields"]:
@@ -236,30 +240,82 @@ async def test_html_is_escaped(made: Notifier) -> None:
 @pytest.mark.parametrize(
     ("kind", "opens", "closes"), [("pagerduty", "trigger", "resolve"), ("opsgenie", "alerts", "close")]
 )
-async def test_pager_alert_is_closed_with_the_run(kind: str, opens: str, closes: str, tmp_path: Path) -> None:
-    """A run opens one pager incident; when the run heals, the incident is closed."""
+async def test_pager_alert_is_closed_with_the_incident(kind: str, opens: str, closes: str, tmp_path: Path) -> None:
+    """An incident opens one alert of the pager, which is closed when it is over. Silent updates send nothing."""
     notifier = KINDS[kind](settings(kind, tmp_path))
     async with respx.mock as router:
         router.route().respond(202, json={})
         delivery = await notifier.send(MESSAGE)
+        await notifier.update(SILENT, delivery.receipt)
         await notifier.update(HEALED, delivery.receipt)
         first, second = [f"{call.request.url.path} {call.request.content.decode()}" for call in router.calls]
     await notifier.aclose()
-    assert opens in first and closes in second and "run-1" in first + second
+    assert opens in first and closes in second and "incident-1" in first and "incident-1" in second
 
 
-@pytest.mark.parametrize(("kind", "name"), [("pagerduty", "dedup_key"), ("opsgenie", "alias")])
-async def test_escalation_pages_after_an_acknowledged_request(kind: str, name: str, tmp_path: Path) -> None:
-    """An escalation has another key than the request, so it pages again. A repeated escalation has the same key."""
+@pytest.mark.parametrize(
+    ("kind", "name", "field", "expected"),
+    [
+        ("pagerduty", "dedup_key", "severity", ["warning", "critical", "info"]),
+        ("opsgenie", "alias", "priority", ["P3", "P1", "P5"]),
+    ],
+)
+async def test_severity_follows_the_alert_and_one_incident_has_one_key(
+    kind: str, name: str, field: str, expected: list[str], tmp_path: Path
+) -> None:
+    """A request, an escalation and a note about one incident: one key, and the severity of the alert."""
     notifier = KINDS[kind](settings(kind, tmp_path))
-    needed = replace(MESSAGE, id="message-2", kind="escalation", ask=None, tone=Tone.PROBLEM)
+    needed = replace(MESSAGE, id="message-2", kind="escalation", ask=None, tone=Tone.PROBLEM, severity="critical")
+    note = replace(MESSAGE, id="message-3", kind="notice", ask=None, tone=Tone.NOTE)
     async with respx.mock() as router:
         router.route().mock(return_value=httpx.Response(202, json={}))
-        for message in (MESSAGE, MESSAGE, needed, replace(needed, id="message-2~1")):
+        for message in (MESSAGE, needed, note):
             await notifier.send(message)
-        keys = [body[name] for body in bodies(router)]
+        sent = bodies(router)
     await notifier.aclose()
-    assert keys[0] == keys[1] and keys[2] == keys[3] and keys[0] != keys[2]
+    assert len({body[name] for body in sent}) == 1
+    assert [body.get(field) or body["payload"][field] for body in sent] == expected
+
+
+@pytest.mark.parametrize("made", ["teams", "mattermost", "google_chat"], indirect=True)
+async def test_a_channel_that_cannot_edit_gets_one_short_message(made: Notifier) -> None:
+    """Silent updates send nothing; the end sends the title and the result, never the whole card again."""
+    done = replace(HEALED, sections=(Section("Result", ("Healed",)), *MESSAGE.sections))
+    async with respx.mock as router:
+        router.route().respond(json=ANSWERS.get(made.kind, {}))
+        delivery = await made.send(MESSAGE)
+        await made.update(SILENT, delivery.receipt)
+        await made.update(done, delivery.receipt)
+        first, last = [call.request.content.decode() for call in router.calls]
+    await made.aclose()
+    assert "restart redis" in first and "restart redis" not in last and "Healed" in last
+
+
+@pytest.mark.parametrize(
+    ("made", "mentions", "expected"),
+    [
+        ("slack", ["U0123456789", "S0123456789", "here"], '"usergroup_id":"S0123456789"'),
+        ("discord", ["@12345678", "&87654321"], "<@12345678> <@&87654321>"),
+        ("telegram", ["@ann_sre"], "@ann_sre"),
+        ("mattermost", ["@ann"], '"text":"@ann"'),
+        ("teams", ["ann@example.com"], "<at>ann@example.com</at>"),
+        ("google_chat", ["users/123456"], "<users/123456>"),
+    ],
+    indirect=["made"],
+)
+async def test_people_are_mentioned_only_when_they_are_needed(
+    made: Notifier, mentions: list[str], expected: str, tmp_path: Path
+) -> None:
+    """The names are from the settings of the channel; the text of an alert still mentions nobody."""
+    notifier = KINDS[made.kind]({**settings(made.kind, tmp_path), "mentions": mentions})
+    async with respx.mock as router:
+        router.route().respond(json=ANSWERS.get(made.kind, {}))
+        await notifier.send(replace(MESSAGE, mention=True))
+        await notifier.send(replace(MESSAGE, mention=False))
+        needed, other = [call.request.content.decode() for call in router.calls]
+    await notifier.aclose()
+    await made.aclose()
+    assert expected in needed and expected not in other
 
 
 async def test_telegram_repeated_edit_is_success(tmp_path: Path) -> None:

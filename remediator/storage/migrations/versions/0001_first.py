@@ -78,6 +78,9 @@ runs = Table(
     "runs",
     metadata,
     Column("id", Key, primary_key=True),
+    Column(
+        "incident_id", Key, nullable=False, server_default="", comment="the same for runs whose alerts belong together"
+    ),
     Column("status", String(24), nullable=False),
     Column("reason", String(64)),
     Column("detail", Text, nullable=False),
@@ -174,7 +177,11 @@ approvals = Table(
     Column("id", Key, primary_key=True),
     Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("plan_hash", Key, nullable=False),
+    Column("plan", Text, nullable=False, comment="the plan that people are asked about"),
     Column("step", String(200), comment="the step that requires it; NULL for the whole plan"),
+    Column("steps", Text, nullable=False, comment="IDs of the steps that an approval allows"),
+    Column("asked", String(64), nullable=False, comment="reason of the run when people were asked"),
+    Column("why", Text, nullable=False, comment="why people are asked, as a sentence"),
     Column("status", String(16), nullable=False),
     Column("groups", Text, nullable=False),
     Column("quorum", Integer, nullable=False),
@@ -214,11 +221,23 @@ messages = Table(
     Column("error", Text),
 )
 
+incident_notes = Table(
+    "incident_notes",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("incident_id", Key, nullable=False),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("at", Micros, nullable=False),
+    Column("text", Text, nullable=False),
+    comment="what people were not notified of, such as an alert that our own repair caused",
+    sqlite_autoincrement=True,
+)
+
 timers = Table(
     "timers",
     metadata,
     Column("id", Key, primary_key=True),
-    Column("kind", String(32), nullable=False, comment="undo, or still_firing: check for recurrence"),
+    Column("kind", String(32), nullable=False, comment="undo, still_firing (check for recurrence), escalation"),
     Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE")),
     Column("target", String(200)),
     Column("content", Text, nullable=False),
@@ -342,6 +361,9 @@ Index("ix_runs_status_created_at", runs.c.status, runs.c.created_at)
 Index("ix_runs_target_created_at", runs.c.target, runs.c.created_at)
 Index("ix_runs_blocked_by", runs.c.blocked_by, runs.c.wake_at, **_where("status = 'blocked'"))
 Index("ix_runs_blocked_by_run", runs.c.blocked_by_run, **_where("blocked_by_run IS NOT NULL"))
+Index("ix_runs_incident_id", runs.c.incident_id)
+Index("ix_incident_notes_incident_id", incident_notes.c.incident_id)
+Index("ix_incident_notes_run_id", incident_notes.c.run_id)
 Index("ix_run_episodes_episode_id", run_episodes.c.episode_id)
 Index("ix_attempts_run_id", attempts.c.run_id, attempts.c.intent_at)
 # The guards rate_limit and cooldown count the actions that were started.

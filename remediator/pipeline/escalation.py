@@ -1,0 +1,61 @@
+"""Escalate a run that has ended: notify people, unless our own repair may have caused its alerts."""
+
+from __future__ import annotations
+
+from remediator.core.run import EpisodeStatus, Run
+from remediator.errors import ConfigurationError
+from remediator.pipeline import incident
+from remediator.pipeline.context import PipelineContext
+from remediator.storage import Tx
+from remediator.storage.repositories import episodes, outbox, runs, timers
+from remediator.storage.repositories.timers import Timer
+
+
+def escalate(tx: Tx, context: PipelineContext, run: Run) -> None:
+    """Notify people of a run that ended escalated or failed.
+
+    If its alerts began while another run of the incident repaired something, people are notified only if the alerts
+    still fire when that repair has settled. Otherwise the incident gets a note.
+    """
+    settles_at = incident.repair_settles_at(tx.connection, run, tx.now)
+    if settles_at is None:
+        _notify(tx, context, run)
+    else:
+        timers.schedule_escalation(tx, context.ids, run, settles_at - tx.now)
+
+
+async def escalate_due(context: PipelineContext) -> int:
+    """Notify people of runs whose alerts still fire after the repair that may have caused them; returns the number."""
+    now = context.clock.now()
+    due = await context.store.read(lambda connection: timers.list_due_escalations(connection, now))
+    for timer in due:
+        await context.store.write(lambda tx, item=timer: _escalate_due(tx, context, item))  # type: ignore[misc]
+    return len(due)
+
+
+def _escalate_due(tx: Tx, context: PipelineContext, timer: Timer) -> None:
+    run = runs.get(tx.connection, timer.run_id)
+    if not timers.complete(tx, timer) or run is None:
+        return  # another replica did it
+    alerts = episodes.list_for_run(tx.connection, run.id)
+    if all(item.status is not EpisodeStatus.FIRING for item in alerts):
+        names = ", ".join(sorted({item.alertname for item in alerts}))
+        text = f"{names} on {run.target} began during our own repair and was over when it had settled"
+        incident.note(tx, context, run, text)
+    else:
+        escalate(tx, context, run)  # the repair may still go on: then this waits again
+
+
+def _notify(tx: Tx, context: PipelineContext, run: Run) -> None:
+    content = {"status": run.status.value, "reason": run.reason, "detail": run.detail.to_data()}
+    outbox.enqueue_for_incident(tx, context.ids, "escalation", run, content, channels(context, run))
+
+
+def channels(context: PipelineContext, run: Run) -> tuple[str, ...]:
+    """Return the channels to notify: the plan's, or the playbook's if no plan could be made."""
+    if run.plan is not None:
+        return run.plan.escalate_to
+    try:
+        return tuple(context.playbooks.version_for(run).escalate.to)
+    except ConfigurationError:
+        return ()  # neither files nor store have this version; the run's page still shows the escalation

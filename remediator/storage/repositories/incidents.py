@@ -1,0 +1,103 @@
+"""Incidents: the runs whose alerts belong together. A run has the ID of its incident; an incident has notes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, insert, or_, select, update
+
+from remediator.core.run import OPEN, Run, Status
+from remediator.storage import Tx
+from remediator.storage.repositories import runs
+from remediator.storage.schema import incident_notes
+from remediator.storage.schema import runs as table
+
+_ACTING = sorted(status.value for status in (Status.RUNNING, Status.UNKNOWN_OUTCOME, Status.VERIFYING))
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something about an incident that people were not notified of."""
+
+    run_id: str
+    at: datetime
+    text: str
+
+
+def find_related(connection: Connection, targets: Collection[str], since: datetime) -> list[str]:
+    """Return the incidents that a new run belongs to, the oldest first; empty if it is an incident of its own.
+
+    Args:
+        connection: to the store.
+        targets: the target of the new run, and the services that it needs or that need it.
+        since: a run that began and ended before is not related.
+    """
+    recent = or_(table.c.created_at >= since, table.c.finished_at >= since, table.c.status.in_(_ACTING))
+    chosen = select(table.c.incident_id).where(table.c.target.in_(sorted(targets)), recent).distinct()
+    ids = list(connection.execute(chosen).scalars())
+    if len(ids) < 2:
+        return ids
+    began = (
+        select(table.c.incident_id, func.min(table.c.created_at))
+        .where(table.c.incident_id.in_(ids))
+        .group_by(table.c.incident_id)
+    )
+    return [row[0] for row in sorted(connection.execute(began), key=lambda row: (row[1], row[0]))]
+
+
+def merge(tx: Tx, into: str, others: Collection[str]) -> None:
+    """Make the runs of other incidents part of one, because a new run belongs to all of them."""
+    if others:
+        for place in (table, incident_notes):
+            moved = update(place).where(place.c.incident_id.in_(list(others))).values(incident_id=into)
+            tx.connection.execute(moved)
+
+
+def list_runs(connection: Connection, incident_id: str) -> list[Run]:
+    """Return the runs of an incident, oldest first."""
+    ids = select(table.c.id).where(table.c.incident_id == incident_id).order_by(table.c.created_at, table.c.id)
+    found = (runs.get(connection, run_id) for run_id in connection.execute(ids).scalars().all())
+    return [run for run in found if run is not None]
+
+
+def list_recent(connection: Connection, limit: int, *, open_only: bool = False) -> list[str]:
+    """Return the IDs of incidents, the one with the newest run first.
+
+    Args:
+        connection: to the store.
+        limit: most incidents to return.
+        open_only: only those with a run that has not ended, or whose alerts are not over.
+    """
+    latest = func.max(table.c.created_at)
+    statement = select(table.c.incident_id).group_by(table.c.incident_id).order_by(latest.desc()).limit(limit)
+    if open_only:
+        statement = statement.where(or_(table.c.incident_open, table.c.status.in_(sorted(OPEN))))
+    return list(connection.execute(statement).scalars())
+
+
+def find_healed(connection: Connection, run: Run, since: datetime) -> Run | None:
+    """Return the run of the same playbook and target before this one, if it succeeded after ``since``; else None."""
+    same = (table.c.playbook == run.playbook, table.c.target == run.target, table.c.id != run.id)
+    latest = select(table.c.id).where(*same).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(1)
+    run_id = connection.execute(latest).scalar()
+    found = None if run_id is None else runs.get(connection, run_id)
+    if found is None or found.status is not Status.SUCCEEDED or found.finished_at is None:
+        return None
+    return found if found.finished_at >= since else None
+
+
+def add_note(tx: Tx, run: Run, text: str) -> None:
+    """Add a note to the incident of a run."""
+    values = {"incident_id": run.incident_id, "run_id": run.id, "at": tx.now, "text": tx.redact(text)}
+    tx.connection.execute(insert(incident_notes).values(**values))
+
+
+def list_notes(connection: Connection, incident_id: str) -> list[Note]:
+    """Return the notes of an incident, oldest first."""
+    columns = (incident_notes.c.run_id, incident_notes.c.at, incident_notes.c.text)
+    rows = connection.execute(
+        select(*columns).where(incident_notes.c.incident_id == incident_id).order_by(incident_notes.c.id)
+    )
+    return [Note(*row) for row in rows]

@@ -1,0 +1,54 @@
+"""Incidents in the API and on the console: the runs whose alerts belong together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from remediator.reporting.incidents import Incident, load_incident
+from remediator.storage.repositories import incidents, runs
+from remediator.web.api_request import ApiRequest, NotFound
+from remediator.web.authentication import RequestIdentity
+from remediator.web.site import Handler, Site
+
+
+async def list_incidents(call: ApiRequest) -> Any:
+    """Return incidents, the one with the newest run first."""
+    limit, open_only = call.integer("limit", 50, 500), call.request.query_params.get("open") == "true"
+
+    def read(connection: Connection) -> list[dict[str, Any]]:
+        found = incidents.list_recent(connection, limit, open_only=open_only)
+        return [item.to_data() for each in found if (item := load_incident(connection, each)) is not None]
+
+    return await call.read(read)
+
+
+async def show_incident(call: ApiRequest) -> Any:
+    """Return an incident by its ID or the ID of one of its runs."""
+    name = call.request.path_params["incident_id"]
+    found: Incident | None = await call.read(lambda connection: find_incident(connection, name))
+    if found is None:
+        raise NotFound(f"there is no incident {name[:64]!r}")
+    return found.to_data()
+
+
+def find_incident(connection: Connection, name: str) -> Incident | None:
+    """Return an incident by its ID or the ID of one of its runs; None if there is none."""
+    run = runs.get(connection, name)
+    return load_incident(connection, name if run is None else run.incident_id)
+
+
+def incident_page(site: Site) -> Handler:
+    """Return the handler of ``GET /incidents/<id>``: its runs, alerts, best cause and notes."""
+
+    async def get(request: Request, identity: RequestIdentity) -> Response:
+        name = request.path_params["incident_id"]
+        found = await site.service.context.store.read(lambda connection: find_incident(connection, name))
+        if found is None:
+            return site.error_page(request, identity, 404, "Incident not found", f"There is no incident {name[:64]!r}.")
+        return site.render(request, identity, "incident.html", incident=found, live=not found.over)
+
+    return site.page(get)

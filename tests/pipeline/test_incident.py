@@ -1,0 +1,242 @@
+"""One incident: runs that belong together, alerts of our own repair, and relapses, through the production engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from remediator.core.run import EpisodeStatus, Run, Status
+from remediator.core.tokens import Keyring
+from remediator.extensions.notifiers.base import Message
+from remediator.extensions.notifiers.log import LogNotifier
+from remediator.pipeline.context import PipelineContext
+from remediator.pipeline.escalation import escalate_due
+from remediator.pipeline.incident import incident_for
+from remediator.pipeline.recurrence import check_recurrence, on_new_run
+from remediator.playbooks.model import Playbook
+from remediator.reporting.incidents import load_incident
+from remediator.reporting.messages import MessageRenderer
+from remediator.storage.repositories import episodes, incidents, outbox, runs
+from remediator.storage.repositories.outbox import OutboxMessage
+from tests.support.fleet import Health, advance_until, context, remedy
+from tests.support.guard_history import MINUTE, House, alert, playbook
+
+DIAGNOSIS = playbook(
+    "app-down",
+    "app",
+    steps=[],
+    diagnose=[],
+    conclude=[{"id": "dependency", "when": "true", "cause": "Redis does not answer the app."}],
+    escalate={"to": ["oncall"]},
+)
+"""A playbook that only diagnoses, and escalates at once."""
+
+
+async def fires(engine: PipelineContext, chosen: Playbook, target: str, number: int, **labels: str) -> Run:
+    """Create the run of an alert, as the match stage does."""
+
+    def work(tx: Any) -> Run:
+        incident_id = incident_for(tx, engine, target)
+        name, content = chosen.name, chosen.content_hash
+        run = runs.create(tx, f"run-{number}", name, content, target, "auto", "test", incident_id)
+        on_new_run(tx, engine, run)
+        item = alert(number, at=tx.now, service=target, **labels)
+        episodes.insert_all(tx, [item])
+        runs.add_episodes(tx, run.id, [item])
+        return run
+
+    return await engine.store.write(work)
+
+
+async def sent(house: House) -> list[OutboxMessage]:
+    """Return all messages, oldest first, and mark them as sent to their channels."""
+
+    def work(tx: Any) -> list[OutboxMessage]:
+        found = outbox.list_due(tx.connection, tx.now, limit=100)
+        for item in found:
+            outbox.mark_sent(tx, item.id, {"ts": item.id}, item.channel)
+        return found
+
+    return await house.store.write(work)
+
+
+def render(house: House, queued: OutboxMessage) -> Any:
+    """Return the text of a message as it would be sent now."""
+    renderer = MessageRenderer(Keyring((b"k" * 32,)), "https://r.example")
+    return house.store.read(
+        lambda connection: renderer.render(connection, queued, LogNotifier({}), "oncall", house.clock.now())
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "after", "same"),
+    [
+        ("redis", "app", timedelta(minutes=2), True),
+        ("app", "redis", timedelta(minutes=2), True),
+        ("redis", "redis", timedelta(minutes=2), True),
+        ("redis", "shop", timedelta(minutes=2), False),
+        ("redis", "app", timedelta(minutes=40), False),
+    ],
+    ids=["it depends on it", "it is needed by it", "same target", "unrelated", "much later"],
+)
+async def test_runs_that_belong_together_are_one_incident(
+    house: House, first: str, second: str, after: timedelta, same: bool
+) -> None:
+    """Same target or a dependency in the inventory, minutes apart; whichever replica creates the run."""
+    one = context(house.store, house.clock, [DIAGNOSIS], Health(), "a")
+    two = context(house.store, house.clock, [DIAGNOSIS], Health(), "b")
+    run = await fires(one, playbook("x"), first, 1)
+    house.clock.time += after
+    other = await fires(two, playbook("y"), second, 2)
+    assert (run.incident_id == other.incident_id) is same
+
+
+async def test_a_run_that_belongs_to_two_incidents_makes_them_one(house: House) -> None:
+    """Two unrelated services fail, then the one that both need: the older incident has all three."""
+    engine = context(house.store, house.clock, [DIAGNOSIS], Health(), "a")
+    inventory = engine.playbooks.inventory
+    needing = [name for name in inventory.services if "redis" in inventory.services[name].depends_on]
+    assert needing == ["app"], "the inventory of these tests"
+    first = await fires(engine, playbook("x"), "app", 1)
+    separate = await house.write(
+        lambda tx: runs.create(tx, "run-2", "y", "0" * 64, "redis", "auto", "test", "incident-2")
+    )
+    assert separate.incident_id != first.incident_id
+    third = await fires(engine, playbook("z"), "redis", 3)
+    ids = {run.id for run in await house.store.read(lambda c: incidents.list_runs(c, third.incident_id))}
+    assert ids == {"run-1", "run-2", "run-3"} and third.incident_id == first.incident_id
+
+
+@pytest.mark.promise(13)
+async def test_one_message_changes_and_the_better_cause_replaces_the_earlier(house: House) -> None:
+    """Two diagnosing runs: the second escalation is an update of the first message, with its cause alone."""
+    later = playbook(
+        "app-crash-loop",
+        "app",
+        steps=[],
+        conclude=[{"id": "variable", "when": "true", "cause": "The variable DATABASE_URL is missing."}],
+    )
+    engine = context(house.store, house.clock, [DIAGNOSIS, later], Health(), "a")
+    await fires(engine, DIAGNOSIS, "app", 1, severity="warning")
+    await advance_until(engine, ["escalated"], house.clock)
+    [message] = await sent(house)
+    assert message.kind == "escalation"
+    house.clock.time += timedelta(seconds=14)
+    await fires(engine, later, "app", 2, severity="critical")
+    await advance_until(engine, ["escalated"], house.clock)
+
+    updates = await sent(house)
+    assert {item.kind for item in updates} == {"update"} and {item.content["of"] for item in updates} == {message.id}
+    changed: Message = await render(house, next(item for item in updates if item.content.get("about")))
+    text = "\n".join(changed.text())
+    assert "DATABASE_URL" in text and "Redis does not answer" not in text
+    assert "Same incident" in text and "app-down on app" in text
+    assert changed.announce and changed.severity == "critical" and not changed.over
+    assert changed.incident == (await render(house, message)).incident
+
+
+@pytest.mark.promise(13)
+async def test_nothing_is_said_to_have_been_tried(house: House) -> None:
+    """A diagnosing playbook: the escalation says that nothing was tried, and why people are needed."""
+    engine = context(house.store, house.clock, [DIAGNOSIS], Health(), "a")
+    await fires(engine, DIAGNOSIS, "app", 1)
+    await advance_until(engine, ["escalated"], house.clock)
+    [message] = await sent(house)
+    text = "\n".join((await render(house, message)).text())
+    assert "Nothing was tried" in text and "diagnosed; the playbook has no remedy" in text
+    assert "Tried:" not in text
+
+
+async def test_an_alert_of_our_own_repair_pages_nobody(house: House) -> None:
+    """While redis is repaired, the app's alert fires and resolves: no message, and a note on the incident."""
+    mend = remedy("mend", {})
+    health = Health()
+    engine = context(house.store, house.clock, [mend, DIAGNOSIS], health, "a")
+    await fires(engine, mend, "redis", 1)
+    await advance_until(engine, ["succeeded"], house.clock)
+    house.clock.time += timedelta(seconds=5)
+    await fires(engine, DIAGNOSIS, "app", 2)
+    await advance_until(engine, ["escalated"], house.clock)
+    assert await sent(house) == [], "it waits until the repair has settled"
+    house.clock.time += timedelta(seconds=10)
+    await resolve(house, "episode-2")
+    house.clock.time += timedelta(seconds=60)
+
+    assert await escalate_due(engine) == 1
+    assert await sent(house) == []
+    found = await house.store.read(lambda c: load_incident(c, "incident-1"))
+    assert found is not None and [item.text for item in found.notes] == [
+        "RedisDown on app began during our own repair and was over when it had settled"
+    ]
+
+
+async def test_an_alert_that_outlives_our_repair_is_reported(house: House) -> None:
+    """It still fires when the repair has settled: then people are notified, once."""
+    mend = remedy("mend", {})
+    engine = context(house.store, house.clock, [mend, DIAGNOSIS], Health(), "a")
+    await fires(engine, mend, "redis", 1)
+    await advance_until(engine, ["succeeded"], house.clock)
+    house.clock.time += timedelta(seconds=5)
+    await fires(engine, DIAGNOSIS, "app", 2)
+    await advance_until(engine, ["escalated"], house.clock)
+    house.clock.time += timedelta(seconds=60)
+
+    assert await escalate_due(engine) == 1
+    assert [item.kind for item in await sent(house)] == ["escalation"]
+    assert await escalate_due(engine) == 0
+
+
+@pytest.mark.promise(7)
+async def test_a_relapse_is_told_at_once_as_a_relapse_of_that_run(house: House) -> None:
+    """The checks fail 20 s after the success: people hear it then, not when the watch time ends."""
+    mend = remedy("mend", {})
+    health = Health()
+    engine = context(house.store, house.clock, [mend], health, "a")
+    await fires(engine, mend, "web-1", 1)
+    await advance_until(engine, ["succeeded"], house.clock)
+    house.clock.time += timedelta(seconds=11)
+    await check_recurrence(engine)
+    assert await sent(house) == [], "it is healthy"
+    health.well.clear()
+    house.clock.time += timedelta(seconds=11)
+
+    await check_recurrence(engine)
+    await check_recurrence(context(house.store, house.clock, [mend], health, "b"))
+    [message] = await sent(house)
+    text = "\n".join((await render(house, message)).text())
+    assert message.run_id == "run-1" and message.content["reason"] == "relapsed"
+    assert "relapse: it was healed, and its checks fail again" in text and "test.well: not well" in text
+    assert "Tried: mend: mend web-1: ok" in text
+
+
+@pytest.mark.promise(7)
+async def test_a_new_run_for_the_same_fault_is_a_relapse_of_the_one_before(house: House) -> None:
+    """Ten minutes after the success the fault is back, in a new episode: one incident, and it is said."""
+    mend = remedy("mend", {})
+    engine = context(house.store, house.clock, [mend], Health(), "a")
+    await fires(engine, mend, "web-1", 1)
+    await advance_until(engine, ["succeeded"], house.clock)
+    house.clock.time += 10 * MINUTE
+    await resolve(house, "episode-1")
+    await house.write(lambda tx: runs.close_incident(tx, ["run-1"]))
+    again = await fires(engine, mend, "web-1", 2)
+
+    [message] = await sent(house)
+    assert message.run_id == "run-1" and message.content["reason"] == "came_back"
+    assert "the fault is back 10m after it was healed; run run-2 is for it" in str(message.content)
+    assert again.incident_id == "incident-1" and again.status is Status.MATCHED
+
+
+async def resolve(house: House, episode_id: str) -> None:
+    """Let an alert be over."""
+
+    def work(tx: Any) -> None:
+        item = episodes.get(tx.connection, episode_id)
+        assert item is not None
+        over = replace(item, status=EpisodeStatus.CLOSED, resolved_at=tx.now)
+        episodes.update_all(tx, [over])
+
+    await house.write(work)
