@@ -52,7 +52,7 @@ class IncidentRun:
         return isinstance(self.run.detail, SucceededDetail) and self.run.detail.ineffective
 
     def line(self) -> str:
-        """Return when the run began, what it is for, and what became of it."""
+        """Return when the run began, what it is for, and its result."""
         run = self.run
         state = run.status.value.replace("_", " ")
         if run.finished_at is not None and run.status is not Status.SUCCEEDED:

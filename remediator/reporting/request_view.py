@@ -1,4 +1,4 @@
-"""An approval request with everything that people are told about it, for messages, pages and the CLI."""
+"""An approval request with everything that people read about it, for messages, pages and the CLI."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from remediator.storage.repositories.evidence import EvidenceRecord
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """An approval request with everything that people are told about it, from one snapshot of the store."""
+    """An approval request with everything that people read about it, from one snapshot of the store."""
 
     approval: Approval
     run: Run
@@ -58,7 +58,7 @@ class RequestView:
         return self.approval.status == "pending" and now < self.approval.expires_at
 
     def sections(self, now: datetime) -> list[Section]:
-        """Return what people are told, in the order in which it matters. The message, the e-mail and the CLI have all
+        """Return what people read, in the order in which it matters. The message, the e-mail and the CLI have all
         of it; the page has the same lines in its own layout."""
         pending = self.pending(now)
         found = self.approval
