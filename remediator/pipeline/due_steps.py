@@ -14,6 +14,7 @@ from functools import partial
 from remediator.core.plan import Plan, PlannedStep
 from remediator.pipeline import condition_scope
 from remediator.playbooks import cel
+from remediator.storage.repositories import evidence
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord
 
@@ -45,7 +46,7 @@ def due_steps(
         tried: the attempts so far.
         start: ID of the next step; None for the first one.
     """
-    causes = set(condition_scope.established_causes(seen))
+    causes = set(evidence.established_causes(seen))
     scope = partial(condition_scope.variables, plan.parameters, target, seen, tried)
     skipped = {step.id for step in plan.steps if not _applies(step, scope(step.cost), causes)}
     due: list[str] = []
