@@ -65,46 +65,49 @@ class Proxy:
     async def __call__(self, request: Request) -> Response:
         """Check one call and forward it."""
         path = re.sub(r"^/v\d+\.\d+(?=/)", "", request.url.path)
+        version = request.url.path.removesuffix(path)
         try:
             parameters = request.query_params.multi_items()
             query = dict(parameters)
             if len(query) < len(parameters):
                 raise Denied("a parameter is given twice")
-            content = await self._checked(request, path, query)
+            checked, content = await self._checked(request, path, query)
         except Denied as denied:
             return PlainTextResponse(f"{request.method} {path}: {denied}", 403)
         except (RemediatorError, httpx.HTTPError) as error:
             return PlainTextResponse(f"{request.method} {path}: {error}", 502)
-        return await self._forward(request, query, content)
+        return await self._forward(request.method, version + checked, query, content)
 
-    async def _checked(self, request: Request, path: str, query: Mapping[str, str]) -> bytes | None:
-        """Return the body to forward.
+    async def _checked(self, request: Request, path: str, query: Mapping[str, str]) -> tuple[str, bytes | None]:
+        """Return the path and the body to forward.
+
+        The path names the container by the ID that was checked, never by its name: between the check and the call,
+        another container could get the name.
 
         Raises:
             Denied: the call is not allowed.
         """
         method = request.method
         if _one_of((*ALWAYS, *IMAGES), method, path):
-            return None
+            return path, None
         if (method, path) == ("GET", "/containers/json"):
             self._list(query)
-            return None
+            return path, None
         if found := _one_of(READS, method, path):
             if _on(query, "follow") or (path.endswith("/stats") and _on({"stream": "true", **query}, "stream")):
                 raise Denied("streaming answers are not allowed")
-            await self._document(found["id"])
-            return None
+            return _by_id(found, await self._document(found["id"])), None
         if self.read_only:
             raise Denied("not allowed")
         if found := _one_of(CHANGES, method, path):
-            await self._document(found["id"])
+            document = await self._document(found["id"])
             if method == "DELETE" and (_on(query, "force") or _on(query, "v")):
                 raise Denied("removing running containers or volumes is not allowed")
-            return None
+            return _by_id(found, document), None
         if (method, path) == ("POST", "/containers/create"):
-            return await self._creation(await _body(request))
+            return path, await self._creation(await _body(request))
         if re.fullmatch(rf"/networks/{ID}/connect", path) and method == "POST":
-            return await self._connection(path.split("/")[2], await _body(request))
+            return path, await self._connection(path.split("/")[2], await _body(request))
         raise Denied("not allowed")
 
     def _list(self, query: Mapping[str, str]) -> None:
@@ -155,17 +158,29 @@ class Proxy:
             raise Denied("no container of this service is in this network")
         return json.dumps({"Container": document["Id"], "EndpointConfig": settings}).encode()
 
-    async def _forward(self, request: Request, query: Mapping[str, str], content: bytes | None) -> Response:
+    async def _forward(self, method: str, path: str, query: Mapping[str, str], content: bytes | None) -> Response:
         headers = {"content-type": "application/json"} if content is not None else {}
         try:
-            url = httpx.URL(path=request.url.path, params=dict(query))
-            answer = await self.engine.request(request.method, url, content=content, headers=headers)
+            url = httpx.URL(path=path, params=dict(query))
+            answer = await self.engine.request(method, url, content=content, headers=headers)
         except httpx.TimeoutException:
             return PlainTextResponse("the Docker Engine did not answer", 504)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return PlainTextResponse(f"the Docker Engine is unreachable: {error}", 502)
         kept = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
         return Response(answer.content, answer.status_code, kept)
+
+
+def _by_id(found: re.Match[str], document: Mapping[str, Any]) -> str:
+    """Return the path with the container's ID in place of what the client wrote.
+
+    Raises:
+        Denied: the Engine's answer has no valid ID.
+    """
+    identity = str(document.get("Id", ""))
+    if not re.fullmatch(ID, identity):
+        raise Denied("the Docker Engine did not name the container")
+    return found.string[: found.start("id")] + identity + found.string[found.end("id") :]
 
 
 def _one_of(rules: tuple[tuple[str, str], ...], method: str, path: str) -> re.Match[str] | None:
