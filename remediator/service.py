@@ -59,6 +59,7 @@ from remediator.runtime.metrics import Metrics
 from remediator.runtime.monitors import FloodSettings, MonitorSettings, run_monitors_loop
 from remediator.runtime.notification_reach import reach_problem
 from remediator.runtime.outbox import Outbox, run_outbox_loop
+from remediator.runtime.preflight import report_missing_rights
 from remediator.runtime.pruning import run_pruning_loop
 from remediator.runtime.reconcile import ReconcileSettings, run_reconcile_loop
 from remediator.runtime.reload import ReloadSettings, reload_settings, run_reload_loop, signature
@@ -226,6 +227,8 @@ async def run_service(
         stack.push_async_callback(outbox.aclose)
         for name, loop in _loops(service, outbox, keys).items():
             stack.push_async_callback(_stop, asyncio.create_task(run_supervised(name, loop, clock.sleep), name=name))
+        preflight = report_missing_rights(loaded.playbooks, loaded.inventory, clients.platforms)
+        stack.push_async_callback(_stop, asyncio.create_task(preflight, name="preflight"))
         yield service
 
 

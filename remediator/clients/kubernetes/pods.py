@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from remediator.clients.kubernetes.models import ContainerStatus, Pod, Terminated
+from remediator.clients.kubernetes.models import Condition, ContainerStatus, Event, Pod, Terminated
 from remediator.core.clock import rfc3339
 
 _LOOPS = ("CrashLoopBackOff", "RunContainerError", "CreateContainerError", "CreateContainerConfigError")
+_EXPLAIN = ("Unhealthy", "FailedMount", "FailedCreate", "FailedCreatePodSandBox", "Evicted")
+"""Reasons of events whose message is not in the status of a pod: probes, volumes, quotas."""
 _STUCK = ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName")
 
 
@@ -30,19 +33,34 @@ def stuck(container: ContainerStatus) -> bool:
 
 
 def troubles(pod: Pod) -> list[str]:
-    """Return a text for each unhealthy container, with its last exit."""
-    return [text for each in containers(pod) if (text := _trouble(pod.metadata.name, each))]
+    """Return why a pod does not serve: not scheduled, or a text for each unhealthy container with its last exit."""
+    name = pod.metadata.name
+    waits = [f"{name}: not scheduled: {each.message}" for each in pod.status.conditions if _unscheduled(each)]
+    return waits or [text for each in containers(pod) if (text := _trouble(name, each))]
+
+
+def _unscheduled(condition: Condition) -> bool:
+    return (condition.type, condition.status, condition.reason) == ("PodScheduled", "False", "Unschedulable")
 
 
 def _trouble(pod: str, container: ContainerStatus) -> str:
     waiting, last = container.state.waiting, container.last_state.terminated or container.state.terminated
-    if container.ready or (waiting is None and last is None):
+    if container.ready or (waiting is None and last is None) or (last is not None and last.reason == "Completed"):
         return ""
-    text = f"{pod}: {waiting.reason}" if waiting is not None and waiting.reason else f"{pod}: not ready"
+    where = f"{pod}/{container.name}"
+    text = f"{where}: {waiting.reason}" if waiting is not None and waiting.reason else f"{where}: not ready"
+    if waiting is not None and waiting.message and waiting.reason not in _LOOPS[:1]:
+        text += f" ({waiting.message[:300]})"
     if last is not None:
         reason = f" {last.reason}" if last.reason else ""
         text += f", ended with exit code {last.exit_code}{reason}, {container.restart_count} restarts"
     return text
+
+
+def explaining(events: Sequence[Event]) -> list[str]:
+    """Return the warnings that say why a pod is not created or not ready, the newest of each reason."""
+    newest = {each.reason: each for each in events if each.type == "Warning" and each.reason in _EXPLAIN}
+    return [f"{each.reason}: {each.message}"[:300] for each in newest.values()]
 
 
 def pod_facts(pod: Pod) -> dict[str, Any]:

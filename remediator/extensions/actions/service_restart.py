@@ -46,6 +46,7 @@ class ServiceRestart(Action):
 
     async def plan(self, service: Service, parameters: RestartParameters) -> PlannedCall:
         platform = self._platforms[service.platform.kind]
+        await platform.require_rights(service, self.name)
         status = await platform.status(service)
         if status.hold:
             raise TargetError(f"cannot restart {service.name}: {status.hold}")

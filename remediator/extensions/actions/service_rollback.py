@@ -54,6 +54,7 @@ class ServiceRollback(Action):
 
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
         platform = self._platforms[service.platform.kind]
+        await platform.require_rights(service, self.name)
         status = await platform.status(service)
         if status.hold:
             raise TargetError(f"cannot roll back {service.name}: {status.hold}")

@@ -66,6 +66,7 @@ class ServiceScale(Action):
 
     async def plan(self, service: Service, parameters: ScaleParameters) -> PlannedCall:
         platform = self._platforms[service.platform.kind]
+        await platform.require_rights(service, self.name)
         status = await platform.status(service)
         now = int(status.facts.get("replicas", status.instances))
         wanted = parameters.wanted(now)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 from remediator.core.release import Release
 from remediator.errors import TargetError
@@ -67,6 +67,25 @@ class Platform(ABC):
 
     async def aclose(self) -> None:
         """Close all connections."""
+
+    async def missing_rights(self, service: Service, action: str) -> tuple[str, ...]:
+        """Return the rights that the remediator lacks for an action, as text. Changes nothing.
+
+        A platform that cannot tell returns none.
+        """
+        return ()
+
+    @final
+    async def require_rights(self, service: Service, action: str) -> None:
+        """Refuse to plan an action that would fail for lack of rights, before a person is asked to approve it.
+
+        Raises:
+            TargetError: a right is missing.
+        """
+        if missing := await self.missing_rights(service, action):
+            raise TargetError(
+                f"{action} on {service.name}: the remediator has no right to {', '.join(missing)}; grant it"
+            )
 
     @abstractmethod
     async def status(self, service: Service) -> ServiceStatus:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from remediator.clients.kubernetes import revisions
 from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused, restarted_at
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
-from remediator.clients.kubernetes.models import ContainerStatus, Pod, Workload
-from remediator.clients.kubernetes.pods import containers, loops, pod_facts, stuck, troubles
+from remediator.clients.kubernetes.models import ContainerStatus, Event, Pod, Workload
+from remediator.clients.kubernetes.owner import autoscalers_of, owner_of
+from remediator.clients.kubernetes.pods import containers, explaining, loops, pod_facts, stuck, troubles
+from remediator.clients.kubernetes.rights import missing_rights
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.core.release import Release
 from remediator.errors import ConfigurationError, TargetError
 from remediator.extensions.platforms.base import Platform, ServiceStatus, State
 from remediator.playbooks.inventory import KubernetesBinding, Service
 
-_ARGO_CD = ("argocd.argoproj.io/instance", "argocd.argoproj.io/tracking-id")
-_FLUX = ("kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name")
-_UNDONE_BY_GITOPS = ["service.rollback", "service.scale"]
 _TRIES = 5
 _MOST_PODS = 5
 _MOST_EVENTS = 10
@@ -58,19 +58,22 @@ class KubernetesPlatform(Platform):
         for client in self._clients.values():
             await client.aclose()
 
+    async def missing_rights(self, service: Service, action: str) -> tuple[str, ...]:
+        return await missing_rights(self._of(service), action, _binding(service).deployment or "")
+
     async def status(self, service: Service) -> ServiceStatus:
         client = self._of(service)
         look = await _look(client, service)
         owner, events, hold = await asyncio.gather(
-            _owner(client, look.deployment), _events(client, look.pods), _hold(client, look.deployment)
+            owner_of(client, look.deployment), _events(client, look), _hold(client, look.deployment)
         )
         return _status(look, owner, events, hold)
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """Return the last lines of the containers of at most five pods, unready pods first."""
+        """Return the last lines of the containers of at most five pods, unready pods and init containers first."""
         client = self._of(service)
         pods = sorted((await _look(client, service)).pods, key=lambda pod: (pod.ready, pod.metadata.name))
-        wanted = [(pod, each) for pod in pods[:_MOST_PODS] for each in pod.status.container_statuses]
+        wanted = [(pod, each) for pod in pods[:_MOST_PODS] for each in _with_logs(pod)]
         texts = [await _logs(client, pod, each, lines, previous) for pod, each in wanted]
         return "\n".join(text for text in texts if text)
 
@@ -99,7 +102,7 @@ class KubernetesPlatform(Platform):
 
         async def change(seen: Workload) -> None:
             name = seen.metadata.name
-            for autoscaler in await _autoscalers(client, name):
+            for autoscaler in await autoscalers_of(client, name):
                 raise TargetError(
                     f"HorizontalPodAutoscaler {autoscaler} would revert the scaling of {name}; change its limits"
                 )
@@ -110,14 +113,16 @@ class KubernetesPlatform(Platform):
     async def releases(self, service: Service) -> tuple[Release, ...]:
         """Return the recorded revisions, the most recently used first. ``id`` is the name of the ReplicaSet."""
         client = self._of(service)
-        deployment = await _deployment(client, service)
-        sets = await _sets(client, deployment)
+        look = await _look(client, service)
+        deployment, sets = look.deployment, look.sets
         current = revisions.current(deployment, sets)
+        since = None if current is None else _since(current, look)
         templates = {each.metadata.name: await revisions.template_of(client, each) for each in sets}
         bad = revisions.bad_names(deployment, sets, templates)
         managers = await client.managers("deployments", deployment.metadata.name)
         by = next((each.manager for each in reversed(managers) if each.manages("spec", "template")), "")
-        return tuple(_release(each, current, templates, by, redo=each.metadata.name in bad) for each in sets)
+        found = (_release(each, current, templates, by, redo=each.metadata.name in bad) for each in sets)
+        return tuple(replace(each, created_at=since) if each.current else each for each in found)
 
     def describe_rollback(self, service: Service, to: str) -> str:
         return f"{_where(service)}: rollout undo to the revision that ReplicaSet {to} keeps (replace the template)"
@@ -249,34 +254,22 @@ def _refuse_if_paused(seen: Workload) -> None:
         raise TargetError(f"the rollout of Deployment {seen.metadata.name} is paused; nothing was changed")
 
 
-async def _autoscalers(client: Kubernetes, deployment: str) -> list[str]:
-    found = await client.autoscalers()
-    targets = [(each.metadata.name, each.spec.scale_target_ref) for each in found]
-    return [name for name, target in targets if (target.kind, target.name) == ("Deployment", deployment)]
-
-
-async def _owner(client: Kubernetes, deployment: Workload) -> dict[str, Any] | str | None:
-    """Return the controller of a Deployment and the actions that it would revert; a sentence if it is unknown."""
-    marks = {**deployment.metadata.labels, **deployment.metadata.annotations}
-    for kind, names in (("argocd", _ARGO_CD), ("flux", _FLUX)):
-        for name in names:
-            if name in marks:
-                return {"kind": kind, "name": marks[name].split(":")[0], "undoes": _UNDONE_BY_GITOPS}
+async def _events(client: Kubernetes, look: _Look) -> tuple[Event, ...]:
+    """Return the warnings about unready pods, and about pods that are not created; empty without the right to read."""
+    asked = [("Pod", pod.metadata.name) for pod in look.pods if not pod.ready][:_MOST_PODS]
+    current = revisions.current(look.deployment, look.sets)
+    if current is not None and len(look.newest) < look.deployment.spec.replicas:
+        asked.append(("ReplicaSet", current.metadata.name))
     try:
-        autoscalers = await _autoscalers(client, deployment.metadata.name)
-    except KubernetesRefused as error:
-        return f"cannot read the autoscalers: {error}"
-    return {"kind": "hpa", "name": autoscalers[0], "undoes": ["service.scale"]} if autoscalers else None
-
-
-async def _events(client: Kubernetes, pods: Sequence[Pod]) -> list[str]:
-    """Return the warnings about unready pods; empty without the right to read events."""
-    troubled = [pod for pod in pods if not pod.ready][:_MOST_PODS]
-    try:
-        found = [event for pod in troubled for event in await client.events("Pod", pod.metadata.name)]
+        found = [event for kind, name in asked for event in await client.events(kind, name)]
     except KubernetesRefused:
-        return []
-    return [f"{each.reason}: {each.message}"[:300] for each in found if each.type == "Warning"][-_MOST_EVENTS:]
+        return ()
+    return tuple(each for each in found if each.type == "Warning")
+
+
+def _with_logs(pod: Pod) -> list[ContainerStatus]:
+    """Return the containers whose logs matter: an init container only until it has ended well."""
+    return [each for each in containers(pod) if not (each in pod.status.init_container_statuses and each.ready)]
 
 
 async def _logs(client: Kubernetes, pod: Pod, container: ContainerStatus, lines: int, previous: bool) -> str:
@@ -310,6 +303,12 @@ def _release(
     )
 
 
+def _since(current: Workload, look: _Look) -> datetime | None:
+    """Return when the current release was rolled out: an undo restores an old ReplicaSet and creates new pods."""
+    pods = [pod.metadata.creation_timestamp for pod in look.newest if pod.metadata.creation_timestamp is not None]
+    return min(pods, default=current.metadata.creation_timestamp)
+
+
 def _recorded(service: Service, deployment: Workload, sets: Sequence[Workload], to: str) -> Workload:
     """Return the ReplicaSet with this name.
 
@@ -340,17 +339,17 @@ async def _hold(client: Kubernetes, deployment: Workload) -> str:
     )
 
 
-def _status(look: _Look, owner: Any, events: Sequence[str], hold: str) -> ServiceStatus:
+def _status(look: _Look, owner: Any, events: Sequence[Event], hold: str) -> ServiceStatus:
     deployment, wanted = look.deployment, look.deployment.spec.replicas
     ready = sum(pod.ready for pod in look.pods)
     state = _state(look, ready)
-    problems = [text for pod in look.pods for text in troubles(pod)]
+    problems = [text for pod in look.pods for text in troubles(pod)] + explaining(events)
     started = [pod.status.start_time for pod in look.pods if pod.status.start_time is not None]
     rollout = "" if deployment.observed else ", the last change is not yet observed"
     summary = f"{deployment.metadata.name}: {ready} of {wanted} pods ready{rollout}"
     return ServiceStatus(
         state=state,
-        summary="; ".join([summary, *problems[:3], *([hold] if hold else [])]),
+        summary="; ".join([*problems[:3], summary, *([hold] if hold else [])]),  # lists show only the first line
         instances=wanted,
         healthy=ready,
         pin={"uid": deployment.metadata.uid, "generation": deployment.metadata.generation},
@@ -361,7 +360,7 @@ def _status(look: _Look, owner: Any, events: Sequence[str], hold: str) -> Servic
             "observed": deployment.observed,
             "pods": [pod_facts(pod) for pod in look.pods[:20]],
             "conditions": {each.type: f"{each.status} {each.reason}".strip() for each in deployment.status.conditions},
-            "events": list(events),
+            "events": [f"{each.reason}: {each.message}"[:300] for each in events][-_MOST_EVENTS:],
             "owner": owner,
             "paused": deployment.spec.paused,
         },
