@@ -60,7 +60,9 @@ def test_probes_volumes_and_quotas_are_explained_by_events() -> None:
         {"type": "Warning", "reason": "MissingClusterDNS", "message": "no DNS"},
         {"type": "Normal", "reason": "Pulled", "message": "pulled"},
     ]
-    assert explaining(msgspec.convert(events, list[Event])) == [
+    about = {"metadata": {"name": "event"}, "involvedObject": {"kind": "Pod", "name": "app-1"}}
+    found = msgspec.convert([{**about, **each} for each in events], list[Event])
+    assert explaining(found) == [
         "Unhealthy: Readiness probe failed: 503",
         "FailedCreate: exceeded quota",
     ]

@@ -17,6 +17,7 @@ import yaml
 from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
 from remediator.core.identity import People
+from remediator.errors import TargetError
 from remediator.extensions.platforms.base import State
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
 from remediator.playbooks.inventory import Inventory, Service
@@ -150,6 +151,20 @@ async def test_the_role_allows_all_that_the_platform_does(
     deployment = json.loads(shop.kubectl("get", "deployment", "app", "--namespace=shop", "--output=json"))
     assert deployment["spec"]["replicas"] == 1
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "remediator-app:1.0"
+
+
+@real
+async def test_missing_rights_are_found_before_a_plan(
+    shop: Cluster, account: Path, platform: KubernetesPlatform
+) -> None:
+    """The shipped Role lacks one right, on purpose: Redis is not scaled. It is named, and such a plan is refused."""
+    app, redis = of_inventory("app", account), of_inventory("redis", account)
+    for action in ("service.status", "service.logs", "service.releases", "service.restart", "service.rollback"):
+        assert await platform.missing_rights(app, action) == await platform.missing_rights(redis, action) == (), action
+    assert await platform.missing_rights(app, "service.scale") == ()
+    assert await platform.missing_rights(redis, "service.scale") == ("patch deployments/redis (subresource scale)",)
+    with pytest.raises(TargetError, match="no right to patch deployments/redis"):
+        await platform.require_rights(redis, "service.scale")
 
 
 @real
