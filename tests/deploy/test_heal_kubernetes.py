@@ -14,6 +14,7 @@ import yaml
 from tests.deploy.test_kubernetes import of_kind
 from tests.support.servers import free_port, until
 from tests.support.servers.alertmanager import Alertmanager
+from tests.support.servers.docker import Engine
 from tests.support.servers.kubernetes import Cluster
 from tests.support.servers.remediator import ROOT, TOKEN, Remediator
 
@@ -21,7 +22,8 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
 SERVE = "echo serving; sleep 1000"
 CRASH = "echo ModuleNotFoundError: prices >&2; exit 3"
-REDIS = "redis:7.2.5-bookworm"
+PUBLISHED = "redis:7.2.5-bookworm"
+"""Pulled by the cluster where its node's engine is not known; otherwise the image is made of this machine's Redis."""
 ELSEWHERE = ("promql", "http.ok")
 """Checks of the shipped playbooks that ask Prometheus and the app; neither is part of these tests."""
 
@@ -53,8 +55,9 @@ def node(cluster: Cluster) -> str:
 
 
 @pytest.fixture
-def redis_there(cluster: Cluster) -> redis.Redis:
+def redis_there(cluster: Cluster, node_engine: Engine | None) -> redis.Redis:
     """Redis as a Deployment that is never two at once, on the node's network."""
+    image = PUBLISHED if node_engine is None else node_engine.build_program("redis-server")
     port = free_port()
     argv = [
         "redis-server",
@@ -70,7 +73,7 @@ def redis_there(cluster: Cluster) -> redis.Redis:
     pod = {
         "hostNetwork": True,
         "terminationGracePeriodSeconds": 1,
-        "containers": [{"name": "redis", "image": REDIS, "imagePullPolicy": "IfNotPresent", "command": argv}],
+        "containers": [{"name": "redis", "image": image, "imagePullPolicy": "IfNotPresent", "command": argv}],
     }
     spec = {
         "strategy": {"type": "Recreate"},

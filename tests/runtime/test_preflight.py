@@ -18,7 +18,7 @@ INVENTORY = Inventory.model_validate(
         "services": {
             "app": {"platform": {**ACCOUNT, "deployment": "app"}},
             "redis": {"platform": {**ACCOUNT, "deployment": "redis"}},
-        }
+        },
     }
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -45,6 +46,12 @@ class Engine:
         self.cli("import", *flags, "-", name, given=_busybox())
         return name
 
+    def build_program(self, name: str) -> str:
+        """An image of a program of this machine with its libraries, and busybox; its name. Nothing is pulled."""
+        image = f"remediator-test/{self.token}:{name}"
+        self.cli("import", "-", image, given=_busybox(Path(require(name))))
+        return image
+
     def run(self, *arguments: str, image: str = "") -> str:
         """Start a container in the background; its id. The arguments are flags, ``---``, and a shell command."""
         flags, _, command = " ".join(arguments).partition("--- ")
@@ -84,16 +91,23 @@ class Engine:
             self.cli(*removal, *found)
 
 
-def _busybox() -> bytes:
-    """A root filesystem with one static program under many names."""
-    program = require("busybox")
+def _busybox(*programs: Path) -> bytes:
+    """A root filesystem with one static program under many names, and dynamic programs with their libraries."""
     with io.BytesIO() as buffer:
         with tarfile.open(fileobj=buffer, mode="w") as archive:
-            archive.add(Path(program).resolve(), "bin/busybox")
+            archive.add(Path(require("busybox")).resolve(), "bin/busybox")
             for name in ("sh", "sleep", "cat", "echo", "true", "false", "tail"):
                 link = tarfile.TarInfo(f"bin/{name}")
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 archive.addfile(link)
+            for program in programs:
+                archive.add(program.resolve(), f"bin/{program.name}")  # a link, whose name chooses what it does
+                listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+                for library in dict.fromkeys(re.findall(r"(/\S+) \(0x", listed)):
+                    archive.add(Path(library).resolve(), library.lstrip("/"))
+            temporary = tarfile.TarInfo("tmp")
+            temporary.type, temporary.mode = tarfile.DIRTYPE, 0o1777
+            archive.addfile(temporary)
         return buffer.getvalue()
 
 
