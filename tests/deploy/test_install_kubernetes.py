@@ -1,0 +1,150 @@
+"""deploy/kubernetes by the commands of the documentation: it becomes ready, breaks for real, and heals after a yes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.servers import until
+from tests.support.servers.cluster_monitoring import NAMESPACE, as_text, monitoring
+from tests.support.servers.cluster_network import ClusterNetwork, volumes
+from tests.support.servers.remediator import ROOT
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
+
+IMAGES = ("remediator:0.1.0", "remediator-app:1.0", "redis:7.2.5-bookworm", "postgres:16.3-bookworm")
+IMAGES += ("oliver006/redis_exporter:v1.61.0-alpine", "prom/prometheus:v2.53.0", "prom/alertmanager:v0.27.0")
+PERSON = "ann@example.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The installation, and the token with which the first user signs in."""
+
+    token: str
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        """Run kubectl; what it printed."""
+        return _run("kubectl", *arguments, given=given).stdout
+
+    def call(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """An answer of the API, by the address of the Service."""
+        address = self.kubectl("get", "svc", "remediator", "-n", "remediator", "-o", "jsonpath={.spec.clusterIP}")
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://{address}:8095{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=15) as answer:
+            return json.load(answer)
+
+    def run(self, status: str) -> dict[str, Any] | None:
+        """The newest run, if it has this status."""
+        try:
+            found = self.call("/api/v1/runs?limit=1")
+        except OSError:
+            return None
+        return found[0] if found and found[0]["status"] == status else None
+
+
+def _run(*argv: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(argv, cwd=ROOT, input=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+    return done
+
+
+def documented() -> str:
+    """The commands of the documentation, from the namespaces to the rollout."""
+    text = (ROOT / "docs/deployment.md").read_text()
+    block = re.findall(r"### Install\n+```\n(.*?)```", text, re.DOTALL)[0]
+    wanted = [line for line in block.splitlines() if "Kubernetes 1.30" not in line and "operator" not in line]
+    return "\n".join(wanted)
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Installed]:
+    """The documented commands, run as they are, on a cluster whose node is this machine; removed after the tests."""
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if not kubeconfig or not os.environ.get("DOCKER_HOST"):
+        pytest.skip("needs a cluster of one node, and its engine: set KUBECONFIG and DOCKER_HOST")
+    _require_images()
+    there = set(_run("kubectl", "get", "namespaces", "-o", "name").stdout.split())
+    if taken := {f"namespace/{name}" for name in ("shop", "remediator", NAMESPACE)} & there:
+        pytest.fail(f"the cluster has {', '.join(sorted(taken))} already; this test would change and remove it")
+    with ExitStack() as stack:
+        if not _run("kubectl", "get", "svc", "-A", "-l", "k8s-app=kube-dns", "-o", "name").stdout:
+            stack.enter_context(ClusterNetwork(Path(kubeconfig)).running())
+        if not _run("kubectl", "get", "storageclass", "-o", "name").stdout:
+            stack.enter_context(volumes(Path(kubeconfig), "2Gi", "10Gi"))
+        gone = ("kubectl", "delete", "namespace", "shop", "remediator", NAMESPACE, "--ignore-not-found")
+        stack.callback(subprocess.run, gone, capture_output=True, timeout=180)
+        commands = documented()
+        if "policy/v1\n" not in _run("kubectl", "api-versions").stdout:  # older than the documentation asks for
+            older = "kubectl kustomize deploy/kubernetes | sed 's#policy/v1$#policy/v1beta1#' | kubectl apply -f -"
+            commands = commands.replace("kubectl apply -k deploy/kubernetes", older)
+        done = _run("bash", "-e", "-o", "pipefail", "-c", commands)
+        installed = Installed(re.findall(r"shown only now: (\w+)", done.stderr)[0])
+        for what in ("deployment/app", "deployment/redis", "deployment/redis-exporter"):
+            installed.kubectl("rollout", "status", what, "-n", "shop", "--timeout=300s")
+        token = installed.kubectl(
+            "get", "secret", "remediator", "-n", "remediator", "-o", "jsonpath={.data.webhook-token}"
+        )
+        objects = monitoring(ROOT, base64.b64decode(token).decode())
+        installed.kubectl("apply", "-f", "-", given=as_text(objects))
+        for what in ("deployment/prometheus-operated", "deployment/alertmanager-operated"):
+            installed.kubectl("rollout", "status", what, "-n", NAMESPACE, "--timeout=300s")
+        yield installed
+
+
+def _require_images() -> None:
+    """Build what the node does not have; skip where that is not possible."""
+    missing = [
+        image
+        for image in IMAGES
+        if subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode
+    ]
+    if not missing:
+        return
+    if shutil.which("debootstrap") is None or os.geteuid() != 0:
+        pytest.skip(f"the node has no image {missing[0]}: as root, with debootstrap installed, run 'make images'")
+    _run("bash", "demo/compose/build_fake_images.sh")
+
+
+def test_both_replicas_serve_with_the_same_keys(installed: Installed) -> None:
+    """Both are ready, and neither of them was refused for its keys or its settings."""
+    pods = json.loads(
+        installed.kubectl("get", "pods", "-n", "remediator", "-l", "app.kubernetes.io/name=remediator", "-o", "json")
+    )["items"]
+    assert len(pods) == 2
+    for pod in pods:
+        conditions = {each["type"]: each["status"] for each in pod["status"]["conditions"]}
+        assert conditions["Ready"] == "True", conditions
+    variables = json.loads(installed.kubectl("get", "deployment", "app", "-n", "shop", "-o", "json"))
+    assert variables["spec"]["template"]["spec"]["enableServiceLinks"] is False
+
+
+def test_a_redis_that_hangs_is_restarted_after_a_yes(installed: Installed) -> None:
+    """Prometheus sees it, a person approves by the API, another pod serves, and the proof of the playbook holds."""
+    before = installed.kubectl("get", "pods", "-n", "shop", "-l", "app=redis", "-o", "name")
+    containers = _run("docker", "ps", "-q", "--filter", "name=k8s_redis_redis-").stdout.split()
+    _run("docker", "kill", "--signal=STOP", *containers)
+
+    until(lambda: installed.run("awaiting_approval") is not None, "a person is asked", 300)
+    asked = installed.run("awaiting_approval")
+    assert asked is not None and asked["playbook"] == "redis-down"
+    approval = f"/api/v1/approvals/{asked['detail']['approval']}/approve"
+    assert installed.call(approval, {"plan_hash": asked["plan_hash"]})["counted"]
+
+    until(lambda: installed.run("succeeded") is not None, "the run succeeds", 300)
+    after = installed.kubectl("get", "pods", "-n", "shop", "-l", "app=redis", "-o", "name")
+    assert not set(before.split()) & set(after.split())
