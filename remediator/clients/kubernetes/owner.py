@@ -18,7 +18,7 @@ _UNDONE_BY_GITOPS = ["service.rollback", "service.scale"]
 async def owner_of(client: Kubernetes, deployment: Workload) -> dict[str, Any] | str | None:
     """Return the manager of a Deployment and the actions that it would revert; a sentence if it is unknown.
 
-    Helm reverts nothing by itself: a change lasts until the next ``helm upgrade``.
+    Helm reverts nothing automatically: a change lasts until the next ``helm upgrade``.
     """
     labels, annotations = deployment.metadata.labels, deployment.metadata.annotations
     marks = {**labels, **annotations}

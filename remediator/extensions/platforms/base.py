@@ -71,7 +71,7 @@ class Platform(ABC):
     async def missing_rights(self, service: Service, action: str) -> tuple[str, ...]:
         """Return the rights that the remediator lacks for an action, as text. Changes nothing.
 
-        A platform that cannot tell returns none.
+        If the rights are unknown, the result is empty.
         """
         return ()
 
