@@ -224,18 +224,18 @@ receivers:
         self.alertmanager.stop()
         self.supervisord.stop()
 
-    def control(self, verb: str) -> None:
-        """``startProcess`` or ``stopProcess`` of Redis, as an operator would."""
-        self._rpc(f"{verb}Process")
+    def control(self, verb: str, program: str = "redis") -> None:
+        """``startProcess`` or ``stopProcess`` of Redis or another program, as an operator would."""
+        self._rpc(f"{verb}Process", program)
 
     def redis(self) -> dict[str, Any]:
         """What supervisord says of Redis."""
         found: dict[str, Any] = self._rpc("getProcessInfo")
         return found
 
-    def _rpc(self, method: str) -> Any:
+    def _rpc(self, method: str, program: str = "redis") -> Any:
         with ServerProxy(f"http://operator:opensesame@127.0.0.1:{self.supervisord.port}/RPC2") as proxy:
-            return getattr(proxy.supervisor, method)("redis")
+            return getattr(proxy.supervisor, method)(program)
 
     def kill_redis(self) -> int:
         """kill -9; the pid that it had."""

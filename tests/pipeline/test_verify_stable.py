@@ -1,0 +1,118 @@
+"""Verification over a time: an instance that starts again between two looks is seen, although every look is healthy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from remediator.core.run_detail import VerifyingDetail
+from remediator.errors import Unreachable
+from remediator.extensions.platforms.base import ServiceStatus, State
+from remediator.pipeline import verify
+from remediator.pipeline.context import StageResult
+from remediator.pipeline.run_context import RunContext
+from remediator.storage.repositories.evidence import EvidenceRecord
+from remediator.storage.sqlite import SqliteStore
+from tests.support.guard_history import INVENTORY, NOON, STEP, House, SetClock, plan_of, playbook
+
+pytestmark = pytest.mark.promise(7)
+
+PLAN = msgspec.structs.replace(plan_of(STEP), stable=60.0, within=90.0)
+
+
+class Watched(RunContext):
+    """A run that is verified; what it would store is kept here."""
+
+    async def write(self, work: Callable[[Any], Any]) -> Any:
+        """Apply a change of the detail to the run."""
+        return work(self)
+
+    def save(self, *, detail: VerifyingDetail) -> None:
+        """Keep the new detail."""
+        self.run = replace(self.run, detail=detail)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    """A store with nothing in it, at noon."""
+    clock = SetClock()
+    store = SqliteStore(tmp_path / "remediator.db", clock)
+    yield House(store, clock)
+    await store.close()
+
+
+class Watch:
+    """A verification that began at noon, with a healthy look at each time."""
+
+    def __init__(self, house: House) -> None:
+        chosen = playbook()
+        run = replace(house.run("run-now", chosen, "auto", PLAN), detail=VerifyingDetail(step=STEP.id, since=NOON))
+        self.house, self.ctx = house, Watched(house.context, run, chosen, INVENTORY.service("redis"))
+
+    async def at(self, seconds: float, **lives: str) -> tuple[StageResult | None, list[EvidenceRecord]]:
+        """Look, so many seconds after noon, at instances with these lives; return the result and the evidence."""
+        self.house.clock.time = NOON + timedelta(seconds=seconds)
+        self.house.platform.services["redis"] = ServiceStatus(State.RUNNING, "runs", 1, 1, {}, lives=lives)
+        return await self.look()
+
+    async def look(self) -> tuple[StageResult | None, list[EvidenceRecord]]:
+        """Look at the platform as it is."""
+        seen = [EvidenceRecord("verify", "service.running", "ok", "runs", {}, self.ctx.now())]
+        detail = self.ctx.run.detail
+        assert isinstance(detail, VerifyingDetail)
+        return await verify._watch(self.ctx, detail, seen, NOON), seen
+
+
+async def test_it_is_stable_after_the_time_without_a_restart(house: House) -> None:
+    """It waits for 60 seconds, and then nothing is in the way of a success."""
+    watch = Watch(house)
+    for seconds in (0, 30, 59):
+        assert (await watch.at(seconds, a="1"))[0] is not None
+    result, seen = await watch.at(60, a="1")
+
+    assert result is None and [item.status for item in seen] == ["ok"]
+
+
+async def test_a_restart_starts_the_time_again(house: House) -> None:
+    """60 seconds from the restart on, not from the first healthy look."""
+    watch = Watch(house)
+    await watch.at(0, a="1")
+    assert (await watch.at(50, a="2"))[0] is not None
+    assert (await watch.at(109, a="2"))[0] is not None
+    assert (await watch.at(110, a="2"))[0] is None
+
+
+@pytest.mark.parametrize("lives", [{"a": "2"}, {"b": "1"}])
+async def test_a_restart_after_the_time_for_verification_is_a_failure(house: House, lives: dict[str, str]) -> None:
+    """The instance started again, or all instances are others: not healed, with the name of the instance."""
+    watch = Watch(house)
+    await watch.at(40, a="1")
+    result, seen = await watch.at(95, **lives)
+
+    assert result is None and seen[-1].status == "fail"
+    assert seen[-1].summary == f"{next(iter(lives))} started again before 1m without a restart were over"
+
+
+async def test_an_added_or_removed_instance_is_no_restart(house: House) -> None:
+    """An autoscaler may add and remove instances; an added one is watched from then on."""
+    watch = Watch(house)
+    await watch.at(0, a="1")
+    await watch.at(20, a="1", b="1")
+    await watch.at(40, b="1")
+    assert (await watch.at(60, b="1"))[0] is None
+
+
+async def test_a_platform_that_does_not_answer_is_not_stable(house: House) -> None:
+    """Unknown is no proof."""
+    watch = Watch(house)
+    await watch.at(0, a="1")
+    house.platform.services["redis"] = Unreachable("no route to host")
+    result, seen = await watch.look()
+
+    assert result is None and (seen[-1].name, seen[-1].status) == ("stable", "unknown")
