@@ -59,7 +59,7 @@ def test_explain_walks_the_line_and_changes_nothing(stack: Stack, tmp_path: Path
     assert (line["matches"], line["target"], line["mode"]) == (True, "redis", "auto")
     assert "stopProcess('redis')" in line["plan"]["steps"][0]["call"]["text"]
     answers = {item["guard"]: item["answer"] for item in line["guards"]}
-    assert len(answers) == 16  # all but the Watchdog's, which is off in these tests
+    assert len(answers) == 17  # all but the Watchdog's, which is off in these tests
     assert {guard for guard, answer in answers.items() if answer != "allow"} == {"still_firing"}
     assert stack.remediator.runs() == []
 

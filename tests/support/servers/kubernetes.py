@@ -55,8 +55,17 @@ class Cluster:
         self.apply({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": body})
 
     def until_available(self, name: str) -> None:
-        """Wait until its rollout is done."""
-        self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
+        """Wait until its rollout is done; if it does not end, the error says what its pods wait for.
+
+        A loaded node takes a minute to start a pod, and an image that the node does not have never becomes available.
+        """
+        try:
+            self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=180s")
+        except AssertionError as error:
+            states = "jsonpath={range .items[*]}{.metadata.name}: {.status.containerStatuses[*].state}\n{end}"
+            pods = self.kubectl("get", "pods", f"--selector=app={name}", f"--output={states}")
+            events = self.kubectl("get", "events", "--field-selector=type=Warning", "--output=name")
+            raise AssertionError(f"{error}; pods of {name}:\n{pods}\nwarnings: {events or 'none'}") from None
 
     def account(self, name: str, *rules: dict[str, list[str]]) -> str:
         """A service account that may do this and no more; its token."""
