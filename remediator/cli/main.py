@@ -44,10 +44,22 @@ GROUPS = {
     "session": "List and end the sessions of people.",
     "stop": "Create, list and release stops.",
 }
+EXIT_CODES = {
+    0: "success",
+    1: "findings, a failed expectation, an active stop, or a decision that did not count",
+    2: "wrong usage or settings",
+    3: "the command could not do its work",
+}
+VARIABLES = {
+    "REMEDIATOR_CONFIG": "Settings file of every command with --config (default: remediator.yaml in this folder).",
+    "REMEDIATOR_TOKEN": "Operator token of commands that decide, instead of --token-file.",
+    "REMEDIATOR_BUILD": "Build in --version; the container image sets it.",
+    "TZ": "Time zone of times in messages and reports, such as Europe/Berlin (default: that of the host).",
+}
+"""Environment variables that the command reads."""
 EXIT_STATUS = (
-    "Exit status: 0 success; 1 findings, a failed expectation, an active stop, or a decision that did not count; "
-    "2 wrong usage or settings; 3 the command could not do its work. "
-    "Environment: REMEDIATOR_CONFIG is the settings file of every command (default: remediator.yaml in this folder)."
+    f"Exit status: {'; '.join(f'{code} {text}' for code, text in EXIT_CODES.items())}. "
+    f"Environment: REMEDIATOR_CONFIG: {VARIABLES['REMEDIATOR_CONFIG']}"
 )
 
 NOT_IN_A_SERVICE = ("rich", "pygments", "opentelemetry")

@@ -1,0 +1,50 @@
+"""The generated reference pages are current and complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from remediator.audit import Kind
+from remediator.cli.main import VARIABLES
+from tests.support.file_reference import FOLDER, PAGES, kinds
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_current(name: str) -> None:
+    """If this fails: python -m tests.support.file_reference"""
+    assert (FOLDER / name).read_text(encoding="utf-8") == PAGES[name]()
+
+
+def test_no_page_is_left_over() -> None:
+    """Every page of the folder is generated."""
+    assert {path.name for path in FOLDER.glob("*.md")} == set(PAGES)
+
+
+def test_every_kind_of_audit_entry_is_described() -> None:
+    """If this fails: write a text below the new value of ``Kind``."""
+    found = kinds()
+    assert found.keys() == {kind.value for kind in Kind}
+    assert [kind for kind, text in found.items() if not text] == []
+
+
+def test_every_environment_variable_is_described() -> None:
+    """If this fails: add the variable to ``VARIABLES`` in ``remediator/cli/main.py``."""
+    internal = {"REMEDIATOR_CRASH_AT"}  # only for tests of crashes
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "remediator").rglob("*.py"))
+    assert set(re.findall(r"\"(REMEDIATOR_[A-Z_]+)\"", text)) - internal <= set(VARIABLES)
+
+
+def test_links_between_pages_lead_to_a_heading() -> None:
+    """A type in a page links to the section that describes it."""
+    for path in FOLDER.glob("*.md"):
+        page = path.read_text(encoding="utf-8")
+        headings = {
+            heading.lower().replace(" ", "-").replace(".", "")
+            for heading in re.findall(r"^## (.*)$", page, re.MULTILINE)
+        }
+        assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= headings, path.name
