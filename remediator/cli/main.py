@@ -41,7 +41,7 @@ GROUPS = {
     "memory": "List and clear what is remembered of releases and remedies.",
     "playbook": "Write, document and replay playbooks; change their modes.",
     "run": "List, show, cancel and retry runs.",
-    "session": "List and end the sessions of people.",
+    "session": "List and end the sessions of people who signed in.",
     "stop": "Create, list and release stops.",
 }
 EXIT_CODES = {

@@ -198,8 +198,35 @@ def environment() -> str:
     return "\n".join(lines) + "\n"
 
 
+OTHERS = {
+    "commands.md": "Every command with its options and examples.",
+    "environment.md": "Exit statuses and environment variables.",
+    "metrics.md": "The metrics of the service.",
+    "audit-entries.md": "What each kind of audit entry records.",
+    "../actions.md": "Actions with parameters, facts and traits.",
+    "../checks.md": "Checks with parameters and facts.",
+    "../guards.md": "Guards with settings and reasons.",
+    "../notifiers.md": "Kinds of channels.",
+    "../platforms.md": "What each platform can do.",
+    "../api.md": "The HTTP API.",
+    "../lint.md": "Rules and errors of lint.",
+}
+"""What the pages outside the files describe."""
+
+
+def index() -> str:
+    """Return the list of all reference pages."""
+    pages = {f"{kind}.md": purpose for kind, (_, purpose) in FILES.items()} | OTHERS
+    lines = ["# Reference", "", _NOTE, "", "| page | content |", "|---|---|"]
+    for name, purpose in pages.items():
+        title = FILES.get(name.removesuffix(".md"), (Path(name).stem.replace("-", " ").capitalize(), ""))[0]
+        lines.append(f"| [{title}]({name}) | {purpose} |")
+    return "\n".join(lines) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     **{f"{kind}.md": (lambda kind=kind: file_page(kind)) for kind in FILES},  # type: ignore[misc]
+    "index.md": index,
     "commands.md": commands,
     "metrics.md": metrics,
     "audit-entries.md": audit_entries,
