@@ -72,4 +72,7 @@ def _example(path: str, prop: Schema) -> Any:
             return part["enum"][0]
         if part.get("type") == "boolean":
             return True
+    for part in (prop, *prop.get("anyOf", ())):
+        for name, inner in part.get("properties", {}).items():
+            return {name: _example(f"{path}.{name}", inner)}
     return known.get(f"*.{path.rpartition('.')[2]}")
