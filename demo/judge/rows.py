@@ -117,7 +117,7 @@ _REDIS = (
         alert="RedisConnectionErrors",
         make=redis.out_of_memory,
         causes=_ids("out-of-memory"),
-        true_too=_OF_APP,
+        true_too=_OF_APP | _ids("noeviction big-keys fragmented"),
     ),
     Row(
         number=11,

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remediator.core.cost import Cost
+from remediator.core.plan import PlannedStep
+from remediator.playbooks import cel
 from remediator.storage.repositories.attempts import Attempt
-from remediator.storage.repositories.evidence import EvidenceRecord
+from remediator.storage.repositories.evidence import EvidenceRecord, established_causes
 
 
 def variables(
@@ -41,3 +43,15 @@ def _evidence(item: EvidenceRecord) -> Mapping[str, Any]:
     """Return the evidence without ``ok`` if it is unknown, so that no condition on ``ok``, also with ``!``, holds."""
     known = {"status": item.status, "facts": item.facts}
     return known if item.status == "unknown" else {**known, "ok": item.status == "ok"}
+
+
+def may_apply(
+    step: PlannedStep, parameters: Mapping[str, Any], target: tuple[str, str], seen: Sequence[EvidenceRecord]
+) -> bool:
+    """Return whether a step may apply, as far as the evidence shows. A step that only reads may add evidence."""
+    if not step.mutates:
+        return True
+    causes = set(established_causes(seen))
+    if step.causes and causes and not causes & set(step.causes):
+        return False
+    return step.when is None or cel.compile(step.when).evaluate(variables(parameters, target, seen)) is not False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from remediator.core.cost import excess
-from remediator.core.plan import Plan, PlannedStep
+from remediator.core.plan import Plan
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import (
     AwaitingApprovalDetail,
@@ -19,7 +19,6 @@ from remediator.pipeline.context import PASSIVE_MODES, StageResult, proceed, wai
 from remediator.pipeline.guard_evaluation import GuardDecision, block, build_input, evaluate, next_evaluation_at
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.pipeline.transitions import escalate_diagnosis
-from remediator.playbooks import cel
 from remediator.storage.repositories import blocked_runs, evidence
 
 
@@ -42,18 +41,8 @@ async def _has_applicable_step(ctx: RunContext) -> bool:
     """Return whether a step may apply, as far as the diagnosis shows. In mode auto, the steps themselves decide."""
     if not ctx.plan.steps or ctx.run.mode == "auto":
         return bool(ctx.plan.steps)
-    seen = await ctx.read(evidence.list_for_run)
-    causes = set(evidence.established_causes(seen))
-    scope = condition_scope.variables(ctx.plan.parameters, (ctx.run.target, ctx.service.platform.kind), seen)
-
-    def applies(step: PlannedStep) -> bool:
-        if not step.mutates:  # it may add evidence for the steps after it
-            return True
-        if step.causes and causes and not causes & set(step.causes):
-            return False
-        return step.when is None or cel.compile(step.when).evaluate(scope) is not False
-
-    return any(applies(step) for step in ctx.plan.steps)
+    seen, target = await ctx.read(evidence.list_for_run), (ctx.run.target, ctx.service.platform.kind)
+    return any(condition_scope.may_apply(step, ctx.plan.parameters, target, seen) for step in ctx.plan.steps)
 
 
 def _decide(tx: RunTransaction, plan: Plan, asked: GuardInput, decision: GuardDecision) -> StageResult:

@@ -53,7 +53,7 @@ async def plan_run(ctx: RunContext) -> StageResult:
         # 2. An alert about something else is never acted on, and neither is one that names nothing (promise 8).
         if (other := _not_about_target(ctx, alerts)) is not None:
             return await _escalate(ctx, *other, seen)
-        plan = await remedy_memory.annotate(ctx, await planner.plan(ctx.run.mode), seen)
+        plan = await remedy_memory.annotate(ctx, await planner.plan(ctx.run.mode, seen), seen)
     except RemediatorError as error:
         return await _escalate(ctx, Reason.NO_PLAN, str(error), seen, error)
     except DEFECTS as error:  # nothing was changed yet, and trying again would only delay the escalation
@@ -124,8 +124,12 @@ class Planner:
     values: Mapping[str, Any]
     """The playbook's parameters, resolved."""
 
-    async def plan(self, mode: str) -> Plan:
+    async def plan(self, mode: str, seen: Sequence[EvidenceRecord] = ()) -> Plan:
         """Return the plan, with every call resolved against the platform as it is now.
+
+        Args:
+            mode: the autonomy mode.
+            seen: the diagnosis. A step that it rules out is not needed, so that it may be infeasible.
 
         Raises:
             TargetError: no step is feasible: a target is missing or ambiguous, or there is nothing to do.
@@ -134,7 +138,12 @@ class Planner:
         """
         playbook = self.playbook
         steps = [await self._step(step) for step in playbook.steps]
-        infeasible = [step.call.infeasible_reason for step in steps if step.mutates]
+        target = (self.service.name, self.service.platform.kind)
+        infeasible = [
+            step.call.infeasible_reason
+            for step in steps
+            if step.mutates and condition_scope.may_apply(step, self.values, target, seen)
+        ]
         if infeasible and all(infeasible):
             raise TargetError("; ".join(dict.fromkeys(filter(None, infeasible))))
         return Plan(
