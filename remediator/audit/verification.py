@@ -6,18 +6,20 @@ elsewhere. A verification therefore reports not only problems, but also what it 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import islice
 from typing import Any
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from remediator.audit.canonical import NotCanonical, decode, decode_frame, decode_unchecked, encode_ascii_into
 from remediator.audit.chain import GENESIS, Head
 from remediator.audit.checkpoint_trust import Finding, Problem, TrustedCheckpoints, select_trusted
-from remediator.audit.entry import EPOCH, Entry, SealedEntry, Written
+from remediator.audit.entry import EPOCH, Entry, Kind, SealedEntry, Written
 from remediator.audit.export_diagnosis import describe_line
 from remediator.audit.merkle import CompactRange, leaf_hash
 from remediator.audit.signed_note import Verifier
@@ -27,6 +29,9 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far the time of an entry may be ahead of the clock of the verifier."""
 _LOOK_AHEAD = 10_000
 _BLOCK = 1024
+_BLOCKS_KEPT = 16
+"""Blocks whose roots can be computed again. A checkpoint is recorded a few entries after the entries that it covers."""
+_SIGNED = Kind.CHECKPOINT_SIGNED.value
 
 __all__ = ["Finding", "Problem", "Verification", "verify"]
 
@@ -111,6 +116,9 @@ class _LogVerifier:
         self._written, self._time = "", EPOCH
         self._backwards = 0
         self._broken = False
+        self._recorded: list[tuple[int, Any]] = []
+        """The checkpoints that entries of the current block record: number of the entry, and its data."""
+        self._blocks: deque[tuple[int, bytes, tuple[bytes, ...]]] = deque(maxlen=_BLOCKS_KEPT)
 
     def read(self, rows: Iterator[SealedEntry]) -> None:
         """Read all entries, or up to the first bad one."""
@@ -120,8 +128,12 @@ class _LogVerifier:
             room = min(self._due[0].size - self._seq, _BLOCK) if self._due else _BLOCK
             before = self._seq
             bad = self._read_block(islice(rows, room))
+            self._blocks.append((before, self._tree.dump(), tuple(self._leaves)))
             self._tree.extend(self._leaves)
             self._leaves.clear()
+            self._compare_recorded()
+            if self._broken:
+                return
             if bad is not None:
                 self._fail(self._diagnose(bad, rows))
             elif self._seq == before:
@@ -163,11 +175,33 @@ class _LogVerifier:
                     written, time = entry.written, row.time
                 seq, leaf, link = seq + 1, digest, digest.hex()
                 leaves.append(digest)
+                if entry.kind == _SIGNED:
+                    self._recorded.append((seq, entry.data))
         except (NotCanonical, ValueError, RecursionError):
             return row
         finally:
             self._seq, self._last, self._written, self._time = seq, leaf, written, time
         return None
+
+    def _compare_recorded(self) -> None:
+        """Compare the roots that entries about checkpoints record with the log before them.
+
+        They were written with the log, so they show a part that was replaced without computing the rest anew.
+        """
+        for seq, data in self._recorded:
+            about = msgspec.json.decode(data) if isinstance(data, Raw) else data
+            size, root = about.get("size"), about.get("root")
+            if not isinstance(size, int) or not isinstance(root, str):
+                continue
+            for start, tree, leaves in self._blocks:
+                if start <= size <= start + len(leaves) and size < seq:
+                    there = CompactRange.load(start, tree)
+                    there.extend(leaves[: size - start])
+                    if there.root().hex() != root:
+                        message = f"entry {seq} records another root of the first {size} entries than they have."
+                        self._fail(Finding(Problem.REWRITTEN, seq, message))
+                    break
+        self._recorded.clear()
 
     def _diagnose(self, row: SealedEntry, rest: Iterator[SealedEntry]) -> Finding:
         if not row.hash:
