@@ -186,7 +186,7 @@ class _LogVerifier:
     def _compare_recorded(self) -> None:
         """Compare the roots that entries about checkpoints record with the log before them.
 
-        They were written with the log, so they show a part that was replaced without computing the rest anew.
+        They were written with the log, so they show a part that was replaced without computing the rest again.
         """
         for seq, data in self._recorded:
             about = msgspec.json.decode(data) if isinstance(data, Raw) else data
