@@ -86,7 +86,7 @@ class Kind(StrEnum):
     CONFIG_REJECTED = "config.rejected"
     """Changed files have errors; the last valid version stays active."""
     INCIDENT_NOTED = "incident.noted"
-    """A person wrote a note to an incident."""
+    """A note was added to an incident; nobody is notified of it."""
     OPERATOR_COMMAND = "operator.command"
     """A person did something with a command, the console or the API."""
     ACCESS_CHANGED = "access.changed"
