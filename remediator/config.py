@@ -18,6 +18,7 @@ from remediator.clients.endpoints import read_secret as _read_secret
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.alert import REPLICA_LABELS
 from remediator.core.approval import Role
+from remediator.core.notification_policy import Approvals, QuietHours
 from remediator.core.types import Duration, FilePath, PositiveDuration, SecretFile, Strict
 from remediator.errors import ConfigurationError
 
@@ -104,26 +105,6 @@ class Access(Strict):
     )
 
 
-class Approvals(Strict):
-    """Approval requests."""
-
-    channels: tuple[str, ...] = Field(
-        default=(),
-        description="Channels for requests, in this order. The next one is used when a delivery fails.",
-    )
-    allow_link_only: bool = Field(
-        default=False, description="Let the link alone approve plans of low risk. The audit log records 'link holder'."
-    )
-    keys_file: SecretFile | None = Field(
-        default=None,
-        description="File with the keys that sign links and forms. Default with SQLite: <state>/links.key, which is "
-        "created. Required with PostgreSQL, because all replicas need the same keys.",
-    )
-    snooze_duration: Duration = Field(
-        default=timedelta(minutes=30), description="How long after a snooze the service plans and asks again."
-    )
-
-
 class Webhook(Strict):
     """Authentication of Alertmanager, and limits of the webhook."""
 
@@ -190,6 +171,14 @@ class Channel(Strict):
     @classmethod
     def _is_path(cls, name: str) -> bool:
         return name.endswith("_file")
+
+
+class MessageChannel(Channel):
+    """A notification channel for messages to people."""
+
+    quiet_hours: QuietHours | None = Field(
+        default=None, description="Hours in which messages about less severe alerts wait until the end."
+    )
 
 
 class CheckpointLocation(Channel):
@@ -318,7 +307,7 @@ class Config(Strict):
     identity_ignore_labels: tuple[str, ...] = Field(
         default=REPLICA_LABELS, description="Labels that do not distinguish alerts from each other."
     )
-    channels: dict[str, Channel] = Field(
+    channels: dict[str, MessageChannel] = Field(
         default={}, description="Notification channels by name. Playbooks use the names."
     )
     approvals: Approvals = Field(default=Approvals(), description="Approval requests.")
@@ -359,11 +348,11 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _known_channels(self) -> Config:
-        unknown = [name for name in self.approvals.channels if name not in self.channels]
-        if unknown:
-            raise ValueError(
-                f"approvals.channels: unknown channel {', '.join(map(repr, unknown))}; add it under channels"
-            )
+        for setting in ("channels", "page_channels"):
+            unknown = [name for name in getattr(self.approvals, setting) if name not in self.channels]
+            if unknown:
+                names = ", ".join(map(repr, unknown))
+                raise ValueError(f"approvals.{setting}: unknown channel {names}; add it under channels")
         return self
 
     @property

@@ -219,7 +219,8 @@ async def run_service(
         outbox = Outbox(
             channels=channels,
             fallback=LogNotifier({}),
-            approvals=config.approvals.channels,
+            policy=config.approvals,
+            quiet_hours={name: item.quiet_hours for name, item in config.channels.items() if item.quiet_hours},
             renderer=MessageRenderer(keys.links, config.public_url.rstrip("/")),
             access=access,
             chart=chart,

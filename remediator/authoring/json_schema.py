@@ -103,13 +103,13 @@ def _settings_file(catalogue: Catalogue, config: type[BaseModel]) -> Schema:
     """Return the schema of the settings file, with the settings of each kind of channel and of each guard."""
     made = _schema_of(config)
     definitions = made["$defs"]
-    channel = definitions["Channel"]
+    channel = definitions["MessageChannel"]
     kinds = sorted(catalogue.notifiers)
     channel["properties"]["kind"]["enum"] = kinds
     for kind in kinds:
         settings = _hoist(_schema_of(catalogue.notifiers[kind]), definitions)
         definitions[f"channel {kind}"] = settings
-        names = {name: True for name in ("kind", *settings.get("properties", {}))}
+        names = {name: True for name in (*channel["properties"], *settings.get("properties", {}))}
         then = {**_ref(f"channel {kind}")}
         channel.setdefault("allOf", []).append(
             {

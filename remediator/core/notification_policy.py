@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
-from remediator.core.types import Duration, FilePath, PositiveDuration, Strict
+from remediator.core.types import Duration, PositiveDuration, SecretFile, Strict
 
 Severity = Literal["critical", "error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "error", "warning", "info")
@@ -80,8 +80,10 @@ class Approvals(Strict):
     allow_link_only: bool = Field(
         default=False, description="Let the link alone approve plans of low risk. The audit log records 'link holder'."
     )
-    keys_file: FilePath | None = Field(
-        default=None, description="File with the keys that sign links. Default: <state>/links.key."
+    keys_file: SecretFile | None = Field(
+        default=None,
+        description="File with the keys that sign links and forms. Default with SQLite: <state>/links.key, which is "
+        "created. Required with PostgreSQL, because all replicas need the same keys.",
     )
     snooze_duration: Duration = Field(
         default=timedelta(minutes=30), description="How long after a snooze the service plans and asks again."

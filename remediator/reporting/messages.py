@@ -22,13 +22,13 @@ from remediator.core.tokens import Keyring
 from remediator.extensions.notifiers.base import Ask, Message, Notifier, Section, Tone
 from remediator.pipeline.held_back import held_back_content
 from remediator.reporting import outcome_text, request_text
-from remediator.reporting.formatting import format_datetime
+from remediator.reporting.formatting import format_age, format_datetime
 from remediator.reporting.incidents import Incident, load_incident
 from remediator.reporting.request_text import MAX_TITLE, sanitize
 from remediator.reporting.request_view import RequestView
 from remediator.storage.repositories import approvals, attempts, episodes, evidence, outbox, runs
 from remediator.storage.repositories.approvals import Approval, Decision
-from remediator.storage.repositories.outbox import HELD_BACK, ROOTS, OutboxMessage
+from remediator.storage.repositories.outbox import HELD_BACK, REMINDER, ROOTS, OutboxMessage
 
 _URGENT = ("break glass", "watchdog", "storm", "playbooks", "dead letter")
 """Topics of notices that are shown as a problem."""
@@ -53,7 +53,7 @@ class MessageRenderer:
         run = None if queued.run_id is None else runs.get(connection, queued.run_id)
         if run is None:
             return _notice(queued, None, "")
-        if queued.kind not in (*ROOTS, "update"):
+        if queued.kind not in (*ROOTS, REMINDER, "update"):
             return _notice(queued, run, self._link(run))
         incident = load_incident(connection, run.incident_id)
         assert incident is not None, "a run belongs to an incident"
@@ -111,6 +111,11 @@ class MessageRenderer:
         sections = view.sections(now)
         if pending:
             title, tone = "Approve?", Tone.ASK
+            if queued.kind == REMINDER:
+                left = format_age(approval.expires_at - now)
+                title = f"Reminder: nobody has decided yet ({left} left):"
+                shown = ("Planned calls", "Approvers and deadline")
+                sections = [section for section in sections if section.heading in shown]
             if not self.public_url:
                 command = f"To decide, run: remediator approval approve {approval.id} (or reject, snooze)"
                 sections.append(Section("Decide", (command,)))

@@ -1,7 +1,10 @@
 """Send the messages in the outbox: one queue per channel, so that a channel that is down delays no other.
 
 A failed message is retried with growing pauses and within the rate limit of its channel. If it cannot be delivered, it
-becomes a dead letter with an audit entry, and an approval request goes to the next channel. A run never waits for this.
+becomes a dead letter with an audit entry. A run never waits for this.
+
+An approval request goes to all channels of the settings at once. Later they are reminded, and before the deadline other
+channels are paged. If no channel can be reached, the channels of the playbook's escalation are asked one by one.
 """
 
 from __future__ import annotations
@@ -15,13 +18,15 @@ from typing import Any
 
 from remediator.audit import Draft, Kind
 from remediator.core.approval import Permission, is_member
+from remediator.core.notification_policy import Approvals, QuietHours
 from remediator.errors import ClientError, RemediatorError
 from remediator.extensions.notifiers.base import Delivery, Notifier, PermanentFailure, RetryAfter
 from remediator.pipeline.context import PipelineContext
+from remediator.reporting.incidents import highest_severity
 from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.access import AccessControl
 from remediator.storage import TOPIC_MESSAGES, Tx
-from remediator.storage.repositories import approvals, outbox
+from remediator.storage.repositories import approvals, episodes, outbox
 from remediator.storage.repositories.outbox import APPROVERS, OutboxMessage
 
 MAX_TRIES = 8
@@ -33,7 +38,9 @@ FIRST_PAUSE = timedelta(seconds=2)
 """Pause before the first retry; doubled for each further one."""
 CLAIM_TIMEOUT = timedelta(seconds=60)
 """How long one delivery may take before another replica tries."""
-_KINDS_WITH_CHART = frozenset({"approval", "escalation"})
+_KINDS_WITH_CHART = frozenset({"approval", "escalation", outbox.PAGE})
+_REQUESTS = frozenset({"approval", outbox.REMINDER, outbox.PAGE})
+"""Kinds that are not sent when the request was decided."""
 
 
 @dataclass(slots=True)
@@ -43,35 +50,36 @@ class Outbox:
     Args:
         channels: by the names in playbooks and settings.
         fallback: for names that the settings do not have.
-        approvals: names of the channels for approval requests, in order.
+        policy: the channels for approval requests, reminders and pages.
         renderer: renders the messages.
         access: has the people file, with groups.
+        quiet_hours: by channel; messages about less severe alerts wait.
         chart: draws the small chart of an alert for channels that accept it; None without Prometheus.
     """
 
     channels: Mapping[str, Notifier]
     fallback: Notifier
-    approvals: Sequence[str]
+    policy: Approvals
     renderer: MessageRenderer
     access: AccessControl
     chart: Callable[[str, datetime], Awaitable[bytes]] | None = None
+    quiet_hours: Mapping[str, QuietHours] = field(default_factory=dict)
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _free_at: dict[str, datetime] = field(default_factory=dict)
     _charts: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def routes(self, message: OutboxMessage) -> list[str]:
-        """Return the channels by which a message may go, in order."""
-        if message.kind != "approval" and message.channel != APPROVERS:
-            return [message.channel]
-        escalate_to = message.content.get("escalate_to", [])
-        return list(dict.fromkeys([*self.approvals, *escalate_to])) or ["log"]
+    def asked(self, message: OutboxMessage) -> list[str]:
+        """Return the channels that are asked at once; those of the escalation if the settings have none."""
+        return list(self.policy.channels) or list(message.content.get("escalate_to", []))[:1] or ["log"]
 
-    def route(self, message: OutboxMessage) -> tuple[str, str | None]:
-        """Return the channel to use now, and the next one; None if there is no next one."""
-        routes = self.routes(message)
-        place = min(int(message.content.get("route", 0)), len(routes) - 1)
-        name = routes[place] if message.channel == APPROVERS else message.channel
-        return name, routes[place + 1] if place + 1 < len(routes) else None
+    def next_channel(self, message: OutboxMessage) -> str | None:
+        """Return the channel to ask if a request reaches nobody; None if there is no further one."""
+        if message.kind != "approval":
+            return None
+        asked = self.asked(message)
+        further = [name for name in message.content.get("escalate_to", []) if name not in asked]
+        place = int(message.content.get("fallback", -1)) + 1
+        return further[place] if place < len(further) else None
 
     def notifier(self, name: str) -> Notifier:
         """Return the notifier of a channel."""
@@ -135,15 +143,19 @@ async def deliver(context: PipelineContext, channels: Outbox, message: OutboxMes
 
     The message is claimed first, so that of several replicas one sends it. Every result is written with an audit entry.
     """
-    if not await context.store.write(lambda tx: outbox.claim(tx, message, tx.now + CLAIM_TIMEOUT)):
-        return  # another replica has it
-    attempt = _Attempt(context, channels, message, *channels.route(message))
+    claimed = await context.store.write(lambda tx: _claim(tx, channels, message))
+    if claimed is None:
+        return  # another replica has it, or it waits for the message that it changes
+    attempt = _Attempt(context, channels, claimed, claimed.channel, channels.next_channel(claimed))
     until = channels.rate_limited_until(attempt.channel, context.clock.now())
     if until is not None:
         await attempt.wait_or_fall_through(until, f"{attempt.channel} is rate limited until {until:%H:%M:%S}Z")
         return
     try:
         delivery = await attempt.send()
+    except _Quiet as error:
+        quiet_until = error.until
+        await context.store.write(lambda tx: outbox.postpone(tx, claimed.id, quiet_until))
     except RetryAfter as error:
         until = context.clock.now() + timedelta(seconds=min(error.seconds, 3600.0))
         channels.defer(attempt.channel, until)
@@ -154,6 +166,46 @@ async def deliver(context: PipelineContext, channels: Outbox, message: OutboxMes
     else:
         await context.store.write(lambda tx: attempt.succeeded(tx, delivery))
         attempt.start_chart(delivery)
+
+
+class _Quiet(RemediatorError):
+    """The channel has quiet hours, and the alert is not severe enough."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__("quiet hours")
+        self.until = until
+
+
+def _claim(tx: Tx, channels: Outbox, message: OutboxMessage) -> OutboxMessage | None:
+    """Claim a message for one attempt; a new request is also enqueued for its other channels.
+
+    Returns:
+        the message with its channel; None if another replica has it, or if it has to wait.
+    """
+    if not outbox.claim(tx, message, tx.now + CLAIM_TIMEOUT):
+        return None
+    if message.kind == "update":
+        first = outbox.get(tx.connection, str(message.content.get("of", "")))
+        if first is not None and first.status == "waiting":
+            outbox.postpone(tx, message.id, max(tx.now, first.next_at or tx.now) + FIRST_PAUSE)
+            return None
+    if message.channel != APPROVERS:
+        return message
+    asked = channels.asked(message)
+    if message.kind == "approval":
+        _ask(tx, channels, message, asked)
+    return replace(message, channel=asked[0])
+
+
+def _ask(tx: Tx, channels: Outbox, message: OutboxMessage, asked: Sequence[str]) -> None:
+    approval = approvals.get(tx.connection, str(message.content.get("approval", "")))
+    if approval is None:
+        return
+    severity = highest_severity(episodes.list_for_run(tx.connection, approval.run_id))
+    page_at = channels.policy.page_at(severity, approval.requested_at, approval.expires_at)
+    pages = {} if page_at is None else dict.fromkeys(channels.policy.page_channels, page_at)
+    remind_at = channels.policy.reminder_at(approval.requested_at, approval.expires_at)
+    outbox.ask_channels(tx, message, asked, remind_at, pages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +225,8 @@ class _Attempt:
     async def wait_or_fall_through(self, until: datetime, reason: str) -> None:
         """Postpone the message; give an approval request to the next channel if the wait is too long for it."""
         long = until - self.context.clock.now() > MAX_RATE_LIMIT_WAIT
-        if long and self.message.kind == "approval" and self.next_channel in self.channels.channels:
+        others = await self.context.store.read(lambda connection: outbox.list_requests(connection, self.message))
+        if long and not others and self.next_channel in self.channels.channels:
             await self.context.store.write(lambda tx: self.failed(tx, reason, permanent=True))
         else:
             await self.context.store.write(lambda tx: outbox.postpone(tx, self.message.id, until))
@@ -189,8 +242,14 @@ class _Attempt:
         rendered = await context.store.read(
             lambda connection: channels.renderer.render(connection, message, notifier, self.channel, now)
         )
-        if message.kind == "approval" and rendered.ask is None:
+        if message.kind in _REQUESTS and rendered.ask is None:
             return Delivery({"overtaken": True})  # decided or ended before it was sent
+        if message.kind in ("escalation", outbox.HELD_BACK) and rendered.over:
+            return Delivery({"overtaken": True})  # it waited, and nobody is needed any more
+        quiet = channels.quiet_hours.get(self.channel)
+        until = None if quiet is None or message.kind == "update" else quiet.quiet_until(rendered.severity, now)
+        if until is not None:
+            raise _Quiet(until)
         draws = channels.chart is not None and notifier.embeds_charts and message.kind in _KINDS_WITH_CHART
         if draws and channels.chart is not None and message.run_id is not None:
             rendered = replace(rendered, chart=await channels.chart(message.run_id, now))
@@ -200,9 +259,11 @@ class _Attempt:
                     return await notifier.send(rendered)
                 first_id = str(message.content.get("of", ""))
                 first = await context.store.read(lambda connection: outbox.get(connection, first_id))
-                if first is None or first.receipt is None or first.receipt.get("overtaken"):
-                    return Delivery()  # the message to update was never shown
-                return await notifier.update(rendered, first.receipt)
+                if first is not None and first.receipt is not None and not first.receipt.get("overtaken"):
+                    return await notifier.update(rendered, first.receipt)
+                if "about" in message.content:
+                    return await notifier.send(rendered)  # people need the news; the first message was never shown
+                return Delivery()
         except TimeoutError:
             raise ClientError(f"{notifier.kind} did not answer in time") from None
 
@@ -224,12 +285,11 @@ class _Attempt:
             outbox.enqueue_update(tx, message.run_id, found.status)
         if self.next_channel is None or self.notifier.person is None or found.status != "pending":
             return
-        asked = {
-            item.channel
-            for item in outbox.list_for_run(tx.connection, found.run_id)
-            if item.kind == "approval" and item.status == "sent" and item.content.get("approval") == found.id
-        }
-        able = {each for each in asked | {self.channel} if self.channels.can_approve(each, found.groups)}
+        others = outbox.list_requests(tx.connection, message)
+        if any(self.channels.notifier(item.channel).person is None for item in others):
+            return  # a channel with many people is asked too
+        asked = {item.channel for item in others} | {self.channel}
+        able = {each for each in asked if self.channels.can_approve(each, found.groups)}
         # A person who started the run manually may not approve it, and may be among those who were asked.
         if len(able) < found.quorum or approvals.get_requester(tx.connection, found.run_id) is not None:
             self._fall_through(tx, self.next_channel)
@@ -239,7 +299,8 @@ class _Attempt:
         tries = self.message.attempts + 1
         given_up = permanent or tries >= (MAX_TRIES if self.next_channel is None else MAX_TRIES_BEFORE_NEXT)
         outbox.mark_failed(tx, self.message.id, error, None if given_up else tx.now + FIRST_PAUSE * 2 ** (tries - 1))
-        following = self.next_channel if given_up else None
+        unreached = given_up and not outbox.list_requests(tx.connection, self.message)
+        following = self.next_channel if unreached else None
         data = {"error": error, "given_up": given_up, "channel": self.channel, "next_channel": following}
         tx.append_audit(self._draft(Kind.MESSAGE_FAILED, data))
         if following is not None:
@@ -273,7 +334,7 @@ class _Attempt:
         await self.context.store.write(lambda tx: tx.append_audit(draft))
 
     def _fall_through(self, tx: Tx, channel: str) -> None:
-        outbox.fall_through(tx, self.message, channel, int(self.message.content.get("route", 0)) + 1)
+        outbox.fall_through(tx, self.message, channel, int(self.message.content.get("fallback", -1)) + 1)
 
     def _draft(self, kind: Kind, data: Mapping[str, Any]) -> Draft:
         about = {"message": self.message.id, "channel": self.message.channel, "kind": self.message.kind}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 
-from remediator.core.identity import People
+from remediator.core.notification_policy import Approvals
 from remediator.runtime.outbox import MAX_TRIES_BEFORE_NEXT, Outbox, run_outbox_loop
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, outbox
@@ -37,23 +37,23 @@ async def _later(web: WebService, post: Any, minutes: int = 10) -> None:
         await web.deliver(post)
 
 
-async def test_a_request_goes_to_the_next_channel(web: WebService) -> None:
-    """The first is dead: three tries, then the second gets it; what was given up is on the list and on record."""
+async def test_a_request_that_reaches_nobody_goes_to_the_escalation(web: WebService) -> None:
+    """The channel is dead: three tries, then the playbook's channel gets it; what was given up is on record."""
     asked = await web.request_approval()
     with receiver() as chat:
         dead = {"kind": "webhook", "url": f"http://127.0.0.1:{free_port()}/"}
-        post = web.post({"dead": dead, "chat": _hook(chat)}, "dead", "chat")
+        post = web.post({"dead": dead, "oncall": _hook(chat)}, "dead")
         await _later(web, post, 2)
         await post.aclose()
     assert [item.json["kind"] for item in chat.received] == ["approval"]
     sent = {item.channel: (item.status, item.attempts) for item in await web.outbox(asked.run_id)}
-    assert sent["chat"][0] == "sent" and sent["approvals"] == ("dead", MAX_TRIES_BEFORE_NEXT)
+    assert sent["oncall"][0] == "sent" and sent["dead"] == ("dead", MAX_TRIES_BEFORE_NEXT)
     listed = await web.context.store.read(outbox.list_dead)
     assert len(listed) == 1 and "webhook is unreachable" in (listed[0].error or "")
-    assert '"next_channel":"chat"' in await web.audit_text()
+    assert '"next_channel":"oncall"' in await web.audit_text()
     async with web.client() as client:
         page, told = (await client.get("/")).text, (await client.get("/api/v1/messages/dead")).json()
-    assert "Undelivered messages" in page and "approval to approvals" in page
+    assert "Undelivered messages" in page and "approval to dead" in page
     assert [item["kind"] for item in told] == ["approval"]
 
 
@@ -112,44 +112,63 @@ async def test_a_request_does_not_wait_for_a_long_rate_limit(web: WebService) ->
     assert len(busy.received) == 1 and len(chat.received) == 2
 
 
-@pytest.mark.parametrize(("quorum", "asked_people"), [(1, ["ann"]), (2, ["ann", "bob"]), (3, ["ann", "bob", "eve"])])
-async def test_enough_people_for_the_quorum_are_asked(web: WebService, quorum: int, asked_people: list[str]) -> None:
-    """Channels that reach one person each: a quorum of two asks two, each by a link that is theirs alone."""
-    await web.request_approval(quorum=quorum)
+async def test_all_channels_are_asked_at_once(web: WebService) -> None:
+    """Channels that reach one person each: everyone is asked, by a link that is theirs alone."""
+    await web.request_approval()
     async with _mailboxes(web, "ann", "bob", "eve") as (post, box):
-        for _ in range(4):
+        for _ in range(2):
             await web.deliver(post)
-    assert [_to(mail) for mail in box.mails] == asked_people
+    assert [_to(mail) for mail in box.mails] == ["ann", "bob", "eve"]
     links = [re.findall(r"/approve/\S+", _plain(mail))[0] for mail in box.mails]
-    assert len(set(links)) == len(asked_people)
+    assert len(set(links)) == 3
 
 
-async def test_the_requester_is_not_the_only_person_asked(web: WebService) -> None:
-    """Ann started it and may not approve it: whoever comes after her is asked as well."""
-    asked = await web.request_approval()
-    await web.context.store.write(lambda tx: approvals.set_requester(tx, asked.run_id, "ann"))
-    async with _mailboxes(web, "ann", "bob") as (post, box):
-        for _ in range(3):
-            await web.deliver(post)
-    assert [_to(mail) for mail in box.mails] == ["ann", "bob"]
-
-
-@pytest.mark.parametrize(("groups", "asked_people"), [(("sre",), ["ann"]), (("dba",), ["ann", "bob"]), (("x",), None)])
-async def test_a_person_without_permission_is_not_the_only_one_asked(
-    web: WebService, groups: tuple[str, ...], asked_people: list[str] | None
+@pytest.mark.parametrize(("severity", "paged_after"), [("critical", 3), ("warning", 10)])
+async def test_people_are_reminded_and_then_paged_before_the_deadline(
+    web: WebService, severity: str, paged_after: int
 ) -> None:
-    """The first is in none of the groups: the next is asked as well, until there is one who may."""
-    await web.request_approval(groups=groups)
-    async with _mailboxes(web, "ann", "bob", "eve", "stranger") as (post, box):
-        post.people = _people(ann=("approver", "sre"), bob=("approver", "dba"), eve=("viewer", "x"))
-        for _ in range(5):
-            await web.deliver(post)
-    assert [_to(mail) for mail in box.mails] == (asked_people or ["ann", "bob", "eve", "stranger"])
+    """After five minutes a reminder; a page after three minutes for a critical alert, else five before the deadline."""
+    await web.request_approval(labels={"severity": severity})
+    policy = Approvals(channels=("chat",), page_channels=("pager",))
+    with receiver() as chat, receiver() as pager:
+        post = web.post({"chat": _hook(chat), "pager": _hook(pager)}, policy=policy)
+        await web.deliver(post)
+        assert [item.json["kind"] for item in chat.received] == ["approval"]
+        await _later(web, post, paged_after - 1)
+        assert pager.received == []
+        await _later(web, post, 2)
+        assert [item.json["kind"] for item in pager.received] == ["page"]
+        assert pager.received[0].json["severity"] == severity
+        await _later(web, post, 4)
+        await post.aclose()
+    assert [item.json["kind"] for item in chat.received][:2] == ["approval", "reminder"]
 
 
-def _people(**known: tuple[str, str]) -> People:
-    entries = {f"{name}@example.com": {"roles": [role], "groups": [group]} for name, (role, group) in known.items()}
-    return People.model_validate({"people": entries})
+async def test_a_decided_request_reminds_and_pages_nobody(web: WebService) -> None:
+    """Decided after a minute: neither a reminder nor a page."""
+    asked = await web.request_approval()
+    policy = Approvals(channels=("chat",), page_channels=("pager",))
+    with receiver() as chat, receiver() as pager:
+        post = web.post({"chat": _hook(chat), "pager": _hook(pager)}, policy=policy)
+        await web.deliver(post)
+        await web.context.store.write(
+            lambda tx: approvals.decide(tx, asked, asked.plan_hash, "ann", "token", "approve")
+        )
+        await _later(web, post, 14)
+        await post.aclose()
+    assert [item.json["kind"] for item in chat.received] == ["approval", "update"] and pager.received == []
+
+
+@pytest.mark.parametrize(("severity", "sent"), [("warning", 0), ("critical", 1)])
+async def test_quiet_hours_hold_messages_about_less_severe_alerts(web: WebService, severity: str, sent: int) -> None:
+    """At noon in quiet hours from 11:00 to 13:00: only the critical alert is sent."""
+    await web.request_approval(labels={"severity": severity})
+    with receiver() as chat:
+        quiet = {"from": "11:00", "to": "13:00"}
+        post = web.post({"chat": {**_hook(chat), "quiet_hours": quiet}}, "chat")
+        await _later(web, post, 1)
+        await post.aclose()
+    assert len(chat.received) == sent
 
 
 @asynccontextmanager
@@ -160,7 +179,6 @@ async def _mailboxes(web: WebService, *names: str) -> AsyncIterator[tuple[Outbox
     controller.start()
     common = {"kind": "email", "sender": "remediator@example.com", "host": "127.0.0.1", "port": port, "personal": True}
     post = web.post({name: {**common, "to": [f"{name}@example.com"]} for name in names}, *names)
-    post.people = _people(**dict.fromkeys(names, ("approver", "sre")))
     try:
         yield post, box
     finally:

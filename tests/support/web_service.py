@@ -14,9 +14,10 @@ import yaml
 from sqlalchemy import insert
 
 from remediator.audit import Redactor
-from remediator.config import Channel, Config
+from remediator.config import Config, MessageChannel
 from remediator.core.approval import ApprovalLink
 from remediator.core.identity import hash_token, make_token
+from remediator.core.notification_policy import Approvals
 from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
 from remediator.core.reason import Reason
 from remediator.core.run import Run
@@ -216,11 +217,14 @@ class WebService:
         for message in due:
             await deliver(self.context, post, message)
 
-    def post(self, channels: Mapping[str, Any], *approvals_: str) -> Outbox:
+    def post(self, channels: Mapping[str, Any], *approvals_: str, policy: Approvals | None = None) -> Outbox:
         """Return an outbox with these channels."""
         renderer = MessageRenderer(self.service.keyring, BASE)
-        chosen = {name: Channel.model_validate(item) for name, item in channels.items()}
-        return Outbox(Registry().make_channels(chosen), LogNotifier({}), approvals_, renderer, self.service.access)
+        chosen = {name: MessageChannel.model_validate(item) for name, item in channels.items()}
+        policy = policy or Approvals(channels=approvals_, remind_after=timedelta(0))
+        quiet = {name: item.quiet_hours for name, item in chosen.items() if item.quiet_hours}
+        made = Registry().make_channels(chosen)
+        return Outbox(made, LogNotifier({}), policy, renderer, self.service.access, quiet_hours=quiet)
 
 
 @asynccontextmanager

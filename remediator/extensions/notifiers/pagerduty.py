@@ -46,9 +46,14 @@ class PagerDutyNotifier(Notifier):
         return Delivery({"dedup_key": key})
 
     async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """Resolve the incident if it is over. News that people must notice trigger it again, with the same key."""
+        """Resolve the incident if it is over, acknowledge it if people decided, trigger it again if they are needed.
+
+        The key stays the same, so PagerDuty groups all of it.
+        """
+        needed = message.tone in (Tone.ASK, Tone.PROBLEM)
+        action = "resolve" if message.over else "trigger" if needed else "acknowledge"
         if message.over or message.announce:
-            await self._event(message, str(receipt["dedup_key"]), "resolve" if message.over else "trigger")
+            await self._event(message, str(receipt["dedup_key"]), action)
         return Delivery(receipt)
 
     async def _event(self, message: Message, key: str, action: str) -> None:

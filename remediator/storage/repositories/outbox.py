@@ -54,7 +54,7 @@ def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
 
     Each message gets one update per status, however often this is called.
     """
-    chosen = (table.c.run_id == run_id, table.c.kind == "approval", table.c.status == "sent")
+    chosen = (table.c.run_id == run_id, table.c.kind.in_(("approval", PAGE)), table.c.status == "sent")
     for row in tx.connection.execute(select(table).where(*chosen)).all():
         update_id = f"{row.id}.{status}"
         if tx.connection.execute(select(table.c.id).where(table.c.id == update_id)).first() is None:
@@ -63,7 +63,10 @@ def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
             tx.notify(TOPIC_MESSAGES)
 
 
-ROOTS = ("approval", "escalation", HELD_BACK)
+REMINDER, PAGE = "reminder", "page"
+"""Kinds of the messages that remind of a request, and that page people about it before its deadline."""
+
+ROOTS = ("approval", "escalation", HELD_BACK, PAGE)
 """Kinds of messages that stand for the whole incident: what is new later is shown in them."""
 
 
@@ -110,7 +113,9 @@ def _roots(connection: Connection, incident_id: str) -> list[Row[Any]]:
         table.c.channel != APPROVERS,  # its channel is not chosen yet; it is rendered with what is known by then
     )
     joined = select(table).join(runs, runs.c.id == table.c.run_id).where(*chosen)
-    return list(connection.execute(joined.order_by(table.c.created_at, table.c.id)).all())
+    found = connection.execute(joined.order_by(table.c.created_at, table.c.id)).all()
+    planned = [row for row in found if row.kind == PAGE and row.status == "waiting"]  # it may never be sent
+    return [row for row in found if row not in planned and not (row.receipt or {}).get("overtaken")]
 
 
 def _update_root(tx: Tx, root: Row[Any], run: Run, status: str, content: Mapping[str, Any]) -> None:
@@ -122,7 +127,15 @@ def _update_root(tx: Tx, root: Row[Any], run: Run, status: str, content: Mapping
         tx.notify(TOPIC_MESSAGES)
 
 
-def _insert(tx: Tx, message_id: str, run_id: str | None, channel: str, kind: str, content: Mapping[str, Any]) -> None:
+def _insert(
+    tx: Tx,
+    message_id: str,
+    run_id: str | None,
+    channel: str,
+    kind: str,
+    content: Mapping[str, Any],
+    at: datetime | None = None,
+) -> None:
     tx.connection.execute(
         insert(table).values(
             id=message_id,
@@ -132,16 +145,56 @@ def _insert(tx: Tx, message_id: str, run_id: str | None, channel: str, kind: str
             content=tx.redact(dict(content)),
             status="waiting",
             created_at=tx.now,
-            next_at=tx.now,
+            next_at=at or tx.now,
         )
     )
 
 
-def fall_through(tx: Tx, message: OutboxMessage, channel: str, number: int) -> None:
-    """Enqueue the message for the next channel, the ``number``-th route."""
-    content = {**message.content, "route": number}
-    _insert(tx, f"{message.id.partition('~')[0]}~{number}", message.run_id, channel, message.kind, content)
+def ask_channels(
+    tx: Tx, message: OutboxMessage, channels: Sequence[str], remind_at: datetime | None, pages: Mapping[str, datetime]
+) -> None:
+    """Send a request, which is claimed, to all channels at once, and plan its reminders and pages.
+
+    Args:
+        tx: the transaction.
+        message: the request. It goes to the first channel; the others get messages of their own.
+        channels: the channels that are asked.
+        remind_at: when they are reminded; None if never.
+        pages: the channels to page, and when.
+    """
+    tx.connection.execute(update(table).where(table.c.id == message.id).values(channel=channels[0]))
+    for number, channel in enumerate(channels):
+        name = message.id if number == 0 else f"{message.id}~{number}"
+        if number:
+            _insert(tx, name, message.run_id, channel, message.kind, message.content)
+        if remind_at is not None:
+            content = {**message.content, "of": name}
+            _insert(tx, f"{name}~r", message.run_id, channel, REMINDER, content, remind_at)
+    for number, (channel, at) in enumerate(pages.items()):
+        _insert(tx, f"{message.id}~p{number}", message.run_id, channel, PAGE, message.content, at)
     tx.notify(TOPIC_MESSAGES)
+
+
+def fall_through(tx: Tx, message: OutboxMessage, channel: str, number: int) -> None:
+    """Enqueue a request for another channel, the ``number``-th of those that are used if no other is reached."""
+    new_id = f"{message.id.partition('~')[0]}~f{number}"
+    if tx.connection.execute(select(table.c.id).where(table.c.id == new_id)).first() is None:
+        _insert(tx, new_id, message.run_id, channel, message.kind, {**message.content, "fallback": number})
+        tx.notify(TOPIC_MESSAGES)
+
+
+def list_requests(connection: Connection, message: OutboxMessage) -> list[OutboxMessage]:
+    """Return the other messages that ask for the same decision: those that wait, and those that were sent."""
+    found = list_for_run(connection, str(message.run_id))
+    approval = message.content.get("approval")
+    return [
+        item
+        for item in found
+        if item.kind == "approval"
+        and item.id != message.id
+        and item.status != "dead"
+        and item.content.get("approval") == approval
+    ]
 
 
 def get(connection: Connection, message_id: str) -> OutboxMessage | None:
