@@ -95,7 +95,7 @@ WRONG = [
     ("steps: {again: ok}", "within: 1ms", "11:15", "expected the end within 1ms, but it took"),
     ("steps: {again: ok}", "messages: [{to: nobody}]", "11:18", "expected a message to nobody, sent: none"),
     ("steps: {again: ok}", "mode: approve", "11:13", "expected mode approve, got auto"),
-    ("steps: {again: ok}", "causes: [rust]", "11:15", "expected likely causes [rust], got [It does not run.]"),
+    ("steps: {again: ok}", "causes: [rust]", "11:15", "expected likely causes [rust], got [down: It does not run.]"),
     ("steps: {again: ok}", "reason: never", "11:15", "expected reason never, got"),
     (
         "steps: {again: ok}",
