@@ -44,7 +44,7 @@ def timeline_of(name: str, test: str, **changes: object) -> RunTimeline:
     ("name", "test"),
     [
         ("redis-down", "it is restarted once, and proved well"),
-        ("redis-down", "a person approves, and it is healed"),
+        ("redis-down", "after a start that fails on damaged data, a person decides about a backup"),
         ("app-down", "another process has its port"),
     ],
 )
@@ -60,12 +60,12 @@ def test_document_is_the_golden_file(name: str, test: str) -> None:
 
 
 def test_text_of_an_alert_is_escaped() -> None:
-    """Labels that contain Markdown or HTML are shown unchanged in both formats."""
+    """Labels that contain Markdown, links or HTML are shown as text in both formats."""
     label = "[x](http://evil) <img src=x onerror=alert(1)> | `a`"
     alerts = [{"labels": {"alertname": "RedisDown", "where": label}}]
     timeline = timeline_of("redis-down", "it is restarted once, and proved well", alerts=alerts)
     pieces = incident_document.document(timeline)
-    assert r"\[x\](http://evil) \<img src=x onerror=alert(1)\> \| \`a\`" in document.to_markdown(pieces)
+    assert r"\[x\](http:&#8203;//evil) \<img src=x onerror=alert(1)\> \| \`a\`" in document.to_markdown(pieces)
     assert "<img" not in document.to_html(pieces) and "&lt;img" in document.to_html(pieces)
 
 
