@@ -84,7 +84,7 @@ def _summary(timeline: RunTimeline) -> list[str]:
     paragraphs = [f"Playbook {run.playbook} (mode {run.mode}) for {run.target}: {result}{after}.{decided}"]
     if not timeline.complete:
         paragraphs.append(archived_hint(run.id))
-    causes = [item.summary for item in timeline.evidence if item.phase == "conclude"]
+    causes = list(dict.fromkeys(item.summary for item in timeline.evidence if item.phase == "conclude"))
     return paragraphs + ([f"Likely cause: {' '.join(causes)}"] if causes else [])
 
 

@@ -166,6 +166,13 @@ def _said(text: str, entry: Entry) -> str:
     return f"{text}: {entry.data['why']}" if entry.data.get("why") else text
 
 
+def _remembered(entry: Entry) -> str:
+    name, reason = entry.data["name"], entry.data["reason"]
+    if entry.data["kind"] == "remedy":
+        return f"{name} did not help ({reason})"
+    return f"the release {name} is {entry.data['verdict']} ({reason})"
+
+
 _VERBS = {"approve": "approved", "reject": "rejected", "snooze": "snoozed"}
 
 _DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
@@ -194,6 +201,8 @@ _DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
     ),
     "approval.expired": lambda entry: "the approval request expired",
     "approval.void": lambda entry: f"the approval request was withdrawn: {entry.reason}",
+    "memory.recorded": lambda entry: f"remembered for {entry.data['target']}: {_remembered(entry)}",
+    "memory.cleared": lambda entry: f"cleared from the memory of {entry.data['target']}: {entry.data['name']}",
     "message.sent": _sent,
     "message.failed": lambda entry: f"message to {entry.data['channel']} not delivered: {entry.data['error']}",
     "message.chart": lambda entry: f"chart to {entry.data['channel']} {entry.data['error'] or 'delivered'}",
