@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
+from posixpath import normpath
 from urllib.parse import urlsplit
 
 from remediator.core.matchers import Matcher, Operator
@@ -99,7 +100,7 @@ def _identity(service: Service) -> dict[str, str]:
     if addresses := _endpoints(service)[1]:
         known["instance"] = " or ".join(map(repr, sorted(addresses)))
     if service.disk is not None:
-        known["mountpoint"] = repr(str(service.disk.path))
+        known["mountpoint"] = repr(normpath(service.disk.path))
     known |= {label: repr(value) for label, value in service.alert_labels.items()}
     return known | {label: " or ".join(map(repr, values)) for label, values in service.alert_label_values.items()}
 
@@ -227,7 +228,7 @@ def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[st
     mount = labels.get("mountpoint")
     known = "mountpoint" in service.alert_label_values or "mountpoint" in service.alerts_as
     if mount is not None and service.disk is not None and not known:
-        path = PurePosixPath(service.disk.path)
+        path = PurePosixPath(normpath(service.disk.path))  # the inventory may be relative to the settings: a/../b
         belongs = path == PurePosixPath(mount) or PurePosixPath(mount) in path.parents
         if not belongs:
             yield "mountpoint", False, repr(str(path))

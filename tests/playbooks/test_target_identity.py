@@ -20,6 +20,7 @@ def service(name: str, **fields: Any) -> Service:
 
 
 REDIS = service("redis", redis={"host": "127.0.0.1", "port": 6379}, disk={"path": "/data/redis/db"})
+BESIDE = service("redis", disk={"path": "/srv/remediator/../redis"})  # as relative paths of the inventory become
 APP = service("app", platform=CLUSTER)
 
 
@@ -37,6 +38,7 @@ APP = service("app", platform=CLUSTER)
         (REDIS, {"service": "redis", "instance": "10.20.30.40", "device": "/dev/sdb"}, Relation.OTHER),
         (REDIS, {"service": "redis", "instance": "localhost:9100", "mountpoint": "/data/redis"}, Relation.ABOUT),
         (REDIS, {"service": "redis", "mountpoint": "/var"}, Relation.OTHER),
+        (BESIDE, {"service": "redis", "mountpoint": "/srv/redis"}, Relation.ABOUT),
         # a container of the same name in another namespace
         (APP, {"service": "app", "container": "app", "namespace": "team-b", "pod": "app-5d9-x2x4z"}, Relation.OTHER),
         (APP, {"container": "app", "namespace": "shop", "pod": "app-7c9d6bf5b8-x2x4z"}, Relation.ABOUT),
