@@ -244,7 +244,7 @@ def test_a_value_that_fits_the_playbook_and_not_the_action_ends_with_people(tmp_
     service.inventory["services"] = {"redis": redis}
     service.start()
     try:
-        service.post(service.notification("firing", alertname="RedisDown", n="1000000000000000"))
+        service.post(service.notification("firing", alertname="RedisDown", service="redis", n="1000000000000000"))
         run = service.wait_for("escalated")
         assert (run["reason"], run["steps"]) == ("no_plan", [])
         assert "Traceback" not in service.log

@@ -28,7 +28,7 @@ SEEN: dict[str, Any] = {
 }
 
 
-ROOTS_HINT = "a condition can use evidence, params, steps, target"
+ROOTS_HINT = "a condition can use evidence, params, steps, target, cost"
 COMPARE = "compare it with a value, for example steps.restart.output.count > 3"
 
 
