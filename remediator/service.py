@@ -122,10 +122,10 @@ def make_private(state: Path) -> None:
     """
     for path, unwanted in ((state, 0o007), *((file, 0o077) for pattern in _PRIVATE for file in state.glob(pattern))):
         seen = path.lstat()
-        if seen.st_mode & unwanted and not stat.S_ISLNK(seen.st_mode):
+        if seen.st_mode & unwanted and (stat.S_ISDIR if path == state else stat.S_ISREG)(seen.st_mode):
             with suppress(PermissionError):  # not our file; doctor and lint report it
                 path.chmod(stat.S_IMODE(seen.st_mode) & ~unwanted)
-                log.warning("other users could read a file of the state folder; corrected", file=str(path))
+                log.warning("other users had rights on the state; they were taken away", path=str(path))
 
 
 def database_file(config: Config) -> Path:

@@ -19,7 +19,7 @@ from remediator.web.sign_in_guard import TooManyFailures
 from remediator.web.site import Site
 
 _MAX_BODY = 64 * 1024
-HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
 
 
 class NotFound(RemediatorError):

@@ -26,7 +26,8 @@ _PROBES = ("/livez", "/readyz")
 _PRIVATE_SUFFIXES = (".svc", ".svc.cluster.local", ".internal", ".local", ".localhost", ".home.arpa", ".lan")
 """Names that public DNS cannot answer, so that no web site can point them at this service."""
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
-_ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+# With "no-referrer", browsers would send "Origin: null" with the forms of our own pages.
+_ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ async def test_headers_protect_the_link(web: WebService) -> None:
         for path in paths:
             answer = await client.get(path)
             assert answer.status_code == 200, path
-            assert answer.headers["referrer-policy"] == "no-referrer"
+            assert answer.headers["referrer-policy"] == "same-origin"
             assert answer.headers["cache-control"] == "no-store"
             assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
             assert "unsafe-inline" not in answer.headers["content-security-policy"]
