@@ -35,7 +35,7 @@ SENDERS: Mapping[str, tuple[str, bool, Mapping[str, Any]]] = {
         True,
         {"status": "succeeded", "reason": "still_firing", "detail": {"text": "x"}},
     ),
-    "pipeline/stages": (
+    "pipeline/escalation": (
         "escalation",
         True,
         {"status": "escalated", "reason": "not_healed", "detail": {"missing": ["x"]}},

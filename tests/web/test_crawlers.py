@@ -41,7 +41,7 @@ async def test_robots_change_nothing(web: WebService, kind: str, tmp_path: Path)
     if kind == "log":
         assert not decide, "what lets people decide does not stand in a log"
         return
-    assert len(decide) == 6 and sum("/runs/" in link for link in found) >= 6
+    assert len(decide) >= 6 and sum("/runs/" in link for link in found) >= 6
     before = await web.context.store.read(contents)
     for link in sorted(found):
         for method, headers in ROBOTS:
@@ -64,6 +64,6 @@ def test_every_kind_of_message_is_covered() -> None:
     senders = {
         str(path.relative_to(home).with_suffix(""))
         for path in home.rglob("*.py")
-        if re.search(r"\boutbox\.(tell|enqueue)\(", path.read_text())
+        if re.search(r"\boutbox\.(enqueue|enqueue_for_incident)\(", path.read_text())
     }
     assert senders == {*SENDERS, *DECISION_SENDERS}
