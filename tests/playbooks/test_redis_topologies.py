@@ -254,8 +254,10 @@ def test_a_failover_of_sentinel(folder: Path, make_redis: MakeRedis) -> None:
                 assert client.wait(1, 5000) == 1
             os.kill(int(bench.control("getProcessInfo")["pid"]), signal.SIGKILL)
             run = bench.judge()
-            assert (causes(run), run["status"], bench.starts) == ({"failover"}, "succeeded", 1)
-            assert f"127.0.0.1:{replica.port} serves" in said(run, "wait")
+            assert bench.starts == 1
+            if run["reason"] != "not_needed":  # the Sentinels may be faster than the first look
+                assert (causes(run), run["status"]) == ({"failover"}, "succeeded"), run
+                assert f"127.0.0.1:{replica.port} serves" in said(run, "wait")
             assert replica.ask("DBSIZE") == str(KEYS)
 
 

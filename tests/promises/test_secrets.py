@@ -65,7 +65,8 @@ def seeded(tmp_path: Path, chat: Receiver) -> Iterator[Stack]:
     password = FILES["redis.password"]
     redis = f"redis-server --port {made.redis_port} --bind 127.0.0.1 --dir {tmp_path} --save ''"
     start = tmp_path / "start.sh"
-    start.write_text(f"printf '%b\\n' '{TEXT}'; echo 'requirepass {password}'; exec {redis} --requirepass '{password}'")
+    says = f"sleep 1; printf '%b\\n' '{TEXT}'; echo 'requirepass {password}'"  # after the first line of this start
+    start.write_text(f"({says}) & exec {redis} --requirepass '{password}'")
     made.supervisord.program("redis", f"sh {start}", "startsecs=1", "stopwaitsecs=2")
     remediator.inventory["services"]["redis"]["redis"]["password_file"] = "redis.password"
     remediator.playbooks = [{**PLAYBOOK, "mode": "approve", "approval": {"groups": ["sre"], "expires": "10m"}}]

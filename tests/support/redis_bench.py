@@ -52,7 +52,9 @@ class Bench:
         self.configuration.write_text("\n".join(lines) + "\n")
         self.supervisord = Supervisord(folder / "supervisord")
         program = f"{require(server)} {self.configuration}"
-        self.supervisord.program("redis", program, "startsecs=1", "stopwaitsecs=2", "redirect_stderr=true")
+        self.supervisord.program(
+            "redis", program, "startsecs=1", "startretries=0", "stopwaitsecs=2", "redirect_stderr=true"
+        )
         self.exporter = Exporter(folder / "exporter", self.port)
         self.prometheus = Prometheus(folder / "prometheus")
         self.remediator = Remediator(folder / "remediator")
