@@ -35,7 +35,7 @@ def test_a_remediator_that_dies_in_the_middle_still_heals_once(local_stack: Sett
         "remediator: succeeded",
         "audit log of this run",
         "action.intended",
-        "action.outcome",
+        "verification  ",
         "Faults and results",
         "stopped; no process of the stack is left",
     ]

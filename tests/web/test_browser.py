@@ -239,7 +239,7 @@ async def test_crawlers_decide_nothing(web: WebService, address: str, browser: A
     of the database changes."""
     asked, said = await everything_said(web, "slack", tmp_path)
     found = [*sorted(links(said)), BASE + web.link(asked, "person:ann")]
-    assert sum("/approve/" in link for link in found) == 7 and any("/runs/" in link for link in found)
+    assert sum("/approve/" in link for link in found) >= 7 and any("/runs/" in link for link in found)
     before = await web.context.store.read(contents)
     page = await browser.new_page()
     for link in (link.replace(BASE, address) for link in found):

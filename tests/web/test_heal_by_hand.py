@@ -189,4 +189,4 @@ def test_cancel_ends_a_run_that_waits(asking: Stack, chat: Receiver) -> None:
     assert weak.returncode == 3 and "operator" in weak.stderr
     assert _cli(asking.remediator, "run", "cancel", run_id).returncode == 0
     asking.remediator.wait_for("cancelled")
-    assert "void" in httpx.get(link).text.lower()
+    assert "outdated" in httpx.get(link).text.lower()
