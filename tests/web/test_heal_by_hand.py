@@ -135,7 +135,7 @@ def test_a_changed_plan_is_asked_again(asking: Stack, chat: Receiver) -> None:
     second = _asked(chat, 2)
     asking.control("start")  # a manual restart: the planned process does not exist any more
     page = httpx.get(second).text
-    assert "Outdated" in page and 'value="approve"' not in page and "Current plan" in page
+    assert "Outdated" in page and 'value="approve"' not in page and "with the current plan" in page
     _decide(second, "approve")  # from a form that was open before
     third = _asked(chat, 3)
 
