@@ -201,11 +201,9 @@ class Judge:
                 run,
                 run,
             )
-            told = self._rows(  # on its own message, or on that of its incident
-                "SELECT 1 FROM messages m JOIN runs of_message ON of_message.id = m.run_id "
-                "JOIN runs r ON r.id = ? WHERE of_message.id = r.id AND m.kind = 'escalation' "
-                "OR of_message.incident_id = r.incident_id AND m.kind IN ('escalation', 'update') "
-                "AND m.created_at > r.finished_at",
+            told = self._rows(  # by a message of its own, or by a change of the message of its incident
+                "SELECT 1 FROM messages WHERE run_id = ? AND (kind = 'escalation' OR kind = 'update' AND "
+                'CAST(content AS TEXT) LIKE \'%"about":"escalation"%\')',
                 run,
             )
             if row.status == "succeeded" and came_back and not told:

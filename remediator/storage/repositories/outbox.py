@@ -119,8 +119,11 @@ def _roots(connection: Connection, incident_id: str) -> list[Row[Any]]:
 
 
 def _update_root(tx: Tx, root: Row[Any], run: Run, status: str, content: Mapping[str, Any]) -> None:
-    """Add one update of a message for each run and status, however often this is called."""
-    key = hashlib.sha256(f"{run.id} {status}".encode()).hexdigest()[:12]
+    """Add one update of a message for each run, status and reason, however often this is called.
+
+    A relapse has the status of the healed run, so the status alone would drop it as already told.
+    """
+    key = hashlib.sha256(f"{run.id} {status} {content.get('reason', '')}".encode()).hexdigest()[:12]
     update_id = f"{root.id}.{key}"
     if tx.connection.execute(select(table.c.id).where(table.c.id == update_id)).first() is None:
         _insert(tx, update_id, run.id, root.channel, "update", {**content, "of": root.id, "became": status})
