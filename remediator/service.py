@@ -71,7 +71,7 @@ from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import Store, StoreClock, Tx
 from remediator.storage.migrate import require_current
 from remediator.storage.repositories import blocked_runs, playbooks, replicas, runs
-from remediator.storage.url import parse_postgresql_url
+from remediator.storage.url import open_engine, parse_postgresql_url
 
 log: Any = structlog.get_logger("remediator")
 
@@ -195,6 +195,8 @@ async def run_service(
                 f"the clocks of this host and of the database differ by {offset.total_seconds():.0f} s; "
                 "synchronize both with NTP, then start again"
             )
+        if risk := await store.failover_risk():
+            log.warning("a failover of the database can lose data", reason=risk)
         await require_compatible_replicas(context)
         await store.write(lambda tx: _record_start(tx, context, config, registry, loaded, role, keys))
         worker = Worker(context, Index(loaded.playbooks, config.watchdog.alertname), ingest_settings(config))
@@ -498,7 +500,7 @@ def read_only_connection(config: Config) -> Iterator[Connection]:
         url = sqlalchemy.make_url(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
     else:
         url = store_url(config)
-    engine = sqlalchemy.create_engine(url)
+    engine = open_engine(url)
     try:
         with engine.connect() as connection:
             require_current(connection)

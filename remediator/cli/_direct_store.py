@@ -27,7 +27,9 @@ from remediator.playbooks.loader import read
 from remediator.service import store_url
 from remediator.storage import Tx
 from remediator.storage.migrate import require_current
-from remediator.storage.postgres import CHANNEL, SYNCHRONOUS_COMMIT
+from remediator.storage import postgres_connection
+from remediator.storage.postgres import CHANNEL
+from remediator.storage.url import open_engine
 from remediator.storage.transaction import BeginFailed, Job, run_group, to_store_error
 
 T = TypeVar("T")
@@ -71,7 +73,7 @@ def write(config: Config, work: Callable[[Tx], T]) -> T:
         redactor = redactor_for(config, read(config.inventory, Inventory))
     except ConfigurationError:  # a stop must not depend on a valid inventory
         redactor = redactor_for(config)
-    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    engine = open_engine(url)
     job = Job(work)
     try:
         dialect = _DirectAccess(engine, redactor)
@@ -95,17 +97,20 @@ class _DirectAccess:
         self._engine = engine
         self._postgres = engine.dialect.name == "postgresql"
         self.redactor = redactor
-        self.begin_statement = "BEGIN" if self._postgres else "BEGIN IMMEDIATE"
         self.placeholder = "%s" if self._postgres else "?"
 
     def connect(self) -> Connection:
         connection = self._engine.connect()
-        if self._postgres:
-            connection.exec_driver_sql(SYNCHRONOUS_COMMIT)
-        else:
-            for setting in ("busy_timeout=5000", "synchronous=FULL", "foreign_keys=ON"):
+        if not self._postgres:
+            for setting in ("busy_timeout=5000", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
                 connection.exec_driver_sql(f"PRAGMA {setting}")
         return connection
+
+    def begin(self, connection: Connection) -> None:
+        if self._postgres:
+            postgres_connection.begin(connection)
+        else:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def now(self, connection: Connection) -> datetime:
         if not self._postgres:

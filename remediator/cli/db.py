@@ -18,6 +18,7 @@ from remediator.service import database_file, store_url
 from remediator.storage import migrate as migrations
 from remediator.storage.backup import create_backup, restore_backup
 from remediator.storage.sqlite import exclusive_lock
+from remediator.storage.url import open_engine
 
 
 @click.group("db")
@@ -40,7 +41,7 @@ def migrate(config_path: Path) -> None:
     sqlite = config.store == "sqlite"
     url = sqlalchemy.make_url(f"sqlite:///{database_file(config)}") if sqlite else store_url(config)
     try:
-        with sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
+        with open_engine(url).connect() as connection:
             before = migrations.revision(connection)
             migrations.migrate(connection)
     except sqlalchemy.exc.DBAPIError as error:

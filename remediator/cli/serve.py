@@ -137,7 +137,7 @@ def served(service: Service) -> dict[str, Any]:
         "url": config.public_url or None,
         "role": service.role,
         "environment": config.environment,
-        "store": context.store.name,
+        "store": context.store.description or context.store.name,
         "playbooks": dict(sorted(modes.items())),
         "services": len(context.playbooks.inventory.services),
         "alertmanagers": [endpoint.url for endpoint in config.alertmanagers],

@@ -99,6 +99,8 @@ class Store(ABC):
     """The contract of a store; ``tests/storage`` runs one test suite on every implementation."""
 
     name: str
+    description: str = ""
+    """The name, and what is in front of the database; empty if there is nothing to add to the name."""
     wakeups: Wakeups
     redactor: Redactor
     """Removes the secrets of this installation from what is stored; replaced when the inventory is reloaded."""
@@ -130,6 +132,14 @@ class Store(ABC):
         Raises:
             StoreUnavailable: it may not fit.
         """
+
+    async def failover_risk(self) -> str:
+        """Return why a failover of the database could lose acknowledged commits; an empty text if there is no reason.
+
+        Raises:
+            StoreUnavailable: the database cannot be asked.
+        """
+        return ""
 
     @abstractmethod
     async def close(self) -> None:

@@ -12,33 +12,23 @@ from typing import Any, TypeVar
 
 import sqlalchemy
 import sqlalchemy.exc
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from remediator.audit import Redactor
 from remediator.core.clock import Clock, SystemClock, from_micros
 from remediator.errors import StoreUnavailable
-from remediator.storage import Store, Tx, Wakeups
+from remediator.storage import Store, Tx, Wakeups, postgres_connection
 from remediator.storage.group_commit import GroupCommit
 from remediator.storage.migrate import require_current
+from remediator.storage.postgres_connection import first_line
+from remediator.storage.postgres_replication import failover_risk
 from remediator.storage.schema import metadata
 from remediator.storage.transaction import to_store_error
 
 T = TypeVar("T")
 
 CHANNEL = "remediator"
-# A replica that is paused inside a transaction must not keep its locks.
-_OPTIONS = "-c lock_timeout=10000 -c statement_timeout=30000 -c idle_in_transaction_session_timeout=15000"
-# A commit is fsynced, whatever default the server or the role has.
-SYNCHRONOUS_COMMIT = (
-    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-)
-# Detect within 25 s a server that is gone without closing the connection; the kernel's default is 15 minutes.
-_KEEPALIVE: dict[str, Any] = {
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 25_000,
-}
+_LISTEN_AGAIN = 60.0  # seconds until a pooler that does not keep the session is tried again
 _MAY_USE_SEQUENCES = """
 SELECT coalesce(bool_and(has_sequence_privilege(s.oid, 'USAGE')), true)
 FROM pg_depend d JOIN pg_class t ON t.oid = d.refobjid JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
@@ -66,18 +56,11 @@ class PostgresStore(Store):
         self.redactor = redactor or Redactor()
         self.wakeups = Wakeups()
         self._url = url
-        self._engine = sqlalchemy.create_engine(
-            self._url,
-            isolation_level="AUTOCOMMIT",  # the writer sends BEGIN and COMMIT itself
-            pool_size=4,
-            max_overflow=4,
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": 5, "options": _OPTIONS, **_KEEPALIVE},
-        )
-        event.listen(self._engine, "connect", _replace_zero_bytes)
+        self._engine = postgres_connection.create_engine(url, pool_size=4, max_overflow=4)
         try:
             with self.connect() as connection:
                 self._check_usable(connection)
+                self.description = self._describe(connection)
             self._writer = GroupCommit(self, self.wakeups)
         except BaseException:
             self._engine.dispose()
@@ -85,18 +68,38 @@ class PostgresStore(Store):
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="postgres-reader")
         self._listener: _Listener | None = None
 
-    begin_statement = "BEGIN"
     placeholder = "%s"
 
     def connect(self) -> Connection:
         """Return the writer's connection; see :class:`remediator.storage.transaction.Dialect`."""
         try:
-            connection = self._engine.connect()
-            connection.exec_driver_sql(SYNCHRONOUS_COMMIT)
-            return connection
+            return self._engine.connect()
         except sqlalchemy.exc.DBAPIError as error:
             host = self._url.host or self._url.query.get("host", "its socket")
-            raise StoreUnavailable(f"PostgreSQL at {host} cannot be used: {_first_line(error)}") from error
+            raise StoreUnavailable(f"PostgreSQL at {host} cannot be used: {first_line(error)}") from error
+
+    def begin(self, connection: Connection) -> None:
+        postgres_connection.begin(connection)
+
+    def _describe(self, connection: Connection) -> str:
+        """Return the name of the store, with the pooler that is in front of it.
+
+        Raises:
+            StoreUnavailable: the pooler gives one statement at a time a server connection, or one client at a time.
+        """
+        if not postgres_connection.is_pooled(connection):
+            return self.name
+        try:
+            postgres_connection.begin(connection)
+            connection.exec_driver_sql("ROLLBACK")
+            with self._engine.connect() as other:
+                session = postgres_connection.keeps_session(connection, other)
+        except sqlalchemy.exc.DBAPIError as error:
+            raise StoreUnavailable(
+                f"the pooler in front of PostgreSQL cannot be used: {first_line(error)}; set its pool_mode to session "
+                "or transaction and its pool size to at least 10"
+            ) from error
+        return f"{self.name} through a pooler in {'session' if session else 'transaction'} mode"
 
     def _check_usable(self, connection: Connection) -> None:
         """Check schema, read-only mode and privileges at the start, rather than at the first write."""
@@ -114,7 +117,7 @@ class PostgresStore(Store):
                 missing.append("the sequences")
             self.now(connection)
         except sqlalchemy.exc.DBAPIError as error:
-            raise StoreUnavailable(f"PostgreSQL refuses access: {_first_line(error)}; GRANT the privileges") from error
+            raise StoreUnavailable(f"PostgreSQL refuses access: {first_line(error)}; GRANT the privileges") from error
         if missing:
             user, names = self._url.username or "this user", ", ".join(_PRIVILEGES)
             raise StoreUnavailable(
@@ -152,13 +155,16 @@ class PostgresStore(Store):
     def _read(self, work: Callable[[Connection], T]) -> T:
         try:
             with self._engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                postgres_connection.begin(connection, "ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 try:
                     return work(connection)
                 finally:
                     connection.exec_driver_sql("ROLLBACK")
         except sqlalchemy.exc.DBAPIError as error:
             raise to_store_error(error) from error
+
+    async def failover_risk(self) -> str:
+        return await self.read(failover_risk)
 
     async def close(self) -> None:
         if self._listener is not None:
@@ -168,22 +174,12 @@ class PostgresStore(Store):
         self._engine.dispose()
 
 
-def _replace_zero_bytes(connection: Any, record: Any) -> None:
-    """Store text with U+FFFD in place of zero bytes, which PostgreSQL refuses.
-
-    A label or a log line may contain a zero byte. A notification that can never be written would block all later ones.
-    """
-    from psycopg.types.string import StrDumperUnknown  # noqa: PLC0415 - only with the extra
-
-    class AnyText(StrDumperUnknown):
-        def dump(self, obj: str) -> Any:
-            return super().dump(obj.replace("\x00", "\ufffd"))
-
-    connection.adapters.register_dumper(str, AnyText)
-
-
 class _Listener:
-    """A thread with its own connection that turns NOTIFY into wake-ups; it reconnects until it is closed."""
+    """A thread with its own connection that turns NOTIFY into wake-ups; it reconnects until it is closed.
+
+    Through a pooler, LISTEN works only if this client keeps its server connection, which is checked on each connection.
+    Otherwise the loops poll.
+    """
 
     def __init__(self, url: sqlalchemy.URL, loop: asyncio.AbstractEventLoop, wakeups: Wakeups) -> None:
         self._url = url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -198,7 +194,10 @@ class _Listener:
 
         while not self._closed.is_set():
             try:
-                with psycopg.connect(self._url, autocommit=True, connect_timeout=5, **_KEEPALIVE) as connection:
+                with self._connect() as connection:
+                    if not self._can_listen(connection):
+                        self._closed.wait(_LISTEN_AGAIN)
+                        continue
                     connection.execute(f"LISTEN {CHANNEL}")
                     while not self._closed.is_set():
                         for notice in connection.notifies(timeout=0.5):
@@ -206,10 +205,17 @@ class _Listener:
             except psycopg.Error:
                 self._closed.wait(1.0)  # the loops poll as well, so a lost wake-up only costs time
 
+    def _connect(self) -> Any:
+        import psycopg  # noqa: PLC0415 - only with the extra
+
+        return psycopg.connect(self._url, autocommit=True, **postgres_connection.CONNECT_ARGUMENTS)
+
+    def _can_listen(self, connection: Any) -> bool:
+        if not postgres_connection.has_other_process(connection):
+            return True
+        with self._connect() as other:
+            return postgres_connection.keeps_server_process(connection, other)
+
     def close(self) -> None:
         self._closed.set()
         self._thread.join()
-
-
-def _first_line(error: sqlalchemy.exc.DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0]

@@ -81,13 +81,15 @@ class SqliteStore(Store):
             raise
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="sqlite-reader")
 
-    begin_statement = "BEGIN IMMEDIATE"
     placeholder = "?"
 
     def connect(self) -> Connection:
         """Return the writer's connection; see :class:`remediator.storage.transaction.Dialect`."""
         with _file_errors(self.path):
             return self._engine.connect()
+
+    def begin(self, connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def now(self, connection: Connection) -> datetime:
         return self._clock.now()
@@ -153,6 +155,7 @@ def _engine(path: Path) -> sqlalchemy.Engine:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA cache_size=-8000")
+            connection.execute("PRAGMA temp_store=MEMORY")  # a read-only root may have no folder for temporary files
         except BaseException:
             connection.close()
             raise
@@ -162,7 +165,7 @@ def _engine(path: Path) -> sqlalchemy.Engine:
 
 def _assert_durable(connection: Connection, path: Path) -> None:
     """Check the settings on which durability depends; some file systems silently refuse WAL."""
-    required: dict[str, Any] = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+    required: dict[str, Any] = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "temp_store": 2}
     for name, value in required.items():
         found = connection.exec_driver_sql(f"PRAGMA {name}").scalar()
         if found != value:

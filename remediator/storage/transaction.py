@@ -33,7 +33,6 @@ _CALLER_ERRORS = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.DataError, sqlal
 class Dialect(Protocol):
     """What differs between databases for the writer."""
 
-    begin_statement: str
     placeholder: str
     """Placeholder of the driver: ``?`` or ``%s``."""
     redactor: Redactor
@@ -41,6 +40,10 @@ class Dialect(Protocol):
 
     def connect(self) -> Connection:
         """Return a new connection for the writer, in autocommit mode and ready to write; or raise StoreError."""
+        ...
+
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction that may write."""
         ...
 
     def now(self, connection: Connection) -> datetime:
@@ -121,7 +124,7 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
     last, then the commit. No caller gets an answer before the commit, which is what promise 1 requires.
     """
     try:
-        connection.exec_driver_sql(dialect.begin_statement)
+        dialect.begin(connection)
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise BeginFailed from error
     began_at, now = dialect.monotonic(), dialect.now(connection)

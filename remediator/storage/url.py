@@ -8,6 +8,7 @@ import sqlalchemy
 import sqlalchemy.exc
 
 from remediator.errors import ConfigurationError
+from remediator.storage import postgres_connection
 
 _SEVERAL_HOSTS = re.compile(r"(?P<before>\w+://(?:[^@/?]*@)?)(?P<hosts>[^/?]*,[^/?]*)(?P<after>.*)", re.DOTALL)
 _FORM = "postgresql://user:password@host:port/database"
@@ -44,3 +45,10 @@ def parse_postgresql_url(text: str) -> sqlalchemy.URL:
 def _host_and_port(text: str) -> tuple[str, str]:
     host, _, port = text.rpartition(":") if re.search(r":\d*$", text) else (text, "", "")
     return host.strip("[]"), port or "5432"
+
+
+def open_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
+    """Return an engine in autocommit mode for commands that use the database beside the service."""
+    if url.get_backend_name() == "postgresql":
+        return postgres_connection.create_engine(url)
+    return sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")

@@ -17,11 +17,13 @@ from remediator.core.clock import format_duration
 from remediator.errors import RemediatorError
 from remediator.runtime.maintenance import REPLICA_TIMEOUT
 from remediator.service import MAX_CLOCK_OFFSET, read_only_connection, store_url
+from remediator.storage import postgres_connection
+from remediator.storage.postgres_replication import failover_risk
 from remediator.storage.repositories import replicas
+from remediator.storage.url import open_engine
 
 _MIN_FREE = 1024**3
 _OLDEST_POSTGRESQL = 130000
-_TRIES = 6
 
 
 class StoreCheck(DoctorCheck):
@@ -82,13 +84,13 @@ def _server(connection: Connection) -> Iterator[Result]:
         yield failed("postgresql", "fsync is off: a power failure loses acknowledged alerts", "set fsync = on")
     if setting("transaction_read_only") == "on":
         yield failed("postgresql", "the server is a read-only standby", "configure the URL of the primary")
-    standbys = setting("synchronous_standby_names")
-    text = f"synchronous standbys: {standbys}" if standbys else "no synchronous standby"
-    if standbys:
-        yield ok("standbys", text)
+    if risk := failover_risk(connection):
+        what, _, fix = risk.partition("; ")
+        yield warning("standbys", what, fix)
+    elif standbys := setting("synchronous_standby_names"):
+        yield ok("standbys", f"synchronous standbys: {standbys}")
     else:
-        fix = "set synchronous_standby_names, or accept that a failover can lose the last commits"
-        yield warning("standbys", text, fix)
+        yield ok("standbys", "no standby is connected")
     offset = abs(datetime.now(UTC) - connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one())
     if offset > MAX_CLOCK_OFFSET / 2:
         yield failed(
@@ -99,18 +101,17 @@ def _server(connection: Connection) -> Iterator[Result]:
 
 
 def _pooler(config: Config) -> Iterator[Result]:
-    """Find out whether transactions of one connection reach different server processes."""
-    engine = sqlalchemy.create_engine(store_url(config), isolation_level="AUTOCOMMIT")
+    """Yield whether a pooler is in front of the server, and in which mode."""
+    engine = open_engine(store_url(config))
     try:
-        with engine.connect() as connection:
-            pids = {connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() for _ in range(_TRIES)}
+        with engine.connect() as connection, engine.connect() as other:
+            if not postgres_connection.is_pooled(connection):
+                yield ok("pooler", "no pooler is in front of PostgreSQL")
+            elif postgres_connection.keeps_session(connection, other):
+                yield ok("pooler", "a pooler in session mode is in front of PostgreSQL")
+            else:
+                yield ok("pooler", "a pooler in transaction mode is in front of PostgreSQL; the replicas poll")
     except sqlalchemy.exc.DBAPIError as error:
         yield failed("pooler", f"the connection failed: {error.orig}", "check the server and its connection limit")
-        return
     finally:
         engine.dispose()
-    if len(pids) > 1:
-        text = "a pooler changes the server process between transactions, so LISTEN does not work"
-        yield failed("pooler", text, "use session pooling (PgBouncer: pool_mode = session), or connect directly")
-    else:
-        yield ok("pooler", "one connection is one server process")

@@ -101,7 +101,6 @@ class SimStore(Store):
     """The store of one host."""
 
     name = "simulated"
-    begin_statement = "BEGIN"
     placeholder = "?"
     redactor = PATTERNS_ONLY
 
@@ -117,6 +116,9 @@ class SimStore(Store):
 
     def connect(self) -> Connection:
         return self._database.connection
+
+    def begin(self, connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
 
     def now(self, connection: Connection) -> datetime:
         self.clock_offset = self._database.now - self._clock.now()
