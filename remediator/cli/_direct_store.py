@@ -25,12 +25,11 @@ from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import read
 from remediator.service import store_url
-from remediator.storage import Tx
+from remediator.storage import Tx, postgres_connection
 from remediator.storage.migrate import require_current
-from remediator.storage import postgres_connection
 from remediator.storage.postgres import CHANNEL
-from remediator.storage.url import open_engine
 from remediator.storage.transaction import BeginFailed, Job, run_group, to_store_error
+from remediator.storage.url import open_engine
 
 T = TypeVar("T")
 
