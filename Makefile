@@ -9,7 +9,7 @@ WORKERS ?= 3
 SEEDS ?= 1..2000
 
 .PHONY: help setup setup-dev simulate races crashes outage durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \
-  lint format lock bench clean
+  lint format lock bench docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -91,6 +91,9 @@ durability: setup-dev ## The kernel's own record: answered after the sync, and n
 
 mutants: setup-dev ## Break each promise in a copy of the code and see that a test notices
 	@$(PYTHON) -m tests.mutants
+
+docs: setup-dev ## Build the documentation site into build/site, without a network
+	@$(PYTHON) -m tests.support.site
 
 format: setup-dev ## Put the code into its format
 	@$(VENV)/bin/ruff check --fix .

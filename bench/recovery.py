@@ -166,6 +166,7 @@ def _remediator(folder: Path, patients: Patients, targets: list[str], stack: Exi
         "escalate": {"to": ["oncall"], "message": "still down"},
     }
     _write(folder / "playbooks/heal.yaml", playbook)
+    harmless = {"destructive": False, "interrupts": False}  # otherwise every call would need an approval
     settings = {
         "apiVersion": "remediator/v1",
         "kind": "Config",
@@ -174,7 +175,7 @@ def _remediator(folder: Path, patients: Patients, targets: list[str], stack: Exi
         "playbooks": ["playbooks"],
         "inventory": "inventory.yaml",
         "webhook": {"token_file": "token"},
-        "requests": {"heal": {"url": f"{patients.url}/heal", "private": True, "fields": ["target"]}},
+        "requests": {"heal": {"url": f"{patients.url}/heal", "private": True, "fields": ["target"], **harmless}},
         "guards": {
             "rate_limit": {"playbook": ["500/1h"], "global": ["500/1h"]},
             "concurrency": {"playbook": 500, "global": 500},

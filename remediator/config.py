@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from remediator.audit import Redactor
 from remediator.audit.secret_files import read_secrets, secret_files
 from remediator.clients.allowed_requests import AllowedRequest
+from remediator.clients.declared_effects import check_undos
 from remediator.clients.endpoints import BasicAuth, Endpoint, checked_url
 from remediator.clients.endpoints import read_secret as _read_secret
 from remediator.clients.host.allowed_commands import AllowedCommand
@@ -353,6 +354,12 @@ class Config(Strict):
             if unknown:
                 names = ", ".join(map(repr, unknown))
                 raise ValueError(f"approvals.{setting}: unknown channel {names}; add it under channels")
+        return self
+
+    @model_validator(mode="after")
+    def _known_undos(self) -> Config:
+        check_undos("requests", self.requests)
+        check_undos("commands", self.commands)
         return self
 
     @property

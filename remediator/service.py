@@ -179,7 +179,7 @@ async def run_service(
             f"role {role!r} cannot use the store 'sqlite', which has a single process; use 'all', or use PostgreSQL"
         )
     clock = clock or SystemClock()
-    registry = Registry.load(config.plugins)
+    registry = Registry.for_settings(config)
     async with AsyncExitStack() as stack:
         seen = signature((*config.playbooks, config.inventory))  # before they are read, so that no change is missed
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
@@ -244,7 +244,7 @@ async def _stop(task: asyncio.Task[None]) -> None:
 async def read_only_context(config: Config, store: Store, clock: Clock | None = None) -> AsyncIterator[PipelineContext]:
     """Provide a pipeline context without loops, on the caller's store, for commands that change nothing."""
     clock = clock or SystemClock()
-    registry = Registry.load(config.plugins)
+    registry = Registry.for_settings(config)
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
         clients = _make_clients(config, registry, clock, stack, lambda: loaded.inventory)

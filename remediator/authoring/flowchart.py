@@ -53,7 +53,7 @@ def flow(playbook: Playbook, catalogue: Catalogue) -> Flow:
     first = f"step_{playbook.steps[0].id}" if playbook.steps else "escalated"
     edges += [Edge("gate", first, "allowed"), Edge("gate", "escalated", "unknown, rejected, expired")]
     for at, step in enumerate(playbook.steps):
-        needs_approval = step.approval == "required" or catalogue.traits_of(step.action).requires_approval
+        needs_approval = step.approval == "required" or catalogue.traits_of(step.action, step.with_).requires_approval
         detail = f"{step.action}, needs approval" if needs_approval else step.action
         nodes.append(Node(f"step_{step.id}", "step", step.name or step.id, detail))
         edges += _arrows(playbook, at, catalogue)
@@ -70,7 +70,7 @@ def flow(playbook: Playbook, catalogue: Catalogue) -> Flow:
 
 
 def _arrows(playbook: Playbook, at: int, catalogue: Catalogue) -> Iterator[Edge]:
-    step, mutates = playbook.steps[at], catalogue.traits_of(playbook.steps[at].action).mutates
+    step, mutates = playbook.steps[at], catalogue.traits_of(playbook.steps[at].action, playbook.steps[at].with_).mutates
     here = f"step_{step.id}"
     following = f"step_{playbook.steps[at + 1].id}" if at + 1 < len(playbook.steps) else "escalated"
     reasons = ["condition does not hold"] if step.when is not None else []

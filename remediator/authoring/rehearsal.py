@@ -75,7 +75,7 @@ async def rehearse(config: Config, name: str, given: Mapping[str, str], seconds:
         InputError: there is no such playbook, or it does not match the labels.
         TimeoutError: the plan was not ready in time.
     """
-    loaded = load(config.playbooks, config.inventory, Registry.load(config.plugins).catalogue())
+    loaded = load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue())
     known = {playbook.name: playbook for playbook in loaded.playbooks}
     if name not in known:
         raise InputError(f"no playbook {name!r}; {did_you_mean(name, known) or 'no playbook is active'}")

@@ -87,7 +87,7 @@ def _approval(playbook: Playbook) -> str:
 
 
 def _step(at: int, step: Step, catalogue: Catalogue) -> tuple[str, ...]:
-    traits = catalogue.traits_of(step.action)
+    traits = catalogue.traits_of(step.action, step.with_)
     notes = [] if traits.mutates else ["read-only"]
     notes += ["destructive"] if traits.destructive else []
     notes += ["needs approval"] if step.approval == "required" or traits.requires_approval else []

@@ -81,7 +81,7 @@ def _other_version(options: Comparison, paths: Sequence[Path], against: str, his
 
 
 def _loaded(config: Config, paths: Sequence[Path]) -> LoadedConfig:
-    return load(paths, config.inventory, Registry.load(config.plugins).catalogue())
+    return load(paths, config.inventory, Registry.for_settings(config).catalogue())
 
 
 @contextmanager

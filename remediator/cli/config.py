@@ -39,7 +39,7 @@ def check(config_path: Path) -> None:
       remediator config check --config /etc/remediator/remediator.yaml
     """
     config = load_config(config_path, Config)
-    registry = Registry.load(config.plugins)
+    registry = Registry.for_settings(config)
     root = read_model(config_path, Config).root
     assert root is not None, "the file was read above"
     errors = [item for item in check_settings(registry.catalogue(), root) if item.severity is Severity.ERROR]

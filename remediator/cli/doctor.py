@@ -42,7 +42,7 @@ def command(config_path: Path, format_: str, send: bool, strict: bool, all_: boo
       remediator doctor --format json
     """
     config = load_config(config_path, Config)
-    registry = Registry.load(config.plugins)
+    registry = Registry.for_settings(config)
     loaded = load(config.playbooks, config.inventory, registry.catalogue())
     about = Examination(
         config_path, config, registry, loaded, load_people(config), SystemClock().now(), send, labels_of(loaded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from remediator.authoring.lint.reporters import REPORTERS
 from remediator.authoring.lint.runner import Sources, kind_of, lint
 from remediator.cli import _output
 from remediator.cli._options import format_option
+from remediator.clients.endpoints import Endpoint, checked_url
 from remediator.config import Config
-from remediator.errors import ConfigurationError
+from remediator.errors import ClientError, ConfigurationError, InputError
 from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.loader import load_config, read_model
@@ -41,6 +43,11 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     type=click.Path(path_type=Path, exists=True),
     help="Prometheus rule file or folder; can be repeated (default: alerting near the first path).",
 )
+@click.option(
+    "--prometheus",
+    metavar="URL",
+    help="URL of a running Prometheus to compare alerts, labels and metrics with (default: none).",
+)
 @click.option("--min-severity", type=_SEVERITIES, default="info", help="Lowest severity to show (default: info).")
 @click.option(
     "--fail-on",
@@ -54,6 +61,7 @@ def command(
     config: Path | None,
     inventory: Path | None,
     alerting: tuple[Path, ...],
+    prometheus: str | None,
     min_severity: str,
     fail_on: str,
 ) -> None:
@@ -69,14 +77,27 @@ def command(
       remediator lint
       remediator lint playbooks/redis-down.yaml --fail-on error
       remediator lint playbooks --format github
+      remediator lint playbooks --prometheus http://127.0.0.1:9090
     """
     sources = _sources(list(paths) or _configured(config), config, inventory, alerting)
+    if prometheus is not None:
+        sources = replace(sources, prometheus=Endpoint(url=_url(prometheus)))
     # errors in the settings file are findings of lint itself: here only its plugins count, if it can be read
     settings = None if sources.config is None else read_model(sources.config, Config).model
-    registry = Registry() if settings is None else Registry.load(settings.plugins)
-    report = lint(sources, registry.catalogue(), Config, datetime.now(UTC).date())
+    registry = Registry() if settings is None else Registry.for_settings(settings)
+    try:
+        report = lint(sources, registry.catalogue(), Config, datetime.now(UTC).date())
+    except ClientError as error:
+        raise InputError(f"--prometheus {prometheus}: {error}; nothing was checked") from None
     _output.echo(REPORTERS[format_](report, report.at_least(Severity(min_severity))))
     sys.exit(1 if report.at_least(Severity(fail_on)) else 0)
+
+
+def _url(text: str) -> str:
+    try:
+        return checked_url(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}, for example http://127.0.0.1:9090", param_hint="--prometheus") from None
 
 
 def _configured(config: Path | None) -> list[Path]:

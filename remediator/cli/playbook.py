@@ -123,8 +123,9 @@ def docs(config_path: Path | None, paths: tuple[Path, ...], format_: str, output
       remediator playbook docs --format html --output-dir site
       remediator playbook docs --output-dir docs/playbooks --check
     """
-    catalogue = registry_for(config_path).catalogue()
-    found = load_playbooks(list(paths) or [Path("playbooks")], catalogue, None)
+    chosen = list(paths) or [Path("playbooks")]
+    catalogue = registry_for(config_path, chosen).catalogue()
+    found = load_playbooks(chosen, catalogue, None)
     errors = [item for item in found.diagnostics if item.severity is Severity.ERROR]
     if errors:
         raise load_error("the playbooks cannot be used", errors)
@@ -320,7 +321,7 @@ def set_mode(config_path: Path, name: str, mode: str, reason: str, actor: str | 
       remediator playbook set-mode redis-down --mode approve --reason "two failures last night"
     """
     config = load_config(config_path, Config)
-    loaded = load(config.playbooks, config.inventory, Registry.load(config.plugins).catalogue())
+    loaded = load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue())
     known = {playbook.name: playbook for playbook in loaded.playbooks}
     if name not in known:
         raise InputError(f"no playbook {name!r}; {did_you_mean(name, known) or 'no playbook is active'}")

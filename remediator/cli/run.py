@@ -241,7 +241,7 @@ def retry(config_path: Path, token_file: Path | None, reason: str, run_id: str) 
     """
     config = load_config(config_path, Config)
     person = authenticate(config, token_file)
-    loaded = load(config.playbooks, config.inventory, Registry.load(config.plugins).catalogue())
+    loaded = load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue())
 
     def begin(tx: Tx) -> Run:
         old = runs.get(tx.connection, run_id)

@@ -51,7 +51,7 @@ def command(config_path: Path, format_: str) -> None:
 def _notification_problem(config: Config) -> str:
     """Return why no message reaches a person; an empty text if one can."""
     try:
-        return reach_problem(Registry.load(config.plugins).make_channels(config.channels))
+        return reach_problem(Registry.for_settings(config).make_channels(config.channels))
     except ConfigurationError as error:  # for example a secret file that only the service may read
         return str(error)
 

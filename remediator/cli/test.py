@@ -41,8 +41,9 @@ def command(config_path: Path | None, paths: tuple[Path, ...], only: str, format
       remediator test playbooks/redis-down.yaml --only restart
       remediator test --coverage 100
     """
-    registry = registry_for(config_path)
-    reports = [run(file, registry, only) for file in files_in(list(paths) or [Path("playbooks")])]
+    chosen = list(paths) or [Path("playbooks")]
+    registry = registry_for(config_path, chosen)
+    reports = [run(file, registry, only) for file in files_in(chosen)]
     _output.echo(json.dumps([_plain(one) for one in reports], indent=2) if format_ == "json" else _text(reports))
     if any(one.errors for one in reports):
         sys.exit(3)

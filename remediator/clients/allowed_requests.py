@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from remediator.clients.declared_effects import DeclaredEffects
 from remediator.clients.endpoints import Endpoint, HttpAuth, TlsSettings, checked_url
 from remediator.clients.http import Answer, HttpClient
 from remediator.core.types import PositiveDuration
@@ -25,12 +26,11 @@ from remediator.errors import Refused, Unreachable
 MAX_ANSWER = 64 * 1024
 
 
-class AllowedRequest(HttpAuth):
+class AllowedRequest(HttpAuth, DeclaredEffects):
     """A request that playbooks may make by its name. Only values in its body can come from an alert."""
 
     url: str = Field(description="URL with its whole path, without a query: http://… or https://….")
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(default="POST", description="HTTP method.")
-    idempotent: bool = Field(default=False, description="Whether sending it twice has the same effect as once.")
     fields: tuple[str, ...] = Field(default=(), description="Names of the values that a playbook may send as JSON.")
     private: bool = Field(default=False, description="Allow addresses of this host and of private networks.")
     tls: TlsSettings = Field(default=TlsSettings(), description="TLS settings.")

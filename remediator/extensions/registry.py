@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from remediator.config import Channel
+from remediator.config import Channel, Config
 from remediator.errors import ConfigurationError, InputError
 from remediator.extensions import actions, checks, guards, notifiers, platforms, witnesses
 from remediator.extensions.actions.base import Action
@@ -17,7 +17,7 @@ from remediator.extensions.notifiers.base import Notifier
 from remediator.extensions.platforms.base import Platform
 from remediator.extensions.plugins import Plugin, find_plugins
 from remediator.extensions.witnesses.base import Witness, WitnessError, WitnessFactory
-from remediator.playbooks.catalogue import ActionTraits, Catalogue
+from remediator.playbooks.catalogue import Catalogue, DeclaredCalls
 from remediator.playbooks.diagnostics import did_you_mean
 
 _MISSING_ARGUMENT = re.compile(r"missing \d+ required .*?: (.*)")
@@ -36,6 +36,8 @@ class Registry:
     platforms: Sequence[type[Platform]] = platforms.BUILTIN
     witnesses: Mapping[str, WitnessFactory] = field(default_factory=lambda: witnesses.BUILTIN)
     """By kind."""
+    allowed: ClientSet | None = None
+    """The commands and requests that the settings allow; None: the settings are not known."""
 
     @classmethod
     def load(cls, packages: Iterable[str]) -> Registry:
@@ -66,26 +68,23 @@ class Registry:
             witnesses={**builtin.witnesses, **{each.name: each.value for each in found if each.group == "witnesses"}},
         )
 
+    @classmethod
+    def for_settings(cls, settings: Config) -> Registry:
+        """Return the built-in extensions, those of the plugins of the settings, and their commands and requests.
+
+        Raises:
+            PluginError: a package cannot be used.
+        """
+        allowed = ClientSet(commands=settings.commands, requests=settings.requests)
+        return replace(cls.load(settings.plugins), allowed=allowed)
+
     def catalogue(self) -> Catalogue:
         """Return what playbooks can name, with the models of the parameters and settings."""
         return Catalogue(
             actions={action.name: action.Parameters for action in self.actions},
             checks={check.name: check.Parameters for check in self.checks},
             guards={guard.name: guard.Settings for guard in self.guards},
-            traits={
-                action.name: ActionTraits(
-                    mutates=action.mutates,
-                    idempotent=action.idempotent,
-                    reversible=action.reversible,
-                    destructive=action.destructive,
-                    summary=_summary(action),
-                    requires_approval=action.requires_approval,
-                    interrupts=action.interrupts,
-                    measures=action.measures,
-                    facts=action.facts,
-                )
-                for action in self.actions
-            },
+            traits={action.name: action.declared_traits() for action in self.actions},
             uses_prometheus=frozenset(check.name for check in self.checks if check.uses_prometheus),
             notifiers={notifier.kind: notifier.Settings for notifier in self.notifiers},
             summaries={
@@ -93,7 +92,15 @@ class Registry:
                 **{guard.name: _summary(guard) for guard in self.guards},
             },
             check_facts={check.name: check.facts for check in self.checks if check.facts},
+            declared=dict(self._declared_calls()),
         )
+
+    def _declared_calls(self) -> Iterator[tuple[str, DeclaredCalls]]:
+        if self.allowed is None:
+            return
+        found = {each.name: each.declared_calls(self.allowed) for each in self.actions}
+        found |= {each.name: each.declared_calls(self.allowed) for each in self.checks}
+        yield from ((name, calls) for name, calls in found.items() if calls is not None)
 
     def make_platforms(self) -> dict[str, Platform]:
         """Return a new instance of each platform, by kind."""

@@ -175,6 +175,7 @@ class Planner:
         given = parameters.substitute_all(step.with_, self.values)
         model = fitted(action.Parameters, given, f"step {step.id}: {step.action}")
         undo = self._undo(step)
+        traits = action.traits_for(model)
         call = await resolve(self.pipeline, action, self.service, model)
         return PlannedStep(
             id=step.id,
@@ -182,18 +183,18 @@ class Planner:
             action=step.action,
             parameters=given,
             call=call,
-            mutates=action.mutates,
-            idempotent=action.idempotent,
-            destructive=action.destructive,
-            timeout=(step.timeout or action.timeout).total_seconds(),
+            mutates=traits.mutates,
+            idempotent=traits.idempotent,
+            destructive=traits.destructive,
+            timeout=(step.timeout or traits.timeout).total_seconds(),
             attempts=step.retry.attempts,
             backoff=step.retry.backoff.total_seconds(),
             when=step.when,
-            on_success=_arrow(step.on_success) or ("verify" if action.mutates else "next"),
+            on_success=_arrow(step.on_success) or ("verify" if traits.mutates else "next"),
             on_failure=_arrow(step.on_failure) or "next",
-            approval=step.approval == "required" or action.requires_approval or action.destructive,
+            approval=step.approval == "required" or traits.requires_approval or traits.destructive,
             undo=undo,
-            interrupts=action.interrupts or action.destructive,
+            interrupts=traits.interrupts or traits.destructive,
             causes=step.for_,
             tolerance=resolve_tolerance(self.service.tolerance, step.tolerance),
             cost=await costs.measure(self.pipeline, action, self.service, model, call),
@@ -228,6 +229,8 @@ class Planner:
         action, limit = self.pipeline.actions[name], self.pipeline.timeouts.probe_timeout.total_seconds()
         try:
             model = fitted(action.Parameters, given, name)
+            if action.traits_for(model).mutates:  # lint may not have known the settings; a diagnosis changes nothing
+                return Evidence(CheckAnswer.UNKNOWN, f"action {name} is not read-only, so it was not run")
             await remedy_memory.load_releases(self.pipeline, action, service)
             async with asyncio.timeout(limit):
                 result = await action.execute(service, model, PlannedCall(text=name))

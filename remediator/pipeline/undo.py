@@ -80,7 +80,7 @@ async def undo(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Undo
     # 4. Nobody approves an undo, so it must not destroy anything, or cost more than the step's tolerance (promise 12).
     cost = await costs.measure(ctx.pipeline, action, service, parameters, call)
     losses = excess(cost, step.tolerance)
-    if action.destructive or losses:
+    if action.traits_for(parameters).destructive or losses:
         why = "; ".join(losses) or f"{found.action} may lose data"
         return UndoResult(step.id, "not_tried", f"the undo needs a person: {why}")
     # 5. Intent, call, outcome and, if that is unknown, observation (promises 3 and 4).

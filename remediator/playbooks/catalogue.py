@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -27,6 +28,36 @@ class ActionTraits:
     """The facts of its cost."""
     facts: tuple[Fact, ...] = ()
     """Empty if they are not declared."""
+    timeout: timedelta = timedelta(seconds=30)
+    """Timeout of one attempt, if the step sets none."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredCall:
+    """What the settings declare about one command or request."""
+
+    traits: ActionTraits
+    values: Mapping[str, str] = field(default_factory=dict)
+    """The values that it takes, each with the RE2 pattern that the whole value must match; empty: any value."""
+    all_required: bool = False
+    """Whether every value must be given."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredCalls:
+    """The commands or requests of the settings, for an action or a check that calls one of them by its name."""
+
+    section: str
+    """Section of the settings that declares them, for example ``commands``."""
+    name: str
+    """Parameter that names one of them, for example ``command``."""
+    values: str
+    """Parameter with its values, for example ``values``."""
+    known: Mapping[str, DeclaredCall]
+
+    def find(self, given: Mapping[str, Any]) -> DeclaredCall | None:
+        """Return what a ``with`` block names; None if the settings do not declare it."""
+        return self.known.get(str(given.get(self.name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +79,19 @@ class Catalogue:
     check_facts: Mapping[str, tuple[Fact, ...]] = field(default_factory=dict)
     """Facts of checks. A check without an entry does not declare them."""
 
-    def traits_of(self, action: str) -> ActionTraits:
-        """Return the traits of an action."""
+    declared: Mapping[str, DeclaredCalls] = field(default_factory=dict)
+    """What the settings declare for an action or check; without an entry, the settings are not known."""
+
+    def traits_of(self, action: str, given: Mapping[str, Any] | None = None) -> ActionTraits:
+        """Return the traits of an action.
+
+        Args:
+            action: the name of the action.
+            given: its ``with`` block. What the settings declare about the command or request that it names replaces
+                the traits of the action, which assume the worst.
+        """
+        if action in self.declared and (call := self.declared[action].find(given or {})) is not None:
+            return call.traits
         return self.traits.get(action, ActionTraits(destructive=True))
 
 

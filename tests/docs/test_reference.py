@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from remediator.audit import Kind
 from remediator.cli.main import VARIABLES
+from remediator.playbooks import cel
+from tests.support.cel_reference import FUNCTIONS, NAMES, SAMPLE
 from tests.support.file_reference import FOLDER, PAGES, kinds
+from tests.support.man_page import PAGE, man_page
+from tests.support.servers import require
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +42,31 @@ def test_every_environment_variable_is_described() -> None:
     internal = {"REMEDIATOR_CRASH_AT"}  # only for tests of crashes
     text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "remediator").rglob("*.py"))
     assert set(re.findall(r"\"(REMEDIATOR_[A-Z_]+)\"", text)) - internal <= set(VARIABLES)
+
+
+def test_the_manual_page_is_current_and_valid_roff() -> None:
+    """If this fails: python -m tests.support.man_page"""
+    assert PAGE.read_text(encoding="utf-8") == man_page()
+    checked = subprocess.run(
+        [require("groff"), "-man", "-Tutf8", "-ww", "-z", str(PAGE)], capture_output=True, text=True, check=True
+    )
+    assert checked.stderr == ""
+
+
+EXAMPLES = [example for *_, example in NAMES.values()] + [
+    example for rows in FUNCTIONS.values() for _, example in rows.values()
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_a_condition_holds(example: str) -> None:
+    """An operator or function that the library does not have, or that means something else, fails this test."""
+    assert cel.compile(example).evaluate(SAMPLE) is True
+
+
+def test_every_root_of_conditions_is_described() -> None:
+    """A new variable needs a text."""
+    assert set(NAMES) == set(cel.ROOTS)
 
 
 def test_links_between_pages_lead_to_a_heading() -> None:

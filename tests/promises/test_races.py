@@ -52,6 +52,8 @@ def test_duplicates_at_three_replicas_are_one_run_and_one_action(make_house: Mak
     assert faults(seen(postgres_url), tried(postgres_url)) == []
 
 
+HARMLESS = {"destructive": False, "interrupts": False}
+"""What the settings declare about a request, so that no person is asked."""
 PUSHES = {
     **PLAYBOOK,
     "name": "target-pushed",
@@ -70,7 +72,9 @@ PUSHES = {
 
 def pushing(house: House, chat: Receiver, services: list[str]) -> CrashingRemediator:
     """A replica with so many services, whose remedy is one request to the one who counts; not started."""
-    made = house.replica(requests={"push": {"url": f"{chat.url}/push", "fields": ["target"], "private": True}})
+    made = house.replica(
+        requests={"push": {"url": f"{chat.url}/push", "fields": ["target"], "private": True, **HARMLESS}}
+    )
     made.playbooks = [PUSHES]
     bound = made.inventory["services"][house.targets[0]]
     made.inventory["services"] = {name: deepcopy(bound) | {"http": house.http(name)} for name in services}

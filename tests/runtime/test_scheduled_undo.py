@@ -118,7 +118,8 @@ def test_a_stop_delays_a_scheduled_undo(started: Callable[..., Stack]) -> None:
 def test_a_failed_undo_counts_as_a_try(started: Callable[..., Stack]) -> None:
     """An undo that fails with the word stopped in its name is a try, so that it is escalated after the last try."""
     measure = {**MEASURE, "undo": {"action": "command.run", "with": {"command": "stopped"}, "after": "1s"}}
-    stack = started(playbook(measure))
+    harmless = {"argv": ["/no/such/program"], "destructive": False, "interrupts": False}
+    stack = started(playbook(measure), commands={"stopped": harmless})
     stack.alertmanager.fire(alertname="RedisHighMemory")
     stack.remediator.wait_for("succeeded")
 
@@ -144,7 +145,10 @@ def test_an_aborted_run_is_undone(started: Callable[..., Stack]) -> None:
     measure = {**MEASURE, "undo": {"after": "1h"}, "on_success": "next"}
     with receiver() as elsewhere:
         elsewhere.answers = [(404, {}, b"{}")]
-        stack = started(playbook(measure, failing), requests={"refused": {"url": elsewhere.url}})
+        stack = started(
+            playbook(measure, failing),
+            requests={"refused": {"url": elsewhere.url, "destructive": False, "interrupts": False}},
+        )
         stack.alertmanager.fire(alertname="RedisHighMemory")
         run = stack.remediator.wait_for("failed")
 

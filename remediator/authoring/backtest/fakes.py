@@ -12,6 +12,7 @@ from remediator.core.plan import PlannedCall
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
+from remediator.playbooks.catalogue import ActionTraits
 from remediator.playbooks.inventory import Service
 
 _ALWAYS_OK = frozenset({"dependencies.ok"})
@@ -24,12 +25,14 @@ def current_run() -> str:
     return "" if task is None else task.get_name().removeprefix("run ")
 
 
-def actions(kinds: Iterable[type[Action]], on_call: OnCall) -> Mapping[str, Action]:
+def actions(kinds: Iterable[type[Action]], on_call: OnCall, allowed: ClientSet) -> Mapping[str, Action]:
     """Return one fake for each action. ``on_call`` is called with run ID and call for each change."""
-    return {kind.name: _action(kind, on_call) for kind in kinds}
+    return {kind.name: _action(kind, on_call, allowed) for kind in kinds}
 
 
-def _action(kind: type[Action], on_call: OnCall) -> Action:
+def _action(kind: type[Action], on_call: OnCall, allowed: ClientSet) -> Action:
+    real = kind(allowed)
+
     class Hypothetical(Action):
         """A fake action that always succeeds."""
 
@@ -43,14 +46,19 @@ def _action(kind: type[Action], on_call: OnCall) -> Action:
         requires_approval = kind.requires_approval
         timeout = kind.timeout
 
+        def traits_for(self, parameters: Any) -> ActionTraits:
+            return real.traits_for(parameters)
+
         async def plan(self, service: Service, parameters: Any) -> PlannedCall:
             return PlannedCall(f"{self.name} {service.name}")
 
         async def cost(self, service: Service, parameters: Any, call: PlannedCall) -> Cost:
-            return Cost()  # a replay cannot measure anything
+            if real.measures:
+                return Cost()  # a replay cannot measure anything
+            return await super().cost(service, parameters, call)
 
         async def execute(self, service: Service, parameters: Any, call: PlannedCall) -> Result:
-            if self.mutates:
+            if self.traits_for(parameters).mutates:
                 on_call(current_run(), call.text)
             return Result(Outcome.OK, "assumed to succeed")
 

@@ -106,8 +106,14 @@ class _Backtest:
     def _context(self, clock: Clock) -> PipelineContext:
         config, loaded = self.config, self.loaded
         timing = config.timing
-        registry = Registry.load(config.plugins)
-        clients = ClientSet(clock=clock, folder=config.base_dir, inventory=lambda: loaded.inventory)
+        registry = Registry.for_settings(config)
+        clients = ClientSet(
+            clock=clock,
+            folder=config.base_dir,
+            inventory=lambda: loaded.inventory,
+            commands=config.commands,
+            requests=config.requests,
+        )
         guards = guards_on(config, registry.make_guards(clients))
         return PipelineContext(
             store=self.store,
@@ -115,7 +121,7 @@ class _Backtest:
             ids=Ids(random.Random(0)),  # noqa: S311 - the same ids every time
             replica="history",
             playbooks=PlaybookSet(loaded.playbooks, loaded.inventory, config.environment),
-            actions=fakes.actions(registry.actions, lambda run, call: self.calls[run].append(call)),
+            actions=fakes.actions(registry.actions, lambda run, call: self.calls[run].append(call), clients),
             checks=fakes.checks(registry.checks, lambda run: bool(self.calls.get(run))),
             guards=tuple(guard for guard in guards if guard.name in EVALUATED_GUARDS),
             guard_defaults=guard_defaults(config, registry.guards),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
+from remediator.authoring.approvers import approvers_of
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, skipped, warning
-from remediator.core.approval import Permission, is_member
-from remediator.core.identity import People
 from remediator.playbooks.model import Playbook
 from remediator.storage.repositories.autonomy import MODES
 
@@ -45,11 +44,3 @@ def _approvable(playbook: Playbook, mode: str, about: Examination, *, by_group: 
         return warning(playbook.name, text, "set approvals.channels to a channel that people read")
     people = ", ".join(approvers) or "members of groups of the identity provider"
     return ok(playbook.name, f"mode {mode}, quorum {quorum}, asked in {reached[0]}: {people}")
-
-
-def approvers_of(playbook: Playbook, people: People) -> Iterator[str]:
-    """Yield the IDs of the people of the people file who may approve a playbook."""
-    for who in people.people:
-        person = people.by_id(who, "doctor")
-        if person is not None and person.may(Permission.DECIDE) and is_member(person, playbook.approval.groups):
-            yield who

@@ -8,8 +8,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from remediator.core.identity import People
 from remediator.playbooks.catalogue import ActionTraits, Catalogue
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.inventory import Inventory
@@ -30,6 +31,18 @@ class AlertRule:
 
 
 @dataclass(frozen=True, slots=True)
+class LivePrometheus:
+    """What a running Prometheus has now."""
+
+    url: str
+    rules: Sequence[AlertRule]
+    labels: Mapping[str, frozenset[str]]
+    """The metrics that the rules and the playbooks use, each with the labels of its series; without series, none."""
+    names: frozenset[str]
+    """The names of all metrics."""
+
+
+@dataclass(frozen=True, slots=True)
 class LintContext:
     """Everything that the rules can read."""
 
@@ -40,6 +53,14 @@ class LintContext:
     """None without rule files; alert names and labels are not checked then."""
     channels: frozenset[str] | None = None
     """Channels of the settings file; None without a settings file."""
+    config: Any = None
+    """The values of the settings file; None without one, or if it has errors."""
+    people: People | None = None
+    """None if the settings name no people file, or if it has errors."""
+    inventory_root: Node | None = None
+    """The inventory file; None without one, or if it cannot be read."""
+    live: LivePrometheus | None = None
+    """What a running Prometheus has; None if none was named."""
     settings: Node | None = None
     """The settings file; None without one, or if it cannot be read."""
     watchdog: str = "Watchdog"
@@ -57,7 +78,7 @@ class LintContext:
 
     def traits(self, step: Step) -> ActionTraits:
         """Return the traits of the action of a step."""
-        return self.catalogue.traits_of(step.action)
+        return self.catalogue.traits_of(step.action, step.with_)
 
     def mutates(self, playbook: Playbook) -> bool:
         """Return whether a step of the playbook changes something."""

@@ -76,6 +76,12 @@ ERRORS: Mapping[str, ErrorHelp] = {
     "unknown-action": ErrorHelp("The action does not exist.", "Correct the name. The message lists the known actions."),
     "unknown-check": ErrorHelp("The check does not exist.", "Correct the name. The message lists the known checks."),
     "unknown-guard": ErrorHelp("The guard does not exist.", "Correct the name. The message lists the known guards."),
+    "unknown-command": ErrorHelp(
+        "The settings do not allow this command.", "Correct the name, or add the command under commands."
+    ),
+    "unknown-request": ErrorHelp(
+        "The settings do not allow this request.", "Correct the name, or add the request under requests."
+    ),
     "unknown-service": ErrorHelp(
         "The inventory does not contain this service.", "Correct the name, or add the service."
     ),

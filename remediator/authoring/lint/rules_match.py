@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
-from remediator.authoring.lint import AlertRule, LintContext, Rule
+from remediator.authoring.lint import AlertRule, LintContext, LivePrometheus, Rule
+from remediator.authoring.lint.live import metrics_of
+from remediator.clients.prometheus.result_labels import result_labels
 from remediator.core.matchers import Matcher, Operator, parse_matcher
+from remediator.errors import InputError
 from remediator.pipeline.match import holds, possible
 from remediator.playbooks.diagnostics import Diagnostic, Severity, similar_name
 from remediator.playbooks.model import Playbook
@@ -141,7 +144,7 @@ class UnknownLabel(Rule):
             rules = [rule for rule in context.alerts or () if possible(playbook, "alertname", rule.name)]
             if not rules:
                 continue
-            known = _COMMON_LABELS.union(*(possible_labels(rule) for rule in rules))
+            known = _COMMON_LABELS.union(*(possible_labels(rule, context.live) for rule in rules))
             alerts = ", ".join(sorted({rule.name for rule in rules})[:3])
             used = [
                 (("match", "matchers", at), parse_matcher(text).name) for at, text in enumerate(playbook.match.matchers)
@@ -152,6 +155,21 @@ class UnknownLabel(Rule):
                     yield self.at(context, playbook, path, message, similar_name(label, known))
 
 
-def possible_labels(rule: AlertRule) -> frozenset[str]:
-    """Return the labels that a rule sets, and every word of its expression, since some of them are labels."""
-    return frozenset(rule.labels) | frozenset(_WORD.findall(_STRING.sub('""', rule.expression)))
+def possible_labels(rule: AlertRule, live: LivePrometheus | None = None) -> frozenset[str]:
+    """Return the labels that alerts of a rule can have.
+
+    With a running Prometheus: those that the rule sets, and those of its series that the expression keeps. Without one,
+    or if it has no series now: those that the rule sets, and every word of its expression, since some are labels.
+    """
+    words = frozenset(rule.labels) | frozenset(_WORD.findall(_STRING.sub('""', rule.expression)))
+    if live is None:
+        return words
+    series = [live.labels.get(metric, frozenset()) for metric in metrics_of(rule.expression)]
+    if not series or not all(series):
+        return words
+    try:
+        result = result_labels(rule.expression)
+    except InputError:  # a function of a newer Prometheus
+        return words
+    kept = (label for label in frozenset[str]().union(*series) if result.may_have(label))
+    return frozenset((*rule.labels, *result.values, *(result.only or ()), *kept))

@@ -8,7 +8,7 @@ from typing import Any
 from remediator.authoring.lint import LintContext, Rule
 from remediator.playbooks.diagnostics import Diagnostic, Severity, did_you_mean
 from remediator.playbooks.model import Playbook
-from remediator.playbooks.parsing.nodes import Path, data, walk
+from remediator.playbooks.parsing.nodes import Node, Path, data, find, walk
 from remediator.playbooks.parsing.promql import UNKNOWN_FUNCTION, parse_error
 
 _ACTING = frozenset({"approve", "auto"})
@@ -41,7 +41,7 @@ class NoDataSource(Rule):
 
 
 class UnknownChannel(Rule):
-    """A playbook escalates to a channel that the settings file does not define."""
+    """A playbook, the owner of a service or watchdog.notify names a channel that the settings file does not define."""
 
     id = "unknown-channel"
     why = "The message is written to the log only, and no person is notified."
@@ -49,13 +49,29 @@ class UnknownChannel(Rule):
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         channels = context.channels
-        for playbook in context.playbooks if channels is not None else ():
+        if channels is None:
+            return
+        for playbook in context.playbooks:
             for at, name in enumerate(playbook.escalate.to):
-                if name not in (channels or ()):
+                if name not in channels:
                     message = f"the settings file does not define the channel {name!r}"
-                    yield self.at(
-                        context, playbook, ("escalate", "to", at), message, did_you_mean(name, channels or ())
-                    )
+                    yield self.at(context, playbook, ("escalate", "to", at), message, did_you_mean(name, channels))
+        for node, name in self._named(context):
+            if name not in channels:
+                message = f"the settings file does not define the channel {name!r}"
+                yield self.at_node(node, message, did_you_mean(name, channels))
+
+    def _named(self, context: LintContext) -> Iterator[tuple[Node, str]]:
+        """Yield the channels that the inventory and the settings name."""
+        services = {} if context.inventory is None else context.inventory.services
+        for name, service in services.items():
+            if service.owner and context.inventory_root is not None:
+                yield find(context.inventory_root, ("services", name, "owner"))[0], service.owner
+        if context.config is not None and context.settings is not None:
+            for at, name in enumerate(context.config.watchdog.notify):
+                node, left = find(context.settings, ("watchdog", "notify", at))
+                if not left:  # the default is reported by doctor: lint reads what is written
+                    yield node, name
 
 
 class UnknownFunction(Rule):

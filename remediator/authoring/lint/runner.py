@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -15,6 +16,7 @@ from remediator.authoring.lint import (
     Rule,
     rules_causes,
     rules_guards,
+    rules_installation,
     rules_match,
     rules_parameters,
     rules_references,
@@ -24,7 +26,10 @@ from remediator.authoring.lint import (
 )
 from remediator.authoring.lint.alerting import read_alerts
 from remediator.authoring.lint.errors import ERRORS
+from remediator.authoring.lint.live import read_live
 from remediator.authoring.lint.suppressions import apply
+from remediator.clients.endpoints import Endpoint
+from remediator.core.identity import People
 from remediator.playbooks.catalogue import Catalogue
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.inventory import Inventory
@@ -40,6 +45,7 @@ RULES: tuple[type[Rule], ...] = (
     rules_guards.GuardOff,
     rules_match.MatchesEverything,
     rules_match.MatchesWatchdog,
+    rules_installation.MissingProgram,
     rules_match.NeedlessAnchor,
     rules_causes.NegatedOk,
     rules_causes.NoCause,
@@ -49,6 +55,7 @@ RULES: tuple[type[Rule], ...] = (
     rules_structure.NoSummary,
     rules_structure.NoTest,
     rules_verify.NoVerify,
+    rules_installation.NotApprovable,
     rules_parameters.NotATemplate,
     rules_match.Overlap,
     rules_verify.ProofByAbsence,
@@ -57,6 +64,7 @@ RULES: tuple[type[Rule], ...] = (
     rules_references.UnknownChannel,
     rules_references.UnknownFunction,
     rules_match.UnknownLabel,
+    rules_installation.UnknownMetric,
     rules_structure.UnreachableStep,
     rules_references.UnusedFragment,
     rules_parameters.UnusedParameter,
@@ -74,6 +82,8 @@ class Sources:
     config: Path | None = None
     alerting: Sequence[Path] | None = None
     """Prometheus rule files and folders; None to skip the rules that need them."""
+    prometheus: Endpoint | None = None
+    """A running Prometheus to compare with; its alert rules count besides those of the files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +114,27 @@ def lint(sources: Sources, catalogue: Catalogue, config_model: type[BaseModel], 
 
     Raises:
         ConfigurationError: a rule file cannot be read.
+        ClientError: the Prometheus does not answer.
     """
     inventory = _read_optional(sources.inventory, Inventory)
     settings = _read_optional(sources.config, config_model)
     loaded = load_playbooks(sources.playbooks, catalogue, inventory.model)
     config: Any = settings.model
+    live = None if sources.prometheus is None else asyncio.run(read_live(sources.prometheus, loaded.playbooks))
+    rules = None if sources.alerting is None and live is None else read_alerts(sources.alerting or ())
+    people = None if config is None or config.access.people is None else read_model(config.access.people, People)
     files = [Path(name) for name in loaded.texts]
     context = LintContext(
         loaded=loaded,
         catalogue=catalogue,
         inventory=inventory.model,
-        alerts=None if sources.alerting is None else read_alerts(sources.alerting),
+        alerts=None if rules is None else (*rules, *(() if live is None else live.rules)),
         channels=None if config is None else frozenset(config.channels),
         settings=settings.root,
+        config=config,
+        people=None if people is None else people.model,
+        inventory_root=inventory.root,
+        live=live,
         watchdog="Watchdog" if config is None else config.watchdog.alertname,
         tested=frozenset(
             file.stem
@@ -129,13 +147,14 @@ def lint(sources: Sources, catalogue: Catalogue, config_model: type[BaseModel], 
         *settings.diagnostics,
         *(() if settings.root is None else check_settings(catalogue, settings.root)),
         *loaded.diagnostics,
+        *(() if people is None else people.diagnostics),
         *(diagnostic for rule in RULES for diagnostic in rule().check(context)),
     ]
     texts = [*loaded.texts.values(), *(each.root.text for each in (inventory, settings) if each.root is not None)]
     active, suppressed = apply(found, texts, {rule.id for rule in RULES}, ERRORS, today)
     skipped = (
         (sources.inventory, "no inventory: services are not checked"),
-        (sources.alerting, "no rule files: alert names and labels are not checked"),
+        (sources.alerting or live, "no rule files: alert names and labels are not checked"),
         (sources.config, "no settings file: channels are not checked"),
     )
     return Report(

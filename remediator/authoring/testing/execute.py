@@ -174,7 +174,7 @@ class _Execution:
     def _context(
         self, playbook: Playbook, inventory: Inventory, environment: str, registry: Registry, clock: Any
     ) -> PipelineContext:
-        platform = ScriptedPlatform(self.script)
+        platform, allowed = ScriptedPlatform(self.script), registry.allowed or ClientSet()
         clients = ClientSet(
             platforms=dict.fromkeys(("supervisor", "docker", "kubernetes", "systemd"), platform),
             alertmanagers=(cast(Alertmanager, ScriptedAlertmanager(self.script)),),
@@ -189,7 +189,8 @@ class _Execution:
             replica="test",
             playbooks=PlaybookSet((playbook,), inventory, environment),
             actions={
-                k.name: k(clients) if k.name in real else ScriptedAction(k, self.script) for k in registry.actions
+                k.name: k(clients) if k.name in real else ScriptedAction(k, self.script, allowed)
+                for k in registry.actions
             },
             checks={k.name: k(clients) if k.name in real else ScriptedCheck(k, self.script) for k in registry.checks},
             guards=tuple(kind(clients) for kind in registry.guards),

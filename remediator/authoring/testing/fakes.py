@@ -15,8 +15,10 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut, Unreachable
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import Platform, ServiceStatus, State
+from remediator.playbooks.catalogue import ActionTraits
 from remediator.playbooks.inventory import Service
 
 W = TypeVar("W", bound=When)
@@ -90,7 +92,7 @@ class ScriptedCheck(Check):
 class ScriptedAction(Action):
     """An action with its own traits and the results that the test defines."""
 
-    def __init__(self, kind: type[Action], script: Script) -> None:
+    def __init__(self, kind: type[Action], script: Script, allowed: ClientSet) -> None:
         for trait in (
             "name",
             "Parameters",
@@ -105,32 +107,39 @@ class ScriptedAction(Action):
         ):
             setattr(self, trait, getattr(kind, trait))
         self._kind = kind
+        self._real = kind(allowed)
         self._script = script
+
+    def traits_for(self, parameters: Parameters) -> ActionTraits:
+        """Return the traits of the real action."""
+        return self._real.traits_for(parameters)
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         values = {key: value for key, value in _values(parameters).items() if value is not None}
         shown = ", ".join(f"{key}={value}" for key, value in values.items())
-        undo = "from its record" if self.reversible else None
+        undo = "from its record" if self.traits_for(parameters).reversible else None
         given = parameters.model_dump(by_alias=True, mode="json", exclude_unset=True)
         return PlannedCall(f"{self.name} {service.name}" + (f" ({shown})" if shown else ""), given, undo=undo)
 
     async def cost(self, service: Service, parameters: Any, call: PlannedCall) -> Cost:
-        """Return the cost that the test defines; nothing is lost without a definition."""
+        """Return the cost that the test defines. Without a definition, an action that measures loses nothing."""
         answer = self._script.answer(self._script.case.costs.get(self.name, ()), service.name, _values(parameters))
         if answer is None:
-            return Cost()
+            return Cost() if self.measures else await super().cost(service, parameters, call)
         known = {name: value for name, value in answer.cost.items() if value != "unknown"}
         return Cost(**known, unknown=dict.fromkeys(set(answer.cost) - set(known), "the test says so"))  # type: ignore[arg-type]
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
         answer = self._answer(service, parameters)
         if answer is None:
-            if not self.mutates:
+            if not self.traits_for(parameters).mutates:
                 raise Unreachable(f"{self.name}: {UNDEFINED}")
             self._script.done.append(self.name)
             return Result(Outcome.OK, f"{self.name}: done")
         await asyncio.sleep(answer.takes.total_seconds())
-        if answer.outcome == "ok" or answer.happened == "yes":
+        # the read-only calls of an action that can change something must not look like its changes
+        only_read = self.mutates and not self.traits_for(parameters).mutates
+        if (answer.outcome == "ok" or answer.happened == "yes") and not only_read:
             self._script.done.append(self.name)
         if answer.outcome == "unknown":
             raise TimedOut(answer.summary or f"{self.name}: no answer")
@@ -145,7 +154,7 @@ class ScriptedAction(Action):
         """Return the undo of the real action, from the output that the test defines; without it, the same call."""
         recorded = PlannedCall(call.text, {**call.arguments, **output}, call.pin)
         try:
-            return self._kind.undo_call(self, recorded, recorded.arguments)
+            return self._real.undo_call(recorded, recorded.arguments)
         except (KeyError, TypeError, ValueError):  # the test does not define the output that the real action records
             return UndoCall(self.name, call.arguments)
 

@@ -9,14 +9,17 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from remediator.clients.declared_effects import DeclaredEffects
 from remediator.core.matchers import compile_pattern
-from remediator.core.types import FieldError, PositiveDuration, Strict
+from remediator.core.types import FieldError, PositiveDuration, SecretFile
 from remediator.errors import InputError, ParseError
 
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""The name of an environment variable."""
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
-class AllowedCommand(Strict):
+class AllowedCommand(DeclaredEffects):
     """A program with its arguments. It runs without a shell and without our environment; its output is limited."""
 
     argv: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
@@ -30,8 +33,18 @@ class AllowedCommand(Strict):
     timeout: PositiveDuration = Field(
         default=timedelta(seconds=30), description="Timeout; then the program and its children are killed."
     )
-    idempotent: bool = Field(default=False, description="Whether running it twice has the same effect as once.")
-    destructive: bool = Field(default=True, description="Whether it may lose data.")
+    environment: dict[VariableName, str] = Field(
+        default={}, description="Environment variables, besides PATH and LC_ALL; without secret values."
+    )
+    environment_files: dict[VariableName, SecretFile] = Field(
+        default={},
+        description="Environment variables with secret values: name, and file with the value. Read at each run.",
+    )
+
+    @property
+    def required_values(self) -> frozenset[str]:
+        """The values that each call must have."""
+        return frozenset(self.parameters)
 
     @model_validator(mode="after")
     def _consistent(self) -> AllowedCommand:
@@ -45,6 +58,8 @@ class AllowedCommand(Strict):
                 raise FieldError(
                     f"{argument} is not declared under parameters, or is in the place of the program", ("argv", at)
                 )
+        if twice := sorted(self.environment.keys() & self.environment_files.keys()):
+            raise FieldError(f"the variable {twice[0]} is set twice", ("environment", twice[0]))
         for name, pattern in self.parameters.items():
             try:
                 compile_pattern(pattern)

@@ -15,6 +15,8 @@ from pathlib import Path
 from remediator.errors import Refused, TargetError, TimedOut, Unreachable
 
 MAX_OUTPUT = 64 * 1024
+GRACE = timedelta(seconds=2)
+"""Time in which a program that exceeded its timeout is killed. The caller's own timeout must be longer by this."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

@@ -252,6 +252,15 @@ class Prometheus:
         """Return the alerting rules by group."""
         return (await self._get("/api/v1/rules", _Rules, type="alert")).groups
 
+    async def label_values(self, label: str) -> tuple[str, ...]:
+        """Return every value that a label has in any series."""
+        return tuple(await self._get(f"/api/v1/label/{label}/values", list[str]))
+
+    async def label_names(self, metric: str) -> tuple[str, ...]:
+        """Return the names of the labels of the series of a metric, without ``__name__``."""
+        found = await self._get("/api/v1/labels", list[str], **{"match[]": metric})
+        return tuple(name for name in found if name != "__name__")
+
     async def alertmanagers(self) -> tuple[str, ...]:
         """Return the base URL of each Alertmanager to which Prometheus sends alerts."""
         found = (await self._get("/api/v1/alertmanagers", _Alertmanagers)).active_alertmanagers

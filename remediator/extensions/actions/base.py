@@ -16,6 +16,7 @@ from remediator.core.plan import PlannedCall
 from remediator.core.release import ReleaseMemory
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.catalogue import ActionTraits, DeclaredCalls
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
@@ -106,6 +107,35 @@ class Action(ABC):
     def __init__(self, clients: ClientSet) -> None:
         """Keep the needed clients."""
 
+    @classmethod
+    def declared_calls(cls, clients: ClientSet) -> DeclaredCalls | None:
+        """Return what the settings declare, for an action that calls a command or request by name. Default: none."""
+        return None
+
+    @classmethod
+    def declared_traits(cls) -> ActionTraits:
+        """Return the traits that the class declares."""
+        return ActionTraits(
+            mutates=cls.mutates,
+            idempotent=cls.idempotent,
+            reversible=cls.reversible,
+            destructive=cls.destructive,
+            summary=(cls.__doc__ or "").strip().partition("\n")[0],
+            requires_approval=cls.requires_approval,
+            interrupts=cls.interrupts,
+            measures=cls.measures,
+            facts=cls.facts,
+            timeout=cls.timeout,
+        )
+
+    def traits_for(self, parameters: Any) -> ActionTraits:
+        """Return the traits of one call. Default: those of the class.
+
+        An action that calls a command or request of the settings returns what these declare. Undeclared means: it
+        changes, interrupts and destroys.
+        """
+        return self.declared_traits()
+
     @abstractmethod
     async def plan(self, service: Service, parameters: Any) -> PlannedCall:
         """Resolve the parameters to exact calls. Changes nothing.
@@ -122,7 +152,8 @@ class Action(ABC):
         ``Cost.unknown``; an error counts as unknown too. Above the tolerance, or unknown, a person is asked in every
         mode. Default: nothing for an action that neither interrupts nor destroys anything, otherwise unknown.
         """
-        if self.interrupts or self.destructive:
+        traits = self.traits_for(parameters)
+        if traits.interrupts or traits.destructive:
             return Cost(unknown={EFFECT: f"{self.name} does not measure what it would interrupt or lose"})
         return Cost()
 

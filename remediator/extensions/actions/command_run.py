@@ -1,86 +1,97 @@
-"""``command.run``: Run a command that the settings file allows by name. If the settings allow no command, it does
+"""``command.run``: Run a command that the settings file allows by name, without a shell.
+
+The settings declare the effect of each command: ``read_only``, ``idempotent``, ``destructive``, ``interrupts``,
+``risk`` and ``undo``. What they do not declare is assumed, so such a command always needs an approval. A read-only
+command can be used in ``diagnose``. If the settings allow no command, it does
 nothing.
 """
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
-from pydantic import Field
-
-from remediator.clients.host import process
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.errors import InputError, TargetError
-from remediator.extensions.actions.base import Action, Result
+from remediator.errors import TargetError
+from remediator.extensions.actions.base import Action, Result, UndoCall
+from remediator.extensions.allowed_calls import (
+    COMMAND_FACTS,
+    CommandParameters,
+    allowed_command,
+    argv_of,
+    declared_commands,
+    run_command,
+    shown,
+    traits_from,
+)
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.parameters import Parameters
-from remediator.playbooks.facts import Fact
+from remediator.playbooks.catalogue import ActionTraits, DeclaredCalls
 from remediator.playbooks.inventory import Service
 
-_KEPT = 4000
+_UNKNOWN_RISK = "The settings do not say what this command can damage."
 
 
-class CommandParameters(Parameters):
+class CommandRunParameters(CommandParameters):
     """Parameters of ``command.run``."""
-
-    command: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the command under commands in the settings."
-    )
-    values: dict[str, str] = Field(
-        default={}, description="Values for its named placeholders; each must match its pattern."
-    )
 
 
 class CommandRun(Action):
     """Run a command that the settings allow, without a shell and without the environment of the service."""
 
     name = "command.run"
-    Parameters = CommandParameters
+    Parameters = CommandRunParameters
     interrupts = True
     destructive = True
+    reversible = True
     timeout = timedelta(seconds=60)
-    facts = (
-        Fact("status", "integer", "Exit status."),
-        Fact("output", "string", "End of the output."),
-    )
+    facts = COMMAND_FACTS
 
     def __init__(self, clients: ClientSet) -> None:
         self._commands = clients.commands
 
+    @classmethod
+    def declared_calls(cls, clients: ClientSet) -> DeclaredCalls:
+        return declared_commands(clients.commands, cls.declared_traits())
+
+    def traits_for(self, parameters: CommandParameters) -> ActionTraits:
+        allowed, assumed = self._commands.get(parameters.command), self.declared_traits()
+        return assumed if allowed is None else traits_from(allowed, assumed)
+
     async def plan(self, service: Service, parameters: CommandParameters) -> PlannedCall:
-        argv = _argv(self._allowed(parameters), parameters)
+        allowed = allowed_command(self._commands, parameters)
+        argv = argv_of(allowed, parameters)
         return PlannedCall(
             text=f"run: {shlex.join(argv)}",
-            arguments={"argv": list(argv)},
-            risk="The remediator does not know the effect of the command and cannot undo it.",
+            arguments={"argv": list(argv), "command": parameters.command, "values": dict(parameters.values)},
+            pin=_declared(allowed),
+            undo=None if allowed.undo is None else f"run the command {allowed.undo!r} of the settings",
+            risk=None if allowed.read_only else allowed.risk or _UNKNOWN_RISK,
         )
 
-    def _allowed(self, parameters: CommandParameters) -> AllowedCommand:
-        allowed = self._commands.get(parameters.command)
-        if allowed is None:
-            known = ", ".join(sorted(self._commands)) or "none"
-            raise TargetError(f"the settings do not allow the command {parameters.command!r}; allowed: {known}")
-        return allowed
-
     async def execute(self, service: Service, parameters: CommandParameters, call: PlannedCall) -> Result:
-        allowed = self._allowed(parameters)
-        argv = _argv(allowed, parameters)
-        if list(argv) != call.arguments["argv"]:
+        allowed = allowed_command(self._commands, parameters)
+        argv = argv_of(allowed, parameters)
+        if not allowed.read_only and (list(argv) != call.arguments.get("argv") or _declared(allowed) != call.pin):
             raise TargetError(
                 f"the command {parameters.command!r} was changed in the settings after planning; it was not run"
             )
-        ended = await process.run(argv, seconds=allowed.timeout.total_seconds())
-        outcome = Outcome.OK if ended.status == 0 else Outcome.FAILED
-        last = ended.output.strip().rpartition("\n")[2][:200]
-        text = f"{argv[0]} exited with status {ended.status}" + (f": {last}" if last else "")
-        return Result(outcome, text, {"status": ended.status, "output": ended.output[-_KEPT:]})
+        ended = await run_command(allowed, argv)
+        return Result(Outcome.OK if ended.status == 0 else Outcome.FAILED, *shown(ended, argv[0]))
+
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
+        """Return the command that the settings name as the undo, with the values that it takes."""
+        allowed = self._commands.get(str(call.arguments.get("command")))
+        undo = None if allowed is None or allowed.undo is None else self._commands.get(allowed.undo)
+        if allowed is None or undo is None:
+            return None
+        values = {name: value for name, value in call.arguments["values"].items() if name in undo.parameters}
+        return UndoCall(self.name, {"command": allowed.undo, "values": values})
 
 
-def _argv(allowed: AllowedCommand, parameters: CommandParameters) -> tuple[str, ...]:
-    try:
-        return allowed.filled(parameters.values)
-    except InputError as error:
-        raise TargetError(str(error)) from None
+def _declared(allowed: AllowedCommand) -> Mapping[str, Any]:
+    """Return what a person relied on: with another declaration, the approved call is not the same."""
+    return {"destructive": allowed.destructive, "interrupts": allowed.interrupts, "read_only": allowed.read_only}

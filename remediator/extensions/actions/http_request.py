@@ -1,7 +1,13 @@
-"""``http.request``: Send an HTTP request that the settings file allows by name."""
+"""``http.request``: Send an HTTP request that the settings file allows by name.
+
+The settings declare the effect of each request: ``read_only``, ``idempotent``, ``destructive``, ``interrupts``,
+``risk`` and ``undo``. What they do not declare is assumed, so such a request always needs an approval. A read-only
+request can be used in ``diagnose``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,14 +18,17 @@ from remediator.clients.http import HttpRefused
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions.actions.base import Action, Result
+from remediator.extensions.actions.base import Action, Result, UndoCall
+from remediator.extensions.allowed_calls import REQUEST_FACTS, declared_requests, traits_from
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
-from remediator.playbooks.facts import Fact
+from remediator.playbooks.catalogue import ActionTraits, DeclaredCalls
+from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.inventory import Service
 
 _KEPT = 2000
 _LONGEST = 1000
+_UNKNOWN_RISK = "The settings do not say what this request can damage."
 
 
 class RequestParameters(Parameters):
@@ -38,29 +47,39 @@ class HttpRequest(Action):
 
     name = "http.request"
     Parameters = RequestParameters
+    interrupts = True
+    destructive = True
+    reversible = True
     timeout = timedelta(seconds=30)
-    facts = (
-        Fact("status", "integer", "HTTP status."),
-        Fact("text", "string", "Beginning of the answer."),
-    )
+    facts = REQUEST_FACTS
 
     def __init__(self, clients: ClientSet) -> None:
         self._requests = clients.requests
+
+    @classmethod
+    def declared_calls(cls, clients: ClientSet) -> DeclaredCalls:
+        return declared_requests(clients.requests, cls.declared_traits())
+
+    def traits_for(self, parameters: RequestParameters) -> ActionTraits:
+        allowed, assumed = self._requests.get(parameters.request), self.declared_traits()
+        return assumed if allowed is None else traits_from(allowed, assumed)
 
     async def plan(self, service: Service, parameters: RequestParameters) -> PlannedCall:
         allowed = self._allowed(parameters)
         body = f" with {parameters.fields}" if parameters.fields else ""
         return PlannedCall(
             text=f"{allowed.method} {allowed.url}{body}",
-            arguments={"fields": dict(parameters.fields)},
-            pin={"method": allowed.method, "url": allowed.url},
+            arguments={"fields": dict(parameters.fields), "request": parameters.request},
+            pin=_pin(allowed),
+            undo=None if allowed.undo is None else f"send the request {allowed.undo!r} of the settings",
+            risk=None if allowed.read_only else allowed.risk or _UNKNOWN_RISK,
         )
 
     def _allowed(self, parameters: RequestParameters) -> AllowedRequest:
         allowed = self._requests.get(parameters.request)
         if allowed is None:
-            known = ", ".join(sorted(self._requests)) or "none"
-            raise TargetError(f"the settings do not allow the request {parameters.request!r}; allowed: {known}")
+            hint = did_you_mean(parameters.request, self._requests) or "no request is allowed"
+            raise TargetError(f"the settings do not allow the request {parameters.request!r}; {hint}")
         unknown = sorted(set(parameters.fields) - set(allowed.fields))
         if unknown:
             raise TargetError(f"the request {parameters.request!r} does not accept the fields: {', '.join(unknown)}")
@@ -71,7 +90,7 @@ class HttpRequest(Action):
 
     async def execute(self, service: Service, parameters: RequestParameters, call: PlannedCall) -> Result:
         allowed = self._allowed(parameters)
-        if {"method": allowed.method, "url": allowed.url} != dict(call.pin):
+        if not allowed.read_only and _pin(allowed) != dict(call.pin):
             raise TargetError(
                 f"the request {parameters.request!r} was changed in the settings after planning; it was not sent"
             )
@@ -86,3 +105,18 @@ class HttpRequest(Action):
         return Result(
             Outcome.OK, f"{allowed.method} {allowed.url}: {answer.status}", {"status": answer.status, "text": text}
         )
+
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
+        """Return the request that the settings name as the undo, with the fields that it accepts."""
+        allowed = self._requests.get(str(call.arguments.get("request")))
+        undo = None if allowed is None or allowed.undo is None else self._requests.get(allowed.undo)
+        if allowed is None or undo is None:
+            return None
+        fields = {name: value for name, value in call.arguments["fields"].items() if name in undo.fields}
+        return UndoCall(self.name, {"request": allowed.undo, "fields": fields})
+
+
+def _pin(allowed: AllowedRequest) -> dict[str, Any]:
+    """Return what a person relied on: with another address or declaration, the approved call is not the same."""
+    declared = {name: getattr(allowed, name) for name in ("destructive", "interrupts", "read_only")}
+    return {"method": allowed.method, "url": allowed.url, **declared}

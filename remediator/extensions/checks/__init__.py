@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from remediator.extensions.checks.app_process import AppProcess
 from remediator.extensions.checks.base import Check
+from remediator.extensions.checks.command_check import CommandCheck
 from remediator.extensions.checks.dependencies_ok import DependenciesOk
 from remediator.extensions.checks.disk_usage import DiskUsage
 from remediator.extensions.checks.error_rate import ErrorRate
@@ -20,6 +21,7 @@ from remediator.extensions.checks.tcp_connect import TcpConnect
 
 BUILTIN: tuple[type[Check], ...] = (
     AppProcess,
+    CommandCheck,
     DependenciesOk,
     DiskUsage,
     ErrorRate,

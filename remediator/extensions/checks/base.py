@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.catalogue import DeclaredCalls
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
@@ -44,6 +45,11 @@ class Check(ABC):
 
     def __init__(self, clients: ClientSet) -> None:
         """Keep the needed clients."""
+
+    @classmethod
+    def declared_calls(cls, clients: ClientSet) -> DeclaredCalls | None:
+        """Return what the settings declare, for a check that runs a command by name. Default: none."""
+        return None
 
     @abstractmethod
     async def observe(self, service: Service, parameters: Any) -> Evidence:

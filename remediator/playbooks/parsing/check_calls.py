@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from remediator.core.matchers import compile_pattern
 from remediator.core.types import FieldError
 from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
 from remediator.playbooks.model import Parameter
@@ -81,6 +82,7 @@ def _check_call(subject: CheckSubject, call: Call) -> Iterator[Diagnostic]:
         known, other = other, known
     if call.name in known:
         yield from _check_parameters(subject, call, known[call.name])
+        yield from _check_declared(subject, call)
     else:
         hint = did_you_mean(call.name, known)
         if call.name in other:
@@ -92,6 +94,42 @@ def _check_call(subject: CheckSubject, call: Call) -> Iterator[Diagnostic]:
     yield from check_references(subject, (*call.path, "with"))
     if call.kind == "check" and call.name == "promql":
         yield from _check_promql(subject, (*call.path, "with", "query"))
+
+
+def _check_declared(subject: CheckSubject, call: Call) -> Iterator[Diagnostic]:
+    """Check the command or request that a call names, and its values, against the settings."""
+    calls = subject.catalogue.declared.get(call.name)
+    name = None if calls is None else call.given.get(calls.name)
+    if calls is None or not isinstance(name, str) or REFERENCE.search(name):
+        return
+    path, kind = (*call.path, "with"), calls.section.removesuffix("s")
+    declared = calls.find(call.given)
+    if declared is None:
+        hint = did_you_mean(name, calls.known) or f"the settings have no {calls.section}"
+        message = f"the settings do not allow the {kind} {name!r}"
+        yield subject.diagnostic((*path, calls.name), f"unknown-{kind}", message, hint)
+        return
+    if call.kind == "check" and declared.traits.mutates:
+        message = f"a check must not change anything, but the settings do not declare the {kind} {name!r} as read_only"
+        hint = f"if it changes nothing, declare it: {calls.section}.{name}.read_only: true"
+        yield subject.diagnostic((*path, calls.name), "not-read-only", message, hint)
+    given = call.given.get(calls.values)
+    values = given if isinstance(given, Mapping) else {}
+    for each in sorted(values.keys() - declared.values.keys()):
+        hint = did_you_mean(each, declared.values) or f"the {kind} takes no values"
+        message = f"the {kind} {name!r} does not take the value {each!r}"
+        yield subject.key_diagnostic((*path, calls.values, each), "wrong-value", message, hint)
+    missing = sorted(declared.values.keys() - values.keys()) if declared.all_required else []
+    if missing:
+        message = f"the {kind} {name!r} needs the value {missing[0]!r}"
+        hint = f"write with: {{{calls.name}: {name}, {calls.values}: {{{missing[0]}: …}}}}"
+        yield subject.diagnostic((*path, calls.name), "missing-key", message, hint)
+    for each, pattern in declared.values.items():
+        value = values.get(each)
+        fixed = pattern and isinstance(value, str) and not REFERENCE.search(value)
+        if fixed and not compile_pattern(pattern).fullmatch(value):
+            message = f"the {kind} {name!r} does not allow {value!r} for {each!r}"
+            yield subject.diagnostic((*path, calls.values, each), "wrong-value", message, f"it must match {pattern}")
 
 
 def _check_parameters(subject: CheckSubject, call: Call, model: type[BaseModel]) -> Iterator[Diagnostic]:

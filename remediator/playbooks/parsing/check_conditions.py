@@ -67,12 +67,45 @@ def _expected(reference: Reference, parameters: Mapping[str, Parameter]) -> tupl
 
 
 def check_facts(subject: CheckSubject) -> Iterator[Diagnostic]:
-    """Check the facts that conditions read against those that the checks and actions declare."""
+    """Check the facts that conditions read, and their types, against what the checks and actions declare."""
     for at, step in enumerate(subject.playbook.steps):
         if step.when is not None:
             yield from _facts_in(subject, ("steps", at, "when"), step.when)
+            yield from _results_in(subject, ("steps", at, "when"), step.when)
     for at, conclusion in enumerate(subject.playbook.conclude):
         yield from _facts_in(subject, ("conclude", at, "when"), conclusion.when)
+        yield from _results_in(subject, ("conclude", at, "when"), conclusion.when)
+
+
+_OPERAND_BEFORE = re.compile(r"(?:^|&&|\|\||!)\s*$")
+_OPERAND_AFTER = re.compile(r"\s*(?:$|&&|\|\|)")
+
+
+def _results_in(subject: CheckSubject, path: Path, text: str) -> Iterator[Diagnostic]:
+    """Check what stands alone between ``&&``, ``||`` and ``!``: it must be true or false, or nothing is known."""
+    for reference in cel.compile(text).references:
+        start = reference.column - 1
+        names, end = _members(text, start + len(reference.root))
+        if not _OPERAND_BEFORE.search(text[:start]) or not _OPERAND_AFTER.match(text, end):
+            continue
+        kind = _type_of(subject, reference, names)
+        if kind is not None and kind != _BOOLEAN:
+            shown = ".".join((reference.root, *names))
+            message = f"{shown} is {kind}, not true or false, so the condition is always unknown"
+            hint = f"compare it with a value, for example {shown} {'> 0' if kind == 'a number' else '== …'}"
+            yield subject.diagnostic(path, "bad-condition", message, hint, offset=reference.column)
+
+
+_FACT_TYPES = {"string": "text", "integer": "a number", "number": "a number", "list": "a list", "object": "a mapping"}
+
+
+def _type_of(subject: CheckSubject, reference: Reference, names: tuple[str, ...]) -> str | None:
+    """Return the type of a name with all its members, in words; None if it is true or false, or not known."""
+    fields = {"evidence": "facts", "steps": "output"}.get(reference.root)
+    if fields is not None and len(names) > 1 and names[1] == fields:
+        fact = fact_at(declared_facts(subject, reference.root, names[0]), names[2:])
+        return "a mapping" if len(names) == 2 else None if fact is None else _FACT_TYPES.get(fact.type)
+    return _expected(reference, subject.playbook.parameters)[0]
 
 
 def _facts_in(subject: CheckSubject, path: Path, text: str) -> Iterator[Diagnostic]:
@@ -93,9 +126,9 @@ def declared_facts(subject: CheckSubject, root: str, name: str) -> tuple[Fact, .
             if look.id == name and look.check is not None:
                 return catalogue.check_facts.get(look.check, ())
             if look.id == name:
-                return catalogue.traits_of(str(look.action)).facts
+                return catalogue.traits_of(str(look.action), look.with_).facts
     step = next((step for step in playbook.steps if step.id == name), None)
-    return () if step is None else catalogue.traits_of(step.action).facts
+    return () if step is None else catalogue.traits_of(step.action, step.with_).facts
 
 
 _STRING = r"""(?:"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""

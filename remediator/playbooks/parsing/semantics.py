@@ -93,14 +93,20 @@ def _services(subject: CheckSubject) -> Iterator[Diagnostic]:
 
 def _read_only_diagnoses(subject: CheckSubject) -> Iterator[Diagnostic]:
     for at, look in enumerate(subject.playbook.diagnose):
-        if look.action in subject.catalogue.actions and subject.catalogue.traits_of(str(look.action)).mutates:
-            message = f"a diagnosis must not change anything, but {look.action} does"
-            yield subject.diagnostic(("diagnose", at, "action"), "not-read-only", message, "move it to steps")
+        if (
+            look.action in subject.catalogue.actions
+            and subject.catalogue.traits_of(str(look.action), look.with_).mutates
+        ):
+            message, hint = f"a diagnosis must not change anything, but {look.action} does", "move it to steps"
+            calls = subject.catalogue.declared.get(str(look.action))
+            if calls is not None:
+                hint = f"if it changes nothing, declare read_only: true in {calls.section} of the settings"
+            yield subject.diagnostic(("diagnose", at, "action"), "not-read-only", message, hint)
 
 
 def _retries(subject: CheckSubject) -> Iterator[Diagnostic]:
     for at, step in enumerate(subject.playbook.steps):
-        traits = subject.catalogue.traits_of(step.action)
+        traits = subject.catalogue.traits_of(step.action, step.with_)
         if step.retry.attempts > 1 and step.action in subject.catalogue.actions and not traits.idempotent:
             message = f"{step.action} is not idempotent, so it cannot be retried"
             hint = "remove retry; if the outcome of a call is unknown, the target is observed instead"
@@ -111,7 +117,7 @@ def _undos(subject: CheckSubject) -> Iterator[Diagnostic]:
     for at, step in enumerate(subject.playbook.steps):
         if step.undo is None or step.action not in subject.catalogue.actions:
             continue
-        traits, path = subject.catalogue.traits_of(step.action), ("steps", at, "undo")
+        traits, path = subject.catalogue.traits_of(step.action, step.with_), ("steps", at, "undo")
         if not traits.mutates:
             message = f"{step.action} only reads, so there is nothing to undo"
             yield subject.key_diagnostic(path, "nothing-to-undo", message, "remove undo")
@@ -162,8 +168,8 @@ _COST_OF_NOTHING = ("unknown-fact", "cost is known in the conditions of steps on
 
 def _unknown_cost(subject: CheckSubject, at: int, reference: cel.Reference) -> tuple[str, str, str] | None:
     """Return ID, message and hint for a cost that the action of step number ``at`` does not measure."""
-    action = subject.playbook.steps[at].action
-    measured = subject.catalogue.traits_of(action).measures
+    action, given = subject.playbook.steps[at].action, subject.playbook.steps[at].with_
+    measured = subject.catalogue.traits_of(action, given).measures
     if reference.name is None or reference.name in measured:
         return None
     known = ", ".join(measured) or "nothing"
@@ -177,7 +183,7 @@ def _unknown_reference(subject: CheckSubject, at: int, reference: cel.Reference)
         return None
     earlier = subject.playbook.steps[:at]
     looks = tuple(sorted(subject.written_names("diagnose")))
-    reads = tuple(step.id for step in earlier if not subject.catalogue.traits_of(step.action).mutates)
+    reads = tuple(step.id for step in earlier if not subject.catalogue.traits_of(step.action, step.with_).mutates)
     known, fields = {
         "evidence": ((*looks, *reads), EVIDENCE_FIELDS),
         "steps": (tuple(step.id for step in earlier), STEP_FIELDS),

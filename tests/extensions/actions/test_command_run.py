@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.outcome import Outcome
 from remediator.errors import TargetError, TimedOut, Unreachable
+from remediator.extensions.actions.base import Action
 from remediator.extensions.actions.command_run import CommandRun
 from remediator.extensions.clientset import ClientSet
-from tests.support.action_runner import do, plan, service
+from tests.support.action_runner import do, plan, service, undo
 from tests.support.servers import until
 
 APP = service("app")
@@ -25,7 +26,7 @@ def action(*argv: str, **more: Any) -> CommandRun:
 
 async def test_without_settings_there_is_no_command() -> None:
     """Off by default."""
-    with pytest.raises(TargetError, match="the settings do not allow the command 'it'; allowed: none"):
+    with pytest.raises(TargetError, match="the settings do not allow the command 'it'; no command is allowed"):
         await plan(CommandRun(ClientSet()), APP, command="it")
 
 
@@ -34,7 +35,7 @@ async def test_a_value_is_one_argument_whatever_is_in_it() -> None:
     echo = action("/bin/echo", "--", "{what}", parameters={"what": ".*"})
     result = await do(echo, APP, command="it", values={"what": "a b; $(id) `id` | > /tmp/x"})
 
-    assert result.output["output"] == "-- a b; $(id) `id` | > /tmp/x\n"
+    assert result.output["output"] == "-- a b; $(id) `id` | > /tmp/x"
 
 
 @pytest.mark.parametrize("value", ["--help", "-x", "b", "aa", "a\n", ""])
@@ -128,3 +129,82 @@ async def test_one_that_may_not_be_executed_is_unreachable(tmp_path: Path) -> No
     with pytest.raises(Unreachable, match="Permission denied"):
         await do(action(str(script)), APP, command="it")
     assert not (tmp_path / "done").exists()
+
+
+async def test_a_variable_comes_from_its_file_at_each_run(tmp_path: Path) -> None:
+    """A rotated secret is used at once; a missing file means that nothing is run."""
+    secret = tmp_path / "token"
+    secret.write_text("first\n")
+    command = action("/usr/bin/env", environment={"SHOP": "berlin"}, environment_files={"TOKEN": str(secret)})
+    result = await do(command, APP, command="it")
+    assert {"SHOP=berlin", "TOKEN=first"} <= set(result.output["output"].splitlines())
+
+    secret.write_text("second")
+    assert "TOKEN=second" in (await do(command, APP, command="it")).output["output"].splitlines()
+    secret.unlink()
+    with pytest.raises(TargetError, match="nothing was run"):
+        await do(command, APP, command="it")
+
+
+def test_a_variable_is_set_once(tmp_path: Path) -> None:
+    """Otherwise it would be unclear which value counts."""
+    given = {"argv": ["/bin/true"], "environment": {"A": "x"}, "environment_files": {"A": str(tmp_path)}}
+    with pytest.raises(ValidationError, match="A is set twice"):
+        AllowedCommand.model_validate(given)
+
+
+@pytest.mark.promise(12)
+@pytest.mark.parametrize(
+    ("declared", "traits"),
+    [
+        ({}, (True, False, True, True)),
+        ({"destructive": False}, (True, False, False, True)),
+        ({"destructive": False, "interrupts": False, "idempotent": True}, (True, True, False, False)),
+        ({"read_only": True}, (False, True, False, False)),
+    ],
+)
+def test_what_is_not_declared_is_assumed(declared: dict[str, bool], traits: tuple[bool, ...]) -> None:
+    """It changes, is not idempotent, destroys and interrupts, unless the settings say otherwise."""
+    command = action("/bin/true", **declared)
+    found = command.traits_for(command.Parameters.model_validate({"command": "it"}))
+    assert (found.mutates, found.idempotent, found.destructive, found.interrupts) == traits
+    unknown = command.traits_for(command.Parameters.model_validate({"command": "other"}))
+    assert unknown.destructive and unknown.interrupts and not unknown.idempotent
+
+
+async def test_a_command_that_became_harmful_after_planning_is_not_run() -> None:
+    """A person approved a command that destroys nothing."""
+    harmless = {"destructive": False, "interrupts": False}
+    call = await plan(action("/bin/true", **harmless), APP, command="it")
+    with pytest.raises(TargetError, match="was changed in the settings after planning"):
+        await do(action("/bin/true"), APP, call=call, command="it")
+
+
+async def test_the_risk_is_what_the_settings_say() -> None:
+    """Without a text, the request says that the risk is not known; a read-only command has none."""
+    assert (await plan(action("/bin/true", risk="Slow."), APP, command="it")).risk == "Slow."
+    assert "do not say" in str((await plan(action("/bin/true"), APP, command="it")).risk)
+    assert (await plan(action("/bin/true", read_only=True), APP, command="it")).risk is None
+
+
+async def test_the_undo_is_another_command_with_the_same_values(tmp_path: Path) -> None:
+    """It gets only the values that it takes."""
+    file = tmp_path / "marker"
+    given = {
+        "mark": {"argv": ["/usr/bin/touch", "{file}"], "parameters": {"file": ".*"}, "undo": "unmark"},
+        "unmark": {
+            "argv": ["/bin/rm", "{file}"],
+            "parameters": {"file": ".*"},
+            "destructive": False,
+            "interrupts": False,
+        },
+    }
+    command: Action = CommandRun(ClientSet(commands={n: AllowedCommand.model_validate(v) for n, v in given.items()}))
+    values = {"command": "mark", "values": {"file": str(file)}}
+    call = await plan(command, APP, **values)
+    assert call.undo == "run the command 'unmark' of the settings"
+    result = await do(command, APP, call=call, **values)
+    assert file.exists()
+
+    await undo(command, {"command.run": command}, APP, call, result)
+    assert not file.exists()

@@ -44,10 +44,10 @@ def test_declarations_are_consistent(action: type[Action]) -> None:
 
 @pytest.mark.parametrize("action", Registry().actions, ids=lambda action: action.name)
 def test_what_interrupts_or_destroys_measures_its_cost(action: type[Action]) -> None:
-    """Except for commands of the settings file, whose effect is not known: those always ask a person."""
+    """Except for the commands and requests of the settings, whose cost is not measured: those ask a person."""
     action_is_declared(action)
     if action.interrupts or action.destructive:
-        assert action.measures or action.name == "command.run"
+        assert action.measures or action.name in ("command.run", "http.request")
 
 
 @pytest.mark.parametrize("name", sorted(reference_pages.PAGES))

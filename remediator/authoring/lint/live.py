@@ -1,0 +1,50 @@
+"""Read what lint compares playbooks with from a running Prometheus."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from remediator.authoring.lint import AlertRule, LivePrometheus
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.prometheus.client import Prometheus
+from remediator.clients.prometheus.promql import selectors
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.parameters import REFERENCE
+
+_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+
+
+async def read_live(endpoint: Endpoint, playbooks: Iterable[Playbook]) -> LivePrometheus:
+    """Return the alert rules and metrics of a Prometheus, and the labels of the metrics that are used.
+
+    Raises:
+        ClientError: Prometheus does not answer, or refuses.
+    """
+    client = Prometheus(endpoint)
+    try:
+        rules = [
+            AlertRule(rule.name, rule.query, dict(rule.labels), endpoint.url)
+            for group in await client.alert_rules()
+            for rule in group.rules
+        ]
+        names = frozenset(await client.label_values("__name__"))
+        expressions = [*(rule.expression for rule in rules), *(query for one in playbooks for query in queries(one))]
+        used = {metric for expression in expressions for metric in metrics_of(expression)}
+        labels = {metric: frozenset(await client.label_names(metric)) for metric in sorted(used & names)}
+        return LivePrometheus(endpoint.url, rules, labels, names)
+    finally:
+        await client.aclose()
+
+
+def queries(playbook: Playbook) -> Iterator[str]:
+    """Yield the PromQL of the diagnoses and proofs of a playbook."""
+    yield from (str(look.with_.get("query", "")) for look in playbook.diagnose if look.check == "promql")
+    yield from (str(proof.with_.get("query", "")) for proof in playbook.verify.checks if proof.check == "promql")
+
+
+def metrics_of(expression: str) -> Iterator[str]:
+    """Yield the name of each metric that an expression selects. A selector without a name has none."""
+    for selector in selectors(REFERENCE.sub("x", expression)):
+        if (found := _METRIC.match(selector)) is not None:
+            yield found[0]

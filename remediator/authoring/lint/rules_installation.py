@@ -1,0 +1,80 @@
+"""Rules about the installation: programs, approvers, and what a running Prometheus has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from remediator.authoring.approvers import approvers_of
+from remediator.authoring.lint import LintContext, Rule
+from remediator.authoring.lint.live import metrics_of
+from remediator.playbooks.diagnostics import Diagnostic, Severity, similar_name
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.parsing.nodes import Path as NodePath
+from remediator.playbooks.parsing.nodes import find
+
+
+class MissingProgram(Rule):
+    """A command of the settings names a program that this machine does not have."""
+
+    id = "missing-program"
+    severity = Severity.INFO
+    why = "If the machine of the service does not have it either, the step fails. On another machine this says nothing."
+    fix = "install the program, or correct its path; 'remediator doctor' examines the machine of the service"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        if context.config is None or context.settings is None:
+            return
+        for name, command in context.config.commands.items():
+            program = Path(command.argv[0])
+            if not (program.is_file() and os.access(program, os.X_OK)):
+                node = find(context.settings, ("commands", name, "argv", 0))[0]
+                yield self.at_node(node, f"this machine has no program {command.argv[0]!r}")
+
+
+class NotApprovable(Rule):
+    """A playbook that asks for approval has fewer approvers than its quorum."""
+
+    id = "not-approvable"
+    why = "Nobody can approve its requests: each one expires, and the on-call is paged instead."
+    fix = "add people with the role approver and the group to the people file, or lower approval.quorum"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        config, people = context.config, context.people
+        if config is None or people is None or config.access.oidc is not None or config.access.proxy is not None:
+            return  # the members of a group are known to the identity provider only
+        for playbook in context.playbooks:
+            asks = "approve" in playbook.modes or playbook.approval.required
+            if not asks or not context.mutates(playbook):
+                continue
+            approvers, quorum = sorted(approvers_of(playbook, people)), playbook.approval.quorum
+            if len(approvers) < quorum:
+                groups = f" in {', '.join(playbook.approval.groups)}" if playbook.approval.groups else ""
+                message = f"it needs {quorum} approvers{groups}, and the people file has {len(approvers)}"
+                yield self.at(context, playbook, ("approval", "quorum"), message)
+
+
+class UnknownMetric(Rule):
+    """A PromQL expression uses a metric that the Prometheus of --prometheus does not have."""
+
+    id = "unknown-metric"
+    why = "There is no data: the check is unknown, and a person is asked."
+    fix = "correct the name, or scrape what exports the metric"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        for playbook in context.playbooks if context.live is not None else ():
+            for path, query in _queries(playbook):
+                for metric in metrics_of(query):
+                    if context.live is not None and metric not in context.live.names:
+                        hint = similar_name(metric, context.live.names)
+                        yield self.at(context, playbook, path, f"{context.live.url} has no metric {metric!r}", hint)
+
+
+def _queries(playbook: Playbook) -> Iterator[tuple[NodePath, str]]:
+    for at, look in enumerate(playbook.diagnose):
+        if look.check == "promql":
+            yield ("diagnose", at, "with", "query"), str(look.with_.get("query", ""))
+    for at, proof in enumerate(playbook.verify.checks):
+        if proof.check == "promql":
+            yield ("verify", "checks", at, "with", "query"), str(proof.with_.get("query", ""))

@@ -1,0 +1,175 @@
+"""The documentation site builds without warnings, its links lead somewhere, and its search answers newcomers.
+
+The commands that pages show are checked by ``test_commands.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+
+from tests.support.browser import chromium
+from tests.support.site import ROOT, llms, nav_pages, pages_without_nav
+
+QUESTIONS = {
+    "route only some alerts": "how-to/route-some-alerts.html",
+    "regular expression matcher": "how-to/match-with-regex.html",
+    "only at night": "how-to/act-only-at-night.html",
+    "two approvers": "how-to/two-approvers.html",
+    "test that it does not run": "how-to/test-that-it-does-not-run.html",
+    "alert resolves": "how-to/when-an-alert-resolves.html",
+    "run own script": "how-to/run-own-commands.html",
+    "compose": "deployment.html",
+    "kubernetes install": "deployment.html",
+    "postgresql replicas": "operations.html",
+    "openid connect sign in": "approvals.html",
+    "rotate secrets": "how-to/rotate-secrets.html",
+    "upgrade": "operations.html",
+    "restore backup": "how-to/back-up-and-restore.html",
+    "game day": "how-to/game-day.html",
+    "write an action": "plugins.html",
+}
+"""What a newcomer types into the search, and the page that answers. It must be among the first results."""
+FIRST = 3
+RESULTS = "a[role=option]"
+"""The links that the search of the theme shows."""
+"""How many results a person reads before the next attempt."""
+
+
+class _Page(HTMLParser):
+    """Collects the links and the anchors of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if values.get("id"):
+            self.anchors.add(str(values["id"]))
+        for name in ("href", "src"):
+            if values.get(name):
+                self.links.append(str(values[name]))
+
+
+def _parse(path: Path) -> _Page:
+    page = _Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    return page
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site into a folder of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    made = subprocess.run(
+        [sys.executable, "-m", "tests.support.site", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    return folder
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """If this fails: add the page to ``nav`` in zensical.toml."""
+    assert pages_without_nav() == []
+    assert [page for page in nav_pages().values() if not (ROOT / "docs" / page).is_file()] == []
+
+
+def test_the_list_for_language_models_is_current() -> None:
+    """If this fails: python -m tests.support.site --llms"""
+    assert (ROOT / "docs/llms.txt").read_text(encoding="utf-8") == llms()
+
+
+def test_links_lead_to_a_page_and_an_anchor(site: Path) -> None:
+    """Links inside the site. Those to other sites are only required to use https, unless they are on this machine."""
+    pages = {path: _parse(path) for path in site.rglob("*.html")}
+    assert len(pages) >= len(nav_pages())
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            if re.match(r"(https|mailto|data):|http://127\.0\.0\.1:", link):
+                continue
+            address, anchor = urldefrag(link)
+            base = site if address.startswith("/") else path.parent
+            target = (base / unquote(address.lstrip("/"))).resolve() if address else path
+            target = target / "index.html" if target.is_dir() else target
+            if not target.exists():
+                broken.append(f"{path.relative_to(site)}: {link}")
+            elif anchor and target in pages and unquote(anchor) not in pages[target].anchors:
+                broken.append(f"{path.relative_to(site)}: {link} has no such heading")
+    assert broken == []
+
+
+def test_pages_load_nothing_from_other_sites(site: Path) -> None:
+    """Scripts, styles, fonts and images are files of the site."""
+    loaded = re.compile(
+        r'<(?:script|img|source)[^>]+src="(https?:[^"]+)|<link[^>]+rel="(?:stylesheet|preconnect)"[^>]+href="(https?:[^"]+)'
+    )
+    assert [(path.name, found) for path in site.rglob("*.html") for found in loaded.findall(path.read_text())] == []
+
+
+@pytest.fixture
+def address(site: Path) -> Iterator[str]:
+    """Serve the built site on a free port of loopback."""
+    handler = functools.partial(_Quiet, directory=str(site))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write nothing."""
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+async def test_search_answers_the_questions_of_a_newcomer(address: str) -> None:
+    """Each question is typed into the search of the built site, in a browser."""
+    assert len(QUESTIONS) >= 13
+    wrong = []
+    async with chromium() as browser:
+        page = await browser.new_page()
+        for question, expected in QUESTIONS.items():
+            await page.goto(f"{address}/index.html")
+            await page.keyboard.press("/")
+            await page.keyboard.type(question)
+            results = page.locator(RESULTS)
+            await results.first.wait_for()
+            await page.wait_for_timeout(300)  # the list is replaced while one types
+            found = []
+            for link in await results.all():
+                name = urlsplit(str(await link.get_attribute("href"))).path.lstrip("./")
+                found += [name] if name not in found else []
+            if expected not in found[:FIRST]:
+                wrong.append(f"{question}: {found[:FIRST]}")
+    assert wrong == []
+
+
+def test_every_how_to_can_be_found_by_a_question() -> None:
+    """A new guide needs a question in ``QUESTIONS``."""
+    guides = {f"how-to/{path.stem}.html" for path in (ROOT / "docs/how-to").glob("*.md")}
+    assert guides - set(QUESTIONS.values()) == set()
+
+
+def test_the_configuration_needs_no_network() -> None:
+    """Fonts of other sites are off."""
+    settings = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
+    assert settings["project"]["theme"]["font"] is False
