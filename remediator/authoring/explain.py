@@ -15,13 +15,16 @@ from sqlalchemy import Connection
 from remediator.clients.alertmanager.client import Alertmanager
 from remediator.config import Config
 from remediator.core.alert import fingerprint, identity
+from remediator.core.approval import Permission, Person
+from remediator.core.cost import excess
 from remediator.core.plan import Plan
-from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run, Status
+from remediator.core.run import ENGINE_VERSION, Episode, EpisodeKind, EpisodeStatus, Run, Status
 from remediator.core.run_detail import PlannedDetail
 from remediator.errors import ClientError, InputError, RemediatorError, StoreUnavailable
 from remediator.extensions.guards.base import GuardAnswer
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.guard_evaluation import GuardDecision, build_input, evaluate
+from remediator.pipeline.manual_start import StartRequest, manual_episode, manual_mode, resolve_start
 from remediator.pipeline.match import Index
 from remediator.pipeline.planning import Planner
 from remediator.pipeline.run_context import RunContext
@@ -137,15 +140,37 @@ async def by_fingerprint(config: Config, wanted: str) -> dict[str, str]:
 async def explain(config: Config, labels: Mapping[str, str]) -> list[Explanation]:
     """Return what each playbook would do for an alert with these labels, the matching playbooks first."""
     async with read_only_context(config, ReadOnlyStore(config)) as context:
-        candidates = Index(context.playbooks.active, config.watchdog.alertname).explain(labels)
-        explanations = []
-        for each in sorted(candidates, key=lambda item: not item.matches):
-            missing = [str(unmet) for unmet in each.unmet] + ([each.note] if each.note else [])
-            explanation = Explanation(each.playbook.name, missing)
-            if each.matches:
-                await _evaluate(context, config, each.playbook, labels, explanation)
-            explanations.append(explanation)
-        return explanations
+        return await explain_alert(context, config, labels)
+
+
+async def explain_alert(context: PipelineContext, config: Config, labels: Mapping[str, str]) -> list[Explanation]:
+    """Return what each playbook would do for an alert with these labels, with the clients of ``context``."""
+    candidates = Index(context.playbooks.active, config.watchdog.alertname).explain(labels)
+    explanations = []
+    for each in sorted(candidates, key=lambda item: not item.matches):
+        missing = [str(unmet) for unmet in each.unmet] + ([each.note] if each.note else [])
+        explanation = Explanation(each.playbook.name, missing)
+        if each.matches:
+            now = context.clock.now()
+            await _evaluate(context, each.playbook, _episode(labels, config, now), explanation)
+        explanations.append(explanation)
+    return explanations
+
+
+async def explain_start(context: PipelineContext, person: Person, request: StartRequest) -> Explanation:
+    """Return what a run would do if this person started it now. Changes nothing.
+
+    Raises:
+        PermissionDenied: the role is not sufficient.
+        InputError: the request does not fit the playbook or the inventory.
+    """
+    person.require(Permission.START)
+    found = resolve_start(context.playbooks, request)
+    explanation = Explanation(found.playbook.name)
+    now = context.clock.now()
+    episode = manual_episode("explain", "explain", person.id, found.labels, request.reason, now)
+    await _evaluate(context, found.playbook, episode, explanation)
+    return explanation
 
 
 _NOT_ABOUT = {
@@ -154,26 +179,28 @@ _NOT_ABOUT = {
 }
 
 
-async def _evaluate(
-    context: PipelineContext, config: Config, playbook: Playbook, labels: Mapping[str, str], found: Explanation
-) -> None:
-    configured = playbook.mode_in(config.environment)
+async def _evaluate(context: PipelineContext, playbook: Playbook, episode: Episode, found: Explanation) -> None:
+    labels, manual = episode.labels, episode.kind is EpisodeKind.MANUAL
+    configured = playbook.mode_in(context.playbooks.environment)
     try:
         found.mode = await context.store.read(
             lambda connection: autonomy.effective_mode(connection, playbook.name, configured)
         )
     except StoreUnavailable:
         found.mode = configured  # the store does not exist yet: no service has run here
+    if manual:
+        found.mode = manual_mode(found.mode)
     try:
         values = parameters.resolve(playbook, labels, context.playbooks.inventory)
         found.target = parameters.target(playbook, values, context.playbooks.inventory)
         service = context.playbooks.inventory.service(found.target)
-        found.about, found.about_any = compare(labels, service), playbook.about_any
-        found.sides = sides(labels, service)
-        if found.about_any is None and found.about.relation in _NOT_ABOUT:  # as in the plan stage
-            found.error = f"none: {_NOT_ABOUT[found.about.relation]}"
-            found.next_step = f"escalate: {found.about.text}"
-            return
+        if not manual:
+            found.about, found.about_any = compare(labels, service), playbook.about_any
+            found.sides = sides(labels, service)
+            if found.about_any is None and found.about.relation in _NOT_ABOUT:  # as in the plan stage
+                found.error = f"none: {_NOT_ABOUT[found.about.relation]}"
+                found.next_step = f"escalate: {found.about.text}"
+                return
         found.plan = await Planner(context, playbook, service, values).plan(found.mode)
     except (RemediatorError, TimeoutError) as error:
         found.error = str(error) or "the platform did not answer in time"
@@ -181,7 +208,7 @@ async def _evaluate(
         return
     now = context.clock.now()
     run = _run(playbook, found, found.plan, now)
-    asked = build_input(RunContext(context, run, playbook, service), [_episode(labels, config, now)], None)
+    asked = build_input(RunContext(context, run, playbook, service), [episode], None)
     found.decision = await evaluate(context, asked, all_guards=True)
     found.next_step = _next_step(playbook, found, found.decision)
 
@@ -252,8 +279,13 @@ def _episode(labels: Mapping[str, str], config: Config, now: datetime) -> Episod
     )
 
 
+def as_alert_json(labels: Mapping[str, str], found: Sequence[Explanation]) -> dict[str, Any]:
+    """Return the explanations of one alert for the API and ``--format json``."""
+    return {"labels": dict(labels), "playbooks": [as_json(item) for item in found]}
+
+
 def as_json(found: Explanation) -> dict[str, Any]:
-    """Return an explanation for ``--format json``."""
+    """Return an explanation for the API and ``--format json``."""
     verdicts = () if found.decision is None else found.decision.verdicts
     return {
         "playbook": found.playbook,
@@ -270,6 +302,15 @@ def as_json(found: Explanation) -> dict[str, Any]:
             "any": found.about_any,
         },
         "plan": None if found.plan is None else found.plan.to_data(),
+        "steps": [
+            {
+                "id": step.id,
+                "call": {"summary": step.call.summary},
+                "cost": step.cost.text,
+                "losses": list(excess(step.cost, step.tolerance)),
+            }
+            for step in (() if found.plan is None else found.plan.steps)
+        ],
         "error": found.error,
         "guards": [
             {

@@ -25,7 +25,7 @@ from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs
 from remediator.storage.repositories.approvals import Approval
 
-TOKEN_VARIABLE = "REMEDIATOR_TOKEN"  # noqa: S105 - the variable's name
+TOKEN_VARIABLE = "REMEDIATOR_TOKEN"  # noqa: S105 - the name of the variable
 F = TypeVar("F", bound=Callable[..., Any])
 
 token_option = click.option(

@@ -41,6 +41,16 @@ actor_option = click.option(
     "--actor", help="For whom you do this, such as user:ann; the audit log has your own user too (default: nobody)."
 )
 
+watch_option = click.option(
+    "--watch",
+    is_flag=False,
+    flag_value=2.0,
+    default=None,
+    type=click.FloatRange(0.2, 3600),
+    metavar="[SECONDS]",
+    help="Show it again every SECONDS (default without a number: 2) until you press Ctrl-C.",
+)
+
 
 def format_option(*formats: str) -> Callable[[F], F]:
     """Return ``--format`` with these formats; the first is the default."""

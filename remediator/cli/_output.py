@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -29,6 +31,56 @@ def lines(items: Iterable[str], empty: str = "") -> None:
         empty: what to print if there are none.
     """
     echo("\n".join(map(printable, items)) or empty)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str = "") -> None:
+    """Print rows: aligned below their columns on a terminal, else one row a line with two spaces between its values.
+
+    Args:
+        columns: the headings, for a terminal.
+        rows: the values.
+        empty: what to print if there are none.
+    """
+    found = [[printable(value) for value in row] for row in rows]
+    if not found or not sys.stdout.isatty():
+        lines(("  ".join(row) for row in found), empty)
+        return
+    from rich.console import Console  # noqa: PLC0415 - only for a terminal: it costs a tenth of a second
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        drawn.add_column(name, overflow="fold")
+    for row in found:
+        drawn.add_row(*map(Text, row))  # literal: a value is never markup
+    Console(highlight=False).print(drawn)
+
+
+def repeat(seconds: float | None, show: Callable[[], object]) -> None:
+    """Show something once, or again every ``seconds`` until it returns true or the user presses Ctrl-C."""
+    if seconds is None:
+        show()
+        return
+    while True:
+        if sys.stdout.isatty():
+            click.clear()
+        if show() is True:
+            return
+        sys.stdout.flush()
+        time.sleep(seconds)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show on a terminal that the command works, and on what; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415 - only for a terminal: it costs a tenth of a second
+
+    with Console(stderr=True, highlight=False).status(f"{printable(what)} …"):
+        yield
 
 
 def data(value: Any, indent: int | None = 2) -> None:

@@ -40,7 +40,7 @@ GROUPS = {
     "keys": "Create and show the signing keys.",
     "memory": "List and clear what is remembered of releases and remedies.",
     "playbook": "Write, document and replay playbooks; change their modes.",
-    "run": "List, show, cancel and retry runs.",
+    "run": "List, show, start, undo, cancel and retry runs; comment on them.",
     "session": "List and end the sessions of people who signed in.",
     "stop": "Create, list and release stops.",
 }
@@ -52,6 +52,7 @@ EXIT_CODES = {
 }
 VARIABLES = {
     "REMEDIATOR_CONFIG": "Settings file of every command with --config (default: remediator.yaml in this folder).",
+    "REMEDIATOR_SERVER": "URL of the server of commands with --server; without it, they use the database.",
     "REMEDIATOR_TOKEN": "Operator token of commands that decide, instead of --token-file.",
     "REMEDIATOR_BUILD": "Build in --version; the container image sets it.",
     "TZ": "Time zone of times in messages and reports, such as Europe/Berlin (default: that of the host).",

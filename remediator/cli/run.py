@@ -1,153 +1,158 @@
-"""The ``remediator run`` commands. They read and write the database directly; the service need not run."""
+"""The ``remediator run`` commands that read: list, show and timeline. With ``--server`` they use its API."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from sqlalchemy import Connection
 
-from remediator.cli import _direct_store, _output
-from remediator.cli._decisions import authenticate, reason_option, token_option
-from remediator.cli._options import config_option, format_option, output_option, writing
+from remediator.cli import _output
+from remediator.cli._options import format_option, output_option, watch_option, writing
+from remediator.cli._run_changes import CHANGES, run_argument
+from remediator.cli._source import Source, segment, source_options
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
 from remediator.core.clock import SystemClock, format_duration
-from remediator.core.run import Run
+from remediator.core.run import Status
 from remediator.errors import InputError, RemediatorError
-from remediator.extensions.registry import Registry
-from remediator.pipeline import decisions
-from remediator.playbooks.loader import load, load_config
-from remediator.reporting import (
-    alert_series,
-    document,
-    incident_document,
-    outcome_text,
-    request_text,
-    run_timeline,
-)
-from remediator.reporting.request_view import RequestView
+from remediator.reporting import incident_document, run_timeline
+from remediator.reporting.incidents import SEVERITIES
 from remediator.reporting.run_timeline import RunTimeline
+from remediator.reporting.run_view import run_view
 from remediator.runtime.settings import archive_folder
 from remediator.service import read_only_connection
-from remediator.storage import Tx
-from remediator.storage.repositories import approvals, autonomy, episodes, runs
-
-T = TypeVar("T")
-
-CHART_MARGIN = timedelta(minutes=15)
-"""How much of the alert's series a chart shows before and after the run."""
-CHART_POINTS = 120
-
-run_argument = click.argument("run_id", metavar="RUN")
+from remediator.storage.repositories import lookup
+from remediator.web.paging import query_runs
 
 
 @click.group("run")
 def command() -> None:
-    """List, show, cancel and retry runs."""
+    """List, show, start, undo, cancel and retry runs; comment on them.
+
+    RUN is an ID, its beginning, or @latest.
+    """
+
+
+for change in CHANGES:
+    command.add_command(change)
 
 
 @command.command("list")
-@config_option
+@source_options
 @format_option("text", "json")
+@watch_option
 @click.option("--open", "open_only", is_flag=True, help="List only runs that have not ended.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, help="Most runs to list (default: 20).")
-def list_(config_path: Path, format_: str, open_only: bool, limit: int) -> None:
+@click.option("--playbook", help="Only runs of this playbook (default: all).")
+@click.option("--target", metavar="SERVICE", help="Only runs on this service (default: all).")
+@click.option("--status", type=click.Choice([item.value for item in Status]), help="Only this status (default: all).")
+@click.option("--severity", type=click.Choice(SEVERITIES), help="Only runs with an alert of this severity.")
+@click.option("--since", metavar="TIME", help="Only runs since then, such as 2h or 2026-01-31T08:00Z (default: all).")
+@click.option("--until", metavar="TIME", help="Only runs before then, such as 1h (default: all).")
+@click.option("--limit", type=click.IntRange(1, 500), default=20, help="Most runs to list (default: 20).")
+def list_(source: Source, format_: str, watch: float | None, open_only: bool, limit: int, **filters: Any) -> None:
     """List runs, newest first.
 
     \b
-    Example:
-      remediator run list --open
+    Examples:
+      remediator run list --open --watch
+      remediator run list --playbook redis-down --since 7d
     """
-    found = _read(config_path, lambda connection: runs.list_page(connection, limit, open_only=open_only))
-    if format_ == "json":
-        _output.data([run_timeline.summary(run) for run in found])
-    else:
-        _output.lines(map(_line, found), "no runs")
+    query = {name: value for name, value in filters.items() if value is not None}
+    if open_only:
+        query["open"] = "true"
+
+    def local(connection: Connection) -> list[dict[str, Any]]:
+        return [run_timeline.summary(run) for run in query_runs(connection, query, limit)]
+
+    def shown() -> None:
+        found = source.get("runs", local, limit=limit, **query)
+        if format_ == "json":
+            _output.data(found)
+        else:
+            _output.table(("RUN", "BEGAN", "STATUS", "PLAYBOOK", "TARGET", "TOOK"), map(_row, found), "no runs")
+
+    _output.repeat(watch, shown)
 
 
-def _line(run: Run) -> str:
-    took = format_duration((run.finished_at or run.updated_at) - run.created_at)
-    reason = f" ({run.reason})" if run.reason else ""
-    what = f"{run.status.value}{reason}  {run.playbook} on {run.target}"
-    return f"{run.id}  {run.created_at:%Y-%m-%d %H:%M:%S}Z  {what}  {took}"
+def _row(run: Mapping[str, Any]) -> tuple[str, ...]:
+    began = datetime.fromisoformat(run["created_at"])
+    reason = f" ({run['reason']})" if run["reason"] else ""
+    state = f"{run['status']}{reason}"
+    return (run["id"], f"{began:%Y-%m-%d %H:%M:%S}Z", state, run["playbook"], run["target"], took(run))
+
+
+def took(run: Mapping[str, Any]) -> str:
+    """Return how long a run took, or has taken so far."""
+    began = datetime.fromisoformat(run["created_at"])
+    return format_duration(datetime.fromisoformat(run["finished_at"] or run["updated_at"]) - began)
 
 
 @command.command("show")
-@config_option
+@source_options
 @format_option("text", "json")
+@watch_option
 @run_argument
-def show(config_path: Path, format_: str, run_id: str) -> None:
+def show(source: Source, format_: str, watch: float | None, run_id: str) -> None:
     """Show a run: its alerts, plan, verdicts, steps and proof, in order.
 
+    With --watch, show it again until it has ended.
+
     \b
-    Example:
+    Examples:
       remediator run show run-1m832pbs91d5nnh4x
+      remediator run show @latest --watch
     """
-    folder = archive_folder(load_config(config_path, Config))
-    found = _read(config_path, lambda connection: _load(connection, run_id, folder))
+
+    def shown() -> bool:
+        found = source.get(f"runs/{segment(run_id)}", lambda connection: _view(connection, source.config, run_id))
+        if format_ == "json":
+            _output.data(found)
+        else:
+            _output.lines(_show_lines(found))
+        return found["finished_at"] is not None
+
+    _output.repeat(watch, shown)
+
+
+def _view(connection: Connection, config: Config, name: str) -> dict[str, Any]:
+    folder, run_id = archive_folder(config), lookup.run_id(connection, name)
+    found = run_view(connection, run_id, folder, SystemClock().now(), config.public_url)
     if found is None:
         raise InputError(run_timeline.missing_run_hint(run_id, folder))
-    timeline, request = found
-    if format_ == "json":
-        _output.data(run_timeline.as_data(timeline))
-    else:
-        _output.lines(_timeline_lines(timeline, request, load_config(config_path, Config)))
+    return found
 
 
-def _load(connection: Connection, run_id: str, folder: Path | None) -> tuple[RunTimeline, RequestView | None] | None:
-    """Return the timeline of a run with its latest approval request; None if there is no such run."""
-    timeline = run_timeline.load_timeline(connection, run_id, folder)
-    if timeline is None:
-        return None
-    latest = approvals.get_latest(connection, run_id)
-    return timeline, None if latest is None else RequestView.load(connection, latest, timeline.run)
-
-
-def _timeline_lines(timeline: RunTimeline, request: RequestView | None, config: Config) -> list[str]:
-    run = timeline.run
-    lines = [_line(run), ""]
-    if request is not None:
-        lines += _request_lines(request, config)
-    else:
-        now = SystemClock().now()
-        lines += [f"alert   {text}" for text in request_text.alert_lines(timeline.alerts, now)]
-        lines += [f"cause   {text}" for text in request_text.cause_lines(timeline.evidence)]
-        result = outcome_text.result_lines(timeline.run, timeline.attempts, timeline.evidence)
-        lines += [f"result  {text}" for text in result]
-    lines.append("")
-    lines += [f"{event.at:%H:%M:%S.%f}"[:-3] + f"Z  {event.text}" for event in timeline.events]
-    return lines if timeline.complete else [*lines, "", run_timeline.archived_hint(run.id)]
-
-
-def _request_lines(request: RequestView, config: Config) -> Iterator[str]:
-    """Yield what the message about the latest request says, and the command to decide."""
-    now, run = SystemClock().now(), request.run
-    for section in request.sections(now):
-        yield section.heading
-        yield from (f"  {line}" for line in section.lines)
-    if request.pending(now):
-        yield f"To decide, run: remediator approval approve {run.id} (or reject, or snooze)"
-    if config.public_url:
-        yield f"Show the run: {config.public_url}/runs/{run.id}"
-
-
-def _read(config_path: Path, work: Callable[[Connection], T]) -> T:
-    config: Any = load_config(config_path, Config)
-    with read_only_connection(config) as connection:
-        return work(connection)
+def _show_lines(run: Mapping[str, Any]) -> Iterator[str]:
+    yield "  ".join(_row(run))
+    yield ""
+    for section in run["sections"]:
+        yield section["heading"]
+        yield from (f"  {line}" for line in section["lines"])
+    if run["request"]:
+        yield f"To decide, run: remediator approval approve {run['id']} (or reject, or snooze)"
+    if run["undoable"]:
+        yield f"To undo what it did, run: remediator run undo {run['id']}"
+    if run["url"]:
+        yield f"Show the run: {run['url']}"
+    yield ""
+    for event in run["timeline"]:
+        yield f"{datetime.fromisoformat(event['time']):%H:%M:%S.%f}"[:-3] + f"Z  {event['text']}"
+    if not run["complete"]:
+        yield from ("", run_timeline.archived_hint(run["id"]))
 
 
 @command.command("timeline")
 @click.argument("name", metavar="RUN|EPISODE")
-@config_option
+@source_options
 @format_option("md", "html")
 @output_option
-def timeline(name: str, config_path: Path, format_: str, output: Path) -> None:
+def timeline(source: Source, name: str, format_: str, output: Path) -> None:
     """Write the post-incident document of a run, or of all runs of an episode.
 
     It says what fired, what was decided and why, what was done, and what was observed. With --format html and
@@ -158,99 +163,28 @@ def timeline(name: str, config_path: Path, format_: str, output: Path) -> None:
       remediator run timeline run-1m83e2z0syfkm9t4r
       remediator run timeline RUN --format html --output incident.html
     """
-    config = load_config(config_path, Config)
-    with read_only_connection(config) as connection:
-        timelines = _timelines(connection, name, archive_folder(config))
-    sections: list[document.Section] = []
-    for each in timelines:
-        measured = _measured(config, each) if format_ == "html" else None
-        sections += incident_document.document(each, measured)
-    render = document.to_html if format_ == "html" else document.to_markdown
+    text = source.text(
+        f"runs/{segment(name)}/timeline", lambda: _document(source.config, name, format_), format=format_
+    )
     with writing(output) as file:
-        file.write(render(sections).encode())
+        file.write(text.encode())
 
 
-def _timelines(connection: Connection, name: str, folder: Path | None) -> list[RunTimeline]:
-    ids = [name]
-    if episodes.get(connection, name) is not None:
-        ids = episodes.run_ids_by_episode(connection, [name]).get(name, [])
-        if not ids:
-            raise InputError(f"episode {name[:64]!r} has no run: no playbook matched its alert")
-    found = [run_timeline.load_timeline(connection, run_id, folder) for run_id in ids]
-    timelines = [each for each in found if each is not None]
-    if not timelines:
-        raise InputError(run_timeline.missing_run_hint(name, folder))
-    return timelines
+def _document(config: Config, name: str, format_: str) -> str:
+    now = SystemClock().now()
+    with read_only_connection(config) as connection:
+        timelines = run_timeline.load_timelines(connection, name, archive_folder(config))
+
+    async def measure() -> list[tuple[RunTimeline, incident_document.AlertSeries | None]]:
+        if config.prometheus is None or format_ != "html":
+            return [(each, None) for each in timelines]
+        async with aclosing(Prometheus(config.prometheus)) as prometheus:
+            return [
+                (each, await incident_document.measure(prometheus, each, now, report=_no_chart)) for each in timelines
+            ]
+
+    return incident_document.render(asyncio.run(measure()), format_)
 
 
-def _measured(config: Config, timeline: RunTimeline) -> incident_document.AlertSeries | None:
-    """Return the series of the alert's expression for the chart; None if Prometheus does not have it."""
-    if config.prometheus is None or not timeline.alerts:
-        return None
-    name = timeline.alerts[0].alertname
-    begin = min(item.started_at for item in timeline.alerts) - CHART_MARGIN
-    end = min((timeline.run.finished_at or SystemClock().now()) + CHART_MARGIN, SystemClock().now())
-
-    async def query(prometheus: Prometheus) -> incident_document.AlertSeries:
-        try:
-            lines, limit = await alert_series.query_alert(prometheus, name, begin, end, CHART_POINTS)
-        finally:
-            await prometheus.aclose()
-        return incident_document.AlertSeries(name, lines, limit)
-
-    try:
-        return asyncio.run(query(Prometheus(config.prometheus)))
-    except RemediatorError as error:
-        _output.echo(f"the document has no chart: {error}", err=True)
-        return None
-
-
-@command.command("cancel")
-@config_option
-@token_option
-@reason_option
-@run_argument
-def cancel(config_path: Path, token_file: Path | None, reason: str, run_id: str) -> None:
-    """Cancel a run: at once while it waits, or after the current step.
-
-    If the run has ended with an unknown outcome, this releases its target lock. Check the target first: you confirm
-    that no call of the run still has an effect there.
-
-    \b
-    Example:
-      REMEDIATOR_TOKEN=… remediator run cancel run-1m832pbs91d5nnh4x --reason "false alarm"
-    """
-    config = load_config(config_path, Config)
-    person = authenticate(config, token_file)
-    _output.echo(_direct_store.write(config, lambda tx: decisions.cancel(tx, person, run_id, reason)))
-
-
-@command.command("retry")
-@config_option
-@token_option
-@reason_option
-@run_argument
-def retry(config_path: Path, token_file: Path | None, reason: str, run_id: str) -> None:
-    """Start another run for an incident that still fires, with the active playbook.
-
-    All guards are evaluated. Another person must approve the new run.
-
-    \b
-    Example:
-      REMEDIATOR_TOKEN=… remediator run retry run-1m832pbs91d5nnh4x --reason "disk was replaced"
-    """
-    config = load_config(config_path, Config)
-    person = authenticate(config, token_file)
-    loaded = load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue())
-
-    def begin(tx: Tx) -> Run:
-        old = runs.get(tx.connection, run_id)
-        if old is None:
-            raise InputError(f"no run {run_id!r}; 'remediator run list' lists the runs")
-        playbook = next((item for item in loaded.playbooks if item.name == old.playbook), None)
-        if playbook is None:
-            raise InputError(f"playbook {old.playbook!r} of run {run_id!r} is not active any more")
-        mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(config.environment))
-        return decisions.retry(tx, person, run_id, playbook.content_hash, mode, reason)
-
-    _output.echo(f"{_direct_store.write(config, begin).id} started")
+def _no_chart(error: RemediatorError) -> None:
+    _output.echo(f"the document has no chart: {error}", err=True)

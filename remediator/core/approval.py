@@ -45,6 +45,9 @@ class Permission(StrEnum):
     RELEASE_STOP = "release stop"
     CANCEL = "cancel"
     RETRY = "retry"
+    START = "start"
+    UNDO = "undo"
+    COMMENT = "comment"
     BREAK_GLASS = "break glass"
     END_SESSIONS = "end sessions"
 
@@ -56,6 +59,9 @@ NEEDS: Mapping[Permission, Role] = {
     Permission.RELEASE_STOP: Role.OPERATOR,
     Permission.CANCEL: Role.OPERATOR,
     Permission.RETRY: Role.OPERATOR,
+    Permission.START: Role.OPERATOR,
+    Permission.UNDO: Role.OPERATOR,
+    Permission.COMMENT: Role.APPROVER,
     Permission.BREAK_GLASS: Role.OPERATOR,
     Permission.END_SESSIONS: Role.ADMIN,
 }
@@ -132,7 +138,7 @@ class ApprovalRequirements:
     low_risk: bool
     destructive: bool
     requester: str | None = None
-    """The person who started the run with a retry, if there is one. This person may not approve it."""
+    """The person who started the run manually or with a retry, if there is one. This person may not approve it."""
 
 
 def check_may_decide(person: Person, verb: str, asked: ApprovalRequirements, *, link_holders: bool) -> None:

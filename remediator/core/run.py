@@ -115,6 +115,14 @@ class EpisodeStatus(StrEnum):
     CLOSED = "closed"
 
 
+class EpisodeKind(StrEnum):
+    """What an episode is about."""
+
+    ALERT = "alert"
+    MANUAL = "manual"
+    """A person started the run. The episode lasts as long as the run; no alert belongs to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class LastUpdate:
     """What was last received about an alert."""
@@ -126,7 +134,10 @@ class LastUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One stretch of one alert: from its first firing until it was resolved for ``timing.resolve_grace``."""
+    """One stretch of one alert: from its first firing until it was resolved for ``timing.resolve_grace``.
+
+    An episode of kind *manual* stands for a person who started a run; its labels are the parameters that were given.
+    """
 
     id: str
     identity: str
@@ -143,6 +154,7 @@ class Episode:
     closes_at: datetime | None
     flaps: int
     """How often it fired again while it was resolved."""
+    kind: EpisodeKind = EpisodeKind.ALERT
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,14 @@ from remediator.core.run import EpisodeStatus, Run
 from remediator.errors import InputError
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.storage import Tx
-from remediator.storage.repositories import approvals, episodes, outbox, runs, sessions, stops
+from remediator.storage.repositories import approvals, comments, episodes, incidents, outbox, runs, sessions, stops
 from remediator.storage.repositories.approvals import Approval
+from remediator.storage.repositories.comments import Comment, CommentKind
 
 VERBS = ("approve", "reject", "snooze")
 MAX_STOP_DURATION = timedelta(days=366)
+MAX_COMMENT = 2000
+"""Characters of a comment."""
 _DOUBLE_CLICK = timedelta(seconds=10)
 
 
@@ -300,6 +303,39 @@ def retry(tx: Tx, person: Person, run_id: str, playbook_hash: str, mode: str, re
     runs.add_episodes(tx, created.id, alerts)
     approvals.set_requester(tx, created.id, person.id)
     return created
+
+
+def comment(tx: Tx, person: Person, run_id: str, text: str, kind: CommentKind = CommentKind.COMMENT) -> Comment:
+    """Write a comment about a run, or acknowledge it: the person takes care of it. Other people see who does.
+
+    Args:
+        tx: the transaction.
+        person: who writes it.
+        run_id: ID of the run, or of an incident, whose newest run is meant.
+        text: the comment; an acknowledgement may have none.
+        kind: what is written.
+
+    Raises:
+        PermissionDenied: the role is not sufficient.
+        InputError: there is no such run or incident, or the comment has no text.
+    """
+    person.require(Permission.COMMENT)
+    run = runs.get(tx.connection, run_id)
+    if run is None:
+        run = next(reversed(incidents.list_runs(tx.connection, run_id)), None)
+    if run is None:
+        raise InputError(f"there is no run or incident {run_id[:64]!r}")
+    said = tx.redact(" ".join(text.split()))[:MAX_COMMENT]
+    if kind is CommentKind.COMMENT and not said:
+        raise InputError("a comment needs a text, for example 'looking into it'")
+    made = Comment(Ids().new("comment", tx.now), run.id, kind, person.id, tx.now, said)
+    comments.add(tx, made)
+    acknowledged = kind is CommentKind.ACKNOWLEDGEMENT
+    entry = Kind.RUN_ACKNOWLEDGED if acknowledged else Kind.RUN_COMMENTED
+    tx.append_audit(runs.draft(entry, run, person.id, {"comment": made.id, "text": said, "how": person.how}))
+    if acknowledged:
+        outbox.enqueue_incident_update(tx, run, f"acknowledged by {person.id}")
+    return made
 
 
 def _record(tx: Tx, person: Person, run: Run, command: str, reason: str) -> None:

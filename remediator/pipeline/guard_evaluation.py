@@ -142,7 +142,12 @@ def _settings(context: PipelineContext, guard: Guard, playbook: Playbook) -> Set
 
 
 async def evaluate(
-    context: PipelineContext, asked: GuardInput, overridden: frozenset[str] = frozenset(), *, all_guards: bool = False
+    context: PipelineContext,
+    asked: GuardInput,
+    overridden: frozenset[str] = frozenset(),
+    *,
+    all_guards: bool = False,
+    undo: bool = False,
 ) -> GuardDecision:
     """Evaluate the guards, each from the store and from the live systems.
 
@@ -153,8 +158,13 @@ async def evaluate(
         asked: what they are asked.
         overridden: guards whose *unknown* a person has approved.
         all_guards: do not stop at the first guard that does not allow, to show everything that is in the way.
+        undo: evaluate only the guards that apply to an undo.
     """
-    guards = [(guard, replace(asked, settings=settings)) for guard, settings in active_guards(context, asked.playbook)]
+    guards = [
+        (guard, replace(asked, settings=settings))
+        for guard, settings in active_guards(context, asked.playbook)
+        if guard.applies_to_undo or not undo
+    ]
     try:
         stored = await context.store.read(
             lambda connection: [_evaluate_stored(guard, connection, own) for guard, own in guards]

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from remediator.audit import Kind
-from remediator.core.run import Episode, EpisodeStatus, Run, Status
+from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, Run, Status
 from remediator.pipeline.context import PipelineContext
+from remediator.playbooks.inventory import Inventory
 from remediator.storage import Tx
 from remediator.storage.repositories import episodes, incidents, runs
 
@@ -20,13 +21,19 @@ _MIN_SETTLE = timedelta(seconds=30)
 """How long after a repair an alert that it caused may still fire: Alertmanager groups and resends in intervals."""
 
 
-def incident_for(tx: Tx, context: PipelineContext, target: str) -> str:
-    """Return the incident that a new run for a target belongs to; empty if it begins one."""
-    inventory = context.playbooks.inventory
+def incident_for(tx: Tx, inventory: Inventory, window: timedelta, target: str) -> str:
+    """Return the incident that a new run for a target belongs to; empty if it begins one.
+
+    Args:
+        tx: the transaction.
+        inventory: says which services depend on each other.
+        window: a run that began and ended longer ago is not related.
+        target: of the new run.
+    """
     if target not in inventory:
         return ""
     related = {target, *inventory.dependencies(target), *inventory.dependents(target)}
-    found = incidents.find_related(tx.connection, related, tx.now - context.timeouts.incident_window)
+    found = incidents.find_related(tx.connection, related, tx.now - window)
     if not found:
         return ""
     incidents.merge(tx, found[0], found[1:])
@@ -42,7 +49,10 @@ def repair_settles_at(connection: Connection, run: Run, now: datetime) -> dateti
     """
     if run.first_action_at is not None:
         return None
-    alerts = [item for item in episodes.list_for_run(connection, run.id) if item.status is EpisodeStatus.FIRING]
+    found = episodes.list_for_run(connection, run.id)
+    if any(item.kind is EpisodeKind.MANUAL for item in found):
+        return None  # a person started it, not an alert that the repair may have caused
+    alerts = [item for item in found if item.status is EpisodeStatus.FIRING]
     ends = [_settles_at(other, alerts, now) for other in incidents.list_runs(connection, run.incident_id)]
     latest = max((end for end in ends if end is not None), default=None)
     return latest if latest is not None and latest > now else None

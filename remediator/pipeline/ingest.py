@@ -333,7 +333,8 @@ def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Epis
 def _create(tx: Tx, context: PipelineContext, playbook: Playbook, target: str) -> Run:
     mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(context.playbooks.environment))
     run_id = context.ids.new("run", tx.now)
-    incident_id = incident_for(tx, context, target)
+    window = context.timeouts.incident_window
+    incident_id = incident_for(tx, context.playbooks.inventory, window, target)
     run = runs.create(tx, run_id, playbook.name, playbook.content_hash, target, mode, context.actor, incident_id)
     on_new_run(tx, context, run)
     return run

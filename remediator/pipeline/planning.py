@@ -12,7 +12,7 @@ import structlog
 from remediator.audit import Kind
 from remediator.core.outcome import Outcome
 from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep, PlannedUndo
-from remediator.core.run import Episode, Reason, Run, Status
+from remediator.core.run import Episode, EpisodeKind, Reason, Run, Status
 from remediator.core.run_detail import EscalatedDetail, PlannedDetail
 from remediator.core.types import fitted
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
@@ -20,6 +20,7 @@ from remediator.extensions.actions.base import INCIDENT_START, Action
 from remediator.extensions.checks.base import CheckAnswer, Evidence
 from remediator.pipeline import check_runner, condition_scope, costs, remedy_memory
 from remediator.pipeline.context import PipelineContext, StageResult, proceed
+from remediator.pipeline.manual_start import parameter_labels
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.playbooks import cel, parameters
 from remediator.playbooks.inventory import Service
@@ -43,8 +44,7 @@ async def plan_run(ctx: RunContext) -> StageResult:
     seen: list[EvidenceRecord] = []
     try:
         alerts = await ctx.alerts()
-        labels = dict(alerts[0].labels) if alerts else {}
-        values = parameters.resolve(ctx.playbook, labels, ctx.pipeline.playbooks.inventory)
+        values = parameters.resolve(ctx.playbook, parameter_labels(alerts), ctx.pipeline.playbooks.inventory)
         INCIDENT_START.set(min((alert.starts_at for alert in alerts), default=None))
         planner = Planner(ctx.pipeline, ctx.playbook, ctx.service, values)
         # 1. Evidence first: it needs no plan, and people get it also when no plan can be made.
@@ -85,7 +85,7 @@ def _not_about_target(ctx: RunContext, alerts: Sequence[Episode]) -> tuple[Reaso
     """Return the reason and both sides if an alert names something else than the target, or nothing; else None."""
     if ctx.playbook.about_any is not None:
         return None
-    compared = (compare(alert.labels, ctx.service) for alert in alerts)
+    compared = (compare(alert.labels, ctx.service) for alert in alerts if alert.kind is EpisodeKind.ALERT)
     return next(((_NOT_ABOUT[item.relation], item.text) for item in compared if item.relation in _NOT_ABOUT), None)
 
 

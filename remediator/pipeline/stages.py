@@ -27,6 +27,7 @@ from remediator.pipeline.context import PipelineContext, StageResult, proceed, w
 from remediator.pipeline.escalation import escalate
 from remediator.pipeline.guard import guard_plan
 from remediator.pipeline.guard_evaluation import on_run_finished
+from remediator.pipeline.manual_start import end_manual_episode
 from remediator.pipeline.planning import plan_run
 from remediator.pipeline.recurrence import schedule_check
 from remediator.pipeline.run_context import RunContext, RunTransaction, with_intent_lock
@@ -146,6 +147,7 @@ def finish(tx: Tx, context: PipelineContext, run: Run) -> None:
     outbox.enqueue_update(tx, run.id, run.status.value)
     outbox.enqueue_incident_update(tx, run, run.status.value)
     on_run_finished(tx, context, run)
+    end_manual_episode(tx, run, context.actor)
     runs.get(tx.connection, run.id, lock=True)  # the loop that closes episodes locks it too: one of the two comes last
     if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.list_for_run(tx.connection, run.id)):
         runs.close_incident(tx, [run.id])

@@ -14,10 +14,12 @@ from remediator.core.types import fitted
 from remediator.errors import RemediatorError
 from remediator.extensions.actions.base import EffectStatus, Result, UndoCall
 from remediator.pipeline import costs
+from remediator.pipeline.guard_evaluation import build_input, evaluate
 from remediator.pipeline.run_context import RunContext
 from remediator.pipeline.step_execution import PROCESS_LOST, Intent, StepExecution, planned_call
 from remediator.storage.repositories import stops
 from remediator.storage.repositories.attempts import Attempt
+from remediator.storage.repositories.timers import UndoRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,16 @@ async def undo_steps(ctx: RunContext) -> list[UndoResult]:
     return results
 
 
-async def undo(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> UndoResult:
+async def undo(
+    ctx: RunContext, step: PlannedStep, tried: list[Attempt], request: UndoRequest | None = None
+) -> UndoResult:
     """Undo one step, once, planned on the target as it is now.
 
     Args:
         ctx: a claimed run; it holds its target from here on.
         step: a step that declares an undo and took effect.
         tried: the attempts of the run so far.
+        request: the request of a person; None if the playbook or the pipeline undoes it.
     """
     # 1. A stop also stops an undo: it is an action (promise 10).
     active = await ctx.pipeline.store.read(lambda connection: stops.list_active(connection, ctx.now()))
@@ -69,6 +74,9 @@ async def undo(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Undo
     found = resolve_undo(ctx, step, tried)
     if found is None:
         return UndoResult(step.id, "not_tried", f"action {step.action} does not say how to undo it")
+    # 2b. For a person, the guards that apply to an undo are evaluated too; unknown is not a yes (promise 5).
+    if request is not None and (blocked := await _blocked(ctx, step, found)):
+        return UndoResult(step.id, "not_tried", blocked)
     # 3. The call is planned now: its pin must be what the step left behind (promise 3).
     action, service = ctx.pipeline.actions[found.action], ctx.service
     try:
@@ -77,12 +85,13 @@ async def undo(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Undo
             call = await action.plan(service, parameters)
     except (TimeoutError, RemediatorError, OSError) as error:
         return UndoResult(step.id, "not_tried", f"the undo cannot be planned: {error or 'no answer in time'}")
-    # 4. Nobody approves an undo, so it must not destroy anything, or cost more than the step's tolerance (promise 12).
+    # 4. Nobody approves an undo, so it must not destroy anything, or cost more than the step's tolerance, unless a
+    #    person typed the name of the target (promise 12).
     cost = await costs.measure(ctx.pipeline, action, service, parameters, call)
     losses = excess(cost, step.tolerance)
-    if action.traits_for(parameters).destructive or losses:
+    if (action.traits_for(parameters).destructive or losses) and not (request is not None and request.confirmed):
         why = "; ".join(losses) or f"{found.action} may lose data"
-        return UndoResult(step.id, "not_tried", f"the undo needs a person: {why}")
+        return UndoResult(step.id, "not_tried", f"the undo needs a person who confirms the target's name: {why}")
     # 5. Intent, call, outcome and, if that is unknown, observation (promises 3 and 4).
     execution = StepExecution(ctx, step, found.action, parameters, call, is_undo=True)
     intent = await ctx.write(lambda tx: execution.write_intent(tx, tried))
@@ -90,6 +99,14 @@ async def undo(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Undo
     if result.outcome is Outcome.UNKNOWN:
         result = await _observed(execution, intent.attempt, result)
     return await _record(execution, intent, result)
+
+
+async def _blocked(ctx: RunContext, step: PlannedStep, call: UndoCall) -> str:
+    """Return which guard does not allow the undo, and why; empty if all allow it."""
+    asked = build_input(ctx, await ctx.alerts(), replace(step, action=call.action))
+    decision = await evaluate(ctx.pipeline, asked, undo=True)
+    await ctx.write(lambda tx: tx.add_verdicts(decision.records(asked)))
+    return "" if decision.allowed else f"guard {decision.guard} {decision.final.sentence}"
 
 
 async def settle_lost_undo(ctx: RunContext, step: PlannedStep, attempt: Attempt, tried: list[Attempt]) -> UndoResult:
@@ -106,8 +123,7 @@ async def settle_lost_undo(ctx: RunContext, step: PlannedStep, attempt: Attempt,
 
 def resolve_undo(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> UndoCall | None:
     """Return the call that undoes a step: the playbook's, or the action's own from what it recorded."""
-    assert step.undo is not None, "only a step with an undo is undone"
-    if step.undo.action:
+    if step.undo is not None and step.undo.action:
         return UndoCall(step.undo.action, step.undo.parameters)
     made = next((item for item in reversed(tried) if item.step == step.id and _succeeded(item)), None)
     if made is None:

@@ -7,6 +7,7 @@ import re
 from datetime import datetime, timedelta
 
 from remediator.clients.prometheus.client import Prometheus
+from remediator.core.run import EpisodeKind
 from remediator.errors import RemediatorError
 from remediator.reporting.charts import Line, line_chart_png
 from remediator.storage import Store
@@ -51,7 +52,8 @@ async def last_hour_png(prometheus: Prometheus, store: Store, run_id: str, now: 
 
     Return empty bytes if the data does not arrive within two seconds: no message waits longer for its chart.
     """
-    alerts = await store.read(lambda connection: episodes.list_for_run(connection, run_id))
+    found = await store.read(lambda connection: episodes.list_for_run(connection, run_id))
+    alerts = [item for item in found if item.kind is EpisodeKind.ALERT]
     if not alerts:
         return b""
     try:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from remediator.core.run import Status
+from remediator.clients.prometheus.client import Prometheus
+from remediator.core.run import EpisodeKind, Status
+from remediator.errors import RemediatorError
 from remediator.reporting import charts
+from remediator.reporting.alert_series import query_alert
 from remediator.reporting.charts import Line, Mark
-from remediator.reporting.document import Figure, Section
+from remediator.reporting.document import Figure, Section, to_html, to_markdown
 from remediator.reporting.formatting import format_datetime, length, local
 from remediator.reporting.run_timeline import RunTimeline, archived_hint
 
@@ -135,3 +138,43 @@ def _chart(timeline: RunTimeline, series: AlertSeries) -> Section:
     caption = f"The expression of {series.alertname} before, during and after the run{limit}."
     chart = charts.line_chart(series.lines, min(times), max(times), series.limit, marks, caption)
     return Section("Before and after", figures=[Figure(chart, caption)])
+
+
+FORMATS = {"md": "text/markdown; charset=utf-8", "html": "text/html; charset=utf-8"}
+"""The formats of :func:`render`, with their media types."""
+CHART_MARGIN = timedelta(minutes=15)
+"""How much of the alert's series a chart shows before and after the run."""
+CHART_POINTS = 120
+
+
+def render(timelines: Sequence[tuple[RunTimeline, AlertSeries | None]], format_: str) -> str:
+    """Return one document about these runs, each with the series of its alert for a chart, if that is known."""
+    sections = [section for each, measured in timelines for section in document(each, measured)]
+    return (to_html if format_ == "html" else to_markdown)(sections)
+
+
+async def measure(
+    prometheus: Prometheus | None,
+    timeline: RunTimeline,
+    now: datetime,
+    report: Callable[[RemediatorError], None] = lambda error: None,
+) -> AlertSeries | None:
+    """Return the series of the alert's expression for the chart; None if Prometheus does not have it.
+
+    Args:
+        prometheus: where to ask; None if there is none.
+        timeline: of the run.
+        now: the time.
+        report: called with the reason if Prometheus does not have the series.
+    """
+    alerts = [item for item in timeline.alerts if item.kind is EpisodeKind.ALERT]
+    if prometheus is None or not alerts:
+        return None
+    begin = min(item.started_at for item in alerts) - CHART_MARGIN
+    end = min((timeline.run.finished_at or now) + CHART_MARGIN, now)
+    try:
+        lines, limit = await query_alert(prometheus, alerts[0].alertname, begin, end, CHART_POINTS)
+    except RemediatorError as error:
+        report(error)
+        return None
+    return AlertSeries(alerts[0].alertname, lines, limit)

@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from remediator.core.clock import rfc3339
-from remediator.core.run import Episode, EpisodeStatus, Run, Status
+from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, Run, Status
 from remediator.core.run_detail import SucceededDetail
 from remediator.reporting import outcome_text, request_text
 from remediator.reporting.formatting import format_time
 from remediator.reporting.request_text import sanitize
-from remediator.storage.repositories import attempts, episodes, evidence, incidents
+from remediator.storage.repositories import attempts, comments, episodes, evidence, incidents
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord
 from remediator.storage.repositories.incidents import Note
@@ -33,6 +33,8 @@ class IncidentRun:
     alerts: Sequence[Episode]
     evidence: Sequence[EvidenceRecord]
     attempts: Sequence[Attempt]
+    acknowledged_by: str | None = None
+    """Who takes care of it; None if nobody acknowledged it."""
 
     @property
     def fires(self) -> bool:
@@ -41,10 +43,14 @@ class IncidentRun:
 
     @property
     def needs_people(self) -> bool:
-        """Return whether the run was handed over to people, and its alerts are not over."""
-        return self.run.status in (Status.ESCALATED, Status.FAILED) and any(
-            alert.status is not EpisodeStatus.CLOSED for alert in self.alerts
-        )
+        """Return whether the run was handed over to people, and its alerts are not over.
+
+        A run that a person started has no alert that ends, so it needs people until a person acknowledges it.
+        """
+        if self.run.status not in (Status.ESCALATED, Status.FAILED):
+            return False
+        unhandled = self.acknowledged_by is None and any(item.kind is EpisodeKind.MANUAL for item in self.alerts)
+        return unhandled or any(alert.status is not EpisodeStatus.CLOSED for alert in self.alerts)
 
     @property
     def relapsed(self) -> bool:
@@ -59,6 +65,8 @@ class IncidentRun:
             state = f"{state}: {outcome_text.headline(run, self.attempts)}"
         if self.relapsed:
             state = "succeeded, then relapsed"
+        if self.acknowledged_by is not None and self.run.status is not Status.SUCCEEDED:
+            state = f"{state} ({self.acknowledged_by} takes care of it)"
         names = ", ".join(sorted({alert.alertname for alert in self.alerts}))
         return sanitize(f"{format_time(run.created_at)} {names}: {run.playbook} on {run.target}: {state}")
 
@@ -144,6 +152,7 @@ def _run_data(item: IncidentRun) -> Mapping[str, Any]:
         "created_at": rfc3339(item.run.created_at),
         "alerts": sorted({alert.alertname for alert in item.alerts}),
         "fires": item.fires,
+        "acknowledged_by": item.acknowledged_by,
     }
 
 
@@ -167,6 +176,7 @@ def load_incident(connection: Connection, incident_id: str) -> Incident | None:
             episodes.list_for_run(connection, run.id),
             evidence.list_for_run(connection, run.id),
             attempts.list_for_run(connection, run.id),
+            comments.acknowledged_by(connection, run.id),
         )
         for run in incidents.list_runs(connection, incident_id)
     ]

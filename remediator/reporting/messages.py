@@ -30,7 +30,7 @@ from remediator.storage.repositories import approvals, attempts, episodes, evide
 from remediator.storage.repositories.approvals import Approval, Decision
 from remediator.storage.repositories.outbox import HELD_BACK, REMINDER, ROOTS, OutboxMessage
 
-_URGENT = ("break glass", "watchdog", "storm", "playbooks", "dead letter")
+_URGENT = ("break glass", "watchdog", "storm", "playbooks", "dead letter", "undo failed")
 """Topics of notices that are shown as a problem."""
 
 

@@ -8,7 +8,7 @@ from difflib import ndiff
 
 from remediator.core.cost import excess
 from remediator.core.plan import Plan, PlannedStep
-from remediator.core.run import Episode, EpisodeStatus, Run, Status
+from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, Run, Status
 from remediator.core.text import printable
 from remediator.pipeline.due_steps import Follows, reached_after
 from remediator.reporting.formatting import format_age, format_datetime, format_time
@@ -46,6 +46,9 @@ def quote_alert(text: object) -> str:
 def alert_lines(alerts: Sequence[Episode], now: datetime) -> Iterator[str]:
     """Yield each alert with its labels, since when it fires or when it was resolved, and its summary. At most five."""
     for alert in alerts[:_MAX_ALERTS]:
+        if alert.kind is EpisodeKind.MANUAL:
+            yield manual_line(alert)
+            continue
         labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
         yield sanitize(f"{alert.alertname} {{{labels}}} {alert_state(alert, now)}")
         summary = alert.annotations.get("summary") or alert.annotations.get("description")
@@ -53,6 +56,13 @@ def alert_lines(alerts: Sequence[Episode], now: datetime) -> Iterator[str]:
             yield quote_alert(summary)
     if len(alerts) > _MAX_ALERTS:
         yield f"and {len(alerts) - _MAX_ALERTS} more"
+
+
+def manual_line(episode: Episode) -> str:
+    """Return who started a run by hand, when, and the reason that the person gave."""
+    said = episode.annotations.get("reason", "")
+    text = f"Started by {episode.annotations.get('started_by', 'a person')} at {format_time(episode.started_at)}"
+    return sanitize(f"{text}: {said}" if said else text)
 
 
 def alert_state(alert: Episode, now: datetime) -> str:

@@ -16,8 +16,11 @@ from remediator.audit.archive import ArchiveError
 from remediator.core.clock import rfc3339
 from remediator.core.ids import made_at
 from remediator.core.run import Episode, Run
-from remediator.storage.repositories import attempts, audit, episodes, evidence, runs
+from remediator.errors import InputError
+from remediator.pipeline.manual_undo import undoable_steps
+from remediator.storage.repositories import attempts, audit, comments, episodes, evidence, lookup, runs
 from remediator.storage.repositories.attempts import Attempt
+from remediator.storage.repositories.comments import Comment
 from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict
 
 _LATE_ENTRIES = timedelta(hours=1)
@@ -44,6 +47,7 @@ class RunTimeline:
     evidence: Sequence[EvidenceRecord]
     verdicts: Sequence[StoredVerdict]
     events: Sequence[Event]
+    comments: Sequence[Comment] = ()
     complete: bool = True
     """False if entries were moved to an archive that was not given or cannot be read."""
 
@@ -94,8 +98,32 @@ def load_timeline(connection: Connection, run_id: str, folder: Path | None = Non
         evidence.list_for_run(connection, run_id),
         evidence.list_verdicts(connection, run_id),
         [event for row in rows for event in _read(row)],
+        comments.list_for_run(connection, run_id),
         complete,
     )
+
+
+def load_timelines(connection: Connection, name: str, folder: Path | None = None) -> list[RunTimeline]:
+    """Load the timeline of a run, or of all runs of an episode.
+
+    Args:
+        connection: to the store.
+        name: ID of a run, its beginning, ``@latest``, or ID of an episode.
+        folder: the archive of the audit log.
+
+    Raises:
+        InputError: there is no such run or episode, or the episode has no run.
+    """
+    ids = [lookup.run_id(connection, name)]
+    if episodes.get(connection, name) is not None:
+        ids = episodes.run_ids_by_episode(connection, [name]).get(name, [])
+        if not ids:
+            raise InputError(f"episode {name[:64]!r} has no run: no playbook matched its alert")
+    found = [load_timeline(connection, run_id, folder) for run_id in ids]
+    timelines = [each for each in found if each is not None]
+    if not timelines:
+        raise InputError(missing_run_hint(name, folder))
+    return timelines
 
 
 def _entries(connection: Connection, run: Run, folder: Path | None) -> tuple[Sequence[SealedEntry], bool]:
@@ -142,8 +170,10 @@ def _verdict(entry: Entry) -> str:
     verdicts = entry.data["verdicts"]
     when = f"before step {entry.data['step']}" if entry.data.get("step") else "for the plan"
     failed = [f"{item['guard']}: {item['answer']}" for item in verdicts if item["answer"] != "allow"]
+    skipped = [item["guard"] for item in verdicts if item["answer"] == "allow" and "started_by" in item["inputs"]]
     if not failed:
-        return f"all {len(verdicts)} guards passed {when}"
+        note = f"; not needed for a manual start: {', '.join(skipped)}" if skipped else ""
+        return f"all {len(verdicts)} guards passed {when}{note}"
     return f"{len(verdicts) - len(failed)} of {len(verdicts)} guards passed {when}; {', '.join(failed)}"
 
 
@@ -166,6 +196,10 @@ def _said(text: str, entry: Entry) -> str:
     return f"{text}: {entry.data['why']}" if entry.data.get("why") else text
 
 
+def _text(head: str, said: str) -> str:
+    return f"{head}: {said}" if said else head
+
+
 def _remembered(entry: Entry) -> str:
     name, reason = entry.data["name"], entry.data["reason"]
     if entry.data["kind"] == "remedy":
@@ -176,7 +210,13 @@ def _remembered(entry: Entry) -> str:
 _VERBS = {"approve": "approved", "reject": "rejected", "snooze": "snoozed"}
 
 _DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
-    "run.matched": lambda entry: f"playbook {entry.playbook} matched for {entry.data['target']}",
+    "run.matched": lambda entry: (
+        f"playbook {entry.playbook} matched for {entry.data['target']}"
+        if entry.actor.startswith("remediator/")
+        else f"playbook {entry.playbook} started for {entry.data['target']} by {entry.actor}"
+    ),
+    "run.commented": lambda entry: f"comment by {entry.actor}: {entry.data['text']}",
+    "run.acknowledged": lambda entry: _text(f"{entry.actor} takes care of it", entry.data["text"]),
     "incident.noted": lambda entry: f"noted, nobody was notified: {entry.data['text']}",
     "run.planned": lambda entry: (
         "planned: " + (_list([step["call"]["text"] for step in entry.data["plan"]["steps"]]) or "no action")
@@ -190,6 +230,9 @@ _DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
     ),
     "action.intended": lambda entry: f"starting: {entry.data['call']['text']}",
     "action.outcome": _outcome,
+    "action.undone": lambda entry: (
+        "" if entry.data.get("attempt") else f"undo of step {entry.data['step']} not tried: {entry.data['summary']}"
+    ),
     "action.observed": lambda entry: f"observed: {entry.data['summary']} (took effect: {entry.data['happened']})",
     "verification": lambda entry: "healed" if entry.data["healed"] else "not healed: " + _list(entry.data["missing"]),
     "approval.requested": lambda entry: f"approval requested: {_list(entry.data.get('calls')) or 'see the plan'}",
@@ -216,6 +259,7 @@ def as_data(timeline: RunTimeline) -> dict[str, Any]:
         "alerts": [
             {
                 "episode": alert.id,
+                "kind": alert.kind.value,
                 "alertname": alert.alertname,
                 "status": alert.status.value,
                 "labels": alert.labels,
@@ -250,7 +294,23 @@ def as_data(timeline: RunTimeline) -> dict[str, Any]:
             }
             for item in timeline.evidence
         ],
+        "comments": [comment_data(item) for item in timeline.comments],
+        "undoable": [
+            {"step": item.step.id, "how": item.how} for item in undoable_steps(timeline.run, list(timeline.attempts))
+        ],
         "timeline": [{"time": rfc3339(event.at), "kind": event.kind, "text": event.text} for event in timeline.events],
+    }
+
+
+def comment_data(item: Comment) -> dict[str, Any]:
+    """Return a comment for the API and ``--format json``."""
+    return {
+        "id": item.id,
+        "run": item.run_id,
+        "kind": item.kind.value,
+        "person": item.person,
+        "at": rfc3339(item.at),
+        "text": item.text,
     }
 
 
@@ -269,6 +329,7 @@ def summary(run: Run) -> dict[str, Any]:
         "plan_hash": run.plan_hash,
         "holds_target": run.holds_target,
         "created_at": rfc3339(run.created_at),
+        "updated_at": rfc3339(run.updated_at),
         "first_action_at": _time(run.first_action_at),
         "finished_at": _time(run.finished_at),
     }

@@ -1,5 +1,7 @@
 """Scheduled undo: a temporary measure is undone automatically when its time is over, by the rules of every action.
 
+An undo that a person requests is a scheduled undo that is due at once (:mod:`remediator.pipeline.manual_undo`).
+
 The run that took the measure is finished by then. It is claimed again, with the next fencing token, and locks its
 target for the undo. While another run holds the target, or a stop is active, the measure stays a little longer.
 """
@@ -11,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from remediator.audit import Kind
 from remediator.core.outcome import Outcome
 from remediator.errors import Fenced, RemediatorError, StoreError
 from remediator.extensions.actions.base import RUN
@@ -18,7 +21,7 @@ from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.pipeline.undo import UndoResult, settle_lost_undo, undo
 from remediator.storage.repositories import outbox, runs, timers
-from remediator.storage.repositories.timers import Timer
+from remediator.storage.repositories.timers import Timer, UndoRequest
 
 log: Any = structlog.get_logger("remediator.runtime.scheduled_undo")
 
@@ -66,7 +69,7 @@ async def _undo(ctx: RunContext, timer: Timer) -> UndoResult:
     if last is not None and last.outcome is None:
         return await settle_lost_undo(ctx, step, last, tried)
     try:
-        return await undo(ctx, step, tried)
+        return await undo(ctx, step, tried, timer.request)
     except StoreError:
         raise
     except (RemediatorError, ValueError) as error:
@@ -75,7 +78,9 @@ async def _undo(ctx: RunContext, timer: Timer) -> UndoResult:
 
 def _conclude(tx: RunTransaction, timer: Timer, result: UndoResult) -> None:
     """Complete the timer, schedule another try, or notify people. After an unknown outcome the target stays locked."""
-    if result.outcome == Outcome.OK.value:
+    if timer.request is not None:
+        _conclude_request(tx, timer, timer.request, result)
+    elif result.outcome == Outcome.OK.value:
         timers.complete_undo(tx.tx, tx.run.id, timer.step)
     elif result.outcome == Outcome.UNKNOWN.value or timer.tries + 1 >= MAX_TRIES:
         timers.complete_undo(tx.tx, tx.run.id, timer.step)
@@ -85,3 +90,27 @@ def _conclude(tx: RunTransaction, timer: Timer, result: UndoResult) -> None:
         at = tx.now + RETRY_DELAY * 2**timer.tries
         timers.reschedule(tx.tx, timer, at, tried=not result.stopped)
     runs.release_claim(tx.tx, tx.run)
+
+
+def _conclude_request(tx: RunTransaction, timer: Timer, request: UndoRequest, result: UndoResult) -> None:
+    """Complete the request of a person, whatever its result: the person decides whether to ask again.
+
+    What was not tried has its audit entry here; the outcome of a call was written with the call.
+    """
+    timers.complete(tx.tx, timer)
+    if result.outcome == Outcome.OK.value:
+        timers.complete_undo(tx.tx, tx.run.id, timer.step)
+    elif result.outcome == "not_tried":
+        tx.audit(Kind.ACTION_UNDONE, {"attempt": None, **result.to_data()})
+    text = f"undo of step {timer.step}, requested by {request.person}: {_OUTCOMES[result.outcome]}: {result.summary}"
+    about = {"about": "undo" if result.outcome == Outcome.OK.value else "undo failed", "text": text}
+    outbox.enqueue(tx.tx, tx.pipeline.ids, "notice", tx.run, about, tx.run.escalate_to)
+    outbox.enqueue_incident_update(tx.tx, tx.run, f"undone {timer.step}")
+
+
+_OUTCOMES = {
+    "ok": "done",
+    "failed": "failed",
+    "unknown": "it is unknown whether it took effect",
+    "not_tried": "not tried",
+}

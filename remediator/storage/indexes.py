@@ -15,6 +15,7 @@ from remediator.storage.schema import (
     approvals,
     attempts,
     audit,
+    comments,
     episodes,
     evidence,
     incident_notes,
@@ -63,6 +64,7 @@ Index("ix_runs_blocked_by_run", runs.c.blocked_by_run, **_where("blocked_by_run 
 Index("ix_runs_incident_id", runs.c.incident_id)
 Index("ix_incident_notes_incident_id", incident_notes.c.incident_id)
 Index("ix_incident_notes_run_id", incident_notes.c.run_id)
+Index("ix_comments_run_id", comments.c.run_id, comments.c.at)
 Index("ix_run_episodes_episode_id", run_episodes.c.episode_id)
 Index("ix_attempts_run_id", attempts.c.run_id, attempts.c.intent_at)
 # The guards rate_limit and cooldown count the actions that were started.

@@ -98,7 +98,9 @@ episodes = Table(
     Column("resolved_at", Instant),
     Column("closes_at", Instant),
     Column("flaps", Integer, nullable=False, server_default="0"),
+    Column("kind", String(16), nullable=False, server_default="alert", comment="alert, or manual: a person started it"),
     CheckConstraint("status IN ('firing', 'resolved', 'closed')", name="status"),
+    CheckConstraint("kind IN ('alert', 'manual')", name="kind"),
 )
 
 runs = Table(
@@ -276,6 +278,19 @@ incident_notes = Table(
     Column("text", Text, nullable=False),
     comment="what people were not notified of, such as an alert that our own repair caused",
     sqlite_autoincrement=True,
+)
+
+comments = Table(
+    "comments",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(16), nullable=False, comment="comment, or acknowledgement: this person takes care of it"),
+    Column("person", String(320), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("text", Text, nullable=False),
+    CheckConstraint("kind IN ('comment', 'acknowledgement')", name="kind"),
+    comment="what people wrote about a run, for other people",
 )
 
 timers = Table(

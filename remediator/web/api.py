@@ -5,7 +5,6 @@ The description at ``/api/v1/openapi.json`` and ``docs/api.md`` are generated fr
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -19,46 +18,13 @@ from remediator.core.clock import rfc3339
 from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
-from remediator.reporting import request_text, run_timeline
-from remediator.runtime.settings import archive_folder
-from remediator.storage.repositories import approvals, audit, autonomy, episodes, outbox, runs, sessions, stops
+from remediator.reporting import request_text
+from remediator.storage.repositories import approvals, audit, autonomy, episodes, lookup, outbox, runs, sessions, stops
 from remediator.storage.repositories.approvals import Approval
-from remediator.web import form_actions, paging
+from remediator.web import api_runs, form_actions
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, NotFound, handler
-from remediator.web.incidents import list_incidents, show_incident
-from remediator.web.openapi import Operation, Parameter, describe
+from remediator.web.openapi import LIMIT, REASON, BodyField, Operation, Parameter, describe, filters
 from remediator.web.site import Site
-
-
-async def list_runs(call: ApiRequest) -> Any:
-    """Return runs, newest first."""
-    query, limit = call.request.query_params, call.integer("limit", 50, 500)
-    found = await call.read(lambda connection: paging.query_runs(connection, query, limit))
-    return [run_timeline.summary(run) for run in found]
-
-
-async def show_run(call: ApiRequest) -> Any:
-    """Return a run with its timeline."""
-    run_id = call.request.path_params["run_id"]
-    timeline = await call.read(lambda connection: run_timeline.load_timeline(connection, run_id))
-    if timeline is None:
-        raise NotFound(
-            await asyncio.to_thread(run_timeline.missing_run_hint, run_id, archive_folder(call.site.service.config))
-        )
-    return run_timeline.as_data(timeline)
-
-
-async def cancel_run(call: ApiRequest) -> Any:
-    """Cancel a run."""
-    run_id, reason = call.request.path_params["run_id"], call.text("reason")
-    return {"result": await call.write(lambda tx: decisions.cancel(tx, call.caller, run_id, reason))}
-
-
-async def retry_run(call: ApiRequest) -> Any:
-    """Start another run for the same incident."""
-    run_id, reason, service = call.request.path_params["run_id"], call.text("reason"), call.site.service
-    run = await call.write(lambda tx: form_actions.retry_run(tx, service, call.caller, run_id, reason))
-    return run_timeline.summary(run)
 
 
 async def list_approvals(call: ApiRequest) -> Any:
@@ -104,7 +70,8 @@ async def refresh(call: ApiRequest) -> Any:
 
 
 async def _find_approval(call: ApiRequest) -> Approval:
-    approval_id = call.request.path_params["approval_id"]
+    name = call.request.path_params["approval_id"]
+    approval_id = await call.read(lambda connection: lookup.approval_id(connection, name))
     found: Approval | None = await call.read(lambda connection: approvals.get(connection, approval_id))
     if found is None:
         raise NotFound(f"there is no approval request {approval_id[:64]!r}")
@@ -142,7 +109,7 @@ def decision(verb: str) -> ApiHandler:
             call.caller,
             call.text("reason"),
             call.text("confirm"),
-            call.body.get("break_glass") is True,
+            call.flag("break_glass"),
         )
         result = await call.write(lambda tx: decisions.decide(tx, request, call.site.policy))
         return {"status": result.status, "counted": result.counted}
@@ -213,6 +180,7 @@ async def list_episodes(call: ApiRequest) -> Any:
     return [
         {
             "id": item.id,
+            "kind": item.kind.value,
             "alertname": item.alertname,
             "status": item.status.value,
             "labels": item.labels,
@@ -261,60 +229,17 @@ async def list_dead_messages(call: ApiRequest) -> Any:
     ]
 
 
-_LIMIT = Parameter("limit", "query", "Maximum number of results.", "integer")
-_RUN = Parameter("run_id", "path", "ID of the run.")
 _APPROVAL = Parameter("approval_id", "path", "ID of the approval request.")
-_REASON = {"reason": "Reason, shown to other users."}
 _DECISION = {
     "plan_hash": "Required. Hash of the plan you read; a decision on another plan is rejected.",
     "confirm": "Name of the target, required if the plan is destructive.",
-    "break_glass": "true: this decision alone is sufficient; it is announced and needs a reason.",
-    **_REASON,
+    "break_glass": BodyField("true: this decision alone is sufficient; it is announced and needs a reason.", "boolean"),
+    **REASON,
 }
 
 
-def _filters(*names: str) -> tuple[Parameter, ...]:
-    return tuple(Parameter(name, "query", f"Only this {name}.") for name in names)
-
-
-_BEFORE = Parameter("before", "query", "Run ID: only runs that began earlier. Use the last ID for the next page.")
-_OPEN = Parameter("open", "query", "true: only runs that have not ended.", "boolean")
-_FILTERS = _filters("playbook", "target", "status")
-
 OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
-    (
-        Operation("GET", "/api/v1/runs", "List runs, newest first.", (_LIMIT, _BEFORE, _OPEN, *_FILTERS)),
-        list_runs,
-    ),
-    (
-        Operation("GET", "/api/v1/incidents", "List incidents, newest first.", (_LIMIT, _OPEN)),
-        list_incidents,
-    ),
-    (
-        Operation(
-            "GET",
-            "/api/v1/incidents/{incident_id}",
-            "Show an incident with its runs.",
-            (Parameter("incident_id", "path", "ID of an incident, or of one of its runs."),),
-        ),
-        show_incident,
-    ),
-    (Operation("GET", "/api/v1/runs/{run_id}", "Show a run with its timeline.", (_RUN,)), show_run),
-    (
-        Operation("POST", "/api/v1/runs/{run_id}/cancel", "Cancel a run.", (_RUN,), _REASON, Permission.CANCEL),
-        cancel_run,
-    ),
-    (
-        Operation(
-            "POST",
-            "/api/v1/runs/{run_id}/retry",
-            "Start another run for the same incident.",
-            (_RUN,),
-            _REASON,
-            Permission.RETRY,
-        ),
-        retry_run,
-    ),
+    *api_runs.OPERATIONS,
     (Operation("GET", "/api/v1/approvals", "List pending approval requests."), list_approvals),
     (
         Operation(
@@ -360,7 +285,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                 "scope": "global (default), playbook or service.",
                 "name": "Name of the playbook or service.",
                 "duration": "Duration, for example 30m; without it, the stop lasts until it is released.",
-                "reason": f"Required. {_REASON['reason']}",
+                "reason": f"Required. {REASON['reason']}",
             },
             Permission.CREATE_STOP,
         ),
@@ -387,11 +312,11 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "/api/v1/sessions/end",
             "End all sessions of a person. Everyone may end their own.",
             (),
-            {"person": "Required. ID of the person.", **_REASON},
+            {"person": "Required. ID of the person.", **REASON},
         ),
         end_sessions,
     ),
-    (Operation("GET", "/api/v1/episodes", "List open episodes.", (_LIMIT,)), list_episodes),
+    (Operation("GET", "/api/v1/episodes", "List open episodes.", (LIMIT,)), list_episodes),
     (Operation("GET", "/api/v1/playbooks", "List playbooks with their mode and results."), list_playbooks),
     (
         Operation(
@@ -399,14 +324,14 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "/api/v1/audit",
             "List audit log entries, newest first.",
             (
-                _LIMIT,
+                LIMIT,
                 Parameter(
                     "before",
                     "query",
                     "Number of an entry: only earlier entries. Use the last number for the next page.",
                     "integer",
                 ),
-                *_filters("run", "kind"),
+                *filters("run", "kind"),
             ),
         ),
         list_audit_entries,

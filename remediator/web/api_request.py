@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from remediator.core.approval import Permission, PermissionDenied, Person
 from remediator.errors import InputError, RemediatorError, StoreError
+from remediator.storage.repositories import lookup
 from remediator.web.authentication import RequestIdentity
 from remediator.web.openapi import Operation
 from remediator.web.sign_in_guard import TooManyFailures
@@ -39,8 +40,8 @@ class ApiRequest:
     person: Person | None
     body: Mapping[str, Any]
 
-    def text(self, name: str, *, required: bool = False) -> str:
-        """Return a string of the body, at most 500 characters of it; empty if it is missing.
+    def text(self, name: str, *, required: bool = False, limit: int = 500) -> str:
+        """Return a string of the body, at most ``limit`` characters of it; empty if it is missing.
 
         Raises:
             InputError: it is not a string, or it is required and empty.
@@ -48,7 +49,29 @@ class ApiRequest:
         value = self.body.get(name, "")
         if not isinstance(value, str) or (required and not value.strip()):
             raise InputError(f"{name}: expected a {'non-empty ' if required else ''}string")
-        return value[:500]
+        return value[:limit]
+
+    def texts(self, name: str) -> dict[str, str]:
+        """Return an object of the body whose values are strings; empty if it is missing.
+
+        Raises:
+            InputError: it is not such an object, or it has more than 100 values.
+        """
+        value = self.body.get(name, {})
+        if not isinstance(value, dict) or len(value) > 100 or not all(isinstance(item, str) for item in value.values()):
+            raise InputError(f'{name}: expected an object with string values, for example {{"name": "value"}}')
+        return {key[:200]: item[:10_000] for key, item in value.items()}
+
+    def flag(self, name: str) -> bool:
+        """Return a boolean of the body; false if it is missing.
+
+        Raises:
+            InputError: it is neither true nor false.
+        """
+        value = self.body.get(name, False)
+        if not isinstance(value, bool):
+            raise InputError(f"{name}: expected true or false")
+        return value
 
     def integer(self, name: str, default: int, maximum: int) -> int:
         """Return an integer of the query, from 1 to ``maximum``.
@@ -67,6 +90,16 @@ class ApiRequest:
         assert self.person is not None
         return self.person
 
+    async def run_id(self) -> str:
+        """Return the ID of the run in the path, which may be the beginning of an ID, or ``@latest``.
+
+        Raises:
+            InputError: several runs begin like this, or there is no run yet.
+        """
+        name = self.request.path_params["run_id"]
+        found: str = await self.read(lambda connection: lookup.run_id(connection, name))
+        return found
+
     async def read(self, work: Callable[[Connection], Any]) -> Any:
         """Read the store."""
         return await self.site.service.context.store.read(work)
@@ -77,6 +110,7 @@ class ApiRequest:
 
 
 ApiHandler = Callable[[ApiRequest], Awaitable[Any]]
+"""Returns the answer: data for JSON, or a response."""
 
 
 def handler(site: Site, operation: Operation, handle: ApiHandler) -> Callable[[Request], Awaitable[Response]]:
@@ -87,7 +121,8 @@ def handler(site: Site, operation: Operation, handle: ApiHandler) -> Callable[[R
             identity = await site.caller(request)
             _check_caller(operation, request, identity)
             body = await _body(request) if operation.method == "POST" else {}
-            return JSONResponse(await handle(ApiRequest(site, request, identity.person, body)), 200, HEADERS)
+            result = await handle(ApiRequest(site, request, identity.person, body))
+            return result if isinstance(result, Response) else JSONResponse(result, 200, HEADERS)
         except _Unauthenticated as error:
             return _error(401, str(error), {"WWW-Authenticate": "Bearer"})
         except TooManyFailures as error:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from remediator.clients.prometheus.client import Prometheus
-from remediator.core.run import Episode, Run
+from remediator.core.run import Episode, EpisodeKind, Run
 from remediator.errors import RemediatorError
 from remediator.reporting.alert_series import query_alert
 from remediator.reporting.charts import Mark, line_chart
@@ -32,7 +32,8 @@ def chart(site: Site) -> Handler:
         run_id = request.path_params["run_id"]
         store, prometheus = site.service.context.store, site.service.clients.prometheus
         run = await store.read(lambda connection: runs.get(connection, run_id))
-        alerts = await store.read(lambda connection: episodes.list_for_run(connection, run_id))
+        found = await store.read(lambda connection: episodes.list_for_run(connection, run_id))
+        alerts = [item for item in found if item.kind is EpisodeKind.ALERT]
         if run is None or not alerts or prometheus is None:
             return Response("no data for a chart\n", 404, HEADERS)
         try:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from remediator.audit import Head, NotCanonical, SealedEntry, decode
 from remediator.core.approval import Permission
 from remediator.core.plan import Plan
-from remediator.core.run import Episode, EpisodeStatus, Run, Status
+from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, Run, Status
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.playbooks.model import Playbook
 from remediator.reporting import outcome_text, request_text, run_timeline
@@ -88,7 +88,11 @@ def overview(site: Site) -> Handler:
 
 
 def _overview(connection: Connection, now: datetime, max_silence: timedelta | None) -> Overview:
-    firing = [item for item in episodes.list_open(connection, _MAX_LISTED) if item.status is EpisodeStatus.FIRING]
+    firing = [
+        item
+        for item in episodes.list_open(connection, _MAX_LISTED)
+        if item.status is EpisodeStatus.FIRING and item.kind is EpisodeKind.ALERT
+    ]
     watchdog = key_values.get(connection, key_values.WATCHDOG)
     return Overview(
         firing,

@@ -1,4 +1,4 @@
-"""The console's forms that change something: create and release stops, cancel and retry runs."""
+"""The console's forms that change something: stops, and start, cancel, retry, undo of runs, and comments."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from remediator.core.approval import Person
 from remediator.core.clock import parse_duration
 from remediator.core.run import Run
 from remediator.errors import InputError
-from remediator.pipeline import decisions
+from remediator.pipeline import decisions, manual_start, manual_undo
+from remediator.pipeline.context import PipelineContext
+from remediator.pipeline.manual_start import StartRequest
 from remediator.service import Service
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, runs
+from remediator.storage.repositories.comments import CommentKind
 from remediator.web.site import HEADERS, Handler, Site
 
 
@@ -61,6 +64,63 @@ def release_stop(site: Site) -> Handler:
         stop_id = request.path_params["stop_id"]
         await site.service.context.store.write(lambda tx: decisions.release_stop(tx, person, stop_id))
         return RedirectResponse("/", 303, HEADERS)
+
+    return site.form(post)
+
+
+def start(site: Site) -> Handler:
+    """Return the handler of ``POST /runs``: start a run by hand.
+
+    Fields: ``playbook``, ``service``, ``reason``, and ``param.NAME`` for each parameter.
+    """
+
+    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+        given = {name.removeprefix("param."): value for name, value in fields.items() if name.startswith("param.")}
+        wanted = StartRequest(
+            fields.get("playbook", ""),
+            fields.get("service", ""),
+            {name: value for name, value in given.items() if value},
+            fields.get("reason", "")[:500],
+        )
+        context = site.service.context
+        made = await context.store.write(lambda tx: start_run(tx, context, person, wanted))
+        return RedirectResponse(f"/runs/{made.id}", 303, HEADERS)
+
+    return site.form(post)
+
+
+def start_run(tx: Tx, context: PipelineContext, person: Person, request: StartRequest) -> Run:
+    """Start a run by hand, with the loaded playbooks and inventory. Raises what :func:`manual_start.start` raises."""
+    return manual_start.start(tx, person, context.playbooks, request, context.timeouts.incident_window, context.ids)
+
+
+def undo(site: Site) -> Handler:
+    """Return the handler of ``POST /runs/<id>/undo``. Fields: ``reason``, ``confirm``."""
+
+    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+        run_id, reason, confirm = (
+            request.path_params["run_id"],
+            fields.get("reason", "")[:500],
+            fields.get("confirm", ""),
+        )
+        await site.service.context.store.write(lambda tx: manual_undo.request_undo(tx, person, run_id, reason, confirm))
+        return RedirectResponse(f"/runs/{run_id}", 303, HEADERS)
+
+    return site.form(post)
+
+
+def comment(site: Site) -> Handler:
+    """Return the handler of ``POST /runs/<id>/comments`` and ``POST /incidents/<id>/comments``.
+
+    Fields: ``text``, ``acknowledge`` (any value: the person takes care of it).
+    """
+
+    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+        name = request.path_params.get("run_id") or request.path_params["incident_id"]
+        kind = CommentKind.ACKNOWLEDGEMENT if fields.get("acknowledge") else CommentKind.COMMENT
+        text = fields.get("text", "")
+        await site.service.context.store.write(lambda tx: decisions.comment(tx, person, name, text, kind))
+        return RedirectResponse(request.url.path.removesuffix("/comments"), 303, HEADERS)
 
     return site.form(post)
 

@@ -21,6 +21,26 @@ class Parameter:
     kind: str = "string"
 
 
+LIMIT = Parameter("limit", "query", "Maximum number of results.", "integer")
+REASON: Mapping[str, str] = {"reason": "Reason, shown to other users."}
+
+
+def filters(*names: str) -> tuple[Parameter, ...]:
+    """Return query parameters that choose results by one value each."""
+    return tuple(Parameter(name, "query", f"Only this {name}.") for name in names)
+
+
+class BodyField(str):
+    """The description of a field of the body that is not a string, with its JSON type."""
+
+    kind: str
+
+    def __new__(cls, text: str, kind: str) -> BodyField:
+        made = super().__new__(cls, text)
+        made.kind = kind
+        return made
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation: path, purpose, parameters, and the permission that it needs."""
@@ -87,7 +107,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     }
     if operation.method == "POST":
         fields = {
-            name: {"type": "boolean" if name == "break_glass" else "string", "description": text}
+            name: {"type": text.kind if isinstance(text, BodyField) else "string", "description": str(text)}
             for name, text in operation.body.items()
         }
         item["requestBody"] = {"content": {"application/json": {"schema": {"type": "object", "properties": fields}}}}

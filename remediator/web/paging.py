@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection
 from starlette.datastructures import QueryParams
 
-from remediator.core.clock import from_micros, to_micros
+from remediator.core.clock import from_micros, is_duration, parse_duration, to_micros
 from remediator.core.run import Run, Status
 from remediator.errors import InputError
 from remediator.storage.repositories import runs
@@ -33,11 +34,12 @@ def query_runs(connection: Connection, query: QueryParams | Mapping[str, str], l
     """Return the runs that match the query parameters of the API.
 
     Raises:
-        InputError: ``status`` is unknown, or there is no run ``before``.
+        InputError: ``status`` is unknown, a time is invalid, or there is no run ``before``.
     """
-    filters = {name: query.get(name) for name in ("playbook", "target", "status")}
+    filters: dict[str, Any] = {name: query.get(name) for name in ("playbook", "target", "status", "severity")}
     if filters["status"] not in (None, *(status.value for status in Status)):
         raise InputError(f"unknown status {str(filters['status'])[:64]!r}: expected one of {', '.join(Status)}")
+    filters |= {name: parse_moment(name, query[name]) for name in ("since", "until") if query.get(name)}
     before = query.get("before")
     last = None if before is None else runs.get(connection, before)
     if before is not None and last is None:
@@ -45,3 +47,20 @@ def query_runs(connection: Connection, query: QueryParams | Mapping[str, str], l
     position = None if last is None else (last.created_at, last.id)
     open_only = query.get("open", "").lower() in ("1", "true")
     return runs.list_page(connection, limit, position, open_only=open_only, **filters)
+
+
+def parse_moment(name: str, text: str) -> datetime:
+    """Return a time of a query: RFC 3339, or a duration, which means so long ago.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if is_duration(text):
+        return datetime.now(UTC) - parse_duration(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(
+            f"{name}: expected a time like 2026-01-31T08:00:00Z, or a duration like 2h, not {text[:64]!r}"
+        ) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

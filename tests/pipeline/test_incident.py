@@ -39,7 +39,7 @@ async def fires(engine: PipelineContext, chosen: Playbook, target: str, number: 
     """Create the run of an alert, as the match stage does."""
 
     def work(tx: Any) -> Run:
-        incident_id = incident_for(tx, engine, target)
+        incident_id = incident_for(tx, engine.playbooks.inventory, engine.timeouts.incident_window, target)
         name, content = chosen.name, chosen.content_hash
         run = runs.create(tx, f"run-{number}", name, content, target, "auto", "test", incident_id)
         on_new_run(tx, engine, run)

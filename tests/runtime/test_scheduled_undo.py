@@ -131,12 +131,12 @@ def test_a_failed_undo_counts_as_a_try(started: Callable[..., Stack]) -> None:
     until(lambda: tries() >= 1, "it was tried")
 
 
-def command(stack: Stack, *words: str) -> str:
-    """Run a command as an operator."""
+def command(stack: Stack, *words: str, status: int = 0) -> str:
+    """Run a command as an operator; return its output, or its error if it should end with another status."""
     argv = [sys.executable, "-m", "remediator", *words, "--config", str(stack.remediator.config)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=dict(stack.remediator.environment()))
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == status, done.stderr
+    return done.stderr if status else done.stdout
 
 
 def test_an_aborted_run_is_undone(started: Callable[..., Stack]) -> None:

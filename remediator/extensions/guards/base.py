@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from remediator.core.ids import Ids
 from remediator.core.plan import PlannedStep
-from remediator.core.run import Episode, Run
+from remediator.core.run import Episode, EpisodeKind, Run
 from remediator.extensions.checks.base import Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.base import ServiceStatus
@@ -138,6 +138,8 @@ class Guard:
     waits_for_runs: ClassVar[bool] = False
     """Whether the end of another run can unblock a run. Blocked runs are then evaluated again when a run ends."""
 
+    applies_to_undo: ClassVar[bool] = False
+    """Whether the guard is also evaluated before an undo that a person requests."""
     expected_reasons: ClassVar[frozenset[str]] = frozenset()
     """Reasons to block that people set themselves, such as a silence. Nobody is notified of a run that they block."""
     passing_reasons: ClassVar[frozenset[str]] = frozenset()
@@ -173,6 +175,21 @@ class Guard:
 
         Runs in the transaction that ends the run.
         """
+
+
+def manual_start(guard_input: GuardInput, why: str) -> Verdict | None:
+    """Return *allow* if a person started the run, for a guard whose question is about alerts; None otherwise.
+
+    Args:
+        guard_input: the input of the guard.
+        why: why the guard is not needed then.
+    """
+    manual = next((item for item in guard_input.episodes if item.kind is EpisodeKind.MANUAL), None)
+    if manual is None:
+        return None
+    who = manual.annotations.get("started_by", "a person")
+    text = f"skipped, because {who} started this run: {why}"
+    return Verdict(GuardAnswer.ALLOW, "", text, {"started_by": who})
 
 
 def clock_time(at: datetime, now: datetime) -> str:

@@ -34,6 +34,7 @@ class Freeze(Guard):
 
     name = "freeze"
     reasons = frozenset({"frozen", "calendar_unreadable"})
+    applies_to_undo = True
     Settings = FreezeSettings
 
     def __init__(self, clients: ClientSet) -> None:

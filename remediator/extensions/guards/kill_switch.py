@@ -18,6 +18,7 @@ class KillSwitch(Guard):
 
     name = "kill_switch"
     reasons = frozenset({"stopped", "stop_file"})
+    applies_to_undo = True
 
     def __init__(self, clients: ClientSet) -> None:
         self._state = clients.state

@@ -38,6 +38,7 @@ class ManagedBy(Guard):
 
     name = "managed_by"
     reasons = frozenset({"owned", "owner_unclear", "platform_silent"})
+    applies_to_undo = True
     Settings = ManagedBySettings
 
     def __init__(self, clients: ClientSet) -> None:

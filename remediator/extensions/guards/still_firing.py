@@ -15,7 +15,15 @@ from remediator.core.run import Episode, EpisodeStatus
 from remediator.core.types import Duration
 from remediator.errors import ClientError
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards.base import Guard, GuardAnswer, GuardInput, Settings, Verdict, join_names
+from remediator.extensions.guards.base import (
+    Guard,
+    GuardAnswer,
+    GuardInput,
+    Settings,
+    Verdict,
+    join_names,
+    manual_start,
+)
 
 _ONE_BY_ONE = 20
 """Above this number of alerts, one request per alertname replaces one request per alert."""
@@ -43,7 +51,8 @@ class StillFiring(Guard):
     """Blocks unless an alert of the run fires on some peer and is suppressed on none. Unknown if no peer answers.
 
     A suppression on one peer counts, because peers exchange silences with a delay. Labels that only name a replica of
-    Prometheus do not matter: when one replica of a pair is gone, the alert of the other one still fires.
+    Prometheus do not matter: when one replica of a pair is gone, the alert of the other one still fires. A run that a
+    person started does not depend on an alert, so the guard allows it and says so.
     """
 
     name = "still_firing"
@@ -57,6 +66,8 @@ class StillFiring(Guard):
         self._ignored = clients.ignored_labels
 
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
+        if (manual := manual_start(guard_input, "it does not depend on an alert that fires")) is not None:
+            return manual
         if not self._alertmanagers:
             return Verdict(
                 GuardAnswer.UNKNOWN,

@@ -9,7 +9,16 @@ from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
-from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
+from remediator.extensions.guards.base import (
+    ALLOW,
+    Guard,
+    GuardAnswer,
+    GuardInput,
+    Settings,
+    Verdict,
+    clock_time,
+    manual_start,
+)
 from remediator.storage.repositories import key_values
 
 
@@ -22,13 +31,18 @@ class WatchdogSettings(Settings):
 
 
 class Watchdog(Guard):
-    """Blocks when the last Watchdog is too old or resolved. Unknown without one, or if its time is in the future."""
+    """Blocks when the last Watchdog is too old or resolved. Unknown without one, or if its time is in the future.
+
+    A run that a person started does not depend on alerts, so the guard allows it and says so.
+    """
 
     name = "watchdog"
     reasons = frozenset({"stale", "never_heard", "not_firing", "clock_jumped"})
     Settings = WatchdogSettings
 
     def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
+        if (manual := manual_start(guard_input, "it does not depend on alerts that arrive")) is not None:
+            return manual
         max_silence: timedelta = guard_input.settings.max_silence
         heard = key_values.get(connection, key_values.WATCHDOG)
         if heard is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, update
 
-from remediator.core.run import Episode, EpisodeStatus, LastUpdate
+from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, LastUpdate
 from remediator.storage import Tx
 from remediator.storage.schema import episodes as table
 from remediator.storage.schema import run_episodes, runs
@@ -21,7 +21,7 @@ _JOINS = timedelta(days=1)
 
 
 def _episode(row: Row[Any]) -> Episode:
-    return Episode(**{**row._mapping, "status": EpisodeStatus(row.status)})
+    return Episode(**{**row._mapping, "status": EpisodeStatus(row.status), "kind": EpisodeKind(row.kind)})
 
 
 def get_open(connection: Connection, identities: Sequence[str]) -> dict[str, Episode]:
@@ -97,9 +97,21 @@ _OF_RUN = (
 
 
 def list_firing(connection: Connection) -> list[Episode]:
-    """Return all firing episodes."""
-    rows = connection.execute(select(table).where(table.c.status == EpisodeStatus.FIRING.value, _NOT_CLOSED))
-    return [_episode(row) for row in rows]
+    """Return the episodes of all alerts that fire."""
+    fires = (table.c.status == EpisodeStatus.FIRING.value, table.c.kind == EpisodeKind.ALERT.value)
+    return [_episode(row) for row in connection.execute(select(table).where(*fires, _NOT_CLOSED))]
+
+
+def close_manual(tx: Tx, run_id: str) -> list[str]:
+    """Close the manual episodes of a run, because it has ended; returns their IDs."""
+    of_run = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == run_id)
+    rows = tx.connection.execute(
+        update(table)
+        .where(table.c.id.in_(of_run), table.c.kind == EpisodeKind.MANUAL.value, _NOT_CLOSED)
+        .values(status=EpisodeStatus.CLOSED.value, resolved_at=tx.now)
+        .returning(table.c.id)
+    )
+    return list(rows.scalars())
 
 
 _NOT_CLOSED = table.c.status != EpisodeStatus.CLOSED.value  # the condition of the partial index

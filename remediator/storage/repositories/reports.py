@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, and_, case, func, select, type_coerce
 
+from remediator.core.run import EpisodeKind
 from remediator.storage.repositories import baselines
 from remediator.storage.schema import approvals, attempts, episodes, run_episodes, runs, verdicts
 
@@ -158,7 +159,7 @@ def alerts_between(connection: Connection, since: datetime, until: datetime) -> 
     with_run = func.sum(case((answered, 1), else_=0))
     rows = connection.execute(
         select(episodes.c.alertname, count, func.sum(episodes.c.flaps), with_run)
-        .where(_between(episodes.c.started_at, since, until))
+        .where(_between(episodes.c.started_at, since, until), episodes.c.kind == EpisodeKind.ALERT.value)
         .group_by(episodes.c.alertname)
         .order_by(count.desc(), episodes.c.alertname)
     )

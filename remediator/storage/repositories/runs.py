@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     Row,
+    Text,
     bindparam,
     case,
     exists,
@@ -20,6 +22,7 @@ from sqlalchemy import (
     literal,
     select,
     tuple_,
+    type_coerce,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -401,8 +404,24 @@ def list_page(
     playbook: str | None = None,
     target: str | None = None,
     status: str | None = None,
+    severity: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> list[Run]:
-    """Return runs, newest first. ``before`` is the (created_at, id) of the last run on the previous page."""
+    """Return runs, newest first.
+
+    Args:
+        connection: to the store.
+        limit: most runs to return.
+        before: the (created_at, id) of the last run on the previous page.
+        open_only: only runs that have not ended.
+        playbook: only runs of this playbook.
+        target: only runs on this service.
+        status: only runs in this status.
+        severity: only runs with an alert whose label ``severity`` has this value.
+        since: only runs that began at this time or later.
+        until: only runs that began before this time.
+    """
     statement = select(table).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(tuple_(table.c.created_at, table.c.id) < before)
@@ -411,6 +430,15 @@ def list_page(
     for column, value in ((table.c.playbook, playbook), (table.c.target, target), (table.c.status, status)):
         if value is not None:
             statement = statement.where(column == value)
+    if since is not None:
+        statement = statement.where(table.c.created_at >= since)
+    if until is not None:
+        statement = statement.where(table.c.created_at < until)
+    if severity is not None:  # labels are compact JSON with sorted keys
+        said = type_coerce(episodes.c.labels, Text).contains(f'"severity":{json.dumps(severity)}', autoescape=True)
+        joined = run_episodes.join(episodes, episodes.c.id == run_episodes.c.episode_id)
+        alerts = select(run_episodes.c.run_id).select_from(joined).where(run_episodes.c.run_id == table.c.id, said)
+        statement = statement.where(alerts.exists())
     return [_run(row) for row in connection.execute(statement)]
 
 

@@ -28,6 +28,15 @@ _OVER = sorted(status.value for status in TERMINAL)
 
 
 @dataclass(frozen=True, slots=True)
+class UndoRequest:
+    """Who requested an undo."""
+
+    person: str
+    confirmed: bool
+    """The person typed the name of the target, so that the undo may lose data or exceed the tolerance."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timer:
     """A step to undo at a time; for a recurrence check, ``step`` is empty."""
 
@@ -37,11 +46,31 @@ class Timer:
     step: str
     due_at: datetime
     tries: int
+    request: UndoRequest | None = None
+    """For an undo: the request of a person; None if the undo was scheduled by the playbook."""
 
 
 def schedule_undo(tx: Tx, ids: Ids, run: Run, step: str, after: timedelta) -> None:
     """Undo a step after this time."""
     _put(tx, ids, UNDO, run, step, after)
+
+
+def request_undo(tx: Tx, ids: Ids, run: Run, step: str, request: UndoRequest, after: timedelta) -> None:
+    """Undo a step after this time, because a person requests it."""
+    _put(tx, ids, UNDO, run, step, after, {"person": request.person, "confirmed": request.confirmed})
+
+
+def list_requested_undos(connection: Connection, run_id: str) -> list[Timer]:
+    """Return the undos of a run that people requested and that are not done."""
+    waiting = select(table).where(table.c.run_id == run_id, table.c.done_at.is_(None), table.c.kind == UNDO)
+    found = [_timer(row) for row in connection.execute(waiting.order_by(table.c.due_at))]
+    return [item for item in found if item.request is not None]
+
+
+def complete_recurrence_check(tx: Tx, run_id: str) -> None:
+    """Stop watching whether a succeeded run has helped."""
+    watched = (table.c.run_id == run_id, table.c.kind == RECURRENCE_CHECK, table.c.done_at.is_(None))
+    tx.connection.execute(update(table).where(*watched).values(done_at=tx.now))
 
 
 def schedule_recurrence_check(tx: Tx, ids: Ids, run: Run, after: timedelta) -> None:
@@ -102,8 +131,10 @@ def list_pending_undos(connection: Connection) -> list[Timer]:
 
 def reschedule(tx: Tx, timer: Timer, at: datetime, *, tried: bool) -> None:
     """Move a timer to another time."""
-    content: Mapping[str, Any] = {"step": timer.step, "tries": timer.tries + tried}
-    tx.connection.execute(update(table).where(table.c.id == timer.id).values(due_at=at, content=dict(content)))
+    content: dict[str, Any] = {"step": timer.step, "tries": timer.tries + tried}
+    if timer.request is not None:
+        content["request"] = {"person": timer.request.person, "confirmed": timer.request.confirmed}
+    tx.connection.execute(update(table).where(table.c.id == timer.id).values(due_at=at, content=content))
 
 
 def complete_undo(tx: Tx, run_id: str, step: str) -> None:
@@ -116,17 +147,27 @@ def complete_undo(tx: Tx, run_id: str, step: str) -> None:
 
 def _timer(row: Row[Any]) -> Timer:
     content = row.content
-    return Timer(row.id, row.run_id, row.target, str(content["step"]), row.due_at, int(content["tries"]))
+    asked = content.get("request")
+    request = None if asked is None else UndoRequest(str(asked["person"]), bool(asked["confirmed"]))
+    return Timer(row.id, row.run_id, row.target, str(content["step"]), row.due_at, int(content["tries"]), request)
 
 
-def _put(tx: Tx, ids: Ids, kind: str, run: Run, step: str, after: timedelta) -> None:
+def _put(
+    tx: Tx,
+    ids: Ids,
+    kind: str,
+    run: Run,
+    step: str,
+    after: timedelta,
+    request: Mapping[str, Any] | None = None,
+) -> None:
     tx.connection.execute(
         insert(table).values(
             id=ids.new("timer", tx.now),
             kind=kind,
             run_id=run.id,
             target=run.target,
-            content={"step": step, "tries": 0},
+            content={"step": step, "tries": 0, **({} if request is None else {"request": dict(request)})},
             due_at=tx.now + after,
         )
     )

@@ -71,7 +71,9 @@ episodes = Table(
     Column("resolved_at", Micros),
     Column("closes_at", Micros),
     Column("flaps", Integer, nullable=False, server_default="0"),
+    Column("kind", String(16), nullable=False, server_default="alert", comment="alert, or manual: a person started it"),
     CheckConstraint("status IN ('firing', 'resolved', 'closed')", name="status"),
+    CheckConstraint("kind IN ('alert', 'manual')", name="kind"),
 )
 
 runs = Table(
@@ -233,6 +235,19 @@ incident_notes = Table(
     sqlite_autoincrement=True,
 )
 
+comments = Table(
+    "comments",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(16), nullable=False, comment="comment, or acknowledgement: this person takes care of it"),
+    Column("person", String(320), nullable=False),
+    Column("at", Micros, nullable=False),
+    Column("text", Text, nullable=False),
+    CheckConstraint("kind IN ('comment', 'acknowledgement')", name="kind"),
+    comment="what people wrote about a run, for other people",
+)
+
 timers = Table(
     "timers",
     metadata,
@@ -364,6 +379,7 @@ Index("ix_runs_blocked_by_run", runs.c.blocked_by_run, **_where("blocked_by_run 
 Index("ix_runs_incident_id", runs.c.incident_id)
 Index("ix_incident_notes_incident_id", incident_notes.c.incident_id)
 Index("ix_incident_notes_run_id", incident_notes.c.run_id)
+Index("ix_comments_run_id", comments.c.run_id, comments.c.at)
 Index("ix_run_episodes_episode_id", run_episodes.c.episode_id)
 Index("ix_attempts_run_id", attempts.c.run_id, attempts.c.intent_at)
 # The guards rate_limit and cooldown count the actions that were started.

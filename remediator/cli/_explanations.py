@@ -1,0 +1,50 @@
+"""Text of explanations, from their data: what a playbook would do for an alert, or if a person started it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+def alert_lines(labels: Mapping[str, str], playbooks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what each playbook would do for an alert, and why the others do not match."""
+    shown = ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
+    yield f"receive  {{{shown}}}"
+    yield from (
+        f"match    not {item['playbook']}: {'; '.join(item['missing'])}" for item in playbooks if not item["matches"]
+    )
+    matching = [item for item in playbooks if item["matches"]]
+    if not matching:
+        yield "match    no playbook matches this alert"
+    for item in matching:
+        yield from playbook_lines(item)
+
+
+def playbook_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what one playbook would do: target, mode, plan, cost, guards, verification and the next step."""
+    yield f"match    {found['playbook']}, target {found['target'] or '?'}, mode {found['mode']}"
+    yield from _about_lines(found["about"])
+    plan = found["plan"]
+    if plan is None:
+        yield f"plan     {found['error']}"
+    else:
+        yield from (f"plan     {step['id']}: {step['call']['summary']}" for step in found["steps"])
+        yield from (f"cost     {step['id']}: {step['cost']}" for step in found["steps"] if step["cost"])
+        yield from (
+            f"cost     {step['id']}: asks a person: {loss}" for step in found["steps"] for loss in step["losses"]
+        )
+        yield from (f"guard    {item['guard']}: {item['text']}" for item in found["guards"])
+        yield from (f"verify   {check['check']}" for check in plan["checks"])
+    yield f"next     {found['next_step']}"
+
+
+def _about_lines(about: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield how the alert compares with the target: each label with both values, then the relation."""
+    if about is None:
+        return
+    for side in about["labels"]:
+        same = "same" if side["same"] else "different"
+        yield f"about    {side['label']}: alert {side['alert']!r}, target {side['service']}: {same}"
+    yield f"about    {about['relation']}: {about['text']}"
+    if about["any"] is not None:
+        yield f"about    any label is accepted: {about['any']}"

@@ -1,0 +1,235 @@
+"""The API of runs and incidents: list, show, start, undo, cancel, retry, comment, explain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.responses import Response
+
+from remediator.authoring import explain
+from remediator.core.approval import Permission
+from remediator.errors import InputError
+from remediator.pipeline import decisions, manual_undo
+from remediator.pipeline.manual_start import StartRequest
+from remediator.reporting import incident_document, run_timeline
+from remediator.reporting.run_view import run_view
+from remediator.runtime.settings import archive_folder
+from remediator.storage.repositories import lookup
+from remediator.storage.repositories.comments import CommentKind
+from remediator.web import form_actions, paging
+from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, NotFound
+from remediator.web.incidents import list_incidents, show_incident
+from remediator.web.openapi import LIMIT, REASON, BodyField, Operation, Parameter, filters
+
+
+async def list_runs(call: ApiRequest) -> Any:
+    """Return runs, newest first."""
+    query, limit = call.request.query_params, call.integer("limit", 50, 500)
+    found = await call.read(lambda connection: paging.query_runs(connection, query, limit))
+    return [run_timeline.summary(run) for run in found]
+
+
+async def show_run(call: ApiRequest) -> Any:
+    """Return a run with its timeline."""
+    run_id, config, now = await call.run_id(), call.site.service.config, call.site.now
+    found = await call.read(lambda connection: run_view(connection, run_id, None, now, config.public_url))
+    if found is None:
+        raise NotFound(await asyncio.to_thread(run_timeline.missing_run_hint, run_id, archive_folder(config)))
+    return found
+
+
+async def start_run(call: ApiRequest) -> Any:
+    """Start a run by hand, or with ``dry_run`` show what it would do."""
+    request = StartRequest(
+        call.text("playbook", required=True), call.text("service"), call.texts("parameters"), call.text("reason")
+    )
+    context = call.site.service.context
+    if call.flag("dry_run"):
+        if call.site.service.role == "receive":
+            raise InputError("dry_run: this replica has no access to targets; ask one that runs the loops")
+        return explain.as_json(await explain.explain_start(context, call.caller, request))
+    return run_timeline.summary(await call.write(lambda tx: form_actions.start_run(tx, context, call.caller, request)))
+
+
+async def undo_run(call: ApiRequest) -> Any:
+    """Undo what a finished run did."""
+    run_id, reason, confirm = await call.run_id(), call.text("reason"), call.text("confirm")
+    steps = await call.write(lambda tx: manual_undo.request_undo(tx, call.caller, run_id, reason, confirm))
+    return {"run": run_id, "steps": [{"step": item.step.id, "how": item.how} for item in steps]}
+
+
+async def comment_run(call: ApiRequest) -> Any:
+    """Comment on a run or an incident, or acknowledge it."""
+    if "run_id" in call.request.path_params:
+        name = await call.run_id()
+    else:
+        incident = call.request.path_params["incident_id"]
+        name = await call.read(lambda connection: lookup.incident_id(connection, incident))
+    kind = CommentKind.ACKNOWLEDGEMENT if call.flag("acknowledge") else CommentKind.COMMENT
+    text = call.text("text", limit=decisions.MAX_COMMENT)
+    made = await call.write(lambda tx: decisions.comment(tx, call.caller, name, text, kind))
+    return run_timeline.comment_data(made)
+
+
+async def explain_alert(call: ApiRequest) -> Any:
+    """Show what would be done for an alert, and why; change nothing."""
+    service = call.site.service
+    if service.role == "receive":
+        raise InputError("this replica has no access to targets; ask one that runs the loops")
+    labels = call.texts("labels") or await explain.by_fingerprint(
+        service.config, call.text("fingerprint", required=True)
+    )
+    return explain.as_alert_json(labels, await explain.explain_alert(service.context, service.config, labels))
+
+
+async def show_timeline(call: ApiRequest) -> Response:
+    """Return the post-incident document of a run, or of all runs of an episode."""
+    service, name = call.site.service, call.request.path_params["run_id"]
+    format_ = call.request.query_params.get("format", "md")
+    if format_ not in incident_document.FORMATS:
+        raise InputError(f"format: expected one of {', '.join(incident_document.FORMATS)}, not {format_[:64]!r}")
+    folder = archive_folder(service.config)
+    timelines = await call.read(lambda connection: run_timeline.load_timelines(connection, name, folder))
+    measured = []
+    for each in timelines:
+        prometheus = service.clients.prometheus if format_ == "html" else None
+        measured.append((each, await incident_document.measure(prometheus, each, call.site.now)))
+    return Response(incident_document.render(measured, format_), 200, HEADERS, incident_document.FORMATS[format_])
+
+
+async def cancel_run(call: ApiRequest) -> Any:
+    """Cancel a run."""
+    run_id, reason = await call.run_id(), call.text("reason")
+    return {"result": await call.write(lambda tx: decisions.cancel(tx, call.caller, run_id, reason))}
+
+
+async def retry_run(call: ApiRequest) -> Any:
+    """Start another run for the same incident."""
+    run_id, reason, service = await call.run_id(), call.text("reason"), call.site.service
+    run = await call.write(lambda tx: form_actions.retry_run(tx, service, call.caller, run_id, reason))
+    return run_timeline.summary(run)
+
+
+_RUN = Parameter("run_id", "path", "ID of the run, its beginning, or @latest.")
+_INCIDENT = Parameter("incident_id", "path", "ID of an incident, or of one of its runs, its beginning, or @latest.")
+_BEFORE = Parameter("before", "query", "Run ID: only runs that began earlier. Use the last ID for the next page.")
+_OPEN = Parameter("open", "query", "true: only runs that have not ended.", "boolean")
+_FILTERS = (
+    *filters("playbook", "target", "status"),
+    Parameter("severity", "query", "Only runs with an alert of this severity."),
+    Parameter("since", "query", "Only runs that began then or later: RFC 3339, or a duration such as 2h."),
+    Parameter("until", "query", "Only runs that began before: RFC 3339, or a duration such as 2h."),
+)
+
+OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
+    (
+        Operation("GET", "/api/v1/runs", "List runs, newest first.", (LIMIT, _BEFORE, _OPEN, *_FILTERS)),
+        list_runs,
+    ),
+    (
+        Operation("GET", "/api/v1/incidents", "List incidents, newest first.", (LIMIT, _OPEN)),
+        list_incidents,
+    ),
+    (
+        Operation(
+            "GET",
+            "/api/v1/incidents/{incident_id}",
+            "Show an incident with its runs.",
+            (_INCIDENT,),
+        ),
+        show_incident,
+    ),
+    (Operation("GET", "/api/v1/runs/{run_id}", "Show a run with its timeline.", (_RUN,)), show_run),
+    (
+        Operation(
+            "POST",
+            "/api/v1/runs",
+            "Start a run by hand, through the same guards, approval and audit.",
+            (),
+            {
+                "playbook": "Required. Name of the playbook.",
+                "service": "Name of the target in the inventory; without it, the playbook needs a fixed target.",
+                "parameters": BodyField("Values of parameters by name, each as a string.", "object"),
+                "dry_run": BodyField("true: only show what the run would do.", "boolean"),
+                **REASON,
+            },
+            Permission.START,
+        ),
+        start_run,
+    ),
+    (
+        Operation(
+            "POST",
+            "/api/v1/runs/{run_id}/undo",
+            "Undo what a finished run did, as its playbook and its actions declare. Once only.",
+            (_RUN,),
+            {
+                "confirm": "Name of the target; required if the undo can lose data or costs more than its tolerance.",
+                **REASON,
+            },
+            Permission.UNDO,
+        ),
+        undo_run,
+    ),
+    *(
+        (
+            Operation(
+                "POST",
+                f"/api/v1/{path}/comments",
+                f"Comment on {what}, or acknowledge it.",
+                (parameter,),
+                {
+                    "text": "The comment; an acknowledgement may have none.",
+                    "acknowledge": BodyField("true: you take care of it, and other users see that.", "boolean"),
+                },
+                Permission.COMMENT,
+            ),
+            comment_run,
+        )
+        for path, what, parameter in (
+            ("runs/{run_id}", "a run", _RUN),
+            ("incidents/{incident_id}", "the newest run of an incident", _INCIDENT),
+        )
+    ),
+    (
+        Operation(
+            "GET",
+            "/api/v1/runs/{run_id}/timeline",
+            "Show the post-incident document of a run, or of all runs of an episode.",
+            (
+                Parameter("run_id", "path", "ID of a run or an episode, or @latest."),
+                Parameter("format", "query", "md (default) or html."),
+            ),
+        ),
+        show_timeline,
+    ),
+    (
+        Operation(
+            "POST",
+            "/api/v1/explain",
+            "Show what would be done for an alert, and why; change nothing.",
+            (),
+            {
+                "labels": BodyField("Labels of the alert, by name.", "object"),
+                "fingerprint": "Instead of labels: Alertmanager's fingerprint of a firing alert.",
+            },
+        ),
+        explain_alert,
+    ),
+    (
+        Operation("POST", "/api/v1/runs/{run_id}/cancel", "Cancel a run.", (_RUN,), REASON, Permission.CANCEL),
+        cancel_run,
+    ),
+    (
+        Operation(
+            "POST",
+            "/api/v1/runs/{run_id}/retry",
+            "Start another run for the same incident.",
+            (_RUN,),
+            REASON,
+            Permission.RETRY,
+        ),
+        retry_run,
+    ),
+)
