@@ -20,7 +20,7 @@ from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.alert import REPLICA_LABELS
 from remediator.core.approval import Role
 from remediator.core.notification_policy import Approvals, QuietHours
-from remediator.core.types import Duration, FilePath, PositiveDuration, SecretFile, Strict
+from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
 from remediator.errors import ConfigurationError
 
 
@@ -72,9 +72,27 @@ class Oidc(Strict):
 
 
 class Slack(Strict):
-    """Decisions with buttons in Slack."""
+    """Buttons, dialogs and commands in Slack: over a socket (no open port), or by requests of Slack to this service."""
 
-    signing_secret_file: SecretFile = Field(description="File with the signing secret of the Slack app.")
+    signing_secret_file: SecretFile | None = Field(
+        default=None,
+        description="File with the signing secret of the Slack app, for requests that Slack sends.",
+    )
+    app_token_file: SecretFile | None = Field(
+        default=None,
+        description="File with the app-level token (xapp-…, scope connections:write). With it, this service opens a "
+        "socket to Slack (Socket Mode), and needs no open port.",
+    )
+    bot_token_file: SecretFile | None = Field(
+        default=None, description="File with the bot token (xoxb-…). With it, buttons ask for a reason in a dialog."
+    )
+    api: str = Field(default="https://slack.com", description="Base URL of the API, for example of a proxy.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Slack:
+        if self.signing_secret_file is None and self.app_token_file is None:
+            raise FieldError("set signing_secret_file (requests of Slack), app_token_file (socket), or both")
+        return self
 
 
 class Access(Strict):

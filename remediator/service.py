@@ -48,6 +48,7 @@ from remediator.playbooks.model import DisabledGuard
 from remediator.reporting.alert_series import last_hour_png
 from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.access import AccessControl
+from remediator.runtime.chat_loops import chat_loops
 from remediator.runtime.checkpointing import run_checkpoint_loop
 from remediator.runtime.maintenance import (
     REPLICA_TIMEOUT,
@@ -452,6 +453,7 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
     }
     if service.role == "receive":
         return always
+    chats = chat_loops(context, config, service.access, service.keyring, service.clients, outbox.channels)
     reconcile = ReconcileSettings(
         service.clients.alertmanagers, config.timing.reconcile, receiver=config.alertmanager_receiver
     )
@@ -466,6 +468,7 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
         "pruning": lambda: run_pruning_loop(context, pruning, service.metrics.count_pruned),
         "checkpoints": lambda: run_checkpoint_loop(context, checkpoints),
     }
+    working |= chats
     retention = retention_settings(config)
     if retention is not None:
         working["retention"] = lambda: run_retention_loop(context, retention)

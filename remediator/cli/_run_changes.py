@@ -14,16 +14,14 @@ from remediator.cli import _output
 from remediator.cli._decisions import authenticate, reason_option
 from remediator.cli._explanations import playbook_lines
 from remediator.cli._options import format_option
+from remediator.cli._playbook_modes import loaded_playbooks
 from remediator.cli._source import Source, segment, source_options
 from remediator.config import Config
 from remediator.core.approval import Person
 from remediator.core.ids import Ids
 from remediator.errors import InputError
-from remediator.extensions.registry import Registry
 from remediator.pipeline import decisions, manual_start, manual_undo
-from remediator.pipeline.context import PlaybookSet
 from remediator.pipeline.manual_start import StartRequest
-from remediator.playbooks.loader import load
 from remediator.reporting import run_timeline
 from remediator.service import read_only_context
 from remediator.storage import Tx
@@ -90,14 +88,9 @@ def _parameters(given: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _loaded(config: Config) -> PlaybookSet:
-    loaded = load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue())
-    return PlaybookSet(loaded.playbooks, loaded.inventory, config.environment)
-
-
 def _start(tx: Tx, person: Person, config: Config, request: StartRequest) -> Mapping[str, Any]:
     window = config.timing.incident_window
-    return run_timeline.summary(manual_start.start(tx, person, _loaded(config), request, window, Ids()))
+    return run_timeline.summary(manual_start.start(tx, person, loaded_playbooks(config), request, window, Ids()))
 
 
 def _dry_run(source: Source, request: StartRequest) -> Mapping[str, Any]:
@@ -215,7 +208,7 @@ def retry(source: Source, reason: str, run_id: str) -> None:
     """
 
     def local(tx: Tx, person: Person) -> Mapping[str, Any]:
-        playbooks, found = _loaded(source.config), lookup.run_id(tx.connection, run_id)
+        playbooks, found = loaded_playbooks(source.config), lookup.run_id(tx.connection, run_id)
         old = runs.get(tx.connection, found)
         if old is None:
             raise InputError(f"no run {run_id!r}; 'remediator run list' lists the runs")

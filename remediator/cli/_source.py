@@ -122,6 +122,16 @@ class Source:
         """Return what ``POST /api/v1/<path>`` answers, or what ``local`` returns; for what changes nothing."""
         return self._request("POST", path, body=body) if self.server else local()
 
+    def body(self, body: Mapping[str, Any], actor: str | None) -> Mapping[str, Any]:
+        """Return a body for the server. The server records the person of the token, so ``--actor`` is refused.
+
+        Raises:
+            InputError: ``--actor`` and ``--server`` are given.
+        """
+        if actor and self.server:
+            raise InputError("--actor: not with --server, which records the person of the token")
+        return body
+
     @property
     def has_token(self) -> bool:
         """Return whether an operator token was given."""

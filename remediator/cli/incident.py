@@ -1,23 +1,29 @@
-"""The ``remediator incident`` commands. They read the database directly; the service need not run."""
+"""The ``remediator incident`` commands. With ``--server`` they use its API."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import click
 from sqlalchemy import Connection
 
 from remediator.cli import _output
-from remediator.cli._options import config_option, format_option
-from remediator.config import Config
+from remediator.cli._decisions import reason_option
+from remediator.cli._options import format_option, watch_option
+from remediator.cli._source import Source, segment, source_options
+from remediator.core.approval import Person
 from remediator.errors import InputError
-from remediator.playbooks.loader import load_config
+from remediator.pipeline import decisions
+from remediator.reporting import run_timeline
 from remediator.reporting.formatting import format_datetime, plural
-from remediator.reporting.incidents import Incident, load_incident
-from remediator.service import read_only_connection
-from remediator.storage.repositories import incidents, runs
+from remediator.reporting.incidents import load_incident
+from remediator.storage import Tx
+from remediator.storage.repositories import incidents, lookup
+from remediator.storage.repositories.comments import CommentKind
+
+incident_argument = click.argument("name", metavar="INCIDENT|RUN")
 
 
 @click.group("incident")
@@ -26,64 +32,113 @@ def command() -> None:
 
 
 @command.command("list")
-@config_option
+@source_options
 @format_option("text", "json")
+@watch_option
 @click.option("--open", "open_only", is_flag=True, help="List only incidents that are not over.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, help="Most incidents to list (default: 20).")
-def list_(config_path: Path, format_: str, open_only: bool, limit: int) -> None:
+@click.option("--limit", type=click.IntRange(1, 500), default=20, help="Most incidents to list (default: 20).")
+def list_(source: Source, format_: str, watch: float | None, open_only: bool, limit: int) -> None:
     """List incidents, the one with the newest run first.
 
     \b
     Example:
       remediator incident list --open
     """
-    config: Any = load_config(config_path, Config)
-    with read_only_connection(config) as connection:
+
+    def local(connection: Connection) -> list[dict[str, Any]]:
         ids = incidents.list_recent(connection, limit, open_only=open_only)
-        found = [item for each in ids if (item := load_incident(connection, each)) is not None]
-    if format_ == "json":
-        _output.data([item.to_data() for item in found])
-    else:
-        _output.lines(map(_line, found), "no incidents")
+        return [item.to_data() for each in ids if (item := load_incident(connection, each)) is not None]
+
+    def shown() -> None:
+        found = source.get("incidents", local, limit=limit, open="true" if open_only else None)
+        if format_ == "json":
+            _output.data(found)
+        else:
+            _output.table(("INCIDENT", "BEGAN", "STATE", "SEVERITY", "RUNS"), map(_row, found), "no incidents")
+
+    _output.repeat(watch, shown)
 
 
-def _line(incident: Incident) -> str:
-    state = "over" if incident.over else "open"
-    began = format_datetime(incident.began_at)
-    return f"{incident.id}  {began}  {state}  {incident.severity}  {plural(len(incident.runs), 'run')}"
+def _row(incident: Mapping[str, Any]) -> tuple[str, ...]:
+    state, runs = "over" if incident["over"] else "open", plural(len(incident["runs"]), "run")
+    return (incident["id"], _time(incident["began_at"]), state, incident["severity"], runs)
 
 
 @command.command("show")
-@config_option
+@source_options
 @format_option("text", "json")
-@click.argument("name", metavar="INCIDENT|RUN")
-def show(config_path: Path, format_: str, name: str) -> None:
+@watch_option
+@incident_argument
+def show(source: Source, format_: str, watch: float | None, name: str) -> None:
     """Show an incident: its runs, the best likely cause, and notes. A run stands for its incident.
 
     \b
     Example:
       remediator incident show incident-1m832pbs91d5nnh4x
     """
-    config: Any = load_config(config_path, Config)
-    with read_only_connection(config) as connection:
-        found = _find(connection, name)
-    if format_ == "json":
-        _output.data(found.to_data())
-    else:
-        _output.lines(_lines(found))
+
+    def local(connection: Connection) -> dict[str, Any]:
+        found = load_incident(connection, lookup.incident_id(connection, name))
+        if found is None:
+            raise InputError(f"no incident or run {name[:64]!r}; 'remediator incident list' lists the incidents")
+        return found.to_data()
+
+    def shown() -> bool:
+        found = source.get(f"incidents/{segment(name)}", local)
+        if format_ == "json":
+            _output.data(found)
+        else:
+            _output.lines(_lines(found))
+        return bool(found["over"])
+
+    _output.repeat(watch, shown)
 
 
-def _find(connection: Connection, name: str) -> Incident:
-    run = runs.get(connection, name)
-    found = load_incident(connection, name if run is None else run.incident_id)
-    if found is None:
-        raise InputError(f"no incident or run {name[:64]!r}; 'remediator incident list' lists the incidents")
-    return found
+def _lines(incident: Mapping[str, Any]) -> Iterator[str]:
+    state = "over" if incident["over"] else "open"
+    yield f"{incident['id']}  {state}  {incident['severity']}  since {_time(incident['began_at'])}"
+    yield from (f"cause   {text}" for text in incident["causes"])
+    yield from (f"run     {item['id']}  {item['line']}" for item in incident["runs"])
+    yield from (f"note    {_time(item['at'])} {item['text']}; nobody was notified" for item in incident["notes"])
 
 
-def _lines(incident: Incident) -> Iterator[str]:
-    state = "over" if incident.over else "open"
-    yield f"{incident.id}  {state}  {incident.severity}  since {format_datetime(incident.began_at)}"
-    yield from (f"cause   {text}" for text in incident.causes)
-    yield from (f"run     {item.run.id}  {item.line()}" for item in incident.runs)
-    yield from (f"note    {format_datetime(item.at)} {item.text}; nobody was notified" for item in incident.notes)
+def _time(text: str) -> str:
+    return format_datetime(datetime.fromisoformat(text))
+
+
+@command.command("comment")
+@source_options
+@incident_argument
+@click.argument("text")
+def comment(source: Source, name: str, text: str) -> None:
+    """Write a comment about the newest run of an incident; everyone who looks at it sees the comment.
+
+    \b
+    Example:
+      REMEDIATOR_TOKEN=… remediator incident comment @latest "the provider has an outage"
+    """
+    _comment(source, name, text, CommentKind.COMMENT)
+
+
+@command.command("acknowledge")
+@source_options
+@reason_option
+@incident_argument
+def acknowledge(source: Source, reason: str, name: str) -> None:
+    """Say that you take care of an incident, so that other people need not.
+
+    \b
+    Example:
+      REMEDIATOR_TOKEN=… remediator incident acknowledge @latest
+    """
+    _comment(source, name, reason, CommentKind.ACKNOWLEDGEMENT)
+
+
+def _comment(source: Source, name: str, text: str, kind: CommentKind) -> None:
+    def local(tx: Tx, person: Person) -> Mapping[str, Any]:
+        made = decisions.comment(tx, person, lookup.incident_id(tx.connection, name), text, kind)
+        return run_timeline.comment_data(made)
+
+    acknowledged = kind is CommentKind.ACKNOWLEDGEMENT
+    made = source.post(f"incidents/{segment(name)}/comments", local, {"text": text, "acknowledge": acknowledged})
+    _output.echo(f"{made['run']}: {'acknowledged' if acknowledged else 'comment added'} by {made['person']}")

@@ -15,23 +15,21 @@ from remediator.authoring.backtest import History
 from remediator.authoring.backtest.history import prometheus_history, stored_history
 from remediator.authoring.lint.alerting import read_alerts
 from remediator.authoring.runbook_pages import FORMATS
-from remediator.cli import _direct_store, _output
+from remediator.cli import _output
 from remediator.cli._history_options import Comparison, history_options, show
-from remediator.cli._options import actor_option, config_option, format_option, since_option
+from remediator.cli._options import config_option, format_option, since_option
+from remediator.cli._playbook_modes import list_, set_mode
 from remediator.cli._plugins import plugins_option, registry_for
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
 from remediator.core.clock import SystemClock, before, parse_duration
 from remediator.errors import ConfigurationError, InputError, RemediatorError
-from remediator.extensions.registry import Registry
-from remediator.playbooks.diagnostics import Severity, did_you_mean
+from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import load, load_config, load_error, load_playbooks, read, read_model
+from remediator.playbooks.loader import load_config, load_error, load_playbooks, read, read_model
 from remediator.reporting import run_timeline
 from remediator.service import read_only_connection
-from remediator.storage import Tx
-from remediator.storage.repositories import autonomy, breakers
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -303,36 +301,5 @@ def _rehearsal_lines(result: rehearsal.Rehearsal) -> Iterator[str]:
     yield f"result   {result.problem or 'the plan is ready; nothing was changed'}"
 
 
-@command.command("set-mode")
-@config_option
-@click.argument("name")
-@click.option("--mode", type=click.Choice(autonomy.MODES), required=True, help="New mode.")
-@click.option("--reason", required=True, help="Reason, for the audit log.")
-@actor_option
-def set_mode(config_path: Path, name: str, mode: str, reason: str, actor: str | None) -> None:
-    """Change a playbook's mode in this environment. Only an operator can raise it.
-
-    The change is valid until the mode in the playbook's file changes. Raising the mode also resets the circuit breaker
-    of the playbook.
-
-    \b
-    Examples:
-      remediator playbook set-mode redis-down --mode auto --reason "30 of 30 approved, none failed"
-      remediator playbook set-mode redis-down --mode approve --reason "two failures last night"
-    """
-    config = load_config(config_path, Config)
-    loaded = load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue())
-    known = {playbook.name: playbook for playbook in loaded.playbooks}
-    if name not in known:
-        raise InputError(f"no playbook {name!r}; {did_you_mean(name, known) or 'no playbook is active'}")
-    written = known[name].mode_in(config.environment)
-    person = actor or _direct_store.terminal_user()
-
-    def write(tx: Tx) -> str:
-        old = autonomy.effective_mode(tx.connection, name, written)
-        autonomy.set_mode(tx, name, mode, written, person, reason)
-        if autonomy.lower_mode(old, mode) == old and breakers.list_tripped(tx.connection).get(name):
-            breakers.reset(tx, name, person, reason)
-        return old
-
-    _output.echo(f"{name}: {_direct_store.write(config, write)} -> {mode} (mode in its file: {written})")
+command.add_command(list_)
+command.add_command(set_mode)

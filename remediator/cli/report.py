@@ -7,17 +7,15 @@ from pathlib import Path
 import click
 
 from remediator.cli import _output
-from remediator.cli._options import config_option, format_option, output_option, since_option, writing
-from remediator.config import Config
-from remediator.core.clock import SystemClock, before, parse_duration
-from remediator.playbooks.loader import load_config
-from remediator.reporting.period import promotion, render, statistics
-from remediator.reporting.period.history import from_prometheus
+from remediator.cli._options import format_option, output_option, since_option, writing
+from remediator.cli._source import Source, source_options
+from remediator.core.clock import SystemClock
 from remediator.service import read_only_connection
+from remediator.web.api_service import promotion_data, report
 
 
 @click.group("report", invoke_without_command=True)
-@config_option
+@source_options
 @since_option
 @format_option("md", "html", "json")
 @click.option(
@@ -29,7 +27,7 @@ from remediator.service import read_only_connection
 )
 @output_option
 @click.pass_context
-def command(ctx: click.Context, config_path: Path, since: str, format_: str, minutes: float, output: Path) -> None:
+def command(ctx: click.Context, source: Source, since: str, format_: str, minutes: float, output: Path) -> None:
     """Report what was healed, how fast, and what was refused.
 
     'remediator report promotion' shows the evidence for raising the mode of each playbook.
@@ -40,28 +38,23 @@ def command(ctx: click.Context, config_path: Path, since: str, format_: str, min
     """
     if ctx.invoked_subcommand is not None:
         return
-    config, now, span = load_config(config_path, Config), SystemClock().now(), parse_duration(since)
-    history = None if config.prometheus is None else from_prometheus(config.prometheus, span)
-    asked = statistics.ReportRequest(before(now, since), now, config.environment, minutes, history)
-    with read_only_connection(config) as connection:
-        report = statistics.build_report(connection, asked)
+
+    def local() -> str:
+        with read_only_connection(source.config) as connection:
+            return report(connection, source.config, since, SystemClock().now(), minutes, format_)
+
+    with _output.working("reading the history"):
+        text = source.text("report", local, since=since, format=format_, minutes_per_incident=minutes)
     with writing(output) as file:
-        file.write(_FORMATS[format_](report).encode())
-
-
-_FORMATS = {
-    "html": render.html,
-    "md": render.markdown,
-    "json": render.as_json,
-}
+        file.write(text.encode())
 
 
 @command.command("promotion")
-@config_option
+@source_options
 @format_option("text", "json")
 @since_option
 @click.option("--playbook", help="Only this playbook (default: all).")
-def promotion_(config_path: Path, format_: str, since: str, playbook: str | None) -> None:
+def promotion_(source: Source, format_: str, since: str, playbook: str | None) -> None:
     """Show the evidence for raising the mode of each playbook.
 
     The evidence compares shadow decisions and approvals with what approvers and on-call engineers did.
@@ -70,10 +63,14 @@ def promotion_(config_path: Path, format_: str, since: str, playbook: str | None
     Example:
       remediator report promotion --since 90d --playbook redis-down
     """
-    with read_only_connection(load_config(config_path, Config)) as connection:
-        found = promotion.evidence(connection, before(SystemClock().now(), since), playbook)
+    now = SystemClock().now()
+    found = source.get(
+        "report/promotion",
+        lambda connection: promotion_data(connection, since, playbook, now),
+        since=since,
+        playbook=playbook,
+    )
     if format_ == "json":
-        _output.data([promotion.as_json(item) for item in found])
+        _output.data([{name: value for name, value in item.items() if name != "text"} for item in found])
         return
-    lines = [line for item in found for line in promotion.as_text(item)]
-    _output.lines(lines, f"no runs in the last {since}")
+    _output.lines((line for item in found for line in item["text"]), f"no runs in the last {since}")

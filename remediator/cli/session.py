@@ -1,20 +1,21 @@
-"""The ``remediator session`` commands: list and end the sessions of people."""
+"""The ``remediator session`` commands: the sessions of people who signed in. With ``--server``: its API."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
+from sqlalchemy import Connection
 
-from remediator.cli import _direct_store, _output
+from remediator.cli import _output
 from remediator.cli._decisions import terminal_operator
-from remediator.cli._options import config_option, format_option
-from remediator.config import Config
-from remediator.core.clock import SystemClock, rfc3339
+from remediator.cli._options import format_option
+from remediator.cli._source import Source, source_options
+from remediator.core.approval import Person
+from remediator.core.clock import SystemClock
 from remediator.pipeline import decisions
-from remediator.playbooks.loader import load_config
-from remediator.service import read_only_connection
-from remediator.storage.repositories import sessions
+from remediator.storage import Tx
+from remediator.web.status import sessions_data
 
 
 @click.group("session")
@@ -23,40 +24,33 @@ def command() -> None:
 
 
 @command.command("list")
-@config_option
+@source_options
 @format_option("text", "json")
-def list_(config_path: Path, format_: str) -> None:
+def list_(source: Source, format_: str) -> None:
     """List the sessions that are not over, newest first.
 
     \b
     Example:
       remediator session list
     """
-    config = load_config(config_path, Config)
     now = SystemClock().now()
-    with read_only_connection(config) as connection:
-        found = [item for item in sessions.list_open(connection) if item.is_active(now, config.access.session_idle)]
-    rows = [
-        {
-            "person": item.person,
-            "how": item.how,
-            "address": item.address,
-            "started_at": rfc3339(item.created_at),
-            "used_at": rfc3339(item.seen_at),
-        }
-        for item in found
-    ]
+
+    def local(connection: Connection) -> list[dict[str, Any]]:
+        return sessions_data(connection, now, source.config.access.session_idle)
+
+    found = source.get("sessions", local)
     if format_ == "json":
-        _output.data(rows)
-    else:
-        _output.lines(("  ".join(row.values()) for row in rows), "no session")
+        _output.data(found)
+        return
+    rows = ((item["person"], item["how"], item["address"], item["started_at"], item["used_at"]) for item in found)
+    _output.table(("PERSON", "HOW", "ADDRESS", "STARTED", "USED"), rows, "no session")
 
 
 @command.command("end")
-@config_option
+@source_options
 @click.option("--reason", default="", help="Reason, for the audit log (default: none).")
 @click.argument("person")
-def end(config_path: Path, reason: str, person: str) -> None:
+def end(source: Source, reason: str, person: str) -> None:
     """End all sessions of a person, on all replicas, at once.
 
     To take the rights away as well, remove the person or the operator token from the people file.
@@ -65,6 +59,9 @@ def end(config_path: Path, reason: str, person: str) -> None:
     Example:
       remediator session end ann@example.com --reason "laptop lost"
     """
-    config = load_config(config_path, Config)
-    ended = _direct_store.write(config, lambda tx: decisions.end_sessions(tx, terminal_operator(), person, reason))
+
+    def local(tx: Tx, who: Person) -> dict[str, Any]:
+        return {"ended": decisions.end_sessions(tx, who, person, reason)}
+
+    ended = source.post("sessions/end", local, {"person": person, "reason": reason}, terminal_operator)["ended"]
     _output.echo(f"{ended} session{'s' if ended != 1 else ''} of {person} ended")

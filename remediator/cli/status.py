@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
-from sqlalchemy import Connection
 
 from remediator.cli import _output
-from remediator.cli._options import config_option, format_option
-from remediator.cli.stop import stop_data, stop_text
-from remediator.config import Config
-from remediator.core.clock import SystemClock, format_duration, rfc3339
-from remediator.errors import ConfigurationError
-from remediator.extensions.guards._stop_file import read_stop_file
-from remediator.extensions.registry import Registry
-from remediator.playbooks.loader import load_config
+from remediator.cli._options import format_option, watch_option
+from remediator.cli._source import Source, source_options
+from remediator.cli.stop import stop_text
+from remediator.core.clock import SystemClock, format_duration
 from remediator.runtime.maintenance import REPLICA_TIMEOUT
-from remediator.runtime.notification_reach import reach_problem
-from remediator.service import read_only_connection, watchdog_max_silence
-from remediator.storage.repositories import approvals, autonomy, breakers, key_values, replicas, runs, stops
-from remediator.storage.repositories.approvals import Approval
+from remediator.web.status import status_data
 
 
 @click.command("status")
-@config_option
+@source_options
 @format_option("text", "json")
-def command(config_path: Path, format_: str) -> None:
+@watch_option
+def command(source: Source, format_: str, watch: float | None) -> None:
     """Show what blocks actions now.
 
     That is: stops, open requests, changed modes, open circuit breakers, the Watchdog, playbooks that were not
@@ -35,74 +27,25 @@ def command(config_path: Path, format_: str) -> None:
 
     \b
     Example:
-      remediator status
+      remediator status --watch
     """
-    config = load_config(config_path, Config)
-    with read_only_connection(config) as connection:
-        found = {**_status(connection, config), "notification_problem": _notification_problem(config)}
-    if format_ == "json":
-        _output.data(found)
-    else:
-        _output.lines(_text(found))
+
+    def shown() -> dict[str, Any]:
+        found: dict[str, Any] = source.get(
+            "status", lambda connection: status_data(connection, source.config, SystemClock().now())
+        )
+        if format_ == "json":
+            _output.data(found)
+        else:
+            _output.lines(_text(found))
+        return found
+
+    if watch is not None:
+        _output.repeat(watch, shown)
+        return
+    found = shown()
     if found["stops"] or found["stop_file"]:
         raise SystemExit(1)
-
-
-def _notification_problem(config: Config) -> str:
-    """Return why no message reaches a person; an empty text if one can."""
-    try:
-        return reach_problem(Registry.for_settings(config).make_channels(config.channels))
-    except ConfigurationError as error:  # for example a secret file that only the service may read
-        return str(error)
-
-
-def _status(connection: Connection, config: Config) -> dict[str, Any]:
-    now = SystemClock().now()
-    received = key_values.get(connection, key_values.WATCHDOG)
-    stop_file = read_stop_file(config.state)
-    open_runs: dict[str, int] = {}
-    for run in runs.list_page(connection, 10_000, open_only=True):
-        why = run.blocked_by or run.reason
-        key = run.status.value if why is None else f"{run.status.value} ({why})"
-        open_runs[key] = open_runs.get(key, 0) + 1
-    return {
-        "stop_file": None if stop_file is None else {"path": str(stop_file.path), "reason": stop_file.reason},
-        "stops": [stop_data(stop) for stop in stops.list_active(connection, now)],
-        "autonomy": {
-            name: {"mode": place.mode, "actor": place.who, "reason": place.reason, "changed_at": rfc3339(place.at)}
-            for name, place in sorted(autonomy.list_overrides(connection).items())
-        },
-        "circuit_breakers": {
-            name: {"reason": why, "scope": scope, "opened_at": rfc3339(at)}
-            for name, (why, scope, at) in sorted(breakers.list_tripped(connection).items())
-        },
-        "requests": [_request(connection, item) for item in approvals.list_pending(connection)],
-        "watchdog": {
-            "received_at": None if received is None else rfc3339(received.at),
-            "problem": key_values.watchdog_problem(connection, now, watchdog_max_silence(config)),
-        },
-        "replicas": [
-            {"id": item.id, "role": item.role, "version": item.version, "seen_at": rfc3339(item.seen_at)}
-            for item in replicas.list_alive(connection, now - REPLICA_TIMEOUT)
-        ],
-        "runs": open_runs,
-        "not_reloaded": {
-            item.id: item.rejected_config for item in replicas.list_all(connection) if item.rejected_config
-        },
-    }
-
-
-def _request(connection: Connection, item: Approval) -> dict[str, Any]:
-    run = runs.get(connection, item.run_id)
-    return {
-        "id": item.id,
-        "run": item.run_id,
-        "playbook": "" if run is None else run.playbook,
-        "target": "" if run is None else run.target,
-        "expires_at": rfc3339(item.expires_at),
-        "quorum": item.quorum,
-        "approvals": sum(decision.verb == "approve" for decision in approvals.list_decisions(connection, item.id)),
-    }
 
 
 def _text(found: dict[str, Any]) -> list[str]:

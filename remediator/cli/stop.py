@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import click
 
-from remediator.cli import _direct_store, _output
+from remediator.cli import _output
 from remediator.cli._decisions import terminal_operator
-from remediator.cli._options import actor_option, config_option, format_option
+from remediator.cli._options import actor_option, format_option
+from remediator.cli._source import Source, segment, source_options
 from remediator.config import Config
-from remediator.core.clock import SystemClock, parse_duration, rfc3339
+from remediator.core.approval import Person
+from remediator.core.clock import SystemClock, parse_duration
 from remediator.errors import ConfigurationError, InputError
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.pipeline import decisions
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import load_config, read
-from remediator.service import read_only_connection
+from remediator.playbooks.loader import read
 from remediator.storage import Tx
 from remediator.storage.repositories import playbooks, stops
-from remediator.storage.repositories.stops import Stop
+from remediator.web.status import stop_data
 
 
 @click.group("stop")
@@ -30,15 +30,13 @@ def command() -> None:
 
 
 @command.command("create")
-@config_option
+@source_options
 @click.option("--playbook", default="", help="Stop only this playbook (default: all).")
 @click.option("--service", default="", help="Stop only actions on this service of the inventory (default: all).")
 @click.option("--reason", required=True, help="Reason, which is shown wherever the stop blocks.")
 @click.option("--duration", metavar="DURATION", help="When the stop expires, such as 2h (default: when released).")
 @actor_option
-def create(
-    config_path: Path, playbook: str, service: str, reason: str, duration: str | None, actor: str | None
-) -> None:
+def create(source: Source, playbook: str, service: str, reason: str, duration: str | None, actor: str | None) -> None:
     """Start no new action, on any replica, until the stop is released.
 
     Steps that already run finish.
@@ -52,19 +50,19 @@ def create(
         raise InputError("give --playbook or --service, not both; to stop both, create two stops")
     scope = "playbook" if playbook else "service" if service else "global"
     lasts = None if duration is None else parse_duration(duration)
-    config = load_config(config_path, Config)
-    services = _services(config) if service else ()
+    name = playbook or service
 
-    def write(tx: Tx) -> Stop | None:
+    def local(tx: Tx, person: Person) -> dict[str, Any] | None:
+        services = _services(source.config) if service else ()
         if services is not None:
-            decisions.require_known(scope, playbook or service, playbooks.list_names(tx.connection), services)
-        stop_id = decisions.create_stop(tx, terminal_operator(actor), reason, scope, playbook or service, lasts)
-        return stops.get(tx.connection, stop_id)
+            decisions.require_known(scope, name, playbooks.list_names(tx.connection), services)
+        made = stops.get(tx.connection, decisions.create_stop(tx, person, reason, scope, name, lasts))
+        return None if made is None else stop_data(made)
 
-    stop = _direct_store.write(config, write)
-    assert stop is not None
-    until = "" if stop.expires_at is None else f" until {rfc3339(stop.expires_at)}"
-    _output.echo(f"{stop.id}: {stop.subject} stopped{until}; to release it: remediator stop release {stop.id}")
+    body = {"scope": scope, "name": name, "reason": reason, "duration": duration or ""}
+    stop = source.post("stops", local, source.body(body, actor), lambda: terminal_operator(actor))
+    until = "" if stop["expires_at"] is None else f" until {stop['expires_at']}"
+    _output.echo(f"{stop['id']}: {stop['what']} stopped{until}; to release it: remediator stop release {stop['id']}")
 
 
 def _services(config: Config) -> Collection[str] | None:
@@ -77,48 +75,35 @@ def _services(config: Config) -> Collection[str] | None:
 
 
 @command.command("list")
-@config_option
+@source_options
 @format_option("text", "json")
-def list_(config_path: Path, format_: str) -> None:
+def list_(source: Source, format_: str) -> None:
     """List the active stops, oldest first.
 
     \b
     Example:
       remediator stop list
     """
-    with read_only_connection(load_config(config_path, Config)) as connection:
-        found = [stop_data(stop) for stop in stops.list_active(connection, SystemClock().now())]
+    now = SystemClock().now()
+    found = source.get("stops", lambda connection: [stop_data(item) for item in stops.list_active(connection, now)])
     if format_ == "json":
         _output.data(found)
     else:
         _output.lines((f"{stop['id']}  {stop_text(stop)}" for stop in found), "no active stop")
 
 
-def stop_data(stop: Stop) -> dict[str, Any]:
-    """Return a stop as JSON data."""
-    return {
-        "id": stop.id,
-        "scope": stop.scope,
-        "name": stop.name,
-        "reason": stop.reason,
-        "actor": stop.created_by,
-        "created_at": rfc3339(stop.created_at),
-        "expires_at": None if stop.expires_at is None else rfc3339(stop.expires_at),
-    }
-
-
 def stop_text(stop: dict[str, Any]) -> str:
-    """Return what :func:`stop_data` says in one line."""
+    """Return a stop in one line, from its data."""
     what = "everything" if stop["scope"] == "global" else f"{stop['scope']} {stop['name']}"
     until = f" until {stop['expires_at']}" if stop["expires_at"] else ""
-    return f"{what} stopped by {stop['actor']} since {stop['created_at']}{until}: {stop['reason']}"
+    return f"{what} stopped by {stop['created_by']} since {stop['created_at']}{until}: {stop['reason']}"
 
 
 @command.command("release")
-@config_option
+@source_options
 @actor_option
 @click.argument("stop_id", metavar="STOP")
-def release(config_path: Path, actor: str | None, stop_id: str) -> None:
+def release(source: Source, actor: str | None, stop_id: str) -> None:
     """Release a stop; the runs that it blocked continue within one second.
 
     'remediator stop list' lists the active stops.
@@ -127,10 +112,15 @@ def release(config_path: Path, actor: str | None, stop_id: str) -> None:
     Example:
       remediator stop release stop-1m832pbs91d5nnh4x
     """
-    config = load_config(config_path, Config)
-    stop_file = read_stop_file(config.state)
-    if stop_file is not None:
-        raise InputError(f"the stop file {stop_file.path} still exists ({stop_file.reason}); remove it first")
-    if not _direct_store.write(config, lambda tx: decisions.release_stop(tx, terminal_operator(actor), stop_id)):
-        raise InputError(f"stop {stop_id!r} is not active; 'remediator stop list' lists the active stops")
+
+    def local(tx: Tx, person: Person) -> dict[str, Any]:
+        stop_file = read_stop_file(source.config.state)
+        if stop_file is not None:
+            raise InputError(f"the stop file {stop_file.path} still exists ({stop_file.reason}); remove it first")
+        if not decisions.release_stop(tx, person, stop_id):
+            raise InputError(f"stop {stop_id!r} is not active; 'remediator stop list' lists the active stops")
+        return {"released": stop_id}
+
+    body = source.body({}, actor)
+    source.post(f"stops/{segment(stop_id)}/release", local, body, lambda: terminal_operator(actor))
     _output.echo(f"{stop_id} released")

@@ -5,6 +5,7 @@ The decisions are in the store (:mod:`remediator.storage.repositories.approvals`
 
 from __future__ import annotations
 
+import hmac
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,9 @@ class Permission(StrEnum):
     START = "start"
     UNDO = "undo"
     COMMENT = "comment"
+    SILENCE = "silence"
+    SET_MODE = "set mode"
+    CLEAR_MEMORY = "clear memory"
     BREAK_GLASS = "break glass"
     END_SESSIONS = "end sessions"
 
@@ -62,6 +66,9 @@ NEEDS: Mapping[Permission, Role] = {
     Permission.START: Role.OPERATOR,
     Permission.UNDO: Role.OPERATOR,
     Permission.COMMENT: Role.APPROVER,
+    Permission.SILENCE: Role.APPROVER,
+    Permission.SET_MODE: Role.OPERATOR,
+    Permission.CLEAR_MEMORY: Role.OPERATOR,
     Permission.BREAK_GLASS: Role.OPERATOR,
     Permission.END_SESSIONS: Role.ADMIN,
 }
@@ -99,7 +106,7 @@ class DenialReason(StrEnum):
 class Person:
     """A person, and how the identity is known.
 
-    ``how`` is ``oidc``, ``slack``, ``proxy``, ``link``, ``token`` or ``terminal``.
+    ``how`` is ``oidc``, ``slack``, ``telegram``, ``proxy``, ``link``, ``token`` or ``terminal``.
     """
 
     id: str
@@ -243,6 +250,38 @@ def normalize_id(identity: str) -> str:
 def names_target(typed: str, target: str) -> bool:
     """Return whether a typed text is the name of the target."""
     return typed.strip().casefold() == target.casefold()
+
+
+BUTTON_CODES: Mapping[str, str] = {
+    "a": "approve",
+    "r": "reject",
+    "n": "snooze",
+    "p": "pause",
+    "t": "acknowledge",
+    "s": "silence",
+    "u": "undo",
+}
+"""What a button does, by the letter that stands for it where a chat allows few bytes."""
+_SHORT_BUTTON = "short chat button"
+
+
+def short_button(keyring: Keyring, verb: str, name: str, plan: str) -> str:
+    """Return the value of a button for a chat that allows 64 bytes: letter, ID, and a proof of 128 bits.
+
+    Args:
+        keyring: signs it.
+        verb: one of :data:`BUTTON_CODES`.
+        name: ID of the approval request, or of the run.
+        plan: hash of the plan that the message shows; empty for a run.
+    """
+    code = next(letter for letter, each in BUTTON_CODES.items() if each == verb)
+    return f"{code}:{name}:{keyring.digest(_SHORT_BUTTON, verb, name, plan)[:22]}"
+
+
+def button_proof_is_valid(keyring: Keyring, proof: str, verb: str, name: str, plan: str) -> bool:
+    """Return whether this installation made the proof of a short button for this verb, name and plan."""
+    expected = keyring.digest(_SHORT_BUTTON, verb, name, plan)[:22]
+    return hmac.compare_digest(proof.encode("utf-8", "replace"), expected.encode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,9 @@ class Entry(Strict):
         pattern=r"^$|^T[A-Z0-9]+/[UW][A-Z0-9]+$",
         description="Workspace and user ID in Slack, for example T012AB/U034CD.",
     )
+    telegram: str = Field(
+        default="", pattern=r"^\d{0,20}$", description="User ID in Telegram, for example 123456789. Not the user name."
+    )
 
 
 class People(Strict):
@@ -51,10 +54,12 @@ class People(Strict):
             if ids.setdefault(normalize_id(who), who) != who:
                 raise FieldError(f"{who!r} and {ids[normalize_id(who)]!r} are the same ID; remove one", ("people", who))
         for who, entry in self.people.items():
-            for known in (*entry.tokens, *((entry.slack,) if entry.slack else ())):
+            chats = [f"slack {entry.slack}"] if entry.slack else []
+            chats += [f"telegram {entry.telegram}"] if entry.telegram else []
+            for known in (*entry.tokens, *chats):
                 if seen.setdefault(known, who) != who:
                     raise FieldError(
-                        f"{who!r} and {seen[known]!r} have the same token or Slack ID; a person needs their own",
+                        f"{who!r} and {seen[known]!r} have the same token or chat ID; a person needs their own",
                         ("people", who),
                     )
         return self
@@ -76,8 +81,19 @@ class People(Strict):
 
     def by_slack(self, workspace: str, user: str) -> Person | None:
         """Return the person of a Slack user. Display names are not used, because users can change them."""
-        known = f"{workspace}/{user}"
-        return next((_person(who, entry, "slack") for who, entry in self.people.items() if entry.slack == known), None)
+        return self.by_chat("slack", f"{workspace}/{user}")
+
+    def by_chat(self, kind: str, user: str) -> Person | None:
+        """Return the person of a user of a chat.
+
+        Args:
+            kind: ``slack`` or ``telegram``.
+            user: ID of the user, as the people file has it.
+        """
+        ids = {who: {"slack": entry.slack, "telegram": entry.telegram}.get(kind) for who, entry in self.people.items()}
+        return next(
+            (_person(who, self.people[who], kind) for who, known in ids.items() if known and known == user), None
+        )
 
     def with_groups(self, who: str, how: str, groups: Mapping[str, Role] | None, claimed: frozenset[str]) -> Person:
         """Return a person that an identity provider has authenticated, with the roles of the file and of the groups.

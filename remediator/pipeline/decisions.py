@@ -16,9 +16,22 @@ from remediator.core.run import EpisodeStatus, Run
 from remediator.errors import InputError
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.storage import Tx
-from remediator.storage.repositories import approvals, comments, episodes, incidents, outbox, runs, sessions, stops
+from remediator.storage.repositories import (
+    approvals,
+    autonomy,
+    breakers,
+    comments,
+    episodes,
+    incidents,
+    outbox,
+    remedy_memory,
+    runs,
+    sessions,
+    stops,
+)
 from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.comments import Comment, CommentKind
+from remediator.storage.repositories.remedy_memory import MemoryEntry
 
 VERBS = ("approve", "reject", "snooze")
 MAX_STOP_DURATION = timedelta(days=366)
@@ -336,6 +349,46 @@ def comment(tx: Tx, person: Person, run_id: str, text: str, kind: CommentKind = 
     if acknowledged:
         outbox.enqueue_incident_update(tx, run, f"acknowledged by {person.id}")
     return made
+
+
+def set_mode(tx: Tx, person: Person, playbook: str, mode: str, written: str, reason: str) -> str:
+    """Change the mode of a playbook, and reset its circuit breaker if the mode is raised; returns the mode before.
+
+    Args:
+        tx: the transaction.
+        person: who changes it.
+        playbook: its name.
+        mode: the new mode.
+        written: the mode in the playbook's file for this environment.
+        reason: why; recorded in the audit log.
+
+    Raises:
+        PermissionDenied: the role is not sufficient.
+        InputError: there is no such mode, or no reason.
+    """
+    person.require(Permission.SET_MODE)
+    if mode not in autonomy.MODES:
+        raise InputError(f"unknown mode {mode[:64]!r}: expected one of {', '.join(autonomy.MODES)}")
+    if not reason.strip():
+        raise InputError("a change of mode needs a reason, such as '30 of 30 approved, none failed'")
+    old = autonomy.effective_mode(tx.connection, playbook, written)
+    autonomy.set_mode(tx, playbook, mode, written, person.id, reason)
+    if autonomy.lower_mode(old, mode) == old and breakers.list_tripped(tx.connection).get(playbook):
+        breakers.reset(tx, playbook, person.id, reason)
+    return old
+
+
+def clear_memory(tx: Tx, person: Person, entry_id: str, reason: str) -> MemoryEntry:
+    """Clear what is remembered of a release or a remedy.
+
+    Raises:
+        PermissionDenied: the role is not sufficient.
+        InputError: there is no such entry, it is cleared already, or there is no reason.
+    """
+    person.require(Permission.CLEAR_MEMORY)
+    if not reason.strip():
+        raise InputError("the reason is empty; say why, for example --reason 'the cause was the network'")
+    return remedy_memory.clear(tx, entry_id, person.id, reason)
 
 
 def _record(tx: Tx, person: Person, run: Run, command: str, reason: str) -> None:

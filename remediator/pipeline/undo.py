@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from remediator.core.cost import excess
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedStep
@@ -103,7 +105,7 @@ async def undo(
 
 async def _blocked(ctx: RunContext, step: PlannedStep, call: UndoCall) -> str:
     """Return which guard does not allow the undo, and why; empty if all allow it."""
-    asked = build_input(ctx, await ctx.alerts(), replace(step, action=call.action))
+    asked = build_input(ctx, await ctx.alerts(), structs.replace(step, action=call.action))
     decision = await evaluate(ctx.pipeline, asked, undo=True)
     await ctx.write(lambda tx: tx.add_verdicts(decision.records(asked)))
     return "" if decision.allowed else f"guard {decision.guard} {decision.final.sentence}"

@@ -152,6 +152,7 @@ def _run_data(item: IncidentRun) -> Mapping[str, Any]:
         "created_at": rfc3339(item.run.created_at),
         "alerts": sorted({alert.alertname for alert in item.alerts}),
         "fires": item.fires,
+        "line": item.line(),
         "acknowledged_by": item.acknowledged_by,
     }
 

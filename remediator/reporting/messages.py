@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
 from remediator.core.alert import instant
-from remediator.core.approval import BUTTON, ApprovalLink
+from remediator.core.approval import BUTTON, ApprovalLink, short_button
 from remediator.core.clock import rfc3339
-from remediator.core.run import TERMINAL, EpisodeStatus, Run, Status
+from remediator.core.run import TERMINAL, EpisodeKind, EpisodeStatus, Run, Status
 from remediator.core.run_detail import BlockedDetail
 from remediator.core.tokens import Keyring
 from remediator.extensions.notifiers.base import Ask, Message, Notifier, Section, Tone
 from remediator.pipeline.held_back import held_back_content
+from remediator.pipeline.manual_undo import undoable_steps
 from remediator.reporting import outcome_text, request_text
 from remediator.reporting.formatting import format_age, format_datetime
 from remediator.reporting.incidents import Incident, load_incident
@@ -30,6 +31,8 @@ from remediator.storage.repositories import approvals, attempts, episodes, evide
 from remediator.storage.repositories.approvals import Approval, Decision
 from remediator.storage.repositories.outbox import HELD_BACK, REMINDER, ROOTS, OutboxMessage
 
+_RUN_BUTTON_LIFE = timedelta(days=7)
+"""How long the buttons about a run work."""
 _URGENT = ("break glass", "watchdog", "storm", "playbooks", "dead letter", "undo failed")
 """Topics of notices that are shown as a problem."""
 
@@ -63,7 +66,8 @@ class MessageRenderer:
             message = self._request(connection, queued, approval, notifier, name, now)
         else:
             message = self._about_incident(connection, queued, run, incident, now)
-        return _of_incident(message, incident, first)
+        buttons = self._run_buttons(connection, message, notifier, name, now)
+        return replace(_of_incident(message, incident, first), buttons=buttons)
 
     def _approval(self, connection: Connection, queued: OutboxMessage, first: OutboxMessage | None) -> Approval | None:
         """Return the request that a message shows: its own, or that of the message to update."""
@@ -156,11 +160,33 @@ class MessageRenderer:
         url = f"{self.public_url}/approve/{link.token(self.keyring, now)}" if self.public_url else ""
         buttons = {}
         if notifier.identifies_people:
-            value = link.token(self.keyring, now, BUTTON)
             # a destructive plan has no approve button: on the page, the approver must type the name of the target
             verbs = ("reject", "snooze") if approval.destructive else ("approve", "reject", "snooze")
-            buttons = dict.fromkeys((*verbs, "pause"), value)
+            buttons = {verb: self._button(notifier, verb, link, now) for verb in (*verbs, "pause")}
         return Ask(approval.id, approval.expires_at, request_text.approvers_text(approval), url, buttons)
+
+    def _button(self, notifier: Notifier, verb: str, link: ApprovalLink, now: datetime) -> str:
+        """Return the signed value of a button, short where the chat allows few bytes."""
+        if notifier.short_buttons:
+            return short_button(self.keyring, verb, link.approval or link.run, link.plan)
+        return link.token(self.keyring, now, BUTTON)
+
+    def _run_buttons(
+        self, connection: Connection, message: Message, notifier: Notifier, name: str, now: datetime
+    ) -> Mapping[str, str]:
+        """Return the buttons about the run of a message: take it, silence its alerts, or undo what it did."""
+        run = None if message.run_id is None else runs.get(connection, message.run_id)
+        if run is None or not notifier.identifies_people or message.ask is not None:
+            return {}
+        verbs: list[str] = []
+        if message.tone is Tone.PROBLEM:
+            alerts = episodes.list_for_run(connection, run.id)
+            fires = any(item.status is EpisodeStatus.FIRING and item.kind is EpisodeKind.ALERT for item in alerts)
+            verbs = ["acknowledge", "silence"] if fires else ["acknowledge"]
+        if undoable_steps(run, attempts.list_for_run(connection, run.id)):
+            verbs.append("undo")
+        link = ApprovalLink("", run.id, "", f"channel:{name}", now + _RUN_BUTTON_LIFE)
+        return {verb: self._button(notifier, verb, link, now) for verb in verbs}
 
 
 def _first_message(connection: Connection, queued: OutboxMessage) -> OutboxMessage | None:

@@ -230,7 +230,7 @@ decisions = Table(
     Column("verb", String(16), nullable=False, comment="approve, reject or snooze"),
     Column("at", Instant, nullable=False),
     Column("reason", Text),
-    Column("how", String(32), nullable=False, comment="oidc, slack, proxy, link, token, terminal"),
+    Column("how", String(32), nullable=False, comment="oidc, slack, telegram, proxy, link, token, terminal"),
     Column("break_glass", Boolean, nullable=False, server_default=text("false")),
     Column("claimed", Json, nullable=False, server_default="[]", comment="groups that the identity provider reported"),
 )

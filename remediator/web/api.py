@@ -5,7 +5,9 @@ The description at ``/api/v1/openapi.json`` and ``docs/api.md`` are generated fr
 
 from __future__ import annotations
 
+import asyncio
 import json
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection
@@ -19,17 +21,25 @@ from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
 from remediator.reporting import request_text
-from remediator.storage.repositories import approvals, audit, autonomy, episodes, lookup, outbox, runs, sessions, stops
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, audit, episodes, lookup, outbox, runs, stops
 from remediator.storage.repositories.approvals import Approval
-from remediator.web import api_runs, form_actions
+from remediator.web import api_answers as answers
+from remediator.web import api_runs, api_service, form_actions
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, NotFound, handler
 from remediator.web.openapi import LIMIT, REASON, BodyField, Operation, Parameter, describe, filters
 from remediator.web.site import Site
+from remediator.web.status import sessions_data, stop_data
 
 
 async def list_approvals(call: ApiRequest) -> Any:
     """Return the pending approval requests."""
-    return [_approval(item) for item in await call.read(approvals.list_pending)]
+    return await call.read(list_requests)
+
+
+def list_requests(connection: Connection) -> list[dict[str, Any]]:
+    """Return the pending approval requests as data."""
+    return [_approval(item) for item in approvals.list_pending(connection)]
 
 
 async def show_approval(call: ApiRequest) -> Any:
@@ -61,12 +71,12 @@ async def _check_validity(call: ApiRequest, found: Approval) -> Validity:
 
 async def refresh(call: ApiRequest) -> Any:
     """Create a new request if the plan is outdated."""
-    found = await _find_approval(call)
-    if found.status != "pending":
-        return {"status": found.status, "refreshed": False}
-    reason, policy = (await _check_validity(call, found)).refresh_reason(), call.site.policy
-    refreshed = await call.write(lambda tx: decisions.refresh(tx, call.caller, found.id, reason, policy))
-    return {"status": (await _find_approval(call)).status, "refreshed": refreshed}
+    found, reason, refreshed = await _find_approval(call), "", False
+    if found.status == "pending":
+        reason, policy = (await _check_validity(call, found)).refresh_reason(), call.site.policy
+        refreshed = await call.write(lambda tx: decisions.refresh(tx, call.caller, found.id, reason, policy))
+    status = (await _find_approval(call)).status
+    return {"id": found.id, "status": status, "refreshed": refreshed, "by": call.caller.id, "reason": reason}
 
 
 async def _find_approval(call: ApiRequest) -> Approval:
@@ -82,6 +92,8 @@ def _approval(item: Approval) -> dict[str, Any]:
     return {
         "id": item.id,
         "run": item.run_id,
+        "playbook": item.plan.playbook,
+        "target": item.plan.target,
         "plan_hash": item.plan_hash,
         "step": item.step,
         "steps": list(item.steps),
@@ -102,8 +114,9 @@ def decision(verb: str) -> ApiHandler:
     """Return the handler of one decision: approve, reject or snooze."""
 
     async def decide(call: ApiRequest) -> Any:
+        found = await _find_approval(call)
         request = DecisionRequest(
-            call.request.path_params["approval_id"],
+            found.id,
             call.text("plan_hash", required=True),
             verb,
             call.caller,
@@ -112,7 +125,7 @@ def decision(verb: str) -> ApiHandler:
             call.flag("break_glass"),
         )
         result = await call.write(lambda tx: decisions.decide(tx, request, call.site.policy))
-        return {"status": result.status, "counted": result.counted}
+        return {"id": found.id, "status": result.status, "counted": result.counted, "by": call.caller.id}
 
     return decide
 
@@ -120,19 +133,7 @@ def decision(verb: str) -> ApiHandler:
 async def list_stops(call: ApiRequest) -> Any:
     """Return the active stops."""
     now = call.site.now
-    return [
-        {
-            "id": item.id,
-            "what": item.subject,
-            "scope": item.scope,
-            "name": item.name,
-            "reason": item.reason,
-            "created_by": item.created_by,
-            "created_at": rfc3339(item.created_at),
-            "expires_at": None if item.expires_at is None else rfc3339(item.expires_at),
-        }
-        for item in await call.read(lambda connection: stops.list_active(connection, now))
-    ]
+    return [stop_data(item) for item in await call.read(lambda connection: stops.list_active(connection, now))]
 
 
 async def create_stop(call: ApiRequest) -> Any:
@@ -140,7 +141,13 @@ async def create_stop(call: ApiRequest) -> Any:
     reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
     duration = form_actions.stop_duration(call.text("duration"))
     form_actions.check_stop_name(call.site.service, scope, name)
-    return {"id": await call.write(lambda tx: decisions.create_stop(tx, call.caller, reason, scope, name, duration))}
+
+    def create(tx: Tx) -> dict[str, Any]:
+        made = stops.get(tx.connection, decisions.create_stop(tx, call.caller, reason, scope, name, duration))
+        assert made is not None, "a stop was created"
+        return stop_data(made)
+
+    return await call.write(create)
 
 
 async def release_stop(call: ApiRequest) -> Any:
@@ -154,18 +161,7 @@ async def release_stop(call: ApiRequest) -> Any:
 async def list_sessions(call: ApiRequest) -> Any:
     """Return the sessions of all people that are not over."""
     now, idle = call.site.now, call.site.service.access.settings.session_idle
-    return [
-        {
-            "person": item.person,
-            "how": item.how,
-            "address": item.address,
-            "started_at": rfc3339(item.created_at),
-            "used_at": rfc3339(item.seen_at),
-            "expires_at": rfc3339(item.expires_at),
-        }
-        for item in await call.read(sessions.list_open)
-        if item.is_active(now, idle)
-    ]
+    return await call.read(lambda connection: sessions_data(connection, now, idle))
 
 
 async def end_sessions(call: ApiRequest) -> Any:
@@ -189,25 +185,6 @@ async def list_episodes(call: ApiRequest) -> Any:
         }
         for item in await call.read(lambda connection: episodes.list_open(connection, limit))
     ]
-
-
-async def list_playbooks(call: ApiRequest) -> Any:
-    """Return the playbooks with mode and results."""
-    loaded = call.site.service.context.playbooks
-
-    def read(connection: Connection) -> Any:
-        return [
-            {
-                "name": playbook.name,
-                "summary": playbook.summary,
-                "mode": autonomy.effective_mode(connection, playbook.name, playbook.mode_in(loaded.environment)),
-                "version": playbook.content_hash,
-                "results": runs.count_by_status(connection, playbook.name),
-            }
-            for playbook in loaded.active
-        ]
-
-    return await call.read(read)
 
 
 async def list_audit_entries(call: ApiRequest) -> Any:
@@ -240,20 +217,30 @@ _DECISION = {
 
 OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
     *api_runs.OPERATIONS,
-    (Operation("GET", "/api/v1/approvals", "List pending approval requests."), list_approvals),
+    (
+        Operation("GET", "/api/v1/approvals", "List pending approval requests.", answer=list[answers.ApprovalRequest]),
+        list_approvals,
+    ),
     (
         Operation(
             "GET",
             "/api/v1/approvals/{approval_id}",
             "Show an approval request, its decisions and whether it is still valid.",
             (_APPROVAL,),
+            answer=answers.ApprovalDetails,
         ),
         show_approval,
     ),
     *(
         (
             Operation(
-                "POST", f"/api/v1/approvals/{{approval_id}}/{verb}", text, (_APPROVAL,), _DECISION, Permission.DECIDE
+                "POST",
+                f"/api/v1/approvals/{{approval_id}}/{verb}",
+                text,
+                (_APPROVAL,),
+                _DECISION,
+                Permission.DECIDE,
+                answer=answers.DecisionResult,
             ),
             decision(verb),
         )
@@ -271,10 +258,11 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             (_APPROVAL,),
             {},
             Permission.DECIDE,
+            answer=answers.Refreshed,
         ),
         refresh,
     ),
-    (Operation("GET", "/api/v1/stops", "List active stops."), list_stops),
+    (Operation("GET", "/api/v1/stops", "List active stops.", answer=list[answers.Stop]), list_stops),
     (
         Operation(
             "POST",
@@ -288,6 +276,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                 "reason": f"Required. {REASON['reason']}",
             },
             Permission.CREATE_STOP,
+            answer=answers.Stop,
         ),
         create_stop,
     ),
@@ -299,11 +288,18 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             (Parameter("stop_id", "path", "ID of the stop."),),
             {},
             Permission.RELEASE_STOP,
+            answer=answers.Released,
         ),
         release_stop,
     ),
     (
-        Operation("GET", "/api/v1/sessions", "List the sessions of people.", permission=Permission.END_SESSIONS),
+        Operation(
+            "GET",
+            "/api/v1/sessions",
+            "List the sessions of people.",
+            permission=Permission.END_SESSIONS,
+            answer=list[answers.Session],
+        ),
         list_sessions,
     ),
     (
@@ -313,11 +309,14 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "End all sessions of a person. Everyone may end their own.",
             (),
             {"person": "Required. ID of the person.", **REASON},
+            answer=answers.Ended,
         ),
         end_sessions,
     ),
-    (Operation("GET", "/api/v1/episodes", "List open episodes.", (LIMIT,)), list_episodes),
-    (Operation("GET", "/api/v1/playbooks", "List playbooks with their mode and results."), list_playbooks),
+    (
+        Operation("GET", "/api/v1/episodes", "List open episodes.", (LIMIT,), answer=list[answers.Episode]),
+        list_episodes,
+    ),
     (
         Operation(
             "GET",
@@ -333,19 +332,32 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                 ),
                 *filters("run", "kind"),
             ),
+            answer=list[answers.AuditEntry],
         ),
         list_audit_entries,
     ),
-    (Operation("GET", "/api/v1/messages/dead", "List messages that could not be delivered."), list_dead_messages),
+    *api_service.OPERATIONS,
+    (
+        Operation(
+            "GET",
+            "/api/v1/messages/dead",
+            "List messages that could not be delivered.",
+            answer=list[answers.DeadMessage],
+        ),
+        list_dead_messages,
+    ),
 )
 
 
 def routes(site: Site) -> list[Route]:
     """Return the routes of the API and of its description."""
-    document = describe([operation for operation, _ in OPERATIONS])
+
+    @cache
+    def document() -> dict[str, Any]:  # only when it is asked for: the schemas take a tenth of a second
+        return describe([operation for operation, _ in OPERATIONS])
 
     async def openapi(request: Request) -> Response:
-        return JSONResponse(document, 200, HEADERS)
+        return JSONResponse(await asyncio.to_thread(document), 200, HEADERS)
 
     return [
         *(

@@ -17,6 +17,7 @@ from remediator.reporting.run_view import run_view
 from remediator.runtime.settings import archive_folder
 from remediator.storage.repositories import lookup
 from remediator.storage.repositories.comments import CommentKind
+from remediator.web import api_answers as answers
 from remediator.web import form_actions, paging
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, NotFound
 from remediator.web.incidents import list_incidents, show_incident
@@ -124,11 +125,19 @@ _FILTERS = (
 
 OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
     (
-        Operation("GET", "/api/v1/runs", "List runs, newest first.", (LIMIT, _BEFORE, _OPEN, *_FILTERS)),
+        Operation(
+            "GET",
+            "/api/v1/runs",
+            "List runs, newest first.",
+            (LIMIT, _BEFORE, _OPEN, *_FILTERS),
+            answer=list[answers.RunSummary],
+        ),
         list_runs,
     ),
     (
-        Operation("GET", "/api/v1/incidents", "List incidents, newest first.", (LIMIT, _OPEN)),
+        Operation(
+            "GET", "/api/v1/incidents", "List incidents, newest first.", (LIMIT, _OPEN), answer=list[answers.Incident]
+        ),
         list_incidents,
     ),
     (
@@ -137,10 +146,11 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "/api/v1/incidents/{incident_id}",
             "Show an incident with its runs.",
             (_INCIDENT,),
+            answer=answers.Incident,
         ),
         show_incident,
     ),
-    (Operation("GET", "/api/v1/runs/{run_id}", "Show a run with its timeline.", (_RUN,)), show_run),
+    (Operation("GET", "/api/v1/runs/{run_id}", "Show a run with its timeline.", (_RUN,), answer=answers.Run), show_run),
     (
         Operation(
             "POST",
@@ -155,6 +165,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                 **REASON,
             },
             Permission.START,
+            answer=answers.RunSummary | answers.Explanation,
         ),
         start_run,
     ),
@@ -169,6 +180,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                 **REASON,
             },
             Permission.UNDO,
+            answer=answers.UndoRequested,
         ),
         undo_run,
     ),
@@ -184,6 +196,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                     "acknowledge": BodyField("true: you take care of it, and other users see that.", "boolean"),
                 },
                 Permission.COMMENT,
+                answer=answers.Comment,
             ),
             comment_run,
         )
@@ -201,6 +214,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                 Parameter("run_id", "path", "ID of a run or an episode, or @latest."),
                 Parameter("format", "query", "md (default) or html."),
             ),
+            media=("text/markdown", "text/html"),
         ),
         show_timeline,
     ),
@@ -214,11 +228,20 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                 "labels": BodyField("Labels of the alert, by name.", "object"),
                 "fingerprint": "Instead of labels: Alertmanager's fingerprint of a firing alert.",
             },
+            answer=answers.ExplainedAlert,
         ),
         explain_alert,
     ),
     (
-        Operation("POST", "/api/v1/runs/{run_id}/cancel", "Cancel a run.", (_RUN,), REASON, Permission.CANCEL),
+        Operation(
+            "POST",
+            "/api/v1/runs/{run_id}/cancel",
+            "Cancel a run.",
+            (_RUN,),
+            REASON,
+            Permission.CANCEL,
+            answer=answers.Result,
+        ),
         cancel_run,
     ),
     (
@@ -229,6 +252,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             (_RUN,),
             REASON,
             Permission.RETRY,
+            answer=answers.RunSummary,
         ),
         retry_run,
     ),

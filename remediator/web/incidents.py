@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from remediator.reporting.incidents import Incident, load_incident
-from remediator.storage.repositories import incidents, runs
+from remediator.storage.repositories import incidents, lookup, runs
 from remediator.web.api_request import ApiRequest, NotFound
 from remediator.web.authentication import RequestIdentity
 from remediator.web.site import Handler, Site
@@ -36,9 +36,13 @@ async def show_incident(call: ApiRequest) -> Any:
 
 
 def find_incident(connection: Connection, name: str) -> Incident | None:
-    """Return an incident by its ID or the ID of one of its runs; None if there is none."""
-    run = runs.get(connection, name)
-    return load_incident(connection, name if run is None else run.incident_id)
+    """Return an incident by its ID, the ID of one of its runs, the beginning of it, or ``@latest``; None if there is
+    none.
+
+    Raises:
+        InputError: several incidents or runs begin like this.
+    """
+    return load_incident(connection, lookup.incident_id(connection, name))
 
 
 def incident_page(site: Site) -> Handler:
@@ -46,7 +50,9 @@ def incident_page(site: Site) -> Handler:
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         name = request.path_params["incident_id"]
-        found = await site.service.context.store.read(lambda connection: find_incident(connection, name))
+        run = await site.service.context.store.read(lambda connection: runs.get(connection, name))
+        wanted = name if run is None else run.incident_id
+        found = await site.service.context.store.read(lambda connection: load_incident(connection, wanted))
         if found is None:
             return site.error_page(request, identity, 404, "Incident not found", f"There is no incident {name[:64]!r}.")
         return site.render(request, identity, "incident.html", incident=found, live=not found.over)

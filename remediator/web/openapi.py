@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from remediator import __version__
 from remediator.core.approval import NEEDS, Permission
@@ -52,13 +54,25 @@ class Operation:
     body: Mapping[str, str] = field(default_factory=dict)
     """Fields of the JSON body, with their descriptions."""
     permission: Permission = Permission.READ
+    answer: Any = None
+    """Type of the answer; None if it is no JSON, but of the types in ``media``."""
+    media: tuple[str, ...] = ()
+    """Media types of the answer besides JSON."""
+
+
+_MODE: Literal["serialization"] = "serialization"
 
 
 def describe(operations: Sequence[Operation]) -> dict[str, Any]:
     """Return the OpenAPI document."""
     paths: dict[str, Any] = {}
+    typed = [operation for operation in operations if operation.answer is not None]
+    adapters = [(number, _MODE, TypeAdapter(operation.answer)) for number, operation in enumerate(typed)]
+    schemas, common = TypeAdapter.json_schemas(adapters, ref_template="#/components/schemas/{model}")
+    answers = {(item.method, item.path): schemas[number, _MODE] for number, item in enumerate(typed)}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+        made = _operation(operation, answers.get((operation.method, operation.path)))
+        paths.setdefault(operation.path, {})[operation.method.lower()] = made
     webhook = _path_item("Receive a notification of Alertmanager (webhook, version 4). 2xx: committed and fsynced.")
     webhook |= {
         "operationId": "post_alerts",
@@ -67,6 +81,7 @@ def describe(operations: Sequence[Operation]) -> dict[str, Any]:
     paths["/api/v1/openapi.json"] = {"get": _path_item("Show this description.")}
     paths["/api/v1/alerts"] = {"post": webhook}
     paths["/api/v1/slack/interactions"] = {"post": _path_item("Receive a button click from Slack, signed by Slack.")}
+    paths["/api/v1/slack/commands"] = {"post": _path_item("Receive a slash command from Slack, signed by Slack.")}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -78,17 +93,19 @@ def describe(operations: Sequence[Operation]) -> dict[str, Any]:
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "An operator token."}},
             "schemas": {
+                **common.get("$defs", {}),
                 "Error": {
                     "type": "object",
                     "required": ["error"],
                     "properties": {"error": {"type": "string"}},
-                }
+                },
             },
         },
     }
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _operation(operation: Operation, answer: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the description of an operation with the schema of its answer."""
     parts = [part.strip("{}") for part in operation.path.split("/")[3:]]
     item = _path_item(operation.summary) | {
         "operationId": "_".join([operation.method.lower(), *parts]),
@@ -105,6 +122,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
             for parameter in operation.parameters
         ],
     }
+    content: dict[str, Any] = {media: {"schema": {"type": "string"}} for media in operation.media}
+    if answer is not None:
+        content["application/json"] = {"schema": answer}
+    item["responses"]["200"] = {"description": "Success.", "content": content}
     if operation.method == "POST":
         fields = {
             name: {"type": text.kind if isinstance(text, BodyField) else "string", "description": str(text)}

@@ -83,6 +83,7 @@ def application(service: Service) -> Starlette:
             Route("/metrics", health.metrics(service)),
             *api.routes(site),
             Route("/api/v1/slack/interactions", slack.interactions(site), methods=["POST"]),
+            Route("/api/v1/slack/commands", slack.commands(site), methods=["POST"]),
             Route("/", console.overview(site)),
             Route("/runs", console.run_history(site)),
             Route("/runs", form_actions.start(site), methods=["POST"]),

@@ -65,7 +65,7 @@ async def test_a_manual_run_heals_and_is_recorded(house: House) -> None:
 @pytest.mark.promise(5)
 async def test_guards_about_alerts_say_that_they_are_not_needed(house: House) -> None:
     """still_firing, watchdog and about_target allow a manual run and say why; a stop blocks it like every run."""
-    made = engine(house, remedy("mend", {}, about={}), every_guard=True)
+    made = engine(house, remedy("mend", {}, about="target"), every_guard=True)
     run = await start(made, REQUEST)
     await house.write(lambda tx: decisions.create_stop(tx, OSCAR, "we look at it"))
     await advance_until(made, ["blocked"], house.clock)

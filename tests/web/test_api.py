@@ -50,9 +50,9 @@ async def test_operations_check_the_role(web: WebService) -> None:
             assert answer.status_code == status
             assert "\n" not in answer.json()["error"]
         other = await client.post(f"{path}/approve", json={"plan_hash": "0" * 64}, headers=ann)
-        assert other.json() == {"status": "pending", "counted": False}
+        assert other.json() == {"id": asked.id, "status": "pending", "counted": False, "by": "ann"}
         said = await client.post(f"{path}/approve", json={"plan_hash": asked.plan_hash}, headers=ann)
-        assert said.json() == {"status": "approved", "counted": True}
+        assert said.json() == {"id": asked.id, "status": "approved", "counted": True, "by": "ann"}
         assert (await client.get(path)).json()["decisions"][0]["person"] == "ann"
         stop = (await client.post("/api/v1/stops", json={"reason": "look"}, headers=ann)).json()["id"]
         assert (await client.post(f"/api/v1/stops/{stop}/release", headers=ann)).status_code == 403

@@ -19,6 +19,16 @@ _RETRY_STATUSES = frozenset({408, 425, 500, 502, 503, 504})
 _DEFAULT_RETRY_AFTER = 30.0
 TRUNCATED = "… shortened; see the page for the full text"
 """The last line of a section that was too long for a channel."""
+BUTTON_NAMES = {
+    "approve": "Approve",
+    "reject": "Reject",
+    "snooze": "Not now",
+    "pause": "Pause everything",
+    "acknowledge": "I take it",
+    "silence": "Silence 1 h",
+    "undo": "Undo",
+}
+"""The texts of the buttons of a chat, by verb."""
 CHART_ALT_TEXT = "The alert's expression over the last hour"
 
 

@@ -8,7 +8,7 @@ markup.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -99,6 +99,8 @@ class Message:
     """The receipt of the first message about the incident in this channel; empty if this is the first one."""
     mention: bool = False
     """Whether to mention the people and groups of the channel's settings, so that their devices notify them."""
+    buttons: Mapping[str, str] = field(default_factory=dict)
+    """Signed values by verb of the buttons about the run, for a chat that identifies its users."""
     chart: bytes = b""
     """A small PNG of the alert's expression over the last hour; empty if there is none."""
 
@@ -110,7 +112,7 @@ class Message:
 
     def brief(self) -> Message:
         """Return the message with its title and its first section only."""
-        return replace(self, sections=self.sections[:1], ask=None, chart=b"")
+        return replace(self, sections=self.sections[:1], ask=None, buttons={}, chart=b"")
 
     def text(self) -> Iterator[str]:
         """Return the message as lines of plain text."""
@@ -129,6 +131,20 @@ class Delivery:
     """The receipt of a delivered message. It is needed to update the message later."""
 
     receipt: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PressedButton:
+    """A button that a person pressed, as the chat reports it."""
+
+    id: str
+    """Identifies the press."""
+    user: str
+    """ID of the user, as the people file has it."""
+    value: str
+    """Value of the button."""
+    position: int
+    """Its place in the stream of the chat."""
 
 
 PLACEHOLDER_DOMAIN = ".invalid"
@@ -151,8 +167,12 @@ class Notifier(ABC):
     settings: Any
     per_minute: ClassVar[int] = 60
     """Maximum number of messages per minute. Further messages wait."""
-    identifies_people: ClassVar[bool] = False
+    identifies_people: bool = False
     """Whether the chat proves who pressed a button. Only then do messages have buttons."""
+    short_buttons: ClassVar[bool] = False
+    """Whether the chat allows only 64 bytes in a button, so that its values are short."""
+    polls_buttons: bool = False
+    """Whether this service asks the chat for pressed buttons (:meth:`poll_buttons`)."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         try:
@@ -206,6 +226,21 @@ class Notifier(ABC):
 
         Raises:
             ClientError: the chart was not added. The message stays, and nothing is retried.
+        """
+
+    async def poll_buttons(self, after: int, wait: float) -> Sequence[PressedButton]:
+        """Return the buttons that were pressed after a position, in order; wait up to ``wait`` seconds for the first.
+
+        Raises:
+            ClientError: the chat does not answer.
+        """
+        return ()
+
+    async def answer_button(self, button_id: str, text: str) -> None:
+        """Show an answer to the person who pressed a button.
+
+        Raises:
+            ClientError: the answer was not delivered.
         """
 
     async def aclose(self) -> None:

@@ -11,8 +11,15 @@ from pydantic import Field
 
 from remediator.core.types import SecretFile, Strict
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Poster, fit, read_secret_file, truncate
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure, RetryAfter, Section
+from remediator.extensions.notifiers._http import (
+    BUTTON_NAMES,
+    CHART_ALT_TEXT,
+    Poster,
+    fit,
+    read_secret_file,
+    truncate,
+)
+from remediator.extensions.notifiers.base import Ask, Delivery, Message, Notifier, PermanentFailure, RetryAfter, Section
 
 _PERMANENT_ERRORS = frozenset(
     {"invalid_auth", "account_inactive", "token_revoked", "channel_not_found", "is_archived", "not_in_channel"}
@@ -29,7 +36,13 @@ _PERMANENT_ERRORS = frozenset(
 _MAX_TEXT, _MAX_SECTION = 9000, 2900
 """Characters in all sections and in one. Slack refuses blocks above 3000 and messages above about 12,000."""
 _STYLES = {"approve": "primary", "reject": "danger"}
-_NAMES = {"approve": "Approve", "reject": "Reject", "snooze": "Not now", "pause": "Pause everything"}
+_CONFIRM = {
+    "approve": ("Approve this plan?", "The planned calls are made as soon as enough people have approved."),
+    "pause": ("Stop all actions?", "No run starts a further action, on any service, until a person releases the stop."),
+    "undo": ("Undo this run?", "What the run did is undone, as its playbook and its actions declare."),
+    "silence": ("Silence the alerts?", "The alerts of this run notify nobody for one hour."),
+}
+"""The buttons that ask for a confirmation: title and text. Slack allows 100 and 300 characters."""
 
 
 class SlackSettings(Strict):
@@ -145,10 +158,24 @@ def _blocks(message: Message) -> Iterator[dict[str, Any]]:
     shown = fit(sections, _MAX_TEXT, _MAX_SECTION)
     for section in shown:
         yield {"type": "rich_text", "elements": list(_rich(section))}
+    if message.ask is not None:
+        yield {"type": "rich_text", "elements": [_deadline(message.ask)]}
     complete = all(before == after for before, after in zip(sections, shown, strict=True) if before.exact)
     buttons = list(_buttons(message, complete))
     if buttons:
         yield {"type": "actions", "elements": buttons}
+
+
+def _deadline(ask: Ask) -> dict[str, Any]:
+    """Return the deadline as a date, which Slack shows in the time zone of each reader."""
+    date = {
+        "type": "date",
+        "timestamp": int(ask.until.timestamp()),
+        "format": "{date_short_pretty} at {time}",
+        "fallback": f"{ask.until:%Y-%m-%d %H:%M}Z",
+    }
+    before = {"type": "text", "text": "Decide before ", "style": {"bold": True}}
+    return {"type": "rich_text_section", "elements": [before, date, {"type": "text", "text": " (your time)"}]}
 
 
 def _rich(section: Section) -> Iterator[dict[str, Any]]:
@@ -168,13 +195,25 @@ def _buttons(message: Message, complete: bool) -> Iterator[dict[str, Any]]:
     """Omit *Approve* if the message does not show the whole plan; approvers then use the page."""
     for verb, value in ({} if message.ask is None else message.ask.buttons).items():
         if complete or verb != "approve":
-            yield _button(_NAMES[verb], f"remediator.{verb}") | _style(verb) | {"value": value}
+            yield _acting(verb, value)
+    for verb, value in message.buttons.items():
+        yield _acting(verb, value)
     for name, url in message.links:
         yield _button(name, "remediator.open" if name == "Review and decide" else "remediator.follow") | {"url": url}
 
 
 def _button(name: str, action: str) -> dict[str, Any]:
     return {"type": "button", "action_id": action, "text": {"type": "plain_text", "text": name, "emoji": False}}
+
+
+def _acting(verb: str, value: str) -> dict[str, Any]:
+    """Return a button that does something, with its confirmation."""
+    button = _button(BUTTON_NAMES[verb], f"remediator.{verb}") | _style(verb) | {"value": value}
+    if verb in _CONFIRM:
+        title, text = ({"type": "plain_text", "text": each} for each in _CONFIRM[verb])
+        yes, no = ({"type": "plain_text", "text": each} for each in (BUTTON_NAMES[verb], "Do nothing"))
+        button["confirm"] = {"title": title, "text": text, "confirm": yes, "deny": no}
+    return button
 
 
 def _style(verb: str) -> dict[str, Any]:

@@ -9,10 +9,19 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import Field
 
+from remediator.clients.webhook import Hook
 from remediator.core.types import SecretFile, Strict
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Poster, fit, read_secret_file, truncate, utf16_length
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure
+from remediator.extensions.notifiers._http import (
+    BUTTON_NAMES,
+    CHART_ALT_TEXT,
+    Poster,
+    fit,
+    read_secret_file,
+    truncate,
+    utf16_length,
+)
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure, PressedButton
 
 
 class TelegramSettings(Strict):
@@ -23,7 +32,52 @@ class TelegramSettings(Strict):
     mentions: tuple[Annotated[str, Field(pattern=r"^@\w{5,32}$")], ...] = Field(
         default=(), max_length=5, description="User names to mention when people are needed, for example @ann_sre."
     )
+    buttons: bool = Field(
+        default=False,
+        description="Decide with buttons. This service then asks Telegram for presses (long polling), so the bot must "
+        "not have a webhook; the people file needs the Telegram IDs.",
+    )
     api: str = Field(default="https://api.telegram.org", description="Base URL of the API, for example of a proxy.")
+
+
+class _Sender(msgspec.Struct):
+    """The user who pressed a button."""
+
+    id: int
+
+
+class _Chat(msgspec.Struct):
+    """The chat of a message."""
+
+    id: int
+
+
+class _Shown(msgspec.Struct):
+    """The message with the button."""
+
+    chat: _Chat
+
+
+class _Pressed(msgspec.Struct):
+    """A callback query."""
+
+    id: str
+    sender: _Sender = msgspec.field(name="from")
+    data: str = ""
+    message: _Shown | None = None
+
+
+class _Update(msgspec.Struct):
+    """One update of ``getUpdates``."""
+
+    update_id: int
+    callback_query: _Pressed | None = None
+
+
+class _Updates(msgspec.Struct):
+    """The answer of ``getUpdates``."""
+
+    result: tuple[_Update, ...]
 
 
 class TelegramNotifier(Notifier):
@@ -34,13 +88,17 @@ class TelegramNotifier(Notifier):
     settings: TelegramSettings
     per_minute = 18
     attaches_charts = True
+    short_buttons = True
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
         self._poster = Poster(self.kind, self.settings.api)
+        self._polling = Hook(self.kind, self.settings.api.rstrip("/"), _POLL_TIMEOUT)
+        self.identifies_people = self.polls_buttons = self.settings.buttons
 
     async def aclose(self) -> None:
         await self._poster.aclose()
+        await self._polling.aclose()
 
     async def send(self, message: Message) -> Delivery:
         body = {"chat_id": self.settings.chat, **_payload(message, self.settings.mentions)}
@@ -75,6 +133,29 @@ class TelegramNotifier(Notifier):
         form["reply_parameters"] = msgspec.json.encode(reply).decode()
         await self._call("sendPhoto", None, form=form, files={"photo": ("chart.png", chart, "image/png")})
 
+    async def poll_buttons(self, after: int, wait: float) -> Sequence[PressedButton]:
+        body = {"offset": after + 1, "timeout": int(wait), "allowed_updates": ["callback_query"]}
+        token = read_secret_file(self.kind, self.settings.token_file)
+        answer = await self._polling.call("POST", f"/bot{token}/getUpdates", body)
+        try:
+            updates = msgspec.json.decode(answer.body, type=_Updates).result
+        except msgspec.DecodeError as error:
+            raise BadAnswer(f"telegram: the answer of getUpdates is not as documented: {error}") from None
+        pressed = []
+        for item in updates:
+            press = item.callback_query
+            ours = press is not None and press.message is not None and str(press.message.chat.id) == self.settings.chat
+            if press is None or not ours:
+                pressed.append(PressedButton("", "", "", item.update_id))
+            else:
+                pressed.append(PressedButton(press.id, str(press.sender.id), press.data, item.update_id))
+        return pressed
+
+    async def answer_button(self, button_id: str, text: str) -> None:
+        if button_id:
+            body = {"callback_query_id": button_id, "text": truncate(text, _MAX_ANSWER), "show_alert": True}
+            await self._call("answerCallbackQuery", body)
+
     async def _call(self, method: str, body: Any, **more: Any) -> Mapping[str, Any]:
         token = read_secret_file(self.kind, self.settings.token_file)
         return await self._poster.post(body, f"/bot{token}/{method}", **more)
@@ -87,10 +168,14 @@ def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
         "parse_mode": "HTML",
         "link_preview_options": {"is_disabled": True},
     }
-    keys = list(_keys(message))
-    return payload | ({"reply_markup": {"inline_keyboard": [keys]}} if keys else {})
+    rows = [list(row) for row in (_links(message), _buttons(message)) if row]
+    return payload | ({"reply_markup": {"inline_keyboard": rows}} if rows else {})
 
 
+_POLL_TIMEOUT = 40.0
+"""Seconds; longer than a request for updates waits."""
+_MAX_ANSWER = 200
+"""Characters of the answer to a press."""
 _MAX_TEXT = 3800
 """Characters. The limit of Telegram is 4096, without tags and entities; the rest is for mentions."""
 
@@ -103,5 +188,11 @@ def _lines(message: Message) -> Iterator[str]:
         yield f"<b>{escape(section.heading)}</b>\n<pre>{escape(text)}</pre>"
 
 
-def _keys(message: Message) -> Iterator[dict[str, str]]:
-    yield from ({"text": name, "url": url} for name, url in message.links)
+def _links(message: Message) -> list[dict[str, str]]:
+    return [{"text": name, "url": url} for name, url in message.links]
+
+
+def _buttons(message: Message) -> list[dict[str, str]]:
+    """Return the buttons that act. Their data is at most 64 bytes, the limit of Telegram."""
+    values = {**({} if message.ask is None else message.ask.buttons), **message.buttons}
+    return [{"text": BUTTON_NAMES[verb], "callback_data": value} for verb, value in values.items()]

@@ -31,8 +31,10 @@ def run_id(connection: Connection, name: str) -> str:
 def incident_id(connection: Connection, name: str) -> str:
     """Return the ID of the incident that a name means, as :func:`run_id` does. A run stands for its incident."""
     found = _find(connection, name, "incident", runs.c.incident_id, runs.c.created_at)
-    run = select(runs.c.incident_id).where(runs.c.id == run_id(connection, name))
-    return str(connection.execute(run).scalar() or found)
+    if connection.execute(select(runs.c.id).where(runs.c.incident_id == found).limit(1)).first() is not None:
+        return found
+    run = connection.execute(select(runs.c.incident_id).where(runs.c.id == run_id(connection, name))).first()
+    return found if run is None else str(run.incident_id)
 
 
 def approval_id(connection: Connection, name: str) -> str:

@@ -1,0 +1,71 @@
+"""The loops that receive what people do in chats, for the process that runs the loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from remediator.config import Config, Slack
+from remediator.core.tokens import Keyring
+from remediator.errors import ConfigurationError
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.notifiers.base import Notifier
+from remediator.pipeline.context import PipelineContext
+from remediator.pipeline.decisions import DecisionPolicy
+from remediator.runtime.access import AccessControl
+from remediator.runtime.chat import ChatActions
+from remediator.runtime.chat_polling import ButtonPoller
+from remediator.runtime.slack_events import SlackEvents
+
+Loop = Callable[[], Coroutine[Any, Any, None]]
+
+
+def chat_actions(context: PipelineContext, config: Config, clients: ClientSet) -> ChatActions:
+    """Return what people can do in a chat, with the settings of this service."""
+    policy = DecisionPolicy(config.approvals.allow_link_only, config.approvals.snooze_duration)
+    return ChatActions(context, lambda: policy, tuple(clients.alertmanagers))
+
+
+def slack_events(
+    context: PipelineContext, config: Config, access: AccessControl, keyring: Keyring, clients: ClientSet
+) -> SlackEvents:
+    """Return the handler of events of Slack. Settings and people are those of now."""
+
+    def settings() -> Slack:
+        if access.settings.slack is None:
+            raise ConfigurationError("access.slack is not set")
+        return access.settings.slack
+
+    return SlackEvents(
+        settings, lambda: access.people, keyring, chat_actions(context, config, clients), context.clock.now
+    )
+
+
+def chat_loops(
+    context: PipelineContext,
+    config: Config,
+    access: AccessControl,
+    keyring: Keyring,
+    clients: ClientSet,
+    channels: Mapping[str, Notifier],
+) -> dict[str, Loop]:
+    """Return the loops of the chats in the settings, by name; none if no chat needs one."""
+    loops: dict[str, Loop] = {}
+    if config.access.slack is not None and config.access.slack.app_token_file is not None:
+        loops["slack socket"] = _socket_loop(slack_events(context, config, access, keyring, clients), context)
+    actions = chat_actions(context, config, clients)
+    for name, notifier in channels.items():
+        if notifier.polls_buttons:
+            loops[f"buttons of {name}"] = ButtonPoller(
+                context, name, notifier, lambda: access.people, keyring, actions
+            ).run
+    return loops
+
+
+def _socket_loop(events: SlackEvents, context: PipelineContext) -> Loop:
+    async def run() -> None:
+        from remediator.runtime.slack_socket import SlackSocket  # noqa: PLC0415 - only a service with a socket needs it
+
+        await SlackSocket(events.settings, events, context.clock).run()
+
+    return run

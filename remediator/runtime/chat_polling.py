@@ -1,0 +1,148 @@
+"""Ask a chat for pressed buttons (long polling), for services that send them to a client without an open port.
+
+One replica polls each channel: it holds a lease in the store, and another one takes over when the lease ends. The
+position in the stream is stored after the effect of a press is committed, so that a press is never lost, and a press
+that is read twice counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from remediator.core.approval import BUTTON_CODES, Person, button_proof_is_valid
+from remediator.core.clock import rfc3339
+from remediator.core.identity import People
+from remediator.core.tokens import Keyring
+from remediator.errors import ClientError, ConfigurationError
+from remediator.extensions.notifiers.base import Notifier, PressedButton
+from remediator.pipeline.context import PipelineContext
+from remediator.runtime.chat import DECISIONS, NOTHING, ChatActions, Press, Verb
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, key_values, runs
+
+log: Any = structlog.get_logger("remediator.runtime.chat_polling")
+
+WAIT = 25.0
+"""Seconds that one request waits for a press."""
+LEASE = timedelta(seconds=60)
+CONFIRM_WITHIN = timedelta(seconds=30)
+"""A button that acts has to be pressed twice within this time."""
+_CONFIRMED = (Verb.APPROVE, Verb.PAUSE, Verb.UNDO)
+_PAUSE = 5.0
+
+
+@dataclass(slots=True)
+class ButtonPoller:
+    """Polls one channel.
+
+    Args:
+        context: the dependencies of the pipeline.
+        name: of the channel.
+        notifier: the channel.
+        people: returns the people file.
+        keyring: signed the buttons.
+        actions: does what people ask for.
+        wait: seconds that one request waits.
+    """
+
+    context: PipelineContext
+    name: str
+    notifier: Notifier
+    people: Callable[[], People]
+    keyring: Keyring
+    actions: ChatActions
+    wait: float = WAIT
+    _first_presses: dict[tuple[str, str], datetime] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Poll while this replica holds the lease, for ever."""
+        while True:
+            after = await self.context.store.write(self._claim)
+            if after is None:
+                await self.context.clock.sleep(LEASE.total_seconds() / 4)
+                continue
+            try:
+                await self.poll_once(after)
+            except (ClientError, ConfigurationError) as error:
+                log.warning("buttons not polled, retrying", channel=self.name, message=str(error))
+                await self.context.clock.sleep(_PAUSE)
+
+    async def poll_once(self, after: int) -> None:
+        """Wait for presses after a position, handle them in order, and store the new position.
+
+        Raises:
+            ClientError: the chat does not answer.
+            StoreError: the store does not answer; the presses are read again.
+        """
+        for pressed in await self.notifier.poll_buttons(after, self.wait):
+            answer = await self._handle(pressed)
+            position = pressed.position
+            await self.context.store.write(lambda tx: self._renew(tx, position))  # noqa: B023
+            try:
+                await self.notifier.answer_button(pressed.id, answer)
+            except ClientError as error:  # the answer is optional: the decision is recorded
+                log.info("press not answered", channel=self.name, message=str(error))
+
+    def _key(self) -> str:
+        return f"buttons {self.name}"
+
+    def _claim(self, tx: Tx) -> int | None:
+        """Take or renew the lease; return the position, or None if another replica holds the lease."""
+        held = key_values.get(tx.connection, self._key())
+        value: Mapping[str, Any] = {"replica": "", "until": "", "after": 0} if held is None else held.value
+        mine = value["replica"] == self.context.replica
+        if not mine and value["until"] and datetime.fromisoformat(value["until"]) > tx.now:
+            return None
+        after = int(value["after"])
+        self._renew(tx, after)
+        return after
+
+    def _renew(self, tx: Tx, after: int) -> None:
+        until = rfc3339(tx.now + LEASE)
+        key_values.set(tx, self._key(), {"replica": self.context.replica, "until": until, "after": after})
+
+    async def _handle(self, pressed: PressedButton) -> str:
+        """Do what a press says; return the answer. The checks: signature, person, then the rules of the page."""
+        press = await self._press(pressed)
+        if isinstance(press, str):
+            return press
+        if press.verb in _CONFIRMED and not self._confirmed(pressed):
+            return f"Press {press.verb.value} again within {CONFIRM_WITHIN.seconds} s to confirm."
+        return await self.actions.press(press) or "Recorded."
+
+    def _confirmed(self, pressed: PressedButton) -> bool:
+        """Return whether this is the second press within the time; remember the first one."""
+        now, key = self.context.clock.now(), (pressed.user, pressed.value)
+        self._first_presses = {each: at for each, at in self._first_presses.items() if now - at <= CONFIRM_WITHIN}
+        if self._first_presses.pop(key, None) is not None:
+            return True
+        self._first_presses[key] = now
+        return False
+
+    async def _press(self, pressed: PressedButton) -> Press | str:
+        """Return the press, or why it does not count."""
+        code, _, rest = pressed.value.partition(":")
+        name, _, proof = rest.partition(":")
+        verb = BUTTON_CODES.get(code)
+        if verb is None:
+            return f"{NOTHING}this button was not made by this service."
+        person = self._person(pressed.user)
+        run_id, plan = name, ""
+        if Verb(verb) in DECISIONS or name.startswith("approval-"):
+            found = await self.context.store.read(lambda connection: approvals.get(connection, name))
+            run_id, plan = ("", "") if found is None else (found.run_id, found.plan_hash)
+        known = await self.context.store.read(lambda connection: runs.get(connection, run_id))
+        if known is None or not button_proof_is_valid(self.keyring, proof, verb, name, plan):
+            return f"{NOTHING}this button was not made by this service, or its plan is outdated."
+        if person is None:
+            return f"{NOTHING}your user {pressed.user} is not in the people file. Ask an administrator to add you."
+        approval = name if plan else ""
+        return Press(Verb(verb), run_id, person, f"stop-{self.notifier.kind}-{pressed.id}"[:64], approval, plan)
+
+    def _person(self, user: str) -> Person | None:
+        return self.people().by_chat(self.notifier.kind, user)

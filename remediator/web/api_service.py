@@ -1,0 +1,251 @@
+"""The API of the service itself: status, reports, inventory, playbooks and their modes, memory of remedies."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from remediator.config import Config
+from remediator.core.approval import Permission
+from remediator.core.clock import before, parse_duration, rfc3339
+from remediator.errors import InputError
+from remediator.pipeline import decisions
+from remediator.pipeline.context import PlaybookSet
+from remediator.playbooks.diagnostics import did_you_mean
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.model import Playbook
+from remediator.reporting.period import promotion, render, statistics
+from remediator.reporting.period.history import from_prometheus
+from remediator.storage.repositories import autonomy, remedy_memory, runs
+from remediator.storage.repositories.remedy_memory import MemoryEntry
+from remediator.web import api_answers as answers
+from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest
+from remediator.web.openapi import REASON, Operation, Parameter
+from remediator.web.status import status_data
+
+FORMATS = {
+    "md": (render.markdown, "text/markdown; charset=utf-8"),
+    "html": (render.html, "text/html; charset=utf-8"),
+    "json": (render.as_json, "application/json"),
+}
+"""The formats of a report, each with its media type."""
+
+
+async def show_status(call: ApiRequest) -> Any:
+    """Return what blocks actions now."""
+    config, now = call.site.service.config, call.site.now
+    return await call.read(lambda connection: status_data(connection, config, now))
+
+
+async def show_report(call: ApiRequest) -> Response:
+    """Return the report of a period."""
+    query = call.request.query_params
+    since, format_ = query.get("since", "30d"), query.get("format", "json")
+    if format_ not in FORMATS:
+        raise InputError(f"format: expected one of {', '.join(FORMATS)}, not {format_[:64]!r}")
+    try:
+        minutes = float(query.get("minutes_per_incident", "30"))
+    except ValueError:
+        raise InputError("minutes_per_incident: expected a number, for example 30") from None
+    if not 0 <= minutes <= 10_000:
+        raise InputError("minutes_per_incident: expected a number from 0 to 10000")
+    config, now = call.site.service.config, call.site.now
+    text = await call.read(lambda connection: report(connection, config, since, now, minutes, format_))
+    return Response(text, 200, HEADERS, FORMATS[format_][1])
+
+
+def report(connection: Connection, config: Config, since: str, now: datetime, minutes: float, format_: str) -> str:
+    """Return the report of the time ``since`` before now, in one of :data:`FORMATS`.
+
+    Raises:
+        InputError: ``since`` is not a duration.
+    """
+    history = None if config.prometheus is None else from_prometheus(config.prometheus, parse_duration(since))
+    asked = statistics.ReportRequest(before(now, since), now, config.environment, minutes, history)
+    return FORMATS[format_][0](statistics.build_report(connection, asked))
+
+
+async def show_promotion(call: ApiRequest) -> Any:
+    """Return the evidence for raising the mode of each playbook."""
+    query, now = call.request.query_params, call.site.now
+    since, playbook = query.get("since", "30d"), query.get("playbook")
+    return await call.read(lambda connection: promotion_data(connection, since, playbook, now))
+
+
+def promotion_data(connection: Connection, since: str, playbook: str | None, now: datetime) -> list[dict[str, Any]]:
+    """Return the evidence for raising modes, as data with its text."""
+    found = promotion.evidence(connection, before(now, since), playbook)
+    return [{**promotion.as_json(item), "text": promotion.as_text(item)} for item in found]
+
+
+async def show_inventory(call: ApiRequest) -> Any:
+    """Return the services, their dependencies, and which run holds each one."""
+    inventory = call.site.service.context.playbooks.inventory
+    return await call.read(lambda connection: inventory_data(connection, inventory))
+
+
+def inventory_data(connection: Connection, inventory: Inventory) -> list[dict[str, Any]]:
+    """Return the services of the inventory as data."""
+    holders = {run.target: run.id for run in runs.list_lock_holders(connection)}
+    return [
+        {
+            "name": name,
+            "platform": service.platform.kind,
+            "depends_on": list(service.depends_on),
+            "needed_by": sorted(inventory.dependents(name)),
+            "locked_by": holders.get(name),
+        }
+        for name, service in sorted(inventory.services.items())
+    ]
+
+
+async def list_playbooks(call: ApiRequest) -> Any:
+    """Return the playbooks with mode and results."""
+    loaded = call.site.service.context.playbooks
+    return await call.read(lambda connection: playbooks_data(connection, loaded))
+
+
+def playbooks_data(connection: Connection, loaded: PlaybookSet) -> list[dict[str, Any]]:
+    """Return the active playbooks as data: their modes, versions and results."""
+    return [
+        {
+            "name": playbook.name,
+            "summary": playbook.summary,
+            "target": playbook.target,
+            "mode": autonomy.effective_mode(connection, playbook.name, playbook.mode_in(loaded.environment)),
+            "version": playbook.content_hash,
+            "parameters": {
+                name: {"type": item.type, "required": item.default is None, "description": item.description}
+                for name, item in playbook.parameters.items()
+                if item.label is not None
+            },
+            "results": runs.count_by_status(connection, playbook.name),
+        }
+        for playbook in loaded.active
+    ]
+
+
+async def set_mode(call: ApiRequest) -> Any:
+    """Change the mode of a playbook."""
+    mode, reason = call.text("mode", required=True), call.text("reason", required=True)
+    loaded = call.site.service.context.playbooks
+    playbook = find_playbook(loaded, call.request.path_params["name"])
+    written = playbook.mode_in(loaded.environment)
+    old = await call.write(lambda tx: decisions.set_mode(tx, call.caller, playbook.name, mode, written, reason))
+    return {"playbook": playbook.name, "before": old, "mode": mode, "written": written}
+
+
+def find_playbook(loaded: PlaybookSet, name: str) -> Playbook:
+    """Return an active playbook.
+
+    Raises:
+        InputError: there is none of this name; the error names the closest match.
+    """
+    found = loaded.active_version(name)
+    if found is None:
+        known = [item.name for item in loaded.active]
+        raise InputError(f"no playbook {name[:64]!r}; {did_you_mean(name, known) or 'see the list of playbooks'}")
+    return found
+
+
+async def list_memory(call: ApiRequest) -> Any:
+    """Return what is remembered of releases and remedies."""
+    target = call.request.query_params.get("target")
+    return [memory_data(item) for item in await call.read(lambda found: remedy_memory.list_entries(found, target))]
+
+
+def memory_data(entry: MemoryEntry) -> dict[str, Any]:
+    """Return an entry of the memory as data."""
+    return asdict(entry) | {"at": rfc3339(entry.at)}
+
+
+async def clear_memory(call: ApiRequest) -> Any:
+    """Allow a release or a remedy again."""
+    entry, reason = call.request.path_params["entry_id"], call.text("reason", required=True)
+    return memory_data(await call.write(lambda tx: decisions.clear_memory(tx, call.caller, entry, reason)))
+
+
+_SINCE = Parameter("since", "query", "How far back, such as 12h or 7d (default: 30d).")
+_NAME = Parameter("name", "path", "Name of the playbook.")
+_ENTRY = Parameter("entry_id", "path", "ID of the entry.")
+_TARGET = Parameter("target", "query", "Only entries about this service.")
+_REQUIRED_REASON = {"reason": f"Required. {REASON['reason']}"}
+
+OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
+    (Operation("GET", "/api/v1/status", "Show what blocks actions now.", answer=answers.Status), show_status),
+    (
+        Operation(
+            "GET",
+            "/api/v1/report",
+            "Report what was healed, how fast, and what was refused.",
+            (
+                _SINCE,
+                Parameter("format", "query", "json (default), md or html."),
+                Parameter("minutes_per_incident", "query", "Minutes of work per incident (default: 30).", "number"),
+            ),
+            answer=answers.Report,
+            media=("text/markdown", "text/html"),
+        ),
+        show_report,
+    ),
+    (
+        Operation(
+            "GET",
+            "/api/v1/report/promotion",
+            "Show the evidence for raising the mode of each playbook.",
+            (_SINCE, Parameter("playbook", "query", "Only this playbook.")),
+            answer=list[answers.Promotion],
+        ),
+        show_promotion,
+    ),
+    (
+        Operation(
+            "GET", "/api/v1/inventory", "List services with dependencies and locks.", answer=list[answers.Service]
+        ),
+        show_inventory,
+    ),
+    (
+        Operation(
+            "GET", "/api/v1/playbooks", "List playbooks with their mode and results.", answer=list[answers.Playbook]
+        ),
+        list_playbooks,
+    ),
+    (
+        Operation(
+            "POST",
+            "/api/v1/playbooks/{name}/mode",
+            "Change the mode of a playbook until the mode in its file changes.",
+            (_NAME,),
+            {"mode": "Required. observe, shadow, approve or auto.", **_REQUIRED_REASON},
+            Permission.SET_MODE,
+            answer=answers.ModeChanged,
+        ),
+        set_mode,
+    ),
+    (
+        Operation(
+            "GET",
+            "/api/v1/memory",
+            "List what is remembered of releases and remedies.",
+            (_TARGET,),
+            answer=list[answers.MemoryEntry],
+        ),
+        list_memory,
+    ),
+    (
+        Operation(
+            "POST",
+            "/api/v1/memory/{entry_id}/clear",
+            "Allow a release to be restored again, or a remedy to run automatically again.",
+            (_ENTRY,),
+            _REQUIRED_REASON,
+            Permission.CLEAR_MEMORY,
+            answer=answers.MemoryEntry,
+        ),
+        clear_memory,
+    ),
+)

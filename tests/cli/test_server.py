@@ -1,0 +1,138 @@
+"""Commands with --server: the output of the local commands, over the API, with a token and no database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from demo.stack.settings import ROOT
+from remediator.web.routes import application
+from tests.support.servers import free_port
+from tests.support.web_service import WebService, web_service
+
+
+@pytest.fixture
+async def web(tmp_path: Path) -> AsyncIterator[WebService]:
+    """A service at the present time, which is the only clock of the commands."""
+    async with web_service(tmp_path) as made:
+        made.clock.time = datetime.now(UTC)
+        yield made
+
+
+@pytest.fixture
+async def url(web: WebService) -> AsyncIterator[str]:
+    """The address at which the service answers."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(application(web.service), port=port, log_level="warning", lifespan="off"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.02)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    await serving
+
+
+async def _run(web: WebService, who: str, *argv: str) -> tuple[int, str]:
+    """Run a command as this person, in a folder without settings; return its exit status and its output."""
+    empty = web.service.config.base_dir / "laptop"
+    empty.mkdir(exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "REMEDIATOR_TOKEN": web.tokens.get(who, "")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "remediator", *argv),
+        cwd=empty,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+READS = (
+    ("run", "list"),
+    ("run", "list", "--open", "--playbook", "redis-disk-full", "--since", "1h", "--format", "json"),
+    ("run", "show", "@latest"),
+    ("run", "timeline", "@latest"),
+    ("incident", "list"),
+    ("incident", "show", "@latest"),
+    ("approval", "list"),
+    ("stop", "list"),
+    ("status",),
+    ("playbook", "list"),
+    ("report", "promotion"),
+    ("memory", "list"),
+)
+
+
+def _without_ages(text: str) -> str:
+    """Return an output without ages and countdowns, which pass between two commands."""
+    return re.sub(r"\(in [^)]*\)|\([^)]* ago\)", "()", text)
+
+
+async def test_what_is_read_is_the_same(web: WebService, url: str) -> None:
+    """Every command that reads prints the same lines from the database and from the server."""
+    await web.request_approval()
+    local = ("--config", str(web.service.config.base_dir / "remediator.yaml"))
+    for argv in READS:
+        here, there = await asyncio.gather(_run(web, "ann", *argv, *local), _run(web, "ann", *argv, "--server", url))
+        assert _without_ages(here[1]) == _without_ages(there[1]), argv
+        assert here[0] == 0, argv
+
+
+@pytest.mark.promise(6)
+async def test_a_decision_over_the_server_counts_once(web: WebService, url: str) -> None:
+    """Approve by the beginning of a run's ID: the person of the token, once, with the rights of the server."""
+    asked = await web.request_approval()
+    server = ("--server", url)
+    code, said = await _run(web, "victor", "approval", "approve", asked.run_id, *server)
+    assert code == 3 and "needs the role 'approver'" in said
+    code, said = await _run(web, "ann", "approval", "approve", asked.run_id, "--reason", "seen", *server)
+    assert code == 0 and "approve by ann recorded" in said
+    assert (await web.state(asked)).status == "approved"
+    code, said = await _run(web, "bob", "approval", "approve", asked.run_id, *server)
+    assert code == 1 and "nothing was changed" in said
+
+
+async def test_what_is_changed_over_the_server(web: WebService, url: str) -> None:
+    """Start, acknowledge, comment, cancel, stop and release; a dry run plans on the server."""
+    server = ("--server", url)
+    start = ("run", "start", "redis-disk-full", "--service", "redis", *server)
+    code, said = await _run(web, "oscar", *start, "--dry-run")
+    assert code == 0 and "match    redis-disk-full, target redis, mode approve" in said, said
+    code, said = await _run(web, "oscar", *start, "--reason", "by hand")
+    assert code == 0 and "started; to follow it" in said, said
+    for argv, told in (
+        (("run", "acknowledge", "@latest"), "acknowledged by oscar"),
+        (("run", "comment", "@latest", "the disk is old"), "comment added by oscar"),
+        (("run", "show", "@latest"), "oscar: the disk is old"),
+        (("run", "cancel", "@latest", "--reason", "no"), "is being cancelled"),
+        (("stop", "create", "--reason", "look"), "everything stopped"),
+        (("playbook", "set-mode", "redis-disk-full", "--mode", "shadow", "--reason", "look"), "approve -> shadow"),
+    ):
+        code, said = await _run(web, "oscar", *argv, *server)
+        assert code == 0 and told in said, (argv, said)
+    assert "by hand" in await web.audit_text()
+
+
+@pytest.mark.parametrize(
+    ("server", "who", "told"),
+    [
+        ("http://192.0.2.1", "ann", "is not encrypted, so your token could be read on the way; use https"),
+        ("ftp://x", "ann", "is not a URL"),
+        ("http://127.0.0.1:1", "ann", "cannot be reached"),
+        ("http://127.0.0.1:1", "", "no operator token"),
+    ],
+)
+async def test_a_wrong_server_is_one_line(web: WebService, server: str, who: str, told: str) -> None:
+    """No token leaves over an open network, and no traceback reaches the user."""
+    code, said = await _run(web, who, "run", "list", "--server", server)
+    assert code in (2, 3) and told in said and said.count("\n") == 1, said
