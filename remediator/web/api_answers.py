@@ -284,7 +284,7 @@ class ApprovalDetails(ApprovalRequest):
 
 
 class DecisionResult(TypedDict):
-    """What became of a decision."""
+    """The outcome of a decision."""
 
     id: str
     status: str
