@@ -15,7 +15,7 @@ FROM ${PYTHON_IMAGE}
 # redis-check-rdb: no backup goes before the newest one is proved to be whole
 RUN command -v redis-check-rdb >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends redis-tools \
  && rm -rf /var/lib/apt/lists/*; }
-RUN mkdir -p /var/lib/remediator && chown 10001:10001 /var/lib/remediator
+RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/remediator /var/lib/remediator-checkpoints
 COPY --from=build /opt/venv /opt/venv
 COPY playbooks /srv/playbooks
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \

@@ -173,7 +173,7 @@ def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, se
     command = shutil.which("remediator", path=os.path.dirname(sys.executable)) or "remediator"
     for label, text in (
         ("show a run", shlex.join((command, "run", "show", "RUN", "--config", str(settings.remediator_yaml)))),
-        ("verify the audit log", shlex.join((command, "audit", "verify", "--db", str(settings.database)))),
+        ("verify the audit log", shlex.join((command, "audit", "verify", "--config", str(settings.remediator_yaml)))),
         ("logs", f"{settings.state}/logs"),
     ):
         console.print(f"{label + ':':18} {text}", highlight=False, soft_wrap=True, markup=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from remediator.audit import Redactor
 from remediator.audit.secret_files import read_secrets, secret_files
@@ -19,16 +19,23 @@ from remediator.clients.endpoints import read_secret as _read_secret
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.alert import REPLICA_LABELS
 from remediator.core.approval import Role
+from remediator.core.listen import ListenAddress, ServerTls, is_loopback, parse_listen
 from remediator.core.notification_policy import Approvals, QuietHours
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
-from remediator.errors import ConfigurationError
+from remediator.errors import ConfigurationError, InputError
+
+M = TypeVar("M", bound=BaseModel)
+UNIX_PEER = "unix"
+"""Stands for the connections over the Unix socket in ``access.proxy.addresses``."""
 
 
 class Proxy(Strict):
     """A reverse proxy that authenticates users and sends their ID in a header."""
 
     addresses: tuple[str, ...] = Field(
-        min_length=1, description="Addresses or networks of the proxy, for example 10.0.0.7 or 10.0.0.0/24."
+        min_length=1,
+        description="Addresses or networks of the proxy, for example 10.0.0.7 or 10.0.0.0/24; unix for connections "
+        "over the Unix socket of the service.",
     )
     header: str = Field(default="X-Forwarded-User", description="Header with the ID of the user.")
     groups_header: str = Field(
@@ -39,17 +46,26 @@ class Proxy(Strict):
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for item in value:
-            ipaddress.ip_network(item)
+            if item == UNIX_PEER:
+                continue
+            network = ipaddress.ip_network(item)
+            if network.prefixlen == 0:
+                raise ValueError(
+                    f"{item} trusts every address, so that every caller can sign in as anyone; name the addresses of "
+                    "the proxy, for example 10.0.0.7"
+                )
         return value
 
     def trusts(self, address: str) -> bool:
-        """Return whether a connection from this address comes from the proxy."""
+        """Return whether a connection from this address comes from the proxy. A Unix socket has an empty address."""
+        if not address:
+            return UNIX_PEER in self.addresses
         try:
             found = ipaddress.ip_address(address)
         except ValueError:
             return False
         found = getattr(found, "ipv4_mapped", None) or found  # a dual-stack socket reports IPv4 peers as ::ffff:a.b.c.d
-        return any(found in ipaddress.ip_network(item) for item in self.addresses)
+        return any(found in ipaddress.ip_network(item) for item in self.addresses if item != UNIX_PEER)
 
 
 class Oidc(Strict):
@@ -68,7 +84,11 @@ class Oidc(Strict):
     @field_validator("issuer")
     @classmethod
     def _url(cls, value: str) -> str:
-        return checked_url(value)
+        """Refuse HTTP off loopback: anyone on the way could then sign in as anyone."""
+        parts = urlsplit(checked_url(value))
+        if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+            raise ValueError(f"{value!r} must begin with https://, for example https://login.example.com")
+        return value
 
 
 class Slack(Strict):
@@ -175,21 +195,19 @@ class Channel(Strict):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     kind: str = Field(description="Name of the notifier, for example slack.")
+    _base: Path | None = PrivateAttr(default=None)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _beside_the_file(cls, value: Any, info: ValidationInfo) -> Any:
-        base = (info.context or {}).get("base")
-        if base is None or not isinstance(value, dict):
-            return value
-        return {
-            name: str(Path(base, item)) if cls._is_path(name) and isinstance(item, str) else item
-            for name, item in value.items()
-        }
+    def model_post_init(self, context: Any) -> None:
+        """Keep the folder of the settings file: relative paths in the other keys start there."""
+        self._base = (context or {}).get("base")
 
-    @classmethod
-    def _is_path(cls, name: str) -> bool:
-        return name.endswith("_file")
+    def as_model(self, model: type[M]) -> M:
+        """Return the other keys as the model that the notifier or the witness declares.
+
+        Raises:
+            ValidationError: they do not fit it.
+        """
+        return model.model_validate(self.model_extra or {}, context={"base": self._base})
 
 
 class MessageChannel(Channel):
@@ -204,10 +222,6 @@ class CheckpointLocation(Channel):
     """A witness that stores signed checkpoints. ``kind`` names the witness; the other keys are its settings."""
 
     kind: str = Field(description="Kind of witness: file, git, syslog, chat or s3.")
-
-    @classmethod
-    def _is_path(cls, name: str) -> bool:
-        return name in ("path", "repository") or super()._is_path(name)
 
 
 def _at_least_a_month(length: timedelta) -> timedelta:
@@ -295,12 +309,26 @@ def _public(url: str) -> str:
     return checked_url(url) if url else ""
 
 
+def _listen(text: str) -> str:
+    try:
+        parse_listen(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
 class Config(Strict):
     """Settings of the remediator service."""
 
     apiVersion: Literal["remediator/v1"] = Field(description="Version of the format.")
     kind: Literal["Config"] = Field(description="Kind of the file.")
-    listen: str = Field(default="127.0.0.1:8095", description="Address and port on which the service listens.")
+    listen: Annotated[str, AfterValidator(_listen)] = Field(
+        default="127.0.0.1:8095",
+        description="Address and port on which the service listens, or unix:/PATH for a Unix socket.",
+    )
+    tls: ServerTls | None = Field(
+        default=None, description="Certificate with which the service speaks HTTPS itself. Without it, HTTP."
+    )
     public_url: Annotated[str, AfterValidator(_public)] = Field(
         default="", description="Base URL of the links in messages. Without it, messages have no links."
     )
@@ -357,12 +385,17 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _require_authentication(self) -> Config:
-        host = self.listen.rpartition(":")[0].strip("[]")
-        if not self.webhook.token_files and self.webhook.basic is None and not _loopback(host):
+        if not self.webhook.token_files and self.webhook.basic is None and not self.address.is_local:
             raise ValueError(
                 f"webhook: authentication is required because {self.listen!r} is not a loopback address; "
                 "set webhook.token_file, webhook.tokens or webhook.basic"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _links_fit_tls(self) -> Config:
+        if self.tls is not None and self.public_url.startswith("http://"):
+            raise ValueError(f"public_url: {self.public_url!r} must begin with https://, because tls is set")
         return self
 
     @model_validator(mode="after")
@@ -379,6 +412,16 @@ class Config(Strict):
         check_undos("requests", self.requests)
         check_undos("commands", self.commands)
         return self
+
+    @property
+    def address(self) -> ListenAddress:
+        """Where the service listens."""
+        return parse_listen(self.listen)
+
+    @property
+    def https(self) -> bool:
+        """Whether browsers reach the service by HTTPS, so that cookies must be sent over HTTPS only."""
+        return self.tls is not None or self.public_url.startswith("https://")
 
     @property
     def audit_origin(self) -> str:
@@ -399,15 +442,8 @@ class Config(Strict):
         """
         if self.access.anonymous_role == "auto":
             public = urlsplit(self.public_url).hostname
-            return _loopback(self.listen.rpartition(":")[0].strip("[]")) and (public is None or _loopback(public))
+            return self.address.is_loopback and (public is None or is_loopback(public))
         return self.access.anonymous_role == "viewer"
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def read_secret(path: Path) -> str:

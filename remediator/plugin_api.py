@@ -51,7 +51,7 @@ from remediator.extensions.notifiers.base import (
 )
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import Platform, ServiceStatus, State
-from remediator.extensions.witnesses.base import Witness, WitnessConflict, WitnessError
+from remediator.extensions.witnesses.base import Witness, WitnessConflict, WitnessError, WitnessFactory
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Inventory, Service
 
@@ -108,4 +108,5 @@ __all__ = [
     "Witness",
     "WitnessConflict",
     "WitnessError",
+    "WitnessFactory",
 ]

@@ -184,7 +184,7 @@ async def run_service(
     async with AsyncExitStack() as stack:
         seen = signature((*config.playbooks, config.inventory))  # before they are read, so that no change is missed
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
-        store = open_store(config, clock, redactor_for(config, loaded.inventory))
+        store = open_store(config, clock, redactor_for(config, loaded.inventory, *registry.models(config)))
         stack.push_async_callback(store.close)
         keys = load_signing_keys(config)
         clients = _make_clients(config, registry, clock, stack, lambda: context.playbooks.inventory)

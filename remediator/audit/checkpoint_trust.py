@@ -22,12 +22,16 @@ class Problem(StrEnum):
     REPEATED = "repeated"
     OUT_OF_ORDER = "out_of_order"
     UNCHAINED = "unchained"
+    UNKNOWN_KIND = "unknown_kind"
     FUTURE = "future"
     TRUNCATED = "truncated"
     REWRITTEN = "rewritten"
     FORGED = "forged"
     UNTRUSTED = "untrusted"
     SPLIT = "split"
+    EMPTIED = "emptied"
+    STATE = "state"
+    """The state in the database is not what the log says."""
 
 
 class Finding(Struct, frozen=True):

@@ -43,6 +43,7 @@ def verify_live(
     start: Head = GENESIS,
     archived: Iterable[SealedEntry] = (),
     archived_to: int = 0,
+    stored: Sequence[str] = (),
     now: datetime | None = None,
     origin: str | None = None,
     strict: bool = False,
@@ -51,14 +52,16 @@ def verify_live(
 
     Args:
         reader: the live log.
-        checkpoints, keys, start, now, origin, strict: see :func:`remediator.audit.verification.verify`.
+        checkpoints, keys, start, stored, now, origin, strict: see :func:`remediator.audit.verification.verify`.
         archived: entries before the live ones.
         archived_to: number of the last archived entry; live entries up to it are skipped.
     """
     head = reader.head()
     live = takewhile(lambda row: row.seq <= head.seq, reader.entries(after_seq=max(archived_to, start.seq)))
     rows = chain(archived, live)
-    result = verify(rows, checkpoints, keys, start=start, head=head, now=now, origin=origin, strict=strict)
+    result = verify(
+        rows, checkpoints, keys, start=start, head=head, stored=stored, now=now, origin=origin, strict=strict
+    )
     beyond = next(iter(reader.entries(after_seq=head.seq, limit=1)), None)
     if result.ok and beyond is not None and reader.head().seq < beyond.seq:
         message = (

@@ -20,10 +20,6 @@ def secret_files(value: Any) -> Iterator[Path]:
         for name, about in type(value).model_fields.items():
             item = getattr(value, name)
             yield from _paths_in(item) if is_secret(about) else secret_files(item)
-        # a channel or a witness: its own model is with its implementation, and its secrets are in files
-        for name, item in (value.model_extra or {}).items():
-            is_path = name.endswith("_file") and name != "ca_file"
-            yield from _paths_in(item) if is_path else secret_files(item)
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from secret_files(item)

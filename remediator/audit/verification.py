@@ -6,15 +6,13 @@ elsewhere. A verification therefore reports not only problems, but also what it 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import islice
 from typing import Any
 
-import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from remediator.audit.canonical import NotCanonical, decode, decode_frame, decode_unchecked, encode_ascii_into
 from remediator.audit.chain import GENESIS, Head
@@ -22,6 +20,7 @@ from remediator.audit.checkpoint_trust import Finding, Problem, TrustedCheckpoin
 from remediator.audit.entry import EPOCH, Entry, Kind, SealedEntry, Written
 from remediator.audit.export_diagnosis import describe_line
 from remediator.audit.merkle import CompactRange, leaf_hash
+from remediator.audit.recorded_checkpoints import RecordedCheckpoints
 from remediator.audit.signed_note import Verifier
 from remediator.core.clock import rfc3339
 
@@ -29,8 +28,7 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far the time of an entry may be ahead of the clock of the verifier."""
 _LOOK_AHEAD = 10_000
 _BLOCK = 1024
-_BLOCKS_KEPT = 16
-"""Blocks whose roots can be computed again. A checkpoint is recorded a few entries after the entries that it covers."""
+_KINDS = frozenset(kind.value for kind in Kind)
 _SIGNED = Kind.CHECKPOINT_SIGNED.value
 
 __all__ = ["Finding", "Problem", "Verification", "verify"]
@@ -48,9 +46,14 @@ class Verification(Struct, frozen=True):
     root: str
     """Merkle root up to that entry, in hex."""
     checkpoints: tuple[int, ...]
-    """Sizes of the checkpoints that agree."""
+    """Sizes of the checkpoints from elsewhere that agree."""
     findings: tuple[Finding, ...]
     remarks: tuple[str, ...]
+
+    @property
+    def anchored(self) -> bool:
+        """Return whether a checkpoint that is kept outside of the database agrees."""
+        return bool(self.checkpoints)
 
     @property
     def ok(self) -> bool:
@@ -61,10 +64,15 @@ class Verification(Struct, frozen=True):
         """Return the result in one sentence."""
         if self.findings:
             return f"The audit log does not verify: {self.findings[0].message}"
+        found = f"entries {self.first} to {self.last} are unchanged"
         if not self.first:
-            return f"The audit log verifies: {f'there is no entry after {self.last}' if self.last else 'it is empty'}."
-        agree = f", and {len(self.checkpoints)} checkpoints agree" if self.checkpoints else ""
-        return f"The audit log verifies: entries {self.first} to {self.last} are unchanged{agree}."
+            found = f"there is no entry after {self.last}" if self.last else "it is empty"
+        if self.anchored:
+            return f"The audit log verifies: {found}, and {len(self.checkpoints)} checkpoints agree."
+        return (
+            f"The audit log is not anchored anywhere: {found} as far as the log itself shows, but no checkpoint from "
+            "outside of the database was compared. A rewritten log or a missing end would not be detected."
+        )
 
 
 def verify(
@@ -74,6 +82,7 @@ def verify(
     *,
     start: Head = GENESIS,
     head: Head | None = None,
+    stored: Sequence[str] = (),
     now: datetime | None = None,
     origin: str | None = None,
     strict: bool = False,
@@ -86,23 +95,36 @@ def verify(
         keys: the trusted keys; after a key change, the old ones too.
         start: the head before the first entry, if the entries before it are not given.
         head: the end of the log according to the database.
+        stored: the checkpoints that the database itself stores. They are compared, but they do not anchor the log.
         now: if given, entries later than this plus :data:`CLOCK_TOLERANCE` are a finding.
         origin: the log that the checkpoints must belong to.
         strict: also check that the data inside each entry is canonical. Changes to an entry are found without it. Only
             the writer of the whole log could have written, for example, the same key twice.
     """
     latest = rfc3339(now + CLOCK_TOLERANCE) if now else "~"
-    verifier = _LogVerifier(select_trusted(checkpoints, keys, origin), start, latest, strict)
+    trusted = select_trusted(checkpoints, keys, origin)
+    own = select_trusted(stored, keys, origin) if keys else TrustedCheckpoints((), (), ())
+    verifier = _LogVerifier(trusted, own, keys, start, latest, strict)
     verifier.read(iter(entries))
     verifier.finish(head)
     return verifier.result()
 
 
 class _LogVerifier:
-    def __init__(self, trusted: TrustedCheckpoints, start: Head, latest: str, strict: bool) -> None:
-        self.findings, self.remarks = list(trusted.findings), list(trusted.remarks)
-        self._due = [point for point in trusted.checkpoints if point.size >= start.seq]
-        if len(self._due) < len(trusted.checkpoints):
+    def __init__(
+        self,
+        trusted: TrustedCheckpoints,
+        own: TrustedCheckpoints,
+        keys: Sequence[Verifier],
+        start: Head,
+        latest: str,
+        strict: bool,
+    ) -> None:
+        self.findings, self.remarks = [*trusted.findings, *own.findings], [*trusted.remarks, *own.remarks]
+        self._elsewhere = {point.size for point in trusted.checkpoints}
+        points = sorted((*trusted.checkpoints, *own.checkpoints), key=lambda point: point.size)
+        self._due = [point for point in points if point.size >= start.seq]
+        if len(self._due) < len(points):
             self.remarks.append(
                 f"Checkpoints of fewer than {start.seq} entries were not compared: those entries were not given."
             )
@@ -116,9 +138,8 @@ class _LogVerifier:
         self._written, self._time = "", EPOCH
         self._backwards = 0
         self._broken = False
-        self._recorded: list[tuple[int, Any]] = []
-        """The checkpoints that entries of the current block record: number of the entry, and its data."""
-        self._blocks: deque[tuple[int, bytes, tuple[bytes, ...]]] = deque(maxlen=_BLOCKS_KEPT)
+        self._recorded = RecordedCheckpoints(keys)
+        self._has_keys = bool(keys)
 
     def read(self, rows: Iterator[SealedEntry]) -> None:
         """Read all entries, or up to the first bad one."""
@@ -128,11 +149,11 @@ class _LogVerifier:
             room = min(self._due[0].size - self._seq, _BLOCK) if self._due else _BLOCK
             before = self._seq
             bad = self._read_block(islice(rows, room))
-            self._blocks.append((before, self._tree.dump(), tuple(self._leaves)))
+            differs = self._recorded.compare(before, self._tree.dump(), self._leaves)
             self._tree.extend(self._leaves)
             self._leaves.clear()
-            self._compare_recorded()
-            if self._broken:
+            if differs is not None:
+                self._fail(differs)
                 return
             if bad is not None:
                 self._fail(self._diagnose(bad, rows))
@@ -163,6 +184,7 @@ class _LogVerifier:
                     or entry.prev != link
                     or not entry.seq == row.seq == seq + 1
                     or entry.kind != row.kind
+                    or entry.kind not in _KINDS
                     or entry.run != row.run
                     or entry.episode != row.episode
                 ):
@@ -176,32 +198,12 @@ class _LogVerifier:
                 seq, leaf, link = seq + 1, digest, digest.hex()
                 leaves.append(digest)
                 if entry.kind == _SIGNED:
-                    self._recorded.append((seq, entry.data))
+                    self._recorded.add(seq, entry.data)
         except (NotCanonical, ValueError, RecursionError):
             return row
         finally:
             self._seq, self._last, self._written, self._time = seq, leaf, written, time
         return None
-
-    def _compare_recorded(self) -> None:
-        """Compare the roots that entries about checkpoints record with the log before them.
-
-        They were written with the log, so they show a part that was replaced without computing the rest again.
-        """
-        for seq, data in self._recorded:
-            about = msgspec.json.decode(data) if isinstance(data, Raw) else data
-            size, root = about.get("size"), about.get("root")
-            if not isinstance(size, int) or not isinstance(root, str):
-                continue
-            for start, tree, leaves in self._blocks:
-                if start <= size <= start + len(leaves) and size < seq:
-                    there = CompactRange.load(start, tree)
-                    there.extend(leaves[: size - start])
-                    if there.root().hex() != root:
-                        message = f"entry {seq} records another root of the first {size} entries than they have."
-                        self._fail(Finding(Problem.REWRITTEN, seq, message))
-                    break
-        self._recorded.clear()
 
     def _diagnose(self, row: SealedEntry, rest: Iterator[SealedEntry]) -> Finding:
         if not row.hash:
@@ -251,6 +253,13 @@ class _LogVerifier:
                 row.seq,
                 f"entry {row.seq} does not contain the hash of entry {self._seq} before it: one of them was replaced.",
             )
+        if entry.kind not in _KINDS:
+            return Finding(
+                Problem.UNKNOWN_KIND,
+                row.seq,
+                f"entry {row.seq} has the unknown kind {entry.kind!r}: it was not written by the service, or by a "
+                "newer version; verify it with that version.",
+            )
         if entry.written > self._latest:
             return Finding(Problem.FUTURE, row.seq, f"entry {row.seq} has a time in the future: {entry.written}.")
         return Finding(
@@ -287,13 +296,8 @@ class _LogVerifier:
             return
         if self._due:
             signed = self._due[-1].size
-            self._fail(
-                self._truncated(
-                    signed,
-                    f"a checkpoint covers {signed} entries: the end was cut off, "
-                    "or this is an old copy of the database",
-                )
-            )
+            why = f"a checkpoint covers {signed} entries: the end was cut off, or this is an old copy of the database"
+            self._fail(self._truncated(signed, why))
         elif head is not None:
             self._check_head(head)
         self._note_unchecked()
@@ -324,13 +328,15 @@ class _LogVerifier:
         if self._start:
             which = "Entry 1 was" if self._start == 1 else f"Entries 1 to {self._start} were"
             self.remarks.append(f"{which} not checked: the given entries begin later.")
-        covered = self._agreed[-1] if self._agreed else 0
-        if not covered:
-            self.remarks.append(
-                "No checkpoint was compared: a completely rewritten log or a missing end is not detected."
-            )
-        elif covered < self._seq:
+        covered = max(self._elsewhere.intersection(self._agreed), default=0)
+        if 0 < covered < self._seq:
             self.remarks.append(f"Entries {covered + 1} to {self._seq} are newer than the newest checkpoint.")
+        if self._has_keys and not covered and self._seq and not self._recorded.signed:
+            self.remarks.append("The log itself contains no signed checkpoint.")
+        if self._recorded.too_old:
+            self.remarks.append(
+                f"The root in entry {self._recorded.too_old} was not compared: it is of entries too far back."
+            )
         if self._backwards:
             self.remarks.append(
                 f"The time goes back at entry {self._backwards}: a clock was set, or the clocks of replicas differ."
@@ -343,7 +349,7 @@ class _LogVerifier:
             last=self._seq,
             hash=self._last.hex(),
             root=self._tree.root().hex(),
-            checkpoints=tuple(self._agreed),
+            checkpoints=tuple(size for size in self._agreed if size in self._elsewhere),
             findings=tuple(self.findings),
             remarks=tuple(self.remarks),
         )

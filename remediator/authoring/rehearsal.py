@@ -75,7 +75,8 @@ async def rehearse(config: Config, name: str, given: Mapping[str, str], seconds:
         InputError: there is no such playbook, or it does not match the labels.
         TimeoutError: the plan was not ready in time.
     """
-    loaded = load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue())
+    registry = Registry.for_settings(config)
+    loaded = load(config.playbooks, config.inventory, registry.catalogue())
     known = {playbook.name: playbook for playbook in loaded.playbooks}
     if name not in known:
         raise InputError(f"no playbook {name!r}; {did_you_mean(name, known) or 'no playbook is active'}")
@@ -83,7 +84,9 @@ async def rehearse(config: Config, name: str, given: Mapping[str, str], seconds:
     _require_match(known[name], labels)
     with tempfile.TemporaryDirectory(prefix="remediator-rehearsal-") as folder, _quiet():
         clock = SystemClock()
-        store = SqliteStore(Path(folder, "rehearsal.db"), clock, redactor_for(config, loaded.inventory))
+        store = SqliteStore(
+            Path(folder, "rehearsal.db"), clock, redactor_for(config, loaded.inventory, *registry.models(config))
+        )
         try:
             async with read_only_context(config, store) as context:
                 timeline = await _run(context, config, known[name], labels, seconds)

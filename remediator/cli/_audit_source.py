@@ -21,10 +21,13 @@ from remediator.audit.reader import AuditReader
 from remediator.config import Config
 from remediator.errors import StoreUnavailable
 from remediator.playbooks.loader import load_config
+from remediator.runtime.checkpointing import LATEST_CHECKPOINT
 from remediator.runtime.retention import live_log_start
 from remediator.runtime.settings import archive_folder
 from remediator.service import read_only_connection
 from remediator.storage.repositories import audit as records
+from remediator.storage.repositories import key_values, state_rows
+from remediator.storage.repositories.state_rows import StateRows
 
 
 class DatabaseLog:
@@ -47,6 +50,20 @@ class DatabaseLog:
     def head(self) -> Head:
         """See :meth:`AuditReader.head`."""
         return records.get_head(self._connection)
+
+    def stored_checkpoints(self) -> list[str]:
+        """Return the newest signed checkpoint that the database stores; none if there is none."""
+        stored = key_values.get(self._connection, LATEST_CHECKPOINT)
+        note = None if stored is None or not isinstance(stored.value, dict) else stored.value.get("note")
+        return [note] if isinstance(note, str) else []
+
+    def has_history(self) -> bool:
+        """Return whether the database has rows whose entries must be in the log."""
+        return state_rows.has_history(self._connection)
+
+    def state(self) -> StateRows:
+        """Return the rows that are compared with the log."""
+        return state_rows.read_state(self._connection)
 
     def moved(self) -> int:
         """Return the number of the last entry that was moved to the archive, as recorded in the database."""

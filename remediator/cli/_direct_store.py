@@ -17,11 +17,13 @@ from typing import TypeVar
 
 import sqlalchemy
 import sqlalchemy.exc
+from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from remediator.audit import Redactor
 from remediator.config import Config, redactor_for
 from remediator.errors import ConfigurationError, StoreUnavailable
+from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import read
 from remediator.service import store_url
@@ -32,6 +34,14 @@ from remediator.storage.transaction import BeginFailed, Job, run_group, to_store
 from remediator.storage.url import open_engine
 
 T = TypeVar("T")
+
+
+def _channel_models(config: Config) -> list[BaseModel]:
+    """Return the settings of the channels, whose secrets are redacted; a stop must not depend on a valid plugin."""
+    try:
+        return Registry.load(config.plugins).models(config)
+    except ConfigurationError:
+        return Registry().models(config)
 
 
 def terminal_user() -> str:
@@ -68,10 +78,11 @@ def write(config: Config, work: Callable[[Tx], T]) -> T:
         url = sqlalchemy.make_url(f"sqlite:///{path}")
     else:
         url = store_url(config)
+    models = _channel_models(config)
     try:
-        redactor = redactor_for(config, read(config.inventory, Inventory))
+        redactor = redactor_for(config, read(config.inventory, Inventory), *models)
     except ConfigurationError:  # a stop must not depend on a valid inventory
-        redactor = redactor_for(config)
+        redactor = redactor_for(config, *models)
     engine = open_engine(url)
     job = Job(work)
     try:

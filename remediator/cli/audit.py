@@ -1,7 +1,4 @@
-"""The ``remediator audit`` commands. They read the database and the archive directly; the service need not run.
-
-Exit status: 0 the log is unchanged, 1 it was changed, 2 wrong usage, 3 it cannot be read.
-"""
+"""The ``remediator audit`` commands. They read the database and the archive directly; the service need not run."""
 
 from __future__ import annotations
 
@@ -13,56 +10,25 @@ from typing import IO, Any
 
 import click
 import msgspec
-from msgspec import structs
 
-from remediator.audit import (
-    GENESIS,
-    BadSignature,
-    Head,
-    Kind,
-    Problem,
-    SealedEntry,
-    UnknownKey,
-    Verification,
-    Verifier,
-    archive,
-    checkpoint,
-    export,
-    verify,
-)
-from remediator.audit import keys as audit_keys
+from remediator.audit import BadSignature, Head, Kind, SealedEntry, UnknownKey, Verifier, archive, checkpoint, export
 from remediator.audit.archive import Segment
 from remediator.audit.merkle import CompactRange
 from remediator.audit.proof import BadProof, Proof, prove
-from remediator.audit.reader import AuditReader, verify_live
-from remediator.cli import _output
+from remediator.audit.reader import AuditReader
+from remediator.cli import _output, audit_verify
+from remediator.cli._audit_options import (
+    archive_option,
+    checkpoints_option,
+    database_option,
+    keys_option,
+    load_keys,
+    read_notes,
+)
 from remediator.cli._audit_source import WholeLog, audit_log, sealed
 from remediator.cli._options import config_option, format_option, output_option, writing
 from remediator.core.clock import SystemClock, before
 from remediator.errors import AuditError, InputError
-
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-_ANY = click.Path(path_type=Path, exists=True)
-
-_database = click.option(
-    "--db", "database", type=_FILE, help="SQLite file to read (default: the database of the settings)."
-)
-_archive = click.option(
-    "--archive",
-    "archived",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder with sealed segments (default: from the settings, or archive beside --db).",
-)
-_checkpoints = click.option(
-    "--checkpoints",
-    "points",
-    type=_ANY,
-    multiple=True,
-    help="File or folder with signed checkpoints, or text that contains them; can be repeated (default: none).",
-)
-_keys = click.option(
-    "--key", "keys", type=_FILE, multiple=True, help="File with a public key to trust; can be repeated (default: none)."
-)
 
 
 class _Since(click.ParamType[datetime]):
@@ -93,107 +59,12 @@ def command() -> None:
     """Verify, read and export the audit log."""
 
 
-@command.command("verify")
-@config_option
-@_database
-@click.option(
-    "--export",
-    "exported",
-    type=click.File("rb"),
-    help="Export to read, or - for standard input (default: the database).",
-)
-@_archive
-@_checkpoints
-@_keys
-@click.option("--origin", help="Name of the log that the checkpoints must have (default: any).")
-@click.option("--strict", is_flag=True, help="Also check that the data of each entry is canonical JSON (slower).")
-@format_option("text", "json")
-def verify_(
-    config_path: Path,
-    database: Path | None,
-    exported: IO[bytes] | None,
-    archived: Path | None,
-    points: tuple[Path, ...],
-    keys: tuple[Path, ...],
-    origin: str | None,
-    strict: bool,
-    format_: str,
-) -> None:
-    """Check that the log is unchanged, or name the first bad entry.
-
-    Exit status 1 if the log was changed.
-
-    \b
-    Examples:
-      remediator audit verify --checkpoints /mnt/other/checkpoints --key audit.key.pub
-      remediator audit export | remediator audit verify --export -
-    """
-    notes, known = _notes(points), _load_keys(keys)
-    if notes and not known:
-        raise click.UsageError("--checkpoints needs --key, to check the signatures")
-    now = SystemClock().now()
-    if exported is not None:
-        start, rows = export.read(_require_lines(exported))
-        result = verify(rows, notes, known, start=start, now=now, origin=origin, strict=strict)
-    else:
-        segments = sealed(archived, database, config_path)
-        start, end = (segments[0].start, segments[-1].end) if segments else (GENESIS, GENESIS)
-        old = chain.from_iterable(segment.entries() for segment in segments)
-        with audit_log(database, config_path) as reader:
-            result = verify_live(
-                reader,
-                notes,
-                known,
-                start=start,
-                archived=old,
-                archived_to=end.seq,
-                now=now,
-                origin=origin,
-                strict=strict,
-            )
-            result = _with_hint(result, reader.moved(), segments)
-    _print_result(result, format_)
-    if not result.ok:
-        raise SystemExit(1)
-
-
-def _require_lines(exported: IO[bytes]) -> Iterator[bytes]:
-    """Return the lines of an export; refuse an empty one, which a failed command leaves and which proves nothing."""
-    lines = iter(exported)
-    first = next(lines, None)
-    if first is None:
-        raise AuditError("the export is empty; check the command that wrote it")
-    return chain((first,), lines)
-
-
-def _with_hint(result: Verification, moved: int, segments: Sequence[Segment]) -> Verification:
-    """Add a remark if the missing entries should be in the archive; they count as missing until they are given."""
-    if not moved or result.ok or result.findings[0].problem is not Problem.MISSING:
-        return result
-    hint = f"Entries 1 to {moved} were moved to the archive"
-    if not segments:
-        hint += "; give its folder with --archive."
-    elif (result.findings[0].seq or 0) <= moved:
-        hint += f"; no file in {segments[0].path.parent} contains them."
-    return structs.replace(result, remarks=(hint, *result.remarks))
-
-
-def _print_result(result: Verification, format_: str) -> None:
-    if format_ == "json":
-        _output.data({"ok": result.ok} | msgspec.to_builtins(result), indent=None)
-        return
-    _output.echo(result.summary())
-    for finding in result.findings[1:]:
-        _output.echo(f"Also: {finding.message}")
-    for remark in result.remarks:
-        _output.echo(f"Note: {remark}")
-    if result.first:
-        _output.echo(f"Head: entry {result.last}, hash {result.hash}, root {result.root}")
+command.add_command(audit_verify.command)
 
 
 @command.command("tail")
 @config_option
-@_database
+@database_option
 @click.option("-n", "--lines", type=click.IntRange(1, 100_000), default=20, help="Entries to show (default: 20).")
 @format_option("text", "json")
 def tail(config_path: Path, database: Path | None, lines: int, format_: str) -> None:
@@ -211,8 +82,8 @@ def tail(config_path: Path, database: Path | None, lines: int, format_: str) -> 
 
 @command.command("search")
 @config_option
-@_database
-@_archive
+@database_option
+@archive_option
 @click.option("--run", help="Only entries of this run (default: all).")
 @click.option(
     "--kind", type=click.Choice([kind.value for kind in Kind]), metavar="KIND", help="Only this kind (default: all)."
@@ -271,8 +142,8 @@ def _print_entry(row: SealedEntry, format_: str) -> None:
 
 @command.command("export")
 @config_option
-@_database
-@_archive
+@database_option
+@archive_option
 @_since
 @format_option("jsonl", "csv", "ocsf")
 @output_option
@@ -331,10 +202,10 @@ def _from(
 
 @command.command("prove")
 @config_option
-@_database
-@_archive
-@_checkpoints
-@_keys
+@database_option
+@archive_option
+@checkpoints_option
+@keys_option
 @click.argument("entry", type=click.IntRange(1))
 def prove_(
     config_path: Path,
@@ -353,7 +224,7 @@ def prove_(
     Example:
       remediator audit prove 4711 --checkpoints /mnt/other/checkpoints --key audit.key.pub > entry.proof
     """
-    note = _covering(_notes(points), _load_keys(keys), entry)
+    note = _covering(read_notes(points), load_keys(keys), entry)
     segments = sealed(archived, database, config_path)
     if segments and segments[0].start.seq:
         raise InputError(f"a proof needs all entries; the archive begins after entry {segments[0].start.seq}")
@@ -385,7 +256,7 @@ def _covering(notes: list[str], keys: list[Verifier], entry: int) -> str:
 
 
 @command.command("check-proof")
-@_keys
+@keys_option
 @click.argument("proof", type=click.File("r", encoding="utf-8"))
 @format_option("text", "json")
 def check_proof(keys: tuple[Path, ...], proof: IO[str], format_: str) -> None:
@@ -397,7 +268,7 @@ def check_proof(keys: tuple[Path, ...], proof: IO[str], format_: str) -> None:
     Example:
       remediator audit check-proof entry.proof --key audit.key.pub
     """
-    known = _load_keys(keys)
+    known = load_keys(keys)
     if not known:
         raise click.UsageError("no public key; give it with --key")
     parsed = Proof.parse(proof.read())
@@ -413,26 +284,3 @@ def check_proof(keys: tuple[Path, ...], proof: IO[str], format_: str) -> None:
         return
     _output.echo(f"The proof is valid: this is entry {number} of the log {point.origin}.")
     _output.echo(parsed.canonical.decode("utf-8", "backslashreplace"))
-
-
-def _load_keys(paths: tuple[Path, ...]) -> list[Verifier]:
-    return [key for path in paths for key in audit_keys.load_verifiers(path)]
-
-
-def _notes(paths: tuple[Path, ...]) -> list[str]:
-    return [note for path in paths for note in _read_notes(path)]
-
-
-def _read_notes(path: Path) -> list[str]:
-    notes: list[str] = []
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        try:
-            notes += checkpoint.find_notes(file.read_text(encoding="utf-8", errors="replace"))
-        except OSError as error:
-            raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    if not notes:
-        raise InputError(
-            f"{path} contains no signed checkpoint; expected the name of the log, the number of entries, the root, and "
-            f"a signature line that begins with '—'"
-        )
-    return notes

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from remediator.authoring import settings_text
+from remediator.authoring.lint.runner import Sources, lint
 from remediator.cli import _output
 from remediator.cli._options import config_option, format_option
 from remediator.config import Config, redactor_for
@@ -17,7 +19,7 @@ from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.loader import load, load_config, load_error, read_model
 from remediator.playbooks.parsing.check_settings import check_settings
 from remediator.playbooks.parsing.nodes import Node, find
-from remediator.runtime.access import load_people
+from remediator.runtime.access import load_people, read_credentials
 from remediator.service import guard_defaults, guards_off
 
 
@@ -32,7 +34,8 @@ def check(config_path: Path) -> None:
     """Check whether the service can start with these settings; change nothing.
 
     It reads the settings, the inventory, the people file and all playbooks, and builds every channel and witness. It
-    connects to nothing: 'remediator doctor' does. Exit status 2 with all errors, each with its place.
+    connects to nothing: 'remediator doctor' does. Exit status 2 with all errors, each with its place. Risks that do not
+    prevent a start are shown as warnings.
 
     \b
     Example:
@@ -51,6 +54,11 @@ def check(config_path: Path) -> None:
     registry.make_witnesses(config.audit.checkpoints, config.channels)
     loaded = load(config.playbooks, config.inventory, registry.catalogue())
     people = load_people(config)
+    if config.webhook.token_files or config.webhook.basic is not None:  # otherwise the first start creates a token
+        read_credentials(config)
+    report = lint(Sources([], None, config_path), registry.catalogue(), Config, datetime.now(UTC).date())
+    for found in report.at_least(Severity.WARNING):
+        _output.echo(str(found))
     _output.echo(
         f"{config_path}: valid; {len(loaded.playbooks)} playbooks, {len(loaded.inventory.services)} services, "
         f"{len(people.people)} people, {len(config.channels)} channels"
@@ -79,7 +87,7 @@ def show(config_path: Path, format_: str, changed: bool) -> None:
       remediator config show --changed
     """
     config = load_config(config_path, Config)
-    shown = settings_text.redacted(config, redactor_for(config))
+    shown = settings_text.redacted(config, redactor_for(config, *Registry.load(config.plugins).models(config)))
     if format_ == "json":
         _output.data(settings_text.as_data(shown, defaults=not changed))
     else:

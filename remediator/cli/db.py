@@ -1,4 +1,4 @@
-"""The ``remediator db`` commands: migrate, back up and restore the database."""
+"""The ``remediator db`` commands: migrate, grant rights, back up and restore the database."""
 
 from __future__ import annotations
 
@@ -11,24 +11,32 @@ import sqlalchemy.exc
 from remediator.audit import Draft, Kind
 from remediator.cli import _direct_store, _output
 from remediator.cli._options import actor_option, config_option
-from remediator.config import Config
+from remediator.config import Config, read_secret
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.playbooks.loader import load_config
 from remediator.service import database_file, store_url
 from remediator.storage import migrate as migrations
 from remediator.storage.backup import create_backup, restore_backup
+from remediator.storage.grants import grant
 from remediator.storage.sqlite import exclusive_lock
-from remediator.storage.url import open_engine
+from remediator.storage.url import open_engine, parse_postgresql_url
+
+_url_file = click.option(
+    "--url-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File with the postgresql:// URL of the role that owns the tables (default: the store of the settings).",
+)
 
 
 @click.group("db")
 def command() -> None:
-    """Migrate, back up and restore the database."""
+    """Migrate, grant rights on, back up and restore the database."""
 
 
 @command.command("migrate")
 @config_option
-def migrate(config_path: Path) -> None:
+@_url_file
+def migrate(config_path: Path, url_file: Path | None) -> None:
     """Bring the database to the schema of this version, in one transaction.
 
     Run it once, before you start the replicas of a new version. Replicas of the old version continue to run.
@@ -39,7 +47,7 @@ def migrate(config_path: Path) -> None:
     """
     config = load_config(config_path, Config)
     sqlite = config.store == "sqlite"
-    url = sqlalchemy.make_url(f"sqlite:///{database_file(config)}") if sqlite else store_url(config)
+    url = sqlalchemy.make_url(f"sqlite:///{database_file(config)}") if sqlite else _owner_url(config, url_file)
     try:
         with open_engine(url).connect() as connection:
             before = migrations.revision(connection)
@@ -47,6 +55,37 @@ def migrate(config_path: Path) -> None:
     except sqlalchemy.exc.DBAPIError as error:
         raise StoreUnavailable(f"the database cannot be migrated: {str(error.orig).strip().splitlines()[0]}") from None
     _output.echo(f"schema: {before or 'none'} -> {migrations.HEAD}")
+
+
+def _owner_url(config: Config, url_file: Path | None) -> sqlalchemy.URL:
+    return store_url(config) if url_file is None else parse_postgresql_url(read_secret(url_file))
+
+
+@command.command("grant")
+@click.argument("role")
+@config_option
+@_url_file
+def grant_(role: str, config_path: Path, url_file: Path | None) -> None:
+    """Give the PostgreSQL role ROLE what the service needs, and no more.
+
+    The role may append to the audit log, but not change or delete entries. Run it as the owner of the tables, after
+    each 'db migrate'. Then give the service the URL of ROLE, and keep the URL of the owner elsewhere.
+
+    \b
+    Examples:
+      psql -c "CREATE ROLE remediator_service LOGIN PASSWORD '…'"
+      remediator db grant remediator_service --url-file /root/postgres-owner-url
+    """
+    config = load_config(config_path, Config)
+    if config.store == "sqlite" and url_file is None:
+        raise ConfigurationError("store: SQLite has no roles; only the user of the service needs access to the file")
+    try:
+        with open_engine(_owner_url(config, url_file)).connect() as connection:
+            migrations.require_current(connection)
+            grant(connection, role)
+    except sqlalchemy.exc.DBAPIError as error:
+        raise StoreUnavailable(f"the rights cannot be granted: {str(error.orig).strip().splitlines()[0]}") from None
+    _output.echo(f"{role}: may use the tables, and only append to the audit log")
 
 
 @command.command("backup")

@@ -35,7 +35,7 @@ GROUPS = {
     "approval": "Decide on approval requests.",
     "audit": "Verify, read and export the audit log.",
     "config": "Check and show the settings.",
-    "db": "Migrate, back up and restore the database.",
+    "db": "Migrate, grant rights on, back up and restore the database.",
     "incident": "List and show incidents: runs whose alerts belong together.",
     "keys": "Create and show the signing keys.",
     "memory": "List and clear what is remembered of releases and remedies.",
@@ -49,6 +49,7 @@ EXIT_CODES = {
     1: "findings, a failed expectation, an active stop, or a decision that did not count",
     2: "wrong usage or settings",
     3: "the command could not do its work",
+    4: "the audit log is unchanged as far as it shows, but it is not anchored anywhere",
 }
 VARIABLES = {
     "REMEDIATOR_CONFIG": "Settings file of every command with --config (default: remediator.yaml in this folder).",

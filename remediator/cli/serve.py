@@ -21,11 +21,11 @@ import uvicorn
 from remediator import __version__
 from remediator.cli._options import config_option
 from remediator.config import Config, Log
-from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config
 from remediator.runtime.log_output import LogOutput
 from remediator.service import Role, Service, guards_off, run_service
-from remediator.web.connections import ConnectionLimits, limited_protocol, raise_descriptor_limit
+from remediator.web.connections import ConnectionLimits, raise_descriptor_limit
+from remediator.web.listener import Certificate, open_sockets, server_config
 from remediator.web.routes import WEBHOOK_PATHS, application
 
 log: Any = structlog.get_logger("remediator")
@@ -81,11 +81,7 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(config: Config, role: Role, settings_file: Path, output: LogOutput) -> None:
-    host, _, port = config.listen.rpartition(":")
-    if not port.isdigit():
-        raise ConfigurationError(
-            f"listen: invalid address {config.listen!r}; expected ADDRESS:PORT, for example 127.0.0.1:8080"
-        )
+    certificate = None if config.tls is None else Certificate(config.tls)
     descriptors = raise_descriptor_limit()
     async with run_service(config, role=role, settings_file=settings_file) as service:
         service.metrics.log_lines_lost.set_function(lambda: output.lost)
@@ -97,22 +93,8 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
             trusted=lambda address: (proxy := service.access.settings.proxy) is not None and proxy.trusts(address),
             on_refused=lambda reason: service.metrics.refused_connections.labels(reason).inc(),
         )
-        server = _Server(
-            uvicorn.Config(
-                application(service),
-                host=host.strip("[]"),
-                port=int(port),
-                http=limited_protocol(limits),
-                ws="none",
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                proxy_headers=False,  # the address of the connection counts; see access.proxy
-                backlog=2048,
-            )
-        )
-
+        server = _Server(server_config(application(service), limits, certificate))
+        sockets = open_sockets(config.address)
         server.announce = lambda: log.info("serving", **served(service))
 
         def stop() -> None:
@@ -122,9 +104,14 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload.request)
-        await server.serve()
-    if not server.started:
-        raise ConfigurationError(f"listen: cannot bind {config.listen}; check that no other process uses the port")
+        refresh = None if certificate is None else asyncio.create_task(certificate.run_refresh_loop())
+        try:
+            await server.serve(list(sockets))
+        finally:
+            if refresh is not None:
+                refresh.cancel()
+            if config.address.path is not None:
+                config.address.path.unlink(missing_ok=True)
 
 
 def served(service: Service) -> dict[str, Any]:

@@ -50,6 +50,8 @@ class Reason(StrEnum):
     """Matched: the alert resolved and fired again before the episode was over."""
     CANCELLED = "cancelled"
     """Cancelled: a person cancelled the run."""
+    NOT_IN_AUDIT_LOG = "not_in_audit_log"
+    """Escalated: the status, mode or plan of the run is not what the audit log says, so nothing was done."""
     DEADLINE = "deadline"
     """Escalated: the run took longer than ``timing.run_timeout``."""
     OUTCOME_UNKNOWN = "outcome_unknown"

@@ -22,10 +22,11 @@ from remediator.extensions.actions.base import Action
 from remediator.extensions.checks.base import Check
 from remediator.extensions.guards.base import Guard
 from remediator.extensions.notifiers.base import Notifier
+from remediator.extensions.witnesses.base import WitnessFactory
 
 _PREFIX = "remediator."
 _WITNESSES = "witnesses"
-"""The only group whose entry points are functions, not classes."""
+"""The only group whose entry points are factories, not classes."""
 _CLASSES: Mapping[str, tuple[type, str, str]] = {
     "actions": (Action, "name", "Parameters"),
     "checks": (Check, "name", "Parameters"),
@@ -104,7 +105,7 @@ def _problem(group: str, name: str, value: Any) -> str:
     if _NAME.fullmatch(name) is None:
         return "invalid name; use lower-case words separated by dots, for example acme.drain"
     if group == _WITNESSES:
-        return "" if callable(value) else "it is not a function that returns a witness"
+        return "" if isinstance(value, WitnessFactory) else "it is not a remediator.plugin_api.WitnessFactory"
     base, name_attribute, model_attribute = _CLASSES[group]
     if not (isinstance(value, type) and issubclass(value, base)):
         return f"it is not a subclass of remediator.plugin_api.{base.__name__}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from remediator.config import Channel, Config
 from remediator.errors import ConfigurationError, InputError
@@ -19,9 +22,6 @@ from remediator.extensions.plugins import Plugin, find_plugins
 from remediator.extensions.witnesses.base import Witness, WitnessError, WitnessFactory
 from remediator.playbooks.catalogue import Catalogue, DeclaredCalls
 from remediator.playbooks.diagnostics import did_you_mean
-
-_MISSING_ARGUMENT = re.compile(r"missing \d+ required .*?: (.*)")
-_UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument ('.*?')")
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,29 @@ class Registry:
                     f"channels.{name}: unknown notifier {channel.kind!r}; known: {', '.join(sorted(kinds))}"
                 )
             try:
-                channels[name] = kinds[channel.kind](channel.model_extra or {})
+                channels[name] = kinds[channel.kind](_resolved(channel, kinds[channel.kind].Settings))
             except ConfigurationError as error:
                 raise ConfigurationError(f"channels.{name}: {error}") from None
         return channels
+
+    def models(self, config: Config) -> list[BaseModel]:
+        """Return the settings of all channels and witnesses as the models that these declare.
+
+        What does not fit its model is left out: making the channel or the witness reports it.
+        """
+        kinds = {notifier.kind: notifier.Settings for notifier in self.notifiers}
+        declared: list[tuple[Channel, type[BaseModel] | None]] = [
+            (channel, kinds.get(channel.kind)) for channel in config.channels.values()
+        ]
+        for place in config.audit.checkpoints:
+            factory = self.witnesses.get(place.kind)
+            declared.append((place, None if factory is None else factory.Settings))
+        found: list[BaseModel] = []
+        for channel, model in declared:
+            if model is not None:
+                with suppress(ValidationError):
+                    found.append(channel.as_model(model))
+        return found
 
     def make_witnesses(self, settings: Sequence[Channel], channels: Mapping[str, Channel]) -> dict[str, Witness]:
         """Return the witnesses of the settings, by kind and number (``git-1``).
@@ -154,17 +173,28 @@ class Registry:
                     f"audit.checkpoints: unknown kind {place.kind!r}; known: {', '.join(sorted(self.witnesses))}"
                 )
             try:
-                arguments = dict(place.model_extra or {})
+                factory = self.witnesses[place.kind]
+                arguments = place.as_model(factory.Settings).model_dump(exclude_unset=True)
                 if "channel" in arguments:
                     name = str(arguments["channel"])
                     if name not in channels:
                         hint = did_you_mean(name, channels) or "no channel is configured"
                         raise InputError(f"unknown channel {name!r}; {hint}")
                     arguments["channel"] = self.make_channels({name: channels[name]})[name]
-                made[f"{place.kind}-{number}"] = self.witnesses[place.kind](arguments)
-            except (TypeError, KeyError, ImportError, WitnessError, InputError) as error:
-                raise ConfigurationError(f"audit.checkpoints: {place.kind}: {_constructor_error(error)}") from None
+                made[f"{place.kind}-{number}"] = factory.make(arguments)
+            except ValidationError as error:
+                raise ConfigurationError(f"audit.checkpoints: {place.kind}: {_settings_error(error)}") from None
+            except (ImportError, WitnessError, InputError) as error:
+                raise ConfigurationError(f"audit.checkpoints: {place.kind}: {error}") from None
         return made
+
+
+def _resolved(channel: Channel, model: type[BaseModel]) -> dict[str, Any]:
+    """Return the settings of a channel or a witness with absolute paths; unchanged if they do not fit the model."""
+    try:
+        return channel.as_model(model).model_dump(exclude_unset=True)
+    except ValidationError:
+        return dict(channel.model_extra or {})
 
 
 def _of_group(group: str, plugins: Sequence[Plugin]) -> Iterable[type]:
@@ -176,12 +206,9 @@ def _summary(kind: type) -> str:
     return (kind.__doc__ or "").strip().partition("\n")[0]
 
 
-def _constructor_error(error: Exception) -> str:
-    """Return Python's error about the arguments of a constructor, in terms of settings."""
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    if missing := _MISSING_ARGUMENT.search(str(error)):
-        return f"{missing[1]} is missing"
-    if unexpected := _UNEXPECTED_ARGUMENT.search(str(error)):
-        return f"unknown setting {unexpected[1]}"
-    return str(error)
+def _settings_error(error: ValidationError) -> str:
+    """Return the first error of a model in terms of settings."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    text = {"missing": f"{name!r} is missing", "extra_forbidden": f"unknown setting {name!r}"}.get(first["type"])
+    return text or f"{name}: {first['msg'].removeprefix('Value error, ')}"

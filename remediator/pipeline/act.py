@@ -22,7 +22,7 @@ from remediator.extensions.actions.base import EffectStatus, Observation, Result
 from remediator.extensions.checks.base import CheckAnswer
 from remediator.extensions.guards.base import GuardAnswer, GuardInput, Verdict
 from remediator.pipeline import check_runner, condition_scope, costs, step_approval
-from remediator.pipeline.approval_count import IntentRefused, require_approval
+from remediator.pipeline.approval_count import IntentRefused, escalate_unrecorded, recorded_problem, require_authority
 from remediator.pipeline.context import StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import GuardDecision, block, build_input, evaluate, reevaluate_stored
 from remediator.pipeline.planning import diagnose_again, resolve
@@ -75,16 +75,26 @@ async def act(ctx: RunContext) -> StageResult:
     # 5. Attempts keep their distance (promise 12).
     if mine and (due := _backoff_until(step, mine)) > ctx.now():
         return wait_until(ctx.run, due)
-    # 6, 7. The step applies to what the evidence shows.
-    skipped = await _check_applies(ctx, step, tried)
-    if skipped is not None:
-        return skipped
+    # 6. The row of the run is as the audit log says, before more is decided by it (promise 9). Check 17 repeats
+    #    this in the transaction of the intent.
+    # 7, 8. The step applies to what the evidence shows.
+    instead = await _check_recorded(ctx, step) or await _check_applies(ctx, step, tried)
+    if instead is not None:
+        return instead
     return await (_do(ctx, step, tried) if step.mutates else _read(ctx, step))
+
+
+async def _check_recorded(ctx: RunContext, step: PlannedStep) -> StageResult | None:
+    """Escalate a run that is not as the audit log says. None: it is. Continues the checks of :func:`act`."""
+    if not step.mutates:
+        return None
+    problem = await ctx.pipeline.store.read(lambda connection: recorded_problem(connection, ctx.run, ctx.plan))
+    return None if problem is None else await ctx.write(lambda tx: escalate_unrecorded(tx, problem))
 
 
 async def _check_applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Attempt]) -> StageResult | None:
     """Skip a step that does not apply, or ask a person. None: the step applies. Continues the checks of :func:`act`."""
-    # 6. The condition. If it is unknown, a step that changes something needs a person: the steps after it may be for
+    # 7. The condition. If it is unknown, a step that changes something needs a person: the steps after it may be for
     #    another case, so skipping it is no safe default either (promise 5). A step that only reads is skipped.
     applies = await _applies(ctx, step, tried)
     if isinstance(applies, cel.Unknown):
@@ -95,7 +105,7 @@ async def _check_applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Att
             return await ctx.write(lambda tx: _skip(tx, ctx, step, why))
     elif not applies:
         return await ctx.write(lambda tx: _skip(tx, ctx, step, f"the condition {step.when!r} does not hold"))
-    # 7. A step that is for certain causes is skipped when only other causes are established (promise 12).
+    # 8. A step that is for certain causes is skipped when only other causes are established (promise 12).
     if step.mutates and step.causes:
         causes = evidence.established_causes(await ctx.read(evidence.list_for_run))
         if causes and not set(causes) & set(step.causes):
@@ -178,32 +188,32 @@ async def _read(ctx: RunContext, step: PlannedStep) -> StageResult:
 async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> StageResult:
     """Do a step that changes something, if it is allowed now. Continues the checks of :func:`act`."""
     changed_before = any(item.mutates for item in tried)
-    # 8. A step that was infeasible when the plan was made is planned again: it may be feasible now, and must not be
+    # 9. A step that was infeasible when the plan was made is planned again: it may be feasible now, and must not be
     #    started if it is not (promise 3).
     if step.call.infeasible_reason:
         call = await _plan_again(ctx, step)
         if call is not None and call.infeasible_reason:
             return await _fail_infeasible(ctx, step, call.infeasible_reason)
         changed_before = True  # what was planned is not what can be done now
-    # 9. Nothing is done to a target that already passes the verification: such a proof could not show that the remedy
+    # 10. Nothing is done to a target that already passes the verification: such a proof could not show that the remedy
     #    worked (promises 7, 12).
     if not any(item.mutates for item in tried):
         before = await _observe_before(ctx)
         if before and all(item.status == CheckAnswer.OK.value for item in before):
             return await ctx.write(lambda tx: _not_needed(tx, before))
-    # 10. A step that needs an approval in every mode has one for exactly this plan (promise 6). An interrupting step
+    # 11. A step that needs an approval in every mode has one for exactly this plan (promise 6). An interrupting step
     #     and a step with causes run without one only for an established cause that they are for (promise 12).
     why, approved = await step_approval.reason_to_ask(ctx, step), await step_approval.approvals_of(ctx, step)
     if why is not None and not approved:
         return await step_approval.ask(ctx, step, why, changed_before=changed_before)
     exact = step.approval or step_approval.is_for_this_call(ctx, step, approved)
-    # 11. All guards again, right before the action, from the store and from the live systems (promises 5, 10 and 12).
+    # 12. All guards again, right before the action, from the store and from the live systems (promises 5, 10 and 12).
     #     Only a guard whose unknown a person has approved is passed over.
     asked = build_input(ctx, await ctx.alerts(), step)
     decision = await evaluate(ctx.pipeline, asked, _overridden_guards(ctx.run))
     if not decision.allowed:
         return await ctx.write(lambda tx: _hold(tx, ctx, asked, decision))
-    # 12. The call. Its pin proves that the target is as planned; the action itself refuses otherwise (promise 3). After
+    # 13. The call. Its pin proves that the target is as planned; the action itself refuses otherwise (promise 3). After
     #     an earlier step of this run the target has changed by our own action, so the call is planned again, except
     #     where a person approved exactly this call (promise 6).
     planned = await _plan_again(ctx, step) if changed_before and not exact else step.call
@@ -211,7 +221,7 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
         return wait_until(ctx.run, ctx.now() + ctx.pipeline.timeouts.guard_recheck_interval)
     if planned.infeasible_reason:
         return await _fail_infeasible(ctx, step, planned.infeasible_reason)
-    # 13. The cost, measured again as late as possible: a loss above the tolerance asks a person in every mode, also if
+    # 14. The cost, measured again as late as possible: a loss above the tolerance asks a person in every mode, also if
     #     a smaller one was approved (promise 6).
     cost = await costs.measure_step(ctx, step, planned)
     if (loss := costs.reason_to_ask(step, cost, approved=bool(approved))) is not None:
@@ -233,7 +243,7 @@ async def _call(
         intent = await ctx.write_intent(lambda tx: _commit_intent(tx, execution, asked, decision, tried, measured))
     except IntentRefused as refused:
         return await ctx.write(refused.then)
-    # 18. The call, only while enough of the lease is left (promise 4), and its outcome, fenced (promises 3 and 4).
+    # 19. The call, only while enough of the lease is left (promise 4), and its outcome, fenced (promises 3 and 4).
     result = await execution.start(intent)
     return await execution.record(intent, result, lambda tx: _conclude(tx, execution, intent.attempt, result))
 
@@ -247,19 +257,20 @@ def _commit_intent(
     measured: Sequence[EvidenceRecord],
 ) -> Intent:
     """Write the intent, unless something that the store knows forbids it. Continues the checks of :func:`_call`."""
-    # 14. No other run holds the target, whether or not the concurrency guard is on (promise 4).
+    # 15. No other run holds the target, whether or not the concurrency guard is on (promise 4).
     if (other := runs.lock_holder(tx.connection, tx.run.target, tx.run.id)) is not None:
         text = f"run {other} holds the target lock of {tx.run.target}"
         busy = Verdict(GuardAnswer.BLOCK, "target_busy", text, {"run": other})
         raise _held(execution.ctx, asked, GuardDecision((("concurrency", busy),)))
-    # 15. What guards read from the store is read again under the intent lock: a stop created since check 11 counts
+    # 16. What guards read from the store is read again under the intent lock: a stop created since check 12 counts
     #     (promise 10), and two replicas cannot exceed a limit together (promise 12).
     again = reevaluate_stored(tx.pipeline, tx.connection, replace(asked, now=tx.now), _overridden_guards(tx.run))
     if not again.allowed:
         raise _held(execution.ctx, asked, again)
-    # 16. The people who approved still may, and their decisions are in the audit log (promises 6 and 9).
-    require_approval(tx, execution.ctx.plan)
-    # 17. The verdicts, the cost and the intent are durable, in one transaction, before the call (promises 3 and 9).
+    # 17. The run is what the audit log says. The people who approved still may, and their decisions are in the audit
+    #     log (promises 6 and 9).
+    require_authority(tx, execution.ctx.plan, execution.step.id)
+    # 18. The verdicts, the cost and the intent are durable, in one transaction, before the call (promises 3 and 9).
     tx.add_evidence(measured)
     tx.add_verdicts(decision.records(asked))
     return execution.write_intent(tx, tried)

@@ -1,8 +1,9 @@
-"""Count the approvals of a request again, right before anything is done.
+"""Check again, right before anything is done, that the run may act: by the audit log, not by columns.
 
 The status of a request says what was decided then. An approver may have lost the right since, and a status is one cell
 of a table that an SQL statement can change. So acting counts the decisions: each one must be in the audit log, and its
-person must have the right now (promises 6 and 9).
+person must have the right now (promises 6 and 9). For the same reason, the status, the mode and the plan of the run
+itself must be those in the audit log.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from remediator.audit import Kind, decode, redact_json
 from remediator.audit.canonical import NotCanonical
 from remediator.core.approval import Permission, PermissionDenied, check_may_decide, normalize_id
 from remediator.core.plan import Plan
-from remediator.core.run import Reason, Run
-from remediator.core.run_detail import AwaitingApprovalDetail
+from remediator.core.run import Reason, Run, Status
+from remediator.core.run_detail import AwaitingApprovalDetail, EscalatedDetail
 from remediator.errors import RemediatorError
-from remediator.pipeline.context import PipelineContext, StageResult, wait_until
+from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
 from remediator.pipeline.decisions import requirements_of
 from remediator.pipeline.guard import needs_approval
 from remediator.pipeline.run_context import RunTransaction
@@ -41,17 +42,55 @@ class IntentRefused(RemediatorError):
         self.then = then
 
 
-def require_approval(tx: RunTransaction, plan: Plan) -> None:
-    """Check that the approval of a run still counts, if it has or needs one.
+def recorded_problem(connection: Connection, run: Run, plan: Plan) -> str | None:
+    """Return what of a run is not as the audit log says; None if all is.
+
+    The mode is part of the plan, and the plan of the hash, so the last transition of the run says what is compared: the
+    status, the plan, the mode, and the guard whose *unknown* a person has approved.
+    """
+    newest = audit.list_newest(connection, 1, run=run.id, kind=Kind.RUN_TRANSITION.value)
+    try:
+        entry = decode(newest[0].canonical) if newest else None
+    except NotCanonical:
+        entry = None
+    said = {} if entry is None else entry.data
+    detail = run.detail.to_data()
+    differs = [
+        name
+        for name, same in (
+            ("status", said.get("to") == run.status.value),
+            ("plan", entry is not None and entry.plan_hash == run.plan_hash == plan.hash),
+            ("mode", run.mode == plan.mode),
+            ("override", all(detail.get(key) == said.get("detail", {}).get(key) for key in ("overrides", "guard"))),
+        )
+        if not same
+    ]
+    return f"the {' and the '.join(differs)} of the run are not as the audit log says" if differs else None
+
+
+def escalate_unrecorded(tx: RunTransaction, problem: str) -> StageResult:
+    """Escalate a run that is not as the audit log says."""
+    return proceed(tx.move(Status.ESCALATED, Reason.NOT_IN_AUDIT_LOG, EscalatedDetail(text=problem)))
+
+
+def require_authority(tx: RunTransaction, plan: Plan, step: str) -> None:
+    """Check that a step may be done: the run is as the audit log says, and an approval still counts if it needs one.
 
     Raises:
-        IntentRefused: it does not; people are asked again.
+        IntentRefused: it may not. The run is escalated, or people are asked again.
     """
-    latest = approvals.get_latest(tx.connection, tx.run.id)
-    if latest is not None and latest.status == "approved":
-        missing = missing_approval(tx.connection, tx.pipeline, tx.run, latest)
+    problem = recorded_problem(tx.connection, tx.run, plan)
+    if problem is not None:
+        raise IntentRefused(problem, lambda again: escalate_unrecorded(again, problem))
+    given = [item for item in approvals.list_for_run(tx.connection, tx.run.id) if item.status == "approved"]
+    latest = given[-1] if given else None
+    if latest is None:
+        missing = "the run needs an approval, and has none" if needs_approval(tx.run, plan) else None
     else:
-        latest, missing = None, "the run needs an approval, and has none" if needs_approval(tx.run, plan) else None
+        # an older approval of this step may be the one that allows it
+        found = [missing_approval(tx.connection, tx.pipeline, tx.run, item) for item in given if step in item.steps]
+        found = found or [missing_approval(tx.connection, tx.pipeline, tx.run, latest)]
+        missing = None if None in found else found[-1]
     if missing is not None:
         why = missing
         raise IntentRefused(why, lambda again: _ask_again(again, plan, latest, why))

@@ -23,6 +23,7 @@ _HEADLINES: Mapping[Reason, str] = {
     Reason.DIAGNOSED: "diagnosed; the playbook has no remedy",
     Reason.APPROVAL_EXPIRED: "nobody decided in time",
     Reason.APPROVAL_VOID: "the request is outdated and the playbook was removed",
+    Reason.NOT_IN_AUDIT_LOG: "the stored run is not what the audit log says",
     Reason.DEADLINE: "the run reached its time limit",
     Reason.OUTCOME_UNKNOWN: "it is unknown whether a call took effect",
     Reason.STEP_FAILED: "a step failed",

@@ -19,6 +19,7 @@ from remediator.config import Access, Config, read_secret
 from remediator.core.approval import Person
 from remediator.core.identity import People
 from remediator.core.tokens import create_secret
+from remediator.errors import ConfigurationError
 from remediator.pipeline.receive import Credentials
 from remediator.playbooks.loader import load_config
 from remediator.storage import Tx
@@ -28,6 +29,8 @@ WEBHOOK_TOKEN = "webhook.token"  # noqa: S105 - the name of a file
 """File in the state folder with the token that the first start creates if the settings name no credentials."""
 GENERATED = "generated"
 """Name of that token."""
+_SHORTEST_TOKEN = 8
+"""Shorter tokens are refused; lint warns about those of fewer than 16 characters."""
 log: Any = structlog.get_logger("remediator.runtime.access")
 
 
@@ -146,6 +149,12 @@ def read_credentials(config: Config) -> Credentials:
     tokens = {name: read_secret(path).encode() for name, path in webhook.token_files.items()}
     if not tokens and webhook.basic is None:
         tokens[GENERATED] = create_secret(config.state / WEBHOOK_TOKEN, _new_token).encode()
+    short = [name for name, token in tokens.items() if len(token) < _SHORTEST_TOKEN]
+    if short:
+        raise ConfigurationError(
+            f"webhook: the token {short[0]!r} has fewer than {_SHORTEST_TOKEN} characters, so it can be guessed; "
+            "write a new one into its file: head -c 32 /dev/urandom | base64"
+        )
     basic = None
     if webhook.basic is not None:
         basic = (webhook.basic.username.encode(), read_secret(webhook.basic.password_file).encode())

@@ -77,7 +77,7 @@ async def create_checkpoint(context: PipelineContext, settings: CheckpointSettin
 
     def store(tx: Tx) -> None:
         key_values.set(tx, LATEST_CHECKPOINT, {"size": head.seq, "note": note, "at": rfc3339(tx.now)})
-        data = {"size": head.seq, "root": head.root().hex()}
+        data = {"size": head.seq, "root": head.root().hex(), "note": note}
         tx.append_audit(Draft(kind=Kind.CHECKPOINT_SIGNED, actor=context.actor, data=data))
 
     await context.store.write(store)

@@ -108,7 +108,9 @@ def reload_settings(
     """
 
     def protect(inventory: Inventory) -> None:
-        store.redactor = redactor_for(config, access.config, worker.context.playbooks.inventory, inventory)
+        store.redactor = redactor_for(
+            config, access.config, worker.context.playbooks.inventory, inventory, *registry.models(config)
+        )
 
     return ReloadSettings(
         worker=worker,

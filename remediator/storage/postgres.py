@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 
 import sqlalchemy
 import sqlalchemy.exc
+import structlog
 from sqlalchemy import Connection
 
 from remediator.audit import Redactor
 from remediator.core.clock import Clock, SystemClock, from_micros
 from remediator.errors import StoreUnavailable
 from remediator.storage import Store, Tx, Wakeups, postgres_connection
+from remediator.storage.grants import FIX, role_power, table_rights
 from remediator.storage.group_commit import GroupCommit
 from remediator.storage.migrate import require_current
 from remediator.storage.postgres_connection import first_line
@@ -26,6 +28,7 @@ from remediator.storage.schema import metadata
 from remediator.storage.transaction import to_store_error
 
 T = TypeVar("T")
+log: Any = structlog.get_logger("remediator.storage.postgres")
 
 CHANNEL = "remediator"
 _LISTEN_AGAIN = 60.0  # seconds until a pooler that does not keep the session is tried again
@@ -34,7 +37,6 @@ SELECT coalesce(bool_and(has_sequence_privilege(s.oid, 'USAGE')), true)
 FROM pg_depend d JOIN pg_class t ON t.oid = d.refobjid JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
 WHERE d.deptype = 'a' AND t.relname = ANY(%s) AND pg_table_is_visible(t.oid)
 """
-_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 class PostgresStore(Store):
@@ -103,27 +105,29 @@ class PostgresStore(Store):
 
     def _check_usable(self, connection: Connection) -> None:
         """Check schema, read-only mode and privileges at the start, rather than at the first write."""
-        privileges = "SELECT " + " AND ".join(f"has_table_privilege(%s, '{name}')" for name in _PRIVILEGES)
         try:
             require_current(connection)
             if connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on":
                 raise StoreUnavailable("PostgreSQL is read-only, probably a standby; configure the URL of the primary")
             missing = [
-                table
+                f"{right} on {table}"
                 for table in metadata.tables
-                if not connection.exec_driver_sql(privileges, (table,) * len(_PRIVILEGES)).scalar()
+                for right in table_rights(table)
+                if not connection.exec_driver_sql("SELECT has_table_privilege(%s, %s)", (table, right)).scalar()
             ]
             if not connection.exec_driver_sql(_MAY_USE_SEQUENCES, (list(metadata.tables),)).scalar():
                 missing.append("the sequences")
             self.now(connection)
+            power = role_power(connection)
         except sqlalchemy.exc.DBAPIError as error:
             raise StoreUnavailable(f"PostgreSQL refuses access: {first_line(error)}; GRANT the privileges") from error
         if missing:
-            user, names = self._url.username or "this user", ", ".join(_PRIVILEGES)
             raise StoreUnavailable(
-                f"PostgreSQL: {user} may not use {missing[0]}; GRANT {names} ON ALL TABLES "
-                f"and USAGE ON ALL SEQUENCES IN SCHEMA public TO {user}"
+                f"PostgreSQL: the role {power.role!r} lacks the right {missing[0]}; "
+                f"run 'remediator db grant {power.role}' with the URL of the owner of the tables"
             )
+        if power.problem:
+            log.warning(power.problem, fix=FIX)
 
     def now(self, connection: Connection) -> datetime:
         micros = connection.exec_driver_sql(

@@ -40,7 +40,7 @@ NOBODY = RequestIdentity(None, anonymous_read_allowed=False)
 
 def cookie_name(service: Service, name: str) -> str:
     """Return the name of a cookie. With https, browsers accept ``__Host-`` from this exact host and over TLS only."""
-    return f"__Host-{name}" if service.config.public_url.startswith("https://") else name
+    return f"__Host-{name}" if service.config.https else name
 
 
 async def identify(service: Service, request: Request) -> RequestIdentity:

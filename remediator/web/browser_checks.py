@@ -38,11 +38,13 @@ class BrowserChecks:
         app: the application.
         public_url: base URL of the links; empty if there is none.
         hosts: further names of this service.
+        https: whether browsers reach the service by HTTPS only.
     """
 
     app: ASGIApp
     public_url: str
     hosts: Collection[str]
+    https: bool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that must not be routed; pass all others on, and complete the headers of the answer."""
@@ -82,7 +84,7 @@ class BrowserChecks:
         return bool(parts.netloc) and parts.netloc.lower() in (host.lower(), urlsplit(self.public_url).netloc.lower())
 
     def _with_headers(self, send: Send) -> Send:
-        wanted = (*_ALWAYS, *((_HSTS,) if self.public_url.startswith("https://") else ()))
+        wanted = (*_ALWAYS, *((_HSTS,) if self.https else ()))
 
         async def complete(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -23,6 +23,7 @@ from typing import Any
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.utils import get_remote_addr
 
 log: Any = structlog.get_logger("remediator.web.connections")
 
@@ -109,7 +110,8 @@ class ConnectionLimits:
     def add(self, connection: LimitedProtocol) -> bool:
         """Add a connection. If its place is taken, close the one that has waited longest. Return False if none has."""
         address = connection.address
-        if not self.trusted(address) and self.by_address[address] >= self.per_address:
+        # a Unix socket has no addresses: its connections come from one proxy
+        if address and not self.trusted(address) and self.by_address[address] >= self.per_address:
             others = [item for item in self.open if item.address == address]
             if not self._evict(others, "per_address"):
                 return False
@@ -165,14 +167,23 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._field_bytes = 0
         self._too_large = False
+        self._established = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Accept a connection if there is a place for it."""
-        super().connection_made(transport)
-        self.address = _network(self.client[0] if self.client else "")
+    def take_place(self, transport: asyncio.Transport) -> None:
+        """Take a place for a connection, before its TLS handshake if it has one; close it if there is none."""
+        self.transport = transport
+        peer = get_remote_addr(transport)
+        self.address = _network(peer[0] if peer else "")
         if not self.limits.add(self):
             self.limits.on_refused("no_place")
             transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept a connection if there is a place for it."""
+        if self.transport is None:
+            self.take_place(transport)
+        super().connection_made(transport)
+        self._established = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Free the place."""
@@ -256,7 +267,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def give_up(self) -> None:
         """Close the connection, with an answer if none has begun."""
-        if self._stalled_at is not None or (self.cycle is not None and self.cycle.response_started):
+        unfinished = self.cycle is not None and self.cycle.response_started
+        if not self._established or self._stalled_at is not None or unfinished:
             self.transport.abort()
         else:
             self._answer(408, "the request did not arrive in time")

@@ -54,7 +54,7 @@ class _Application(Starlette):
     ) -> None:
         super().__init__(routes=routes, exception_handlers=exception_handlers)
         self._fast_routes = fast_routes
-        self._checked = BrowserChecks(super().__call__, config.public_url, config.access.hosts)
+        self._checked = BrowserChecks(super().__call__, config.public_url, config.access.hosts, config.https)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_post = scope["type"] == "http" and scope["method"] == "POST"

@@ -111,8 +111,8 @@ class Site:
 
     @property
     def secure(self) -> bool:
-        """Whether the public URL is https, so that cookies must be sent over https only."""
-        return self.service.config.public_url.startswith("https://")
+        """See :attr:`remediator.config.Config.https`."""
+        return self.service.config.https
 
     def render(
         self, request: Request, identity: RequestIdentity, template: str, status: int = 200, **context: Any

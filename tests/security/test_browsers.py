@@ -98,6 +98,6 @@ async def test_every_answer_forbids_sniffing(web: WebService) -> None:
 
 def test_an_application_behind_the_checks_is_not_reached() -> None:
     """The checks come before the router."""
-    checks = BrowserChecks(AccessControl.load, "https://a.example", ())  # type: ignore[arg-type]
+    checks = BrowserChecks(AccessControl.load, "https://a.example", (), True)  # type: ignore[arg-type]
     assert not checks.is_own_host("b.example") and checks.is_own_host("A.example:443")
     assert httpx.URL("https://a.example").host == "a.example"

@@ -13,6 +13,10 @@ from remediator.audit import Redactor
 from remediator.audit.secret_files import is_secret
 from remediator.config import Config, redactor_for
 from remediator.core.types import SecretFile, Strict
+from remediator.extensions import notifiers, witnesses
+from remediator.extensions.notifiers.log import LogNotifier
+from remediator.extensions.registry import Registry
+from remediator.extensions.witnesses.base import WitnessFactory
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config
 from remediator.runtime.reload import reload
@@ -31,10 +35,30 @@ SECRETS: dict[str, dict[str, Any]] = {
     "audit key": {"audit": {"key_file": "secret"}},
     "header": {"prometheus": {"url": "http://p.example", "header_files": {"X-Scope": "secret"}}},
     "channel": {"channels": {"chat": {"kind": "webhook", "url": "http://c.example", "secret_file": "secret"}}},
-    "witness": {"audit": {"checkpoints": [{"kind": "chat", "url_file": "secret"}]}},
+    "channel with another name": {"channels": {"chat": {"kind": "custom", "credentials": "secret"}}},
+    "witness": {"audit": {"checkpoints": [{"kind": "custom", "credentials": "secret"}]}},
 }
 """A secret file in every part of the settings."""
 VALUE = "plain words that no pattern knows"
+
+
+class CustomSettings(Strict):
+    """Settings whose secret is in a key with a name of its own."""
+
+    credentials: SecretFile
+
+
+class Custom(LogNotifier):
+    """A notifier of a plugin."""
+
+    kind = "custom"
+    Settings = CustomSettings
+
+
+REGISTRY = Registry(
+    notifiers=(*notifiers.BUILTIN, Custom),
+    witnesses={**witnesses.BUILTIN, "custom": WitnessFactory(CustomSettings, lambda settings: None)},  # type: ignore[arg-type,return-value]
+)
 
 
 @pytest.mark.parametrize("settings", SECRETS.values(), ids=SECRETS)
@@ -44,7 +68,7 @@ def test_every_secret_file_of_the_settings_is_redacted(tmp_path: Path, settings:
     base = {"apiVersion": "remediator/v1", "kind": "Config", "state": "s", "playbooks": [], "inventory": "i.yaml"}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(base | settings))
     config = load_config(tmp_path / "c.yaml", Config)
-    assert VALUE not in redactor_for(config).text(f"said {VALUE}!")
+    assert VALUE not in redactor_for(config, *REGISTRY.models(config)).text(f"said {VALUE}!")
 
 
 def test_files_that_the_service_creates_are_redacted(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from remediator.audit.archive import ArchiveError
 from remediator.audit.reader import verify_live
 from remediator.cli._audit_source import DatabaseLog, WholeLog
 from remediator.cli.audit import command
+from remediator.cli.audit_verify import NOT_ANCHORED
 from remediator.core.clock import SystemClock
 from remediator.errors import StoreCorrupt
 from remediator.runtime.checkpointing import CheckpointSettings
@@ -144,13 +145,13 @@ async def test_the_commands_find_the_archive(database: Path, connection: Connect
     assert "entries 1 to 27 are unchanged" in run.invoke(command, ["verify", *at]).output
     assert len(run.invoke(command, ["search", *at, '"number":3}']).output.splitlines()) == 1
     content = run.invoke(command, ["export", *at]).stdout_bytes
-    assert run.invoke(command, ["verify", "--export", "-"], input=content).exit_code == 0
+    assert run.invoke(command, ["verify", "--export", "-"], input=content).exit_code == NOT_ANCHORED
     (tmp_path / "archive").rename(tmp_path / "elsewhere")
     alone = run.invoke(command, ["verify", *at])
     assert alone.exit_code == 1 and "entries 1 to 10 are missing" in alone.output
     assert "give its folder with --archive" in alone.output
     elsewhere = [*at, "--archive", str(tmp_path / "elsewhere")]
-    assert run.invoke(command, ["verify", *elsewhere]).exit_code == 0
+    assert run.invoke(command, ["verify", *elsewhere]).exit_code == NOT_ANCHORED
     connection.execute(delete(audit).where(audit.c.seq <= 15))
     gone = run.invoke(command, ["verify", *elsewhere])
     assert gone.exit_code == 1 and "entries 11 to 15 are missing" in gone.output

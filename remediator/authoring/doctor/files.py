@@ -21,6 +21,9 @@ class Files(DoctorCheck):
         report = lint(sources, about.registry.catalogue(), Config, about.now.date())
         errors, warnings = report.at_least(Severity.ERROR), report.at_least(Severity.WARNING)
         subject = str(about.config_path)
+        for found in report.at_least(Severity.WARNING):
+            if found.severity is Severity.WARNING and found.file == subject:
+                yield warning(found.place, found.message, found.hint)
         if errors:
             yield failed(subject, f"{len(errors)} errors; the first: {errors[0]}", "run: remediator lint")
         elif warnings:

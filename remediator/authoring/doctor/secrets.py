@@ -8,9 +8,7 @@ from pathlib import Path
 
 from remediator.audit.secret_files import secret_files
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, warning
-
-_MOUNTED = ("/run/secrets", "/var/run/secrets")
-"""Folders in which Docker and Kubernetes mount secrets: their modes are set by the platform."""
+from remediator.authoring.lint.rules_settings import MOUNTED
 
 
 class Secrets(DoctorCheck):
@@ -19,7 +17,8 @@ class Secrets(DoctorCheck):
     name = "secrets"
 
     async def run(self, about: Examination) -> AsyncIterator[Result]:
-        files = sorted({*secret_files(about.config), *secret_files(about.loaded.inventory)})
+        models = (about.config, about.loaded.inventory, *about.registry.models(about.config))
+        files = sorted({path for model in models for path in secret_files(model)})
         for path in files:
             yield examine(path)
         if about.config.state.is_dir():
@@ -39,7 +38,7 @@ def examine(path: Path) -> Result:
         return failed(str(path), f"cannot be read: {error}", "let the user of the service read it")
     if not content:
         return failed(str(path), "is empty", "write the secret into it, on one line")
-    if mode & 0o077 and not str(path.resolve()).startswith(_MOUNTED):
+    if mode & 0o077 and not str(path.resolve()).startswith(MOUNTED):
         return warning(str(path), f"other users can use it (mode {mode:04o})", f"run: chmod 600 {path}")
     return ok(str(path), f"readable, mode {mode:04o}")
 

@@ -18,6 +18,7 @@ from remediator.errors import RemediatorError
 from remediator.runtime.maintenance import REPLICA_TIMEOUT
 from remediator.service import MAX_CLOCK_OFFSET, read_only_connection, store_url
 from remediator.storage import postgres_connection
+from remediator.storage.grants import FIX, role_power
 from remediator.storage.postgres_replication import failover_risk
 from remediator.storage.repositories import replicas
 from remediator.storage.url import open_engine
@@ -84,6 +85,11 @@ def _server(connection: Connection) -> Iterator[Result]:
         yield failed("postgresql", "fsync is off: a power failure loses acknowledged alerts", "set fsync = on")
     if setting("transaction_read_only") == "on":
         yield failed("postgresql", "the server is a read-only standby", "configure the URL of the primary")
+    power = role_power(connection)
+    if power.problem:
+        yield warning("role", power.problem, FIX)
+    else:
+        yield ok("role", f"{power.role} may append to the audit log and not change it")
     if risk := failover_risk(connection):
         what, _, fix = risk.partition("; ")
         yield warning("standbys", what, fix)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from remediator.config import Config
 from remediator.core.identity import People
 from remediator.playbooks.catalogue import ActionTraits, Catalogue
 from remediator.playbooks.diagnostics import Diagnostic, Severity
@@ -53,8 +54,6 @@ class LintContext:
     """None without rule files; alert names and labels are not checked then."""
     channels: frozenset[str] | None = None
     """Channels of the settings file; None without a settings file."""
-    config: Any = None
-    """The values of the settings file; None without one, or if it has errors."""
     people: People | None = None
     """None if the settings name no people file, or if it has errors."""
     inventory_root: Node | None = None
@@ -63,6 +62,8 @@ class LintContext:
     """What a running Prometheus has; None if none was named."""
     settings: Node | None = None
     """The settings file; None without one, or if it cannot be read."""
+    config: Config | None = None
+    """The settings; None without them, or if they cannot be used."""
     watchdog: str = "Watchdog"
     tested: frozenset[str] = field(default_factory=frozenset)
     """Names of the playbooks that have a test file."""

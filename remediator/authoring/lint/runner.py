@@ -20,6 +20,7 @@ from remediator.authoring.lint import (
     rules_match,
     rules_parameters,
     rules_references,
+    rules_settings,
     rules_structure,
     rules_target,
     rules_verify,
@@ -29,6 +30,7 @@ from remediator.authoring.lint.errors import ERRORS
 from remediator.authoring.lint.live import read_live
 from remediator.authoring.lint.suppressions import apply
 from remediator.clients.endpoints import Endpoint
+from remediator.config import Config
 from remediator.core.identity import People
 from remediator.playbooks.catalogue import Catalogue
 from remediator.playbooks.diagnostics import Diagnostic, Severity
@@ -41,6 +43,7 @@ from remediator.playbooks.parsing.yaml_reader import read_file
 RULES: tuple[type[Rule], ...] = (
     rules_target.AboutAny,
     rules_target.AlertFromElsewhere,
+    rules_settings.CredentialInClear,
     rules_guards.DestructiveAuto,
     rules_guards.GuardOff,
     rules_match.MatchesEverything,
@@ -49,6 +52,7 @@ RULES: tuple[type[Rule], ...] = (
     rules_match.NeedlessAnchor,
     rules_causes.NegatedOk,
     rules_causes.NoCause,
+    rules_settings.NoCheckpoints,
     rules_references.NoDataSource,
     rules_guards.NoDefaultMode,
     rules_structure.NoEscalation,
@@ -58,7 +62,10 @@ RULES: tuple[type[Rule], ...] = (
     rules_installation.NotApprovable,
     rules_parameters.NotATemplate,
     rules_match.Overlap,
+    rules_settings.PlainHttp,
     rules_verify.ProofByAbsence,
+    rules_settings.ReadableSecret,
+    rules_settings.ShortToken,
     rules_parameters.UnboundedParameter,
     rules_match.UnknownAlert,
     rules_references.UnknownChannel,
@@ -69,6 +76,7 @@ RULES: tuple[type[Rule], ...] = (
     rules_references.UnusedFragment,
     rules_parameters.UnusedParameter,
     rules_verify.WeakProof,
+    rules_settings.WideProxy,
 )
 
 
@@ -131,7 +139,7 @@ def lint(sources: Sources, catalogue: Catalogue, config_model: type[BaseModel], 
         alerts=None if rules is None else (*rules, *(() if live is None else live.rules)),
         channels=None if config is None else frozenset(config.channels),
         settings=settings.root,
-        config=config,
+        config=config if isinstance(config, Config) else None,
         people=None if people is None else people.model,
         inventory_root=inventory.root,
         live=live,

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from remediator.clients.tls import client_context
 from remediator.core.clock import SystemClock
+from remediator.core.listen import is_loopback
 from remediator.core.types import FilePath, SecretFile, Strict
 from remediator.errors import ConfigurationError, TimedOut, Unreachable
 from remediator.extensions.notifiers._http import CHART_ALT_TEXT, read_secret_file, truncate
@@ -55,6 +56,14 @@ class EmailNotifier(Notifier):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
+        if (
+            self.settings.password_file is not None
+            and self.settings.tls == "none"
+            and not is_loopback(self.settings.host)
+        ):
+            raise ConfigurationError(
+                f"email: the password would go to {self.settings.host} in clear; set tls: starttls or tls: tls"
+            )
         if self.settings.personal and len(self.settings.to) != 1:
             raise ConfigurationError("email: personal requires exactly one address in to")
         if any("\n" in item or "\r" in item or "@" not in item for item in (*self.settings.to, self.settings.sender)):

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from pydantic import BaseModel
 
 from remediator.audit.checkpoint import Checkpoint
 from remediator.audit.signed_note import BadNote, split
@@ -50,8 +53,14 @@ class Witness(ABC):
         """
 
 
-WitnessFactory = Callable[[Mapping[str, Any]], Witness]
-"""Creates a witness from its settings."""
+@dataclass(frozen=True, slots=True)
+class WitnessFactory:
+    """Creates a witness from its settings."""
+
+    Settings: type[BaseModel]
+    """Model of the settings. A file with a secret has the type ``SecretFile``, and its content is then redacted."""
+    make: Callable[[Mapping[str, Any]], Witness]
+    """Called with the settings that are given, with absolute paths. ``channel`` is the notifier of this channel."""
 
 
 def is_latest(stored: Sequence[str], note: str) -> bool:

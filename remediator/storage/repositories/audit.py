@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, delete, select, type_coerce
+from sqlalchemy import BigInteger, Connection, Row, delete, func, select, type_coerce
 
 from remediator.audit import Head, SealedEntry, decode
 from remediator.audit.canonical import NotCanonical
@@ -16,6 +16,7 @@ from remediator.audit.entry import EPOCH
 from remediator.core.clock import from_micros
 from remediator.storage import Tx
 from remediator.storage.audit_writer import read_head
+from remediator.storage.grants import DELETE_ARCHIVED
 from remediator.storage.schema import audit as table
 
 _PAGE = 5000
@@ -77,7 +78,10 @@ def iterate(
 
 def delete_until(tx: Tx, until: int) -> None:
     """Delete the entries up to this number; the caller has sealed them in the archive."""
-    tx.connection.execute(delete(table).where(table.c.seq <= until))
+    if tx.connection.dialect.name == "postgresql":  # the role of the service may not delete entries itself
+        tx.connection.execute(select(getattr(func, DELETE_ARCHIVED)(until)))
+    else:
+        tx.connection.execute(delete(table).where(table.c.seq <= until))
 
 
 def list_newest(

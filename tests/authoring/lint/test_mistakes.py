@@ -15,6 +15,7 @@ SEVERAL = {"many-at-once"}
 ELSEWHERE = {
     *("unreadable", "too-big", "dependency-cycle", "no-test", "yaml-syntax"),
     *("unknown-command", "unknown-request", "unknown-metric"),
+    *("readable-secret", "short-token"),
 }
 """IDs that other tests cover."""
 

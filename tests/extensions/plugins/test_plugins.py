@@ -88,10 +88,10 @@ def test_a_named_plugin_is_in_the_catalogue(installed: Path) -> None:
             "from remediator.plugin_api import Guard\nclass A(Guard):\n    name = 'rate_limit'",
             "remediator already has this name",
         ),
-        ("[remediator.witnesses]\nmine = broken_plugin:A", "A = 1", "it is not a function that returns a witness"),
+        ("[remediator.witnesses]\nmine = broken_plugin:A", "A = 1", "it is not a remediator.plugin_api.WitnessFactory"),
         (
             "[remediator.witnesses]\nfile = broken_plugin:A",
-            "A = dict",
+            "from remediator.plugin_api import Settings, WitnessFactory\nA = WitnessFactory(Settings, dict)",
             "remediator already has this name",
         ),
     ],

@@ -406,3 +406,56 @@ Index("ix_audit_at", audit.c.at)
 def upgrade() -> None:
     metadata.create_all(op.get_bind())
     op.bulk_insert(audit_head, [{"id": 1, "seq": 0, "hash": bytes(32), "tree": b""}])
+    if op.get_bind().dialect.name == "postgresql":
+        for statement in _APPEND_ONLY:
+            op.execute(statement)
+
+
+# Entries are never changed, and they leave the table only at its beginning, by the function that the archive uses. The
+# function runs with the rights of the owner, so that the role of the service needs no right to delete. The triggers
+# hold for every role, also for a superuser, who would have to disable them first.
+_APPEND_ONLY = (
+    """
+    CREATE FUNCTION remediator_refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'DELETE' AND current_setting('remediator.archiving', true) = 'on' THEN
+            RETURN OLD;
+        END IF;
+        RAISE EXCEPTION 'the audit log is append-only: % is not allowed', TG_OP
+            USING ERRCODE = 'insufficient_privilege';
+    END $$
+    """,
+    """
+    CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE ON audit
+    FOR EACH ROW EXECUTE FUNCTION remediator_refuse_audit_change()
+    """,
+    """
+    CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION remediator_refuse_audit_change()
+    """,
+    """
+    CREATE FUNCTION remediator_check_audit_head() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'UPDATE' AND NEW.id = OLD.id AND NEW.seq > OLD.seq THEN
+            RETURN NEW;
+        END IF;
+        RAISE EXCEPTION 'the end of the audit log only grows: % is not allowed', TG_OP
+            USING ERRCODE = 'insufficient_privilege';
+    END $$
+    """,
+    """
+    CREATE TRIGGER audit_head_grows BEFORE UPDATE OR DELETE ON audit_head
+    FOR EACH ROW EXECUTE FUNCTION remediator_check_audit_head()
+    """,
+    """
+    CREATE TRIGGER audit_head_no_truncate BEFORE TRUNCATE ON audit_head
+    FOR EACH STATEMENT EXECUTE FUNCTION remediator_check_audit_head()
+    """,
+    """
+    CREATE FUNCTION remediator_delete_archived(until bigint) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT SET remediator.archiving = 'on' AS $$
+        WITH gone AS (DELETE FROM audit WHERE seq <= until RETURNING 1) SELECT count(*) FROM gone
+    $$
+    """,
+    "REVOKE ALL ON FUNCTION remediator_delete_archived(bigint) FROM PUBLIC",
+)

@@ -1,0 +1,151 @@
+"""Rules about the settings: what works, but lets others read or do what they should not."""
+
+from __future__ import annotations
+
+import ipaddress
+import stat
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+from remediator.audit.secret_files import secret_files
+from remediator.authoring.lint import LintContext, Rule
+from remediator.clients.endpoints import HttpAuth
+from remediator.config import UNIX_PEER, Config, read_secret
+from remediator.core.listen import is_loopback
+from remediator.errors import ConfigurationError
+from remediator.playbooks.diagnostics import Diagnostic, Severity
+from remediator.playbooks.parsing.nodes import Node, find
+from remediator.playbooks.parsing.nodes import Path as Place
+
+_SHORT_TOKEN = 16
+_WIDEST = {4: 16, 6: 48}
+"""By IP version: the shortest prefix of a network in which only a proxy is expected."""
+MOUNTED = ("/run/secrets", "/var/run/secrets")
+"""Folders in which Docker and Kubernetes mount secrets: the platform sets the modes of the files there."""
+
+
+class SettingsRule(Rule):
+    """A rule that reads the settings only."""
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        """Yield a diagnostic for each place that the rule finds in the settings file."""
+        if context.config is None or context.settings is None:
+            return
+        for place, message in self.find(context.config):
+            yield self.at_node(_nearest(context.settings, place), message)
+
+    @abstractmethod
+    def find(self, config: Config) -> Iterator[tuple[Place, str]]:
+        """Yield each place in the settings with its risk."""
+
+
+def _nearest(root: Node, place: Place) -> Node:
+    """Return the node of a place, or of its nearest parent in the file; for the whole file, its first line."""
+    node = find(root, place)[0]
+    return find(root, ("kind",))[0] if node is root else node
+
+
+class PlainHttp(SettingsRule):
+    """People or Alertmanager reach the service over a network by HTTP without TLS."""
+
+    id = "plain-http"
+    why = "Everyone on the way can read tokens and cookies, and approve with them."
+    fix = "set tls, or put a proxy with TLS before a loopback address, and begin public_url with https://"
+
+    def find(self, config: Config) -> Iterator[tuple[Place, str]]:
+        public = urlsplit(config.public_url)
+        if public.scheme == "http" and not is_loopback(public.hostname or ""):
+            yield ("public_url",), f"people open {config.public_url} without TLS"
+        elif not config.public_url and config.tls is None and not config.address.is_local:
+            yield ("listen",), f"the service listens on {config.listen} without TLS"
+
+
+class ShortToken(SettingsRule):
+    """A token of the webhook has fewer than 16 characters."""
+
+    id = "short-token"
+    why = "A short token can be guessed, and whoever has it can start runs."
+    fix = "write a new token into the file: head -c 32 /dev/urandom | base64"
+
+    def find(self, config: Config) -> Iterator[tuple[Place, str]]:
+        for name, path in config.webhook.token_files.items():
+            try:
+                length = len(read_secret(path))
+            except ConfigurationError:
+                continue  # the start and the doctor report it
+            if length < _SHORT_TOKEN:
+                place: Place = ("webhook", name) if name == "token_file" else ("webhook", "tokens", name)
+                yield place, f"the token in {path} has {length} characters"
+
+
+class WideProxy(SettingsRule):
+    """The proxy that signs people in may have any address of a large network."""
+
+    id = "wide-proxy"
+    why = "Every host in this network can sign in as anyone, with one header."
+    fix = "name the addresses of the proxy only"
+
+    def find(self, config: Config) -> Iterator[tuple[Place, str]]:
+        proxy = config.access.proxy
+        for at, item in enumerate(() if proxy is None else proxy.addresses):
+            network = None if item == UNIX_PEER else ipaddress.ip_network(item)
+            if network is not None and network.prefixlen < _WIDEST[network.version]:
+                number = network.num_addresses
+                yield ("access", "proxy", "addresses", at), f"{item} has {number} addresses, and all are trusted"
+
+
+class CredentialInClear(SettingsRule):
+    """A password or token is sent over a network by HTTP without TLS."""
+
+    id = "credential-in-clear"
+    why = "Everyone on the way can read it."
+    fix = "use an https:// URL"
+
+    def find(self, config: Config) -> Iterator[tuple[Place, str]]:
+        places: list[tuple[Place, BaseModel]] = [(("prometheus",), config.prometheus)] if config.prometheus else []
+        places += [(("alertmanagers", at), endpoint) for at, endpoint in enumerate(config.alertmanagers)]
+        places += [(("requests", name), request) for name, request in config.requests.items()]
+        for place, model in places:
+            parts = urlsplit(str(getattr(model, "url", "")))
+            secret = isinstance(model, HttpAuth) and (model.basic or model.token_file or model.header_files)
+            if secret and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+                yield (*place, "url"), f"the credentials for {parts.hostname} are sent without TLS"
+
+
+class ReadableSecret(SettingsRule):
+    """All users of this host can read a secret file."""
+
+    id = "readable-secret"
+    why = "Every program on this host can use the secret."
+    fix = "take the rights of others away: chmod o= FILE"
+
+    def find(self, config: Config) -> Iterator[tuple[Place, str]]:
+        for path in sorted({*secret_files(config)}):
+            if readable_by_all(path):
+                yield ("state",), f"all users can read {path}"
+
+
+def readable_by_all(path: Path) -> bool:
+    """Return whether users other than the owner and the group can read a file that is no mounted secret."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return bool(mode & stat.S_IROTH) and not str(path.resolve()).startswith(MOUNTED)
+
+
+class NoCheckpoints(SettingsRule):
+    """The settings name no place for signed checkpoints of the audit log."""
+
+    id = "no-checkpoints"
+    severity = Severity.INFO
+    why = "A log that was cut off or written again completely cannot be told from the original."
+    fix = "add a place that this host cannot rewrite to audit.checkpoints"
+
+    def find(self, config: Config) -> Iterator[tuple[Place, str]]:
+        if not config.audit.checkpoints:
+            yield ("audit",), "no checkpoint of the audit log is kept elsewhere"

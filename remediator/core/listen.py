@@ -1,0 +1,75 @@
+"""The address on which the service listens, and the certificate that it shows."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from remediator.core.types import FilePath, SecretFile, Strict
+from remediator.errors import InputError
+
+_UNIX = "unix:"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where the service accepts connections.
+
+    Args:
+        host: host name or IP address; empty for all addresses of this host. Not used with ``path``.
+        port: TCP port. Not used with ``path``.
+        path: path of a Unix socket.
+    """
+
+    host: str = ""
+    port: int = 0
+    path: Path | None = None
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs on this host reach it over the network. False for a Unix socket."""
+        return self.path is None and is_loopback(self.host)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this host reach it: by loopback or by a Unix socket."""
+        return self.path is not None or self.is_loopback
+
+
+def parse_listen(text: str) -> ListenAddress:
+    """Parse ``ADDRESS:PORT`` or ``unix:/PATH``.
+
+    Raises:
+        InputError: the text is neither.
+    """
+    if text.startswith(_UNIX):
+        path = Path(text.removeprefix(_UNIX))
+        if path.is_absolute():
+            return ListenAddress(path=path)
+    host, colon, port = text.rpartition(":")
+    if text.startswith(_UNIX) or not (colon and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise InputError(
+            f"invalid address {text!r}; expected ADDRESS:PORT or unix:/PATH, for example 127.0.0.1:8095 or "
+            "unix:/run/remediator/remediator.sock"
+        )
+    return ListenAddress(host.strip("[]"), int(port))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or IP address is loopback."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class ServerTls(Strict):
+    """The certificate of the service. Both files are read again when they change."""
+
+    certificate_file: FilePath = Field(
+        description="PEM file with the certificate of the service, and after it the intermediate certificates."
+    )
+    key_file: SecretFile = Field(description="PEM file with the private key of the certificate, without a password.")

@@ -1,0 +1,156 @@
+"""On PostgreSQL, the role of the service can append to the audit log and change nothing in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+from click.testing import CliRunner
+from structlog.testing import capture_logs
+
+from remediator.audit import GENESIS, Draft, Kind, Verification
+from remediator.audit.reader import verify_live
+from remediator.cli._audit_source import DatabaseLog
+from remediator.cli.main import cli
+from remediator.errors import StoreUnavailable
+from remediator.storage.postgres import PostgresStore
+from remediator.storage.repositories import audit
+from remediator.storage.url import parse_postgresql_url
+from tests.support.servers.postgres import Postgres
+
+pytestmark = pytest.mark.promise(9)
+ROLE = "remediator_service"
+
+
+class Database:
+    """A migrated database, its owner, and a role for the service."""
+
+    def __init__(self, server: Postgres, folder: Path) -> None:
+        self.server, self.folder = server, folder
+        self.name = server.database()
+        server.sql(
+            f"DO $$ BEGIN CREATE ROLE {ROLE} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$", self.name
+        )
+        self.owner = server.url(self.name)
+        self.service = self.owner.replace("postgres@", f"{ROLE}@")
+        (folder / "owner").write_text(self.owner)
+        (folder / "service").write_text(self.service)
+        (folder / "remediator.yaml").write_text(
+            "{apiVersion: remediator/v1, kind: Config, state: state, playbooks: [], inventory: i.yaml, "
+            "store: {url_file: service}, approvals: {keys_file: l}, audit: {key_file: a}}"
+        )
+
+    def run(self, *arguments: str) -> Any:
+        """Run a command of the command line with the URL of the owner."""
+        options = ("--config", str(self.folder / "remediator.yaml"), "--url-file", str(self.folder / "owner"))
+        return CliRunner().invoke(cli, ["db", *arguments, *options])
+
+    def open(self, url: str) -> PostgresStore:
+        """Open the store as a role."""
+        return PostgresStore(parse_postgresql_url(url))
+
+
+@pytest_asyncio.fixture
+async def database(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Database]:
+    """Yield a migrated database whose service role has its rights."""
+    made = Database(postgres, tmp_path)
+    assert made.run("migrate").exit_code == 0
+    granted = made.run("grant", ROLE)
+    assert granted.exit_code == 0, granted.output
+    yield made
+    postgres.drop(made.name)
+
+
+async def append(store: PostgresStore, number: int) -> None:
+    """Append entries to the log."""
+    for _ in range(number):
+        await store.write(lambda tx: tx.append_audit(Draft(Kind.EVIDENCE, "test")))
+
+
+ATTACKS = [
+    "UPDATE audit SET kind = 'x' WHERE seq = 1",
+    "DELETE FROM audit WHERE seq = 2",
+    "DELETE FROM audit",
+    "TRUNCATE audit",
+    "UPDATE audit_head SET seq = 0",
+    "DELETE FROM audit_head",
+    "ALTER TABLE audit DISABLE TRIGGER ALL",
+    "DROP TABLE audit",
+    "DROP FUNCTION remediator_delete_archived",
+    "SET remediator.archiving = 'on'; DELETE FROM audit WHERE seq = 2",
+    "INSERT INTO alembic_version VALUES ('x')",
+    "CREATE TABLE mine (a int)",
+]
+
+
+@pytest.mark.parametrize("statement", ATTACKS)
+async def test_the_role_of_the_service_can_change_no_entry(database: Database, statement: str) -> None:
+    """Rights and triggers refuse it; the log still verifies."""
+    store = database.open(database.service)
+    await append(store, 3)
+    with psycopg.connect(database.service, autocommit=True) as connection, pytest.raises(psycopg.Error):
+        connection.execute(statement)
+    await append(store, 1)
+    assert (await verified(store)).last == 4
+    await store.close()
+
+
+@pytest.mark.parametrize("statement", ATTACKS[:6])
+async def test_the_triggers_hold_for_the_owner_too(database: Database, statement: str) -> None:
+    """A superuser has to disable them first."""
+    store = database.open(database.owner)
+    await append(store, 3)
+    with (
+        psycopg.connect(database.owner, autocommit=True) as connection,
+        pytest.raises(psycopg.Error, match=r"append-only|only grows"),
+    ):
+        connection.execute(statement)
+    await store.close()
+
+
+async def test_the_service_can_archive_the_oldest_entries(database: Database) -> None:
+    """It has no right to delete, but the function that removes archived entries."""
+    store = database.open(database.service)
+    await append(store, 5)
+    await store.write(lambda tx: audit.delete_until(tx, 2))
+    left = await store.read(lambda connection: [row.seq for row in audit.iterate(connection)])
+    assert left == [3, 4, 5]
+    await store.close()
+
+
+async def test_a_superuser_is_warned_about_and_a_role_of_its_own_is_not(database: Database) -> None:
+    """The start says that a stolen password could rewrite the log."""
+    said: dict[str, list[Any]] = {}
+    for url in (database.owner, database.service):
+        with capture_logs() as logs:
+            await database.open(url).close()
+        said[url] = [entry["event"] for entry in logs]
+    assert any("is a superuser" in event for event in said[database.owner])
+    assert not said[database.service]
+
+
+async def test_a_role_without_its_rights_is_told_what_to_run(database: Database) -> None:
+    """The error names the right that is missing and the command."""
+    with psycopg.connect(database.owner, autocommit=True) as connection:
+        connection.execute(f"REVOKE INSERT ON audit FROM {ROLE}")
+    with pytest.raises(StoreUnavailable, match="INSERT on audit; run 'remediator db grant remediator_service'"):
+        database.open(database.service)
+
+
+@pytest.mark.parametrize(("role", "told"), [("postgres", "is a superuser"), ("nobody_here", "there is no role")])
+async def test_rights_are_not_granted_to_a_role_that_does_not_fit(database: Database, role: str, told: str) -> None:
+    """A superuser could do everything anyway."""
+    done = database.run("grant", role)
+    assert done.exit_code != 0
+    assert told in f"{done.output}{done.exception}"
+
+
+async def verified(store: PostgresStore) -> Verification:
+    """Return the verification of the log."""
+    result = await store.read(lambda connection: verify_live(DatabaseLog(connection), start=GENESIS))
+    assert result.ok, result
+    return result

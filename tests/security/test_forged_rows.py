@@ -1,0 +1,65 @@
+"""An SQL statement that changes a run or a request starts nothing: acting reads the audit log, not columns."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers.remediator import PLAYBOOK, Stack
+
+pytestmark = pytest.mark.promise(6, 9)
+
+
+def to_running(connection: sqlite3.Connection) -> None:
+    """Move the run past the approval."""
+    step = PLAYBOOK["steps"][0]["id"]
+    connection.execute(
+        "UPDATE runs SET status = 'running', reason = 'approved', detail = '{}', cursor = ?, wake_at = 1, "
+        "lease_until = NULL, deadline_at = 4000000000000000",
+        (step,),
+    )
+
+
+def to_automatic(connection: sqlite3.Connection) -> None:
+    """Move the run past the approval, and let row and plan say that it needs none."""
+    to_running(connection)
+    plan = json.loads(connection.execute("SELECT plan FROM runs").fetchone()[0])
+    connection.execute("UPDATE runs SET mode = 'auto', plan = ?", (json.dumps(plan | {"mode": "auto"}),))
+
+
+def to_approved(connection: sqlite3.Connection) -> None:
+    """Move the run past the approval, and let the request be approved by a decision that nobody made."""
+    to_running(connection)
+    approval = connection.execute("SELECT id FROM approvals").fetchone()[0]
+    connection.execute("UPDATE approvals SET status = 'approved'")
+    connection.execute(
+        "INSERT INTO decisions (approval_id, identity, verb, at, how) VALUES (?, 'ann', 'approve', 1, 'token')",
+        (approval,),
+    )
+
+
+@pytest.mark.parametrize("forge", [to_running, to_automatic, to_approved])
+def test_a_forged_row_does_not_act(tmp_path: Path, forge: Callable[[sqlite3.Connection], None]) -> None:
+    """The target is not touched, and the run is escalated with what differs from the audit log."""
+    stack = Stack(tmp_path)
+    stack.remediator.playbooks = [{**PLAYBOOK, "mode": "approve"}]
+    try:
+        stack.start()
+        stack.kill_redis()
+        stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+        stack.remediator.wait_for("awaiting_approval", 60)
+        stack.remediator.kill()
+        with sqlite3.connect(tmp_path / "remediator/state/remediator.db") as connection:
+            forge(connection)
+        connection.close()
+        stack.remediator.start()
+        run = stack.remediator.wait_for("escalated", 60)
+        assert run["reason"] == "not_in_audit_log", run
+        assert "not as the audit log says" in json.dumps(run)
+        assert run["first_action_at"] is None, run
+    finally:
+        stack.stop()
