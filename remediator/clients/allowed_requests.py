@@ -109,21 +109,34 @@ async def _resolved(host: str, port: int, *, private: bool) -> str:
 def forbidden_reason(address: str, *, private: bool) -> str | None:
     """Return why requests to an address are not allowed, or None if they are."""
     found = _embedded_ipv4(ipaddress.ip_address(address.partition("%")[0]))
+    if found in _METADATA:
+        return "the metadata service of a cloud has it"
     if found.is_link_local or found.is_multicast or found.is_unspecified:
         return "it is link-local (clouds serve credentials there), multicast or unspecified"
-    if not private and not found.is_global:
+    if not private and (not found.is_global or any(found in network for network in _NOT_GLOBAL)):
         return "it is on this host or a private network; set 'private: true' to allow it"
     return None
 
 
-_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+_METADATA = frozenset(
+    map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"))
+)
+"""Addresses of metadata services that are not link-local: AWS, Google, Alibaba, Oracle and Azure. Always rejected."""
+_NOT_GLOBAL = tuple(map(ipaddress.ip_network, ("fec0::/10", "64:ff9b:1::/48", "::/96", "5f00::/16", "3fff::/20")))
+"""Not for the Internet, although Python calls them global: site-local, local NAT64, IPv4-compatible, SRv6, examples."""
+_CONTAINS_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
+"""Networks whose last 32 bits are an IPv4 address: NAT64 and IPv4-compatible."""
 
 
 def _embedded_ipv4(
     found: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the IPv4 address that an IPv6 address contains (mapped, 6to4, NAT64), else the address itself."""
+    """Return the IPv4 address in an IPv6 address (mapped, compatible, 6to4, Teredo, NAT64), else the address itself."""
     if isinstance(found, ipaddress.IPv4Address):
         return found
-    translated = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF) if found in _TRANSLATED else None
-    return found.ipv4_mapped or found.sixtofour or translated or found
+    if found.is_loopback or found.is_unspecified:
+        return found
+    contains = any(found in network for network in _CONTAINS_IPV4)
+    last = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF) if contains else None
+    teredo = None if found.teredo is None else found.teredo[1]
+    return found.ipv4_mapped or found.sixtofour or teredo or last or found

@@ -80,7 +80,34 @@ def compile(text: str) -> Condition:
     """
     if len(text) > MAX_LENGTH:
         raise ParseError(f"the condition has {len(text)} characters; the limit is {MAX_LENGTH}", 1)
+    _require_bounded(text)
     return Condition(text, _program(text))
+
+
+_MACROS = frozenset({"all", "exists", "exists_one", "filter"})
+
+
+def _require_bounded(text: str) -> None:
+    """Refuse ``map``, and ``+`` inside of the other macros: both make new text and lists in each iteration, and the
+    library keeps all of them until the end. A few thousand long texts would then take gigabytes.
+
+    Raises:
+        ParseError: the condition has one of them.
+    """
+    opened: list[bool] = []
+    before = ["", ""]
+    for word in tokenize(text):
+        if before == [".", "map"] and word == "(":
+            hint = "use exists or all, for example evidence.ping.facts.keys.exists(key, key.bytes > 1000)"
+            raise ParseError("the function map is not allowed", 1, hint)
+        if word in "([{":
+            opened.append(word == "(" and before[0] == "." and before[1] in _MACROS)
+        elif word in ")]}" and opened:
+            opened.pop()
+        elif word == "+" and any(opened):
+            hint = "compare the parts instead, for example x > 3 - y"
+            raise ParseError("'+' is not allowed inside of all, exists, exists_one and filter", 1, hint)
+        before = [before[1], word]
 
 
 _environment: Any = None

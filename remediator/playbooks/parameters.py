@@ -220,18 +220,25 @@ def _lookup(name: str, values: Mapping[str, Any]) -> Any:
 
 
 _STRING = re.compile(
-    r"""(?P<operator>=~|!~|!=|=)?\s*(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<raw>`[^`]*`)""", re.DOTALL
+    r"""(?:(?P<operator>=~|!~|!=|=)(?:\s|\#[^\n]*)*)?(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
+    |(?P<raw>`[^`]*`)
+    |(?P<comment>\#[^\n]*)""",
+    re.DOTALL | re.VERBOSE,
 )
+"""A comment may be anywhere, also between an operator and its string, and a quote in it begins no string."""
 
 
 def _substitute_promql(query: str, values: Mapping[str, Any]) -> str:
     out, at = [], 0
     for string in _STRING.finditer(query):
         out.append(REFERENCE.sub(lambda found: _insert(found, values, _unquoted), query[at : string.start()]))
+        at = string.end()
+        if string["comment"]:
+            out.append(string.group())
+            continue
         escape = escape_pattern if string["operator"] in ("=~", "!~") else escape_value
         as_text = _refuse if string["raw"] else lambda value, escape=escape: escape(_as_text(value))
         out.append(REFERENCE.sub(lambda found: _insert(found, values, as_text), string.group()))  # noqa: B023
-        at = string.end()
     out.append(REFERENCE.sub(lambda found: _insert(found, values, _unquoted), query[at:]))
     return "".join(out)
 

@@ -8,20 +8,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from remediator.errors import StoreError
+from remediator.errors import ConfigurationError, StoreError
 from remediator.web.authentication import NOBODY
 from remediator.web.sign_in_guard import TooManyFailures
 from remediator.web.site import HEADERS, Site
 
+log: Any = structlog.get_logger("remediator.web.error_pages")
 Handlers = Mapping[Any, Callable[[Request, Any], Awaitable[Response]]]
 
 _INTERNAL_ERROR = (
     "The request failed because of an error in remediator. Recorded data is unchanged. See the service's log."
 )
+
+_NOT_CONFIGURED = "A file that the settings name cannot be used now. Nothing was changed. See the service's log."
+"""Without the name of the file: the caller need not be identified."""
 
 
 def handlers(site: Site) -> Handlers:
@@ -40,7 +45,11 @@ def handlers(site: Site) -> Handlers:
     async def internal(request: Request, error: Exception) -> Response:
         return await _answer(site, request, 500, "Internal error", _INTERNAL_ERROR, {})
 
-    return {HTTPException: rejected, Exception: internal}
+    async def not_configured(request: Request, error: ConfigurationError) -> Response:
+        log.error("request refused, a file of the settings cannot be used", path=request.url.path, message=str(error))
+        return await _answer(site, request, 503, "Not configured", _NOT_CONFIGURED, {})
+
+    return {HTTPException: rejected, ConfigurationError: not_configured, Exception: internal}
 
 
 async def _answer(

@@ -13,9 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from remediator.clients.endpoints import read_secret
 from remediator.clients.webhook import Hook, split
-from remediator.config import Oidc
+from remediator.config import Oidc, read_secret
 from remediator.errors import BadAnswer, ClientError, ConfigurationError, InputError
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]

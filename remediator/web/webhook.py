@@ -19,11 +19,12 @@ from remediator.storage import Store
 from remediator.web.refusals import Refusals
 
 _JSON = (b"content-type", b"application/json")
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
 _ACCEPTED = b'{"status":"accepted"}'
 _ACCEPTED_START = {
     "type": "http.response.start",
     "status": 200,
-    "headers": [_JSON, (b"content-length", str(len(_ACCEPTED)).encode())],
+    "headers": [_JSON, _NOSNIFF, (b"content-length", str(len(_ACCEPTED)).encode())],
 }
 _ACCEPTED_BODY = {"type": "http.response.body", "body": _ACCEPTED}
 
@@ -95,7 +96,7 @@ async def _body(receive_: Receive) -> AsyncIterator[bytes]:
 
 async def _refuse(send: Send, status: int, message: str, challenge: bool = False) -> None:
     body = json.dumps({"error": message}).encode()
-    headers = [_JSON, (b"content-length", str(len(body)).encode())]
+    headers = [_JSON, _NOSNIFF, (b"content-length", str(len(body)).encode())]
     if challenge:
         headers.append((b"www-authenticate", b"Bearer"))
     # the rest of a rejected body is not read, so the connection cannot be used again

@@ -153,6 +153,27 @@ def test_no_condition_crashes_the_process(text: str) -> None:
 
 
 @pytest.mark.promise(8)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "evidence.a.facts.l.map(x, evidence.a.facts.t).size() > 3",
+        "evidence.a.facts.l.exists(x, (evidence.a.facts.t + evidence.a.facts.t).size() > 3)",
+        "evidence.a.facts.l.all(x, evidence.a.facts.l.exists(y, [x] + [y] == []))",
+        "evidence.a.facts.l . map ( x, x ) == []",
+    ],
+)
+def test_memory_is_bounded(text: str) -> None:
+    """What makes new text or lists in every iteration is refused: the library would keep all of it."""
+    with pytest.raises(ParseError, match="not allowed"):
+        cel.compile(text)
+
+
+@pytest.mark.parametrize("text", ["1 + 2 > 2", "evidence.a.facts.l.exists(x, x > 3) || (1 + 1) == 2", "'+' == '+'"])
+def test_a_sum_outside_of_a_macro_is_allowed(text: str) -> None:
+    """It is computed once."""
+    assert cel.compile(text).evaluate({"evidence": {"a": {"facts": {"l": [1, 5]}}}}) is True
+
+
 def test_work_is_bounded() -> None:
     """Nested loops end with an unknown result."""
     nine = "[1,2,3,4,5,6,7,8,9]"

@@ -200,3 +200,21 @@ def test_only_the_query_of_a_check_is_promql() -> None:
     """Other parameters of the check are substituted without escapes."""
     found = substitute_all({"query": 'a{x="${v}"}', "note": '"${v}"'}, {"v": '"'}, promql=True)
     assert found == {"query": 'a{x="\\x22"}', "note": '"""'}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        'up{job=~ # a comment between operator and string\n "${v}"}',
+        "up # it's a quote in a comment\n{job=~\"${v}\"} # and it's another",
+        'up{job="a"} # "\n or up{job=~"${v}"} # "',
+    ],
+)
+def test_a_comment_does_not_change_how_a_value_is_escaped(query: str) -> None:
+    """A value in a pattern matches only itself, wherever comments are and whatever quotes are in them."""
+    assert '"\\\\.\\\\*"' in substitute(query, {"v": ".*"}, promql=True)
+
+
+def test_a_reference_in_a_comment_stays() -> None:
+    """It is no value, so nothing is inserted there."""
+    assert substitute("up # ${v}", {"v": "x\n or vector(1)"}, promql=True) == "up # ${v}"
