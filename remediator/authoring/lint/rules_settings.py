@@ -68,7 +68,7 @@ class ShortToken(SettingsRule):
     """A token of the webhook has fewer than 16 characters."""
 
     id = "short-token"
-    why = "A short token can be guessed, and whoever has it can start runs."
+    why = "A short token can be guessed, and an attacker who has it can start runs."
     fix = "write a new token into the file: head -c 32 /dev/urandom | base64"
 
     def find(self, config: Config) -> Iterator[tuple[Place, str]]:
@@ -143,7 +143,7 @@ class NoCheckpoints(SettingsRule):
 
     id = "no-checkpoints"
     severity = Severity.INFO
-    why = "A log that was cut off or written again completely cannot be told from the original."
+    why = "A log that was cut off or written again completely cannot be distinguished from the original."
     fix = "add a place that this host cannot rewrite to audit.checkpoints"
 
     def find(self, config: Config) -> Iterator[tuple[Place, str]]:
