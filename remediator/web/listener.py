@@ -48,8 +48,8 @@ class Certificate:
         """Read the files again if they have changed. Return whether the new certificate is used now.
 
         Raises:
-            ConfigurationError: the new files cannot be used; the certificate in use stays. The program that renews it may have
-                written only one of the two files yet, so the next call tries again.
+            ConfigurationError: the new files cannot be used; the certificate in use stays. The program that renews
+                it may have written only one of the two files yet, so the next call tries again.
         """
         seen = self._signature()
         if seen == self._seen:
