@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from app.metrics import Metrics
+
 
 class OverloadedError(Exception):
     """The worker has reached its limit of concurrent requests."""
@@ -11,8 +13,9 @@ class OverloadedError(Exception):
 class Admission:
     """Limit the concurrent requests of one worker. Health and metrics are not limited."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, metrics: Metrics) -> None:
         self._limit = limit
+        self._metrics = metrics
         self._in_flight = 0
 
     @contextmanager
@@ -21,7 +24,9 @@ class Admission:
         if self._in_flight >= self._limit:
             raise OverloadedError(f"{self._limit} requests in flight")
         self._in_flight += 1
+        self._metrics.in_progress.inc()
         try:
             yield
         finally:
             self._in_flight -= 1
+            self._metrics.in_progress.dec()

@@ -42,6 +42,12 @@ class Metrics:
         self.redis_up = Gauge(
             "app_redis_up", "1 when every worker reaches Redis", registry=registry, multiprocess_mode="livemin"
         )
+        self.in_progress = Gauge(
+            "app_requests_in_progress",
+            "Requests that the workers serve now, without health and metrics",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.memory = Gauge(
             "app_resident_memory_bytes",
             "Resident memory of all workers",

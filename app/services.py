@@ -65,7 +65,7 @@ def build(settings: Settings, release: Release, metrics: Metrics) -> Services:
         catalogue=catalogue,
         sessions=Sessions(link, settings.session_ttl, metrics),
         health=Health(link, records, release.version),
-        admission=Admission(settings.max_in_flight),
+        admission=Admission(settings.max_in_flight, metrics),
         faults=FaultBoard(settings.state_dir / "faults.json", enabled=settings.faults_enabled, release=release.faults),
         metrics=metrics,
         monitor=Monitor(link, catalogue, metrics),

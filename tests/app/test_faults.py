@@ -39,6 +39,7 @@ async def test_errors_reach_every_worker_and_go(faulty: tuple[LocalApp, LocalApp
     assert (await second.client.delete("/faults")).status_code == 204
     for app in faulty:
         assert (await app.client.get("/items")).status_code == 200
+        assert "app_requests_in_progress 0.0" in (await app.client.get("/metrics")).text
 
 
 async def test_error_rate_is_a_share(faulty: tuple[LocalApp, LocalApp]) -> None:
@@ -98,6 +99,7 @@ async def test_full_worker_refuses(redis_server: Redis, tmp_path: Path) -> None:
         answers = asyncio.gather(*(app.client.get("/items") for _ in range(5)))
         await asyncio.sleep(0)
         assert (await app.client.get("/readyz")).status_code == 200
+        assert "app_requests_in_progress 2.0" in (await app.client.get("/metrics")).text
         assert sorted(answer.status_code for answer in await answers) == [200, 200, 503, 503, 503]
         assert {answer.json()["error"] for answer in await answers if answer.status_code == 503} == {"overloaded"}
         await app.client.delete("/faults")
