@@ -13,6 +13,7 @@ import msgspec
 from pydantic import BaseModel
 
 from remediator.core.cost import FIELDS
+from remediator.core.message import MessageKind
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError
@@ -103,7 +104,7 @@ def facts_are_declared(kind: Action | Check, observed: Mapping[str, Any]) -> Non
 def evil_message() -> Message:
     """Return a message with :data:`EVIL` as every text, for a test of a notifier."""
     return Message(
-        "message-1", "run-1", "notice", EVIL, sections=(Section(EVIL, (EVIL,)), Section(EVIL, (EVIL,), True))
+        "message-1", "run-1", MessageKind.NOTICE, EVIL, sections=(Section(EVIL, (EVIL,)), Section(EVIL, (EVIL,), True))
     )
 
 

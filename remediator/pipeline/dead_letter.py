@@ -14,6 +14,7 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from remediator.audit import Draft, Kind
 from remediator.core.alert import Alert
+from remediator.core.message import MessageKind
 from remediator.errors import StoreError
 from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx
@@ -69,7 +70,7 @@ def record(
         f"(alert {position.alert + 1} of notification {position.notification}, which is kept; {why}); "
         "list all dead letters: remediator audit search --kind notification.rejected"
     )
-    outbox.enqueue(tx, context.ids, "notice", None, {"about": "dead letter", "text": text}, channels)
+    outbox.enqueue(tx, context.ids, MessageKind.NOTICE, None, {"about": "dead letter", "text": text}, channels)
 
 
 def _ascii(text: str) -> str:

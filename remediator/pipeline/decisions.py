@@ -12,6 +12,7 @@ from remediator.audit import Draft, Kind
 from remediator.core import approval as rules
 from remediator.core.approval import ApprovalRequirements, DenialReason, Permission, PermissionDenied, Person
 from remediator.core.ids import Ids
+from remediator.core.message import MessageKind
 from remediator.core.run import EpisodeStatus, Run
 from remediator.errors import InputError
 from remediator.playbooks.diagnostics import did_you_mean
@@ -148,7 +149,7 @@ def _announce_break_glass(tx: Tx, request: DecisionRequest, run: Run) -> None:
     tx.append_audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=who, run=run.id, reason=why, data=data))
     text = f"emergency override by {who}: {request.verb} for {run.playbook} on {run.target}: {request.reason}"
     channels = tuple(dict.fromkeys((outbox.APPROVERS, *run.escalate_to)))
-    outbox.enqueue(tx, Ids(), "notice", run, {"about": "break glass", "text": text}, channels)
+    outbox.enqueue(tx, Ids(), MessageKind.NOTICE, run, {"about": "break glass", "text": text}, channels)
 
 
 def refresh(tx: Tx, person: Person, approval_id: str, why: str, policy: DecisionPolicy) -> bool:

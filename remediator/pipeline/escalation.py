@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from remediator.core.message import MessageKind
 from remediator.core.run import EpisodeStatus, Run
 from remediator.errors import ConfigurationError
 from remediator.pipeline import incident
@@ -48,7 +49,7 @@ def _escalate_due(tx: Tx, context: PipelineContext, timer: Timer) -> None:
 
 def _notify(tx: Tx, context: PipelineContext, run: Run) -> None:
     content = {"status": run.status.value, "reason": run.reason, "detail": run.detail.to_data()}
-    outbox.enqueue_for_incident(tx, context.ids, "escalation", run, content, channels(context, run))
+    outbox.enqueue_for_incident(tx, context.ids, MessageKind.ESCALATION, run, content, channels(context, run))
 
 
 def channels(context: PipelineContext, run: Run) -> tuple[str, ...]:

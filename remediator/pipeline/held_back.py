@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from remediator.core.clock import rfc3339
+from remediator.core.message import MessageKind
 from remediator.core.run import EpisodeStatus, Run
 from remediator.core.run_detail import BlockedDetail
 from remediator.extensions.guards.base import Guard, GuardInput
@@ -56,7 +57,7 @@ def notify_if_due(tx: RunTransaction, asked: GuardInput, blocked: BlockedDetail)
     if due is None or tx.now < due:
         return due
     outbox.enqueue_for_incident(
-        tx.tx, tx.pipeline.ids, outbox.HELD_BACK, tx.run, held_back_content(blocked, tx.run), tx.run.escalate_to
+        tx.tx, tx.pipeline.ids, MessageKind.HELD_BACK, tx.run, held_back_content(blocked, tx.run), tx.run.escalate_to
     )
     return None
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from remediator.core.alert import instant
 from remediator.core.approval import BUTTON, ApprovalLink, short_button
 from remediator.core.clock import rfc3339
+from remediator.core.message import ROOTS, MessageKind
 from remediator.core.run import TERMINAL, EpisodeKind, EpisodeStatus, Run, Status
 from remediator.core.run_detail import BlockedDetail
 from remediator.core.tokens import Keyring
@@ -29,7 +30,7 @@ from remediator.reporting.request_text import MAX_TITLE, sanitize
 from remediator.reporting.request_view import RequestView
 from remediator.storage.repositories import approvals, attempts, episodes, evidence, outbox, runs
 from remediator.storage.repositories.approvals import Approval, Decision
-from remediator.storage.repositories.outbox import HELD_BACK, REMINDER, ROOTS, OutboxMessage
+from remediator.storage.repositories.outbox import OutboxMessage
 
 _RUN_BUTTON_LIFE = timedelta(days=7)
 """How long the buttons about a run work."""
@@ -56,7 +57,7 @@ class MessageRenderer:
         run = None if queued.run_id is None else runs.get(connection, queued.run_id)
         if run is None:
             return _notice(queued, None, "")
-        if queued.kind not in (*ROOTS, REMINDER, "update"):
+        if queued.kind not in (*ROOTS, MessageKind.REMINDER, MessageKind.UPDATE):
             return _notice(queued, run, self._link(run))
         incident = load_incident(connection, run.incident_id)
         assert incident is not None, "a run belongs to an incident"
@@ -80,19 +81,19 @@ class MessageRenderer:
         """Return a message about the run that it reports, or for a silent update, about the one that matters most."""
         about = str(queued.content.get("about", queued.kind))
         shown, content = run, dict(queued.content)
-        if about == "update":
+        if about == MessageKind.UPDATE:
             lead = incident.lead
             shown = lead.run
             content = {"status": shown.status.value, "reason": shown.reason, "detail": shown.detail.to_data()}
             if isinstance(shown.detail, BlockedDetail) and shown.detail.guard:
-                about = HELD_BACK
+                about = MessageKind.HELD_BACK
                 content = held_back_content(shown.detail, shown)
             elif lead.needs_people:
-                about = "escalation"
+                about = MessageKind.ESCALATION
         link = self._link(shown)
-        if about == HELD_BACK:
+        if about == MessageKind.HELD_BACK:
             return _held_back(connection, queued, shown, content, link, now)
-        if about == "escalation":
+        if about == MessageKind.ESCALATION:
             return _escalation(connection, queued, shown, content, link, now)
         return _progress(connection, queued, shown, incident, link, now)
 
@@ -115,7 +116,7 @@ class MessageRenderer:
         sections = view.sections(now)
         if pending:
             title, tone = "Approve?", Tone.ASK
-            if queued.kind == REMINDER:
+            if queued.kind is MessageKind.REMINDER:
                 left = format_age(approval.expires_at - now)
                 title = f"Reminder: nobody has decided yet ({left} left):"
                 shown = ("Planned calls", "Approvers and deadline")

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from remediator import __version__
+from remediator.core.message import MessageKind
 from remediator.core.run import ENGINE_VERSION, Run
 from remediator.errors import StoreUnavailable
 from remediator.pipeline.context import PipelineContext
@@ -80,7 +81,7 @@ def _report_stuck(tx: Tx, context: PipelineContext, settings: MaintenanceSetting
     text = f"run {run.id} of {run.playbook} on {run.target} is stuck in {run.status}; {advice}"
     log.error("run stuck", run=run.id, status=run.status.value, engine=run.engine_version)
     channels = run.escalate_to or settings.channels
-    outbox.enqueue(tx, context.ids, "notice", run, {"about": "stuck", "text": text}, channels)
+    outbox.enqueue(tx, context.ids, MessageKind.NOTICE, run, {"about": "stuck", "text": text}, channels)
 
 
 async def require_compatible_replicas(context: PipelineContext) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from remediator.audit import Draft, Kind
 from remediator.core.clock import format_duration, rfc3339
+from remediator.core.message import MessageKind
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx, advisory_locks
@@ -114,7 +115,7 @@ def _report_watchdog(tx: Tx, context: PipelineContext, settings: MonitorSettings
     tx.append_audit(Draft(kind=kind, actor=context.actor, data={"heard": at, "within": limit}))
     key_values.set(tx, "reported:watchdog", {"is": lost})
     content = {"about": "watchdog", "text": text, "heard": at}
-    outbox.enqueue(tx, context.ids, "notice", None, content, settings.channels)
+    outbox.enqueue(tx, context.ids, MessageKind.NOTICE, None, content, settings.channels)
 
 
 def _is_storm(connection: Connection, now: datetime, flood: FloodSettings) -> bool:
@@ -134,4 +135,4 @@ def _report_storm(tx: Tx, context: PipelineContext, settings: MonitorSettings, f
         text = "Alert storm over: actions can start."
         blocked_runs.schedule_now(tx, ["storm"])
     key_values.set(tx, "reported:storm", {"is": storm})
-    outbox.enqueue(tx, context.ids, "notice", None, {"about": "storm", "text": text}, settings.channels)
+    outbox.enqueue(tx, context.ids, MessageKind.NOTICE, None, {"about": "storm", "text": text}, settings.channels)

@@ -18,6 +18,7 @@ from typing import Any
 
 from remediator.audit import Draft, Kind
 from remediator.core.approval import Permission, is_member
+from remediator.core.message import MessageKind
 from remediator.core.notification_policy import Approvals, QuietHours
 from remediator.errors import ClientError, RemediatorError
 from remediator.extensions.notifiers.base import Delivery, Notifier, PermanentFailure, RetryAfter
@@ -38,8 +39,8 @@ FIRST_PAUSE = timedelta(seconds=2)
 """Pause before the first retry; doubled for each further one."""
 CLAIM_TIMEOUT = timedelta(seconds=60)
 """How long one delivery may take before another replica tries."""
-_KINDS_WITH_CHART = frozenset({"approval", "escalation", outbox.PAGE})
-_REQUESTS = frozenset({"approval", outbox.REMINDER, outbox.PAGE})
+_KINDS_WITH_CHART = frozenset({MessageKind.APPROVAL, MessageKind.ESCALATION, MessageKind.PAGE})
+_REQUESTS = frozenset({MessageKind.APPROVAL, MessageKind.REMINDER, MessageKind.PAGE})
 """Kinds that are not sent when the request was decided."""
 
 
@@ -74,7 +75,7 @@ class Outbox:
 
     def next_channel(self, message: OutboxMessage) -> str | None:
         """Return the channel to ask if a request reaches nobody; None if there is no further one."""
-        if message.kind != "approval":
+        if message.kind is not MessageKind.APPROVAL:
             return None
         asked = self.asked(message)
         further = [name for name in message.content.get("escalate_to", []) if name not in asked]
@@ -184,7 +185,7 @@ def _claim(tx: Tx, channels: Outbox, message: OutboxMessage) -> OutboxMessage | 
     """
     if not outbox.claim(tx, message, tx.now + CLAIM_TIMEOUT):
         return None
-    if message.kind == "update":
+    if message.kind is MessageKind.UPDATE:
         first = outbox.get(tx.connection, str(message.content.get("of", "")))
         if first is not None and first.status == "waiting":
             outbox.postpone(tx, message.id, max(tx.now, first.next_at or tx.now) + FIRST_PAUSE)
@@ -192,7 +193,7 @@ def _claim(tx: Tx, channels: Outbox, message: OutboxMessage) -> OutboxMessage | 
     if message.channel != APPROVERS:
         return message
     asked = channels.asked(message)
-    if message.kind == "approval":
+    if message.kind is MessageKind.APPROVAL:
         _ask(tx, channels, message, asked)
     return replace(message, channel=asked[0])
 
@@ -244,10 +245,12 @@ class _Attempt:
         )
         if message.kind in _REQUESTS and rendered.ask is None:
             return Delivery({"overtaken": True})  # decided or ended before it was sent
-        if message.kind in ("escalation", outbox.HELD_BACK) and rendered.over:
+        if message.kind in (MessageKind.ESCALATION, MessageKind.HELD_BACK) and rendered.over:
             return Delivery({"overtaken": True})  # it waited, and nobody is needed any more
         quiet = channels.quiet_hours.get(self.channel)
-        until = None if quiet is None or message.kind == "update" else quiet.quiet_until(rendered.severity, now)
+        until = (
+            None if quiet is None or message.kind is MessageKind.UPDATE else quiet.quiet_until(rendered.severity, now)
+        )
         if until is not None:
             raise _Quiet(until)
         draws = channels.chart is not None and notifier.embeds_charts and message.kind in _KINDS_WITH_CHART
@@ -255,7 +258,7 @@ class _Attempt:
             rendered = replace(rendered, chart=await channels.chart(message.run_id, now))
         try:
             async with asyncio.timeout(CLAIM_TIMEOUT.total_seconds() / 2):
-                if message.kind != "update":
+                if message.kind is not MessageKind.UPDATE:
                     return await notifier.send(rendered)
                 first_id = str(message.content.get("of", ""))
                 first = await context.store.read(lambda connection: outbox.get(connection, first_id))
@@ -275,7 +278,7 @@ class _Attempt:
         if not self.notifier.reaches_people:
             data["log_only"] = True
         tx.append_audit(self._draft(Kind.MESSAGE_SENT, data))
-        if message.kind != "approval" or delivery.receipt.get("overtaken"):
+        if message.kind is not MessageKind.APPROVAL or delivery.receipt.get("overtaken"):
             return
         found = approvals.get(tx.connection, str(message.content.get("approval", "")))
         if found is None:

@@ -21,6 +21,7 @@ import structlog
 
 from remediator.audit import Draft, Kind
 from remediator.config import Config, redactor_for
+from remediator.core.message import MessageKind
 from remediator.errors import ConfigurationError
 from remediator.extensions.registry import Registry
 from remediator.pipeline.approve import void_outdated_requests
@@ -260,4 +261,4 @@ async def _apply(settings: ReloadSettings, loaded: LoadedConfig, *, requested: b
 
 def _notify(tx: Tx, settings: ReloadSettings, text: str, findings: Sequence[str]) -> None:
     content = {"about": "playbooks", "text": text, "findings": list(findings)}
-    outbox.enqueue(tx, settings.worker.context.ids, "notice", None, content, settings.channels)
+    outbox.enqueue(tx, settings.worker.context.ids, MessageKind.NOTICE, None, content, settings.channels)

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from remediator.audit import Kind
+from remediator.core.message import MessageKind
 from remediator.core.outcome import Outcome
 from remediator.errors import Fenced, RemediatorError, StoreError
 from remediator.extensions.actions.base import RUN
@@ -85,7 +86,7 @@ def _conclude(tx: RunTransaction, timer: Timer, result: UndoResult) -> None:
     elif result.outcome == Outcome.UNKNOWN.value or timer.tries + 1 >= MAX_TRIES:
         timers.complete_undo(tx.tx, tx.run.id, timer.step)
         content = {"status": "temporary measure still in force", "step": timer.step, "detail": result.to_data()}
-        outbox.enqueue(tx.tx, tx.pipeline.ids, "escalation", tx.run, content, tx.run.escalate_to)
+        outbox.enqueue(tx.tx, tx.pipeline.ids, MessageKind.ESCALATION, tx.run, content, tx.run.escalate_to)
     else:
         at = tx.now + RETRY_DELAY * 2**timer.tries
         timers.reschedule(tx.tx, timer, at, tried=not result.stopped)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, skipped, warning
+from remediator.core.message import MessageKind
 from remediator.errors import RemediatorError
 from remediator.extensions.notifiers.base import Message, Section
 
@@ -55,7 +56,7 @@ def _message(about: Examination) -> Message:
     return Message(
         id=f"doctor-{int(about.now.timestamp())}",
         run_id=None,
-        kind="notice",
+        kind=MessageKind.NOTICE,
         title=f"Test message from remediator ({about.config.environment})",
         sections=(section,),
     )

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from remediator.audit import Kind
 from remediator.core.clock import format_duration
+from remediator.core.message import MessageKind
 from remediator.core.types import Duration
 from remediator.extensions.guards._rates import parse_rate
 from remediator.extensions.guards.base import (
@@ -100,7 +101,7 @@ class CircuitBreaker(Guard):
             autonomy.set_mode(tx, playbook, "approve", summary.written_mode, summary.actor, reason)
             text += f"; {reason}: the mode is now approve, and only a person can raise it"
         content = {"guard": self.name, "text": text, "playbook": playbook, "target": run.target, **data}
-        outbox.enqueue(tx, summary.ids, "notice", run, content, summary.playbook.escalate.to)
+        outbox.enqueue(tx, summary.ids, MessageKind.NOTICE, run, content, summary.playbook.escalate.to)
 
 
 def _state(

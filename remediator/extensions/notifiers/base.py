@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from remediator.clients.endpoints import read_secret
+from remediator.core.message import MessageKind
 from remediator.errors import ClientError, ConfigurationError
 
 
@@ -76,8 +77,7 @@ class Message:
 
     id: str
     run_id: str | None
-    kind: str
-    """``approval``, ``update``, ``escalation``, ``held_back``, ``reminder``, ``page`` or ``notice``."""
+    kind: MessageKind
     title: str
     """One line."""
     tone: Tone = Tone.NOTE

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
+from remediator.core.message import MessageKind
 from remediator.errors import RemediatorError
 from remediator.extensions.notifiers.base import Message, Notifier, Section
 from remediator.extensions.witnesses.base import Witness, WitnessError, parse_note
@@ -40,7 +41,7 @@ class ChatWitness(Witness):
             # a note always has the same ID, so that chats that detect repeats show it once
             id=f"checkpoint-{hashlib.sha256(note.encode()).hexdigest()[:16]}",
             run_id=None,
-            kind="notice",
+            kind=MessageKind.NOTICE,
             title=f"Checkpoint of the audit log {point.origin}: {point.size} entries",
             sections=(Section("Signed", tuple(note.removesuffix("\n").split("\n")), exact=True),),
             body={"checkpoint": note},

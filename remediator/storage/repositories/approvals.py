@@ -15,6 +15,7 @@ from remediator.core import approval as rules
 from remediator.core.approval import same_person
 from remediator.core.cost import excess
 from remediator.core.ids import Ids
+from remediator.core.message import MessageKind
 from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import AwaitingApprovalDetail
@@ -137,7 +138,7 @@ def request(
     data = {"approval": approval_id, "step": step, "calls": calls, "quorum": plan.quorum, "expires_at": expires}
     tx.append_audit(runs.draft(Kind.APPROVAL_REQUESTED, after, actor, data, reason))
     content = {**detail.to_data(), "reason": reason, "escalate_to": list(plan.escalate_to)}
-    outbox.enqueue(tx, ids, "approval", after, content, (outbox.APPROVERS,))
+    outbox.enqueue(tx, ids, MessageKind.APPROVAL, after, content, (outbox.APPROVERS,))
     return after
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from remediator.core.ids import Ids
+from remediator.core.message import ROOTS, MessageKind
 from remediator.core.run import Run
 from remediator.storage import TOPIC_MESSAGES, Tx
 from remediator.storage.schema import messages as table
@@ -18,9 +19,6 @@ from remediator.storage.schema import runs
 
 APPROVERS = "approvals"
 """Channel name that stands for the channels of approval requests in the settings, in order."""
-
-HELD_BACK = "held_back"
-"""Kind of the messages that a guard blocks a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class OutboxMessage:
     id: str
     run_id: str | None
     channel: str
-    kind: str
+    kind: MessageKind
     content: Mapping[str, Any]
     status: str
     attempts: int
@@ -41,7 +39,9 @@ class OutboxMessage:
     error: str | None
 
 
-def enqueue(tx: Tx, ids: Ids, kind: str, run: Run | None, content: Mapping[str, Any], channels: Sequence[str]) -> None:
+def enqueue(
+    tx: Tx, ids: Ids, kind: MessageKind, run: Run | None, content: Mapping[str, Any], channels: Sequence[str]
+) -> None:
     """Add one message per channel to the outbox."""
     for channel in channels:
         _insert(tx, ids.new("message", tx.now), None if run is None else run.id, channel, kind, content)
@@ -54,24 +54,21 @@ def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
 
     Each message gets one update per status, however often this is called.
     """
-    chosen = (table.c.run_id == run_id, table.c.kind.in_(("approval", PAGE)), table.c.status == "sent")
+    chosen = (
+        table.c.run_id == run_id,
+        table.c.kind.in_((MessageKind.APPROVAL, MessageKind.PAGE)),
+        table.c.status == "sent",
+    )
     for row in tx.connection.execute(select(table).where(*chosen)).all():
         update_id = f"{row.id}.{status}"
         if tx.connection.execute(select(table.c.id).where(table.c.id == update_id)).first() is None:
             content = {"approval": row.content["approval"], "of": row.id, "became": status}
-            _insert(tx, update_id, run_id, row.channel, "update", content)
+            _insert(tx, update_id, run_id, row.channel, MessageKind.UPDATE, content)
             tx.notify(TOPIC_MESSAGES)
 
 
-REMINDER, PAGE = "reminder", "page"
-"""Kinds of the messages that remind of a request, and that page people about it before its deadline."""
-
-ROOTS = ("approval", "escalation", HELD_BACK, PAGE)
-"""Kinds of messages that stand for the whole incident: what is new later is shown in them."""
-
-
 def enqueue_for_incident(
-    tx: Tx, ids: Ids, kind: str, run: Run, content: Mapping[str, Any], channels: Sequence[str]
+    tx: Tx, ids: Ids, kind: MessageKind, run: Run, content: Mapping[str, Any], channels: Sequence[str]
 ) -> None:
     """Notify channels of something about a run. A channel that has a message about the incident gets an update of it.
 
@@ -100,7 +97,7 @@ def enqueue_incident_update(tx: Tx, run: Run, status: str) -> None:
     rendered with the change when it is sent.
     """
     for row in _roots(tx.connection, run.incident_id):
-        if row.status == "sent" and (status == "over" or row.run_id != run.id or row.kind != "approval"):
+        if row.status == "sent" and (status == "over" or row.run_id != run.id or row.kind != MessageKind.APPROVAL):
             _update_root(tx, row, run, status, {})
 
 
@@ -114,7 +111,7 @@ def _roots(connection: Connection, incident_id: str) -> list[Row[Any]]:
     )
     joined = select(table).join(runs, runs.c.id == table.c.run_id).where(*chosen)
     found = connection.execute(joined.order_by(table.c.created_at, table.c.id)).all()
-    planned = [row for row in found if row.kind == PAGE and row.status == "waiting"]  # it may never be sent
+    planned = [row for row in found if row.kind == MessageKind.PAGE and row.status == "waiting"]  # it may never be sent
     return [row for row in found if row not in planned and not (row.receipt or {}).get("overtaken")]
 
 
@@ -126,7 +123,7 @@ def _update_root(tx: Tx, root: Row[Any], run: Run, status: str, content: Mapping
     key = hashlib.sha256(f"{run.id} {status} {content.get('reason', '')}".encode()).hexdigest()[:12]
     update_id = f"{root.id}.{key}"
     if tx.connection.execute(select(table.c.id).where(table.c.id == update_id)).first() is None:
-        _insert(tx, update_id, run.id, root.channel, "update", {**content, "of": root.id, "became": status})
+        _insert(tx, update_id, run.id, root.channel, MessageKind.UPDATE, {**content, "of": root.id, "became": status})
         tx.notify(TOPIC_MESSAGES)
 
 
@@ -135,7 +132,7 @@ def _insert(
     message_id: str,
     run_id: str | None,
     channel: str,
-    kind: str,
+    kind: MessageKind,
     content: Mapping[str, Any],
     at: datetime | None = None,
 ) -> None:
@@ -172,9 +169,9 @@ def ask_channels(
             _insert(tx, name, message.run_id, channel, message.kind, message.content)
         if remind_at is not None:
             content = {**message.content, "of": name}
-            _insert(tx, f"{name}~r", message.run_id, channel, REMINDER, content, remind_at)
+            _insert(tx, f"{name}~r", message.run_id, channel, MessageKind.REMINDER, content, remind_at)
     for number, (channel, at) in enumerate(pages.items()):
-        _insert(tx, f"{message.id}~p{number}", message.run_id, channel, PAGE, message.content, at)
+        _insert(tx, f"{message.id}~p{number}", message.run_id, channel, MessageKind.PAGE, message.content, at)
     tx.notify(TOPIC_MESSAGES)
 
 
@@ -193,7 +190,7 @@ def list_requests(connection: Connection, message: OutboxMessage) -> list[Outbox
     return [
         item
         for item in found
-        if item.kind == "approval"
+        if item.kind is MessageKind.APPROVAL
         and item.id != message.id
         and item.status != "dead"
         and item.content.get("approval") == approval
@@ -254,9 +251,12 @@ def list_for_run(connection: Connection, run_id: str) -> list[OutboxMessage]:
 
 def is_held_back_notified(connection: Connection, run_id: str, guard: str) -> bool:
     """Return whether the outbox has, or had, a message that this guard blocks the run."""
-    told = (table.c.run_id == run_id, table.c.kind.in_((HELD_BACK, "update")))
+    told = (table.c.run_id == run_id, table.c.kind.in_((MessageKind.HELD_BACK, MessageKind.UPDATE)))
     rows = connection.execute(select(table.c.kind, table.c.content).where(*told)).all()
-    return any(HELD_BACK in (kind, content.get("about")) and content.get("guard") == guard for kind, content in rows)
+    return any(
+        MessageKind.HELD_BACK in (kind, content.get("about")) and content.get("guard") == guard
+        for kind, content in rows
+    )
 
 
 def list_dead(connection: Connection, limit: int = 100) -> list[OutboxMessage]:
@@ -266,4 +266,4 @@ def list_dead(connection: Connection, limit: int = 100) -> list[OutboxMessage]:
 
 
 def _queued(row: Row[Any]) -> OutboxMessage:
-    return OutboxMessage(**row._mapping)
+    return OutboxMessage(**{**row._mapping, "kind": MessageKind(row.kind)})
