@@ -1,6 +1,6 @@
 """``make judge``: make each fault for real, and print what was named, done and harmed.
 
-Environment: ROWS=1,4,7 selects rows; WRITE=1 writes the table to docs/judgement.md. STATE and the ports select the
+Environment: ROWS=1,4,7 selects rows; WRITE=1 puts their results into docs/judgement.md. STATE and the ports select the
 stack, as in ``make up``.
 """
 
@@ -12,14 +12,12 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from demo.judge import table
+from demo.judge import record, table
 from demo.judge.row import Judgement, Row
 from demo.judge.rows import ROWS
 from demo.judge.trial import judge
 from demo.stack import programs
-from demo.stack.settings import ROOT, StackError, from_environment
-
-DOCUMENT = ROOT / "docs/judgement.md"
+from demo.stack.settings import StackError, from_environment
 
 
 def main(environment: Mapping[str, str]) -> int:
@@ -42,25 +40,29 @@ def main(environment: Mapping[str, str]) -> int:
         return 1
     console.print(table.table(found))
     if environment.get("WRITE", "") not in ("", "0"):
-        DOCUMENT.write_text(table.document(found), encoding="utf-8")
-        console.print(f"written to {DOCUMENT}", highlight=False)
+        record.write(found, ROWS)
+        console.print(f"written to {record.DOCUMENT}", highlight=False)
     return 0 if table.passed(found) else 1
 
 
 def chosen(numbers: str) -> tuple[Row, ...]:
     """Return the rows with these numbers, which commas separate; all rows for an empty text.
 
+    Rows with the same number are variants of a fault.
+
     Raises:
         StackError: there is no such row.
     """
     if not numbers:
         return ROWS
-    known = {str(row.number): row for row in ROWS}
+    known = {str(row.number) for row in ROWS}
     asked = [number.strip() for number in numbers.split(",")]
     unknown = [number for number in asked if number not in known]
     if unknown:
-        raise StackError(f"ROWS: unknown row {unknown[0]!r}; rows: {', '.join(known)}; for example ROWS=1,4")
-    return tuple(known[number] for number in asked)
+        raise StackError(
+            f"ROWS: unknown row {unknown[0]!r}; rows: {', '.join(sorted(known, key=int))}; for example ROWS=1,4"
+        )
+    return tuple(row for number in asked for row in ROWS if str(row.number) == number)
 
 
 def _tell(console: Console, found: Judgement) -> None:

@@ -8,7 +8,6 @@ from demo.stack.settings import StackError
 
 _KUBERNETES = "a Kubernetes cluster, which the local stack does not have; see `make test-kubernetes`"
 _DOCKER = "a Docker Engine or a Kubernetes cluster, which the local stack does not have; see `make test-docker`"
-_SENTINEL = "three Redis servers with Sentinels; tests/playbooks/test_redis_topologies.py makes this fault"
 
 
 def _make(_: Scene) -> None:
@@ -27,7 +26,6 @@ def _row(number: int, fault: str, alert: str, causes: str, needs: str) -> Row:
 
 
 ENGINE_ROWS: tuple[Row, ...] = (
-    _row(22, "failover by Sentinel in progress", "RedisDown", "failover", _SENTINEL),
     _row(34, "a container of the same name elsewhere crashes", "AppCrashLoopBackOff", "not-our-app", _DOCKER),
     _row(36, "out of memory: the container was killed", "AppCrashLoopBackOff", "", _DOCKER),
     _row(37, "image cannot be pulled", "DeploymentFailed", "", _KUBERNETES),

@@ -5,21 +5,23 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
 from demo.judge.row import Judgement, Row
 from demo.judge.scene import Scene
+from remediator.core.message import MessageKind
+from remediator.extensions.notifiers.base import Tone
 
 KEYS = 1000
 _PREFIX = "judge:"
 _WORSE = 0.2
 """How much the share of failed requests may grow after the first action before it counts as harm."""
-_ASKS = frozenset({"escalation", "approval", "held_back"})
-"""Kinds of messages that ask a person for something."""
-_NEEDED = "Action needed"
-"""Beginning of the title of an incident that needs a person, also where its message is changed later."""
+_ASKING = frozenset({Tone.ASK, Tone.PROBLEM})
+"""Purposes of messages that ask a person for something: a decision, or to take over."""
 _SPAWNED = re.compile(r"spawned: '([\w-]+)' with pid")
 
 
@@ -62,18 +64,25 @@ def before(scene: Scene, well: int) -> Before:
     return Before(time.monotonic(), starts(scene), well, len(scene.messages))
 
 
+def incidents_asked(told: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the IDs of the incidents about which messages asked a person, in whichever channel and however often."""
+    about = (item for item in told if MessageKind(item["kind"]) is not MessageKind.NOTICE)
+    return frozenset(str(item["incident"]) for item in about if Tone(item["tone"]) in _ASKING)
+
+
 def measure(scene: Scene, row: Row, found: Judgement, earlier: Before, acted: float | None) -> None:
     """Add what was harmed to the judgement. ``acted`` is when the first action was seen, in monotonic time."""
     now = time.monotonic()
     left, more = keys(scene), starts(scene) - earlier.starts
     failed, total = scene.client.count(earlier.at, now)
     told = scene.messages[earlier.messages :]
-    asked = [item for item in told if item["kind"] in _ASKS or item["title"].startswith(_NEEDED)]
+    asked = incidents_asked(told)
     found.told = tuple(f"{item['kind']}: {item['title']}" for item in told)
-    if left is not None and left < earlier.keys:
+    if left is not None and left < earlier.keys and not row.loses_keys:
         found.harm.append(f"{earlier.keys - left} of {earlier.keys} keys lost")
-    for program, count in more.items():
-        if program not in row.restless and count > row.starts.get(program, 0):
+    for program in sorted({*more, *found.restarts}):
+        count = (found.restarts if program in row.restless else more)[program]
+        if count > row.starts.get(program, 0):
             found.harm.append(f"{program} was started {count} times, allowed {row.starts.get(program, 0)}")
     for action in found.actions:
         if action.partition(":")[0] not in row.remedies:
@@ -83,10 +92,11 @@ def measure(scene: Scene, row: Row, found: Judgement, earlier: Before, acted: fl
         if after > fault + _WORSE:
             found.harm.append(f"{after:.0%} of requests failed after the action, {fault:.0%} before it")
     if row.pages is not None and len(asked) > row.pages:
-        found.harm.append(f"{len(asked)} messages asked a person, allowed {row.pages}")
+        found.harm.append(f"a person was asked about {len(asked)} incidents, allowed {row.pages}")
     found.harm += filter(None, (probe(scene) for probe in row.must_not))
     counted = "Redis cannot be asked" if left is None else f"{earlier.keys - left} keys lost"
     restarted = ", ".join(f"{program} {count} times" for program, count in sorted(more.items())) or "none"
     found.measured = (
-        f"{counted}; {failed} of {total} requests failed; starts: {restarted}; asked a person: {len(asked)}"
+        f"{counted}; {failed} of {total} requests failed; starts: {restarted}; "
+        f"asked a person about {len(asked)} incidents"
     )

@@ -19,6 +19,7 @@ from demo.faults import disk_aof, disk_backups, redis_hung, redis_killed
 from demo.judge.scene import Scene
 from demo.stack import volume
 
+_BLOCKED = 120
 _DELAY_OF_A_KEY = 40_000
 """Microseconds; a thousand keys take 40 s to load."""
 
@@ -42,7 +43,8 @@ def hung(scene: Scene) -> None:
 
 def slow_loading(scene: Scene) -> None:
     """Let the next load of the data set take 40 s."""
-    scene.redis_conf(f"key-load-delay {_DELAY_OF_A_KEY}")
+    # Redis answers "loading" only between two intervals, and the data set here is smaller than the default of 2 MB
+    scene.redis_conf(f"key-load-delay {_DELAY_OF_A_KEY}", "loading-process-events-interval-bytes 1024")
     with scene.redis() as client:
         client.config_set("key-load-delay", 0)
         client.execute_command("BGREWRITEAOF")
@@ -65,7 +67,7 @@ def rotate_password(scene: Scene) -> None:
 
 def wrong_password_of_app(scene: Scene) -> None:
     """Give the app, and nobody else, a wrong password."""
-    scene.variable("REDIS_PASSWORD", "of-the-app-only")
+    scene.variable("SHOP_REDIS_PASSWORD", "of-the-app-only")
 
 
 def our_password_gone(scene: Scene) -> None:
@@ -97,13 +99,20 @@ def without_append_only_file(scene: Scene) -> None:
 
 
 def disk_filled_by_others(scene: Scene) -> None:
-    """Fill the disk of Redis with files of another program, until its snapshot fails."""
-    other_files(scene, percent=99.9)
-    with scene.redis() as client:
-        client.set("judge:unsaved", os.urandom(volume.MEBIBYTE))
-        with suppress(redis_client.RedisError):
-            client.bgsave()
-        scene.wait(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "the failed snapshot")
+    """Fill the disk of Redis with files of another program, until its snapshot fails.
+
+    Prometheus does not see the disk before, so that the diagnosis is about the fault and not about its beginning.
+    """
+    scene.kill("prometheus", signal.SIGSTOP)
+    try:
+        other_files(scene, percent=99.9)
+        with scene.redis() as client:
+            client.set("judge:unsaved", os.urandom(volume.MEBIBYTE))
+            with suppress(redis_client.RedisError):
+                client.bgsave()
+            scene.wait(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "the failed snapshot")
+    finally:
+        scene.kill("prometheus", signal.SIGCONT)
 
 
 def other_files(scene: Scene, percent: float = 95) -> None:
@@ -289,11 +298,11 @@ def allow_debug_commands(scene: Scene) -> None:
 
 
 def slow_command(scene: Scene) -> None:
-    """Run a command that blocks Redis for 40 s."""
+    """Run a command that blocks Redis for two minutes: longer than the remedy waits for its end."""
 
     def block() -> None:
-        with suppress(redis_client.RedisError, OSError), scene.redis(seconds=60) as client:
-            client.execute_command("DEBUG", "SLEEP", "40")
+        with suppress(redis_client.RedisError, OSError), scene.redis(seconds=130) as client:
+            client.execute_command("DEBUG", "SLEEP", str(_BLOCKED))
 
     threading.Thread(target=block, daemon=True).start()
 
@@ -316,3 +325,9 @@ def evictions(scene: Scene) -> None:
 def _evicted(scene: Scene) -> int:
     with scene.redis() as client:
         return int(client.info("stats")["evicted_keys"])
+
+
+def flushed(scene: Scene) -> str | None:
+    """Return a sentence if Redis has no keys left."""
+    with scene.redis() as client:
+        return None if client.dbsize() else "Redis has no keys left"

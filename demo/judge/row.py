@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -36,6 +37,8 @@ class Row:
     """Break it, for real."""
     causes: frozenset[str]
     """IDs of causes of which one has to be named. Empty: nothing is to be named."""
+    causes_too: frozenset[str] = frozenset()
+    """IDs of causes that all have to be named as well."""
     true_too: frozenset[str] = frozenset()
     """IDs of causes that are true as well, or of other runs that the same fault starts. Any other ID is wrong."""
     remedies: frozenset[str] = frozenset()
@@ -43,15 +46,20 @@ class Row:
     ends: frozenset[str] = PERSON
     """Statuses in which the runs of the alert may end."""
     starts: Mapping[str, int] = field(default_factory=dict)
-    """How often the remedy may start each program. A program that is not listed must not be started."""
+    """How often the remedy may start each program. A program that is not listed must not be started.
+
+    Of a restless program, only the restarts and rollbacks by the remediator count.
+    """
     restless: frozenset[str] = frozenset()
-    """Programs that the fault itself starts again and again, so that their starts prove nothing."""
+    """Programs that supervisord itself starts again and again, so that their starts prove nothing."""
     proof: Callable[[Scene], str | None] | None = None
     """Independent proof that the fault is over, where a remedy is expected; None until then."""
+    loses_keys: bool = False
+    """Whether the fault itself removes keys, so that their loss proves nothing."""
     must_not: tuple[Callable[[Scene], str | None], ...] = ()
     """Probes of the real servers at the end. Each returns a sentence if something happened that must not."""
     pages: int | None = None
-    """Most messages that ask a person; None: any number."""
+    """Most incidents about which a person may be asked; None: any number."""
     seconds: float = 90
     """Time limit from the fault to the end of all runs."""
     quiet: float = 6
@@ -77,6 +85,8 @@ class Judgement:
     """Established causes, in the order in which they were named."""
     actions: tuple[str, ...] = ()
     """Actions that changed something, with their outcomes."""
+    restarts: Counter[str] = field(default_factory=Counter)
+    """How often the remediator itself restarted or rolled back each target."""
     statuses: tuple[str, ...] = ()
     """Last status of each run, with its playbook."""
     harm: list[str] = field(default_factory=list)
@@ -90,11 +100,12 @@ class Judgement:
     @property
     def wrong(self) -> tuple[str, ...]:
         """Return the causes that are not true."""
-        right = self.row.causes | self.row.true_too
+        right = self.row.causes | self.row.causes_too | self.row.true_too
         return tuple(cause for cause in self.named if cause.partition(": ")[2] not in right)
 
     @property
     def unnamed(self) -> bool:
         """Return whether a cause was to be named and was not."""
         named = {cause.partition(": ")[2] for cause in self.named}
-        return not self.not_run and bool(self.row.causes) and not self.row.causes & named
+        one_of, all_of = self.row.causes, self.row.causes_too
+        return not self.not_run and bool((one_of and not one_of & named) or not all_of <= named)

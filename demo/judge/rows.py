@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from demo.judge import app_faults as app
+from demo.judge import failover
 from demo.judge import redis_faults as redis
 from demo.judge import surrounding_faults as around
 from demo.judge.engines import ENGINE_ROWS
@@ -31,6 +32,7 @@ _REDIS = (
         ends=HEALED,
         starts={"redis": 1},
         proof=redis.serves,
+        pages=0,
         fast=True,
     ),
     Row(
@@ -98,7 +100,8 @@ _REDIS = (
         prepare=redis.without_append_only_file,
         make=redis.disk_filled_by_others,
         causes=_ids("other-files"),
-        true_too=_OF_APP | _ids("cannot-persist cannot-save disk-full"),
+        causes_too=_ids("cannot-persist"),
+        true_too=_OF_APP | _ids("cannot-save disk-full"),
         must_not=(redis.unsaved_lost, redis.others_files_gone),
     ),
     Row(
@@ -117,7 +120,7 @@ _REDIS = (
         alert="RedisConnectionErrors",
         make=redis.out_of_memory,
         causes=_ids("out-of-memory"),
-        true_too=_OF_APP | _ids("noeviction big-keys fragmented"),
+        true_too=_OF_APP | _ids("noeviction big-keys"),
     ),
     Row(
         number=11,
@@ -136,6 +139,7 @@ _REDIS = (
         true_too=_OF_APP | _ids("down"),
         remedies=_ids("service.restart"),
         starts={"redis": 1},
+        restless=_ids("redis"),
     ),
     Row(
         number=13,
@@ -147,6 +151,7 @@ _REDIS = (
         true_too=_OF_APP | _ids("down"),
         remedies=_ids("service.restart"),
         starts={"redis": 1},
+        restless=_ids("redis"),
     ),
     Row(
         number=14,
@@ -157,6 +162,7 @@ _REDIS = (
         true_too=_OF_APP | _ids("down"),
         remedies=_ids("service.restart"),
         starts={"redis": 1},
+        restless=_ids("redis"),
     ),
     Row(
         number=15,
@@ -167,6 +173,7 @@ _REDIS = (
         true_too=_OF_APP | _ids("down"),
         remedies=_ids("service.restart"),
         starts={"redis": 1},
+        restless=_ids("redis"),
         must_not=(app.other_killed,),
     ),
     Row(
@@ -224,6 +231,17 @@ _REDIS = (
         fast=True,
     ),
     Row(
+        number=22,
+        fault="failover by Sentinel in progress",
+        alert="RedisDown",
+        prepare=failover.with_sentinels,
+        make=failover.kill_master,
+        causes=_ids("failover"),
+        true_too=_OF_APP | _ids("app-settings"),  # the app of this stack has a fixed address
+        ends=HEALED,
+        proof=failover.serves_on_new_master,
+    ),
+    Row(
         number=23,
         fault="a slow command blocks Redis",
         alert="RedisDown",
@@ -231,7 +249,8 @@ _REDIS = (
         make=redis.slow_command,
         causes=_ids("slow-command"),
         true_too=_OF_APP,
-        pages=3,
+        pages=1,
+        seconds=120,
     ),
     Row(
         number=24,
@@ -240,7 +259,8 @@ _REDIS = (
         make=redis.evictions,
         causes=_ids("evictions"),
         true_too=_ids("many-writes"),
-        ends=PERSON,
+        loses_keys=True,
+        must_not=(redis.flushed,),
     ),
 )
 
@@ -257,6 +277,7 @@ _APP = (
         starts={"app": 1},
         restless=_ids("app"),
         proof=app.serves_first_release,
+        pages=0,
     ),
     Row(
         number=26,
@@ -267,6 +288,7 @@ _APP = (
         true_too=_APP_AWAY,
         remedies=_ids("service.rollback"),
         ends=HEALED,
+        starts={"app": 3},
         restless=_ids("app"),
         proof=app.serves_first_release,
         must_not=(app.linked_to_bad_release,),
@@ -280,6 +302,19 @@ _APP = (
         causes=_ids("missing-variable"),
         true_too=_APP_AWAY,
         restless=_ids("app"),
+    ),
+    Row(
+        number=27,
+        fault="a variable is missing since a release",
+        alert="AppCrashLoopBackOff",
+        make=app.release_without_variable,
+        causes=_ids("missing-variable"),
+        true_too=_APP_AWAY | _ids("bad-release"),
+        remedies=_ids("service.rollback"),
+        ends=HEALED,
+        starts={"app": 1},
+        restless=_ids("app"),
+        proof=app.serves_first_release,
     ),
     Row(
         number=28,
@@ -308,10 +343,30 @@ _APP = (
     ),
     Row(
         number=30,
-        fault="Redis behind the app is read-only, its own alerts silenced",
+        fault="Redis behind the app is read-only (READONLY), its own alerts silenced",
         alert="AppHighErrorRate",
         make=app.sick_redis_behind_app(redis.replica_of_nobody),
-        causes=_ids("dependency redis-refuses-writes"),
+        causes=_ids("redis-refuses-writes"),
+        true_too=_ids("dependency"),
+    ),
+    Row(
+        number=30,
+        fault="Redis behind the app cannot save (MISCONF), its own alerts silenced",
+        alert="AppHighErrorRate",
+        needs=redis.needs_small_disk,
+        prepare=redis.without_append_only_file,
+        make=app.sick_redis_behind_app(redis.disk_filled_by_others),
+        causes=_ids("redis-refuses-writes"),
+        true_too=_ids("dependency"),
+        must_not=(redis.unsaved_lost, redis.others_files_gone),
+    ),
+    Row(
+        number=30,
+        fault="Redis behind the app is out of memory (OOM), its own alerts silenced",
+        alert="AppHighErrorRate",
+        make=app.sick_redis_behind_app(redis.out_of_memory),
+        causes=_ids("redis-refuses-writes"),
+        true_too=_ids("dependency"),
     ),
     Row(
         number=31,
@@ -351,6 +406,7 @@ _APP = (
         true_too=_APP_AWAY,
         remedies=_ids("service.rollback"),
         ends=HEALED,
+        starts={"app": 1},
         restless=_ids("app"),
         proof=app.serves_first_release,
         must_not=(app.healed_early,),
@@ -402,7 +458,6 @@ _AROUND = (
         alert="RedisDown",
         make=around.nothing_is_wrong,
         causes=frozenset(),
-        true_too=_ids("exporter"),
         ends=NOT_NEEDED,
         pages=0,
         fast=True,

@@ -35,6 +35,8 @@ class Scene:
         self.client = client
         self.messages = calls
         """Messages that the remediator sent to people."""
+        self.redis_port = settings.ports.redis
+        """Port of the Redis that has the data; a failover changes it."""
         self.password: str | None = None
         """Password of Redis, if the fault changes it."""
         self.noted: dict[str, Any] = {}
@@ -94,7 +96,7 @@ class Scene:
     def redis(self, *, seconds: float = 5) -> redis.Redis:
         """Return a client with the password of now."""
         return redis.Redis(
-            port=self.settings.ports.redis,
+            port=self.redis_port,
             password=self.password or self.settings.secret("redis.password"),
             socket_timeout=seconds,
             socket_connect_timeout=seconds,

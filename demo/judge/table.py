@@ -1,4 +1,4 @@
-"""The table of a judgement, for a terminal and as a document."""
+"""The table of a judgement."""
 
 from __future__ import annotations
 
@@ -9,44 +9,24 @@ from rich.table import Table
 
 from demo.judge.row import Judgement
 
-_COLUMNS = ("#", "fault", "cause named", "remedy", "runs", "harm", "measured", "proof", "s")
+COLUMNS = ("#", "fault", "cause named", "remedy", "runs", "harm", "measured", "proof", "s")
 MOST_UNNAMED = 3
 """This many rows may end without a named cause."""
 
 
 def table(found: Sequence[Judgement]) -> Table:
     """Return the table for a terminal."""
-    made = Table(title=summary(found), title_justify="left", show_lines=True)
-    for column in _COLUMNS:
+    made = Table(title=_summary(found), title_justify="left", show_lines=True)
+    for column in COLUMNS:
         made.add_column(column, overflow="fold")
     for each in found:
-        made.add_row(*(escape(cell) for cell in _cells(each)), style="red" if _bad(each) else None)
+        made.add_row(*(escape(cell) for cell in cells(each)), style="red" if _bad(each) else None)
     return made
 
 
-def document(found: Sequence[Judgement]) -> str:
-    """Return the table as Markdown."""
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(each)) + " |" for each in found]
-    return f"""\
-# Judgement of the shipped playbooks
-
-`make judge` makes each fault on real servers, in the mode `auto`, and measures what follows. `ROWS=1,4` selects rows.
-A row passes if a true cause is named, no other cause is named, and nothing is harmed.
-
-{summary(found)}
-
-{chr(10).join(lines)}
-"""
-
-
-def summary(found: Sequence[Judgement]) -> str:
+def summary(ran: int, not_run: int, harmed: int, wrong: int, unnamed: int) -> str:
     """Return the counts in one sentence."""
-    ran = [each for each in found if not each.not_run]
-    return (
-        f"{len(ran)} rows run, {len(found) - len(ran)} not run; with harm: {sum(bool(each.harm) for each in ran)}, "
-        f"with a wrong cause: {sum(bool(each.wrong) for each in ran)}, unnamed: {sum(each.unnamed for each in ran)}."
-    )
+    return f"{ran} rows run, {not_run} not run; with harm: {harmed}, with a wrong cause: {wrong}, unnamed: {unnamed}."
 
 
 def passed(found: Sequence[Judgement]) -> bool:
@@ -54,11 +34,18 @@ def passed(found: Sequence[Judgement]) -> bool:
     return not any(_bad(each) for each in found) and sum(each.unnamed for each in found) <= MOST_UNNAMED
 
 
+def _summary(found: Sequence[Judgement]) -> str:
+    ran = [each for each in found if not each.not_run]
+    harmed, wrong = sum(bool(each.harm) for each in ran), sum(bool(each.wrong) for each in ran)
+    return summary(len(ran), len(found) - len(ran), harmed, wrong, sum(each.unnamed for each in ran))
+
+
 def _bad(found: Judgement) -> bool:
     return bool(found.harm or found.wrong)
 
 
-def _cells(found: Judgement) -> tuple[str, ...]:
+def cells(found: Judgement) -> tuple[str, ...]:
+    """Return the cells of a row, one for each of :data:`COLUMNS`."""
     row = found.row
     if found.not_run:
         return (str(row.number), row.fault, f"not run: needs {found.not_run}", "", "", "", "", "", "")

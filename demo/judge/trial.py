@@ -19,13 +19,16 @@ from demo.probe import Probe
 from demo.stack import processes
 from demo.stack.settings import Settings, StackError
 from remediator.core.run import Status
+from remediator.extensions.actions.service_restart import ServiceRestart
+from remediator.extensions.actions.service_rollback import ServiceRollback
 from remediator.reporting.run_timeline import RunTimeline, load_timeline
 from remediator.storage.schema import runs as run_table
 
 _LOOK = 0.5
 _STARTING = 60.0
 _OF_THE_MACHINE = ("HighCpu", "HighMemory")
-"""Alerts about the machine that runs the judgement. They are silenced: its load is no fault of a row."""
+"""Alerts about the machine that runs the judgement. They are left out: its load is no fault of a row."""
+_RESTARTS = frozenset({ServiceRestart.name, ServiceRollback.name})
 _AT_REST = frozenset(
     {Status.SUCCEEDED, Status.FAILED, Status.ESCALATED, Status.CANCELLED, Status.AWAITING_APPROVAL, Status.BLOCKED}
 )
@@ -53,13 +56,11 @@ def _set_up(settings: Settings, cleanup: ExitStack, row: Row) -> Scene:
     processes.forget(settings)
     people = cleanup.enter_context(chat())
     cleanup.callback(processes.down, settings)
-    processes.up(settings)
+    processes.up(settings, without_alerts=_OF_THE_MACHINE)
     client = cleanup.enter_context(Client(settings.ports.nginx))
     scene = Scene(settings, cleanup.enter_context(ExitStack()), client, people.messages)
     scene.age_release()
     _reach_people(scene, people.url)
-    for alert in _OF_THE_MACHINE:
-        scene.silence(alert)
     probe = Probe(settings)
     for ready, what in (
         (probe.targets_up, "all targets of Prometheus to be up"),
@@ -149,6 +150,7 @@ def _fill(found: Judgement, runs: Sequence[RunTimeline]) -> None:
             if seen.phase == "conclude" and seen.facts.get("typed"):
                 named[f"{each.run.playbook}: {seen.name}"] = None
         actions += [f"{item.action}: {item.outcome or 'no outcome'}" for item in each.attempts if item.mutates]
+        found.restarts[each.run.target] += sum(item.action in _RESTARTS for item in each.attempts)
     found.named, found.actions = tuple(named), tuple(actions)
     found.statuses = tuple(f"{each.run.playbook}: {_end(each)}" for each in runs)
 

@@ -7,7 +7,7 @@ machine. Tests define what may differ.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -21,13 +21,13 @@ LEAST_FOR, LEAST_RANGE = timedelta(seconds=2), timedelta(seconds=10)
 _RANGE = re.compile(r"\[(\d\w*)\]")
 
 
-def rules(source: Any) -> Any:
-    """Return a rule file with shorter ``for`` and ranges; nothing else changes."""
-    return {"groups": [_group(group) for group in source["groups"]]}
+def rules(source: Any, without: Collection[str] = ()) -> Any:
+    """Return a rule file with shorter ``for`` and ranges, and without these alerts; nothing else changes."""
+    return {"groups": [_group(group, without) for group in source["groups"]]}
 
 
-def _group(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {**group, "rules": [_rule(rule) for rule in group["rules"]]}
+def _group(group: Mapping[str, Any], without: Collection[str]) -> dict[str, Any]:
+    return {**group, "rules": [_rule(rule) for rule in group["rules"] if rule.get("alert") not in without]}
 
 
 def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:

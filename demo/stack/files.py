@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,17 @@ from demo.stack.supervisor_sections import supervisord_conf
 FOLDERS = ("redis", "prometheus", "alertmanager", "nginx", "remediator", "app", "logs")
 SECRETS = ("redis.password", "webhook.token")
 FIRST_RELEASE = "1.0.0"
+_IN_FLIGHT = 'sum(app_requests_in_progress{job="fastapi-app"}) or 0 * max(up{job="fastapi-app"} == 0)'
+"""Requests that the app serves now. An app that answers no scrape completes no request, so none can be lost."""
 
 
-def write_all(settings: Settings) -> None:
-    """Write every file; secrets and releases only once, so that a second start keeps them."""
+def write_all(settings: Settings, without_alerts: Collection[str] = ()) -> None:
+    """Write every file; secrets and releases only once, so that a second start keeps them.
+
+    Args:
+        settings: the stack.
+        without_alerts: names of alerts to leave out of the rules.
+    """
     state = settings.state
     state.mkdir(parents=True, exist_ok=True)
     state.chmod(0o700)
@@ -37,7 +44,7 @@ def write_all(settings: Settings) -> None:
         _secret(state / name)
     _write(settings.ports_file, json.dumps(asdict(settings.ports)))
     _write(state / "redis/redis.conf", redis_conf(settings), mode=0o600)
-    _write(state / "prometheus/rules.yml", dump(fast_timings.rules(read("alerting/rules.yml"))))
+    _write(state / "prometheus/rules.yml", dump(fast_timings.rules(read("alerting/rules.yml"), without_alerts)))
     _write(state / "prometheus/prometheus.yml", dump(prometheus(settings)))
     _write(state / "alertmanager/alertmanager.yml", dump(alertmanager(settings)))
     _write(state / "nginx/nginx.conf", nginx_conf(settings))
@@ -205,7 +212,12 @@ def inventory(settings: Settings) -> dict[str, Any]:
         "app": {
             "platform": _program(settings, "app"),
             "depends_on": ["redis"],
-            "http": {"url": f"http://127.0.0.1:{ports.app}", "ready": "/readyz", "live": "/livez"},
+            "http": {
+                "url": f"http://127.0.0.1:{ports.app}",
+                "ready": "/readyz",
+                "live": "/livez",
+                "in_flight": _IN_FLIGHT,
+            },
             "releases": {"releases": "../app/releases", "current": "../app/current"},
             "app_server": {"pid_file": "../app/app.pid", "min_workers": 1, "max_workers": 6},
             "nginx": {

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 from xmlrpc.client import ServerProxy
@@ -27,8 +27,12 @@ PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH")
 """What of our environment the programs get: nobody's REDIS_PASSWORD_FILE or proxy may change the stack."""
 
 
-def up(settings: Settings) -> None:
+def up(settings: Settings, without_alerts: Collection[str] = ()) -> None:
     """Start all of it and wait until it serves; where it runs already, only wait. Nothing is left where it fails.
+
+    Args:
+        settings: the stack.
+        without_alerts: names of alerts to leave out of the rules.
 
     Raises:
         StackError: a program or port is missing, or something does not come up; the message says which.
@@ -45,7 +49,7 @@ def up(settings: Settings) -> None:
             f"These ports are taken: {', '.join(busy)}. Choose others, for example: make up {name}={int(port) + 1000}"
         )
     volume.mount(settings)
-    files.write_all(settings)
+    files.write_all(settings, without_alerts)
     try:
         _start(settings)
         _wait_until_it_serves(settings)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
 
-from demo.judge import table
+from demo.judge import record, table
 from demo.judge.__main__ import chosen
 from demo.judge.row import Judgement, Row
 from demo.judge.rows import ROWS
@@ -40,17 +41,21 @@ def test_every_cause_of_a_row_is_one_of_a_shipped_playbook() -> None:
     for path in (ROOT / "playbooks").glob("*.yaml"):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         known |= {item["id"] for item in content.get("conclude", ()) if "id" in item}
-    unknown = {cause: row.number for row in ROWS for cause in row.causes | row.true_too if cause not in known}
+    unknown = {
+        cause: row.number for row in ROWS for cause in row.causes | row.causes_too | row.true_too if cause not in known
+    }
     assert not unknown
 
 
-def test_numbers_of_rows_are_unique() -> None:
-    numbers = [row.number for row in ROWS]
-    assert len(set(numbers)) == len(numbers)
+def test_rows_are_unique() -> None:
+    """Variants of a fault have the same number and another name."""
+    names = [(row.number, row.fault) for row in ROWS]
+    assert len(set(names)) == len(names)
 
 
 def test_rows_are_chosen_by_number() -> None:
     assert [row.number for row in chosen("44, 1")] == [44, 1]
+    assert len(chosen("30")) == 3
     assert chosen("") == ROWS
     with pytest.raises(StackError, match="unknown row '99'"):
         chosen("1,99")
@@ -77,5 +82,22 @@ def test_three_rows_may_be_unnamed_and_no_more() -> None:
 
 def test_a_row_that_was_not_run_says_what_it_needs() -> None:
     found = Judgement(row=ROWS[0], not_run="a Docker Engine")
-    assert "not run: needs a Docker Engine" in table.document([found])
+    assert "not run: needs a Docker Engine" in table.cells(found)
     assert not found.unnamed
+
+
+def test_writing_some_rows_keeps_the_others_and_what_is_written_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(record, "DOCUMENT", tmp_path / "judgement.md")
+    record.DOCUMENT.write_text(f"# By hand\n\n{record.BEGIN}old\n{record.END}\nAfter.\n")
+    one, two = replace(ROWS[0], fault="one"), replace(ROWS[1], fault="two | pipes")
+    record.write([Judgement(row=one, harm=["3 keys lost"]), Judgement(row=two)], (one, two))
+    record.write([Judgement(row=one, named=("redis-down: down",))], (one, two))
+    text = record.DOCUMENT.read_text()
+    assert text.startswith("# By hand\n") and text.endswith("After.\n") and "old" not in text
+    assert "redis-down: down" in text and "3 keys lost" not in text and "two \\| pipes" in text
+    assert "2 rows run, 0 not run; with harm: 0" in text
+    record.write([], (two,))
+    assert "redis-down: down" not in record.DOCUMENT.read_text(), "a row that no longer exists"

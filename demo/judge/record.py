@@ -1,0 +1,91 @@
+"""The kept results of judged rows: a run of some rows replaces those rows, and the document shows all of them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from demo.judge import table
+from demo.judge.row import Judgement, Row
+from demo.stack.settings import ROOT
+
+RESULTS = ROOT / "demo/judge/results.json"
+DOCUMENT = ROOT / "docs/judgement.md"
+BEGIN, END = "<!-- begin: written by WRITE=1 make judge -->\n", "<!-- end -->\n"
+"""Between these lines, the document is generated; the rest is written by hand."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """The result of one row."""
+
+    number: int
+    fault: str
+    cells: tuple[str, ...]
+    judged: str
+    """When, and on which commit."""
+    ran: bool
+    harmed: bool
+    wrong: bool
+    unnamed: bool
+
+
+def write(found: Sequence[Judgement], rows: Sequence[Row]) -> None:
+    """Replace the results of these rows, drop those of rows that no longer exist, and write the document."""
+    kept = {(each.number, each.fault): each for each in read()}
+    kept |= {(each.number, each.fault): each for each in map(_record, found)}
+    known = [kept[key] for row in rows if (key := (row.number, row.fault)) in kept]
+    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=1) + b"\n")
+    text = DOCUMENT.read_text(encoding="utf-8")
+    DOCUMENT.write_text(document(text, known), encoding="utf-8")
+
+
+def read() -> list[Record]:
+    """Return the kept results; none if no row was judged yet."""
+    return msgspec.json.decode(RESULTS.read_bytes(), type=list[Record]) if RESULTS.exists() else []
+
+
+def document(text: str, records: Sequence[Record]) -> str:
+    """Return the document with the generated part for these results; what is written by hand stays."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    columns = (*table.COLUMNS, "judged")
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_cell(cell) for cell in (*each.cells, each.judged)) + " |" for each in records]
+    ran = [each for each in records if each.ran]
+    counts = table.summary(
+        len(ran),
+        len(records) - len(ran),
+        sum(each.harmed for each in ran),
+        sum(each.wrong for each in ran),
+        sum(each.unnamed for each in ran),
+    )
+    return f"{before}{BEGIN}\n{counts}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _record(found: Judgement) -> Record:
+    row = found.row
+    return Record(
+        number=row.number,
+        fault=row.fault,
+        cells=table.cells(found),
+        judged=f"{datetime.now(UTC):%Y-%m-%d}, {_commit()}",
+        ran=not found.not_run,
+        harmed=bool(found.harm),
+        wrong=bool(found.wrong),
+        unnamed=found.unnamed,
+    )
+
+
+def _commit() -> str:
+    """Return the short hash of the commit that was judged; ``unknown`` outside of a Git checkout."""
+    argv = ("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD")
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return ended.stdout.strip() or "unknown"
