@@ -277,7 +277,7 @@ _APP = (
         starts={"app": 1},
         restless=_ids("app"),
         proof=app.serves_first_release,
-        pages=0,
+        pages=1,  # AppDown fires before AppCrashLoopBackOff and is escalated; both are one incident
     ),
     Row(
         number=26,

@@ -23,6 +23,8 @@ class Cost(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Seconds since the last successful save."""
     cannot_save: bool | None = None
     """The last save, or the last write to the append-only file, failed."""
+    refuses: bool | None = None
+    """The service answers and refuses to serve, for example because of a password. A restart rarely fixes that."""
     only_copy: bool | None = None
     """No other instance and no other file has the same data."""
     clients: int | None = None
@@ -70,6 +72,7 @@ _NAMES = {
     "unsaved_writes": "unsaved writes",
     "last_save_age": "age of the last save",
     "cannot_save": "whether it can save",
+    "refuses": "whether it answers and refuses to serve",
     "only_copy": "whether this is the only copy",
     "clients": "connected clients",
     "in_flight_requests": "requests in progress",
@@ -82,6 +85,7 @@ _NAMES = {
 }
 _TRUE = {
     "cannot_save": "it cannot save its data now",
+    "refuses": "it answers and refuses to serve, which an interruption rarely fixes",
     "only_copy": "this is the only copy of the data",
     "sole_instance": "no other instance serves meanwhile",
 }

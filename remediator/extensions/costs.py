@@ -29,9 +29,20 @@ from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.base import ServiceStatus, State
 from remediator.playbooks.inventory import Service
 
-REDIS_FIELDS = ("unsaved_writes", "last_save_age", "cannot_save", "only_copy", "clients")
+REDIS_FIELDS = ("unsaved_writes", "last_save_age", "cannot_save", "refuses", "only_copy", "clients")
 INSTANCE_FIELDS = ("sole_instance", "ready_instances", "in_flight_requests")
 _NOT_RUNNING = frozenset({State.STOPPED, State.EXITED, State.CRASH_LOOP, State.STARTING})
+_REFUSALS = frozenset(RedisState) - {
+    RedisState.SERVING,
+    RedisState.DOWN,
+    RedisState.UNREACHABLE,
+    RedisState.SILENT,
+    RedisState.UNTRUSTED,
+    RedisState.UNASKED,
+    RedisState.FAILOVER,
+    RedisState.CONFUSED,
+}
+"""States in which Redis itself answers and refuses. It may serve others, and most causes outlive a restart."""
 _WINDOW = timedelta(minutes=30)
 """How old the last samples of a hung Redis can be."""
 _SCRAPES = timedelta(minutes=1)
@@ -103,6 +114,7 @@ def _from_info(info: Info, now: float) -> Cost:
         unsaved_writes=0 if append_only and not failed else writes,
         last_save_age=max(0.0, now - info.integer("rdb_last_save_time")),
         cannot_save=failed,
+        refuses=info.get("loading", "0") == "1",
         only_copy=is_master and not replicas,
         clients=max(0, info.integer("connected_clients") - 1),  # without the connection that asks
     )
@@ -123,18 +135,21 @@ async def _of_silent_redis(
 ) -> Cost:
     if status is not None and status.state in _NOT_RUNNING and state in (RedisState.DOWN, RedisState.UNREACHABLE):
         source = f"no Redis runs ({status.summary}): what only its memory had is lost already"
-        return Cost(unsaved_writes=0, cannot_save=False, clients=0, source=source)
+        return Cost(unsaved_writes=0, cannot_save=False, refuses=False, clients=0, source=source)
     unknown = dict.fromkeys(REDIS_FIELDS, f"Redis does not answer: {error}")
+    refuses = True if state in _REFUSALS else False if state is RedisState.SILENT else None
+    if refuses is not None:
+        del unknown["refuses"]
     pid = None if status is None else status.pin.get("pid")
     written = None if pid is None else await asyncio.to_thread(append_only_file, int(pid))
     if written is None:
         # Only a silent Redis: one that refuses our password, or that we cannot reach, may still accept writes.
         seen = await _last_seen(clients, service) if state is RedisState.SILENT else None
-        return seen or Cost(unknown=unknown)
+        return seen or Cost(refuses=refuses, unknown=unknown)
     for name in ("unsaved_writes", "cannot_save"):
         del unknown[name]
     source = f"process {pid} has its append-only file {written} open for writing"
-    return Cost(unsaved_writes=0, cannot_save=False, unknown=unknown, source=source)
+    return Cost(unsaved_writes=0, cannot_save=False, refuses=refuses, unknown=unknown, source=source)
 
 
 async def _last_seen(clients: ClientSet, service: Service) -> Cost | None:
@@ -174,8 +189,8 @@ def append_only_file(pid: int) -> Path | None:
     Redis closes the file when ``appendonly`` is switched off, so an open file proves that it is on. None: there is
     none, or this user may not look.
     """
-    with suppress(OSError):
-        for entry in os.scandir(f"/proc/{pid}/fd"):
+    with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
             path = Path(os.readlink(entry.path))
             if path.suffix != ".aof":
                 continue

@@ -32,7 +32,8 @@ def variables(
         "params": parameters,
         "evidence": {item.name: _evidence(item) for item in seen if item.phase in ("diagnose", "step", "verify")},
         "steps": {
-            item.step: {"status": item.outcome, "output": (item.result or {}).get("output", {})} for item in tried
+            item.step: {"status": item.outcome, "output": _known((item.result or {}).get("output", {}))}
+            for item in tried
         },
         "target": {"name": target[0], "platform": target[1]},
         "cost": {} if cost is None else cost.known(),
@@ -41,8 +42,15 @@ def variables(
 
 def _evidence(item: EvidenceRecord) -> Mapping[str, Any]:
     """Return the evidence without ``ok`` if it is unknown, so that no condition on ``ok``, also with ``!``, holds."""
-    known = {"status": item.status, "facts": item.facts}
+    known = {"status": item.status, "facts": _known(item.facts)}
     return known if item.status == "unknown" else {**known, "ok": item.status == "ok"}
+
+
+def _known(values: Any) -> Any:
+    """Return values without nulls: what a source did not report is unknown, also under ``!=`` or ``!``."""
+    if isinstance(values, Mapping):
+        return {name: _known(value) for name, value in values.items() if value is not None}
+    return values
 
 
 def may_apply(

@@ -20,6 +20,9 @@ from remediator.storage.repositories import episodes, incidents, runs
 _MIN_SETTLE = timedelta(seconds=30)
 """How long after a repair an alert that it caused may still fire: Alertmanager groups and resends in intervals."""
 
+_WAITED = (Status.VERIFYING, Status.SUCCEEDED)
+"""Statuses that a run without an action reaches only after a step that waited for the end of the fault."""
+
 
 def incident_for(tx: Tx, inventory: Inventory, window: timedelta, target: str) -> str:
     """Return the incident that a new run for a target belongs to; empty if it begins one.
@@ -59,12 +62,16 @@ def repair_settles_at(connection: Connection, run: Run, now: datetime) -> dateti
 
 
 def _settles_at(other: Run, alerts: list[Episode], now: datetime) -> datetime | None:
-    """Return when the repair of another run has settled; None if it did not cause these alerts, or failed."""
-    if other.first_action_at is None or other.plan is None or other.status in (Status.ESCALATED, Status.FAILED):
+    """Return when the repair of another run has settled; None if it did not cause these alerts, or failed.
+
+    A run that succeeded without an action waited until the fault was over. Its repair began with the run.
+    """
+    began = other.first_action_at or (other.created_at if other.status in _WAITED else None)
+    if began is None or other.plan is None or other.status in (Status.ESCALATED, Status.FAILED):
         return None
     settle = max(_MIN_SETTLE, timedelta(seconds=other.plan.settle + other.plan.stable))
     end = (other.finished_at or now) + settle
-    caused = [item for item in alerts if other.first_action_at <= item.started_at <= end]
+    caused = [item for item in alerts if began <= item.started_at <= end]
     return end if alerts and len(caused) == len(alerts) else None
 
 

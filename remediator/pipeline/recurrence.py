@@ -10,14 +10,15 @@ from datetime import timedelta
 
 from remediator.audit import Kind
 from remediator.core.clock import format_duration
+from remediator.core.message import MessageKind
 from remediator.core.run import EpisodeStatus, Run, Status
 from remediator.core.run_detail import SucceededDetail
-from remediator.errors import ConfigurationError
+from remediator.errors import ClientError, ConfigurationError, TargetError
 from remediator.extensions.checks.base import CheckAnswer
 from remediator.pipeline import check_runner, remedy_memory
 from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx
-from remediator.storage.repositories import episodes, incidents, outbox, runs, timers
+from remediator.storage.repositories import attempts, episodes, incidents, outbox, runs, timers
 from remediator.storage.repositories.timers import Timer
 
 
@@ -67,8 +68,25 @@ async def _check(context: PipelineContext, timer: Timer) -> None:
     if not await context.store.write(lambda tx: timers.postpone(tx, timer, following)):
         return  # another replica checks it
     failed = await _failing_check(context, run)
-    if failed:
+    if failed and await _was_released_since(context, run):
+        await context.store.write(lambda tx: timers.complete(tx, timer))
+    elif failed:
         await context.store.write(lambda tx: _relapsed(tx, context, run, failed))
+
+
+async def _was_released_since(context: PipelineContext, run: Run) -> bool:
+    """Return whether a run restored a release that is no longer in use: what fails now is a later release."""
+    tried = await context.store.read(lambda connection: attempts.list_for_run(connection, run.id))
+    changes = [change for item in tried if not item.is_undo and (change := remedy_memory.release_change(item))]
+    if not changes:
+        return False
+    try:
+        service = context.playbooks.service(run)
+        releases = await context.platforms[service.platform.kind].releases(service)
+    except (ConfigurationError, ClientError, TargetError, KeyError):
+        return False  # unknown: then it counts as a relapse
+    current = next((release.key for release in releases if release.current), None)
+    return current is not None and current != changes[-1].restored
 
 
 async def _failing_check(context: PipelineContext, run: Run) -> str:
@@ -113,4 +131,4 @@ def _report(tx: Tx, context: PipelineContext, run: Run, reason: str, text: str) 
     if run.plan is not None and isinstance(run.detail, SucceededDetail) and run.detail.step:
         remedy_memory.record_ineffective(tx, context, run, run.plan.step(run.detail.step), text)
     content = {"status": run.status.value, "reason": reason, "detail": {"text": text}}
-    outbox.enqueue_for_incident(tx, context.ids, "escalation", run, content, run.escalate_to)
+    outbox.enqueue_for_incident(tx, context.ids, MessageKind.ESCALATION, run, content, run.escalate_to)

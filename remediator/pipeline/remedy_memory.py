@@ -44,9 +44,9 @@ async def annotate(ctx: RunContext, plan: Plan, seen: Sequence[EvidenceRecord]) 
         seen: the evidence behind the plan.
     """
     causes = evidence.established_causes(seen)
-    keys = {remedy_key(step, causes): step.id for step in plan.steps if step.mutates}
-    found = await ctx.pipeline.store.read(lambda connection: remedy_memory.find_remedies(connection, ctx.run, keys))
-    notes = {keys[key]: describe(entry, ctx.now()) for key, entry in found.items()}
+    steps = {remedy_key(step, causes): step for step in plan.steps if step.mutates}
+    found = await ctx.pipeline.store.read(lambda connection: remedy_memory.find_remedies(connection, ctx.run, steps))
+    notes = {steps[key].id: describe(entry, ctx.now()) for key, entry in found.items()}
     return msgspec.structs.replace(plan, steps=tuple(_with_note(step, notes.get(step.id)) for step in plan.steps))
 
 

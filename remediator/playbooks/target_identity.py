@@ -21,6 +21,10 @@ from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, Ser
 
 _COMPOSE_PROJECT = "container_label_com_docker_compose_project"
 _COMPOSE_SERVICE = "container_label_com_docker_compose_service"
+_SHARED = frozenset({"namespace", _COMPOSE_PROJECT})
+"""Derived labels that other services have too: another value contradicts, and the same value names no service."""
+_REDIS_SCHEMES = frozenset({"redis", "rediss"})
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _POD_SUFFIX = r"-[a-z0-9]+(-[a-z0-9]{5})?"
 """What a ReplicaSet adds to the name of a Deployment in the names of its pods."""
 
@@ -74,10 +78,11 @@ class Comparison:
 def compare(labels: Mapping[str, str], service: Service) -> Comparison:
     """Return whether an alert with these labels is about the service."""
     agreeing, differing = [], []
+    written = {*service.alerts_as, *service.alert_label_values}
     for label, ok, expected in _judge(labels, service):
-        if ok:
+        if ok and (label in written or label not in _SHARED):
             agreeing.append(label)
-        else:
+        elif not ok:
             differing.append(Difference(label, labels[label], expected))
     if differing:
         theirs = ", ".join(f"{item.label}={item.alert!r}" for item in differing)
@@ -114,9 +119,6 @@ def naming_matchers(service: Service) -> tuple[str, ...]:
     """Return matchers that accept only alerts about the service, the best one first."""
     values: dict[str, tuple[str, ...]] = {label: (value,) for label, value in service.alerts_as.items()}
     values |= service.alert_label_values
-    platform = service.platform
-    if isinstance(platform, KubernetesBinding):
-        values.setdefault("namespace", (platform.namespace,))
     if not values:
         values = {label: (value,) for label, value in service.alert_labels.items()}
     return tuple(_matcher(label, listed) for label, listed in values.items())
@@ -220,9 +222,14 @@ def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[st
     instance = labels.get("instance")
     about_host = "mountpoint" in labels or "device" in labels
     if instance is not None and "instance" not in service.alert_label_values and "instance" not in service.alerts_as:
-        host = urlsplit(instance if "//" in instance else f"//{instance}").hostname or instance
-        if re.sub(r"^\w+://", "", instance) in addresses:
+        split = urlsplit(instance if "//" in instance else f"//{instance}")
+        host = split.hostname or instance
+        # with the scheme of Redis, the exporter names the server that it asks, and not itself
+        names_server = service.redis is not None and split.scheme in _REDIS_SCHEMES
+        if split.netloc.lower() in addresses:
             yield "instance", True, instance
+        elif names_server and addresses:
+            yield "instance", False, " or ".join(sorted(addresses))
         elif about_host and hosts and host not in hosts:
             yield "instance", False, f"a host of {', '.join(sorted(hosts))}"
     mount = labels.get("mountpoint")
@@ -236,15 +243,19 @@ def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[st
 
 def _endpoints(service: Service) -> tuple[set[str], set[str]]:
     """Return the hosts of the service, and its addresses as ``host:port``."""
-    hosts, addresses = set(), set()
-    if service.redis is not None and service.redis.host:
-        hosts.add(service.redis.host)
-        addresses.add(f"{service.redis.host}:{service.redis.port}")
+    found: set[tuple[str, int | None]] = set()
+    redis = service.redis
+    if redis is not None and redis.sentinel is None and redis.socket is None:  # the Sentinels know the address
+        found.add((redis.host.lower(), redis.port))
     if service.http is not None:
         split = urlsplit(service.http.url)
         if split.hostname:
-            hosts.add(split.hostname)
-            addresses.add(split.netloc)
-    if "127.0.0.1" in hosts or "localhost" in hosts:
-        hosts |= {"127.0.0.1", "localhost", "::1"}
-    return hosts, addresses
+            found.add((split.hostname, split.port))
+    found |= {(other, port) for host, port in found if host in _LOOPBACK for other in _LOOPBACK}
+    return {host for host, _ in found}, {_address(host, port) for host, port in found}
+
+
+def _address(host: str, port: int | None) -> str:
+    """Return an address as Prometheus writes it: an IPv6 address has brackets."""
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port is None else f"{shown}:{port}"

@@ -31,6 +31,10 @@ class Tolerance(Strict):
     cannot_save: bool | None = Field(
         default=None, description="Whether a service that cannot save its data may be interrupted; default: false."
     )
+    refuses: bool | None = Field(
+        default=None,
+        description="Whether a service that answers and refuses to serve may be interrupted; default: false.",
+    )
     only_copy: bool | None = Field(
         default=None, description="Whether the only copy of the data may be interrupted; default: true."
     )
@@ -66,10 +70,12 @@ def _limit(value: Amount | timedelta | str) -> Amount | None:
 DEFAULT: Mapping[str, Amount] = {
     "unsaved_writes": 0,
     "cannot_save": False,
+    "refuses": False,
     "unreplicated_bytes": 0,
     "evicted_bytes": 0,
 }
-"""What is tolerated without a word in the inventory or the playbook: no loss of data."""
+"""What is tolerated without a word in the inventory or the playbook: no loss of data, and no restart against a cause
+that a restart does not fix."""
 
 
 def resolve_tolerance(*written: Tolerance) -> dict[str, Amount]:
@@ -84,6 +90,7 @@ COST_FACTS: tuple[Fact, ...] = (
     Fact("unsaved_writes", "integer", "Writes that only the memory of the service has."),
     Fact("last_save_age", "number", "Time since the last successful save.", unit="s"),
     Fact("cannot_save", "boolean", "Whether the last save failed."),
+    Fact("refuses", "boolean", "Whether the service answers and refuses to serve."),
     Fact("only_copy", "boolean", "Whether no other instance or file has the same data."),
     Fact("clients", "integer", "Clients that lose their connection."),
     Fact("in_flight_requests", "integer", "Requests that the service works on."),

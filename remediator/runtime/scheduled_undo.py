@@ -105,7 +105,7 @@ def _conclude_request(tx: RunTransaction, timer: Timer, request: UndoRequest, re
         tx.audit(Kind.ACTION_UNDONE, {"attempt": None, **result.to_data()})
     text = f"undo of step {timer.step}, requested by {request.person}: {_OUTCOMES[result.outcome]}: {result.summary}"
     about = {"about": "undo" if result.outcome == Outcome.OK.value else "undo failed", "text": text}
-    outbox.enqueue(tx.tx, tx.pipeline.ids, "notice", tx.run, about, tx.run.escalate_to)
+    outbox.enqueue(tx.tx, tx.pipeline.ids, MessageKind.NOTICE, tx.run, about, tx.run.escalate_to)
     outbox.enqueue_incident_update(tx.tx, tx.run, f"undone {timer.step}")
 
 

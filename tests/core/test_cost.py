@@ -71,7 +71,7 @@ def test_a_later_tolerance_replaces_single_limits() -> None:
 def test_every_fact_of_a_cost_has_its_description_and_its_phrase() -> None:
     """The facts, the fields and the words for people are the same."""
     assert tuple(fact.name for fact in COST_FACTS) == FIELDS
-    values = {"cannot_save": True, "only_copy": True, "sole_instance": True}
+    values = {"cannot_save": True, "refuses": True, "only_copy": True, "sole_instance": True}
     for name in FIELDS:
         assert Cost(**{name: values.get(name, 3)}).text  # type: ignore[arg-type]
     assert set(Tolerance.model_fields) <= set(FIELDS)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from remediator.authoring.testing.runner import run
 from remediator.extensions.registry import Registry
+from remediator.pipeline.condition_scope import variables
+from remediator.playbooks import cel
+from remediator.storage.repositories.evidence import EvidenceRecord
 
 PLAYBOOK = """\
 apiVersion: remediator/v1
@@ -79,3 +83,32 @@ def test_conditions_decide_about_steps(case: str, tmp_path: Path) -> None:
     report = run(tmp_path / "kick.test.yaml", kinds)
     assert [str(item) for item in report.errors] == []
     assert [str(item) for test in report.tests for item in test.diagnostics] == []
+
+
+@pytest.mark.promise(5)
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'evidence.ping.facts.state != "down"',
+        'evidence.ping.facts.state == "down"',
+        '!(evidence.ping.facts.state == "down")',
+        '!(evidence.ping.facts.state in ["down", "silent"])',
+        "evidence.ping.facts.clients < 5",
+        "!(evidence.ping.facts.clients >= 5)",
+        "evidence.ping.facts.clients + 1 > 0",
+        "evidence.ping.facts.clients * 0 == 0",
+        "evidence.ping.facts.recent != true",
+        "!evidence.ping.facts.recent",
+        "evidence.ping.facts.disk.free != 0",
+        'evidence.ping.facts.state != "down" || evidence.ping.facts.clients != 5',
+        'steps.first.output.count != 3 || evidence.ping.facts.state != "down"',
+        "!evidence.gone.ok",
+        'evidence.gone.status != "ok"',
+    ],
+)
+def test_a_value_that_nobody_reported_satisfies_no_condition(condition: str) -> None:
+    """Neither as null nor as a missing name, under no operator: the condition is unknown."""
+    facts = {"state": None, "clients": None, "recent": None, "disk": {"free": None}}
+    seen = [EvidenceRecord("diagnose", "ping", "fail", "said nothing", facts, datetime(2026, 1, 1, tzinfo=UTC))]
+    found = cel.compile(condition).evaluate(variables({}, ("redis", "supervisor"), seen))
+    assert isinstance(found, cel.Unknown), found

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,26 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         yield made
     finally:
         made.stop()
+
+
+@pytest.mark.promise(7)
+def test_a_later_bad_release_is_no_relapse_of_the_rollback_before(shop: Shop) -> None:
+    """The same playbook rolls back release after release, although its checks fail again after each success."""
+    shop.remediator.settings["timing"] = {"resolve_grace": "0s"}
+    shop.deploy("2", lasts=0)
+    shop.start()
+    first = shop.run(1, "succeeded")
+    shop.alertmanager.resolve(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", alertname="AppCrashLoop1", service="app")
+    path = f"/api/v1/runs/{first['id']}"
+    until(lambda: {item["status"] for item in shop.remediator.get(path)["alerts"]} == {"closed"}, "it is over", 30)
+    shop.deploy("3", lasts=0)
+    shop.control("stop", "app")
+    shop.alertmanager.fire(alertname="AppCrashLoop1", service="app")
+    until(lambda: len(shop.remediator.runs()) == 2 and shop.remediator.runs()[0]["finished_at"], "the second run", 60)
+    second = shop.remediator.get(f"/api/v1/runs/{shop.remediator.runs()[0]['id']}")
+    assert (second["status"], shop.current.resolve().name) == ("succeeded", "1")
+    call = second["plan"]["steps"][0]["call"]
+    assert "roll app back from 3 (since " in call["text"] and "did not help" not in str(call)
 
 
 def test_every_bad_release_is_rolled_back_to_the_last_good_one(shop: Shop) -> None:

@@ -54,6 +54,20 @@ def test_killed(bench: Bench) -> None:
         assert client.dbsize() == KEYS
 
 
+@pytest.mark.parametrize("how", ["supervisorctl stop", "SHUTDOWN"])
+def test_stopped_by_an_operator(bench: Bench, how: str) -> None:
+    """It stays stopped, and a person is asked whether to start it: somebody may work on it."""
+    if how == "SHUTDOWN":
+        with bench.client() as client:
+            client.shutdown()
+        until(lambda: bench.control("getProcessInfo")["pid"] == 0, "Redis has ended")
+    else:
+        bench.control("stopProcess")
+    starts = bench.starts
+    run = bench.judge()
+    assert (causes(run), run["status"], bench.starts) == ({"stopped"}, "awaiting_approval", starts)
+
+
 def test_hung(bench: Bench) -> None:
     """A stopped process is told from one that nobody can reach, and started anew."""
     os.kill(int(bench.control("getProcessInfo")["pid"]), signal.SIGSTOP)

@@ -53,7 +53,7 @@ def test_a_killed_valkey(valkey: Bench) -> None:
         assert client.dbsize() == KEYS
 
 
-def test_a_stopped_valkey_with_a_corrupt_file(valkey: Bench) -> None:
+def test_a_killed_valkey_with_a_corrupt_file(valkey: Bench) -> None:
     """The log of Valkey's failed start is read as that of Redis."""
     valkey.kill()
     newest = sorted(valkey.data.glob("appendonlydir/*.incr.aof"))[-1]

@@ -22,6 +22,10 @@ def service(name: str, **fields: Any) -> Service:
 REDIS = service("redis", redis={"host": "127.0.0.1", "port": 6379}, disk={"path": "/data/redis/db"})
 BESIDE = service("redis", disk={"path": "/srv/remediator/../redis"})  # as relative paths of the inventory become
 APP = service("app", platform=CLUSTER)
+NAMED = service("redis", redis={"host": "Cache.Internal", "port": 6379}, disk={"path": "/data/redis"})
+SIX = service("redis", redis={"host": "::1", "port": 6379})
+BY_SENTINEL = service("redis", redis={"sentinel": {"master": "main", "sentinels": [{"host": "10.0.0.1"}]}})
+COMPOSE = service("app", platform={"kind": "docker", "project": "shop"})
 
 
 @pytest.mark.promise(8)
@@ -43,6 +47,25 @@ APP = service("app", platform=CLUSTER)
         (APP, {"service": "app", "container": "app", "namespace": "team-b", "pod": "app-5d9-x2x4z"}, Relation.OTHER),
         (APP, {"container": "app", "namespace": "shop", "pod": "app-7c9d6bf5b8-x2x4z"}, Relation.ABOUT),
         (APP, {"service": "app", "namespace": "shop", "pod": "other-7c9d6bf5b8-x2x4z"}, Relation.OTHER),
+        # what all workloads of a namespace or project have names none of them
+        (APP, {"namespace": "shop", "container": "worker"}, Relation.UNKNOWN),
+        (APP, {"namespace": "shop", "deployment": "app"}, Relation.ABOUT),
+        (COMPOSE, {"container_label_com_docker_compose_project": "shop"}, Relation.UNKNOWN),
+        (COMPOSE, {"container_label_com_docker_compose_project": "other", "service": "app"}, Relation.OTHER),
+        # two servers on one host: the exporter names the one that it asks
+        (REDIS, {"service": "redis", "instance": "redis://127.0.0.1:6380"}, Relation.OTHER),
+        (REDIS, {"service": "redis", "instance": "rediss://[::1]:6379"}, Relation.ABOUT),
+        (REDIS, {"instance": "localhost:6379"}, Relation.ABOUT),
+        # an address of ours written otherwise: IPv6, upper case, and a name where the inventory has another form
+        (SIX, {"instance": "[::1]:6379"}, Relation.ABOUT),
+        (SIX, {"instance": "[::1]:9100", "mountpoint": "/"}, Relation.UNKNOWN),
+        (SIX, {"service": "redis", "instance": "[2001:db8::7]:9100", "device": "/dev/sdb"}, Relation.OTHER),
+        (NAMED, {"instance": "cache.internal:6379"}, Relation.ABOUT),
+        (NAMED, {"service": "redis", "instance": "CACHE.internal:9100", "mountpoint": "/data/redis"}, Relation.ABOUT),
+        (NAMED, {"service": "redis", "instance": "10.0.0.5:9100", "mountpoint": "/data/redis"}, Relation.OTHER),
+        # behind Sentinels the address changes, so the default address says nothing
+        (BY_SENTINEL, {"instance": "127.0.0.1:6379"}, Relation.UNKNOWN),
+        (BY_SENTINEL, {"service": "redis", "instance": "redis://10.0.0.9:6379"}, Relation.ABOUT),
     ],
 )
 def test_both_sides_are_compared(target: Service, labels: dict[str, str], relation: Relation) -> None:

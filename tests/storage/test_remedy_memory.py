@@ -111,7 +111,7 @@ async def test_a_remedy_is_found_by_action_parameters_and_cause(store: Store) ->
     def find(run: str, key: str, since: timedelta = timedelta(hours=1), target: str = "app") -> Any:
         def read(connection: Connection) -> Any:
             now = remedy_memory.list_entries(connection)[0].at
-            return remedy_memory.find_remedies(connection, run_of(run, target), [key], now - since)
+            return remedy_memory.find_remedies(connection, run_of(run, target), {key: STEP}, now - since)
 
         return store.read(read)
 
@@ -146,7 +146,9 @@ async def test_a_person_clears_an_entry_once_with_an_audit_entry(store: Store) -
 
     assert await entries(store) == []
     assert (await releases(store)).verdicts == {"b": Verdict.GOOD}
-    assert not await store.read(lambda connection: remedy_memory.find_remedies(connection, run_of("run-2"), [KEY]))
+    assert not await store.read(
+        lambda connection: remedy_memory.find_remedies(connection, run_of("run-2"), {KEY: STEP})
+    )
     assert {each["kind"] for each in await audited(store, Kind.MEMORY_CLEARED)} == {"release", "remedy"}
     with pytest.raises(InputError, match="remediator memory list"):
         await store.write(lambda tx: remedy_memory.clear(tx, entry.id, "user:ann", "again"))

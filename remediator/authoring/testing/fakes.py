@@ -186,7 +186,13 @@ class ScriptedPlatform(Platform):
         pin = {"incarnation": len(self._script.done)}
         since = self._script.start - _RUNNING_FOR
         return ServiceStatus(
-            State(answer.state), f"{service.name} is {answer.state}", answer.instances, healthy, pin, since
+            state=State(answer.state),
+            summary=f"{service.name} is {answer.state}",
+            instances=answer.instances,
+            healthy=healthy,
+            pin=pin,
+            started_at=since,
+            facts=answer.facts,
         )
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:

@@ -107,6 +107,7 @@ class PlatformResponse(When):
     healthy: int | None = Field(
         default=None, ge=0, description="Number of healthy instances; default: all if the state is running."
     )
+    facts: dict[str, Any] = Field(default={}, description="Values of service.status, for conditions.")
 
 
 class TestService(Strict):

@@ -61,6 +61,18 @@ class Settings(Part, frozen=True, kw_only=True, rename="pascal"):
     tty: bool = False
 
 
+class RestartPolicy(Part, frozen=True, kw_only=True, rename="pascal"):
+    """When Docker starts a container again: no, always, unless-stopped or on-failure."""
+
+    name: str = ""
+
+
+class HostSettings(Part, frozen=True, kw_only=True, rename="pascal"):
+    """The part of a container's host configuration that is read."""
+
+    restart_policy: RestartPolicy = RestartPolicy()
+
+
 class Mount(Part, frozen=True, kw_only=True, rename="pascal"):
     """A volume or host directory inside a container."""
 
@@ -88,6 +100,7 @@ class Container(Part, frozen=True, kw_only=True, rename="pascal"):
     state: ContainerState
     config: Settings
     mounts: tuple[Mount, ...] = ()
+    host_config: HostSettings = HostSettings()
 
     @property
     def labels(self) -> dict[str, str]:

@@ -41,6 +41,8 @@ PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"
 _LOOPING = 3
 _CALM = timedelta(minutes=1)
+_ALWAYS = frozenset({"always", "unless-stopped"})
+"""Restart policies with which Docker starts a container again after each end, unless an operator stopped it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +302,8 @@ def _state(container: Container, now: datetime) -> State:
         if container.restart_count >= _LOOPING and now - seen.started_at < _CALM:
             return State.CRASH_LOOP
         return State.STARTING if seen.health is not None and seen.health.status == "starting" else State.RUNNING
+    if seen.status == "exited" and not seen.error and container.host_config.restart_policy.name in _ALWAYS:
+        return State.STOPPED
     words = {"exited": State.EXITED, "dead": State.EXITED, "created": State.STOPPED, "paused": State.STOPPED}
     return words.get(seen.status, State.UNKNOWN)
 

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
 
+import msgspec
 from sqlalchemy import Connection, Executable, bindparam, select, update
 
 from remediator.audit import Draft, Kind
 from remediator.core.ids import Ids
-from remediator.core.plan import PlannedStep
+from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.core.release import ReleaseMemory, Verdict
 from remediator.core.run import Run
 from remediator.errors import InputError
 from remediator.storage import TOPIC_RUNS, Tx
-from remediator.storage.repositories import runs
+from remediator.storage.repositories import attempts, runs
 from remediator.storage.schema import remedy_memory as table
 
 NO_HELP = "no_help"
@@ -114,19 +115,37 @@ def releases_of(connection: Connection, target: str) -> ReleaseMemory:
 
 
 def find_remedies(
-    connection: Connection, run: Run, keys: Collection[str], since: datetime | None = None
+    connection: Connection, run: Run, steps: Mapping[str, PlannedStep], since: datetime | None = None
 ) -> dict[str, MemoryEntry]:
-    """Return the remedies with these keys that did not help on the target of a run, by key.
+    """Return the remedies that did not help on the target of a run, by key.
+
+    A rollback of a release that was deployed later is another remedy than the rollback that did not help.
 
     Args:
         connection: to the store.
         run: the run that asks; what it did itself does not count.
-        keys: of :func:`remedy_key`.
+        steps: the remedies to look up, by :func:`remedy_key`.
         since: older entries do not count.
     """
     rows = connection.execute(_OF_TARGET, {"target": run.target, "kind": MemoryKind.REMEDY.value})
-    entries = (MemoryEntry(**row._mapping) for row in rows if row.cleared_at is None and row.run_id != run.id)
-    return {each.subject: each for each in entries if each.subject in keys and (since is None or each.at > since)}
+    entries = [MemoryEntry(**row._mapping) for row in rows if row.cleared_at is None and row.run_id != run.id]
+    return {
+        each.subject: each
+        for each in entries
+        if each.subject in steps
+        and (since is None or each.at > since)
+        and not _is_of_later_release(connection, steps[each.subject], each)
+    }
+
+
+def _is_of_later_release(connection: Connection, step: PlannedStep, entry: MemoryEntry) -> bool:
+    """Return whether a rollback leaves a release that the run of the entry neither left nor restored."""
+    change = step.call.release_change
+    if change is None or entry.run_id is None:
+        return False
+    calls = [msgspec.convert(item.call, PlannedCall) for item in attempts.list_for_run(connection, entry.run_id)]
+    known = {key for call in calls if (seen := call.release_change) for key in (seen.left, seen.restored)}
+    return bool(known) and change.left not in known
 
 
 _OF_TARGET = (

@@ -55,7 +55,7 @@ def service(**given: Any) -> Service:
     [
         ({}, ['service="app"']),
         ({"alerts_as": {"job": "app"}}, ['job="app"']),
-        ({"platform": KUBERNETES}, ['namespace="shop"']),
+        ({"platform": KUBERNETES}, ['service="app"']),
         ({"alert_label_values": {"instance": ["10.0.0.5:9100"]}}, ['instance="10.0.0.5:9100"']),
         ({"alert_label_values": {"pod": ["app-*", "web-[0-9]"]}}, ['pod=~"app-.*|web-[0-9]"']),
         ({"alert_label_values": {"instance": ["10.0.0.*"]}}, ['instance=~"10\\.0\\.0\\..*"']),
@@ -82,7 +82,7 @@ def test_the_matcher_to_add_names_the_target(given: dict[str, Any], matchers: li
         ('service=~".*"', False),
         ('severity="critical"', False),
         ('container="app"', False),
-        ('namespace="shop"', True),
+        ('namespace="shop"', False),  # other workloads have it too
         ('namespace="elsewhere"', False),
         ('pod=~"app-.+"', True),
     ],

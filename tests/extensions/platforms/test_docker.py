@@ -142,6 +142,21 @@ async def test_a_paused_container_does_not_run(platform: DockerPlatform, docker_
 
 
 @real
+@pytest.mark.parametrize(
+    ("policy", "state"),
+    [("always", State.STOPPED), ("unless-stopped", State.STOPPED), ("no", State.EXITED), ("on-failure", State.EXITED)],
+)
+async def test_a_container_that_an_operator_stopped(
+    platform: DockerPlatform, docker_engine: Engine, policy: str, state: State
+) -> None:
+    """Docker starts a container with such a policy again after every other end. Of other policies it is unknown."""
+    container = compose(docker_engine, f"--restart={policy} --- sleep 1000")
+    docker_engine.cli("stop", "--time=0", container)
+    docker_engine.until_state(container, "exited")
+    assert (await platform.status(bound(docker_engine))).state is state
+
+
+@real
 async def test_none_or_too_many_is_an_error(platform: DockerPlatform, docker_engine: Engine) -> None:
     """Never a guess which one is meant; a one-off container of `compose run` is not one of them."""
     service = bound(docker_engine)
