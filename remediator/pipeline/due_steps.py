@@ -1,7 +1,7 @@
 """Which steps of a plan are due: those that an approval allows, and that people are shown with their risks.
 
 A step is not due if its condition does not hold or is not known yet, if it is for other causes than the established
-ones, or if it cannot be reached. A later step that needs an approval of its own is not due either. If such a step
+ones, if it was done, or if it cannot be reached. A later step that needs an approval of its own is not due either. If such a step
 becomes due later, people are asked again (promise 6).
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import Plan, PlannedStep
 from remediator.pipeline import condition_scope
 from remediator.playbooks import cel
@@ -49,6 +50,7 @@ def due_steps(
     causes = set(evidence.established_causes(seen))
     scope = partial(condition_scope.variables, plan.parameters, target, seen, tried)
     skipped = {step.id for step in plan.steps if not _applies(step, scope(step.cost), causes)}
+    skipped |= {item.step for item in tried if item.mutates and item.outcome == Outcome.OK.value}
     due: list[str] = []
     for step_id in reached_after(plan, start, skipped):
         step = plan.step(step_id)

@@ -1,0 +1,80 @@
+"""``approval: required`` on a later step: an earlier yes, to another step or to another plan, never covers it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from remediator.core.approval import Person, Role
+from remediator.core.plan import PlannedCall
+from remediator.pipeline import decisions
+from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
+from remediator.playbooks.inventory import Service
+from remediator.storage.repositories import approvals, attempts
+from remediator.storage.repositories.approvals import Approval
+from remediator.storage.schema import runs as table
+from tests.support.fleet import Health, Mend, advance_until, breaks, context, remedy
+from tests.support.guard_history import House
+
+ANN = Person("ann", "token", frozenset({Role.APPROVER}))
+
+
+class Changing(Mend):
+    """Mends, with a call that a test can change after people were asked."""
+
+    def __init__(self, health: Health) -> None:
+        super().__init__(health)
+        self.how = "gently"
+
+    async def plan(self, service: Service, parameters: Any) -> PlannedCall:
+        return PlannedCall(f"mend {service.name} {self.how}")
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize("mode", ["approve", "auto"])
+async def test_a_yes_to_one_plan_does_not_cover_a_later_step(house: House, mode: str) -> None:
+    """The later step is asked for on its own; after its plan changed, the yes is void and people are asked again."""
+    steps = [
+        {"id": "first", "action": "test.mend", "for": "down"},
+        {"id": "second", "action": "test.mend", "for": "down", "approval": "required"},
+    ]
+    playbook = remedy("mend", {}, mode=mode, steps=steps)
+    health = Health(heals=lambda name: False)
+    made = context(house.store, house.clock, [playbook], health, "r1")
+    action = Changing(health)
+    made.actions = {"test.mend": action}
+    run_id = await breaks(made, playbook, "app", 1)
+    assert run_id is not None
+    await house.write(lambda tx: tx.connection.execute(update(table).values(mode=mode)))
+
+    async def pending() -> Approval:
+        await advance_until(made, ["awaiting_approval"], house.clock)
+        found = await house.store.read(lambda connection: approvals.get_pending(connection, run_id))
+        assert found is not None
+        return found
+
+    async def approve(asked: Approval) -> None:
+        request = DecisionRequest(asked.id, asked.plan_hash, "approve", ANN)
+        result = await house.write(lambda tx: decisions.decide(tx, request, DecisionPolicy()))
+        assert result.status == "approved"
+
+    async def done() -> list[str]:
+        return [item.step for item in await house.store.read(lambda c: attempts.list_for_run(c, run_id))]
+
+    if mode == "approve":
+        first = await pending()
+        assert list(first.steps) == ["first"], "a step that needs its own approval is not part of the first request"
+        await approve(first)
+    second = await pending()
+    assert list(second.steps) == ["second"] and await done() == ["first"]
+    action.how = "with force"
+    await approve(second)
+    third = await pending()
+    assert third.id != second.id and list(third.steps) == ["second"] and await done() == ["first"]
+    assert [step.call.text for step in third.due] == ["mend app with force"]
+    health.heals = lambda name: True
+    await approve(third)
+    await advance_until(made, ["succeeded"], house.clock)
+    assert await done() == ["first", "second"]
