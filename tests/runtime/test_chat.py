@@ -1,0 +1,95 @@
+"""What people do in a chat: silence on a real Alertmanager, take a run over, and typed commands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from remediator.clients.alertmanager.client import Alertmanager as Client
+from remediator.clients.endpoints import Endpoint
+from remediator.core.approval import Person, Role
+from remediator.extensions.clientset import ClientSet
+from remediator.reporting.incidents import load_incident
+from remediator.runtime.chat import ChatActions, Press, Verb
+from remediator.runtime.chat_loops import chat_actions
+from remediator.storage.repositories import runs
+from tests.support.servers.alertmanager import Alertmanager
+from tests.support.web_service import WebService, web_service
+
+ANN = Person("ann", "slack", frozenset({Role.APPROVER}))
+VICTOR = Person("victor", "slack", frozenset({Role.VIEWER}))
+
+
+@pytest.fixture
+async def web(tmp_path: Path) -> AsyncIterator[WebService]:
+    """A service at the present time, because Alertmanager has its own clock."""
+    async with web_service(tmp_path) as made:
+        made.clock.time = datetime.now(UTC)
+        yield made
+
+
+def actions(web: WebService, *alertmanagers: Client) -> ChatActions:
+    """Return what people can do, with these Alertmanagers."""
+    return chat_actions(web.context, web.service.config, ClientSet(alertmanagers=alertmanagers))
+
+
+async def test_a_silence_is_created_once(web: WebService, tmp_path: Path) -> None:
+    """The alerts of the run are silenced by all their labels for one hour, once for each press, with an audit entry."""
+    asked = await web.request_approval(labels={"severity": "critical"})
+    server = Alertmanager(tmp_path / "alertmanager")
+    server.start()
+    try:
+        async with aclosing(Client(Endpoint(url=server.url))) as client:
+            chat = actions(web, client)
+            press = Press(Verb.SILENCE, asked.run_id, ANN, "press-1", reason="we work on it")
+            assert await chat.press(press) == "1 alert is silenced for 1h"
+            assert await chat.press(press) == "The alerts are silenced already."
+            [silence] = await client.silences()
+    finally:
+        server.stop()
+    assert silence.created_by == "ann" and silence.comment.endswith("we work on it")
+    assert {item.name: item.value for item in silence.matchers}["severity"] == "critical"
+    assert (silence.ends_at - silence.starts_at).total_seconds() == pytest.approx(3600, abs=5)
+    assert '"command":"silence"' in await web.audit_text()
+
+
+async def test_what_cannot_be_silenced_says_why(web: WebService) -> None:
+    """Without an Alertmanager, and without the role, nothing is silenced."""
+    asked = await web.request_approval()
+    press = Press(Verb.SILENCE, asked.run_id, ANN, "press-1")
+    assert await actions(web).press(press) == "Nothing was changed: no Alertmanager is in the settings."
+    told = await actions(web).press(Press(Verb.SILENCE, asked.run_id, VICTOR, "press-2"))
+    assert "needs the role 'approver'" in told
+
+
+async def test_a_run_is_taken_over(web: WebService) -> None:
+    """The incident names the person who takes care of it."""
+    asked = await web.request_approval()
+    told = await actions(web).press(Press(Verb.ACKNOWLEDGE, asked.run_id, ANN, ""))
+    assert told == f"You take care of {asked.run_id}. Messages about the incident name you."
+    run = await web.context.store.read(lambda connection: runs.get(connection, asked.run_id))
+    assert run is not None
+    incident = await web.context.store.read(lambda connection: load_incident(connection, run.incident_id))
+    assert incident is not None and incident.runs[0].acknowledged_by == "ann"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "Commands: start PLAYBOOK"),
+        ("start nothing redis", "no active playbook 'nothing'"),
+        ("start redis-disk-full redis app", "give one service"),
+        ("undo @latest", "only a finished run can be undone"),
+        ("take @latest -- I look", "You take care of run-1."),
+        ("undo run-none", "there is no run 'run-none'"),
+    ],
+)
+async def test_typed_commands(web: WebService, text: str, told: str) -> None:
+    """A wrong command changes nothing and says what is right."""
+    await web.request_approval()
+    oscar = Person("oscar", "slack", frozenset({Role.OPERATOR}))
+    assert told in await actions(web).command(oscar, text)
