@@ -1,8 +1,8 @@
 """Which steps of a plan are due: those that an approval allows, and that people are shown with their risks.
 
 A step is not due if its condition does not hold or is not known yet, if it is for other causes than the established
-ones, if it was done, or if it cannot be reached. A later step that needs an approval of its own is not due either. If such a step
-becomes due later, people are asked again (promise 6).
+ones, if it was done, or if it cannot be reached. A later step that needs an approval of its own is not due either. If
+such a step becomes due later, people are asked again (promise 6).
 """
 
 from __future__ import annotations

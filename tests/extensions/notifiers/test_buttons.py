@@ -86,9 +86,13 @@ def test_telegram_buttons_are_within_its_limits() -> None:
     data = {key["text"]: key["callback_data"] for row in rows for key in row if "callback_data" in key}
     assert set(data) == set(BUTTON_NAMES.values())
     assert all(1 <= len(value.encode()) <= 64 for value in data.values())
-    code, name, proof = values["approve"].split(":")
+    _, name, proof = values["approve"].split(":")
     assert button_proof_is_valid(KEYRING, proof, "approve", name, LINK.plan)
-    for verb, other, plan in (("reject", name, LINK.plan), ("approve", LINK.run, LINK.plan), ("approve", name, "1" * 64)):
+    for verb, other, plan in (
+        ("reject", name, LINK.plan),
+        ("approve", LINK.run, LINK.plan),
+        ("approve", name, "1" * 64),
+    ):
         assert not button_proof_is_valid(KEYRING, proof, verb, other, plan)
     assert not button_proof_is_valid(Keyring([bytes(32)]), proof, "approve", name, LINK.plan)
 
