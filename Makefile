@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 3
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev simulate races crashes outage durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \
+.PHONY: help setup setup-dev docs-media simulate races crashes outage durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \
   lint format lock bench docs clean
 
 help: ## List the targets
@@ -64,6 +64,9 @@ test-unit: setup-dev ## Run the tests that need no server, in at most 30 s
 coverage: setup-dev ## Run the tests of `make test` and report line coverage
 	@$(PYTHON) -m demo.stack.programs
 	@$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --cov=remediator --cov=app --cov-report=term:skip-covered
+
+docs-media: setup-dev ## Make the pictures in docs/images with a real browser
+	@$(PYTHON) -m tests.support.docs_media
 
 images: ## Build substitutes for all images where no registry is reached (FOLDER=… keeps the files)
 	@bash demo/compose/build_fake_images.sh $(FOLDER)

@@ -29,9 +29,10 @@ NEWEST = 1_780_000_000_000_000
 
 FILL = f"""
 WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < :count)
-INSERT INTO runs (id, status, detail, playbook, playbook_hash, target, mode, engine_version, incident_open,
+INSERT INTO runs (id, incident_id, severity, status, detail, playbook, playbook_hash, target, mode, engine_version, incident_open,
                   holds_target, created_at, updated_at, finished_at)
-SELECT printf('run-%08d', n),
+SELECT printf('run-%08d', n), printf('incident-%08d', n / 2),
+       CASE WHEN n % (:count / 100) = 9 THEN 'critical' ELSE 'warning' END,
        CASE WHEN n % (:count / 100) = 7 THEN 'cancelled'
             WHEN n % 10 = 3 THEN 'failed' ELSE 'succeeded' END,
        '{{}}', 'playbook-' || (n % 7),
@@ -50,9 +51,17 @@ PAGES = {
     "runs, cancelled (100 of all)": "/runs?status=cancelled",
     "runs of a playbook, cancelled": "/runs?playbook=playbook-3&status=cancelled",
     "runs of a service, failed": "/runs?target=service-3&status=failed",
+    "runs, critical (100 of all)": "/runs?severity=critical",
+    "runs of the last day": "/runs?last=1d&status=failed",
     "search for a service": "/runs?q=service-3",
     "search for what is not there": "/runs?q=nothing",
     "one run": "/runs/run-00000100",
+    "incidents": "/incidents",
+    "open incidents": "/incidents?open=true",
+    "approvals": "/approvals",
+    "inventory": "/inventory",
+    "statistics": "/statistics?last=90d",
+    "one playbook": "/playbooks/playbook-3",
     "playbooks": "/playbooks",
     "audit": "/audit",
     "API": "/api/v1/runs?limit=50",

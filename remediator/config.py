@@ -20,6 +20,7 @@ from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.alert import REPLICA_LABELS
 from remediator.core.approval import Role
 from remediator.core.listen import ListenAddress, ServerTls, is_loopback, parse_listen
+from remediator.core.link_settings import Links
 from remediator.core.notification_policy import Approvals, QuietHours
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
 from remediator.errors import ConfigurationError, InputError
@@ -350,6 +351,7 @@ class Config(Strict):
         description="Receiver in Alertmanager that sends to this service. Default: the receivers seen so far.",
     )
     prometheus: Endpoint | None = Field(default=None, description="Prometheus for checks, guards and charts.")
+    links: Links = Field(default=Links(), description="Links to other tools.")
     watchdog: Watchdog = Field(default=Watchdog(), description="The alert that always fires.")
     identity_ignore_labels: tuple[str, ...] = Field(
         default=REPLICA_LABELS, description="Labels that do not distinguish alerts from each other."

@@ -46,8 +46,9 @@ def list_(source: Source, format_: str, watch: float | None, open_only: bool, li
     """
 
     def local(connection: Connection) -> list[dict[str, Any]]:
-        ids = incidents.list_recent(connection, limit, open_only=open_only)
-        return [item.to_data() for each in ids if (item := load_incident(connection, each)) is not None]
+        newest = incidents.list_recent(connection, limit, open_only=open_only)
+        found = (load_incident(connection, run.incident_id) for run in newest)
+        return [item.to_data() for item in found if item is not None]
 
     def shown() -> None:
         found = source.get("incidents", local, limit=limit, open="true" if open_only else None)

@@ -41,6 +41,8 @@ class AlertUpdate:
     starts: str
     ends: str
     """Times as they were sent; parsed only when needed, because most updates are repetitions."""
+    generator_url: str = ""
+    """Link to the expression in Prometheus."""
     as_of: datetime | None = None
     """When Alertmanager was asked, for an update of the reconcile loop. Later notifications are newer."""
 
@@ -120,6 +122,7 @@ def _firing(current: Episode | None, seen: AlertUpdate, now: datetime, new_id: s
             resolved_at=None,
             closes_at=None,
             flaps=0,
+            generator_url=seen.generator_url,
         )
     if current.status is EpisodeStatus.FIRING:
         return EpisodeChange.REPEATED, replace(current, last_seen_at=now, annotations=seen.annotations)

@@ -155,6 +155,8 @@ class Episode:
     flaps: int
     """How often it fired again while it was resolved."""
     kind: EpisodeKind = EpisodeKind.ALERT
+    generator_url: str = ""
+    """Link to the expression in Prometheus, as the alert has it; empty if it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from remediator.extensions.actions.base import Action
 from remediator.extensions.checks.base import Check
 from remediator.extensions.guards.base import Guard
 from remediator.extensions.platforms.base import Platform, ServiceStatus
+from remediator.pipeline.live_output import LiveOutputs
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store
@@ -129,6 +130,9 @@ class PipelineContext:
     """Whether a link alone can approve plans of low risk."""
     on_event: Callable[[str, Run, Mapping[str, Any]], None] = lambda kind, run, data: None
     """Called for each transition and action, for logs and metrics; must not raise."""
+
+    live_output: LiveOutputs = field(default_factory=LiveOutputs)
+    """The output of calls that this process makes now."""
 
     @property
     def actor(self) -> str:

@@ -231,7 +231,15 @@ def create_stop(
     stop_id = request_id or Ids().new("stop", tx.now)
     until = None if duration is None else tx.now + duration
     stops.create(tx, stop_id, scope, name, reason, person.id, until)
+    what = "everything" if scope == "global" else f"{scope} {name}"
+    end = "until an operator releases it" if until is None else f"until {until:%Y-%m-%d %H:%M:%S}Z"
+    _announce_stop(tx, f"Stopped by {person.id}: {what}, {end}: {redacted}")
     return stop_id
+
+
+def _announce_stop(tx: Tx, text: str) -> None:
+    """Tell everyone who gets requests that a stop began or ended: it changes what happens to their alerts."""
+    outbox.enqueue(tx, Ids(), "notice", None, {"about": "stop", "text": text}, (outbox.APPROVERS,))
 
 
 def release_stop(tx: Tx, person: Person, stop_id: str) -> bool:
@@ -241,7 +249,11 @@ def release_stop(tx: Tx, person: Person, stop_id: str) -> bool:
         PermissionDenied: the role is not sufficient.
     """
     person.require(Permission.RELEASE_STOP)
-    return stops.release(tx, stop_id, person.id)
+    stop = stops.get(tx.connection, stop_id)
+    released = stops.release(tx, stop_id, person.id)
+    if stop is not None and released:
+        _announce_stop(tx, f"Stop released by {person.id}: {stop.subject}. It was: {stop.reason}")
+    return released
 
 
 def end_sessions(tx: Tx, person: Person, who: str, reason: str) -> int:

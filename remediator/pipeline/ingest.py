@@ -261,6 +261,7 @@ def to_update(alert: Alert, settings: IngestSettings, as_of: datetime | None = N
         annotations=alert.annotations,
         starts=alert.starts_at,
         ends=alert.ends_at,
+        generator_url=alert.generator_url,
         as_of=as_of,
     )
 

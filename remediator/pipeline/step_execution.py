@@ -120,7 +120,8 @@ class StepExecution:
         if not self.is_undo:
             self.ctx.pipeline.on_event("action", self.ctx.run, {"step": self.step.id, "call": self.call.text})
         failpoints.reach("before", lambda: ("call",))
-        result = await self.invoke()
+        with self.ctx.pipeline.live_output.follow(intent.attempt.id):
+            result = await self.invoke()
         failpoints.reach("after", lambda: ("call",))
         return result
 

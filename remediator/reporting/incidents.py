@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from remediator.core.clock import rfc3339
 from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, Run, Status
 from remediator.core.run_detail import SucceededDetail
+from remediator.core.severity import highest_severity
 from remediator.reporting import outcome_text, request_text
 from remediator.reporting.formatting import format_time
 from remediator.reporting.request_text import sanitize
@@ -19,10 +20,6 @@ from remediator.storage.repositories import attempts, comments, episodes, eviden
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord
 from remediator.storage.repositories.incidents import Note
-
-SEVERITIES = ("critical", "error", "warning", "info")
-"""The severities that pagers know, the highest first."""
-_SAME = {"page": "critical", "high": "error", "major": "error", "minor": "warning", "low": "info", "none": "info"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +157,6 @@ def _run_data(item: IncidentRun) -> Mapping[str, Any]:
 def _is_typed(seen: Sequence[EvidenceRecord]) -> bool:
     newest = [item for item in seen if item.phase == "conclude"]
     return any(item.facts.get("typed") for item in newest)
-
-
-def highest_severity(alerts: Sequence[Episode]) -> str:
-    """Return the highest severity of alerts, as pagers name it; ``warning`` if no alert says one."""
-    said = [alert.labels.get("severity", "").lower() for alert in alerts]
-    known = {_SAME.get(name, name) for name in said}
-    return next((name for name in SEVERITIES if name in known), "warning")
 
 
 def load_incident(connection: Connection, incident_id: str) -> Incident | None:

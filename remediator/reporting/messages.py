@@ -34,7 +34,7 @@ from remediator.storage.repositories.outbox import OutboxMessage
 
 _RUN_BUTTON_LIFE = timedelta(days=7)
 """How long the buttons about a run work."""
-_URGENT = ("break glass", "watchdog", "storm", "playbooks", "dead letter", "undo failed")
+_URGENT = ("break glass", "watchdog", "storm", "playbooks", "dead letter", "undo failed", "stop")
 """Topics of notices that are shown as a problem."""
 
 

@@ -20,10 +20,10 @@ from remediator.audit import Draft, Kind
 from remediator.core.approval import Permission, is_member
 from remediator.core.message import MessageKind
 from remediator.core.notification_policy import Approvals, QuietHours
+from remediator.core.severity import highest_severity
 from remediator.errors import ClientError, RemediatorError
 from remediator.extensions.notifiers.base import Delivery, Notifier, PermanentFailure, RetryAfter
 from remediator.pipeline.context import PipelineContext
-from remediator.reporting.incidents import highest_severity
 from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.access import AccessControl
 from remediator.storage import TOPIC_MESSAGES, Tx
@@ -195,6 +195,8 @@ def _claim(tx: Tx, channels: Outbox, message: OutboxMessage) -> OutboxMessage | 
     asked = channels.asked(message)
     if message.kind is MessageKind.APPROVAL:
         _ask(tx, channels, message, asked)
+    elif message.kind == "notice":
+        outbox.ask_channels(tx, message, asked, None, {})
     return replace(message, channel=asked[0])
 
 

@@ -99,6 +99,7 @@ episodes = Table(
     Column("closes_at", Instant),
     Column("flaps", Integer, nullable=False, server_default="0"),
     Column("kind", String(16), nullable=False, server_default="alert", comment="alert, or manual: a person started it"),
+    Column("generator_url", Text, nullable=False, server_default="", comment="link to the expression in Prometheus"),
     CheckConstraint("status IN ('firing', 'resolved', 'closed')", name="status"),
     CheckConstraint("kind IN ('alert', 'manual')", name="kind"),
 )
@@ -120,6 +121,7 @@ runs = Table(
     Column("target", String(200), nullable=False),
     Column("mode", String(16), nullable=False),
     Column("plan", Json),
+    Column("severity", String(16), nullable=False, server_default="warning", comment="the highest of its alerts"),
     Column("plan_hash", Key),
     Column("cursor", String(200)),
     Column("resume_to", String(24)),
@@ -244,6 +246,7 @@ sessions = Table(
     Column("claimed", Json, nullable=False, comment="groups that the identity provider reported"),
     Column("credential", Key, comment="SHA-256 of the operator token that started it"),
     Column("address", String(64), nullable=False, comment="from where the person signed in"),
+    Column("remembered", Boolean, nullable=False, server_default=text("false"), comment="it has no idle limit"),
     Column("created_at", Instant, nullable=False),
     Column("seen_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),

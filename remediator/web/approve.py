@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -27,14 +28,17 @@ from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
 from remediator.reporting import request_text
+from remediator.reporting.alert_links import Link, alert_links
+from remediator.reporting.decision_brief import brief
 from remediator.reporting.request_view import RequestView
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs, stops
 from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.stops import Stop
 from remediator.web.authentication import NOBODY, RequestIdentity
+from remediator.web.frame import drop_draft, keep_draft, read_draft
 from remediator.web.sign_in_guard import TooManyFailures
-from remediator.web.site import HEADERS, STALE_FORM, STORE_DOWN, Handler, Site, form_fields
+from remediator.web.site import HEADERS, NOT_IDENTIFIED, STALE_FORM, STORE_DOWN, Handler, Site, form_fields, wrong_token
 
 _VALID = Validity()
 _BAD_LINK = "This link is incomplete, or this service did not create it. Copy the whole link, or open the console."
@@ -76,6 +80,10 @@ def by_link(site: Site) -> Handler:
             return site.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
         except TooManyFailures as error:
             return site.error_page(request, NOBODY, 429, "Too many attempts", str(error))
+        try:
+            await site.load_frame(request, identity)
+        except StoreError as error:
+            return site.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
         opened = open_link(site.service.keyring, request.path_params["token"], site.now)
         if opened is None:
             return site.error_page(request, identity, 404, "This link is not valid", _BAD_LINK)
@@ -147,7 +155,10 @@ def _page(
     opened: OpenedLink | None,
     status: int = 200,
     error: str = "",
+    typed: Mapping[str, str] | None = None,
 ) -> Response:
+    """Return the page, with what the person typed before an error or a sign-in."""
+    kept_for, kept = read_draft(site.service, request)
     found, run, asked = view.approval, view.run, view.request
     person = _person(site, identity, opened)
     pending = view.pending and site.now < found.expires_at
@@ -161,6 +172,10 @@ def _page(
         status,
         approval=found,
         run=run,
+        brief=brief(asked),
+        typed={"typed": "", "reason": "", **(kept if kept_for == request.url.path else {}), **(typed or {})},
+        alert_links=_links(site, asked, may_read=identity.may(Permission.READ)),
+        can_retry=run.finished_at is not None and run.incident_open,
         decisions=asked.decisions,
         approvers=[item.identity for item in asked.decisions if item.verb == "approve"],
         person=person,
@@ -200,6 +215,21 @@ def _page(
     )
 
 
+def _links(site: Site, asked: RequestView, *, may_read: bool) -> list[Link]:
+    """Return the links of the first alert to other tools, and those to the pages about the run."""
+    run = asked.run
+    found: list[Link] = []
+    if asked.alerts:
+        found += alert_links(site.service.config, asked.alerts[0], run.target, run.playbook, site.now)
+    if may_read:
+        found += [
+            Link("Run", f"/runs/{run.id}", external=False),
+            Link("Playbook", f"/playbooks/{run.playbook}", external=False),
+            Link("Inventory", f"/inventory#{run.target}", external=False),
+        ]
+    return found
+
+
 def _denied(site: Site, person: Person | None, requirements: ApprovalRequirements) -> str:
     """Return why this person may not approve, or an empty string."""
     if person is None:
@@ -225,17 +255,21 @@ async def _handle_form(
     fields = await form_fields(request)
 
     async def rejected(status: int, reason: str) -> Response:
-        return _page(site, request, identity, await _with_validity(site, view), opened, status, reason)
+        checked = await _with_validity(site, view)
+        typed = {name: fields.get(name, "") for name in ("typed", "reason")}
+        return _page(site, request, identity, checked, opened, status, reason, typed)
 
     if not site.form_is_genuine(request, fields.get("nonce", "")):
         return await rejected(403, STALE_FORM)
     if opened is not None and opened.expired:
         return await rejected(410, "This link has expired.")
+    if fields.get("verb") == "sign_in":
+        return _to_sign_in(site, request, fields)
     person = _person(site, identity, opened)
-    if fields.get("token"):
-        person = await site.check_token(request, fields["token"], "" if person is None else person.id)
+    if token := fields.get("token", "").strip():
+        person = await site.check_token(request, token, "" if person is None else person.id)
     if person is None:
-        return await rejected(403, "You are not identified. Sign in, or enter your operator token.")
+        return await rejected(403, wrong_token(token) if token else NOT_IDENTIFIED)
     if person.how == "link" and not rules.names_target(fields.get("typed", ""), view.run.target):
         return await rejected(422, f"Type the name of the target to confirm: {view.run.target}")
     plan_hash = view.approval.plan_hash if opened is None else opened.link.plan
@@ -243,11 +277,18 @@ async def _handle_form(
         view = await _with_validity(site, view)
     try:
         await site.service.context.store.write(lambda tx: _record(tx, site, view, person, plan_hash, fields))
-    except PermissionDenied as error:
-        return await rejected(403, str(error))
-    except InputError as error:
-        return await rejected(422, str(error))
-    return RedirectResponse(request.url.path, 303, HEADERS)
+    except (PermissionDenied, InputError) as error:
+        return await rejected(403 if isinstance(error, PermissionDenied) else 422, str(error))
+    response = RedirectResponse(request.url.path, 303, HEADERS)
+    drop_draft(site.service, response)
+    return response
+
+
+def _to_sign_in(site: Site, request: Request, fields: Mapping[str, str]) -> Response:
+    """Let the person sign in and come back to this page, where everything that was typed is filled in again."""
+    response = RedirectResponse(f"/sign-in?next={quote(request.url.path)}", 303, HEADERS)
+    keep_draft(site.service, request, response, request.url.path, fields)
+    return response
 
 
 def _record(tx: Tx, site: Site, view: ApprovalView, person: Person, plan_hash: str, fields: Mapping[str, Any]) -> None:

@@ -99,7 +99,15 @@ async def _from_session(service: Service, request: Request) -> Person | None:
     return None if person is None else replace(person, authenticated_at=session.created_at)
 
 
-async def sign_in(service: Service, request: Request, response: Response, person: Person, token: str = "") -> None:
+async def sign_in(
+    service: Service,
+    request: Request,
+    response: Response,
+    person: Person,
+    token: str = "",
+    *,
+    remembered: bool = False,
+) -> None:
     """Start a session and set its cookie. A session of the same browser ends.
 
     Args:
@@ -108,6 +116,7 @@ async def sign_in(service: Service, request: Request, response: Response, person
         response: gets the cookie.
         person: who signed in.
         token: the operator token that proved it, if one did.
+        remembered: the session has no idle limit, only its absolute one.
 
     Raises:
         StoreError: the session was not stored.
@@ -120,7 +129,8 @@ async def sign_in(service: Service, request: Request, response: Response, person
     def write(tx: Tx) -> str:
         if before:
             sessions.end(tx, before, person.id)
-        return sessions.start(tx, person, hash_token(token) if token else None, address, life)
+        credential = hash_token(token) if token else None
+        return sessions.start(tx, person, credential, address, life, remembered=remembered)
 
     value = str(await service.context.store.write(write))
     secure = name.startswith("__Host-")

@@ -59,6 +59,7 @@ async def _answer(
         return JSONResponse({"error": text}, status, {**HEADERS, **headers})
     try:
         identity = await site.caller(request)
+        await site.load_frame(request, identity)
     except (StoreError, TooManyFailures):
         identity = NOBODY
     response = site.error_page(request, identity, status, title, text)

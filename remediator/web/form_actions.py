@@ -8,7 +8,7 @@ from datetime import timedelta
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from remediator.core.approval import Person
+from remediator.core.approval import Permission, Person
 from remediator.core.clock import parse_duration
 from remediator.core.run import Run
 from remediator.errors import InputError
@@ -19,7 +19,7 @@ from remediator.service import Service
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, runs
 from remediator.storage.repositories.comments import CommentKind
-from remediator.web.site import HEADERS, Handler, Site
+from remediator.web.site import HEADERS, Handler, Site, page_of
 
 
 def create_stop(site: Site) -> Handler:
@@ -27,13 +27,20 @@ def create_stop(site: Site) -> Handler:
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         reason = fields.get("reason", "")[:500]
-        scope, _, name = fields.get("what", "global").partition(":")
+        person.require(Permission.CREATE_STOP)
+        scope, name = fields.get("scope", "global"), fields.get("name", "").strip()
+        if scope == "global" and name:
+            raise InputError(
+                f"the stop is for everything, and has the name {name[:64]!r}; choose one service or playbook"
+            )
+        if fields.get("confirm") != "yes":
+            raise InputError("the stop is not confirmed; tick the box above the button")
         duration = stop_duration(fields.get("duration", ""))
         check_stop_name(site.service, scope, name)
         await site.service.context.store.write(
             lambda tx: decisions.create_stop(tx, person, reason, scope, name, duration)
         )
-        return RedirectResponse("/", 303, HEADERS)
+        return RedirectResponse(page_of(request, fields), 303, HEADERS)
 
     return site.form(post)
 
@@ -63,7 +70,7 @@ def release_stop(site: Site) -> Handler:
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         stop_id = request.path_params["stop_id"]
         await site.service.context.store.write(lambda tx: decisions.release_stop(tx, person, stop_id))
-        return RedirectResponse("/", 303, HEADERS)
+        return RedirectResponse(page_of(request, fields), 303, HEADERS)
 
     return site.form(post)
 

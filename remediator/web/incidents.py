@@ -10,9 +10,13 @@ from starlette.responses import Response
 
 from remediator.reporting.incidents import Incident, load_incident
 from remediator.storage.repositories import incidents, lookup, runs
+from remediator.web import paging
 from remediator.web.api_request import ApiRequest, NotFound
 from remediator.web.authentication import RequestIdentity
 from remediator.web.site import Handler, Site
+
+PAGE_SIZE = 25
+"""Number of incidents on a page."""
 
 
 async def list_incidents(call: ApiRequest) -> Any:
@@ -21,7 +25,7 @@ async def list_incidents(call: ApiRequest) -> Any:
 
     def read(connection: Connection) -> list[dict[str, Any]]:
         found = incidents.list_recent(connection, limit, open_only=open_only)
-        return [item.to_data() for each in found if (item := load_incident(connection, each)) is not None]
+        return [item.to_data() for run in found if (item := load_incident(connection, run.incident_id)) is not None]
 
     return await call.read(read)
 
@@ -43,6 +47,33 @@ def find_incident(connection: Connection, name: str) -> Incident | None:
         InputError: several incidents or runs begin like this.
     """
     return load_incident(connection, lookup.incident_id(connection, name))
+
+
+def incident_list(site: Site) -> Handler:
+    """Return the handler of ``GET /incidents``: the incidents, the one with the newest run first."""
+
+    async def get(request: Request, identity: RequestIdentity) -> Response:
+        query = request.query_params
+        open_only, before = query.get("open") == "true", paging.parse_cursor(query.get("before", ""))
+
+        def read(connection: Connection) -> tuple[list[Incident], str]:
+            newest = incidents.list_recent(connection, PAGE_SIZE + 1, open_only=open_only, before=before)
+            shown = [load_incident(connection, run.incident_id) for run in newest[:PAGE_SIZE]]
+            more = paging.cursor_after(newest[PAGE_SIZE - 1]) if len(newest) > PAGE_SIZE else ""
+            return [item for item in shown if item is not None], more
+
+        shown, cursor = await site.service.context.store.read(read)
+        return site.render(
+            request,
+            identity,
+            "incidents.html",
+            incidents=shown,
+            cursor=cursor,
+            open_only=open_only,
+            live=before is None,
+        )
+
+    return site.page(get)
 
 
 def incident_page(site: Site) -> Handler:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from datetime import timedelta
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from remediator.core.approval import same_person
 from remediator.errors import RemediatorError, StoreError
 from remediator.web.authentication import NOBODY, sign_in, sign_out
 from remediator.web.oidc import OidcClient
 from remediator.web.sign_in_guard import TooManyFailures
-from remediator.web.site import HEADERS, STALE_FORM, STORE_DOWN, Handler, Site, form_fields
+from remediator.web.site import (
+    HEADERS,
+    NOT_IDENTIFIED,
+    STALE_FORM,
+    STORE_DOWN,
+    Handler,
+    Site,
+    form_fields,
+    local_path,
+    wrong_token,
+)
 
 _ATTEMPT_COOKIE = "remediator_sign_in"
 _PURPOSE = "oidc attempt"
@@ -20,29 +32,44 @@ _ATTEMPT_LIFE = timedelta(minutes=10)
 _SESSION_ENDED = "Nothing was changed: your session has ended. Sign in and try again."
 
 
-def _local_path(path: str) -> str:
-    """Return the path if it leads to a page of this site, else ``/``. Sign-in never redirects to another site."""
-    safe = path.startswith("/") and not path.startswith(("//", "/\\")) and "\\" not in path and path.isprintable()
-    return path if safe and len(path) < 3000 else "/"
-
-
 def show(site: Site) -> Handler:
     """Return the handler of ``GET /sign-in``."""
 
     async def get(request: Request) -> Response:
         error = _SESSION_ENDED if request.query_params.get("ended") else ""
-        return await _form(site, request, _local_path(request.query_params.get("next", "/")), error=error)
+        return await _form(site, request, local_path(request.query_params.get("next", "/")), error=error)
 
     return get
 
 
-async def _form(site: Site, request: Request, back: str, status: int = 200, error: str = "") -> Response:
+async def _form(
+    site: Site,
+    request: Request,
+    back: str,
+    status: int = 200,
+    error: str = "",
+    fields: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the form, with what was typed except the token."""
+    typed = fields or {}
     oidc = site.service.config.access.oidc
     try:
         identity = await site.caller(request)
     except (StoreError, TooManyFailures):
         identity = NOBODY
-    return site.render(request, identity, "sign_in.html", status, back=back, oidc=oidc, error=error)
+    return site.render(
+        request,
+        identity,
+        "sign_in.html",
+        status,
+        back=back,
+        oidc=oidc,
+        error=error,
+        username=typed.get("username", ""),
+        remember=typed.get("remember") == "yes",
+        session=site.service.access.settings.session,
+        session_idle=site.service.access.settings.session_idle,
+    )
 
 
 def by_token(site: Site) -> Handler:
@@ -50,22 +77,27 @@ def by_token(site: Site) -> Handler:
 
     async def post(request: Request) -> Response:
         fields = await form_fields(request)
-        back = _local_path(fields.get("next", "/"))
+        back = local_path(fields.get("next", "/"))
         if not site.form_is_genuine(request, fields.get("nonce", "")):
-            return await _form(site, request, back, 403, STALE_FORM)
+            return await _form(site, request, back, 403, STALE_FORM, fields)
+        token, username = fields.get("token", "").strip(), fields.get("username", "").strip()
+        if not token:
+            return await _form(site, request, back, 422, NOT_IDENTIFIED, fields)
         try:
-            person = await site.check_token(request, fields.get("token", ""))
+            person = await site.check_token(request, token, username)
         except TooManyFailures as error:
-            return await _form(site, request, back, 429, str(error))
+            return await _form(site, request, back, 429, str(error), fields)
         if person is None:
-            return await _form(
-                site, request, back, 403, "This operator token is unknown. Check that you copied all of it."
-            )
+            return await _form(site, request, back, 403, wrong_token(token), fields)
+        if username and not same_person(person.id, username):
+            text = f"This operator token does not belong to {username[:64]!r}. Correct your ID, or leave it empty."
+            return await _form(site, request, back, 403, text, fields)
         response = RedirectResponse(back, 303, HEADERS)
         try:
-            await sign_in(site.service, request, response, person, fields["token"])
+            remembered = fields.get("remember") == "yes"
+            await sign_in(site.service, request, response, person, token, remembered=remembered)
         except StoreError as error:
-            return await _form(site, request, back, 503, str(error))
+            return await _form(site, request, back, 503, str(error), fields)
         return response
 
     return post
@@ -95,14 +127,17 @@ def begin_oidc(site: Site, client: OidcClient) -> Handler:
     """
 
     async def get(request: Request) -> Response:
-        back = _local_path(request.query_params.get("next", "/"))
+        back = local_path(request.query_params.get("next", "/"))
+        remember = "yes" if request.query_params.get("remember") == "yes" else ""
         attempt = {name: secrets.token_urlsafe(32) for name in ("state", "nonce", "verifier")}
         try:
             address = await client.authorize(attempt["state"], attempt["nonce"], attempt["verifier"])
         except RemediatorError as error:
             return await _form(site, request, back, 502, str(error))
         response = RedirectResponse(address, 303, HEADERS)
-        value = site.service.keyring.sign(_PURPOSE, {**attempt, "next": back}, site.now, site.now + _ATTEMPT_LIFE)
+        value = site.service.keyring.sign(
+            _PURPOSE, {**attempt, "next": back, "remember": remember}, site.now, site.now + _ATTEMPT_LIFE
+        )
         seconds = int(_ATTEMPT_LIFE.total_seconds())
         response.set_cookie(
             _ATTEMPT_COOKIE, value, seconds, httponly=True, samesite="lax", secure=site.secure, path="/sign-in"
@@ -133,9 +168,10 @@ def finish_oidc(site: Site, client: OidcClient) -> Handler:
             return await _form(site, request, "/", 403, str(error))
         groups = site.service.access.settings.group_roles
         person = site.service.access.people.with_groups(identity.id, "oidc", groups, identity.groups)
-        response = RedirectResponse(_local_path(str(signed.content["next"])), 303, HEADERS)
+        response = RedirectResponse(local_path(str(signed.content["next"])), 303, HEADERS)
         try:
-            await sign_in(site.service, request, response, person)
+            remembered = signed.content.get("remember") == "yes"
+            await sign_in(site.service, request, response, person, remembered=remembered)
             site.guard.succeeded(request, person)
         except StoreError as error:
             return await _form(site, request, "/", 503, str(error))

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -26,15 +27,29 @@ from remediator.pipeline.decisions import DecisionPolicy
 from remediator.service import Service
 from remediator.storage.repositories.approvals import Approval
 from remediator.web.authentication import NOBODY, RequestIdentity, by_operator_token, cookie_name, identify
+from remediator.web.frame import NO_FRAME, drop_draft, keep_draft, load_frame, read_draft
 from remediator.web.sign_in_guard import SignInGuard, TooManyFailures
 
 Handler = Callable[[Request], Awaitable[Response]]
 Page = Callable[[Request, RequestIdentity], Awaitable[Response]]
 FormHandler = Callable[[Request, Person, Mapping[str, str]], Awaitable[Response]]
 
+PAGES = (
+    ("/", "Overview", "o"),
+    ("/approvals", "Approvals", "a"),
+    ("/runs", "Runs", "r"),
+    ("/incidents", "Incidents", "i"),
+    ("/playbooks", "Playbooks", "p"),
+    ("/inventory", "Inventory", "v"),
+    ("/audit", "Audit", "u"),
+    ("/statistics", "Statistics", "t"),
+    ("/health", "Health", "h"),
+)
+"""Path, name and keyboard shortcut of the pages in the header."""
 HERE = Path(__file__).parent
 FORM_LIFE = timedelta(hours=2)
 STALE_FORM = "This form has expired, or it was not made for this browser. Reload the page and try again."
+NOT_IDENTIFIED = "The operator token is missing. Enter your operator token, or sign in."
 STORE_DOWN = "The store does not answer"
 _BROWSER_COOKIE = "remediator_browser"
 _POLICY = (
@@ -95,8 +110,17 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.templates.filters.update(ago=ago, instant=instant, length=length, words=words, sentence=sentence)
-        self.templates.globals.update(version=__version__, environment=self.service.config.environment)
+        self.templates.filters.update(
+            ago=ago,
+            instant=instant,
+            length=length,
+            words=words,
+            sentence=sentence,
+            moment=moment,
+            relative=relative,
+            capital=capital,
+        )
+        self.templates.globals.update(version=__version__, environment=self.service.config.environment, pages=PAGES)
 
     @property
     def policy(self) -> DecisionPolicy:
@@ -124,12 +148,16 @@ class Site:
         if new_browser:
             browser = secrets.token_urlsafe(24)
         made = str(int(self.now.timestamp()))
+        kept_for, kept = read_draft(self.service, request)
         text = self.templates.get_template(template).render(
             identity=identity,
             path=request.url.path,
             now=self.now,
             nonce=f"{made}.{self.service.keyring.digest('form', browser, made)}",
             load_errors=self.service.reload.rejected,
+            frame=getattr(request.state, "frame", NO_FRAME),
+            kept_for=kept_for,
+            kept=kept,
             **context,
         )
         response = HTMLResponse(text, status, HEADERS)
@@ -180,6 +208,14 @@ class Site:
             self.guard.succeeded(request, person)
         return person
 
+    async def load_frame(self, request: Request, identity: RequestIdentity) -> None:
+        """Read what the header shows, for :meth:`render`.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        request.state.frame = await load_frame(self.service, identity)
+
     def page(self, handler: Page, permission: Permission = Permission.READ) -> Handler:
         """Wrap a page: callers without the permission are redirected to sign in."""
 
@@ -194,6 +230,7 @@ class Site:
                 back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 return RedirectResponse(f"/sign-in?next={quote(back, safe='/')}", 303, HEADERS)
             try:
+                await self.load_frame(request, identity)
                 return await handler(request, identity)
             except StoreError as error:
                 return self.error_page(request, identity, 503, STORE_DOWN, str(error))
@@ -214,24 +251,50 @@ class Site:
             if not self.form_is_genuine(request, fields.get("nonce", "")):
                 return self.error_page(request, identity, 403, "Nothing was changed", STALE_FORM)
             if identity.person is None:  # the session ended after the page was opened: sign in, then back to the page
-                page = request.url.path.rpartition("/")[0] if request.url.path.startswith("/runs/") else "/"
-                return RedirectResponse(f"/sign-in?next={quote(page)}&ended=1", 303, HEADERS)
+                response: Response = RedirectResponse(
+                    f"/sign-in?next={quote(page_of(request, fields))}&ended=1", 303, HEADERS
+                )
+                keep_draft(self.service, request, response, request.url.path, fields)
+                return response
             try:
-                return await handler(request, identity.person, fields)
+                await self.load_frame(request, identity)
+                response = await handler(request, identity.person, fields)
             except PermissionDenied as error:
-                return self.error_page(request, identity, 403, "Not allowed", str(error))
+                response = self.error_page(request, identity, 403, "Not allowed", str(error), page_of(request, fields))
             except InputError as error:
-                return self.error_page(request, identity, 422, "Nothing was changed", str(error))
+                title = "Nothing was changed"
+                response = self.error_page(request, identity, 422, title, str(error), page_of(request, fields))
             except StoreError as error:
-                return self.error_page(request, identity, 503, STORE_DOWN, str(error))
+                response = self.error_page(request, identity, 503, STORE_DOWN, str(error), page_of(request, fields))
+            if response.status_code < 400:
+                drop_draft(self.service, response)
+            else:
+                keep_draft(self.service, request, response, request.url.path, fields)
+            return response
 
         return post
 
     def error_page(
-        self, request: Request, identity: RequestIdentity, status: int, title: str, text: str
+        self, request: Request, identity: RequestIdentity, status: int, title: str, text: str, back: str = ""
     ) -> HTMLResponse:
-        """Return a page that states an error."""
-        return self.render(request, identity, "error.html", status, title=title, text=text)
+        """Return a page that states an error, with links to what can be done next.
+
+        Args:
+            request: the request.
+            identity: the caller.
+            status: the status code.
+            title: what happened.
+            text: why.
+            back: path of the page with the form, which still has what was typed.
+        """
+        return self.render(request, identity, "error.html", status, title=title, text=text, back=back)
+
+
+def wrong_token(token: str) -> str:
+    """Return why an operator token is not accepted, with what to check."""
+    if not token.startswith("rmo_"):
+        return "This is not an operator token: it has to start with rmo_. Check that you copied all of it."
+    return "This operator token is unknown. Check that you copied all of it, and that it was not replaced."
 
 
 async def form_fields(request: Request, max_fields: int = 16) -> dict[str, str]:
@@ -240,9 +303,42 @@ async def form_fields(request: Request, max_fields: int = 16) -> dict[str, str]:
         return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
+def local_path(path: str) -> str:
+    """Return the path if it leads to a page of this site, else ``/``, so that no form redirects to another site."""
+    safe = path.startswith("/") and not path.startswith(("//", "/\\")) and "\\" not in path and path.isprintable()
+    return path if safe and len(path) < 3000 else "/"
+
+
+def page_of(request: Request, fields: Mapping[str, str]) -> str:
+    """Return the path of the page that has a form: what the form says, else the page that its path belongs to."""
+    if fields.get("next"):
+        return local_path(fields["next"])
+    return request.url.path.rpartition("/")[0] if request.url.path.startswith("/runs/") else "/"
+
+
 def instant(moment: datetime | None) -> str:
     """Format a time, for example ``2026-01-02 03:04:05Z``."""
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def moment(at: datetime | None, style: str = "full") -> Markup:
+    """Return a time as an element that the page's script shows in the reader's time zone; empty for None.
+
+    Args:
+        at: the time.
+        style: ``full``, or ``time`` for the time of day only.
+    """
+    if at is None:
+        return Markup()
+    text = f"{at:%H:%M} UTC" if style == "time" else instant(at)
+    return Markup('<time datetime="{}" data-style="{}" title="{}">{}</time>').format(
+        at.isoformat(), style, instant(at), text
+    )
+
+
+def relative(at: datetime, now: datetime) -> Markup:
+    """Return a time relative to now as an element that the page's script keeps current: ``in 5m`` or ``5m ago``."""
+    return Markup('<span class="relative" data-relative="{}">{}</span>').format(at.isoformat(), ago(at, now))
 
 
 def length(span: timedelta) -> str:
@@ -262,6 +358,11 @@ def ago(moment: datetime, now: datetime) -> str:
 def words(text: str) -> str:
     """Replace underscores by spaces: ``awaiting_approval`` becomes ``awaiting approval``."""
     return text.replace("_", " ")
+
+
+def capital(text: str) -> str:
+    """Start a text with a capital letter."""
+    return text[:1].upper() + text[1:]
 
 
 def sentence(text: str) -> str:

@@ -65,12 +65,15 @@ async def serving(room: WebService) -> AsyncIterator[str]:
         listener.close()
 
 
-async def picture(page: Any, name: str) -> None:
-    """Save a screenshot of the whole page. On a busy machine Chromium sometimes fails, so this tries again."""
+async def picture(page: Any, name: str, *, full_page: bool = True) -> None:
+    """Save a screenshot of the whole page, or of its visible part.
+
+    On a busy machine Chromium sometimes fails, so this tries again.
+    """
     SHOTS.mkdir(parents=True, exist_ok=True)
     for left in reversed(range(_TRIES)):
         try:
-            await page.screenshot(path=str(SHOTS / f"{name}.png"), full_page=True)
+            await page.screenshot(path=str(SHOTS / f"{name}.png"), full_page=full_page)
             return
         except pytest.importorskip("playwright.async_api").Error:
             if not left:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import html
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -130,8 +132,14 @@ class WebService:
         groups: tuple[str, ...] = (),
         reason: Reason = Reason.APPROVAL_NEEDED,
         labels: Mapping[str, str] | None = None,
+        steps: Sequence[PlannedStep] = (),
+        summary: str = "The disk of Redis is 97 % full.",
+        cause: str = "",
+        incident: str = "",
+        measured: str = "97 % of 1 GiB used, 800 MiB of it backups",
     ) -> Approval:
-        """Create a run that waits for approval, with alert, evidence and request."""
+        """Create a run that waits for approval, with alert, evidence and request; of ``steps`` all are due."""
+        planned = tuple(steps) or (step(destructive=destructive),)
         self.numbers += 1
         run_id = f"run-{self.numbers}"
         plan = Plan(
@@ -140,7 +148,7 @@ class WebService:
             target="redis",
             mode="approve",
             parameters={},
-            steps=(step(destructive=destructive),),
+            steps=planned,
             checks=(PlannedCheck("redis.ping"),),
             settle=1.0,
             within=30.0,
@@ -153,9 +161,10 @@ class WebService:
         def write(tx: Tx) -> Run:
             values = row(run_id, plan.playbook, "redis", "planned", tx.now, mode="approve", fence=1)
             values |= {"playbook_hash": plan.playbook_hash, "plan": plan.to_data(), "plan_hash": plan.hash}
+            values |= {"incident_id": incident}
             values |= {"lease_owner": "replica-1", "lease_until": tx.now + MINUTE}
             tx.connection.execute(insert(runs_table), values)
-            told = {"summary": "The disk of Redis is 97 % full."}
+            told = {"summary": summary}
             item = replace(
                 alert(self.numbers, at=tx.now, **{"instance": "redis:6379", **(labels or {})}), annotations=told
             )
@@ -164,10 +173,20 @@ class WebService:
             tx.connection.execute(insert(run_episodes), {"run_id": run_id, "episode_id": item.id, "joined_at": tx.now})
             run = runs.get(tx.connection, run_id)
             assert run is not None
-            seen = EvidenceRecord("diagnose", "disk", "fail", "97 % of 1 GiB used, 800 MiB of it backups", {}, tx.now)
-            evidence.add(tx, run, [seen], "test")
+            seen = [EvidenceRecord("diagnose", "disk", "fail", measured, {}, tx.now)]
+            if cause:
+                seen.append(EvidenceRecord("conclude", "cause", "ok", cause, {"typed": True}, tx.now))
+            evidence.add(tx, run, seen, "test")
             after = approvals.request(
-                tx, self.context.ids, run, plan, None, reason, AwaitingApprovalDetail(), "test", ("prune",)
+                tx,
+                self.context.ids,
+                run,
+                plan,
+                None,
+                reason,
+                AwaitingApprovalDetail(),
+                "test",
+                [each.id for each in planned],
             )
             runs.release(tx, after, after.wake_at, after.wakeup_count)
             return after
@@ -293,10 +312,16 @@ def nonce_of(page: str) -> str:
     return page.partition('name="nonce" value="')[2].partition('"')[0]
 
 
+def text_of(page: str) -> str:
+    """Return the text of a page's main part, without tags, on one line."""
+    main = page.partition("<main")[2].partition(">")[2].partition("</main>")[0]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", main)).split())
+
+
 async def submit_decision(client: httpx.AsyncClient, path: str, verb: str, **fields: str) -> httpx.Response:
     """Open a page and submit its form with one of its buttons."""
     page = await client.get(path)
     return await client.post(path, data={"nonce": nonce_of(page.text), "verb": verb, **fields})
 
 
-__all__ = ["BASE", "Message", "WebService", "nonce_of", "submit_decision", "web_service"]
+__all__ = ["BASE", "Message", "WebService", "nonce_of", "submit_decision", "text_of", "web_service"]

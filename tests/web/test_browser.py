@@ -75,6 +75,7 @@ async def test_enter_in_a_field_decides_nothing(
     before = await web.head()
     await page.fill("#token", web.tokens["ann"])
     await page.fill("#typed", "redis")
+    await page.click(".more summary")
     await page.fill("#reason", "no! I will do it by hand")
     for field in ("#token", "#typed", "#reason"):
         await page.press(field, "Enter")
@@ -113,6 +114,7 @@ async def test_expired_and_snoozed_requests_are_explained(web: WebService, addre
     web.clock.time -= timedelta(minutes=16)
     await page.goto(address + web.link(gone))
     await page.fill("#token", web.tokens["ann"])
+    await page.click(".more summary")
     await page.click("button[value=snooze]")
     await page.wait_for_selector("text=you are asked again at")
     assert await page.locator("button[value=approve]").count() == 0
@@ -140,18 +142,20 @@ async def test_a_signed_in_person_approves_with_one_tap(web: WebService, address
     page = await browser.new_page()
     await page.goto(f"{address}/sign-in?next=/approvals/{asked.id}")
     await page.fill("#token", web.tokens["oscar"])
-    await page.click("text=Sign in >> nth=-1")
-    await page.wait_for_selector("text=as oscar")
+    await page.click("main button.go")
+    await page.wait_for_selector(".bar h2:has-text('as oscar')", state="attached")
     await picture(page, "approve-signed-in")
     await page.click("button[value=approve]")
     await page.wait_for_selector("text=Approved at")
-    await page.goto(address)
+    await page.goto(f"{address}/runs")
+    await page.click("#stopper summary")
     await page.fill("#stop-reason", "looking into it")
-    await page.click("button:text-is('Stop')")
+    await page.check("#stopper input[name=confirm]")
+    await page.click("button:text-is('Stop now')")
     await page.wait_for_selector("text=Release this stop")
     await picture(page, "stopped")
     await page.click("text=Release this stop")
-    await page.wait_for_selector("h1:has-text('run')")
+    await page.wait_for_selector("#stopper summary:text-is('Stop')")
     assert not await web.context.store.read(lambda connection: stops.list_active(connection, web.clock.now()))
 
 
@@ -196,6 +200,7 @@ async def test_an_open_page_removes_an_outdated_form(
     asked = await web.request_approval()
     page = await browser.new_page(**PHONE, bypass_csp=True)
     await page.goto(address + web.link(asked))
+    await page.click(".more summary")
     await page.fill("#reason", "I have looked")
     await page.locator("#reason").focus()
     edit(web, tmp_path)
@@ -220,6 +225,7 @@ async def test_an_open_page_shows_decisions_of_others(web: WebService, address: 
     asked = await web.request_approval(quorum=2)
     page = await browser.new_page()
     await page.goto(address + web.link(asked))
+    await page.click(".more summary")
     await page.fill("#reason", "I have looked")
     await page.locator("#token").focus()
     for who, told in (("ann", "1 of 2 approved"), ("bob", "Approved at")):
@@ -258,6 +264,7 @@ async def test_crawlers_decide_nothing(web: WebService, address: str, browser: A
         for number in range(await page.locator("form button:not([disabled])").count()):
             await _look(page, link)
             await page.evaluate("document.querySelectorAll('form').forEach((form) => { form.noValidate = true; })")
+            await page.evaluate("document.querySelectorAll('details').forEach((item) => { item.open = true; })")
             async with page.expect_navigation():
                 await page.locator("form button:not([disabled])").nth(number).click()
         for number in range(await page.locator("form").count()):
@@ -281,6 +288,8 @@ async def test_pages_are_accessible_and_fit_a_phone(web: WebService, address: st
     asked = await web.request_approval(quorum=2, labels={"path": "/a/very/long/path" * 12, "k" * 80: "v" * 200})
     await web.context.store.write(lambda tx: stops.create(tx, "stop-1", "service", "redis", "A" * 300, "a" * 150))
     paths = ["/", "/runs", f"/runs/{asked.run_id}", "/playbooks", "/inventory", "/audit", web.link(asked), "/sign-in"]
+    paths += ["/approvals", "/incidents", "/alerts/episode-1", "/playbooks/redis-disk-full", "/statistics", "/health"]
+    paths += [f"/incidents/{asked.run_id}", "/nothing-here"]
     context = await browser.new_context(**PHONE, color_scheme=scheme, bypass_csp=True)
     page = await context.new_page()
     wide = await (await browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)).new_page()
@@ -288,7 +297,9 @@ async def test_pages_are_accessible_and_fit_a_phone(web: WebService, address: st
     wide.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     for path in paths:
         name = path.strip("/").split("/")[0] or "overview"
-        name = "run" if path.startswith("/runs/") else name
+        name = {"/runs/": "run", "/playbooks/": "playbook", "/incidents/": "incident"}.get(
+            path[: path.rfind("/") + 1], name
+        )
         await wide.goto(address + path)
         await picture(wide, f"{name}-{scheme}")
         await page.goto(address + path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import pytest
 import yaml
 
 from remediator.core.identity import hash_token, make_token
+from remediator.extensions.notifiers.base import Delivery, Message
 from remediator.storage.repositories import stops
 from remediator.storage.repositories.stops import Stop
 from tests.support.servers.remediator import Stack
-from tests.support.web_service import WebService, nonce_of
+from tests.support.web_service import WebService, nonce_of, text_of
 
 OSCAR = make_token()
 
@@ -29,18 +31,23 @@ async def _standing(web: WebService) -> list[Stop]:
 
 async def _press(web: WebService, client: httpx.AsyncClient, **fields: str) -> httpx.Response:
     page = await client.get("/")
-    return await client.post("/stop", data={"nonce": nonce_of(page.text), **fields})
+    return await client.post("/stop", data={"nonce": nonce_of(page.text), "confirm": "yes", **fields})
 
 
 @pytest.mark.promise(10)
 async def test_the_console_stops_everything_a_service_or_a_playbook(web: WebService) -> None:
     """Page and audit log show the reason, the person and the end of each stop."""
     async with web.client(headers=web.bearer("oscar")) as client:
-        for what, duration in (("global", ""), ("service:redis", "1h"), ("playbook:redis-disk-full", "15m")):
-            answer = await _press(web, client, what=what, reason=f"looking at {what}", duration=duration)
-            assert answer.status_code == 303, answer.text
-        page = (await client.get("/")).text
-        assert "Stopped: everything" in page and "Stopped: service redis" in page and "Ends at 2026" in page
+        chosen = (("global", "", ""), ("service", "redis", "1h"), ("playbook", "redis-disk-full", "15m"))
+        for scope, name, duration in chosen:
+            answer = await _press(
+                web, client, scope=scope, name=name, reason=f"looking at {name}", duration=duration, next="/runs"
+            )
+            assert answer.status_code == 303 and answer.headers["location"] == "/runs", answer.text
+        for path in ("/", "/runs", "/audit", "/nothing-here"):
+            page = (await client.get(path, headers={"Accept": "text/html"})).text
+            told = text_of(page)
+            assert "Stopped: everything" in told and "Stopped: service redis" in told and "Ends at 2026" in told, path
         for stop in await _standing(web):
             released = await client.post(f"/stops/{stop.id}/release", data={"nonce": nonce_of(page)})
             assert released.status_code == 303
@@ -48,6 +55,47 @@ async def test_the_console_stops_everything_a_service_or_a_playbook(web: WebServ
     log = await web.audit_text()
     assert log.count('"kind":"stop.set"') == log.count('"kind":"stop.cleared"') == 3
     assert log.count("looking at") >= 3
+
+
+async def test_a_stop_needs_a_confirmation_and_loses_nothing_typed(web: WebService) -> None:
+    """Without the confirmation nothing is stopped, and the form still has what was typed."""
+    async with web.client(headers=web.bearer("oscar")) as client:
+        refused = await _press(
+            web, client, reason="database move", confirm="", scope="service", name="redis", next="/runs"
+        )
+        assert refused.status_code == 422 and "not confirmed" in text_of(refused.text)
+        assert 'href="/runs">Go back to the form' in refused.text
+        page = (await client.get("/runs")).text
+        assert 'value="database move"' in page and 'value="redis"' in page
+        assert (await _press(web, client, reason="database move", scope="service", name="redis")).status_code == 303
+        assert 'value="database move"' not in (await client.get("/runs")).text
+    assert [(stop.subject, stop.reason) for stop in await _standing(web)] == [("service redis", "database move")]
+
+
+async def test_stop_and_release_are_told_to_all_approval_channels(web: WebService) -> None:
+    """Everyone who gets requests hears of a stop and of its release, with the reason, the person and the end."""
+    async with web.client(headers=web.bearer("oscar")) as client:
+        assert (await _press(web, client, reason="database move", duration="1h")).status_code == 303
+        (stop,) = await _standing(web)
+        page = (await client.get("/")).text
+        await client.post(f"/stops/{stop.id}/release", data={"nonce": nonce_of(page)})
+    sent: dict[str, list[str]] = {"chat": [], "mail": []}
+    channels = {name: {"kind": "log"} for name in sent}
+    post = web.post(channels, *sent)
+    for name, notifier in post.channels.items():
+        notifier.send = partial(_record, sent[name])  # type: ignore[method-assign]
+    for _ in range(4):
+        await web.deliver(post)
+        web.clock.time += timedelta(minutes=1)  # the rate limit of a channel
+    for said in sent.values():
+        released, stopped = sorted(said)
+        assert released == "Stop released by oscar: everything. It was: database move"
+        assert stopped == "Stopped by oscar: everything, until 2026-03-04 13:00:00Z: database move"
+
+
+async def _record(said: list[str], message: Message) -> Delivery:
+    said.append(message.title)
+    return Delivery({})
 
 
 @pytest.mark.promise(10)
@@ -92,8 +140,7 @@ async def test_an_invalid_stop_is_rejected(web: WebService, body: dict[str, Any]
         assert answer.status_code == 400 and answer.json()["error"]
         if body.get("name") in ("redis-disk-fool", "redi"):
             assert "did you mean 'redis" in answer.json()["error"]
-        scope = f"{body.get('scope', 'global')}:{body.get('name', '')}"
-        fields = {"what": scope if "scope" in body or "name" in body else "global"}
+        fields = {"scope": body.get("scope", "global"), "name": body.get("name", "")}
         page = await _press(web, client, reason=body.get("reason", ""), duration=body.get("duration", ""), **fields)
         assert page.status_code == 422
     assert await web.head() == before

@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,8 @@ from remediator.errors import Refused, TargetError, TimedOut, Unreachable
 MAX_OUTPUT = 64 * 1024
 GRACE = timedelta(seconds=2)
 """Time in which a program that exceeded its timeout is killed. The caller's own timeout must be longer by this."""
+output_follower: ContextVar[Callable[[bytes], None] | None] = ContextVar("output_follower", default=None)
+"""Receives each piece of the output of programs that the current task runs; None: the output is only returned."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -156,7 +159,9 @@ async def run(argv: Sequence[str], *, seconds: float, environment: Mapping[str, 
 async def _read(child: asyncio.subprocess.Process) -> bytes:
     """Read all output, so that the program never blocks, and keep only the end of it."""
     assert child.stdout is not None, "the program was started with a pipe"
-    kept = b""
+    kept, follow = b"", output_follower.get()
     while piece := await child.stdout.read(MAX_OUTPUT):
         kept = (kept + piece)[-MAX_OUTPUT:]
+        if follow is not None:
+            follow(piece)
     return kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -20,16 +21,28 @@ _STACKS: Mapping[str, tuple[str, Sequence[str]]] = {
     "bad": ("escalated or failed", ("failed", "escalated")),
 }
 """The parts of the daily chart: by colour class, the name and the outcomes."""
+_MAX_GUARDS = 8
 _MAX_PLAYBOOKS = 12
 """Number of playbooks in the chart of durations."""
 
 
 def html(report: Report) -> str:
     """Return one self-contained page with charts."""
-    figures = {tables.OUTCOMES_TITLE: [_daily(report)], tables.RECOVERY_TITLE: _durations(report)}
+    return document.to_html(sections(report), tables.footer(report))
+
+
+def sections(report: Report) -> list[Section]:
+    """Return the sections with their charts, the summary first."""
+    figures = {
+        tables.OUTCOMES_TITLE: [_daily(report)],
+        tables.RECOVERY_TITLE: _durations(report),
+        tables.STAGES_TITLE: _stages(report),
+        tables.APPROVALS_TITLE: _latency(report),
+        tables.BLOCKED_TITLE: _blocked(report),
+    }
     found = [replace(section, figures=figures.get(section.title, ())) for section in tables.sections(report)]
     head = Section(tables.title(report), tables.summary(report), cards=_cards(report), level=1)
-    return document.to_html([head, *found, tables.toil(report)], tables.footer(report))
+    return [head, *found, tables.toil(report)]
 
 
 def markdown(report: Report) -> str:
@@ -99,6 +112,38 @@ def _durations(report: Report) -> list[Figure]:
         caption = "Alert durations by playbook: the dot is the median, the bar ends at p90. Logarithmic scale."
         figures.append(Figure(drawn, caption, {"was": "before", "now": "now"}))
     return figures
+
+
+def _stages(report: Report) -> list[Figure]:
+    rows = [
+        (item.name, [("now", "healed", item.times.median, item.times.p90)])
+        for item in report.stages
+        if item.times.median is not None and item.times.p90 is not None
+    ]
+    if not rows:
+        return []
+    drawn = charts.duration_ranges(rows, "Time to heal by stage, median and p90")
+    return [Figure(drawn, "The dot is the median, the bar ends at p90. Logarithmic scale.")]
+
+
+def _latency(report: Report) -> list[Figure]:
+    found = report.approvals.latency
+    if not found.count:
+        return []
+    names = [f"≤ {length(float(end))}" for end in BINS] + [f"> {length(float(BINS[-1]))}"]
+    drawn = charts.grouped_columns(names, {"help": ("decisions", found.bins)}, "Time until a decision")
+    return [Figure(drawn, f"Time until the decision, {found.count} requests.")]
+
+
+def _blocked(report: Report) -> list[Figure]:
+    by_guard = Counter[str]()
+    for item in report.guard_blocks:
+        by_guard[item.guard] += item.runs
+    if not by_guard:
+        return []
+    columns = [(name.replace("_", " "), {"held": count}) for name, count in by_guard.most_common(_MAX_GUARDS)]
+    drawn = charts.stacked_columns(columns, {"held": "incidents held back"}, "Incidents held back by each guard")
+    return [Figure(drawn, "Incidents that each guard held back.")]
 
 
 def _sum(times: Sequence[Distribution]) -> list[int]:

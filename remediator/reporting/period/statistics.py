@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from remediator.core.clock import from_micros, rfc3339
 from remediator.core.run import OPEN
 from remediator.storage.repositories import reports
-from remediator.storage.repositories.reports import AlertRow, ApprovalRow, GuardRefusal, Remedy, RunRow
+from remediator.storage.repositories.reports import AlertRow, ApprovalRow, CauseRow, GuardRefusal, Remedy, RunRow
 
 OUTCOMES: Mapping[str, str] = {
     "healed": "healed automatically",
@@ -129,6 +129,14 @@ class Approvals:
 
 
 @dataclass(frozen=True, slots=True)
+class StageTime:
+    """How long one part of the way to a healed incident took."""
+
+    name: str
+    times: Distribution
+
+
+@dataclass(frozen=True, slots=True)
 class Toil:
     """An estimate of the manual work that was saved."""
 
@@ -158,6 +166,9 @@ class Report:
     ineffective: Sequence[IneffectiveRemedy]
     alerts: Sequence[AlertRow]
     toil: Toil
+    stages: Sequence[StageTime]
+    """The parts of the time to recovery, of healed incidents, in order."""
+    causes: Sequence[CauseRow]
 
 
 DurationSource = Callable[[Sequence[str], datetime], Sequence[float]]
@@ -212,6 +223,8 @@ def build_report(connection: Connection, request: ReportRequest) -> Report:
             "manual work, from the page to the check of the result. Only incidents that were healed automatically "
             "count.",
         ),
+        stages=_stages(runs),
+        causes=reports.causes_between(connection, since, until),
     )
 
 
@@ -229,6 +242,18 @@ def outcome(run: RunRow) -> str:
     if run.status in ("blocked", "cancelled", "failed", "escalated"):
         return run.status
     return "in_progress" if run.status in OPEN else "escalated"
+
+
+def _stages(runs: Iterable[RunRow]) -> list[StageTime]:
+    healed = [run for run in runs if run.status == "succeeded" and run.finished is not None]
+    parts: dict[str, list[float]] = {"alert to run": [], "plan, guards, approval": [], "act and verify": []}
+    for run in healed:
+        if run.alert_started is not None:
+            parts["alert to run"].append((run.created - run.alert_started) / 1e6)
+        if run.first_action is not None and run.finished is not None:
+            parts["plan, guards, approval"].append((run.first_action - run.created) / 1e6)
+            parts["act and verify"].append((run.finished - run.first_action) / 1e6)
+    return [StageTime(name, Distribution.of(seconds)) for name, seconds in parts.items()]
 
 
 def _recovery(runs: Iterable[RunRow]) -> Distribution:
@@ -322,7 +347,7 @@ def as_data(report: Report) -> dict[str, Any]:
     data: dict[str, Any] = _to_json(asdict(report))
     for plain, item in zip(data["playbooks"], report.playbooks, strict=True):
         plain["speedup"] = item.speedup
-    for name in ("guard_blocks", "actions", "alerts"):
+    for name in ("guard_blocks", "actions", "alerts", "causes"):
         data[name] = [row._asdict() for row in getattr(report, name)]
     return {**data, "bins": list(BINS)}
 

@@ -13,7 +13,8 @@ from remediator.reporting.period.statistics import OUTCOMES, Distribution, Repor
 MAX_ROWS = 25
 """Maximum number of rows of a table. One more row says how many are left out."""
 
-OUTCOMES_TITLE, RECOVERY_TITLE = "Outcomes", "Time to recovery"
+OUTCOMES_TITLE, RECOVERY_TITLE, STAGES_TITLE = "Outcomes", "Time to recovery", "Time to heal by stage"
+APPROVALS_TITLE, BLOCKED_TITLE = "Approvals", "Blocked by guards"
 
 
 def title(report: Report) -> str:
@@ -43,6 +44,8 @@ def sections(report: Report) -> list[Section]:
     """Return the sections that have rows, in the order of the report."""
     found = [
         _outcomes(report),
+        _stages(report),
+        _causes(report),
         _playbooks(report),
         _recurring(report),
         _ineffective(report),
@@ -52,6 +55,21 @@ def sections(report: Report) -> list[Section]:
         _alerts(report),
     ]
     return [section for section in found if section.rows]
+
+
+def _stages(report: Report) -> Section:
+    rows = [
+        (item.name, str(item.times.count), length(item.times.median), length(item.times.p90))
+        for item in report.stages
+        if item.times.count
+    ]
+    text = "The parts of the time to recovery, of healed incidents."
+    return Section(STAGES_TITLE, (text,), ("Part", "Incidents", "Median", "p90"), rows, (1, 2, 3))
+
+
+def _causes(report: Report) -> Section:
+    rows = [(item.cause, str(item.runs)) for item in report.causes]
+    return Section("Top causes", (), ("Likely cause", "Incidents"), _limit(rows), (1,))
 
 
 def _limit(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
@@ -125,7 +143,7 @@ def _guard_blocks(report: Report) -> Section:
         (item.guard, (item.reason or "").replace("_", " "), item.answer, str(item.runs)) for item in report.guard_blocks
     ]
     text = "Incidents that each guard blocked, at least for a while. Several guards can block one incident."
-    return Section("Blocked by guards", (text,), ("Guard", "Reason", "Answer", "Incidents"), _limit(rows), (3,))
+    return Section(BLOCKED_TITLE, (text,), ("Guard", "Reason", "Answer", "Incidents"), _limit(rows), (3,))
 
 
 def _approvals(report: Report) -> Section:
@@ -135,7 +153,7 @@ def _approvals(report: Report) -> Section:
         f"p90 {length(found.latency.p90)}."
     )
     rows = [(status, str(count), share(count, found.requested)) for status, count in found.by_status.items()]
-    return Section("Approvals", (text,), ("Status", "Requests", "Share"), rows, (1, 2))
+    return Section(APPROVALS_TITLE, (text,), ("Status", "Requests", "Share"), rows, (1, 2))
 
 
 def _alerts(report: Report) -> Section:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from remediator.audit import Kind
 from remediator.core import approval as rules
@@ -284,6 +284,18 @@ def revoke(tx: Tx, run: Run, approval: Approval, why: str, actor: str) -> None:
 def list_pending(connection: Connection, limit: int = 500) -> list[Approval]:
     """Return the pending requests, the one that expires next first."""
     statement = select(table).where(table.c.status == "pending").order_by(table.c.expires_at).limit(limit)
+    return [_approval(row) for row in connection.execute(statement)]
+
+
+def count_pending(connection: Connection, now: datetime) -> int:
+    """Return the number of requests that wait for a decision now."""
+    waiting = select(func.count()).select_from(table).where(table.c.status == "pending", table.c.expires_at > now)
+    return int(connection.execute(waiting).scalar_one())
+
+
+def list_decided(connection: Connection, limit: int) -> list[Approval]:
+    """Return the requests that do not wait any more, the newest first."""
+    statement = select(table).where(table.c.status != "pending").order_by(table.c.requested_at.desc()).limit(limit)
     return [_approval(row) for row in connection.execute(statement)]
 
 

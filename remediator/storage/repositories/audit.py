@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, delete, func, select, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Row,
+    delete,
+    func,
+    literal,
+    select,
+    type_coerce,
+)
 
 from remediator.audit import Head, SealedEntry, decode
 from remediator.audit.canonical import NotCanonical
@@ -85,22 +97,48 @@ def delete_until(tx: Tx, until: int) -> None:
 
 
 def list_newest(
-    connection: Connection, limit: int, before: int | None = None, run: str | None = None, kind: str | None = None
+    connection: Connection,
+    limit: int,
+    before: int | None = None,
+    run: str | None = None,
+    kind: str | None = None,
+    *,
+    actor: str | None = None,
+    hidden: Collection[str] = (),
 ) -> list[SealedEntry]:
-    """Return the last entries, newest first. ``before`` is the number of the last entry on the previous page.
+    """Return the last entries, newest first.
 
-    A search by kind covers only :data:`WINDOW` entries, because kinds have no index. ``remediator audit search`` covers
-    the whole log.
+    A search by kind or actor covers only :data:`WINDOW` entries, because they have no index. ``remediator audit
+    search`` covers the whole log.
+
+    Args:
+        connection: to the store.
+        limit: most entries to return.
+        before: the number of the last entry on the previous page.
+        run: only entries of this run.
+        kind: only entries of this kind.
+        actor: only entries of this person or process.
+        hidden: kinds to leave out.
     """
     statement = select(*_RAW_COLUMNS).order_by(table.c.seq.desc()).limit(limit)
     if before is not None:
         statement = statement.where(table.c.seq < before)
-    if kind is not None and run is None:
+    if (kind is not None or actor is not None or hidden) and run is None:
         statement = statement.where(table.c.seq > (before or get_head(connection).seq) - WINDOW)
     for column, value in ((table.c.run_id, run), (table.c.kind, kind)):
         if value is not None:
             statement = statement.where(column == value)
+    if hidden:
+        statement = statement.where(table.c.kind.not_in(hidden))
+    if actor is not None:
+        text = f'"actor":{json.dumps(actor, ensure_ascii=False)}'.encode()
+        found = func.instr if connection.dialect.name == "sqlite" else _position
+        statement = statement.where(found(table.c.canonical, text) > 0)
     return [_sealed(row) for row in connection.execute(statement)]
+
+
+def _position(column: ColumnElement[Any], text: bytes) -> ColumnElement[int]:
+    return func.position(literal(text, LargeBinary).op("IN")(column))
 
 
 def find_broken(shown: Sequence[SealedEntry], *, contiguous: bool) -> int | None:

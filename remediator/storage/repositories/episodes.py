@@ -154,15 +154,22 @@ def run_ids_of_alert(
     alertname: str,
     limit: int,
     before: tuple[datetime, str] | None = None,
+    between: tuple[datetime | None, datetime | None] = (None, None),
     **wanted: str | None,
 ) -> list[str]:
     """Return the IDs of at least ``limit`` runs of an alert, if there are so many, from its newest episodes on.
 
     Args:
         before: only runs before this (created_at, id), as in :func:`remediator.storage.repositories.runs.list_page`.
-        wanted: only runs with this playbook, target or status.
+        between: only runs that began then or later, and before then.
+        wanted: only runs with this playbook, target, status or severity.
     """
     chosen = [runs.c[name] == value for name, value in wanted.items() if value is not None]
+    since, until = between
+    if since is not None:
+        chosen.append(runs.c.created_at >= since)
+    if until is not None:
+        chosen.append(runs.c.created_at < until)
     newest = select(table.c.id).where(table.c.alertname == alertname)
     if before is not None:
         chosen.append(tuple_(runs.c.created_at, runs.c.id) < before)

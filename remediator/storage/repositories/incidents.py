@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, exists, func, insert, or_, select, tuple_, update
 
 from remediator.core.run import OPEN, Run, Status
 from remediator.storage import Tx
@@ -62,19 +62,36 @@ def list_runs(connection: Connection, incident_id: str) -> list[Run]:
     return [run for run in found if run is not None]
 
 
-def list_recent(connection: Connection, limit: int, *, open_only: bool = False) -> list[str]:
-    """Return the IDs of incidents, the one with the newest run first.
+def list_recent(
+    connection: Connection, limit: int, *, open_only: bool = False, before: tuple[datetime, str] | None = None
+) -> list[Run]:
+    """Return the newest run of each incident, the newest first.
+
+    The runs are read in the order of their index, so that the time does not depend on the number of incidents.
 
     Args:
         connection: to the store.
         limit: most incidents to return.
         open_only: only those with a run that has not ended, or whose alerts are not over.
+        before: only incidents whose newest run is before this (created_at, id).
     """
-    latest = func.max(table.c.created_at)
-    statement = select(table.c.incident_id).group_by(table.c.incident_id).order_by(latest.desc()).limit(limit)
+    newer = table.alias("newer")
+    is_newest = ~exists().where(
+        newer.c.incident_id == table.c.incident_id,
+        tuple_(newer.c.created_at, newer.c.id) > tuple_(table.c.created_at, table.c.id),
+    )
+    statement = select(table.c.id).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(tuple_(table.c.created_at, table.c.id) < before)
     if open_only:
-        statement = statement.where(or_(table.c.incident_open, table.c.status.in_(sorted(OPEN))))
-    return list(connection.execute(statement).scalars())
+        chosen = (table.c.incident_open, table.c.status.in_(sorted(OPEN)))  # two queries: each has an index
+        open_ids = {
+            row for each in chosen for row in connection.execute(select(table.c.incident_id).where(each)).scalars()
+        }
+        statement = statement.where(table.c.incident_id.in_(open_ids))
+    ids = connection.execute(statement.where(is_newest)).scalars().all()
+    found = (runs.get(connection, run_id) for run_id in ids)
+    return [run for run in found if run is not None]
 
 
 def find_healed(connection: Connection, run: Run, since: datetime) -> Run | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, case, func, insert, select, update
 
 from remediator.core.ids import Ids
 from remediator.core.message import ROOTS, MessageKind
@@ -257,6 +257,29 @@ def is_held_back_notified(connection: Connection, run_id: str, guard: str) -> bo
         MessageKind.HELD_BACK in (kind, content.get("about")) and content.get("guard") == guard
         for kind, content in rows
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """The outcomes of the newest messages of a channel."""
+
+    channel: str
+    sent: int
+    dead: int
+    waiting: int
+    last_sent_at: datetime | None
+
+
+def channel_states(connection: Connection, newest: int = 1000) -> list[ChannelState]:
+    """Return the state of each channel that has messages among the ``newest`` ones."""
+    recent = select(table).order_by(table.c.id.desc()).limit(newest).subquery()
+    counts = [func.sum(case((recent.c.status == name, 1), else_=0)) for name in ("sent", "dead", "waiting")]
+    rows = connection.execute(
+        select(recent.c.channel, *counts, func.max(recent.c.sent_at))
+        .group_by(recent.c.channel)
+        .order_by(recent.c.channel)
+    )
+    return [ChannelState(row[0], row[1], row[2], row[3], row[4]) for row in rows]
 
 
 def list_dead(connection: Connection, limit: int = 100) -> list[OutboxMessage]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -10,6 +12,24 @@ from sqlalchemy import Connection, insert, select
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx
 from remediator.storage.schema import playbook_versions as table
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybookVersion:
+    """One stored version of a playbook."""
+
+    hash: str
+    content: Any
+    first_loaded_at: datetime
+
+
+def list_versions(connection: Connection, name: str, limit: int) -> list[PlaybookVersion]:
+    """Return the stored versions of a playbook, the one that was first loaded last at the front."""
+    columns = (table.c.hash, table.c.content, table.c.first_loaded_at)
+    rows = connection.execute(
+        select(*columns).where(table.c.name == name).order_by(table.c.first_loaded_at.desc(), table.c.hash).limit(limit)
+    )
+    return [PlaybookVersion(*row) for row in rows]
 
 
 def add_versions(tx: Tx, playbooks: Collection[Playbook]) -> None:

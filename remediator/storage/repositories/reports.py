@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Connection, and_, case
 
 from remediator.core.run import EpisodeKind
 from remediator.storage.repositories import baselines
-from remediator.storage.schema import approvals, attempts, episodes, run_episodes, runs, verdicts
+from remediator.storage.schema import approvals, attempts, episodes, evidence, run_episodes, runs, verdicts
 
 MAX_DURATIONS = 2000
 """Number of alerts from before automatic remediation that are read, the latest first: enough for a distribution."""
@@ -78,6 +78,33 @@ class AlertRow(NamedTuple):
     flaps: int
     with_run: int
     """Number of episodes with a run."""
+
+
+class CauseRow(NamedTuple):
+    """A likely cause, and in how many runs it was found."""
+
+    cause: str
+    runs: int
+
+
+def causes_between(connection: Connection, since: datetime, until: datetime, limit: int = 20) -> list[CauseRow]:
+    """Return the likely causes of the runs created in the period, the most frequent first."""
+    count = func.count(evidence.c.run_id.distinct()).label("count")
+    rows = connection.execute(
+        select(evidence.c.name, func.max(evidence.c.summary), count)
+        .join(runs, runs.c.id == evidence.c.run_id)
+        .where(_between(runs.c.created_at, since, until), evidence.c.phase == "conclude")
+        .group_by(evidence.c.name)
+        .order_by(count.desc(), evidence.c.name)
+        .limit(limit)
+    )
+    return [CauseRow(f"{name}: {summary}" if name else summary, found) for name, summary, found in rows]
+
+
+def newest_runs_begin_at(connection: Connection, count: int) -> datetime | None:
+    """Return when the ``count``-th newest run began; None if there are fewer runs."""
+    newest = select(runs.c.created_at).order_by(runs.c.created_at.desc(), runs.c.id.desc())
+    return connection.execute(newest.offset(count - 1).limit(1)).scalar()
 
 
 def _int(column: Column[Any] | ColumnElement[Any]) -> ColumnElement[Any]:

@@ -42,6 +42,7 @@ from remediator.core.run import (
     decode_detail,
 )
 from remediator.core.run_detail import BlockedDetail, Detail
+from remediator.core.severity import DEFAULT, SEVERITIES, as_pagers_name_it, highest_severity
 from remediator.errors import Fenced
 from remediator.storage import TOPIC_RUNS, Tx
 from remediator.storage.schema import Instant, attempts, episodes, run_episodes
@@ -102,12 +103,23 @@ def create(
 
 
 def add_episodes(tx: Tx, run_id: str, joining: Collection[Episode]) -> None:
-    """Add episodes to a run; episodes that it has already are ignored."""
+    """Add episodes to a run, and raise its severity to theirs; episodes that it has already are ignored."""
     known = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == run_id)
     have = set(tx.connection.execute(known).scalars())
     rows = [{"run_id": run_id, "episode_id": item.id, "joined_at": tx.now} for item in joining if item.id not in have]
     if rows:
         tx.connection.execute(insert(run_episodes), rows)
+        _raise_severity(tx, run_id, highest_severity(item for item in joining if item.id not in have), first=not have)
+
+
+def _raise_severity(tx: Tx, run_id: str, severity: str, *, first: bool) -> None:
+    """Set the severity of a new run, or raise that of an older one. A new run has the default already."""
+    if first and severity == DEFAULT:
+        return
+    lower = SEVERITIES if first else SEVERITIES[SEVERITIES.index(severity) + 1 :]
+    tx.connection.execute(
+        update(table).where(table.c.id == run_id, table.c.severity.in_(lower)).values(severity=severity)
+    )
 
 
 def get_open_incidents(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Run]:
@@ -418,27 +430,24 @@ def list_page(
         playbook: only runs of this playbook.
         target: only runs on this service.
         status: only runs in this status.
-        severity: only runs with an alert whose label ``severity`` has this value.
-        since: only runs that began at this time or later.
-        until: only runs that began before this time.
+        severity: only runs whose alerts have this as their highest severity.
+        since: only runs that began then or later.
+        until: only runs that began before.
     """
     statement = select(table).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(tuple_(table.c.created_at, table.c.id) < before)
     if open_only:
         statement = statement.where(table.c.status.in_(_OPEN))
-    for column, value in ((table.c.playbook, playbook), (table.c.target, target), (table.c.status, status)):
-        if value is not None:
-            statement = statement.where(column == value)
     if since is not None:
         statement = statement.where(table.c.created_at >= since)
     if until is not None:
         statement = statement.where(table.c.created_at < until)
-    if severity is not None:  # labels are compact JSON with sorted keys
-        said = type_coerce(episodes.c.labels, Text).contains(f'"severity":{json.dumps(severity)}', autoescape=True)
-        joined = run_episodes.join(episodes, episodes.c.id == run_episodes.c.episode_id)
-        alerts = select(run_episodes.c.run_id).select_from(joined).where(run_episodes.c.run_id == table.c.id, said)
-        statement = statement.where(alerts.exists())
+    level = None if severity is None else as_pagers_name_it(severity)
+    wanted = {"playbook": playbook, "target": target, "status": status, "severity": level}
+    for name, value in wanted.items():
+        if value is not None:
+            statement = statement.where(table.c[name] == value)
     return [_run(row) for row in connection.execute(statement)]
 
 

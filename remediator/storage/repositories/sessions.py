@@ -36,10 +36,13 @@ class Session:
     expires_at: datetime
     ended_at: datetime | None
     ended_by: str | None
+    remembered: bool = False
+    """The person wanted to stay signed in: the session has no idle limit."""
 
     def is_active(self, now: datetime, idle: timedelta) -> bool:
         """Return whether the session was not ended, and is within its idle and its absolute limit."""
-        return self.ended_at is None and now < self.expires_at and now - self.seen_at < idle
+        used = self.remembered or now - self.seen_at < idle
+        return self.ended_at is None and now < self.expires_at and used
 
 
 def session_id(cookie: str) -> str:
@@ -47,8 +50,19 @@ def session_id(cookie: str) -> str:
     return hashlib.sha256(cookie.encode("utf-8", "replace")).hexdigest()
 
 
-def start(tx: Tx, person: Person, credential: str | None, address: str, life: timedelta) -> str:
-    """Start a session and return the value of its cookie, which is 256 random bits."""
+def start(
+    tx: Tx, person: Person, credential: str | None, address: str, life: timedelta, *, remembered: bool = False
+) -> str:
+    """Start a session and return the value of its cookie, which is 256 random bits.
+
+    Args:
+        tx: the transaction.
+        person: who signed in.
+        credential: hash of the operator token that proved it; None without one.
+        address: from where.
+        life: the absolute limit.
+        remembered: without the idle limit.
+    """
     cookie = secrets.token_urlsafe(32)
     values = {
         "id": session_id(cookie),
@@ -57,6 +71,7 @@ def start(tx: Tx, person: Person, credential: str | None, address: str, life: ti
         "claimed": sorted(person.claimed),
         "credential": credential,
         "address": address[:64],
+        "remembered": remembered,
     }
     tx.connection.execute(insert(table).values(created_at=tx.now, seen_at=tx.now, expires_at=tx.now + life, **values))
     tx.connection.execute(delete(table).where(table.c.expires_at < tx.now - KEPT))

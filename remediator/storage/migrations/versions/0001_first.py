@@ -72,6 +72,7 @@ episodes = Table(
     Column("closes_at", Micros),
     Column("flaps", Integer, nullable=False, server_default="0"),
     Column("kind", String(16), nullable=False, server_default="alert", comment="alert, or manual: a person started it"),
+    Column("generator_url", Text, nullable=False, server_default="", comment="link to the expression in Prometheus"),
     CheckConstraint("status IN ('firing', 'resolved', 'closed')", name="status"),
     CheckConstraint("kind IN ('alert', 'manual')", name="kind"),
 )
@@ -93,6 +94,7 @@ runs = Table(
     Column("target", String(200), nullable=False),
     Column("mode", String(16), nullable=False),
     Column("plan", Text),
+    Column("severity", String(16), nullable=False, server_default="warning", comment="the highest of its alerts"),
     Column("plan_hash", Key),
     Column("cursor", String(200)),
     Column("resume_to", String(24)),
@@ -373,6 +375,7 @@ Index("ix_runs_created_at", runs.c.created_at)
 Index("ix_runs_playbook_target_created_at", runs.c.playbook, runs.c.target, runs.c.created_at)
 Index("ix_runs_playbook_created_at", runs.c.playbook, runs.c.created_at)
 Index("ix_runs_status_created_at", runs.c.status, runs.c.created_at)
+Index("ix_runs_severity_created_at", runs.c.severity, runs.c.created_at)
 Index("ix_runs_target_created_at", runs.c.target, runs.c.created_at)
 Index("ix_runs_blocked_by", runs.c.blocked_by, runs.c.wake_at, **_where("status = 'blocked'"))
 Index("ix_runs_blocked_by_run", runs.c.blocked_by_run, **_where("blocked_by_run IS NOT NULL"))
@@ -391,6 +394,7 @@ Index("ix_verdicts_run_id", verdicts.c.run_id, verdicts.c.id)
 Index("ix_verdicts_answer_at", verdicts.c.answer, verdicts.c.at)
 Index("uq_approvals_pending_run", approvals.c.run_id, unique=True, **_where("status = 'pending'"))
 Index("ix_approvals_run_id", approvals.c.run_id)
+Index("ix_approvals_requested_at", approvals.c.requested_at)
 Index("ix_approvals_pending_expires_at", approvals.c.expires_at, **_where("status = 'pending'"))
 Index("ix_messages_due", messages.c.next_at, **_where("status = 'waiting'"))
 Index("ix_messages_run_id", messages.c.run_id)

@@ -27,6 +27,7 @@ def upgrade() -> None:
         Column("claimed", Text, nullable=False, comment=claimed),
         Column("credential", String(64), comment="SHA-256 of the operator token that started it"),
         Column("address", String(64), nullable=False, comment="from where the person signed in"),
+        Column("remembered", Boolean, nullable=False, server_default=text("false"), comment="it has no idle limit"),
         Column("created_at", BigInteger, nullable=False),
         Column("seen_at", BigInteger, nullable=False),
         Column("expires_at", BigInteger, nullable=False),

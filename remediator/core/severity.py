@@ -1,0 +1,25 @@
+"""The severity of alerts, as pagers name it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from remediator.core.run import Episode
+
+SEVERITIES = ("critical", "error", "warning", "info")
+"""The severities that pagers know, the highest first."""
+DEFAULT = "warning"
+"""The severity if no alert says one."""
+_SAME = {"page": "critical", "high": "error", "major": "error", "minor": "warning", "low": "info", "none": "info"}
+
+
+def as_pagers_name_it(severity: str) -> str:
+    """Return a severity as pagers name it: ``page`` is ``critical``. An unknown one is returned as it is."""
+    return _SAME.get(severity.lower(), severity.lower())
+
+
+def highest_severity(alerts: Iterable[Episode]) -> str:
+    """Return the highest severity of alerts, as pagers name it; ``warning`` if no alert says one."""
+    said = [alert.labels.get("severity", "").lower() for alert in alerts]
+    known = {_SAME.get(name, name) for name in said}
+    return next((name for name in SEVERITIES if name in known), DEFAULT)

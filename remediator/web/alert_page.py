@@ -1,0 +1,53 @@
+"""One alert: its labels, its runs, and for every playbook why it matches or not."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from remediator.core.alert import fingerprint
+from remediator.core.approval import Permission
+from remediator.pipeline.match import Explanation
+from remediator.storage.repositories import episodes
+from remediator.web.authentication import RequestIdentity
+from remediator.web.overview import alert_card, runs_of_alerts
+from remediator.web.site import Handler, Site
+
+_MAX_PLAYBOOKS = 50
+
+
+def alert_page(site: Site) -> Handler:
+    """Return the handler of ``GET /alerts/<episode>``."""
+
+    async def get(request: Request, identity: RequestIdentity) -> Response:
+        episode_id = request.path_params["episode_id"]
+        alert, its_runs = await site.service.context.store.read(
+            lambda connection: (
+                found := episodes.get(connection, episode_id),
+                {} if found is None else runs_of_alerts(connection, [found]),
+            )
+        )
+        if alert is None:
+            text = f"There is no alert {episode_id[:64]!r}. Alerts are kept for timing.run_retention."
+            return site.error_page(request, identity, 404, "Alert not found", text)
+        listed = its_runs.get(alert.id, [])
+        explained = sorted(site.service.worker.index.explain(alert.labels), key=_distance)
+        return site.render(
+            request,
+            identity,
+            "alert.html",
+            card=alert_card(site, alert, listed),
+            runs=listed,
+            fingerprint=fingerprint(alert.labels),
+            explained=explained[:_MAX_PLAYBOOKS],
+            more=max(0, len(explained) - _MAX_PLAYBOOKS),
+            may_retry=identity.may(Permission.RETRY),
+            live=True,
+        )
+
+    return site.page(get)
+
+
+def _distance(found: Explanation) -> tuple[bool, bool, int, str]:
+    other = any(item.label == "alertname" for item in found.unmet)
+    return not found.matches, other, len(found.unmet), found.playbook.name

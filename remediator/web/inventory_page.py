@@ -1,0 +1,93 @@
+"""The inventory: services with their dependencies, health, locks and last runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from remediator.core.run import Episode, EpisodeStatus, Run, Status
+from remediator.playbooks.inventory import Inventory, Service
+from remediator.reporting.charts import lay_out_dependencies
+from remediator.storage.repositories import episodes, runs, stops
+from remediator.storage.repositories.stops import Stop
+from remediator.web.authentication import RequestIdentity
+from remediator.web.site import Handler, Site
+
+_MAX_ALERTS = 500
+_MAX_SERVICES = 200
+_MAX_RUNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """A service with what the store knows about it now."""
+
+    service: Service
+    firing: Sequence[Episode]
+    lock: Run | None
+    """The run that holds its target lock."""
+    recent: Sequence[Run]
+    """Its last runs, the newest first."""
+    stops: Sequence[Stop]
+
+    @property
+    def health(self) -> str:
+        """Say how it is, by what the store knows: no target is asked for a page."""
+        if self.lock is not None and self.lock.finished_at is not None:
+            return "locked: the outcome of a call is unknown"
+        if self.lock is not None:
+            return "being repaired"
+        if self.firing:
+            return "alert firing"
+        if self.recent and self.recent[0].status is Status.SUCCEEDED:
+            return "healed; no alert fires"
+        return "no alert fires"
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return not self.firing and self.lock is None
+
+
+def inventory(site: Site) -> Handler:
+    """Return the handler of ``GET /inventory``."""
+
+    async def get(request: Request, identity: RequestIdentity) -> Response:
+        loaded, now = site.service.context.playbooks.inventory, site.now
+        states, more = await site.service.context.store.read(
+            lambda connection: (
+                _states(connection, loaded, stops.list_active(connection, now)),
+                max(0, len(loaded.services) - _MAX_SERVICES),
+            )
+        )
+        drawn = lay_out_dependencies(
+            {name: list(state.service.depends_on) for name, state in states.items()},
+            {name: state.service.platform.kind for name, state in states.items()},
+        )
+        return site.render(request, identity, "inventory.html", states=states, more=more, drawn=drawn, live=True)
+
+    return site.page(get)
+
+
+def _states(connection: Connection, loaded: Inventory, active: Sequence[Stop]) -> dict[str, ServiceState]:
+    open_ones = episodes.list_open(connection, _MAX_ALERTS)
+    firing: dict[str, list[Episode]] = {}
+    for alert in open_ones:
+        if alert.status is EpisodeStatus.FIRING:
+            for service in loaded.services_for(alert.labels):
+                firing.setdefault(service.name, []).append(alert)
+    locks = {run.target: run for run in runs.list_lock_holders(connection)}
+    return {
+        name: ServiceState(
+            service,
+            firing.get(name, ()),
+            locks.get(name),
+            runs.list_page(connection, _MAX_RUNS, target=name),
+            [stop for stop in active if stop.applies_to("", name)],
+        )
+        for name, service in sorted(loaded.services.items())[:_MAX_SERVICES]
+    }

@@ -1,0 +1,136 @@
+"""The health page: replicas, what the doctor says, channels and their newest messages, Alertmanager and Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from remediator.authoring import doctor
+from remediator.authoring.doctor.base import Examination, Level, Result, labels_of
+from remediator.runtime.maintenance import REPLICA_TIMEOUT
+from remediator.runtime.notification_reach import reach_problem
+from remediator.service import watchdog_max_silence
+from remediator.storage.repositories import inbox, key_values, outbox, replicas
+from remediator.storage.repositories.outbox import ChannelState
+from remediator.storage.repositories.replicas import Replica
+from remediator.web.authentication import RequestIdentity
+from remediator.web.site import Handler, Site
+
+LIFE = 300.0
+"""Seconds for which an examination is shown again. It asks targets and servers, so readers must not repeat it."""
+_WAIT = 2.0
+"""Seconds for which the page waits for an examination that is running."""
+_LEVELS = (Level.FAILED, Level.WARNING, Level.SKIPPED, Level.OK)
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The results of an examination."""
+
+    at: datetime
+    results: Sequence[tuple[str, Result]]
+    error: str = ""
+    """Why there are none."""
+
+    @property
+    def by_level(self) -> list[tuple[Level, list[tuple[str, Result]]]]:
+        """Return the results by level, the worst first."""
+        groups = [(level, [item for item in self.results if item[1].level is level]) for level in _LEVELS]
+        return [(level, found) for level, found in groups if found]
+
+
+@dataclass(slots=True)
+class DoctorRuns:
+    """One examination for all readers, in the background."""
+
+    site: Site
+    _task: asyncio.Task[Examined] | None = None
+    _until: float = 0.0
+    last: Examined | None = field(default=None)
+
+    async def get(self) -> tuple[Examined | None, bool]:
+        """Return the newest results, and whether a newer examination is running."""
+        now = asyncio.get_running_loop().time()
+        if self._task is None or (self._task.done() and now >= self._until):
+            self._task, self._until = asyncio.create_task(self._examine(), name="examination for the page"), now + LIFE
+        done, _ = await asyncio.wait({self._task}, timeout=_WAIT)
+        if done:
+            self.last = self._task.result()
+        return self.last, not done
+
+    async def _examine(self) -> Examined:
+        service, now = self.site.service, self.site.now
+        loaded = await asyncio.to_thread(service.reload.read)
+        about = Examination(
+            service.access.settings_file or Path("remediator.yaml"),
+            service.config,
+            service.registry,
+            loaded,
+            service.access.people,
+            now,
+            labels=labels_of(loaded),
+        )
+        try:
+            async with asyncio.timeout(LIFE):
+                return Examined(now, await doctor.examine(about))
+        except TimeoutError:
+            return Examined(now, (), f"the examination did not end within {LIFE:g} s")
+
+
+@dataclass(frozen=True, slots=True)
+class HealthState:
+    """What the store says about the service itself."""
+
+    replicas: Sequence[Replica]
+    channels: Sequence[ChannelState]
+    dead: Sequence[outbox.OutboxMessage]
+    inbox: int
+    """Number of received notifications that were not processed yet."""
+    watchdog_at: datetime | None
+    watchdog_problem: str
+
+
+def health_page(site: Site) -> Handler:
+    """Return the handler of ``GET /health``."""
+    examinations = DoctorRuns(site)
+
+    async def get(request: Request, identity: RequestIdentity) -> Response:
+        state = await site.service.context.store.read(lambda connection: _state(connection, site))
+        examined, running = await examinations.get()
+        config = site.service.config
+        notifiers = await asyncio.to_thread(site.service.registry.make_channels, config.channels)
+        return site.render(
+            request,
+            identity,
+            "health.html",
+            state=state,
+            examined=examined,
+            running=running,
+            channels=config.channels,
+            reach=reach_problem(notifiers),
+            alertmanagers=[peer.url for peer in config.alertmanagers],
+            prometheus=None if config.prometheus is None else config.prometheus.url,
+            live=True,
+        )
+
+    return site.page(get)
+
+
+def _state(connection: Connection, site: Site) -> HealthState:
+    now = site.now
+    watchdog = key_values.get(connection, key_values.WATCHDOG)
+    return HealthState(
+        replicas.list_alive(connection, now - REPLICA_TIMEOUT),
+        outbox.channel_states(connection),
+        outbox.list_dead(connection, 10),
+        inbox.count_pending(connection),
+        None if watchdog is None else watchdog.at,
+        key_values.watchdog_problem(connection, now, watchdog_max_silence(site.service.config)),
+    )

@@ -1,0 +1,47 @@
+"""The output of a running step: shown while it runs, without secrets, and gone when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from remediator.clients.host import process
+from remediator.pipeline.live_output import MAX_KEPT, LiveOutputs
+
+
+async def _until(outputs: LiveOutputs, wanted: list[str]) -> None:
+    async with asyncio.timeout(60):
+        while outputs.lines("attempt-1") != wanted:
+            await asyncio.sleep(0.01)
+
+
+async def test_the_output_of_a_running_program_is_followed(tmp_path: Path) -> None:
+    """Complete lines are there while the program runs; afterwards nothing is kept. Another task is not followed."""
+    outputs = LiveOutputs()
+    script = "echo one; echo -n half; read -r line < $0; echo ' done'"
+
+    async def call(fifo: str) -> process.Ended:
+        with outputs.follow("attempt-1"):
+            return await process.run(["/bin/sh", "-c", script, fifo], seconds=60)
+
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    task = asyncio.create_task(call(str(fifo)))
+    await _until(outputs, ["one"])
+    await process.run(["/bin/echo", "of another task"], seconds=60)
+    assert outputs.lines("attempt-1") == ["one"]
+    await asyncio.to_thread(fifo.write_text, "go\n")
+    ended = await task
+    assert ended.output == "one\nhalf done\n"
+    assert outputs.lines("attempt-1") is None
+
+
+async def test_a_long_output_keeps_its_end() -> None:
+    """Only complete lines of the end are kept."""
+    outputs = LiveOutputs()
+    with outputs.follow("attempt-1"):
+        await process.run(["/bin/sh", "-c", "seq 1 20000"], seconds=60)
+        lines = outputs.lines("attempt-1")
+    assert lines is not None and lines[-1] == "20000" and len("\n".join(lines)) < MAX_KEPT
+    assert all(line == str(20000 - number) for number, line in enumerate(reversed(lines)))
