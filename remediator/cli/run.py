@@ -20,9 +20,9 @@ from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
 from remediator.core.clock import SystemClock, format_duration
 from remediator.core.run import Status
+from remediator.core.severity import SEVERITIES
 from remediator.errors import InputError, RemediatorError
 from remediator.reporting import incident_document, run_timeline
-from remediator.reporting.incidents import SEVERITIES
 from remediator.reporting.run_timeline import RunTimeline
 from remediator.reporting.run_view import run_view
 from remediator.runtime.settings import archive_folder

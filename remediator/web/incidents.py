@@ -8,8 +8,10 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from remediator.core.approval import Permission
 from remediator.reporting.incidents import Incident, load_incident
-from remediator.storage.repositories import incidents, lookup, runs
+from remediator.storage.repositories import comments, incidents, lookup, runs
+from remediator.storage.repositories.comments import Comment
 from remediator.web import paging
 from remediator.web.api_request import ApiRequest, NotFound
 from remediator.web.authentication import RequestIdentity
@@ -83,9 +85,30 @@ def incident_page(site: Site) -> Handler:
         name = request.path_params["incident_id"]
         run = await site.service.context.store.read(lambda connection: runs.get(connection, name))
         wanted = name if run is None else run.incident_id
-        found = await site.service.context.store.read(lambda connection: load_incident(connection, wanted))
+        found, said = await site.service.context.store.read(
+            lambda connection: (load_incident(connection, wanted), _comments(connection, wanted))
+        )
         if found is None:
             return site.error_page(request, identity, 404, "Incident not found", f"There is no incident {name[:64]!r}.")
-        return site.render(request, identity, "incident.html", incident=found, live=not found.over)
+        may_comment = identity.may(Permission.COMMENT)
+        return site.render(
+            request,
+            identity,
+            "incident.html",
+            incident=found,
+            comments=said,
+            may_comment=may_comment,
+            live=not found.over,
+        )
 
     return site.page(get)
+
+
+def _comments(connection: Connection, incident_id: str) -> list[Comment]:
+    """Return the comments about all runs of an incident, oldest first."""
+    found = [
+        item
+        for run in incidents.list_runs(connection, incident_id)
+        for item in comments.list_for_run(connection, run.id)
+    ]
+    return sorted(found, key=lambda item: (item.at, item.id))

@@ -21,10 +21,12 @@ from starlette.responses import RedirectResponse, Response
 from remediator.audit import Kind, NotCanonical, decode
 from remediator.core.approval import Permission, Person
 from remediator.errors import InputError
+from remediator.playbooks import parameters
 from remediator.playbooks.model import Playbook
 from remediator.storage.repositories import audit, autonomy, breakers, playbooks, runs
 from remediator.storage.repositories.playbooks import PlaybookVersion
 from remediator.web.authentication import RequestIdentity
+from remediator.web.frame import read_draft
 from remediator.web.site import HEADERS, Handler, Site
 
 _MAX_VERSIONS = 50
@@ -149,10 +151,40 @@ def playbook_page(site: Site, tests: PlaybookTests) -> Handler:
             may_test=identity.may(Permission.RETRY),
             test_file=_test_file(playbook),
             services=sorted(loaded.inventory.services),
+            may_start=identity.may(Permission.START),
+            given=_given(playbook),
+            typed=_typed(site, request, name),
             live=name in tests.running,
         )
 
     return site.page(get)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenParameter:
+    """A parameter that a person gives to start a run by hand."""
+
+    name: str
+    required: bool
+    default: str
+
+
+def _given(playbook: Playbook | None) -> list[GivenParameter]:
+    """Return the parameters that come from a label of the alert, except the one that the service fills."""
+    if playbook is None:
+        return []
+    target = set(parameters.references(playbook.target))
+    return [
+        GivenParameter(name, item.default is None, str(item.default))
+        for name, item in playbook.parameters.items()
+        if item.label is not None and name not in target
+    ]
+
+
+def _typed(site: Site, request: Request, name: str) -> Mapping[str, str]:
+    """Return what a person typed into the form before an error or a sign-in."""
+    kept_for, kept = read_draft(site.service, request)
+    return kept if kept_for == "/runs" and kept.get("playbook") == name else {}
 
 
 def _content(playbook: Playbook) -> Any:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from remediator.core.approval import Permission
 from remediator.core.run import EpisodeStatus
+from remediator.pipeline.manual_undo import undoable_steps
 from remediator.reporting import outcome_text, request_text, run_timeline
 from remediator.reporting.alert_links import Link, alert_links
 from remediator.reporting.incidents import Incident, load_incident
@@ -105,6 +106,8 @@ def run_page(site: Site) -> Handler:
             firing=any(alert.status is EpisodeStatus.FIRING for alert in timeline.alerts),
             has_chart=site.service.clients.prometheus is not None and bool(timeline.alerts),
             may_cancel=identity.may(Permission.CANCEL) and (not ended or run.holds_target),
+            undoable=undoable_steps(run, list(timeline.attempts)) if identity.may(Permission.UNDO) else [],
+            may_comment=identity.may(Permission.COMMENT),
             may_retry=identity.may(Permission.RETRY) and ended and run.incident_open,
             live=not ended,
         )

@@ -389,3 +389,73 @@ def test_observations_in_a_row_are_folded() -> None:
         (False, 1),
     ]
     assert groups[1].summary == "3 observations, guard verdicts"
+
+
+async def test_a_run_is_started_by_hand_from_its_playbook(web: WebService) -> None:
+    """An operator starts it with a reason. A wrong service is explained, and nothing typed is lost."""
+    async with web.client(headers={**HTML, **web.bearer("oscar")}) as client:
+        page = await client.get("/playbooks/redis-disk-full")
+        said = {"nonce": nonce_of(page.text), "playbook": "redis-disk-full", "reason": "disk is filling up"}
+        said["next"] = "/playbooks/redis-disk-full"
+        refused = await client.post("/runs", data={**said, "service": "redi"})
+        assert refused.status_code == 422 and "did you mean 'redis'" in text_of(refused.text)
+        page = await client.get("/playbooks/redis-disk-full")
+        assert 'value="redi"' in page.text and 'value="disk is filling up"' in page.text
+        started = await client.post("/runs", data={**said, "service": "redis"})
+        assert started.status_code == 303
+        run_id = started.headers["location"].removeprefix("/runs/")
+        told = text_of((await client.get(f"/runs/{run_id}")).text)
+        assert "redis-disk-full on redis" in told
+    assert "disk is filling up" in await web.audit_text()
+    assert "Start a run by hand" not in await _get(web, "/playbooks/redis-disk-full", "ann")
+
+
+async def test_comments_and_who_takes_it(web: WebService) -> None:
+    """Approvers comment on a run and take it; the pages of the run and of its incident show both."""
+    asked = await web.request_approval(incident="incident-1")
+    async with web.client(headers={**HTML, **web.bearer("ann")}) as client:
+        page = await client.get(f"/runs/{asked.run_id}")
+        said = {"nonce": nonce_of(page.text)}
+        for more in ({"text": "looking at the disk"}, {"text": "", "acknowledge": "yes"}):
+            answer = await client.post(f"/runs/{asked.run_id}/comments", data={**said, **more})
+            assert (answer.status_code, answer.headers["location"]) == (303, f"/runs/{asked.run_id}")
+        for path in (f"/runs/{asked.run_id}", "/incidents/incident-1"):
+            told = text_of((await client.get(path)).text)
+            assert "ann: looking at the disk" in told and "ann takes care of it" in told, path
+    assert "Add comment" not in await _get(web, f"/runs/{asked.run_id}", "victor")
+
+
+async def test_a_finished_run_can_be_undone_from_its_page(web: WebService) -> None:
+    """The page lists what an undo does, in order; the form asks for it."""
+    asked = await web.request_approval()
+    made = {
+        "id": "attempt-done",
+        "run_id": asked.run_id,
+        "step": "prune",
+        "number": 1,
+        "action": "service.restart",
+        "playbook": "redis-disk-full",
+        "target": "redis",
+        "mutates": True,
+        "is_undo": False,
+        "call": {"text": "move 3 files"},
+        "fence": 1,
+        "intent_at": NOON,
+        "outcome": "ok",
+        "outcome_at": NOON,
+    }
+
+    def end(tx: Tx) -> None:
+        tx.connection.execute(insert(attempts), made)
+        ended = {"status": Status.SUCCEEDED.value, "finished_at": tx.now}
+        tx.connection.execute(update(table).where(table.c.id == asked.run_id).values(**ended))
+
+    await web.context.store.write(end)
+    async with web.client(headers={**HTML, **web.bearer("oscar")}) as client:
+        page = await client.get(f"/runs/{asked.run_id}")
+        assert "Undo this run" in page.text and "Delete old backups: move them back" in text_of(page.text)
+        answer = await client.post(
+            f"/runs/{asked.run_id}/undo", data={"nonce": nonce_of(page.text), "reason": "not the cause"}
+        )
+        assert answer.status_code == 303, text_of(answer.text)
+    assert "Undo this run" not in await _get(web, f"/runs/{asked.run_id}", "ann")

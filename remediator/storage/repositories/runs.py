@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
@@ -13,7 +12,6 @@ from sqlalchemy import (
     Connection,
     Integer,
     Row,
-    Text,
     bindparam,
     case,
     exists,
@@ -22,7 +20,6 @@ from sqlalchemy import (
     literal,
     select,
     tuple_,
-    type_coerce,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
