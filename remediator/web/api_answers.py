@@ -491,6 +491,8 @@ class Report(TypedDict, total=False):
     ineffective: list[dict[str, Any]]
     alerts: list[dict[str, Any]]
     toil: dict[str, Any]
+    stages: list[dict[str, Any]]
+    causes: list[dict[str, Any]]
     bins: list[float]
 
 

@@ -225,7 +225,7 @@ async def test_times_are_local_and_count_down(web: WebService, address: str, bro
     assert "21:15" in deadline and ("GMT+9" in deadline or "JST" in deadline), deadline
     await page.wait_for_selector("[role=timer]:text-matches('in 14m[0-9]+s')")
     assert "Asia/Tokyo" in await page.inner_text("footer")
-    assert (await page.title()).startswith("Approve ")
+    assert (await page.title()).startswith("(1) Approve ")
     assert "icon-waiting" in str(await page.get_attribute("link[rel=icon]", "href"))
 
 
