@@ -19,8 +19,8 @@ from remediator.clients.endpoints import read_secret as _read_secret
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.alert import REPLICA_LABELS
 from remediator.core.approval import Role
-from remediator.core.listen import ListenAddress, ServerTls, is_loopback, parse_listen
 from remediator.core.link_settings import Links
+from remediator.core.listen import ListenAddress, ServerTls, is_loopback, parse_listen
 from remediator.core.notification_policy import Approvals, QuietHours
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
 from remediator.errors import ConfigurationError, InputError
