@@ -239,7 +239,7 @@ def create_stop(
 
 def _announce_stop(tx: Tx, text: str) -> None:
     """Tell everyone who gets requests that a stop began or ended: it changes what happens to their alerts."""
-    outbox.enqueue(tx, Ids(), "notice", None, {"about": "stop", "text": text}, (outbox.APPROVERS,))
+    outbox.enqueue(tx, Ids(), MessageKind.NOTICE, None, {"about": "stop", "text": text}, (outbox.APPROVERS,))
 
 
 def release_stop(tx: Tx, person: Person, stop_id: str) -> bool:

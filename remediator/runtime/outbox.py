@@ -195,7 +195,7 @@ def _claim(tx: Tx, channels: Outbox, message: OutboxMessage) -> OutboxMessage | 
     asked = channels.asked(message)
     if message.kind is MessageKind.APPROVAL:
         _ask(tx, channels, message, asked)
-    elif message.kind == "notice":
+    elif message.kind is MessageKind.NOTICE:
         outbox.ask_channels(tx, message, asked, None, {})
     return replace(message, channel=asked[0])
 
