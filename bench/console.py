@@ -29,8 +29,8 @@ NEWEST = 1_780_000_000_000_000
 
 FILL = f"""
 WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < :count)
-INSERT INTO runs (id, incident_id, severity, status, detail, playbook, playbook_hash, target, mode, engine_version, incident_open,
-                  holds_target, created_at, updated_at, finished_at)
+INSERT INTO runs (id, incident_id, severity, status, detail, playbook, playbook_hash, target, mode, engine_version,
+                  incident_open, holds_target, created_at, updated_at, finished_at)
 SELECT printf('run-%08d', n), printf('incident-%08d', n / 2),
        CASE WHEN n % (:count / 100) = 9 THEN 'critical' ELSE 'warning' END,
        CASE WHEN n % (:count / 100) = 7 THEN 'cancelled'
