@@ -146,10 +146,10 @@ async def test_links_to_other_tools(tmp_path: Path) -> None:
     assert not any("javascript" in url for url in found.values())
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "https://x/{servce}"])
+@pytest.mark.parametrize("url", ["ftp://x", "https://x/{servize}"])
 async def test_a_wrong_dashboard_link_is_refused(tmp_path: Path, url: str) -> None:
     """The error names the link and what is expected."""
-    with pytest.raises(Exception, match=r"http:// or https://|unknown placeholder \{servce\}"):
+    with pytest.raises(Exception, match=r"http:// or https://|unknown placeholder \{servize\}"):
         async with web_service(tmp_path, links={"dashboards": {"Grafana": url}}):
             pass
 
