@@ -20,8 +20,9 @@ from demo.judge.scene import Scene
 from demo.stack import volume
 
 _BLOCKED = 120
-_DELAY_OF_A_KEY = 40_000
-"""Microseconds; a thousand keys take 40 s to load."""
+_BIG_KEYS, _BIG_VALUE = 2000, 2048
+_DELAY_OF_A_KEY = 13_000
+"""Microseconds; the big keys and those of the judgement take about 40 s to load."""
 
 
 def serves(scene: Scene) -> str | None:
@@ -43,11 +44,13 @@ def hung(scene: Scene) -> None:
 
 def slow_loading(scene: Scene) -> None:
     """Let the next load of the data set take 40 s."""
-    # Redis answers "loading" only between two intervals, and the data set here is smaller than the default of 2 MB
+    # While it loads, Redis answers only between two intervals of this many bytes. With a delay for each key and small
+    # values, that would take seconds; a real load reads the default of 2 MB in milliseconds.
     scene.redis_conf(f"key-load-delay {_DELAY_OF_A_KEY}", "loading-process-events-interval-bytes 1024")
     with scene.redis() as client:
-        client.config_set("key-load-delay", 0)
+        client.mset({f"big:{number}": os.urandom(_BIG_VALUE) for number in range(_BIG_KEYS)})
         client.execute_command("BGREWRITEAOF")
+        scene.wait(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the rewritten append-only file")
 
 
 def restarted_outside(scene: Scene) -> None:

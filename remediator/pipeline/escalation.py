@@ -15,8 +15,8 @@ from remediator.storage.repositories.timers import Timer
 def escalate(tx: Tx, context: PipelineContext, run: Run) -> None:
     """Notify people of a run that ended escalated or failed.
 
-    If its alerts began while another run of the incident repaired something, people are notified only if the alerts
-    still fire when that repair has settled. Otherwise the incident gets a note.
+    If its alerts began while another run of the incident repaired something, or waited for the end of the fault, people
+    are notified only if the alerts still fire when that has settled. Otherwise the incident gets a note.
     """
     settles_at = incident.repair_settles_at(tx.connection, run, tx.now)
     if settles_at is None:
@@ -41,7 +41,8 @@ def _escalate_due(tx: Tx, context: PipelineContext, timer: Timer) -> None:
     alerts = episodes.list_for_run(tx.connection, run.id)
     if all(item.status is not EpisodeStatus.FIRING for item in alerts):
         names = ", ".join(sorted({item.alertname for item in alerts}))
-        text = f"{names} on {run.target} began during our own repair and was over when it had settled"
+        began = f"{names} on {run.target} began while another run of the incident was under way"
+        text = f"{began}, and was over when that had settled"
         incident.note(tx, context, run, text)
     else:
         escalate(tx, context, run)  # the repair may still go on: then this waits again

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from remediator.core.run import EpisodeStatus, Run, Status
 from remediator.core.tokens import Keyring
@@ -21,6 +22,7 @@ from remediator.reporting.incidents import load_incident
 from remediator.reporting.messages import MessageRenderer
 from remediator.storage.repositories import episodes, incidents, outbox, runs
 from remediator.storage.repositories.outbox import OutboxMessage
+from remediator.storage.schema import runs as table
 from tests.support.fleet import Health, advance_until, context, remedy
 from tests.support.guard_history import MINUTE, House, alert, playbook
 
@@ -150,13 +152,16 @@ async def test_nothing_is_said_to_have_been_tried(house: House) -> None:
     assert "Tried:" not in text
 
 
-async def test_an_alert_of_our_own_repair_pages_nobody(house: House) -> None:
+@pytest.mark.parametrize("waited", [False, True], ids=["it acted", "it waited for the end of the fault"])
+async def test_an_alert_of_our_own_repair_pages_nobody(house: House, waited: bool) -> None:
     """While redis is repaired, the app's alert fires and resolves: no message, and a note on the incident."""
     mend = remedy("mend", {})
     health = Health()
     engine = context(house.store, house.clock, [mend, DIAGNOSIS], health, "a")
     await fires(engine, mend, "redis", 1)
     await advance_until(engine, ["succeeded"], house.clock)
+    if waited:
+        await house.write(lambda tx: tx.connection.execute(update(table).values(first_action_at=None)))
     house.clock.time += timedelta(seconds=5)
     await fires(engine, DIAGNOSIS, "app", 2)
     await advance_until(engine, ["escalated"], house.clock)
@@ -169,7 +174,7 @@ async def test_an_alert_of_our_own_repair_pages_nobody(house: House) -> None:
     assert await sent(house) == []
     found = await house.store.read(lambda c: load_incident(c, "incident-1"))
     assert found is not None and [item.text for item in found.notes] == [
-        "RedisDown on app began during our own repair and was over when it had settled"
+        "RedisDown on app began while another run of the incident was under way, and was over when that had settled"
     ]
 
 

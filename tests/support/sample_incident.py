@@ -19,7 +19,7 @@ from tests.support.web_service import WebService
 INCIDENT = "incident-of-a-dependency"
 EARLY = "The app waits for something."
 BETTER = "The process of Redis has ended <script>alert(1)</script>."
-NOTE = "AppHighErrorRate on app began during our own repair and was over when it had settled"
+NOTE = "AppHighErrorRate on app was over when the other run had settled"
 
 
 async def write_incident(web: WebService) -> str:
