@@ -71,9 +71,17 @@ class MessageRenderer:
         return replace(_of_incident(message, incident, first), buttons=buttons)
 
     def _approval(self, connection: Connection, queued: OutboxMessage, first: OutboxMessage | None) -> Approval | None:
-        """Return the request that a message shows: its own, or that of the message to update."""
-        shown = queued if first is None or "approval" in queued.content else first
-        return approvals.get(connection, str(shown.content.get("approval", "")))
+        """Return the request that a message shows: its own, or that of the message to update while it is pending.
+
+        News about the incident, such as a relapse or an escalation, replace the request in its message.
+        """
+        own = first is None or "approval" in queued.content
+        shown = queued if own or first is None else first
+        found = approvals.get(connection, str(shown.content.get("approval", "")))
+        if queued.kind == MessageKind.UPDATE and not own:
+            pending = found is not None and found.status == "pending" and "about" not in queued.content
+            return found if pending else None
+        return found
 
     def _about_incident(
         self, connection: Connection, queued: OutboxMessage, run: Run, incident: Incident, now: datetime
@@ -121,6 +129,8 @@ class MessageRenderer:
                 title = f"Reminder: nobody has decided yet ({left} left):"
                 shown = ("Planned calls", "Approvers and deadline")
                 sections = [section for section in sections if section.heading in shown]
+            elif queued.kind is MessageKind.PAGE:
+                title = f"Nobody has decided yet ({format_age(approval.expires_at - now)} left). Approve?"
             if not self.public_url:
                 command = f"To decide, run: remediator approval approve {approval.id} (or reject, snooze)"
                 sections.append(Section("Decide", (command,)))
@@ -151,7 +161,7 @@ class MessageRenderer:
                 "target": run.target,
                 "plan_hash": approval.plan_hash,
             },
-            announce=ended or "about" in queued.content,
+            announce=ended and not outbox.is_escalated_in(connection, run.id, name),
         )
 
     def _ask(self, run: Run, approval: Approval, notifier: Notifier, name: str, now: datetime) -> Ask:

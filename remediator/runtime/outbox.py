@@ -249,6 +249,11 @@ class _Attempt:
             return Delivery({"overtaken": True})  # decided or ended before it was sent
         if message.kind in (MessageKind.ESCALATION, MessageKind.HELD_BACK) and rendered.over:
             return Delivery({"overtaken": True})  # it waited, and nobody is needed any more
+        overtaken = message.kind is MessageKind.UPDATE and await context.store.read(
+            lambda connection: outbox.is_overtaken(connection, message)
+        )
+        if overtaken:
+            return Delivery({"overtaken": True})  # a later update shows this too
         quiet = channels.quiet_hours.get(self.channel)
         until = (
             None if quiet is None or message.kind is MessageKind.UPDATE else quiet.quiet_until(rendered.severity, now)

@@ -14,6 +14,8 @@ from tests.runtime.test_scheduled_undo import started as started
 from tests.support.servers import until
 from tests.support.servers.remediator import Stack
 
+pytestmark = pytest.mark.timeout(300)  # each command is a process of its own, on a busy machine too
+
 TOKEN = make_token()
 PEOPLE = {"kind": "People", "people": {"oscar": {"roles": ["operator"], "tokens": [hash_token(TOKEN)]}}}
 MEASURE_ONCE = {name: value for name, value in MEASURE.items() if name != "undo"}

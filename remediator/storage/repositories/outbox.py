@@ -52,19 +52,49 @@ def enqueue(
 def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
     """Update the delivered messages of a request, because its status changed.
 
-    Each message gets one update per status, however often this is called.
+    Each message gets one update per status, however often this is called. A message that will show an escalation or
+    other news of the run gets none: the news say more, and nobody reads the same twice. Neither does the message of a
+    request that was outdated before: it says so, and what follows is about a newer request.
     """
+    news = {item.content.get("of") for item in list_for_run(tx.connection, run_id) if _is_waiting_news(item)}
     chosen = (
         table.c.run_id == run_id,
         table.c.kind.in_((MessageKind.APPROVAL, MessageKind.PAGE)),
         table.c.status == "sent",
     )
     for row in tx.connection.execute(select(table).where(*chosen)).all():
+        outdated = select(table.c.id).where(table.c.id == f"{row.id}.void")
+        if row.id in news or tx.connection.execute(outdated).first() is not None:
+            continue
         update_id = f"{row.id}.{status}"
         if tx.connection.execute(select(table.c.id).where(table.c.id == update_id)).first() is None:
             content = {"approval": row.content["approval"], "of": row.id, "became": status}
             _insert(tx, update_id, run_id, row.channel, MessageKind.UPDATE, content)
             tx.notify(TOPIC_MESSAGES)
+
+
+def _is_waiting_news(message: OutboxMessage) -> bool:
+    return message.kind is MessageKind.UPDATE and message.status == "waiting" and "about" in message.content
+
+
+def is_escalated_in(connection: Connection, run_id: str, channel: str) -> bool:
+    """Return whether a channel has, or gets, a message that hands this run over to people."""
+    found = (item for item in list_for_run(connection, run_id) if item.channel == channel)
+    return any(MessageKind.ESCALATION in (item.kind, item.content.get("about")) for item in found)
+
+
+def is_overtaken(connection: Connection, message: OutboxMessage) -> bool:
+    """Return whether a later update of the same message waits: it shows the same state, or a newer one.
+
+    News are never overtaken: each is about something that people must notice.
+    """
+    if "about" in message.content:
+        return False
+    later = (table.c.run_id == message.run_id, table.c.kind == MessageKind.UPDATE, table.c.status == "waiting")
+    rows = connection.execute(select(table).where(*later, table.c.id != message.id)).all()
+    same = [row for row in rows if row.content.get("of") == message.content.get("of")]
+    own = (message.created_at, message.id)
+    return any("about" in row.content or (row.created_at, row.id) > own for row in same)
 
 
 def enqueue_for_incident(
