@@ -7,11 +7,19 @@ WORKDIR /src
 RUN python3 -m venv /opt/venv
 COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY remediator remediator
+COPY docs/man docs/man
 RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -c requirements.lock ".[postgres]" \
  && rm -rf /opt/venv/lib/python3.*/site-packages/pip* \
  && find /opt/venv -name __pycache__ -prune -exec rm -rf {} +
 
 FROM ${PYTHON_IMAGE}
+ARG VERSION=0.1.0
+ARG REVISION=""
+LABEL org.opencontainers.image.title="remediator" \
+      org.opencontainers.image.description="Runs known remedies for alerts of Alertmanager" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 # redis-check-rdb: no backup goes before the newest one is proved to be whole
 RUN command -v redis-check-rdb >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends redis-tools \
  && rm -rf /var/lib/apt/lists/*; }
@@ -19,9 +27,12 @@ RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/remediator /var/lib/remediator
 COPY --from=build /opt/venv /opt/venv
 COPY playbooks /srv/playbooks
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    REMEDIATOR_CONFIG=/etc/remediator/remediator.yaml
+    REMEDIATOR_CONFIG=/etc/remediator/remediator.yaml REMEDIATOR_BUILD="${REVISION}"
 WORKDIR /srv
 USER 10001:10001
 EXPOSE 8095
+# The file system of the container may be read-only; only /var/lib/remediator is written to.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+  CMD ["python3", "-c", "import urllib.request as web; web.urlopen('http://127.0.0.1:8095/livez', timeout=2)"]
 ENTRYPOINT ["remediator"]
 CMD ["serve"]

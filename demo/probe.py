@@ -91,7 +91,7 @@ class Probe:
     def watchdog_heard(self) -> bool:
         """Return whether the Watchdog alert came through Prometheus and Alertmanager to the remediator."""
         text = self.text(self.settings.ports.remediator, "/metrics") or ""
-        found = re.search(r"^remediator_watchdog_last_seen_seconds (\S+)$", text, re.MULTILINE)
+        found = re.search(r"^remediator_watchdog_last_seen_timestamp_seconds (\S+)$", text, re.MULTILINE)
         return found is not None and float(found[1]) > 0
 
     def traffic_flows(self) -> bool:

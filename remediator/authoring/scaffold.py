@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel
 
 from remediator.authoring._templates import TEMPLATES
+from remediator.authoring.json_schema import schema
 from remediator.core.matchers import parse_matcher
 from remediator.errors import InputError
+from remediator.playbooks.catalogue import Catalogue
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.target_identity import example_value, naming_matchers
@@ -48,6 +54,15 @@ class Scaffold:
     """A value that the matcher accepts."""
     redis: bool = False
     """Whether the target has a Redis endpoint."""
+    action: str = "service.restart"
+    step: str = "restart"
+    """ID of the step."""
+    title: str = ""
+    """What the step does, for readers."""
+    parameters: str = ""
+    """Its required parameters with example values, as a YAML mapping; empty if there are none."""
+    asks: bool = False
+    """Whether the action needs an approval in every mode."""
 
 
 def make_scaffold(
@@ -90,7 +105,37 @@ def make_scaffold(
         parsed.name,
         example_value(parsed, service),
         service.redis is not None,
+        title=f"Restart {service.name}",
     )
+
+
+def with_action(scaffold: Scaffold, name: str, catalogue: Catalogue, config_model: type[BaseModel]) -> Scaffold:
+    """Return the scaffold with another action than a restart.
+
+    Raises:
+        InputError: the action is unknown, or it only reads.
+    """
+    if name not in catalogue.actions:
+        raise InputError(f"unknown action {name!r}; {did_you_mean(name, catalogue.actions)}")
+    traits = catalogue.traits_of(name)
+    if not traits.mutates:
+        raise InputError(f"{name} only reads, so it is no remedy; use it under diagnose")
+    model = schema("playbook", catalogue, config_model)["$defs"][f"action {name}"]
+    required = {key: _example(model["properties"][key]) for key in model.get("required", ())}
+    return replace(
+        scaffold,
+        action=name,
+        step=name.rpartition(".")[2].replace("_", "-"),
+        title=f"{traits.summary.rstrip('.').partition(':')[0]} ({scaffold.target})",
+        parameters=json.dumps(required) if required else "",
+        asks=traits.destructive or traits.requires_approval or (traits.interrupts and not traits.measures),
+    )
+
+
+def _example(about: Mapping[str, Any]) -> Any:
+    """Return an example of a parameter. Every parameter has one; a test holds that."""
+    examples, choices = about.get("examples"), about.get("enum")
+    return examples[0] if examples else choices[0] if choices else about.get("default", about.get("const", "x"))
 
 
 def _find_service(name: str, inventory: Inventory) -> Service:
@@ -102,21 +147,21 @@ def _find_service(name: str, inventory: Inventory) -> Service:
     raise InputError(f"{problem}; set it with --target; {did_you_mean(name, inventory.services)}")
 
 
-def playbook(scaffold: Scaffold, schema: str = "") -> str:
+def playbook(scaffold: Scaffold, schema_path: str = "") -> str:
     """Return the text of the playbook.
 
     Args:
         scaffold: its values.
-        schema: path of the JSON Schema, for editors; empty for none.
+        schema_path: path of the JSON Schema, for editors; empty for none.
     """
-    return TEMPLATES.get_template("playbook.yaml").render(**asdict(scaffold), schema=schema)
+    return TEMPLATES.get_template("playbook.yaml").render(**asdict(scaffold), schema=schema_path)
 
 
-def test(scaffold: Scaffold, schema: str = "") -> str:
+def test(scaffold: Scaffold, schema_path: str = "") -> str:
     """Return the text of the test file.
 
     Args:
         scaffold: the values of the playbook.
-        schema: path of the JSON Schema, for editors; empty for none.
+        schema_path: path of the JSON Schema, for editors; empty for none.
     """
-    return TEMPLATES.get_template("playbook.test.yaml").render(**asdict(scaffold), schema=schema)
+    return TEMPLATES.get_template("playbook.test.yaml").render(**asdict(scaffold), schema=schema_path)

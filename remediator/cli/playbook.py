@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from remediator.authoring import explain, json_schema, rehearsal, scaffold
+from remediator.authoring import explain, json_schema, rehearsal, runbook_import, scaffold
 from remediator.authoring.backtest import History
 from remediator.authoring.backtest.history import prometheus_history, stored_history
 from remediator.authoring.lint.alerting import read_alerts
@@ -44,6 +44,7 @@ def command() -> None:
 @click.argument("name")
 @click.option("--alert", default="", help="Name of the alert (default: NAME in CamelCase).")
 @click.option("--target", default="", help="Service of the inventory (default: the one that the alert rule names).")
+@click.option("--action", default="", help="Action of the step (default: service.restart).")
 @click.option(
     "--output-dir", "folder", type=_FOLDER, default=Path("playbooks"), help="Folder to write to (default: playbooks)."
 )
@@ -53,14 +54,17 @@ def command() -> None:
     type=click.Path(path_type=Path, exists=True),
     help="Prometheus rule file or folder (default: alerting near the folder).",
 )
-def new(name: str, alert: str, target: str, folder: Path, inventory: Path | None, alerting: Path | None) -> None:
+def new(
+    name: str, alert: str, target: str, action: str, folder: Path, inventory: Path | None, alerting: Path | None
+) -> None:
     """Write a commented playbook and its test.
 
     The playbook does nothing until you change its mode. Existing files are never overwritten.
 
     \b
-    Example:
+    Examples:
       remediator playbook new cache-slow --alert CacheSlow --target redis
+      remediator playbook new cache-full --target redis --action redis.memory_purge
     """
     inventory = inventory or _near(folder, "inventory.yaml")
     if inventory is None:
@@ -70,12 +74,47 @@ def new(name: str, alert: str, target: str, folder: Path, inventory: Path | None
     known = [] if rules is None else read_alerts([rules])
     alerts = [scaffold.KnownAlert(item.name, item.labels.get("service", ""), item.expression) for item in known]
     start = scaffold.make_scaffold(name, alert, target, read(inventory, Inventory), alerts, _channels(folder))
+    if action:
+        start = scaffold.with_action(start, action, registry_for(None, [folder]).catalogue(), Config)
     _write_new(path, scaffold.playbook(start, _schema_path(folder, "playbook")))
     _write_new(folder / f"{name}.test.yaml", scaffold.test(start, _schema_path(folder, "test")))
     _output.echo(f"{path}: for alert {start.alert}, target {start.target}, mode shadow")
     if known and start.alert not in {item.name for item in known}:
         _output.echo(f"{rules} has no alert rule {start.alert!r} yet; lint warns until it exists")
     _output.echo(f"next: edit it, then run: remediator lint {path} && remediator test {path}")
+
+
+@command.command("import")
+@click.argument("runbook", type=_FILE)
+@click.option("--section", default="", help="Heading of the part to read (default: the whole file).")
+@click.option("--alert", default="", help="Name of the alert (default: a gap).")
+@click.option("--target", default="", help="Service of the inventory (default: a gap).")
+@click.option(
+    "--output-dir", "folder", type=_FOLDER, default=Path("playbooks"), help="Folder to write to (default: playbooks)."
+)
+def import_(runbook: Path, section: str, alert: str, target: str, folder: Path) -> None:
+    """Write a playbook skeleton from the headings and shell blocks of a Markdown runbook.
+
+    Each command becomes a diagnosis or a step. What the runbook does not say is a gap, and lint refuses the file until
+    every gap is filled. Nothing is run. Existing files are never overwritten.
+
+    \b
+    Examples:
+      remediator playbook import runbook.md
+      remediator playbook import runbook.md --section "Redis is down" --alert RedisDown --target redis
+    """
+    try:
+        text = runbook.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {runbook}: {error}") from None
+    made = runbook_import.make_skeleton(text, runbook.name, section, alert, target)
+    path = folder / f"{made.name}.yaml"
+    _write_new(path, runbook_import.skeleton_text(made))
+    known = sum(entry.name != runbook_import.GAP for entry in (*made.diagnoses, *made.steps))
+    count = len(made.diagnoses) + len(made.steps)
+    _output.echo(
+        f"{path}: {count} commands, {known} with a suggestion; fill each GAP, then run: remediator lint {path}"
+    )
 
 
 def _channels(folder: Path) -> Sequence[str]:

@@ -47,7 +47,7 @@ class Metrics:
             "remediator_waiting_notifications", "Notifications that are not processed yet.", registry=registry
         )
         self.watchdog = Gauge(
-            "remediator_watchdog_last_seen_seconds",
+            "remediator_watchdog_last_seen_timestamp_seconds",
             "Unix time when the Watchdog alert was last received.",
             registry=registry,
         )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
+from remediator.runtime.metrics import Metrics
 from tests.support.servers import require
 from tests.support.servers.remediator import ROOT
 
 RULES = ROOT / "alerting/rules.yml"
+OWN_RULES = ROOT / "alerting/remediator.yml"
+"""Alerts about remediator itself."""
 
 
 def rules() -> list[dict[str, Any]]:
@@ -46,6 +51,47 @@ def test_each_rule_is_tested() -> None:
 
     assert {rule["alert"] for rule in rules()} == {name for name, fires in cases if fires}
     assert {rule["alert"] for rule in rules()} - {"Watchdog"} == {name for name, fires in cases if not fires}
+
+
+def test_the_rules_about_remediator_itself_work() -> None:
+    """Prometheus takes them, each fires in a unit test, and their metrics exist."""
+    checked = run("promtool", "check", "rules", "--lint-fatal", str(OWN_RULES))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    tested = run("promtool", "test", "rules", "remediator_test.yml", cwd=RULES.parent)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+    own = [rule for group in yaml.safe_load(OWN_RULES.read_text())["groups"] for rule in group["rules"]]
+    tests = yaml.safe_load((RULES.parent / "remediator_test.yml").read_text())["tests"]
+    fires = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case["exp_alerts"]}
+    assert {rule["alert"] for rule in own} == fires
+    known = {sample.name for family in Metrics().registry.collect() for sample in family.samples}
+    known |= {f"{family.name}_total" for family in Metrics().registry.collect() if family.type == "counter"}
+    used = {name for rule in own for name in re.findall(r"remediator_\w+", rule["expr"])}
+    assert used - known == set()
+
+
+def test_no_playbook_is_for_an_alert_about_remediator_itself() -> None:
+    """The remedy would run in the process that is broken."""
+    for path in (*(ROOT / "playbooks").glob("*.yaml"), *(ROOT / "cookbook").rglob("*.yaml")):
+        names = yaml.safe_load(path.read_text()).get("match", {}).get("alertname", [])
+        assert not [name for name in [names, *list(names)] if str(name).startswith("Remediator")], path.name
+    assert "Never send them to remediator" in OWN_RULES.read_text()
+
+
+def test_metrics_have_the_names_that_prometheus_recommends() -> None:
+    """Counters end with _total, times are Unix seconds with _timestamp_seconds, and promtool finds nothing."""
+    metrics = Metrics()
+    checked = subprocess.run(
+        [require("promtool"), "check", "metrics"],
+        input=generate_latest(metrics.registry),
+        capture_output=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr.decode()
+    for family in metrics.registry.collect():
+        assert family.name.startswith("remediator_") and family.documentation.endswith("."), family.name
+        if "Unix time" in family.documentation:
+            assert family.name.endswith("_timestamp_seconds"), family.name
 
 
 def test_playbooks_are_for_alerts_that_exist() -> None:

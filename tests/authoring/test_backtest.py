@@ -89,6 +89,7 @@ def test_a_backtest_replays_the_history(project: Remediator, remembered: Prometh
     assert found["runs"] == 3
     assert found["blocked_by_guard"] == {"cooldown": 1}
     assert found["actions"] == 2
+    assert found["predictions"] == {"would act": 2, "would be blocked": 1}
     assert found["approval_requests"] == 0
     assert found["busiest_hour"]["runs"] == 2
     assert found["by_day"][f"{DAY:%Y-%m-%d}"] == 2

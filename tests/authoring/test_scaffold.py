@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from remediator.cli.main import cli
+from remediator.extensions.registry import Registry
 from tests.support.servers.remediator import ROOT
 
 INVENTORY = """\
@@ -108,3 +111,45 @@ def test_missing_values_are_reported(folder: Path, arguments: list[str], said: s
     made = remediator(folder, "playbook", "new", *arguments)
     assert made.returncode == 2
     assert said in made.stderr
+
+
+MUTATING = sorted(action.name for action in Registry().actions if action.mutates)
+
+
+@pytest.mark.parametrize("target", ["redis", "shop"])
+@pytest.mark.parametrize("action", MUTATING)
+def test_every_action_can_be_the_remedy_of_a_new_playbook(folder: Path, action: str, target: str) -> None:
+    """``--action`` with any action that changes something: lint finds no error, and the tests pass."""
+    arguments = [
+        "playbook",
+        "new",
+        "it-broke",
+        "--target",
+        target,
+        "--action",
+        action,
+        "--output-dir",
+        str(folder / "p"),
+    ]
+    rules = (folder / "alerting/rules.yml").read_text()
+    (folder / "alerting/rules.yml").write_text(
+        rules + f"      - {{alert: ItBroke, expr: up, labels: {{service: {target}}}}}\n"
+    )
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, (done.output, done.exception)
+    linted = CliRunner().invoke(cli, ["lint", str(folder / "p"), "--fail-on", "error"])
+    assert linted.exit_code == 0, linted.output
+    tested = CliRunner().invoke(cli, ["test", str(folder / "p")])
+    assert tested.exit_code == 0, tested.output
+
+
+@pytest.mark.parametrize(
+    ("action", "says"), [("service.restrt", "did you mean 'service.restart'"), ("service.logs", "only reads")]
+)
+def test_a_wrong_action_is_named(folder: Path, action: str, says: str) -> None:
+    """Nothing is written then."""
+    done = CliRunner().invoke(
+        cli, ["playbook", "new", "it-broke", "--target", "shop", "--action", action, "--output-dir", str(folder / "p")]
+    )
+    assert says in str(done.exception)
+    assert not (folder / "p").exists()

@@ -141,7 +141,7 @@ class Company:
         """Whether the service has received the alert that always fires."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
             found = re.search(
-                r"^remediator_watchdog_last_seen_seconds ([0-9.e+]+)", answer.read().decode(), re.MULTILINE
+                r"^remediator_watchdog_last_seen_timestamp_seconds ([0-9.e+]+)", answer.read().decode(), re.MULTILINE
             )
         return found is not None and float(found[1]) > 0
 

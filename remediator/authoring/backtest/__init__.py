@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 ASSUMPTIONS = (
     "approvers approve two minutes after the request",
@@ -38,6 +39,15 @@ class History:
     source: str
 
 
+class Prediction(StrEnum):
+    """What a run would have done."""
+
+    ACTS = "would act"
+    ASKS = "would only ask"
+    BLOCKED = "would be blocked"
+    DOES_NOTHING = "would do nothing"
+
+
 @dataclass(frozen=True, slots=True)
 class ReplayedRun:
     """A run of a backtest."""
@@ -45,12 +55,19 @@ class ReplayedRun:
     at: datetime
     playbook: str
     target: str
-    status: str
-    reason: str
     actions: tuple[str, ...]
     approval_requests: int
     blocked_by: frozenset[str]
     """The guards that blocked it, at least for some time."""
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the run would have done. How it would have ended is not in the history."""
+        if self.actions:
+            return Prediction.ACTS
+        if self.approval_requests:
+            return Prediction.ASKS
+        return Prediction.BLOCKED if self.blocked_by else Prediction.DOES_NOTHING
 
 
 @dataclass(frozen=True, slots=True)

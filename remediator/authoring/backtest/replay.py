@@ -190,8 +190,6 @@ class _Backtest:
                 at=run.created_at,
                 playbook=run.playbook,
                 target=run.target,
-                status=run.status.value,
-                reason=run.reason or "",
                 actions=tuple(self.calls.get(run.id, ())),
                 approval_requests=self.approval_requests[run.id],
                 blocked_by=frozenset(self.blocked_by.get(run.id, ())),

@@ -31,7 +31,7 @@ def figures(result: BacktestResult) -> dict[str, Any]:
         "actions": sum(len(run.actions) for run in result.runs),
         "approval_requests": sum(run.approval_requests for run in result.runs),
         "blocked_by_guard": _counted(guard for run in result.runs for guard in run.blocked_by),
-        "results": _counted(run.status for run in result.runs),
+        "predictions": _counted(run.prediction.value for run in result.runs),
         "by_playbook": {name: _of(result, name) for name in sorted({run.playbook for run in result.runs})},
         "busiest_hour": None if busiest is None else {"hour": rfc3339(busiest), "runs": hours[busiest]},
         "by_day": {day.date().isoformat(): count for day, count in _days(result)},
@@ -70,7 +70,7 @@ def text(result: BacktestResult) -> str:
     lines = [f"history   {found['source']}, {found['from'][:16]}Z to {found['to'][:16]}Z"]
     lines.append(f"alerts    {found['episodes']} episodes in {found['notifications']} notifications")
     lines += [f"          {count} x {name}: no playbook" for name, count in found["unmatched"].items()]
-    lines.append(f"runs      {found['runs']}{_in_brackets(found['results'])}")
+    lines.append(f"runs      {found['runs']}{_in_brackets(found['predictions'])}")
     lines.append(f"actions   {found['actions']}")
     lines.append(f"approvals {found['approval_requests']} requested")
     lines.append(f"blocked   {sum(found['blocked_by_guard'].values())}{_in_brackets(found['blocked_by_guard'])}")
@@ -135,14 +135,14 @@ def _without(these: Sequence[ReplayedRun], those: Sequence[ReplayedRun]) -> list
 
 def _key(run: ReplayedRun) -> tuple[Any, ...]:
     minute = run.at.replace(second=0, microsecond=0)
-    return minute, run.playbook, run.target, run.status, run.actions, run.approval_requests, run.blocked_by
+    return minute, run.playbook, run.target, run.actions, run.approval_requests, run.blocked_by
 
 
 def _line(run: ReplayedRun) -> str:
     calls = ", ".join(run.actions) or "no action"
     held = f"; blocked by {', '.join(sorted(run.blocked_by))}" if run.blocked_by else ""
     asked = f"; {run.approval_requests} approval requests" if run.approval_requests else ""
-    return f"{rfc3339(run.at)[:16]}Z {run.playbook} on {run.target}: {run.status}, {calls}{asked}{held}"
+    return f"{rfc3339(run.at)[:16]}Z {run.playbook} on {run.target}: {run.prediction}, {calls}{asked}{held}"
 
 
 def difference_text(found: dict[str, Any]) -> str:

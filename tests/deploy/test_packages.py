@@ -1,0 +1,115 @@
+"""The wheel, the unit of systemd and the Debian package: built, installed and used."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import site
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import require
+from tests.support.servers.remediator import ROOT
+
+UNIT = ROOT / "deploy/systemd/remediator.service"
+MAX_EXPOSURE = 1.5
+"""Of ``systemd-analyze security``: 0 is best, 10 is worst; a unit without any limit has 9.6."""
+
+
+def run(*argv: str | Path, **more: object) -> subprocess.CompletedProcess[str]:
+    """Run a program and return its result."""
+    return subprocess.run([str(each) for each in argv], capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel, without a network: the build tools are those of this environment."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    names = ("remediator", "docs/man", "pyproject.toml", "README.md", "LICENSE", "requirements.lock")
+    for name in names:
+        target = source / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, target)
+    argv = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", folder, source]
+    made = run(*argv)
+    assert made.returncode == 0, made.stdout + made.stderr
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel into an environment of its own; only its dependencies come from this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    assert run(sys.executable, "-m", "venv", "--without-pip", folder).returncode == 0
+    python = folder / "bin/python"
+    argv = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel]
+    made = run(*argv)
+    assert made.returncode == 0, made.stderr
+    packages = run(python, "-c", "import site; print(site.getsitepackages()[0])").stdout.strip()
+    # a path file is not used for the editable install of the project itself: names in the environment come first
+    (Path(packages) / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    return folder
+
+
+def test_the_wheel_has_the_package_its_data_and_nothing_else(wheel: Path) -> None:
+    """No demonstration app, no tests; templates, schemas of the authoring tools, and the manual page."""
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.startswith("remediator")} == set()
+    for wanted in ("templates/playbook.yaml", "web/static/", "py.typed", "share/man/man1/remediator.1", "migrations/"):
+        assert any(wanted in name for name in names), wanted
+    metadata = zipfile.ZipFile(wheel).read(next(name for name in names if name.endswith("METADATA"))).decode()
+    extras = set(re.findall(r"^Provides-Extra: (\S+)", metadata, re.MULTILINE))
+    assert {"postgres", "s3", "oidc", "calendar", "apprise"} <= extras
+
+
+def test_the_installed_command_works(installed: Path, tmp_path: Path) -> None:
+    """It starts without the checkout, prints its version, and writes a playbook from its own templates."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    command = installed / "bin/remediator"
+    shown = run(command, "--version", env=environment, cwd=tmp_path)
+    assert shown.returncode == 0 and "remediator" in shown.stdout, shown.stderr
+    code = "import remediator; print(remediator.__file__)"
+    where = run(installed / "bin/python", "-c", code, env=environment, cwd=tmp_path)
+    assert str(installed) in where.stdout
+    services = "services:\n  shop: {platform: {kind: systemd, unit: shop.service}}\n"
+    (tmp_path / "inventory.yaml").write_text(f"apiVersion: remediator/v1\nkind: Inventory\n{services}")
+    made = run(command, "playbook", "new", "shop-down", env=environment, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    tested = run(command, "test", env=environment, cwd=tmp_path)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_systemd_accepts_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
+    """``systemd-analyze verify`` finds nothing, and the exposure stays low."""
+    analyze = require("systemd-analyze")
+    text = UNIT.read_text().replace("/opt/remediator/bin/remediator", "/bin/true")
+    unit = tmp_path / "remediator.service"
+    unit.write_text("\n".join(line for line in text.splitlines() if not line.startswith("Documentation=")))
+    verified = run(analyze, "verify", unit)
+    assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
+    examined = run(analyze, "security", "--offline=true", "--no-pager", unit)
+    found = re.search(r"exposure level for \S+ ([\d.]+)", examined.stdout)
+    assert found is not None, examined.stdout + examined.stderr
+    assert float(found[1]) <= MAX_EXPOSURE
+
+
+def test_users_and_folders_can_be_created(tmp_path: Path) -> None:
+    """By systemd's own tools, in an empty root."""
+    for folder, name in (("sysusers.d", "sysusers.conf"), ("tmpfiles.d", "tmpfiles.conf")):
+        (tmp_path / "usr/lib" / folder).mkdir(parents=True)
+        shutil.copy(UNIT.parent / name, tmp_path / "usr/lib" / folder / "remediator.conf")
+    (tmp_path / "etc").mkdir()
+    users = run(require("systemd-sysusers"), f"--root={tmp_path}", "remediator.conf")
+    assert users.returncode == 0, users.stderr
+    assert "remediator:x:" in (tmp_path / "etc/passwd").read_text()
+    folders = run(require("systemd-tmpfiles"), f"--root={tmp_path}", "--create", "remediator.conf")
+    assert folders.returncode == 0, folders.stderr
+    assert (tmp_path / "etc/remediator/secrets").stat().st_mode & 0o777 == 0o700
