@@ -184,6 +184,24 @@ class Watchdog(Strict):
     )
 
 
+class Heartbeat(Strict):
+    """A dead man's switch: an external monitor that calls a person when the heartbeat stops arriving."""
+
+    url: str = Field(default="", description="URL to which the heartbeat is posted.")
+    url_file: SecretFile | None = Field(default=None, description="File with the URL, if the URL is a secret.")
+    interval: PositiveDuration = Field(
+        default=timedelta(minutes=1), description="Time between two heartbeats. The monitor should wait for three."
+    )
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Heartbeat:
+        if bool(self.url) == (self.url_file is not None):
+            raise FieldError("set exactly one of url and url_file")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise FieldError("must start with http:// or https://", ("url",))
+        return self
+
+
 class Log(Strict):
     """Logs of the service."""
 
@@ -383,6 +401,9 @@ class Config(Strict):
     timing: Timing = Field(default=Timing(), description="Intervals and limits.")
     audit: Audit = Field(default=Audit(), description="Signed checkpoints and archive of the audit log.")
     log: Log = Field(default=Log(), description="Logs of the service.")
+    heartbeat: Heartbeat | None = Field(
+        default=None, description="External monitor that notices when this service stops working."
+    )
     replica: str = Field(default="", description="Name of this replica. Default: host name and process ID.")
 
     @model_validator(mode="after")

@@ -50,6 +50,7 @@ from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.access import AccessControl
 from remediator.runtime.chat_loops import chat_loops
 from remediator.runtime.checkpointing import run_checkpoint_loop
+from remediator.runtime.heartbeat import run_heartbeat_loop
 from remediator.runtime.maintenance import (
     REPLICA_TIMEOUT,
     MaintenanceSettings,
@@ -469,6 +470,11 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
         "checkpoints": lambda: run_checkpoint_loop(context, checkpoints),
     }
     working |= chats
+    heartbeat = config.heartbeat
+    if heartbeat is not None:
+        working["heartbeat"] = lambda: run_heartbeat_loop(
+            context, heartbeat, lambda now: service.metrics.heartbeat.set(now.timestamp())
+        )
     retention = retention_settings(config)
     if retention is not None:
         working["retention"] = lambda: run_retention_loop(context, retention)

@@ -51,6 +51,11 @@ class Metrics:
             "Unix time when the Watchdog alert was last received.",
             registry=registry,
         )
+        self.heartbeat = Gauge(
+            "remediator_heartbeat_accepted_timestamp_seconds",
+            "Unix time when the external monitor last accepted a heartbeat.",
+            registry=registry,
+        )
         self.audit_entries = Gauge(
             "remediator_audit_entries", "Number of the last entry of the audit log.", registry=registry
         )

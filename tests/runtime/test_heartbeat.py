@@ -1,0 +1,81 @@
+"""The heartbeat to an external monitor: sent while this replica works, and never while it only seems to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from remediator.config import Heartbeat
+from remediator.errors import StoreError
+from remediator.runtime.heartbeat import MAX_AGE, send_heartbeat
+from remediator.storage.repositories import replicas
+from tests.support.servers.receivers import receiver
+from tests.support.web_service import WebService, web_service
+
+pytestmark = pytest.mark.promise(14)
+
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[WebService]:
+    """A service without its loops."""
+    folder = tmp_path / "service"
+    folder.mkdir()
+    async with web_service(folder) as made:
+        yield made
+
+
+async def record(room: WebService) -> None:
+    """Record that the replica works, as the maintenance loop does."""
+    context = room.service.context
+    await context.store.write(lambda tx: replicas.record_heartbeat(tx, context.replica, "1", 1, "all"))
+
+
+async def test_a_working_replica_sends_its_heartbeat(room: WebService, tmp_path: Path) -> None:
+    """To the URL of a file, with its query; the file is read each time."""
+    await record(room)
+    secret = tmp_path / "url"
+    with receiver() as monitor:
+        secret.write_text(f"{monitor.url}/ping/abc?grace=5m\n")
+        assert await send_heartbeat(room.service.context, Heartbeat(url_file=secret))
+        assert [call.path for call in monitor.received] == ["/ping/abc?grace=5m"]
+
+
+async def test_a_replica_without_progress_sends_nothing(room: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither before its first record, nor when the record is old, nor when the store cannot be read."""
+    context = room.service.context
+    with receiver() as monitor:
+        settings = Heartbeat(url=monitor.url)
+        await context.store.write(lambda tx: replicas.remove(tx, context.replica))
+        assert not await send_heartbeat(context, settings)
+
+        await record(room)
+        now = context.clock.now()
+        monkeypatch.setattr(context.clock, "now", lambda: now + MAX_AGE + timedelta(seconds=1))
+        assert not await send_heartbeat(context, settings)
+
+        async def broken(work: object) -> None:
+            raise StoreError("the disk is full")
+
+        monkeypatch.setattr(context.store, "read", broken)
+        assert not await send_heartbeat(context, settings)
+        assert monitor.received == []
+
+
+async def test_a_monitor_that_does_not_accept_it_changes_nothing(room: WebService) -> None:
+    """It refuses, or nobody listens: only the log says so, and without the URL."""
+    await record(room)
+    with receiver() as monitor:
+        monitor.answers = [(500, {}, b"")]
+        assert not await send_heartbeat(room.service.context, Heartbeat(url=monitor.url))
+    assert not await send_heartbeat(room.service.context, Heartbeat(url="http://127.0.0.1:1/secret"))
+
+
+@pytest.mark.parametrize("given", [{}, {"url": "http://a/", "url_file": "b"}, {"url": "ftp://a/"}])
+def test_exactly_one_address_is_needed(given: dict[str, str]) -> None:
+    """A URL that often is a secret belongs into a file."""
+    with pytest.raises(ValidationError):
+        Heartbeat.model_validate(given)
