@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from starlette.requests import Request
 from starlette.responses import Response
 
+from remediator.authoring.explain import Explanation, explain_alert
 from remediator.core.alert import fingerprint
 from remediator.core.approval import Permission
-from remediator.pipeline.match import Explanation
+from remediator.core.run import Episode
+from remediator.pipeline.match import Explanation as Match
 from remediator.storage.repositories import episodes
 from remediator.web.authentication import RequestIdentity
 from remediator.web.overview import alert_card, runs_of_alerts
@@ -16,8 +22,32 @@ from remediator.web.site import Handler, Site
 _MAX_PLAYBOOKS = 50
 
 
+@dataclass(slots=True)
+class _Plans:
+    """What would be done for an alert now. Planning asks the target, so readers at the same time share it."""
+
+    site: Site
+    _running: dict[str, asyncio.Task[Sequence[Explanation]]] = field(default_factory=dict)
+
+    async def get(self, alert: Episode) -> Sequence[Explanation]:
+        """Return what each playbook that matches would do."""
+        running = self._running.get(alert.id)
+        if running is None:
+            running = asyncio.create_task(self._plan(alert), name=f"explanation of {alert.id}")
+            self._running[alert.id] = running
+            running.add_done_callback(lambda _: self._running.pop(alert.id, None))
+        return await asyncio.shield(running)
+
+    async def _plan(self, alert: Episode) -> Sequence[Explanation]:
+        service = self.site.service
+        found = await explain_alert(service.context, service.config, alert.labels)
+        return [item for item in found if not item.missing]
+
+
 def alert_page(site: Site) -> Handler:
     """Return the handler of ``GET /alerts/<episode>``."""
+
+    planning = _Plans(site)
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         episode_id = request.path_params["episode_id"]
@@ -31,6 +61,10 @@ def alert_page(site: Site) -> Handler:
             text = f"There is no alert {episode_id[:64]!r}. Alerts are kept for timing.run_retention."
             return site.error_page(request, identity, 404, "Alert not found", text)
         listed = its_runs.get(alert.id, [])
+        may_explain = identity.person is not None and site.service.role != "receive"
+        planned = None
+        if may_explain and request.query_params.get("plan") == "yes":
+            planned = await planning.get(alert)
         explained = sorted(site.service.worker.index.explain(alert.labels), key=_distance)
         return site.render(
             request,
@@ -38,6 +72,8 @@ def alert_page(site: Site) -> Handler:
             "alert.html",
             card=alert_card(site, alert, listed),
             runs=listed,
+            planned=planned,
+            may_explain=may_explain,
             fingerprint=fingerprint(alert.labels),
             explained=explained[:_MAX_PLAYBOOKS],
             more=max(0, len(explained) - _MAX_PLAYBOOKS),
@@ -48,6 +84,6 @@ def alert_page(site: Site) -> Handler:
     return site.page(get)
 
 
-def _distance(found: Explanation) -> tuple[bool, bool, int, str]:
+def _distance(found: Match) -> tuple[bool, bool, int, str]:
     other = any(item.label == "alertname" for item in found.unmet)
     return not found.matches, other, len(found.unmet), found.playbook.name

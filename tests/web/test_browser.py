@@ -159,6 +159,70 @@ async def test_a_signed_in_person_approves_with_one_tap(web: WebService, address
     assert not await web.context.store.read(lambda connection: stops.list_active(connection, web.clock.now()))
 
 
+async def test_keyboard_shortcuts_open_pages_and_change_nothing(web: WebService, address: str, browser: Any) -> None:
+    """The keys g and r open the runs, / the search, ? the list, and s the stop control.
+
+    In a field they are text. They can be turned off.
+    """
+    page = await browser.new_page()
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method))
+    await page.goto(address)
+    before = await web.head()
+    await page.keyboard.press("g")
+    await page.keyboard.press("r")
+    await page.wait_for_url("**/runs")
+    await page.keyboard.press("/")
+    await page.keyboard.type("g?s")
+    assert await page.input_value("#q") == "g?s"
+    await page.evaluate("document.activeElement.blur()")
+    await page.keyboard.press("s")
+    await page.wait_for_selector("#stopper[open]")
+    await page.evaluate("document.activeElement.blur()")
+    await page.keyboard.press("?")
+    await page.wait_for_selector("dialog[open]")
+    await page.uncheck("#keys-on")
+    await page.click("#keys-close")
+    await page.reload()
+    await page.keyboard.press("?")
+    assert await page.locator("dialog[open]").count() == 0
+    assert "POST" not in sent and await web.head() == before
+
+
+@pytest.mark.promise(10)
+@pytest.mark.parametrize("width", [320, 390, 1440])
+async def test_the_stop_control_is_on_every_page(web: WebService, address: str, browser: Any, width: int) -> None:
+    """At every width the control is in the first 100 pixels of each page, and opens completely on the screen."""
+    asked = await web.request_approval()
+    page = await browser.new_page(viewport={"width": width, "height": 900})
+    await page.goto(f"{address}/sign-in?next=/")
+    await page.fill("#token", web.tokens["oscar"])
+    await page.click("main button.go")
+    await page.wait_for_selector("#stopper")
+    for path in ("/", "/runs", f"/runs/{asked.run_id}", f"/approvals/{asked.id}", "/audit", "/health", "/nothing-here"):
+        await page.goto(address + path)
+        box = await page.locator("#stopper summary").bounding_box()
+        assert box["y"] + box["height"] <= 100 and box["width"] >= 44 and box["height"] >= 36, (path, box)
+        await page.click("#stopper summary")
+        button = await page.locator("#stopper button").bounding_box()
+        assert button["x"] >= 0 and button["x"] + button["width"] <= width, path
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+async def test_a_run_prints_without_controls(web: WebService, address: str, browser: Any) -> None:
+    """On paper there is no header, no form and no button, and folded texts are open."""
+    asked = await web.request_approval()
+    page = await browser.new_page()
+    await page.goto(f"{address}/sign-in?next=/runs/{asked.run_id}")
+    await page.fill("#token", web.tokens["oscar"])
+    await page.click("main button.go")
+    await page.wait_for_selector("#h-graph")
+    await page.emulate_media(media="print")
+    assert await page.locator("button:visible").count() == 0
+    assert await page.locator("nav[aria-label=Pages]:visible").count() == 0
+    assert await page.locator("text=move 3 files of /backups").first.is_visible()
+
+
 async def test_pages_update_themselves(web: WebService, address: str, browser: Any) -> None:
     """An open page updates itself. It says "All quiet" only while the Watchdog alert arrives."""
     page = await browser.new_page()

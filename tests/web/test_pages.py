@@ -124,6 +124,18 @@ async def test_a_firing_alert_says_what_is_done_about_it_and_why(web: WebService
         assert (await client.get("/alerts/episode-none")).status_code == 404
 
 
+async def test_an_alert_is_explained_with_plan_and_guards(web: WebService) -> None:
+    """A signed-in person gets what would be done now; nothing is recorded. An anonymous reader asks no target."""
+    await _fire(web, 1, "RedisDiskFull", service="redis")
+    before = await web.head()
+    told = await _get(web, "/alerts/episode-1?plan=yes")
+    assert "redis-disk-full on redis: escalate: the plan cannot be made" in told, "the target cannot be asked"
+    assert await web.head() == before
+    async with web.client(headers=HTML) as client:
+        anonymous = text_of((await client.get("/alerts/episode-1?plan=yes")).text)
+    assert "matches" in anonymous and "the plan cannot be made" not in anonymous
+
+
 async def test_links_to_other_tools(tmp_path: Path) -> None:
     """Runbook, expression, silence and dashboard are linked with filled and escaped values. What is not http is not."""
     links = {
