@@ -5,10 +5,14 @@ FROM ${PYTHON_IMAGE} AS build
 ARG PIP_INDEX_URL
 WORKDIR /src
 RUN python3 -m venv /opt/venv
-COPY requirements.lock pyproject.toml README.md LICENSE ./
-COPY remediator remediator
+COPY requirements.lock requirements-build.lock pyproject.toml README.md LICENSE ./
+RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock \
+ && python3 -m venv /opt/build \
+ && /opt/build/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-build.lock
 COPY docs/man docs/man
-RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -c requirements.lock ".[postgres]" \
+COPY remediator remediator
+RUN /opt/build/bin/pip wheel -q --no-deps --no-build-isolation --wheel-dir /tmp/wheels . \
+ && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps /tmp/wheels/*.whl \
  && rm -rf /opt/venv/lib/python3.*/site-packages/pip* \
  && find /opt/venv -name __pycache__ -prune -exec rm -rf {} +
 
@@ -31,7 +35,8 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
 WORKDIR /srv
 USER 10001:10001
 EXPOSE 8095
-# The file system of the container may be read-only; only /var/lib/remediator is written to.
+# The file system of the container may be read-only; only /var/lib/remediator is written to. For another port or HTTPS,
+# set a health check where the container is started.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
   CMD ["python3", "-c", "import urllib.request as web; web.urlopen('http://127.0.0.1:8095/livez', timeout=2)"]
 ENTRYPOINT ["remediator"]

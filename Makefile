@@ -9,7 +9,7 @@ WORKERS ?= 3
 SEEDS ?= 1..2000
 
 .PHONY: help setup setup-dev docs-media simulate races crashes outage durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \
-  lint format lock bench docs clean
+  lint format lock sbom audit fuzz bench docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -17,12 +17,12 @@ help: ## List the targets
 setup: $(STAMP) ## Make the virtual environment, for running
 setup-dev: $(STAMP)-dev ## The same, for testing too
 
-$(STAMP): requirements.lock pyproject.toml deploy/setup.sh
-	@bash deploy/setup.sh $(VENV) app,stack
+$(STAMP): requirements-demo.lock requirements-build.lock pyproject.toml deploy/setup.sh
+	@bash deploy/setup.sh $(VENV) requirements-demo.lock
 	@touch $(STAMP)
 
-$(STAMP)-dev: requirements.lock pyproject.toml deploy/setup.sh
-	@bash deploy/setup.sh $(VENV) app,stack,postgres,s3,dev
+$(STAMP)-dev: requirements-dev.lock requirements-build.lock pyproject.toml deploy/setup.sh
+	@bash deploy/setup.sh $(VENV) requirements-dev.lock
 	@touch $(STAMP) $(STAMP)-dev
 
 demo: setup ## Start the real stack, break it for real, watch it heal (FAULT=RedisDown, KEEP=1, CRASH_REMEDIATOR=1)
@@ -110,10 +110,27 @@ bench: setup-dev ## Speed and size, as ratios measured side by side
 	@$(PYTHON) -m bench.audit
 	@$(PYTHON) -m bench.console
 
+COMPILE := $(VENV)/bin/pip-compile -q --generate-hashes --strip-extras --no-header --no-annotate --no-emit-index-url \
+  --no-emit-trusted-host --no-emit-find-links --allow-unsafe
+
 lock: setup-dev ## Resolve the dependencies anew
 	@$(VENV)/bin/pip install -q pip-tools
-	@$(VENV)/bin/pip-compile -q --all-extras --strip-extras --no-header --no-annotate --no-emit-index-url \
-	  --no-emit-trusted-host --no-emit-find-links --allow-unsafe --upgrade -o requirements.lock pyproject.toml
+	@$(COMPILE) --upgrade --all-extras -o requirements-dev.lock pyproject.toml
+	@$(COMPILE) --extra postgres -c requirements-dev.lock -o requirements.lock pyproject.toml
+	@$(COMPILE) --extra postgres --extra app --extra stack -c requirements-dev.lock -o requirements-demo.lock pyproject.toml
+	@$(COMPILE) -c requirements-dev.lock -o app/requirements.lock app/requirements.txt
+	@echo "setuptools>=77" | $(COMPILE) -c requirements-dev.lock -o requirements-build.lock -
+	@$(PYTHON) -m tests.support.supply_chain licences
+
+sbom: setup-dev ## Write the bill of materials of the image, in CycloneDX, to build/sbom.cdx.json
+	@$(PYTHON) -m tests.support.supply_chain sbom
+
+audit: setup-dev ## Ask for known vulnerabilities of all locked packages, and say if no data is reached
+	@$(VENV)/bin/pip install -q pip-audit
+	@$(PYTHON) -m tests.support.supply_chain audit
+
+fuzz: setup-dev ## Fuzz the parsers for 60 s, and the running service by its OpenAPI document (FUZZ=seconds)
+	@FUZZ=$${FUZZ:-60} $(PYTHON) -m pytest -q -p no:cacheprovider -m fuzz tests/security
 
 clean: ## Remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the virtual environment $1 with the extras $2, in the versions of requirements.lock.
+# Makes the virtual environment $1 with the packages of the lock file $2, each with its hash, and the project itself.
 # Says in one sentence what is missing.
 set -euo pipefail
 venv=$1
-extras=$2
+lock=$2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
@@ -32,7 +32,9 @@ fi
 # one that was interrupted half-way has no pip: made anew
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
 echo "installing Python packages into $venv (once)"
-if ! "$venv/bin/python" -m pip install -q --disable-pip-version-check -c requirements.lock -e ".[$extras]" >"$log" 2>&1; then
+pip=("$venv/bin/python" -m pip -q --disable-pip-version-check)
+if ! { "${pip[@]}" install --require-hashes -r "$lock" -r requirements-build.lock \
+  && "${pip[@]}" install --no-deps --no-build-isolation -e .; } >"$log" 2>&1; then
   echo "Python packages could not be installed (is PyPI reached?). pip's last words:" >&2
   grep -v '^WARNING' "$log" | tail -n 3 >&2
   exit 1

@@ -29,6 +29,10 @@ class InputError(RemediatorError):
     """Wrong input from a person or another system."""
 
 
+class NotFound(InputError):
+    """What was named does not exist."""
+
+
 class PayloadError(InputError):
     """A webhook body that is not an Alertmanager notification of version 4.
 

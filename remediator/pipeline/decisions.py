@@ -14,7 +14,7 @@ from remediator.core.approval import ApprovalRequirements, DenialReason, Permiss
 from remediator.core.ids import Ids
 from remediator.core.message import MessageKind
 from remediator.core.run import EpisodeStatus, Run
-from remediator.errors import InputError
+from remediator.errors import InputError, NotFound
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.storage import Tx
 from remediator.storage.repositories import (
@@ -282,7 +282,7 @@ def cancel(tx: Tx, person: Person, run_id: str, reason: str) -> str:
     person.require(Permission.CANCEL)
     run = runs.get(tx.connection, run_id)
     if run is None:
-        raise InputError(f"there is no run {run_id[:64]!r}")
+        raise NotFound(f"there is no run {run_id[:64]!r}")
     said = tx.redact(reason.strip())
     _record(tx, person, run, "cancel", said)
     if runs.request_cancel(tx, run_id, person.id, said):
@@ -350,7 +350,7 @@ def comment(tx: Tx, person: Person, run_id: str, text: str, kind: CommentKind = 
     if run is None:
         run = next(reversed(incidents.list_runs(tx.connection, run_id)), None)
     if run is None:
-        raise InputError(f"there is no run or incident {run_id[:64]!r}")
+        raise NotFound(f"there is no run or incident {run_id[:64]!r}")
     said = tx.redact(" ".join(text.split()))[:MAX_COMMENT]
     if kind is CommentKind.COMMENT and not said:
         raise InputError("a comment needs a text, for example 'looking into it'")

@@ -15,7 +15,7 @@ from remediator.core.ids import Ids
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedStep
 from remediator.core.run import TERMINAL, Run
-from remediator.errors import InputError
+from remediator.errors import InputError, NotFound
 from remediator.storage import Tx
 from remediator.storage.repositories import attempts, runs, timers
 from remediator.storage.repositories.attempts import Attempt
@@ -69,7 +69,7 @@ def request_undo(tx: Tx, person: Person, run_id: str, reason: str, confirmation:
     person.require(Permission.UNDO)
     run = runs.get(tx.connection, run_id, lock=True)
     if run is None:
-        raise InputError(f"there is no run {run_id[:64]!r}")
+        raise NotFound(f"there is no run {run_id[:64]!r}")
     if run.status not in TERMINAL:
         raise InputError(f"run {run.id} is {run.status.value.replace('_', ' ')}: only a finished run can be undone")
     if confirmation and not names_target(confirmation, run.target):

@@ -17,6 +17,8 @@ from starlette.routing import Route
 
 from remediator.core.approval import Permission
 from remediator.core.clock import rfc3339
+from remediator.core.types import DURATION
+from remediator.errors import NotFound
 from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
@@ -26,8 +28,8 @@ from remediator.storage.repositories import approvals, audit, episodes, lookup, 
 from remediator.storage.repositories.approvals import Approval
 from remediator.web import api_answers as answers
 from remediator.web import api_runs, api_service, form_actions
-from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, NotFound, handler
-from remediator.web.openapi import LIMIT, REASON, BodyField, Operation, Parameter, describe, filters
+from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, handler
+from remediator.web.openapi import LIMIT, MAX_LIMIT, REASON, BodyField, Operation, Parameter, describe, filters
 from remediator.web.site import Site
 from remediator.web.status import sessions_data, stop_data
 
@@ -172,7 +174,7 @@ async def end_sessions(call: ApiRequest) -> Any:
 
 async def list_episodes(call: ApiRequest) -> Any:
     """Return the open episodes."""
-    limit = call.integer("limit", 200, 1000)
+    limit = call.integer("limit", 200, MAX_LIMIT)
     return [
         {
             "id": item.id,
@@ -191,7 +193,7 @@ async def list_audit_entries(call: ApiRequest) -> Any:
     """Return audit log entries, newest first."""
     query = call.request.query_params
     before = call.integer("before", 0, 10**15) if "before" in query else None
-    limit = call.integer("limit", 50, 500)
+    limit = call.integer("limit", 50, MAX_LIMIT)
     found = await call.read(
         lambda connection: audit.list_newest(connection, limit, before, query.get("run"), query.get("kind"))
     )
@@ -270,9 +272,11 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "Create a stop.",
             (),
             {
-                "scope": "global (default), playbook or service.",
+                "scope": BodyField("global (default), playbook or service.", enum=list(stops.SCOPES)),
                 "name": "Name of the playbook or service.",
-                "duration": "Duration, for example 30m; without it, the stop lasts until it is released.",
+                "duration": BodyField(
+                    "Duration, for example 30m; without it, the stop lasts until it is released.", pattern=DURATION
+                ),
                 "reason": f"Required. {REASON['reason']}",
             },
             Permission.CREATE_STOP,

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from remediator.core.approval import Permission, PermissionDenied, Person
-from remediator.errors import InputError, RemediatorError, StoreError
+from remediator.errors import InputError, NotFound, RemediatorError, StoreError
 from remediator.storage.repositories import lookup
 from remediator.web.authentication import RequestIdentity
 from remediator.web.openapi import Operation
@@ -21,10 +21,6 @@ from remediator.web.site import Site
 
 _MAX_BODY = 64 * 1024
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
-
-
-class NotFound(RemediatorError):
-    """The resource does not exist."""
 
 
 class _Unauthenticated(RemediatorError):
@@ -148,7 +144,8 @@ def _check_caller(operation: Operation, request: Request, identity: RequestIdent
         InputError: a browser with a cookie sent the request, but not one of our own pages with JSON. A form of another
             site cannot send JSON, so a cookie alone never authorises a change.
     """
-    if identity.person is None and not (operation.permission is Permission.READ and identity.anonymous_read_allowed):
+    reads = operation.method == "GET" and operation.permission is Permission.READ
+    if identity.person is None and not (reads and identity.anonymous_read_allowed):
         raise _Unauthenticated("send an operator token, for example 'Authorization: Bearer rmo_…'")
     if identity.person is not None:
         identity.person.require(operation.permission)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from remediator.authoring import explain
 from remediator.core.approval import Permission
-from remediator.errors import InputError
+from remediator.errors import InputError, NotFound
 from remediator.pipeline import decisions, manual_undo
 from remediator.pipeline.manual_start import StartRequest
 from remediator.reporting import incident_document, run_timeline
@@ -19,7 +19,7 @@ from remediator.storage.repositories import lookup
 from remediator.storage.repositories.comments import CommentKind
 from remediator.web import api_answers as answers
 from remediator.web import form_actions, paging
-from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, NotFound
+from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest
 from remediator.web.incidents import list_incidents, show_incident
 from remediator.web.openapi import LIMIT, REASON, BodyField, Operation, Parameter, filters
 
@@ -212,7 +212,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "Show the post-incident document of a run, or of all runs of an episode.",
             (
                 Parameter("run_id", "path", "ID of a run or an episode, or @latest."),
-                Parameter("format", "query", "md (default) or html."),
+                Parameter("format", "query", "md (default) or html.", values=tuple(incident_document.FORMATS)),
             ),
             media=("text/markdown", "text/html"),
         ),

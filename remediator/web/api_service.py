@@ -12,7 +12,7 @@ from starlette.responses import Response
 from remediator.config import Config
 from remediator.core.approval import Permission
 from remediator.core.clock import before, parse_duration, rfc3339
-from remediator.errors import InputError
+from remediator.errors import InputError, NotFound
 from remediator.pipeline import decisions
 from remediator.pipeline.context import PlaybookSet
 from remediator.playbooks.diagnostics import did_you_mean
@@ -24,7 +24,7 @@ from remediator.storage.repositories import autonomy, remedy_memory, runs
 from remediator.storage.repositories.remedy_memory import MemoryEntry
 from remediator.web import api_answers as answers
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest
-from remediator.web.openapi import REASON, Operation, Parameter
+from remediator.web.openapi import REASON, BodyField, Operation, Parameter
 from remediator.web.status import status_data
 
 FORMATS = {
@@ -148,7 +148,7 @@ def find_playbook(loaded: PlaybookSet, name: str) -> Playbook:
     found = loaded.active_version(name)
     if found is None:
         known = [item.name for item in loaded.active]
-        raise InputError(f"no playbook {name[:64]!r}; {did_you_mean(name, known) or 'see the list of playbooks'}")
+        raise NotFound(f"no playbook {name[:64]!r}; {did_you_mean(name, known) or 'see the list of playbooks'}")
     return found
 
 
@@ -184,7 +184,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "Report what was healed, how fast, and what was refused.",
             (
                 _SINCE,
-                Parameter("format", "query", "json (default), md or html."),
+                Parameter("format", "query", "json (default), md or html.", values=tuple(FORMATS)),
                 Parameter("minutes_per_incident", "query", "Minutes of work per incident (default: 30).", "number"),
             ),
             answer=answers.Report,
@@ -220,7 +220,12 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "/api/v1/playbooks/{name}/mode",
             "Change the mode of a playbook until the mode in its file changes.",
             (_NAME,),
-            {"mode": "Required. observe, shadow, approve or auto.", **_REQUIRED_REASON},
+            {
+                "mode": BodyField(
+                    "Required. observe, shadow, approve or auto.", enum=["observe", "shadow", "approve", "auto"]
+                ),
+                **_REQUIRED_REASON,
+            },
             Permission.SET_MODE,
             answer=answers.ModeChanged,
         ),

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from remediator.core.approval import Permission, Person
 from remediator.core.clock import parse_duration
 from remediator.core.run import Run
-from remediator.errors import InputError
+from remediator.errors import InputError, NotFound
 from remediator.pipeline import decisions, manual_start, manual_undo
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.manual_start import StartRequest
@@ -163,7 +163,7 @@ def retry_run(tx: Tx, service: Service, person: Person, run_id: str, reason: str
     loaded = service.context.playbooks
     run = runs.get(tx.connection, run_id)
     if run is None:
-        raise InputError(f"there is no run {run_id[:64]!r}")
+        raise NotFound(f"there is no run {run_id[:64]!r}")
     playbook = loaded.active_version(run.playbook)
     if playbook is None:
         raise InputError(f"cannot retry {run_id[:64]!r}: playbook {run.playbook!r} is not loaded any more")

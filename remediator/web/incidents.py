@@ -9,11 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from remediator.core.approval import Permission
+from remediator.errors import NotFound
 from remediator.reporting.incidents import Incident, load_incident
 from remediator.storage.repositories import comments, incidents, lookup, runs
 from remediator.storage.repositories.comments import Comment
 from remediator.web import paging
-from remediator.web.api_request import ApiRequest, NotFound
+from remediator.web.api_request import ApiRequest
 from remediator.web.authentication import RequestIdentity
 from remediator.web.site import Handler, Site
 

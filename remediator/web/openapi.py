@@ -21,9 +21,14 @@ class Parameter:
     """``path`` or ``query``."""
     text: str
     kind: str = "string"
+    values: tuple[str, ...] = ()
+    """The allowed values, if they are listed."""
+    maximum: int | None = None
+    pattern: str = ""
 
 
-LIMIT = Parameter("limit", "query", "Maximum number of results.", "integer")
+MAX_LIMIT = 500
+LIMIT = Parameter("limit", "query", f"Maximum number of results, at most {MAX_LIMIT}.", "integer", maximum=MAX_LIMIT)
 REASON: Mapping[str, str] = {"reason": "Reason, shown to other users."}
 
 
@@ -33,13 +38,14 @@ def filters(*names: str) -> tuple[Parameter, ...]:
 
 
 class BodyField(str):
-    """The description of a field of the body that is not a string, with its JSON type."""
+    """The description of a field of the body that is not any string, with its JSON type and further keywords."""
 
     kind: str
+    rules: Mapping[str, Any]
 
-    def __new__(cls, text: str, kind: str) -> BodyField:
+    def __new__(cls, text: str, kind: str = "string", **rules: Any) -> BodyField:
         made = super().__new__(cls, text)
-        made.kind = kind
+        made.kind, made.rules = kind, rules
         return made
 
 
@@ -106,18 +112,20 @@ def describe(operations: Sequence[Operation]) -> dict[str, Any]:
 
 def _operation(operation: Operation, answer: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the description of an operation with the schema of its answer."""
+    reads = operation.method == "GET" and operation.permission is Permission.READ
     parts = [part.strip("{}") for part in operation.path.split("/")[3:]]
     item = _path_item(operation.summary) | {
         "operationId": "_".join([operation.method.lower(), *parts]),
         "description": f"Role: {NEEDS[operation.permission].value}.",
-        "security": [{"token": []}],
+        # reading may be allowed without sign-in: see access.anonymous_role
+        "security": [{"token": []}, {}] if reads else [{"token": []}],
         "parameters": [
             {
                 "name": parameter.name,
                 "in": parameter.place,
                 "required": parameter.place == "path",
                 "description": parameter.text,
-                "schema": {"type": parameter.kind},
+                "schema": _schema(parameter),
             }
             for parameter in operation.parameters
         ],
@@ -127,12 +135,35 @@ def _operation(operation: Operation, answer: Mapping[str, Any] | None) -> dict[s
         content["application/json"] = {"schema": answer}
     item["responses"]["200"] = {"description": "Success.", "content": content}
     if operation.method == "POST":
+        required = [name for name, text in operation.body.items() if text.startswith(_REQUIRED)]
         fields = {
-            name: {"type": text.kind if isinstance(text, BodyField) else "string", "description": str(text)}
+            name: ({"pattern": "\\S"} if name in required else {}) | _field(text)
             for name, text in operation.body.items()
         }
-        item["requestBody"] = {"content": {"application/json": {"schema": {"type": "object", "properties": fields}}}}
+        schema = {"type": "object", "properties": fields} | ({"required": required} if required else {})
+        item["requestBody"] = {"required": bool(required), "content": {"application/json": {"schema": schema}}}
     return item
+
+
+_REQUIRED = "Required."
+
+
+def _field(text: str) -> dict[str, Any]:
+    field_ = text if isinstance(text, BodyField) else BodyField(text)
+    return {"type": field_.kind, "description": str(text), **field_.rules}
+
+
+def _schema(parameter: Parameter) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": parameter.kind}
+    if parameter.kind == "integer":
+        schema["minimum"] = 1
+    if parameter.maximum is not None:
+        schema["maximum"] = parameter.maximum
+    if parameter.pattern:
+        schema["pattern"] = parameter.pattern
+    if parameter.values:
+        schema["enum"] = list(parameter.values)
+    return schema
 
 
 def _path_item(summary: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from remediator.core.ids import Ids
 from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.core.release import ReleaseMemory, Verdict
 from remediator.core.run import Run
-from remediator.errors import InputError
+from remediator.errors import NotFound
 from remediator.storage import TOPIC_RUNS, Tx
 from remediator.storage.repositories import attempts, runs
 from remediator.storage.schema import remedy_memory as table
@@ -171,7 +171,7 @@ def clear(tx: Tx, entry_id: str, who: str, reason: str) -> MemoryEntry:
     """
     row = tx.connection.execute(select(table).where(table.c.id == entry_id, table.c.cleared_at.is_(None))).first()
     if row is None:
-        raise InputError(f"no entry {entry_id!r}; 'remediator memory list' lists the entries")
+        raise NotFound(f"no entry {entry_id!r}; 'remediator memory list' lists the entries")
     entry = MemoryEntry(**row._mapping)
     tx.connection.execute(update(table).where(table.c.id == entry.id).values(cleared_at=tx.now, cleared_by=who))
     data = {"entry": entry.id, "target": entry.target, "kind": entry.kind, "name": entry.name, "verdict": entry.verdict}
