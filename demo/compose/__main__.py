@@ -1,6 +1,6 @@
 """``python -m demo.compose``: real faults in the Compose stack on a real Docker Engine, and how they heal.
 
-Needs docker, docker-compose (or ``docker compose``) and the images; where none can be pulled, ``stand-ins.sh`` makes
+Needs docker, docker-compose (or ``docker compose``) and the images; where none can be pulled, ``make images`` builds
 them. Environment: DOCKER_HOST, FAULT=<alert> for one, KEEP=1 keeps it up, STATE=folder for the demonstration's files.
 """
 
@@ -29,6 +29,8 @@ from remediator.errors import RemediatorError
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "remediator-demo"
 PORTS = {"NGINX_PORT": "18080", "GRAFANA_PORT": "13000", "REMEDIATOR_PORT": "18095"}
+RELEASES = ("1.0", "1.1-crash", "1.2", "1.3-errors")
+"""Tags of the app's image that the faults deploy."""
 PATIENCE = 180.0
 ENDS = ("succeeded", "failed", "escalated", "cancelled")
 
@@ -105,6 +107,7 @@ def main() -> int:
     stack = Stack(Path(os.environ.get("STATE") or ROOT / "state/compose").resolve())
     traffic = None
     try:
+        _require()
         _write(stack)
         _up(stack)
         argv = [sys.executable, "-m", "demo.stack.traffic", stack.url("NGINX_PORT")]
@@ -127,13 +130,33 @@ def _compose() -> list[str]:
         return [program]
     if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
         return ["docker", "compose"]
-    raise DemoError("docker-compose is missing: apt-get install docker-compose")
+    raise DemoError("Docker Compose is not installed; install docker-compose-plugin (Debian: docker-compose)")
+
+
+def _require() -> None:
+    """Check what the demonstration needs before it writes or starts anything.
+
+    Raises:
+        DemoError: something is missing; the message says how to get it.
+    """
+    if shutil.which("docker") is None:
+        raise DemoError("docker is not installed; install the package docker.io, or Docker's own docker-ce")
+    _compose()
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if subprocess.run(["docker", "version"], capture_output=True).returncode:
+        raise DemoError(f"no Docker Engine answers at {host}; start it, or set DOCKER_HOST")
+    asked = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"]
+    there = set(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split())
+    if missing := sorted({f"remediator-app:{release}" for release in RELEASES} - there):
+        raise DemoError(
+            f"the engine has no image {missing[0]}; build all images of the demonstration with: make images"
+        )
 
 
 def _write(stack: Stack) -> None:
     """Write the settings of the stack with short intervals, and an overlay that uses them."""
     stack.state.mkdir(parents=True, exist_ok=True)
-    subprocess.run([ROOT / "deploy/compose/secrets.sh"], check=True)
+    subprocess.run([ROOT / "deploy/compose/secrets.sh", "demo@example.com"], check=True)
     prometheus = _read("deploy/compose/prometheus.yml")
     prometheus["global"] |= {"scrape_interval": "2s", "evaluation_interval": "1s", "scrape_timeout": "2s"}
     token = "/etc/alertmanager/webhook.token"

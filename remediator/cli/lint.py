@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,7 +22,10 @@ from remediator.config import Config
 from remediator.errors import ClientError, ConfigurationError, InputError
 from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Severity
+from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config, read_model
+from remediator.playbooks.model import Playbook
+from remediator.runtime.preflight import RightsProblem, find_missing_rights
 
 _SEVERITIES = click.Choice([each.value for each in Severity])
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -55,6 +60,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     default="warning",
     help="Lowest severity that gives exit status 1 (default: warning).",
 )
+@click.option("--live", is_flag=True, help="Ask the platforms whether the remediator may do what the playbooks do.")
 def command(
     paths: tuple[Path, ...],
     format_: str,
@@ -64,11 +70,13 @@ def command(
     prometheus: str | None,
     min_severity: str,
     fail_on: str,
+    live: bool,
 ) -> None:
     """Find all errors in playbooks, inventory and settings.
 
     PATHS are files and folders (default: the playbooks of --config, or the folder playbooks). Each finding has its
-    location, its cause and how to fix it.
+    location, its cause and how to fix it. Without --live and --prometheus, lint connects to nothing. With --live, it
+    uses the accounts of the inventory, and changes nothing.
 
     Exit status: 0 no findings; 1 findings; 2 wrong usage; 3 a file cannot be read.
 
@@ -78,6 +86,7 @@ def command(
       remediator lint playbooks/redis-down.yaml --fail-on error
       remediator lint playbooks --format github
       remediator lint playbooks --prometheus http://127.0.0.1:9090
+      remediator lint --config remediator.yaml --live
     """
     sources = _sources(list(paths) or _configured(config), config, inventory, alerting)
     if prometheus is not None:
@@ -85,8 +94,9 @@ def command(
     # errors in the settings file are findings of lint itself: here only its plugins count, if it can be read
     settings = None if sources.config is None else read_model(sources.config, Config).model
     registry = Registry() if settings is None else Registry.for_settings(settings)
+    ask = partial(_ask_rights, registry) if live else None
     try:
-        report = lint(sources, registry.catalogue(), Config, datetime.now(UTC).date())
+        report = lint(sources, registry.catalogue(), Config, datetime.now(UTC).date(), ask)
     except ClientError as error:
         raise InputError(f"--prometheus {prometheus}: {error}; nothing was checked") from None
     _output.echo(REPORTERS[format_](report, report.at_least(Severity(min_severity))))
@@ -98,6 +108,18 @@ def _url(text: str) -> str:
         return checked_url(text)
     except ValueError as error:
         raise click.BadParameter(f"{error}, for example http://127.0.0.1:9090", param_hint="--prometheus") from None
+
+
+def _ask_rights(registry: Registry, playbooks: tuple[Playbook, ...], inventory: Inventory) -> Sequence[RightsProblem]:
+    async def ask() -> Sequence[RightsProblem]:
+        platforms = registry.make_platforms()
+        try:
+            return await find_missing_rights(playbooks, inventory, platforms)
+        finally:
+            for platform in platforms.values():
+                await platform.aclose()
+
+    return asyncio.run(ask())
 
 
 def _configured(config: Path | None) -> list[Path]:

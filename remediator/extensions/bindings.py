@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeVar
 
 from remediator.clients.aws.elasticache import ReplicationGroups
@@ -29,6 +30,14 @@ def redis(service: Service) -> Redis:
 def disk(service: Service) -> Disk:
     """Return the data disk of a service."""
     return _required(service, service.disk, "disk")
+
+
+def disk_folder(service: Service) -> Path:
+    """Return the folder of the data disk of a service, whose files can be read here."""
+    found = disk(service)
+    if found.path is None:
+        raise TargetError(f"the disk of {service.name} is a volume of the cluster, whose files cannot be read here")
+    return found.path
 
 
 def backups(service: Service) -> Backups:

@@ -136,11 +136,26 @@ class AppServer(Strict):
 
 
 class Disk(Strict):
-    """The filesystem with the data of a service."""
+    """The filesystem with the data of a service: a folder of this host, or a volume of a Kubernetes cluster."""
 
-    path: FilePath = Field(description="A folder on the filesystem; for Redis, its dir.")
+    path: FilePath | None = Field(
+        default=None, description="A folder on the filesystem; for Redis, its dir. Alternative: claim."
+    )
+    claim: str | None = Field(
+        default=None,
+        pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        description="Kubernetes: name of the PersistentVolumeClaim. Its usage comes from the metrics of the kubelet in "
+        "Prometheus; its files cannot be read. Alternative: path.",
+    )
     warn_percent: int = Field(default=80, ge=1, le=99, description="Usage in percent from which a warning is reported.")
     full_percent: int = Field(default=90, ge=1, le=99, description="Usage in percent from which the check fails.")
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Disk:
+        if (self.path is None) == (self.claim is None):
+            message = "both path and claim are set" if self.path else "neither path nor claim is set"
+            raise FieldError(message, hint="set one of the two")
+        return self
 
 
 class Backups(Strict):

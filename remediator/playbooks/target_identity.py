@@ -104,7 +104,7 @@ def _identity(service: Service) -> dict[str, str]:
     known = {label: expected for label, _, expected in _derived(service)}
     if addresses := _endpoints(service)[1]:
         known["instance"] = " or ".join(map(repr, sorted(addresses)))
-    if service.disk is not None:
+    if service.disk is not None and service.disk.path is not None:
         known["mountpoint"] = repr(normpath(service.disk.path))
     known |= {label: repr(value) for label, value in service.alert_labels.items()}
     return known | {label: " or ".join(map(repr, values)) for label, values in service.alert_label_values.items()}
@@ -202,6 +202,8 @@ def _derived(service: Service) -> Iterator[tuple[str, str, str]]:
     platform = service.platform
     if isinstance(platform, KubernetesBinding):
         yield "namespace", re.escape(platform.namespace), repr(platform.namespace)
+        if service.disk is not None and service.disk.claim is not None:
+            yield "persistentvolumeclaim", re.escape(service.disk.claim), repr(service.disk.claim)
         if platform.deployment is not None:
             name = re.escape(platform.deployment)
             yield "deployment", name, repr(platform.deployment)
@@ -234,7 +236,7 @@ def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[st
             yield "instance", False, f"a host of {', '.join(sorted(hosts))}"
     mount = labels.get("mountpoint")
     known = "mountpoint" in service.alert_label_values or "mountpoint" in service.alerts_as
-    if mount is not None and service.disk is not None and not known:
+    if mount is not None and service.disk is not None and service.disk.path is not None and not known:
         path = PurePosixPath(normpath(service.disk.path))  # the inventory may be relative to the settings: a/../b
         belongs = path == PurePosixPath(mount) or PurePosixPath(mount) in path.parents
         if not belongs:

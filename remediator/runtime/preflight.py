@@ -12,6 +12,7 @@ from remediator.errors import RemediatorError
 from remediator.extensions.platforms.base import Platform
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
+from remediator.playbooks.parsing.nodes import Path
 
 log: Any = structlog.get_logger("remediator.runtime.preflight")
 
@@ -24,6 +25,18 @@ class RightsProblem:
     action: str
     text: str
     """The missing rights, or why they are unknown."""
+    known: bool = True
+    """Whether the platform answered. If it did not, the rights may be sufficient."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionUse:
+    """One place of a playbook that uses an action."""
+
+    path: Path
+    """Keys and positions from the root of the playbook."""
+    service: str
+    action: str
 
 
 async def find_missing_rights(
@@ -37,23 +50,31 @@ async def find_missing_rights(
         platforms: the platforms, by their kind.
     """
     problems = []
-    for name, action in sorted(set(_uses(playbooks, inventory))):
+    found = {(each.service, each.action) for playbook in playbooks for each in uses(playbook, inventory)}
+    for name, action in sorted(found):
         service = inventory.service(name)
         try:
             missing = await platforms[service.platform.kind].missing_rights(service, action)
         except RemediatorError as error:
-            problems.append(RightsProblem(name, action, f"unknown: {error}"))
+            problems.append(RightsProblem(name, action, f"unknown: {error}", known=False))
             continue
         if missing:
             problems.append(RightsProblem(name, action, f"missing: {', '.join(missing)}"))
     return problems
 
 
-def _uses(playbooks: tuple[Playbook, ...], inventory: Inventory) -> Iterator[tuple[str, str]]:
-    for playbook in playbooks:
-        targets = [playbook.target] if playbook.target in inventory else list(inventory.services)
-        used = {step.action for step in playbook.steps} | {item.action for item in playbook.diagnose if item.action}
-        yield from ((target, action) for target in targets for action in used)
+def uses(playbook: Playbook, inventory: Inventory) -> Iterator[ActionUse]:
+    """Yield every action of a playbook with each service that it can be used on."""
+    targets = (playbook.target,) if playbook.target in inventory else tuple(inventory.services)
+    for at, item in enumerate(playbook.diagnose):
+        if item.action is not None:
+            for name in (item.service,) if item.service in inventory else targets:
+                yield ActionUse(("diagnose", at, "action"), str(name), item.action)
+    for at, step in enumerate(playbook.steps):
+        for name in targets:
+            yield ActionUse(("steps", at, "action"), name, step.action)
+            if step.undo is not None and step.undo.action is not None:
+                yield ActionUse(("steps", at, "undo", "action"), name, step.undo.action)
 
 
 async def report_missing_rights(

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError
 
-from remediator.errors import StoreCorrupt, StoreUnavailable
+from remediator.errors import ConfigurationError, StoreCorrupt, StoreUnavailable
 from remediator.storage.schema import metadata
 
 HEAD = "0002"
@@ -64,6 +64,7 @@ def migrate(connection: Connection) -> None:
 
     Raises:
         StoreUnavailable: the database refuses (permissions, space); nothing was changed.
+        ConfigurationError: the encoding of the database is not UTF8.
     """
     from alembic.config import Config  # noqa: PLC0415 - 100 ms that no ordinary start needs
     from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
@@ -73,6 +74,8 @@ def migrate(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     script = ScriptDirectory.from_config(config)
     postgres = connection.dialect.name == "postgresql"
+    if postgres:
+        _require_utf8(connection)
     try:
         connection.exec_driver_sql("BEGIN" if postgres else "BEGIN IMMEDIATE")
         if postgres:
@@ -89,3 +92,18 @@ def migrate(connection: Connection) -> None:
         connection.exec_driver_sql("ROLLBACK")
         first = str(error.orig).strip().splitlines()[0]
         raise StoreUnavailable(f"the schema cannot be migrated to {HEAD}: {first}; nothing was changed") from error
+
+
+def _require_utf8(connection: Connection) -> None:
+    """Refuse a database that cannot hold every text, such as one with the encoding SQL_ASCII.
+
+    Raises:
+        ConfigurationError: its encoding is not UTF8.
+    """
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        name, owner = connection.exec_driver_sql("SELECT current_database(), current_user").one()
+        raise ConfigurationError(
+            f"the database {name} has the encoding {encoding}, and UTF8 is needed; drop it and create it again: "
+            f"CREATE DATABASE {name} OWNER {owner} ENCODING 'UTF8' TEMPLATE template0"
+        )

@@ -39,6 +39,8 @@ def parse_postgresql_url(text: str) -> sqlalchemy.URL:
         raise ConfigurationError(
             f"'store' cannot be read as {_FORM}; in the password, write @ as %40, : as %3A and / as %2F"
         ) from None
+    # Without it, psycopg returns bytes from a database with the encoding SQL_ASCII, and SQLAlchemy fails on them.
+    url = url.set(query={"client_encoding": "utf8", **url.query})
     return url.set(drivername="postgresql+psycopg")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 import yaml
+from click.testing import CliRunner
 
 from remediator.authoring.doctor import BUILTIN, worst
 from remediator.authoring.doctor.alertmanager import examine_routes
@@ -20,10 +21,12 @@ from remediator.authoring.doctor.base import DoctorCheck, Examination, Level, Re
 from remediator.authoring.doctor.channels import Channels
 from remediator.authoring.doctor.files import Files
 from remediator.authoring.doctor.prometheus import PrometheusCheck, examine_rules
+from remediator.authoring.doctor.rights import Rights
 from remediator.authoring.doctor.secrets import Secrets
 from remediator.authoring.doctor.store import StoreCheck
 from remediator.authoring.doctor.targets import Targets
 from remediator.authoring.doctor.tls import Tls
+from remediator.cli.lint import command as lint_command
 from remediator.clients.prometheus.client import AlertRule
 from remediator.config import Config
 from remediator.core.identity import Entry, People
@@ -31,6 +34,7 @@ from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load, load_config
 from remediator.storage.migrate import migrate
 from remediator.storage.url import parse_postgresql_url
+from tests.support.fake_servers import engine_with_proxy, peer
 from tests.support.servers.prometheus import Prometheus
 from tests.support.servers.receivers import receiver
 
@@ -236,6 +240,33 @@ def test_targets_finds_a_platform_that_does_not_answer(examination: Callable[...
     """Both the service and the playbook that needs it are named."""
     found = results(Targets, examination())
     assert [(each.subject, each.level) for each in found] == [("shop", Level.FAILED), ("shop-down", Level.FAILED)]
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        (404, None),
+        (403, "failed: shop: service.restart: missing: call POST /containers/{id}/restart"),
+        (500, "warning: shop: service.restart: unknown: Docker: POST /containers/"),
+    ],
+)
+async def test_rights_finds_what_a_proxy_denies(
+    examination: Callable[..., Examination], tmp_path: Path, status: int, problem: str | None
+) -> None:
+    """A right that is missing is a failure; one that is unknown is a warning. lint --live says the same."""
+    async with peer(engine_with_proxy(status)) as server:
+        about = examination()
+        binding = {"kind": "docker", "url": server.url, "labels": {"remediator.service": "shop"}}
+        inventory = {"apiVersion": "remediator/v1", "kind": "Inventory", "services": {"shop": {"platform": binding}}}
+        (tmp_path / "inventory.yaml").write_text(yaml.safe_dump(inventory))
+        loaded = load(about.config.playbooks, about.config.inventory, about.registry.catalogue())
+        found = [each async for each in Rights().run(replace(about, loaded=loaded))]
+        arguments = ["--config", str(tmp_path / "remediator.yaml"), "--live", str(tmp_path / "playbooks")]
+        linted = await asyncio.to_thread(CliRunner().invoke, lint_command, arguments)
+    of_restart = [each for each in problems(found) if "service.restart" in each]
+    assert [each.startswith(problem or "") for each in of_restart] == ([] if problem is None else [True])
+    assert ("(missing-right)" in linted.output) is (problem is not None), linted.output
+    assert (problem is None) or "shop-down.yaml:10:" in linted.output
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ async def test_what_was_changed_since_the_plan_is_left_alone(client: Kubernetes,
         client.set_scale("deployments", "web", 3, expected=old),
         client.replace_template("deployments", "web", template, expected=old),
     ):
-        with pytest.raises(TargetError, match="nothing was done"):
+        with pytest.raises(TargetError, match="nothing was changed"):
             await change
     now = await client.workload("deployments", "web")
     assert (now.metadata.generation, now.spec.replicas) == (generation, 1)

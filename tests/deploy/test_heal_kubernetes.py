@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import redis
 import yaml
 
+from remediator.core.identity import hash_token
 from tests.deploy.test_kubernetes import of_kind
 from tests.support.servers import free_port, until
 from tests.support.servers.alertmanager import Alertmanager
@@ -24,6 +26,7 @@ SERVE = "echo serving; sleep 1000"
 CRASH = "echo ModuleNotFoundError: prices >&2; exit 3"
 PUBLISHED = "redis:7.2.5-bookworm"
 """Pulled by the cluster where its node's engine is not known; otherwise the image is made of this machine's Redis."""
+ANN = "the token of ann"
 ELSEWHERE = ("promql", "http.ok")
 """Checks of the shipped playbooks that ask Prometheus and the app; neither is part of these tests."""
 
@@ -120,6 +123,9 @@ def remediator(
         "app": {"platform": {**where, "deployment": "app"}, "depends_on": ["redis"]},
     }
     made.settings["environment"] = "demo"
+    made.settings["access"] = {"people": "people.yaml", "anonymous_role": "viewer"}
+    people = {"ann": {"roles": ["admin"], "tokens": [hash_token(ANN)]}}
+    (made.folder / "people.yaml").write_text(yaml.safe_dump({"kind": "People", "people": people}))
     made.settings["alertmanagers"] = [{"url": alertmanager.url}]
     alertmanager.configuration = f"""
 route: {{receiver: remediator, group_by: [alertname], group_wait: 100ms, group_interval: 1s, repeat_interval: 1h}}
@@ -156,16 +162,23 @@ def test_a_bad_rollout_that_crash_loops_is_rolled_back(
     assert deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
 
 
-def test_a_redis_that_hangs_is_restarted(
+def test_a_redis_that_hangs_is_restarted_after_a_yes(
     cluster: Cluster, alertmanager: Alertmanager, remediator: Remediator, redis_there: redis.Redis
 ) -> None:
-    """Another pod answers, and takes writes; Kubernetes alone would have left the hung one."""
+    """Another pod answers, and takes writes; Kubernetes alone would have left the hung one.
+
+    From outside of the pod nobody can tell a hung Redis from one with a slow command, so a person decides.
+    """
     (before,) = _pods(cluster, "redis")
     with pytest.raises(redis.TimeoutError):
         redis_there.execute_command("DEBUG", "SLEEP", "1000")
     assert not answers(redis_there)
 
     alertmanager.fire(alertname="RedisDown", service="redis")
+    asked = remediator.wait_for("awaiting_approval", 180)
+    decision = json.dumps({"plan_hash": asked["plan_hash"], "confirm": "redis"}).encode()
+    path = f"/api/v1/approvals/{asked['detail']['approval']}/approve"
+    assert remediator.post(decision, path, ANN) == (200, ANY)
     run = remediator.wait_for("succeeded", 180)
 
     assert [(step["action"], step["outcome"]) for step in run["steps"]] == [("service.restart", "ok")]

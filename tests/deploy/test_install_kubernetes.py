@@ -26,7 +26,18 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 
 IMAGES = ("remediator:0.1.0", "remediator-app:1.0", "redis:7.2.5-bookworm", "postgres:16.3-bookworm")
 IMAGES += ("oliver006/redis_exporter:v1.61.0-alpine", "prom/prometheus:v2.53.0", "prom/alertmanager:v0.27.0")
-PERSON = "ann@example.com"
+SELECTOR = "app.kubernetes.io/name=remediator"
+OWN = """\
+apiVersion: remediator/v1
+kind: Playbook
+name: shop-slow
+summary: {summary}
+match: {{alertname: ShopSlow, matchers: ['service="app"']}}
+mode: approve
+target: app
+diagnose: [{{id: status, action: service.status}}]
+escalate: {{to: [infrastructure], message: The shop is slow.}}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +50,11 @@ class Installed:
         """Run kubectl; what it printed."""
         return _run("kubectl", *arguments, given=given).stdout
 
-    def call(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """An answer of the API, by the address of the Service."""
-        address = self.kubectl("get", "svc", "remediator", "-n", "remediator", "-o", "jsonpath={.spec.clusterIP}")
+    def call(self, path: str, body: dict[str, Any] | None = None, host: str = "") -> Any:
+        """An answer of the API, by the address of the Service or of a pod."""
+        address = host or self.kubectl(
+            "get", "svc", "remediator", "-n", "remediator", "-o", "jsonpath={.spec.clusterIP}"
+        )
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://{address}:8095{path}", data, headers)
@@ -92,6 +105,8 @@ def installed() -> Iterator[Installed]:
         if "policy/v1\n" not in _run("kubectl", "api-versions").stdout:  # older than the documentation asks for
             older = "kubectl kustomize deploy/kubernetes | sed 's#policy/v1$#policy/v1beta1#' | kubectl apply -f -"
             commands = commands.replace("kubectl apply -k deploy/kubernetes", older)
+            backup = "sed 's#batch/v1$#batch/v1beta1#' deploy/kubernetes/backup.yaml | kubectl apply -f -"
+            commands = commands.replace("kubectl apply -f deploy/kubernetes/backup.yaml", backup)
         done = _run("bash", "-e", "-o", "pipefail", "-c", commands)
         installed = Installed(re.findall(r"shown only now: (\w+)", done.stderr)[0])
         for what in ("deployment/app", "deployment/redis", "deployment/redis-exporter"):
@@ -131,6 +146,41 @@ def test_both_replicas_serve_with_the_same_keys(installed: Installed) -> None:
         assert conditions["Ready"] == "True", conditions
     variables = json.loads(installed.kubectl("get", "deployment", "app", "-n", "shop", "-o", "json"))
     assert variables["spec"]["template"]["spec"]["enableServiceLinks"] is False
+
+
+def test_a_dump_of_the_database_is_written(installed: Installed) -> None:
+    """As at night: the Job of the CronJob ends well, with the rights of the remediator's own role."""
+    installed.kubectl("create", "job", "once", "--from=cronjob/postgres-backup", "-n", "remediator")
+    installed.kubectl("wait", "--for=condition=complete", "job/once", "-n", "remediator", "--timeout=180s")
+
+
+def test_own_playbooks_are_loaded_without_a_restart(installed: Installed, tmp_path: Path) -> None:
+    """By the command of the documentation; a change, and an error that leaves the last valid version in use."""
+    text = re.findall(r"^kubectl .*configmap own-playbooks.*$", (ROOT / "docs/deployment.md").read_text(), re.MULTILINE)
+    command = text[0].replace("books/", str(tmp_path))
+    before = installed.kubectl("get", "pods", "-n", "remediator", "-l", SELECTOR, "-o", "name")
+    for summary in ("The first version.", "The second version."):
+        (tmp_path / "shop-slow.yaml").write_text(OWN.format(summary=summary))
+        _run("bash", "-e", "-o", "pipefail", "-c", command)
+        until(lambda text=summary: _summaries(installed) == {text}, f"both replicas use: {summary}", 180)  # type: ignore[misc]
+    (tmp_path / "shop-slow.yaml").write_text("kind: Playbook")
+    _run("bash", "-e", "-o", "pipefail", "-c", command)
+    argv = ("exec", "deployment/remediator", "-n", "remediator", "-c", "remediator", "--", "remediator", "status")
+    until(lambda: "shop-slow.yaml:1:" in installed.kubectl(*argv), "the status says that it cannot be used", 180)
+    assert _summaries(installed) == {"The second version."}
+    installed.kubectl("delete", "configmap", "own-playbooks", "-n", "remediator")
+    assert installed.kubectl("get", "pods", "-n", "remediator", "-l", SELECTOR, "-o", "name") == before
+
+
+def _summaries(installed: Installed) -> set[str]:
+    """What each replica says about the own playbook."""
+    found = json.loads(installed.kubectl("get", "pods", "-n", "remediator", "-l", SELECTOR, "-o", "json"))["items"]
+    return {
+        each.get("summary", "")
+        for pod in found
+        for each in installed.call("/api/v1/playbooks", host=pod["status"]["podIP"])
+        if each["name"] == "shop-slow"
+    }
 
 
 def test_a_redis_that_hangs_is_restarted_after_a_yes(installed: Installed) -> None:

@@ -270,6 +270,7 @@ def test_services_pods_and_policies_find_each_other() -> None:
     """Each Service finds pods and a port of theirs; each policy's pods and each secret's key are somebody's."""
     workloads = [*of_kind("Deployment"), *of_kind("StatefulSet")]
     templates = [each["spec"]["template"] for each in workloads]
+    templates += [each["spec"]["jobTemplate"]["spec"]["template"] for each in of_kind("CronJob")]
     for service in of_kind("Service"):
         chosen = [
             each for each in templates if service["spec"]["selector"].items() <= each["metadata"]["labels"].items()

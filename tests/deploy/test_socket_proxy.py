@@ -92,7 +92,8 @@ async def test_nothing_else_gets_through(docker_engine: Engine, proxy: Proxy) ->
     try:
         for method, path, body in _forbidden(docker_engine, mine, other):
             answer = httpx.request(method, proxy.url + path, json=body)
-            assert answer.status_code == 403, (method, path, answer.text)
+            assert answer.status_code in (403, 404), (method, path, answer.text)
+            assert "Engine" not in answer.text and answer.headers.get("server") != "Docker", "it was forwarded"
     finally:
         docker_engine.cli("rm", "--force", other)
     assert docker_engine.inspect(mine, "{{.State.Running}}") == "true"
@@ -126,6 +127,34 @@ def _forbidden(context: Engine, mine: str, other: str) -> list[tuple[str, str, A
         ("POST", "/v1.41/build", None),
         ("POST", "/v1.41/containers/prune", None),
     ]
+
+
+async def test_a_container_without_the_label_is_as_if_it_were_not_there(docker_engine: Engine, proxy: Proxy) -> None:
+    """The same answer for both, so that nobody can ask which containers exist."""
+    other = docker_engine.cli("create", docker_engine.image)
+    try:
+        answers = [httpx.get(f"{proxy.url}/containers/{each}/json") for each in (other, "f" * 64)]
+    finally:
+        docker_engine.cli("rm", "--force", other)
+    assert [each.status_code for each in answers] == [404, 404]
+    assert answers[0].text == answers[1].text.replace("f" * 64, other)
+
+
+async def test_rights_are_asked_through_the_proxy(docker_engine: Engine, proxy: Proxy) -> None:
+    """The platform finds that the read-only proxy denies changes; the other one denies nothing."""
+    mine = serving(docker_engine)
+    begun = docker_engine.inspect(mine, "{{.State.StartedAt}}")
+    read_only = proxy.environment()["READ_ONLY"] == "1"
+    binding = {"kind": "docker", "url": proxy.url, "labels": {LABEL: docker_engine.token, "web": "yes"}}
+    service = Service.model_validate({"name": "web", "platform": binding, "instances": 1})
+    platform = DockerPlatform()
+    try:
+        assert await platform.missing_rights(service, "service.logs") == ()
+        for action in ("service.restart", "service.rollback", "service.scale"):
+            assert bool(await platform.missing_rights(service, action)) is read_only, action
+    finally:
+        await platform.aclose()
+    assert docker_engine.inspect(mine, "{{.State.StartedAt}}") == begun
 
 
 @pytest.mark.parametrize("proxy", [True], indirect=True)

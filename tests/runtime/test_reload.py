@@ -126,6 +126,36 @@ def test_an_invalid_file_is_reported_and_changes_nothing(service: Reloaded, chat
     until(lambda: any(b"valid again" in item.body for item in chat.received), "the chat is told of the end")
 
 
+def test_a_mounted_config_map_is_followed(service: Reloaded, tmp_path: Path) -> None:
+    """As the kubelet writes it: links into a folder that is replaced as a whole, so no file is seen twice or half."""
+    mounted = tmp_path / "mounted"
+    _publish(mounted, "first", {"own-down": observing("own-down", "OwnDown")})
+    service.settings["playbooks"].append(str(mounted))
+    service.stop()
+    service.start()
+    assert service.names() == {"redis-down", "own-down"}
+
+    changed = {"own-down": observing("own-down", "OwnDown"), "own-slow": observing("own-slow", "OwnSlow")}
+    _publish(mounted, "second", changed)
+
+    until(lambda: service.names() == {"redis-down", "own-down", "own-slow"}, "the new playbook is in force")
+
+
+def _publish(mounted: Path, version: str, playbooks: dict[str, Any]) -> None:
+    """Replace the contents of a volume as the kubelet does for a ConfigMap."""
+    folder = mounted / f"..{version}"
+    folder.mkdir(parents=True)
+    for name, playbook in playbooks.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(playbook))
+    draft = mounted / "..data_tmp"
+    draft.symlink_to(folder.name)
+    draft.replace(mounted / "..data")
+    for name in playbooks:
+        link = mounted / f"{name}.yaml"
+        if not link.is_symlink():
+            link.symlink_to(f"..data/{name}.yaml")
+
+
 def test_sighup_reloads_and_records_it(service: Reloaded) -> None:
     """SIGHUP is answered in the audit log although nothing changed, and ends nothing."""
     os.kill(service.pid, signal.SIGHUP)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from sqlalchemy import Connection, inspect
 from remediator.storage import indexes  # noqa: F401 - hangs them on the tables
 from remediator.storage import migrate as module
 from remediator.storage.schema import metadata
+from tests.support.servers.postgres import Postgres
 
 VERSIONS = sorted((Path(module.__file__).parent / "migrations" / "versions").glob("[0-9]*.py"))
 
@@ -50,6 +54,23 @@ def test_a_migration_stands_alone(path: Path) -> None:
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert {name.partition(".")[0] for name in names} <= {"__future__", "typing", "alembic", "sqlalchemy"}
+
+
+def test_a_database_with_another_encoding_is_refused_with_the_statement_that_makes_it(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    """SQL_ASCII, the default of a cluster that was created without a locale: one sentence, and nothing is created."""
+    postgres.sql("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    settings = {"apiVersion": "remediator/v1", "kind": "Config", "store": postgres.url("ascii"), "state": "state"}
+    (tmp_path / "remediator.yaml").write_text(json.dumps(settings | {"playbooks": [], "inventory": "inventory.yaml"}))
+    argv = [sys.executable, "-m", "remediator", "db", "migrate", "--config", str(tmp_path / "remediator.yaml")]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True)
+        assert done.returncode == 2, done.stderr
+        assert "the database ascii has the encoding SQL_ASCII, and UTF8 is needed" in done.stderr
+        assert "ENCODING 'UTF8' TEMPLATE template0" in done.stderr and "Traceback" not in done.stderr
+    finally:
+        postgres.drop("ascii")
 
 
 def _shape(connection: Connection) -> dict[str, Any]:

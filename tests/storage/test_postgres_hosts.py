@@ -27,7 +27,7 @@ PASSWORD = "s3cr3t-of-a-database"
 def test_every_form_of_url_is_parsed(text: str, meant: tuple[str | None, int | None, dict[str, str]]) -> None:
     """One host, several in libpq's form, and its short name for itself."""
     url = parse_postgresql_url(text)
-    assert (url.host, url.port, dict(url.query)) == meant
+    assert (url.host, url.port, dict(url.query)) == (*meant[:2], {"client_encoding": "utf8"} | meant[2])
     assert (url.drivername, url.database) == ("postgresql+psycopg", "d")
 
 

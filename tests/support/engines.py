@@ -11,9 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 SOCKET = "unix:///var/run/docker.sock"
+IMAGE = "busybox:1"
+"""Of the pods of the tests, where the node's engine is not known."""
 
 
 def docker(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
@@ -35,7 +38,40 @@ def kubernetes(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
     if missing := _without("kubectl"):
         return found, missing
     argv = ["kubectl", f"--kubeconfig={config}", "version", "--request-timeout=10s"]
-    return found, _silent(argv, found, f"The cluster of {config} does not answer: start it, or set KUBECONFIG.")
+    if silent := _silent(argv, found, f"The cluster of {config} does not answer: start it, or set KUBECONFIG."):
+        return found, silent
+    if environment.get("DOCKER_HOST"):  # the image of the pods is built on the node, from this machine's busybox
+        return found, _without("docker", "busybox")
+    return found, image_problem(config, IMAGE)
+
+
+def image_problem(kubeconfig: str, image: str, seconds: float = 60) -> str:
+    """Start a pod of the image. Return a sentence if the cluster has not run it in time; empty if it has."""
+    name = f"remediator-test-{os.getpid()}"
+    kubectl = ["kubectl", f"--kubeconfig={kubeconfig}", "--namespace=default"]
+    reason = "{.status.containerStatuses[0].state.waiting.reason}"
+    command = ["run", name, f"--image={image}", "--restart=Never", "--command", "--", "true"]
+    made = subprocess.run([*kubectl, *command], capture_output=True, text=True)
+    if made.returncode:
+        return f"The cluster starts no pod: {made.stderr.strip()[-200:]}"
+    try:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            status = f"jsonpath={{.status.phase}} {reason}"
+            asked = [*kubectl, "get", "pod", name, "--output", status]
+            phase, _, waits = subprocess.run(asked, capture_output=True, text=True).stdout.partition(" ")
+            if phase == "Succeeded":
+                return ""
+            if waits in ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"):
+                break
+            time.sleep(1)
+        why = waits or phase or "no answer"
+        return (
+            f"The cluster cannot run the image {image} ({why}): let its nodes reach a registry, load the image onto "
+            "each node, or set DOCKER_HOST to the engine of its only node, on which the tests build the image."
+        )
+    finally:
+        subprocess.run([*kubectl, "delete", "pod", name, "--wait=false", "--ignore-not-found"], capture_output=True)
 
 
 ENGINES: Mapping[str, Callable[[Mapping[str, str]], tuple[dict[str, str], str]]] = {

@@ -97,6 +97,16 @@ def reply(status: int, body: bytes, *headers: str) -> Script:
     return script
 
 
+def engine_with_proxy(status: int) -> Script:
+    """The script of a Docker API that tells its version and answers every other call with a status."""
+
+    async def script(request: bytes, writer: asyncio.StreamWriter) -> None:
+        ping = b"/_ping" in request.split(b"\r\n")[0]
+        await reply(200 if ping else status, b"{}", "api-version: 1.41", "connection: close")(request, writer)
+
+    return script
+
+
 async def silence(_: bytes, writer: asyncio.StreamWriter) -> None:
     """The script of a peer that took the request and hangs until the client goes away."""
     await writer.wait_closed()

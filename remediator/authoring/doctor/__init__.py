@@ -12,6 +12,7 @@ from remediator.authoring.doctor.channels import Channels
 from remediator.authoring.doctor.checkpoints import Checkpoints
 from remediator.authoring.doctor.files import Files
 from remediator.authoring.doctor.prometheus import PrometheusCheck
+from remediator.authoring.doctor.rights import Rights
 from remediator.authoring.doctor.secrets import Secrets
 from remediator.authoring.doctor.store import StoreCheck
 from remediator.authoring.doctor.targets import Targets
@@ -25,6 +26,7 @@ BUILTIN: tuple[type[DoctorCheck], ...] = (
     AlertmanagerCheck,
     PrometheusCheck,
     Targets,
+    Rights,
     Channels,
     Approvals,
     Checkpoints,

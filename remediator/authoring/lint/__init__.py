@@ -19,6 +19,7 @@ from remediator.playbooks.loader import LoadResult
 from remediator.playbooks.model import Playbook, Step
 from remediator.playbooks.parsing.nodes import Node, Path, find, key_of
 from remediator.playbooks.parsing.subject import CheckSubject
+from remediator.runtime.preflight import RightsProblem
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class LintContext:
     watchdog: str = "Watchdog"
     tested: frozenset[str] = field(default_factory=frozenset)
     """Names of the playbooks that have a test file."""
+    rights: Sequence[RightsProblem] | None = None
+    """What the remediator may not do on its platforms; None if they were not asked."""
 
     @property
     def playbooks(self) -> tuple[Playbook, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -20,6 +20,7 @@ from remediator.authoring.lint import (
     rules_match,
     rules_parameters,
     rules_references,
+    rules_rights,
     rules_settings,
     rules_structure,
     rules_target,
@@ -36,9 +37,11 @@ from remediator.playbooks.catalogue import Catalogue
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import ParsedFile, load_playbooks, read_model
+from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.check_settings import check_settings
 from remediator.playbooks.parsing.nodes import Scalar, child
 from remediator.playbooks.parsing.yaml_reader import read_file
+from remediator.runtime.preflight import RightsProblem
 
 RULES: tuple[type[Rule], ...] = (
     rules_target.AboutAny,
@@ -50,6 +53,7 @@ RULES: tuple[type[Rule], ...] = (
     rules_match.MatchesWatchdog,
     rules_installation.MissingProgram,
     rules_match.NeedlessAnchor,
+    rules_rights.MissingRight,
     rules_causes.NegatedOk,
     rules_causes.NoCause,
     rules_settings.NoCheckpoints,
@@ -117,8 +121,21 @@ class Report:
         return {each: sum(item.severity is each for item in self.diagnostics) for each in Severity}
 
 
-def lint(sources: Sources, catalogue: Catalogue, config_model: type[BaseModel], today: date) -> Report:
+def lint(
+    sources: Sources,
+    catalogue: Catalogue,
+    config_model: type[BaseModel],
+    today: date,
+    ask_rights: Callable[[tuple[Playbook, ...], Inventory], Sequence[RightsProblem]] | None = None,
+) -> Report:
     """Load everything, check every rule, and remove what is suppressed.
+
+    Args:
+        sources: the files.
+        catalogue: the known actions, checks and guards.
+        config_model: the model of the settings file.
+        today: the date with which suppressions expire.
+        ask_rights: asks the platforms which rights the playbooks lack; None to connect to nothing.
 
     Raises:
         ConfigurationError: a rule file cannot be read.
@@ -130,7 +147,9 @@ def lint(sources: Sources, catalogue: Catalogue, config_model: type[BaseModel], 
     config: Any = settings.model
     live = None if sources.prometheus is None else asyncio.run(read_live(sources.prometheus, loaded.playbooks))
     rules = None if sources.alerting is None and live is None else read_alerts(sources.alerting or ())
-    people = None if config is None or config.access.people is None else read_model(config.access.people, People)
+    # a people file is often only where the service runs; 'remediator doctor' reports one that is missing there
+    named = None if config is None else config.access.people
+    people = None if named is None or not named.exists() else read_model(named, People)
     files = [Path(name) for name in loaded.texts]
     context = LintContext(
         loaded=loaded,
@@ -149,6 +168,7 @@ def lint(sources: Sources, catalogue: Catalogue, config_model: type[BaseModel], 
             for file in files
             if any(file.with_name(f"{file.stem}.test{suffix}").is_file() for suffix in (".yaml", ".yml"))
         ),
+        rights=ask_rights(loaded.playbooks, inventory.model) if ask_rights and inventory.model else None,
     )
     found = [
         *inventory.diagnostics,

@@ -193,6 +193,7 @@ class ScriptedPlatform(Platform):
             pin=pin,
             started_at=since,
             facts=answer.facts,
+            reasons=answer.reasons,
         )
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:

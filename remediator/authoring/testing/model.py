@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, GetJsonSchemaHandler
 
 from remediator.core.cost import FIELDS
 from remediator.core.types import Duration, FieldError, PositiveDuration, Strict
+from remediator.extensions.platforms.base import Reason
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.model import Mode, Name
 
@@ -108,6 +109,7 @@ class PlatformResponse(When):
         default=None, ge=0, description="Number of healthy instances; default: all if the state is running."
     )
     facts: dict[str, Any] = Field(default={}, description="Values of service.status, for conditions.")
+    reasons: tuple[Reason, ...] = Field(default=(), description="Why instances do not serve, as the platform says it.")
 
 
 class TestService(Strict):

@@ -223,6 +223,11 @@ class Docker:
         """Return the Engine's document of an image. Use it only to recreate a container."""
         return (await self._get(f"/images/{_name(image)}/json", None)).json(dict[str, Any])
 
+    async def dry_call(self, method: str, path: str) -> None:
+        """Send a call whose path names a container that does not exist, to learn whether it is allowed."""
+        parameters = {"name": "dry-call"} if path.endswith("/rename") else {}
+        await self._call(method, path, params={"tail": 0, "stdout": 1} if path.endswith("/logs") else parameters)
+
     async def _check(self, container: str, expected: ContainerPin | None) -> None:
         if expected is None:
             return

@@ -49,6 +49,14 @@ KEPT_HEADERS = ("content-type", "api-version", "server")
 class Denied(Exception):
     """The call is denied; the message states the reason."""
 
+    status = 403
+
+
+class NotFound(Denied):
+    """There is no such container with the label. Whether the Engine has one without it stays unsaid."""
+
+    status = 404
+
 
 @dataclass(frozen=True)
 class Proxy:
@@ -73,7 +81,7 @@ class Proxy:
                 raise Denied("a parameter is given twice")
             checked, content = await self._checked(request, path, query)
         except Denied as denied:
-            return PlainTextResponse(f"{request.method} {path}: {denied}", 403)
+            return PlainTextResponse(f"{request.method} {path}: {denied}", denied.status)
         except (RemediatorError, httpx.HTTPError) as error:
             return PlainTextResponse(f"{request.method} {path}: {error}", 502)
         return await self._forward(request.method, version + checked, query, content)
@@ -117,11 +125,15 @@ class Proxy:
             raise Denied(f"containers can be listed only by the label {self.label}")
 
     async def _document(self, container: str) -> Mapping[str, Any]:
-        """Return the Engine's document of a container with the label."""
+        """Return the Engine's document of a container with the label.
+
+        Raises:
+            NotFound: there is no container with this ID and the label.
+        """
         answer = await self.engine.get(f"/containers/{container}/json")
         document = answer.json() if answer.is_success else {}
         if self.label not in ((document.get("Config") or {}).get("Labels") or {}):
-            raise Denied(f"there is no such container with the label {self.label}")
+            raise NotFound(f"there is no such container with the label {self.label}")
         return document
 
     async def _creation(self, body: Mapping[str, Any]) -> bytes:

@@ -90,6 +90,11 @@ class ReleaseFolders:
             raise TargetError(f"cannot read {self.releases / RECORD}: {error}") from None
         return dict(found) if isinstance(found, dict) else {}
 
+    def missing_rights(self) -> tuple[str, ...]:
+        """Return the folders in which a switch has to write and this process may not, as text."""
+        folders = dict.fromkeys((self.releases, self.link.parent))
+        return tuple(f"write in {each}" for each in folders if not os.access(each, os.W_OK | os.X_OK))
+
     def switch(self, to: str, *, expected: str, now: datetime) -> None:
         """Switch the link atomically to another release, and record that the current one was rolled back.
 

@@ -32,6 +32,17 @@ def stuck(container: ContainerStatus) -> bool:
     return container.state.waiting is not None and container.state.waiting.reason in _STUCK
 
 
+def out_of_memory(container: ContainerStatus) -> bool:
+    """Return whether the container does not serve because it was killed at its memory limit."""
+    last = container.state.terminated or container.last_state.terminated
+    return not container.ready and last is not None and last.reason == "OOMKilled"
+
+
+def unscheduled(pod: Pod) -> bool:
+    """Return whether no node takes the pod."""
+    return any(_unscheduled(each) for each in pod.status.conditions)
+
+
 def troubles(pod: Pod) -> list[str]:
     """Return why a pod does not serve: not scheduled, or a text for each unhealthy container with its last exit."""
     name = pod.metadata.name

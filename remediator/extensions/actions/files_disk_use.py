@@ -54,12 +54,14 @@ class FilesDiskUse(Action):
     )
 
     async def plan(self, service: Service, parameters: DiskUseParameters) -> PlannedCall:
-        return PlannedCall(text=f"read the sizes of files in {bindings.disk(service).path} and the usage of their disk")
+        return PlannedCall(
+            text=f"read the sizes of files in {bindings.disk_folder(service)} and the usage of their disk"
+        )
 
     async def execute(self, service: Service, parameters: DiskUseParameters, call: PlannedCall) -> Result:
-        settings = bindings.disk(service)
-        usage = await asyncio.to_thread(disk.usage, settings.path)
-        files = await asyncio.to_thread(disk.space, settings.path)
+        settings, folder = bindings.disk(service), bindings.disk_folder(service)
+        usage = await asyncio.to_thread(disk.usage, folder)
+        files = await asyncio.to_thread(disk.space, folder)
         kinds = by_kind(files, _backups(service))
         culprit = max(kinds, key=lambda kind: kinds[kind]) if any(kinds.values()) else "none"
         outside = max(usage.used - sum(files.values()), 0)
@@ -73,7 +75,7 @@ class FilesDiskUse(Action):
             "top": [{"file": name, "space": files[name]} for name in largest[: parameters.top]],
         }
         parts = ", ".join(f"{kind} {taken / _MEBIBYTE:.1f} MiB" for kind, taken in kinds.items() if taken)
-        text = f"{settings.path} is {usage.percent:.0f} % full: {parts or 'no files in this folder'}"
+        text = f"{folder} is {usage.percent:.0f} % full: {parts or 'no files in this folder'}"
         if largest:
             named = (f"{name} ({files[name] / _MEBIBYTE:.1f} MiB)" for name in largest[:_NAMED])
             text += f"; largest: {', '.join(named)}"
@@ -101,7 +103,7 @@ def _kind(path: PurePosixPath, backups: PurePosixPath | None) -> str:
 
 def _backups(service: Service) -> PurePosixPath | None:
     """Return the backup folder relative to the data folder; None if it is outside."""
-    folder = bindings.disk(service).path
+    folder = bindings.disk_folder(service)
     if service.backups is None or not service.backups.path.is_relative_to(folder):
         return None
     below: Path = service.backups.path.relative_to(folder)

@@ -12,14 +12,15 @@ from pathlib import Path
 
 from pydantic import Field
 
-from remediator.clients.host import disk
+from remediator.clients.prometheus.client import Prometheus
 from remediator.clients.redis.client import Redis
 from remediator.clients.redis.models import Info
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused
-from remediator.extensions import bindings
+from remediator.extensions import bindings, data_disk
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -50,11 +51,14 @@ class RedisBgrewriteaof(Action):
         Fact("before", "integer", "Size before; only after a success.", unit="bytes"),
     )
 
+    def __init__(self, clients: ClientSet) -> None:
+        self._prometheus = clients.prometheus
+
     async def plan(self, service: Service, parameters: RewriteParameters) -> PlannedCall:
         redis = bindings.redis(service)
         info = await redis.info("server", "memory", "persistence")
         _possible(service, info)
-        needed = await _room(service, info, parameters)
+        needed = await _room(service, info, parameters, self._prometheus)
         size = info.integer("aof_current_size")
         return PlannedCall(
             text=f"BGREWRITEAOF on {service.name}",
@@ -70,7 +74,7 @@ class RedisBgrewriteaof(Action):
         redis = bindings.redis(service)
         now = await redis.info("memory", "persistence")
         _possible(service, now)
-        await _room(service, now, parameters)
+        await _room(service, now, parameters, self._prometheus)
         await redis.bgrewriteaof(expected=str(call.pin["run_id"]))
         info = await _written(redis)
         size, status = info.integer("aof_current_size"), info.text("aof_last_bgrewrite_status")
@@ -123,19 +127,21 @@ def _possible(service: Service, info: Info) -> None:
             raise Refused(f"{service.name} is {what} now; try again later")
 
 
-async def _room(service: Service, info: Info, parameters: RewriteParameters) -> float:
+async def _room(service: Service, info: Info, parameters: RewriteParameters, prometheus: Prometheus | None) -> float:
     """Return the bytes that the new file may need.
 
     Raises:
         TargetError: the inventory does not define the data disk.
         Refused: disk space or memory does not suffice.
     """
-    folder = bindings.disk(service).path
     # used memory is an upper bound of the new file size, except for the overhead of tiny data sets
     needed = _SPARE * min(info.integer("used_memory"), info.integer("aof_current_size"))
-    free = (await asyncio.to_thread(disk.usage, folder)).free
+    free = (await data_disk.usage(service, prometheus)).free
     if free < needed:
-        raise Refused(f"the new file may need {needed:.0f} bytes, but {folder} has only {free} bytes free")
+        where = data_disk.where(service)
+        raise Refused(f"the new file may need {needed:.0f} bytes, but {where} has only {free} bytes free")
+    if bindings.disk(service).path is None:  # Redis runs on another host, whose memory is unknown here
+        return needed
     memory = info.integer("used_memory") * parameters.memory_percent / 100
     if (available := _memory()) is not None and available < memory:
         raise Refused(f"the fork may need {memory:.0f} bytes of memory, but the host has only {available} available")

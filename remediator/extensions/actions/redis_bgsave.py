@@ -7,14 +7,15 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 
-from remediator.clients.host import disk
+from remediator.clients.prometheus.client import Prometheus
 from remediator.clients.redis.client import Redis
 from remediator.clients.redis.models import Info
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused
-from remediator.extensions import bindings
+from remediator.extensions import bindings, data_disk
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -35,9 +36,12 @@ class RedisBgsave(Action):
         Fact("status", "string", "Only after a failure.", values=("err",)),
     )
 
+    def __init__(self, clients: ClientSet) -> None:
+        self._prometheus = clients.prometheus
+
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         info = await bindings.redis(service).info("server", "memory", "persistence")
-        await _possible(service, info)
+        await _possible(service, info, self._prometheus)
         used = info.integer("used_memory") / _MEBIBYTE
         return PlannedCall(
             text=f"BGSAVE on {service.name}",
@@ -51,7 +55,7 @@ class RedisBgsave(Action):
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
         redis = bindings.redis(service)
         before = await redis.info("memory", "persistence")
-        await _possible(service, before)
+        await _possible(service, before, self._prometheus)
         await redis.bgsave(expected=str(call.pin["run_id"]))
         info = await _written(redis)
         if info.text("rdb_last_bgsave_status") != "ok":
@@ -83,7 +87,7 @@ async def _written(redis: Redis) -> Info:
         await asyncio.sleep(_LOOK)
 
 
-async def _possible(service: Service, info: Info) -> None:
+async def _possible(service: Service, info: Info, prometheus: Prometheus | None) -> None:
     """Require that Redis is not writing, and that the disk has space.
 
     Raises:
@@ -94,7 +98,7 @@ async def _possible(service: Service, info: Info) -> None:
     if any(info.flag(field) for field in busy):
         raise Refused(f"{service.name} is loading or writing now; try again later")
     needed = info.integer("used_memory") * _SPARE
-    folder = bindings.disk(service).path
-    free = (await asyncio.to_thread(disk.usage, folder)).free
+    free = (await data_disk.usage(service, prometheus)).free
     if free < needed:
-        raise Refused(f"the snapshot may need {needed:.0f} bytes, but {folder} has only {free} bytes free")
+        where = data_disk.where(service)
+        raise Refused(f"the snapshot may need {needed:.0f} bytes, but {where} has only {free} bytes free")

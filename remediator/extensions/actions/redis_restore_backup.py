@@ -77,7 +77,7 @@ class RedisRestoreBackup(Action):
         status = await self._platforms[service.platform.kind].status(service)
         if status.state in (State.RUNNING, State.STARTING):
             raise TargetError(f"{service.name} is running; a backup is restored only while Redis is stopped")
-        folder, backups = bindings.disk(service).path, bindings.backups(service)
+        folder, backups = bindings.disk_folder(service), bindings.backups(service)
         backup = await _whole(backups.path, backups.pattern, parameters.backup)
         free = (await asyncio.to_thread(disk.usage, folder)).free
         if free < backup.size * _SPARE:
@@ -111,7 +111,7 @@ class RedisRestoreBackup(Action):
         status = await platform.status(service)
         if status.state in (State.RUNNING, State.STARTING):
             raise TargetError(f"{service.name} was started after planning; nothing was changed")
-        folder, source = bindings.disk(service).path, bindings.backups(service).path / str(call.arguments["backup"])
+        folder, source = bindings.disk_folder(service), bindings.backups(service).path / str(call.arguments["backup"])
         digest = await asyncio.to_thread(_put, folder, source, call.arguments, parameters.append_only)
         await platform.restart(service, status.pin, parameters.stop_timeout)
         aside = folder / str(call.arguments["aside"])
@@ -128,7 +128,7 @@ class RedisRestoreBackup(Action):
     ) -> Observation:
         """Check the first and the last change: the folder for the earlier files, and the state of Redis."""
         facts: dict[str, Any] = {"aside": call.arguments["aside"]}
-        if not (bindings.disk(service).path / str(call.arguments["aside"])).exists():
+        if not (bindings.disk_folder(service) / str(call.arguments["aside"])).exists():
             return Observation(EffectStatus.NO, "the Redis files were not moved", facts)
         status = await self._platforms[service.platform.kind].status(service)
         if status.state is State.RUNNING:

@@ -11,7 +11,7 @@ from remediator.core.plan import PlannedCall
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
-from remediator.extensions.platforms.base import ServiceStatus, State
+from remediator.extensions.platforms.base import Reason, ServiceStatus, State
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
@@ -32,6 +32,7 @@ class ServiceStatusAction(Action):
         Fact("state", "string", "State of all instances together.", values=tuple(State)),
         Fact("instances", "integer", "Expected instances."),
         Fact("healthy", "integer", "Healthy instances."),
+        Fact("reasons", "list", f"Why instances do not serve, if the platform says it: {', '.join(Reason)}."),
         Fact("uptime", "number", "Time since the last start; absent if unknown.", unit="s"),
         Fact("replicas", "integer", "Docker, Kubernetes: configured or existing instances."),
         Fact("owner", "object", "Docker, Kubernetes: controller that would revert a change; null if none."),
@@ -59,7 +60,12 @@ class ServiceStatusAction(Action):
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
         status = await self._settled(service)
         outcome = Outcome.OK if status.state is State.RUNNING else Outcome.FAILED
-        facts: dict[str, Any] = {"state": status.state.value, "instances": status.instances, "healthy": status.healthy}
+        facts: dict[str, Any] = {
+            "state": status.state.value,
+            "instances": status.instances,
+            "healthy": status.healthy,
+            "reasons": [each.value for each in status.reasons],
+        }
         if status.started_at is not None:
             facts["uptime"] = round((self._clock.now() - status.started_at).total_seconds(), 1)
         return Result(

@@ -32,6 +32,19 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Reason(StrEnum):
+    """Why instances do not serve, as the platform says it, in terms common to all platforms."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    """The kernel killed an instance that reached its memory limit."""
+    IMAGE_NOT_PULLED = "image_not_pulled"
+    """The image of the release cannot be had: wrong name or tag, no credentials, or no connection to the registry."""
+    NOT_SCHEDULED = "not_scheduled"
+    """No node has room for an instance, or none fits its conditions."""
+    PAUSED = "paused"
+    """A person paused the rollout."""
+
+
 OWN_RESTARTS = "own_restarts"
 """Part of a pin: the progress of a crash loop, which changes with each restart by the platform.
 
@@ -54,6 +67,8 @@ class ServiceStatus:
     facts: Mapping[str, Any] = field(default_factory=dict)
     lives: Mapping[str, str] = field(default_factory=dict)
     """Each instance, with a value that changes whenever the instance starts again: its PID or its restart count."""
+    reasons: tuple[Reason, ...] = ()
+    """Why instances do not serve, if the platform says it."""
     hold: str = ""
     """Why its release must not be changed now, for example because a person paused its rollout; empty if it may be."""
 

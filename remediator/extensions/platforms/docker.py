@@ -29,12 +29,13 @@ from remediator.clients.docker.replace import (
     replace,
     tidy,
 )
+from remediator.clients.docker.rights import missing_rights
 from remediator.clients.endpoints import Endpoint
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.core.release import Release
 from remediator.errors import InputError, TargetError
 from remediator.extensions.log_lines import of_last_start
-from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, ServiceStatus, State
+from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, Reason, ServiceStatus, State
 from remediator.playbooks.inventory import DockerBinding, Service
 
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
@@ -66,6 +67,10 @@ class DockerPlatform(Platform):
         """Close all connections."""
         for client in self._clients.values():
             await client.aclose()
+
+    async def missing_rights(self, service: Service, action: str) -> tuple[str, ...]:
+        _, client = self._of(service)
+        return await missing_rights(client, action)
 
     async def status(self, service: Service) -> ServiceStatus:
         _, client = self._of(service)
@@ -276,6 +281,7 @@ def _status(service: Service, found: _Found, now: datetime) -> ServiceStatus:
             "owner": next((owner for each in found.instances if (owner := _owner(each))), None),
         },
         lives={each.id: f"{each.restart_count} {each.state.started_at.isoformat()}" for each in found.instances},
+        reasons=(Reason.OUT_OF_MEMORY,) if any(each.state.oom_killed for each in found.instances) else (),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -13,12 +13,21 @@ from remediator.clients.kubernetes.client import Conflict, Kubernetes, Kubernete
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
 from remediator.clients.kubernetes.models import ContainerStatus, Event, Pod, Workload
 from remediator.clients.kubernetes.owner import autoscalers_of, owner_of
-from remediator.clients.kubernetes.pods import containers, explaining, loops, pod_facts, stuck, troubles
+from remediator.clients.kubernetes.pods import (
+    containers,
+    explaining,
+    loops,
+    out_of_memory,
+    pod_facts,
+    stuck,
+    troubles,
+    unscheduled,
+)
 from remediator.clients.kubernetes.rights import missing_rights
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.core.release import Release
 from remediator.errors import ConfigurationError, TargetError
-from remediator.extensions.platforms.base import Platform, ServiceStatus, State
+from remediator.extensions.platforms.base import Platform, Reason, ServiceStatus, State
 from remediator.playbooks.inventory import KubernetesBinding, Service
 
 _TRIES = 5
@@ -116,11 +125,12 @@ class KubernetesPlatform(Platform):
         look = await _look(client, service)
         deployment, sets = look.deployment, look.sets
         current = revisions.current(deployment, sets)
-        since = None if current is None else _since(current, look)
         templates = {each.metadata.name: await revisions.template_of(client, each) for each in sets}
         bad = revisions.bad_names(deployment, sets, templates)
         managers = await client.managers("deployments", deployment.metadata.name)
-        by = next((each.manager for each in reversed(managers) if each.manages("spec", "template")), "")
+        author = next((each for each in reversed(managers) if each.manages("spec", "template")), None)
+        since = None if current is None else _since(current, look, None if author is None else author.time)
+        by = "" if author is None else author.manager
         found = (_release(each, current, templates, by, redo=each.metadata.name in bad) for each in sets)
         return tuple(replace(each, created_at=since) if each.current else each for each in found)
 
@@ -303,10 +313,18 @@ def _release(
     )
 
 
-def _since(current: Workload, look: _Look) -> datetime | None:
-    """Return when the current release was rolled out: an undo restores an old ReplicaSet and creates new pods."""
-    pods = [pod.metadata.creation_timestamp for pod in look.newest if pod.metadata.creation_timestamp is not None]
-    return min(pods, default=current.metadata.creation_timestamp)
+def _since(current: Workload, look: _Look, written_at: datetime | None) -> datetime | None:
+    """Return when the current release was rolled out. An undo restores a ReplicaSet that is older than its rollout.
+
+    Args:
+        current: its ReplicaSet.
+        look: the Deployment with its pods. A pod that was replaced later is younger than the rollout.
+        written_at: when the author of the template last wrote to the Deployment: at the rollout, or later.
+    """
+    known = [pod.metadata.creation_timestamp for pod in look.newest] + [written_at]
+    born = current.metadata.creation_timestamp
+    rolled_out = min((each for each in known if each is not None), default=born)
+    return rolled_out if born is None or rolled_out is None else max(born, rolled_out)
 
 
 def _recorded(service: Service, deployment: Workload, sets: Sequence[Workload], to: str) -> Workload:
@@ -369,8 +387,22 @@ def _status(look: _Look, owner: Any, events: Sequence[Event], hold: str) -> Serv
             for pod in look.pods
             for each in containers(pod)
         },
+        reasons=tuple(_reasons(look)),
         hold=hold,
     )
+
+
+def _reasons(look: _Look) -> Iterator[Reason]:
+    """Yield why pods of the newest rollout do not serve, each reason once."""
+    pods = look.newest
+    if any(out_of_memory(each) for pod in pods for each in containers(pod)):
+        yield Reason.OUT_OF_MEMORY
+    if any(stuck(each) for pod in pods for each in containers(pod)):
+        yield Reason.IMAGE_NOT_PULLED
+    if any(unscheduled(pod) for pod in pods):
+        yield Reason.NOT_SCHEDULED
+    if look.deployment.spec.paused:
+        yield Reason.PAUSED
 
 
 def _state(look: _Look, ready: int) -> State:

@@ -55,6 +55,12 @@ class SupervisorPlatform(Platform):
         for client in self._clients.values():
             await client.aclose()
 
+    async def missing_rights(self, service: Service, action: str) -> tuple[str, ...]:
+        """Return the folders that a rollback must write to and may not. supervisord itself has no separate rights."""
+        if action != "service.rollback" or service.releases is None:
+            return ()
+        return await asyncio.to_thread(_folders(service).missing_rights)
+
     async def status(self, service: Service) -> ServiceStatus:
         binding, client = self._of(service)
         process = await _find(client, binding.program)

@@ -13,7 +13,7 @@ CASES = cases()
 SEVERAL = {"many-at-once"}
 """Cases without a single rule."""
 ELSEWHERE = {
-    *("unreadable", "too-big", "dependency-cycle", "no-test", "yaml-syntax"),
+    *("unreadable", "too-big", "dependency-cycle", "missing-right", "no-test", "yaml-syntax"),
     *("unknown-command", "unknown-request", "unknown-metric"),
     *("readable-secret", "short-token"),
 }

@@ -23,10 +23,10 @@ from remediator.extensions.actions.service_restart import RestartParameters, Ser
 from remediator.extensions.actions.service_rollback import RollbackParameters, ServiceRollback
 from remediator.extensions.actions.service_scale import ServiceScale
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.platforms.base import State
+from remediator.extensions.platforms.base import Reason, State
 from remediator.extensions.platforms.docker import DockerPlatform
 from remediator.playbooks.inventory import Service
-from tests.support.fake_servers import peer, reply
+from tests.support.fake_servers import engine_with_proxy, peer, reply
 from tests.support.rollback_history import RollbackHistory
 from tests.support.servers import until
 from tests.support.servers.docker import Engine
@@ -87,7 +87,7 @@ async def test_an_instance_that_is_missing_shows(platform: DockerPlatform, docke
     compose(docker_engine)
     status = await platform.status(bound(docker_engine, instances=2))
     assert (status.state, status.instances, status.healthy) == (State.MIXED, 2, 1)
-    assert "1 missing of 2" in status.summary
+    assert "1 of 2 missing" in status.summary
 
 
 @real
@@ -217,7 +217,7 @@ async def test_a_restart_restarts_every_instance(platform: DockerPlatform, docke
     service = bound(docker_engine, instances=2)
     before = await platform.status(service)
     assert before.state is State.MIXED
-    assert "restart with 1 s to stop" in platform.describe_restart(service, 1)
+    assert "restart one container after the other, each with 1 s to stop" in platform.describe_restart(service, 1)
     await platform.restart(service, before.pin, 1)
     after = await platform.status(service)
     assert after.state is State.RUNNING and set(after.pin["containers"]) == ids
@@ -252,6 +252,17 @@ async def test_a_target_that_another_user_changed_is_refused(platform: DockerPla
 
 
 @real
+async def test_a_container_that_is_killed_at_its_memory_limit_says_so(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
+    """As a fact that playbooks read, in terms common to all platforms."""
+    container = compose(docker_engine, "--memory=16m --memory-swap=16m --- exec tail /dev/zero")
+    docker_engine.until_state(container, "exited")
+    status = await platform.status(bound(docker_engine))
+    assert status.reasons == (Reason.OUT_OF_MEMORY,) and "out of memory" in status.summary
+
+
+@real
 async def test_restarts_by_docker_do_not_void_the_plan(platform: DockerPlatform, docker_engine: Engine) -> None:
     """A container in a crash loop is started anew all the time: it can be acted upon all the same."""
     container = compose(docker_engine, "--restart=always --- sleep 0.2; exit 3")
@@ -276,7 +287,7 @@ async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
         action = ServiceRestart(ClientSet(platforms={"docker": platform}))
         parameters = RestartParameters.model_validate({"stop_timeout": "1s"})
         since = datetime.now(UTC)
-        call = await action.plan(service, parameters)
+        call = await action.plan(direct, parameters)
         with pytest.raises(TimedOut):
             await action.execute(service, parameters, call)
         assert len(withheld) == 1
@@ -299,7 +310,7 @@ async def test_a_scaling_whose_answer_was_lost_is_seen_to_have_happened(
     parameters = action.Parameters.model_validate({"replicas": 2})
     async with deaf(docker_engine.host, lambda request: lost in request.split(b"\r\n", 1)[0]) as (url, withheld):
         service, since = bound(docker_engine, url=url, timeout="2s"), datetime.now(UTC)
-        call = await action.plan(service, parameters)
+        call = await action.plan(direct, parameters)
         with pytest.raises(TimedOut):
             await action.execute(service, parameters, call)
         assert len(withheld) == 1
@@ -336,7 +347,7 @@ async def test_scaling_up_clones_containers_and_scaling_down_removes_them(
         f" --volume=v{docker_engine.token}:/data --volume=/scratch",
     )
     service = bound(docker_engine)
-    assert "until there are 3" in platform.describe_scale(service, 3)
+    assert "until 3 exist" in platform.describe_scale(service, 3)
     await platform.scale(service, (await platform.status(service)).pin, 3)
     status = await platform.status(service)
     assert (status.state, status.instances, status.healthy) == (State.RUNNING, 3, 3)
@@ -598,6 +609,27 @@ async def test_a_proxy_that_forbids_says_so(platform: DockerPlatform) -> None:
     async with peer(reply(403, b"not allowed here")) as server:
         with pytest.raises(DockerRefused, match="not allowed here"):
             await platform.status(far(server.url))
+
+
+@pytest.mark.parametrize(
+    ("status", "missing"), [(404, ()), (403, ("call POST /containers/{id}/restart",)), (405, ("call POST",))]
+)
+async def test_missing_rights_are_asked_without_a_change(
+    platform: DockerPlatform, status: int, missing: tuple[str, ...]
+) -> None:
+    """404 is of a call that is allowed, and names a container that does not exist. 403 and 405 are of a proxy."""
+    async with peer(engine_with_proxy(status)) as server:
+        found = await platform.missing_rights(far(server.url), "service.restart")
+        assert len(found) == len(missing) and all(map(str.startswith, found, missing))
+        asked = server.requests[-1].split()
+    assert asked[0] == b"POST" and re.fullmatch(rb"/v1\.41/containers/[0-9a-f]{64}/restart", asked[1])
+
+
+async def test_an_engine_that_fails_leaves_rights_unknown(platform: DockerPlatform) -> None:
+    """500 neither allows nor denies."""
+    async with peer(engine_with_proxy(500)) as server:
+        with pytest.raises(DockerRefused, match="500"):
+            await platform.missing_rights(far(server.url), "service.rollback")
 
 
 async def test_a_slow_engine_times_out(platform: DockerPlatform) -> None:

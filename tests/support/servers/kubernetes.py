@@ -13,10 +13,9 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.engines import IMAGE
 from tests.support.servers import require, until
 from tests.support.servers.docker import Engine
-
-IMAGE = "busybox:1"
 
 
 class Cluster:

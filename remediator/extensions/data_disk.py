@@ -1,0 +1,47 @@
+"""How full the data disk of a service is: a folder of this host, or a volume of a Kubernetes cluster."""
+
+from __future__ import annotations
+
+import asyncio
+
+from remediator.clients.host import disk
+from remediator.clients.prometheus.client import Prometheus
+from remediator.errors import TargetError
+from remediator.extensions import bindings
+from remediator.playbooks.inventory import KubernetesBinding, Service
+
+
+async def usage(service: Service, prometheus: Prometheus | None) -> disk.Usage:
+    """Return the usage of the data disk.
+
+    Figures of a volume come from the kubelet, by Prometheus. They are up to two minutes old.
+
+    Raises:
+        TargetError: the inventory does not define the disk, or nobody knows its usage.
+        ClientError: Prometheus does not answer.
+    """
+    found = bindings.disk(service)
+    if found.path is not None:
+        return await asyncio.to_thread(disk.usage, found.path)
+    if prometheus is None:
+        raise TargetError(f"the usage of the volume of {service.name} is unknown: the settings name no Prometheus")
+    names = ("capacity", "used", "available")
+    size, used, free = [await _bytes(service, prometheus, name) for name in names]
+    return disk.Usage(size, used, free)
+
+
+def where(service: Service) -> str:
+    """Return the folder or the claim, for messages."""
+    found = bindings.disk(service)
+    return f"the volume of claim {found.claim}" if found.path is None else str(found.path)
+
+
+async def _bytes(service: Service, prometheus: Prometheus, name: str) -> int:
+    platform, claim = service.platform, bindings.disk(service).claim
+    if not isinstance(platform, KubernetesBinding):
+        raise TargetError(f"disk.claim of {service.name} is a volume of Kubernetes, but the service does not run there")
+    query = f'kubelet_volume_stats_{name}_bytes{{namespace="{platform.namespace}",persistentvolumeclaim="{claim}"}}'
+    samples = (await prometheus.query(query)).samples
+    if len(samples) != 1:
+        raise TargetError(f"{len(samples)} series instead of one: {query}; does Prometheus scrape the kubelet?")
+    return round(samples[0].value)

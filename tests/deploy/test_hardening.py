@@ -1,0 +1,198 @@
+"""What an expert expects of the shipped Compose files, manifests and images, read from the files themselves."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+import yaml
+
+from tests.deploy.test_compose import files
+from tests.deploy.test_kubernetes import FOLDER, of_kind
+from tests.support.servers import require, until
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.remediator import ROOT
+
+OVERLAYS = (("docker-compose.yml",), ("docker-compose.yml", "docker-compose.prod.yml"))
+ENDS_ALONE = ("remediator_migrate", "remediator_keys")
+"""Services that do one thing and end."""
+DOCUMENTATION = (ROOT / "docs/deployment.md").read_text()
+OLDEST = {
+    "apps/v1": (1, 9),
+    "autoscaling/v2": (1, 23),
+    "batch/v1": (1, 21),
+    "networking.k8s.io/v1": (1, 19),
+    "policy/v1": (1, 21),
+    "rbac.authorization.k8s.io/v1": (1, 8),
+    "v1": (1, 0),
+}
+"""The Kubernetes version that first has CronJob, PodDisruptionBudget and the other kinds in this API version."""
+
+
+def templates() -> list[tuple[str, dict[str, Any]]]:
+    """The pods of all workloads, with the name of their workload."""
+    jobs = [each["spec"]["jobTemplate"] for each in of_kind("CronJob")]
+    workloads = [*of_kind("Deployment"), *of_kind("StatefulSet")]
+    found = [(each["metadata"]["name"], each["spec"]["template"]["spec"]) for each in workloads]
+    return found + [("postgres-backup", each["spec"]["template"]["spec"]) for each in jobs]
+
+
+@pytest.mark.parametrize("names", OVERLAYS, ids=["development", "production"])
+def test_every_container_is_bounded_and_watched(names: tuple[str, ...]) -> None:
+    """Processes, memory, processors and logs have limits, and health is asked for."""
+    for service, body in files(*names).items():
+        assert body["pids_limit"] <= 512, service
+        assert {"max-size", "max-file"} <= body["logging"]["options"].keys(), service
+        if service not in ENDS_ALONE:
+            assert {"cpus", "memory"} <= body["deploy"]["resources"]["limits"].keys(), service
+            assert body["healthcheck"]["test"] and body["restart"] == "unless-stopped", service
+
+
+def test_images_have_one_version_everywhere() -> None:
+    """No tag is *latest*, each is a full version, and Compose and Kubernetes use the same."""
+    compose = {body["image"] for body in files(*OVERLAYS[1]).values()}
+    pods = {each["image"] for _, pod in templates() for each in pod["containers"]}
+    tags: dict[str, set[str]] = {}
+    for image in compose | pods:
+        name, _, tag = image.partition(":")
+        if name.startswith(("remediator", "${")):  # ours: their version is in variables and kustomizations
+            continue
+        assert re.match(r"v?\d+\.\d+(\.\d+)?", tag), image
+        tags.setdefault(name, set()).add(tag)
+    assert all(len(found) == 1 for found in tags.values()), tags
+    assert "digest" in DOCUMENTATION
+
+
+@pytest.mark.parametrize("path", ["Dockerfile", "app/Dockerfile"])
+def test_our_images_say_what_they_are(path: str) -> None:
+    """Labels of the Open Container Initiative, with the version of the package."""
+    text = (ROOT / path).read_text()
+    for name in ("title", "description", "version", "licenses"):
+        assert f"org.opencontainers.image.{name}=" in text
+    version = re.findall(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[0]
+    if path == "Dockerfile":
+        assert f"ARG VERSION={version}\n" in text and 'image.version="${VERSION}"' in text
+        assert "REMEDIATOR_CONFIG=/etc/remediator/remediator.yaml" in text
+
+
+def test_a_database_stops_and_backs_up_in_time() -> None:
+    """A server that is killed has to recover before it serves again; Compose gives ten seconds otherwise."""
+    services = files(*OVERLAYS[1])
+    assert services["postgres"]["stop_grace_period"] == "60s"
+    assert services["redis"]["stop_grace_period"] == "20s"
+    (database,) = of_kind("StatefulSet")
+    assert database["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 60
+    (backup,) = of_kind("CronJob")
+    assert backup["spec"]["schedule"] and backup["spec"]["concurrencyPolicy"] == "Forbid"
+    assert "postgres_backups:/var/lib/postgresql/data" in services["postgres_backup"]["volumes"]
+
+
+def test_production_runs_two_replicas_behind_one_address() -> None:
+    """The console's proxy finds both by their name; neither of them connects to PostgreSQL as a superuser."""
+    services = files(*OVERLAYS[1])
+    assert services["remediator"]["deploy"]["replicas"] == 2 and "ports" not in services["remediator"]
+    assert services["console"]["ports"] and "remediator" in services["console"]["depends_on"]
+    assert "set $remediator remediator:8095" in (ROOT / "deploy/compose/console.conf").read_text()
+    for path in ("deploy/compose/secrets.sh", "deploy/kubernetes/secrets.sh"):
+        assert re.search(r"postgresql://remediator:\$", (ROOT / path).read_text()), path
+    script = (FOLDER / "remediator/create-database.sh").read_text()
+    assert "CREATE ROLE remediator LOGIN" in script and "SUPERUSER" not in script.upper().replace("NOT A SUPERUSER", "")
+
+
+def test_pods_start_slowly_end_gently_and_stay_available() -> None:
+    """Startup probes where a start takes time, preStop before requests end, and a budget for each pair."""
+    for name, pod in templates():
+        (container,) = pod["containers"]
+        if name in ("remediator", "app", "postgres", "redis"):
+            assert "startupProbe" in container and "readinessProbe" in container, name
+        if name in ("remediator", "app"):
+            assert container["lifecycle"]["preStop"]["exec"]["command"][0] == "sleep", name
+            seconds = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+            assert pod["terminationGracePeriodSeconds"] >= seconds + 15, name
+    pairs = {each["metadata"]["name"] for each in of_kind("Deployment") if each["spec"]["replicas"] > 1}
+    assert pairs == {each["metadata"]["name"] for each in of_kind("PodDisruptionBudget")} == {"remediator", "app"}
+
+
+def test_manifests_fit_the_documented_version_of_kubernetes() -> None:
+    """Each API version is there in the oldest version that the documentation names; kubectl is the only tool."""
+    oldest = tuple(map(int, re.findall(r"Kubernetes (\d+)\.(\d+) or newer is needed", DOCUMENTATION)[0]))
+    for path in FOLDER.rglob("*.yaml"):
+        if path.name in (
+            "admission.yaml",
+            "monitoring.yaml",
+            "kustomization.yaml",
+            "inventory.yaml",
+            "remediator.yaml",
+        ):
+            continue
+        for each in yaml.safe_load_all(path.read_text()):
+            assert OLDEST[each["apiVersion"]] <= oldest, (path, each["kind"])
+    install = re.findall(r"### Install\n+```\n(.*?)```", DOCUMENTATION, re.DOTALL)[0]
+    programs = {line.split("|")[0].split()[0] for line in install.splitlines() if not line.startswith("CHAT_URL")}
+    assert programs <= {"kubectl", "deploy/kubernetes/rules.sh"}, programs
+
+
+def test_tls_is_shown_for_both() -> None:
+    """An example for nginx and one for an Ingress."""
+    assert "ssl_certificate " in DOCUMENTATION and "kind: Ingress" in DOCUMENTATION
+
+
+def test_dumps_are_checked_and_the_oldest_removed(postgres: Postgres, tmp_path: Path) -> None:
+    """The script of Compose before a real server: whole dumps that pg_restore reads, never more than it keeps."""
+    require("pg_dump")
+    name = postgres.database()
+    server = sqlalchemy.make_url(postgres.url(name))
+    (tmp_path / "password").write_text("none is needed")
+    environment = {
+        "PATH": "/usr/lib/postgresql/15/bin:/usr/bin:/bin",
+        "PGHOST": str(server.host or server.query["host"]),
+        "PGPORT": str(server.port or server.query.get("port", "5432")),
+        "PGUSER": str(server.username),
+        "PGDATABASE": name,
+        "PASSWORD_FILE": str(tmp_path / "password"),
+        "FOLDER": str(tmp_path),
+        "EVERY": "1",
+        "KEEP": "2",
+    }
+    argv = ["bash", str(ROOT / "deploy/compose/backup.sh")]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as script:
+        try:
+            assert script.stdout is not None
+            lines = [script.stdout.readline() for _ in range(4)]
+            until(lambda: len(list(tmp_path.glob("*.dump"))) <= 2, "old dumps removed")
+        finally:
+            script.terminate()
+        assert script.wait(10) == 0
+    assert all(line.startswith("backup written: ") for line in lines), lines
+    dumps = sorted(tmp_path.glob("*.dump"))
+    assert 1 <= len(dumps) <= 3
+    for dump in dumps:
+        subprocess.run(["pg_restore", "--list", dump], check=True, capture_output=True)
+    postgres.drop(name)
+
+
+def test_a_dump_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    """No server: an error that says when the next try is, and nothing that looks like a backup."""
+    require("pg_dump")
+    (tmp_path / "password").write_text("x")
+    environment = {
+        "PATH": "/usr/lib/postgresql/15/bin:/usr/bin:/bin",
+        "PGHOST": str(tmp_path),
+        "PASSWORD_FILE": str(tmp_path / "password"),
+        "FOLDER": str(tmp_path),
+        "EVERY": "60",
+    }
+    argv = ["bash", str(ROOT / "deploy/compose/backup.sh")]
+    with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True) as script:
+        try:
+            assert script.stderr is not None
+            said = next(line for line in script.stderr if line.startswith("backup failed"))
+        finally:
+            script.terminate()
+        assert script.wait(10) == 0
+    assert said == "backup failed, the next try is in 60\n"
+    assert list(tmp_path.glob("*.dump*")) == []
