@@ -38,9 +38,10 @@ def write(found: Sequence[Judgement], rows: Sequence[Row]) -> None:
     kept = {(each.number, each.fault): each for each in read()}
     kept |= {(each.number, each.fault): each for each in map(_record, found)}
     known = [kept[key] for row in rows if (key := (row.number, row.fault)) in kept]
+    missing = [row for row in rows if (row.number, row.fault) not in kept]
     RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=1) + b"\n")
     text = DOCUMENT.read_text(encoding="utf-8")
-    DOCUMENT.write_text(document(text, known), encoding="utf-8")
+    DOCUMENT.write_text(document(text, known, missing), encoding="utf-8")
 
 
 def read() -> list[Record]:
@@ -48,8 +49,14 @@ def read() -> list[Record]:
     return msgspec.json.decode(RESULTS.read_bytes(), type=list[Record]) if RESULTS.exists() else []
 
 
-def document(text: str, records: Sequence[Record]) -> str:
-    """Return the document with the generated part for these results; what is written by hand stays."""
+def document(text: str, records: Sequence[Record], missing: Sequence[Row]) -> str:
+    """Return the document with the generated part; what is written by hand stays.
+
+    Args:
+        text: the document as it is.
+        records: the results.
+        missing: rows without a result.
+    """
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     columns = (*table.COLUMNS, "judged")
@@ -63,6 +70,7 @@ def document(text: str, records: Sequence[Record]) -> str:
         sum(each.wrong for each in ran),
         sum(each.unnamed for each in ran),
     )
+    lines += ["", *(f"- Not judged yet: row {row.number}, {row.fault}." for row in missing)] if missing else []
     return f"{before}{BEGIN}\n{counts}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
 
 

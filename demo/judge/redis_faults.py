@@ -262,7 +262,7 @@ def tls_with_other_authority(scene: Scene) -> None:
         client.config_set("tls-ca-cert-file", str(folder / "theirs.crt"))
         client.config_set("tls-auth-clients", "no")
         client.config_set("tls-port", port)
-    tls = {"enabled": True, "ca_file": str(folder / "ours.crt")}
+    tls = {"ca_file": str(folder / "ours.crt")}
     scene.inventory(lambda services: services["redis"]["redis"].update(port=port, tls=tls))
     scene.fire("RedisDown", service="redis")
 

@@ -287,11 +287,13 @@ _APP = (
         causes=_ids("bad-release missing-module"),
         true_too=_APP_AWAY,
         remedies=_ids("service.rollback"),
-        ends=HEALED,
+        ends=HEALED | _ids("cancelled"),  # between two releases its alert can resolve before anything is done
         starts={"app": 3},
         restless=_ids("app"),
         proof=app.serves_first_release,
         must_not=(app.linked_to_bad_release,),
+        seconds=180,
+        quiet=45,  # the alert of the third release needs this long, while the runs before are at rest
     ),
     Row(
         number=27,

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, select
 from demo.chat import chat
 from demo.judge import harm
 from demo.judge.client import Client
-from demo.judge.row import HEALED, Judgement, Row
+from demo.judge.row import HEALED, PERSON, Judgement, Row
 from demo.judge.scene import Scene
 from demo.probe import Probe
 from demo.stack import processes
@@ -167,5 +167,5 @@ def _judge_ends(row: Row, runs: Sequence[RunTimeline], found: Judgement) -> None
     for each in about:
         if row.ends and _end(each) not in row.ends:
             found.harm.append(f"the run of {each.run.playbook} is {_end(each)}, not {' or '.join(sorted(row.ends))}")
-    if row.proof is not None and row.ends <= HEALED and not found.proof:
+    if row.proof is not None and row.ends & HEALED and not row.ends & PERSON and not found.proof:
         found.harm.append("no independent proof that the fault is over")

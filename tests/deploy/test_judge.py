@@ -94,10 +94,11 @@ def test_writing_some_rows_keeps_the_others_and_what_is_written_by_hand(
     record.DOCUMENT.write_text(f"# By hand\n\n{record.BEGIN}old\n{record.END}\nAfter.\n")
     one, two = replace(ROWS[0], fault="one"), replace(ROWS[1], fault="two | pipes")
     record.write([Judgement(row=one, harm=["3 keys lost"]), Judgement(row=two)], (one, two))
-    record.write([Judgement(row=one, named=("redis-down: down",))], (one, two))
+    three = replace(ROWS[2], number=99, fault="three")
+    record.write([Judgement(row=one, named=("redis-down: down",))], (one, two, three))
     text = record.DOCUMENT.read_text()
     assert text.startswith("# By hand\n") and text.endswith("After.\n") and "old" not in text
     assert "redis-down: down" in text and "3 keys lost" not in text and "two \\| pipes" in text
-    assert "2 rows run, 0 not run; with harm: 0" in text
+    assert "2 rows run, 0 not run; with harm: 0" in text and "Not judged yet: row 99, three." in text
     record.write([], (two,))
     assert "redis-down: down" not in record.DOCUMENT.read_text(), "a row that no longer exists"
