@@ -91,14 +91,14 @@ def causes_between(connection: Connection, since: datetime, until: datetime, lim
     """Return the likely causes of the runs created in the period, the most frequent first."""
     count = func.count(evidence.c.run_id.distinct()).label("count")
     rows = connection.execute(
-        select(evidence.c.name, func.max(evidence.c.summary), count)
+        select(runs.c.playbook, func.max(evidence.c.summary), count)
         .join(runs, runs.c.id == evidence.c.run_id)
         .where(_between(runs.c.created_at, since, until), evidence.c.phase == "conclude")
-        .group_by(evidence.c.name)
-        .order_by(count.desc(), evidence.c.name)
+        .group_by(runs.c.playbook, evidence.c.name)  # its summary may have measured values
+        .order_by(count.desc(), runs.c.playbook, evidence.c.name)
         .limit(limit)
     )
-    return [CauseRow(f"{name}: {summary}" if name else summary, found) for name, summary, found in rows]
+    return [CauseRow(f"{playbook}: {summary}", found) for playbook, summary, found in rows]
 
 
 def newest_runs_begin_at(connection: Connection, count: int) -> datetime | None:
