@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from remediator.authoring._templates import TEMPLATES
 from remediator.authoring.json_schema import schema
@@ -120,8 +121,8 @@ def with_action(scaffold: Scaffold, name: str, catalogue: Catalogue, config_mode
     traits = catalogue.traits_of(name)
     if not traits.mutates:
         raise InputError(f"{name} only reads, so it is no remedy; use it under diagnose")
-    model = schema("playbook", catalogue, config_model)["$defs"][f"action {name}"]
-    required = {key: _example(model["properties"][key]) for key in model.get("required", ())}
+    about = schema("playbook", catalogue, config_model)["$defs"][f"action {name}"]
+    required = _valid_example(catalogue.actions[name], about)
     return replace(
         scaffold,
         action=name,
@@ -130,6 +131,17 @@ def with_action(scaffold: Scaffold, name: str, catalogue: Catalogue, config_mode
         parameters=json.dumps(required) if required else "",
         asks=traits.destructive or traits.requires_approval or (traits.interrupts and not traits.measures),
     )
+
+
+def _valid_example(model: type[BaseModel], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return examples of the required parameters, and of one more if the action needs one of several."""
+    required = {key: _example(about["properties"][key]) for key in about.get("required", ())}
+    optional = [{**required, key: _example(item)} for key, item in about.get("properties", {}).items()]
+    for values in (required, *optional):
+        with suppress(ValidationError):
+            model.model_validate(values)
+            return values
+    return required
 
 
 def _example(about: Mapping[str, Any]) -> Any:

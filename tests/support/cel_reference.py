@@ -158,7 +158,8 @@ def conditions(note: str) -> str:
     lines += [
         "## Operators and functions",
         "",
-        "There are no others: macros and extensions of other programs are errors.",
+        "There are no others. `map` is refused, and so is `+` inside of `all`, `exists`, `exists_one` and `filter`:",
+        "both could use much memory.",
         "",
     ]
     for title, rows in FUNCTIONS.items():
