@@ -12,6 +12,7 @@ can make the answers readable for that page. So the place in the network is no i
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _PROBES = ("/livez", "/readyz")
 _PRIVATE_SUFFIXES = (".svc", ".svc.cluster.local", ".internal", ".local", ".localhost", ".home.arpa", ".lan")
@@ -56,7 +58,8 @@ class BrowserChecks:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        host = headers.get("host", "")
+        hosts = headers.getlist("host")
+        host = hosts[0] if len(hosts) == 1 else ""  # two would let a proxy and this service read different ones
         if scope["path"] not in _PROBES and not self.is_own_host(host):
             return PlainTextResponse(
                 "the Host header does not name this service: set public_url or access.hosts in the settings\n", 421
@@ -70,6 +73,8 @@ class BrowserChecks:
 
     def is_own_host(self, host: str) -> bool:
         """Return whether a ``Host`` header names this service."""
+        if _HOST.fullmatch(host.strip()) is None:
+            return False
         name = _host_name(host)
         if not name or name == "localhost" or "." not in name or name.endswith(_PRIVATE_SUFFIXES):
             return bool(name)

@@ -63,3 +63,18 @@ async def test_a_signature_with_a_present_secret_is_checked(tmp_path: Path) -> N
         headers = {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={made}"}
         answer = await client.post("/api/v1/slack/interactions", content=body, headers=headers)
     assert answer.status_code in (200, 400)
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/%2e%2e/site.py", "/static//etc/passwd", "/static/..%2fsite.py", "/static/%00"]
+)
+async def test_static_files_are_those_of_the_package_only(web: Any, path: str) -> None:
+    """No other file is served."""
+    async with web.client() as client:
+        assert (await client.get(path)).status_code == 404
+
+
+async def test_a_caller_is_checked_before_the_body(web: Any) -> None:
+    """Also where everyone may read without sign-in."""
+    async with web.client() as client:
+        assert (await client.post("/api/v1/sessions/end", content=b"{")).status_code == 401

@@ -101,3 +101,14 @@ def test_an_application_behind_the_checks_is_not_reached() -> None:
     checks = BrowserChecks(AccessControl.load, "https://a.example", (), True)  # type: ignore[arg-type]
     assert not checks.is_own_host("b.example") and checks.is_own_host("A.example:443")
     assert httpx.URL("https://a.example").host == "a.example"
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [("localhost", "evil.example"), ("evil.example", "localhost"), ("localhost:1@evil.example",), ("local host",)],
+)
+async def test_several_hosts_or_a_malformed_one_are_refused(web: WebService, hosts: tuple[str, ...]) -> None:
+    """A proxy in front could read another one than the service."""
+    async with web.client() as client:
+        answer = await client.get("/runs", headers=[("Host", host) for host in hosts])
+    assert answer.status_code == 421

@@ -111,3 +111,31 @@ def test_the_soft_limit_of_descriptors_is_raised(tmp_path: Path) -> None:
         argv, capture_output=True, text=True, check=True, env=dict(Remediator(tmp_path).environment())
     )
     assert done.stdout.strip() == "2048"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /api/v1/alerts HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /api/v1/alerts HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        b"POST /api/v1/alerts HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"GET /runs HTTP/1.1\r\nHost: evil\nInjected: 1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+    ids=["length and chunks", "two lengths", "negative length", "bare newline", "HTTP/2", "CONNECT"],
+)
+def test_requests_that_a_proxy_may_read_differently_are_refused(service: Small, sent: bytes) -> None:
+    """No request can hide another one."""
+    with connect(service, sent) as opened:
+        assert opened.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_open_event_streams_do_not_silence_the_webhook(service: Small) -> None:
+    """A browser, or an attacker, may keep many pages open."""
+    with ExitStack() as stack:
+        for number in range(300):
+            opened = connect(service, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", f"127.0.8.{1 + number % 200}")
+            stack.callback(opened.close)
+        assert service.post(service.notification("firing", alertname="Other"))[0] == 200
