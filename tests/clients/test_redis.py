@@ -138,17 +138,22 @@ class TestStates:
             until(lambda: _silent(server.port), "Redis blocked")
             assert (await client_of(server, timeout="200ms").health()).state is RedisState.SILENT
 
-    async def test_loading(self, make_redis: MakeRedis) -> None:
-        """It answers, but not with data, until its file is loaded."""
-        server = make_redis()
+    @pytest.mark.parametrize("password", [None, "opensesame"])
+    async def test_loading(self, make_redis: MakeRedis, tmp_path: Path, password: str | None) -> None:
+        """It answers, but not with data, until its file is loaded. How far it is is known, also with a password."""
+        server = make_redis(password=password)
+        settings: dict[str, Any] = {}
+        if password is not None:
+            settings["password_file"] = tmp_path / "secret"
+            settings["password_file"].write_text(password)
         filled(server, 3000)
         server.ask("SAVE")
         server.kill()
         with (server.folder / "redis.conf").open("a") as file:
             file.write("key-load-delay 1000\nloading-process-events-interval-bytes 1024\n")
         server.start()
-        health = await client_of(server).health()
-        assert health.state is RedisState.LOADING
+        health = await client_of(server, **settings).health()
+        assert health.state is RedisState.LOADING and "% loaded" in health.detail
 
     @pytest.mark.parametrize(("given", "state"), [(None, RedisState.NO_PASSWORD), ("guess", RedisState.WRONG_PASSWORD)])
     async def test_password(self, redis_server: Server, tmp_path: Path, given: str | None, state: RedisState) -> None:

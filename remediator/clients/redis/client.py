@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -116,7 +117,7 @@ class Redis:
         """Return the state of the server. A failure is an answer, not an exception."""
         try:
             async with connected(self.endpoint) as connection:
-                return await _health(connection)
+                return await _health(connection, self.info)
         except (RedisUnreachable, RedisTimedOut, RedisRefused, RedisBadAnswer) as error:
             return Health(error.state, str(error))
 
@@ -254,7 +255,7 @@ async def _ping(connection: RedisConnection) -> timedelta:
     return timedelta(seconds=time.monotonic() - begun)
 
 
-async def _health(connection: RedisConnection) -> Health:
+async def _health(connection: RedisConnection, read_info: Callable[[str], Awaitable[Info]]) -> Health:
     server = connection.server_info
     known = partial(Health, version=server.version, role=server.role, address=connection.name)
     try:
@@ -262,7 +263,8 @@ async def _health(connection: RedisConnection) -> Health:
     except RedisRefused as error:
         if error.state is not RedisState.LOADING:
             return known(error.state, str(error))
-        info = await _info(connection, "persistence")
+        # redis-py closes a connection on this answer, and would open it again without our AUTH
+        info = await read_info("persistence")
         if not info.flag("loading"):  # finished meanwhile; the next look sees it
             return known(RedisState.LOADING, "loaded just now", loaded_percent=100.0)
         percent, eta = info.number("loading_loaded_perc"), timedelta(seconds=info.number("loading_eta_seconds"))
