@@ -50,7 +50,11 @@ image() { # NAME:TAG, lines of a Dockerfile on standard input
 image busybox:1 <<'D'
 CMD ["sh"]
 D
+# The lock file is for Python 3.11.3 or newer, and Debian 12 has 3.11.2: there, redis asks for one more package, of which
+# it needs what asyncio has too. The lock file is complete, so that pip need not look for dependencies.
 image python:3.11.11-slim-bookworm <<'D'
+RUN mkdir /usr/local/lib/later && echo 'from asyncio import timeout' > /usr/local/lib/later/async_timeout.py
+ENV PIP_NO_DEPS=1 PYTHONPATH=/usr/local/lib/later
 CMD ["python3"]
 D
 image redis:7.2.5-bookworm <<'D'
