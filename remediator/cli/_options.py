@@ -48,7 +48,7 @@ watch_option = click.option(
     default=None,
     type=click.FloatRange(0.2, 3600),
     metavar="[SECONDS]",
-    help="Show it again every SECONDS (default without a number: 2) until you press Ctrl-C.",
+    help="Show it again every SECONDS, or every 2 s without a number, until you press Ctrl-C (default: once).",
 )
 
 

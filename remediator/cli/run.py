@@ -51,7 +51,7 @@ for change in CHANGES:
 @click.option("--playbook", help="Only runs of this playbook (default: all).")
 @click.option("--target", metavar="SERVICE", help="Only runs on this service (default: all).")
 @click.option("--status", type=click.Choice([item.value for item in Status]), help="Only this status (default: all).")
-@click.option("--severity", type=click.Choice(SEVERITIES), help="Only runs with an alert of this severity.")
+@click.option("--severity", type=click.Choice(SEVERITIES), help="Only this severity (default: all).")
 @click.option("--since", metavar="TIME", help="Only runs since then, such as 2h or 2026-01-31T08:00Z (default: all).")
 @click.option("--until", metavar="TIME", help="Only runs before then, such as 1h (default: all).")
 @click.option("--limit", type=click.IntRange(1, 500), default=20, help="Most runs to list (default: 20).")

@@ -78,14 +78,14 @@ def _without_ages(text: str) -> str:
     return re.sub(r"\(in [^)]*\)|\([^)]* ago\)", "()", text)
 
 
-async def test_what_is_read_is_the_same(web: WebService, url: str) -> None:
-    """Every command that reads prints the same lines from the database and from the server."""
+@pytest.mark.parametrize("argv", READS, ids=" ".join)
+async def test_what_is_read_is_the_same(web: WebService, url: str, argv: tuple[str, ...]) -> None:
+    """A command that reads prints the same lines from the database and from the server."""
     await web.request_approval()
     local = ("--config", str(web.service.config.base_dir / "remediator.yaml"))
-    for argv in READS:
-        here, there = await asyncio.gather(_run(web, "ann", *argv, *local), _run(web, "ann", *argv, "--server", url))
-        assert _without_ages(here[1]) == _without_ages(there[1]), argv
-        assert here[0] == 0, argv
+    here, there = await asyncio.gather(_run(web, "ann", *argv, *local), _run(web, "ann", *argv, "--server", url))
+    assert _without_ages(here[1]) == _without_ages(there[1])
+    assert here[0] == there[0] == 0, here[1]
 
 
 @pytest.mark.promise(6)
