@@ -23,7 +23,7 @@ from remediator.cli.main import cli, usage_message
         ("stop create --reson x", "no such option '--reson'; did you mean '--reason'?"),
         ("stop create --zone x", "no such option '--zone'; see 'remediator stop create --help'"),
         ("stop create", "missing option '--reason'; see 'remediator stop create --help'"),
-        ("run list --limit 0", "invalid value for '--limit': 0 is not in the range 1<=x<=10000; see"),
+        ("run list --limit 0", "invalid value for '--limit': 0 is not in the range 1<=x<=500; see"),
         ("run list --format xml", "invalid value for '--format': 'xml' is not one of 'text', 'json'; see"),
     ],
 )

@@ -228,7 +228,7 @@ def _stable(text: str) -> str:
 @pytest.mark.parametrize("kind", sorted(KINDS))
 async def test_messages_are_the_golden_files(kind: str, tmp_path: Path) -> None:
     """Request, reminder, page, heal, relapse, outdated request and escalation, as this kind of channel sends them."""
-    async with channel(kind, tmp_path) as (given, take), web_service(tmp_path) as web:
+    async with web_service(tmp_path) as web, channel(kind, tmp_path) as (given, take):
         policy = Approvals(channels=("chat",), page_channels=("pager",))
         post = web.post({"chat": given, "pager": given}, policy=policy)
         sent = await Story(web, post, take).tell()
