@@ -95,7 +95,6 @@ FUNCTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "the entries for which it holds",
             'size(evidence.ping.facts.names.filter(n, n > "a")) == 1',
         ),
-        "`x.map(e, value)`": ("a value for each entry", "[1, 2].map(n, n * 2) == [2, 4]"),
     },
     "Times and durations": {
         '`duration("90s")`': ("a duration, with h, m, s and ms", 'duration("90s") > duration("1m")'),
