@@ -90,7 +90,8 @@ def settle(tmp_path: Path, guards: str, base: str = SETTINGS) -> list[str]:
     (tmp_path / "remediator.yaml").write_text(base + guards, encoding="utf-8")
     sources = Sources([WORLD / "redis-down.yaml"], WORLD / "inventory.yaml", tmp_path / "remediator.yaml", None)
     found = lint(sources, Registry().catalogue(), Config, TODAY).diagnostics
-    return [f"{item.line}:{item.column} {item.rule}: {item.message}" for item in found if item.file.endswith("r.yaml")]
+    own = [item for item in found if item.file.endswith("r.yaml") and item.rule != "no-checkpoints"]
+    return [f"{item.line}:{item.column} {item.rule}: {item.message}" for item in own]
 
 
 @pytest.mark.promise(5)
