@@ -56,6 +56,25 @@ def test_a_migration_stands_alone(path: Path) -> None:
     assert {name.partition(".")[0] for name in names} <= {"__future__", "typing", "alembic", "sqlalchemy"}
 
 
+@pytest.mark.promise(8)
+def test_the_owner_of_the_database_need_not_be_a_superuser(postgres: Postgres) -> None:
+    """As the shipped deployments create it: the migration succeeds, and archived entries leave the log, no others."""
+    postgres.sql("CREATE ROLE owner LOGIN")
+    postgres.sql("CREATE DATABASE owned OWNER owner")
+    url = sqlalchemy.make_url(postgres.url("owned")).set(drivername="postgresql+psycopg", username="owner")
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            module.migrate(connection)
+            assert module.revision(connection) == module.HEAD
+            assert connection.exec_driver_sql("SELECT remediator_delete_archived(1)").scalar_one() == 0
+            assert not connection.exec_driver_sql("SELECT current_setting('remediator.archiving', true)").scalar_one()
+    finally:
+        engine.dispose()
+        postgres.drop("owned")
+        postgres.sql("DROP ROLE owner")
+
+
 def test_a_database_with_another_encoding_is_refused_with_the_statement_that_makes_it(
     postgres: Postgres, tmp_path: Path
 ) -> None:

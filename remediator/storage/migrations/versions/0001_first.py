@@ -416,7 +416,8 @@ def upgrade() -> None:
 
 
 # Entries are never changed, and they leave the table only at its beginning, by the function that the archive uses. The
-# function runs with the rights of the owner, so that the role of the service needs no right to delete. The triggers
+# function runs with the rights of the owner, so that the role of the service needs no right to delete. It sets the
+# parameter inside: only a superuser may name an own parameter in the declaration of a function. The triggers
 # hold for every role, also for a superuser, who would have to disable them first.
 _APPEND_ONLY = (
     """
@@ -457,9 +458,15 @@ _APPEND_ONLY = (
     """,
     """
     CREATE FUNCTION remediator_delete_archived(until bigint) RETURNS bigint
-    LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT SET remediator.archiving = 'on' AS $$
-        WITH gone AS (DELETE FROM audit WHERE seq <= until RETURNING 1) SELECT count(*) FROM gone
-    $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    DECLARE gone bigint;
+    BEGIN
+        PERFORM set_config('remediator.archiving', 'on', true);
+        DELETE FROM audit WHERE seq <= until;
+        GET DIAGNOSTICS gone = ROW_COUNT;
+        PERFORM set_config('remediator.archiving', '', true);
+        RETURN gone;
+    END $$
     """,
     "REVOKE ALL ON FUNCTION remediator_delete_archived(bigint) FROM PUBLIC",
 )
