@@ -174,7 +174,7 @@ class Registry:
                 )
             try:
                 factory = self.witnesses[place.kind]
-                arguments = place.as_model(factory.Settings).model_dump(exclude_unset=True)
+                arguments = _given(place.as_model(factory.Settings))
                 if "channel" in arguments:
                     name = str(arguments["channel"])
                     if name not in channels:
@@ -189,10 +189,15 @@ class Registry:
         return made
 
 
+def _given(model: BaseModel) -> dict[str, Any]:
+    """Return the values that were given, with their types: paths are absolute, durations are durations."""
+    return {name: getattr(model, name) for name in model.model_fields_set}
+
+
 def _resolved(channel: Channel, model: type[BaseModel]) -> dict[str, Any]:
     """Return the settings of a channel or a witness with absolute paths; unchanged if they do not fit the model."""
     try:
-        return channel.as_model(model).model_dump(exclude_unset=True)
+        return _given(channel.as_model(model))
     except ValidationError:
         return dict(channel.model_extra or {})
 
@@ -207,8 +212,9 @@ def _summary(kind: type) -> str:
 
 
 def _settings_error(error: ValidationError) -> str:
-    """Return the first error of a model in terms of settings."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    """Return one error of a model in terms of settings. An unknown setting comes first: it explains a missing one."""
+    found = error.errors(include_url=False, include_input=False)
+    first = min(found, key=lambda item: item["type"] != "extra_forbidden")
     name = ".".join(map(str, first["loc"]))
     text = {"missing": f"{name!r} is missing", "extra_forbidden": f"unknown setting {name!r}"}.get(first["type"])
     return text or f"{name}: {first['msg'].removeprefix('Value error, ')}"

@@ -54,7 +54,7 @@ def test_a_duration_is_one(tmp_path: Path) -> None:
     [made] = Registry().make_witnesses(config.audit.checkpoints, {}).values()
     assert made._retention == timedelta(days=30)  # type: ignore[attr-defined]
     wrong = configured(tmp_path, {"kind": "s3", "bucket": "b", "retention": "a month"})
-    with pytest.raises(ConfigurationError, match=r"audit\.checkpoints: s3: invalid duration 'a month'"):
+    with pytest.raises(ConfigurationError, match=r"audit\.checkpoints: s3: retention: invalid duration 'a month'"):
         Registry().make_witnesses(wrong.audit.checkpoints, {})
 
 
