@@ -141,7 +141,9 @@ class Access(Strict):
         default=timedelta(hours=12), description="How long a sign-in is valid, even if it is used all the time."
     )
     session_idle: PositiveDuration = Field(
-        default=timedelta(hours=1), description="How long a sign-in is valid without a request of the person."
+        default=timedelta(hours=1),
+        description="How long a sign-in is valid without a request of the person, unless the person chose to stay "
+        "signed in for the shift.",
     )
 
 
