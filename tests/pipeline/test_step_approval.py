@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -70,6 +71,7 @@ async def test_a_yes_to_one_plan_does_not_cover_a_later_step(house: House, mode:
     second = await pending()
     assert list(second.steps) == ["second"] and await done() == ["first"]
     action.how = "with force"
+    house.clock.time += timedelta(seconds=30)
     await approve(second)
     third = await pending()
     assert third.id != second.id and list(third.steps) == ["second"] and await done() == ["first"]

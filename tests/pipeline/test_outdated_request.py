@@ -1,0 +1,100 @@
+"""An outdated request: its channel is told, and people are asked again once, with the difference marked."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from remediator.core.approval import Person, Role
+from remediator.core.message import MessageKind
+from remediator.core.plan import PlannedCall
+from remediator.core.run import Run
+from remediator.pipeline import decisions
+from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
+from remediator.playbooks.inventory import Service
+from remediator.reporting.request_view import RequestView
+from remediator.storage.repositories import approvals, outbox, runs
+from remediator.storage.repositories.approvals import Approval
+from remediator.storage.schema import runs as table
+from tests.support.fleet import Health, Mend, advance_until, breaks, context, remedy
+from tests.support.guard_history import House
+
+ANN = Person("ann", "token", frozenset({Role.APPROVER}))
+
+
+class Measured(Mend):
+    """Deletes files: which ones matters, how many bytes they have does not."""
+
+    def __init__(self, health: Health) -> None:
+        super().__init__(health)
+        self.files, self.size = 3, 100
+
+    async def plan(self, service: Service, parameters: Any) -> PlannedCall:
+        given = {"files": self.files, "bytes": self.size}
+        return PlannedCall(f"delete {self.files} files of {service.name}", given, volatile_fields=("bytes",))
+
+
+async def _asked(house: House) -> tuple[Any, Measured, Run, Approval]:
+    """Return an engine, its action, and a run whose request was delivered to a chat."""
+    playbook = remedy("mend", {}, mode="approve")
+    health = Health()
+    made = context(house.store, house.clock, [playbook], health, "r1")
+    action = Measured(health)
+    made.actions = {"test.mend": action}
+    run_id = await breaks(made, playbook, "app", 1)
+    assert run_id is not None
+    await house.write(lambda tx: tx.connection.execute(update(table).values(mode="approve")))
+    run = await advance_until(made, ["awaiting_approval"], house.clock)
+    first = await house.store.read(lambda connection: approvals.get_pending(connection, run_id))
+    assert first is not None
+
+    def deliver(tx: Any) -> None:
+        [message] = outbox.list_for_run(tx.connection, run_id)
+        outbox.mark_sent(tx, message.id, {"ts": "1"}, "chat")
+
+    await house.write(deliver)
+    return made, action, run, first
+
+
+async def _approve(house: House, asked: Approval) -> None:
+    request = DecisionRequest(asked.id, asked.plan_hash, "approve", ANN)
+    await house.write(lambda tx: decisions.decide(tx, request, DecisionPolicy()))
+
+
+@pytest.mark.promise(6)
+async def test_an_outdated_request_is_told_and_asked_again_once(house: House) -> None:
+    """The yes to three files does not cover five: the old message is updated, and one new request marks the change."""
+    made, action, run, first = await _asked(house)
+    action.files = 5
+    house.clock.time += timedelta(seconds=30)
+    await _approve(house, first)
+    await advance_until(made, ["awaiting_approval"], house.clock)
+    listed = await house.store.read(lambda connection: approvals.list_for_run(connection, run.id))
+    [second] = [item for item in listed if item.status == "pending"]
+    assert len(listed) == 2 and next(item for item in listed if item.id == first.id).status == "void"
+    now = await house.store.read(lambda connection: runs.get(connection, run.id))
+    assert now is not None
+    view = await house.store.read(lambda connection: RequestView.load(connection, second, now))
+    assert view.changed() == (
+        "- test.mend: delete 3 files of app",
+        "+ test.mend: delete 5 files of app",
+    )
+    messages = await house.store.read(lambda connection: outbox.list_for_run(connection, run.id))
+    told = [item.content.get("became") for item in messages if item.kind is MessageKind.UPDATE]
+    asks = [item.content["approval"] for item in messages if item.kind is MessageKind.APPROVAL]
+    assert "void" in told and asks == [first.id, second.id]
+    await _approve(house, second)
+    await advance_until(made, ["succeeded"], house.clock)
+
+
+async def test_sizes_that_drift_do_not_outdate_a_request(house: House) -> None:
+    """A size that grew meanwhile changes nothing that people were asked about: the yes counts."""
+    made, action, run, first = await _asked(house)
+    action.size = 100_000
+    await _approve(house, first)
+    await advance_until(made, ["succeeded"], house.clock)
+    listed = await house.store.read(lambda connection: approvals.list_for_run(connection, run.id))
+    assert [item.status for item in listed] == ["approved"]
