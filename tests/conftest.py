@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,29 @@ pytest_plugins = SERVERS
 
 UNIT = ("core", "audit", "playbooks", "pipeline", "authoring", "reporting")
 """Packages whose tests are unit tests, unless a test uses a server or starts a process."""
-NOT_UNIT = {"slow", "browser", "docker", "kubernetes", "soak"}
+NOT_UNIT = {"process", "slow", "browser", "docker", "kubernetes", "soak"}
+_STARTS = {"subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty"}
+"""Audit events of Python that tell of a new process."""
+_running: list[pytest.Item] = []
+"""The unit test that runs, if one does."""
+
+
+def _refuse_processes(event: str, _: tuple[object, ...]) -> None:
+    if _running and event in _STARTS:
+        pytest.fail(f"{_running[0].nodeid} starts a process: mark it with pytest.mark.process, it is no unit test")
+
+
+sys.addaudithook(_refuse_processes)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let a unit test that starts a process fail."""
+    _running[:] = [item] if item.get_closest_marker("unit") else []
+    try:
+        return (yield)
+    finally:
+        _running.clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
