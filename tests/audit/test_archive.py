@@ -105,6 +105,7 @@ def test_a_file_with_the_right_name_and_header_is_not_enough(tmp_path: Path) -> 
         archive.write(tmp_path, GENESIS, ROWS[:10], HEADS[10])
 
 
+@pytest.mark.slow
 def test_every_damage_to_a_file_is_found(tmp_path: Path) -> None:
     """Flip a bit in every byte of the file, or cut it anywhere: an error or a finding, never a silent pass."""
     [segment] = _archive(tmp_path, 10)
@@ -156,6 +157,7 @@ except archive.ArchiveError as error:
 """
 
 
+@pytest.mark.process
 def test_full_disk_leaves_no_partial_file(tmp_path: Path) -> None:
     """If the disk is full, writing fails with a reason, and no file and no temporary file remain."""
     said = subprocess.run(
@@ -180,6 +182,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("after", [0.0001, 0.002, 0.01, 0.03, 0.06])
 def test_sigkill_leaves_a_complete_file_or_none(tmp_path: Path, after: float) -> None:
     """After SIGKILL at any moment, a file with the name of a segment is complete, and writing it again succeeds."""

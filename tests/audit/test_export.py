@@ -30,6 +30,7 @@ def test_an_export_verifies_without_the_database() -> None:
     assert [line["entry"]["seq"] for line in parsed] == list(range(1, 10))
 
 
+@pytest.mark.slow
 @pytest.mark.promise(9)
 def test_no_byte_of_an_export_can_change() -> None:
     """A change of any byte of any line, including newlines, fails verification."""

@@ -55,6 +55,7 @@ def test_an_independent_library_verifies_our_proofs(seq: int) -> None:
         verify_merkle_inclusion(theirs)
 
 
+@pytest.mark.slow
 def test_no_bit_of_a_proof_can_change() -> None:
     """Flip any bit: it is no proof, proves nothing, or is not signed by whom it should."""
     text = _proof(6).text()

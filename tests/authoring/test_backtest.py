@@ -140,6 +140,7 @@ def test_the_result_as_text_and_chart(project: Remediator, remembered: Prometheu
     assert chart.read_text().startswith("<svg xmlns")
 
 
+@pytest.mark.process
 def test_a_replay_reads_the_store_and_does_not_change_it(project: Remediator) -> None:
     """A changed playbook with stored notifications; the database is unchanged, byte for byte."""
     project.playbooks[0]["mode"] = "observe"

@@ -64,6 +64,7 @@ tests:
 """
 
 
+@pytest.mark.slow
 def test_costs_of_a_test_decide_as_measured_ones_do(tmp_path: Path) -> None:
     """By the production pipeline: tolerated, greater, unknown, accepted, and grown since the approval."""
     (tmp_path / "redis-sick.yaml").write_text(PLAYBOOK.replace("    WHEN\n", ""))

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.servers.remediator import ROOT
 
+pytestmark = pytest.mark.process
+
 FILES = {
     "remediator.yaml": """\
 apiVersion: remediator/v1

@@ -17,6 +17,8 @@ from remediator.playbooks.loader import load_playbooks
 from remediator.playbooks.model import Playbook
 from tests.support.servers.remediator import ROOT
 
+pytestmark = pytest.mark.process
+
 CATALOGUE = Registry().catalogue()
 SHIPPED = load_playbooks([ROOT / "playbooks"], CATALOGUE, None).playbooks
 TRICKY = {

@@ -14,6 +14,8 @@ from remediator.cli.main import cli
 from remediator.extensions.registry import Registry
 from tests.support.servers.remediator import ROOT
 
+pytestmark = pytest.mark.process
+
 INVENTORY = """\
 apiVersion: remediator/v1
 kind: Inventory

@@ -198,6 +198,7 @@ ALERTS = [
 ]
 
 
+@pytest.mark.process
 def test_alertmanager_itself_agrees(tmp_path: Path) -> None:
     """amtool routes exactly the alerts that the matchers accept."""
     amtool = require("amtool")

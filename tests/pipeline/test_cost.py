@@ -17,6 +17,8 @@ from remediator.core.identity import hash_token, make_token
 from tests.support.servers import require, until
 from tests.support.servers.remediator import PLAYBOOK, ROOT, Stack
 
+pytestmark = pytest.mark.process
+
 ANN = make_token()
 RESTART: dict[str, Any] = PLAYBOOK | {
     "conclude": [{"id": "down", "when": "true", "cause": "Redis needs a restart."}],

@@ -45,6 +45,7 @@ MATCHES = st.one_of(
 ALERTS = st.dictionaries(LABEL, VALUES, max_size=4)
 
 
+@pytest.mark.slow
 @given(st.lists(MATCHES, max_size=8), ALERTS)
 def test_the_index_finds_what_trying_each_would(matches: list[dict[str, Any]], labels: dict[str, str]) -> None:
     """For any playbooks and any alert: nothing is missed, nothing is added, in the order of names."""
@@ -102,6 +103,7 @@ def test_whether_a_label_may_have_a_value(value: str, expected: bool) -> None:
     assert possible(asked, "alertname", value) is expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["alertname", "service", "pattern"])
 def test_many_playbooks_cost_no_more_than_ten(shape: str) -> None:
     """The cost does not grow with playbooks that do not match (bench.match has 10,000; here is a wider margin)."""

@@ -16,6 +16,8 @@ from remediator.pipeline.receive import bounded
 from tests.support.servers import until
 from tests.support.servers.remediator import PLAYBOOK, TOKEN, Remediator
 
+pytestmark = pytest.mark.process
+
 ALERT: dict[str, Any] = {
     "status": "firing",
     "labels": {"alertname": "Nothing", "instance": "a"},

@@ -16,7 +16,7 @@ import pytest
 from tests.support.servers import until
 from tests.support.servers.remediator import PLAYBOOK, ROOT, Stack
 
-pytestmark = pytest.mark.promise(12)
+pytestmark = [pytest.mark.promise(12), pytest.mark.process]
 
 PROGRAM = """
 import pathlib, sys, time

@@ -174,6 +174,7 @@ def test_a_sum_outside_of_a_macro_is_allowed(text: str) -> None:
     assert cel.compile(text).evaluate({"evidence": {"a": {"facts": {"l": [1, 5]}}}}) is True
 
 
+@pytest.mark.process
 def test_work_is_bounded() -> None:
     """Nested loops end with an unknown result."""
     nine = "[1,2,3,4,5,6,7,8,9]"
@@ -198,6 +199,7 @@ def test_no_evidence_breaks_an_evaluation(evidence: dict[str, Any]) -> None:
     assert isinstance(answer, bool | Unknown)
 
 
+@pytest.mark.process
 def test_the_library_is_loaded_only_for_a_condition() -> None:
     """A process without conditions must not need the memory of the library."""
     code = "import sys, remediator.playbooks.model; print('cel_expr_python' in sys.modules)"

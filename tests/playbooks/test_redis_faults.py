@@ -26,6 +26,8 @@ from tests.support.redis_bench import KEYS, Bench, Untouched, causes, said, star
 from tests.support.servers import free_port, until
 from tests.support.servers.supervisord import Supervisord
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

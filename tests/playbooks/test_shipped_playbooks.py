@@ -26,6 +26,7 @@ def play(path: Path, only: str = "") -> Report:
     return run(path, KINDS, only)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REMEDIES)
 def test_the_tests_of_a_shipped_playbook_pass(name: str) -> None:
     """All tests pass, and together they take every branch."""
@@ -154,6 +155,7 @@ def test_a_read_only_step_counts_for_coverage(kick: Path) -> None:
     assert "look is done" in play(kick).taken
 
 
+@pytest.mark.slow
 def test_a_scheduled_undo_runs_in_time(kick: Path) -> None:
     """Timers use the clock of the test: the step is undone after its time, not before."""
     undo = "for: down, undo: {action: redis.memory_purge, after: 10m}, "
@@ -210,6 +212,7 @@ def test_the_command_prints_text_and_json(kick: Path) -> None:
     assert runner.invoke(command, [str(kick)]).exit_code == 3
 
 
+@pytest.mark.slow
 def test_the_example_of_the_documentation_works(tmp_path: Path) -> None:
     """The playbook has no errors, and its tests pass and take every branch."""
     text = (PLAYBOOKS.parent / "docs" / "testing.md").read_text(encoding="utf-8")

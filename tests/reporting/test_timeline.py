@@ -40,6 +40,7 @@ def timeline_of(name: str, test: str, **changes: object) -> RunTimeline:
     return timelines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "test"),
     [
