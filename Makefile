@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 3
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev docs-media simulate races crashes outage durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \
+.PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \
   lint format lock sbom audit fuzz bench docs clean
 
 help: ## List the targets
@@ -88,6 +88,12 @@ crashes: setup-dev ## kill -9 before and after every commit and call, on both da
 
 outage: setup-dev ## PostgreSQL hangs, and is gone, for a minute, with three replicas at work (OUTAGE=60)
 	@OUTAGE=$${OUTAGE:-60} $(PYTHON) -m pytest -q -rP -p no:cacheprovider tests/promises/test_outage.py
+
+failover: setup-dev ## Patroni, etcd and two PostgreSQL: the primary killed, frozen and switched over (FAILOVER_TARGETS=20)
+	@FAILOVER_TARGETS=$${FAILOVER_TARGETS:-20} $(PYTHON) -m pytest -q -rP -p no:cacheprovider tests/promises/test_failover.py
+
+reliability: setup-dev ## Run the test of each fault in docs/reliability.md, and write its table
+	@$(PYTHON) -m tests.promises.reliability
 
 durability: setup-dev ## The kernel's own record: answered after the sync, and never when the sync fails
 	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/promises/test_durability.py

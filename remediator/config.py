@@ -14,6 +14,7 @@ from remediator.audit import Redactor
 from remediator.audit.secret_files import read_secrets, secret_files
 from remediator.clients.allowed_requests import AllowedRequest
 from remediator.clients.declared_effects import check_undos
+from remediator.clients.egress import OutgoingProxy
 from remediator.clients.endpoints import BasicAuth, Endpoint, checked_url
 from remediator.clients.endpoints import read_secret as _read_secret
 from remediator.clients.host.allowed_commands import AllowedCommand
@@ -207,7 +208,9 @@ class Heartbeat(Strict):
 class Log(Strict):
     """Logs of the service."""
 
-    format: Literal["human", "json"] = Field(default="human", description="human: text lines; json: one object a line.")
+    format: Literal["auto", "human", "json"] = Field(
+        default="auto", description="human: text lines; json: one object a line; auto: human on a terminal, else json."
+    )
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log.")
 
 
@@ -330,12 +333,15 @@ def _public(url: str) -> str:
     return checked_url(url) if url else ""
 
 
-def _listen(text: str) -> str:
+def _listen(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if not value:
+        raise ValueError("must name at least one address, for example 127.0.0.1:8095")
     try:
-        parse_listen(text)
+        for text in (value,) if isinstance(value, str) else value:
+            parse_listen(text)
     except InputError as error:
         raise ValueError(str(error)) from None
-    return text
+    return value
 
 
 class Config(Strict):
@@ -343,9 +349,10 @@ class Config(Strict):
 
     apiVersion: Literal["remediator/v1"] = Field(description="Version of the format.")
     kind: Literal["Config"] = Field(description="Kind of the file.")
-    listen: Annotated[str, AfterValidator(_listen)] = Field(
+    listen: Annotated[str | tuple[str, ...], AfterValidator(_listen)] = Field(
         default="127.0.0.1:8095",
-        description="Address and port on which the service listens, or unix:/PATH for a Unix socket.",
+        description="Address and port on which the service listens, unix:/PATH for a Unix socket, or systemd for the "
+        "sockets that systemd opened. A list for several.",
     )
     tls: ServerTls | None = Field(
         default=None, description="Certificate with which the service speaks HTTPS itself. Without it, HTTP."
@@ -370,11 +377,20 @@ class Config(Strict):
         default=None,
         description="Receiver in Alertmanager that sends to this service. Default: the receivers seen so far.",
     )
+    outgoing_proxy: OutgoingProxy | None = Field(
+        default=None,
+        description="Proxy for HTTP requests to other servers. Variables such as HTTPS_PROXY are not read.",
+    )
     prometheus: Endpoint | None = Field(default=None, description="Prometheus for checks, guards and charts.")
     links: Links = Field(default=Links(), description="Links to other tools.")
     watchdog: Watchdog = Field(default=Watchdog(), description="The alert that always fires.")
     identity_ignore_labels: tuple[str, ...] = Field(
         default=REPLICA_LABELS, description="Labels that do not distinguish alerts from each other."
+    )
+    known_labels: tuple[str, ...] = Field(
+        default=(),
+        description="Labels that alerts get after their rule, by external_labels or alert relabelling. Lint and doctor "
+        "do not report them as unknown.",
     )
     channels: dict[str, MessageChannel] = Field(
         default={}, description="Notification channels by name. Playbooks use the names."
@@ -410,7 +426,11 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _require_authentication(self) -> Config:
-        if not self.webhook.token_files and self.webhook.basic is None and not self.address.is_local:
+        if (
+            not self.webhook.token_files
+            and self.webhook.basic is None
+            and not all(each.is_local for each in self.addresses)
+        ):
             raise ValueError(
                 f"webhook: authentication is required because {self.listen!r} is not a loopback address; "
                 "set webhook.token_file, webhook.tokens or webhook.basic"
@@ -439,9 +459,9 @@ class Config(Strict):
         return self
 
     @property
-    def address(self) -> ListenAddress:
+    def addresses(self) -> tuple[ListenAddress, ...]:
         """Where the service listens."""
-        return parse_listen(self.listen)
+        return tuple(parse_listen(text) for text in ((self.listen,) if isinstance(self.listen, str) else self.listen))
 
     @property
     def https(self) -> bool:
@@ -467,7 +487,7 @@ class Config(Strict):
         """
         if self.access.anonymous_role == "auto":
             public = urlsplit(self.public_url).hostname
-            return self.address.is_loopback and (public is None or is_loopback(public))
+            return all(each.is_loopback for each in self.addresses) and (public is None or is_loopback(public))
         return self.access.anonymous_role == "viewer"
 
 

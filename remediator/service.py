@@ -9,9 +9,9 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,12 +26,14 @@ from sqlalchemy import Connection
 
 from remediator import __version__
 from remediator.audit import Draft, Kind, Redactor
+from remediator.clients import egress
 from remediator.clients.alertmanager.client import Alertmanager
+from remediator.clients.egress import Egress
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config, UrlFile, read_secret, redactor_for
 from remediator.core.clock import Clock, SystemClock
 from remediator.core.ids import Ids
-from remediator.core.run import ENGINE_VERSION, Run
+from remediator.core.run import ENGINE_VERSION
 from remediator.core.tokens import Keyring
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.extensions.clientset import ClientSet
@@ -50,6 +52,8 @@ from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.access import AccessControl
 from remediator.runtime.chat_loops import chat_loops
 from remediator.runtime.checkpointing import run_checkpoint_loop
+from remediator.runtime.event_observers import EventObservers, count_event, log_event
+from remediator.runtime.health import INSTANCE, Health, run_health_loop
 from remediator.runtime.heartbeat import run_heartbeat_loop
 from remediator.runtime.maintenance import (
     REPLICA_TIMEOUT,
@@ -63,6 +67,7 @@ from remediator.runtime.notification_reach import reach_problem
 from remediator.runtime.outbox import Outbox, run_outbox_loop
 from remediator.runtime.preflight import report_missing_rights
 from remediator.runtime.pruning import run_pruning_loop
+from remediator.runtime.reachability import report_unreachable
 from remediator.runtime.reconcile import ReconcileSettings, run_reconcile_loop
 from remediator.runtime.reload import ReloadSettings, reload_settings, run_reload_loop, signature
 from remediator.runtime.retention import run_retention_loop
@@ -97,6 +102,11 @@ class Service:
     role: Role = "all"
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service stops, so that event streams to browsers end."""
+
+    @property
+    def health(self) -> Health:
+        """Return what is wrong with this process now."""
+        return self.metrics.health
 
 
 def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
@@ -181,6 +191,7 @@ async def run_service(
             f"role {role!r} cannot use the store 'sqlite', which has a single process; use 'all', or use PostgreSQL"
         )
     clock = clock or SystemClock()
+    egress.configure(Egress() if config.outgoing_proxy is None else config.outgoing_proxy.egress())
     registry = Registry.for_settings(config)
     async with AsyncExitStack() as stack:
         seen = signature((*config.playbooks, config.inventory))  # before they are read, so that no change is missed
@@ -197,8 +208,6 @@ async def run_service(
                 f"the clocks of this host and of the database differ by {offset.total_seconds():.0f} s; "
                 "synchronize both with NTP, then start again"
             )
-        if risk := await store.failover_risk():
-            log.warning("a failover of the database can lose data", reason=risk)
         await require_compatible_replicas(context)
         await store.write(lambda tx: _record_start(tx, context, config, registry, loaded, role, keys))
         worker = Worker(context, Index(loaded.playbooks, config.watchdog.alertname), ingest_settings(config))
@@ -228,12 +237,18 @@ async def run_service(
             renderer=MessageRenderer(keys.links, config.public_url.rstrip("/")),
             access=access,
             chart=chart,
+            on_result=partial(_note_result, service.health, "channel"),
         )
         stack.push_async_callback(outbox.aclose)
         for name, loop in _loops(service, outbox, keys).items():
-            stack.push_async_callback(_stop, asyncio.create_task(run_supervised(name, loop, clock.sleep), name=name))
-        preflight = report_missing_rights(loaded.playbooks, loaded.inventory, clients.platforms)
-        stack.push_async_callback(_stop, asyncio.create_task(preflight, name="preflight"))
+            supervised = run_supervised(name, loop, clock.sleep, service.health)
+            stack.push_async_callback(_stop, asyncio.create_task(supervised, name=name))
+        at_start = {
+            "preflight": report_missing_rights(loaded.playbooks, loaded.inventory, clients.platforms),
+            "reachability": report_unreachable(clients, loaded.inventory, channels),
+        }
+        for name, work in at_start.items():
+            stack.push_async_callback(_stop, asyncio.create_task(work, name=name))
         yield service
 
 
@@ -246,6 +261,7 @@ async def _stop(task: asyncio.Task[None]) -> None:
 async def read_only_context(config: Config, store: Store, clock: Clock | None = None) -> AsyncIterator[PipelineContext]:
     """Provide a pipeline context without loops, on the caller's store, for commands that change nothing."""
     clock = clock or SystemClock()
+    egress.configure(Egress() if config.outgoing_proxy is None else config.outgoing_proxy.egress())
     registry = Registry.for_settings(config)
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
@@ -285,6 +301,8 @@ def _make_context(
     metrics: Metrics,
 ) -> PipelineContext:
     timing = config.timing
+    events = EventObservers((partial(count_event, metrics), log_event))
+    metrics.health.counters["events"] = lambda: (events.lost, events.error)
     return PipelineContext(
         store=store,
         clock=clock,
@@ -303,7 +321,7 @@ def _make_context(
             recurrence_window=timing.recurrence_window,
             incident_window=timing.incident_window,
         ),
-        on_event=_reporter(metrics),
+        on_event=events,
     )
 
 
@@ -367,35 +385,11 @@ def _first_error(error: ValidationError) -> str:
     return f"{place}: {first['msg']} (run 'remediator lint' for the line in the settings file)"
 
 
-def _reporter(metrics: Metrics) -> Callable[[str, Run, Mapping[str, Any]], None]:
-    def report(kind: str, run: Run, data: Mapping[str, Any]) -> None:
-        if kind == "action":
-            metrics.actions.labels(run.playbook, run.target).inc()
-            if run.first_action_at is not None:
-                metrics.first_action.observe((run.first_action_at - run.created_at).total_seconds())
-            log.info(
-                "action started",
-                playbook=run.playbook,
-                target=run.target,
-                call=data["call"],
-                run=run.id,
-                step=data["step"],
-            )
-            return
-        metrics.transitions.labels(run.playbook, run.status.value, run.blocked_by or run.reason or "").inc()
-        reason = run.detail.summary or run.reason
-        because = {"reason": reason} if reason else {}
-        log.info(
-            "run changed status",
-            playbook=run.playbook,
-            target=run.target,
-            status=run.status.value,
-            previous=data["from"],
-            run=run.id,
-            **because,
-        )
-
-    return report
+def _note_result(health: Health, kind: str, name: str, error: str) -> None:
+    if error:
+        health.lost(f"{kind} {name}", error)
+    else:
+        health.works(f"{kind} {name}")
 
 
 def ingest_settings(config: Config) -> IngestSettings:
@@ -422,6 +416,7 @@ def _record_start(
     if context.store.name == "sqlite":
         runs.clear_leases(tx)  # this process holds the lock of the file, so every lease is from a stopped process
     replicas.record_heartbeat(tx, context.replica, __version__, ENGINE_VERSION, role)
+    replicas.set_instance(tx, context.replica, INSTANCE)
     replicas.set_rejected_config(tx, context.replica, None)
     replicas.clear_rejected_config(tx, tx.now - REPLICA_TIMEOUT)
     tx.append_audit(
@@ -448,6 +443,7 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
         service.role, inbox_retention=config.timing.inbox_retention, channels=config.watchdog.notify
     )
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        "health": lambda: run_health_loop(context, service.health),
         "reload": lambda: run_reload_loop(service.reload),
         "maintenance": lambda: run_maintenance_loop(context, maintenance),
         "monitors": lambda: run_monitors_loop(context, _monitor_settings(config, registry), worker.poll / 2),
@@ -458,7 +454,10 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
     reconcile = ReconcileSettings(
         service.clients.alertmanagers, config.timing.reconcile, receiver=config.alertmanager_receiver
     )
-    checkpoints, pruning = checkpoint_settings(config, registry, keys.audit), pruning_settings(config)
+    checkpoints = replace(
+        checkpoint_settings(config, registry, keys.audit), on_result=partial(_note_result, service.health, "witness")
+    )
+    pruning = pruning_settings(config)
     working = always | {
         "ingest": worker.run_ingest_loop,
         "advance": worker.run_advance_loop,

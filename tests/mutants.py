@@ -23,6 +23,33 @@ QUERIES = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/storage/
 RECEIVE = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/pipeline/test_receive.py")
 CONTRACT = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/storage/test_contract.py")
 GUARDS = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/extensions/guards/test_engine.py")
+LOG = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/runtime/test_log_output.py")
+HEALTH = (
+    "-m",
+    "pytest",
+    "-q",
+    "-x",
+    "-p",
+    "no:cacheprovider",
+    "tests/runtime/test_health.py",
+    "tests/web/test_health.py",
+)
+OUTBOX = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/runtime/test_outbox.py")
+WITNESSES = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/runtime/test_checkpointing.py")
+POOLER = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/storage/test_pooler.py")
+LOOP = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/runtime/test_event_loop.py")
+READ_ONLY = (
+    "-m",
+    "pytest",
+    "-q",
+    "-x",
+    "-p",
+    "no:cacheprovider",
+    "tests/promises/test_surroundings.py",
+    "-k",
+    "read_only",
+)
+REPLACED = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/promises/test_replaced_store.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +91,7 @@ MUTANTS = (
     Mutant(2, "an incident ends with its run", "pipeline/stages.py",
            "    if all(alert.status is EpisodeStatus.CLOSED for", "    if True or all(alert.status is EpisodeStatus.CLOSED for"),
     Mutant(2, "an incident never ends", "storage/repositories/runs.py", "values(incident_open=False)", "values(incident_open=True)"),
-    Mutant(3, "no intent is written", "pipeline/step_execution.py", "        attempts.record_intent(tx.tx, tx.run, attempt, tx.pipeline.actor)\n", ""),
+    Mutant(3, "no intent is written", "pipeline/step_execution.py", "        attempts.record_intent(tx.tx, tx.run, attempt, tx.pipeline.actor, assumed=assumed)\n", ""),
     Mutant(3, "an attempt without an outcome is ignored", "pipeline/act.py", "    if lost is not None:\n", "    if False and lost is not None:\n"),
     Mutant(3, "an unknown observation counts as not happened", "pipeline/act.py", "if seen.happened is EffectStatus.UNKNOWN and not step.idempotent:", "if False:"),
     Mutant(3, "no answer counts as failed", "pipeline/step_execution.py", 'Result(Outcome.UNKNOWN, f"no answer within', 'Result(Outcome.FAILED, f"no answer within'),
@@ -86,7 +113,7 @@ MUTANTS = (
     Mutant(4, "a target lock is never released", "storage/repositories/runs.py",
            "run.holds_target and _may_still_act(tx.connection, run.id)", "run.holds_target"),
     Mutant(7, "success without verification", "pipeline/verify.py",
-           "    if seen and all(item.status == CheckAnswer.OK.value for item in seen):", "    if True:"),
+           "    return bool(seen) and all(item.status == CheckAnswer.OK.value for item in seen)", "    return True"),
     Mutant(9, "a transition without its entry", "storage/repositories/runs.py",
            "    tx.append_audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))\n", ""),
     Mutant(0, "a query that no index serves", "storage/repositories/episodes.py", "    table.c.status != EpisodeStatus.CLOSED.value,  # the condition of the partial index\n", "", QUERIES),
@@ -96,6 +123,37 @@ MUTANTS = (
     Mutant(0, "thousands of blocked runs are all evaluated all the time", "pipeline/guard_evaluation.py", "max(context.timeouts.guard_recheck_interval, in_turn)", "context.timeouts.guard_recheck_interval", GUARDS),
     Mutant(2, "the second writer of a key at the same time is refused", "storage/repositories/key_values.py",
            "given.on_conflict_do_update(index_elements=[table.c.name], set_=new_values)", "given", CONTRACT),
+    Mutant(3, "after a failover a run acts without observing its target", "pipeline/act.py",
+           "    if replaced_at is None or ctx.run.created_at", "    if True or ctx.run.created_at", REPLACED),
+    Mutant(14, "an observer of events reaches the run", "pipeline/context.py",
+           "        except Exception:  # noqa: BLE001 - whatever it is", "        except ZeroDivisionError:  # noqa: BLE001 - whatever it is"),
+    Mutant(14, "an event that cannot be logged reaches the run", "runtime/log_output.py",
+           "            raise structlog.DropEvent from None", "            raise"),
+    Mutant(14, "the queue of the log has no bound", "runtime/log_output.py",
+           "            if self._size + len(data) > MAX_WAITING:", "            if False:", LOG),
+    Mutant(14, "lost lines are not counted", "runtime/log_output.py",
+           "                    self._count(data, error.strerror or str(error))", "                    pass", LOG),
+    Mutant(14, "a defect of a channel ends the sending", "runtime/outbox.py",
+           "    except Exception as error:\n        if not", "    except RemediatorError as error:\n        if not", OUTBOX),
+    Mutant(14, "a message waits for its chart", "runtime/outbox.py",
+           "            async with asyncio.timeout(CHART_TIMEOUT):", "            async with asyncio.timeout(None):", OUTBOX),
+    Mutant(14, "a witness that hangs keeps the others from the checkpoint", "runtime/checkpointing.py",
+           "            async with asyncio.timeout(PUBLISH_TIMEOUT):", "            async with asyncio.timeout(None):", WITNESSES),
+    Mutant(14, "notifications are acknowledged although none is processed", "web/webhook.py",
+           "if problem := self._health.intake_problem():", 'if problem := "":', HEALTH),
+    Mutant(14, "ready although no notification is processed", "web/health.py",
+           "if problem := service.health.intake_problem():", 'if problem := "":', HEALTH),
+    Mutant(14, "a loop that hangs is not noticed", "runtime/health.py", "            if now > loop.due:", "            if False:", HEALTH),
+    Mutant(14, "a flood counts as an inbox that does not move", "runtime/health.py",
+           "        if oldest is None or oldest != self._oldest:", "        if oldest is None:", HEALTH),
+    Mutant(14, "statements are prepared behind a pooler", "storage/postgres_connection.py",
+           '"prepare_threshold": None,', '"prepare_threshold": 0,', POOLER),
+    Mutant(14, "transactions behind a pooler have no timeouts", "storage/postgres_connection.py",
+           "    if is_pooled(connection):\n", "    if False:\n", POOLER),
+    Mutant(14, "a frozen server is waited for", "storage/postgres_connection.py", '{"timeout": ANSWER_TIMEOUT, **more}', "more", POOLER),
+    Mutant(14, "SQLite needs a temporary folder", "storage/sqlite.py", "PRAGMA temp_store=MEMORY", "PRAGMA temp_store=FILE", READ_ONLY),
+    Mutant(14, "a resolver that hangs is waited for", "runtime/event_loop.py",
+           "            async with asyncio.timeout(TIMEOUT):", "            async with asyncio.timeout(None):", LOOP),
     Mutant(0, "a held run is advanced in a loop", "pipeline/stages.py", "max(until, tx.now + tx.pipeline.timeouts.guard_recheck_interval)", "until", CLAIMS),
 )  # fmt: skip
 

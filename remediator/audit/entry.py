@@ -113,6 +113,8 @@ class Kind(StrEnum):
     """A chart could not be added to a message."""
     SERVICE_STARTED = "service.started"
     """A replica started."""
+    STORE_REPLACED = "store.replaced"
+    """The database took the place of another one: a failover, or a restored backup. Commits may be missing."""
     SERVICE_STOPPED = "service.stopped"
     """A replica stopped."""
     CHECKPOINT_SIGNED = "checkpoint.signed"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from remediator.core.text import label_text
+
 
 def alert_lines(labels: Mapping[str, str], playbooks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield what each playbook would do for an alert, and why the others do not match."""
-    shown = ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
+    shown = label_text(labels)
     yield f"receive  {{{shown}}}"
     yield from (
         f"match    not {item['playbook']}: {'; '.join(item['missing'])}" for item in playbooks if not item["matches"]

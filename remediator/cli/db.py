@@ -15,6 +15,7 @@ from remediator.config import Config, read_secret
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.playbooks.loader import load_config
 from remediator.service import database_file, store_url
+from remediator.storage import Tx, replacement
 from remediator.storage import migrate as migrations
 from remediator.storage.backup import create_backup, restore_backup
 from remediator.storage.grants import grant
@@ -131,5 +132,10 @@ def restore(file: Path, config_path: Path, actor: str | None) -> None:
         old = restore_backup(file, database)
         data = {"command": "restore", "file": file.name}
         draft = Draft(kind=Kind.OPERATOR_COMMAND, actor=actor or _direct_store.terminal_user(), data=data)
-        _direct_store.write(config, lambda tx: tx.append_audit(draft))
+
+        def record(tx: Tx) -> None:
+            tx.append_audit(draft)
+            replacement.record(tx, f"restored from {file.name}", draft.actor)
+
+        _direct_store.write(config, record)
     _output.echo(f"{database}: restored from {file}" + (f"; the old database is {old}" if old else ""))

@@ -24,6 +24,7 @@ from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
 from remediator.core.clock import SystemClock, before, parse_duration
+from remediator.core.text import label_text
 from remediator.errors import ConfigurationError, InputError, RemediatorError
 from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.inventory import Inventory
@@ -71,7 +72,7 @@ def new(
         raise InputError(f"no inventory.yaml in or near {folder}; give it with --inventory")
     path = folder / f"{name}.yaml"
     rules = alerting or _near(folder, "alerting")
-    known = [] if rules is None else read_alerts([rules])
+    known = [] if rules is None else read_alerts([rules]).alerts
     alerts = [scaffold.KnownAlert(item.name, item.labels.get("service", ""), item.expression) for item in known]
     start = scaffold.make_scaffold(name, alert, target, read(inventory, Inventory), alerts, _channels(folder))
     if action:
@@ -326,7 +327,7 @@ def trigger(config_path: Path, format_: str, name: str, labels: tuple[str, ...],
 
 def _rehearsal_lines(result: rehearsal.Rehearsal) -> Iterator[str]:
     found = result.explanation
-    yield f"receive  {{{', '.join(f'{label}={value}' for label, value in sorted(result.labels.items()))}}}"
+    yield f"receive  {{{label_text(result.labels)}}}"
     yield f"match    {found.playbook}, target {found.target or '?'}"
     for item in result.timeline.evidence:
         yield f"{'cause' if item.phase == 'conclude' else 'evidence':<8} {item.name}: {item.status}: {item.summary}"

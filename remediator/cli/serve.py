@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import signal
 import socket
 import sys
@@ -12,23 +11,31 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 import click
 import structlog
 import uvicorn
+from sqlalchemy import Connection
 
 from remediator import __version__
 from remediator.cli._options import config_option
-from remediator.config import Config, Log
+from remediator.config import Config
+from remediator.errors import StoreError
 from remediator.playbooks.loader import load_config
-from remediator.runtime.log_output import LogOutput
+from remediator.runtime import systemd
+from remediator.runtime.event_loop import ServiceLoop
+from remediator.runtime.log_output import LogOutput, log_to
 from remediator.service import Role, Service, guards_off, run_service
+from remediator.storage.repositories import inbox, outbox, runs
 from remediator.web.connections import ConnectionLimits, raise_descriptor_limit
 from remediator.web.listener import Certificate, open_sockets, server_config
 from remediator.web.routes import WEBHOOK_PATHS, application
 
 log: Any = structlog.get_logger("remediator")
+
+_STOP_TASK = "log the stop"
+_STOP_TIMEOUT = 2.0  # seconds to find out what is in flight
 
 
 @click.command("serve")
@@ -51,8 +58,12 @@ def command(config_path: Path, role: Role) -> None:
       remediator serve --config /etc/remediator/remediator.yaml
     """
     config = load_config(config_path, Config)
-    output = set_up_logging(config.log)
-    asyncio.run(_serve(config, role, config_path, output))
+    output = log_to(sys.stderr.fileno(), config.log)
+    try:
+        with asyncio.Runner(loop_factory=ServiceLoop) as runner:
+            runner.run(_serve(config, role, config_path, output))
+    finally:
+        output.drain()
 
 
 class _Server(uvicorn.Server):
@@ -84,6 +95,7 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
     certificate = None if config.tls is None else Certificate(config.tls)
     descriptors = raise_descriptor_limit()
     async with run_service(config, role=role, settings_file=settings_file) as service:
+        service.health.counters["log"] = lambda: (output.lost, output.error)
         service.metrics.log_lines_lost.set_function(lambda: output.lost)
         gc.collect()
         gc.freeze()  # objects of the start stay: tracing them again would block all answers for 100 ms
@@ -94,24 +106,72 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
             on_refused=lambda reason: service.metrics.refused_connections.labels(reason).inc(),
         )
         server = _Server(server_config(application(service), limits, certificate))
-        sockets = open_sockets(config.address)
-        server.announce = lambda: log.info("serving", **served(service))
+        sockets = [opened for address in config.addresses for opened in open_sockets(address)]
+
+        listening = ", ".join(map(str, config.addresses))
+
+        def announce() -> None:
+            log.info("serving", **served(service))
+            systemd.notify("READY=1", f"STATUS=serving {listening}")
+
+        server.announce = announce
+        tasks: set[asyncio.Task[None]] = set()
+        if (interval := systemd.watchdog_interval()) is not None:
+            able = lambda: not service.health.intake_problem()  # noqa: E731 - a name for what the next line means
+            tasks.add(asyncio.create_task(systemd.run_watchdog_loop(able, interval), name="watchdog of systemd"))
 
         def stop() -> None:
+            systemd.notify("STOPPING=1")
+            tasks.add(asyncio.create_task(_log_stop(service), name=_STOP_TASK))
             service.closing.set()
             server.stop()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload.request)
-        refresh = None if certificate is None else asyncio.create_task(certificate.run_refresh_loop())
+        if certificate is not None:
+            tasks.add(asyncio.create_task(certificate.run_refresh_loop(), name="certificate"))
         try:
             await server.serve(list(sockets))
         finally:
-            if refresh is not None:
-                refresh.cancel()
-            if config.address.path is not None:
-                config.address.path.unlink(missing_ok=True)
+            for task in tasks:
+                if task.get_name() != _STOP_TASK:
+                    task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for address in config.addresses:
+                if address.path is not None:
+                    address.path.unlink(missing_ok=True)
+    log.info("stopped")
+
+
+async def _log_stop(service: Service) -> None:
+    """Log what is in flight when the service is asked to stop. Other replicas, or the next start, take it up."""
+    try:
+        async with asyncio.timeout(_STOP_TIMEOUT):
+            found = await service.context.store.read(lambda connection: in_flight(connection, service))
+    except (StoreError, TimeoutError) as error:
+        found = {"unknown": str(error) or "the store does not answer"}
+    log.info("stopping", **found)
+
+
+def in_flight(connection: Connection, service: Service) -> dict[str, Any]:
+    """Return what is not finished: runs that this replica processes, other open runs, and what waits."""
+    mine = set(service.worker.in_flight)
+    open_runs = runs.list_page(connection, 1000, open_only=True)
+    return {
+        "in_flight": [
+            f"{run.playbook} on {run.target}: {run.status} ({run.id})" for run in open_runs if run.id in mine
+        ],
+        "other_open_runs": sum(run.id not in mine for run in open_runs),
+        "waiting_notifications": inbox.count_pending(connection),
+        "unsent_messages": outbox.count_waiting(connection),
+    }
+
+
+def _console_url(config: Config) -> str | None:
+    """Return where the console is without ``public_url``; None if no TCP address is known."""
+    address = next((each for each in config.addresses if each.port), None)
+    return None if address is None else f"{'https' if config.https else 'http'}://{address}"
 
 
 def served(service: Service) -> dict[str, Any]:
@@ -120,8 +180,8 @@ def served(service: Service) -> dict[str, Any]:
     modes = Counter(playbook.mode_in(config.environment) for playbook in context.playbooks.active)
     return {
         "version": __version__,
-        "listen": config.listen,
-        "url": config.public_url or None,
+        "listen": [str(address) for address in config.addresses],
+        "console": config.public_url or _console_url(config),
         "role": service.role,
         "environment": config.environment,
         "store": context.store.description or context.store.name,
@@ -133,30 +193,3 @@ def served(service: Service) -> dict[str, Any]:
         "people": len(service.access.people.people),
         "guards_off": [item.guard for item in guards_off(config)],
     }
-
-
-def set_up_logging(settings: Log) -> LogOutput:
-    """Write one line per event to standard error, as text (``human``) or as JSON. Return the output."""
-    output = LogOutput(sys.stderr.fileno())
-    level = logging.getLevelNamesMapping()[settings.level.upper()]
-    render: Any = (
-        structlog.processors.JSONRenderer()
-        if settings.format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True),
-            structlog.processors.format_exc_info,
-            render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, output)),
-    )
-    logging.basicConfig(
-        level=max(level, logging.WARNING),
-        format="%(asctime)s [%(levelname)s] %(name)s: %(message)s",
-        stream=cast(TextIO, output),
-    )
-    return output

@@ -55,6 +55,8 @@ def _text(found: dict[str, Any]) -> list[str]:
         lines.append(f"stop     everything stopped by the file {stop_file['path']}: {stop_file['reason']}")
     for stop in found["stops"]:
         lines += [f"stop     {stop_text(stop)}", f"         to release it: remediator stop release {stop['id']}"]
+    for replica, problems in found["degraded"].items():
+        lines += [f"health   ATTENTION: {replica}: {what}: {text}" for what, text in problems.items()]
     for replica, findings in found["not_reloaded"].items():
         lines.append(f"reload   ATTENTION: {replica} could not reload the playbooks and keeps the last valid version:")
         lines += [f"         {finding}" for finding in findings]

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
+from remediator.clients import egress
 from remediator.clients.endpoints import Endpoint, TlsSettings, read_secret
 from remediator.clients.tls import client_context
 from remediator.errors import BadAnswer, ClientError, ConfigurationError, Refused, TimedOut, Unreachable
@@ -128,7 +129,12 @@ class HttpClient:
         self._max_bytes = max_bytes
         self._credentials = credentials or partial(_credentials, endpoint)
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(verify=context or _tls(endpoint), uds=endpoint.socket, trust_env=False),
+            transport=httpx.AsyncHTTPTransport(
+                verify=context or _tls(endpoint),
+                uds=endpoint.socket,
+                proxy=None if endpoint.socket else egress.proxy_for(endpoint.base),
+                trust_env=False,
+            ),
             trust_env=False,
             follow_redirects=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "remediator", **endpoint.headers},

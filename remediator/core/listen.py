@@ -12,6 +12,7 @@ from remediator.core.types import FilePath, SecretFile, Strict
 from remediator.errors import InputError
 
 _UNIX = "unix:"
+_SYSTEMD = "systemd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,29 +23,39 @@ class ListenAddress:
         host: host name or IP address; empty for all addresses of this host. Not used with ``path``.
         port: TCP port. Not used with ``path``.
         path: path of a Unix socket.
+        inherited: whether systemd has opened the sockets (socket activation). Nothing else is used then.
     """
 
     host: str = ""
     port: int = 0
     path: Path | None = None
+    inherited: bool = False
 
     @property
     def is_loopback(self) -> bool:
         """Whether only programs on this host reach it over the network. False for a Unix socket."""
-        return self.path is None and is_loopback(self.host)
+        return self.path is None and not self.inherited and is_loopback(self.host)
 
     @property
     def is_local(self) -> bool:
         """Whether only programs on this host reach it: by loopback or by a Unix socket."""
         return self.path is not None or self.is_loopback
 
+    def __str__(self) -> str:
+        if self.inherited:
+            return _SYSTEMD
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" if self.path is None else f"{_UNIX}{self.path}"
+
 
 def parse_listen(text: str) -> ListenAddress:
-    """Parse ``ADDRESS:PORT`` or ``unix:/PATH``.
+    """Parse ``ADDRESS:PORT``, ``unix:/PATH`` or ``systemd``.
 
     Raises:
-        InputError: the text is neither.
+        InputError: the text is none of these.
     """
+    if text == _SYSTEMD:
+        return ListenAddress(inherited=True)
     if text.startswith(_UNIX):
         path = Path(text.removeprefix(_UNIX))
         if path.is_absolute():
@@ -52,7 +63,7 @@ def parse_listen(text: str) -> ListenAddress:
     host, colon, port = text.rpartition(":")
     if text.startswith(_UNIX) or not (colon and port.isascii() and port.isdigit() and int(port) < 65536):
         raise InputError(
-            f"invalid address {text!r}; expected ADDRESS:PORT or unix:/PATH, for example 127.0.0.1:8095 or "
+            f"invalid address {text!r}; expected ADDRESS:PORT, unix:/PATH or systemd, for example 127.0.0.1:8095 or "
             "unix:/run/remediator/remediator.sock"
         )
     return ListenAddress(host.strip("[]"), int(port))

@@ -39,6 +39,8 @@ MAX_UNCOUNTED_ATTEMPTS = 3
 """Attempts that turned out not to have happened (the process ended before the call) are not counted, up to this."""
 
 
+_CLOCK_TOLERANCE = timedelta(seconds=30)
+"""How much the clocks of two database servers may differ."""
 _BEFORE_IS_FRESH = timedelta(minutes=1)
 """Age up to which the checks before the first change are not repeated while the run is evaluated again."""
 
@@ -81,7 +83,7 @@ async def act(ctx: RunContext) -> StageResult:
     instead = await _check_recorded(ctx, step) or await _check_applies(ctx, step, tried)
     if instead is not None:
         return instead
-    return await (_do(ctx, step, tried) if step.mutates else _read(ctx, step))
+    return await (_change(ctx, step, tried) if step.mutates else _read(ctx, step))
 
 
 async def _check_recorded(ctx: RunContext, step: PlannedStep) -> StageResult | None:
@@ -112,6 +114,22 @@ async def _check_applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Att
             why = f"it is for {', '.join(step.causes)}, but the cause is {', '.join(causes)}"
             return await ctx.write(lambda tx: _skip(tx, ctx, step, why))
     return None
+
+
+def _intent_may_be_missing(ctx: RunContext, step: PlannedStep, tried: Sequence[Attempt]) -> bool:
+    replaced_at = ctx.pipeline.store.replaced_at
+    if replaced_at is None or ctx.run.created_at > replaced_at + _CLOCK_TOLERANCE:
+        return False
+    return not any(item.step == step.id and item.intent_at >= replaced_at for item in tried)
+
+
+def _assume_intent(tx: RunTransaction, execution: StepExecution, tried: list[Attempt]) -> StageResult | None:
+    """Write an intent as if the call had been made, so that its effect is observed. None: another run has the lock."""
+    if runs.lock_holder(tx.connection, tx.run.target, tx.run.id) is not None:
+        return None  # the guards and check 14 hold this run until that one has ended
+    intent = execution.write_intent(tx, tried, assumed=True)
+    why = "the database was replaced after this run began: whether this step was already done is not recorded"
+    return proceed(_to_unknown(tx, intent.attempt, why))
 
 
 def _to_unknown(tx: RunTransaction, attempt: Attempt, why: str) -> Run:
@@ -183,6 +201,17 @@ async def _read(ctx: RunContext, step: PlannedStep) -> StageResult:
     if result.outcome is not Outcome.OK and earlier:
         await diagnose_again(ctx)  # what was seen before the wait is old
     return await _follow(ctx, step, step.on_success if result.outcome is Outcome.OK else step.on_failure)
+
+
+async def _change(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> StageResult:
+    """Observe the target first if an intent may be missing, else do the step. Continues the checks of :func:`act`."""
+    # The database took the place of another one after this run began, by a failover or from a backup. The intent of
+    # this step may be missing although the call was made (promise 3).
+    if _intent_may_be_missing(ctx, step, tried):
+        assumed = await ctx.write(lambda tx: _assume_intent(tx, StepExecution.of_step(ctx, step, step.call), tried))
+        if assumed is not None:
+            return assumed
+    return await _do(ctx, step, tried)
 
 
 async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> StageResult:

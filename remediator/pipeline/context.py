@@ -129,7 +129,9 @@ class PipelineContext:
     allow_link_only: bool = False
     """Whether a link alone can approve plans of low risk."""
     on_event: Callable[[str, Run, Mapping[str, Any]], None] = lambda kind, run, data: None
-    """Called for each transition and action, for logs and metrics; must not raise."""
+    """Called by :meth:`report` for each transition and action, for logs and metrics."""
+    observer_failures: int = 0
+    """How often ``on_event`` raised."""
 
     live_output: LiveOutputs = field(default_factory=LiveOutputs)
     """The output of calls that this process makes now."""
@@ -138,6 +140,13 @@ class PipelineContext:
     def actor(self) -> str:
         """Return the name of this process in the audit log."""
         return f"remediator/{self.replica}"
+
+    def report(self, kind: str, run: Run, data: Mapping[str, Any]) -> None:
+        """Tell the observers of an event. An observer that fails never changes what the run does (promise 14)."""
+        try:
+            self.on_event(kind, run, data)
+        except Exception:  # noqa: BLE001 - whatever it is: the caller is between an intent and its outcome
+            self.observer_failures += 1
 
     def lease_is_short(self, began_at: float) -> bool:
         """Return whether too little of the lease is left to start a call: the process was paused, or the store slow.

@@ -79,12 +79,13 @@ class StepExecution:
         """Return the action that is called."""
         return self.ctx.pipeline.actions[self.action_name]
 
-    def write_intent(self, tx: RunTransaction, tried: list[Attempt]) -> Intent:
+    def write_intent(self, tx: RunTransaction, tried: list[Attempt], *, assumed: bool = False) -> Intent:
         """Write the intent, extend the lease over the call and take the target lock. Commit before :meth:`start`.
 
         Args:
             tx: the transaction.
             tried: the attempts of the run so far.
+            assumed: the call is not made now; it may have been made before the database was replaced.
         """
         run, earlier = tx.run, [item for item in tried if item.step == self.step.id and item.is_undo is self.is_undo]
         lease = timedelta(seconds=self.step.timeout) + tx.pipeline.timeouts.lease_margin
@@ -110,7 +111,7 @@ class StepExecution:
             holds_target=True,
             first_action_at=run.first_action_at or tx.now,
         )
-        attempts.record_intent(tx.tx, tx.run, attempt, tx.pipeline.actor)
+        attempts.record_intent(tx.tx, tx.run, attempt, tx.pipeline.actor, assumed=assumed)
         return Intent(attempt, tx.tx.began_at)
 
     async def start(self, intent: Intent) -> Result:
@@ -118,7 +119,7 @@ class StepExecution:
         if self.ctx.pipeline.lease_is_short(intent.began_at):
             return _NOT_STARTED
         if not self.is_undo:
-            self.ctx.pipeline.on_event("action", self.ctx.run, {"step": self.step.id, "call": self.call.text})
+            self.ctx.pipeline.report("action", self.ctx.run, {"step": self.step.id, "call": self.call.text})
         failpoints.reach("before", lambda: ("call",))
         with self.ctx.pipeline.live_output.follow(intent.attempt.id):
             result = await self.invoke()

@@ -17,6 +17,7 @@ from posixpath import normpath
 from urllib.parse import urlsplit
 
 from remediator.core.matchers import Matcher, Operator
+from remediator.core.text import MAX_LABEL, shorten
 from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, Service
 
 _COMPOSE_PROJECT = "container_label_com_docker_compose_project"
@@ -93,7 +94,8 @@ def compare(labels: Mapping[str, str], service: Service) -> Comparison:
         return Comparison(
             Relation.ABOUT, tuple(agreeing), (), f"{', '.join(sorted(set(agreeing)))} of the alert name {service.name}"
         )
-    theirs = ", ".join(f"{label}={value!r}" for label, value in sorted(labels.items())) or "no labels"
+    shown = (f"{label}={shorten(value, MAX_LABEL)!r}" for label, value in sorted(labels.items()))
+    theirs = ", ".join(shown) or "no labels"
     ours = ", ".join(f"{label}={value}" for label, value in sorted(_identity(service).items()))
     text = f"no label of the alert ({theirs}) says that it is about {service.name}, which has {ours}"
     return Comparison(Relation.UNKNOWN, (), (), text)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from remediator.clients.prometheus.client import Prometheus
 from remediator.core.run import EpisodeKind, Status
+from remediator.core.text import MAX_LABEL, label_text, shorten
 from remediator.errors import RemediatorError
 from remediator.reporting import charts
 from remediator.reporting.alert_series import query_alert
@@ -36,13 +37,14 @@ class AlertSeries:
 def document(timeline: RunTimeline, series: AlertSeries | None = None) -> list[Section]:
     """Return the sections of the document in reading order. Render them with :mod:`remediator.reporting.document`."""
     begin = _begin(timeline)
-    names = ", ".join(sorted({item.alertname for item in timeline.alerts})) or timeline.run.playbook
+    names = ", ".join(sorted({shorten(item.alertname, MAX_LABEL) for item in timeline.alerts}))
+    names = names or timeline.run.playbook
     title = f"{names} on {timeline.run.target}, {local(begin):%Y-%m-%d %H:%M %Z}"
     time = f"Time ({local(begin):%Z})"
     alerts = [
         (
-            item.alertname,
-            ", ".join(f"{name}={value}" for name, value in sorted(item.labels.items()) if name != "alertname"),
+            shorten(item.alertname, MAX_LABEL),
+            label_text(item.labels, ("alertname",)),
             format_datetime(item.started_at),
             "-" if item.resolved_at is None else format_datetime(item.resolved_at),
         )

@@ -9,7 +9,7 @@ from difflib import ndiff
 from remediator.core.cost import excess
 from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, Run, Status
-from remediator.core.text import printable
+from remediator.core.text import MAX_LABEL, label_text, printable, shorten
 from remediator.pipeline.due_steps import Follows, reached_after
 from remediator.reporting.formatting import format_age, format_datetime, format_time
 from remediator.storage.repositories.approvals import SNOOZED, Approval, Decision
@@ -33,7 +33,7 @@ def sanitize(text: object, limit: int = MAX_LINE) -> str:
     """Return text on one line of limited length, without control characters and without characters that change the
     direction of text."""
     clean = " ".join(printable(str(text), " ").split())
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+    return shorten(clean, limit)
 
 
 def quote_alert(text: object) -> str:
@@ -49,8 +49,8 @@ def alert_lines(alerts: Sequence[Episode], now: datetime) -> Iterator[str]:
         if alert.kind is EpisodeKind.MANUAL:
             yield manual_line(alert)
             continue
-        labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
-        yield sanitize(f"{alert.alertname} {{{labels}}} {alert_state(alert, now)}")
+        labels = label_text(alert.labels, ("alertname",))
+        yield sanitize(f"{shorten(alert.alertname, MAX_LABEL)} {{{labels}}} {alert_state(alert, now)}", 2 * MAX_LINE)
         summary = alert.annotations.get("summary") or alert.annotations.get("description")
         if summary:
             yield quote_alert(summary)

@@ -228,7 +228,11 @@ _DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
         if entry.data["phase"] == "conclude"
         else f"{entry.data['phase']} {entry.data['name']}: {entry.data['summary']}"
     ),
-    "action.intended": lambda entry: f"starting: {entry.data['call']['text']}",
+    "action.intended": lambda entry: (
+        f"perhaps started before the database was replaced: {entry.data['call']['text']}"
+        if entry.data.get("assumed")
+        else f"starting: {entry.data['call']['text']}"
+    ),
     "action.outcome": _outcome,
     "action.undone": lambda entry: (
         "" if entry.data.get("attempt") else f"undo of step {entry.data['step']} not tried: {entry.data['summary']}"

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from remediator.core import progress
 from remediator.core.approval import BUTTON_CODES, Person, button_proof_is_valid
 from remediator.core.clock import rfc3339
 from remediator.core.identity import People
@@ -62,6 +63,7 @@ class ButtonPoller:
     async def run(self) -> None:
         """Poll while this replica holds the lease, for ever."""
         while True:
+            progress.report(max(LEASE.total_seconds(), self.wait) + _PAUSE)
             after = await self.context.store.write(self._claim)
             if after is None:
                 await self.context.clock.sleep(LEASE.total_seconds() / 4)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy import Connection
 from remediator.audit import Draft, Head, Kind
 from remediator.audit import checkpoint as checkpoints
 from remediator.audit.signed_note import Signer
+from remediator.core import progress
 from remediator.core.clock import rfc3339
 from remediator.errors import AuditError
 from remediator.extensions.witnesses.base import Witness, WitnessError
@@ -26,6 +28,8 @@ LATEST_CHECKPOINT = "checkpoint"
 """Name of the stored value with the newest signed checkpoint."""
 POLL = 2.0
 """Seconds between two looks at the size of the log."""
+PUBLISH_TIMEOUT = 60.0
+"""Seconds that one witness may take."""
 _OWN_ENTRIES = 8
 """A checkpoint appends entries about itself; so few new entries need no further checkpoint."""
 
@@ -47,6 +51,8 @@ class CheckpointSettings:
     witnesses: Mapping[str, Witness]
     entries: int
     interval: timedelta
+    on_result: Callable[[str, str], None] = lambda witness, error: None
+    """Called after each try with the witness and the error, which is empty if the checkpoint was published."""
 
 
 async def run_checkpoint_loop(context: PipelineContext, settings: CheckpointSettings) -> None:
@@ -57,6 +63,7 @@ async def run_checkpoint_loop(context: PipelineContext, settings: CheckpointSett
         late = context.clock.now() - signed_at >= settings.interval
         if grown >= settings.entries or (grown > _OWN_ENTRIES and late):
             await create_checkpoint(context, settings, head)
+        progress.report(POLL)
         await context.clock.sleep(POLL)
 
 
@@ -84,9 +91,17 @@ async def create_checkpoint(context: PipelineContext, settings: CheckpointSettin
     for name, witness in settings.witnesses.items():
         data: dict[str, Any] = {"witness": name, "size": head.seq}
         try:
-            kind, data["where"] = Kind.CHECKPOINT_PUBLISHED, await witness.publish(note)
-        except (WitnessError, AuditError) as error:
-            log.warning("checkpoint not published", witness=name, message=str(error))
-            kind, data["message"] = Kind.CHECKPOINT_FAILED, str(error)
+            async with asyncio.timeout(PUBLISH_TIMEOUT):
+                kind, data["where"] = Kind.CHECKPOINT_PUBLISHED, await witness.publish(note)
+        except Exception as error:  # a witness that fails or hangs must not keep the others from the checkpoint
+            message = str(error) or f"no answer within {PUBLISH_TIMEOUT:g} s"
+            if not isinstance(error, (WitnessError, AuditError, TimeoutError)):
+                log.exception("internal error of a witness", witness=name)
+            log.warning("checkpoint not published", witness=name, message=message)
+            settings.on_result(name, message)
+            kind, data["message"] = Kind.CHECKPOINT_FAILED, message
+        else:
+            settings.on_result(name, "")
+        progress.report(PUBLISH_TIMEOUT)
         draft = Draft(kind=kind, actor=context.actor, data=data)
         await context.store.write(lambda tx, draft=draft: tx.append_audit(draft))  # type: ignore[misc]

@@ -14,6 +14,7 @@ import structlog
 from remediator.clients.endpoints import read_secret
 from remediator.clients.webhook import Hook, HookRefused, split
 from remediator.config import Heartbeat
+from remediator.core import progress
 from remediator.errors import ClientError, ConfigurationError, StoreError
 from remediator.pipeline.context import PipelineContext
 from remediator.storage.repositories import replicas
@@ -31,6 +32,7 @@ async def run_heartbeat_loop(
     while True:
         if await send_heartbeat(context, settings):
             accepted(context.clock.now())
+        progress.report(settings.interval.total_seconds())
         await context.clock.sleep(settings.interval.total_seconds())
 
 

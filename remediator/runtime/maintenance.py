@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from remediator import __version__
+from remediator.core import progress
 from remediator.core.message import MessageKind
 from remediator.core.run import ENGINE_VERSION, Run
 from remediator.errors import StoreUnavailable
@@ -47,6 +48,7 @@ async def run_maintenance_loop(context: PipelineContext, settings: MaintenanceSe
     """Run the maintenance at an interval."""
     while True:
         await run_maintenance(context, settings)
+        progress.report(settings.every.total_seconds())
         await context.clock.sleep(settings.every.total_seconds())
 
 

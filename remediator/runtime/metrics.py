@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import generate_latest as _generate
 
+from remediator.runtime.health import Health
+
 
 class Metrics:
     """The metrics of one process, with a registry of their own."""
@@ -82,6 +84,25 @@ class Metrics:
             "Lines of the log that could not be written since the start, for example because the disk is full.",
             registry=registry,
         )
+        self.able_to_take_in = Gauge(
+            "remediator_able_to_take_in",
+            "1 if received notifications are processed; 0 if not, and then the webhook answers 503.",
+            registry=registry,
+        )
+        self.degraded = Gauge(
+            "remediator_degraded",
+            "1 for each part that does not work now, for example a loop, a channel or the log. Runs continue.",
+            ("what",),
+            registry=registry,
+        )
+        self.observer_losses = Gauge(
+            "remediator_observer_losses",
+            "What an observer (log, events, a channel, a witness) could not write since the start.",
+            ("observer",),
+            registry=registry,
+        )
+        self.health = Health()
+        """What is wrong with this process now; read for each scrape."""
         self.first_action = Histogram(
             "remediator_time_to_first_action_seconds",
             "Time from the creation of a run to its first action.",
@@ -96,4 +117,11 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return the metrics in the text format of Prometheus."""
+        problems = self.health.problems()
+        self.degraded.clear()
+        for what in problems:
+            self.degraded.labels(what).set(1)
+        self.able_to_take_in.set(not self.health.intake_problem())
+        for name, loss in self.health.losses.items():
+            self.observer_losses.labels(name).set(loss.count)
         return _generate(self.registry)

@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from remediator.audit import Draft, Kind
+from remediator.core import progress
 from remediator.core.clock import format_duration, rfc3339
 from remediator.core.message import MessageKind
 from remediator.extensions.guards._stop_file import read_stop_file
@@ -47,6 +48,7 @@ async def run_monitors_loop(context: PipelineContext, settings: MonitorSettings,
     """Run the monitors every ``poll`` seconds."""
     while True:
         await run_monitors(context, settings)
+        progress.report(poll)
         await context.clock.sleep(poll)
 
 

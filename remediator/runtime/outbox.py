@@ -16,12 +16,15 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import structlog
+
 from remediator.audit import Draft, Kind
+from remediator.core import progress
 from remediator.core.approval import Permission, is_member
 from remediator.core.message import MessageKind
 from remediator.core.notification_policy import Approvals, QuietHours
 from remediator.core.severity import highest_severity
-from remediator.errors import ClientError, RemediatorError
+from remediator.errors import ClientError, RemediatorError, StoreError
 from remediator.extensions.notifiers.base import Delivery, Notifier, PermanentFailure, RetryAfter
 from remediator.pipeline.context import PipelineContext
 from remediator.reporting.messages import MessageRenderer
@@ -29,6 +32,8 @@ from remediator.runtime.access import AccessControl
 from remediator.storage import TOPIC_MESSAGES, Tx
 from remediator.storage.repositories import approvals, episodes, outbox
 from remediator.storage.repositories.outbox import APPROVERS, OutboxMessage
+
+log: Any = structlog.get_logger("remediator.runtime.outbox")
 
 MAX_TRIES = 8
 MAX_TRIES_BEFORE_NEXT = 3
@@ -39,6 +44,8 @@ FIRST_PAUSE = timedelta(seconds=2)
 """Pause before the first retry; doubled for each further one."""
 CLAIM_TIMEOUT = timedelta(seconds=60)
 """How long one delivery may take before another replica tries."""
+CHART_TIMEOUT = 10.0
+"""Seconds for the chart of a message."""
 _KINDS_WITH_CHART = frozenset({MessageKind.APPROVAL, MessageKind.ESCALATION, MessageKind.PAGE})
 _REQUESTS = frozenset({MessageKind.APPROVAL, MessageKind.REMINDER, MessageKind.PAGE})
 """Kinds that are not sent when the request was decided."""
@@ -65,6 +72,8 @@ class Outbox:
     access: AccessControl
     chart: Callable[[str, datetime], Awaitable[bytes]] | None = None
     quiet_hours: Mapping[str, QuietHours] = field(default_factory=dict)
+    on_result: Callable[[str, str], None] = lambda channel, error: None
+    """Called after each delivery with the channel and the error, which is empty if the message was delivered."""
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _free_at: dict[str, datetime] = field(default_factory=dict)
     _charts: set[asyncio.Task[None]] = field(default_factory=set)
@@ -136,6 +145,7 @@ async def run_outbox_loop(context: PipelineContext, channels: Outbox, poll: floa
             task = asyncio.create_task(deliver_all(waiting), name=f"send to {channel}")
             task.add_done_callback(lambda _: context.store.wakeups.set({TOPIC_MESSAGES}))
             channels._busy[channel] = task
+        progress.report(poll)
         await context.store.wakeups.wait(TOPIC_MESSAGES, poll)
 
 
@@ -161,10 +171,17 @@ async def deliver(context: PipelineContext, channels: Outbox, message: OutboxMes
         until = context.clock.now() + timedelta(seconds=min(error.seconds, 3600.0))
         channels.defer(attempt.channel, until)
         await attempt.wait_or_fall_through(until, str(error))
-    except RemediatorError as error:
-        text, permanent = str(error), isinstance(error, PermanentFailure)
+    except StoreError:
+        raise  # nothing is known about the channel; the message is tried again
+    except Exception as error:
+        if not isinstance(error, RemediatorError):
+            log.exception("internal error of a channel", channel=attempt.channel, message_id=claimed.id)
+        text = str(error) if isinstance(error, RemediatorError) else f"internal error of the channel: {error!r}"
+        channels.on_result(attempt.channel, text)
+        permanent = isinstance(error, PermanentFailure)
         await context.store.write(lambda tx: attempt.failed(tx, text, permanent=permanent))
     else:
+        channels.on_result(attempt.channel, "")
         await context.store.write(lambda tx: attempt.succeeded(tx, delivery))
         attempt.start_chart(delivery)
 
@@ -262,7 +279,7 @@ class _Attempt:
             raise _Quiet(until)
         draws = channels.chart is not None and notifier.embeds_charts and message.kind in _KINDS_WITH_CHART
         if draws and channels.chart is not None and message.run_id is not None:
-            rendered = replace(rendered, chart=await channels.chart(message.run_id, now))
+            rendered = replace(rendered, chart=await self._chart(channels.chart, message.run_id, now))
         try:
             async with asyncio.timeout(CLAIM_TIMEOUT.total_seconds() / 2):
                 if message.kind is not MessageKind.UPDATE:
@@ -276,6 +293,15 @@ class _Attempt:
                 return Delivery()
         except TimeoutError:
             raise ClientError(f"{notifier.kind} did not answer in time") from None
+
+    async def _chart(self, draw: Callable[[str, datetime], Awaitable[bytes]], run_id: str, now: datetime) -> bytes:
+        """Return the chart, or nothing if it cannot be drawn in time: no message waits for a chart."""
+        try:
+            async with asyncio.timeout(CHART_TIMEOUT):
+                return await draw(run_id, now)
+        except Exception as error:  # noqa: BLE001 - without its chart the message still says everything
+            log.warning("chart not drawn", run=run_id, message=str(error) or type(error).__name__)
+            return b""
 
     def succeeded(self, tx: Tx, delivery: Delivery) -> None:
         """Record the delivery. If the channel reaches one person, ask the next channel too while more are needed."""
@@ -329,7 +355,8 @@ class _Attempt:
 
     async def _add_chart(self, delivery: Delivery, draw: Callable[[datetime], Awaitable[bytes]]) -> None:
         """Try once; the audit entry has the result."""
-        chart, error = await draw(self.context.clock.now()), ""
+        run_id, error = self.message.run_id or "", ""
+        chart = await self._chart(lambda _, now: draw(now), run_id, self.context.clock.now())
         if not chart:
             return
         self.channels.consume(self.channel, self.context.clock.now())

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from remediator.audit import Draft, Kind
+from remediator.core import progress
 from remediator.core.clock import rfc3339
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.guard_evaluation import active_guards
@@ -62,6 +63,7 @@ async def run_pruning_loop(
         result = await prune(context, settings)
         if result is not None:
             on_pruned(asdict(result))
+        progress.report(POLL)
         await context.clock.sleep(POLL if result is None else PAUSE)
 
 

@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from remediator.clients.alertmanager.client import AlertmanagerStatus, FiringAlert
+from remediator.core import progress
 from remediator.core.alert import Alert, Notification, identity
 from remediator.core.clock import rfc3339
 from remediator.errors import ClientError
@@ -63,6 +64,7 @@ async def run_reconcile_loop(context: PipelineContext, ingest: IngestSettings, s
     """Reconcile at an interval, and at once after a truncated notification."""
     while True:
         await reconcile(context, ingest, settings)
+        progress.report(settings.every.total_seconds())
         await context.store.wakeups.wait(TOPIC_RECONCILE, settings.every.total_seconds())
 
 

@@ -21,6 +21,7 @@ import structlog
 
 from remediator.audit import Draft, Kind
 from remediator.config import Config, redactor_for
+from remediator.core import progress
 from remediator.core.message import MessageKind
 from remediator.errors import ConfigurationError
 from remediator.extensions.registry import Registry
@@ -148,6 +149,7 @@ async def run_reload_loop(settings: ReloadSettings) -> None:
     """Reload when files have changed, as soon as they have stopped changing."""
     latest, pause = settings.seen, settings.poll
     while True:
+        progress.report(pause)
         requested = await settings.wait(pause)
         begun = time.perf_counter()
         before, latest = latest, await asyncio.to_thread(signature, settings.paths)

@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from remediator.audit import GENESIS, Draft, Head, Kind, SealedEntry, archive
 from remediator.audit.archive import Segment
 from remediator.audit.merkle import CompactRange
+from remediator.core import progress
 from remediator.errors import AuditError, StoreCorrupt
 from remediator.pipeline.context import PipelineContext
 from remediator.runtime.checkpointing import LATEST_CHECKPOINT
@@ -61,9 +62,10 @@ async def run_retention_loop(context: PipelineContext, settings: RetentionSettin
     while True:
         try:
             while await archive_segment(context, settings):
-                pass
+                progress.report()
         except AuditError as error:
             log.warning("audit entries not archived, retrying", message=str(error), retry_in_s=POLL)
+        progress.report(POLL)
         await context.clock.sleep(POLL)
 
 

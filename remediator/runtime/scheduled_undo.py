@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from remediator.audit import Kind
+from remediator.core import progress
 from remediator.core.message import MessageKind
 from remediator.core.outcome import Outcome
 from remediator.errors import Fenced, RemediatorError, StoreError
@@ -30,6 +31,7 @@ MAX_TRIES = 5
 """How often an undo is tried before people are notified that the measure is still in force."""
 RETRY_DELAY = timedelta(seconds=5)
 """Delay before the second try; doubled for each further one."""
+_ONE_UNDO = 900.0  # seconds that one undo may take
 
 
 async def run_scheduled_undo_loop(context: PipelineContext, poll: float) -> None:
@@ -37,7 +39,9 @@ async def run_scheduled_undo_loop(context: PipelineContext, poll: float) -> None
     while True:
         now = context.clock.now()
         for timer in await context.store.read(lambda connection: timers.list_due_undos(connection, now)):  # noqa: B023
+            progress.report(_ONE_UNDO)
             await run_scheduled_undo(context, timer)
+        progress.report(poll)
         await context.clock.sleep(poll)
 
 

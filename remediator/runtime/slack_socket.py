@@ -18,6 +18,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from remediator.config import Slack
+from remediator.core import progress
 from remediator.core.clock import Clock
 from remediator.errors import ClientError, ConfigurationError, StoreError
 from remediator.runtime.slack_events import NotAnEvent, Reply, SendReply, SlackEvents, send_reply, web_api
@@ -26,6 +27,7 @@ log: Any = structlog.get_logger("remediator.runtime.slack_socket")
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before the connection is opened again; doubled after each failure."""
+_LONGEST_CONNECTION = 86_400.0  # seconds; Slack asks to reconnect every few hours
 PING_INTERVAL = 20.0
 """Seconds between pings. A connection whose ping is not answered in this time is opened again."""
 _MAX_EVENT = 1024 * 1024
@@ -55,6 +57,7 @@ class SlackSocket:
         """Keep a connection, for ever. A failure is logged, and the connection is opened again after a pause."""
         pause = FIRST_PAUSE
         while True:
+            progress.report(_LONGEST_CONNECTION)  # the pings notice a connection that is dead
             try:
                 await self._serve(await self._open())
                 pause = FIRST_PAUSE

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from remediator.core import progress
 from remediator.core.run import Run
 from remediator.errors import Fenced, StoreError
 from remediator.pipeline.context import PipelineContext
@@ -17,6 +18,7 @@ from remediator.pipeline.ingest import IngestSettings, close_due_episodes, proce
 from remediator.pipeline.match import Index
 from remediator.pipeline.stages import advance
 from remediator.playbooks.model import Playbook
+from remediator.runtime.health import Health
 from remediator.storage import TOPIC_NOTIFICATIONS, TOPIC_RUNS, Tx
 from remediator.storage.repositories import episodes, playbooks, runs
 
@@ -46,11 +48,17 @@ class Worker:
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """The runs that this replica processes, by ID."""
 
+    @property
+    def in_flight(self) -> tuple[str, ...]:
+        """Return the IDs of the runs that this replica is processing now."""
+        return tuple(self._busy)
+
     async def run_ingest_loop(self) -> None:
         """Process notifications as they arrive. In a flood, leave most of the time to accepting new ones."""
         time = asyncio.get_running_loop().time  # monotonic: a correction of the clock must not prolong the pause
         wakeups = self.context.store.wakeups
         while True:
+            progress.report()
             wakeups.consume(TOPIC_NOTIFICATIONS)  # this turn sees everything that was announced until now
             begun = time()
             processed = await process_inbox(self.context, self.index, self.ingest)
@@ -65,6 +73,7 @@ class Worker:
             await close_due_episodes(self.context)
             due = await self.context.store.read(episodes.next_close_at)
             left = self.poll if due is None else (due - self.context.clock.now()).total_seconds()
+            progress.report()
             await self.context.clock.sleep(min(max(left, 0.05), self.poll))
 
     async def run_advance_loop(self) -> None:
@@ -80,6 +89,7 @@ class Worker:
                     )
                 for run in claimed:
                     self._start(run)
+                progress.report()
                 if not claimed:
                     await store.wakeups.wait(TOPIC_RUNS, await self._until_next() if free > 0 else self.poll)
         finally:
@@ -150,7 +160,7 @@ class Worker:
             result = await advance(self.context, run)
             run = result.run
             if run.status is not before:
-                self.context.on_event("transition", run, {"from": before.value})
+                self.context.report("transition", run, {"from": before.value})
             if result.waits:
                 if run.finished_at is None:
                     until = result.until
@@ -175,9 +185,21 @@ class Worker:
 
 
 async def run_supervised(
-    name: str, loop: Callable[[], Awaitable[None]], clock_sleep: Callable[[float], Awaitable[None]]
+    name: str,
+    loop: Callable[[], Awaitable[None]],
+    clock_sleep: Callable[[float], Awaitable[None]],
+    health: Health | None = None,
 ) -> None:
-    """Run a loop forever. If it fails, log the error and restart it, after a pause that grows up to 30 seconds."""
+    """Run a loop forever. If it fails, log the error and restart it, after a pause that grows up to 30 seconds.
+
+    Args:
+        name: the name of the loop, for logs and health.
+        loop: the loop; it reports its progress.
+        clock_sleep: waits for some seconds.
+        health: notices a loop that makes no progress.
+    """
+    health = health or Health()
+    health.watch_loop(name)
     pause = 0.1
     time = asyncio.get_running_loop().time
     while True:
@@ -186,8 +208,10 @@ async def run_supervised(
             await loop()
         except StoreError as error:
             log.warning("store unavailable, retrying", loop=name, message=str(error), retry_in_s=pause)
-        except Exception:
+            health.loop_failed(name, error)
+        except Exception as error:
             log.exception("loop failed, restarting", loop=name, retry_in_s=pause)
+            health.loop_failed(name, error)
         if time() - begun > _HEALTHY_AFTER:
             pause = 0.1  # it worked for a while, so this is a new problem
         await clock_sleep(pause)

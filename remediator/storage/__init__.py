@@ -104,6 +104,8 @@ class Store(ABC):
     wakeups: Wakeups
     redactor: Redactor
     """Removes the secrets of this installation from what is stored; replaced when the inventory is reloaded."""
+    replaced_at: datetime | None = None
+    """When this database took the place of another one, which may have had more commits; None if it never did."""
     clock_offset: timedelta = timedelta(0)
     """Time of the database minus time of this host, when the database was last asked."""
 
@@ -125,6 +127,10 @@ class Store(ABC):
     @abstractmethod
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` on a connection that sees one committed snapshot; ``work`` must not write."""
+
+    async def view(self, work: Callable[[Connection], T]) -> T:
+        """As :meth:`read`, for pages, the API and metrics: in threads of their own, so that no run waits for them."""
+        return await self.read(work)
 
     def require_free_space(self) -> None:
         """Check that another notification fits on the disk.

@@ -18,14 +18,14 @@ from sqlalchemy import Connection
 from remediator.audit import Redactor
 from remediator.core.clock import Clock, SystemClock, from_micros
 from remediator.errors import StoreUnavailable
-from remediator.storage import Store, Tx, Wakeups, postgres_connection
+from remediator.storage import Store, Tx, Wakeups, postgres_connection, replacement
 from remediator.storage.grants import FIX, role_power, table_rights
 from remediator.storage.group_commit import GroupCommit
 from remediator.storage.migrate import require_current
 from remediator.storage.postgres_connection import first_line
-from remediator.storage.postgres_replication import failover_risk
+from remediator.storage.postgres_replication import failover_risk, incarnation
 from remediator.storage.schema import metadata
-from remediator.storage.transaction import to_store_error
+from remediator.storage.transaction import Job, commit, to_store_error
 
 T = TypeVar("T")
 log: Any = structlog.get_logger("remediator.storage.postgres")
@@ -59,15 +59,19 @@ class PostgresStore(Store):
         self.wakeups = Wakeups()
         self._url = url
         self._engine = postgres_connection.create_engine(url, pool_size=4, max_overflow=4)
+        self._incarnation = ""
+        self._is_migrated = False
         try:
             with self.connect() as connection:
                 self._check_usable(connection)
+                self._is_migrated = True
                 self.description = self._describe(connection)
             self._writer = GroupCommit(self, self.wakeups)
         except BaseException:
             self._engine.dispose()
             raise
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="postgres-reader")
+        self._viewers = ThreadPoolExecutor(2, thread_name_prefix="postgres-viewer")
         self._listener: _Listener | None = None
 
     placeholder = "%s"
@@ -75,10 +79,28 @@ class PostgresStore(Store):
     def connect(self) -> Connection:
         """Return the writer's connection; see :class:`remediator.storage.transaction.Dialect`."""
         try:
-            return self._engine.connect()
+            connection = self._engine.connect()
+            self._check_incarnation(connection)
+            return connection
         except sqlalchemy.exc.DBAPIError as error:
             host = self._url.host or self._url.query.get("host", "its socket")
             raise StoreUnavailable(f"PostgreSQL at {host} cannot be used: {first_line(error)}") from error
+
+    def _check_incarnation(self, connection: Connection) -> None:
+        """Find out whether this is another server than before, and record it before anything else is written.
+
+        A failover cuts all connections, so each replica comes here before it uses the new primary.
+        """
+        if not self._is_migrated:
+            return
+        found = incarnation(connection)
+        if found != self._incarnation:
+            job = Job(lambda tx: replacement.record_if_new(tx, found, "remediator"))
+            commit(self, connection, [job])
+            if job.error is not None:
+                raise StoreUnavailable(f"the failover of PostgreSQL cannot be recorded: {job.error}") from job.error
+            self._incarnation = found
+        self.replaced_at = replacement.last(connection)
 
     def begin(self, connection: Connection) -> None:
         postgres_connection.begin(connection)
@@ -156,6 +178,9 @@ class PostgresStore(Store):
     async def read(self, work: Callable[[Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
+    async def view(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._viewers, self._read, work)
+
     def _read(self, work: Callable[[Connection], T]) -> T:
         try:
             with self._engine.connect() as connection:
@@ -175,6 +200,7 @@ class PostgresStore(Store):
             await asyncio.to_thread(self._listener.close)
         await self._writer.close()
         self._readers.shutdown()
+        self._viewers.shutdown()
         self._engine.dispose()
 
 

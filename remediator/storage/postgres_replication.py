@@ -8,6 +8,15 @@ _STATE = """
 SELECT (SELECT count(*) FROM pg_stat_replication) AS standbys,
        current_setting('synchronous_standby_names') AS synchronous, current_setting('synchronous_commit') AS commits
 """
+_INCARNATION = """
+SELECT system_identifier::text || '/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
+FROM pg_control_system()
+"""
+
+
+def incarnation(connection: Connection) -> str:
+    """Return the system identifier and the timeline of the server. A promotion begins a new timeline."""
+    return str(connection.exec_driver_sql(_INCARNATION).scalar_one())
 
 
 def failover_risk(connection: Connection) -> str:

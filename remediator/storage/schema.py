@@ -359,6 +359,8 @@ replicas = Table(
     Column("started_at", Instant, nullable=False),
     Column("seen_at", Instant, nullable=False),
     Column("rejected_config", Json, comment="why it cannot use the current playbook files; NULL while it does"),
+    Column("problems", Json, comment="what does not work in it, by what it concerns"),
+    Column("instance", String(32), comment="the process that last started with this ID"),
 )
 
 playbook_versions = Table(

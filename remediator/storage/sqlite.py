@@ -21,7 +21,7 @@ from sqlalchemy import Connection, event
 from remediator.audit import Redactor
 from remediator.core.clock import Clock
 from remediator.errors import StoreCorrupt, StoreUnavailable
-from remediator.storage import Store, Tx, Wakeups
+from remediator.storage import Store, Tx, Wakeups, replacement
 from remediator.storage.group_commit import GroupCommit
 from remediator.storage.migrate import require_current
 from remediator.storage.transaction import to_store_error
@@ -74,12 +74,14 @@ class SqliteStore(Store):
                 require_current(connection)
                 # A write that changes nothing, because the file may be readable but not writable.
                 connection.exec_driver_sql("DELETE FROM key_values WHERE name IS NULL")
+                self.replaced_at = replacement.last(connection)
             self._writer = GroupCommit(self, self.wakeups)
         except BaseException:
             self._engine.dispose()
             self._lock.close()
             raise
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="sqlite-reader")
+        self._viewers = ThreadPoolExecutor(2, thread_name_prefix="sqlite-viewer")
 
     placeholder = "?"
 
@@ -110,6 +112,9 @@ class SqliteStore(Store):
     async def read(self, work: Callable[[Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
+    async def view(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._viewers, self._read, work)
+
     def _read(self, work: Callable[[Connection], T]) -> T:
         try:
             with self._engine.connect() as connection:
@@ -135,6 +140,7 @@ class SqliteStore(Store):
     async def close(self) -> None:
         await self._writer.close()
         self._readers.shutdown()
+        self._viewers.shutdown()
         self._engine.dispose()
         self._lock.close()
 

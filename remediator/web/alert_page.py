@@ -51,7 +51,7 @@ def alert_page(site: Site) -> Handler:
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         episode_id = request.path_params["episode_id"]
-        alert, its_runs = await site.service.context.store.read(
+        alert, its_runs = await site.service.context.store.view(
             lambda connection: (
                 found := episodes.get(connection, episode_id),
                 {} if found is None else runs_of_alerts(connection, [found]),

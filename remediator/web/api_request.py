@@ -98,7 +98,7 @@ class ApiRequest:
 
     async def read(self, work: Callable[[Connection], Any]) -> Any:
         """Read the store."""
-        return await self.site.service.context.store.read(work)
+        return await self.site.service.context.store.view(work)
 
     async def write(self, work: Callable[[Any], Any]) -> Any:
         """Write to the store."""

@@ -51,7 +51,7 @@ def inbox(site: Site) -> Handler:
     """Return the handler of ``GET /approvals``."""
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
-        waiting, decided = await site.service.context.store.read(
+        waiting, decided = await site.service.context.store.view(
             lambda connection: (_waiting(connection, site, identity.person), _decided(connection))
         )
         return site.render(

@@ -105,7 +105,7 @@ async def _answer(
     site: Site, request: Request, identity: RequestIdentity, approval_id: str, opened: OpenedLink | None
 ) -> Response:
     try:
-        view = await site.service.context.store.read(lambda connection: _read(connection, approval_id, site))
+        view = await site.service.context.store.view(lambda connection: _read(connection, approval_id, site))
         if view is None or (opened is not None and opened.link.run != view.run.id):
             return site.error_page(request, identity, 404, "Approval request not found", _BAD_LINK)
         if request.method == "POST":

@@ -48,7 +48,7 @@ def audit_log(site: Site) -> Handler:
         intake = query.get("intake") == "yes"
         cursor = query.get("before", "")
         before = int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 18 else None
-        found = await site.service.context.store.read(lambda connection: _audit(connection, filters, before, intake))
+        found = await site.service.context.store.view(lambda connection: _audit(connection, filters, before, intake))
         said = {name: value for name, value in filters.items() if value} | ({"intake": "yes"} if intake else {})
         return site.render(
             request,

@@ -85,7 +85,7 @@ async def _from_session(service: Service, request: Request) -> Person | None:
     if not cookie:
         return None
     store, now = service.context.store, service.context.clock.now()
-    session = await store.read(lambda connection: sessions.get(connection, cookie))
+    session = await store.view(lambda connection: sessions.get(connection, cookie))
     if session is None or not session.is_active(now, service.access.settings.session_idle):
         return None
     entry = service.access.people.people.get(session.person)

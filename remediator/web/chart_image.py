@@ -31,8 +31,8 @@ def chart(site: Site) -> Handler:
     async def get(request: Request, identity: RequestIdentity) -> Response:
         run_id = request.path_params["run_id"]
         store, prometheus = site.service.context.store, site.service.clients.prometheus
-        run = await store.read(lambda connection: runs.get(connection, run_id))
-        found = await store.read(lambda connection: episodes.list_for_run(connection, run_id))
+        run = await store.view(lambda connection: runs.get(connection, run_id))
+        found = await store.view(lambda connection: episodes.list_for_run(connection, run_id))
         alerts = [item for item in found if item.kind is EpisodeKind.ALERT]
         if run is None or not alerts or prometheus is None:
             return Response("no data for a chart\n", 404, HEADERS)

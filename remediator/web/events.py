@@ -62,7 +62,7 @@ async def _stream(site: Site) -> AsyncIterator[str]:
     end = asyncio.get_running_loop().time() + STREAM_LIFE
     while not closing.is_set() and asyncio.get_running_loop().time() < end:
         try:
-            seq = (await site.service.context.store.read(audit.get_head)).seq
+            seq = (await site.service.context.store.view(audit.get_head)).seq
         except StoreError:
             return
         if seq != last:

@@ -56,7 +56,7 @@ async def load_frame(service: Service, identity: RequestIdentity) -> Frame:
     if not identity.may(Permission.READ):
         return NO_FRAME
     now = service.context.clock.now()
-    active, waiting = await service.context.store.read(
+    active, waiting = await service.context.store.view(
         lambda connection: (stops.list_active(connection, now), approvals.count_pending(connection, now))
     )
     return Frame(

@@ -1,4 +1,6 @@
-"""The endpoints ``/livez``, ``/readyz`` and ``/metrics``."""
+"""The endpoints ``/livez`` (serves requests), ``/readyz`` (able to take in), ``/healthz`` (nothing is degraded) and
+``/metrics``.
+"""
 
 from __future__ import annotations
 
@@ -30,17 +32,27 @@ async def live(request: Request) -> Response:
 
 
 def ready(service: Service) -> Handler:
-    """Return the readiness probe: 200 if notifications can be acknowledged. It writes, since reading proves less."""
+    """Return the readiness probe: 200 if notifications can be acknowledged and are processed.
+
+    It does what taking in needs, and takes it back: it adds a notification, reads the inbox and the head of the log.
+    """
     store, replica = service.context.store, service.context.replica
 
     def heartbeat(tx: Tx) -> None:
+        replicas.touch(tx, replica)  # committed and fsynced, as a notification is
+
+    def take_in(tx: Tx) -> None:
         audit.get_head(tx.connection)  # every write needs the head of the log
-        replicas.touch(tx, replica)
+        inbox.add(tx, "readiness", b"{}")
+        inbox.oldest_pending(tx.connection)
+        raise _TakenBack
 
     async def probe() -> tuple[dict[str, object], int]:
         try:
             async with asyncio.timeout(STORE_TIMEOUT):
                 await asyncio.to_thread(store.require_free_space)
+                with suppress(_TakenBack):
+                    await store.write(take_in)
                 await store.write(heartbeat)
         except StoreError as error:
             return {"ready": False, "store": str(error)}, 503
@@ -51,7 +63,27 @@ def ready(service: Service) -> Handler:
     shared = SharedProbe(probe)
 
     async def get(request: Request) -> Response:
+        if problem := service.health.intake_problem():
+            return JSONResponse({"ready": False, "intake": problem}, 503)
         return JSONResponse(*await shared.result())
+
+    return get
+
+
+class _TakenBack(Exception):
+    """The probe works; nothing of it stays."""
+
+
+def healthy(service: Service) -> Handler:
+    """Return the health endpoint: 503 with the names of what is degraded. It needs no sign-in, so it gives no details.
+
+    A degraded service heals: do not restart it for this, and do not take it out of a load balancer.
+    """
+
+    async def get(request: Request) -> Response:
+        problems = service.health.problems()
+        body = {"healthy": not problems, "degraded": sorted(problems)}
+        return JSONResponse(body, 503 if problems else 200)
 
     return get
 
@@ -79,7 +111,7 @@ def metrics(service: Service) -> Handler:
         # without the store, the counters are still useful; /readyz reports the store
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(STORE_TIMEOUT):
-                await service.context.store.read(lambda connection: _set_gauges(connection, service))
+                await service.context.store.view(lambda connection: _set_gauges(connection, service))
         return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return get

@@ -65,7 +65,7 @@ def incident_list(site: Site) -> Handler:
             more = paging.cursor_after(newest[PAGE_SIZE - 1]) if len(newest) > PAGE_SIZE else ""
             return [item for item in shown if item is not None], more
 
-        shown, cursor = await site.service.context.store.read(read)
+        shown, cursor = await site.service.context.store.view(read)
         return site.render(
             request,
             identity,
@@ -84,9 +84,9 @@ def incident_page(site: Site) -> Handler:
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         name = request.path_params["incident_id"]
-        run = await site.service.context.store.read(lambda connection: runs.get(connection, name))
+        run = await site.service.context.store.view(lambda connection: runs.get(connection, name))
         wanted = name if run is None else run.incident_id
-        found, said = await site.service.context.store.read(
+        found, said = await site.service.context.store.view(
             lambda connection: (load_incident(connection, wanted), _comments(connection, wanted))
         )
         if found is None:

@@ -58,7 +58,7 @@ def inventory(site: Site) -> Handler:
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         loaded, now = site.service.context.playbooks.inventory, site.now
-        states, more = await site.service.context.store.read(
+        states, more = await site.service.context.store.view(
             lambda connection: (
                 _states(connection, loaded, stops.list_active(connection, now)),
                 max(0, len(loaded.services) - _MAX_SERVICES),

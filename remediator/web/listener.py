@@ -24,6 +24,7 @@ from remediator.web.connections import ConnectionLimits, LimitedProtocol, limite
 log: Any = structlog.get_logger("remediator.web.listener")
 
 _BACKLOG = 2048
+_FIRST_SOCKET = 3  # the descriptor of the first socket that systemd passes
 _SOCKET_MODE = 0o660
 """Mode of a Unix socket: the user and the group of the service, so that a proxy in this group can connect."""
 _HANDSHAKE_SECONDS = 10
@@ -134,15 +135,34 @@ def open_sockets(address: ListenAddress) -> Sequence[socket.socket]:
     Raises:
         ConfigurationError: the address cannot be used.
     """
+    if address.inherited:
+        return _inherited_sockets()
     try:
         if address.path is not None:
             return [_unix_socket(address.path)]
         return _tcp_sockets(address.host, address.port)
     except OSError as error:
-        name = f"unix:{address.path}" if address.path else f"{address.host}:{address.port}"
         raise ConfigurationError(
-            f"listen: cannot bind {name}: {error.strerror}; check that no other process uses it"
+            f"listen: cannot bind {address}: {error.strerror}; check that no other process uses it"
         ) from None
+
+
+def _inherited_sockets() -> list[socket.socket]:
+    """Return the sockets that systemd opened for this process (``sd_listen_fds``)."""
+    count = os.environ.pop("LISTEN_FDS", "")
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()) or not count.isdigit() or not int(count):
+        raise ConfigurationError(
+            "listen: systemd gave no sockets to this process; enable the .socket unit, or listen on an address"
+        )
+    descriptors = range(_FIRST_SOCKET, _FIRST_SOCKET + int(count))
+    try:
+        opened = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    except OSError as error:
+        raise ConfigurationError(f"listen: what systemd passed is no socket: {error.strerror}") from None
+    for each in opened:
+        each.set_inheritable(False)
+        each.setblocking(False)
+    return opened
 
 
 def _tcp_sockets(host: str, port: int) -> list[socket.socket]:

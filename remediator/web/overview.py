@@ -55,7 +55,7 @@ def overview(site: Site) -> Handler:
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         now, max_silence = site.now, watchdog_max_silence(site.service.config)
-        state = await site.service.context.store.read(lambda connection: _overview(connection, now, max_silence))
+        state = await site.service.context.store.view(lambda connection: _overview(connection, now, max_silence))
         return site.render(
             request,
             identity,

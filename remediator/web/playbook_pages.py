@@ -99,7 +99,7 @@ def playbook_list(site: Site) -> Handler:
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         loaded = site.service.context.playbooks
-        listed = await site.service.context.store.read(
+        listed = await site.service.context.store.view(
             lambda connection: [_status(connection, playbook, loaded.environment) for playbook in loaded.active]
         )
         return site.render(request, identity, "playbooks.html", listed=listed, modes=autonomy.MODES, live=False)
@@ -130,7 +130,7 @@ def playbook_page(site: Site, tests: PlaybookTests) -> Handler:
             versions = playbooks.list_versions(connection, name, _MAX_VERSIONS)
             return status, versions, _mode_changes(connection, name), runs.list_page(connection, 10, playbook=name)
 
-        status, versions, changes, recent = await site.service.context.store.read(read)
+        status, versions, changes, recent = await site.service.context.store.view(read)
         if playbook is None and not versions:
             text = f"No playbook has the name {name[:64]!r}."
             return site.error_page(request, identity, 404, "Playbook not found", text)

@@ -41,6 +41,7 @@ from remediator.web.error_pages import Handlers
 from remediator.web.oidc import OidcClient
 from remediator.web.refusals import Refusals
 from remediator.web.site import HERE, Site
+from remediator.web.url_prefix import prefix_of, with_prefix, without_prefix
 
 WEBHOOK_PATHS = ("/api/v1/alerts", "/api/v1/alerts/")
 """Both spellings, never a redirect: Alertmanager would follow a redirect with GET."""
@@ -63,12 +64,17 @@ class _Application(Starlette):
     ) -> None:
         super().__init__(routes=routes, exception_handlers=exception_handlers)
         self._fast_routes = fast_routes
+        self._prefix = prefix_of(config.public_url)
         self._checked = BrowserChecks(super().__call__, config.public_url, config.access.hosts, config.https)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = without_prefix(scope, self._prefix)
         is_post = scope["type"] == "http" and scope["method"] == "POST"
         fast = self._fast_routes.get(scope["path"]) if is_post else None
-        await (fast or self._checked)(scope, receive, send)
+        if fast is not None:
+            await fast(scope, receive, send)
+        else:
+            await self._checked(scope, receive, with_prefix(send, self._prefix))
 
 
 def application(service: Service) -> Starlette:
@@ -77,6 +83,7 @@ def application(service: Service) -> Starlette:
         service.context.store,
         service.access,
         service.config.webhook.max_body,
+        service.health,
         service.metrics,
         Refusals(service.context.store, service.context.actor),
     )
@@ -89,6 +96,7 @@ def application(service: Service) -> Starlette:
             *(Route(path, handler, methods=["POST"]) for path, handler in fast_routes.items()),
             Route("/livez", health.live),
             Route("/readyz", health.ready(service)),
+            Route("/healthz", health.healthy(service)),
             Route("/metrics", health.metrics(service)),
             *api.routes(site),
             Route("/api/v1/slack/interactions", slack.interactions(site), methods=["POST"]),

@@ -80,7 +80,7 @@ def run_history(site: Site) -> Handler:
     async def get(request: Request, identity: RequestIdentity) -> Response:
         filters = RunFilters.parse(request.query_params, site.now)
         before = paging.parse_cursor(request.query_params.get("before", ""))
-        found = await site.service.context.store.read(lambda connection: _search(connection, filters, before))
+        found = await site.service.context.store.view(lambda connection: _search(connection, filters, before))
         shown = found[:PAGE_SIZE]
         loaded = site.service.context.playbooks
         return site.render(

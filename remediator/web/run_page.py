@@ -78,7 +78,7 @@ def run_page(site: Site) -> Handler:
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         run_id = request.path_params["run_id"]
-        read = await site.service.context.store.read(lambda connection: _read_run(connection, run_id))
+        read = await site.service.context.store.view(lambda connection: _read_run(connection, run_id))
         if read is None:
             text = await asyncio.to_thread(run_timeline.missing_run_hint, run_id, archive_folder(site.service.config))
             return site.error_page(request, identity, 404, "Run not found", text)

@@ -102,7 +102,7 @@ def health_page(site: Site) -> Handler:
     examinations = DoctorRuns(site)
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
-        state = await site.service.context.store.read(lambda connection: _state(connection, site))
+        state = await site.service.context.store.view(lambda connection: _state(connection, site))
         examined, running = await examinations.get()
         config = site.service.config
         notifiers = await asyncio.to_thread(site.service.registry.make_channels, config.channels)

@@ -29,6 +29,7 @@ from remediator.storage.repositories.approvals import Approval
 from remediator.web.authentication import NOBODY, RequestIdentity, by_operator_token, cookie_name, identify
 from remediator.web.frame import NO_FRAME, drop_draft, keep_draft, load_frame, read_draft
 from remediator.web.sign_in_guard import SignInGuard, TooManyFailures
+from remediator.web.url_prefix import PrefixedLinks, prefix_of
 
 Handler = Callable[[Request], Awaitable[Response]]
 Page = Callable[[Request, RequestIdentity], Awaitable[Response]]
@@ -109,6 +110,7 @@ class Site:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            extensions=[PrefixedLinks],
         )
         self.templates.filters.update(
             ago=ago,
@@ -120,7 +122,12 @@ class Site:
             relative=relative,
             capital=capital,
         )
-        self.templates.globals.update(version=__version__, environment=self.service.config.environment, pages=PAGES)
+        self.templates.globals.update(
+            version=__version__,
+            environment=self.service.config.environment,
+            pages=PAGES,
+            root=prefix_of(self.service.config.public_url),
+        )
 
     @property
     def policy(self) -> DecisionPolicy:
@@ -158,6 +165,7 @@ class Site:
             frame=getattr(request.state, "frame", NO_FRAME),
             kept_for=kept_for,
             kept=kept,
+            problems=self.service.health.problems(),
             **context,
         )
         response = HTMLResponse(text, status, HEADERS)

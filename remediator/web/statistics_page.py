@@ -55,7 +55,7 @@ class _Computed:
             report = build_report(connection, ReportRequest(cut or since, now, environment, MINUTES))
             return render.sections(report), tables.footer(report), cut
 
-        return await self.site.service.context.store.read(read)
+        return await self.site.service.context.store.view(read)
 
 
 def statistics_page(site: Site) -> Handler:

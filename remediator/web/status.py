@@ -59,6 +59,11 @@ def status_data(connection: Connection, config: Config, now: datetime) -> dict[s
             for item in replicas.list_alive(connection, now - REPLICA_TIMEOUT)
         ],
         "runs": open_runs,
+        "degraded": {
+            item.id: dict(item.problems)
+            for item in replicas.list_alive(connection, now - REPLICA_TIMEOUT)
+            if item.problems
+        },
         "not_reloaded": {
             item.id: item.rejected_config for item in replicas.list_all(connection) if item.rejected_config
         },

@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator
 
 from starlette.types import Receive, Scope, Send
 
-from remediator.errors import PayloadError, StoreError
+from remediator.errors import PayloadError, StoreError, StoreUnavailable
 from remediator.pipeline.receive import Unauthorized, bounded, receive
 from remediator.runtime.access import AccessControl
+from remediator.runtime.health import Health
 from remediator.runtime.metrics import Metrics
 from remediator.storage import Store
 from remediator.web.refusals import Refusals
@@ -41,14 +42,24 @@ class Webhook:
         store: where notifications are committed.
         access: has the credentials of now, which change while the service runs.
         limit: maximum length of the body, in bytes.
+        health: knows whether notifications are processed.
         metrics: counts every answer.
         refusals: records the refused notifications.
     """
 
-    def __init__(self, store: Store, access: AccessControl, limit: int, metrics: Metrics, refusals: Refusals) -> None:
+    def __init__(
+        self,
+        store: Store,
+        access: AccessControl,
+        limit: int,
+        health: Health,
+        metrics: Metrics,
+        refusals: Refusals,
+    ) -> None:
         self._store = store
         self._access = access
         self._limit = limit
+        self._health = health
         self._metrics = metrics
         self._refusals = refusals
 
@@ -61,7 +72,10 @@ class Webhook:
         # only a committed notification is acknowledged.
         try:
             self._access.rules.credentials.check(authorization)
-            await receive(self._store, await bounded(_body(receive_), self._limit))
+            body = await bounded(_body(receive_), self._limit)
+            if problem := self._health.intake_problem():  # acknowledged and never processed would be a loss
+                raise StoreUnavailable(problem)
+            await receive(self._store, body)
         except PayloadError as error:
             self._metrics.notifications.labels("rejected", str(error.status)).inc()
             await _refuse(send, error.status, str(error), isinstance(error, Unauthorized))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +15,9 @@ from typing import TextIO, cast
 import pytest
 import structlog
 
-from remediator.runtime.log_output import LogOutput
+from remediator.config import Log
+from remediator.runtime import log_output
+from remediator.runtime.log_output import LogOutput, log_to
 
 pytestmark = pytest.mark.promise(14)
 
@@ -55,12 +60,17 @@ def test_a_full_disk_never_reaches_the_caller_and_the_loss_is_reported(small_dis
         output = LogOutput(descriptor)
         log = logger(output)
         log.info("before")
+        assert output.drain()
         ballast = fill(small_disk)
         for number in range(200):
             log.info("run claimed", number=number, text="x" * 100)
+        assert output.drain()
         assert output.lost > 100
+        assert output.error == "No space left on device"
         ballast.unlink()
         log.info("after")
+        assert output.drain()
+        assert not output.error
     finally:
         os.close(descriptor)
     lines = path.read_text().splitlines()
@@ -71,13 +81,78 @@ def test_a_full_disk_never_reaches_the_caller_and_the_loss_is_reported(small_dis
     ]
 
 
-def test_a_closed_pipe_never_reaches_the_caller() -> None:
-    """Whoever read the log has ended."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        output = LogOutput(writer)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE, errno.EIO])
+def test_an_error_of_the_output_never_reaches_the_caller(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, a reader that has ended, a broken disk."""
+
+    def write(descriptor: int, data: bytes) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log_output, "_write_all", write)
+        output = LogOutput(-1)
         logger(output).info("run claimed")
+        assert output.drain()
+    assert (output.lost, output.error) == (1, os.strerror(number))
+
+
+def test_a_pipe_that_nobody_reads_never_blocks_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipe is full after 64 KiB. What waits is bounded; more is lost, counted, and reported in the end."""
+    monkeypatch.setattr(log_output, "MAX_WAITING", 100_000)
+    reader, writer = os.pipe()
+    output = LogOutput(writer)
+    log = logger(output)
+    for _ in range(1000):
+        log.info("run claimed", text="x" * 1000)
+    assert not output.drain(0.01)
+    assert output.lost > 500
+    os.set_blocking(reader, False)
+    read = b""
+    for last in (False, True):
+        if last:
+            log.info("after")
+        while not output.drain(0.001):
+            with suppress(BlockingIOError):
+                read += os.read(reader, 65536)
+    read += os.read(reader, 65536)
+    os.close(writer)
+    os.close(reader)
+    assert read.count(b"run claimed") == 1000 - output.lost
+    reported = re.findall(rb"(\d+) lines of the log could not be written and are lost", read)
+    assert sum(map(int, reported)) == output.lost
+
+
+def test_an_event_that_cannot_be_rendered_is_lost_and_counted() -> None:
+    class Hostile:
+        def __repr__(self) -> str:
+            raise RuntimeError("no text")
+
+        __str__ = __repr__
+
+    before = structlog.get_config()
+    reader, writer = os.pipe()
+    try:
+        output = log_to(writer, Log(format="human"))
+        structlog.get_logger().info("run claimed", run=Hostile())
+        structlog.get_logger().info("after")
+        assert output.drain()
     finally:
+        structlog.configure(**before)
         os.close(writer)
     assert output.lost == 1
+    assert b"after" in os.read(reader, 65536)
+    os.close(reader)
+
+
+def test_output_that_is_no_terminal_is_json() -> None:
+    before = structlog.get_config()
+    reader, writer = os.pipe()
+    try:
+        output = log_to(writer, Log())
+        structlog.get_logger().info("serving")
+        assert output.drain()
+    finally:
+        structlog.configure(**before)
+        os.close(writer)
+    assert json.loads(os.read(reader, 65536))["event"] == "serving"
+    os.close(reader)

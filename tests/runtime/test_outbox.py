@@ -4,18 +4,22 @@ another, and none a run."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from email import message_from_bytes
 from email.policy import default
 from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from pydantic import BaseModel
 
 from remediator.core.notification_policy import Approvals
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier
 from remediator.runtime.outbox import MAX_TRIES_BEFORE_NEXT, Outbox, run_outbox_loop
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, outbox
@@ -216,3 +220,77 @@ async def test_a_channel_that_hangs_delays_no_other(web: WebService) -> None:
 
 def _tell(tx: Tx, web: WebService, channel: str) -> None:
     outbox.enqueue(tx, web.context.ids, "notice", None, {"about": "x", "text": "hello"}, (channel,))
+
+
+class _Odd(Notifier):
+    """A channel with a defect."""
+
+    kind = "odd"
+
+    class Settings(BaseModel):
+        """None."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        super().__init__({})
+        self._error = error
+
+    async def send(self, message: Message) -> Delivery:
+        if self._error is None:
+            await asyncio.Event().wait()
+        assert self._error is not None
+        raise self._error
+
+
+@pytest.mark.promise(14)
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        ValueError("a defect"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        BrokenPipeError(errno.EPIPE, "Broken pipe"),
+        OSError(errno.EIO, "Input/output error"),
+    ],
+    ids=["hangs", "defect", "ENOSPC", "EPIPE", "EIO"],
+)
+async def test_a_defective_channel_is_recorded_and_delays_no_message_after_it(
+    web: WebService, monkeypatch: pytest.MonkeyPatch, error: BaseException | None
+) -> None:
+    """A plugin may raise anything. The failure counts as a try, is in the audit log, and makes the service degraded."""
+    monkeypatch.setattr("remediator.runtime.outbox.CLAIM_TIMEOUT", timedelta(seconds=0.4))
+    seen: list[tuple[str, str]] = []
+    with receiver() as chat:
+        post = web.post({"chat": _hook(chat)}, "chat")
+        post = replace(
+            post,
+            channels={**post.channels, "odd": _Odd(error)},
+            on_result=lambda channel, text: seen.append((channel, text)),
+        )
+        for channel in ("odd", "chat"):
+            await web.context.store.write(lambda tx, channel=channel: _tell(tx, web, channel))
+        await web.deliver(post)
+        await post.aclose()
+    assert len(chat.received) == 1
+    assert [channel for channel, text in seen if text] == ["odd"]
+    assert ("chat", "") in seen
+    assert "message.failed" in await web.audit_text()
+
+
+@pytest.mark.promise(14)
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_no_message_waits_for_a_chart(web: WebService, monkeypatch: pytest.MonkeyPatch, hangs: bool) -> None:
+    monkeypatch.setattr("remediator.runtime.outbox.CHART_TIMEOUT", 0.1)
+
+    async def draw(run: str, now: datetime) -> bytes:
+        if hangs:
+            await asyncio.Event().wait()
+        raise ValueError("a defect of the chart")
+
+    asked = await web.request_approval()
+    with receiver() as chat:
+        post = replace(web.post({"chat": _hook(chat)}, "chat"), chart=draw)
+        monkeypatch.setattr(type(post.channels["chat"]), "embeds_charts", True)
+        await web.deliver(post)
+        await post.aclose()
+    assert [item.json["kind"] for item in chat.received] == ["approval"]
+    assert [item.status for item in await web.outbox(asked.run_id)] == ["sent"]

@@ -56,10 +56,29 @@ class Judge:
         self._world = world
         self._before: dict[str, _Row] = {}
         self._transitions: Counter[str] = Counter()
+        self._forgiven: list[Call] = []
+        """Calls that began before a failover: their intents may be lost."""
         self.claims = 0
         self.broken: Broken | None = None
         database.after_commit = self._after_commit
         world.before_call = self._before_call
+
+    def forgive(self, alertmanagers: list[SimAlertmanager]) -> None:
+        """The database lost its last commits. What was acknowledged or intended by them is not held against anybody.
+
+        What stays: a run that the database still has does nothing twice, and everything comes to an end.
+        """
+        self._before = {row.id: row for row in self._runs()}
+        moved = self._rows("SELECT run_id, count(*) FROM audit WHERE kind = 'run.transition' GROUP BY run_id")
+        self._transitions = Counter(dict(moved))
+        self._forgiven = list(self._world.calls)
+        stored = {bytes(body) for (body,) in self._rows("SELECT body FROM notifications")}
+        for alertmanager in alertmanagers:
+            alertmanager.accepted = [item for item in alertmanager.accepted if item.body in stored]
+
+    def _is_forgiven(self, other: Call) -> bool:
+        """Whether a call began before a failover, for a run that may have been lost or whose lease went back."""
+        return any(other is call for call in self._forgiven)
 
     def _say(self, promise: int, text: str) -> None:
         """The first is what counts; the schedule is ended by whoever looks."""
@@ -123,6 +142,8 @@ class Judge:
         if (intended, owner) != (fence, host) or until < self._now or not holds:
             self._say(4, f"{where} without the claim: fence {intended} of {fence}, lease of {owner}, holds {holds}")
         for other in self._world.calls:
+            if self._is_forgiven(other):
+                continue
             if other.target == call.target and not other.ended and self._rules(other):
                 self._say(4, f"{where} while {other.kind} for {other.run} is under way")
         self._not_again(call, where)
@@ -137,6 +158,8 @@ class Judge:
     def _not_again(self, call: Call, where: str) -> None:
         """A kick leaves no sign: after one that was not answered, only a person may let anything be done there."""
         for other in self._world.calls:
+            if self._is_forgiven(other) and other.run != call.run:
+                continue
             if (other.target, other.kind, other.answered) == (call.target, "kick", False):
                 self._say(3, f"{where}, though nobody knows what became of the kick for {other.run}")
 
@@ -174,7 +197,10 @@ class Judge:
             incarnations = [effect.incarnation for effect in target.effects]
             if incarnations != sorted(set(incarnations)):
                 self._say(4, f"{target.name} was changed twice at once")
+            forgiven = {(call.run, call.kind) for call in self._forgiven}
             for effect in target.effects:
+                if (effect.run, effect.kind) in forgiven:
+                    continue
                 if not self._rows("SELECT 1 FROM attempts WHERE run_id = ? AND step = ?", effect.run, effect.kind):
                     self._say(3, f"{target.name}: {effect.kind} for {effect.run} was never intended")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 import traceback
 from collections.abc import Callable, Coroutine, MutableMapping
@@ -29,10 +31,11 @@ from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
+from remediator.runtime.log_output import Guarded
 from remediator.runtime.maintenance import MaintenanceSettings, run_maintenance_loop
 from remediator.runtime.reconcile import ReconcileSettings, run_reconcile_loop
 from remediator.runtime.worker import Worker, run_supervised
-from remediator.storage import StoreClock
+from remediator.storage import StoreClock, replacement
 from remediator.storage.repositories import approvals, playbooks, runs
 from tests.simulation.alertmanager import RECEIVER, SendFaults, SimAlertmanager
 from tests.simulation.invariants import Broken, Judge
@@ -95,7 +98,7 @@ def simulate(seed: int) -> Result:
     asyncio.set_event_loop(loop)
     schedule = Schedule(seed, loop)
     logging = structlog.get_config()
-    structlog.configure(processors=[schedule.hear])
+    structlog.configure(processors=[Guarded([schedule.hear])])
     try:
         loop.run_until_complete(schedule.run())
     except Deadlock:
@@ -172,6 +175,11 @@ class Schedule:
             for number in range(chance.choice((1, 2)))
         ]
         self.chaos = _chaos(chance)
+        self._observers = random.Random(f"observers {seed}")
+        self.observer_faults = self._observers.choice((0.0, 0.1, 1.0))
+        self.fail_over_at = _failover(random.Random(f"failover {seed}"))
+        if self.fail_over_at is not None:
+            self.database.keep_commits(self.fail_over_at[1])
         self._resumptions: list[tuple[float, Host]] = []
         loop.before_step = self._before_step
         self._others: list[asyncio.Task[Any]] = []
@@ -185,7 +193,14 @@ class Schedule:
         if event.get("exc_info"):
             text = "".join(traceback.format_exc().splitlines(keepends=True)[-12:])
             self.judge.broken = self.judge.broken or Broken(0, f"{event['event']}: {text}")
+        self._observe()
         raise structlog.DropEvent
+
+    def _observe(self) -> None:
+        """An observer, such as the log or a metric, fails in some schedules. No run may notice."""
+        if self._observers.random() < self.observer_faults and not self.world.calm:
+            number = self._observers.choice((errno.ENOSPC, errno.EPIPE, errno.EIO))
+            raise OSError(number, os.strerror(number))
 
     async def run(self) -> None:
         """The trouble, the calm, the judgement."""
@@ -219,6 +234,7 @@ class Schedule:
             self._people(),
             self._clocks(),
             self._ends_of_pauses(),
+            self._failover(),
             *(peer.watch() for peer in self.alertmanagers),
         ]
 
@@ -304,6 +320,7 @@ class Schedule:
         )
 
     def _event(self, host: Host, kind: str, run: Run) -> None:
+        self._observe()
         if kind == "transition":
             self.tell(f"{host.name}: {run.id} is {run.status} {run.reason or ''}")
 
@@ -339,6 +356,18 @@ class Schedule:
             living = sum(replica.host.alive for replica in self.replicas)
             if living < self.hosts and self.chance.random() < 0.1:
                 self._start()
+
+    async def _failover(self) -> None:
+        """A standby that is behind becomes the primary; its last commits, with what they acknowledged, are lost."""
+        if self.fail_over_at is None:
+            return
+        at, behind = self.fail_over_at
+        await asyncio.sleep(at)
+        lost = self.database.fail_over(behind)
+        if lost:
+            self.judge.forgive(self.alertmanagers)
+            self.database.do(lambda tx: replacement.record(tx, "simulated", "simulation"))
+            self.tell(f"the database fails over and loses {lost} commits")
 
     async def _clocks(self) -> None:
         while not self.world.calm:
@@ -423,6 +452,11 @@ async def _request(store: SimStore, body: bytes, answer: asyncio.Future[bool]) -
         accepted = False
     if not answer.done():
         answer.set_result(accepted)
+
+
+def _failover(chance: random.Random) -> tuple[float, int] | None:
+    """When a standby becomes the primary, and by how many commits it is behind; None in most schedules."""
+    return (chance.uniform(5.0, TROUBLE - 10.0), chance.choice((1, 1, 2, 4, 8))) if chance.random() < 0.15 else None
 
 
 def _chaos(chance: random.Random) -> Chaos:

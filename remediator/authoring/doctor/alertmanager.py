@@ -99,8 +99,8 @@ def _sent(name: str, alert: str, reached: Sequence[str], ours: Collection[str], 
 
 def _receivers(config: Mapping[str, Any], settings: Config) -> Iterator[_Receiver]:
     """Yield the receivers with a webhook here. Newer versions hide URLs: then every webhook may be ours."""
-    port = settings.listen.rpartition(":")[2]
-    hosts = (f":{port}/", f"{settings.public_url}/") if settings.public_url else (f":{port}/",)
+    hosts = [f":{address.port}/" for address in settings.addresses if address.port]
+    hosts += [f"{settings.public_url}/"] if settings.public_url else []
     for receiver in config.get("receivers") or ():
         name = str(receiver.get("name", ""))
         for webhook in receiver.get("webhook_configs") or ():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from datetime import timedelta
 
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, skipped, warning
@@ -33,7 +33,7 @@ class PrometheusCheck(DoctorCheck):
             yield await _clock(client, about)
             rules = {rule.name: rule for group in await client.alert_rules() for rule in group.rules}
             for playbook in about.playbooks:
-                for result in examine_rules(playbook, rules):
+                for result in examine_rules(playbook, rules, about.config.known_labels):
                     yield result
                 async for result in _metrics(client, playbook, rules):
                     yield result
@@ -51,7 +51,9 @@ async def _clock(client: Prometheus, about: Examination) -> Result:
     return ok("clock", f"differs from Prometheus by {offset:.1f} s")
 
 
-def examine_rules(playbook: Playbook, rules: Mapping[str, AlertRule]) -> Iterator[Result]:
+def examine_rules(
+    playbook: Playbook, rules: Mapping[str, AlertRule], known_labels: Collection[str] = ()
+) -> Iterator[Result]:
     """Yield whether the alerts of a playbook exist, and can have the labels that it uses."""
     for name in playbook.match.alertname:
         rule = rules.get(name)
@@ -62,7 +64,8 @@ def examine_rules(playbook: Playbook, rules: Mapping[str, AlertRule]) -> Iterato
             continue
         if rule.health == "err":
             yield failed(playbook.name, f"the rule {name} fails: {rule.last_error}", "correct its expression")
-        missing = [label for label in _used(playbook) if not _may_have(rule, label)]
+        used = [label for label in _used(playbook) if label not in known_labels]
+        missing = [label for label in used if not _may_have(rule, label)]
         if missing:
             text = f"alerts of the rule {name} never have the label {', '.join(missing)}"
             yield failed(playbook.name, text, "add the label to the rule, or to the 'by' of its aggregation")

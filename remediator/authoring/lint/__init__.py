@@ -53,6 +53,10 @@ class LintContext:
     inventory: Inventory | None
     alerts: Sequence[AlertRule] | None = None
     """None without rule files; alert names and labels are not checked then."""
+    unreadable_rules: Sequence[tuple[str, int, str]] = ()
+    """The rule files that cannot be read: file, line and reason."""
+    known_labels: frozenset[str] = frozenset()
+    """Labels that alerts get after their rule, from the settings file."""
     channels: frozenset[str] | None = None
     """Channels of the settings file; None without a settings file."""
     people: People | None = None

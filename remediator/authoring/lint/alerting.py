@@ -1,24 +1,61 @@
-"""Read alerting rules from Prometheus rule files: names, expressions and labels."""
+"""Read alerting rules from Prometheus rule files and PrometheusRule objects: names, expressions and labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from remediator.authoring.lint import AlertRule
-from remediator.errors import ConfigurationError
 
 
-def read_alerts(paths: Iterable[Path]) -> tuple[AlertRule, ...]:
+@dataclass(frozen=True, slots=True)
+class UnreadableRules:
+    """A file of a rule folder that cannot be read as rules."""
+
+    file: str
+    line: int
+    """Counted from 1; 0 for the file as a whole."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFiles:
+    """The alerting rules of rule files and folders."""
+
+    alerts: Sequence[AlertRule] = ()
+    unreadable: Sequence[UnreadableRules] = field(default_factory=tuple)
+    files: int = 0
+
+
+def read_alerts(paths: Iterable[Path]) -> RuleFiles:
     """Return every alerting rule in rule files and folders. Files without rules are skipped.
 
-    Raises:
-        ConfigurationError: a file cannot be read, or is not YAML.
+    A file may have several documents. A document is a rule file of Prometheus, or a PrometheusRule of Kubernetes, also
+    in a List.
     """
-    return tuple(rule for path in paths for file in _files(path) for rule in _rules(file))
+    alerts: list[AlertRule] = []
+    unreadable: list[UnreadableRules] = []
+    files = [file for path in paths for file in _files(path)]
+    for file in files:
+        try:
+            alerts += _rules(file)
+        except (OSError, UnicodeDecodeError) as error:
+            unreadable.append(UnreadableRules(str(file), 0, str(error)))
+        except yaml.YAMLError as error:
+            unreadable.append(_not_yaml(file, error))
+    return RuleFiles(tuple(alerts), tuple(unreadable), len(files))
+
+
+def _not_yaml(file: Path, error: yaml.YAMLError) -> UnreadableRules:
+    mark = getattr(error, "problem_mark", None)
+    line = 0 if mark is None else mark.line + 1
+    if "{{-" in file.read_text(encoding="utf-8", errors="replace"):
+        return UnreadableRules(str(file), line, "it is a template, for example of Helm, and not YAML")
+    return UnreadableRules(str(file), line, f"it is not YAML: {getattr(error, 'problem', None) or error}")
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -28,17 +65,22 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
 
 
-def _rules(file: Path) -> Iterator[AlertRule]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{file}: cannot read the rule file: {error}") from None
-    for group in _list(content, "groups"):
-        for rule in _list(group, "rules"):
-            if isinstance(rule, dict) and isinstance(rule.get("alert"), str):
-                labels = rule.get("labels")
-                named = {str(name): str(value) for name, value in labels.items()} if isinstance(labels, dict) else {}
-                yield AlertRule(rule["alert"], str(rule.get("expr", "")), named, str(file))
+def _rules(file: Path) -> list[AlertRule]:
+    found = []
+    for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+        for content in (document, *_list(document, "items")):
+            spec = content.get("spec") if isinstance(content, dict) else None
+            for group in _list(content, "groups") + _list(spec, "groups"):
+                found += [rule for item in _list(group, "rules") if (rule := _alert(item, file)) is not None]
+    return found
+
+
+def _alert(item: Any, file: Path) -> AlertRule | None:
+    if not isinstance(item, dict) or not isinstance(item.get("alert"), str):
+        return None
+    labels = item.get("labels")
+    named = {str(name): str(value) for name, value in labels.items()} if isinstance(labels, dict) else {}
+    return AlertRule(item["alert"], str(item.get("expr", "")), named, str(file))
 
 
 def _list(value: Any, key: str) -> list[Any]:

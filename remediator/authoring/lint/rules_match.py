@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
@@ -17,10 +16,6 @@ from remediator.playbooks.model import Playbook
 
 _UNKNOWN_ALERT = {"alertname": "AnythingAtAll_7f3a"}
 """The labels of an alert that no playbook names."""
-_COMMON_LABELS = frozenset({"alertname", "job", "instance"})
-"""Labels of every alert, or of every scraped target."""
-_WORD = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_STRING = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`")
 
 
 class MatchesEverything(Rule):
@@ -120,8 +115,10 @@ class UnknownAlert(Rule):
     fix = "define the alert, or correct its name"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
-        known = {alert.name for alert in context.alerts or ()}
-        for playbook in context.playbooks if context.alerts is not None else ():
+        if context.alerts is None or context.unreadable_rules:
+            return  # the alert may be in a file that cannot be read
+        known = {alert.name for alert in context.alerts}
+        for playbook in context.playbooks:
             for at, name in enumerate(playbook.match.alertname):
                 if name not in known:
                     message = f"no rule file defines the alert {name!r}"
@@ -133,43 +130,58 @@ class UnknownAlert(Rule):
 
 
 class UnknownLabel(Rule):
-    """A matcher or parameter uses a label that no rule for these alerts sets or mentions."""
+    """A matcher or parameter uses a label that the aggregation of every rule for these alerts drops."""
 
     id = "unknown-label"
     why = "A matcher on a missing label never matches. A parameter from a missing label escalates every run."
-    fix = "add the label to the rule in the rule files, or correct its name"
+    fix = (
+        "add the label to the rule or to the 'by' of its aggregation, or correct its name; "
+        "labels that alert relabelling adds belong in known_labels of the settings"
+    )
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             rules = [rule for rule in context.alerts or () if possible(playbook, "alertname", rule.name)]
             if not rules:
                 continue
-            known = _COMMON_LABELS.union(*(possible_labels(rule, context.live) for rule in rules))
+            written = {"alertname"}.union(context.known_labels, *(rule.labels for rule in rules))
             alerts = ", ".join(sorted({rule.name for rule in rules})[:3])
             used = [
                 (("match", "matchers", at), parse_matcher(text).name) for at, text in enumerate(playbook.match.matchers)
             ] + [(("parameters", name, "label"), item.label or "") for name, item in playbook.parameters.items()]
             for path, label in used:
-                if label and label not in known:
-                    message = f"no rule for {alerts} sets or mentions the label {label!r}"
-                    yield self.at(context, playbook, path, message, similar_name(label, known))
+                if label and label not in written and not any(_may_have(rule, label, context.live) for rule in rules):
+                    message = f"no rule for {alerts} keeps or sets the label {label!r}"
+                    similar = written.union(*(result_labels(rule.expression).only or () for rule in rules))
+                    yield self.at(context, playbook, path, message, similar_name(label, similar))
 
 
-def possible_labels(rule: AlertRule, live: LivePrometheus | None = None) -> frozenset[str]:
-    """Return the labels that alerts of a rule can have.
+def _may_have(rule: AlertRule, label: str, live: LivePrometheus | None) -> bool:
+    """Return whether the expression of a rule can have a label.
 
-    With a running Prometheus: those that the rule sets, and those of its series that the expression keeps. Without one,
-    or if it has no series now: those that the rule sets, and every word of its expression, since some are labels.
+    A series can have any label, and aggregation drops labels. A running Prometheus says which labels its series have.
     """
-    words = frozenset(rule.labels) | frozenset(_WORD.findall(_STRING.sub('""', rule.expression)))
-    if live is None:
-        return words
-    series = [live.labels.get(metric, frozenset()) for metric in metrics_of(rule.expression)]
-    if not series or not all(series):
-        return words
     try:
         result = result_labels(rule.expression)
-    except InputError:  # a function of a newer Prometheus
-        return words
-    kept = (label for label in frozenset[str]().union(*series) if result.may_have(label))
-    return frozenset((*rule.labels, *result.values, *(result.only or ()), *kept))
+    except InputError:  # a function of a newer Prometheus, or a template
+        return True
+    if label in result.values or label in (result.only or ()):
+        return True
+    series = [] if live is None else [live.labels.get(name, frozenset()) for name in metrics_of(rule.expression)]
+    known = not series or not all(series) or label in frozenset[str]().union(*series)
+    return known and result.may_have(label)
+
+
+class UnreadableRules(Rule):
+    """A file in the folder of the Prometheus rules cannot be read as rules."""
+
+    id = "unreadable-rules"
+    why = "Its alerts are not known to lint, so that a wrong alertname in a playbook stays unnoticed."
+    fix = "give lint the rendered rules, for example the output of helm template, with --alerting"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        if context.unreadable_rules:
+            file, line, reason = context.unreadable_rules[0]
+            others = len(context.unreadable_rules) - 1
+            message = f"the rule file cannot be read: {reason}" + (f"; {others} more like it" if others else "")
+            yield Diagnostic(file, line, 1, self.id, self.severity, message, self.fix)

@@ -60,8 +60,10 @@ class PlainHttp(SettingsRule):
         public = urlsplit(config.public_url)
         if public.scheme == "http" and not is_loopback(public.hostname or ""):
             yield ("public_url",), f"people open {config.public_url} without TLS"
-        elif not config.public_url and config.tls is None and not config.address.is_local:
-            yield ("listen",), f"the service listens on {config.listen} without TLS"
+        elif not config.public_url and config.tls is None:
+            for address in config.addresses:
+                if not address.is_local:
+                    yield ("listen",), f"the service listens on {address} without TLS"
 
 
 class ShortToken(SettingsRule):

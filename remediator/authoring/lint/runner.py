@@ -76,6 +76,7 @@ RULES: tuple[type[Rule], ...] = (
     rules_references.UnknownFunction,
     rules_match.UnknownLabel,
     rules_installation.UnknownMetric,
+    rules_match.UnreadableRules,
     rules_structure.UnreachableStep,
     rules_references.UnusedFragment,
     rules_parameters.UnusedParameter,
@@ -138,7 +139,6 @@ def lint(
         ask_rights: asks the platforms which rights the playbooks lack; None to connect to nothing.
 
     Raises:
-        ConfigurationError: a rule file cannot be read.
         ClientError: the Prometheus does not answer.
     """
     inventory = _read_optional(sources.inventory, Inventory)
@@ -155,7 +155,9 @@ def lint(
         loaded=loaded,
         catalogue=catalogue,
         inventory=inventory.model,
-        alerts=None if rules is None else (*rules, *(() if live is None else live.rules)),
+        alerts=None if rules is None else (*rules.alerts, *(() if live is None else live.rules)),
+        unreadable_rules=() if rules is None else [(item.file, item.line, item.reason) for item in rules.unreadable],
+        known_labels=frozenset(() if config is None else config.known_labels),
         channels=None if config is None else frozenset(config.channels),
         settings=settings.root,
         config=config if isinstance(config, Config) else None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
@@ -74,6 +75,9 @@ class Database:
         self.start = start
         self.stores: list[SimStore] = []
         self.after_commit: Callable[[], None] = lambda: None
+        self.replaced_at: datetime | None = None
+        """When a standby took over; see :meth:`fail_over`."""
+        self._kept: deque[bytes] | None = None
         self.over = False
         """True after the end of the schedule: nothing is read or written then."""
 
@@ -81,6 +85,28 @@ class Database:
     def now(self) -> datetime:
         """Return the time of the database. Its clock has no error."""
         return self.start + timedelta(seconds=self.loop.time())
+
+    def keep_commits(self, number: int) -> None:
+        """Keep the last commits, so that a standby can be behind by as many."""
+        self._kept = deque(maxlen=number + 1)
+
+    def committed(self) -> None:
+        """Note a commit: the standby gets it, and the judge sees it."""
+        if self._kept is not None:
+            self._kept.append(self.raw.serialize())
+        self.after_commit()
+
+    def fail_over(self, lost: int) -> int:
+        """Make a standby the primary that is behind by up to ``lost`` commits. Return how many were lost."""
+        kept = self._kept or deque()
+        lost = min(lost, len(kept) - 1)
+        if lost < 1:
+            return 0
+        self.raw.deserialize(kept[-1 - lost])
+        self.raw.execute("PRAGMA foreign_keys=ON")
+        self.replaced_at = self.now
+        kept.clear()
+        return lost
 
     def close(self) -> None:
         """Close the connection."""
@@ -116,6 +142,11 @@ class SimStore(Store):
 
     def connect(self) -> Connection:
         return self._database.connection
+
+    @property
+    def replaced_at(self) -> datetime | None:  # type: ignore[override]
+        """Return when a standby took over; each host finds out when its connection is cut."""
+        return self._database.replaced_at
 
     def begin(self, connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
@@ -158,7 +189,7 @@ class SimStore(Store):
     def transact(self, job: Job) -> Any:
         """Run the job at once and wake the hosts that wait for its topics."""
         topics = run_group(self, self._database.connection, [job])
-        self._database.after_commit()
+        self._database.committed()
         if topics:
             for store in self._database.stores:
                 if self._chance.random() >= self._faults.deaf:

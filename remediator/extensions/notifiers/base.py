@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
+from remediator.clients.egress import proxy_for
 from remediator.clients.endpoints import read_secret
 from remediator.core.message import MessageKind
 from remediator.errors import ClientError, ConfigurationError
@@ -203,6 +204,18 @@ class Notifier(ABC):
             url = url if file is None else read_secret(file)
         host = urlsplit(url).hostname or ""
         return f"the host {host} is a placeholder" if host.endswith(PLACEHOLDER_DOMAIN) else None
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Return host and port of the server that messages are sent to; None if there is none, or it is unknown."""
+        file, url = getattr(self.settings, "url_file", None), str(getattr(self.settings, "url", ""))
+        with suppress(OSError, ValueError):  # the delivery reports a file that cannot be read
+            url = url if file is None else read_secret(file)
+        parts = urlsplit(proxy_for(url) or url)
+        if parts.hostname:
+            return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+        host, port = getattr(self.settings, "host", None), getattr(self.settings, "port", None)
+        return (host, port) if isinstance(host, str) and isinstance(port, int) else None
 
     @property
     def person(self) -> str | None:

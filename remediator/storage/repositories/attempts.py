@@ -39,8 +39,16 @@ class Attempt:
     result: Mapping[str, Any] | None
 
 
-def record_intent(tx: Tx, run: Run, attempt: Attempt, actor: str) -> None:
-    """Record the intent of an action. It must be committed before the action is called."""
+def record_intent(tx: Tx, run: Run, attempt: Attempt, actor: str, *, assumed: bool = False) -> None:
+    """Record the intent of an action. It must be committed before the action is called.
+
+    Args:
+        tx: the transaction.
+        run: the run.
+        attempt: the attempt.
+        actor: the replica.
+        assumed: the call is not made now; it may have been made before the database was replaced.
+    """
     columns = {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
     tx.connection.execute(insert(table), columns)
     data = {
@@ -52,6 +60,8 @@ def record_intent(tx: Tx, run: Run, attempt: Attempt, actor: str) -> None:
         "is_undo": attempt.is_undo,
         "call": attempt.call,
     }
+    if assumed:
+        data["assumed"] = True
     tx.append_audit(runs.draft(Kind.ACTION_INTENDED, run, actor, data))
 
 

@@ -68,6 +68,13 @@ def delete_processed(tx: Tx, before: datetime, limit: int = 500) -> int:
     return tx.connection.execute(delete(table).where(table.c.id.in_(chosen.scalar_subquery()))).rowcount
 
 
+def oldest_pending(connection: Connection) -> tuple[int, int] | None:
+    """Return the ID of the oldest pending notification and how many of its alerts are processed; None: no pending."""
+    statement = select(table.c.id, table.c.processed_alerts).where(table.c.processed_at.is_(None))
+    row = connection.execute(statement.order_by(table.c.id).limit(1)).first()
+    return None if row is None else (row.id, row.processed_alerts)
+
+
 def count_pending(connection: Connection) -> int:
     """Return the number of pending notifications."""
     return connection.execute(select(func.count()).where(table.c.processed_at.is_(None))).scalar_one()

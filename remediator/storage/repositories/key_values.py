@@ -21,6 +21,9 @@ RECEIVERS = "receivers"
 RECONCILED = "reconciled"
 """Name of the value that says when the last reconciliation was, and how often in a row each alert was absent."""
 
+REPLACED = "replaced"
+"""Name of the value that says when this database took the place of another one, which may have had more commits."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredValue:

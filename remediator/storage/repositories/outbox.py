@@ -242,6 +242,11 @@ def list_due(connection: Connection, now: datetime, limit: int = 20, busy: Colle
     return [_queued(row) for row in rows]
 
 
+def count_waiting(connection: Connection) -> int:
+    """Return the number of messages that are neither sent nor given up."""
+    return connection.execute(select(func.count()).where(table.c.status == "waiting")).scalar_one()
+
+
 def postpone(tx: Tx, message_id: str, until: datetime) -> None:
     """Postpone a message because its channel is rate limited; this does not count as an attempt."""
     values = {"next_at": until, "attempts": table.c.attempts - 1}

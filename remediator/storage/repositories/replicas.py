@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -26,6 +26,10 @@ class Replica:
     seen_at: datetime
     rejected_config: Sequence[str] | None = None
     """Why this replica cannot use the current playbook files; None while it does."""
+    problems: Mapping[str, str] | None = None
+    """What does not work in this replica, by what it concerns; None before its first look."""
+    instance: str | None = None
+    """Identifies the process that last started with this ID."""
 
 
 def record_heartbeat(tx: Tx, id_: str, version: str, engine_version: int, role: str) -> None:
@@ -60,6 +64,22 @@ def list_all(connection: Connection) -> list[Replica]:
 def set_rejected_config(tx: Tx, id_: str, findings: Sequence[str] | None) -> None:
     """Record why a replica cannot use the current playbook files; None if it does."""
     tx.connection.execute(update(table).where(table.c.id == id_).values(rejected_config=findings))
+
+
+def set_instance(tx: Tx, id_: str, instance: str) -> None:
+    """Record which process uses the ID of a replica now."""
+    tx.connection.execute(update(table).where(table.c.id == id_).values(instance=instance))
+
+
+def get_instance(connection: Connection, id_: str) -> str | None:
+    """Return which process last started with the ID of a replica."""
+    found: str | None = connection.execute(select(table.c.instance).where(table.c.id == id_)).scalar()
+    return found
+
+
+def set_problems(tx: Tx, id_: str, problems: Mapping[str, str]) -> None:
+    """Record what does not work in a replica, by what it concerns."""
+    tx.connection.execute(update(table).where(table.c.id == id_).values(problems=problems))
 
 
 def clear_rejected_config(tx: Tx, before: datetime) -> None:

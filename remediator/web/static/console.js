@@ -135,7 +135,7 @@
   let first = true;
   let timer = 0;
   function listen() {
-    const events = new EventSource("/events");
+    const events = new EventSource(`${document.documentElement.dataset.root}/events`);
     events.onmessage = () => { if (first) { first = false; return; } update(); };
     events.onopen = () => {
       clearTimeout(timer);

@@ -29,7 +29,8 @@ def look(path: Path) -> Report:
     """Lint a path with the settings and inventory of the fixtures."""
     own = path / "settings"  # without a suffix, since it is not a playbook
     settings = own if own.is_file() else WORLD / "remediator.yaml"
-    sources = Sources([path], WORLD / "inventory.yaml", settings, [WORLD / "alerting"])
+    rules = path / "rules"
+    sources = Sources([path], WORLD / "inventory.yaml", settings, [rules if rules.is_file() else WORLD / "alerting"])
     return lint(sources, CATALOGUE, Config, TODAY)
 
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from remediator.authoring.lint import Rule
+from remediator.authoring.lint.alerting import read_alerts
 from remediator.authoring.lint.errors import ERRORS
 from remediator.authoring.lint.reference import reference
 from remediator.authoring.lint.reporters import REPORTERS
@@ -313,12 +314,10 @@ def test_fail_on_selects_the_severity_for_exit_status_1(project: Path) -> None:
 
 
 def test_wrong_usage_exits_with_2(project: Path) -> None:
-    """A missing path, an unknown option, rule files that are not YAML."""
+    """A missing path, an unknown option."""
     assert run("--format", "xml").exit_code == 2
     assert run("--inventory", "nowhere.yaml").exit_code == 2
     assert "no such file or folder" in str(run("nowhere").exception)
-    (project / "alerting" / "rules.yml").write_text("groups: [", encoding="utf-8")
-    assert "cannot read the rule file" in str(run().exception)
 
 
 def test_inventory_and_settings_can_be_linted_too(project: Path) -> None:
@@ -333,3 +332,88 @@ def test_a_test_file_satisfies_no_test(project: Path) -> None:
     assert "no-test" in run().output
     (project / "playbooks" / "redis-down.test.yaml").write_text("tests: []\n", encoding="utf-8")
     assert "no-test" not in run().output
+
+
+RULES_OBJECT = """
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata: {name: redis}
+spec:
+  groups:
+    - name: redis
+      rules:
+        - {alert: RedisDown, expr: redis_up == 0, labels: {severity: critical}}
+---
+apiVersion: v1
+kind: List
+items:
+  - kind: PrometheusRule
+    spec: {groups: [{name: app, rules: [{alert: AppDown, expr: up == 0}]}]}
+---
+groups:
+  - {name: disk, rules: [{alert: RedisDiskFull, expr: disk > 0.9}]}
+"""
+
+
+@pytest.mark.promise(14)
+def test_rules_are_read_from_several_documents_and_from_objects_of_kubernetes(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(RULES_OBJECT)
+    found = read_alerts([tmp_path])
+    assert [rule.name for rule in found.alerts] == ["RedisDown", "AppDown", "RedisDiskFull"]
+    assert not found.unreadable
+
+
+@pytest.mark.promise(14)
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("{{- range .Values.rules }}\n- alert: {{ .name }}\n{{- end }}\n", "template"), ("groups: [", "not YAML")],
+)
+def test_rule_files_that_cannot_be_read_are_one_finding(project: Path, text: str, why: str) -> None:
+    """A chart has its rules beside its templates. Alerts may be in those, so none is called unknown."""
+    for number in range(5):
+        (project / "alerting" / f"template-{number}.yaml").write_text(text)
+    playbook = project / "playbooks" / "redis-down.yaml"
+    playbook.write_text(playbook.read_text().replace("RedisDown", "RedisDwon"), encoding="utf-8")
+    result = run("--format", "json")
+    assert result.exit_code == 1
+    found = json.loads(result.output)["findings"]
+    ids = [item["rule"] for item in found]
+    assert ids.count("unreadable-rules") == 1
+    assert "unknown-alert" not in ids
+    (message,) = (item["message"] for item in found if item["rule"] == "unreadable-rules")
+    assert why in message
+    assert "4 more like it" in message
+
+
+@pytest.mark.parametrize(
+    ("expression", "known"),
+    [
+        ("redis_up == 0", True),
+        ("redis_memory_used_bytes / redis_memory_max_bytes > 0.9", True),
+        ("sum by (team) (rate(errors_total[5m])) > 1", True),
+        ("sum by (job) (rate(errors_total[5m])) > 1", False),
+        ("sum(rate(errors_total[5m])) > 1", False),
+        ("count without (team) (up == 0) > 1", False),
+    ],
+)
+def test_only_aggregation_drops_a_label(project: Path, expression: str, known: bool) -> None:
+    """Series have labels that no rule mentions; they come from the target or from relabelling."""
+    groups = {"groups": [{"name": "a", "rules": [{"alert": "RedisDown", "expr": expression}]}]}
+    (project / "alerting" / "rules.yml").write_text(json.dumps(groups))
+    playbook = project / "playbooks" / "redis-down.yaml"
+    playbook.write_text(re.sub(r"matchers: \[.*\]", "matchers: ['team=\"shop\"']", playbook.read_text()))
+    found = [item["message"] for item in json.loads(run("--format", "json").output)["findings"]]
+    assert any("the label 'team'" in message for message in found) is not known, found
+
+
+def test_labels_of_relabelling_are_known_by_the_settings(tmp_path: Path) -> None:
+    """The rule does not have them; Prometheus adds them when it sends the alert."""
+    rule = {"alert": "RedisDown", "expr": "sum(redis_up) == 0"}
+    (tmp_path / "rules").write_text(json.dumps({"groups": [{"name": "a", "rules": [rule]}]}))
+    (tmp_path / "redis-down.yaml").write_text(BASE.replace('service="redis"', 'cluster="eu"'))
+    for known, wanted in (("[]", True), ("[cluster, severity, instance]", False)):
+        settings = (WORLD / "remediator.yaml").read_text() + f"known_labels: {known}\n"
+        (tmp_path / "settings").write_text(settings)
+        sources = Sources([tmp_path], WORLD / "inventory.yaml", tmp_path / "settings", [tmp_path / "rules"])
+        found = lint(sources, CATALOGUE, Config, TODAY).diagnostics
+        assert any(item.rule == "unknown-label" for item in found) is wanted, found

@@ -79,6 +79,8 @@ class Server:
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
+        self.log_file = folder / "log"
+        """Where it prints to."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
@@ -106,11 +108,11 @@ class Server:
     @property
     def log(self) -> str:
         """What it printed so far, over all its starts."""
-        return (self.folder / "log").read_text(errors="replace")
+        return self.log_file.read_text(errors="replace")
 
     def launch(self) -> None:
         """Start it and do not wait."""
-        with (self.folder / "log").open("ab") as log:
+        with self.log_file.open("ab", buffering=0) as log:
             self._process = subprocess.Popen(
                 self.command(),
                 cwd=self.folder,

@@ -123,6 +123,11 @@ class Remediator(Server):
         with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
             return json.load(answer)
 
+    def text(self, path: str) -> str:
+        """A page."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
+            return str(answer.read(), "utf-8")
+
     def post(self, body: bytes, path: str = "/api/v1/alerts", token: str | None = TOKEN) -> tuple[int, Any]:
         """Send a body as Alertmanager would; status and answer."""
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})

@@ -313,6 +313,8 @@ replicas = Table(
     Column("started_at", Micros, nullable=False),
     Column("seen_at", Micros, nullable=False),
     Column("rejected_config", Text, comment="why it cannot use the current playbook files; NULL while it does"),
+    Column("problems", Text, comment="what does not work in it, by what it concerns"),
+    Column("instance", String(32), comment="the process that last started with this ID"),
 )
 
 playbook_versions = Table(

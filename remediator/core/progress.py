@@ -1,0 +1,24 @@
+"""Progress of a background loop. Each loop reports after every turn, so that one that hangs is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+
+_listener: ContextVar[Callable[[float], None] | None] = ContextVar("progress", default=None)
+
+
+def listen(listener: Callable[[float], None]) -> None:
+    """Call ``listener`` with the length of the next pause, for all progress that the current task reports."""
+    _listener.set(listener)
+
+
+def report(pause: float = 0.0) -> None:
+    """Report a turn of the current loop.
+
+    Args:
+        pause: seconds that the loop will wait, or that its next turn may take longer than usual.
+    """
+    listener = _listener.get()
+    if listener is not None:
+        listener(pause)

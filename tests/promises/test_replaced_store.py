@@ -1,0 +1,43 @@
+"""A database that lost its last commits, as a backup or a standby that was behind: no action is done again for it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tests.promises.conftest import MakeHouse
+from tests.support.servers import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.promise(3)]
+
+
+def test_a_restored_run_observes_its_target_before_it_acts(make_house: MakeHouse) -> None:
+    """The backup was made just before the intent. Since then the target was restarted, and it is still not well."""
+    house = make_house()
+    replica = house.replica(crash_at="kill@before:action.intended")
+    replica.start()
+    assert replica.tell("target-0")
+    until(lambda: replica.ended, "killed before the commit of the intent")
+    replica.kill()
+    database, backup = replica.folder / "state/remediator.db", replica.folder / "backup.db"
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(backup)) as copy:
+        source.backup(copy)
+    replica.crash_at = ""
+    replica.start()
+    replica.wait_for("succeeded")
+    assert house.starts("target-0") == 2
+    replica.stop()
+
+    house.mended = lambda name: False  # a service that is well again would need no action
+    restored = replica.command_line("db", "restore", str(backup), "--actor", "user:ann")
+    assert restored.returncode == 0, restored.stderr
+    replica.start()
+    until(lambda: replica.runs()[0]["status"] in ("escalated", "succeeded", "failed"), "the run ends", 60)
+    assert house.starts("target-0") == 2, "the target was restarted again"
+    run = replica.get(f"/api/v1/runs/{replica.runs()[0]['id']}")
+    assert "perhaps started before the database was replaced" in str(run["timeline"])
+    assert replica.audit_has("restored from backup.db")
+    shutil.rmtree(replica.folder / "state")

@@ -1,0 +1,151 @@
+"""What the service says when it starts and stops: to people in its log, and to systemd."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.promises.conftest import MakeHouse
+from tests.support.replicas import CrashingRemediator
+from tests.support.servers import free_port, until
+
+pytestmark = pytest.mark.slow
+
+
+def events(replica: CrashingRemediator) -> list[dict[str, Any]]:
+    """Return the events of its log. Every line is JSON, because it does not write to a terminal."""
+    return [json.loads(line) for line in replica.log.splitlines()]
+
+
+def event(replica: CrashingRemediator, name: str) -> dict[str, Any]:
+    """Return the first event of this name."""
+    return next(item for item in events(replica) if item["event"] == name)
+
+
+def test_the_start_names_what_is_served_and_what_cannot_be_reached(make_house: MakeHouse) -> None:
+    house = make_house()
+    dead = f"http://127.0.0.1:{free_port()}"
+    replica = house.replica(
+        alertmanagers=[{"url": dead}],
+        prometheus={"url": dead},
+        channels={"ops": {"kind": "webhook", "url": f"{dead}/hook"}},
+    )
+    replica.inventory["services"]["gone"] = {"platform": {"kind": "supervisor", "url": dead, "program": "gone"}}
+    replica.start()
+    served = event(replica, "serving")
+    assert served["listen"] == [f"127.0.0.1:{replica.port}"]
+    assert served["console"] == f"http://127.0.0.1:{replica.port}"
+    assert (served["store"], served["environment"], served["services"]) == ("sqlite", "default", 2)
+    assert served["playbooks"] == {"auto": 1}
+    assert served["version"]
+
+    def unreachable() -> set[tuple[str, str]]:
+        return {(item["what"], item["name"]) for item in events(replica) if item["event"] == "cannot be reached"}
+
+    wanted = {("alertmanager", dead), ("prometheus", dead), ("platform", "gone"), ("channel", "ops")}
+    until(lambda: unreachable() == wanted, "each is named once")
+    assert all(item["reason"] for item in events(replica) if item["event"] == "cannot be reached")
+
+
+def test_the_stop_names_what_is_in_flight(make_house: MakeHouse) -> None:
+    house = make_house(stubborn=0)
+    replica = house.replica()
+    replica.start()
+    assert replica.tell("target-0")
+    until(lambda: bool(replica.runs()) and replica.runs()[0]["status"] == "running", "the restart is under way")
+    os.kill(replica.pid, signal.SIGTERM)
+    until(lambda: replica.ended, "it ends")
+    stopping = event(replica, "stopping")
+    assert [text.split(" (")[0] for text in stopping["in_flight"]] == ["target-down on target-0: running"]
+    assert events(replica)[-1]["event"] == "stopped"
+
+
+class Notified(CrashingRemediator):
+    """A remediator that systemd started."""
+
+    notify_socket: Path
+
+    def environment(self) -> dict[str, str]:
+        found: Mapping[str, str] = super().environment()
+        return {**found, "NOTIFY_SOCKET": str(self.notify_socket), "WATCHDOG_USEC": "400000"}
+
+
+def test_systemd_is_told_of_the_start_of_life_and_of_the_stop(make_house: MakeHouse, tmp_path: Path) -> None:
+    house = make_house()
+    replica = house.replica()
+    replica.__class__ = Notified
+    assert isinstance(replica, Notified)
+    replica.notify_socket = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(replica.notify_socket))
+        receiver.settimeout(30)
+        replica.launch()
+        seen = [receiver.recv(4096).decode() for _ in range(4)]
+        ready = next(text for text in seen if text.startswith("READY=1"))
+        assert f"127.0.0.1:{replica.port}" in ready
+        assert seen.count("WATCHDOG=1") >= 2
+        os.kill(replica.pid, signal.SIGTERM)
+        while seen[-1] != "STOPPING=1":
+            seen.append(receiver.recv(4096).decode())
+    until(lambda: replica.ended, "it ends")
+
+
+def test_it_listens_on_several_addresses(make_house: MakeHouse, tmp_path: Path) -> None:
+    """Two TCP addresses and a Unix socket, for example for a proxy on this host."""
+    house = make_house()
+    replica = house.replica()
+    other, path = free_port(), tmp_path / "remediator.sock"
+    replica.settings["listen"] = [f"127.0.0.1:{replica.port}", f"127.0.0.1:{other}", f"unix:{path}"]
+    replica.start()
+    assert event(replica, "serving")["listen"] == replica.settings["listen"]
+    for address in (("127.0.0.1", replica.port), ("127.0.0.1", other), str(path)):
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        with socket.socket(family) as opened:
+            opened.settimeout(10)
+            opened.connect(address)
+            opened.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert opened.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+_ACTIVATE = """
+import os, socket, sys
+opened = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+if opened.fileno() != 3:
+    os.dup2(opened.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Activated(CrashingRemediator):
+    """A remediator whose socket is opened by its parent, as systemd does."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", _ACTIVATE, str(self.port), *super().command()]
+
+
+def test_it_serves_on_the_socket_that_systemd_opened(make_house: MakeHouse) -> None:
+    house = make_house()
+    replica = house.replica(listen="systemd")
+    replica.__class__ = Activated
+    replica.start()
+    assert event(replica, "serving")["listen"] == ["systemd"]
+    assert replica.tell("target-0")
+
+
+def test_without_sockets_of_systemd_the_start_is_refused(make_house: MakeHouse) -> None:
+    house = make_house()
+    replica = house.replica(listen="systemd")
+    replica.launch()
+    until(lambda: replica.ended, "it ends")
+    assert "systemd gave no sockets to this process" in replica.log
+    assert "Traceback" not in replica.log

@@ -1,0 +1,37 @@
+"""Two instances by mistake: with the same replica ID on one database, and on one file."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.promises.conftest import MakeHouse
+from tests.support.servers import until
+
+pytestmark = [pytest.mark.promise(4), pytest.mark.promise(14), pytest.mark.slow]
+
+
+def test_two_processes_with_one_replica_id_do_nothing_twice_and_say_so(
+    make_house: MakeHouse, postgres_url: str
+) -> None:
+    """The settings file was copied to a second host, with its 'replica'."""
+    house = make_house(targets=6, store=postgres_url)
+    first, second = (house.replica(replica="remediator-0") for _ in range(2))
+    first.start()
+    second.start()
+    for number, target in enumerate(house.targets):
+        assert (first, second)[number % 2].tell(target)
+    wanted = dict.fromkeys(house.targets, 2)
+    until(lambda: {target: house.starts(target) for target in house.targets} == wanted, "each is restarted", 60)
+    until(lambda: "another process started with the same replica ID" in first.command_line("status").stdout, "status")
+    assert {target: house.starts(target) for target in house.targets} == wanted
+
+
+def test_a_second_process_on_the_same_file_is_refused(make_house: MakeHouse) -> None:
+    house = make_house()
+    first = house.replica()
+    first.start()
+    second = house.replica(state=str(first.folder / "state"))
+    second.launch()
+    until(lambda: second.ended, "it ends")
+    assert "is in use by process" in second.log
+    assert first.ready()

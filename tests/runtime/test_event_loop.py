@@ -1,0 +1,104 @@
+"""Names are resolved in bounded time, without the loop and without the threads that the store needs."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from remediator.runtime import event_loop
+from remediator.runtime.event_loop import ServiceLoop
+
+pytestmark = [pytest.mark.promise(14), pytest.mark.unit]
+
+
+def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run work on the loop of the service."""
+    with asyncio.Runner(loop_factory=ServiceLoop) as runner:
+        runner.run(work())
+
+
+async def resolve(name: str = "prometheus.example.com") -> list[Any]:
+    return await asyncio.get_running_loop().getaddrinfo(name, 9090, type=socket.SOCK_STREAM)
+
+
+@pytest.fixture
+def hang(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A resolver that hangs until the test sets the event."""
+    monkeypatch.setattr(event_loop, "TIMEOUT", 0.1)
+    released = threading.Event()
+
+    def hanging(key: Any) -> Any:
+        released.wait(20)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 9090))]
+
+    monkeypatch.setattr(event_loop, "_resolve", hanging)
+    yield released
+    released.set()
+
+
+def test_a_resolver_that_hangs_fails_in_bounded_time_and_takes_no_other_thread(hang: threading.Event) -> None:
+    async def work() -> None:
+        names = [f"name-{number}.example.com" for number in range(event_loop.THREADS * 2)]
+        found = await asyncio.gather(*(resolve(name) for name in names), return_exceptions=True)
+        assert all(isinstance(error, socket.gaierror) for error in found)
+        assert await asyncio.to_thread(lambda: "free") == "free"
+        hang.set()
+
+    begun = time.monotonic()
+    run(work)
+    assert time.monotonic() - begun < 10
+
+
+def test_who_waits_for_the_same_name_asks_once(hang: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    inner = event_loop._resolve
+    monkeypatch.setattr(event_loop, "_resolve", lambda key: (asked.append(key), inner(key))[1])
+
+    async def work() -> None:
+        await asyncio.gather(*(resolve() for _ in range(20)), return_exceptions=True)
+        hang.set()
+
+    run(work)
+    assert len(asked) == 1
+
+
+def test_an_old_answer_is_used_while_the_resolver_does_not_answer(
+    hang: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_loop, "FRESH", 0.0)
+
+    async def work() -> None:
+        hang.set()
+        first = await resolve()
+        hang.clear()
+        assert await resolve() == first
+        hang.set()
+
+    run(work)
+
+
+def test_a_name_that_does_not_exist_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(key: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(event_loop, "_resolve", unknown)
+
+    async def work() -> None:
+        with pytest.raises(socket.gaierror, match="not known"):
+            await resolve()
+
+    run(work)
+
+
+def test_an_address_needs_no_resolver(hang: threading.Event) -> None:
+    async def work() -> None:
+        assert (await resolve("127.0.0.1"))[0][4] == ("127.0.0.1", 9090)
+        assert (await resolve("::1"))[0][4][0] == "::1"
+
+    run(work)

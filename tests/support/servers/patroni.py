@@ -1,0 +1,248 @@
+"""Two PostgreSQL servers under Patroni, with etcd, and HAProxy in front of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.servers import Server, free_port, require, until
+from tests.support.servers.postgres import Postgres
+
+_HAPROXY = """\
+global
+  maxconn 200
+defaults
+  mode tcp
+  timeout connect 2s
+  timeout client 5m
+  timeout server 5m
+listen postgres
+  bind 127.0.0.1:{port}
+  option httpchk OPTIONS /primary
+  http-check expect status 200
+  default-server inter 1s fall 2 rise 1 on-marked-down shutdown-sessions
+{servers}
+"""
+
+
+class Etcd(Server):
+    """The store in which Patroni keeps who is the primary."""
+
+    def command(self) -> list[str]:
+        client, peer = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{free_port()}"
+        argv = [require("etcd"), "--data-dir", str(self.folder / "data"), "--enable-v2=true", "--unsafe-no-fsync"]
+        argv += ["--listen-client-urls", client, "--advertise-client-urls", client]
+        return [
+            *argv,
+            "--listen-peer-urls",
+            peer,
+            "--initial-advertise-peer-urls",
+            peer,
+            "--initial-cluster",
+            f"default={peer}",
+        ]
+
+    def environment(self) -> Mapping[str, str]:
+        return {**os.environ, "ETCD_UNSUPPORTED_ARCH": ""}
+
+
+class Member(Server):
+    """One server with its Patroni."""
+
+    def __init__(self, folder: Path, name: str, etcd: Etcd, synchronous: bool) -> None:
+        super().__init__(folder)
+        self.name, self.etcd, self.synchronous = name, etcd, synchronous
+        self.rest = free_port()
+        self.folder.chmod(0o755)
+        if self.user():
+            shutil.chown(self.folder, "postgres", "postgres")
+
+    def user(self) -> str | None:
+        return "postgres" if os.geteuid() == 0 else None
+
+    def environment(self) -> Mapping[str, str]:
+        return {"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "LC_ALL": "C"}
+
+    def command(self) -> list[str]:
+        binaries = str(Path(Postgres(self.folder / "unused").program("postgres")).resolve().parent)
+        login = {"username": "postgres", "password": "secret"}
+        settings: dict[str, Any] = {
+            "scope": "test",
+            "name": self.name,
+            "restapi": {"listen": f"127.0.0.1:{self.rest}", "connect_address": f"127.0.0.1:{self.rest}"},
+            "etcd3": {"host": f"127.0.0.1:{self.etcd.port}"},
+            "bootstrap": {
+                "dcs": {
+                    "ttl": 20,
+                    "loop_wait": 1,
+                    "retry_timeout": 3,
+                    "maximum_lag_on_failover": 16 * 1024 * 1024,
+                    "synchronous_mode": self.synchronous,
+                    "postgresql": {
+                        "use_pg_rewind": True,
+                        "parameters": {"max_connections": 100, "wal_log_hints": "on"},
+                    },
+                },
+                "initdb": [{"encoding": "UTF8"}, {"locale": "C"}],
+            },
+            "postgresql": {
+                "listen": f"127.0.0.1:{self.port}",
+                "connect_address": f"127.0.0.1:{self.port}",
+                "data_dir": str(self.folder / "data"),
+                "bin_dir": binaries,
+                "pgpass": str(self.folder / "pgpass"),
+                "authentication": {
+                    "superuser": login,
+                    "replication": {**login, "username": "replicator"},
+                    "rewind": login,
+                },
+                "parameters": {"unix_socket_directories": str(self.folder), "shared_buffers": "16MB"},
+                "pg_hba": [
+                    "local all all trust",
+                    "host all all 127.0.0.1/32 trust",
+                    "host replication all 127.0.0.1/32 trust",
+                ],
+            },
+        }
+        conf = self.folder / "patroni.yaml"
+        conf.write_text(yaml.safe_dump(settings))
+        conf.chmod(0o644)
+        return [require("patroni"), str(conf)]
+
+    def status(self) -> dict[str, Any]:
+        """What Patroni says of this server; empty if it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.rest}/patroni", timeout=2) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except urllib.error.HTTPError as error:
+            return dict(json.load(error))
+        except (OSError, ValueError):
+            return {}
+
+    def ready(self) -> bool:
+        return self.status().get("state") == "running"
+
+    def processes(self) -> list[int]:
+        """The server's and Patroni's process, and all their children."""
+        found = [self.pid] if self._process is not None else []
+        with suppress(OSError, ValueError):
+            found.append(int((self.folder / "data/postmaster.pid").read_text().splitlines()[0]))
+        return [*found, *(child for parent in found for child in _children(parent))]
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to all of its processes."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """kill -9 of everything: the host is gone."""
+        if self._process is None:
+            return
+        self.signal_all(signal.SIGKILL)
+        super().kill()
+
+
+def _children(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+class HaProxy(Server):
+    """Sends connections to the member that is the primary, and cuts them when it is not any more."""
+
+    def __init__(self, folder: Path, members: list[Member]) -> None:
+        super().__init__(folder)
+        self.members = members
+
+    def command(self) -> list[str]:
+        servers = "\n".join(f"  server {one.name} 127.0.0.1:{one.port} check port {one.rest}" for one in self.members)
+        conf = self.folder / "haproxy.cfg"
+        conf.write_text(_HAPROXY.format(port=self.port, servers=servers))
+        return [require("haproxy"), "-db", "-f", str(conf)]
+
+
+class Cluster:
+    """etcd, two members and HAProxy."""
+
+    def __init__(self, *, synchronous: bool) -> None:
+        for program in ("patroni", "etcd", "haproxy"):
+            require(program)
+        self.folder = Path(tempfile.mkdtemp(prefix="patroni-"))
+        self.folder.chmod(0o755)
+        self.etcd = Etcd(self.folder / "etcd")
+        self.members = [Member(self.folder / name, name, self.etcd, synchronous) for name in ("one", "two")]
+        self.haproxy = HaProxy(self.folder / "haproxy", self.members)
+        self.synchronous = synchronous
+
+    def start(self) -> None:
+        """Start everything; the standby is connected, and synchronous if it is to be."""
+        self.etcd.start()
+        self.members[0].start()
+        until(lambda: self.members[0].status().get("role") == "master", "one is the primary")
+        self.members[1].start()
+        self.wait_for_standby()
+        self.haproxy.start()
+        until(lambda: bool(self.sql("SELECT 1")), "the primary answers through HAProxy")
+
+    def wait_for_standby(self) -> None:
+        """Until the standby streams."""
+        wanted = "sync" if self.synchronous else "async"
+        until(
+            lambda: self.sql("SELECT sync_state FROM pg_stat_replication", direct=True) == wanted, "a standby streams"
+        )
+
+    def stop(self) -> None:
+        """End everything and remove it."""
+        self.haproxy.kill()
+        for member in self.members:
+            member.signal_all(signal.SIGCONT)
+            member.kill()
+        self.etcd.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def primary(self) -> Member:
+        """The member that is the primary now."""
+        return next(one for one in self.members if one.status().get("role") == "master")
+
+    @property
+    def standby(self) -> Member:
+        """The other one."""
+        primary = self.primary
+        return next(one for one in self.members if one is not primary)
+
+    def sql(self, statement: str, database: str = "postgres", *, direct: bool = False) -> str:
+        """Run a statement on the primary; its first column, one row a line. Empty if the server does not answer."""
+        port = self.primary.port if direct else self.haproxy.port
+        argv = [require("psql"), "-XqAt", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "-d", database]
+        done = subprocess.run([*argv, "-c", statement], capture_output=True, text=True, check=False, timeout=20)
+        return done.stdout.strip()
+
+    def url(self, database: str, *, through: str) -> str:
+        """Where a database is: through ``haproxy``, or by a URL with both ``hosts``."""
+        if through == "haproxy":
+            return f"postgresql://postgres@127.0.0.1:{self.haproxy.port}/{database}"
+        hosts = ",".join(f"127.0.0.1:{one.port}" for one in self.members)
+        return f"postgresql://postgres@{hosts}/{database}"
+
+    def switch_over(self) -> None:
+        """Make the standby the primary, as an operator would."""
+        body = json.dumps({"leader": self.primary.name, "candidate": self.standby.name}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.primary.rest}/switchover", body)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.status == 200
