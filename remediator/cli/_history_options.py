@@ -58,7 +58,8 @@ class Comparison:
 def show(options: Comparison, history: History) -> None:
     """Run the history through the playbooks, and print the result."""
     paths = options.playbooks or tuple(options.config.playbooks)
-    after = replay(history, _loaded(options.config, paths), options.config)
+    with _output.working("running the history through the playbooks"):
+        after = replay(history, _loaded(options.config, paths), options.config)
     before = None if options.against is None else _other_version(options, paths, options.against, history)
     if options.svg is not None:
         options.svg.write_text(results.svg(after), encoding="utf-8")

@@ -47,7 +47,8 @@ def command(config_path: Path, format_: str, send: bool, strict: bool, all_: boo
     about = Examination(
         config_path, config, registry, loaded, load_people(config), SystemClock().now(), send, labels_of(loaded)
     )
-    results = asyncio.run(doctor.examine(about))
+    with _output.working("examining the installation"):
+        results = asyncio.run(doctor.examine(about))
     if format_ == "json":
         rows = [
             {"check": name, "level": each.level.value, "subject": each.subject, "text": each.text, "fix": each.fix}
