@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.servers import until
 from tests.support.servers.cluster_monitoring import NAMESPACE, as_text, monitoring
@@ -98,7 +99,7 @@ def installed() -> Iterator[Installed]:
         if not _run("kubectl", "get", "svc", "-A", "-l", "k8s-app=kube-dns", "-o", "name").stdout:
             stack.enter_context(ClusterNetwork(Path(kubeconfig)).running())
         if not _run("kubectl", "get", "storageclass", "-o", "name").stdout:
-            stack.enter_context(volumes(Path(kubeconfig), "2Gi", "10Gi"))
+            stack.enter_context(volumes(Path(kubeconfig), "2Gi", "10Gi", "10Gi"))
         gone = ("kubectl", "delete", "namespace", "shop", "remediator", NAMESPACE, "--ignore-not-found")
         stack.callback(subprocess.run, gone, capture_output=True, timeout=180)
         commands = documented()
@@ -150,7 +151,11 @@ def test_both_replicas_serve_with_the_same_keys(installed: Installed) -> None:
 
 def test_a_dump_of_the_database_is_written(installed: Installed) -> None:
     """As at night: the Job of the CronJob ends well, with the rights of the remediator's own role."""
-    installed.kubectl("create", "job", "once", "--from=cronjob/postgres-backup", "-n", "remediator")
+    documents = yaml.safe_load_all((ROOT / "deploy/kubernetes/backup.yaml").read_text())
+    template = next(each["spec"]["jobTemplate"] for each in documents if each["kind"] == "CronJob")
+    metadata = {"name": "once", "namespace": "remediator"}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": template["spec"]}
+    installed.kubectl("apply", "-f", "-", given=json.dumps(job))
     installed.kubectl("wait", "--for=condition=complete", "job/once", "-n", "remediator", "--timeout=180s")
 
 
