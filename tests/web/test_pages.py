@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from sqlalchemy import insert, update
 
 from remediator.clients.host import process
@@ -237,11 +237,18 @@ async def test_a_playbook_has_source_versions_and_history(web: WebService) -> No
 
 async def test_the_tests_of_a_playbook_run_on_request(web: WebService, tmp_path: Path) -> None:
     """An operator runs them; the page shows what passed and what failed. A viewer cannot."""
+    fires = [{"labels": {"alertname": "RedisDiskFull"}}]
     test = {
-        "playbook": "redis-disk-full.yaml",
-        "tests": [{"name": "it asks first", "alerts": [{"labels": {"alertname": "RedisDiskFull"}}]}],
+        "apiVersion": "remediator/v1",
+        "kind": "PlaybookTest",
+        "playbook": "redis-disk-full",
+        "services": {"redis": {}},
+        "tests": [
+            {"name": "it matches", "alerts": fires, "expect": {"matches": ["redis-disk-full"]}},
+            {"name": "it heals nothing", "alerts": fires, "expect": {"matches": ["another"]}},
+        ],
     }
-    (tmp_path / "redis-disk-full.test.yaml").write_text(yaml.safe_dump(test))
+    (tmp_path / "redis-disk-full.test.yaml").write_text(json.dumps(test))
     async with web.client(headers={**HTML, **web.bearer("victor")}) as client:
         page = await client.get("/playbooks/redis-disk-full")
         refused = await client.post("/playbooks/redis-disk-full/test", data={"nonce": nonce_of(page.text)})
@@ -251,7 +258,7 @@ async def test_the_tests_of_a_playbook_run_on_request(web: WebService, tmp_path:
         answer = await client.post("/playbooks/redis-disk-full/test", data={"nonce": nonce_of(page.text)})
         assert answer.status_code == 303, answer.text
         told = text_of((await client.get("/playbooks/redis-disk-full")).text)
-    assert "passed" in told or "redis-disk-full.test.yaml" in told, told
+    assert "1 passed, 1 failed" in told and "it heals nothing: " in told and "it matches" in told, told
 
 
 async def test_statistics_show_charts_and_their_limit(web: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
