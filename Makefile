@@ -8,8 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 3
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \
-  lint format lock sbom audit fuzz bench docs clean
+.PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \ lint format lock sbom audit fuzz bench docs release clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -100,6 +99,9 @@ durability: setup-dev ## The kernel's own record: answered after the sync, and n
 
 mutants: setup-dev ## Break each promise in a copy of the code and see that a test notices
 	@$(PYTHON) -m tests.mutants
+
+release: setup-dev ## Make the artefacts of a release in build/release: wheel, source, checksums, provenance; publish nothing
+	@bash deploy/release.sh $(CURDIR)/$(PYTHON)
 
 docs: setup-dev ## Build the documentation site into build/site, without a network
 	@$(PYTHON) -m tests.support.site
