@@ -8,7 +8,8 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 3
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \ lint format lock sbom audit fuzz bench docs release clean
+.PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \
+  lint format lock sbom audit fuzz bench docs release clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
