@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from bench.measure import Load, free_port, median, server, wrk
+from bench.measure import TOKEN, Load, free_port, median, server, wrk
 from demo.stack.programs import find
 
 BODY = {
@@ -75,7 +75,7 @@ def _script(folder: Path) -> Path:
     body = json.dumps(BODY).replace("redis:6379", "redis-%03d:6379").replace("%3D", "%%3D")
     path.write_text(
         f"local body = [==[{body}]==]\nlocal n = 0\n"
-        "local headers = {['Content-Type'] = 'application/json', ['Authorization'] = 'Bearer bench'}\n"
+        f"local headers = {{['Content-Type'] = 'application/json', ['Authorization'] = 'Bearer {TOKEN}'}}\n"
         "request = function()\n  n = (n + 1) % 1000\n"
         "  return wrk.format('POST', nil, headers, string.format(body, n))\nend\n"
     )
@@ -86,7 +86,7 @@ def _remediator(folder: Path, stack: ExitStack) -> str:
     port = free_port()
     (folder / "playbooks").mkdir()
     (folder / "inventory.yaml").write_text("apiVersion: remediator/v1\nkind: Inventory\nservices: {}\n")
-    (folder / "token").write_text("bench")
+    (folder / "token").write_text(TOKEN)
     settings: dict[str, Any] = {
         "apiVersion": "remediator/v1",
         "kind": "Config",

@@ -17,6 +17,8 @@ from pathlib import Path
 from demo.stack.programs import find
 
 ROOT = Path(__file__).resolve().parents[1]
+TOKEN = "a-token-for-the-bench"
+"""Of the webhook; shorter ones are refused at the start."""
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 

@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from bench.measure import free_port, median, server
+from bench.measure import TOKEN, free_port, median, server
 from demo.stack.programs import find
 
 STORM, AT_ONCE, SENDERS = 10_000, 100, 8
@@ -143,7 +143,7 @@ def _remediator(folder: Path, patients: Patients, targets: list[str], stack: Exi
     """A service whose playbook tells a target to heal, with every guard that needs no server beside it."""
     port = free_port()
     (folder / "playbooks").mkdir(parents=True)
-    (folder / "token").write_text("bench")
+    (folder / "token").write_text(TOKEN)
     bound = {"kind": "supervisor", "url": "unix:///nowhere", "program": "none"}
     services = {
         name: {"platform": bound, "http": {"url": patients.url, "ready": f"/{name}/ready", "live": f"/{name}/ready"}}
@@ -219,7 +219,7 @@ def _notification(services: list[str], instances: list[str] | None = None) -> by
 
 
 def _post(url: str, body: bytes) -> int:
-    headers = {"Content-Type": "application/json", "Authorization": "Bearer bench"}
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
             return int(answer.status)

@@ -22,11 +22,10 @@ from typing import Any
 import yaml
 
 from bench.ingest import BODY
-from bench.measure import ROOT, free_port, server
+from bench.measure import ROOT, TOKEN, free_port, server
 
 _REPLICAS = 2
 _STORM = 2000
-_TOKEN = "a-token-for-the-bench"
 _PAGES = ("/", "/runs", "/approvals", "/playbooks", "/audit", "/metrics")
 
 
@@ -70,7 +69,7 @@ def _measure(folder: Path, stack: ExitStack, url: str) -> dict[str, Any]:
 
 
 def _write(folder: Path, port: int, url: str) -> Path:
-    (folder / "token").write_text(_TOKEN)
+    (folder / "token").write_text(TOKEN)
     (folder / "inventory.yaml").write_text(
         yaml.safe_dump(
             {
@@ -105,7 +104,7 @@ def _alert(port: int, number: int) -> None:
     body: dict[str, Any] = copy.deepcopy(BODY)
     body["alerts"][0] |= {"fingerprint": f"{number:016x}"}
     body["alerts"][0]["labels"] |= {"instance": f"redis-{number}:6379"}
-    headers = {"Authorization": f"Bearer {_TOKEN}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}/api/v1/alerts", json.dumps(body).encode(), headers)
     urllib.request.urlopen(request, timeout=30).close()
 
