@@ -136,6 +136,7 @@ class MessageRenderer:
                 sections.append(Section("Decide", (command,)))
         else:
             title, tone = f"{request_text.outcome_text(run, approval)}:", Tone.NOTE
+            sections = [replace(sections[0], lines=view.result()[1:]), *sections[1:]]  # the title has the first line
             if run.status is Status.SUCCEEDED:
                 tone = Tone.GOOD
             elif ended and run.status is not Status.CANCELLED:
@@ -146,7 +147,7 @@ class MessageRenderer:
             kind=queued.kind,
             title=sanitize(f"{title} {run.playbook} on {run.target}", MAX_TITLE),
             tone=tone,
-            sections=tuple(sections),
+            sections=tuple(section for section in sections if section.lines),
             ask=self._ask(run, approval, notifier, name, now) if pending else None,
             link=self._link(run),
             body={
@@ -246,7 +247,7 @@ def _escalation(
     following = (*outcome_text.next_step_lines(run, tried, fires=fires), advice, "" if link else command)
     state = outcome_text.headline(run, tried, content)
     sections = [
-        Section("What happened", (*outcome_text.what_happened(run, tried, content), *said)),
+        Section("What happened", (*said, *outcome_text.what_happened(run, tried, content))),
         Section("Alerts", tuple(request_text.alert_lines(alerts, now))),
         Section("Evidence", tuple(request_text.evidence_lines(seen))),
         Section("Next step", tuple(sanitize(line) for line in following if line)),

@@ -97,14 +97,16 @@ def _why(run: Run, content: Mapping[str, Any] | None) -> str:
     missing = told.get("missing")
     if isinstance(missing, list):
         said.append("; ".join(map(str, missing)))
-    first = headline(run, (), content) if reason in _RELAPSES else _sentence(run)
+    first = _sentence(run)
+    if reason in _RELAPSES:
+        first = "relapse" if said else headline(run, (), content)  # the title has the headline, and the text the rest
     return ": ".join(dict.fromkeys(part for part in (first, "; ".join(dict.fromkeys(said))) if part))
 
 
 def _sentence(run: Run) -> str:
     detail = run.detail
     if run.reason is Reason.APPROVAL_EXPIRED and isinstance(detail, EscalatedDetail) and detail.expired_at:
-        return f"nobody decided before {format_datetime(detail.expired_at)}, so nothing more was done"
+        return f"nobody decided before {format_datetime(detail.expired_at)}"
     if run.reason is Reason.DEADLINE and isinstance(detail, EscalatedDetail) and detail.deadline:
         return f"the run was not finished at {format_datetime(detail.deadline)}"
     if run.reason is Reason.STEP_FAILED and isinstance(detail, FailedDetail):

@@ -26,7 +26,7 @@ _VOID_REASONS = {
     "cancelled": "the run was cancelled",
     "deadline": "the run reached its time limit",
 }
-_DECIDED = {"approve": "approved", "reject": "rejected", "snooze": "snoozed"}
+_DECIDED = {"approve": "Approved", "reject": "Rejected", "snooze": "Snoozed"}
 
 
 def sanitize(text: object, limit: int = MAX_LINE) -> str:
@@ -188,7 +188,8 @@ def void_reason(approval: Approval) -> str:
 
 def decision_line(decision: Decision) -> str:
     """Return who decided what and when, with the reason that the person gave."""
-    text = f"{_DECIDED.get(decision.verb, decision.verb)} by {decision.identity} at {format_time(decision.at)}"
+    verb = _DECIDED.get(decision.verb, decision.verb.capitalize())
+    text = f"{verb} by {decision.identity} at {format_time(decision.at)}"
     return sanitize(f"{text}: {decision.reason}" if decision.reason else text)
 
 

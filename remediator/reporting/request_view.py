@@ -93,8 +93,11 @@ class RequestView:
     def result(self) -> tuple[str, ...]:
         """Return the outcome of a request that was decided, who decided it and why, and what happened then."""
         said = (request_text.decision_line(item) for item in self.decisions)
-        happened = outcome_text.result_lines(self.run, self.attempts, self.evidence)
-        return (request_text.outcome_text(self.run, self.approval), *said, *happened)
+        return (request_text.outcome_text(self.run, self.approval), *said, *self.happened())
+
+    def happened(self) -> tuple[str, ...]:
+        """Return what the run did after the request; empty while it goes on."""
+        return outcome_text.result_lines(self.run, self.attempts, self.evidence)
 
     def changed(self) -> tuple[str, ...]:
         """Return what differs from the plan of the request before; empty for the first one."""

@@ -102,6 +102,7 @@ async def test_a_decision_over_the_server_counts_once(web: WebService, url: str)
     assert code == 1 and "nothing was changed" in said
 
 
+@pytest.mark.timeout(600)  # ten processes, one after the other
 async def test_what_is_changed_over_the_server(web: WebService, url: str) -> None:
     """Start, acknowledge, comment, cancel, stop and release; a dry run plans on the server."""
     server = ("--server", url)

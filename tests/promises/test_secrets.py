@@ -44,7 +44,7 @@ TEXT = (
     f"key {IN_DATA['aws']}, {IN_DATA['github']}, password={IN_DATA['field']}"
 )
 
-TOLD = (b"redis-down", b"approved by ann", b"cannot reach redis://app:[redacted]@cache", b"requirepass [redacted]")
+TOLD = (b"redis-down", b"Approved by ann", b"cannot reach redis://app:[redacted]@cache", b"requirepass [redacted]")
 """What is to be seen all the same: the search has looked where the secrets would be."""
 
 

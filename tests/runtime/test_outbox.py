@@ -18,11 +18,13 @@ import pytest
 from aiosmtpd.controller import Controller
 from pydantic import BaseModel
 
+from remediator.core.message import MessageKind
 from remediator.core.notification_policy import Approvals
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier
-from remediator.runtime.outbox import MAX_TRIES_BEFORE_NEXT, Outbox, run_outbox_loop
+from remediator.runtime.outbox import MAX_TRIES_BEFORE_NEXT, Outbox, deliver, run_outbox_loop
 from remediator.storage import Tx
-from remediator.storage.repositories import approvals, outbox
+from remediator.storage.repositories import approvals, outbox, runs
+from remediator.storage.repositories.approvals import Approval
 from tests.extensions.notifiers.test_notifiers import Mailbox
 from tests.support.fake_servers import listener
 from tests.support.servers import free_port
@@ -77,6 +79,33 @@ async def test_the_decision_updates_the_delivered_requests(web: WebService) -> N
         await post.aclose()
     told = [(item.json["kind"], item.json["title"][:8]) for item in chat.received]
     assert told == [("approval", "Approve?"), ("update", "Rejected")]
+
+
+async def test_an_expired_request_keeps_asking_for_help(web: WebService) -> None:
+    """The run is escalated with the expiry: whichever update is sent first, the message ends as "Action needed"."""
+    asked = await web.request_approval()
+    with receiver() as chat:
+        post = web.post({"chat": _hook(chat)}, "chat")
+        await web.deliver(post)
+        await web.context.store.write(lambda tx: _expire(tx, web, asked))
+        waiting = [item for item in await web.outbox(asked.run_id) if item.status == "waiting"]
+        assert len(waiting) == 2
+        for item in sorted(waiting, key=lambda item: "about" not in item.content):  # the escalation first
+            web.clock.time += timedelta(seconds=1)  # the channel has a rate limit
+            await deliver(web.context, post, item)
+        await post.aclose()
+    assert [item.json["title"].split(":")[0] for item in chat.received] == [
+        "Approve? redis-disk-full on redis",
+        "Action needed",
+    ]
+
+
+def _expire(tx: Tx, web: WebService, asked: Approval) -> None:
+    approvals.close(tx, asked, "expired")
+    run = runs.get(tx.connection, asked.run_id)
+    assert run is not None
+    content = {"status": "escalated", "reason": "approval_expired", "detail": {}}
+    outbox.enqueue_for_incident(tx, web.context.ids, MessageKind.ESCALATION, run, content, ("chat",))
 
 
 async def test_a_channel_that_is_rate_limited_is_used_later(web: WebService) -> None:

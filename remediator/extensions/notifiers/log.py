@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from remediator.core.types import Strict
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
 _log: Any = structlog.get_logger("remediator.message")
 
@@ -28,7 +28,8 @@ class LogNotifier(Notifier):
 
     async def send(self, message: Message) -> Delivery:
         body = {section.heading: list(section.lines) for section in message.sections}
-        _log.warning(message.title, run=message.run_id, kind=message.kind, body=body)
+        write = _log.warning if message.tone in (Tone.ASK, Tone.PROBLEM) else _log.info
+        write(message.title, run=message.run_id, kind=message.kind, body=body)
         return Delivery()
 
     async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:

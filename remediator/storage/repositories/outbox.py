@@ -86,15 +86,20 @@ def is_escalated_in(connection: Connection, run_id: str, channel: str) -> bool:
 def is_overtaken(connection: Connection, message: OutboxMessage) -> bool:
     """Return whether a later update of the same message waits: it shows the same state, or a newer one.
 
-    News are never overtaken: each is about something that people must notice.
+    News are never overtaken: each is about something that people must notice. They overtake what was enqueued with
+    them or before, also once they were sent: the message must keep asking for help, not go back to "Expired".
     """
     if "about" in message.content:
         return False
-    later = (table.c.run_id == message.run_id, table.c.kind == MessageKind.UPDATE, table.c.status == "waiting")
+    later = (table.c.run_id == message.run_id, table.c.kind == MessageKind.UPDATE, table.c.status != "dead")
     rows = connection.execute(select(table).where(*later, table.c.id != message.id)).all()
     same = [row for row in rows if row.content.get("of") == message.content.get("of")]
     own = (message.created_at, message.id)
-    return any("about" in row.content or (row.created_at, row.id) > own for row in same)
+    for row in same:
+        news, waits = "about" in row.content, row.status == "waiting"
+        if (news and (waits or row.created_at >= message.created_at)) or (waits and (row.created_at, row.id) > own):
+            return True
+    return False
 
 
 def enqueue_for_incident(
