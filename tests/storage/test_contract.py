@@ -46,6 +46,25 @@ async def test_many_writers_share_few_transactions(store: Store) -> None:
     assert len(set(times)) < 30
 
 
+@pytest.mark.parametrize("person", ["user:ann", "user:50%_o'neill", 'user:"q"\\', "user:zoë 山"])
+async def test_entries_are_listed_by_person(store: Store, person: str) -> None:
+    """Whatever is in the name: exactly the entries of that person, newest first, without the hidden kinds."""
+
+    def record(tx: Tx) -> None:
+        for actor in ("user:an", person, "user:annette", person):
+            tx.append_audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=actor, data={"about": person}))
+            tx.append_audit(Draft(kind=Kind.EVIDENCE, actor=actor))
+
+    await store.write(record)
+    for hidden, expected in (((), [8, 7, 4, 3]), ((Kind.EVIDENCE.value,), [7, 3])):
+        found = await store.read(
+            lambda connection, hidden=hidden: audit_records.list_newest(connection, 50, actor=person, hidden=hidden)  # type: ignore[misc]
+        )
+        assert [item.seq for item in found] == expected
+    page = await store.read(lambda connection: audit_records.list_newest(connection, 1, before=8, actor=person))
+    assert [item.seq for item in page] == [7]
+
+
 async def test_work_that_fails_undoes_only_its_own_changes(store: Store) -> None:
     """An exception inside one piece of work rolls back its changes alone, and comes back to its caller alone."""
 
