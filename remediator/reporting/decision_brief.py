@@ -27,6 +27,7 @@ class BriefStep:
     title: str
     only_if_needed: bool
     """The step is done only if the one before does not help."""
+    undoable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class DecisionBrief:
     """What the due steps cost, the most severe first."""
     more_costs: int
     undo: str
-    """Whether the due steps can be undone."""
+    """Whether the due steps can be undone; empty if some can: then each step tells."""
     escalates_to: tuple[str, ...]
 
 
@@ -92,7 +93,7 @@ def _steps(plan: Plan, due: Sequence[PlannedStep]) -> Iterator[BriefStep]:
     reached = reached_after(plan, due[0].id if due else None, others)
     for number, step in enumerate(due):
         only_failure = reached.get(step.id) == frozenset({Follows.FAILURE})
-        yield BriefStep(sanitize(step.title, _MAX_TITLE), number > 0 and only_failure)
+        yield BriefStep(sanitize(step.title, _MAX_TITLE), number > 0 and only_failure, step.call.undo is not None)
 
 
 def _costs(due: Sequence[PlannedStep]) -> Iterator[BriefCost]:
@@ -100,8 +101,8 @@ def _costs(due: Sequence[PlannedStep]) -> Iterator[BriefCost]:
         if step.destructive:
             yield BriefCost("DESTROYS DATA that cannot be restored", severe=True)
         above = excess(step.cost, step.tolerance)
-        yield from (BriefCost(sanitize(f"Above the tolerance: {loss}", _MAX_LINE), severe=True) for loss in above)
-        if step.cost.text and not above:
+        yield from (BriefCost(sanitize(f"Loss above the tolerance: {loss}", _MAX_LINE), severe=True) for loss in above)
+        if step.cost.text:
             yield BriefCost(sanitize(_capital(step.cost.text), _MAX_LINE), severe=False)
         elif step.call.risk and not above:
             yield BriefCost(sanitize(_capital(step.call.risk), _MAX_LINE), severe=False)
@@ -115,7 +116,7 @@ def _undo(due: Sequence[PlannedStep]) -> str:
         return "It can be undone" if len(due) == 1 else "All steps can be undone"
     if without == len(due):
         return "It cannot be undone"
-    return f"{without} of {len(due)} steps cannot be undone"
+    return ""
 
 
 def _capital(text: str) -> str:
