@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ["TZ"] = "UTC"  # messages and documents show local times; the golden files expect UTC
 time.tzset()
+
+# a busy machine is no failed property
+settings.register_profile("any-speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-speed")
 
 SERVERS = [
     "tests.support.servers.alertmanager",

@@ -121,9 +121,14 @@ def test_every_problem_has_a_fix(examination: Callable[..., Examination]) -> Non
 
 
 def test_files_reports_what_lint_finds(examination: Callable[..., Examination]) -> None:
-    """A warning of lint is a warning here, with the command that shows all of them."""
-    (found,) = results(Files, examination())
-    assert (found.level, found.fix) == (Level.WARNING, "run: remediator lint")
+    """Warnings about the settings come with their place and fix; the rest with the command that shows all of them."""
+    found = results(Files, examination())
+    assert {each.level for each in found} == {Level.WARNING}
+    *settings, rest = found
+    assert [each.subject.rpartition("remediator.yaml")[2] for each in settings] == [":1:1", ":13:15"]
+    assert "names no Alertmanager" in settings[0].text and "has 5 characters" in settings[1].text
+    assert "alertmanagers: [" in settings[0].fix and "head -c 32" in settings[1].fix
+    assert rest.text.startswith("3 warnings") and rest.fix == "run: remediator lint"
 
 
 def test_secrets_finds_missing_empty_and_readable_files(

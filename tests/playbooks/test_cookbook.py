@@ -54,6 +54,7 @@ def test_its_tests_pass_on_every_branch(name: str) -> None:
     assert any(test.name.startswith("must not") for test in report.tests)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", RECIPES)
 def test_prometheus_accepts_its_rule(name: str) -> None:
     """And the playbook is for the alert of that rule, in mode shadow until a person raises it."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remediator.config import Config
@@ -140,7 +140,7 @@ def test_a_missing_file_is_a_diagnostic(tmp_path: Path) -> None:
 JUNK = ["", "{", "]", ":", " ", "\n", "- ", "'", '"', "&a", "*a", "\t", "${", "é", "0", "~"]
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_file_breaks_the_loader(chosen: st.DataObject) -> None:
     """A damaged playbook is loaded, or refused with places inside the file."""

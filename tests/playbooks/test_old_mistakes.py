@@ -24,6 +24,8 @@ from tests.support.redis_bench import Bench, Untouched, started
 from tests.support.servers import until
 from tests.support.servers.remediator import Remediator
 
+pytestmark = pytest.mark.process
+
 MISTAKE: dict[str, Any] = {
     "apiVersion": "remediator/v1",
     "kind": "Playbook",

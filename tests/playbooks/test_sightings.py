@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.support.servers import free_port
@@ -28,6 +29,7 @@ def _has(files: dict[str, Path], file: str, test: str) -> bool:
     return any(f"def {test}(" in path.read_text(encoding="utf-8") for path in paths) if test else file in files
 
 
+@pytest.mark.process
 def test_evidence_without_a_possible_step(tmp_path: Path) -> None:
     """supervisord cannot be asked, so no restart can be planned. What can be seen of Redis and its disk is shown."""
     service = Remediator(tmp_path / "remediator")

@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from remediator.core.run import Run
@@ -176,7 +176,7 @@ ONE_AFTER_THE_OTHER: list[Event] = [event for target in range(5) for event in ((
 
 
 @example(history=ONE_AFTER_THE_OTHER, heals=[True])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(history=events, heals=st.lists(st.booleans(), min_size=1, max_size=5))
 def test_no_history_gets_round_a_guard(history: list[Event], heals: list[bool]) -> None:
     """No budget, cooldown, concurrency, freeze or stop is violated by any order of alerts, steps and clock jumps."""
