@@ -19,6 +19,7 @@ from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, runs, sessions
 from remediator.storage.schema import attempts, episodes, run_episodes
 from remediator.storage.schema import runs as table
+from remediator.web import playbook_pages
 from remediator.web.run_page import TimelineItem, grouped
 from tests.support.guard_history import NOON, alert, row
 from tests.support.web_service import PLAYBOOK, WebService, nonce_of, submit_decision, text_of, web_service
@@ -235,8 +236,12 @@ async def test_a_playbook_has_source_versions_and_history(web: WebService) -> No
         assert (await client.get("/playbooks/none")).status_code == 404
 
 
-async def test_the_tests_of_a_playbook_run_on_request(web: WebService, tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+async def test_the_tests_of_a_playbook_run_on_request(
+    web: WebService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An operator runs them; the page shows what passed and what failed. A viewer cannot."""
+    monkeypatch.setattr(playbook_pages, "TEST_TIMEOUT", 500.0)  # the process has a low priority on a busy machine
     fires = [{"labels": {"alertname": "RedisDiskFull"}}]
     test = {
         "apiVersion": "remediator/v1",
