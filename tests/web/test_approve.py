@@ -7,10 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from remediator.core.reason import Reason
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs, stops
+from remediator.storage.schema import runs as runs_table
 from tests.support.web_service import WebService, nonce_of, submit_decision, text_of, web_service
 
 pytestmark = pytest.mark.promise(6)
@@ -323,3 +325,25 @@ async def test_a_snoozed_request_shows_when_it_asks_again(web: WebService) -> No
         await submit_decision(client, web.link(asked), "snooze", token=web.tokens["ann"])
         page = (await client.get(web.link(asked))).text
     assert "Snoozed by ann" in page and "you are asked again at 2026-03-04 12:30:00Z" in text_of(page)
+
+
+async def test_the_page_of_a_healed_request_says_each_thing_once(web: WebService) -> None:
+    """Who decided and why stands there once, and nobody is asked to do again what has healed."""
+    asked = await web.request_approval()
+    said = "the backups are old"
+
+    def heal(tx: Tx) -> None:
+        approvals.decide(tx, asked, asked.plan_hash, "ann", "token", "approve", said)
+        ended = {
+            "status": "succeeded",
+            "reason": "verified",
+            "detail": {"proof": ["it answers"]},
+            "finished_at": tx.now,
+        }
+        tx.connection.execute(update(runs_table).where(runs_table.c.id == asked.run_id).values(**ended))
+
+    await web.context.store.write(heal)
+    async with web.client(headers={"accept": "text/html", **web.bearer("ann")}) as client:
+        page = (await client.get(f"/approvals/{asked.id}")).text
+    assert page.count(said) == 1 and "Proof: it answers" in page
+    assert "Nothing has to be done: it is healed" in page and "To have it done after all" not in page
