@@ -6,8 +6,12 @@ import asyncio
 import os
 from pathlib import Path
 
+import pytest
+
 from remediator.clients.host import process
 from remediator.pipeline.live_output import MAX_KEPT, LiveOutputs
+
+pytestmark = pytest.mark.process
 
 
 async def _until(outputs: LiveOutputs, wanted: list[str]) -> None:
