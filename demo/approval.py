@@ -1,8 +1,8 @@
 """``make demo-approve``: Redis' disk fills for real, a person is asked in a chat, says yes by the link, and it heals.
 
 Without BY_HAND=1 the demonstration does what a person would: it looks at the page, and presses its button. With it,
-link and token are printed, and it waits for you. Either way it looks into the link first as robots do, which has to
-change nothing, and opens the same link again at the end.
+link and token are printed, and it waits for you, at the end too: the pages stay until you press Enter. Either way it
+looks into the link first as robots do, which has to change nothing, and opens the same link again at the end.
 """
 
 from __future__ import annotations
@@ -64,6 +64,9 @@ class Story:
         self._follow(run_id)
         self._look_again(link)
         self._record(run_id)
+        if self._by_hand:
+            self._say("look at the run and at the link as long as you like; then press Enter: the stack stops")
+            sys.stdin.readline()
 
     def _asked(self) -> dict[str, Any]:
         found: list[dict[str, Any]] = []
@@ -122,7 +125,7 @@ class Story:
         self._say(f"[green]healed, checked independently:[/green] {proof}")
 
     def _look_again(self, link: str) -> None:
-        text = html.unescape(re.sub(r"<[^>]+>|\s+", " ", httpx.get(link).text))
+        text = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", httpx.get(link).text)))
         found = re.search(rf"Approved at [0-9: -]+Z by {PERSON}", text)
         self._demand(found is not None, "the link does not show who approved and when")
         assert found is not None

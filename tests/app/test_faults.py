@@ -95,11 +95,13 @@ async def test_malformed_faults_are_refused(faulty: tuple[LocalApp, LocalApp], b
 async def test_full_worker_refuses(redis_server: Redis, tmp_path: Path) -> None:
     """A worker with SHOP_MAX_IN_FLIGHT requests answers 503 at once. Health still answers, and the worker recovers."""
     async with running_app(settings_for(redis_server, tmp_path, faults_enabled=True, max_in_flight=2)) as app:
-        await app.client.put("/faults", json={"latency_ms": 500})
+        await app.client.put("/faults", json={"latency_ms": 3000})
         answers = asyncio.gather(*(app.client.get("/items") for _ in range(5)))
-        await asyncio.sleep(0)
-        assert (await app.client.get("/readyz")).status_code == 200
+        while app.figure("app_requests_in_progress") < 2:
+            assert not answers.done(), "the requests in progress were never counted"
+            await asyncio.sleep(0.01)
         assert "app_requests_in_progress 2.0" in (await app.client.get("/metrics")).text
+        assert (await app.client.get("/readyz")).status_code == 200
         assert sorted(answer.status_code for answer in await answers) == [200, 200, 503, 503, 503]
         assert {answer.json()["error"] for answer in await answers if answer.status_code == 503} == {"overloaded"}
         await app.client.delete("/faults")

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.servers import until
+from tests.support.servers import DEADLINE, until
 from tests.support.servers.app import App
 from tests.support.servers.redis import Redis
 
@@ -28,9 +29,9 @@ def running(app_server: App) -> Iterator[App]:
 def ask(server: App, path: str) -> httpx.Response:
     """GET, once more if need be: a worker that ends closes connections that it has not read a request from."""
     try:
-        return httpx.get(server.url + path)
+        return httpx.get(server.url + path, timeout=DEADLINE)
     except httpx.RemoteProtocolError:
-        return httpx.get(server.url + path)
+        return httpx.get(server.url + path, timeout=DEADLINE)
 
 
 def figure(server: App, name: str, **labels: str) -> float:
@@ -42,7 +43,7 @@ def figure(server: App, name: str, **labels: str) -> float:
 
 def hit_all(server: App, path: str, times: int) -> set[int]:
     """Requests on connections of their own, so that every worker gets some; the status codes."""
-    return {httpx.get(server.url + path).status_code for _ in range(times)}
+    return {httpx.get(server.url + path, timeout=DEADLINE).status_code for _ in range(times)}
 
 
 def served_by(server: App) -> set[str]:
@@ -79,6 +80,20 @@ def test_metrics_survive_a_killed_worker(running: App) -> None:
     until(lambda: figure(running, "app_worker_starts_total") == 3, "three workers were started in all")
     until(lambda: figure(running, "app_workers") == 2, "two of them live")
     assert counted() == 20
+
+
+def test_requests_of_killed_workers_are_no_longer_in_progress(running: App) -> None:
+    """The gauge counts what the workers serve, and not what two that were killed will never answer."""
+    httpx.put(f"{running.url}/faults", json={"latency_ms": 60_000})
+    before = running.workers()
+    with ThreadPoolExecutor() as threads:
+        asked = [threads.submit(httpx.get, f"{running.url}/items", timeout=DEADLINE) for _ in range(3)]
+        until(lambda: figure(running, "app_requests_in_progress") == 3, "three requests are in progress")
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        assert all(isinstance(each.exception(), httpx.TransportError) for each in asked)
+    until(lambda: len(running.workers() - before) == 2, "two new workers")
+    until(lambda: figure(running, "app_requests_in_progress") == 0, "no request is in progress")
 
 
 def test_metrics_survive_a_worker_killed_at_birth(running: App) -> None:

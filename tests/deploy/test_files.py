@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from demo.stack import files, programs
-from demo.stack.settings import Ports, Settings, StackError
+from demo.stack.settings import ROOT, Ports, Settings, StackError
 from remediator.config import Config
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config, read
@@ -56,6 +56,48 @@ def test_the_written_settings_are_taken_by_their_programs(settings: Settings) ->
     ):
         checked = run(*argv)
         assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_prometheus_tells_how_many_requests_the_app_serves(settings: Settings) -> None:
+    """The same expression everywhere: the sum of all instances, none where nobody answers, unknown without any."""
+    files.write_all(settings)
+    paths = (
+        settings.remediator_yaml.with_name("inventory.yaml"),
+        ROOT / "deploy/compose/inventory.yaml",
+        ROOT / "deploy/kubernetes/remediator/inventory.yaml",
+    )
+    (expression,) = {yaml.safe_load(path.read_text())["services"]["app"]["http"]["in_flight"] for path in paths}
+
+    def scraped(job: str, **figures: str) -> list[dict[str, str]]:
+        return [
+            {"series": f'{name}{{job="{job}",instance="{number}"}}', "values": value}
+            for name, values in figures.items()
+            for number, value in enumerate(values.split())
+        ]
+
+    cases: list[tuple[list[dict[str, str]], list[int]]] = [
+        (scraped("fastapi-app", up="1 1", app_requests_in_progress="3 4"), [7]),
+        (scraped("fastapi-app", up="1 0", app_requests_in_progress="3 stale"), [3]),
+        (scraped("fastapi-app", up="0 0"), [0]),
+        (scraped("fastapi-app", up="1 1"), []),
+        (scraped("another", up="1 0", app_requests_in_progress="3 4"), []),
+    ]
+    tests = [
+        {
+            "input_series": series,
+            "promql_expr_test": [
+                {
+                    "expr": expression,
+                    "eval_time": "0s",
+                    "exp_samples": [{"labels": "{}", "value": value} for value in found],
+                }
+            ],
+        }
+        for series, found in cases
+    ]
+    (settings.state / "in_flight_test.yml").write_text(yaml.safe_dump({"tests": tests}))
+    tested = run("promtool", "test", "rules", str(settings.state / "in_flight_test.yml"))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_the_app_starts_in_a_release_folder(settings: Settings) -> None:

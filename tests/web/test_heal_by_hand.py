@@ -17,7 +17,7 @@ from remediator.core.identity import hash_token, make_token
 from tests.support.servers import until
 from tests.support.servers.receivers import Receiver, receiver
 from tests.support.servers.remediator import PLAYBOOK, ROOT, Remediator, Stack
-from tests.support.web_service import nonce_of
+from tests.support.web_service import nonce_of, text_of
 
 ANN, OSCAR = make_token(), make_token()
 
@@ -98,7 +98,7 @@ def test_a_person_approves_from_a_link_and_it_heals(asking: Stack, chat: Receive
 
     assert asking.redis()["statename"] == "RUNNING"
     later = httpx.get(link).text
-    assert "Healed" in later and re.search(r"Approved at [0-9: -]+Z by ann", later)
+    assert "Healed" in later and re.search(r"Approved at [0-9: -]+Z by ann", text_of(later))
     until(lambda: any(item.json["title"].startswith("Healed") for item in list(chat.received)), "the chat is told")
     assert asking.remediator.audit_has('"verb":"approve"')
     assert "approval.decided" in json.dumps(run["timeline"])

@@ -44,7 +44,10 @@ class App(Server):
 
     def ready(self) -> bool:
         """It is alive; whether it has what it needs is /readyz' business."""
-        return super().ready() and httpx.get(f"{self.url}/livez").status_code == 200
+        try:
+            return super().ready() and httpx.get(f"{self.url}/livez").status_code == 200
+        except httpx.TransportError:  # the master accepts before a worker answers; on a busy machine that takes long
+            return False
 
     def wait(self) -> int:
         """The exit status, once it has ended by itself."""
