@@ -61,7 +61,7 @@ class Scaffold:
     title: str = ""
     """What the step does, for readers."""
     parameters: str = ""
-    """Its required parameters with example values, as a YAML mapping; empty if there are none."""
+    """Its required parameters with example values, as a YAML mapping; possibly empty."""
     asks: bool = False
     """Whether the action needs an approval in every mode."""
 

@@ -95,7 +95,7 @@ class Approvals(Strict):
         return at if self.remind_after and at < expires else None
 
     def page_at(self, severity: str, requested: datetime, expires: datetime) -> datetime | None:
-        """Return when ``page_channels`` are paged about a request; None if there are none."""
+        """Return when ``page_channels`` are paged about a request, or None."""
         if not self.page_channels:
             return None
         wait = next((span for name, span in self.time_to_page.items() if name == severity), None)

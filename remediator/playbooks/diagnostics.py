@@ -77,7 +77,7 @@ def similar_name(given: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return the most similar known name as a question, or the list of known names; empty if there are none."""
+    """Return the most similar known name as a question, or the list of known names; possibly empty."""
     names = sorted(set(known))
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     return similar_name(given, names) or (f"known: {shown}" if names else "")

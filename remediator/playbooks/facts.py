@@ -33,7 +33,7 @@ class Fact:
 
 
 def fact_at(facts: Iterable[Fact], path: Sequence[str]) -> Fact | None:
-    """Return the declared fact with this path; None if there is none."""
+    """Return the declared fact with this path, or None."""
     return next((fact for fact in facts if _matches(fact.path, path)), None)
 
 

@@ -385,7 +385,7 @@ def _reach(graph: Mapping[str, Iterable[str]], start: str) -> tuple[str, ...]:
 
 
 def _cycle(graph: Mapping[str, Iterable[str]], start: str) -> tuple[str, ...]:
-    """Return the shortest path from a service back to itself; empty if there is none. It begins and ends with it."""
+    """Return the shortest path from a service back to itself; possibly empty. It begins and ends with it."""
     paths: dict[str, tuple[str, ...]] = {start: (start,)}
     for name in (queue := [start]):
         for other in graph[name]:

@@ -164,7 +164,7 @@ async def measure(
     """Return the series of the alert's expression for the chart; None if Prometheus does not have it.
 
     Args:
-        prometheus: where to ask; None if there is none.
+        prometheus: where to ask, or None.
         timeline: of the run.
         now: the time.
         report: called with the reason if Prometheus does not have the series.

@@ -160,7 +160,7 @@ def _is_typed(seen: Sequence[EvidenceRecord]) -> bool:
 
 
 def load_incident(connection: Connection, incident_id: str) -> Incident | None:
-    """Return an incident from one snapshot of the store; None if there is none."""
+    """Return an incident from one snapshot of the store, or None."""
     found = [
         IncidentRun(
             run,

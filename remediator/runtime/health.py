@@ -113,7 +113,7 @@ class Health:
         self._loops[name] = _Loop(self.monotonic() + pause + self.stall)
 
     def inbox_is(self, oldest: tuple[int, int] | None) -> None:
-        """Note the oldest notification that is not processed, and how much of it is; None if there is none."""
+        """Note the oldest notification that is not processed, or None, and how much of it is."""
         if oldest is None or oldest != self._oldest:
             self._moved_at = self.monotonic()
         self._oldest = oldest

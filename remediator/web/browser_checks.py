@@ -38,7 +38,7 @@ class BrowserChecks:
 
     Args:
         app: the application.
-        public_url: base URL of the links; empty if there is none.
+        public_url: base URL of the links; possibly empty.
         hosts: further names of this service.
         https: whether browsers reach the service by HTTPS only.
     """

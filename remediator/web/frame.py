@@ -90,7 +90,7 @@ def keep_draft(service: Service, request: Request, response: Response, action: s
 
 
 def read_draft(service: Service, request: Request) -> tuple[str, Mapping[str, str]]:
-    """Return the path of the form whose content was kept, and its fields; empty if there is none."""
+    """Return the path of the form whose content was kept, and its fields; possibly empty."""
     cookie = request.cookies.get(cookie_name(service, _DRAFT_COOKIE), "")
     signed = service.keyring.read(_PURPOSE, cookie, service.context.clock.now()) if cookie else None
     if signed is None or signed.expired(service.context.clock.now()):

@@ -57,7 +57,7 @@ class PlaybookStatus:
 
     @property
     def success_rate(self) -> int | None:
-        """Percentage of these runs that succeeded; None if there are none."""
+        """Percentage of these runs that succeeded, or None."""
         return None if not self.ended else round(100 * self.results.get("succeeded", 0) / self.ended)
 
 

@@ -34,7 +34,7 @@ class RunFilters:
     names: Mapping[str, str | None]
     """Status, playbook, target and severity; None: any."""
     last: str
-    """A period up to now, such as ``1d``; empty if there is none."""
+    """A period up to now, such as ``1d``; possibly empty."""
     since: datetime | None
     until: datetime | None
 

@@ -56,7 +56,7 @@ class Monitoring:
     alerts: tuple[Alert, ...] = ()
     targets: tuple[Target, ...] = ()
     watchdog: str | None = None
-    """Name of the alert that always fires; None if there is none."""
+    """Name of the alert that always fires, or None."""
     notes: tuple[str, ...] = field(default_factory=tuple)
     """What was found and what did not answer, one line each."""
 

@@ -85,7 +85,7 @@ class CaseResult:
 
     @property
     def run(self) -> Run | None:
-        """Return the first run; None if there is none."""
+        """Return the first run, or None."""
         return self.runs[0] if self.runs else None
 
 

@@ -85,7 +85,7 @@ class Message:
     sections: tuple[Section, ...] = ()
     ask: Ask | None = None
     link: str = ""
-    """The page of the run; empty if there is none."""
+    """The page of the run; possibly empty."""
     body: Mapping[str, Any] = field(default_factory=dict)
     """The same content as data."""
     incident: str = ""
@@ -103,7 +103,7 @@ class Message:
     buttons: Mapping[str, str] = field(default_factory=dict)
     """Signed values by verb of the buttons about the run, for a chat that identifies its users."""
     chart: bytes = b""
-    """A small PNG of the alert's expression over the last hour; empty if there is none."""
+    """A small PNG of the alert's expression over the last hour; possibly empty."""
 
     @property
     def links(self) -> list[tuple[str, str]]:
@@ -207,7 +207,7 @@ class Notifier(ABC):
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Return host and port of the server that messages are sent to; None if there is none, or it is unknown."""
+        """Return host and port of the server that messages are sent to; None without one, or if it is unknown."""
         file, url = getattr(self.settings, "url_file", None), str(getattr(self.settings, "url", ""))
         with suppress(OSError, ValueError):  # the delivery reports a file that cannot be read
             url = url if file is None else read_secret(file)

@@ -36,7 +36,7 @@ class Text:
         return len(breaks) + 1, at - (breaks[-1].end() if breaks else 0) + 1
 
     def line(self, number: int) -> str:
-        """Return a line by its number, counted from 1; empty if there is none."""
+        """Return a line by its number, counted from 1; possibly empty."""
         return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
 
 
@@ -204,7 +204,7 @@ def find(node: Node, path: Path) -> tuple[Node, Path]:
 
 
 def child(node: Node, step: str | int) -> Node | None:
-    """Return the value of a key, or the item at a position; None if there is none."""
+    """Return the value of a key, or the item at a position, or None."""
     if isinstance(node, Table) and isinstance(step, str):
         entry = node.entries.get(step)
         return None if entry is None else entry.value

@@ -38,7 +38,7 @@ def check_expression(query: str, parameters: Mapping[str, Parameter]) -> Iterato
 
 
 def parse_error(query: str, parameters: Mapping[str, Parameter]) -> str | None:
-    """Return the parser's first error, with samples in place of the parameters; None if there is none."""
+    """Return the parser's first error, with samples in place of the parameters, or None."""
     from promql_parser import parse  # noqa: PLC0415 - only where there is PromQL
 
     def sample(found: re.Match[str]) -> str:

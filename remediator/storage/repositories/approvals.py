@@ -143,13 +143,13 @@ def request(
 
 
 def get_pending(connection: Connection, run_id: str) -> Approval | None:
-    """Return the pending request of a run; None if there is none."""
+    """Return the pending request of a run, or None."""
     row = connection.execute(select(table).where(table.c.run_id == run_id, table.c.status == "pending")).first()
     return None if row is None else _approval(row)
 
 
 def get_latest(connection: Connection, run_id: str) -> Approval | None:
-    """Return the newest request of a run, decided or not; None if there is none."""
+    """Return the newest request of a run, decided or not, or None."""
     row = connection.execute(
         select(table).where(table.c.run_id == run_id).order_by(table.c.requested_at.desc(), table.c.id.desc())
     ).first()

@@ -83,7 +83,7 @@ _OF_RUN = select(table).where(table.c.run_id == bindparam("run")).order_by(table
 
 
 def get_in_flight(connection: Connection, run_id: str) -> Attempt | None:
-    """Return the attempt of a run without an outcome; None if there is none."""
+    """Return the attempt of a run without an outcome, or None."""
     row = connection.execute(select(table).where(table.c.run_id == run_id, table.c.outcome.is_(None))).first()
     return None if row is None else _attempt(row)
 

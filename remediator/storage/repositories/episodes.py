@@ -72,7 +72,7 @@ def update_all(tx: Tx, episodes: Collection[Episode]) -> None:
 
 
 def get(connection: Connection, episode_id: str) -> Episode | None:
-    """Return an episode by its ID; None if there is none."""
+    """Return an episode by its ID, or None."""
     row = connection.execute(select(table).where(table.c.id == episode_id)).first()
     return None if row is None else _episode(row)
 

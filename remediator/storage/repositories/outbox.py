@@ -118,7 +118,7 @@ def enqueue_for_incident(
 
 
 def first_of_incident(connection: Connection, message: OutboxMessage) -> OutboxMessage | None:
-    """Return the first message about the incident of a message in its channel that was sent; None if there is none."""
+    """Return the first message about the incident of a message in its channel that was sent, or None."""
     run = select(runs.c.incident_id).where(runs.c.id == message.run_id)
     incident_id = connection.execute(run).scalar()
     sent = (_queued(row) for row in _roots(connection, str(incident_id)) if row.status == "sent")
@@ -233,7 +233,7 @@ def list_requests(connection: Connection, message: OutboxMessage) -> list[Outbox
 
 
 def get(connection: Connection, message_id: str) -> OutboxMessage | None:
-    """Return a message by its ID; None if there is none."""
+    """Return a message by its ID, or None."""
     row = connection.execute(select(table).where(table.c.id == message_id)).first()
     return None if row is None else _queued(row)
 

@@ -392,13 +392,13 @@ def mark_ineffective(tx: Tx, run_id: str) -> bool:
 
 
 def lock_holder(connection: Connection, target: str, other_than: str) -> str | None:
-    """Return the ID of another run that holds the lock of a target; None if there is none."""
+    """Return the ID of another run that holds the lock of a target, or None."""
     statement = select(table.c.id).where(table.c.target == target, table.c.holds_target, table.c.id != other_than)
     return connection.execute(statement).scalar()
 
 
 def get(connection: Connection, run_id: str, *, lock: bool = False) -> Run | None:
-    """Return a run by its ID; None if there is none. ``lock`` its row until the end of the transaction."""
+    """Return a run by its ID, or None. ``lock`` its row until the end of the transaction."""
     statement = select(table).where(table.c.id == run_id)
     row = connection.execute(statement.with_for_update() if lock else statement).first()
     return None if row is None else _run(row)

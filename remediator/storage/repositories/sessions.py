@@ -81,7 +81,7 @@ def start(
 
 
 def get(connection: Connection, cookie: str) -> Session | None:
-    """Return the session of a cookie, active or not; None if there is none."""
+    """Return the session of a cookie, active or not, or None."""
     row = connection.execute(select(table).where(table.c.id == session_id(cookie))).first()
     return None if row is None else Session(**row._mapping)
 

@@ -73,7 +73,7 @@ def release(tx: Tx, stop_id: str, who: str) -> bool:
 
 
 def get(connection: Connection, stop_id: str) -> Stop | None:
-    """Return a stop by its ID, active or not; None if there is none."""
+    """Return a stop by its ID, active or not, or None."""
     row = connection.execute(select(table).where(table.c.id == stop_id)).first()
     return None if row is None else Stop(**row._mapping)
 
