@@ -152,7 +152,7 @@ class UnknownLabel(Rule):
             for path, label in used:
                 if label and label not in written and not any(_may_have(rule, label, context.live) for rule in rules):
                     message = f"no rule for {alerts} keeps or sets the label {label!r}"
-                    similar = written.union(*(result_labels(rule.expression).only or () for rule in rules))
+                    similar = written.union(*(_known_labels(rule, context.live) for rule in rules))
                     yield self.at(context, playbook, path, message, similar_name(label, similar))
 
 
@@ -170,6 +170,13 @@ def _may_have(rule: AlertRule, label: str, live: LivePrometheus | None) -> bool:
     series = [] if live is None else [live.labels.get(name, frozenset()) for name in metrics_of(rule.expression)]
     known = not series or not all(series) or label in frozenset[str]().union(*series)
     return known and result.may_have(label)
+
+
+def _known_labels(rule: AlertRule, live: LivePrometheus | None) -> set[str]:
+    """Return the labels that the result of a rule is known to have, also from the series of a running Prometheus."""
+    result = result_labels(rule.expression)
+    series = [] if live is None else [live.labels.get(name, frozenset()) for name in metrics_of(rule.expression)]
+    return {label for label in frozenset[str]().union(*series) if result.may_have(label)}.union(result.only or ())
 
 
 class UnreadableRules(Rule):
