@@ -18,7 +18,7 @@ def upgrade() -> None:
     # How the person was known was replaced by the word break_glass, so it is lost: the terminal is the closest.
     op.execute("UPDATE decisions SET break_glass = true, how = 'terminal' WHERE how = 'break_glass'")
     if op.get_bind().dialect.name == "postgresql":
-        op.alter_column("decisions", "how", comment="oidc, slack, proxy, link, token, terminal")
+        op.alter_column("decisions", "how", comment="oidc, slack, telegram, proxy, link, token, terminal")
     op.create_table(
         "sessions",
         Column("id", String(64), nullable=False, comment="SHA-256 of the cookie"),
