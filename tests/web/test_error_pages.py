@@ -19,7 +19,7 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml"}
     [
         ("GET", "/nowhere", 404, "Page not found"),
         ("GET", "/static/nowhere.css", 404, "Page not found"),
-        ("POST", "/runs", 405, "/runs accepts"),
+        ("POST", "/playbooks", 405, "/playbooks accepts"),
         ("GET", "/stop", 405, "/stop accepts POST, not GET."),
         ("GET", "/<script>alert(1)</script>", 404, "&lt;script&gt;"),
     ],

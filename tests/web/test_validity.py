@@ -101,9 +101,10 @@ async def test_the_api_refreshes_by_the_same_rules(web: WebService, tmp_path: Pa
         told = (await client.get(path)).json()["validity"]
         assert told == {"valid": False, "reason": "the playbook has changed"}
         assert (await client.post(f"{path}/refresh", headers=web.bearer("victor"))).status_code == 403
-        for refreshed in (True, False):
+        for refreshed, reason in ((True, "the playbook has changed"), (False, "")):
             answer = await client.post(f"{path}/refresh", headers=web.bearer("ann"))
-            assert answer.json() == {"status": "void", "refreshed": refreshed}
+            who = {"id": asked.id, "by": "ann", "reason": reason}
+            assert answer.json() == {"status": "void", "refreshed": refreshed, **who}
         assert (await client.get(path)).json()["validity"] is None
         assert (await client.post("/api/v1/approvals/none/refresh", headers=web.bearer("ann"))).status_code == 404
     assert (await _goes_on(web, asked)).status is Status.MATCHED
