@@ -469,6 +469,7 @@ class Status(TypedDict):
     watchdog: Watchdog
     replicas: list[Replica]
     runs: dict[str, int]
+    degraded: dict[str, dict[str, str]]
     not_reloaded: dict[str, list[str]]
 
 
