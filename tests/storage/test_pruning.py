@@ -204,7 +204,11 @@ async def test_an_archive_that_lags_delays_pruning(store: Store, connection: Con
     context = context_on(store)
     at = context.clock.now() - 2 * YEAR
     await store.write(lambda tx: tx.append_audit(Draft(kind=Kind.EVIDENCE, actor="test")))
+    if connection.dialect.name == "postgresql":  # the log is append-only; only its owner can make an entry older
+        connection.exec_driver_sql("ALTER TABLE audit DISABLE TRIGGER USER")
     connection.execute(schema.audit.update().values(at=at))
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("ALTER TABLE audit ENABLE TRIGGER USER")
     await store.write(lambda tx: full(tx, "run-1", 1, at + timedelta(days=1)))
 
     await prune(context, PruningSettings(sealed=True))
@@ -272,7 +276,7 @@ async def test_old_messages_are_deleted(store: Store) -> None:
     await prune(context, PruningSettings())
     assert await store.read(lambda connection: names(connection, "messages")) == {"waits", "young"}
     left = await store.read(lambda connection: set(key_values.with_prefix(connection, "")))
-    assert left == {"breaker:run-1"}
+    assert left - {"incarnation"} == {"breaker:run-1"}  # PostgreSQL: the server that was used last
 
 
 async def test_old_stops_and_versions_are_deleted(store: Store) -> None:
