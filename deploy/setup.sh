@@ -33,7 +33,8 @@ fi
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
 echo "installing Python packages into $venv (once)"
 pip=("$venv/bin/python" -m pip -q --disable-pip-version-check)
-if ! { "${pip[@]}" install --require-hashes -r "$lock" -r requirements-build.lock \
+# The lock file names every package, so pip need not resolve: older versions refuse extras (pydantic[email]) with hashes.
+if ! { "${pip[@]}" install --require-hashes --no-deps -r "$lock" -r requirements-build.lock \
   && "${pip[@]}" install --no-deps --no-build-isolation -e .; } >"$log" 2>&1; then
   echo "Python packages could not be installed (is PyPI reached?). pip's last words:" >&2
   grep -v '^WARNING' "$log" | tail -n 3 >&2
