@@ -38,26 +38,25 @@ UNIT = ("core", "audit", "playbooks", "pipeline", "authoring", "reporting")
 NOT_UNIT = {"process", "slow", "browser", "docker", "kubernetes", "soak"}
 _STARTS = {"subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty"}
 """Audit events of Python that tell of a new process."""
-_running: list[pytest.Item] = []
-"""The unit test that runs, if one does."""
+_started: list[str] = []
+"""What the running test started, by the events."""
 
 
-def _refuse_processes(event: str, _: tuple[object, ...]) -> None:
-    if _running and event in _STARTS:
-        pytest.fail(f"{_running[0].nodeid} starts a process: mark it with pytest.mark.process, it is no unit test")
+def _note_start(event: str, _: tuple[object, ...]) -> None:
+    if event in _STARTS:
+        _started.append(event)
 
 
-sys.addaudithook(_refuse_processes)
+sys.addaudithook(_note_start)  # it only notes: an error raised in a hook can reach any code
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _unit_tests_start_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let a unit test that starts a process fail."""
-    _running[:] = [item] if item.get_closest_marker("unit") else []
-    try:
-        return (yield)
-    finally:
-        _running.clear()
+    _started.clear()
+    yield
+    if _started and request.node.get_closest_marker("unit"):
+        pytest.fail(f"it starts a process ({_started[0]}), so it is no unit test: mark it with pytest.mark.process")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
