@@ -127,6 +127,9 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 )
 def cli() -> None:
     """Run known remedies for alerts: safely, with approval where needed, and with an audit log of every step."""
+    structlog = importlib.import_module("structlog")  # after the command, so that help for all commands stays fast
+    # Its default is standard output, where a warning would stand among the rows or the JSON of the command.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 def main() -> None:

@@ -138,7 +138,7 @@ class PostgresStore(Store):
                 if not connection.exec_driver_sql("SELECT has_table_privilege(%s, %s)", (table, right)).scalar()
             ]
             if not connection.exec_driver_sql(_MAY_USE_SEQUENCES, (list(metadata.tables),)).scalar():
-                missing.append("the sequences")
+                missing.append("USAGE on the sequences")
             self.now(connection)
             power = role_power(connection)
         except sqlalchemy.exc.DBAPIError as error:

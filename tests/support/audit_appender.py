@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import sqlalchemy
+import structlog
 
 from remediator.audit import Draft, Kind, keys
 from remediator.core.clock import SystemClock
@@ -63,4 +64,5 @@ async def append_all(url: str, folder: Path, name: str, count: int) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for entries
     asyncio.run(append_all(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])))
