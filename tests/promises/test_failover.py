@@ -16,7 +16,13 @@ from tests.support.replicas import CrashingRemediator, House, counted
 from tests.support.servers import until
 from tests.support.servers.patroni import Cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.promise(3), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.promise(1),
+    pytest.mark.promise(3),
+    pytest.mark.timeout(600),
+    pytest.mark.skipif("FAILOVER_TARGETS" not in os.environ, reason="minutes a case: run `make failover`"),
+]
 
 TARGETS = int(os.environ.get("FAILOVER_TARGETS", "8"))
 

@@ -17,8 +17,8 @@ from remediator.playbooks.inventory import Service
 
 _YOUNG = timedelta(seconds=15)
 """A service that started within this time is observed for longer: it may be between two crashes."""
-_LOOKS = 15
-"""How often it is observed again at most, a second apart, unless it restarts meanwhile."""
+_LOOKS = 8
+"""How often it is observed again, a second apart, unless it restarts meanwhile. An action of a diagnosis has 10 s."""
 
 
 class ServiceStatusAction(Action):
@@ -27,7 +27,7 @@ class ServiceStatusAction(Action):
     name = "service.status"
     mutates = False
     idempotent = True
-    timeout = timedelta(seconds=25)
+    timeout = timedelta(seconds=10)
     facts = (
         Fact("state", "string", "State of all instances together.", values=tuple(State)),
         Fact("instances", "integer", "Expected instances."),
@@ -76,8 +76,7 @@ class ServiceStatusAction(Action):
         """Return the state; of a service that has just started, after watching whether it starts again.
 
         A program that crashes at its start is *starting*, and for a moment *running* and *exited*, around each crash.
-        One look could miss the crash loop, so it is watched until it has lived for 15 s. Two starts within this time,
-        neither of them ours, are a crash loop.
+        One look could miss the crash loop. Two starts within seconds, neither of them ours, are one.
         """
         platform = self._platforms[service.platform.kind]
         first = status = await platform.status(service)
