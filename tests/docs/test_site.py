@@ -39,6 +39,8 @@ QUESTIONS = {
     "upgrade": "operations.html",
     "restore backup": "how-to/back-up-and-restore.html",
     "game day": "how-to/game-day.html",
+    "start a run by hand": "how-to/start-and-undo-by-hand.html",
+    "commands from a laptop": "how-to/use-commands-from-a-laptop.html",
     "write an action": "plugins.html",
 }
 """What a newcomer types into the search, and the page that answers. It must be among the first results."""
