@@ -226,7 +226,8 @@ class Planner:
         return records
 
     async def _read(self, name: str, service: Service, given: Mapping[str, Any]) -> Evidence:
-        action, limit = self.pipeline.actions[name], self.pipeline.timeouts.probe_timeout.total_seconds()
+        action = self.pipeline.actions[name]
+        limit = (self.pipeline.timeouts.probe_timeout + action.observes).total_seconds()
         try:
             model = fitted(action.Parameters, given, name)
             if action.traits_for(model).mutates:  # lint may not have known the settings; a diagnosis changes nothing

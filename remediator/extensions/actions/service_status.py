@@ -17,8 +17,10 @@ from remediator.playbooks.inventory import Service
 
 _YOUNG = timedelta(seconds=15)
 """A service that started within this time is observed for longer: it may be between two crashes."""
-_LOOKS = 8
-"""How often it is observed again, a second apart, unless it restarts meanwhile. An action of a diagnosis has 10 s."""
+_LOOKS = 15
+"""How often it is observed again at most, a second apart, unless it restarts meanwhile."""
+_LOOKS_AT_ENDED = 5
+"""The same for a service whose process has ended: a platform that starts it again does so within seconds."""
 
 
 class ServiceStatusAction(Action):
@@ -27,7 +29,8 @@ class ServiceStatusAction(Action):
     name = "service.status"
     mutates = False
     idempotent = True
-    timeout = timedelta(seconds=10)
+    timeout = timedelta(seconds=10) + timedelta(seconds=_LOOKS)
+    observes = timedelta(seconds=_LOOKS)
     facts = (
         Fact("state", "string", "State of all instances together.", values=tuple(State)),
         Fact("instances", "integer", "Expected instances."),
@@ -76,11 +79,14 @@ class ServiceStatusAction(Action):
         """Return the state; of a service that has just started, after watching whether it starts again.
 
         A program that crashes at its start is *starting*, and for a moment *running* and *exited*, around each crash.
-        One look could miss the crash loop. Two starts within seconds, neither of them ours, are one.
+        One look could miss the crash loop, so it is watched until it has lived for 15 s. Two starts within this time,
+        neither of them ours, are a crash loop.
         """
         platform = self._platforms[service.platform.kind]
         first = status = await platform.status(service)
-        for _ in range(_LOOKS):
+        for look in range(_LOOKS):
+            if status.state is State.EXITED and look >= _LOOKS_AT_ENDED:
+                break
             young = status.started_at is not None and self._clock.now() - status.started_at < _YOUNG
             if status.state is not State.STARTING and not (status.state in (State.RUNNING, State.EXITED) and young):
                 break
