@@ -105,7 +105,7 @@ def test_a_later_bad_release_is_no_relapse_of_the_rollback_before(shop: Shop) ->
     shop.deploy("2", lasts=0)
     shop.start()
     first = shop.run(1, "succeeded")
-    shop.alertmanager.resolve(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", alertname="AppCrashLoop1", service="app")
+    shop.alertmanager.resolve(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}", alertname="AppCrashLoop1", service="app")
     path = f"/api/v1/runs/{first['id']}"
     until(lambda: {item["status"] for item in shop.remediator.get(path)["alerts"]} == {"closed"}, "it is over", 90)
     shop.deploy("3", lasts=0)
