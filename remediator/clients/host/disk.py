@@ -124,7 +124,7 @@ def require_own(handle: int, name: str) -> None:
         raise Refused(f"{name} belongs to user {seen.st_uid}, not to this service; its content is not used")
     if seen.st_mode & 0o022:
         raise Refused(f"others may write {name}; its content is not used: run chmod go-w on it")
-    if stat.S_ISREG(seen.st_mode) and seen.st_nlink != 1:
+    if stat.S_ISREG(seen.st_mode) and seen.st_nlink > 1:  # none: replaced since it was opened, by this service itself
         raise Refused(f"{name} is a hard link; its content is not used")
 
 
