@@ -14,12 +14,14 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from demo import refusals
+from demo import changed, refusals
 from demo.faults import FAULTS, Fault
 from demo.probe import Probe
 from demo.refusals import Refusal
@@ -27,6 +29,7 @@ from demo.show import Follower, Outcome
 from demo.stack import processes, programs
 from demo.stack.__main__ import urls
 from demo.stack.settings import ROOT, Settings, StackError, from_environment
+from remediator.core.clock import format_duration
 
 
 @dataclass(frozen=True)
@@ -93,14 +96,16 @@ def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
     refused: list[Refusal] = []
     try:
         probe = _begin(settings, console)
-        for fault in wish.faults:
-            if (why := fault.needs(probe)) is not None:
-                console.print(f"{fault.NAME} is skipped: {why}\n", style="yellow", highlight=False)
-                continue
-            outcomes.append(_one(probe, console, fault, crash=wish.crash))
-            _record(console, settings, outcomes[-1])
-        if wish.refusals:
-            refused = refusals.show(probe, console)
+        with changed.settings(probe, _short_watch(settings)):
+            _wait_for_all(probe, console)
+            for fault in wish.faults:
+                if (why := fault.needs(probe)) is not None:
+                    console.print(f"{fault.NAME} is skipped: {why}\n", style="yellow", highlight=False)
+                    continue
+                outcomes.append(_one(probe, console, fault, crash=wish.crash))
+                _record(console, settings, outcomes[-1])
+            if wish.refusals:
+                refused = refusals.show(probe, console)
     finally:
         if outcomes:
             _report(console, settings, outcomes, seconds=time.monotonic() - begun)
@@ -121,21 +126,36 @@ def _begin(settings: Settings, console: Console) -> Probe:
         processes.forget(settings)  # limits and circuit breakers of an earlier demo would block this one
     text = "redis, exporters, app, nginx, Prometheus, Alertmanager and the remediator"
     console.print(f"[bold]starting[/bold] {text} …", highlight=False)
-    with console.status("starting") as status:
+    with console.status("starting"):
         processes.up(settings)
+    return probe
+
+
+def _short_watch(settings: Settings) -> dict[str, Any]:
+    """Return settings with which faults that follow each other are incidents of their own, and no relapses."""
+    window = format_duration(changed.RECURRENCE_WINDOW)
+    timing = yaml.safe_load(settings.remediator_yaml.read_text())["timing"]
+    return {"timing": {**timing, "recurrence_window": window, "incident_window": window}}
+
+
+def _wait_for_all(probe: Probe, console: Console) -> None:
+    with console.status("waiting") as status:
         for ready, what in (
             (probe.targets_up, "all targets of Prometheus to be up"),
             (probe.watchdog_heard, "the Watchdog alert to reach the remediator"),
             (probe.traffic_flows, "traffic through nginx to be counted"),
         ):
             status.update(f"waiting for {what}")
-            processes.wait(ready, what, 60)
+            processes.wait(ready, what, 120)
     console.print("all up: Prometheus scrapes every target, traffic flows, the Watchdog alert reaches the remediator\n")
-    return probe
 
 
 def _one(probe: Probe, console: Console, fault: Fault, *, crash: bool) -> Outcome:
-    processes.wait(lambda: probe.at_rest(fault.ALERT), f"the end of earlier alerts and runs before {fault.NAME}", 420)
+    processes.wait(
+        lambda: probe.at_rest(fault.ALERT) and probe.unwatched(fault.ALERT, changed.RECURRENCE_WINDOW),
+        f"the end of earlier alerts and runs before {fault.NAME}",
+        420,
+    )
     console.rule(fault.NAME, align="left")
     outcome = Follower(probe, console, fault, crash=crash).follow()
     console.print()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import yaml
@@ -13,6 +14,8 @@ from demo.stack import processes
 
 PATIENCE = 90.0
 """Timeout in seconds until it is ready again."""
+RECURRENCE_WINDOW = timedelta(seconds=10)
+"""How long the demonstration lets each success be watched: its faults follow each other, and none is a relapse."""
 
 
 @contextmanager

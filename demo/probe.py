@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import urllib.error
 import urllib.parse
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from demo.stack.processes import Supervisor
-from demo.stack.settings import Settings
+from demo.stack.settings import Settings, StackError
 
 
 class Probe:
@@ -28,6 +30,18 @@ class Probe:
     def pid(self, program: str) -> int:
         """Return the PID of a program under supervisord; 0 if it does not run."""
         return int(self._supervisor.info(program)["pid"])
+
+    def signal(self, program: str, number: int) -> int:
+        """Send a signal to a program, and return its PID.
+
+        Raises:
+            StackError: it does not run. PID 0 would mean the process group of the demonstration itself.
+        """
+        pid = self.pid(program)
+        if pid == 0:
+            raise StackError(f"{program} does not run, so it gets no signal; logs/{program}.log in STATE may say why")
+        os.kill(pid, number)
+        return pid
 
     def workers(self) -> int:
         """Return the number of app workers, from the kernel's list of child processes."""
@@ -114,6 +128,11 @@ class Probe:
             run["finished_at"] and all(alert["status"] == "closed" for alert in run["alerts"])
             for run in self.runs(alertname)
         )
+
+    def unwatched(self, alertname: str, window: timedelta) -> bool:
+        """Return whether no success of a run is watched any more: the next alert is no relapse of it."""
+        ended = (run["finished_at"] for run in self.runs(alertname))
+        return all(text and datetime.now(UTC) - datetime.fromisoformat(text) > window for text in ended)
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         """Return one run with its timeline; None while the remediator does not answer."""

@@ -149,13 +149,11 @@ def _heals(probe: Probe, console: Console) -> bool:
 
 
 def _rest(probe: Probe) -> None:
-    _wait(lambda: probe.at_rest(ALERT), "rest")
+    _wait(lambda: probe.at_rest(ALERT) and probe.unwatched(ALERT, changed.RECURRENCE_WINDOW), "rest")
 
 
 def _kill(probe: Probe, console: Console) -> None:
-    pid = probe.pid("redis")
-    _say(console, f"kill -9 of Redis (pid {pid})")
-    os.kill(pid, signal.SIGKILL)
+    _say(console, f"kill -9 of Redis (pid {probe.signal('redis', signal.SIGKILL)})")
 
 
 def _guards(probe: Probe, guards: Mapping[str, Any]) -> AbstractContextManager[None]:

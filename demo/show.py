@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from dataclasses import dataclass, field
@@ -126,8 +125,7 @@ class Follower:
             self._kill_the_remediator()
 
     def _kill_the_remediator(self) -> None:
-        self._killed = self._probe.pid("remediator")
-        os.kill(self._killed, signal.SIGKILL)
+        self._killed = self._probe.signal("remediator", signal.SIGKILL)
         self._say("[red]kill -9 of the remediator in the middle of the run[/red]; supervisord starts it again")
 
     def _conclude(self, starts: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 from demo.probe import Probe
@@ -20,7 +19,7 @@ def needs(probe: Probe) -> str | None:
 
 def inject(probe: Probe) -> None:
     """Send SIGKILL."""
-    os.kill(probe.pid("redis"), signal.SIGKILL)
+    probe.signal("redis", signal.SIGKILL)
 
 
 def healed(probe: Probe) -> str | None:

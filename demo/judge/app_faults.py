@@ -136,7 +136,7 @@ def exhaust_descriptors(scene: Scene) -> None:
 def port_in_use(scene: Scene) -> None:
     """Kill the app while another program waits for its port, so that supervisord cannot start it again."""
     scene.noted["other"] = scene.listener(scene.settings.ports.app)
-    os.kill(scene.probe.pid("app"), signal.SIGKILL)
+    scene.kill("app", signal.SIGKILL)
 
 
 def other_killed(scene: Scene) -> str | None:

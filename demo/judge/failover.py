@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import time
@@ -125,6 +124,6 @@ def _scrape(scene: Scene, exporters: list[int]) -> None:
     job = next(each for each in content["scrape_configs"] if each["job_name"] == "redis-exporter")
     job["static_configs"][0]["targets"] += [f"127.0.0.1:{port}" for port in exporters]
     path.write_text(yaml.safe_dump(content, sort_keys=False))
-    os.kill(scene.probe.pid("prometheus"), signal.SIGHUP)
+    scene.kill("prometheus", signal.SIGHUP)
     time.sleep(1)  # Prometheus shows the new targets only after the reload
     scene.wait(scene.probe.targets_up, "all targets of Prometheus to be up")

@@ -192,7 +192,7 @@ class Scene:
 
     def kill(self, program: str, number: int) -> None:
         """Send a signal to a program."""
-        os.kill(self.probe.pid(program), number)
+        self.probe.signal(program, number)
 
     def sleep(self, seconds: float) -> None:
         """Let time pass, where the fault itself is a matter of time."""

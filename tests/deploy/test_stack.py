@@ -43,7 +43,7 @@ def test_all_of_it_comes_up_and_goes_down(
     assert main(["status"]) == 0
     assert "RUNNING" in capsys.readouterr().out
 
-    os.kill(probe.pid("redis"), signal.SIGSTOP)
+    probe.signal("redis", signal.SIGSTOP)
     assert main(["down"]) == 0
     assert main(["down"]) == 0
     assert orphaned_processes.find(local_stack) == []
@@ -60,6 +60,14 @@ def _prometheus_knows_what_supervisord_knows(probe: Probe, settings: Settings) -
         return {item["metric"]["name"] for item in found["data"]["result"]} == programs
 
     processes.wait(seen, "node_supervisord_up of every program", 90)
+
+
+def test_a_program_that_does_not_run_gets_no_signal(local_stack: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PID 0 would be the process group of the demonstration, which killed itself."""
+    monkeypatch.setattr(processes.Supervisor, "info", lambda *_: {"pid": 0})
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
+    with pytest.raises(StackError, match="redis does not run, so it gets no signal"):
+        Probe(local_stack).signal("redis", signal.SIGKILL)
 
 
 def test_what_a_killed_supervisord_leaves_is_cleared(local_stack: Settings) -> None:
