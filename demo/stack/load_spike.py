@@ -13,7 +13,7 @@ import time
 
 import httpx
 
-CLIENTS = 80
+CLIENTS = 100
 """Two workers have room for 64 requests, four for 128."""
 SECONDS = 45.0
 SLOW = {"latency_ms": 1000}
