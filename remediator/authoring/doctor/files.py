@@ -19,14 +19,17 @@ class Files(DoctorCheck):
         config = about.config
         sources = Sources(list(config.playbooks), config.inventory, about.config_path)
         report = lint(sources, about.registry.catalogue(), Config, about.now.date())
-        errors, warnings = report.at_least(Severity.ERROR), report.at_least(Severity.WARNING)
         subject = str(about.config_path)
-        for found in report.at_least(Severity.WARNING):
-            if found.severity is Severity.WARNING and found.file == subject:
+        errors = report.at_least(Severity.ERROR)
+        warnings = [found for found in report.at_least(Severity.WARNING) if found.severity is Severity.WARNING]
+        elsewhere = [found for found in warnings if found.file != subject]
+        for found in warnings:
+            if found.file == subject:
                 yield warning(found.place, found.message, found.hint)
         if errors:
             yield failed(subject, f"{len(errors)} errors; the first: {errors[0]}", "run: remediator lint")
-        elif warnings:
-            yield warning(subject, f"{len(warnings)} warnings; the first: {warnings[0]}", "run: remediator lint")
+        elif elsewhere:
+            text = f"further warnings (playbooks, inventory, people): {len(elsewhere)}; the first: {elsewhere[0]}"
+            yield warning("files", text, "run: remediator lint")
         else:
             yield ok(subject, f"{report.playbooks} playbooks can be used")
