@@ -128,7 +128,10 @@ def test_files_reports_what_lint_finds(examination: Callable[..., Examination]) 
     assert [each.subject.rpartition("remediator.yaml")[2] for each in settings] == [":1:1", ":13:15"]
     assert "names no Alertmanager" in settings[0].text and "has 5 characters" in settings[1].text
     assert "alertmanagers: [" in settings[0].fix and "head -c 32" in settings[1].fix
-    assert rest.text.startswith("further warnings (playbooks, inventory, people): 1; the first: ") and rest.fix == "run: remediator lint"
+    assert (
+        rest.text.startswith("further warnings (playbooks, inventory, people): 1; the first: ")
+        and rest.fix == "run: remediator lint"
+    )
 
 
 def test_secrets_finds_missing_empty_and_readable_files(
