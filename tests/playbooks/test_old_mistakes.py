@@ -98,6 +98,15 @@ def own_password_gone(bench: Bench) -> None:
     bench.start_remediator()
 
 
+def test_a_cause_that_is_only_not_ok_is_warned_of(tmp_path: Path) -> None:
+    """The condition of a cause lets a step act, as the step's own condition does; a cause for no step only informs."""
+    restart = {"id": "restart", "action": "service.restart", "for": "down"}
+    assert "negated-ok" in findings(MISTAKE | {"steps": [restart]}, tmp_path / "cause")
+    named = [*MISTAKE["conclude"], {"id": "dead", "when": 'evidence.ping.facts.state == "down"', "cause": "It is down."}]
+    other = MISTAKE | {"conclude": named, "steps": [restart | {"for": "dead"}]}
+    assert "negated-ok" not in findings(other, tmp_path / "informs")
+
+
 @pytest.mark.parametrize("fault", [loading, rotated_password, too_many_clients, own_password_gone])
 def test_a_restart_whenever_ping_is_not_ok(tmp_path: Path, fault: Callable[[Bench], None]) -> None:
     """Lint warns. Nothing is restarted: a person is asked, because Redis answers and refuses, or nothing is known."""

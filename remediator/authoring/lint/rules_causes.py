@@ -45,20 +45,43 @@ class NegatedOk(Rule):
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
-            exempt = _single_valued(context, playbook)
-            for at, step in enumerate(playbook.steps):
-                if step.when is None or not context.traits(step).mutates:
-                    continue
-                for found in negated_ok(step.when):
-                    if found not in exempt:
+            single, telling = _single_valued(context, playbook), _with_states(context, playbook)
+            for place, condition in _gates(context, playbook):
+                for found in negated_ok(condition):
+                    if found not in single and (place[0] == "steps" or found in telling):
                         message = f"the condition holds in every state in which {found!r} is not ok"
                         hint = f"use facts that name the state, for example evidence.{found}.facts.state == 'down'"
-                        yield self.at(context, playbook, ("steps", at, "when"), message, hint)
+                        yield self.at(context, playbook, place, message, hint)
+
+
+def _gates(context: LintContext, playbook: Playbook) -> Iterator[tuple[tuple[str, int, str], str]]:
+    """Return the conditions that let a step change something, with their places: its own, and those of its causes.
+
+    A cause may rest on a check of a limit, which has nothing to tell apart; see :func:`_with_states`.
+    """
+    changing = [(at, step) for at, step in enumerate(playbook.steps) if context.traits(step).mutates]
+    causes = {cause for _, step in changing for cause in step.for_}
+    for at, step in changing:
+        if step.when is not None:
+            yield ("steps", at, "when"), step.when
+    for at, conclusion in enumerate(playbook.conclude):
+        if conclusion.id in causes:
+            yield ("conclude", at, "when"), conclusion.when
 
 
 def _single_valued(context: LintContext, playbook: Playbook) -> frozenset[str]:
     """Return the diagnoses that ask one question, a PromQL expression. They have no states to tell apart."""
     return frozenset(item.id for item in playbook.diagnose if item.check in context.catalogue.uses_prometheus)
+
+
+def _with_states(context: LintContext, playbook: Playbook) -> frozenset[str]:
+    """Return the diagnoses whose check tells states apart: one of its facts has a list of values."""
+    facts = context.catalogue.check_facts
+    return frozenset(
+        item.id
+        for item in playbook.diagnose
+        if item.check is not None and any(fact.values for fact in facts.get(item.check, ()))
+    )
 
 
 def negated_ok(text: str) -> tuple[str, ...]:
