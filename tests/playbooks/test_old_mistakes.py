@@ -102,7 +102,10 @@ def test_a_cause_that_is_only_not_ok_is_warned_of(tmp_path: Path) -> None:
     """The condition of a cause lets a step act, as the step's own condition does; a cause for no step only informs."""
     restart = {"id": "restart", "action": "service.restart", "for": "down"}
     assert "negated-ok" in findings(MISTAKE | {"steps": [restart]}, tmp_path / "cause")
-    named = [*MISTAKE["conclude"], {"id": "dead", "when": 'evidence.ping.facts.state == "down"', "cause": "It is down."}]
+    named = [
+        *MISTAKE["conclude"],
+        {"id": "dead", "when": 'evidence.ping.facts.state == "down"', "cause": "It is down."},
+    ]
     other = MISTAKE | {"conclude": named, "steps": [restart | {"for": "dead"}]}
     assert "negated-ok" not in findings(other, tmp_path / "informs")
 
