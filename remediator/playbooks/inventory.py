@@ -5,14 +5,15 @@ Relative paths start at the folder of the inventory. Only its services can be ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from remediator.clients.endpoints import GitHub, RedisEndpoint, TlsSettings, checked_url
+from remediator.core.graph import reach, shortest_cycle
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict, raise_all
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
@@ -271,6 +272,13 @@ class Service(Strict):
         default=None, description="ElastiCache replication group that the service is or uses."
     )
 
+    _neighbours: tuple[RedisEndpoint | HttpEndpoint, ...] = PrivateAttr(default=())
+
+    @property
+    def neighbours(self) -> tuple[RedisEndpoint | HttpEndpoint, ...]:
+        """Return endpoints of other services of the inventory: an alert with such an address is about that service."""
+        return self._neighbours
+
     @property
     def alert_labels(self) -> Mapping[str, str]:
         """Return the labels of alerts about this service."""
@@ -305,7 +313,17 @@ class Inventory(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Inventory:
         raise_all(tuple(self._wrong_services()) or tuple(self._cycles()))
+        for service in self.services.values():
+            service._neighbours = tuple(self._beside(service))
         return self
+
+    def _beside(self, service: Service) -> Iterator[RedisEndpoint | HttpEndpoint]:
+        """Yield endpoints of the same kind of other services. A service that needs this one may report about it."""
+        for other in self.services.values():
+            if other.name != service.name and service.name not in self.dependencies(other.name):
+                for ours, theirs in ((service.redis, other.redis), (service.http, other.http)):
+                    if ours is not None and theirs is not None:
+                        yield theirs
 
     def _wrong_services(self) -> Iterator[FieldError]:
         for name, service in self.services.items():
@@ -329,7 +347,7 @@ class Inventory(Strict):
     def _cycles(self) -> Iterator[FieldError]:
         reported: set[str] = set()
         for name in self.services:
-            cycle = _cycle(self._depends_on, name)
+            cycle = shortest_cycle(self._depends_on, name)
             if cycle and not reported.intersection(cycle):
                 reported.update(cycle)
                 at = self.services[cycle[0]].depends_on.index(cycle[1])
@@ -363,35 +381,12 @@ class Inventory(Strict):
 
     def dependencies(self, name: str) -> tuple[str, ...]:
         """Return all services that a service needs, directly or indirectly, the nearest first."""
-        return _reach(self._depends_on, name)
+        return reach(self._depends_on, name)
 
     def dependents(self, name: str) -> tuple[str, ...]:
         """Return all services that need a service, directly or indirectly, the nearest first."""
-        return _reach(self._needed_by, name)
+        return reach(self._needed_by, name)
 
     def services_for(self, labels: Mapping[str, str]) -> tuple[Service, ...]:
         """Return the services that an alert with these labels is about."""
         return tuple(service for service in self.services.values() if service.matches_alert(labels))
-
-
-def _reach(graph: Mapping[str, Iterable[str]], start: str) -> tuple[str, ...]:
-    found = {start: None}
-    for name in (queue := [start]):
-        for other in graph[name]:
-            if other not in found:
-                found[other] = None
-                queue.append(other)
-    return tuple(found)[1:]
-
-
-def _cycle(graph: Mapping[str, Iterable[str]], start: str) -> tuple[str, ...]:
-    """Return the shortest path from a service back to itself; possibly empty. It begins and ends with it."""
-    paths: dict[str, tuple[str, ...]] = {start: (start,)}
-    for name in (queue := [start]):
-        for other in graph[name]:
-            if other == start:
-                return (*paths[name], start)
-            if other not in paths:
-                paths[other] = (*paths[name], other)
-                queue.append(other)
-    return ()

@@ -8,7 +8,7 @@ Kubernetes target, the containers of a Docker target, the addresses of its endpo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -16,9 +16,10 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 from urllib.parse import urlsplit
 
+from remediator.clients.endpoints import RedisEndpoint
 from remediator.core.matchers import Matcher, Operator
 from remediator.core.text import MAX_LABEL, shorten
-from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, Service
+from remediator.playbooks.inventory import DockerBinding, HttpEndpoint, KubernetesBinding, Service
 
 _COMPOSE_PROJECT = "container_label_com_docker_compose_project"
 _COMPOSE_SERVICE = "container_label_com_docker_compose_service"
@@ -219,8 +220,9 @@ def _derived(service: Service) -> Iterator[tuple[str, str, str]]:
 def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[str, bool, str]]:
     """Compare ``instance``, ``mountpoint`` and ``device``.
 
-    An exporter often runs elsewhere and has an address of its own, so another ``instance`` contradicts only in an alert
-    about a host, which has a mount point or a device: the disk is on that host.
+    An exporter often runs elsewhere and has an address of its own, so another ``instance`` contradicts only if it is
+    that of another service of the inventory, or in an alert about a host, which has a mount point or a device: the disk
+    is on that host.
     """
     hosts, addresses = _endpoints(service)
     instance = labels.get("instance")
@@ -232,7 +234,7 @@ def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[st
         names_server = service.redis is not None and split.scheme in _REDIS_SCHEMES
         if split.netloc.lower() in addresses:
             yield "instance", True, instance
-        elif names_server and addresses:
+        elif addresses and (names_server or split.netloc.lower() in _of(service.neighbours)[1]):
             yield "instance", False, " or ".join(sorted(addresses))
         elif about_host and hosts and host not in hosts:
             yield "instance", False, f"a host of {', '.join(sorted(hosts))}"
@@ -247,14 +249,19 @@ def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[st
 
 def _endpoints(service: Service) -> tuple[set[str], set[str]]:
     """Return the hosts of the service, and its addresses as ``host:port``."""
+    return _of([each for each in (service.redis, service.http) if each is not None])
+
+
+def _of(endpoints: Iterable[RedisEndpoint | HttpEndpoint]) -> tuple[set[str], set[str]]:
+    """Return the hosts and addresses of endpoints, as far as they are fixed: Sentinels may name another one later."""
     found: set[tuple[str, int | None]] = set()
-    redis = service.redis
-    if redis is not None and redis.sentinel is None and redis.socket is None:  # the Sentinels know the address
-        found.add((redis.host.lower(), redis.port))
-    if service.http is not None:
-        split = urlsplit(service.http.url)
-        if split.hostname:
-            found.add((split.hostname, split.port))
+    for each in endpoints:
+        if isinstance(each, HttpEndpoint):
+            split = urlsplit(each.url)
+            if split.hostname:
+                found.add((split.hostname, split.port))
+        elif each.sentinel is None and each.socket is None:
+            found.add((each.host.lower(), each.port))
     found |= {(other, port) for host, port in found if host in _LOOPBACK for other in _LOOPBACK}
     return {host for host, _ in found}, {_address(host, port) for host, port in found}
 

@@ -78,6 +78,36 @@ def test_both_sides_are_compared(target: Service, labels: dict[str, str], relati
         assert target.name in found.text
 
 
+@pytest.mark.promise(8)
+@pytest.mark.parametrize(
+    ("labels", "relation"),
+    [
+        ({"service": "redis", "instance": "127.0.0.1:6379"}, Relation.ABOUT),
+        ({"service": "redis", "instance": "127.0.0.1:6380"}, Relation.OTHER),  # the other Redis of this host
+        ({"service": "redis", "instance": "localhost:6380"}, Relation.OTHER),
+        ({"service": "redis", "instance": "127.0.0.1:9121"}, Relation.ABOUT),  # an exporter
+        ({"service": "redis", "instance": "127.0.0.1:8000"}, Relation.ABOUT),  # the app reports about its Redis
+        ({"service": "app", "instance": "127.0.0.1:8001"}, Relation.OTHER),
+        ({"service": "app", "instance": "127.0.0.1:8080"}, Relation.ABOUT),  # the gateway needs the app
+        ({"service": "app", "instance": "127.0.0.1:6380"}, Relation.ABOUT),  # no service of this kind is meant
+    ],
+)
+def test_two_services_are_told_apart_by_their_ports_alone(labels: dict[str, str], relation: Relation) -> None:
+    """An address of another service of the inventory contradicts, unless that service needs this one."""
+    services: dict[str, dict[str, Any]] = {
+        "redis": {"redis": {"host": "127.0.0.1", "port": 6379}},
+        "cache": {"redis": {"host": "127.0.0.1", "port": 6380}},
+        "app": {"http": {"url": "http://127.0.0.1:8000"}, "depends_on": ["redis"]},
+        "shop": {"http": {"url": "http://127.0.0.1:8001"}},
+        "gateway": {"http": {"url": "http://127.0.0.1:8080"}, "depends_on": ["app"]},
+    }
+    data = {"apiVersion": "remediator/v1", "kind": "Inventory"}
+    bound = {name: {"platform": SUPERVISOR} | fields for name, fields in services.items()}
+    inventory = Inventory.model_validate(data | {"services": bound})
+
+    assert compare({"alertname": "X"} | labels, inventory.service(labels["service"])).relation is relation
+
+
 def test_the_inventory_says_which_values_are_known() -> None:
     """``alert_label_values`` takes exact values and patterns; ``alerts_as`` that was written down contradicts, too."""
     target = service("redis", alert_label_values={"instance": ["10.0.0.5:*", "10.0.0.6:9100"], "host": "db1"})
