@@ -29,18 +29,6 @@ CGROUP = Path("/sys/fs/cgroup/pids") if Path("/sys/fs/cgroup/pids").is_dir() els
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The folder of the bench."""
-    return tmp_path / "bench"
-
-
-@pytest.fixture
-def bench(folder: Path) -> Iterator[Bench]:
-    """A bench with an append-only file, started."""
-    yield from started(Bench(folder))
-
-
-@pytest.fixture
 def valkey(folder: Path) -> Iterator[Bench]:
     """The same with Valkey."""
     yield from started(Bench(folder, server="valkey-server"))
@@ -53,16 +41,6 @@ def test_a_killed_valkey(valkey: Bench) -> None:
     assert (causes(run), run["status"], valkey.starts) == ({"down"}, "succeeded", 2)
     with valkey.client() as client:
         assert client.dbsize() == KEYS
-
-
-def test_a_killed_valkey_with_a_corrupt_file(valkey: Bench) -> None:
-    """The log of Valkey's failed start is read as that of Redis."""
-    valkey.kill()
-    newest = sorted(valkey.data.glob("appendonlydir/*.incr.aof"))[-1]
-    with newest.open("ab") as file:
-        file.write(b"this is no command\n")
-    run = valkey.judge()
-    assert causes(run) == {"down", "corrupt-data"} and valkey.starts == 2
 
 
 def test_a_certificate_that_is_not_trusted(folder: Path) -> None:

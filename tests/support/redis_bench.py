@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import ServerProxy
 
+import pytest
 import redis
 import yaml
 from redis.backoff import NoBackoff
@@ -198,3 +199,18 @@ class Untouched:
         with self._bench.client() as client:
             assert client.dbsize() >= self._keys, "keys were lost"
             assert self._read(client) == self._settings, "a setting was changed"
+
+
+def refusal(bench: Bench) -> str:
+    """Return why Redis refuses a PING; empty if it does not."""
+    try:
+        with bench.client() as client:
+            client.ping()
+    except redis.RedisError as error:
+        return str(error)
+    return ""
+
+
+def both(fixture: str) -> pytest.MarkDecorator:
+    """Let a test that depends on texts of the server run with Redis and with Valkey."""
+    return pytest.mark.parametrize(fixture, ["redis-server", "valkey-server"], indirect=True)

@@ -54,6 +54,11 @@ _SAVED = re.compile(
     r"|AOF write error looks solved|Ready to accept connections"
 )
 """A line that makes an earlier `_CANNOT_SAVE` line obsolete: Redis saved later, or a new process started."""
+_LOADING = re.compile(
+    r"(?P<load>^\d+:[A-Z] .*[*#] (?:Server initialized|Loading RDB produced|Reading RDB|.*sync: Loading DB in memory))"
+    r"|^\d+:[A-Z] .*[*#] (?:Ready to accept connections|.*sync: Finished with success)"
+)
+"""Beginning and end of a load, as Redis and Valkey log them. During the load of a big value, nothing is answered."""
 _BAD_CONFIGURATION = re.compile(r"FATAL CONFIG FILE ERROR")
 _CONFIGURATION_LINES = 4
 """Redis writes the place, the directive and the reason into the lines after the first one."""
@@ -88,7 +93,7 @@ class ServiceLogs(Action):
         Fact("signs", "object", "Signs of a cause: the last line of each kind. Only found kinds are included."),
         *(
             Fact(f"signs.{sign}", "string", "Last line of this kind.")
-            for sign in (*_SIGNS, "cannot_save", "bad_configuration")
+            for sign in (*_SIGNS, "cannot_save", "bad_configuration", "loading")
         ),
         Fact("traceback", "boolean", "Whether the log contains a Python traceback."),
         Fact("telling", "list", "The last 20 lines with an error."),
@@ -110,9 +115,7 @@ class ServiceLogs(Action):
         limit = None if since is None else since - parameters.margin
         current = [line.text for line in found if limit is None or line.at is None or line.at >= limit]
         telling = [line for line in lines if _TELLING.search(line)]
-        signs = told_by(current)
-        if failed := _failed_save(lines):
-            signs["cannot_save"] = failed
+        signs = told_by(current) | _lasting(lines)
         cause = next(iter(signs.items()), None)
         summary = telling[-1][:300] if telling else f"{len(lines)} lines without an error"
         if cause is not None:
@@ -137,8 +140,13 @@ def told_by(lines: Sequence[str]) -> dict[str, str]:
     configuration = _bad_configuration(lines)
     if configuration:
         found["bad_configuration"] = configuration
-    failed = _failed_save(lines)
-    return {**found, "cannot_save": failed} if failed else found
+    return found | _lasting(lines)
+
+
+def _lasting(lines: Sequence[str]) -> dict[str, str]:
+    """Return the signs that stay true until a later line ends them."""
+    found = {"cannot_save": _failed_save(lines), "loading": _load(lines)}
+    return {sign: line for sign, line in found.items() if line}
 
 
 def _bad_configuration(lines: Sequence[str]) -> str:
@@ -159,4 +167,12 @@ def _failed_save(lines: Sequence[str]) -> str:
             return ""
         if match := _CANNOT_SAVE.search(line):
             return match[1][:300].strip()
+    return ""
+
+
+def _load(lines: Sequence[str]) -> str:
+    """Return the last line about a load of data by Redis that has not ended; empty if there is none."""
+    for line in reversed(lines):
+        if match := _LOADING.search(line):
+            return line[:300].strip() if match["load"] else ""
     return ""

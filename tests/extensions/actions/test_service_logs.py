@@ -88,6 +88,23 @@ def test_a_failed_save_counts_until_the_next_save_or_start(failure: str, end: st
     assert told_by([failure, end, failure])["cannot_save"] == failure
 
 
+@pytest.mark.parametrize(
+    "begun",
+    [
+        "7:M 29 Nov 2026 00:18:26.700 # Server initialized",  # Redis 6
+        "7:M 29 Nov 2026 00:18:26.700 * Server initialized",  # Redis 7, Valkey 8
+        "7:M 29 Nov 2026 00:18:26.700 * Reading RDB base file on AOF loading...",
+        "7:S 29 Nov 2026 00:18:26.700 * MASTER <-> REPLICA sync: Loading DB in memory",
+    ],
+)
+def test_a_load_counts_until_it_has_ended(begun: str) -> None:
+    """Redis says so itself; a word of another program is no sign."""
+    end = "7:M 29 Nov 2026 00:18:27.700 * Ready to accept connections tcp"
+    assert told_by([end, begun]) == {"loading": begun}
+    assert told_by([begun, end]) == {}
+    assert told_by(["INFO Server initialized"]) == {}
+
+
 def test_a_log_without_errors_has_no_signs() -> None:
     """No sign is made up."""
     assert told_by(["INFO worker ready", "GET /items 200"]) == {}
