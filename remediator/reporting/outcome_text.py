@@ -20,7 +20,7 @@ from remediator.storage.repositories.evidence import EvidenceRecord
 _HEADLINES: Mapping[Reason, str] = {
     Reason.NO_PLAN: "no plan could be made",
     Reason.NOT_ABOUT_TARGET: "the alert is about something else",
-    Reason.DIAGNOSED: "diagnosed; the playbook has no remedy",
+    Reason.DIAGNOSED: "diagnosed; the playbook has no step for this",
     Reason.APPROVAL_EXPIRED: "nobody decided in time",
     Reason.APPROVAL_VOID: "the request is outdated and the playbook was removed",
     Reason.NOT_IN_AUDIT_LOG: "the stored run is not what the audit log says",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
 from remediator.clients.kubernetes.models import Event, Pod
-from remediator.clients.kubernetes.pods import explaining, troubles
+from remediator.clients.kubernetes.pods import explaining, loops, troubles
 
 NODES = "0/3 nodes are available: 3 Insufficient memory."
 
@@ -40,6 +41,37 @@ def test_a_container_that_waits_has_the_words_of_the_node(reason: str, message: 
     """The container is named, and so are the image or the ConfigMap that is missing."""
     waiting = container(waiting={"reason": reason, "message": message})
     assert troubles(pod(containerStatuses=[waiting])) == [f"app-1/main: {reason} ({message})"]
+
+
+@pytest.mark.parametrize(
+    ("lives", "age", "before", "loops_now"),
+    [
+        (3, 5, 6, True),  # it ran for 6 s, and has run for 5 s since: it ends again soon
+        (1, 5, 6, False),  # one restart is no loop
+        (3, 90, 6, False),  # it has run for long enough
+        (3, 5, 86_400, False),  # it ended once after a day
+    ],
+)
+def test_a_container_that_runs_between_two_crashes_is_in_a_crash_loop(
+    lives: int, age: int, before: int, loops_now: bool
+) -> None:
+    """Without a probe, such a container is ready for some seconds after each start."""
+    now = datetime(2026, 11, 29, 12, tzinfo=UTC)
+    begun = now - timedelta(seconds=age)
+    ended = {"startedAt": begun - timedelta(seconds=before), "finishedAt": begun, "exitCode": 1, "reason": "Error"}
+    runs = container(running={"startedAt": begun}) | {"ready": True, "restartCount": lives}
+    [found] = pod(containerStatuses=[runs | {"lastState": {"terminated": ended}}]).status.container_statuses
+    assert loops(found, now) is loops_now
+
+
+def test_the_memory_limit_of_a_killed_container_is_named() -> None:
+    """As the specification of the pod has it."""
+    killed = container(waiting={"reason": "CrashLoopBackOff"}) | {"restartCount": 2}
+    killed["lastState"] = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    spec = {"containers": [{"name": "main", "resources": {"limits": {"memory": "32Mi"}}}]}
+    of = {"metadata": {"name": "app-1"}, "spec": spec, "status": {"containerStatuses": [killed]}}
+    [text] = troubles(msgspec.convert(of, Pod))
+    assert text.endswith("ended with exit code 137 OOMKilled, 2 restarts, memory limit 32Mi")
 
 
 def test_an_init_container_that_fails_is_named() -> None:

@@ -148,7 +148,7 @@ async def test_nothing_is_said_to_have_been_tried(house: House) -> None:
     await advance_until(engine, ["escalated"], house.clock)
     [message] = await sent(house)
     text = "\n".join((await render(house, message)).text())
-    assert "Nothing was tried" in text and "diagnosed; the playbook has no remedy" in text
+    assert "Nothing was tried" in text and "diagnosed; the playbook has no step for this" in text
     assert "Tried:" not in text
 
 

@@ -71,6 +71,8 @@ class HostSettings(Part, frozen=True, kw_only=True, rename="pascal"):
     """The part of a container's host configuration that is read."""
 
     restart_policy: RestartPolicy = RestartPolicy()
+    memory: int = 0
+    """Memory limit in bytes; 0 for none."""
 
 
 class Mount(Part, frozen=True, kw_only=True, rename="pascal"):

@@ -113,11 +113,18 @@ class Condition(Part, frozen=True, kw_only=True, rename="camel"):
     message: str = ""
 
 
+class Resources(Part, frozen=True, kw_only=True, rename="camel"):
+    """Limits of a container, as quantities of Kubernetes, for example ``memory: 64Mi``."""
+
+    limits: dict[str, str] = {}
+
+
 class Container(Part, frozen=True, kw_only=True, rename="camel"):
     """Specification of a container."""
 
     name: str
     image: str = ""
+    resources: Resources = Resources()
 
 
 class _PodSpec(Part, frozen=True, kw_only=True, rename="camel"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from remediator.clients.kubernetes.models import Condition, ContainerStatus, Event, Pod, Terminated
@@ -11,6 +12,8 @@ from remediator.core.clock import rfc3339
 _LOOPS = ("CrashLoopBackOff", "RunContainerError", "CreateContainerError", "CreateContainerConfigError")
 _EXPLAIN = ("Unhealthy", "FailedMount", "FailedCreate", "FailedCreatePodSandBox", "Evicted")
 """Reasons of events whose message is not in the status of a pod: probes, volumes, quotas."""
+_CALM = timedelta(minutes=1)
+"""A container that has lived for longer is in no crash loop, however often it was restarted."""
 _STUCK = ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName")
 
 
@@ -19,12 +22,21 @@ def containers(pod: Pod) -> tuple[ContainerStatus, ...]:
     return (*pod.status.init_container_statuses, *pod.status.container_statuses)
 
 
-def loops(container: ContainerStatus) -> bool:
-    """Return whether the container is in a crash loop, waiting for the next start or not."""
+def loops(container: ContainerStatus, now: datetime) -> bool:
+    """Return whether the container is in a crash loop: it waits for the next start, has ended, or runs between two."""
     waiting, ended = container.state.waiting, container.state.terminated or container.last_state.terminated
     if waiting is not None and waiting.reason in _LOOPS:
         return True
-    return container.restart_count >= 2 and not container.ready and ended is not None
+    return container.restart_count >= 2 and ended is not None and (not container.ready or _short_lived(container, now))
+
+
+def _short_lived(container: ContainerStatus, now: datetime) -> bool:
+    """Return whether the container has run for a short time, and did before its last restart."""
+    running, before = container.state.running, container.last_state.terminated
+    if running is None or before is None:
+        return False
+    lives = (running.started_at, now), (before.started_at, before.finished_at)
+    return all(begun is not None and end is not None and end - begun < _CALM for begun, end in lives)
 
 
 def stuck(container: ContainerStatus) -> bool:
@@ -47,25 +59,33 @@ def troubles(pod: Pod) -> list[str]:
     """Return why a pod does not serve: not scheduled, or a text for each unhealthy container with its last exit."""
     name = pod.metadata.name
     waits = [f"{name}: not scheduled: {each.message}" for each in pod.status.conditions if _unscheduled(each)]
-    return waits or [text for each in containers(pod) if (text := _trouble(name, each))]
+    return waits or [text for each in containers(pod) if (text := _trouble(pod, each))]
 
 
 def _unscheduled(condition: Condition) -> bool:
     return (condition.type, condition.status, condition.reason) == ("PodScheduled", "False", "Unschedulable")
 
 
-def _trouble(pod: str, container: ContainerStatus) -> str:
+def _trouble(pod: Pod, container: ContainerStatus) -> str:
     waiting, last = container.state.waiting, container.last_state.terminated or container.state.terminated
     if container.ready or (waiting is None and last is None) or (last is not None and last.reason == "Completed"):
         return ""
-    where = f"{pod}/{container.name}"
+    where = f"{pod.metadata.name}/{container.name}"
     text = f"{where}: {waiting.reason}" if waiting is not None and waiting.reason else f"{where}: not ready"
     if waiting is not None and waiting.message and waiting.reason not in _LOOPS[:1]:
         text += f" ({waiting.message[:300]})"
     if last is not None:
         reason = f" {last.reason}" if last.reason else ""
         text += f", ended with exit code {last.exit_code}{reason}, {container.restart_count} restarts"
+    if out_of_memory(container) and (limit := _memory_limit(pod, container.name)):
+        text += f", memory limit {limit}"
     return text
+
+
+def _memory_limit(pod: Pod, container: str) -> str:
+    """Return the memory limit of a container, for example 64Mi; empty for none."""
+    limits = {each.name: each.resources.limits for each in pod.spec.containers}
+    return limits.get(container, {}).get("memory", "")
 
 
 def explaining(events: Sequence[Event]) -> list[str]:
@@ -81,16 +101,17 @@ def pod_facts(pod: Pod) -> dict[str, Any]:
         "phase": pod.status.phase,
         "ready": pod.ready,
         "node": pod.spec.node_name,
-        "containers": [_container_facts(each) for each in containers(pod)],
+        "containers": [_container_facts(pod, each) for each in containers(pod)],
     }
 
 
-def _container_facts(container: ContainerStatus) -> dict[str, Any]:
+def _container_facts(pod: Pod, container: ContainerStatus) -> dict[str, Any]:
     waiting = container.state.waiting
     return {
         "name": container.name,
         "image": container.image,
         "restarts": container.restart_count,
+        "memory_limit": _memory_limit(pod, container.name) or None,
         "waiting": None if waiting is None else waiting.reason,
         "last": _ending(container.last_state.terminated or container.state.terminated),
     }

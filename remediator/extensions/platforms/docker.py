@@ -336,12 +336,19 @@ def _summary(container: Container, state: State) -> str:
     text = f"{own_name(container)} is {seen.status}"
     if seen.status == "running":
         health = "" if seen.health is None else f", {seen.health.status}"
-        text += f" (since {rfc3339(seen.started_at)[:19]}Z{health})"
+        text += f" (since {rfc3339(seen.started_at)[:19]}Z{health}{_out_of_memory(container)})"
     elif seen.status != "created":
-        text += f" (exit code {seen.exit_code}{', out of memory' if seen.oom_killed else ''})"
+        text += f" (exit code {seen.exit_code}{_out_of_memory(container)})"
     if state is State.CRASH_LOOP:
         text += f", restarted {container.restart_count} times by Docker"
     return f"{text}: {seen.error}" if seen.error else text
+
+
+def _out_of_memory(container: Container) -> str:
+    if not container.state.oom_killed:
+        return ""
+    limit = container.host_config.memory
+    return f", out of memory, limit {limit / 2**20:.0f} MiB" if limit else ", out of memory"
 
 
 def _facts(container: Container, state: State) -> dict[str, Any]:
@@ -354,6 +361,7 @@ def _facts(container: Container, state: State) -> dict[str, Any]:
         "health": None if seen.health is None else seen.health.status,
         "exit_code": seen.exit_code,
         "oom_killed": seen.oom_killed,
+        "memory_limit": container.host_config.memory or None,
         "restarts": container.restart_count,
         "image": container.config.image,
         "image_id": container.image,

@@ -76,7 +76,7 @@ class KubernetesPlatform(Platform):
         owner, events, hold = await asyncio.gather(
             owner_of(client, look.deployment), _events(client, look), _hold(client, look.deployment)
         )
-        return _status(look, owner, events, hold)
+        return _status(look, owner, events, hold, self._clock.now())
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
         """Return the last lines of the containers of at most five pods, unready pods and init containers first."""
@@ -357,10 +357,10 @@ async def _hold(client: Kubernetes, deployment: Workload) -> str:
     )
 
 
-def _status(look: _Look, owner: Any, events: Sequence[Event], hold: str) -> ServiceStatus:
+def _status(look: _Look, owner: Any, events: Sequence[Event], hold: str, now: datetime) -> ServiceStatus:
     deployment, wanted = look.deployment, look.deployment.spec.replicas
     ready = sum(pod.ready for pod in look.pods)
-    state = _state(look, ready)
+    state = _state(look, ready, now)
     problems = [text for pod in look.pods for text in troubles(pod)] + explaining(events)
     started = [pod.status.start_time for pod in look.pods if pod.status.start_time is not None]
     rollout = "" if deployment.observed else ", the last change is not yet observed"
@@ -405,14 +405,14 @@ def _reasons(look: _Look) -> Iterator[Reason]:
         yield Reason.PAUSED
 
 
-def _state(look: _Look, ready: int) -> State:
+def _state(look: _Look, ready: int, now: datetime) -> State:
     deployment = look.deployment
     wanted = deployment.spec.replicas
     if not deployment.observed:
         return State.STARTING
     if wanted == 0:
         return State.STOPPED
-    if any(loops(each) for pod in look.newest for each in containers(pod)):
+    if any(loops(each, now) for pod in look.newest for each in containers(pod)):
         return State.CRASH_LOOP
     status = deployment.status
     if status.updated_replicas < wanted or status.replicas > wanted:
