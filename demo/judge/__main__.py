@@ -70,7 +70,9 @@ def _tell(console: Console, found: Judgement) -> None:
     text = (
         f"not run: needs {found.not_run}" if found.not_run else f"{named}; {', '.join(found.actions) or 'nothing done'}"
     )
-    bad = [*found.harm, *(f"wrong cause {cause}" for cause in found.wrong)] + ["no true cause named"] * found.unnamed
+    bad = [*found.harm, *(f"wrong cause {cause}" for cause in found.wrong)]
+    bad += [f"in no message or evidence: {pattern}" for pattern in found.unsaid]
+    bad += ["no true cause named"] * (found.unnamed and not found.unsaid)
     console.print(f"{found.row.number:3} {found.row.fault}: {text}", markup=False, highlight=False)
     for line in (*found.statuses, *found.told, found.measured):
         console.print(f"      {line}", style="dim", markup=False, highlight=False)

@@ -20,6 +20,7 @@ from demo.judge.scene import Scene
 from demo.stack import volume
 
 _BLOCKED = 120
+_EVICTING = {"maxmemory-policy": "allkeys-lru"}
 _BIG_KEYS, _BIG_VALUE = 2000, 2048
 _DELAY_OF_A_KEY = 13_000
 """Microseconds; the big keys and those of the judgement take about 40 s to load."""
@@ -313,7 +314,8 @@ def slow_command(scene: Scene) -> None:
 def evictions(scene: Scene) -> None:
     """Let Redis evict keys all the time."""
     with scene.redis() as client:
-        client.config_set("maxmemory-policy", "allkeys-lru")
+        for name, value in _EVICTING.items():
+            client.config_set(name, value)
         used = client.info("memory")["used_memory"]
         client.config_set("maxmemory", used + 500_000)
     code = (
@@ -331,6 +333,9 @@ def _evicted(scene: Scene) -> int:
 
 
 def flushed(scene: Scene) -> str | None:
-    """Return a sentence if Redis has no keys left."""
+    """Return a sentence if all keys were removed, or the policy was changed."""
     with scene.redis() as client:
-        return None if client.dbsize() else "Redis has no keys left"
+        used = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
+        if removed := used & {"flushall", "flushdb"}:
+            return f"keys were removed by {', '.join(sorted(removed))}"
+        return None if client.config_get("maxmemory-policy") == _EVICTING else "the policy was changed"

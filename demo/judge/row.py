@@ -41,6 +41,8 @@ class Row:
     """IDs of causes that all have to be named as well."""
     true_too: frozenset[str] = frozenset()
     """IDs of causes that are true as well, or of other runs that the same fault starts. Any other ID is wrong."""
+    says: tuple[str, ...] = ()
+    """Patterns for messages and evidence, for what belongs to the cause: whose, how much, which. All must match."""
     remedies: frozenset[str] = frozenset()
     """Actions that may change something. Any other action is harm."""
     ends: frozenset[str] = PERSON
@@ -87,6 +89,8 @@ class Judgement:
     """Actions that changed something, with their outcomes."""
     restarts: Counter[str] = field(default_factory=Counter)
     """How often the remediator itself restarted or rolled back each target."""
+    unsaid: tuple[str, ...] = ()
+    """Patterns of :attr:`Row.says` that nothing matches."""
     statuses: tuple[str, ...] = ()
     """Last status of each run, with its playbook."""
     harm: list[str] = field(default_factory=list)
@@ -108,4 +112,5 @@ class Judgement:
         """Return whether a cause was to be named and was not."""
         named = {cause.partition(": ")[2] for cause in self.named}
         one_of, all_of = self.row.causes, self.row.causes_too
-        return not self.not_run and bool((one_of and not one_of & named) or not all_of <= named)
+        missing = (one_of and not one_of & named) or not all_of <= named or self.unsaid
+        return not self.not_run and bool(missing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -97,6 +99,7 @@ def _judge(scene: Scene, row: Row, found: Judgement) -> None:
     if row.proof is not None:
         _prove(scene, row, found)
     _fill(found, runs)
+    found.unsaid = _unsaid(scene, row, runs)
     _judge_ends(row, runs, found)
     harm.measure(scene, row, found, earlier, acted)
 
@@ -153,6 +156,13 @@ def _fill(found: Judgement, runs: Sequence[RunTimeline]) -> None:
         found.restarts[each.run.target] += sum(item.action in _RESTARTS for item in each.attempts)
     found.named, found.actions = tuple(named), tuple(actions)
     found.statuses = tuple(f"{each.run.playbook}: {_end(each)}" for each in runs)
+
+
+def _unsaid(scene: Scene, row: Row, runs: Sequence[RunTimeline]) -> tuple[str, ...]:
+    """Return the patterns that neither a message nor the evidence of a run matches."""
+    told = [json.dumps(item, ensure_ascii=False) for item in scene.messages]
+    told += [seen.summary for each in runs for seen in each.evidence]
+    return tuple(pattern for pattern in row.says if not any(re.search(pattern, text) for text in told))
 
 
 def _end(found: RunTimeline) -> str:
