@@ -102,6 +102,7 @@ def _own_disk_only(settings: Settings) -> list[dict[str, Any]]:
         {"source_labels": ["mountpoint"], "regex": ".*redis.*", "target_label": "__tmp_whose", "replacement": "other"},
         {"source_labels": ["mountpoint"], "regex": ours, "target_label": "__tmp_whose", "replacement": "ours"},
         {"source_labels": ["__tmp_whose"], "regex": "other", "action": "drop"},
+        {"regex": "__tmp_whose", "action": "labeldrop"},
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,7 +39,12 @@ def _to_duration(value: Any) -> Any:
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
     base = (info.context or {}).get("base")
-    return Path(base, path) if base is not None else path
+    if base is None:
+        return path
+    joined = Path(base, path)
+    shorter = Path(os.path.normpath(joined))
+    # people read these paths in plans; a symbolic link before ``..`` would make it another place
+    return shorter if ".." in joined.parts and shorter.resolve() == joined.resolve() else joined
 
 
 DURATION = "^([0-9]+(ms|[smhdwy]))+$|^0$"

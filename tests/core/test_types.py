@@ -1,0 +1,31 @@
+"""Paths in files, as the service uses and shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from remediator.core.types import FilePath, Strict
+
+
+class Named(Strict):
+    """A file that names another."""
+
+    path: FilePath
+
+
+def seen(path: str, base: Path) -> Path:
+    return Named.model_validate({"path": path}, context={"base": base}).path
+
+
+def test_a_relative_path_begins_at_its_file_and_is_shown_short(tmp_path: Path) -> None:
+    (tmp_path / "settings").mkdir()
+    assert seen("../redis/backups", tmp_path / "settings") == tmp_path / "redis/backups"
+    assert seen("keys/a.key", tmp_path / "settings") == tmp_path / "settings/keys/a.key"
+    assert seen("/srv/redis", tmp_path / "settings") == Path("/srv/redis")
+
+
+def test_a_path_through_a_symbolic_link_stays_the_place_that_the_system_opens(tmp_path: Path) -> None:
+    (tmp_path / "far/settings").mkdir(parents=True)
+    (tmp_path / "settings").symlink_to(tmp_path / "far/settings")
+    (tmp_path / "far/redis").mkdir()
+    assert seen("../redis", tmp_path / "settings").samefile(tmp_path / "far/redis")
