@@ -17,6 +17,7 @@ from remediator.clients.redis.client import Redis
 from remediator.clients.redis.models import Info
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.core.sizes import mib
 from remediator.errors import Refused
 from remediator.extensions import bindings, data_disk
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
@@ -25,7 +26,6 @@ from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
-_MEBIBYTE = 1024 * 1024
 _LOOK = 0.1
 _SPARE = 1.2
 """Safety factor for the estimated space."""
@@ -64,8 +64,8 @@ class RedisBgrewriteaof(Action):
             text=f"BGREWRITEAOF on {service.name}",
             arguments={"size": size, "rewrites": info.integer("aof_rewrites")},
             volatile_fields=("size", "rewrites"),
-            measurement=f"the append-only file has {size / _MEBIBYTE:.1f} MiB; the new one needs at most "
-            f"{needed / _MEBIBYTE:.1f} MiB, which are free",
+            measurement=f"the append-only file has {mib(size)}; the new one needs at most "
+            f"{mib(needed)}, which are free",
             pin={"run_id": info.text("run_id")},
             risk="During the write, Redis needs more memory and disk space.",
         )
@@ -79,7 +79,7 @@ class RedisBgrewriteaof(Action):
         info = await _written(redis)
         size, status = info.integer("aof_current_size"), info.text("aof_last_bgrewrite_status")
         before = call.arguments["size"]
-        text = f"the append-only file has {size / _MEBIBYTE:.1f} MiB (before: {before / _MEBIBYTE:.1f} MiB)"
+        text = f"the append-only file has {mib(size)} (before: {mib(before)})"
         if status != "ok":
             return Result(Outcome.FAILED, f"Redis could not rewrite its append-only file; {text}", {"size": size})
         if info.integer("aof_rewrites") <= now.integer("aof_rewrites"):
@@ -139,12 +139,12 @@ async def _room(service: Service, info: Info, parameters: RewriteParameters, pro
     free = (await data_disk.usage(service, prometheus)).free
     if free < needed:
         where = data_disk.where(service)
-        raise Refused(f"the new file may need {needed:.0f} bytes, but {where} has only {free} bytes free")
+        raise Refused(f"the new file may need {mib(needed)}, but {where} has only {mib(free)} free")
     if bindings.disk(service).path is None:  # Redis runs on another host, whose memory is unknown here
         return needed
     memory = info.integer("used_memory") * parameters.memory_percent / 100
     if (available := _memory()) is not None and available < memory:
-        raise Refused(f"the fork may need {memory:.0f} bytes of memory, but the host has only {available} available")
+        raise Refused(f"the fork may need {mib(memory)} of memory, but the host has only {mib(available)} available")
     return needed
 
 

@@ -12,6 +12,7 @@ from remediator.clients.redis.client import Redis
 from remediator.clients.redis.models import Info
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.core.sizes import mib
 from remediator.errors import Refused
 from remediator.extensions import bindings, data_disk
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
@@ -20,7 +21,6 @@ from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
-_MEBIBYTE = 1024 * 1024
 _LOOK = 0.1
 _SPARE = 1.2
 
@@ -42,12 +42,12 @@ class RedisBgsave(Action):
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         info = await bindings.redis(service).info("server", "memory", "persistence")
         await _possible(service, info, self._prometheus)
-        used = info.integer("used_memory") / _MEBIBYTE
+        used = info.integer("used_memory")
         return PlannedCall(
             text=f"BGSAVE on {service.name}",
             arguments={"saves": info.integer("rdb_saves"), "last": info.integer("rdb_last_save_time")},
             volatile_fields=("saves", "last"),
-            measurement=f"at most {used:.1f} MiB of data, which fit on the disk",
+            measurement=f"at most {mib(used)} of data, which fit on the disk",
             pin={"run_id": info.text("run_id")},
             risk="During the write, Redis needs more memory and disk space.",
         )
@@ -101,4 +101,4 @@ async def _possible(service: Service, info: Info, prometheus: Prometheus | None)
     free = (await data_disk.usage(service, prometheus)).free
     if free < needed:
         where = data_disk.where(service)
-        raise Refused(f"the snapshot may need {needed:.0f} bytes, but {where} has only {free} bytes free")
+        raise Refused(f"the snapshot may need {mib(needed)}, but {where} has only {mib(free)} free")

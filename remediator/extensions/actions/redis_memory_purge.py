@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from remediator.clients.redis.client import Redis
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.core.sizes import mib
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
-_MEBIBYTE = 1024 * 1024
 _LOOK = 0.1
 _LOOKS = 10
 """Redis measures its resident memory ten times in a second, so that INFO shows the effect late."""
@@ -38,7 +38,7 @@ class RedisMemoryPurge(Action):
             text=f"MEMORY PURGE on {service.name}",
             arguments={"resident": resident},
             volatile_fields=("resident",),
-            measurement=f"Redis uses {used / _MEBIBYTE:.1f} MiB of {resident / _MEBIBYTE:.1f} MiB resident memory",
+            measurement=f"Redis uses {mib(used)} of {mib(resident)} resident memory",
             pin={"run_id": info.text("run_id")},
             risk="Redis may not answer for some milliseconds.",
         )
@@ -53,7 +53,7 @@ class RedisMemoryPurge(Action):
                 break
             await asyncio.sleep(_LOOK)
             now = await _resident(redis)
-        text = f"Redis has {now / _MEBIBYTE:.1f} MiB resident memory (before: {before / _MEBIBYTE:.1f} MiB)"
+        text = f"Redis has {mib(now)} resident memory (before: {mib(before)})"
         freed = now < before
         text = text if freed else f"nothing was freed: {text}"
         return Result(Outcome.OK if freed else Outcome.FAILED, text, {"resident": now, "before": before})
