@@ -148,7 +148,7 @@ ENGINE_ROWS: tuple[Row, ...] = (
         alert="DeploymentFailed",
         make=kubernetes.not_scheduled,
         causes=frozenset({"not-scheduled"}),
-        says=("nodes? (are|is) available", "node selector"),
+        says=("nodes? (are|is) available", "didn't match"),
         must_not=(kubernetes.deployment_touched,),
     ),
     _in_pods(

@@ -19,8 +19,8 @@ import yaml
 from remediator.authoring.lint.runner import Sources, lint
 from remediator.config import Config
 from remediator.extensions.registry import Registry
-from tests.playbooks.test_redis_states import load_slowly, refusal
-from tests.support.redis_bench import Bench, Untouched, started
+from tests.playbooks.test_redis_states import load_slowly
+from tests.support.redis_bench import Bench, Untouched, refusal, started
 from tests.support.servers import until
 from tests.support.servers.remediator import Remediator
 
