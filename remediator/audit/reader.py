@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import chain, takewhile
 from typing import Protocol
@@ -43,6 +43,7 @@ def verify_live(
     start: Head = GENESIS,
     archived: Iterable[SealedEntry] = (),
     archived_to: int = 0,
+    counted: Callable[[Iterable[SealedEntry], int], Iterable[SealedEntry]] = lambda rows, total: rows,
     stored: Sequence[str] = (),
     now: datetime | None = None,
     origin: str | None = None,
@@ -55,10 +56,11 @@ def verify_live(
         checkpoints, keys, start, stored, now, origin, strict: see :func:`remediator.audit.verification.verify`.
         archived: entries before the live ones.
         archived_to: number of the last archived entry; live entries up to it are skipped.
+        counted: called with all entries and their number, to show the progress.
     """
     head = reader.head()
     live = takewhile(lambda row: row.seq <= head.seq, reader.entries(after_seq=max(archived_to, start.seq)))
-    rows = chain(archived, live)
+    rows = counted(chain(archived, live), head.seq - start.seq)
     result = verify(
         rows, checkpoints, keys, start=start, head=head, stored=stored, now=now, origin=origin, strict=strict
     )

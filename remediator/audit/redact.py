@@ -56,8 +56,11 @@ _NAME = (
 _SCHEMES = r"(?:bearer|basic|digest|negotiate|splunk|apikey|genie-?key)"
 _PREFIXES = (
     r"gh[a-z]_|github_pat_|glpat-|hvs\.|dop_v1_|sk-|sk_live_|rk_live_|rmo_|npm_|pypi-|dckr_(?:pat|oat)_|GOCSPX-"
-    r"|AIza|ya29\.|SG\.|shpat_|lin_api_|whsec_"
+    r"|AIza|ya29\.|SG\.|shpat_|lin_api_|whsec_|hf_|gl(?:sa|c|rt|dt|ptt|ft|cbt|soat|imt|agent)[_-]|ATATT3|rubygems_"
+    r"|tskey-|sntry[su]_|AGE-SECRET-KEY-"
 )
+_USER = r"-[uU]\s*|-[A-Za-z]{1,8}[uU]\s+|--(?:proxy-)?user[ =]"
+"""Options of curl and similar programs whose value is a user with a password."""
 _SHAPES = (
     # PEM first: it spans several lines, and no other pattern matches its content
     (r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)", REDACTED),
@@ -82,9 +85,21 @@ _SHAPES = (
     (r"((?i:discord(?:app)?\.com)/api/(?:v\d+/)?webhooks/\d+/)[A-Za-z0-9_-]+", rf"\1{REDACTED}"),
     (r"((?i:webhook\.office\.com)/\S*?/IncomingWebhook/)\S+", rf"\1{REDACTED}"),
     (r"([?&](?:sig|signature|code)=)[A-Za-z0-9%_~.-]{16,}", rf"\1{REDACTED}"),
-    (r"\b\d{8,12}:[A-Za-z0-9_-]{33,}", REDACTED),  # a bot of Telegram
+    (r"(\b|/bot)\d{8,12}:[A-Za-z0-9_-]{33,}", rf"\1{REDACTED}"),  # a bot of Telegram, also in its URL
+    (r"(/hooks/)[a-z0-9]{26}\b", rf"\1{REDACTED}"),  # Mattermost
+    (r"\b1//0[A-Za-z0-9_-]{30,}", REDACTED),  # Google, to refresh a sign-in
+    (r"\bSK[0-9a-f]{32}\b", REDACTED),  # Twilio
+    # the files of Docker and npm: user and password in base64
+    (r"(?i)(\b_auth\s*[:=]\s*|[\"']_?auth\\?[\"']\s*:\s*\\?[\"'])[A-Za-z0-9+/=]{8,}", rf"\1{REDACTED}"),
     (r"\b[MNO][A-Za-z0-9_-]{22,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}", REDACTED),  # a bot of Discord
-    (r"(^|\s)(-u\s*|--user[ =])([^\s:]+):[^\s\[]\S*", rf"\1\2\3:{REDACTED}"),  # curl -u user:password
+    # curl -u user:password, in quotes, and as items of a list
+    (rf"(^|\s)({_USER})\"([^\s:\"]+):[^\"\[][^\"]*", rf"\1\2\"\3:{REDACTED}"),
+    (rf"(^|\s)({_USER})'([^\s:']+):[^'\[][^']*", rf"\1\2'\3:{REDACTED}"),
+    (rf"(^|\s)({_USER})([^\s:\"']+):[^\s\[]\S*", rf"\1\2\3:{REDACTED}"),
+    (
+        r"([\"'](?:-[A-Za-z]{0,8}[uU]|--(?:proxy-)?user)[\"']\s*,\s*)([\"'])([^\s:\"']+):[^\"'\[][^\"']*",
+        rf"\1\2\3:{REDACTED}",
+    ),
     (rf"\b(?:{_PREFIXES})[A-Za-z0-9_.-]{{16,}}", REDACTED),
     (r"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)?", REDACTED),
 )
@@ -93,8 +108,8 @@ _SHAPES = (
 _HINTS = (
     rf"(?i)://[^\s:@/]*:\S+@|{_SCHEMES}(?:\s|\\)|private key|akia|asia[0-9a-z]{{16}}|xox[a-z]-|xapp-|hooks\.slack"
     r"|api/(?:v\d+/)?webhooks/|webhook\.office|[?&](?:sig|signature|code)=|\d{8}:[a-z0-9_-]{33}"
-    r"|[mno][a-z0-9_-]{22,27}\.[a-z0-9_-]{6}\.|-u\s*\S+:|--user[ =]"
-    rf"|{_PREFIXES}|eyj|{_NAME}|auth(?:\s|\\)|[_-]key(?:\s|\\)|x-[a-z-]*key"
+    r"|[mno][a-z0-9_-]{22,27}\.[a-z0-9_-]{6}\.|(?:-[a-z]{0,8}u|-user)[\s\\\"',=]*[^\s:]+:|/hooks/|1//0|sk[0-9a-f]{32}"
+    rf"|{_PREFIXES}|eyj|{_NAME}|auth[\s\\\"':=]|[_-]key(?:\s|\\)|x-[a-z-]*key"
 )
 
 

@@ -11,11 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from remediator.core.text import printable, printable_lines
+
+T = TypeVar("T")
+_STEP = 5000
+"""Items after which a count on a terminal changes: counting must not slow the work down."""
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
@@ -81,6 +85,25 @@ def working(what: str) -> Iterator[None]:
 
     with Console(stderr=True, highlight=False).status(f"{printable(what)} …"):
         yield
+
+
+def counted(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items, and show on a terminal how many there were so far, and of how many; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console  # noqa: PLC0415 - only for a terminal: it costs a tenth of a second
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as shown:
+        task = shown.add_task(printable(what), total=total)
+        for number, item in enumerate(items, start=1):
+            if number % _STEP == 0:
+                shown.update(task, completed=number)
+            yield item
+        shown.update(task, completed=total)
+        shown.refresh()
 
 
 def data(value: Any, indent: int | None = 2) -> None:

@@ -101,6 +101,7 @@ def command(
     now = SystemClock().now()
     if exported is not None:
         start, rows = export.read(_require_lines(exported))
+        rows = _output.counted(rows, "verifying entries")
         result = verify(rows, notes, known, start=start, now=now, origin=origin, strict=strict)
     else:
         if database is None:
@@ -119,6 +120,7 @@ def command(
                 start=start,
                 archived=old,
                 archived_to=end.seq,
+                counted=lambda rows, total: _output.counted(rows, "verifying entries", total),
                 stored=reader.stored_checkpoints(),
                 now=now,
                 origin=origin,
@@ -130,9 +132,9 @@ def command(
                     result, Problem.EMPTIED, ["the log is empty, but the database has runs, requests or stops"]
                 )
         if state and result.ok:
-            result = _with_findings(
-                result, Problem.STATE, asyncio.run(_state_differences(segments, database, config_path))
-            )
+            with _output.working("comparing the state with the log"):
+                differences = asyncio.run(_state_differences(segments, database, config_path))
+            result = _with_findings(result, Problem.STATE, differences)
     _print_result(structs.replace(result, remarks=(*result.remarks, *remarks)), format_)
     if not result.ok:
         raise SystemExit(1)

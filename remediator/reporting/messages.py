@@ -20,7 +20,7 @@ from remediator.core.message import ROOTS, MessageKind
 from remediator.core.run import TERMINAL, EpisodeKind, EpisodeStatus, Run, Status
 from remediator.core.run_detail import BlockedDetail
 from remediator.core.tokens import Keyring
-from remediator.extensions.notifiers.base import Ask, Message, Notifier, Section, Tone
+from remediator.extensions.notifiers.base import NEXT_STEP, Ask, Message, Notifier, Section, Tone
 from remediator.pipeline.held_back import held_back_content
 from remediator.pipeline.manual_undo import undoable_steps
 from remediator.reporting import outcome_text, request_text
@@ -162,7 +162,9 @@ class MessageRenderer:
                 "target": run.target,
                 "plan_hash": approval.plan_hash,
             },
-            announce=ended and not outbox.is_escalated_in(connection, run.id, name),
+            announce=ended
+            and not outbox.is_escalated_in(connection, run.id, name)
+            and outbox.is_first_request(connection, queued, name),
         )
 
     def _ask(self, run: Run, approval: Approval, notifier: Notifier, name: str, now: datetime) -> Ask:
@@ -250,7 +252,7 @@ def _escalation(
         Section("What happened", (*said, *outcome_text.what_happened(run, tried, content))),
         Section("Alerts", tuple(request_text.alert_lines(alerts, now))),
         Section("Evidence", tuple(request_text.evidence_lines(seen))),
-        Section("Next step", tuple(sanitize(line) for line in following if line)),
+        Section(NEXT_STEP, tuple(sanitize(line) for line in following if line)),
     ]
     title = f"Action needed: {run.playbook} on {run.target} ({state})"
     return _message(queued, run, title, Tone.PROBLEM, sections, link, content)
@@ -331,7 +333,7 @@ def _held_back(
         Section("Until when", (wait,) if blocked else ()),
         Section("Alerts", tuple(request_text.alert_lines(episodes.list_for_run(connection, run.id), now))),
         Section("Evidence", tuple(request_text.evidence_lines(seen))),
-        Section("Next step", tuple(sanitize(line) for line in following if line)),
+        Section(NEXT_STEP, tuple(sanitize(line) for line in following if line)),
     ]
     title = f"Held back: {run.playbook} on {run.target} (guard {content['guard']})"
     return _message(queued, run, title, Tone.PROBLEM, sections, link, content)

@@ -126,7 +126,7 @@ def risk_lines(plan: Plan, steps: Collection[str]) -> Iterator[str]:
             yield sanitize(f"{step.title}: ABOVE THE TOLERANCE: {loss}")
         if step.call.risk:
             yield sanitize(f"{step.title}: {step.call.risk}")
-        yield sanitize(f"{step.title}: {f'undo: {step.call.undo}' if step.call.undo else 'cannot be undone'}")
+        yield sanitize(f"{step.title}: {f'can be undone: {step.call.undo}' if step.call.undo else 'cannot be undone'}")
 
 
 def difference(before: Approval, after: Plan, steps: Collection[str] | None = None) -> list[str]:
@@ -200,10 +200,10 @@ def approvers_text(approval: Approval) -> str:
 
 
 def deadline_text(approval: Approval, now: datetime) -> str:
-    """Return when a request expires, and what happens then."""
+    """Return when a request expires, what happens to the target until then, and what happens then."""
     left = format_age(approval.expires_at - now)
     to = f" to {', '.join(approval.plan.escalate_to)}" if approval.plan.escalate_to else ""
     return sanitize(
-        f"Expires at {format_datetime(approval.expires_at)} (in {left}). "
-        f"Without a decision, nothing is done and the run is escalated{to}."
+        f"Expires at {format_datetime(approval.expires_at)} (in {left}). Until then, {approval.plan.target} is left as "
+        f"it is. Without a decision, nothing is done and the run is escalated{to}."
     )

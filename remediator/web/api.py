@@ -26,8 +26,8 @@ from remediator.reporting import request_text
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, audit, episodes, lookup, outbox, runs, stops
 from remediator.storage.repositories.approvals import Approval
-from remediator.web import api_answers as answers
 from remediator.web import api_runs, api_service, form_actions
+from remediator.web import decision_answers as answers
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, handler
 from remediator.web.openapi import LIMIT, MAX_LIMIT, REASON, BodyField, Operation, Parameter, describe, filters
 from remediator.web.site import Site

@@ -17,8 +17,8 @@ from remediator.reporting.run_view import run_view
 from remediator.runtime.settings import archive_folder
 from remediator.storage.repositories import lookup
 from remediator.storage.repositories.comments import CommentKind
-from remediator.web import api_answers as answers
 from remediator.web import form_actions, paging
+from remediator.web import run_answers as answers
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest
 from remediator.web.incidents import list_incidents, show_incident
 from remediator.web.openapi import LIMIT, REASON, BodyField, Operation, Parameter, filters

@@ -22,7 +22,7 @@ from remediator.reporting.period import promotion, render, statistics
 from remediator.reporting.period.history import from_prometheus
 from remediator.storage.repositories import autonomy, remedy_memory, runs
 from remediator.storage.repositories.remedy_memory import MemoryEntry
-from remediator.web import api_answers as answers
+from remediator.web import service_answers as answers
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest
 from remediator.web.openapi import REASON, BodyField, Operation, Parameter
 from remediator.web.status import status_data
@@ -79,7 +79,7 @@ async def show_promotion(call: ApiRequest) -> Any:
 def promotion_data(connection: Connection, since: str, playbook: str | None, now: datetime) -> list[dict[str, Any]]:
     """Return the evidence for raising modes, as data with its text."""
     found = promotion.evidence(connection, before(now, since), playbook)
-    return [{**promotion.as_json(item), "text": promotion.as_text(item)} for item in found]
+    return [promotion.as_json(item) for item in found]
 
 
 async def show_inventory(call: ApiRequest) -> Any:
@@ -198,7 +198,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "/api/v1/report/promotion",
             "Show the evidence for raising the mode of each playbook.",
             (_SINCE, Parameter("playbook", "query", "Only this playbook.")),
-            answer=list[answers.Promotion],
+            answer=list[promotion.Evidence],
         ),
         show_promotion,
     ),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from remediator import __version__
 from remediator.core.approval import NEEDS, Permission
+
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""A time in an answer: RFC 3339 in UTC."""
 
 
 @dataclass(frozen=True, slots=True)

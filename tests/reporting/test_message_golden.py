@@ -115,14 +115,8 @@ class Story:
 
     async def tell(self) -> dict[str, list[str]]:
         """Have everything happen; return what was sent, by event."""
-        first = await self._ask(1)
-        await self._send("ask")
-        self.web.clock.time += timedelta(minutes=5)
-        await self._send("reminder")
-        self.web.clock.time += timedelta(minutes=4)
-        await self._send("page")
-        await self._write(lambda tx: self._heal(tx, first))
-        await self._send("heal")
+        first = await self.ask_until_paged()
+        await self.heal(first)
         self.web.clock.time += timedelta(minutes=2)
         await self._write(lambda tx: self._relapse(tx, first))
         await self._send("relapse")
@@ -134,6 +128,21 @@ class Story:
         await self._write(lambda tx: self._expire(tx, second))
         await self._send("escalation")
         return {name: self.sent[name] for name in EVENTS}
+
+    async def ask_until_paged(self) -> Approval:
+        """Ask, remind and page, since nobody decides."""
+        asked = await self._ask(1)
+        await self._send("ask")
+        self.web.clock.time += timedelta(minutes=5)
+        await self._send("reminder")
+        self.web.clock.time += timedelta(minutes=4)
+        await self._send("page")
+        return asked
+
+    async def heal(self, asked: Approval) -> None:
+        """Approve and heal."""
+        await self._write(lambda tx: self._heal(tx, asked))
+        await self._send("heal")
 
     async def _ask(self, number: int) -> Approval:
         asked = await self.web.request_approval(labels={"severity": "warning"})
@@ -210,7 +219,7 @@ class Story:
         approvals.close(tx, pending, "expired")
         detail = {"approval": pending.id, "expired_at": pending.expires_at.isoformat()}
         values = {"status": "escalated", "reason": "approval_expired", "detail": detail, "finished_at": tx.now}
-        run = self._set(tx, asked, **values)
+        run = self._set(tx, asked, **values, incident_open=True)
         content = {"status": "escalated", "reason": "approval_expired", "detail": detail}
         outbox.enqueue_for_incident(tx, self.web.context.ids, "escalation", run, content, ("chat",))
 
@@ -222,6 +231,21 @@ def _stable(text: str) -> str:
     text = re.sub(r":[\w-]{22}(?=\s|$|')", ":PROOF", text, flags=re.MULTILINE)
     text = re.sub(r"\b(approval|message)-[0-9a-hjkmnp-tv-z]{17}", r"\1-ID", text)
     return re.sub(r"\b[0-9a-f]{64}\b", "HASH", text)
+
+
+@pytest.mark.promise(13)
+@pytest.mark.parametrize("kind", ["teams", "google_chat", "email"])
+async def test_people_of_one_channel_hear_the_result_once(kind: str, tmp_path: Path) -> None:
+    """A channel that was asked and later paged, and cannot change its messages, gets one closing message."""
+    async with web_service(tmp_path) as web, channel(kind, tmp_path) as (given, take):
+        policy = Approvals(channels=("chat",), page_channels=("chat",))
+        post = web.post({"chat": given}, policy=policy)
+        story = Story(web, post, take)
+        asked = await story.ask_until_paged()
+        assert len(story.sent["page"]) == 1
+        await story.heal(asked)
+        await post.aclose()
+    assert len(story.sent["heal"]) == 1 and "Healed" in story.sent["heal"][0]
 
 
 @pytest.mark.promise(13)

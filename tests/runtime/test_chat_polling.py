@@ -139,7 +139,7 @@ async def polled(tmp_path: Path) -> AsyncIterator[Polled]:
 async def test_a_press_has_to_be_confirmed_and_counts_once(polled: Polled) -> None:
     """The first press asks to press again; the second decides; a repeat of the update changes nothing."""
     data = polled.telegram.buttons()
-    assert list(data) == ["Approve", "Reject", "Not now", "Pause everything"]
+    assert list(data) == ["Approve", "Reject", "Not now", "Stop all actions"]
     assert max(len(value.encode()) for value in data.values()) <= 64
     poller = polled.poller()
     polled.telegram.press(700, data["Approve"])
@@ -185,10 +185,10 @@ async def test_one_replica_polls(polled: Polled) -> None:
 
 
 async def test_pause_by_button(polled: Polled) -> None:
-    """*Pause everything* creates one stop, by the person of the press."""
+    """*Stop all actions* creates one stop, by the person of the press."""
     data, poller = polled.telegram.buttons(), polled.poller()
     for _ in range(2):
-        polled.telegram.press(701, data["Pause everything"])
+        polled.telegram.press(701, data["Stop all actions"])
         told = await polled.poll(poller)
     assert told[0].startswith("All actions are stopped.")
     now = polled.web.clock.now()

@@ -5,22 +5,33 @@ The attacks run as another user. They need root, as the tests in CI have.
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import remediator
 from remediator.clients.host import disk
 from remediator.clients.host.nginx import MARK, IncludedFile, NginxFiles
-from remediator.clients.host.quarantine import Quarantine
+from remediator.clients.host.quarantine import Quarantine, digest_of_note
 from remediator.clients.host.releases import RECORD, ReleaseFolders
 from remediator.errors import BadAnswer, Refused, TargetError
 from remediator.extensions.actions import redis_restore_backup as restore
+from remediator.extensions.actions.base import Action
+from remediator.extensions.actions.nginx_maintenance import NginxMaintenance
+from remediator.extensions.actions.nginx_rate_limit import NginxRateLimit
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.witnesses.file import FileWitness
+from tests.support.action_runner import do, plan, service
 from tests.support.reduced_rights import NOBODY, nobody
+from tests.support.servers.nginx import Nginx
 
 pytestmark = [
     pytest.mark.promise(8),
@@ -29,11 +40,16 @@ pytestmark = [
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture
-def hostile(tmp_path: Path) -> Iterator[Path]:
-    """A folder that belongs to another user."""
+def enterable(tmp_path: Path) -> None:
+    """Let other users enter the folders above their own."""
     for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A folder that belongs to another user."""
+    enterable(tmp_path)
     folder = tmp_path / "hostile"
     folder.mkdir()
     os.chown(folder, NOBODY, NOBODY)
@@ -53,13 +69,13 @@ def victim(tmp_path: Path) -> Path:
 def test_a_batch_note_of_another_user_deletes_nothing(hostile: Path, victim: Path, name: str) -> None:
     """The owner of the backups makes a quarantine with a note that names other files."""
     note = {"at": "2020-01-01T00:00:00Z", "from": str(hostile), "files": [
-        {"name": "x", "stored": str(victim) if name == "/etc/passwd" else name, "size": 1, "changed": 1, "sha256": ""}
+        {"name": "x", "stored": str(victim) if name == "/etc/passwd" else name, "size": 1, "sha256": ""}
     ]}  # fmt: skip
     with nobody():
         (hostile / ".quarantine").mkdir()
         (hostile / ".quarantine" / "1.json").write_text(json.dumps(note))
     quarantine = Quarantine(hostile / ".quarantine")
-    for attempt in (quarantine.batches, lambda: quarantine.delete("1")):
+    for attempt in (quarantine.batches, lambda: quarantine.delete("1", "", lambda: True)):
         with pytest.raises(Refused, match="belongs to user"):
             attempt()
     assert victim.read_text() == "precious"
@@ -69,11 +85,11 @@ def test_a_note_in_our_own_folder_names_only_files_of_its_batch(tmp_path: Path, 
     """Even a note that we could have written must not name a file outside the quarantine."""
     folder = tmp_path / "quarantine"
     folder.mkdir(mode=0o700)
-    file = {"name": "victim", "stored": "../victim", "size": 1, "changed": 1, "sha256": ""}
+    file = {"name": "victim", "stored": "../victim", "size": 8, "sha256": hashlib.sha256(b"precious").hexdigest()}
     (folder / "1.json").write_text(json.dumps({"at": "2020-01-01T00:00:00Z", "from": "/", "files": [file]}))
     (folder / "1.json").chmod(0o600)
     with pytest.raises((BadAnswer, TargetError)):
-        Quarantine(folder).delete("1")
+        Quarantine(folder).delete("1", digest_of_note(Quarantine(folder).held("1")), lambda: True)
     assert victim.exists()
 
 
@@ -84,10 +100,15 @@ def test_a_quarantine_that_is_a_link_is_refused(hostile: Path, tmp_path: Path) -
     with nobody():
         (hostile / ".quarantine").symlink_to(elsewhere)
         (hostile / "a.rdb").write_text("backup")
-    files = disk.listed(hostile, "*.rdb")
     with pytest.raises((Refused, TargetError)):
-        Quarantine(hostile / ".quarantine").take(hostile, files, "1", NOW, lambda: True)
+        Quarantine(hostile / ".quarantine").take(hostile, pins(hostile), "1", NOW, lambda: True)
     assert not list(elsewhere.iterdir()) and (hostile / "a.rdb").exists()
+
+
+def pins(folder: Path) -> tuple[disk.Pin, ...]:
+    """Return what a plan pins of the backups in a folder."""
+    with disk.opened(folder) as handle:
+        return tuple(disk.pinned(handle, file) for file in disk.listed_in(handle, "*.rdb"))
 
 
 def planned(backups: Path, name: str = "dump.rdb") -> dict[str, Any]:
@@ -102,6 +123,7 @@ def planned(backups: Path, name: str = "dump.rdb") -> dict[str, Any]:
 @pytest.fixture
 def backups(tmp_path: Path) -> Path:
     """A folder with one backup of another user."""
+    enterable(tmp_path)
     folder = tmp_path / "backups"
     folder.mkdir()
     os.chown(folder, NOBODY, NOBODY)
@@ -149,6 +171,80 @@ def test_only_the_approved_backup_is_restored(
     assert (hostile / "dump.rdb").read_text() == "own"
 
 
+@pytest.mark.parametrize("change", [same_size_and_time, another_file, a_link, a_pipe])
+def test_only_the_approved_backup_goes_into_quarantine(
+    backups: Path, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    """A backup that was changed after planning is not moved, also when its size and time are as before."""
+    approved = pins(backups)
+    with nobody():
+        change(backups)
+    before = sorted(item.name for item in backups.iterdir())
+    with pytest.raises(TargetError):
+        Quarantine(tmp_path / "quarantine").take(backups, approved, "1", NOW, lambda: True)
+    assert sorted(item.name for item in backups.iterdir()) == before
+    assert list((tmp_path / "quarantine").iterdir()) == []
+
+
+@pytest.fixture
+def held(backups: Path, tmp_path: Path) -> Quarantine:
+    """A quarantine with the backup of another user, who still has it open."""
+    quarantine = Quarantine(tmp_path / "quarantine")
+    quarantine.take(backups, pins(backups), "1", NOW, lambda: True)
+    return quarantine
+
+
+def test_a_file_that_was_changed_in_quarantine_is_neither_deleted_nor_restored(held: Quarantine, backups: Path) -> None:
+    """Its owner can write it through a handle that was open before the move."""
+    approved = digest_of_note(held.held("1"))
+    path = held.folder / "1-dump.rdb"
+    path.write_text(path.read_text().upper())
+    with pytest.raises(TargetError, match="changed after planning"):
+        held.delete("1", approved, lambda: True)
+    with pytest.raises(TargetError, match="changed after planning"):
+        held.restore("1", approved, backups, lambda: True)
+    assert path.exists() and list(backups.iterdir()) == []
+
+
+def test_only_the_approved_batch_is_deleted_or_restored(held: Quarantine, backups: Path) -> None:
+    """The list of a batch is pinned too."""
+    for attempt in (
+        lambda: held.delete("1", "0" * 64, lambda: True),
+        lambda: held.restore("1", "0" * 64, backups, bool),
+    ):
+        with pytest.raises(TargetError, match=r"batch 1 .* was changed after planning"):
+            attempt()
+    assert (held.folder / "1-dump.rdb").exists()
+
+
+@pytest.mark.parametrize("link", ["victim", "missing"])
+def test_a_link_at_the_place_of_a_restored_backup_is_not_followed(
+    held: Quarantine, backups: Path, victim: Path, link: str
+) -> None:
+    """The owner of the backups puts a link where the backup was."""
+    with nobody():
+        (backups / "dump.rdb").symlink_to(victim.with_name(link))
+    with pytest.raises(TargetError):
+        held.restore("1", digest_of_note(held.held("1")), backups, lambda: True)
+    assert victim.read_text() == "precious" and not victim.with_name("missing").exists()
+    assert (held.folder / "1-dump.rdb").exists()
+
+
+def test_a_file_is_read_again_after_each_change(backups: Path) -> None:
+    """The checksum of a file that stays the same is kept, but never beyond a change, even of the same size and time."""
+    path = backups / "dump.rdb"
+    [first] = pins(backups)
+    settled = disk._SETTLED
+    try:
+        disk._SETTLED = -1  # as if the file had been there for long
+        assert pins(backups) == (first,)
+        same_size_and_time(backups)
+        [second] = pins(backups)
+    finally:
+        disk._SETTLED = settled
+    assert first.changed == path.stat().st_mtime_ns == second.changed and first.sha256 != second.sha256
+
+
 def test_a_link_in_the_redis_folder_is_not_followed(hostile: Path, backups: Path, victim: Path) -> None:
     """The owner of the Redis folder cannot make the service overwrite or give away another file."""
     with nobody():
@@ -186,3 +282,195 @@ def test_the_included_file_replaces_a_link_and_never_writes_through_it(hostile: 
     included = IncludedFile(NginxFiles(hostile / "limit.conf", hostile / "nginx.pid", "nginx", None))
     included._write(MARK)
     assert victim.read_text() == "precious" and not (hostile / "limit.conf").is_symlink()
+
+
+@pytest.fixture
+def above(tmp_path: Path, hostile: Path) -> Path:
+    """A path whose parent another user replaced by a link to a folder of the service."""
+    private = tmp_path / "private"
+    (private / "inner").mkdir(parents=True, mode=0o700)
+    (private / "inner" / "current").symlink_to("2")
+    for name in ("1", "2"):
+        (private / "inner" / name).mkdir()
+    with nobody():
+        (hostile / "way").symlink_to(private)
+    return hostile / "way" / "inner"
+
+
+def _switch(folder: Path) -> None:
+    ReleaseFolders(folder, folder / "current").switch("1", expected="2", now=NOW)
+
+
+def _limit(folder: Path) -> None:
+    IncludedFile(NginxFiles(folder / "limit.conf", folder / "nginx.pid", "nginx", None))._write(MARK)
+
+
+def _append(folder: Path) -> None:
+    FileWitness(folder / "checkpoints")._append("note")
+
+
+def _take(folder: Path) -> None:
+    Quarantine(folder / "quarantine").take(folder.parents[1], (), "1", NOW, lambda: True)
+
+
+def _restore_prune(folder: Path) -> None:
+    Quarantine(folder).restore("1", "", folder, lambda: True)
+
+
+def _restore_redis(folder: Path) -> None:
+    plan = {"backup": "dump.rdb", "aside": "aside", "size": 1, "inode": 1, "changed": 1, "sha256": ""}
+    restore._put(folder, folder / "dump.rdb", plan, True)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "actions.files_prune": _take,
+    "actions.files_undo_prune": _restore_prune,
+    "actions.nginx_maintenance": _limit,
+    "actions.nginx_rate_limit": _limit,
+    "actions.redis_restore_backup": _restore_redis,
+    "platforms.supervisor": _switch,
+    "witnesses.file": _append,
+}
+"""Every extension that changes files in folders of others, and how. `service.rollback` does so through its platform."""
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_folder_above_that_is_a_link_of_another_user_is_not_entered(above: Path, tmp_path: Path, name: str) -> None:
+    """The owner of a folder above cannot choose where the service writes; a link of root is followed."""
+    inner = tmp_path / "private" / "inner"
+    before = sorted(inner.iterdir())
+    with pytest.raises((TargetError, Refused), match=f"way is a symbolic link of user {NOBODY}"):
+        WRITERS[name](above)
+    assert sorted(inner.iterdir()) == before and (inner / "current").readlink() == Path("2")
+
+
+def test_a_link_of_root_above_is_followed(above: Path, tmp_path: Path) -> None:
+    """Administrators move folders to other disks, and leave links."""
+    (tmp_path / "link").symlink_to("private")
+    _switch(tmp_path / "link" / "inner")
+    assert (tmp_path / "private/inner/current").readlink() == Path("1")
+
+
+def test_the_owner_of_the_releases_cannot_choose_the_file_that_is_written(hostile: Path, victim: Path) -> None:
+    """A link in the place of the record is refused; the link to the release is replaced, never followed."""
+    with nobody():
+        for name in ("1", "2"):
+            (hostile / name).mkdir()
+        (hostile / "current").symlink_to("2")
+        (hostile / RECORD).symlink_to(victim)
+    with pytest.raises((TargetError, Refused)):
+        _switch(hostile)
+    assert victim.read_text() == "precious" and (hostile / "current").readlink() == Path("2")
+
+
+@pytest.mark.parametrize("make", [lambda path, victim: path.symlink_to(victim), lambda path, victim: os.mkfifo(path)])
+async def test_a_checkpoint_is_not_written_through_a_link_or_into_a_pipe(
+    hostile: Path, victim: Path, make: Callable[[Path, Path], None]
+) -> None:
+    """The owner of the folder of the checkpoints cannot make the service append to another file, or wait."""
+    with nobody():
+        make(hostile / "checkpoints", victim)
+    with pytest.raises((TargetError, OSError)):
+        FileWitness(hostile / "checkpoints")._append("note")
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("action", [NginxMaintenance, NginxRateLimit])
+async def test_nginx_actions_do_not_read_or_write_through_a_link(
+    nginx: Nginx, hostile: Path, victim: Path, action: type[Action]
+) -> None:
+    """Before planning, and between planning and execution."""
+    victim.write_text(MARK + "precious")
+    files = {"include": hostile / "limit.conf", "pid_file": nginx.folder / "nginx.pid", "config": nginx.config}
+    target = service("app", nginx={**{key: str(value) for key, value in files.items()}, "zone": "tight"})
+    given = {} if action is NginxMaintenance else {"level": "strict"}
+    call = await plan(action(ClientSet()), target, **given)
+    with nobody():
+        (hostile / "limit.conf").symlink_to(victim)
+    with pytest.raises(TargetError, match=r"cannot open limit\.conf"):
+        await plan(action(ClientSet()), target, **given)
+    with pytest.raises(TargetError, match=r"cannot open limit\.conf"):
+        await do(action(ClientSet()), target, call=call, **given)
+    assert victim.read_text() == MARK + "precious" and (hostile / "limit.conf").is_symlink()
+
+
+CHANGES = {
+    "rename",
+    "renames",
+    "unlink",
+    "rmdir",
+    "mkdir",
+    "makedirs",
+    "symlink",
+    "symlink_to",
+    "hardlink_to",
+    "rmtree",
+}
+CHANGES |= {"write_text", "write_bytes", "touch", "fchown", "chown", "fchmod", "chmod", "truncate", "copyfile", "utime"}
+CHANGES |= {"O_CREAT", "O_WRONLY", "O_RDWR", "mkfifo", "copy2", "copytree", "NamedTemporaryFile", "mkstemp"}
+HARMLESS = {
+    "remediator.clients.kubernetes.kubeconfig": "writes in a temporary folder of its own",
+    "remediator.clients.docker.replace": "renames containers",
+}
+ROOT = Path(remediator.__file__).parent
+
+
+def _changes_files(tree: ast.Module) -> bool:
+    """Return whether a module names a function or flag that changes files."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in CHANGES:
+            return True
+        if isinstance(node, ast.Call) and isinstance(node.func, (ast.Attribute, ast.Name)):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            modes = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            if name in ("open", "fdopen") and any(len(mode) <= 3 and set("wax+") & set(mode) for mode in modes):
+                return True
+            if name == "replace" and len(node.args) == 1 and not node.keywords:  # Path.replace; a text needs two
+                return True
+    return False
+
+
+def _trees(folder: str) -> dict[str, ast.Module]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    return {
+        ".".join(("remediator", *path.relative_to(ROOT).with_suffix("").parts)): ast.parse(path.read_text())
+        for path in found
+    }
+
+
+def _names(tree: ast.AST) -> set[str]:
+    """Return the modules and names that are imported, in full, and the functions of `bindings` that are used."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{each.name}" for each in node.names} | {str(node.module)}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "bindings":
+            found.add(f"bindings.{node.attr}")
+    return found
+
+
+def test_every_extension_that_changes_files_is_attacked_here() -> None:
+    """A new action, platform or other extension that changes files, itself or by a client, must be added above."""
+    clients, extensions = _trees("clients"), _trees("extensions")
+    writers = {name for name, tree in clients.items() if _changes_files(tree)} - set(HARMLESS)
+    writers |= {name for name, tree in clients.items() if _names(tree) & writers}
+    assert writers == {
+        f"remediator.clients.host.{name}" for name in ("disk_changes", "nginx", "quarantine", "releases")
+    }
+
+    classes = {node.name for name in writers for node in clients[name].body if isinstance(node, ast.ClassDef)}
+    bound = {
+        f"bindings.{node.name}"
+        for node in extensions["remediator.extensions.bindings"].body
+        if isinstance(node, ast.FunctionDef)
+        and node.returns
+        and classes & set(re.findall(r"\w+", ast.unparse(node.returns)))
+    }
+    assert bound == {"bindings.quarantine", "bindings.nginx"}
+    kinds = ("actions", "checks", "guards", "notifiers", "platforms", "witnesses")
+    found = {
+        name.removeprefix("remediator.extensions.")
+        for name, tree in extensions.items()
+        if name.split(".")[2] in kinds and (_changes_files(tree) or _names(tree) & (writers | bound))
+    }
+    assert found == set(WRITERS)

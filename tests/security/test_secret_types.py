@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,19 @@ async def test_a_secret_of_a_reload_is_redacted_from_then_on(tmp_path: Path) -> 
         "https://corp.webhook.office.com/webhookb2/1a2b-3c@4d5e/IncomingWebhook/" + "9f" * 16 + "/77aa-88bb",
         "https://prod.logic.azure.com/invoke?api-version=1&sig=" + "Ab9-" * 10,
         "123456789:AA" + "Hq8_" * 9,
+        "https://api.telegram.org/bot123456789:AA" + "Hq8_" * 9,
+        "1//0gAbCdEf" + "Xy9-" * 10,
+        '{"auths": {"https://index.docker.io/v1/": {"auth": "' + "YW5uOnBh" * 3,
+        "_auth=" + "YW5uOnBh" * 3,
+        "https://chat.example.com/hooks/" + "a1b2" * 6 + "c3",
+        "glsa_" + "Ab1" * 11 + "_1a2b3c4d",
+        "glrt-" + "Ab1_" * 6,
+        "ATATT3xFfGF0" + "Ab1" * 20,
+        "hf_" + "Ab1" * 11,
+        "rubygems_" + "a1" * 24,
+        "tskey-auth-" + "k1" * 16,
+        "AGE-SECRET-KEY-1" + "QP" * 29,
+        "SK" + "a1" * 16,
     ],
 )
 def test_tokens_of_2026_are_recognised(token: str) -> None:
@@ -162,9 +176,39 @@ def test_tokens_of_2026_are_recognised(token: str) -> None:
     assert redactor.may_contain_secret(f'{{"a": "error with {token}"}}'.encode())
 
 
-@pytest.mark.parametrize("command", ["curl -u ann:pa55w0rd https://x.example", "curl --user ann:pa55w0rd x"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "curl -u ann:pa55w0rd https://x.example",
+        "curl --user ann:pa55w0rd x",
+        "curl --user=ann:pa55w0rd x",
+        "curl -uann:pa55w0rd x",
+        "curl -sSu ann:pa55w0rd x",
+        "curl -U ann:pa55w0rd x",
+        "curl --proxy-user ann:pa55w0rd x",
+        "curl -u 'ann:a pa55w0rd' x",
+        'curl -u "ann:a pa55w0rd" x',
+        '["curl", "-u", "ann:a pa55w0rd", "x"]',
+    ],
+)
 def test_passwords_of_curl_are_recognised(command: str) -> None:
-    """The user name stays readable."""
-    assert Redactor().may_contain_secret(command.encode())
+    """The user name and the rest of the command stay readable."""
+    for form in (command, json.dumps({"m": command})):
+        assert Redactor().may_contain_secret(form.encode())
     clean = Redactor().text(command)
-    assert "pa55w0rd" not in clean and "ann" in clean
+    assert "pa55w0rd" not in clean and "ann" in clean and clean.rstrip('"]').endswith(("x", "x.example"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "author: ann, authority 5",
+        "java -Dsun.java:on",
+        "see post-setup: done",
+        "GET /hooks/list 200",
+        "global-name-of-a-service",
+    ],
+)
+def test_plain_words_stay_readable(text: str) -> None:
+    """A shape that is too broad would hide what an operator needs."""
+    assert Redactor().text(text) == text

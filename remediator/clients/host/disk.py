@@ -2,25 +2,39 @@
 
 All operations are relative to open directories (openat), with single names, and reject links. They block: call them in
 a thread.
+
+``openat2`` with ``RESOLVE_BENEATH`` would add nothing: a single name that is opened with ``O_NOFOLLOW`` cannot leave
+its directory, on every kernel and under every seccomp profile. The path of a directory itself is walked in the same
+way, because no flag of ``openat2`` distinguishes the links of an administrator from those of another user.
 """
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 from remediator.errors import Refused, TargetError
 
 _MOST = 200_000
 """Maximum number of files to read. A directory with more is not changed."""
-_PIECE = 1024 * 1024
+_MOST_LINKS = 40
+"""Maximum number of links in a path, as in Linux."""
+_SETTLED = 60 * 1_000_000_000
+"""Nanoseconds after which all earlier writes to a file, also those to mapped memory, show in its ctime."""
+_MOST_DIGESTS = 10_000
+_digests: dict[tuple[int, ...], str] = {}
+"""SHA-256 of files by device, inode, size, mtime and ctime, so that a large file that stays the same is read once. No
+user can set the ctime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +62,37 @@ class File:
     inode: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The identity and the content of a file that was approved: only exactly this file is moved or removed.
+
+    In our own quarantine, the content alone counts: a copy on another filesystem has another inode and a rounded time.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    changed: int | None = None
+    inode: int | None = None
+
+
 @contextmanager
-def opened(folder: Path) -> Iterator[int]:
-    """Open a directory, which must not be a link.
+def opened(folder: Path, *, link: bool = False) -> Iterator[int]:
+    """Open a directory.
+
+    Links on the way to it are followed only if root or this service made them, so that the owner of a directory above
+    cannot choose another one.
+
+    Args:
+        folder: its path.
+        link: the directory itself may be such a link too.
 
     Raises:
-        TargetError: it does not exist, or is not a directory, or is a link.
+        TargetError: it does not exist, or is not a directory, or it or a directory above is a link of another user.
         Refused: there is no permission to read it.
     """
     try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        handle = _walked(folder.absolute(), link=link)
     except PermissionError:
         raise Refused(f"no permission to read {folder}") from None
     except OSError as error:
@@ -66,6 +101,42 @@ def opened(folder: Path) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _walked(folder: Path, *, link: bool) -> int:
+    rest, links = list(reversed(folder.parts[1:])), 0
+    here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        while rest:
+            name = rest.pop()
+            try:
+                following = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            except NotADirectoryError:
+                links += 1
+                followed = (link or bool(rest)) and links <= _MOST_LINKS
+                rest.extend(reversed(_target_of(here, name, followed=followed)))
+                following = os.open(".", os.O_PATH | os.O_CLOEXEC, dir_fd=here)
+            os.close(here)
+            here = following
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
+    finally:
+        os.close(here)
+
+
+def _target_of(here: int, name: str, *, followed: bool) -> tuple[str, ...]:
+    """Return the components of the path in a link that may be followed.
+
+    Raises:
+        OSError: it is not a link, or may not be followed.
+    """
+    seen = os.stat(name, dir_fd=here, follow_symlinks=False)
+    if not stat.S_ISLNK(seen.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not followed:
+        raise OSError(errno.ELOOP, "it is a symbolic link")
+    if seen.st_uid not in (0, os.geteuid()):
+        raise OSError(errno.ELOOP, f"{name} is a symbolic link of user {seen.st_uid}")
+    return Path(os.readlink(name, dir_fd=here)).parts
 
 
 @contextmanager
@@ -147,7 +218,56 @@ def digest_of(handle: int, name: str) -> str:
         TargetError: it is missing, or is not a regular file.
     """
     with os.fdopen(open_file(handle, name), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(file)
+
+
+def digest(file: BufferedReader) -> str:
+    """Return the SHA-256 of an open file, in hex. A file that did not change since is not read again."""
+    key = _identity(file)
+    if key in _digests:
+        return _digests[key]
+    file.seek(0)
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+    if key == _identity(file) and time.time_ns() - key[-1] > _SETTLED:
+        while len(_digests) >= _MOST_DIGESTS:
+            _digests.pop(next(iter(_digests)), None)
+        _digests[key] = found
+    return found
+
+
+def _identity(file: BufferedReader) -> tuple[int, ...]:
+    seen = os.fstat(file.fileno())
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+def pinned(handle: int, file: File) -> Pin:
+    """Return the pin of a file that was listed in an open directory.
+
+    Raises:
+        TargetError: it is missing, or is not a regular file.
+    """
+    return Pin(file.name, file.size, digest_of(handle, file.name), file.changed, file.inode)
+
+
+@contextmanager
+def opened_pinned(handle: int, pin: Pin) -> Iterator[BufferedReader]:
+    """Open exactly the file that was approved.
+
+    Raises:
+        TargetError: it is missing, or was replaced or changed.
+    """
+    with os.fdopen(open_file(handle, pin.name), "rb") as file:
+        seen = os.fstat(file.fileno())
+        same = (
+            seen.st_size == pin.size
+            and pin.changed in (None, seen.st_mtime_ns)
+            and pin.inode in (None, seen.st_ino)
+            and digest(file) == pin.sha256
+        )
+        if not same:
+            raise TargetError(f"{pin.name} was changed after planning; nothing was done to it")
+        file.seek(0)
+        yield file
 
 
 def usage(folder: Path) -> Usage:

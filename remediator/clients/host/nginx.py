@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from remediator.clients.host import process
+from remediator.clients.host import disk, process
+from remediator.clients.host.disk_changes import replace_file
 from remediator.clients.host.process import Process
 from remediator.errors import Refused, TargetError
 
@@ -48,12 +48,15 @@ class IncludedFile:
         Raises:
             TargetError: it cannot be read, or it is not managed by remediator.
         """
-        try:
-            text = self._files.include.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return OFF
-        except (OSError, UnicodeDecodeError) as error:
-            raise TargetError(f"cannot read {self._files.include}: {error}") from None
+        path = self._files.include
+        with disk.opened(path.parent, link=True) as folder:
+            if disk.stat_of(folder, path.name) is None:
+                return OFF
+            try:
+                with os.fdopen(disk.open_file(folder, path.name), encoding="utf-8") as file:
+                    text = file.read()
+            except UnicodeDecodeError as error:
+                raise TargetError(f"cannot read {path}: {error}") from None
         if not text.startswith(MARK):
             raise TargetError(f"{self._files.include} is not managed by remediator, so it is not replaced")
         return text
@@ -89,14 +92,11 @@ class IncludedFile:
 
     def _write(self, content: str) -> None:
         path = self._files.include
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with draft.open("x", encoding="utf-8") as file:  # created, never opened: a link at this name is an error
-                file.write(content)
-                os.fchmod(file.fileno(), 0o644)
-            draft.replace(path)
-        except OSError as error:
-            raise Refused(f"cannot write {path}: {error.strerror}") from None
+        with disk.opened(path.parent, link=True) as folder:
+            try:
+                replace_file(folder, path.name, content.encode(), mode=0o644)
+            except OSError as error:
+                raise Refused(f"cannot write {path}: {error.strerror}") from None
 
     async def _reloaded(self, master: Process, before: set[Process]) -> int:
         """Wait until the master has started new workers. The old workers finish their requests."""

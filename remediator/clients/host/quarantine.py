@@ -12,14 +12,26 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from remediator.clients.host.disk import File, component, listed_in, open_file, opened, read_own, require_own, stat_of
+from remediator.clients.host.disk import (
+    Pin,
+    component,
+    digest_of,
+    listed_in,
+    opened,
+    opened_pinned,
+    read_own,
+    require_own,
+    stat_of,
+)
+from remediator.clients.host.disk_changes import opened_or_made, replace_file
 from remediator.core.clock import rfc3339
 from remediator.errors import BadAnswer, Refused, TargetError
 
@@ -34,9 +46,12 @@ class Moved:
     stored: str
     """Name in the quarantine."""
     size: int
-    changed: int
     sha256: str
-    """Checksum of a copied file; empty if the file was renamed."""
+
+    @property
+    def pin(self) -> Pin:
+        """The content that must still be in the quarantine."""
+        return Pin(self.stored, self.size, self.sha256)
 
 
 class Quarantine:
@@ -46,13 +61,13 @@ class Quarantine:
         self.folder = folder
 
     def take(
-        self, source: Path, files: tuple[File, ...], batch: str, now: datetime, going_on: Callable[[], bool]
+        self, source: Path, files: tuple[Pin, ...], batch: str, now: datetime, going_on: Callable[[], bool]
     ) -> tuple[Moved, ...]:
         """Move files to the quarantine, each only if it is unchanged since planning.
 
         Args:
             source: directory of the files.
-            files: the files to move.
+            files: the files to move, as they were approved.
             batch: name of the batch: letters and digits.
             now: current time.
             going_on: called before each file; False stops, and the list then names the files moved so far.
@@ -61,12 +76,8 @@ class Quarantine:
             TargetError: a file was changed after planning; the files before it are moved.
             Refused: there is no permission to write one of the directories; nothing was moved.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise Refused(f"cannot write {self.folder}: {error.strerror}") from None
         moved: list[Moved] = []
-        with opened(source) as origin, self._locked() as here:
+        with opened(source) as origin, self._locked(create=True) as here:
             _require_writable(origin, source)
             _require_writable(here, self.folder)
             try:
@@ -75,9 +86,10 @@ class Quarantine:
                         break
                     stored = f"{batch}-{file.name}"
                     # The list names the file before it is moved: if the process dies here, no file is unaccounted for.
-                    pending = Moved(file.name, stored, file.size, file.changed, "")
+                    pending = Moved(file.name, stored, file.size, file.sha256)
                     self._note(here, batch, source, [*moved, pending], now)
-                    moved.append(_move(origin, file, here, stored))
+                    _move(origin, file, here, stored)
+                    moved.append(pending)
             finally:
                 if moved:
                     self._note(here, batch, source, moved, now)
@@ -87,22 +99,23 @@ class Quarantine:
         return tuple(moved)
 
     @contextmanager
-    def _locked(self) -> Iterator[int]:
+    def _locked(self, *, create: bool = False) -> Iterator[int]:
         """Open and lock the quarantine: a thread whose caller timed out may still be moving its last file."""
-        with self._opened() as here:
+        with self._opened(create=create) as here:
             fcntl.flock(here, fcntl.LOCK_EX)
             yield here
 
     @contextmanager
-    def _opened(self) -> Iterator[int]:
+    def _opened(self, *, create: bool = False) -> Iterator[int]:
         """Open the quarantine, and check that it is our own: the owner of the folder around it may have replaced it."""
-        with opened(self.folder) as here:
+        opening = opened_or_made if create else opened
+        with opening(self.folder) as here:
             require_own(here, str(self.folder))
             yield here
 
     def _note(self, here: int, batch: str, source: Path, moved: list[Moved], now: datetime) -> None:
         note = {"at": rfc3339(now), "from": str(source), "files": [asdict(each) for each in moved]}
-        _write(here, f"{batch}.json", json.dumps(note, indent=1).encode())
+        replace_file(here, f"{batch}.json", json.dumps(note, indent=1).encode(), mode=0o600)
 
     def batches(self) -> dict[str, dict[str, Any]]:
         """Return the list of each batch, by its name; empty if there is no quarantine yet."""
@@ -128,21 +141,22 @@ class Quarantine:
             raise TargetError(f"there is no batch {batch!r} in {self.folder}: it was deleted or restored")
         return found
 
-    def restore(self, batch: str, folder: Path, going_on: Callable[[], bool]) -> tuple[str, ...]:
+    def restore(self, batch: str, sha256: str, folder: Path, going_on: Callable[[], bool]) -> tuple[str, ...]:
         """Move a batch back to its directory. Existing files are never replaced.
 
         Args:
             batch: name of the batch.
+            sha256: checksum of its list, as it was approved.
             folder: original directory of the files.
             going_on: called before each file; False stops, and a later call restores the rest.
 
         Raises:
-            TargetError: there is no such batch, it is from another directory, or a file exists already.
+            TargetError: there is no such batch, it is from another directory or was changed, or a file exists already.
             Refused: there is no permission to write one of the directories.
         """
         restored: list[str] = []
         with self._locked() as here, opened(folder) as target:
-            note = self.held(batch)
+            note = self._approved(batch, sha256)
             if note["from"] != str(folder):
                 raise TargetError(f"batch {batch} came from {note['from']}, not from {folder}")
             _require_writable(here, self.folder)
@@ -154,27 +168,48 @@ class Quarantine:
                 if stored is None:
                     continue  # restored earlier, or never moved
                 if existing is not None:
-                    if (stored.st_size, stored.st_mtime_ns) != (existing.st_size, existing.st_mtime_ns):
+                    if existing.st_size != each.size or digest_of(target, each.name) != each.sha256:
                         raise TargetError(f"{folder / each.name} exists again, so it is not replaced")
                     os.unlink(each.stored, dir_fd=here)  # an earlier call stopped between copy and removal
                     continue
-                file = File(each.stored, stored.st_size, stored.st_blocks * 512, stored.st_mtime_ns, stored.st_ino)
-                _move(here, file, target, each.name)
+                _move(here, each.pin, target, each.name)
                 restored.append(each.name)
             os.unlink(f"{batch}.json", dir_fd=here)
         return tuple(restored)
 
-    def delete(self, batch: str) -> int:
-        """Delete a batch permanently. Return the freed bytes."""
+    def delete(self, batch: str, sha256: str, going_on: Callable[[], bool]) -> int:
+        """Delete a batch permanently. Return the freed bytes.
+
+        Args:
+            batch: name of the batch.
+            sha256: checksum of its list, as it was approved.
+            going_on: called before each file; False stops, and a later call deletes the rest.
+
+        Raises:
+            TargetError: there is no such batch, or it or one of its files was changed; that file is not deleted.
+        """
         freed = 0
         with self._locked() as here:
-            note = self.held(batch)
-            for each in _files_of(batch, note):
+            for each in _files_of(batch, self._approved(batch, sha256)):
+                if not going_on():
+                    return freed
                 if stat_of(here, each.stored) is not None:
-                    os.unlink(each.stored, dir_fd=here)
+                    with opened_pinned(here, each.pin):
+                        os.unlink(each.stored, dir_fd=here)
                     freed += each.size
             os.unlink(f"{batch}.json", dir_fd=here)
         return freed
+
+    def _approved(self, batch: str, sha256: str) -> dict[str, Any]:
+        note = self.held(batch)
+        if digest_of_note(note) != sha256:
+            raise TargetError(f"batch {batch} in {self.folder} was changed after planning; nothing was changed")
+        return note
+
+
+def digest_of_note(note: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the list of a batch: of the names, sizes and checksums of its files."""
+    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
 
 
 def _require_writable(handle: int, folder: Path) -> None:
@@ -203,7 +238,7 @@ def _files_of(batch: str, note: dict[str, Any]) -> list[Moved]:
     return files
 
 
-def _move(origin: int, file: File, target: int, name: str) -> Moved:
+def _move(origin: int, file: Pin, target: int, name: str) -> None:
     """Move exactly this file. At any time, it is complete in one of the two places.
 
     Within a filesystem the file is renamed, which needs no space: a copy could fill the disk that is to be freed.
@@ -212,19 +247,15 @@ def _move(origin: int, file: File, target: int, name: str) -> Moved:
         TargetError: the file was changed; it was not moved.
         Refused: it cannot be moved; it was not moved.
     """
-    source = open_file(origin, file.name)
-    with os.fdopen(source, "rb") as reading:
-        seen = os.fstat(source)
-        if (seen.st_ino, seen.st_size, seen.st_mtime_ns) != (file.inode, file.size, file.changed):
-            raise TargetError(f"{file.name} was changed after planning; it was not moved")
+    with opened_pinned(origin, file) as reading:
         try:
-            digest = "" if _renamed(origin, file, target, name) else _copied(reading, origin, file, target, name)
+            if not _renamed(reading, origin, file, target, name):
+                _copied(reading, origin, file, target, name)
         except OSError as error:
             raise Refused(f"cannot move {file.name}: {error.strerror}") from None
-    return Moved(file.name, name, file.size, file.changed, digest)
 
 
-def _renamed(origin: int, file: File, target: int, name: str) -> bool:
+def _renamed(reading: BufferedReader, origin: int, file: Pin, target: int, name: str) -> bool:
     """Rename the file. Return False if it is on another filesystem."""
     try:
         os.rename(file.name, name, src_dir_fd=origin, dst_dir_fd=target)
@@ -232,7 +263,7 @@ def _renamed(origin: int, file: File, target: int, name: str) -> bool:
         if error.errno == errno.EXDEV:
             return False
         raise
-    if os.stat(name, dir_fd=target, follow_symlinks=False).st_ino != file.inode:
+    if not _is(reading, target, name):
         os.rename(name, file.name, src_dir_fd=target, dst_dir_fd=origin)
         raise TargetError(f"{file.name} was replaced during the move; it was not moved")
     os.fsync(target)
@@ -240,23 +271,27 @@ def _renamed(origin: int, file: File, target: int, name: str) -> bool:
     return True
 
 
-def _copied(reading: Any, origin: int, file: File, target: int, name: str) -> str:
-    """Copy and fsync the file, check that it was not replaced, then unlink it. Return the checksum of the copy."""
+def _is(opened_file: BufferedReader, handle: int, name: str) -> bool:
+    """Return whether a name still is the open file."""
+    return os.path.samestat(os.stat(name, dir_fd=handle, follow_symlinks=False), os.fstat(opened_file.fileno()))
+
+
+def _copied(reading: BufferedReader, origin: int, file: Pin, target: int, name: str) -> None:
+    """Copy and fsync the file, check the content and that it was not replaced, then unlink it."""
     disk = os.fstatvfs(target)
     if disk.f_bavail * disk.f_frsize < file.size:
         raise Refused(f"cannot copy {file.name}: {file.size} bytes needed, {disk.f_bavail * disk.f_frsize} bytes free")
     digest = _copy(reading, target, name)
     try:
-        if os.stat(file.name, dir_fd=origin, follow_symlinks=False).st_ino != file.inode:
-            raise TargetError(f"{file.name} was replaced during the copy; it was not moved")
+        if digest != file.sha256 or not _is(reading, origin, file.name):
+            raise TargetError(f"{file.name} was replaced or changed during the copy; it was not moved")
         os.unlink(file.name, dir_fd=origin)
     except (OSError, TargetError):
         os.unlink(name, dir_fd=target)
         raise
-    return digest
 
 
-def _copy(reading: Any, target: int, name: str) -> str:
+def _copy(reading: BufferedReader, target: int, name: str) -> str:
     """Copy to a temporary name, then rename. Times and, if permitted, owner and mode are kept."""
     draft, digest, seen = f".{name}.part", hashlib.sha256(), os.fstat(reading.fileno())
     with suppress(FileNotFoundError):
@@ -288,14 +323,3 @@ def _copy_attributes(handle: int, seen: os.stat_result) -> None:
             continue
     os.fchmod(handle, stat.S_IMODE(seen.st_mode) & 0o777)
     os.utime(handle, ns=(seen.st_mtime_ns, seen.st_mtime_ns))
-
-
-def _write(target: int, name: str, content: bytes) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(f".{name}.part", dir_fd=target)  # of a process that died
-    handle = os.open(f".{name}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=target)
-    with os.fdopen(handle, "wb") as writing:
-        writing.write(content)
-        writing.flush()
-        os.fsync(handle)
-    os.rename(f".{name}.part", name, src_dir_fd=target, dst_dir_fd=target)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from remediator.clients.host import disk
+from remediator.clients.host.disk_changes import replace_file
 from remediator.core.clock import rfc3339
 from remediator.errors import Refused, TargetError
 
@@ -109,28 +110,25 @@ class ReleaseFolders:
             )
         if to not in {folder.name for folder in self.all()}:
             raise TargetError(f"there is no release {to!r} in {self.releases}")
+        record = json.dumps(self._undone() | {expected: rfc3339(now)}, indent=1).encode()
         try:
-            record = self.releases / RECORD
-            draft = record.with_name(f"{RECORD}.{secrets.token_hex(4)}")
-            with draft.open("x", encoding="utf-8") as file:  # created, never opened: a link at this name is an error
-                file.write(json.dumps(self._undone() | {expected: rfc3339(now)}, indent=1))
-                os.fchmod(file.fileno(), 0o644)
-            draft.replace(record)
-            _sync(self.releases)
+            with disk.opened(self.releases) as handle:
+                replace_file(handle, RECORD, record, mode=0o644)
             self._point(to)
         except OSError as error:
             raise Refused(f"cannot switch {self.link}: {error.strerror}") from None
 
     def _point(self, to: str) -> None:
-        draft = self.link.with_name(f".{self.link.name}.{secrets.token_hex(4)}")
-        draft.symlink_to(os.path.relpath(self.releases / to, self.link.parent))
-        try:
-            draft.replace(self.link)
-        except OSError:
-            with suppress(OSError):
-                draft.unlink()
-            raise
-        _sync(self.link.parent)
+        draft = f".{self.link.name}.{secrets.token_hex(4)}"
+        with disk.opened(self.link.parent, link=True) as handle:
+            os.symlink(os.path.relpath(self.releases / to, self.link.parent), draft, dir_fd=handle)
+            try:
+                os.rename(draft, self.link.name, src_dir_fd=handle, dst_dir_fd=handle)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(draft, dir_fd=handle)
+                raise
+            os.fsync(handle)
 
 
 def _user(number: int) -> str:
@@ -139,11 +137,3 @@ def _user(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return f"user {number}"
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,8 +2,9 @@
 them.
 
 It works only in the backup folder of the inventory, on files that match its pattern. It never moves the newest
-files, and moves nothing until one of the newest is proved to be complete. The plan contains the list of files; a
-file is moved only if it is still the same file.
+files, and moves nothing until one of the newest is proved to be complete. The plan contains each file with its
+size, time and SHA-256. A file is moved or deleted only if all of them are still the same. To plan, every file is read
+once; a file that does not change is not read again.
 
 To free space at once, the quarantine must be on another filesystem: set ``backups.quarantine`` in the inventory. On
 the same filesystem, a moved file frees its space only when it is deleted. The plan says so. A prune that freed
@@ -15,13 +16,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import Field
 
 from remediator.clients.host import disk
-from remediator.clients.host.disk import File
+from remediator.clients.host.disk import File, Pin
+from remediator.clients.host.quarantine import digest_of_note
 from remediator.clients.redis.files import rdb_problem
 from remediator.core.clock import Clock, format_duration
 from remediator.core.cost import Cost
@@ -37,7 +40,6 @@ from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Backups, Service
 
 _MEBIBYTE = 1024 * 1024
-_FILE_FIELDS = ("name", "size", "space", "changed", "inode")
 _LOOKED_AT = 5
 """Number of newest backups to examine for a complete one."""
 
@@ -80,6 +82,11 @@ class FilesPrune(Action):
                 f"no backup in {backups.path} can be moved: {len(files)} found, {len(kept)} of them must stay"
             )
         same = await asyncio.to_thread(_is_on_same_filesystem, backups)
+        stop = threading.Event()
+        try:
+            pins = await asyncio.to_thread(_pinned, backups, chosen, stop)
+        finally:
+            stop.set()  # after a timeout, the thread stops after the current file; the next plan continues there
         texts = []
         if expired:
             texts.append(f"delete these batches from quarantine permanently: {', '.join(expired)}")
@@ -90,7 +97,7 @@ class FilesPrune(Action):
         return PlannedCall(
             text="; ".join(texts),
             arguments={
-                "files": [{name: getattr(file, name) for name in _FILE_FIELDS} for file in chosen],
+                "files": [asdict(pin) for pin in pins],
                 "batch": now.strftime("%Y%m%dT%H%M%S%f"),
                 "kept": sorted(kept),
                 "expired": expired,
@@ -132,10 +139,11 @@ class FilesPrune(Action):
         """
         quarantine, same = bindings.quarantine(backups), _is_on_same_filesystem(backups)
         freed = 0
-        for batch in set(call.arguments["expired"]) & set(quarantine.batches()):
-            deleted = quarantine.delete(batch)
+        batches = quarantine.batches()
+        for batch, sha256 in call.arguments["expired"].items():
+            deleted = quarantine.delete(batch, sha256, lambda: not stop.is_set()) if batch in batches else 0
             freed += deleted if same else 0
-        files = tuple(File(**each) for each in call.arguments["files"])
+        files = tuple(Pin(**each) for each in call.arguments["files"])
         batch = str(call.arguments["batch"])
         moved = quarantine.take(backups.path, files, batch, self._clock.now(), lambda: not stop.is_set())
         freed += 0 if same else sum(each.size for each in moved)
@@ -206,13 +214,24 @@ def _chosen(service: Service, parameters: PruneParameters, files: Sequence[File]
     return chosen
 
 
-def _expired(backups: Backups, now: datetime) -> list[str]:
-    """Return the batches whose grace period has ended."""
-    moved_at = {
-        batch: datetime.fromisoformat(str(note["at"])).astimezone(UTC)
-        for batch, note in bindings.quarantine(backups).batches().items()
+def _pinned(backups: Backups, files: Sequence[File], stop: threading.Event) -> list[Pin]:
+    """Return what is approved of each file, its content included."""
+    pins: list[Pin] = []
+    with disk.opened(backups.path) as handle:
+        for file in files:
+            if stop.is_set():
+                break
+            pins.append(disk.pinned(handle, file))
+    return pins
+
+
+def _expired(backups: Backups, now: datetime) -> dict[str, str]:
+    """Return the batches whose grace period has ended, each with the SHA-256 of its list."""
+    return {
+        batch: digest_of_note(note)
+        for batch, note in sorted(bindings.quarantine(backups).batches().items())
+        if now - datetime.fromisoformat(str(note["at"])).astimezone(UTC) >= backups.grace
     }
-    return sorted(batch for batch, at in moved_at.items() if now - at >= backups.grace)
 
 
 def _move_text(backups: Backups, files: Sequence[File], chosen: Sequence[File]) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pydantic import Field
 
 from remediator.clients.host import disk
+from remediator.clients.host.quarantine import digest_of_note
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
@@ -44,7 +45,7 @@ class FilesUndoPrune(Action):
             raise TargetError(f"the backups need {size} bytes, but {backups.path} has only {free} bytes free")
         return PlannedCall(
             text=f"move {len(note['files'])} backups of batch {parameters.batch} back to {backups.path}",
-            arguments={"batch": parameters.batch},
+            arguments={"batch": parameters.batch, "sha256": digest_of_note(note)},
         )
 
     async def execute(self, service: Service, parameters: UndoPruneParameters, call: PlannedCall) -> Result:
@@ -52,7 +53,13 @@ class FilesUndoPrune(Action):
         quarantine = bindings.quarantine(backups)
         stop = threading.Event()
         try:
-            put = await asyncio.to_thread(quarantine.restore, parameters.batch, backups.path, lambda: not stop.is_set())
+            put = await asyncio.to_thread(
+                quarantine.restore,
+                parameters.batch,
+                str(call.arguments["sha256"]),
+                backups.path,
+                lambda: not stop.is_set(),
+            )
         finally:
             stop.set()  # after a timeout, the thread stops after the current file
         return Result(Outcome.OK, f"{len(put)} backups moved back to {backups.path}", {"files": list(put)})

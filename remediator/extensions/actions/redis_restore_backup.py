@@ -165,11 +165,8 @@ def _put(folder: Path, source: Path, planned: Mapping[str, Any], append_only: bo
     """
     aside = disk.component(str(planned["aside"]))
     with disk.opened(source.parent) as backups, disk.opened(folder) as own:
-        reading = os.fdopen(disk.open_file(backups, source.name), "rb")
-        with reading:
-            seen = os.fstat(reading.fileno())
-            if (seen.st_ino, seen.st_size, seen.st_mtime_ns) != tuple(planned[k] for k in ("inode", "size", "changed")):
-                raise TargetError(f"{source.name} was replaced or changed after planning; nothing was changed")
+        pin = disk.Pin(source.name, *(planned[field] for field in ("size", "sha256", "changed", "inode")))
+        with disk.opened_pinned(backups, pin) as reading:
             try:
                 os.mkdir(aside, 0o700, dir_fd=own)  # the first change; observe() reports "no" without this folder
             except FileExistsError:

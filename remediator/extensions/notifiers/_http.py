@@ -23,7 +23,7 @@ BUTTON_NAMES = {
     "approve": "Approve",
     "reject": "Reject",
     "snooze": "Not now",
-    "pause": "Pause everything",
+    "pause": "Stop all actions",
     "acknowledge": "I take it",
     "silence": "Silence 1 h",
     "undo": "Undo",

@@ -72,6 +72,10 @@ class Ask:
     """Signed button values by verb, for a chat that identifies its users."""
 
 
+NEXT_STEP = "Next step"
+"""Heading of the section that says what people can do now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message to one channel. Its text is already redacted and has no control characters."""
@@ -112,8 +116,9 @@ class Message:
         return [(name, url) for name, url in (("Review and decide", ask), ("Show the run", self.link)) if url]
 
     def brief(self) -> Message:
-        """Return the message with its title and its first section only."""
-        return replace(self, sections=self.sections[:1], ask=None, buttons={}, chart=b"")
+        """Return the message with its title, its first section, and the next step of people only."""
+        kept = (*self.sections[:1], *(item for item in self.sections[1:] if item.heading == NEXT_STEP))
+        return replace(self, sections=kept, ask=None, buttons={}, chart=b"")
 
     def text(self) -> Iterator[str]:
         """Return the message as lines of plain text."""

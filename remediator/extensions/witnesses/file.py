@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 from remediator.audit import checkpoint
 from remediator.audit.signed_note import BadNote
+from remediator.clients.host import disk
+from remediator.errors import Refused, TargetError
 from remediator.extensions.witnesses.base import Witness, WitnessError, is_latest, parse_note
 
 _TAIL = 1 << 16
@@ -33,6 +36,8 @@ class FileWitness(Witness):
             await asyncio.to_thread(self._append, note)
         except OSError as error:
             raise WitnessError(f"cannot write {str(self._path)!r}: {error.strerror}") from error
+        except (TargetError, Refused) as error:
+            raise WitnessError(f"cannot write {str(self._path)!r}: {error}") from error
         return str(self._path)
 
     async def fetch(self) -> list[str]:
@@ -46,20 +51,21 @@ class FileWitness(Witness):
         return list(checkpoint.find_notes(text))
 
     def _append(self, note: str) -> None:
-        new = not self._path.exists()
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            tail = _read_tail(descriptor)
-            if not is_latest(_complete_notes(tail), note):
-                _write_all(descriptor, (_gap(tail) + note).encode())
-            # fsync also if the note exists: a crash may have happened before the fsync
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if new:
-            _sync_folder(self._path.parent)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with disk.opened(self._path.parent, link=True) as folder:  # its owner must not choose another file by a link
+            descriptor = os.open(self._path.name, flags, 0o644, dir_fd=folder)
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise TargetError("it is not a regular file")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                tail = _read_tail(descriptor)
+                if not is_latest(_complete_notes(tail), note):
+                    _write_all(descriptor, (_gap(tail) + note).encode())
+                # fsync also if the note exists: a crash may have happened before the fsync
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.fsync(folder)
 
 
 def _read_tail(descriptor: int) -> str:
@@ -88,11 +94,3 @@ def _gap(tail: str) -> str:
 def _write_all(descriptor: int, content: bytes) -> None:
     while content:
         content = content[os.write(descriptor, content) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
+from pydantic import TypeAdapter, computed_field
+from pydantic.dataclasses import dataclass
 from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
@@ -20,7 +21,7 @@ MIN_DECISIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The recorded decisions and outcomes of one playbook."""
+    """The recorded decisions and outcomes of one playbook, and the answer of the API about it."""
 
     playbook: str
     shadow: int
@@ -43,12 +44,14 @@ class Evidence:
     blocked: dict[str, int]
     """Number of runs that each guard blocks now."""
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def agreement(self) -> float | None:
         """Return the share of decisions that were approvals; None without decisions."""
         answers = self.approved + self.rejected
         return None if answers == 0 else self.approved / answers
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def advice(self) -> str:
         """Return what the numbers suggest. An operator decides."""
@@ -60,6 +63,30 @@ class Evidence:
         if self.approved >= MIN_DECISIONS:
             return f"consider auto: all {self.approved} requests were approved and all {self.healed} runs healed"
         return f"consider approve: it would have acted {self.would_act} times; approvers can then confirm its decisions"
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def text(self) -> list[str]:
+        """Return the lines for a terminal."""
+
+        def after(seconds: float | None) -> str:
+            return "" if seconds is None else f" (median {format_duration(timedelta(seconds=round(seconds)))})"
+
+        lines = [self.playbook]
+        if self.shadow:
+            lines.append(
+                f"  shadow     {self.shadow} runs, {self.would_act} would have acted; {self.resolved} of those alerts "
+                f"were resolved without the service{after(self.resolved_after)}"
+            )
+        if self.requested:
+            lines.append(
+                f"  approvals  {self.requested} requested: {self.approved} approved, {self.rejected} rejected, "
+                f"{self.expired} expired{after(self.decided_after)}"
+            )
+        lines.append(f"  actions    {self.acted} runs acted: {self.healed} healed, {self.not_healed} did not")
+        if self.blocked:
+            lines.append("  blocked    " + ", ".join(f"{count} by {name}" for name, count in self.blocked.items()))
+        return [*lines, f"  advice     {self.advice}"]
 
 
 def evidence(connection: Connection, since: datetime, playbook: str | None = None) -> list[Evidence]:
@@ -100,29 +127,9 @@ def _median(spans: Iterable[timedelta]) -> float | None:
     return median(seconds) if seconds else None
 
 
+_ANSWER = TypeAdapter(Evidence)
+
+
 def as_json(item: Evidence) -> dict[str, Any]:
-    """Return the evidence for ``--format json``."""
-    return {**asdict(item), "agreement": item.agreement, "advice": item.advice}
-
-
-def as_text(item: Evidence) -> list[str]:
-    """Return the lines for a terminal."""
-
-    def after(seconds: float | None) -> str:
-        return "" if seconds is None else f" (median {format_duration(timedelta(seconds=round(seconds)))})"
-
-    lines = [item.playbook]
-    if item.shadow:
-        lines.append(
-            f"  shadow     {item.shadow} runs, {item.would_act} would have acted; {item.resolved} of those alerts were "
-            f"resolved without the service{after(item.resolved_after)}"
-        )
-    if item.requested:
-        lines.append(
-            f"  approvals  {item.requested} requested: {item.approved} approved, {item.rejected} rejected, "
-            f"{item.expired} expired{after(item.decided_after)}"
-        )
-    lines.append(f"  actions    {item.acted} runs acted: {item.healed} healed, {item.not_healed} did not")
-    if item.blocked:
-        lines.append("  blocked    " + ", ".join(f"{count} by {name}" for name, count in item.blocked.items()))
-    return [*lines, f"  advice     {item.advice}"]
+    """Return the evidence for ``--format json`` and the API, with its lines for a terminal."""
+    return dict(_ANSWER.dump_python(item))

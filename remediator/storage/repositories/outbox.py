@@ -83,6 +83,21 @@ def is_escalated_in(connection: Connection, run_id: str, channel: str) -> bool:
     return any(MessageKind.ESCALATION in (item.kind, item.content.get("about")) for item in found)
 
 
+def is_first_request(connection: Connection, update: OutboxMessage, channel: str) -> bool:
+    """Return whether an update is of the first message that a channel got about its request.
+
+    A channel that was asked and later paged has two messages. Its people hear the result once.
+    """
+    about, of = update.content.get("approval"), update.content.get("of")
+    sent = [
+        item
+        for item in list_for_run(connection, str(update.run_id))
+        if item.kind in (MessageKind.APPROVAL, MessageKind.PAGE)
+        and (item.status, item.channel, item.content.get("approval")) == ("sent", channel, about)
+    ]
+    return not sent or of in (None, min(sent, key=lambda item: (item.created_at, item.id)).id)
+
+
 def is_overtaken(connection: Connection, message: OutboxMessage) -> bool:
     """Return whether a later update of the same message waits: it shows the same state, or a newer one.
 

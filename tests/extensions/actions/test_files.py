@@ -410,7 +410,8 @@ def killed(*given):
     cut(*given)
     os._exit(9)
 setattr(quarantine, sys.argv[3], killed)
-files = disk.listed(Path(sys.argv[1]), "*.rdb")
+with disk.opened(Path(sys.argv[1])) as handle:
+    files = [disk.pinned(handle, file) for file in disk.listed_in(handle, "*.rdb")]
 quarantine.Quarantine(Path(sys.argv[2])).take(Path(sys.argv[1]), files, "cut", datetime.now(UTC), lambda: True)
 """
 

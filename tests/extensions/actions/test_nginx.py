@@ -48,9 +48,11 @@ async def test_maintenance_answers_503_and_ends(nginx: Nginx) -> None:
     call = await plan(MAINTENANCE, target(nginx))
     result = await do(MAINTENANCE, target(nginx), call=call)
     until(lambda: set(nginx.statuses(3)) == {503}, "maintenance")
+    assert (await observe(MAINTENANCE, target(nginx), call)).happened is EffectStatus.YES
 
     await undo(MAINTENANCE, ACTIONS, target(nginx), call, result)
     until(lambda: set(nginx.statuses(3)) == {200}, "maintenance is over")
+    assert "return 503" not in nginx.rules.read_text()
 
 
 async def test_what_nginx_does_not_take_is_put_back(nginx: Nginx) -> None:

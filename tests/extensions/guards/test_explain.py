@@ -156,7 +156,7 @@ async def test_shadow_decisions_are_held_against_what_happened(house: House) -> 
     found = (await gathered(house))[0]
 
     assert (found.shadow, found.would_act, found.resolved, found.resolved_after) == (11, 10, 4, 180.0)
-    assert promotion.as_text(found) == [
+    assert found.text == [
         "redis-down",
         "  shadow     11 runs, 10 would have acted; 4 of those alerts were resolved without the service (median 3m)",
         "  actions    0 runs acted: 0 healed, 0 did not",
