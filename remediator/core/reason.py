@@ -17,7 +17,7 @@ class Reason(StrEnum):
     NOT_NEEDED = "not_needed"
     """Cancelled: every check of the verification was ok before the first step, so nothing was done."""
     DIAGNOSED = "diagnosed"
-    """Escalated: the playbook has no steps. The detail has the likely causes."""
+    """Escalated: the playbook has no steps, or none is for the cause. The detail has the likely causes."""
     OBSERVE = "observe"
     """Blocked: the mode is ``observe``; nothing is done."""
     SHADOW = "shadow"

@@ -14,7 +14,7 @@ from remediator.audit import Draft, Kind
 from remediator.core.approval import Permission, Person
 from remediator.core.ids import Ids
 from remediator.core.run import TERMINAL, Episode, EpisodeKind, EpisodeStatus, Run
-from remediator.errors import InputError
+from remediator.errors import InputError, NotFound
 from remediator.pipeline.context import PASSIVE_MODES, PlaybookSet
 from remediator.pipeline.incident import incident_for
 from remediator.playbooks import parameters
@@ -58,7 +58,7 @@ def resolve_start(playbooks: PlaybookSet, request: StartRequest) -> ManualStart:
     playbook = playbooks.active_version(request.playbook)
     if playbook is None:
         hint = did_you_mean(request.playbook, [item.name for item in playbooks.active])
-        raise InputError(f"there is no active playbook {request.playbook[:64]!r}{f'; {hint}' if hint else ''}")
+        raise NotFound(f"there is no active playbook {request.playbook[:64]!r}{f'; {hint}' if hint else ''}")
     if request.service and request.service not in playbooks.inventory:
         hint = did_you_mean(request.service, list(playbooks.inventory.services))
         raise InputError(f"the inventory has no service {request.service[:64]!r}{f'; {hint}' if hint else ''}")

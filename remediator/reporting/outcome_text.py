@@ -56,9 +56,15 @@ def headline(run: Run, tried: Sequence[Attempt], content: Mapping[str, Any] | No
         return str(told["status"])
     if run.reason is Reason.NO_STEP_LEFT:
         return "every step was tried" if changes(tried) else "no step applied, so nothing was tried"
+    if run.reason is Reason.DIAGNOSED and _has_remedy(run):
+        return "no step is for what the evidence shows"
     if run.reason is not None and run.reason in _HEADLINES:
         return _HEADLINES[run.reason]
     return (run.reason or run.status.value).replace("_", " ")
+
+
+def _has_remedy(run: Run) -> bool:
+    return run.plan is not None and bool(mutating_steps(run.plan))
 
 
 def changes(tried: Sequence[Attempt]) -> list[Attempt]:
@@ -81,7 +87,7 @@ def done_lines(tried: Sequence[Attempt]) -> Iterator[str]:
 def what_happened(run: Run, tried: Sequence[Attempt], content: Mapping[str, Any] | None = None) -> Iterator[str]:
     """Yield what was proposed, what was tried or that nothing was, and why people are needed."""
     done = list(done_lines(tried))
-    planned = [] if run.plan is None else mutating_steps(run.plan)
+    planned = [] if run.plan is None or run.reason is Reason.DIAGNOSED else mutating_steps(run.plan)
     if planned and not done:
         yield sanitize(f"Proposed: {'; '.join(step.call.text for step in planned)}")
     yield from (f"Tried: {line}" for line in done)
@@ -115,6 +121,8 @@ def _sentence(run: Run) -> str:
         return f"step {detail.step} ended, and the playbook says to escalate then"
     if run.reason is Reason.NO_STEP_LEFT:
         return "no step of the playbook is left, and the verification did not pass"
+    if run.reason is Reason.DIAGNOSED and _has_remedy(run):
+        return headline(run, ())
     if run.reason is Reason.REJECTED and isinstance(detail, CancelledDetail):
         return f"rejected by {', '.join(detail.by)}"
     return _HEADLINES.get(run.reason, "") if run.reason else ""
@@ -134,7 +142,7 @@ def next_step_lines(run: Run, tried: Sequence[Attempt], *, fires: bool) -> Itera
             f'remediator run cancel {run.id} --reason "checked"'
         )
         return
-    if run.finished_at is None or not fires or not run.incident_open:
+    if run.finished_at is None or not fires or not run.incident_open or run.reason is Reason.DIAGNOSED:
         return
     if run.plan is not None and mutating_steps(run.plan):
         first = "To try again" if changes(tried) else "To have it done now"

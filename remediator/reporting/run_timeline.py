@@ -16,7 +16,7 @@ from remediator.audit.archive import ArchiveError
 from remediator.core.clock import rfc3339
 from remediator.core.ids import made_at
 from remediator.core.run import Episode, Run
-from remediator.errors import InputError
+from remediator.errors import InputError, NotFound
 from remediator.pipeline.manual_undo import undoable_steps
 from remediator.storage.repositories import attempts, audit, comments, episodes, evidence, lookup, runs
 from remediator.storage.repositories.attempts import Attempt
@@ -122,7 +122,7 @@ def load_timelines(connection: Connection, name: str, folder: Path | None = None
     found = [load_timeline(connection, run_id, folder) for run_id in ids]
     timelines = [each for each in found if each is not None]
     if not timelines:
-        raise InputError(missing_run_hint(name, folder))
+        raise NotFound(missing_run_hint(name, folder))
     return timelines
 
 

@@ -275,7 +275,8 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                 "scope": BodyField("global (default), playbook or service.", enum=list(stops.SCOPES)),
                 "name": "Name of the playbook or service.",
                 "duration": BodyField(
-                    "Duration, for example 30m; without it, the stop lasts until it is released.", pattern=DURATION
+                    "Duration, for example 30m; without it, the stop lasts until it is released.",
+                    pattern=f"{DURATION}|^$",
                 ),
                 "reason": f"Required. {REASON['reason']}",
             },

@@ -9,6 +9,8 @@ from starlette.responses import Response
 
 from remediator.authoring import explain
 from remediator.core.approval import Permission
+from remediator.core.run import Status
+from remediator.core.severity import SEVERITIES
 from remediator.errors import InputError, NotFound
 from remediator.pipeline import decisions, manual_undo
 from remediator.pipeline.manual_start import StartRequest
@@ -117,8 +119,9 @@ _INCIDENT = Parameter("incident_id", "path", "ID of an incident, or of one of it
 _BEFORE = Parameter("before", "query", "Run ID: only runs that began earlier. Use the last ID for the next page.")
 _OPEN = Parameter("open", "query", "true: only runs that have not ended.", "boolean")
 _FILTERS = (
-    *filters("playbook", "target", "status"),
-    Parameter("severity", "query", "Only runs with an alert of this severity."),
+    *filters("playbook", "target"),
+    Parameter("status", "query", "Only this status.", values=tuple(Status)),
+    Parameter("severity", "query", "Only runs with an alert of this severity.", values=SEVERITIES),
     Parameter("since", "query", "Only runs that began then or later: RFC 3339, or a duration such as 2h."),
     Parameter("until", "query", "Only runs that began before: RFC 3339, or a duration such as 2h."),
 )
@@ -197,6 +200,10 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                 },
                 Permission.COMMENT,
                 answer=answers.Comment,
+                body_forms=(
+                    {"required": ["text"], "properties": {"text": {"pattern": r"\S"}}},
+                    {"required": ["acknowledge"], "properties": {"acknowledge": {"const": True}}},
+                ),
             ),
             comment_run,
         )
@@ -226,8 +233,14 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             (),
             {
                 "labels": BodyField("Labels of the alert, by name.", "object"),
-                "fingerprint": "Instead of labels: Alertmanager's fingerprint of a firing alert.",
+                "fingerprint": BodyField(
+                    "Instead of labels: Alertmanager's fingerprint of a firing alert.", pattern=r"\S"
+                ),
             },
+            body_forms=(
+                {"required": ["labels"], "properties": {"labels": {"minProperties": 1}}},
+                {"required": ["fingerprint"]},
+            ),
             answer=answers.ExplainedAlert,
         ),
         explain_alert,

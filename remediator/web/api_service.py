@@ -12,6 +12,7 @@ from starlette.responses import Response
 from remediator.config import Config
 from remediator.core.approval import Permission
 from remediator.core.clock import before, parse_duration, rfc3339
+from remediator.core.types import DURATION
 from remediator.errors import InputError, NotFound
 from remediator.pipeline import decisions
 from remediator.pipeline.context import PlaybookSet
@@ -169,7 +170,7 @@ async def clear_memory(call: ApiRequest) -> Any:
     return memory_data(await call.write(lambda tx: decisions.clear_memory(tx, call.caller, entry, reason)))
 
 
-_SINCE = Parameter("since", "query", "How far back, such as 12h or 7d (default: 30d).")
+_SINCE = Parameter("since", "query", "How far back, such as 12h or 7d (default: 30d).", pattern=DURATION)
 _NAME = Parameter("name", "path", "Name of the playbook.")
 _ENTRY = Parameter("entry_id", "path", "ID of the entry.")
 _TARGET = Parameter("target", "query", "Only entries about this service.")

@@ -24,7 +24,7 @@ PAGE_SIZE = 25
 
 async def list_incidents(call: ApiRequest) -> Any:
     """Return incidents, the one with the newest run first."""
-    limit, open_only = call.integer("limit", 50, 500), call.request.query_params.get("open") == "true"
+    limit, open_only = call.integer("limit", 50, 500), paging.parse_flag(call.request.query_params, "open")
 
     def read(connection: Connection) -> list[dict[str, Any]]:
         found = incidents.list_recent(connection, limit, open_only=open_only)

@@ -67,6 +67,8 @@ class Operation:
     """Type of the answer; None if it is no JSON, but of the types in ``media``."""
     media: tuple[str, ...] = ()
     """Media types of the answer besides JSON."""
+    body_forms: tuple[Mapping[str, Any], ...] = ()
+    """JSON Schemas of which the body must match at least one; none: its fields say everything."""
 
 
 _MODE: Literal["serialization"] = "serialization"
@@ -144,7 +146,11 @@ def _operation(operation: Operation, answer: Mapping[str, Any] | None) -> dict[s
             for name, text in operation.body.items()
         }
         schema = {"type": "object", "properties": fields} | ({"required": required} if required else {})
-        item["requestBody"] = {"required": bool(required), "content": {"application/json": {"schema": schema}}}
+        schema |= {"anyOf": list(operation.body_forms)} if operation.body_forms else {}
+        item["requestBody"] = {
+            "required": bool(required or operation.body_forms),
+            "content": {"application/json": {"schema": schema}},
+        }
     return item
 
 

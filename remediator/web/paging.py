@@ -11,7 +11,8 @@ from starlette.datastructures import QueryParams
 
 from remediator.core.clock import from_micros, is_duration, parse_duration, to_micros
 from remediator.core.run import Run, Status
-from remediator.errors import InputError
+from remediator.core.severity import SEVERITIES
+from remediator.errors import InputError, NotFound
 from remediator.storage.repositories import runs
 
 Position = tuple[datetime, str]
@@ -39,14 +40,27 @@ def query_runs(connection: Connection, query: QueryParams | Mapping[str, str], l
     filters: dict[str, Any] = {name: query.get(name) for name in ("playbook", "target", "status", "severity")}
     if filters["status"] not in (None, *(status.value for status in Status)):
         raise InputError(f"unknown status {str(filters['status'])[:64]!r}: expected one of {', '.join(Status)}")
+    if filters["severity"] not in (None, *SEVERITIES):
+        raise InputError(f"unknown severity {str(filters['severity'])[:64]!r}: expected one of {', '.join(SEVERITIES)}")
     filters |= {name: parse_moment(name, query[name]) for name in ("since", "until") if query.get(name)}
     before = query.get("before")
     last = None if before is None else runs.get(connection, before)
     if before is not None and last is None:
-        raise InputError(f"before: there is no run {before[:64]!r}")
+        raise NotFound(f"before: there is no run {before[:64]!r}")
     position = None if last is None else (last.created_at, last.id)
-    open_only = query.get("open", "").lower() in ("1", "true")
-    return runs.list_page(connection, limit, position, open_only=open_only, **filters)
+    return runs.list_page(connection, limit, position, open_only=parse_flag(query, "open"), **filters)
+
+
+def parse_flag(query: QueryParams | Mapping[str, str], name: str) -> bool:
+    """Return a boolean of a query; false if it is missing.
+
+    Raises:
+        InputError: it is neither true nor false.
+    """
+    text = query.get(name, "false")
+    if text not in ("true", "false"):
+        raise InputError(f"{name}: expected true or false, not {text[:64]!r}")
+    return text == "true"
 
 
 def parse_moment(name: str, text: str) -> datetime:

@@ -152,6 +152,21 @@ async def test_nothing_is_said_to_have_been_tried(house: House) -> None:
     assert "Tried:" not in text
 
 
+@pytest.mark.promise(13)
+async def test_a_remedy_for_another_cause_is_not_called_missing(house: House) -> None:
+    """The playbook has a step, but not for what the evidence shows: nothing was proposed, a retry would not help."""
+    cause = {"id": "stopped", "when": "false", "cause": "It does not run."}
+    steps = [{"id": "mend", "action": "test.mend", "for": "stopped", "on_failure": "escalate"}]
+    chosen = playbook("redis-down", "redis", conclude=[cause], steps=steps, verify={"checks": [{"check": "test.well"}]})
+    engine = context(house.store, house.clock, [chosen], Health(), "a")
+    await fires(engine, chosen, "redis", 1)
+    await advance_until(engine, ["escalated"], house.clock)
+    [message] = await sent(house)
+    text = "\n".join((await render(house, message)).text())
+    assert "no step is for what the evidence shows: the evidence points to no known cause" in text
+    assert "no remedy" not in text and "Proposed:" not in text and "start a new run" not in text
+
+
 @pytest.mark.parametrize("waited", [False, True], ids=["it acted", "it waited for the end of the fault"])
 async def test_an_alert_of_our_own_repair_pages_nobody(house: House, waited: bool) -> None:
     """While redis is repaired, the app's alert fires and resolves: no message, and a note on the incident."""

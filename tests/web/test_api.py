@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from jsonschema import Draft202012Validator
 from sqlalchemy import insert
 from starlette.routing import Route
 
@@ -11,6 +14,8 @@ from remediator.core.run_detail import CancelledDetail
 from remediator.pipeline.stages import advance
 from remediator.storage.repositories import runs
 from remediator.storage.schema import runs as table
+from remediator.web.api import OPERATIONS
+from remediator.web.openapi import describe
 from remediator.web.routes import application
 from tests.support import api_reference
 from tests.support.guard_history import MINUTE, NOON, row
@@ -72,10 +77,44 @@ async def test_runs_are_paged_to_the_end(web: WebService) -> None:
         while page := (await client.get("/api/v1/runs?limit=3" + (f"&before={seen[-1]}" if seen else ""))).json():
             seen += [item["id"] for item in page]
         assert seen == sorted(made, reverse=True)
-        for slip in ({"before": "run-none"}, {"status": "fail"}, {"limit": "0"}):
+        for slip in ({"status": "fail"}, {"severity": ""}, {"limit": "0"}, {"open": "null"}, {"since": "soon"}):
             answer = await client.get("/api/v1/runs", params=slip)
             assert answer.status_code == 400 and answer.json()["error"], slip
+        assert (await client.get("/api/v1/incidents?open=null")).status_code == 400
+        for missing in ("runs?before=run-none", "runs/none/timeline", "runs/none/timeline?format=html"):
+            assert (await client.get(f"/api/v1/{missing}")).status_code == 404, missing
         assert (await client.get("/api/v1/audit?before=123456789012345")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "valid", "invalid"),
+    [
+        ("/api/v1/explain", [{"labels": {"a": "b"}}, {"fingerprint": "f"}], [{}, {"labels": {}}, {"fingerprint": " "}]),
+        (
+            "/api/v1/incidents/{incident_id}/comments",
+            [{"text": "hm"}, {"acknowledge": True}],
+            [{}, {"text": " "}, {"acknowledge": False}],
+        ),
+        ("/api/v1/stops", [{"reason": "x", "duration": ""}, {"reason": "x", "duration": "1h30m"}], [{"reason": " "}]),
+    ],
+)
+async def test_the_description_refuses_what_the_api_refuses(
+    web: WebService, path: str, valid: list[Any], invalid: list[Any]
+) -> None:
+    """A body that is described as valid is not refused for its form, and one that is not described is refused."""
+    asked = await web.request_approval()
+    described = describe([operation for operation, _ in OPERATIONS])["paths"][path]["post"]
+    validator = Draft202012Validator(described["requestBody"]["content"]["application/json"]["schema"])
+    async with web.client(headers=web.bearer("oscar")) as client:
+        for body in invalid:
+            answer = await client.post(path.format(incident_id=asked.run_id), json=body)
+            assert answer.status_code == 400 and not validator.is_valid(body), body
+        for body in valid:
+            assert validator.is_valid(body), body
+            answer = await client.post(path.format(incident_id=asked.run_id), json=body)
+            assert answer.status_code != 400 or "alertmanager" in answer.text.lower(), answer.text
+        unknown = await client.post("/api/v1/runs", json={"playbook": "nowhere"})
+        assert unknown.status_code == 404
 
 
 @pytest.mark.parametrize("status", list(Status))
