@@ -145,7 +145,7 @@ def _operation(operation: Operation, answer: Mapping[str, Any] | None) -> dict[s
             name: ({"pattern": "\\S"} if name in required else {}) | _field(text)
             for name, text in operation.body.items()
         }
-        schema = {"type": "object", "properties": fields} | ({"required": required} if required else {})
+        schema: dict[str, Any] = {"type": "object", "properties": fields} | ({"required": required} if required else {})
         schema |= {"anyOf": list(operation.body_forms)} if operation.body_forms else {}
         item["requestBody"] = {
             "required": bool(required or operation.body_forms),
