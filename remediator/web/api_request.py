@@ -146,6 +146,8 @@ def _check_caller(operation: Operation, request: Request, identity: RequestIdent
     """
     reads = operation.method == "GET" and operation.permission is Permission.READ
     if identity.person is None and not (reads and identity.anonymous_read_allowed):
+        if request.headers.get("authorization"):
+            raise _Unauthenticated("no person has this operator token; make one with 'remediator approval token'")
         raise _Unauthenticated("send an operator token, for example 'Authorization: Bearer rmo_…'")
     if identity.person is not None:
         identity.person.require(operation.permission)

@@ -44,7 +44,9 @@ def cookie_name(service: Service, name: str) -> str:
 
 
 async def identify(service: Service, request: Request) -> RequestIdentity:
-    """Return the caller of a request. With a wrong operator token, the caller is unknown, whatever cookies say.
+    """Return the caller of a request. With a wrong operator token, the caller is unknown and may not even read.
+
+    Whatever cookies say: a program must notice that its token is wrong.
 
     Raises:
         StoreError: the store does not answer, so that a session cannot be checked.
@@ -52,7 +54,8 @@ async def identify(service: Service, request: Request) -> RequestIdentity:
     anonymous = service.config.anonymous_read_allowed
     authorization = request.headers.get("authorization", "")
     if authorization[: len(_BEARER)].lower() == _BEARER:
-        return RequestIdentity(by_operator_token(service, authorization[len(_BEARER) :]), anonymous)
+        person = by_operator_token(service, authorization[len(_BEARER) :])
+        return RequestIdentity(person, anonymous and person is not None)
     person = _from_proxy(service, request) or await _from_session(service, request)
     return RequestIdentity(person, anonymous, by_cookie=True)
 

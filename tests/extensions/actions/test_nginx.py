@@ -45,10 +45,10 @@ async def test_a_limit_is_set_and_removed(nginx: Nginx) -> None:
 
 async def test_maintenance_answers_503_and_ends(nginx: Nginx) -> None:
     """Every request, with Retry-After; then none."""
-    call = await plan(MAINTENANCE, target(nginx))
+    call, since = await plan(MAINTENANCE, target(nginx)), datetime.now(UTC)
     result = await do(MAINTENANCE, target(nginx), call=call)
     until(lambda: set(nginx.statuses(3)) == {503}, "maintenance")
-    assert (await observe(MAINTENANCE, target(nginx), call)).happened is EffectStatus.YES
+    assert (await observe(MAINTENANCE, target(nginx), call, since=since)).happened is EffectStatus.YES
 
     await undo(MAINTENANCE, ACTIONS, target(nginx), call, result)
     until(lambda: set(nginx.statuses(3)) == {200}, "maintenance is over")
