@@ -261,7 +261,7 @@ async def resolve(pipeline: PipelineContext, action: Action, service: Service, m
     Raises:
         ClientError: whether it is feasible is unknown.
     """
-    limit = pipeline.timeouts.probe_timeout.total_seconds()
+    limit = (pipeline.timeouts.probe_timeout + action.planning).total_seconds()
     await remedy_memory.load_releases(pipeline, action, service)
     try:
         async with asyncio.timeout(limit):

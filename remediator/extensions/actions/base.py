@@ -103,6 +103,8 @@ class Action(ABC):
     reads_releases: ClassVar[bool] = False
     """It needs what the store remembers about the releases of the target."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)
+    planning: ClassVar[timedelta] = timedelta(0)
+    """How much longer planning may take than the time for an answer, for example to read large files."""
     observes: ClassVar[timedelta] = timedelta(0)
     """How long it watches a target on purpose, which a diagnosis allows on top of the time for an answer."""
 

@@ -3,8 +3,8 @@ them.
 
 It works only in the backup folder of the inventory, on files that match its pattern. It never moves the newest
 files, and moves nothing until one of the newest is proved to be complete. The plan contains each file with its
-size, time and SHA-256. A file is moved or deleted only if all of them are still the same. To plan, every file is read
-once; a file that does not change is not read again.
+size, time and SHA-256. A file is moved or deleted only if all of them are still the same. To plan, each chosen file
+is read once, in at most 40 seconds together; a file that does not change is not read again.
 
 To free space at once, the quarantine must be on another filesystem: set ``backups.quarantine`` in the inventory. On
 the same filesystem, a moved file frees its space only when it is deleted. The plan says so. A prune that freed
@@ -61,6 +61,7 @@ class FilesPrune(Action):
     reversible = True
     measures = ("deleted_bytes", "only_copy")
     timeout = timedelta(seconds=120)
+    planning = timedelta(seconds=30)
     facts = (
         Fact("freed", "integer", "Space freed on the filesystem of the backups.", unit="bytes"),
         Fact("batch", "string", "ID of the batch in quarantine."),
@@ -86,7 +87,7 @@ class FilesPrune(Action):
         try:
             pins = await asyncio.to_thread(_pinned, backups, chosen, stop)
         finally:
-            stop.set()  # after a timeout, the thread stops after the current file; the next plan continues there
+            stop.set()  # after a timeout, the thread ends with the current file; the next plan continues there
         texts = []
         if expired:
             texts.append(f"delete these batches from quarantine permanently: {', '.join(expired)}")

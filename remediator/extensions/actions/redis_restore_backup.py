@@ -67,6 +67,7 @@ class RedisRestoreBackup(Action):
     destructive = True
     measures = ("unsaved_writes", "last_save_age", "only_copy")
     timeout = timedelta(minutes=10)
+    planning = timedelta(seconds=30)
     facts = (Fact("sha256", "string", "SHA-256 of the restored file."),)
 
     def __init__(self, clients: ClientSet) -> None:
