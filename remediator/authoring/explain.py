@@ -20,7 +20,7 @@ from remediator.core.cost import excess
 from remediator.core.plan import Plan
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeKind, EpisodeStatus, Run, Status
 from remediator.core.run_detail import PlannedDetail
-from remediator.errors import ClientError, InputError, RemediatorError, StoreUnavailable
+from remediator.errors import ClientError, InputError, NotFound, RemediatorError, StoreUnavailable
 from remediator.extensions.guards.base import GuardAnswer
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.guard_evaluation import GuardDecision, build_input, evaluate
@@ -113,7 +113,7 @@ async def by_fingerprint(config: Config, wanted: str) -> dict[str, str]:
     """Return the labels of a firing alert by its Alertmanager fingerprint, from the store or from an Alertmanager.
 
     Raises:
-        InputError: the alert is not found; the message names the sources that did not answer.
+        NotFound: the alert is not found; the message names the sources that did not answer.
     """
     failures = []
     try:
@@ -134,7 +134,7 @@ async def by_fingerprint(config: Config, wanted: str) -> dict[str, str]:
             if alert.fingerprint == wanted:
                 return dict(alert.labels)
     unanswered = f" ({'; '.join(failures)})" if failures else ""
-    raise InputError(f"no firing alert has the fingerprint {wanted}{unanswered}; pass its labels in a file instead")
+    raise NotFound(f"no firing alert has the fingerprint {wanted}{unanswered}; pass its labels in a file instead")
 
 
 async def explain(config: Config, labels: Mapping[str, str]) -> list[Explanation]:

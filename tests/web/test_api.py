@@ -112,7 +112,7 @@ async def test_the_description_refuses_what_the_api_refuses(
         for body in valid:
             assert validator.is_valid(body), body
             answer = await client.post(path.format(incident_id=asked.run_id), json=body)
-            assert answer.status_code != 400 or "alertmanager" in answer.text.lower(), answer.text
+            assert answer.status_code != 400, answer.text
         unknown = await client.post("/api/v1/runs", json={"playbook": "nowhere"})
         assert unknown.status_code == 404
 

@@ -91,7 +91,7 @@ async def test_a_start_needs_the_role_and_valid_names(web: WebService) -> None:
         assert (await client.post("/api/v1/runs", json=body)).status_code == 401
         assert (await client.post("/api/v1/runs", json=body, headers=web.bearer("ann"))).status_code == 403
         wrong = await client.post("/api/v1/runs", json={**body, "playbook": "redis"}, headers=web.bearer("oscar"))
-        assert wrong.status_code == 400 and "no active playbook 'redis'" in wrong.json()["error"]
+        assert wrong.status_code == 404 and "no active playbook 'redis'" in wrong.json()["error"]
         made = (await client.post("/api/v1/runs", json=body, headers=web.bearer("oscar"))).json()
         shown = (await client.get(f"/api/v1/runs/{made['id'][:12]}")).json()
     assert shown["id"] == made["id"] and [item["kind"] for item in shown["alerts"]] == ["manual"]
