@@ -156,7 +156,7 @@ async def test_nothing_is_said_to_have_been_tried(house: House) -> None:
 async def test_a_remedy_for_another_cause_is_not_called_missing(house: House) -> None:
     """The playbook has a step, but not for what the evidence shows: nothing was proposed, a retry would not help."""
     cause = {"id": "stopped", "when": "false", "cause": "It does not run."}
-    steps = [{"id": "mend", "action": "test.mend", "for": "stopped", "on_failure": "escalate"}]
+    steps = [{"id": "mend", "action": "test.mend", "for": "stopped", "when": "false", "on_failure": "escalate"}]
     chosen = playbook("redis-down", "redis", conclude=[cause], steps=steps, verify={"checks": [{"check": "test.well"}]})
     engine = context(house.store, house.clock, [chosen], Health(), "a")
     await fires(engine, chosen, "redis", 1)
