@@ -9,7 +9,7 @@ WORKERS ?= 3
 SEEDS ?= 1..2000
 
 .PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \
-  lint format lock sbom audit fuzz bench docs release clean
+  lint format lock sbom audit fuzz bench bench-check docs release clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -111,13 +111,11 @@ format: setup-dev ## Put the code into its format
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-bench: setup-dev ## Speed and size, as ratios measured side by side
-	@$(PYTHON) -m bench.ingest
-	@$(PYTHON) -m bench.footprint
-	@$(PYTHON) -m bench.recovery
-	@$(PYTHON) -m bench.match
-	@$(PYTHON) -m bench.audit
-	@$(PYTHON) -m bench.console
+bench: setup-dev ## Measure speed and size side by side, and write bench/RESULTS.md (BENCH="engine ingest")
+	@$(PYTHON) -m bench.suite $(BENCH)
+
+bench-check: setup-dev ## Compare speed with another version in one run; fails if it is worse by more than 10 % (BASE=main)
+	@$(PYTHON) -m bench.check $${BASE:-main}
 
 COMPILE := $(VENV)/bin/pip-compile -q --generate-hashes --strip-extras --no-header --no-annotate --no-emit-index-url \
   --no-emit-trusted-host --no-emit-find-links --allow-unsafe

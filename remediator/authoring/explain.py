@@ -209,7 +209,7 @@ async def _evaluate(context: PipelineContext, playbook: Playbook, episode: Episo
     now = context.clock.now()
     run = _run(playbook, found, found.plan, now)
     asked = build_input(RunContext(context, run, playbook, service), [episode], None)
-    found.decision = await evaluate(context, asked, all_guards=True)
+    found.decision = (await evaluate(context, asked, all_guards=True)).decision
     found.next_step = _next_step(playbook, found, found.decision)
 
 

@@ -128,6 +128,13 @@ class _DirectAccess:
         now: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
         return now.astimezone(UTC)
 
+    def version_inside(self, connection: Connection) -> int | None:
+        """Return None: the service writes too."""
+        return None
+
+    def count_change(self) -> None:
+        """Do nothing: nothing is read here."""
+
     def monotonic(self) -> float:
         return time.monotonic()
 

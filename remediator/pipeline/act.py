@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from remediator.audit import Kind
@@ -24,9 +23,9 @@ from remediator.extensions.guards.base import GuardAnswer, GuardInput, Verdict
 from remediator.pipeline import check_runner, condition_scope, costs, step_approval
 from remediator.pipeline.approval_count import IntentRefused, escalate_unrecorded, recorded_problem, require_authority
 from remediator.pipeline.context import StageResult, proceed, wait_until
-from remediator.pipeline.guard_evaluation import GuardDecision, block, build_input, evaluate, reevaluate_stored
+from remediator.pipeline.guard_evaluation import Evaluation, GuardDecision, block, build_input, evaluate
 from remediator.pipeline.planning import diagnose_again, resolve
-from remediator.pipeline.run_context import RunContext, RunTransaction
+from remediator.pipeline.run_context import IntentTransaction, RunContext, RunTransaction
 from remediator.pipeline.step_execution import PROCESS_LOST, Intent, StepExecution, planned_call
 from remediator.pipeline.transitions import escalate_diagnosis, follow, to_verifying
 from remediator.pipeline.undo import undo_steps
@@ -88,9 +87,9 @@ async def act(ctx: RunContext) -> StageResult:
 
 async def _check_recorded(ctx: RunContext, step: PlannedStep) -> StageResult | None:
     """Escalate a run that is not as the audit log says. None: it is. Continues the checks of :func:`act`."""
-    if not step.mutates:
+    if not step.mutates or ctx.planned_here:
         return None
-    problem = await ctx.pipeline.store.read(lambda connection: recorded_problem(connection, ctx.run, ctx.plan))
+    problem = await ctx.pipeline.store.read(lambda connection: recorded_problem(connection, ctx.stored, ctx.plan))
     return None if problem is None else await ctx.write(lambda tx: escalate_unrecorded(tx, problem))
 
 
@@ -109,7 +108,7 @@ async def _check_applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Att
         return await ctx.write(lambda tx: _skip(tx, ctx, step, f"the condition {step.when!r} does not hold"))
     # 8. A step that is for certain causes is skipped when only other causes are established (promise 12).
     if step.mutates and step.causes:
-        causes = evidence.established_causes(await ctx.read(evidence.list_for_run))
+        causes = evidence.established_causes(await ctx.evidence())
         if causes and not set(causes) & set(step.causes):
             why = f"it is for {', '.join(step.causes)}, but the cause is {', '.join(causes)}"
             return await ctx.write(lambda tx: _skip(tx, ctx, step, why))
@@ -149,7 +148,7 @@ def _backoff_until(step: PlannedStep, mine: Sequence[Attempt]) -> datetime:
 async def _applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Attempt]) -> bool | cel.Unknown:
     if step.when is None:
         return True
-    seen = await ctx.read(evidence.list_for_run)
+    seen = await ctx.evidence()
     target, condition = (ctx.run.target, ctx.service.platform.kind), cel.compile(step.when)
     reads_cost = any(reference.root == "cost" for reference in condition.references)
     cost = await costs.measure_step(ctx, step, step.call) if reads_cost else None
@@ -184,7 +183,7 @@ async def _read(ctx: RunContext, step: PlannedStep) -> StageResult:
     is evidence.
     """
     result = await StepExecution.of_step(ctx, step, step.call).invoke()
-    earlier = [item for item in await ctx.read(evidence.list_for_run) if (item.phase, item.name) == ("step", step.id)]
+    earlier = [item for item in await ctx.evidence() if (item.phase, item.name) == ("step", step.id)]
     status = {"ok": "ok", "failed": "fail"}.get(result.outcome.value, "unknown")
     seen = EvidenceRecord("step", step.id, status, result.summary, result.output, ctx.now())
 
@@ -238,10 +237,11 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
     exact = step.approval or step_approval.is_for_this_call(ctx, step, approved)
     # 12. All guards again, right before the action, from the store and from the live systems (promises 5, 10 and 12).
     #     Only a guard whose unknown a person has approved is passed over.
-    asked = build_input(ctx, await ctx.alerts(), step)
-    decision = await evaluate(ctx.pipeline, asked, _overridden_guards(ctx.run))
-    if not decision.allowed:
-        return await ctx.write(lambda tx: _hold(tx, ctx, asked, decision))
+    #     What the store says is not read here if it allowed the plan a moment ago; check 16 reads it in any case.
+    asked = build_input(ctx, await ctx.alerts(), step, await ctx.evidence())
+    evaluation = await evaluate(ctx.pipeline, asked, _overridden_guards(ctx.run), stored=ctx.stored_verdicts)
+    if not evaluation.decision.allowed:
+        return await ctx.write(lambda tx: _hold(tx, ctx, asked, evaluation.decision))
     # 13. The call. Its pin proves that the target is as planned; the action itself refuses otherwise (promise 3). After
     #     an earlier step of this run the target has changed by our own action, so the call is planned again, except
     #     where a person approved exactly this call (promise 6).
@@ -256,53 +256,54 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
     if (loss := costs.reason_to_ask(step, cost, approved=bool(approved))) is not None:
         return await step_approval.ask(ctx, step, loss, changed_before=changed_before, cost=cost)
     measured = [costs.record(ctx, step, cost)] if cost.text else []
-    return await _call(StepExecution.of_step(ctx, step, planned), asked, decision, tried, measured)
+    return await _call(StepExecution.of_step(ctx, step, planned), evaluation, tried, measured)
 
 
 async def _call(
-    execution: StepExecution,
-    asked: GuardInput,
-    decision: GuardDecision,
-    tried: list[Attempt],
-    measured: Sequence[EvidenceRecord],
+    execution: StepExecution, evaluation: Evaluation, tried: list[Attempt], measured: Sequence[EvidenceRecord]
 ) -> StageResult:
     """Write the intent, make the call and record its outcome. Continues the checks of :func:`_do`."""
     ctx = execution.ctx
     try:
-        intent = await ctx.write_intent(lambda tx: _commit_intent(tx, execution, asked, decision, tried, measured))
+        intent = await ctx.write_intent(lambda tx: _commit_intent(tx, execution, evaluation, tried, measured))
     except IntentRefused as refused:
         return await ctx.write(refused.then)
-    # 19. The call, only while enough of the lease is left (promise 4), and its outcome, fenced (promises 3 and 4).
+    # 20. The call, only while enough of the lease is left (promise 4), and its outcome, fenced (promises 3 and 4).
     result = await execution.start(intent)
     return await execution.record(intent, result, lambda tx: _conclude(tx, execution, intent.attempt, result))
 
 
 def _commit_intent(
-    tx: RunTransaction,
+    tx: IntentTransaction,
     execution: StepExecution,
-    asked: GuardInput,
-    decision: GuardDecision,
+    evaluation: Evaluation,
     tried: list[Attempt],
     measured: Sequence[EvidenceRecord],
 ) -> Intent:
     """Write the intent, unless something that the store knows forbids it. Continues the checks of :func:`_call`."""
+    ctx, asked = execution.ctx, evaluation.asked
     # 15. No other run holds the target, whether or not the concurrency guard is on (promise 4).
     if (other := runs.lock_holder(tx.connection, tx.run.target, tx.run.id)) is not None:
         text = f"run {other} holds the target lock of {tx.run.target}"
         busy = Verdict(GuardAnswer.BLOCK, "target_busy", text, {"run": other})
-        raise _held(execution.ctx, asked, GuardDecision((("concurrency", busy),)))
-    # 16. What guards read from the store is read again under the intent lock: a stop created since check 12 counts
-    #     (promise 10), and two replicas cannot exceed a limit together (promise 12).
-    again = reevaluate_stored(tx.pipeline, tx.connection, replace(asked, now=tx.now), _overridden_guards(tx.run))
-    if not again.allowed:
-        raise _held(execution.ctx, asked, again)
+        raise _held(ctx, asked, GuardDecision((("concurrency", busy),)))
+    # 16. What guards read from the store is read under the intent lock, unless nothing was committed since they read
+    #     it: a stop created since check 12 counts (promise 10), and two replicas cannot exceed a limit together
+    #     (promise 12).
+    decision = evaluation.decide_again(tx.tx)
+    if not decision.allowed:
+        raise _held(ctx, asked, decision)
     # 17. The run is what the audit log says. The people who approved still may, and their decisions are in the audit
     #     log (promises 6 and 9).
-    require_authority(tx, execution.ctx.plan, execution.step.id)
+    require_authority(tx, ctx.plan, execution.step.id, is_new=ctx.is_new)
     # 18. The verdicts, the cost and the intent are durable, in one transaction, before the call (promises 3 and 9).
     tx.add_evidence(measured)
     tx.add_verdicts(decision.records(asked))
-    return execution.write_intent(tx, tried)
+    intent = execution.write_intent(tx, tried)
+    # 19. Nothing was cancelled, resolved or decided about the run since its stages looked at it (promise 10).
+    if tx.run.wakeup_count != ctx.events_seen:
+        raise IntentRefused("an event arrived for the run; it is evaluated again", lambda again: proceed(again.save()))
+    return intent
 
 
 def _held(ctx: RunContext, asked: GuardInput, decision: GuardDecision) -> IntentRefused:
@@ -331,14 +332,14 @@ async def _fail_infeasible(ctx: RunContext, step: PlannedStep, why: str) -> Stag
 
 async def _observe_before(ctx: RunContext) -> list[EvidenceRecord]:
     """Return the verification checks before the first change; from the store if they were observed already."""
-    stored = [item for item in await ctx.read(evidence.list_for_run) if item.phase == "before"]
+    stored = [item for item in await ctx.evidence() if item.phase == "before"]
     if stored and ctx.now() - stored[-1].at < _BEFORE_IS_FRESH:
         return stored[-len(ctx.plan.checks) :]
     seen = []
     for check in ctx.plan.checks:
         found = await check_runner.observe(ctx.pipeline, check.check, ctx.service, check.parameters)
         seen.append(EvidenceRecord("before", check.check, found.answer.value, found.summary, found.facts, ctx.now()))
-    await ctx.write(lambda tx: tx.add_evidence(seen))
+    ctx.change(lambda changes: changes.add_evidence(seen))
     return seen
 
 

@@ -22,7 +22,7 @@ from remediator.errors import RemediatorError
 from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
 from remediator.pipeline.decisions import requirements_of
 from remediator.pipeline.guard import needs_approval
-from remediator.pipeline.run_context import RunTransaction
+from remediator.pipeline.run_context import IntentTransaction, RunTransaction
 from remediator.storage.repositories import approvals, audit
 from remediator.storage.repositories.approvals import Approval, Decision
 
@@ -73,16 +73,27 @@ def escalate_unrecorded(tx: RunTransaction, problem: str) -> StageResult:
     return proceed(tx.move(Status.ESCALATED, Reason.NOT_IN_AUDIT_LOG, EscalatedDetail(text=problem)))
 
 
-def require_authority(tx: RunTransaction, plan: Plan, step: str) -> None:
+def require_authority(tx: IntentTransaction, plan: Plan, step: str, *, is_new: bool) -> None:
     """Check that a step may be done: the run is as the audit log says, and an approval still counts if it needs one.
+
+    Args:
+        tx: the transaction of an intent.
+        plan: the plan of the run.
+        step: ID of the step.
+        is_new: the run was never released since it was created, so that people were never asked.
 
     Raises:
         IntentRefused: it may not. The run is escalated, or people are asked again.
     """
-    problem = recorded_problem(tx.connection, tx.run, plan)
-    if problem is not None:
-        raise IntentRefused(problem, lambda again: escalate_unrecorded(again, problem))
-    given = [item for item in approvals.list_for_run(tx.connection, tx.run.id) if item.status == "approved"]
+    # A plan that is written by this transaction was never read from a row, and neither were its transitions. In any
+    # other case, what this process read from the row must be in the audit log.
+    if not tx.changes.has_plan:
+        problem = recorded_problem(tx.connection, tx.stored, plan)
+        if problem is not None:
+            why = problem
+            raise IntentRefused(why, lambda again: escalate_unrecorded(again, why))
+    known = [] if is_new else approvals.list_for_run(tx.connection, tx.run.id)
+    given = [item for item in known if item.status == "approved"]
     latest = given[-1] if given else None
     if latest is None:
         missing = "the run needs an approval, and has none" if needs_approval(tx.run, plan) else None

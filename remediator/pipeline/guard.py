@@ -17,9 +17,10 @@ from remediator.extensions.guards.base import GuardAnswer, GuardInput
 from remediator.pipeline import condition_scope, held_back
 from remediator.pipeline.context import PASSIVE_MODES, StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import GuardDecision, block, build_input, evaluate, next_evaluation_at
+from remediator.pipeline.run_changes import RunChanges
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.pipeline.transitions import escalate_diagnosis
-from remediator.storage.repositories import blocked_runs, evidence
+from remediator.storage.repositories import blocked_runs
 
 
 async def guard_plan(ctx: RunContext) -> StageResult:
@@ -30,22 +31,30 @@ async def guard_plan(ctx: RunContext) -> StageResult:
         return wait_until(run, snoozed)
     if run.status is Status.PLANNED and run.mode not in PASSIVE_MODES and not await _has_applicable_step(ctx):
         return proceed(await ctx.write(escalate_diagnosis))  # nobody is asked to approve what would be skipped
-    asked = build_input(ctx, await ctx.alerts(), None)
-    decision = await evaluate(ctx.pipeline, asked)
+    asked = build_input(ctx, await ctx.alerts(), None, await ctx.evidence())
+    evaluation = await evaluate(ctx.pipeline, asked)
+    decision = evaluation.decision
     if run.status is Status.BLOCKED:
         return await _recheck(ctx, asked, decision)
-    return await ctx.write(lambda tx: _decide(tx, ctx.plan, asked, decision))
+    # The order matters. 1. A guard that blocks wins over every mode, and unknown is not a yes (promise 5). 2. A mode
+    # that never acts ends before its first action. 3. The mode or the playbook may need a person (promise 6).
+    if not decision.allowed or run.mode in PASSIVE_MODES or needs_approval(run, ctx.plan):
+        return await ctx.write(lambda tx: _decide(tx, ctx.plan, asked, decision))
+    ctx.change(lambda changes: _start(changes, asked, decision))
+    ctx.stored_verdicts = evaluation.stored
+    return proceed(ctx.run)
 
 
 async def _has_applicable_step(ctx: RunContext) -> bool:
     """Return whether a step may apply, as far as the diagnosis shows. In mode auto, the steps themselves decide."""
     if not ctx.plan.steps or ctx.run.mode == "auto":
         return bool(ctx.plan.steps)
-    seen, target = await ctx.read(evidence.list_for_run), (ctx.run.target, ctx.service.platform.kind)
+    seen, target = await ctx.evidence(), (ctx.run.target, ctx.service.platform.kind)
     return any(condition_scope.may_apply(step, ctx.plan.parameters, target, seen) for step in ctx.plan.steps)
 
 
 def _decide(tx: RunTransaction, plan: Plan, asked: GuardInput, decision: GuardDecision) -> StageResult:
+    """Block the run, end it in a mode that never acts, or ask people."""
     tx.add_verdicts(decision.records(asked))
     answer, mode = decision.final.answer, tx.run.mode
     # The order matters. 1. A guard that blocks wins over every mode (promise 5).
@@ -60,12 +69,15 @@ def _decide(tx: RunTransaction, plan: Plan, asked: GuardInput, decision: GuardDe
         unknown = AwaitingApprovalDetail(**decision.detail_fields())
         after = tx.request_approval(plan, None, Reason.GUARD_UNKNOWN, unknown)
         return wait_until(after, after.wake_at)
-    # 4. Everything is allowed; the mode or the playbook may still need a person (promise 6).
-    if needs_approval(tx.run, plan):
-        after = tx.request_approval(plan, None, Reason.APPROVAL_NEEDED, AwaitingApprovalDetail(mode=mode))
-        return wait_until(after, after.wake_at)
-    deadline = tx.now + tx.pipeline.timeouts.run_timeout
-    return proceed(tx.move(Status.RUNNING, None, RunningDetail(), deadline_at=deadline))
+    # 4. Everything is allowed; the mode or the playbook needs a person (promise 6).
+    after = tx.request_approval(plan, None, Reason.APPROVAL_NEEDED, AwaitingApprovalDetail(mode=mode))
+    return wait_until(after, after.wake_at)
+
+
+def _start(changes: RunChanges, asked: GuardInput, decision: GuardDecision) -> None:
+    changes.add_verdicts(decision.records(asked))
+    deadline = asked.now + changes.pipeline.timeouts.run_timeout
+    changes.move(Status.RUNNING, None, RunningDetail(), deadline_at=deadline)
 
 
 def needs_approval(run: Run, plan: Plan) -> bool:

@@ -29,11 +29,12 @@ from remediator.extensions.platforms.base import ServiceStatus
 from remediator.pipeline import check_runner, held_back
 from remediator.pipeline.context import PipelineContext, StageResult, wait_until
 from remediator.pipeline.run_context import RunContext, RunTransaction
+from remediator.pipeline.stored_verdicts import StoredVerdicts
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx
 from remediator.storage.repositories import blocked_runs
-from remediator.storage.repositories.evidence import StoredVerdict
+from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict, established_causes
 
 NO_ANSWER = "guard_error"
 """Reason of a guard that raised or did not answer in time."""
@@ -95,23 +96,28 @@ class _TargetView:
     context: PipelineContext
     service: Service
     _status: ServiceStatus | None = field(default=None)
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def status(self) -> ServiceStatus:
-        if self._status is None:
-            self._status = await self.context.service_status(self.service)
-        return self._status
+        async with self._asking:  # guards are asked side by side
+            if self._status is None:
+                self._status = await self.context.service_status(self.service)
+            return self._status
 
     async def check(self, name: str, parameters: Mapping[str, Any]) -> Evidence:
         return await check_runner.observe(self.context, name, self.service, parameters)
 
 
-def build_input(ctx: RunContext, alerts: Sequence[Episode], step: PlannedStep | None) -> GuardInput:
+def build_input(
+    ctx: RunContext, alerts: Sequence[Episode], step: PlannedStep | None, seen: Sequence[EvidenceRecord] = ()
+) -> GuardInput:
     """Return what the guards are asked, before each guard's own settings are filled in.
 
     Args:
         ctx: the run.
         alerts: the episodes that the run is for.
         step: the step about to be done; None to evaluate the plan as a whole.
+        seen: the observations of the run.
     """
     return GuardInput(
         phase=Phase.PLAN if step is None else Phase.ACT,
@@ -124,6 +130,7 @@ def build_input(ctx: RunContext, alerts: Sequence[Episode], step: PlannedStep | 
         settings=None,
         view=_TargetView(ctx.pipeline, ctx.service),
         step=step,
+        causes=established_causes(seen),
     )
 
 
@@ -141,6 +148,33 @@ def _settings(context: PipelineContext, guard: Guard, playbook: Playbook) -> Set
     return guard.Settings.model_validate(own or common)
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What the guards say about one run: the answers of the live systems, and of the store when it was last read."""
+
+    asked: GuardInput
+    overridden: frozenset[str]
+    guards: Sequence[tuple[Guard, GuardInput]]
+    """The guards that are on, each with its own settings in the input."""
+    stored: StoredVerdicts
+    live: Sequence[Verdict]
+    """The answers of the live systems; shorter than ``guards`` if the store refuses before the others are asked."""
+    decision: GuardDecision
+
+    def decide_again(self, tx: Tx) -> GuardDecision:
+        """Decide from the live answers and from what the store says now.
+
+        Call it only in a transaction of :meth:`RunContext.write_intent`, so that no limit can be exceeded. A guard is
+        not asked again if its answer must be the same, because nothing was committed since it was asked.
+        """
+        version = tx.version()
+        stored = (
+            self.stored.of(guard, tx.now, version) or _evaluate_stored(guard, tx.connection, replace(own, now=tx.now))
+            for guard, own in self.guards
+        )
+        return _decide(self.guards, stored, self.live, self.overridden)
+
+
 async def evaluate(
     context: PipelineContext,
     asked: GuardInput,
@@ -148,10 +182,12 @@ async def evaluate(
     *,
     all_guards: bool = False,
     undo: bool = False,
-) -> GuardDecision:
+    stored: StoredVerdicts | None = None,
+) -> Evaluation:
     """Evaluate the guards, each from the store and from the live systems.
 
-    The store is read once for all guards. Live systems are not asked beyond the first guard that does not allow.
+    The store is read once for all guards. The live systems are asked side by side, but not beyond the first guard that
+    does not allow by what the store says.
 
     Args:
         context: has the guards.
@@ -159,44 +195,66 @@ async def evaluate(
         overridden: guards whose *unknown* a person has approved.
         all_guards: do not stop at the first guard that does not allow, to show everything that is in the way.
         undo: evaluate only the guards that apply to an undo.
+        stored: what the store said a moment ago, if it allowed everything and is read again in the transaction of the
+            intent. The store is then not read here.
     """
     guards = [
         (guard, replace(asked, settings=settings))
         for guard, settings in active_guards(context, asked.playbook)
         if guard.applies_to_undo or not undo
     ]
+    if stored is None:
+        stored = await _read_stored(context, asked.now, guards)
+        said = [stored.verdicts[guard.name] for guard, _ in guards]
+    else:
+        said = [ALLOW] * len(guards)
+    refusals = (
+        number
+        for number, ((guard, _), verdict) in enumerate(zip(guards, said, strict=True), start=1)
+        if _override(guard, verdict, overridden).answer is not GuardAnswer.ALLOW
+    )
+    asking = guards if all_guards else guards[: next(refusals, len(guards))]
+    live = await asyncio.gather(*(_ask_live(context, guard, own) for guard, own in asking))
+    decision = _decide(guards, said, live, overridden, all_guards=all_guards)
+    return Evaluation(asked, overridden, guards, stored, live, decision)
+
+
+async def _read_stored(
+    context: PipelineContext, now: datetime, guards: Sequence[tuple[Guard, GuardInput]]
+) -> StoredVerdicts:
+    version = context.store.version
     try:
-        stored = await context.store.read(
-            lambda connection: [_evaluate_stored(guard, connection, own) for guard, own in guards]
+        verdicts = await context.store.read(
+            lambda connection: {guard.name: _evaluate_stored(guard, connection, own) for guard, own in guards}
         )
     except StoreUnavailable as error:
-        needs_store = [type(guard).evaluate_stored is not Guard.evaluate_stored for guard, _ in guards]
-        stored = [
-            _no_answer(guard, error) if needs else ALLOW for (guard, _), needs in zip(guards, needs_store, strict=True)
-        ]
+        asks_store = {guard.name: type(guard).evaluate_stored is not Guard.evaluate_stored for guard, _ in guards}
+        verdicts = {guard.name: _no_answer(guard, error) if asks_store[guard.name] else ALLOW for guard, _ in guards}
+        version = None
+    return StoredVerdicts(now, version, verdicts)
+
+
+async def _ask_live(context: PipelineContext, guard: Guard, own: GuardInput) -> Verdict:
+    if type(guard).evaluate_live is Guard.evaluate_live:
+        return ALLOW
+    return await _bounded(context, guard, guard.evaluate_live(own))
+
+
+def _decide(
+    guards: Sequence[tuple[Guard, GuardInput]],
+    stored: Iterable[Verdict],
+    live: Sequence[Verdict],
+    overridden: frozenset[str],
+    *,
+    all_guards: bool = False,
+) -> GuardDecision:
+    """Return the verdicts in order. If a guard's live answer allows, what the store says counts."""
     verdicts: list[tuple[str, Verdict]] = []
-    for (guard, own), from_store in zip(guards, stored, strict=True):
-        verdict = await _bounded(context, guard, guard.evaluate_live(own))
+    for (guard, _), from_store, verdict in zip(guards, stored, live, strict=False):
         if verdict.answer is GuardAnswer.ALLOW and (from_store.answer is not GuardAnswer.ALLOW or from_store.inputs):
             verdict = from_store
         verdicts.append((guard.name, _override(guard, verdict, overridden)))
         if verdicts[-1][1].answer is not GuardAnswer.ALLOW and not all_guards:
-            break
-    return GuardDecision(tuple(verdicts))
-
-
-def reevaluate_stored(
-    context: PipelineContext, connection: Connection, asked: GuardInput, overridden: frozenset[str] = frozenset()
-) -> GuardDecision:
-    """Evaluate only what the store answers, inside the transaction that commits an intent: no limit can be exceeded.
-
-    Call it only in a transaction of :meth:`RunContext.write_intent`.
-    """
-    verdicts: list[tuple[str, Verdict]] = []
-    for guard, settings in active_guards(context, asked.playbook):
-        verdict = _override(guard, _evaluate_stored(guard, connection, replace(asked, settings=settings)), overridden)
-        verdicts.append((guard.name, verdict))
-        if verdict.answer is not GuardAnswer.ALLOW:
             break
     return GuardDecision(tuple(verdicts))
 
@@ -228,6 +286,8 @@ def _override(guard: Guard, verdict: Verdict, overridden: frozenset[str]) -> Ver
 
 
 def _evaluate_stored(guard: Guard, connection: Connection, asked: GuardInput) -> Verdict:
+    if type(guard).evaluate_stored is Guard.evaluate_stored:
+        return ALLOW
     try:
         return guard.evaluate_stored(connection, asked)
     except (RemediatorError, ValueError) as error:
@@ -243,11 +303,6 @@ async def _bounded(context: PipelineContext, guard: Guard, answer: Awaitable[Ver
         return Verdict(GuardAnswer.UNKNOWN, NO_ANSWER, f"guard {guard.name} gave no answer within {limit:g} s")
     except (RemediatorError, ValueError) as error:
         return _no_answer(guard, error)
-
-
-def _without_store(guard: Guard, error: Exception) -> Verdict:
-    needs_store = type(guard).evaluate_stored is not Guard.evaluate_stored
-    return _no_answer(guard, error) if needs_store else ALLOW
 
 
 def _no_answer(guard: Guard, error: Exception) -> Verdict:

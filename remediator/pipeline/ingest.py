@@ -17,7 +17,7 @@ from remediator.audit import Draft, Kind
 from remediator.core import episode as episode_rules
 from remediator.core.alert import Alert, Notification, identity, instant, receiver_name, stored_notification
 from remediator.core.episode import AlertUpdate, EpisodeChange
-from remediator.core.run import Episode, EpisodeStatus, Run
+from remediator.core.run import Episode, Run
 from remediator.errors import InputError, PayloadError
 from remediator.pipeline import dead_letter
 from remediator.pipeline.context import PipelineContext
@@ -28,7 +28,7 @@ from remediator.playbooks import parameters
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
 from remediator.storage import TOPIC_RECONCILE, Tx, advisory_locks
-from remediator.storage.repositories import autonomy, episodes, inbox, key_values, outbox, runs
+from remediator.storage.repositories import autonomy, episodes, inbox, key_values, runs
 from remediator.storage.repositories.inbox import Received
 
 UNRESOLVED = "?"
@@ -65,14 +65,41 @@ class _Batch:
     to_notify: set[str] = field(default_factory=set)
 
 
-async def process_inbox(context: PipelineContext, index: Index, settings: IngestSettings) -> int:
+_FLOOD = 16
+"""Number of alerts in a batch from which on repetitions are dropped before their episodes are read."""
+
+
+@dataclass(slots=True)
+class InboxTurn:
+    """One turn of the loop that processes the inbox."""
+
+    free: int = 0
+    """How many new runs this replica can work on at once. It claims them in the transaction that creates them."""
+    claimed: list[Run] = field(default_factory=list)
+    """The new runs that this replica has claimed."""
+    drained: bool = False
+    """Whether the inbox is known to be empty after this turn."""
+
+
+async def process_inbox(
+    context: PipelineContext, index: Index, settings: IngestSettings, turn: InboxTurn | None = None
+) -> int:
     """Process the oldest notifications, up to the batch size.
+
+    Args:
+        context: the dependencies.
+        index: the active playbooks.
+        settings: how alerts become episodes.
+        turn: how many new runs this replica takes; gets what came of it. None: new runs are only created.
 
     Returns:
         the number of alerts; -1 if the inbox is empty or another replica processes it.
     """
+    turn = turn or InboxTurn()
     try:
-        return await context.store.write(lambda tx: _process(tx, context, index, settings))
+        processed, done = await context.store.write(lambda tx: _process(tx, context, index, settings, turn.free))
+        turn.claimed, turn.drained = done.claimed, done.drained
+        return processed
     except advisory_locks.LockUnavailable:
         return -1  # another replica processes the inbox until it is empty
     except Exception as error:
@@ -91,7 +118,7 @@ async def _process_one_by_one(context: PipelineContext, index: Index, settings: 
         def process_next(tx: Tx, position: dead_letter.AlertPosition = position) -> int:
             for first in inbox.list_pending(tx, 1):
                 position.notification, position.alert = first.id, first.processed_alerts
-            return _process(tx, context, index, one)
+            return _process(tx, context, index, one)[0]
 
         try:
             if await context.store.write(process_next) < 0:
@@ -125,10 +152,13 @@ def _dead_letter(
         dead_letter.record(tx, context, settings.channels, position, alerts, why)
 
 
-def _process(tx: Tx, context: PipelineContext, index: Index, settings: IngestSettings) -> int:
+def _process(
+    tx: Tx, context: PipelineContext, index: Index, settings: IngestSettings, free: int = 0
+) -> tuple[int, InboxTurn]:
+    done = InboxTurn(free)
     pending = inbox.list_pending(tx, settings.batch_size)
     if not pending:
-        return -1
+        return -1, done
     updates: list[AlertUpdate] = []
     receivers: set[str] = set()
     whole: list[Received] = []
@@ -144,8 +174,9 @@ def _process(tx: Tx, context: PipelineContext, index: Index, settings: IngestSet
     inbox.mark_processed(tx, whole)
     _audit_batch(tx, whole, len(updates))
     _remember_receivers(tx, receivers)
-    _apply_updates(tx, context, index, settings, updates)
-    return len(updates)
+    _apply_updates(tx, context, index, settings, updates, done)
+    done.drained = len(whole) == len(pending) < settings.batch_size
+    return len(updates), done
 
 
 def _redacted(tx: Tx, received: Received) -> Received:
@@ -220,7 +251,12 @@ def _audit_batch(tx: Tx, whole: Sequence[Received], alerts: int) -> None:
 
 
 def _apply_updates(
-    tx: Tx, context: PipelineContext, index: Index, settings: IngestSettings, alerts: Sequence[AlertUpdate]
+    tx: Tx,
+    context: PipelineContext,
+    index: Index,
+    settings: IngestSettings,
+    alerts: Sequence[AlertUpdate],
+    turn: InboxTurn,
 ) -> None:
     """Update the episodes in order, and match the new ones."""
     seen = _drop_repeats(tx, alerts)
@@ -237,11 +273,13 @@ def _apply_updates(
         tx.append_audit(draft)
     concerned = episodes.run_ids_by_episode(tx.connection, batch.to_notify)
     runs.notify(tx, {run_id for ids in concerned.values() for run_id in ids})
-    _match(tx, context, index, list(batch.to_match.values()))
+    _match(tx, context, index, list(batch.to_match.values()), turn)
 
 
 def _drop_repeats(tx: Tx, seen: Sequence[AlertUpdate]) -> Sequence[AlertUpdate]:
     """Return the updates that change something; in a flood, nearly all are repetitions."""
+    if len(seen) < _FLOOD:
+        return seen  # each is compared with its episode, which is read in any case
     latest = episodes.get_last_updates(tx.connection, sorted({item.identity for item in seen}))
     new = []
     for item in seen:
@@ -315,7 +353,7 @@ def _resolve_ignored(current: Episode, item: AlertUpdate) -> Draft:
     return Draft(kind=kind, actor="alertmanager", episode=current.id, reason="older_firing", data=data)
 
 
-def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Episode]) -> None:
+def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Episode], turn: InboxTurn) -> None:
     """Join each episode to the run of its incident, or create the run: one per playbook and target (promise 2)."""
     wanted: dict[tuple[str, str], tuple[Playbook, list[Episode]]] = {}
     for item in opened:
@@ -324,19 +362,26 @@ def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Epis
             wanted.setdefault(key, (playbook, []))[1].append(item)
     existing = runs.get_open_incidents(tx.connection, sorted(wanted))
     for (name, target), (playbook, alerts) in wanted.items():
-        run = existing.get((name, target)) or _create(tx, context, playbook, target)
-        runs.add_episodes(tx, run.id, alerts)
-        if run.id in {found.id for found in existing.values()}:
-            runs.notify(tx, [run.id])
-            on_refired(tx, context, run)
+        known = existing.get((name, target))
+        if known is None:
+            run = _create(tx, context, playbook, target, claim=len(turn.claimed) < turn.free)
+            runs.add_episodes(tx, run.id, alerts, created=True)
+            if run.lease_owner is not None:
+                turn.claimed.append(run)
+        else:
+            runs.add_episodes(tx, known.id, alerts)
+            runs.notify(tx, [known.id])
+            on_refired(tx, context, known)
 
 
-def _create(tx: Tx, context: PipelineContext, playbook: Playbook, target: str) -> Run:
+def _create(tx: Tx, context: PipelineContext, playbook: Playbook, target: str, *, claim: bool) -> Run:
     mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(context.playbooks.environment))
     run_id = context.ids.new("run", tx.now)
     window = context.timeouts.incident_window
     incident_id = incident_for(tx, context.playbooks.inventory, window, target)
-    run = runs.create(tx, run_id, playbook.name, playbook.content_hash, target, mode, context.actor, incident_id)
+    lease = (context.replica, context.timeouts.lease) if claim else None
+    name, version = playbook.name, playbook.content_hash
+    run = runs.create(tx, run_id, name, version, target, mode, context.actor, incident_id, lease)
     on_new_run(tx, context, run)
     return run
 
@@ -347,37 +392,3 @@ def _target(playbook: Playbook, item: Episode, inventory: Inventory) -> str:
         return parameters.target(playbook, values, inventory)
     except InputError:
         return UNRESOLVED  # planning fails in the same way, and escalates with the reason
-
-
-async def close_due_episodes(context: PipelineContext) -> int:
-    """Close the episodes whose resolve grace is over, and the incidents that end with them; returns their number."""
-    return await context.store.write(lambda tx: _close_due(tx, context))
-
-
-def _close_due(tx: Tx, context: PipelineContext) -> int:
-    due = episodes.list_due_to_close(tx.connection, tx.now)
-    if not due:
-        return 0
-    closed = [episode_rules.close(item) for item in due]
-    episodes.update_all(tx, closed)
-    for item in closed:
-        tx.append_audit(
-            Draft(kind=Kind.EPISODE_CLOSED, actor=context.actor, episode=item.id, data={"alertname": item.alertname})
-        )
-    concerned = episodes.run_ids_by_episode(tx.connection, [item.id for item in closed])
-    for run_id in sorted({run_id for ids in concerned.values() for run_id in ids}):
-        _close_incident(tx, run_id)
-    return len(due)
-
-
-def _close_incident(tx: Tx, run_id: str) -> None:
-    run = runs.get(tx.connection, run_id, lock=True)
-    if run is None or any(
-        item.status is not EpisodeStatus.CLOSED for item in episodes.list_for_run(tx.connection, run_id)
-    ):
-        return
-    if run.finished_at is None:
-        runs.notify(tx, [run_id])
-    else:
-        runs.close_incident(tx, [run_id])
-        outbox.enqueue_incident_update(tx, run, "over")

@@ -21,6 +21,7 @@ from remediator.extensions.checks.base import CheckAnswer, Evidence
 from remediator.pipeline import check_runner, condition_scope, costs, remedy_memory
 from remediator.pipeline.context import PipelineContext, StageResult, proceed
 from remediator.pipeline.manual_start import parameter_labels
+from remediator.pipeline.run_changes import RunChanges
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.playbooks import cel, parameters
 from remediator.playbooks.inventory import Service
@@ -61,9 +62,9 @@ async def plan_run(ctx: RunContext) -> StageResult:
         message = f"internal error: {type(error).__name__}: {error}"
         return await _escalate(ctx, Reason.NO_PLAN, message, seen, error)
 
-    def planned(tx: RunTransaction) -> Run:
-        tx.add_evidence(seen)
-        run = tx.move(
+    def planned(changes: RunChanges) -> None:
+        changes.add_evidence(seen)
+        run = changes.move(
             Status.PLANNED,
             None,
             PlannedDetail(steps=tuple(step.summary for step in plan.steps if step.mutates)),
@@ -71,11 +72,12 @@ async def plan_run(ctx: RunContext) -> StageResult:
             plan_hash=plan.hash,
             cursor=plan.steps[0].id if plan.steps else None,
         )
-        tx.audit(Kind.RUN_PLANNED, {"plan": plan.to_data()})
-        outbox.enqueue_incident_update(tx.tx, run, "planned")  # its cause may be better than that of an earlier run
-        return run
+        changes.audit(Kind.RUN_PLANNED, {"plan": plan.to_data()})
+        # its cause may be better than that of an earlier run
+        changes.following.append(lambda tx: outbox.enqueue_incident_update(tx, run, "planned"))
 
-    return proceed(await ctx.write(planned))
+    ctx.change(planned)
+    return proceed(ctx.run)
 
 
 _NOT_ABOUT = {Relation.OTHER: Reason.NOT_ABOUT_TARGET, Relation.UNKNOWN: Reason.NO_IDENTIFYING_LABEL}

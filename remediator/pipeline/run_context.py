@@ -20,10 +20,13 @@ from remediator.core.run_detail import AwaitingApprovalDetail, Detail
 from remediator.errors import StoreUnavailable
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.due_steps import due_steps
+from remediator.pipeline.run_changes import RunChanges
+from remediator.pipeline.stored_verdicts import StoredVerdicts
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx, advisory_locks
 from remediator.storage.repositories import approvals, attempts, episodes, evidence, runs
+from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict
 
@@ -121,6 +124,31 @@ class RunTransaction:
         approvals.void(self.tx, self.run, why, self.pipeline.actor)
 
 
+@dataclass(slots=True)
+class IntentTransaction(RunTransaction):
+    """The transaction of an intent. It writes the changes that were not committed with its own, in the same statements.
+
+    Before the run is saved, its rows in the store are those before the changes.
+    """
+
+    changes: RunChanges
+    stored: Run
+
+    def add_evidence(self, records: Iterable[EvidenceRecord]) -> None:
+        """Store observations with the run, each with its audit entry."""
+        self.changes.add_evidence(records)
+
+    def add_verdicts(self, verdicts: Iterable[StoredVerdict]) -> None:
+        """Store the verdicts of one evaluation with the run, with one audit entry."""
+        self.changes.add_verdicts(verdicts)
+
+    def save(self, **changes: Any) -> Run:
+        """Write all changes of the run. Afterwards everything is in the store."""
+        self.run = self.changes.write(self.tx, self.stored, changes)
+        self.stored, self.changes = self.run, RunChanges(self.pipeline, self.run)
+        return self.run
+
+
 class RunContext:
     """One claimed run with its dependencies, plan, playbook and service.
 
@@ -136,7 +164,16 @@ class RunContext:
     ) -> None:
         self.pipeline = pipeline
         self.run = run
-        """The run as of the last committed transaction."""
+        """The run as of the last committed transaction, with :attr:`changes`."""
+        self.is_new = run.status is Status.MATCHED and run.fence == 1
+        """Whether nobody has worked on the run before this claim, so that it has no evidence, attempts or approvals."""
+        self.events_seen = run.wakeup_count
+        """The number of events for the run before its stages read anything."""
+        self.stored_verdicts: StoredVerdicts | None = None
+        """What the guards said about the plan from the store, if they allowed it since the last commit."""
+        self._stored = run
+        self._changes = RunChanges(pipeline, run)
+        self._known: dict[Callable[..., Any], Any] = {}
         self._playbook = playbook
         self._service = service
 
@@ -178,11 +215,66 @@ class RunContext:
 
     async def attempts(self) -> list[Attempt]:
         """Return all attempts of the run, oldest first, undo calls included."""
-        return await self.read(attempts.list_for_run)
+        found: list[Attempt] = await self._read_once(attempts.list_for_run)
+        return list(found)
 
     async def alerts(self) -> list[Episode]:
-        """Return the episodes that the run is for."""
-        return await self.read(episodes.list_for_run)
+        """Return the episodes that the run is for, as they were when this process last looked."""
+        found: list[Episode] = await self._read_once(episodes.list_for_run)
+        return found
+
+    async def evidence(self) -> list[EvidenceRecord]:
+        """Return the observations of the run, oldest first, those that are not committed yet included."""
+        found: list[EvidenceRecord] = await self._read_once(evidence.list_for_run)
+        return [*found, *self._changes.seen]
+
+    async def approvals(self) -> list[Approval]:
+        """Return the approval requests of the run, oldest first."""
+        found: list[Approval] = await self._read_once(approvals.list_for_run)
+        return found
+
+    async def look(self) -> None:
+        """Read in one snapshot what the stages of this run need to know about it."""
+        queries: list[Callable[[Connection, str], Any]] = [episodes.list_for_run]
+        if not self.is_new:
+            queries += [evidence.list_for_run, attempts.list_for_run, approvals.list_for_run]
+        found = await self.read(lambda connection, run_id: [query(connection, run_id) for query in queries])
+        self._known = {evidence.list_for_run: [], attempts.list_for_run: [], approvals.list_for_run: []}
+        self._known |= zip(queries, found, strict=True)
+
+    async def _read_once(self, query: Callable[[Connection, str], T]) -> T:
+        if query not in self._known:
+            self._known[query] = await self.read(query)
+        found: T = self._known[query]
+        return found
+
+    @property
+    def has_changes(self) -> bool:
+        """Return whether there are changes that are not committed yet."""
+        return bool(self._changes)
+
+    @property
+    def planned_here(self) -> bool:
+        """Return whether the plan was made by this process and is not committed yet."""
+        return self._changes.has_plan
+
+    @property
+    def stored(self) -> Run:
+        """Return the run as the store has it, without the changes that are not committed yet."""
+        return self._stored
+
+    def change(self, work: Callable[[RunChanges], object]) -> None:
+        """Change the run without a commit. The changes are committed with the next :meth:`write`, before its work.
+
+        Use it only for what the next process may decide again if this one ends.
+        """
+        work(self._changes)
+        self.run = self._changes.run
+
+    async def flush(self) -> None:
+        """Commit the changes that are not committed yet."""
+        if self._changes:
+            await self.write(lambda tx: None)
 
     async def write(self, work: Callable[[RunTransaction], T]) -> T:
         """Run ``work`` in a transaction bound to the run; returns its result once that is committed and fsynced.
@@ -194,22 +286,43 @@ class RunContext:
             StoreUnavailable: not committed as far as is known.
         """
         bound, result = await self.pipeline.store.write(lambda tx: self._bind(tx, work))
-        self.run = bound.run
+        self._committed(bound.run)
         return result
 
-    async def write_intent(self, work: Callable[[RunTransaction], T]) -> T:
-        """Run ``work`` like :meth:`write`, while no other replica commits an intent.
+    async def write_intent(self, work: Callable[[IntentTransaction], T]) -> T:
+        """Run ``work`` like :meth:`write`, while no other replica commits an intent. ``work`` must save the run.
 
         Raises:
             StoreUnavailable: other replicas held the lock for seconds.
         """
-        bound, result = await with_intent_lock(self.pipeline, lambda tx: self._bind(tx, work))
-        self.run = bound.run
+        bound, result = await with_intent_lock(self.pipeline, lambda tx: self._bind_intent(tx, work))
+        self._committed(bound.run)
         return result
 
     def _bind(self, tx: Tx, work: Callable[[RunTransaction], T]) -> tuple[RunTransaction, T]:
-        bound = RunTransaction(tx, self.pipeline, self.run)
+        run = self._changes.write(tx, self._stored, {}) if self._changes else self._stored
+        bound = RunTransaction(tx, self.pipeline, run)
         return bound, work(bound)
+
+    def _bind_intent(self, tx: Tx, work: Callable[[IntentTransaction], T]) -> tuple[RunTransaction, T]:
+        changes = self._changes.copy()
+        bound = IntentTransaction(tx, self.pipeline, changes.run, changes, self._stored)
+        result = work(bound)
+        assert not bound.changes, "an intent saves its run"
+        return bound, result
+
+    def _committed(self, run: Run) -> None:
+        """Continue from a committed transaction, and report its transitions."""
+        moves = self._changes.moves
+        before = moves[-1][1].status if moves else self._stored.status
+        if run.status is not before:
+            moves = [*moves, (before, run)]
+        self.run = self._stored = run
+        self._changes = RunChanges(self.pipeline, run)
+        self._known.clear()
+        self.stored_verdicts = None
+        for was, after in moves:
+            self.pipeline.report("transition", after, {"from": was.value})
 
 
 async def with_intent_lock(pipeline: PipelineContext, work: Callable[[Tx], T]) -> T:

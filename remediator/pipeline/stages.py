@@ -7,9 +7,8 @@ a run exists; see :mod:`remediator.pipeline.receive` and :mod:`remediator.pipeli
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
-
-from sqlalchemy import Connection
 
 from remediator.core.run import TERMINAL, EpisodeStatus, Reason, Run, Status
 from remediator.core.run_detail import (
@@ -51,26 +50,34 @@ _BEFORE_ACTING = (Status.MATCHED, Status.PLANNED, Status.BLOCKED, Status.AWAITIN
 
 
 async def advance(context: PipelineContext, run: Run) -> StageResult:
-    """Take a claimed run through one stage, or end it if it was cancelled, resolved or took too long."""
+    """Take a claimed run on until something is committed, or end it if it was cancelled, resolved or took too long.
+
+    Stages whose changes may be decided again follow each other without a commit (:meth:`RunContext.change`).
+    """
     RUN.set(run.id)
     if run.status in TERMINAL:
         await with_intent_lock(context, lambda tx: finish(tx, context, run))
         return wait_until(run, None)
     ctx = RunContext(context, run)
-    if await ctx.read(lambda connection, _: _may_be_interrupted(connection, ctx)):
+    await ctx.look()
+    if await _may_be_interrupted(ctx):
         interrupted = await ctx.write(_interrupt)
         if interrupted is not None:
             return interrupted
-    return await STAGES[run.status](ctx)
+    result = await STAGES[ctx.run.status](ctx)
+    while ctx.has_changes and not result.waits:
+        result = await STAGES[ctx.run.status](ctx)
+    await ctx.flush()  # a wait must find in the store what it waits for
+    return replace(result, run=ctx.run)
 
 
-def _may_be_interrupted(connection: Connection, ctx: RunContext) -> bool:
+async def _may_be_interrupted(ctx: RunContext) -> bool:
     """Return whether a transaction is worthwhile to decide about an interruption."""
     run = ctx.run
     late = run.due_by is not None and ctx.now() >= run.due_by
     if run.cancel_request is not None or late or run.reason is Reason.RESOLVED:
         return True
-    return all(alert.status is not EpisodeStatus.FIRING for alert in episodes.list_for_run(connection, run.id))
+    return all(alert.status is not EpisodeStatus.FIRING for alert in await ctx.alerts())
 
 
 def _interrupt(tx: RunTransaction) -> StageResult | None:

@@ -15,7 +15,7 @@ from remediator.errors import RemediatorError
 from remediator.pipeline.context import StageResult, wait_until
 from remediator.pipeline.planning import Planner
 from remediator.pipeline.run_context import RunContext, RunTransaction
-from remediator.storage.repositories import approvals, evidence
+from remediator.storage.repositories import evidence
 from remediator.storage.repositories.approvals import Approval
 
 
@@ -29,7 +29,7 @@ async def reason_to_ask(ctx: RunContext, step: PlannedStep) -> str | None:
         return None
     if not step.causes:
         return f"{step.action} interrupts the service, and the playbook names no cause for this step"
-    causes = evidence.established_causes(await ctx.read(evidence.list_for_run))
+    causes = evidence.established_causes(await ctx.evidence())
     if not causes:
         return f"this step is for {', '.join(step.causes)}, and the evidence points to no known cause"
     others = [name for name in causes if name not in step.causes]
@@ -44,7 +44,7 @@ async def approvals_of(ctx: RunContext, step: PlannedStep) -> list[Approval]:
     An approval allows the steps that were due when it was given. For a step that needs one in every mode, it must be
     for the current plan: an earlier approval was for another one. For other steps, it must be for the same step.
     """
-    given = [item for item in await ctx.read(approvals.list_for_run) if item.status == "approved"]
+    given = [item for item in await ctx.approvals() if item.status == "approved"]
     return [
         item
         for item in given

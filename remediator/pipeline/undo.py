@@ -106,7 +106,7 @@ async def undo(
 async def _blocked(ctx: RunContext, step: PlannedStep, call: UndoCall) -> str:
     """Return which guard does not allow the undo, and why; empty if all allow it."""
     asked = build_input(ctx, await ctx.alerts(), structs.replace(step, action=call.action))
-    decision = await evaluate(ctx.pipeline, asked, undo=True)
+    decision = (await evaluate(ctx.pipeline, asked, undo=True)).decision
     await ctx.write(lambda tx: tx.add_verdicts(decision.records(asked)))
     return "" if decision.allowed else f"guard {decision.guard} {decision.final.sentence}"
 

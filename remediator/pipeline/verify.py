@@ -48,7 +48,7 @@ async def verify(ctx: RunContext) -> StageResult:
         return watching
     if _all_ok(seen):
         # 4. Checks that had not failed before the first step prove nothing (promise 7).
-        before = [item for item in await ctx.read(evidence.list_for_run) if item.phase == "before"]
+        before = [item for item in await ctx.evidence() if item.phase == "before"]
         if before and all(item.status != CheckAnswer.FAIL.value for item in before):
             return proceed(await ctx.write(lambda tx: _escalate_not_proved(tx, detail, seen)))
         return proceed(await ctx.write(lambda tx: _succeed(tx, detail, seen)))

@@ -13,8 +13,9 @@ import structlog
 from remediator.core import progress
 from remediator.core.run import Run
 from remediator.errors import Fenced, StoreError
+from remediator.pipeline.closing import close_due_episodes
 from remediator.pipeline.context import PipelineContext
-from remediator.pipeline.ingest import IngestSettings, close_due_episodes, process_inbox
+from remediator.pipeline.ingest import InboxTurn, IngestSettings, process_inbox
 from remediator.pipeline.match import Index
 from remediator.pipeline.stages import advance
 from remediator.playbooks.model import Playbook
@@ -24,6 +25,7 @@ from remediator.storage.repositories import episodes, playbooks, runs
 
 _HEALTHY_AFTER = 30.0  # seconds; a loop that ran for longer restarts with the shortest pause again
 _MIN_WAIT = timedelta(milliseconds=50)
+_MIN_POLL = 0.005  # seconds
 _RETRY_AFTER_DEFECT = timedelta(seconds=30)
 log: Any = structlog.get_logger("remediator.runtime.worker")
 
@@ -47,6 +49,10 @@ class Worker:
     poll: float = 1.0
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """The runs that this replica processes, by ID."""
+    _takes_new: bool = False
+    """Whether this replica advances runs now."""
+    _has_backlog: bool = True
+    """Whether older runs may be due that this replica has not claimed."""
 
     @property
     def in_flight(self) -> tuple[str, ...]:
@@ -61,8 +67,11 @@ class Worker:
             progress.report()
             wakeups.consume(TOPIC_NOTIFICATIONS)  # this turn sees everything that was announced until now
             begun = time()
-            processed = await process_inbox(self.context, self.index, self.ingest)
-            if processed < 0:
+            turn = InboxTurn(self._free_for_new())
+            processed = await process_inbox(self.context, self.index, self.ingest, turn)
+            for run in turn.claimed:
+                self._start(run)
+            if processed < 0 or turn.drained:
                 await wakeups.wait(TOPIC_NOTIFICATIONS, self.poll)
             elif processed >= self.ingest.batch_size and wakeups.consume(TOPIC_NOTIFICATIONS):
                 await self.context.clock.sleep(4 * (time() - begun))
@@ -78,31 +87,38 @@ class Worker:
 
     async def run_advance_loop(self) -> None:
         """Claim due runs and advance each until it waits."""
-        store, lease = self.context.store, self.context.timeouts.lease
+        store, self._takes_new = self.context.store, True
         try:
             while True:
-                free, busy = self.concurrency - len(self._busy), tuple(self._busy)
-                claimed: list[Run] = []
-                if free > 0:
-                    claimed = await store.write(
-                        lambda tx: runs.claim_due(tx, self.context.replica, lease, free, busy)  # noqa: B023
-                    )
+                store.wakeups.consume(TOPIC_RUNS)
+                free = self.concurrency - len(self._busy)
+                wait = await self._until_next() if free > 0 else self.poll
+                claimed = await self._claim(free) if wait <= 0 else []
+                self._has_backlog = free <= 0 or len(claimed) == free
                 for run in claimed:
                     self._start(run)
                 progress.report()
                 if not claimed:
-                    await store.wakeups.wait(TOPIC_RUNS, await self._until_next() if free > 0 else self.poll)
+                    await store.wakeups.wait(TOPIC_RUNS, max(wait, _MIN_POLL))
         finally:
+            self._takes_new = False
             # Shutdown: let the current calls end within their own timeouts, so that none is cut off half-way.
             if self._busy:
                 await asyncio.gather(*self._busy.values(), return_exceptions=True)
 
+    def _free_for_new(self) -> int:
+        """Return how many new runs may be claimed when they are created: none while older runs wait for their turn."""
+        return 0 if self._has_backlog or not self._takes_new else self.concurrency - len(self._busy)
+
+    async def _claim(self, most: int) -> list[Run]:
+        replica, lease, busy = self.context.replica, self.context.timeouts.lease, tuple(self._busy)
+        return await self.context.store.write(lambda tx: runs.claim_due(tx, replica, lease, most, busy))
+
     async def _until_next(self) -> float:
-        busy = tuple(self._busy)
-        due = await self.context.store.read(lambda connection: runs.next_wake_at(connection, busy))
-        if due is None:
-            return self.poll
-        return min(max((due - self.context.clock.now()).total_seconds(), 0.005), self.poll)
+        """Return the seconds until a run is due, at most until the next poll; 0 or less if one is due now."""
+        busy, now = tuple(self._busy), self.context.clock.now()
+        due = await self.context.store.read(lambda connection: runs.next_wake_at(connection, now, busy))
+        return self.poll if due is None else min((due - now).total_seconds(), self.poll)
 
     def _start(self, run: Run) -> None:
         def done(task: asyncio.Task[None]) -> None:
@@ -156,11 +172,9 @@ class Worker:
 
     async def _advance_until_wait(self, run: Run) -> None:
         while True:
-            before, wakeup_count = run.status, run.wakeup_count
+            wakeup_count = run.wakeup_count
             result = await advance(self.context, run)
             run = result.run
-            if run.status is not before:
-                self.context.report("transition", run, {"from": before.value})
             if result.waits:
                 if run.finished_at is None:
                     until = result.until

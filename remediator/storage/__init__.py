@@ -44,6 +44,8 @@ class Tx:
     drafts: list[Draft] = field(default_factory=list)
     topics: set[str] = field(default_factory=set)
     redactor: Redactor = field(default_factory=Redactor)
+    version: Callable[[], int | None] = lambda: None
+    """Returns the store's version at the start of this work; None if it is unknown whether something has changed."""
 
     def redact(self, value: Any) -> Any:
         """Return a JSON value without secrets. Every free text passes through here before it is stored."""
@@ -108,6 +110,18 @@ class Store(ABC):
     """When this database took the place of another one, which may have had more commits; None if it never did."""
     clock_offset: timedelta = timedelta(0)
     """Time of the database minus time of this host, when the database was last asked."""
+
+    @property
+    def version(self) -> int | None:
+        """Return a number that changes with each committed work; None if other processes write too.
+
+        Equal numbers before a read and at the start of a later transaction prove that nothing was committed between
+        them, apart from notifications in the inbox.
+        """
+        return None
+
+    def count_change(self) -> None:
+        """Change the version, after work was committed. Call it in the thread that commits."""
 
     @abstractmethod
     async def write(self, work: Callable[[Tx], T]) -> T:

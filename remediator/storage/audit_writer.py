@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from remediator.audit import Draft, Head, Redactor, seal
 from remediator.errors import StoreCorrupt
@@ -21,7 +21,7 @@ def append(connection: Connection, drafts: Sequence[Draft], now: datetime, redac
     head = read_head(connection, lock=True)
     entries, after = seal(head, drafts, now, redactor)
     connection.execute(
-        insert(audit),
+        _APPEND,
         [
             {
                 "seq": entry.seq,
@@ -35,7 +35,11 @@ def append(connection: Connection, drafts: Sequence[Draft], now: datetime, redac
             for entry in entries
         ],
     )
-    connection.execute(update(audit_head).values(seq=after.seq, hash=after.hash, tree=after.tree))
+    connection.execute(_ADVANCE, {"seq": after.seq, "hash": after.hash, "tree": after.tree})
+
+
+_APPEND = insert(audit)
+_ADVANCE = update(audit_head).values({name: bindparam(name) for name in ("seq", "hash", "tree")})
 
 
 def read_head(connection: Connection, *, lock: bool = False) -> Head:
@@ -44,10 +48,13 @@ def read_head(connection: Connection, *, lock: bool = False) -> Head:
     Raises:
         StoreCorrupt: the head is missing or has the wrong types.
     """
-    statement = select(audit_head.c.seq, audit_head.c.hash, audit_head.c.tree)
-    row = connection.execute(statement.with_for_update() if lock else statement).first()
+    row = connection.execute(_HEAD_LOCKED if lock else _HEAD).first()
     if row is None:
         raise StoreCorrupt("the audit log has no head; restore the database from a backup")
     if not (isinstance(row.seq, int) and isinstance(row.hash, bytes) and isinstance(row.tree, bytes)):
         raise StoreCorrupt("the head of the audit log was changed; restore the database from a backup")
     return Head(row.seq, row.hash, row.tree)
+
+
+_HEAD = select(audit_head.c.seq, audit_head.c.hash, audit_head.c.tree)
+_HEAD_LOCKED = _HEAD.with_for_update()

@@ -62,6 +62,12 @@ Index("ix_runs_target_created_at", runs.c.target, runs.c.created_at)
 Index("ix_runs_severity_created_at", runs.c.severity, runs.c.created_at)
 Index("ix_runs_blocked_by", runs.c.blocked_by, runs.c.wake_at, **_where("status = 'blocked'"))
 Index("ix_runs_blocked_by_run", runs.c.blocked_by_run, **_where("blocked_by_run IS NOT NULL"))
+# The guards ramp and circuit_breaker look at the newest results.
+_ACTED = "first_action_at IS NOT NULL"
+Index("ix_runs_result", runs.c.playbook, runs.c.status, runs.c.first_action_at, **_where(_ACTED))
+_ENDED = _where(f"{_ACTED} AND finished_at IS NOT NULL")
+Index("ix_runs_ended", runs.c.playbook, runs.c.finished_at, runs.c.id, **_ENDED)
+Index("ix_runs_target_ended", runs.c.target, runs.c.playbook, runs.c.finished_at, runs.c.id, **_ENDED)
 Index("ix_runs_incident_id", runs.c.incident_id)
 Index("ix_incident_notes_incident_id", incident_notes.c.incident_id)
 Index("ix_incident_notes_run_id", incident_notes.c.run_id)

@@ -159,6 +159,10 @@ class PostgresStore(Store):
         self.clock_offset = now - self._clock.now()
         return now
 
+    def version_inside(self, connection: Connection) -> int | None:
+        """Return None: other replicas write too."""
+        return None
+
     def monotonic(self) -> float:
         return time.monotonic()
 

@@ -57,6 +57,11 @@ class Json(TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
+def as_stored(value: Any) -> Any:
+    """Return a JSON value as it comes back from the store: lists instead of tuples, and sorted keys."""
+    return json.loads(json.dumps(value, sort_keys=True))
+
+
 Key = String(64)
 Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite assigns row numbers automatically only for INTEGER
 

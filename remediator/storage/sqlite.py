@@ -64,6 +64,8 @@ class SqliteStore(Store):
     def __init__(self, path: Path, clock: Clock, redactor: Redactor | None = None) -> None:
         self.path = path
         self._clock = clock
+        self._version = 0
+        self._others_seen = 0
         self.redactor = redactor or Redactor()
         self.wakeups = Wakeups()
         self._lock = _take_lock(path)
@@ -88,10 +90,28 @@ class SqliteStore(Store):
     def connect(self) -> Connection:
         """Return the writer's connection; see :class:`remediator.storage.transaction.Dialect`."""
         with _file_errors(self.path):
-            return self._engine.connect()
+            connection = self._engine.connect()
+            self._others_seen = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+            self._version += 1  # what was committed before is unknown here
+            return connection
 
     def begin(self, connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    @property
+    def version(self) -> int | None:
+        return self._version
+
+    def version_inside(self, connection: Connection) -> int | None:
+        """Return the version inside a transaction of the writer. Commands may commit on connections of their own."""
+        others: int = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+        if others != self._others_seen:
+            self._others_seen = others
+            self._version += 1
+        return self._version
+
+    def count_change(self) -> None:
+        self._version += 1
 
     def now(self, connection: Connection) -> datetime:
         return self._clock.now()

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 import sqlalchemy.exc
@@ -48,6 +49,14 @@ class Dialect(Protocol):
 
     def now(self, connection: Connection) -> datetime:
         """Return the time of the database."""
+        ...
+
+    def version_inside(self, connection: Connection) -> int | None:
+        """Return :attr:`remediator.storage.Store.version` as it is inside a transaction, commits of others counted."""
+        ...
+
+    def count_change(self) -> None:
+        """Change the version, after work was committed."""
         ...
 
     def monotonic(self) -> float:
@@ -128,23 +137,17 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise BeginFailed from error
     began_at, now = dialect.monotonic(), dialect.now(connection)
-    topics: set[str] = set()
     rows = [(to_micros(now), job.source, job.body) for job in jobs if job.work is None]
-    # Few statements with many rows: after each statement this thread has to wait for the interpreter's lock again.
-    row = f"({dialect.placeholder}, {dialect.placeholder}, {dialect.placeholder})"
-    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
-        part = rows[start : start + _ROWS_PER_STATEMENT]
-        values = tuple(value for one in part for value in one)
-        connection.exec_driver_sql(_INSERT_NOTIFICATIONS + ", ".join([row] * len(part)), values)
-        topics.add(TOPIC_NOTIFICATIONS)
+    _insert_notifications(dialect, connection, rows)
+    topics: set[str] = {TOPIC_NOTIFICATIONS} if rows else set()
     drafts: list[Draft] = []
+    has_work = any(job.work is not None for job in jobs)
     try:
-        for job in jobs:
-            if job.work is not None:
-                tx = Tx(connection, now, began_at, redactor=dialect.redactor)
-                _run_in_savepoint(job, job.work, tx)
-                drafts += tx.drafts
-                topics |= tx.topics
+        for tx in _run_all(dialect, connection, jobs, began_at, now):
+            drafts += tx.drafts
+            topics |= tx.topics
+        if len(jobs) == 1 and jobs[0].error is not None:
+            return set()
         if drafts:
             append(connection, drafts, now, dialect.redactor)
     except Exception as error:
@@ -156,25 +159,64 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
     if topics:
         dialect.notify_replicas(connection, topics)
     failpoints.reach("before", lambda: _failpoint_names(rows, drafts))
-    connection.exec_driver_sql("COMMIT")
+    try:
+        connection.exec_driver_sql("COMMIT")
+    finally:  # also if it fails, because it may be committed all the same
+        if has_work:
+            dialect.count_change()
     failpoints.reach("after", lambda: _failpoint_names(rows, drafts))
     return topics
 
 
-def _run_in_savepoint(job: Job, work: Callable[[Tx], Any], tx: Tx) -> None:
-    """Run one piece of work; undo only its own changes if it raises."""
+def _insert_notifications(dialect: Dialect, connection: Connection, rows: Sequence[tuple[int, str, bytes]]) -> None:
+    """Insert with few statements: after each one, this thread has to wait for the interpreter's lock again."""
+    row = f"({dialect.placeholder}, {dialect.placeholder}, {dialect.placeholder})"
+    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+        part = rows[start : start + _ROWS_PER_STATEMENT]
+        values = tuple(value for one in part for value in one)
+        connection.exec_driver_sql(_INSERT_NOTIFICATIONS + ", ".join([row] * len(part)), values)
+
+
+def _run_all(
+    dialect: Dialect, connection: Connection, jobs: Sequence[Job], began_at: float, now: datetime
+) -> Iterable[Tx]:
+    """Run all pieces of work, each with a transaction object of its own."""
+    first = True
+    for job in jobs:
+        if job.work is None:
+            continue
+        tx = Tx(connection, now, began_at, redactor=dialect.redactor)
+        if first:  # the work before it, in the same database transaction, may have changed something
+            tx.version = partial(dialect.version_inside, connection)
+        first = False
+        _run(job, job.work, tx, alone=len(jobs) == 1)
+        yield tx
+
+
+def _run(job: Job, work: Callable[[Tx], Any], tx: Tx, *, alone: bool) -> None:
+    """Run one piece of work. If it raises, undo only its own changes.
+
+    Args:
+        job: gets the result or the error.
+        work: the work.
+        tx: its transaction.
+        alone: it is the only piece of work of the transaction, so that it needs no savepoint. If it raises, the
+            transaction is over.
+    """
     job.result, job.error = None, None
-    tx.connection.exec_driver_sql("SAVEPOINT work")
+    if not alone:
+        tx.connection.exec_driver_sql("SAVEPOINT work")
     try:
         job.result = work(tx)
     except Exception as error:
         if isinstance(error, sqlalchemy.exc.DBAPIError) and not isinstance(error, _CALLER_ERRORS):
             raise  # the database has a problem, or aborted this transaction; the work is not to blame
-        tx.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT work")
+        tx.connection.exec_driver_sql("ROLLBACK" if alone else "ROLLBACK TO SAVEPOINT work")
         tx.drafts.clear()
         tx.topics.clear()
         job.error = error  # raised to the caller, who knows what it means
-    tx.connection.exec_driver_sql("RELEASE SAVEPOINT work")
+    if not alone:
+        tx.connection.exec_driver_sql("RELEASE SAVEPOINT work")
 
 
 def _failpoint_names(rows: Sequence[object], drafts: Sequence[Draft]) -> Iterable[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from remediator.core.plan import Plan
 from tests.support.servers.remediator import PLAYBOOK, Stack
 
 pytestmark = pytest.mark.promise(6, 9)
@@ -31,6 +32,16 @@ def to_automatic(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE runs SET mode = 'auto', plan = ?", (json.dumps(plan | {"mode": "auto"}),))
 
 
+def to_planned(connection: sqlite3.Connection) -> None:
+    """Move the run back before its guards, with a plan of another mode and the hash of that plan."""
+    plan = json.loads(connection.execute("SELECT plan FROM runs").fetchone()[0]) | {"mode": "auto"}
+    connection.execute(
+        "UPDATE runs SET status = 'planned', reason = NULL, detail = '{}', mode = 'auto', plan = ?, plan_hash = ?, "
+        "wake_at = 1, lease_until = NULL, deadline_at = NULL",
+        (json.dumps(plan), Plan.from_data(plan).hash),
+    )
+
+
 def to_approved(connection: sqlite3.Connection) -> None:
     """Move the run past the approval, and let the request be approved by a decision that nobody made."""
     to_running(connection)
@@ -42,7 +53,7 @@ def to_approved(connection: sqlite3.Connection) -> None:
     )
 
 
-@pytest.mark.parametrize("forge", [to_running, to_automatic, to_approved])
+@pytest.mark.parametrize("forge", [to_running, to_automatic, to_planned, to_approved])
 def test_a_forged_row_does_not_act(tmp_path: Path, forge: Callable[[sqlite3.Connection], None]) -> None:
     """The target is not touched, and the run is escalated with what differs from the audit log."""
     stack = Stack(tmp_path)

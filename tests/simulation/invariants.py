@@ -9,7 +9,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from remediator.audit import verify
+from remediator.audit import decode, verify
 from remediator.authoring.simulation.memory_store import START, Database
 from remediator.core.run import TRANSITIONS, Status
 from remediator.storage.repositories import audit as audit_records
@@ -55,7 +55,7 @@ class Judge:
         self._database = database
         self._world = world
         self._before: dict[str, _Row] = {}
-        self._transitions: Counter[str] = Counter()
+        self._audited_to = 0
         self._forgiven: list[Call] = []
         """Calls that began before a failover: their intents may be lost."""
         self.claims = 0
@@ -69,8 +69,7 @@ class Judge:
         What stays: a run that the database still has does nothing twice, and everything comes to an end.
         """
         self._before = {row.id: row for row in self._runs()}
-        moved = self._rows("SELECT run_id, count(*) FROM audit WHERE kind = 'run.transition' GROUP BY run_id")
-        self._transitions = Counter(dict(moved))
+        self._audited_to = self._rows("SELECT coalesce(max(seq), 0) FROM audit")[0][0]
         self._forgiven = list(self._world.calls)
         stored = {bytes(body) for (body,) in self._rows("SELECT body FROM notifications")}
         for alertmanager in alertmanagers:
@@ -95,6 +94,7 @@ class Judge:
         return [_Row(*row) for row in self._rows(_RUNS)]
 
     def _after_commit(self) -> None:
+        moves = self._moves()
         holding: Counter[str] = Counter()
         incidents: Counter[tuple[str, str]] = Counter()
         for row in self._runs():
@@ -102,7 +102,10 @@ class Judge:
             incidents[row.playbook, row.target] += bool(row.incident_open)
             if row.id in self._before:
                 self._compare(self._before[row.id], row)
+            self._follow(self._before.get(row.id), row, moves.pop(row.id, []))
             self._before[row.id] = row
+        for run in moves:
+            self._say(9, f"the audit log has a transition of {run}, which does not exist")
         for target, hands in holding.items():
             if hands > 1:
                 self._say(4, f"{hands} runs have their hand on {target}")
@@ -110,11 +113,30 @@ class Judge:
             if count > 1:
                 self._say(2, f"{count} open incidents of {key}")
 
+    def _moves(self) -> dict[str, list[tuple[str, str]]]:
+        """Return the transitions of each run that the audit log has since the last commit, in order."""
+        moves: dict[str, list[tuple[str, str]]] = {}
+        statement = "SELECT seq, kind, run_id, canonical FROM audit WHERE seq > ? ORDER BY seq"
+        for seq, kind, run, canonical in self._rows(statement, self._audited_to):
+            self._audited_to = seq
+            if kind == "run.transition":
+                data = decode(canonical).data
+                moves.setdefault(run, []).append((data["from"], data["to"]))
+        return moves
+
+    def _follow(self, old: _Row | None, new: _Row, moves: list[tuple[str, str]]) -> None:
+        """Check that the audit log has every transition of a commit: each allowed, from the old status to the new."""
+        status = Status.MATCHED.value if old is None else old.status
+        for before, after in moves:
+            if before != status:
+                self._say(9, f"{new.id} was {status}, and the audit log has a transition from {before} to {after}")
+            if Status(after) not in TRANSITIONS[Status(before)]:
+                self._say(0, f"{new.id} went from {before} to {after}")
+            status = after
+        if status != new.status:
+            self._say(9, f"{new.id} is {new.status}, and the last transition in the audit log is to {status}")
+
     def _compare(self, old: _Row, new: _Row) -> None:
-        if new.status != old.status:
-            self._transitions[new.id] += 1
-            if Status(new.status) not in TRANSITIONS[Status(old.status)]:
-                self._say(0, f"{new.id} went from {old.status} to {new.status}")
         if new.fence < old.fence:
             self._say(4, f"the fence of {new.id} fell from {old.fence} to {new.fence}")
         if new.lease_owner is not None and new.lease_owner != old.lease_owner:
@@ -245,7 +267,3 @@ class Judge:
         findings = verify(entries, head=head).findings
         if findings:
             self._say(9, f"the audit log does not verify: {findings[0]}")
-        moved = Counter(entry.run for entry in entries if entry.kind == "run.transition")
-        for run, count in self._transitions.items():
-            if moved[run] != count:
-                self._say(9, f"{run} changed {count} times, and the audit log has {moved[run]} of them")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Connection, select, update
@@ -22,6 +22,7 @@ from remediator.storage.schema import runs as table
 from tests.storage.test_intake import context_on
 
 MINUTE = timedelta(minutes=1)
+NOW = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 async def claimed(store: Store, owner: str = "me", lease: timedelta = MINUTE) -> Run:
@@ -37,7 +38,7 @@ async def test_a_run_of_a_newer_version_is_not_claimed(store: Store, connection:
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     connection.execute(update(table).values(engine_version=ENGINE_VERSION + 1))
     assert await store.write(lambda tx: runs.claim_due(tx, "me", MINUTE, 5)) == []
-    assert await store.read(runs.next_wake_at) is None
+    assert await store.read(lambda connection: runs.next_wake_at(connection, NOW)) is None
     assert [run.id for run in await store.read(stuck_runs.list_unsupported)] == ["run-1"]
     connection.execute(update(table).values(status=Status.SUCCEEDED.value, finished_at=table.c.created_at))
     assert await store.write(lambda tx: runs.claim_finished(tx, "run-1", "me", MINUTE)) is None

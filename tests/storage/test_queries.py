@@ -14,8 +14,9 @@ from sqlalchemy import Connection, event
 from remediator.core.clock import from_micros
 from remediator.core.run import Status
 from remediator.core.run_detail import BlockedDetail
+from remediator.pipeline.closing import close_due_episodes
 from remediator.pipeline.context import PlaybookSet
-from remediator.pipeline.ingest import IngestSettings, close_due_episodes, process_inbox
+from remediator.pipeline.ingest import IngestSettings, process_inbox
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.model import Playbook
@@ -32,6 +33,7 @@ from remediator.storage.repositories import (
     inbox,
     key_values,
     outbox,
+    run_results,
     runs,
     stops,
     storms,
@@ -142,9 +144,10 @@ def _written(tx: Tx) -> None:
 
 
 def _looked(connection: Connection) -> None:
-    runs.next_wake_at(connection, ["another"])
+    runs.next_wake_at(connection, MOMENT, ["another"])
     runs.get_open_incidents(connection, [("p", "t"), ("q", "u")])
     runs.lock_holder(connection, "t", "run-1")
+    runs.list_locks(connection)
     runs.list_lock_holders(connection)
     blocked_runs.count(connection)
     runs.count_by_status(connection, "p")
@@ -166,8 +169,11 @@ def _looked(connection: Connection) -> None:
     dependencies.list_firing(connection, ["t"], "service")
     attempts.list_for_run(connection, "run-1")
     attempts.get_in_flight(connection, "run-1")
-    for target, name in (("t", None), (None, "p"), (None, None)):
-        attempts.list_started_since(connection, MOMENT, target=target, playbook=name)
+    scopes = [attempts.Scope(MOMENT, 3, target, name) for target, name in (("t", None), (None, "p"), (None, None))]
+    attempts.list_last_acting(connection, scopes, "run-1")
+    run_results.list_wave(connection, "p", MOMENT, ("run-1", "t"), (3, 2))
+    run_results.list_latest(connection, "p", MOMENT, "t", (3, 2))
+    run_results.find_acting(connection, "p", MOMENT, "run-1")
     evidence.list_for_run(connection, "run-1")
     evidence.list_verdicts(connection, "run-1")
     approvals.get_pending(connection, "run-1")

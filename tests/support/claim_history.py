@@ -14,9 +14,11 @@ _RECORDER = (
     "old_owner text, owner text, old_until bigint, until bigint, at bigint)",
     "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
     "INSERT INTO seen (run, was, became, old_fence, fence, old_owner, owner, old_until, until, at) VALUES (NEW.id, "
-    "OLD.status, NEW.status, OLD.fence, NEW.fence, OLD.lease_owner, NEW.lease_owner, OLD.lease_until, NEW.lease_until, "
-    "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint); RETURN NULL; END $$",
-    "CREATE TRIGGER see AFTER UPDATE ON runs FOR EACH ROW EXECUTE FUNCTION see()",
+    "coalesce(OLD.status, NEW.status), NEW.status, coalesce(OLD.fence, 0), NEW.fence, OLD.lease_owner, "
+    "NEW.lease_owner, OLD.lease_until, NEW.lease_until, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint); "
+    "RETURN NULL; END $$",
+    # a run may be claimed where it is created; OLD is null then
+    "CREATE TRIGGER see AFTER INSERT OR UPDATE ON runs FOR EACH ROW EXECUTE FUNCTION see()",
 )
 
 

@@ -261,9 +261,9 @@ class House:
         chosen = playbook(name, target, guards=guards, **more)
         run = self.run(run_id, chosen, mode, plan)
         ctx = RunContext(self.context, run, chosen, INVENTORY.service(target))
-        asked = build_input(ctx, alerts, step)
+        asked = build_input(ctx, alerts, step, await ctx.evidence())
         alone = replace(self.context, guards=[item for item in self.context.guards if item.name == guard])
-        judgement: GuardDecision = await evaluate(alone, asked)
+        judgement: GuardDecision = (await evaluate(alone, asked)).decision
         assert len(judgement.verdicts) == 1
         verdict = judgement.final
         standing = next(item for item in self.context.guards if item.name == guard)

@@ -23,8 +23,8 @@ from remediator.core.run import Run, Status
 from remediator.core.run_detail import BlockedDetail
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.registry import Registry
+from remediator.pipeline.closing import close_due_episodes
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
-from remediator.pipeline.ingest import close_due_episodes
 from remediator.pipeline.match import Index
 from remediator.playbooks.loader import LoadedConfig
 from remediator.runtime.worker import Worker

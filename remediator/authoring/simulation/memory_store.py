@@ -74,6 +74,7 @@ class Database:
         self.loop = loop
         self.start = start
         self.stores: list[SimStore] = []
+        self.version = 0
         self.after_commit: Callable[[], None] = lambda: None
         self.replaced_at: datetime | None = None
         """When a standby took over; see :meth:`fail_over`."""
@@ -139,6 +140,16 @@ class SimStore(Store):
         self._faults = faults
         self._clock = clock
         self.wakeups = Wakeups()
+
+    @property
+    def version(self) -> int | None:
+        return self._database.version
+
+    def version_inside(self, connection: Connection) -> int | None:
+        return self._database.version
+
+    def count_change(self) -> None:
+        self._database.version += 1
 
     def connect(self) -> Connection:
         return self._database.connection

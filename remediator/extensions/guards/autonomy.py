@@ -13,6 +13,7 @@ class Autonomy(Guard):
 
     name = "autonomy"
     reasons = frozenset({"demoted"})
+    same_for_all_steps = True
 
     def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
         name = guard_input.playbook.name

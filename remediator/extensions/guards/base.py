@@ -107,6 +107,8 @@ class GuardInput:
     view: TargetView
     step: PlannedStep | None = None
     """The next step. None when the guards evaluate the whole plan."""
+    causes: Sequence[str] = ()
+    """IDs of the typed causes that the newest diagnosis of the run points to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,9 @@ class Guard:
     reasons: ClassVar[frozenset[str]]
     """All reasons that this guard can give."""
     Settings: ClassVar[type[Settings]] = Settings
+    same_for_all_steps: ClassVar[bool] = False
+    """Whether ``evaluate_stored`` has the same answer for the plan and for each of its steps. Its answer about the plan
+    then holds for the step that follows at once, as long as nothing in the store has changed."""
     waits_for_runs: ClassVar[bool] = False
     """Whether the end of another run can unblock a run. Blocked runs are then evaluated again when a run ends."""
 

@@ -61,6 +61,7 @@ class CircuitBreaker(Guard):
 
     name = "circuit_breaker"
     reasons = frozenset({"failing", "ineffective", "trial_running"})
+    same_for_all_steps = True
     passing_reasons = frozenset({"trial_running"})
     Settings = CircuitBreakerSettings
     waits_for_runs = True
@@ -110,8 +111,8 @@ def _state(
     """Return the open circuit breaker, or None if it is closed. The results of runs are its only state."""
     reset = breakers.reset_at(connection, playbook)
     since = max(now - _LOOKBACK, reset) if reset else now - _LOOKBACK
-    known = run_results.list_acted_since(connection, playbook, since)
-    ended = sorted((run for run in known if run.healed is not None), key=lambda run: (run.ended or run.began, run.id))
+    most = (settings.failures, parse_rate(settings.ineffective)[0])
+    ended = run_results.list_latest(connection, playbook, since, target, most)
     return _failing(ended, settings) or _ineffective(ended, target, settings, now)
 
 
@@ -140,8 +141,7 @@ def _end(run: RunResult) -> datetime:
 
 
 def _trial(connection: Connection, guard_input: GuardInput, since: datetime) -> RunResult | None:
-    acting = run_results.list_acted_since(connection, guard_input.playbook.name, since)
-    return next((run for run in acting if run.healed is None and run.id != guard_input.run.id), None)
+    return run_results.find_acting(connection, guard_input.playbook.name, since, guard_input.run.id)
 
 
 def _why(playbook: str, opened: OpenBreaker, settings: CircuitBreakerSettings) -> str:

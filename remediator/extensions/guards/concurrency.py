@@ -24,12 +24,13 @@ class Concurrency(Guard):
 
     name = "concurrency"
     reasons = frozenset({"target_busy", "playbook_busy", "all_busy"})
+    same_for_all_steps = True
     passing_reasons = reasons
     Settings = ConcurrencySettings
     waits_for_runs = True
 
     def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
-        holding = [run for run in runs.list_lock_holders(connection) if run.id != guard_input.run.id]
+        holding = [run for run in runs.list_locks(connection) if run.id != guard_input.run.id]
         same_target = [run.id for run in holding if run.target == guard_input.service.name]
         if same_target:
             text = f"concurrency 1 for {guard_input.service.name} used by run {same_target[0]}"

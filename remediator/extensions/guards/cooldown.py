@@ -35,6 +35,7 @@ class Cooldown(Guard):
 
     name = "cooldown"
     reasons = frozenset({"cooling_down"})
+    same_for_all_steps = True
     Settings = CooldownSettings
 
     def lookback(self, settings: CooldownSettings) -> timedelta:
@@ -42,9 +43,8 @@ class Cooldown(Guard):
 
     def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
         period: timedelta = guard_input.settings.period
-        since = guard_input.now - period
-        begun = attempts.list_started_since(connection, since, target=guard_input.service.name)
-        others = [(at, run) for at, run in begun if run != guard_input.run.id]
+        scope = attempts.Scope(guard_input.now - period, 1, target=guard_input.service.name)
+        [others] = attempts.list_last_acting(connection, [scope], guard_input.run.id)
         if not others:
             return ALLOW
         last, run = others[0]

@@ -40,6 +40,7 @@ class Dependency(Guard):
 
     name = "dependency"
     reasons = frozenset({"cause_firing", "cause_under_repair", "caused_by_us"})
+    same_for_all_steps = True
     passing_reasons = reasons
     Settings = DependencySettings
     waits_for_runs = True
@@ -91,11 +92,10 @@ def _firing(connection: Connection, guard_input: GuardInput, found: list[str]) -
 
 def _settling(connection: Connection, guard_input: GuardInput, found: list[str]) -> Verdict | None:
     settle: timedelta = guard_input.settings.settle
-    for name in found:
-        begun = attempts.list_started_since(connection, guard_input.now - settle, target=name)
-        begun = [(at, run) for at, run in begun if run != guard_input.run.id]
-        if begun:
-            at, run = begun[0]
+    scopes = [attempts.Scope(guard_input.now - settle, 1, target=name) for name in found]
+    for name, acted in zip(found, attempts.list_last_acting(connection, scopes, guard_input.run.id), strict=True):
+        if acted:
+            at, run = acted[0]
             free = at + settle
             text = (
                 f"{guard_input.service.name} depends on {name}, on which run {run} acted at "

@@ -18,6 +18,7 @@ class KillSwitch(Guard):
 
     name = "kill_switch"
     reasons = frozenset({"stopped", "stop_file"})
+    same_for_all_steps = True
     applies_to_undo = True
 
     def __init__(self, clients: ClientSet) -> None:

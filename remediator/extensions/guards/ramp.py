@@ -63,6 +63,7 @@ class Ramp(Guard):
 
     name = "ramp"
     reasons = frozenset({"wave_full", "too_many_errors"})
+    same_for_all_steps = True
     passing_reasons = frozenset({"wave_full"})
     Settings = RampSettings
     waits_for_runs = True
@@ -73,11 +74,9 @@ class Ramp(Guard):
     def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
         settings: RampSettings = guard_input.settings
         since = guard_input.now - settings.within
-        others = [
-            run
-            for run in run_results.list_acted_since(connection, guard_input.playbook.name, since)
-            if run.id != guard_input.run.id and run.target != guard_input.service.name
-        ]
+        mine = (guard_input.run.id, guard_input.service.name)
+        most = (sum(settings.max_parallel), settings.max_failures)
+        others = run_results.list_wave(connection, guard_input.playbook.name, since, mine, most)
         acting = [run for run in others if run.healed is None]
         if not others:
             return ALLOW

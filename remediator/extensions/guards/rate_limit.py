@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -57,6 +59,7 @@ class RateLimit(Guard):
 
     name = "rate_limit"
     reasons = frozenset({"used_up"})
+    same_for_all_steps = True
     Settings = RateLimitSettings
 
     def lookback(self, settings: RateLimitSettings) -> timedelta:
@@ -64,33 +67,51 @@ class RateLimit(Guard):
         return max((parse_rate(window)[1] for window in windows), default=timedelta(0))
 
     def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
-        target, playbook = guard_input.service.name, guard_input.playbook.name
-        scopes: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (
-            (target, guard_input.settings.target, {"target": target}),
-            (f"playbook {playbook}", guard_input.settings.playbook, {"playbook": playbook}),
-            ("all playbooks", guard_input.settings.global_, {}),
-        )
-        for scope, windows, chosen in scopes:
-            for window in windows:
-                verdict = _spent(connection, guard_input, scope, window, chosen)
-                if verdict is not ALLOW:
-                    return verdict
+        target, playbook, settings = guard_input.service.name, guard_input.playbook.name, guard_input.settings
+        limits = [
+            _Limit(target, settings.target, {"target": target}),
+            _Limit(f"playbook {playbook}", settings.playbook, {"playbook": playbook}),
+            _Limit("all playbooks", settings.global_, {}),
+        ]
+        limits = [limit for limit in limits if limit.windows]
+        scopes = [limit.scope(guard_input.now) for limit in limits]
+        found = attempts.list_last_acting(connection, scopes, guard_input.run.id)
+        for limit, others in zip(limits, found, strict=True):
+            for count, length in limit.rates:
+                acted = [(at, run) for at, run in others if at > guard_input.now - length]
+                if len(acted) >= count:
+                    return _used_up(guard_input, limit.name, count, length, acted)
         return ALLOW
 
 
-def _spent(connection: Connection, guard_input: GuardInput, scope: str, window: str, chosen: dict[str, str]) -> Verdict:
-    count, length = parse_rate(window)
-    begun = attempts.list_started_since(connection, guard_input.now - length, **chosen)
-    others = [(at, run) for at, run in begun if run != guard_input.run.id]
-    if len(others) < count:
-        return ALLOW
-    free = others[count - 1][0] + length
-    runs = [run for _, run in others[:count]]
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """The limits of one scope."""
+
+    name: str
+    windows: Sequence[str]
+    chosen: Mapping[str, str]
+
+    @property
+    def rates(self) -> list[tuple[int, timedelta]]:
+        return [parse_rate(window) for window in self.windows]
+
+    def scope(self, now: datetime) -> attempts.Scope:
+        counts, lengths = zip(*self.rates, strict=True)
+        return attempts.Scope(now - max(lengths), max(counts), **self.chosen)
+
+
+def _used_up(
+    guard_input: GuardInput, scope: str, count: int, length: timedelta, acted: Sequence[tuple[datetime, str]]
+) -> Verdict:
+    free = acted[count - 1][0] + length
+    runs = [run for _, run in acted[:count]]
+    window = f"{count}/{format_duration(length)}"
     return Verdict(
         GuardAnswer.BLOCK,
         "used_up",
-        f"rate_limit {count}/{format_duration(length)} for {scope} used by runs {join_names(runs)}; "
+        f"rate_limit {window} for {scope} used by runs {join_names(runs)}; "
         f"next free {clock_time(free, guard_input.now)}",
-        {"window": window, "scope": scope, "used": len(others), "runs": runs, "free": free.isoformat()},
+        {"window": window, "scope": scope, "used": len(acted), "runs": runs, "free": free.isoformat()},
         free,
     )

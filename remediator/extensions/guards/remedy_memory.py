@@ -21,7 +21,7 @@ from remediator.extensions.guards.base import (
     Verdict,
     clock_time,
 )
-from remediator.storage.repositories import evidence, remedy_memory
+from remediator.storage.repositories import remedy_memory
 
 
 class RemedyMemorySettings(Settings):
@@ -49,8 +49,7 @@ class RemedyMemory(Guard):
         if not within or not steps:
             return ALLOW
         run = guard_input.run
-        causes = evidence.established_causes(evidence.list_for_run(connection, run.id))
-        keys = {remedy_memory.remedy_key(step, causes): step for step in steps}
+        keys = {remedy_memory.remedy_key(step, guard_input.causes): step for step in steps}
         found = remedy_memory.find_remedies(connection, run, keys, guard_input.now - within)
         # While another remedy of an automatic plan is left, that one may still run.
         if not found or (guard_input.step is None and run.mode == "auto" and len(found) < len(keys)):

@@ -39,6 +39,7 @@ class Storm(Guard):
 
     name = "storm"
     reasons = frozenset({"storm", "after_storm", "most_instances", "platform_silent"})
+    same_for_all_steps = True
     Settings = StormSettings
 
     def __init__(self, clients: ClientSet) -> None:

@@ -38,6 +38,7 @@ class Watchdog(Guard):
 
     name = "watchdog"
     reasons = frozenset({"stale", "never_heard", "not_firing", "clock_jumped"})
+    same_for_all_steps = True
     Settings = WatchdogSettings
 
     def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Integer, Row, bindparam, func, insert, select, update
 
 from remediator.audit import Kind
 from remediator.core import approval as rules
@@ -144,16 +144,20 @@ def request(
 
 def get_pending(connection: Connection, run_id: str) -> Approval | None:
     """Return the pending request of a run, or None."""
-    row = connection.execute(select(table).where(table.c.run_id == run_id, table.c.status == "pending")).first()
+    row = connection.execute(_PENDING_OF_RUN, {"run": run_id}).first()
     return None if row is None else _approval(row)
 
 
 def get_latest(connection: Connection, run_id: str) -> Approval | None:
     """Return the newest request of a run, decided or not, or None."""
-    row = connection.execute(
-        select(table).where(table.c.run_id == run_id).order_by(table.c.requested_at.desc(), table.c.id.desc())
-    ).first()
+    row = connection.execute(_LATEST_OF_RUN, {"run": run_id}).first()
     return None if row is None else _approval(row)
+
+
+_OF_RUN = select(table).where(table.c.run_id == bindparam("run"))
+_PENDING_OF_RUN = _OF_RUN.where(table.c.status == "pending")
+_LATEST_OF_RUN = _OF_RUN.order_by(table.c.requested_at.desc(), table.c.id.desc()).limit(1)
+_ALL_OF_RUN = _OF_RUN.order_by(table.c.requested_at, table.c.id)
 
 
 def get(connection: Connection, approval_id: str, *, lock: bool = False) -> Approval | None:
@@ -165,12 +169,14 @@ def get(connection: Connection, approval_id: str, *, lock: bool = False) -> Appr
 
 def list_decisions(connection: Connection, approval_id: str) -> list[Decision]:
     """Return the decisions on a request, oldest first."""
-    names = ("identity", "verb", "at", "reason", "how", "break_glass", "claimed")
-    columns = [decisions.c[name] for name in names]
-    rows = connection.execute(
-        select(*columns).where(decisions.c.approval_id == approval_id).order_by(decisions.c.at, decisions.c.identity)
-    )
-    return [Decision(*row) for row in rows]
+    return [Decision(*row) for row in connection.execute(_DECISIONS, {"approval": approval_id})]
+
+
+_DECISIONS = (
+    select(*(decisions.c[name] for name in ("identity", "verb", "at", "reason", "how", "break_glass", "claimed")))
+    .where(decisions.c.approval_id == bindparam("approval"))
+    .order_by(decisions.c.at, decisions.c.identity)
+)
 
 
 def decide(
@@ -283,8 +289,15 @@ def revoke(tx: Tx, run: Run, approval: Approval, why: str, actor: str) -> None:
 
 def list_pending(connection: Connection, limit: int = 500) -> list[Approval]:
     """Return the pending requests, the one that expires next first."""
-    statement = select(table).where(table.c.status == "pending").order_by(table.c.expires_at).limit(limit)
-    return [_approval(row) for row in connection.execute(statement)]
+    return [_approval(row) for row in connection.execute(_ALL_PENDING, {"most": limit})]
+
+
+_ALL_PENDING = (
+    select(table)
+    .where(table.c.status == "pending")
+    .order_by(table.c.expires_at)
+    .limit(bindparam("most", type_=Integer))
+)
 
 
 def count_pending(connection: Connection, now: datetime) -> int:
@@ -301,8 +314,7 @@ def list_decided(connection: Connection, limit: int) -> list[Approval]:
 
 def list_for_run(connection: Connection, run_id: str) -> list[Approval]:
     """Return the requests of a run, oldest first."""
-    statement = select(table).where(table.c.run_id == run_id).order_by(table.c.requested_at, table.c.id)
-    return [_approval(row) for row in connection.execute(statement)]
+    return [_approval(row) for row in connection.execute(_ALL_OF_RUN, {"run": run_id})]
 
 
 def _approval(row: Row[Any]) -> Approval:

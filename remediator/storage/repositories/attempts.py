@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    bindparam,
+    insert,
+    literal_column,
+    select,
+    union_all,
+    update,
+)
 
 from remediator.audit import Kind
 from remediator.core.run import Run
@@ -50,7 +62,7 @@ def record_intent(tx: Tx, run: Run, attempt: Attempt, actor: str, *, assumed: bo
         assumed: the call is not made now; it may have been made before the database was replaced.
     """
     columns = {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
-    tx.connection.execute(insert(table), columns)
+    tx.connection.execute(_INSERT, columns)
     data = {
         "attempt": attempt.id,
         "step": attempt.step,
@@ -65,12 +77,22 @@ def record_intent(tx: Tx, run: Run, attempt: Attempt, actor: str, *, assumed: bo
     tx.append_audit(runs.draft(Kind.ACTION_INTENDED, run, actor, data))
 
 
+_INSERT = insert(table)
+
+
 def record_outcome(tx: Tx, run: Run, attempt: Attempt, outcome: str, result: Mapping[str, Any], actor: str) -> None:
     """Record the outcome of an action."""
-    values = {"outcome": outcome, "outcome_at": tx.now, "result": tx.redact(dict(result))}
-    tx.connection.execute(update(table).where(table.c.id == attempt.id).values(**values))
+    values = {"its_id": attempt.id, "outcome": outcome, "outcome_at": tx.now, "result": tx.redact(dict(result))}
+    tx.connection.execute(_END, values)
     data = {"attempt": attempt.id, "step": attempt.step, "action": attempt.action, "outcome": outcome, **result}
     tx.append_audit(runs.draft(Kind.ACTION_OUTCOME, run, actor, data))
+
+
+_END = (
+    update(table)
+    .where(table.c.id == bindparam("its_id"))
+    .values({name: bindparam(name, type_=table.c[name].type) for name in ("outcome", "outcome_at", "result")})
+)
 
 
 def list_for_run(connection: Connection, run_id: str) -> list[Attempt]:
@@ -84,31 +106,88 @@ _OF_RUN = select(table).where(table.c.run_id == bindparam("run")).order_by(table
 
 def get_in_flight(connection: Connection, run_id: str) -> Attempt | None:
     """Return the attempt of a run without an outcome, or None."""
-    row = connection.execute(select(table).where(table.c.run_id == run_id, table.c.outcome.is_(None))).first()
+    row = connection.execute(_IN_FLIGHT, {"run": run_id}).first()
     return None if row is None else _attempt(row)
 
 
-def list_started_since(
-    connection: Connection, since: datetime, *, target: str | None = None, playbook: str | None = None
-) -> list[tuple[datetime, str]]:
-    """Return (time, run ID) of each run that started a mutating action after ``since``, newest first.
+_IN_FLIGHT = select(table).where(table.c.run_id == bindparam("run"), table.c.outcome.is_(None))
 
-    The guards rate_limit and cooldown count these. A run counts once, with its first action, however many steps it has.
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which actions a limit counts, and how many runs are enough to know that it is reached."""
+
+    since: datetime
+    limit: int
+    target: str | None = None
+    playbook: str | None = None
+
+
+def list_last_acting(
+    connection: Connection, scopes: Sequence[Scope], other_than: str
+) -> list[list[tuple[datetime, str]]]:
+    """Return for each scope the other runs that acted last, as (time of the last action, run ID), newest first.
+
+    A run counts once, however many steps it has. The cost does not grow with the number of actions in a scope.
+
+    Args:
+        connection: to the store.
+        scopes: what to count.
+        other_than: the run that does not count.
     """
-    asked = {"since": since, "target": target, "playbook": playbook}
-    given = {name: value for name, value in asked.items() if value is not None}
-    first: dict[str, datetime] = {}
-    for row in connection.execute(_begun_since(tuple(given)), given):
-        first[row.run_id] = min(row.intent_at, first.get(row.run_id, row.intent_at))
-    return sorted(((at, run_id) for run_id, at in first.items()), reverse=True)
+    found: list[list[tuple[datetime, str]]] = []
+    rows_each = 2 * max((scope.limit for scope in scopes), default=0) + 8
+    for scope, rows in zip(scopes, _newest_rows(connection, scopes, other_than, rows_each), strict=True):
+        most = rows_each
+        while len(last := _last_by_run(rows)) < scope.limit and len(rows) == most:  # runs with many actions each
+            most *= 4
+            [rows] = _newest_rows(connection, [scope], other_than, most)
+        found.append(last[: scope.limit])
+    return found
+
+
+def _last_by_run(rows: Sequence[tuple[datetime, str]]) -> list[tuple[datetime, str]]:
+    last: dict[str, datetime] = {}
+    for at, run_id in rows:
+        last.setdefault(run_id, at)
+    return [(at, run_id) for run_id, at in last.items()]
+
+
+def _newest_rows(
+    connection: Connection, scopes: Sequence[Scope], other_than: str, most: int
+) -> list[list[tuple[datetime, str]]]:
+    found: list[list[tuple[datetime, str]]] = [[] for _ in scopes]
+    if not scopes:
+        return found
+    values: dict[str, Any] = {"other_than": other_than, "most": most}
+    for number, scope in enumerate(scopes):
+        values |= {f"since_{number}": scope.since, f"target_{number}": scope.target}
+        values[f"playbook_{number}"] = scope.playbook
+    forms = tuple((scope.target is not None, scope.playbook is not None) for scope in scopes)
+    for number, at, run_id in connection.execute(_newest(forms), values):
+        found[number].append((at, run_id))
+    return found
 
 
 @cache
-def _begun_since(given: tuple[str, ...]) -> Select[tuple[datetime, str]]:
-    """Build the statement for these conditions once: guards run it a dozen times before each action."""
-    conditions = [table.c.mutates, ~table.c.is_undo, table.c.intent_at > bindparam("since", type_=Instant)]
-    conditions += [table.c[name] == bindparam(name) for name in given if name != "since"]
-    return select(table.c.intent_at, table.c.run_id).where(*conditions)
+def _newest(forms: tuple[tuple[bool, bool], ...]) -> Select[Any] | CompoundSelect[Any]:
+    """Build the statement for scopes of these forms once: whether each has a target, and a playbook."""
+    parts = []
+    for number, (by_target, by_playbook) in enumerate(forms):
+        chosen = [
+            table.c.mutates,
+            ~table.c.is_undo,
+            table.c.intent_at > bindparam(f"since_{number}", type_=Instant),
+            table.c.run_id != bindparam("other_than"),
+        ]
+        if by_target:
+            chosen.append(table.c.target == bindparam(f"target_{number}"))
+        if by_playbook:
+            chosen.append(table.c.playbook == bindparam(f"playbook_{number}"))
+        newest = select(table.c.intent_at, table.c.run_id).where(*chosen).order_by(table.c.intent_at.desc())
+        part = newest.limit(bindparam("most", type_=Integer)).subquery()
+        parts.append(select(literal_column(str(number), Integer), part.c.intent_at, part.c.run_id))
+    return parts[0] if len(parts) == 1 else union_all(*parts)
 
 
 def _attempt(row: Row[Any]) -> Attempt:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Text, or_, select, type_coerce
+from sqlalchemy import Connection, Text, bindparam, or_, select, type_coerce
 
-from remediator.core.run import EpisodeStatus, Run, Status
-from remediator.storage.repositories import runs
+from remediator.core.run import EpisodeStatus, Status
+from remediator.storage.repositories.runs import ActingRun
 from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as table
 
@@ -27,14 +27,15 @@ class DependencyAlert:
     since: datetime
 
 
-def list_active_runs(connection: Connection, targets: Sequence[str]) -> list[Run]:
+def list_active_runs(connection: Connection, targets: Sequence[str]) -> list[ActingRun]:
     """Return the runs that act on these targets or hold their lock."""
-    statement = select(table.c.id).where(
-        table.c.target.in_(targets),
-        or_(table.c.holds_target, table.c.status.in_([status.value for status in _ACTING])),
-    )
-    found = (runs.get(connection, run_id) for run_id in connection.execute(statement).scalars().all())
-    return [run for run in found if run is not None]
+    return [ActingRun(*row) for row in connection.execute(_ACTIVE, {"targets": list(targets)})]
+
+
+_ACTIVE = select(table.c.id, table.c.target, table.c.playbook).where(
+    table.c.target.in_(bindparam("targets", expanding=True)),
+    or_(table.c.holds_target, table.c.status.in_([status.value for status in _ACTING])),
+)
 
 
 def list_firing(connection: Connection, services: Sequence[str], label: str) -> list[DependencyAlert]:
@@ -45,18 +46,20 @@ def list_firing(connection: Connection, services: Sequence[str], label: str) -> 
 
 
 def _with_run(connection: Connection, services: Sequence[str]) -> list[DependencyAlert]:
-    rows = connection.execute(
-        select(table.c.target, episodes.c.id, episodes.c.alertname, episodes.c.started_at)
-        .join(run_episodes, run_episodes.c.run_id == table.c.id)
-        .join(episodes, episodes.c.id == run_episodes.c.episode_id)
-        .where(
-            table.c.incident_open,
-            table.c.target.in_(services),
-            episodes.c.status == EpisodeStatus.FIRING.value,
-        )
-        .limit(100)
+    return [DependencyAlert(*row) for row in connection.execute(_WITH_RUN, {"services": list(services)})]
+
+
+_WITH_RUN = (
+    select(table.c.target, episodes.c.id, episodes.c.alertname, episodes.c.started_at)
+    .join(run_episodes, run_episodes.c.run_id == table.c.id)
+    .join(episodes, episodes.c.id == run_episodes.c.episode_id)
+    .where(
+        table.c.incident_open,
+        table.c.target.in_(bindparam("services", expanding=True)),
+        episodes.c.status == EpisodeStatus.FIRING.value,
     )
-    return [DependencyAlert(*row) for row in rows]
+    .limit(100)
+)
 
 
 def _labelled(connection: Connection, services: Sequence[str], label: str) -> list[DependencyAlert]:

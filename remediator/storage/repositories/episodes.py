@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, update
+from sqlalchemy import Connection, Integer, Row, bindparam, insert, select, tuple_, update
 
 from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, LastUpdate
 from remediator.storage import Tx
+from remediator.storage.schema import Instant, run_episodes, runs
 from remediator.storage.schema import episodes as table
-from remediator.storage.schema import run_episodes, runs
 
 _BATCH = 500  # host parameters in one statement
 _MAX_BATCHES = 40  # in one search
@@ -57,7 +56,11 @@ _LATEST = select(table.c.identity, table.c.last_seen_at, table.c.annotations).wh
 def insert_all(tx: Tx, episodes: Collection[Episode]) -> None:
     """Insert new episodes."""
     if episodes:
-        tx.connection.execute(insert(table), [asdict(episode) for episode in episodes])
+        names = Episode.__dataclass_fields__
+        tx.connection.execute(_INSERT, [{name: getattr(item, name) for name in names} for item in episodes])
+
+
+_INSERT = insert(table)
 
 
 _CHANGING = ("status", "annotations", "starts_at", "last_seen_at", "resolved_at", "closes_at", "flaps")
@@ -104,28 +107,30 @@ def list_firing(connection: Connection) -> list[Episode]:
 
 def close_manual(tx: Tx, run_id: str) -> list[str]:
     """Close the manual episodes of a run, because it has ended; returns their IDs."""
-    of_run = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == run_id)
-    rows = tx.connection.execute(
-        update(table)
-        .where(table.c.id.in_(of_run), table.c.kind == EpisodeKind.MANUAL.value, _NOT_CLOSED)
-        .values(status=EpisodeStatus.CLOSED.value, resolved_at=tx.now)
-        .returning(table.c.id)
-    )
-    return list(rows.scalars())
+    return list(tx.connection.execute(_CLOSE_MANUAL, {"run": run_id, "at": tx.now}).scalars())
 
 
 _NOT_CLOSED = table.c.status != EpisodeStatus.CLOSED.value  # the condition of the partial index
+_IDS_OF_RUN = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == bindparam("run"))
+_CLOSE_MANUAL = (
+    update(table)
+    .where(table.c.id.in_(_IDS_OF_RUN), table.c.kind == EpisodeKind.MANUAL.value, _NOT_CLOSED)
+    .values(status=EpisodeStatus.CLOSED.value, resolved_at=bindparam("at", type_=Instant))
+    .returning(table.c.id)
+)
 
 
 def list_due_to_close(connection: Connection, now: datetime, limit: int = 500) -> list[Episode]:
     """Return resolved episodes whose resolve_grace is over."""
-    rows = connection.execute(
-        select(table)
-        .where(table.c.status == EpisodeStatus.RESOLVED.value, table.c.closes_at <= now)
-        .order_by(table.c.closes_at)
-        .limit(limit)
-    )
-    return [_episode(row) for row in rows]
+    return [_episode(row) for row in connection.execute(_DUE_TO_CLOSE, {"now": now, "most": limit})]
+
+
+_DUE_TO_CLOSE = (
+    select(table)
+    .where(table.c.status == EpisodeStatus.RESOLVED.value, table.c.closes_at <= bindparam("now", type_=Instant))
+    .order_by(table.c.closes_at)
+    .limit(bindparam("most", type_=Integer))
+)
 
 
 def next_close_at(connection: Connection) -> datetime | None:
@@ -143,10 +148,14 @@ def run_ids_by_episode(connection: Connection, episode_ids: Iterable[str]) -> di
     found: dict[str, list[str]] = {}
     ids = list(episode_ids)
     for start in range(0, len(ids), _BATCH):
-        chosen = run_episodes.c.episode_id.in_(ids[start : start + _BATCH])
-        for row in connection.execute(select(run_episodes.c.episode_id, run_episodes.c.run_id).where(chosen)):
+        for row in connection.execute(_RUNS_OF, {"ids": ids[start : start + _BATCH]}):
             found.setdefault(row.episode_id, []).append(row.run_id)
     return found
+
+
+_RUNS_OF = select(run_episodes.c.episode_id, run_episodes.c.run_id).where(
+    run_episodes.c.episode_id.in_(bindparam("ids", expanding=True))
+)
 
 
 def run_ids_of_alert(

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Integer, bindparam, delete, func, insert, select, update
 
 from remediator.storage import TOPIC_NOTIFICATIONS, Tx, advisory_locks
+from remediator.storage.schema import Instant
 from remediator.storage.schema import notifications as table
 
 
@@ -30,13 +31,13 @@ def list_pending(tx: Tx, limit: int) -> list[Received]:
         LockUnavailable: another replica processes notifications.
     """
     advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_INGEST)
-    rows = tx.connection.execute(
-        select(table.c.id, table.c.received_at, table.c.source, table.c.body, table.c.processed_alerts)
-        .where(table.c.processed_at.is_(None))
-        .order_by(table.c.id)
-        .limit(limit)
-    )
-    return [Received(*row) for row in rows]
+    return [Received(*row) for row in tx.connection.execute(_PENDING, {"most": limit})]
+
+
+_COLUMNS = (table.c.id, table.c.received_at, table.c.source, table.c.body, table.c.processed_alerts)
+_PENDING = (
+    select(*_COLUMNS).where(table.c.processed_at.is_(None)).order_by(table.c.id).limit(bindparam("most", type_=Integer))
+)
 
 
 def add(tx: Tx, source: str, body: bytes) -> None:
@@ -47,8 +48,15 @@ def add(tx: Tx, source: str, body: bytes) -> None:
 
 def mark_processed(tx: Tx, received: Sequence[Received]) -> None:
     """Record that all alerts of these notifications are processed."""
-    ids = [item.id for item in received]
-    tx.connection.execute(update(table).where(table.c.id.in_(ids)).values(processed_at=tx.now))
+    if received:
+        tx.connection.execute(_PROCESSED, {"ids": [item.id for item in received], "at": tx.now})
+
+
+_PROCESSED = (
+    update(table)
+    .where(table.c.id.in_(bindparam("ids", expanding=True)))
+    .values(processed_at=bindparam("at", type_=Instant))
+)
 
 
 def replace_body(tx: Tx, received: Received, body: bytes) -> None:
@@ -63,9 +71,16 @@ def mark_partly_processed(tx: Tx, received: Received, alerts: int) -> None:
 
 def delete_processed(tx: Tx, before: datetime, limit: int = 500) -> int:
     """Delete up to ``limit`` processed notifications from before then. Return their number."""
-    old = select(table.c.id).where(table.c.received_at < before, table.c.processed_at.is_not(None))
-    chosen = old.order_by(table.c.received_at).limit(limit)
-    return tx.connection.execute(delete(table).where(table.c.id.in_(chosen.scalar_subquery()))).rowcount
+    return tx.connection.execute(_DELETE, {"before": before, "most": limit}).rowcount
+
+
+_OLD = (
+    select(table.c.id)
+    .where(table.c.received_at < bindparam("before", type_=Instant), table.c.processed_at.is_not(None))
+    .order_by(table.c.received_at)
+    .limit(bindparam("most", type_=Integer))
+)
+_DELETE = delete(table).where(table.c.id.in_(_OLD.scalar_subquery()))
 
 
 def oldest_pending(connection: Connection) -> tuple[int, int] | None:
@@ -83,7 +98,7 @@ def count_pending(connection: Connection) -> int:
 def list_received_between(connection: Connection, start: datetime, end: datetime) -> list[Received]:
     """Return the notifications that were received in this period and are still stored, oldest first."""
     rows = connection.execute(
-        select(table.c.id, table.c.received_at, table.c.source, table.c.body, table.c.processed_alerts)
+        select(*_COLUMNS)
         .where(table.c.received_at >= start, table.c.received_at <= end)
         .order_by(table.c.received_at, table.c.id)
     )

@@ -6,12 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, bindparam, exists, func, insert, or_, select, tuple_, update
 
 from remediator.core.run import OPEN, Run, Status
 from remediator.storage import Tx
 from remediator.storage.repositories import runs
-from remediator.storage.schema import incident_notes
+from remediator.storage.schema import Instant, incident_notes
 from remediator.storage.schema import runs as table
 
 _ACTING = sorted(status.value for status in (Status.RUNNING, Status.UNKNOWN_OUTCOME, Status.VERIFYING))
@@ -34,9 +34,7 @@ def find_related(connection: Connection, targets: Collection[str], since: dateti
         targets: the target of the new run, and the services that it needs or that need it.
         since: a run that began and ended before is not related.
     """
-    recent = or_(table.c.created_at >= since, table.c.finished_at >= since, table.c.status.in_(_ACTING))
-    chosen = select(table.c.incident_id).where(table.c.target.in_(sorted(targets)), recent).distinct()
-    ids = list(connection.execute(chosen).scalars())
+    ids = list(connection.execute(_RELATED, {"targets": sorted(targets), "since": since}).scalars())
     if len(ids) < 2:
         return ids
     began = (
@@ -45,6 +43,17 @@ def find_related(connection: Connection, targets: Collection[str], since: dateti
         .group_by(table.c.incident_id)
     )
     return [row[0] for row in sorted(connection.execute(began), key=lambda row: (row[1], row[0]))]
+
+
+_SINCE = bindparam("since", type_=Instant)
+_RELATED = (
+    select(table.c.incident_id)
+    .where(
+        table.c.target.in_(bindparam("targets", expanding=True)),
+        or_(table.c.created_at >= _SINCE, table.c.finished_at >= _SINCE, table.c.status.in_(_ACTING)),
+    )
+    .distinct()
+)
 
 
 def merge(tx: Tx, into: str, others: Collection[str]) -> None:
@@ -57,9 +66,14 @@ def merge(tx: Tx, into: str, others: Collection[str]) -> None:
 
 def list_runs(connection: Connection, incident_id: str) -> list[Run]:
     """Return the runs of an incident, oldest first."""
-    ids = select(table.c.id).where(table.c.incident_id == incident_id).order_by(table.c.created_at, table.c.id)
-    found = (runs.get(connection, run_id) for run_id in connection.execute(ids).scalars().all())
+    ids = connection.execute(_IDS_OF, {"incident": incident_id}).scalars().all()
+    found = (runs.get(connection, run_id) for run_id in ids)
     return [run for run in found if run is not None]
+
+
+_IDS_OF = (
+    select(table.c.id).where(table.c.incident_id == bindparam("incident")).order_by(table.c.created_at, table.c.id)
+)
 
 
 def list_recent(
@@ -96,13 +110,24 @@ def list_recent(
 
 def find_healed(connection: Connection, run: Run, since: datetime) -> Run | None:
     """Return the run of the same playbook and target before this one, if it succeeded after ``since``; else None."""
-    same = (table.c.playbook == run.playbook, table.c.target == run.target, table.c.id != run.id)
-    latest = select(table.c.id).where(*same).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(1)
-    run_id = connection.execute(latest).scalar()
+    asked = {"playbook": run.playbook, "target": run.target, "run": run.id}
+    run_id = connection.execute(_BEFORE, asked).scalar()
     found = None if run_id is None else runs.get(connection, run_id)
     if found is None or found.status is not Status.SUCCEEDED or found.finished_at is None:
         return None
     return found if found.finished_at >= since else None
+
+
+_BEFORE = (
+    select(table.c.id)
+    .where(
+        table.c.playbook == bindparam("playbook"),
+        table.c.target == bindparam("target"),
+        table.c.id != bindparam("run"),
+    )
+    .order_by(table.c.created_at.desc(), table.c.id.desc())
+    .limit(1)
+)
 
 
 def add_note(tx: Tx, run: Run, text: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, insert, select, update
 
 from remediator.core.ids import Ids
 from remediator.core.message import ROOTS, MessageKind
@@ -57,12 +57,7 @@ def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
     request that was outdated before: it says so, and what follows is about a newer request.
     """
     news = {item.content.get("of") for item in list_for_run(tx.connection, run_id) if _is_waiting_news(item)}
-    chosen = (
-        table.c.run_id == run_id,
-        table.c.kind.in_((MessageKind.APPROVAL, MessageKind.PAGE)),
-        table.c.status == "sent",
-    )
-    for row in tx.connection.execute(select(table).where(*chosen)).all():
+    for row in tx.connection.execute(_SENT_REQUESTS, {"run": run_id}).all():
         outdated = select(table.c.id).where(table.c.id == f"{row.id}.void")
         if row.id in news or tx.connection.execute(outdated).first() is not None:
             continue
@@ -75,6 +70,13 @@ def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
 
 def _is_waiting_news(message: OutboxMessage) -> bool:
     return message.kind is MessageKind.UPDATE and message.status == "waiting" and "about" in message.content
+
+
+_SENT_REQUESTS = select(table).where(
+    table.c.run_id == bindparam("run"),
+    table.c.kind.in_((MessageKind.APPROVAL, MessageKind.PAGE)),
+    table.c.status == "sent",
+)
 
 
 def is_escalated_in(connection: Connection, run_id: str, channel: str) -> bool:
@@ -153,16 +155,22 @@ def enqueue_incident_update(tx: Tx, run: Run, status: str) -> None:
 
 def _roots(connection: Connection, incident_id: str) -> list[Row[Any]]:
     """Return the messages that stand for an incident, oldest first."""
-    chosen = (
-        runs.c.incident_id == incident_id,
+    found = connection.execute(_ROOTS_OF, {"incident": incident_id}).all()
+    planned = [row for row in found if row.kind == MessageKind.PAGE and row.status == "waiting"]  # it may never be sent
+    return [row for row in found if row not in planned and not (row.receipt or {}).get("overtaken")]
+
+
+_ROOTS_OF = (
+    select(table)
+    .join(runs, runs.c.id == table.c.run_id)
+    .where(
+        runs.c.incident_id == bindparam("incident"),
         table.c.kind.in_(ROOTS),
         table.c.status != "dead",
         table.c.channel != APPROVERS,  # its channel is not chosen yet; it is rendered with what is known by then
     )
-    joined = select(table).join(runs, runs.c.id == table.c.run_id).where(*chosen)
-    found = connection.execute(joined.order_by(table.c.created_at, table.c.id)).all()
-    planned = [row for row in found if row.kind == MessageKind.PAGE and row.status == "waiting"]  # it may never be sent
-    return [row for row in found if row not in planned and not (row.receipt or {}).get("overtaken")]
+    .order_by(table.c.created_at, table.c.id)
+)
 
 
 def _update_root(tx: Tx, root: Row[Any], run: Run, status: str, content: Mapping[str, Any]) -> None:
@@ -186,18 +194,12 @@ def _insert(
     content: Mapping[str, Any],
     at: datetime | None = None,
 ) -> None:
-    tx.connection.execute(
-        insert(table).values(
-            id=message_id,
-            run_id=run_id,
-            channel=channel,
-            kind=kind,
-            content=tx.redact(dict(content)),
-            status="waiting",
-            created_at=tx.now,
-            next_at=at or tx.now,
-        )
-    )
+    values = {"id": message_id, "run_id": run_id, "channel": channel, "kind": kind, "status": "waiting"}
+    times = {"created_at": tx.now, "next_at": at or tx.now}
+    tx.connection.execute(_INSERT, {**values, **times, "content": tx.redact(dict(content))})
+
+
+_INSERT = insert(table)
 
 
 def ask_channels(

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from remediator.storage import Tx
+from remediator.storage.schema import Instant
 from remediator.storage.schema import replicas as table
 
 _DELETE_AFTER = timedelta(days=7)
@@ -34,7 +35,7 @@ class Replica:
 
 def record_heartbeat(tx: Tx, id_: str, version: str, engine_version: int, role: str) -> None:
     """Record a heartbeat of a replica; delete replicas without a heartbeat for seven days."""
-    changed = tx.connection.execute(update(table).where(table.c.id == id_).values(seen_at=tx.now)).rowcount
+    changed = tx.connection.execute(_TOUCH, {"its_id": id_, "now": tx.now}).rowcount
     if not changed:
         values = {"id": id_, "version": version, "engine_version": engine_version, "role": role}
         tx.connection.execute(insert(table).values(started_at=tx.now, seen_at=tx.now, **values))
@@ -43,7 +44,10 @@ def record_heartbeat(tx: Tx, id_: str, version: str, engine_version: int, role: 
 
 def touch(tx: Tx, id_: str) -> None:
     """Update the last heartbeat of a replica."""
-    tx.connection.execute(update(table).where(table.c.id == id_).values(seen_at=tx.now))
+    tx.connection.execute(_TOUCH, {"its_id": id_, "now": tx.now})
+
+
+_TOUCH = update(table).where(table.c.id == bindparam("its_id")).values(seen_at=bindparam("now", type_=Instant))
 
 
 def remove(tx: Tx, id_: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -17,7 +18,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal,
     select,
     tuple_,
     update,
@@ -42,20 +42,24 @@ from remediator.core.run_detail import BlockedDetail, Detail
 from remediator.core.severity import DEFAULT, SEVERITIES, as_pagers_name_it, highest_severity
 from remediator.errors import Fenced
 from remediator.storage import TOPIC_RUNS, Tx
-from remediator.storage.schema import Instant, attempts, episodes, run_episodes
+from remediator.storage.schema import Instant, as_stored, attempts, episodes, run_episodes
 from remediator.storage.schema import runs as table
 
 _OPEN = sorted(status.value for status in OPEN)
 _FIELDS = tuple(Run.__dataclass_fields__)
+_COLUMNS = tuple(table.c[name] for name in _FIELDS)
+_VOLATILE = ("incident_id", "wakeup_count", "cancel_request", "lease_until", "wake_at", "incident_open")
+"""The columns of a claimed run that others may change. Only the process that holds the claim changes all others."""
 
 
 def _run(row: Row[Any]) -> Run:
-    values = {name: row._mapping[name] for name in _FIELDS}
-    values["status"] = Status(row.status)
-    values["reason"] = None if row.reason is None else Reason(row.reason)
-    values["detail"] = decode_detail(values["status"], row.detail)
-    values["plan"] = _plan(row.plan)
-    values["resume_to"] = Status(row.resume_to) if row.resume_to else None
+    """Return a row of ``_COLUMNS`` as a run."""
+    values = dict(zip(_FIELDS, row, strict=True))
+    status = values["status"] = Status(values["status"])
+    values["reason"] = None if values["reason"] is None else Reason(values["reason"])
+    values["detail"] = decode_detail(status, values["detail"])
+    values["plan"] = _plan(values["plan"])
+    values["resume_to"] = Status(values["resume_to"]) if values["resume_to"] else None
     return Run(**values)
 
 
@@ -68,13 +72,33 @@ def _plan(data: Mapping[str, Any] | None) -> Plan | None:
 
 
 def create(
-    tx: Tx, run_id: str, playbook: str, playbook_hash: str, target: str, mode: str, actor: str, incident_id: str = ""
+    tx: Tx,
+    run_id: str,
+    playbook: str,
+    playbook_hash: str,
+    target: str,
+    mode: str,
+    actor: str,
+    incident_id: str = "",
+    claim: tuple[str, timedelta] | None = None,
 ) -> Run:
     """Create a run in status ``matched``, due at once. Without an ``incident_id``, it begins an incident.
+
+    Args:
+        tx: the transaction.
+        run_id: its ID.
+        playbook: name of its playbook.
+        playbook_hash: the version of the playbook.
+        target: the service that it is for.
+        mode: the autonomy mode.
+        actor: this process, for the audit log.
+        incident_id: the incident that it belongs to.
+        claim: owner and length of a lease. The run is then claimed at once, and no other process is notified.
 
     Raises:
         sqlalchemy.exc.IntegrityError: the incident has a run already (unique index ``uq_runs_incident``).
     """
+    owner, lease = claim if claim is not None else (None, None)
     values: dict[str, Any] = {
         "id": run_id,
         "incident_id": incident_id or f"incident-{run_id.removeprefix('run-')}",
@@ -90,23 +114,39 @@ def create(
         "holds_target": False,
         "created_at": tx.now,
         "updated_at": tx.now,
+        "fence": 0 if lease is None else 1,
+        "lease_owner": owner,
+        "lease_until": None if lease is None else tx.now + lease,
     }
-    row = tx.connection.execute(insert(table).returning(table), values).one()
-    run = _run(row)
+    run = _run(tx.connection.execute(_CREATE, values).one())
     data = {"target": target, "mode": mode, "incident": run.incident_id}
     tx.append_audit(draft(Kind.RUN_MATCHED, run, actor, data))
-    tx.notify(TOPIC_RUNS)
+    if lease is None:
+        tx.notify(TOPIC_RUNS)
     return run
 
 
-def add_episodes(tx: Tx, run_id: str, joining: Collection[Episode]) -> None:
-    """Add episodes to a run, and raise its severity to theirs; episodes that it has already are ignored."""
-    known = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == run_id)
-    have = set(tx.connection.execute(known).scalars())
+_CREATE = insert(table).returning(*_COLUMNS)
+
+
+def add_episodes(tx: Tx, run_id: str, joining: Collection[Episode], *, created: bool = False) -> None:
+    """Add episodes to a run, and raise its severity to theirs; episodes that it has already are ignored.
+
+    Args:
+        tx: the transaction.
+        run_id: the run.
+        joining: the episodes.
+        created: this transaction has created the run, so that it has no episodes yet.
+    """
+    have = set() if created else set(tx.connection.execute(_KNOWN_EPISODES, {"run": run_id}).scalars())
     rows = [{"run_id": run_id, "episode_id": item.id, "joined_at": tx.now} for item in joining if item.id not in have]
     if rows:
-        tx.connection.execute(insert(run_episodes), rows)
+        tx.connection.execute(_ADD_EPISODES, rows)
         _raise_severity(tx, run_id, highest_severity(item for item in joining if item.id not in have), first=not have)
+
+
+_KNOWN_EPISODES = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == bindparam("run"))
+_ADD_EPISODES = insert(run_episodes)
 
 
 def _raise_severity(tx: Tx, run_id: str, severity: str, *, first: bool) -> None:
@@ -123,10 +163,14 @@ def get_open_incidents(connection: Connection, keys: Sequence[tuple[str, str]]) 
     """Return the runs of these (playbook, target) pairs whose incident is open."""
     found: dict[tuple[str, str], Run] = {}
     for start in range(0, len(keys), 400):
-        chosen = tuple_(table.c.playbook, table.c.target).in_(keys[start : start + 400])
-        for row in connection.execute(select(table).where(table.c.incident_open, chosen)):
+        for row in connection.execute(_OPEN_INCIDENTS, {"keys": keys[start : start + 400]}):
             found[row.playbook, row.target] = _run(row)
     return found
+
+
+_OPEN_INCIDENTS = select(*_COLUMNS).where(
+    table.c.incident_open, tuple_(table.c.playbook, table.c.target).in_(bindparam("keys", expanding=True))
+)
 
 
 def claim_due(
@@ -172,7 +216,7 @@ def _claim(dialect: str) -> ReturningUpdate[Any]:
         update(table)
         .where(table.c.id.in_(chosen))
         .values(lease_owner=bindparam("owner"), lease_until=bindparam("until", type_=Instant), fence=table.c.fence + 1)
-        .returning(table)
+        .returning(*_COLUMNS)
     )
 
 
@@ -191,7 +235,7 @@ def claim_finished(tx: Tx, run_id: str, owner: str, lease: timedelta) -> Run | N
         update(table)
         .where(table.c.id == run_id, (table.c.lease_until.is_(None)) | (table.c.lease_until < tx.now))
         .values(lease_owner=owner, lease_until=tx.now + lease, fence=table.c.fence + 1)
-        .returning(table)
+        .returning(*_COLUMNS)
     ).first()
     return None if row is None else _run(row)
 
@@ -217,21 +261,58 @@ def save(tx: Tx, run: Run, **changes: Any) -> Run:
     The conditions defend promise 4, exclusive claims: the fencing token and the owner must be those of the claim, and
     its lease must not have expired. A process that was paused therefore changes nothing after it has lost the run.
 
+    Returns:
+        the run with these changes, and with what others changed meanwhile.
+
     Raises:
         Fenced: the claim is lost; nothing was changed.
     """
-    held = (table.c.id == run.id, table.c.fence == run.fence, table.c.lease_owner == run.lease_owner)
-    row = tx.connection.execute(
-        update(table)
-        .where(*held, table.c.lease_until > tx.now)
-        .values(updated_at=tx.now, **{name: _plain(value) for name, value in changes.items()})
-        .returning(table)
-    ).first()
+    values = {name: _plain(value) for name, value in changes.items()}
+    return _save(tx, run, _save_columns(tuple(values)), values, changes)
+
+
+def _save(
+    tx: Tx, run: Run, statement: ReturningUpdate[Any], values: Mapping[str, Any], changes: Mapping[str, Any]
+) -> Run:
+    held = {"its_id": run.id, "its_fence": run.fence, "its_owner": run.lease_owner, "at": tx.now}
+    row = tx.connection.execute(statement, {**values, **held}).first()
     if row is None:
         raise Fenced(
             f"run {run.id}: claim {run.fence} of {run.lease_owner} is lost; another process has it or will claim it"
         )
-    return _run(row)
+    return replace(changed(run, tx.now, changes), **dict(zip(_VOLATILE, row, strict=True)))
+
+
+def _held(**named: Any) -> ReturningUpdate[Any]:
+    """Return the statement that changes a claimed run, fenced; it returns the columns that others may change."""
+    at = bindparam("at", type_=Instant)
+    return (
+        update(table)
+        .where(
+            table.c.id == bindparam("its_id"),
+            table.c.fence == bindparam("its_fence"),
+            table.c.lease_owner == bindparam("its_owner"),
+            table.c.lease_until > at,
+        )
+        .values(updated_at=at, **named)
+        .returning(*(table.c[name] for name in _VOLATILE))
+    )
+
+
+@cache
+def _save_columns(names: tuple[str, ...]) -> ReturningUpdate[Any]:
+    """Build the statement for these columns once."""
+    return _held(**{name: bindparam(name, type_=table.c[name].type) for name in names})
+
+
+def changed(run: Run, now: datetime, changes: Mapping[str, Any]) -> Run:
+    """Return a run with other columns, as it is read from the store after they were written."""
+    after = {"updated_at": now, **{name: value for name, value in changes.items() if name in _FIELDS}}
+    if (plan := after.get("plan")) is not None:
+        after["plan"] = Plan.from_data(as_stored(plan.to_data()))
+    if "detail" in after:
+        after["detail"] = decode_detail(after.get("status", run.status), as_stored(after["detail"].to_data()))
+    return replace(run, **after)
 
 
 def _plain(value: Any) -> Any:
@@ -259,9 +340,11 @@ def _blocked_by(reason: Reason | None, detail: Detail) -> dict[str, str | None]:
 
 def renew_lease(tx: Tx, run: Run, lease: timedelta) -> Run:
     """Extend the lease of a claim to this time from now, unless it lasts longer already."""
-    until = tx.now + lease
-    longer = case((table.c.lease_until < until, literal(until, Instant)), else_=table.c.lease_until)
-    return save(tx, run, lease_until=longer)
+    return _save(tx, run, _RENEW, {"until": tx.now + lease}, {})
+
+
+_UNTIL = bindparam("until", type_=Instant)
+_RENEW = _held(lease_until=case((table.c.lease_until < _UNTIL, _UNTIL), else_=table.c.lease_until))
 
 
 def transition(tx: Tx, run: Run, to: Status, reason: Reason | None, detail: Detail, actor: str, **changes: Any) -> Run:
@@ -271,27 +354,41 @@ def transition(tx: Tx, run: Run, to: Status, reason: Reason | None, detail: Deta
         IllegalTransition: :data:`remediator.core.run.TRANSITIONS` does not have it.
         Fenced: the claim is lost.
     """
-    check_transition(run.status, to)
-    values: dict[str, Any] = {
-        "status": to,
-        "reason": reason,
-        "detail": detail,
-        **_blocked_by(reason, detail),
-        **changes,
-    }
+    values = transition_columns(run, to, reason, detail, changes)
     if to in TERMINAL:
         values.update(finished_at=tx.now)  # it stays due: this process, or the next, has to finish its end
         values.setdefault("holds_target", run.holds_target and _may_still_act(tx.connection, run.id))
     after = save(tx, run, **values)
-    data = {"from": run.status.value, "to": to.value, "detail": detail.to_data()}
-    tx.append_audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))
+    tx.append_audit(transition_draft(run, after, actor))
     return after
+
+
+def transition_columns(
+    run: Run, to: Status, reason: Reason | None, detail: Detail, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a transition changes, in any status that is not the last.
+
+    Raises:
+        IllegalTransition: :data:`remediator.core.run.TRANSITIONS` does not have it.
+    """
+    check_transition(run.status, to)
+    return {"status": to, "reason": reason, "detail": detail, **_blocked_by(reason, detail), **changes}
+
+
+def transition_draft(before: Run, after: Run, actor: str) -> Draft:
+    """Return the audit entry of a transition."""
+    data = {"from": before.status.value, "to": after.status.value, "detail": after.detail.to_data()}
+    return draft(Kind.RUN_TRANSITION, after, actor, data, after.reason)
 
 
 def _may_still_act(connection: Connection, run_id: str) -> bool:
     """Return whether a call of the run may still take effect. Only a person can exclude that, so the lock stays."""
-    unclear = attempts.c.outcome.is_(None) | (attempts.c.outcome == "unknown")
-    return connection.execute(select(attempts.c.id).where(attempts.c.run_id == run_id, unclear)).first() is not None
+    return connection.execute(_UNCLEAR, {"run": run_id}).first() is not None
+
+
+_UNCLEAR = select(attempts.c.id).where(
+    attempts.c.run_id == bindparam("run"), attempts.c.outcome.is_(None) | (attempts.c.outcome == "unknown")
+)
 
 
 def release(tx: Tx, run: Run, wake_at: datetime | None, wakeup_count: int) -> None:
@@ -307,28 +404,32 @@ def release(tx: Tx, run: Run, wake_at: datetime | None, wakeup_count: int) -> No
     due = None
     if run.status not in TERMINAL:
         due = min((at for at in (wake_at, run.due_by) if at is not None), default=None)
-    notified = (table.c.wakeup_count != wakeup_count) & table.c.status.in_(_OPEN)
-    save(
-        tx,
-        run,
-        lease_owner=None,
-        lease_until=None,
-        wake_at=case((notified, literal(tx.now, Instant)), else_=literal(due, Instant)),
-    )
+    _save(tx, run, _RELEASE, {"seen": wakeup_count, "due": due}, {"lease_owner": None})
+
+
+_NOTIFIED = (table.c.wakeup_count != bindparam("seen")) & table.c.status.in_(_OPEN)
+_RELEASE = _held(
+    lease_owner=None,
+    lease_until=None,
+    wake_at=case((_NOTIFIED, bindparam("at", type_=Instant)), else_=bindparam("due", type_=Instant)),
+)
 
 
 def notify(tx: Tx, run_ids: Collection[str]) -> None:
     """Schedule these runs now, because an event concerns them, for example resolved, decided or cancelled."""
     ids = list(run_ids)
     for start in range(0, len(ids), 500):
-        chosen = table.c.id.in_(ids[start : start + 500])
-        tx.connection.execute(
-            update(table)
-            .where(chosen, table.c.status.in_(_OPEN))
-            .values(wakeup_count=table.c.wakeup_count + 1, wake_at=tx.now)
-        )
+        tx.connection.execute(_NOTIFY, {"ids": ids[start : start + 500], "now": tx.now})
     if ids:
         tx.notify(TOPIC_RUNS)
+
+
+_IDS = table.c.id.in_(bindparam("ids", expanding=True))
+_NOTIFY = (
+    update(table)
+    .where(_IDS, table.c.status.in_(_OPEN))
+    .values(wakeup_count=table.c.wakeup_count + 1, wake_at=bindparam("now", type_=Instant))
+)
 
 
 def request_cancel(tx: Tx, run_id: str, who: str, reason: str) -> bool:
@@ -354,19 +455,29 @@ def clear_leases(tx: Tx, keep: str = "") -> int:
 
 def close_incident(tx: Tx, run_ids: Collection[str]) -> None:
     """Close the incidents of runs, because their alerts are closed. The next firing gets a new run."""
-    tx.connection.execute(update(table).where(table.c.id.in_(list(run_ids))).values(incident_open=False))
+    if run_ids:
+        tx.connection.execute(_CLOSE, {"ids": list(run_ids)})
+
+
+_CLOSE = update(table).where(_IDS).values(incident_open=False)
 
 
 def close_orphaned_incidents(tx: Tx, limit: int = 100) -> int:
     """Close incidents whose run and alerts have ended, in case :func:`close_incident` did not. Return their number."""
-    living = exists().where(
-        run_episodes.c.run_id == table.c.id, run_episodes.c.episode_id == episodes.c.id, episodes.c.status != "closed"
-    )
-    over = select(table.c.id).where(table.c.incident_open, table.c.finished_at.is_not(None), ~living).limit(limit)
-    ids = list(tx.connection.execute(over).scalars())
+    ids = list(tx.connection.execute(_OVER, {"most": limit}).scalars())
     if ids:
         close_incident(tx, ids)
     return len(ids)
+
+
+_LIVING = exists().where(
+    run_episodes.c.run_id == table.c.id, run_episodes.c.episode_id == episodes.c.id, episodes.c.status != "closed"
+)
+_OVER = (
+    select(table.c.id)
+    .where(table.c.incident_open, table.c.finished_at.is_not(None), ~_LIVING)
+    .limit(bindparam("most", type_=Integer))
+)
 
 
 def release_target(tx: Tx, run_id: str, who: str, reason: str) -> bool:
@@ -375,7 +486,7 @@ def release_target(tx: Tx, run_id: str, who: str, reason: str) -> bool:
         update(table)
         .where(table.c.id == run_id, table.c.holds_target, table.c.finished_at.is_not(None))
         .values(holds_target=False)
-        .returning(table)
+        .returning(*_COLUMNS)
     ).first()
     if row is not None:
         tx.append_audit(draft(Kind.RUN_RELEASED, _run(row), who, {"target": row.target}, reason))
@@ -393,15 +504,22 @@ def mark_ineffective(tx: Tx, run_id: str) -> bool:
 
 def lock_holder(connection: Connection, target: str, other_than: str) -> str | None:
     """Return the ID of another run that holds the lock of a target, or None."""
-    statement = select(table.c.id).where(table.c.target == target, table.c.holds_target, table.c.id != other_than)
-    return connection.execute(statement).scalar()
+    return connection.execute(_LOCK_HOLDER, {"target": target, "other_than": other_than}).scalar()
+
+
+_LOCK_HOLDER = select(table.c.id).where(
+    table.c.target == bindparam("target"), table.c.holds_target, table.c.id != bindparam("other_than")
+)
 
 
 def get(connection: Connection, run_id: str, *, lock: bool = False) -> Run | None:
     """Return a run by its ID, or None. ``lock`` its row until the end of the transaction."""
-    statement = select(table).where(table.c.id == run_id)
-    row = connection.execute(statement.with_for_update() if lock else statement).first()
+    row = connection.execute(_GET_LOCKED if lock else _GET, {"run": run_id}).first()
     return None if row is None else _run(row)
+
+
+_GET = select(*_COLUMNS).where(table.c.id == bindparam("run"))
+_GET_LOCKED = _GET.with_for_update()
 
 
 def list_page(
@@ -431,7 +549,7 @@ def list_page(
         since: only runs that began then or later.
         until: only runs that began before.
     """
-    statement = select(table).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
+    statement = select(*_COLUMNS).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(tuple_(table.c.created_at, table.c.id) < before)
     if open_only:
@@ -461,16 +579,16 @@ def count_by_status(connection: Connection, playbook: str, last: int = 500) -> d
     return {row[0]: row[1] for row in rows}
 
 
-def next_wake_at(connection: Connection, busy: Collection[str] = ()) -> datetime | None:
-    """Return when the next run is due that is not claimed, not ``busy``, and not of a newer version."""
-    return connection.execute(_NEXT_WAKE, {"busy": list(busy)}).scalar()
+def next_wake_at(connection: Connection, now: datetime, busy: Collection[str] = ()) -> datetime | None:
+    """Return when the next run is due that is not claimed at ``now``, not ``busy``, and not of a newer version."""
+    return connection.execute(_NEXT_WAKE, {"now": now, "busy": list(busy)}).scalar()
 
 
 _NEXT_WAKE = (
     select(table.c.wake_at)
     .where(
         table.c.wake_at.is_not(None),
-        table.c.lease_until.is_(None),
+        table.c.lease_until.is_(None) | (table.c.lease_until < bindparam("now", type_=Instant)),
         table.c.engine_version <= ENGINE_VERSION,
         table.c.id.not_in(bindparam("busy", expanding=True)),
     )
@@ -493,9 +611,26 @@ def draft(kind: Kind, run: Run, actor: str, data: Mapping[str, Any], reason: str
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ActingRun:
+    """A run that acts on its target, or holds its lock."""
+
+    id: str
+    target: str
+    playbook: str
+
+
+def list_locks(connection: Connection) -> list[ActingRun]:
+    """Return the runs that hold a target lock, without their plans."""
+    return [ActingRun(*row) for row in connection.execute(_LOCKS)]
+
+
+_LOCKS = select(table.c.id, table.c.target, table.c.playbook).where(table.c.holds_target)
+
+
 def list_lock_holders(connection: Connection) -> list[Run]:
     """Return the runs that hold a target lock."""
     return [_run(row) for row in connection.execute(_LOCK_HOLDERS)]
 
 
-_LOCK_HOLDERS = select(table).where(table.c.holds_target)
+_LOCK_HOLDERS = select(*_COLUMNS).where(table.c.holds_target)

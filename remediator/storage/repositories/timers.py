@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from remediator.core.ids import Ids
 from remediator.core.run import TERMINAL, Run
 from remediator.storage import Tx
-from remediator.storage.schema import runs
+from remediator.storage.schema import Instant, runs
 from remediator.storage.schema import timers as table
 
 UNDO = "undo"
@@ -94,8 +94,19 @@ def list_due_escalations(connection: Connection, now: datetime) -> list[Timer]:
 
 
 def _due(connection: Connection, kind: str, now: datetime) -> list[Timer]:
-    waiting = select(table).where(table.c.done_at.is_(None), table.c.due_at <= now, table.c.kind == kind)
-    return [_timer(row) for row in connection.execute(waiting.order_by(table.c.due_at).limit(100))]
+    return [_timer(row) for row in connection.execute(_DUE, {"now": now, "kind": kind})]
+
+
+_DUE = (
+    select(table)
+    .where(
+        table.c.done_at.is_(None),
+        table.c.due_at <= bindparam("now", type_=Instant),
+        table.c.kind == bindparam("kind"),
+    )
+    .order_by(table.c.due_at)
+    .limit(100)
+)
 
 
 def complete(tx: Tx, timer: Timer) -> bool:

@@ -1,0 +1,261 @@
+"""How many commits and statements a run needs, from the 2xx to its action and until its end, and what they must see.
+
+The counts do not depend on the speed of the machine. They are limits: a change that needs more must say why here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from typing import Any
+
+import pytest
+import sqlalchemy
+from sqlalchemy import event, select
+
+from remediator.core.run import Run, Status
+from remediator.extensions.guards.base import ALLOW, Guard, GuardInput, Verdict
+from remediator.pipeline.context import PipelineContext
+from remediator.pipeline.ingest import IngestSettings
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import receive
+from remediator.playbooks.model import Playbook
+from remediator.runtime.worker import Worker
+from remediator.storage import Store
+from remediator.storage.repositories import runs, stops
+from remediator.storage.schema import audit
+from tests.support.fleet import Health, context, remedy
+from tests.support.guard_history import House
+
+COMMITS_TO_ACTION = 3
+"""The inbox; the episode with its claimed run; the plan with its guards and the intent."""
+STATEMENTS_TO_ACTION = 39
+"""Without BEGIN, COMMIT and ROLLBACK, with all guards that need no server. The goal is 30."""
+COMMITS_OF_RUN = 6
+"""Those, the outcome, the result of the verification, and the end of the run."""
+STATEMENTS_OF_RUN = 75
+CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
+HEAL = remedy(
+    "heal",
+    {},
+    match={"alertname": "Down"},
+    diagnose=[{"id": "look", "check": "test.well"}],
+    verify={"settle": "0s"},
+)
+ENTRIES = [
+    "notification.received",
+    "episode.opened",
+    "run.matched",
+    "evidence",
+    "evidence",
+    "run.transition",
+    "run.planned",
+    "guard.verdict",
+    "run.transition",
+    "evidence",
+    "guard.verdict",
+    "action.intended",
+    "action.outcome",
+    "run.transition",
+    "evidence",
+    "verification",
+    "run.transition",
+]
+"""What one healed run leaves in the audit log, however its transactions are cut."""
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Collect every statement that any connection executes meanwhile."""
+    statements: list[str] = []
+
+    def hear(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        statements.append(statement.lstrip())
+
+    event.listen(sqlalchemy.Engine, "before_cursor_execute", hear)
+    try:
+        yield statements
+    finally:
+        event.remove(sqlalchemy.Engine, "before_cursor_execute", hear)
+
+
+def counted(statements: list[str]) -> tuple[int, int]:
+    """Return the number of commits, and of statements that are not about the transaction itself."""
+    return (
+        sum(statement.startswith("COMMIT") for statement in statements),
+        sum(not statement.startswith(CONTROL) for statement in statements),
+    )
+
+
+@asynccontextmanager
+async def working(engine: PipelineContext, playbook: Playbook) -> AsyncIterator[None]:
+    """Run the loops of the inbox and of the runs meanwhile."""
+    worker = Worker(engine, Index([playbook], "Watchdog"), IngestSettings(), poll=60.0)
+    loops = [asyncio.create_task(worker.run_ingest_loop()), asyncio.create_task(worker.run_advance_loop())]
+    await asyncio.sleep(0.05)  # both have seen that there is nothing to do
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.cancel()
+            with suppress(asyncio.CancelledError):
+                await loop
+
+
+def notification(service: str, status: str = "firing") -> bytes:
+    alert = {
+        "status": status,
+        "labels": {"alertname": "Down", "service": service},
+        "startsAt": "2026-03-04T11:59:00Z",
+        "endsAt": "2026-03-04T12:00:00Z" if status == "resolved" else "0001-01-01T00:00:00Z",
+    }
+    return json.dumps({"version": "4", "receiver": "r", "alerts": [alert]}).encode()
+
+
+async def ended(store: Store, target: str) -> Run:
+    """Return the run of a target when it has ended and is released."""
+    async with asyncio.timeout(60):
+        while True:
+            for run in await store.read(lambda connection: runs.list_page(connection, 1, target=target)):
+                if run.finished_at is not None and run.lease_owner is None:
+                    return run
+            await asyncio.sleep(0.1)
+
+
+async def released(house: House, target: str) -> None:
+    """Return when nobody works on the run of a target. It asks on a connection that :func:`heard` does not hear."""
+    query = "SELECT lease_owner FROM runs WHERE target = ? AND (finished_at IS NOT NULL OR status = 'blocked')"
+    with closing(sqlite3.connect(house.store.path)) as connection:  # type: ignore[attr-defined]
+        async with asyncio.timeout(60):
+            while connection.execute(query, (target,)).fetchone() != (None,):
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.promise(3)
+@pytest.mark.promise(9)
+async def test_a_run_needs_few_commits_and_statements(house: House) -> None:
+    """From the 2xx to the action: three commits; nothing of the audit log is lost or in another order."""
+    health, before_action, statements = Health(), [], []
+    engine = context(house.store, house.clock, [HEAL], health, "a")
+
+    async def acting() -> None:
+        before_action.append(list(statements))
+
+    async with working(engine, HEAL):
+        await receive(house.store, notification("web-1"))  # the receiver is known and the statements are built
+        await ended(house.store, "web-1")
+        health.before = acting
+        with heard() as statements:
+            await receive(house.store, notification("web-2"))
+            await released(house, "web-2")
+            whole = list(statements)
+        run = await ended(house.store, "web-2")
+
+    assert run.status is Status.SUCCEEDED
+    commits, asked = counted(before_action[0])
+    assert (commits, asked) <= (COMMITS_TO_ACTION, STATEMENTS_TO_ACTION), "\n".join(before_action[0])
+    assert asked <= STATEMENTS_TO_ACTION, "\n".join(before_action[0])
+    commits, asked = counted(whole)
+    assert commits <= COMMITS_OF_RUN and asked <= STATEMENTS_OF_RUN, "\n".join(whole)
+    kinds = await house.store.read(lambda c: list(c.execute(select(audit.c.kind).order_by(audit.c.seq)).scalars()))
+    assert kinds[-len(ENTRIES) :] == ENTRIES
+
+
+class Interfering(Guard):
+    """A guard that lets something happen between the evaluation of the guards and the intent."""
+
+    name = "interfering"
+    reasons = frozenset({"never"})
+
+    def __init__(self, happens: Any) -> None:
+        self._happens = happens
+
+    async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
+        if guard_input.step is not None:
+            await self._happens(guard_input.run)
+        return ALLOW
+
+
+async def interfered(house: House, happens: Any) -> tuple[Run, Health]:
+    """Run a remedy while something happens between its guards and its intent, once."""
+    health, done = Health(), []
+
+    async def once(run: Run) -> None:
+        if not done:
+            done.append(run)
+            await happens(run)
+
+    engine = context(house.store, house.clock, [HEAL], health, "a")
+    engine.guards = [*engine.guards, Interfering(once)]
+    async with working(engine, HEAL):
+        await receive(house.store, notification("web-2"))
+        async with asyncio.timeout(60):
+            while not done:
+                await asyncio.sleep(0.05)
+        await released(house, "web-2")
+    [run] = await house.store.read(lambda connection: runs.list_page(connection, 2))
+    return run, health
+
+
+@pytest.mark.promise(10)
+async def test_a_stop_between_the_guards_and_the_intent_counts(house: House) -> None:
+    """A stop that is committed after the guards were asked, and before the intent, prevents the action."""
+
+    async def stop(run: Run) -> None:
+        await house.store.write(lambda tx: stops.create(tx, "stop-1", "global", "", "wait", "user:ann"))
+
+    run, health = await interfered(house, stop)
+
+    assert (run.status, run.blocked_by) == (Status.BLOCKED, "kill_switch")
+    assert not health.well
+
+
+@pytest.mark.promise(10)
+async def test_a_stop_of_another_process_counts(house: House) -> None:
+    """A command commits on a connection of its own, beside the service: the guards are asked again too."""
+
+    async def stop(run: Run) -> None:
+        engine = sqlalchemy.create_engine(f"sqlite:///{house.store.path}")  # type: ignore[attr-defined]
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO stops (id, scope, name, reason, created_by, created_at) "
+                "VALUES ('stop-1', 'global', '', 'wait', 'user:ann', 1)"
+            )
+        engine.dispose()
+
+    run, health = await interfered(house, stop)
+
+    assert (run.status, run.blocked_by) == (Status.BLOCKED, "kill_switch")
+    assert not health.well
+
+
+@pytest.mark.promise(10)
+async def test_a_cancellation_between_the_guards_and_the_intent_counts(house: House) -> None:
+    """A person who cancels the run while its guards are asked is heard before the action."""
+
+    async def cancel(run: Run) -> None:
+        await house.store.write(lambda tx: runs.request_cancel(tx, run.id, "user:ann", "enough"))
+
+    run, health = await interfered(house, cancel)
+
+    assert run.status is Status.CANCELLED
+    assert not health.well
+
+
+async def test_a_new_run_is_claimed_where_it_is_created(house: House) -> None:
+    """The replica that creates a run has claimed it in the same transaction; a replica without room leaves it."""
+    engine = context(house.store, house.clock, [HEAL], Health(), "a")
+    worker = Worker(engine, Index([HEAL], "Watchdog"), IngestSettings(), concurrency=0, poll=60.0)
+    await receive(house.store, notification("web-2"))
+    loops = [asyncio.create_task(worker.run_ingest_loop()), asyncio.create_task(worker.run_advance_loop())]
+    async with asyncio.timeout(60):
+        while not (found := await house.store.read(lambda connection: runs.list_page(connection, 1))):
+            await asyncio.sleep(0.02)
+    for loop in loops:
+        loop.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)
+
+    assert [(run.status, run.lease_owner, run.fence) for run in found] == [(Status.MATCHED, None, 0)]
