@@ -21,10 +21,11 @@ from remediator.extensions.actions.base import EffectStatus, Observation, Result
 from remediator.extensions.checks.base import CheckAnswer
 from remediator.extensions.guards.base import GuardAnswer, GuardInput, Verdict
 from remediator.pipeline import check_runner, condition_scope, costs, step_approval
-from remediator.pipeline.approval_count import IntentRefused, escalate_unrecorded, recorded_problem, require_authority
+from remediator.pipeline.approval_count import IntentRefused, require_authority
 from remediator.pipeline.context import StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import Evaluation, GuardDecision, block, build_input, evaluate
 from remediator.pipeline.planning import diagnose_again, resolve
+from remediator.pipeline.recorded import planned_problem
 from remediator.pipeline.run_context import IntentTransaction, RunContext, RunTransaction
 from remediator.pipeline.step_execution import PROCESS_LOST, Intent, StepExecution, planned_call
 from remediator.pipeline.transitions import escalate_diagnosis, follow, to_verifying
@@ -89,8 +90,8 @@ async def _check_recorded(ctx: RunContext, step: PlannedStep) -> StageResult | N
     """Escalate a run that is not as the audit log says. None: it is. Continues the checks of :func:`act`."""
     if not step.mutates or ctx.planned_here:
         return None
-    problem = await ctx.pipeline.store.read(lambda connection: recorded_problem(connection, ctx.stored, ctx.plan))
-    return None if problem is None else await ctx.write(lambda tx: escalate_unrecorded(tx, problem))
+    problem = await ctx.pipeline.store.read(lambda connection: planned_problem(connection, ctx.stored, ctx.plan))
+    return None if problem is None else proceed(await ctx.write(lambda tx: tx.escalate_unrecorded(problem)))
 
 
 async def _check_applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Attempt]) -> StageResult | None:

@@ -16,12 +16,13 @@ from remediator.audit import Kind, decode, redact_json
 from remediator.audit.canonical import NotCanonical
 from remediator.core.approval import Permission, PermissionDenied, check_may_decide, normalize_id
 from remediator.core.plan import Plan
-from remediator.core.run import Reason, Run, Status
-from remediator.core.run_detail import AwaitingApprovalDetail, EscalatedDetail
+from remediator.core.run import Reason, Run
+from remediator.core.run_detail import AwaitingApprovalDetail
 from remediator.errors import RemediatorError
 from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
 from remediator.pipeline.decisions import requirements_of
 from remediator.pipeline.guard import needs_approval
+from remediator.pipeline.recorded import planned_problem
 from remediator.pipeline.run_context import IntentTransaction, RunTransaction
 from remediator.storage.repositories import approvals, audit
 from remediator.storage.repositories.approvals import Approval, Decision
@@ -42,37 +43,6 @@ class IntentRefused(RemediatorError):
         self.then = then
 
 
-def recorded_problem(connection: Connection, run: Run, plan: Plan) -> str | None:
-    """Return what of a run is not as the audit log says; None if all is.
-
-    The mode is part of the plan, and the plan of the hash, so the last transition of the run says what is compared: the
-    status, the plan, the mode, and the guard whose *unknown* a person has approved.
-    """
-    newest = audit.list_newest(connection, 1, run=run.id, kind=Kind.RUN_TRANSITION.value)
-    try:
-        entry = decode(newest[0].canonical) if newest else None
-    except NotCanonical:
-        entry = None
-    said = {} if entry is None else entry.data
-    detail = run.detail.to_data()
-    differs = [
-        name
-        for name, same in (
-            ("status", said.get("to") == run.status.value),
-            ("plan", entry is not None and entry.plan_hash == run.plan_hash == plan.hash),
-            ("mode", run.mode == plan.mode),
-            ("override", all(detail.get(key) == said.get("detail", {}).get(key) for key in ("overrides", "guard"))),
-        )
-        if not same
-    ]
-    return f"the {' and the '.join(differs)} of the run are not as the audit log says" if differs else None
-
-
-def escalate_unrecorded(tx: RunTransaction, problem: str) -> StageResult:
-    """Escalate a run that is not as the audit log says."""
-    return proceed(tx.move(Status.ESCALATED, Reason.NOT_IN_AUDIT_LOG, EscalatedDetail(text=problem)))
-
-
 def require_authority(tx: IntentTransaction, plan: Plan, step: str, *, is_new: bool) -> None:
     """Check that a step may be done: the run is as the audit log says, and an approval still counts if it needs one.
 
@@ -80,7 +50,7 @@ def require_authority(tx: IntentTransaction, plan: Plan, step: str, *, is_new: b
         tx: the transaction of an intent.
         plan: the plan of the run.
         step: ID of the step.
-        is_new: the run was never released since it was created, so that people were never asked.
+        is_new: this process created the run and has never released it, so that people were never asked.
 
     Raises:
         IntentRefused: it may not. The run is escalated, or people are asked again.
@@ -88,10 +58,10 @@ def require_authority(tx: IntentTransaction, plan: Plan, step: str, *, is_new: b
     # A plan that is written by this transaction was never read from a row, and neither were its transitions. In any
     # other case, what this process read from the row must be in the audit log.
     if not tx.changes.has_plan:
-        problem = recorded_problem(tx.connection, tx.stored, plan)
+        problem = planned_problem(tx.connection, tx.stored, plan)
         if problem is not None:
             why = problem
-            raise IntentRefused(why, lambda again: escalate_unrecorded(again, why))
+            raise IntentRefused(why, lambda again: proceed(again.escalate_unrecorded(why)))
     known = [] if is_new else approvals.list_for_run(tx.connection, tx.run.id)
     given = [item for item in known if item.status == "approved"]
     latest = given[-1] if given else None

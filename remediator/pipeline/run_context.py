@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -16,7 +17,7 @@ from sqlalchemy import Connection
 from remediator.audit import Kind
 from remediator.core.plan import Plan
 from remediator.core.run import Episode, Reason, Run, Status
-from remediator.core.run_detail import AwaitingApprovalDetail, Detail
+from remediator.core.run_detail import AwaitingApprovalDetail, Detail, EscalatedDetail
 from remediator.errors import StoreUnavailable
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.due_steps import due_steps
@@ -34,6 +35,17 @@ T = TypeVar("T")
 
 _INTENT_LOCK_TIMEOUT = timedelta(seconds=5)
 """How long an intent waits for the intents of other replicas, which take milliseconds to commit."""
+
+
+class Origin(Enum):
+    """Where this process has a claimed run from."""
+
+    CREATED = "created"
+    """It created the run and claimed it in the same transaction: nobody else has ever worked on it."""
+    CLAIMED = "claimed"
+    """It read the run from its row."""
+    CONTINUED = "continued"
+    """It has advanced the run since it claimed it."""
 
 
 @dataclass(slots=True)
@@ -74,6 +86,10 @@ class RunTransaction:
         """
         self.run = runs.transition(self.tx, self.run, to, reason, detail, self.pipeline.actor, **changes)
         return self.run
+
+    def escalate_unrecorded(self, problem: str) -> Run:
+        """Escalate a run that is not as the audit log says."""
+        return self.move(Status.ESCALATED, Reason.NOT_IN_AUDIT_LOG, EscalatedDetail(text=problem))
 
     def save(self, **changes: Any) -> Run:
         """Change columns of the run; without changes, only check that the claim is still held."""
@@ -157,16 +173,22 @@ class RunContext:
         run: the run as this process claimed it.
         playbook: used instead of the loaded version; only for runs that are not in the store (``explain``, tests).
         service: used instead of the inventory's entry; only for runs that are not in the store.
+        origin: where this process has the run from.
     """
 
     def __init__(
-        self, pipeline: PipelineContext, run: Run, playbook: Playbook | None = None, service: Service | None = None
+        self,
+        pipeline: PipelineContext,
+        run: Run,
+        playbook: Playbook | None = None,
+        service: Service | None = None,
+        origin: Origin = Origin.CLAIMED,
     ) -> None:
         self.pipeline = pipeline
         self.run = run
         """The run as of the last committed transaction, with :attr:`changes`."""
-        self.is_new = run.status is Status.MATCHED and run.fence == 1
-        """Whether nobody has worked on the run before this claim, so that it has no evidence, attempts or approvals."""
+        self.is_new = origin is Origin.CREATED
+        """Whether nobody has worked on the run yet, so that it has no evidence, attempts or approvals."""
         self.events_seen = run.wakeup_count
         """The number of events for the run before its stages read anything."""
         self.stored_verdicts: StoredVerdicts | None = None

@@ -28,8 +28,9 @@ from remediator.pipeline.guard import guard_plan
 from remediator.pipeline.guard_evaluation import on_run_finished
 from remediator.pipeline.manual_start import end_manual_episode
 from remediator.pipeline.planning import plan_run
+from remediator.pipeline.recorded import claimed_problem
 from remediator.pipeline.recurrence import schedule_check
-from remediator.pipeline.run_context import RunContext, RunTransaction, with_intent_lock
+from remediator.pipeline.run_context import Origin, RunContext, RunTransaction, with_intent_lock
 from remediator.pipeline.verify import verify
 from remediator.storage import Tx
 from remediator.storage.repositories import attempts, episodes, outbox, runs
@@ -49,16 +50,25 @@ STAGES: Mapping[Status, Stage] = {
 _BEFORE_ACTING = (Status.MATCHED, Status.PLANNED, Status.BLOCKED, Status.AWAITING_APPROVAL)
 
 
-async def advance(context: PipelineContext, run: Run) -> StageResult:
+async def advance(context: PipelineContext, run: Run, origin: Origin = Origin.CLAIMED) -> StageResult:
     """Take a claimed run on until something is committed, or end it if it was cancelled, resolved or took too long.
 
     Stages whose changes may be decided again follow each other without a commit (:meth:`RunContext.change`).
+
+    Args:
+        context: the dependencies.
+        run: the run.
+        origin: where this process has the run from. What was read from a row must be in the audit log.
     """
     RUN.set(run.id)
     if run.status in TERMINAL:
         await with_intent_lock(context, lambda tx: finish(tx, context, run))
         return wait_until(run, None)
-    ctx = RunContext(context, run)
+    ctx = RunContext(context, run, origin=origin)
+    if origin is Origin.CLAIMED:
+        problem = await context.store.read(lambda connection: claimed_problem(connection, run, context.store.redactor))
+        if problem is not None:
+            return proceed(await ctx.write(lambda tx: tx.escalate_unrecorded(problem)))
     await ctx.look()
     if await _may_be_interrupted(ctx):
         interrupted = await ctx.write(_interrupt)

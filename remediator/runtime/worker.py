@@ -17,6 +17,7 @@ from remediator.pipeline.closing import close_due_episodes
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.ingest import InboxTurn, IngestSettings, process_inbox
 from remediator.pipeline.match import Index
+from remediator.pipeline.run_context import Origin
 from remediator.pipeline.stages import advance
 from remediator.playbooks.model import Playbook
 from remediator.runtime.health import Health
@@ -70,7 +71,7 @@ class Worker:
             turn = InboxTurn(self._free_for_new())
             processed = await process_inbox(self.context, self.index, self.ingest, turn)
             for run in turn.claimed:
-                self._start(run)
+                self._start(run, Origin.CREATED)
             if processed < 0 or turn.drained:
                 await wakeups.wait(TOPIC_NOTIFICATIONS, self.poll)
             elif processed >= self.ingest.batch_size and wakeups.consume(TOPIC_NOTIFICATIONS):
@@ -96,7 +97,7 @@ class Worker:
                 claimed = await self._claim(free) if wait <= 0 else []
                 self._has_backlog = free <= 0 or len(claimed) == free
                 for run in claimed:
-                    self._start(run)
+                    self._start(run, Origin.CLAIMED)
                 progress.report()
                 if not claimed:
                     await store.wakeups.wait(TOPIC_RUNS, max(wait, _MIN_POLL))
@@ -120,20 +121,20 @@ class Worker:
         due = await self.context.store.read(lambda connection: runs.next_wake_at(connection, now, busy))
         return self.poll if due is None else min((due - now).total_seconds(), self.poll)
 
-    def _start(self, run: Run) -> None:
+    def _start(self, run: Run, origin: Origin) -> None:
         def done(task: asyncio.Task[None]) -> None:
             del self._busy[run.id]
             self.context.store.wakeups.set({TOPIC_RUNS})
 
-        task = asyncio.create_task(self._process(run), name=f"run {run.id}")
+        task = asyncio.create_task(self._process(run, origin), name=f"run {run.id}")
         self._busy[run.id] = task
         task.add_done_callback(done)
 
-    async def _process(self, claimed: Run) -> None:
+    async def _process(self, claimed: Run, origin: Origin) -> None:
         keeper = asyncio.create_task(self._keep_lease(claimed), name=f"lease of {claimed.id}")
         try:
             await self._load_playbook(claimed)
-            await self._advance_until_wait(claimed)
+            await self._advance_until_wait(claimed, origin)
         except Fenced as error:
             log.warning("claim lost", run=claimed.id, message=str(error))
         except StoreError as error:
@@ -170,11 +171,11 @@ class Worker:
             if content is not None:
                 known.add_version(Playbook.model_validate(content))
 
-    async def _advance_until_wait(self, run: Run) -> None:
+    async def _advance_until_wait(self, run: Run, origin: Origin) -> None:
         while True:
             wakeup_count = run.wakeup_count
-            result = await advance(self.context, run)
-            run = result.run
+            result = await advance(self.context, run, origin)
+            run, origin = result.run, Origin.CONTINUED
             if result.waits:
                 if run.finished_at is None:
                     until = result.until

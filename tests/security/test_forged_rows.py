@@ -42,6 +42,39 @@ def to_planned(connection: sqlite3.Connection) -> None:
     )
 
 
+def to_matched(connection: sqlite3.Connection) -> None:
+    """Let the run look as if nobody had worked on it yet, in a mode that asks nobody."""
+    connection.execute(
+        "UPDATE runs SET status = 'matched', reason = NULL, detail = '{}', mode = 'auto', plan = NULL, "
+        "plan_hash = NULL, cursor = NULL, fence = 0, lease_owner = NULL, lease_until = NULL, wake_at = 1, "
+        "deadline_at = NULL",
+    )
+    connection.execute("DELETE FROM approvals")
+
+
+def to_blocked(connection: sqlite3.Connection) -> None:
+    """Let the run wait for its guards again, in a mode that asks nobody."""
+    connection.execute(
+        "UPDATE runs SET status = 'blocked', reason = 'guard_blocked', detail = '{}', resume_to = 'running', "
+        "mode = 'auto', wake_at = 1, lease_until = NULL, deadline_at = NULL",
+    )
+
+
+def to_new(connection: sqlite3.Connection) -> None:
+    """End the run, and add one for the same alert that the service has never created."""
+    to_matched(connection)
+    rows = connection.execute("SELECT * FROM runs")
+    names = [column[0] for column in rows.description]
+    old = dict(zip(names, rows.fetchone(), strict=True))
+    new = old | {"id": "run-00000000000000000000000000", "incident_id": "incident-forged"}
+    connection.execute("UPDATE runs SET status = 'cancelled', incident_open = 0, finished_at = 1, wake_at = NULL")
+    connection.execute(
+        f"INSERT INTO runs ({', '.join(new)}) VALUES ({', '.join('?' * len(new))})",
+        tuple(new.values()),
+    )
+    connection.execute("INSERT INTO run_episodes SELECT ?, episode_id, joined_at FROM run_episodes", (new["id"],))
+
+
 def to_approved(connection: sqlite3.Connection) -> None:
     """Move the run past the approval, and let the request be approved by a decision that nobody made."""
     to_running(connection)
@@ -53,7 +86,7 @@ def to_approved(connection: sqlite3.Connection) -> None:
     )
 
 
-@pytest.mark.parametrize("forge", [to_running, to_automatic, to_planned, to_approved])
+@pytest.mark.parametrize("forge", [to_running, to_automatic, to_planned, to_matched, to_blocked, to_new, to_approved])
 def test_a_forged_row_does_not_act(tmp_path: Path, forge: Callable[[sqlite3.Connection], None]) -> None:
     """The target is not touched, and the run is escalated with what differs from the audit log."""
     stack = Stack(tmp_path)
@@ -70,7 +103,7 @@ def test_a_forged_row_does_not_act(tmp_path: Path, forge: Callable[[sqlite3.Conn
         stack.remediator.start()
         run = stack.remediator.wait_for("escalated", 60)
         assert run["reason"] == "not_in_audit_log", run
-        assert "not as the audit log says" in json.dumps(run)
+        assert "not as the audit log says" in json.dumps(run) or "does not have the start of" in json.dumps(run)
         assert run["first_action_at"] is None, run
     finally:
         stack.stop()
