@@ -69,13 +69,22 @@ _FLOOD = 16
 """Number of alerts in a batch from which on repetitions are dropped before their episodes are read."""
 
 
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run that this replica has created and claimed in the same transaction."""
+
+    run: Run
+    alerts: Sequence[Episode]
+    """The episodes that it is for."""
+
+
 @dataclass(slots=True)
 class InboxTurn:
     """One turn of the loop that processes the inbox."""
 
     free: int = 0
     """How many new runs this replica can work on at once. It claims them in the transaction that creates them."""
-    claimed: list[Run] = field(default_factory=list)
+    claimed: list[NewRun] = field(default_factory=list)
     """The new runs that this replica has claimed."""
     drained: bool = False
     """Whether the inbox is known to be empty after this turn."""
@@ -367,7 +376,7 @@ def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Epis
             run = _create(tx, context, playbook, target, claim=len(turn.claimed) < turn.free)
             runs.add_episodes(tx, run.id, alerts, created=True)
             if run.lease_owner is not None:
-                turn.claimed.append(run)
+                turn.claimed.append(NewRun(run, sorted(alerts, key=lambda item: item.id)))
         else:
             runs.add_episodes(tx, known.id, alerts)
             runs.notify(tx, [known.id])

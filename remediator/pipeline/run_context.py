@@ -6,7 +6,7 @@ A stage takes one :class:`RunContext`. It reads with :meth:`RunContext.read`, ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -33,6 +33,13 @@ from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdi
 
 T = TypeVar("T")
 
+_OF_RUN: Sequence[Callable[[Connection, str], Any]] = (
+    episodes.list_for_run,
+    evidence.list_for_run,
+    attempts.list_for_run,
+    approvals.list_for_run,
+)
+"""What the stages of a run need to know about it."""
 _INTENT_LOCK_TIMEOUT = timedelta(seconds=5)
 """How long an intent waits for the intents of other replicas, which take milliseconds to commit."""
 
@@ -174,6 +181,7 @@ class RunContext:
         playbook: used instead of the loaded version; only for runs that are not in the store (``explain``, tests).
         service: used instead of the inventory's entry; only for runs that are not in the store.
         origin: where this process has the run from.
+        alerts: the episodes that it is for, if this process created it.
     """
 
     def __init__(
@@ -183,6 +191,7 @@ class RunContext:
         playbook: Playbook | None = None,
         service: Service | None = None,
         origin: Origin = Origin.CLAIMED,
+        alerts: Sequence[Episode] = (),
     ) -> None:
         self.pipeline = pipeline
         self.run = run
@@ -196,6 +205,8 @@ class RunContext:
         self._stored = run
         self._changes = RunChanges(pipeline, run)
         self._known: dict[Callable[..., Any], Any] = {}
+        if self.is_new:
+            self._known = {query: [] for query in _OF_RUN} | {episodes.list_for_run: list(alerts)}
         self._playbook = playbook
         self._service = service
 
@@ -257,12 +268,9 @@ class RunContext:
 
     async def look(self) -> None:
         """Read in one snapshot what the stages of this run need to know about it."""
-        queries: list[Callable[[Connection, str], Any]] = [episodes.list_for_run]
-        if not self.is_new:
-            queries += [evidence.list_for_run, attempts.list_for_run, approvals.list_for_run]
-        found = await self.read(lambda connection, run_id: [query(connection, run_id) for query in queries])
-        self._known = {evidence.list_for_run: [], attempts.list_for_run: [], approvals.list_for_run: []}
-        self._known |= zip(queries, found, strict=True)
+        if not self.is_new:  # otherwise everything is known from its creation
+            found = await self.read(lambda connection, run_id: [query(connection, run_id) for query in _OF_RUN])
+            self._known = dict(zip(_OF_RUN, found, strict=True))
 
     async def _read_once(self, query: Callable[[Connection, str], T]) -> T:
         if query not in self._known:

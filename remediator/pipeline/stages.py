@@ -6,11 +6,11 @@ a run exists; see :mod:`remediator.pipeline.receive` and :mod:`remediator.pipeli
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from remediator.core.run import TERMINAL, EpisodeStatus, Reason, Run, Status
+from remediator.core.run import TERMINAL, Episode, EpisodeStatus, Reason, Run, Status
 from remediator.core.run_detail import (
     BlockedDetail,
     CancelledDetail,
@@ -50,7 +50,9 @@ STAGES: Mapping[Status, Stage] = {
 _BEFORE_ACTING = (Status.MATCHED, Status.PLANNED, Status.BLOCKED, Status.AWAITING_APPROVAL)
 
 
-async def advance(context: PipelineContext, run: Run, origin: Origin = Origin.CLAIMED) -> StageResult:
+async def advance(
+    context: PipelineContext, run: Run, origin: Origin = Origin.CLAIMED, alerts: Sequence[Episode] = ()
+) -> StageResult:
     """Take a claimed run on until something is committed, or end it if it was cancelled, resolved or took too long.
 
     Stages whose changes may be decided again follow each other without a commit (:meth:`RunContext.change`).
@@ -59,12 +61,13 @@ async def advance(context: PipelineContext, run: Run, origin: Origin = Origin.CL
         context: the dependencies.
         run: the run.
         origin: where this process has the run from. What was read from a row must be in the audit log.
+        alerts: the episodes that it is for, if this process created it.
     """
     RUN.set(run.id)
     if run.status in TERMINAL:
         await with_intent_lock(context, lambda tx: finish(tx, context, run))
         return wait_until(run, None)
-    ctx = RunContext(context, run, origin=origin)
+    ctx = RunContext(context, run, origin=origin, alerts=alerts)
     if origin is Origin.CLAIMED:
         problem = await context.store.read(lambda connection: claimed_problem(connection, run, context.store.redactor))
         if problem is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from remediator.core import progress
-from remediator.core.run import Run
+from remediator.core.run import Episode, Run
 from remediator.errors import Fenced, StoreError
 from remediator.pipeline.closing import close_due_episodes
 from remediator.pipeline.context import PipelineContext
@@ -70,8 +70,8 @@ class Worker:
             begun = time()
             turn = InboxTurn(self._free_for_new())
             processed = await process_inbox(self.context, self.index, self.ingest, turn)
-            for run in turn.claimed:
-                self._start(run, Origin.CREATED)
+            for new in turn.claimed:
+                self._start(new.run, Origin.CREATED, new.alerts)
             if processed < 0 or turn.drained:
                 await wakeups.wait(TOPIC_NOTIFICATIONS, self.poll)
             elif processed >= self.ingest.batch_size and wakeups.consume(TOPIC_NOTIFICATIONS):
@@ -121,20 +121,20 @@ class Worker:
         due = await self.context.store.read(lambda connection: runs.next_wake_at(connection, now, busy))
         return self.poll if due is None else min((due - now).total_seconds(), self.poll)
 
-    def _start(self, run: Run, origin: Origin) -> None:
+    def _start(self, run: Run, origin: Origin, alerts: Sequence[Episode] = ()) -> None:
         def done(task: asyncio.Task[None]) -> None:
             del self._busy[run.id]
             self.context.store.wakeups.set({TOPIC_RUNS})
 
-        task = asyncio.create_task(self._process(run, origin), name=f"run {run.id}")
+        task = asyncio.create_task(self._process(run, origin, alerts), name=f"run {run.id}")
         self._busy[run.id] = task
         task.add_done_callback(done)
 
-    async def _process(self, claimed: Run, origin: Origin) -> None:
+    async def _process(self, claimed: Run, origin: Origin, alerts: Sequence[Episode]) -> None:
         keeper = asyncio.create_task(self._keep_lease(claimed), name=f"lease of {claimed.id}")
         try:
             await self._load_playbook(claimed)
-            await self._advance_until_wait(claimed, origin)
+            await self._advance_until_wait(claimed, origin, alerts)
         except Fenced as error:
             log.warning("claim lost", run=claimed.id, message=str(error))
         except StoreError as error:
@@ -171,10 +171,10 @@ class Worker:
             if content is not None:
                 known.add_version(Playbook.model_validate(content))
 
-    async def _advance_until_wait(self, run: Run, origin: Origin) -> None:
+    async def _advance_until_wait(self, run: Run, origin: Origin, alerts: Sequence[Episode]) -> None:
         while True:
             wakeup_count = run.wakeup_count
-            result = await advance(self.context, run, origin)
+            result = await advance(self.context, run, origin, alerts)
             run, origin = result.run, Origin.CONTINUED
             if result.waits:
                 if run.finished_at is None:

@@ -17,9 +17,26 @@ def append(connection: Connection, drafts: Sequence[Draft], now: datetime, redac
 
     Call this after the transaction has locked all its other rows. Because every replica locks the head last, two
     replicas cannot deadlock on it, and the lock is held only until the commit.
+
+    The head that this connection wrote last is tried first, which saves reading it. If the row has another number and
+    hash, because another process wrote since or this one rolled back, nothing is stored and the row is read.
     """
-    head = read_head(connection, lock=True)
+    last: Head | None = connection.info.get(_LAST_HEAD)
+    if last is not None and _append_to(connection, last, drafts, now, redactor):
+        return
+    if not _append_to(connection, read_head(connection, lock=True), drafts, now, redactor):
+        raise StoreCorrupt("the audit log has more than one head; restore the database from a backup")
+
+
+_LAST_HEAD = "last head of the audit log"
+
+
+def _append_to(connection: Connection, head: Head, drafts: Sequence[Draft], now: datetime, redactor: Redactor) -> bool:
+    """Store the entries after this head, unless it is not the head of the log. Return whether it was."""
     entries, after = seal(head, drafts, now, redactor)
+    values = {"seq": after.seq, "hash": after.hash, "tree": after.tree, "last_seq": head.seq, "last_hash": head.hash}
+    if connection.execute(_ADVANCE, values).rowcount != 1:
+        return False
     connection.execute(
         _APPEND,
         [
@@ -35,11 +52,16 @@ def append(connection: Connection, drafts: Sequence[Draft], now: datetime, redac
             for entry in entries
         ],
     )
-    connection.execute(_ADVANCE, {"seq": after.seq, "hash": after.hash, "tree": after.tree})
+    connection.info[_LAST_HEAD] = after
+    return True
 
 
 _APPEND = insert(audit)
-_ADVANCE = update(audit_head).values({name: bindparam(name) for name in ("seq", "hash", "tree")})
+_ADVANCE = (
+    update(audit_head)
+    .where(audit_head.c.seq == bindparam("last_seq"), audit_head.c.hash == bindparam("last_hash"))
+    .values({name: bindparam(name) for name in ("seq", "hash", "tree")})
+)
 
 
 def read_head(connection: Connection, *, lock: bool = False) -> Head:
