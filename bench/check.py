@@ -1,12 +1,13 @@
 """Compare this version with another one in one run: ``python -m bench.check REVISION``
 
-Both versions run the same benches in turns, and the medians are compared. Only counts and processor times are compared,
-because they depend little on what else the machine does. Exit status 1 if one of them is worse by more than 10 %.
+Both versions run the benches of this one in turns, and the medians are compared. Only counts and processor times are
+compared, because they depend little on what else the machine does. Exit status 1 if one is worse by more than 10 %.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ def main() -> None:
         base = Path(folder) / "base"
         git("worktree", "add", "--quiet", "--detach", str(base), asked.revision)
         try:
+            shutil.copytree(ROOT / "bench", base / "bench", dirs_exist_ok=True)
             worse = [
                 line for bench in SUITE if bench.name in LESS_IS_BETTER for line in compare(base, bench, asked.rounds)
             ]

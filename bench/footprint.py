@@ -1,8 +1,7 @@
 """Memory at rest, idle processor time, start-up until ready, and the command line's own start.
 ``python -m bench.footprint [--json]``
 
-Budget (docs/architecture.md): RSS at most 90 MB, idle CPU about 0, ready within 1 s, ``--help`` within 150 ms; each is
-also given as a ratio to the bare interpreter or a bare Starlette, since machines differ.
+Goal: RSS at most 80 MB, idle CPU at most 1 %, ready within 0.8 s, ``--help`` within 100 ms.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Durable webhooks a second, against a bare Starlette endpoint that parses the same body, and against Debian's
 ``webhook`` running ``/bin/true``; all in one run, in turns. ``python -m bench.ingest [--json]``
 
-Budget (docs/architecture.md): at least 0.8 of the bare endpoint's rate and 3 times webhook's; p99 at most 3 times
-the bare endpoint's.
+Goal: at least 0.9 of the bare endpoint's rate and 5 times webhook's; p99 at most 3 times the bare endpoint's.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from bench.measure import TOKEN, Load, free_port, median, server, wrk
+from bench.measure import TELL_P999, TOKEN, Load, free_port, median, server, wrk
 from demo.stack.programs import find
 
 BODY = {
@@ -77,7 +76,7 @@ def _script(folder: Path) -> Path:
         f"local body = [==[{body}]==]\nlocal n = 0\n"
         f"local headers = {{['Content-Type'] = 'application/json', ['Authorization'] = 'Bearer {TOKEN}'}}\n"
         "request = function()\n  n = (n + 1) % 1000\n"
-        "  return wrk.format('POST', nil, headers, string.format(body, n))\nend\n"
+        "  return wrk.format('POST', nil, headers, string.format(body, n))\nend\n" + TELL_P999
     )
     return path
 
@@ -130,6 +129,7 @@ def _result(loads: dict[str, list[Load]]) -> dict[str, Any]:
         "per_second": {name: round(median([load.per_second for load in each])) for name, each in loads.items()},
         "p50_ms": {name: round(median([load.p50 for load in each]) * 1000, 2) for name, each in loads.items()},
         "p99_ms": {name: round(median([load.p99 for load in each]) * 1000, 2) for name, each in loads.items()},
+        "p99.9_ms": {name: round(median([load.p999 for load in each]) * 1000, 2) for name, each in loads.items()},
         "rate_to_bare": ratios("remediator", "bare", "per_second"),
         "rate_to_webhook": ratios("remediator", "webhook", "per_second"),
         "p99_to_bare": ratios("remediator", "bare", "p99"),
@@ -141,9 +141,9 @@ def _text(result: dict[str, Any]) -> str:
     lines = ["durable ingest (each webhook is committed and fsynced before its 2xx)"]
     for name, rate in result["per_second"].items():
         lines.append(f"  {name:11} {rate:7} /s   p50 {result['p50_ms'][name]:8} ms   p99 {result['p99_ms'][name]:8} ms")
-    lines.append(f"  rate to bare Starlette: {result['rate_to_bare']} (budget: at least 0.8)")
-    lines.append(f"  rate to webhook:        {result['rate_to_webhook']} (budget: at least 3)")
-    lines.append(f"  p99 to bare Starlette:  {result['p99_to_bare']} (budget: at most 3)")
+    lines.append(f"  rate to bare Starlette: {result['rate_to_bare']} (goal: at least 0.9)")
+    lines.append(f"  rate to webhook:        {result['rate_to_webhook']} (goal: at least 5)")
+    lines.append(f"  p99 to bare Starlette:  {result['p99_to_bare']} (goal: at most 3)")
     return "\n".join(lines)
 
 

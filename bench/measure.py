@@ -1,4 +1,4 @@
-"""What the benches share: starting servers, loading them with wrk, and telling medians."""
+"""What the benches share: starting servers, loading them with wrk, and medians and percentiles."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Load:
     p50: float
     """Seconds."""
     p99: float
+    """Seconds."""
+    p999: float
     """Seconds."""
     failed: int
     """Answers that were not 2xx, and connections that broke."""
@@ -86,8 +88,13 @@ def wrk(url: str, script: Path, connections: int, seconds: float) -> Load:
         per_second=float(_found(r"Requests/sec:\s+([\d.]+)", text)),
         p50=_time(_found(r"\n\s+50%\s+(\S+)", text)),
         p99=_time(_found(r"\n\s+99%\s+(\S+)", text)),
+        p999=float(_found(r"p99\.9 (\d+)", text)) / 1e6,
         failed=int(failed[1] if failed else 0) + (sum(map(int, broken.groups())) if broken else 0),
     )
+
+
+TELL_P999 = "done = function(summary, latency) io.write(string.format('p99.9 %d\\n', latency:percentile(99.9))) end\n"
+"""What every script for wrk has to end with, because wrk itself prints no more than the 99th percentile."""
 
 
 def _found(pattern: str, text: str) -> str:
@@ -106,3 +113,12 @@ def _time(text: str) -> float:
 def median(values: Sequence[float]) -> float:
     """The middle one."""
     return statistics.median(values)
+
+
+def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
+    """Return the middle, the 99th and the 99.9th percentile in milliseconds; the last is the longest of few."""
+    ordered = sorted(seconds)
+    return {
+        name: round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1000, 2)
+        for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
+    }

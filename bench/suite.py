@@ -40,9 +40,11 @@ SUITE = (
     Bench("simulation", "simulated schedules", (), ("--schedules", "20")),
     Bench("match", "matching one alert with 10 and with 10,000 playbooks", (), ()),
     Bench("ingest", "durable webhooks, against a bare endpoint and `webhook`", ("--rounds", "5")),
+    Bench("throughput", "complete runs a second with 400 incidents at once, against DBOS"),
     Bench("recovery", "reaction and storm, against `webhook` running `curl`"),
     Bench("footprint", "memory, idle processor time, start"),
     Bench("audit", "audit log: append and verify"),
+    Bench("growth", "the guards' work with 100 and with 10,000 actions in their windows", (), ()),
     Bench("console", "console pages with 10,000 and with 1,000,000 runs"),
 )
 

@@ -68,7 +68,7 @@ async def advance(
         await with_intent_lock(context, lambda tx: finish(tx, context, run))
         return wait_until(run, None)
     ctx = RunContext(context, run, origin=origin, alerts=alerts)
-    if origin is Origin.CLAIMED:
+    if origin is Origin.CLAIMED and run.cancel_request is None:  # what a person cancels ends in any case
         problem = await context.store.read(lambda connection: claimed_problem(connection, run, context.store.redactor))
         if problem is not None:
             return proceed(await ctx.write(lambda tx: tx.escalate_unrecorded(problem)))

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 
 from remediator.core.approval import Person, Role
 from remediator.core.message import MessageKind
@@ -18,7 +17,6 @@ from remediator.playbooks.inventory import Service
 from remediator.reporting.request_view import RequestView
 from remediator.storage.repositories import approvals, outbox, runs
 from remediator.storage.repositories.approvals import Approval
-from remediator.storage.schema import runs as table
 from tests.support.fleet import Health, Mend, advance_until, breaks, context, remedy
 from tests.support.guard_history import House
 
@@ -44,9 +42,8 @@ async def _asked(house: House) -> tuple[Any, Measured, Run, Approval]:
     made = context(house.store, house.clock, [playbook], health, "r1")
     action = Measured(health)
     made.actions = {"test.mend": action}
-    run_id = await breaks(made, playbook, "app", 1)
+    run_id = await breaks(made, playbook, "app", 1, "approve")
     assert run_id is not None
-    await house.write(lambda tx: tx.connection.execute(update(table).values(mode="approve")))
     run = await advance_until(made, ["awaiting_approval"], house.clock)
     first = await house.store.read(lambda connection: approvals.get_pending(connection, run_id))
     assert first is not None

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 
 from remediator.core.approval import Person, Role
 from remediator.core.plan import PlannedCall
@@ -15,7 +14,6 @@ from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
 from remediator.playbooks.inventory import Service
 from remediator.storage.repositories import approvals, attempts
 from remediator.storage.repositories.approvals import Approval
-from remediator.storage.schema import runs as table
 from tests.support.fleet import Health, Mend, advance_until, breaks, context, remedy
 from tests.support.guard_history import House
 
@@ -46,9 +44,8 @@ async def test_a_yes_to_one_plan_does_not_cover_a_later_step(house: House, mode:
     made = context(house.store, house.clock, [playbook], health, "r1")
     action = Changing(health)
     made.actions = {"test.mend": action}
-    run_id = await breaks(made, playbook, "app", 1)
+    run_id = await breaks(made, playbook, "app", 1, mode)
     assert run_id is not None
-    await house.write(lambda tx: tx.connection.execute(update(table).values(mode=mode)))
 
     async def pending() -> Approval:
         await advance_until(made, ["awaiting_approval"], house.clock)

@@ -117,14 +117,16 @@ def context(
     )
 
 
-async def breaks(engine_: PipelineContext, chosen: Playbook, service: str, number: int) -> str | None:
+async def breaks(
+    engine_: PipelineContext, chosen: Playbook, service: str, number: int, mode: str = "auto"
+) -> str | None:
     """A service breaks: its alert fires, and the playbook gets a run, unless that incident has one."""
 
     def work(tx: Any) -> str | None:
         if runs.get_open_incidents(tx.connection, [(chosen.name, service)]):
             return None
         run_id = f"run-{number}"
-        run = runs.create(tx, run_id, chosen.name, chosen.content_hash, service, "auto", "test")
+        run = runs.create(tx, run_id, chosen.name, chosen.content_hash, service, mode, "test")
         item = alert(number, at=tx.now, service=service, note=str(number))
         episodes.insert_all(tx, [item])
         runs.add_episodes(tx, run.id, [item])
