@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import event
+from sqlalchemy import Connection, event, select
 
 from bench.measure import median
 from remediator.core.clock import SystemClock
@@ -30,6 +30,8 @@ from remediator.playbooks.inventory import Inventory
 from remediator.runtime.worker import Worker
 from remediator.storage.migrate import migrate
 from remediator.storage.repositories import runs
+from remediator.storage.schema import attempts, notifications
+from remediator.storage.schema import runs as table
 from remediator.storage.sqlite import SqliteStore
 from tests.support.fleet import Health, context, remedy
 
@@ -89,6 +91,7 @@ async def _measure(path: Path, count: int) -> dict[str, Any]:
     begun, wall = time.process_time(), time.perf_counter()
     await _heal(store, health, names[count + 1 :])
     together, wall = time.process_time() - begun, time.perf_counter() - wall
+    picture = await store.read(lambda connection: _picture(connection, names[1 : count + 1]))
     for loop in loops:
         loop.cancel()
         with suppress(asyncio.CancelledError):
@@ -100,7 +103,23 @@ async def _measure(path: Path, count: int) -> dict[str, Any]:
         "cpu_ms_per_run": round(median(spent) * 1000, 2),
         "cpu_ms_per_run_at_once": round(together / count * 1000, 2),
         "runs_per_second_at_once": round(count / wall, 1),
+        "microseconds_after_receipt": picture,
     }
+
+
+def _picture(connection: Connection, names: Sequence[str]) -> dict[str, float]:
+    """Return when each transaction of a run began, in microseconds after that of its notification; medians."""
+    received = select(notifications.c.received_at).order_by(notifications.c.id)
+    begun = dict(zip(names, connection.execute(received).scalars().all()[1:], strict=False))
+    spans: dict[str, list[float]] = {}
+    for row in connection.execute(
+        select(table.c.target, table.c.created_at, attempts.c.intent_at, attempts.c.outcome_at, table.c.finished_at)
+        .join(attempts, attempts.c.run_id == table.c.id)
+        .where(table.c.target.in_(names))
+    ):
+        for name in ("created_at", "intent_at", "outcome_at", "finished_at"):
+            spans.setdefault(name, []).append((getattr(row, name) - begun[row.target]).total_seconds() * 1e6)
+    return {name: round(median(values)) for name, values in spans.items()}
 
 
 def _inventory(names: Sequence[str]) -> Inventory:

@@ -66,7 +66,8 @@ def to_new(connection: sqlite3.Connection) -> None:
     rows = connection.execute("SELECT * FROM runs")
     names = [column[0] for column in rows.description]
     old = dict(zip(names, rows.fetchone(), strict=True))
-    new = old | {"id": "run-00000000000000000000000000", "incident_id": "incident-forged"}
+    ids = {"id": "run-forged", "incident_id": "incident-forged"}
+    new = old | ids | {"created_at": old["created_at"] + 1}  # the newest is the one that is looked at
     connection.execute("UPDATE runs SET status = 'cancelled', incident_open = 0, finished_at = 1, wake_at = NULL")
     connection.execute(
         f"INSERT INTO runs ({', '.join(new)}) VALUES ({', '.join('?' * len(new))})",

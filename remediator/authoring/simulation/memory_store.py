@@ -160,7 +160,7 @@ class SimStore(Store):
         return self._database.replaced_at
 
     def begin(self, connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
+        self._database.raw.execute("BEGIN")  # without SQLAlchemy, which would need more time than SQLite
 
     def now(self, connection: Connection) -> datetime:
         self.clock_offset = self._database.now - self._clock.now()
@@ -213,11 +213,11 @@ class SimStore(Store):
         await self._travel()
         if self._chance.random() < self._faults.unavailable:
             raise StoreUnavailable("simulated: cannot be read")
-        self._database.connection.exec_driver_sql("BEGIN")
+        self._database.raw.execute("BEGIN")
         try:
             result = work(self._database.connection)
         finally:
-            self._database.connection.exec_driver_sql("ROLLBACK")
+            self._database.raw.execute("ROLLBACK")
         await self._travel()
         return result
 
