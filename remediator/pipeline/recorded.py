@@ -22,15 +22,15 @@ from remediator.storage.repositories import audit
 def claimed_problem(connection: Connection, run: Run, redactor: Redactor) -> str | None:
     """Return what of a claimed run is not as the audit log says; None if all is.
 
-    What the run was created with decides: its playbook, target and mode. Its last transition says the status and the
-    plan. A run that was just created has none.
+    What the run was created with decides: its playbook, target and mode. Its last transition says the status, the plan
+    and the version of the playbook. A run that was just created has none.
     """
     created, last = _newest(connection, run, Kind.RUN_MATCHED), _newest(connection, run, Kind.RUN_TRANSITION)
     if created is None:
         return f"the audit log does not have the start of run {run.id}"
     same = {
         "status": run.status.value == (Status.MATCHED.value if last is None else last.data.get("to")),
-        "playbook": (created.playbook, created.playbook_hash) == (run.playbook, run.playbook_hash),
+        "playbook": (created.playbook, (last or created).playbook_hash) == (run.playbook, run.playbook_hash),
         "target": created.data.get("target") == redact_json(run.target, redactor),
         "mode": created.data.get("mode") == run.mode,
         "plan": run.plan_hash == (None if last is None else last.plan_hash),
