@@ -13,50 +13,48 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-from dbos import DBOS  # type: ignore[import-not-found]  # no dependency of ours
-
 THREADS = 8
-URL, COUNT, DATABASE = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
 
-@DBOS.step()
-def ready(target: str) -> bool:
+def ready(url: str, target: str) -> bool:
     """Ask whether the target is ready."""
     try:
-        with urllib.request.urlopen(f"{URL}/{target}/ready") as answer:
+        with urllib.request.urlopen(f"{url}/{target}/ready") as answer:
             return bool(answer.status == 200)
     except urllib.error.HTTPError:
         return False
 
 
-@DBOS.step()
-def heal(target: str) -> int:
+def heal(url: str, target: str) -> int:
     """Heal the target."""
-    request = urllib.request.Request(f"{URL}/heal", json.dumps({"target": target}).encode())
+    request = urllib.request.Request(f"{url}/heal", json.dumps({"target": target}).encode())
     with urllib.request.urlopen(request) as answer:
         return int(answer.status)
 
 
-@DBOS.workflow()
-def recover(target: str) -> bool:
-    """Ask, heal and ask again."""
-    ready(target)
-    heal(target)
-    return ready(target)
-
-
 def main() -> None:
     """Run all workflows and print how long they took."""
-    with sqlite3.connect(DATABASE) as connection:
+    from dbos import DBOS  # type: ignore[import-not-found]  # noqa: PLC0415 - no dependency of ours
+
+    url, count, database = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    ask, mend = DBOS.step()(ready), DBOS.step()(heal)
+
+    @DBOS.workflow()  # type: ignore[untyped-decorator]
+    def recover(target: str) -> bool:
+        ask(url, target)
+        mend(url, target)
+        return bool(ask(url, target))
+
+    with sqlite3.connect(database) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
     logging.disable(logging.WARNING)
-    DBOS(config={"name": "bench", "system_database_url": f"sqlite:///{DATABASE}", "log_level": "WARNING"})
+    DBOS(config={"name": "bench", "system_database_url": f"sqlite:///{database}", "log_level": "WARNING"})
     DBOS.launch()
     assert recover("warm") is True
     begun = time.perf_counter()
     with ThreadPoolExecutor(THREADS) as pool:
-        assert all(pool.map(recover, [f"d{number}" for number in range(COUNT)]))
+        assert all(pool.map(recover, [f"d{number}" for number in range(count)]))
     print(time.perf_counter() - begun, flush=True)
     DBOS.destroy()
 
