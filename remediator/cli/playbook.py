@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from remediator.authoring import explain, json_schema, rehearsal, runbook_import, scaffold
+from remediator.authoring import explain, formatter, json_schema, rehearsal, runbook_import, scaffold
 from remediator.authoring.backtest import History
 from remediator.authoring.backtest.history import prometheus_history, stored_history
 from remediator.authoring.lint.alerting import read_alerts
@@ -116,6 +116,45 @@ def import_(runbook: Path, section: str, alert: str, target: str, folder: Path) 
     _output.echo(
         f"{path}: {count} commands, {known} with a suggestion; fill each GAP, then run: remediator lint {path}"
     )
+
+
+@command.command("fmt")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a file has another format.")
+def fmt(paths: tuple[Path, ...], check: bool) -> None:
+    """Put the YAML files in PATHS into one format; content and comments stay.
+
+    PATHS are files and folders (default: playbooks). Inventories, settings and test files can be formatted too.
+
+    \b
+    Examples:
+      remediator playbook fmt
+      remediator playbook fmt playbooks/redis-down.yaml inventory.yaml
+      remediator playbook fmt --check
+    """
+    chosen = list(paths) or [Path("playbooks")]
+    if not paths and not chosen[0].is_dir():
+        raise InputError("no folder 'playbooks' here; name files or folders, for example: playbook fmt deploy/playbooks")
+    files = [file for path in chosen for file in (_yaml_files(path) if path.is_dir() else [path])]
+    changed, problems = 0, []
+    for file in files:
+        try:
+            if formatter.format_file(file, check):
+                changed += 1
+                _output.echo(f"{file}: {'not formatted' if check else 'formatted'}")
+        except (InputError, ConfigurationError) as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+    _output.echo(f"{len(files)} files, {changed} {'not formatted' if check else 'changed'}")
+    if check and changed:
+        raise SystemExit(1)
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    """Return the YAML files below a folder, without hidden ones."""
+    found = (path for ending in ("*.yaml", "*.yml") for path in folder.rglob(ending) if path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _channels(folder: Path) -> Sequence[str]:
