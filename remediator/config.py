@@ -20,6 +20,7 @@ from remediator.clients.endpoints import read_secret as _read_secret
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.alert import REPLICA_LABELS
 from remediator.core.approval import Role
+from remediator.core.export_settings import CloudEvents, Tracing
 from remediator.core.link_settings import Links
 from remediator.core.listen import ListenAddress, ServerTls, is_loopback, parse_listen
 from remediator.core.notification_policy import Approvals, QuietHours
@@ -421,6 +422,10 @@ class Config(Strict):
     log: Log = Field(default=Log(), description="Logs of the service.")
     heartbeat: Heartbeat | None = Field(
         default=None, description="External monitor that notices when this service stops working."
+    )
+    tracing: Tracing | None = Field(default=None, description="Collector that gets a trace of each ended run.")
+    cloud_events: CloudEvents | None = Field(
+        default=None, description="Webhook that gets each change of a run's status as a CloudEvent."
     )
     replica: str = Field(default="", description="Name of this replica. Default: host name and process ID.")
 

@@ -31,6 +31,7 @@ from remediator.clients.alertmanager.client import Alertmanager
 from remediator.clients.egress import Egress
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config, UrlFile, read_secret, redactor_for
+from remediator.core import trace_context
 from remediator.core.clock import Clock, SystemClock
 from remediator.core.ids import Ids
 from remediator.core.run import ENGINE_VERSION
@@ -52,6 +53,7 @@ from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.access import AccessControl
 from remediator.runtime.chat_loops import chat_loops
 from remediator.runtime.checkpointing import run_checkpoint_loop
+from remediator.runtime.cloud_events import CloudEventsExporter
 from remediator.runtime.event_observers import EventObservers, count_event, log_event
 from remediator.runtime.health import INSTANCE, Health, run_health_loop
 from remediator.runtime.heartbeat import run_heartbeat_loop
@@ -71,6 +73,7 @@ from remediator.runtime.reachability import report_unreachable
 from remediator.runtime.reconcile import ReconcileSettings, run_reconcile_loop
 from remediator.runtime.reload import ReloadSettings, reload_settings, run_reload_loop, signature
 from remediator.runtime.retention import run_retention_loop
+from remediator.runtime.run_export import ExportLoop, RunExporter
 from remediator.runtime.scheduled_undo import run_scheduled_undo_loop
 from remediator.runtime.settings import checkpoint_settings, pruning_settings, retention_settings
 from remediator.runtime.signing_keys import SigningKeys, load_signing_keys, require_same_keys
@@ -192,6 +195,7 @@ async def run_service(
         )
     clock = clock or SystemClock()
     egress.configure(Egress() if config.outgoing_proxy is None else config.outgoing_proxy.egress())
+    trace_context.configure(config.tracing is not None)
     registry = Registry.for_settings(config)
     async with AsyncExitStack() as stack:
         seen = signature((*config.playbooks, config.inventory))  # before they are read, so that no change is missed
@@ -469,6 +473,8 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
         "checkpoints": lambda: run_checkpoint_loop(context, checkpoints),
     }
     working |= chats
+    for exporter in _exporters(config, context.store):
+        working[f"export {exporter.name}"] = ExportLoop(context, exporter, service.health).run
     heartbeat = config.heartbeat
     if heartbeat is not None:
         working["heartbeat"] = lambda: run_heartbeat_loop(
@@ -478,6 +484,24 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
     if retention is not None:
         working["retention"] = lambda: run_retention_loop(context, retention)
     return working
+
+
+def _exporters(config: Config, store: Store) -> Iterator[RunExporter]:
+    """Yield where the settings send entries about runs.
+
+    Raises:
+        ConfigurationError: a package is missing.
+    """
+    if config.cloud_events is not None:
+        yield CloudEventsExporter(config.cloud_events, config.audit_origin)
+    if config.tracing is not None:
+        try:
+            from remediator.runtime.run_traces import RunTraceExporter  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError:
+            raise ConfigurationError(
+                "tracing: OpenTelemetry is not installed; install remediator[opentelemetry]"
+            ) from None
+        yield RunTraceExporter(config.tracing, store, config.environment)
 
 
 def _monitor_settings(config: Config, registry: Registry) -> MonitorSettings:

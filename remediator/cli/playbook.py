@@ -134,7 +134,9 @@ def fmt(paths: tuple[Path, ...], check: bool) -> None:
     """
     chosen = list(paths) or [Path("playbooks")]
     if not paths and not chosen[0].is_dir():
-        raise InputError("no folder 'playbooks' here; name files or folders, for example: playbook fmt deploy/playbooks")
+        raise InputError(
+            "no folder 'playbooks' here; name files or folders, for example: playbook fmt deploy/playbooks"
+        )
     files = [file for path in chosen for file in (_yaml_files(path) if path.is_dir() else [path])]
     changed, problems = 0, []
     for file in files:

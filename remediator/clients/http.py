@@ -17,6 +17,7 @@ import msgspec
 from remediator.clients import egress
 from remediator.clients.endpoints import Endpoint, TlsSettings, read_secret
 from remediator.clients.tls import client_context
+from remediator.core import trace_context
 from remediator.errors import BadAnswer, ClientError, ConfigurationError, Refused, TimedOut, Unreachable
 
 MEBIBYTE = 1024 * 1024
@@ -204,6 +205,7 @@ class HttpClient:
 
     def _headers(self, method: str, path: str, is_json: bool, more: Mapping[str, str] | None) -> dict[str, str]:
         headers = {"Content-Type": "application/json"} if is_json else {}
+        headers.update(trace_context.headers())
         try:
             headers.update(self._credentials())
         except (OSError, ValueError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from remediator.core import progress
+from remediator.core import progress, trace_context
 from remediator.core.run import Episode, Run
 from remediator.errors import Fenced, StoreError
 from remediator.pipeline.closing import close_due_episodes
@@ -131,6 +131,7 @@ class Worker:
         task.add_done_callback(done)
 
     async def _process(self, claimed: Run, origin: Origin, alerts: Sequence[Episode]) -> None:
+        trace_context.follow(claimed.id)
         keeper = asyncio.create_task(self._keep_lease(claimed), name=f"lease of {claimed.id}")
         try:
             await self._load_playbook(claimed)

@@ -33,6 +33,7 @@ QUESTIONS = {
     "run own script": "how-to/run-own-commands.html",
     "compose": "deployment.html",
     "kubernetes install": "deployment.html",
+    "helm chart": "how-to/install-with-helm.html",
     "postgresql replicas": "operations.html",
     "openid connect sign in": "approvals.html",
     "rotate secrets": "how-to/rotate-secrets.html",
