@@ -9,7 +9,7 @@ WORKERS ?= 3
 SEEDS ?= 1..2000
 
 .PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \
-  lint format lock sbom audit fuzz bench bench-check docs release clean
+  lint format lock sbom audit fuzz bench bench-check docs deb release clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -103,6 +103,9 @@ mutants: setup-dev ## Break each promise in a copy of the code and see that a te
 
 release: setup-dev ## Make the artefacts of a release in build/release: wheel, source, checksums, provenance; publish nothing
 	@bash deploy/release.sh $(CURDIR)/$(PYTHON)
+
+deb: setup-dev ## Make the Debian package build/remediator_VERSION_ARCH.deb, for the Debian release of this machine
+	@bash deploy/debian/build.sh $(PYTHON)
 
 docs: setup-dev ## Build the documentation site into build/site, without a network
 	@$(PYTHON) -m tests.support.site

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,8 @@ def read_credentials(config: Config) -> Credentials:
     webhook = config.webhook
     tokens = {name: read_secret(path).encode() for name, path in webhook.token_files.items()}
     if not tokens and webhook.basic is None:
-        tokens[GENERATED] = create_secret(config.state / WEBHOOK_TOKEN, _new_token).encode()
+        file = config.state / WEBHOOK_TOKEN
+        tokens[GENERATED] = create_secret(file, partial(_new_token, file)).encode()
     short = [name for name, token in tokens.items() if len(token) < _SHORTEST_TOKEN]
     if short:
         raise ConfigurationError(
@@ -161,10 +163,9 @@ def read_credentials(config: Config) -> Credentials:
     return Credentials(tokens, basic)
 
 
-def _new_token() -> str:
-    token = secrets.token_urlsafe(32)
-    log.warning("webhook token created; give it to Alertmanager", file=WEBHOOK_TOKEN, token=token)
-    return token
+def _new_token(file: Path) -> str:
+    log.warning("webhook token created; give Alertmanager the content of the file", file=str(file))
+    return secrets.token_urlsafe(32)
 
 
 def _tokens(people: People) -> set[str]:

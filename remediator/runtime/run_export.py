@@ -28,6 +28,8 @@ log: Any = structlog.get_logger("remediator.runtime.run_export")
 
 POLL = 2.0
 """Seconds between two looks at the log."""
+RETRY = 15.0
+"""Seconds before an entry that was not taken is sent again."""
 LEASE = timedelta(minutes=2)
 """How long one replica is the one that exports."""
 GIVE_UP = timedelta(hours=1)
@@ -73,9 +75,9 @@ class ExportLoop:
     async def run(self) -> None:
         """Export for ever."""
         while True:
-            progress.report(_BATCH * _ONE_ENTRY)
+            progress.report(LEASE.total_seconds())
             if not await self.export_new():
-                await self._context.clock.sleep(POLL)
+                await self._context.clock.sleep(POLL if self._failing_since is None else RETRY)
 
     async def export_new(self) -> bool:
         """Send the next entries. Return whether there may be more to send at once."""

@@ -113,3 +113,65 @@ def test_users_and_folders_can_be_created(tmp_path: Path) -> None:
     folders = run(require("systemd-tmpfiles"), f"--root={tmp_path}", "--create", "remediator.conf")
     assert folders.returncode == 0, folders.stderr
     assert (tmp_path / "etc/remediator/secrets").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the Debian package from a copy of the files, with the locked dependencies of a package index."""
+    require("dpkg-deb")
+    folder = tmp_path_factory.mktemp("debian")
+    for name in ("remediator", "docs/man", "deploy", "pyproject.toml", "README.md", "LICENSE", "requirements.lock"):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, target)
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1767225600"}
+    made = run("bash", folder / "deploy/debian/build.sh", sys.executable, env=environment)
+    if "Could not find a version" in made.stderr or "Connection" in made.stderr:
+        pytest.skip("needs a package index")
+    assert made.returncode == 0, made.stderr
+    return next((folder / "build").glob("*.deb"))
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.timeout(600)
+def test_the_debian_package_is_complete_and_its_command_works(package: Path, tmp_path: Path) -> None:
+    """One command, the unit that names it, the manual page, and an environment that needs Debian's Python only."""
+    fields = run("dpkg-deb", "--field", package).stdout
+    assert re.search(r"^Depends: python3 \(>= 3\.\d+\), python3 \(<< 3\.\d+\)$", fields, re.MULTILINE), fields
+    root = tmp_path / "root"
+    assert run("dpkg-deb", "--extract", package, root).returncode == 0
+    assert sorted(path.name for path in (root / "opt/remediator/bin").iterdir() if not path.is_symlink()) == [
+        "remediator"
+    ]
+    assert (root / "opt/remediator/bin/remediator").read_text().startswith("#!/opt/remediator/bin/python3\n")
+    assert (root / "usr/bin/remediator").readlink() == Path("/opt/remediator/bin/remediator")
+    assert (
+        "ExecStart=/opt/remediator/bin/remediator serve"
+        in (root / "usr/lib/systemd/system/remediator.service").read_text()
+    )
+    assert (root / "usr/share/man/man1/remediator.1.gz").is_file()
+    assert list(root.rglob("__pycache__")) == []
+    built = str(package.parent)
+    assert [path for path in (root / "opt/remediator/bin").iterdir() if built in os.path.realpath(path)] == []
+
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    python = root / "opt/remediator/bin/python3"
+    shown = run(python, "-m", "remediator", "--version", env=environment, cwd=tmp_path)
+    assert shown.returncode == 0 and "remediator" in shown.stdout, shown.stderr
+    checked = run(python, "-m", "remediator", "config", "check", env=environment, cwd=tmp_path)
+    assert "remediator.yaml" in checked.stderr
+    assert "Traceback" not in checked.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_the_debian_package_keeps_the_state_and_starts_nothing(package: Path, tmp_path: Path) -> None:
+    """An installation does not enable the unit, and no script removes the audit log."""
+    assert run("dpkg-deb", "--control", package, tmp_path).returncode == 0
+    scripts = {name: (tmp_path / name).read_text() for name in ("postinst", "prerm", "postrm")}
+    for name, text in scripts.items():
+        assert "/var/lib" not in "".join(line for line in text.splitlines() if not line.startswith("#")), name
+        assert run("sh", "-n", tmp_path / name).returncode == 0
+    assert not re.search(r"systemctl.* (enable|start)\b", scripts["postinst"])

@@ -6,12 +6,14 @@ The commands that pages show are checked by ``test_commands.py``.
 from __future__ import annotations
 
 import functools
+import json
 import re
 import subprocess
 import sys
 import threading
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,7 +23,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 
 from tests.support.browser import chromium
-from tests.support.site import ROOT, llms, nav_pages, pages_without_nav
+from tests.support.site import LATEST, ROOT, _write_versions, current_version, llms, nav_pages, pages_without_nav
 
 QUESTIONS = {
     "route only some alerts": "how-to/route-some-alerts.html",
@@ -34,10 +36,13 @@ QUESTIONS = {
     "compose": "deployment.html",
     "kubernetes install": "deployment.html",
     "helm chart": "how-to/install-with-helm.html",
-    "postgresql replicas": "operations.html",
-    "openid connect sign in": "approvals.html",
+    "postgresql replicas": "how-to/run-replicas-on-postgresql.html",
+    "pgbouncer": "how-to/run-behind-pgbouncer.html",
+    "slack socket": "how-to/use-slack-without-an-open-port.html",
+    "path prefix reverse proxy": "how-to/run-behind-a-proxy.html",
+    "openid connect sign in": "how-to/sign-in-with-oidc.html",
     "rotate secrets": "how-to/rotate-secrets.html",
-    "upgrade": "operations.html",
+    "upgrade": "how-to/upgrade.html",
     "restore backup": "how-to/back-up-and-restore.html",
     "game day": "how-to/game-day.html",
     "start a run by hand": "how-to/start-and-undo-by-hand.html",
@@ -82,7 +87,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-m", "tests.support.site", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert made.returncode == 0, made.stdout + made.stderr
-    return folder
+    return folder / current_version()
 
 
 def test_every_page_is_in_the_navigation() -> None:
@@ -127,7 +132,13 @@ def test_pages_load_nothing_from_other_sites(site: Path) -> None:
 @pytest.fixture
 def address(site: Path) -> Iterator[str]:
     """Serve the built site on a free port of loopback."""
-    handler = functools.partial(_Quiet, directory=str(site))
+    with _served(site) as found:
+        yield found
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    handler = functools.partial(_Quiet, directory=str(folder))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -174,6 +185,59 @@ async def test_search_answers_the_questions_of_a_newcomer(address: str) -> None:
             if expected not in found[:FIRST]:
                 wrong.append(f"{question}: {found[:FIRST]}")
     assert wrong == []
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(120)
+async def test_charts_are_drawn_without_a_network(address: str) -> None:
+    """The page loads from this machine only, and the chart of a playbook becomes a picture."""
+    async with chromium() as browser:
+        page = await browser.new_page()
+        refused: list[str] = []
+
+        async def only_here(route: Any) -> None:
+            if route.request.url.startswith((address, "data:", "blob:")):
+                await route.continue_()
+            else:
+                refused.append(route.request.url)
+                await route.abort()
+
+        await page.route("**/*", only_here)
+        await page.goto(f"{address}/playbooks/redis-down.html")
+        # the theme draws into a closed shadow root, so only the size of the box can be seen
+        box = page.locator("div.mermaid").first
+        await box.wait_for()
+        assert (await box.bounding_box())["height"] > 100
+        assert refused == []
+
+
+def test_versions_stand_side_by_side(site: Path, tmp_path: Path) -> None:
+    """The newest one is ``latest``, the first page leads there, and the selector gets the list."""
+    whole = site.parent
+    listed = json.loads((whole / "versions.json").read_text())
+    assert listed == [{"version": current_version(), "title": current_version(), "aliases": [LATEST]}]
+    assert (whole / LATEST / "index.html").read_bytes() == (site / "index.html").read_bytes()
+    assert f"url={LATEST}/index.html" in (whole / "index.html").read_text()
+
+    for name in ("0.9", "0.10", "notes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.html").write_text(name)
+    _write_versions(tmp_path)
+    assert [item["version"] for item in json.loads((tmp_path / "versions.json").read_text())] == ["0.10", "0.9"]
+    assert (tmp_path / LATEST / "index.html").read_text() == "0.10"
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(120)
+async def test_the_reader_can_choose_a_version(site: Path) -> None:
+    """The selector of the theme shows what versions.json lists."""
+    with _served(site.parent) as address:
+        async with chromium() as browser:
+            page = await browser.new_page()
+            await page.goto(f"{address}/{LATEST}/index.html")
+            selector = page.locator(".md-version")
+            await selector.wait_for()
+            assert current_version() in await selector.inner_text()
 
 
 def test_every_how_to_can_be_found_by_a_question() -> None:

@@ -20,6 +20,7 @@ from remediator.extensions.registry import Registry
 from remediator.extensions.witnesses.base import WitnessFactory
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config
+from remediator.runtime.access import read_credentials
 from remediator.runtime.reload import reload
 from tests.support.web_service import web_service
 
@@ -123,6 +124,24 @@ def test_the_type_is_found_inside_containers() -> None:
         path: Path | None = None
 
     assert [is_secret(about) for about in Model.model_fields.values()] == [True, True, False]
+
+
+def test_a_created_webhook_token_is_in_its_file_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The log names the file. It never has the token, which a journal would keep for years."""
+    config = Config.model_validate(
+        {
+            "apiVersion": "remediator/v1",
+            "kind": "Config",
+            "state": str(tmp_path),
+            "playbooks": [],
+            "inventory": str(tmp_path / "inventory.yaml"),
+        }
+    )
+    read_credentials(config)
+    token = (tmp_path / "webhook.token").read_text().strip()
+    logged = "".join(capsys.readouterr())
+    assert str(tmp_path / "webhook.token") in logged
+    assert token not in logged
 
 
 async def test_a_secret_of_a_reload_is_redacted_from_then_on(tmp_path: Path) -> None:
