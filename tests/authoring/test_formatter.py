@@ -27,7 +27,7 @@ mode: { default: shadow }
 steps:
 - id: pause
   # why it is paused
-  with: {command: pause, values: {first: a long text of the first value, second: a long text of the second, third: x}}
+  with: {command: pause, values: {first: a long text of the first value, second: a long text of the second, third: xyz}}
 - {id: go, for: [ ], when: 'evidence.a.ok'}
 message: |
   first
@@ -53,7 +53,7 @@ steps:
   # why it is paused
     with:
       command: pause
-      values: {first: a long text of the first value, second: a long text of the second, third: x}
+      values: {first: a long text of the first value, second: a long text of the second, third: xyz}
   - {id: go, for: [], when: 'evidence.a.ok'}
 message: |
   first
