@@ -17,6 +17,7 @@ from remediator.clients.http import HttpClient
 from remediator.core import trace_context
 from remediator.core.export_settings import CloudEvents, Tracing
 from remediator.pipeline.context import StageResult
+from remediator.pipeline.run_context import Origin
 from remediator.runtime import worker as worker_module
 from remediator.runtime.cloud_events import CloudEventsExporter
 from remediator.runtime.run_export import GIVE_UP, LEASE, ExportLoop, RunExporter
@@ -257,14 +258,14 @@ async def test_the_worker_works_on_a_run_within_its_trace(room: WebService, monk
     asked = await room.request_approval()
     seen: list[str] = []
 
-    async def advance(context: object, run: Any) -> StageResult:
+    async def advance(context: object, run: Any, *more: Any) -> StageResult:
         seen.append(trace_context.headers()["traceparent"])
         return StageResult(run, waits=True)
 
     monkeypatch.setattr(worker_module, "advance", advance)
     run = await room.context.store.read(lambda connection: runs.get(connection, asked.run_id))
     assert run is not None
-    await room.service.worker._process(run)
+    await room.service.worker._process(run, Origin.CLAIMED, ())
     assert seen == [trace_context.traceparent(asked.run_id)]
 
 
