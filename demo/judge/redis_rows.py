@@ -12,7 +12,7 @@ def _ids(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-OF_APP = _ids("redis dependency redis-refuses-writes")
+OF_APP = _ids("redis dependency redis-refuses-writes app-without-redis")
 """Causes of runs for the app while Redis is the cause: they point to it."""
 
 REDIS_ROWS: tuple[Row, ...] = (
@@ -67,6 +67,7 @@ REDIS_ROWS: tuple[Row, ...] = (
         alert="RedisConnectionErrors",
         make=redis.wrong_password_of_app,
         causes=_ids("app-wrong-password"),
+        true_too=_ids("app-without-redis"),
         says=("invalid username-password|WRONGPASS",),
         restless=_ids("app"),
     ),
