@@ -1,5 +1,5 @@
 """Memory of each of two replicas on PostgreSQL: at rest, after a storm of alerts, and while console pages are read.
-``python -m bench.replicas postgresql://user:password@host/empty_database [--json]``
+``python -m bench.replicas postgresql://user:password@host/empty_database [--json] [--alerts N]``
 
 RSS counts pages that replicas on one host share; PSS divides them among the processes that share them. The limits of
 memory in docker-compose.prod.yml and deploy/kubernetes leave twice the measured peak.
@@ -25,7 +25,6 @@ from bench.ingest import BODY
 from bench.measure import ROOT, TOKEN, free_port, server
 
 _REPLICAS = 2
-_STORM = 2000
 _PAGES = ("/", "/runs", "/approvals", "/playbooks", "/audit", "/metrics")
 
 
@@ -34,25 +33,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("url", help="URL of an empty PostgreSQL database")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--alerts", type=int, default=2000, help="size of the storm (default: 2000)")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name, ExitStack() as stack:
-        result = _measure(Path(name), stack, asked.url)
+        result = _measure(Path(name), stack, asked.url, asked.alerts)
     lines = [f"{key:28} {value}" for key, value in result.items()]
     print(json.dumps(result, indent=2) if asked.json else "\n".join(lines))
 
 
-def _measure(folder: Path, stack: ExitStack, url: str) -> dict[str, Any]:
+def _measure(folder: Path, stack: ExitStack, url: str, alerts: int) -> dict[str, Any]:
     ports = [free_port() for _ in range(_REPLICAS)]
     settings = [_write(folder, port, url) for port in ports]
     for words in (("db", "migrate"), ("keys", "create")):
-        subprocess.run([sys.executable, "-m", "remediator", *words, "--config", str(settings[0])], check=True, cwd=ROOT)
+        subprocess.run(
+            [sys.executable, "-m", "remediator", *words, "--config", str(settings[0])],
+            check=True,
+            cwd=ROOT,
+            stdout=sys.stderr,
+        )
     pids = []
     for port, path in zip(ports, settings, strict=True):
         argv = [sys.executable, "-m", "remediator", "serve", "--config", str(path)]
         pids.append(stack.enter_context(server(argv, f"http://127.0.0.1:{port}/readyz", folder)).pid)
     time.sleep(5)
     rest = [_memory(pid) for pid in pids]
-    for number in range(_STORM):
+    for number in range(alerts):
         _alert(ports[number % _REPLICAS], number)
     time.sleep(5)
     storm = [_memory(pid) for pid in pids]
@@ -60,7 +65,7 @@ def _measure(folder: Path, stack: ExitStack, url: str) -> dict[str, Any]:
         for page in _PAGES * 20:
             _get(port, page)
     pages = [_memory(pid) for pid in pids]
-    states = {"at_rest": rest, f"after_{_STORM}_alerts": storm, "after_console_pages": pages}
+    states = {"at_rest": rest, f"after_{alerts}_alerts": storm, "after_console_pages": pages}
     return {
         f"{state}_{kind}_mb": max(round(each[kind], 1) for each in found)
         for state, found in states.items()

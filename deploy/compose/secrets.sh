@@ -18,12 +18,14 @@ make redis_password "$(random)"
 make webhook_token "$(random)"
 make grafana_password "$(random)"
 make postgres_password "$(random)"
-make database_password "$(random)"
+make owner_password "$(random)"
+make service_password "$(random)"
 make sign_in_token "$(random)"
 make redis_auth "requirepass $(cat "$folder/redis_password")
 "
 make redis_exporter "{\"redis://redis:6379\": \"$(cat "$folder/redis_password")\"}"
-make postgres_url "postgresql://remediator:$(cat "$folder/database_password")@postgres/remediator"
+make postgres_owner_url "postgresql://remediator_owner:$(cat "$folder/owner_password")@postgres/remediator"
+make postgres_url "postgresql://remediator_service:$(cat "$folder/service_password")@postgres/remediator"
 make chat_url "${CHAT_URL:-https://chat.invalid/replace-this-url}"
 make people.yaml "apiVersion: remediator/v1
 kind: People

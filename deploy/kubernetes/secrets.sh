@@ -14,7 +14,7 @@ if [[ ! $chat =~ ^https?://[^[:space:]\"\\]+$ ]]; then
   exit 2
 fi
 random() { head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
-redis=$(random) database=$(random) token=$(random)
+redis=$(random) owner=$(random) service=$(random) token=$(random)
 cat <<YAML
 apiVersion: v1
 kind: Secret
@@ -29,14 +29,16 @@ kind: Secret
 metadata: {name: postgres, namespace: remediator}
 stringData:
   superuser-password: "$(random)"
-  database-password: "$database"
+  owner-password: "$owner"
+  service-password: "$service"
+  owner-url: "postgresql://remediator_owner:$owner@postgres/remediator"
 ---
 apiVersion: v1
 kind: Secret
 metadata: {name: remediator, namespace: remediator}
 stringData:
   redis-password: "$redis"
-  postgres-url: "postgresql://remediator:$database@postgres/remediator"
+  postgres-url: "postgresql://remediator_service:$service@postgres/remediator"
   webhook-token: "$(random)"
   links-key: "$(random)"
   audit-key: "$(random)"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from remediator.errors import InputError
+from remediator.storage.migrate import lock_out_others
 from remediator.storage.schema import audit, audit_head, metadata
 
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -86,6 +87,7 @@ def grant(connection: Connection, role: str) -> None:
         f"GRANT EXECUTE ON FUNCTION {DELETE_ARCHIVED}(bigint) TO {name}",
     ]
     connection.exec_driver_sql("BEGIN")
+    lock_out_others(connection)
     for statement in statements:
         connection.exec_driver_sql(statement)
     connection.exec_driver_sql("COMMIT")

@@ -17,7 +17,7 @@ from remediator.storage.schema import metadata
 HEAD = "0002"
 """Revision of ``schema.py``, which is the revision of the newest file in ``migrations/versions``."""
 
-_LOCK = 7_302_517_001  # advisory lock on PostgreSQL: one migration at a time; an arbitrary constant
+_LOCK = 7_302_517_001  # advisory lock on PostgreSQL: one change of schema or rights at a time; an arbitrary constant
 
 
 def revision(connection: Connection) -> str | None:
@@ -79,7 +79,7 @@ def migrate(connection: Connection) -> None:
     try:
         connection.exec_driver_sql("BEGIN" if postgres else "BEGIN IMMEDIATE")
         if postgres:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            lock_out_others(connection)
         with EnvironmentContext(config, script) as environment:
             environment.configure(
                 connection=connection,
@@ -92,6 +92,14 @@ def migrate(connection: Connection) -> None:
         connection.exec_driver_sql("ROLLBACK")
         first = str(error.orig).strip().splitlines()[0]
         raise StoreUnavailable(f"the schema cannot be migrated to {HEAD}: {first}; nothing was changed") from error
+
+
+def lock_out_others(connection: Connection) -> None:
+    """Let no other process change schema or rights of this PostgreSQL database until the transaction ends.
+
+    Replicas that start at once all migrate and grant, and PostgreSQL refuses two changes of one right at the same time.
+    """
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
 def _require_utf8(connection: Connection) -> None:

@@ -106,9 +106,9 @@ async def test_a_container_that_was_replaced_since_the_plan_is_left_alone(
     docker_engine.cli("restart", "--time=0", container)
     now = await client.container(container)
     for change in (client.restart, client.stop):
-        with pytest.raises(TargetError, match="nothing was done"):
+        with pytest.raises(TargetError, match="nothing was changed"):
             await change(container, expected=planned)
-    with pytest.raises(TargetError, match="nothing was done"):
+    with pytest.raises(TargetError, match="nothing was changed"):
         await client.signal(container, "TERM", expected=planned)
     assert (await client.container(container)).pin == now.pin
     docker_engine.cli("rm", "--force", container)
