@@ -1,5 +1,8 @@
 # The remediator. Build: docker build -t remediator:0.1.0 .
-ARG PYTHON_IMAGE=python:3.11.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
+ARG REDIS_IMAGE=redis:7.2.16-bookworm
+
+FROM ${REDIS_IMAGE} AS redis
 
 FROM ${PYTHON_IMAGE} AS build
 ARG PIP_INDEX_URL
@@ -24,9 +27,11 @@ LABEL org.opencontainers.image.title="remediator" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# redis-check-rdb: no backup goes before the newest one is proved to be whole
-RUN command -v redis-check-rdb >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends redis-tools \
- && rm -rf /var/lib/apt/lists/*; }
+# No backup is moved before one of the newest is proved to be complete. The tools are redis-server under other names, of
+# the Redis that runs beside: those of an older Redis, such as Debian's, cannot read the files of a newer one.
+COPY --from=redis /usr/local/bin/redis-server /usr/local/lib/redis-server
+RUN for tool in redis-check-rdb redis-check-aof; do ln -s /usr/local/lib/redis-server "/usr/local/bin/$tool"; done \
+ && redis-check-rdb --version
 RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/remediator /var/lib/remediator-checkpoints
 COPY --from=build /opt/venv /opt/venv
 COPY playbooks /srv/playbooks

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 3
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge test-docker test-kubernetes up down status test test-unit coverage \
+.PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge images pin-images test-docker test-kubernetes up down status test test-unit coverage \
   lint format lock sbom audit fuzz bench bench-check docs deb release clean
 
 help: ## List the targets
@@ -70,6 +70,9 @@ docs-media: setup-dev ## Make the pictures in docs/images with a real browser
 
 images: ## Build substitutes for all images where no registry is reached (FOLDER=… keeps the files)
 	@bash demo/compose/build_fake_images.sh $(FOLDER)
+
+pin-images: ## Pin the published images by digest, as an engine that reaches the registries pulls them
+	@bash deploy/pin_images.sh
 
 test-docker: setup-dev ## The tests on a real Docker Engine: that of DOCKER_HOST, or of the default socket
 	@$(PYTHON) -m tests.support.engines docker $(ARGS)

@@ -13,6 +13,7 @@ grep -q "^## $version" CHANGELOG.md || fail "CHANGELOG.md has no section '## $ve
 for file in Dockerfile docker-bake.hcl; do
   grep -q "VERSION.*$version" "$file" || fail "$file names another version than pyproject.toml ($version)"
 done
+deploy/pin_images.sh --check || echo "note: run 'make pin-images' where the registries are reached, and commit the digests"
 if grep -q "^## $version (unreleased)" CHANGELOG.md; then echo "note: the changelog calls $version unreleased"; fi
 
 out=build/release

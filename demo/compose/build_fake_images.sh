@@ -52,36 +52,36 @@ CMD ["sh"]
 D
 # The lock file is for Python 3.11.3 or newer, and Debian 12 has 3.11.2: there, redis asks for one more package, of which
 # it needs what asyncio has too. The lock file is complete, so that pip need not look for dependencies.
-image python:3.11.11-slim-bookworm <<'D'
+image python:3.11.15-slim-bookworm <<'D'
 RUN mkdir /usr/local/lib/later && echo 'from asyncio import timeout' > /usr/local/lib/later/async_timeout.py
 ENV PIP_NO_DEPS=1 PYTHONPATH=/usr/local/lib/later
 CMD ["python3"]
 D
-image redis:7.2.5-bookworm <<'D'
-RUN mkdir -p /data && chown 999:999 /data
+image redis:7.2.16-bookworm <<'D'
+RUN mkdir -p /data && chown 999:999 /data && cp /usr/bin/redis-check-rdb /usr/local/bin/redis-server
 VOLUME /data
 WORKDIR /data
 CMD ["redis-server"]
 D
-image prom/prometheus:v2.53.0 <<'D'
+image prom/prometheus:v3.15.0 <<'D'
 RUN mkdir -p /prometheus && chown 65534:65534 /prometheus
 ENTRYPOINT ["/usr/bin/prometheus"]
 D
-image prom/alertmanager:v0.27.0 <<'D'
+image prom/alertmanager:v0.34.1 <<'D'
 RUN mkdir -p /alertmanager && chown 65534:65534 /alertmanager
 ENTRYPOINT ["/usr/bin/prometheus-alertmanager"]
 D
-image oliver006/redis_exporter:v1.61.0-alpine <<'D'
+image oliver006/redis_exporter:v1.89.0-alpine <<'D'
 ENTRYPOINT ["/usr/bin/prometheus-redis-exporter"]
 D
-image prom/node-exporter:v1.8.1 <<'D'
+image prom/node-exporter:v1.12.1 <<'D'
 ENTRYPOINT ["/usr/bin/prometheus-node-exporter"]
 D
-image nginxinc/nginx-unprivileged:1.27.0-alpine <<'D'
+image nginxinc/nginx-unprivileged:1.30.4-alpine <<'D'
 RUN mkdir -p /var/lib/nginx && chown 101:101 /var/lib/nginx
 CMD ["nginx", "-g", "daemon off;"]
 D
-image postgres:16.3-bookworm <<'D'
+image postgres:16.15-bookworm <<'D'
 RUN usermod --non-unique --uid 999 postgres && groupmod --non-unique --gid 999 postgres \
  && mkdir -p /var/lib/postgresql/data /docker-entrypoint-initdb.d && chown -R 999:999 /var/lib/postgresql
 COPY postgres_entrypoint.sh /usr/local/bin/docker-entrypoint.sh
@@ -91,7 +91,7 @@ STOPSIGNAL SIGINT
 ENTRYPOINT ["docker-entrypoint.sh"]
 CMD ["postgres"]
 D
-image grafana/grafana:11.1.0 <<'D'
+image grafana/grafana:13.3.0 <<'D'
 RUN mkdir -p /var/lib/grafana /srv/api && echo ok > /srv/api/health && chown 472:472 /var/lib/grafana
 CMD ["python3", "-m", "http.server", "--directory", "/srv", "3000"]
 D

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
 SERVE = "echo serving; sleep 1000"
 CRASH = "echo ModuleNotFoundError: prices >&2; exit 3"
-PUBLISHED = "redis:7.2.5-bookworm"
+PUBLISHED = "redis:7.2.16-bookworm"
 """Pulled by the cluster where its node's engine is not known; otherwise the image is made of this machine's Redis."""
 ANN = "the token of ann"
 ELSEWHERE = ("promql", "http.ok")

@@ -54,13 +54,13 @@ def monitoring(root: Path, webhook_token: str) -> list[dict[str, Any]]:
         },
         *_server(
             "prometheus-operated",
-            "prom/prometheus:v2.53.0",
+            "prom/prometheus:v3.15.0",
             9090,
             ["--config.file=/etc/monitoring/prometheus.yml", "--storage.tsdb.path=/data"],
         ),
         *_server(
             "alertmanager-operated",
-            "prom/alertmanager:v0.27.0",
+            "prom/alertmanager:v0.34.1",
             9093,
             ["--config.file=/etc/monitoring/alertmanager.yml", "--storage.path=/data", "--cluster.listen-address="],
         ),
