@@ -1,4 +1,4 @@
-"""The roles that the installations make: the service can append to the audit log and not change it, and is nobody's owner."""
+"""The roles that the installations make: the service can append to the audit log and not change it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def shipped_commands() -> list[list[str]]:
 
 
 def test_the_service_cannot_change_the_audit_log(server: Postgres, tmp_path: Path) -> None:
-    """By the commands that are shipped, run by two replicas at once; then every statement against entries is refused."""
+    """The shipped commands, run by four replicas at once; then every statement against entries is refused."""
     (tmp_path / "owner-url").write_text(url(server, "remediator_owner"))
     config = tmp_path / "remediator.yaml"
     settings = yaml.safe_load((FOLDER / "remediator/remediator.yaml").read_text())
@@ -86,7 +86,7 @@ def test_the_service_cannot_change_the_audit_log(server: Postgres, tmp_path: Pat
         "CREATE TABLE other (id int)",
         "SET ROLE remediator_owner",
     ):
-        with engine.connect() as connection, pytest.raises(sqlalchemy.exc.DBAPIError, match="permission|owner"):
+        with engine.connect() as connection, pytest.raises(sqlalchemy.exc.DBAPIError, match=r"permission|owner"):
             connection.exec_driver_sql(statement)
     rows = server.sql(
         "SELECT rolname, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname ~ '^remediator'"

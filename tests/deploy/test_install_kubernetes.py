@@ -25,8 +25,8 @@ from tests.support.servers.remediator import ROOT
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 
-IMAGES = ("remediator:0.1.0", "remediator-app:1.0", "redis:7.2.5-bookworm", "postgres:16.3-bookworm")
-IMAGES += ("oliver006/redis_exporter:v1.61.0-alpine", "prom/prometheus:v2.53.0", "prom/alertmanager:v0.27.0")
+IMAGES = ("remediator:0.1.0", "remediator-app:1.0", "redis:7.2.16-bookworm", "postgres:16.15-bookworm")
+IMAGES += ("oliver006/redis_exporter:v1.89.0-alpine", "prom/prometheus:v3.15.0", "prom/alertmanager:v0.34.1")
 SELECTOR = "app.kubernetes.io/name=remediator"
 OWN = """\
 apiVersion: remediator/v1

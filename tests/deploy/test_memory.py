@@ -17,7 +17,7 @@ LIMIT_MB = 256 * 1.048576
 
 @pytest.mark.slow
 def test_the_bench_of_replicas_gives_figures_within_half_the_limit(postgres_url: str) -> None:
-    """Two replicas on a real PostgreSQL, at rest, after alerts and after pages; PSS is what a container is charged for."""
+    """Two replicas on a real PostgreSQL, at rest, after alerts and after pages."""
     argv = [sys.executable, "-m", "bench.replicas", postgres_url, "--json", "--alerts", "40"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

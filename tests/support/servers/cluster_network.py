@@ -26,6 +26,8 @@ import yaml
 
 BRIDGE = "docker0"
 _POLL = 0.5
+_UNKNOWN_POD = 4.0
+"""Seconds to wait for the namespace of a pod. Resolvers ask again after five."""
 
 
 class ClusterNetwork:
@@ -140,7 +142,12 @@ class ClusterNetwork:
 
     def _resolve(self, name: str, client: str) -> str | None:
         service, _, namespace = name.partition(".")
-        return self._services.get((service, namespace or self._namespaces.get(client, "")))
+        if not namespace:  # a pod asks as soon as it runs, which the API server knows a moment later
+            deadline = time.monotonic() + _UNKNOWN_POD
+            while client not in self._namespaces and time.monotonic() < deadline:
+                time.sleep(_POLL / 5)
+            namespace = self._namespaces.get(client, "")
+        return self._services.get((service, namespace))
 
     def _close(self) -> None:
         for server in self._servers.values():
@@ -198,13 +205,22 @@ def _run(*argv: str) -> str:
 
 
 @contextmanager
-def volumes(kubeconfig: Path, *sizes: str) -> Iterator[None]:
-    """Provide one volume of each size, as folders of this machine, for claims without a storage class."""
+def volumes(kubeconfig: Path, *sizes: str, small: str = "") -> Iterator[None]:
+    """Provide one volume of each size, as folders of this machine, for claims without a storage class.
+
+    Args:
+        kubeconfig: the administrator's.
+        sizes: what the volumes say that they have.
+        small: the size of which a volume really has only 96 MiB, so that it can become full.
+    """
     folder = Path(tempfile.mkdtemp(prefix="volumes-"))
-    names = []
+    names, mounted = [], list[Path]()
     for number, size in enumerate(sizes):
         place = folder / str(number)
         place.mkdir()
+        if size == small:
+            _run("mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(place))
+            mounted.append(place)
         place.chmod(0o777)
         names.append(f"{folder.name.replace('_', '-')}-{number}".lower())
         spec = {
@@ -220,6 +236,8 @@ def volumes(kubeconfig: Path, *sizes: str) -> Iterator[None]:
         yield
     finally:
         _run("kubectl", f"--kubeconfig={kubeconfig}", "delete", "pv", *names, "--wait=false")
+        for place in mounted:
+            _run("umount", "--lazy", str(place))
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -227,7 +245,7 @@ def main() -> None:
     """Run until interrupted, for a look by hand: ``python -m tests.support.servers.cluster_network KUBECONFIG``."""
     import sys  # noqa: PLC0415
 
-    with ClusterNetwork(Path(sys.argv[1])).running(), volumes(Path(sys.argv[1]), "2Gi", "10Gi"):
+    with ClusterNetwork(Path(sys.argv[1])).running(), volumes(Path(sys.argv[1]), "1Gi", "2Gi", "10Gi", "10Gi"):
         while True:
             time.sleep(3600)
 
