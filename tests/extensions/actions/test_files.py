@@ -121,7 +121,9 @@ async def test_a_backup_of_a_newer_redis_is_not_called_broken(place: Place) -> N
     """The installed tool cannot read it, which is said; nothing is moved."""
     for path in place.folder.glob("*.rdb"):
         path.write_bytes(path.read_bytes().replace(b"REDIS0010", b"REDIS0099", 1))
-    with pytest.raises(TargetError, match=r"has RDB version 99, which .* does not know; install the tools of the Redis"):
+    with pytest.raises(
+        TargetError, match=r"has RDB version 99, which .* does not know; install the tools of the Redis"
+    ):
         await plan(PRUNE, place.service())
     assert len(place.names()) == 5
 
