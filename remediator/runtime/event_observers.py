@@ -1,4 +1,4 @@
-"""Observers of the pipeline's events, such as logs and metrics, in a thread of their own.
+"""Observers of the pipeline's events, such as logs and metrics, each in a thread of its own.
 
 An observer that raises, hangs or is slow never holds up the run that it observes. What it cannot keep up with is
 dropped and counted.
@@ -6,80 +6,59 @@ dropped and counted.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from threading import Condition, Thread
+from functools import partial
 from typing import Any
 
 import structlog
 
 from remediator.core.run import Run
+from remediator.runtime.background_queue import BackgroundQueue
 from remediator.runtime.metrics import Metrics
 
 log: Any = structlog.get_logger("remediator")
 Observer = Callable[[str, Run, Mapping[str, Any]], None]
+_Event = tuple[str, Run, Mapping[str, Any]]
 MAX_WAITING = 10_000
 """Events that wait for a slow observer; more are lost."""
 
 
 class EventObservers:
-    """Passes each event to all observers, in order.
+    """Passes each event to all observers, in order. Each has a queue of its own, so none waits for another.
 
     Args:
         observers: called with the kind of the event, the run and the data.
-        max_waiting: events that wait at most.
+        max_waiting: events that wait for an observer at most.
     """
 
     def __init__(self, observers: Sequence[Observer], max_waiting: int = MAX_WAITING) -> None:
-        self._observers = observers
-        self._max_waiting = max_waiting
-        self._waiting: deque[tuple[str, Run, Mapping[str, Any]]] = deque()
-        self._busy = False
-        self._changed = Condition()
-        self.lost = 0
-        """Events that an observer did not get since the start."""
-        self.error = ""
-        """Why the last event was lost; empty if it was not."""
-        self._thread: Thread | None = None
+        self._queues = [
+            BackgroundQueue("events", partial(_pass, observer), max_waiting, "an observer of events is too slow")
+            for observer in observers
+        ]
 
     def __call__(self, kind: str, run: Run, data: Mapping[str, Any]) -> None:
-        """Put an event into the queue; return at once."""
-        with self._changed:
-            if self._thread is None:  # commands that only read need no thread
-                self._thread = Thread(target=self._serve, name="events", daemon=True)
-                self._thread.start()
-            if len(self._waiting) >= self._max_waiting:
-                self.lost += 1
-                self.error = "an observer of events is too slow"
-            else:
-                self._waiting.append((kind, run, data))
-            self._changed.notify_all()
+        """Put an event into the queues; return at once."""
+        for queue in self._queues:
+            queue.put((kind, run, data))
+
+    @property
+    def lost(self) -> int:
+        """Return how many events an observer did not get since the start."""
+        return sum(queue.lost for queue in self._queues)
+
+    @property
+    def error(self) -> str:
+        """Return why an observer did not get the last event; an empty text if all got it."""
+        return next((queue.error for queue in self._queues if queue.error), "")
 
     def drain(self, seconds: float = 0.5) -> bool:
-        """Wait until the observers have all events, at most for some seconds. Return whether they have."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting and not self._busy, seconds)
-
-    def _serve(self) -> None:
-        while True:
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: bool(self._waiting))
-                event = self._waiting.popleft()
-                self._busy = True
-            failures = [error for observer in self._observers if (error := _call(observer, event)) is not None]
-            with self._changed:
-                self.lost += len(failures)
-                self.error = repr(failures[0]) if failures else ""
+        """Wait until the observers have all events, at most for some seconds each. Return whether they have."""
+        return all([queue.drain(seconds) for queue in self._queues])
 
 
-def _call(observer: Observer, event: tuple[str, Run, Mapping[str, Any]]) -> Exception | None:
-    try:
-        observer(*event)
-    except Exception as error:  # noqa: BLE001 - whatever an observer does, the others get the event
-        return error
-    return None
+def _pass(observer: Observer, event: _Event) -> None:
+    observer(*event)
 
 
 def count_event(metrics: Metrics, kind: str, run: Run, data: Mapping[str, Any]) -> None:

@@ -4,88 +4,47 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from collections.abc import Callable
-from threading import Condition, Thread
 from typing import Any, TextIO, cast
 
 import structlog
 
 from remediator.config import Log
+from remediator.runtime.background_queue import BackgroundQueue
 
 MAX_WAITING = 4 * 1024 * 1024
 """Bytes that wait for a slow reader of the log; more are lost."""
 
 
-class LogOutput:
+class LogOutput(BackgroundQueue[bytes]):
     """Writes lines to a file descriptor, and counts those that cannot be written.
 
     A full disk or a closed pipe raises on each write, and a pipe that nobody reads blocks. The caller is often the
-    pipeline, between an intent and its outcome. Therefore a thread of its own writes, from a bounded queue.
+    pipeline, between an intent and its outcome.
     """
 
     def __init__(self, descriptor: int) -> None:
+        super().__init__("log", self._write, MAX_WAITING, "the reader of the log is too slow", size=len, count=_lines)
         self._descriptor = descriptor
-        self._waiting: deque[bytes] = deque()
-        self._size = 0
-        self._busy = False
-        self._changed = Condition()
         self._reported = 0
-        self.lost = 0
-        """Lines that could not be written since the start."""
-        self.error = ""
-        """Why the last line could not be written; empty if it was."""
-        self._thread = Thread(target=self._serve, name="log", daemon=True)
-        self._thread.start()
 
     def write(self, text: str) -> int:
         """Put text into the queue and return its length, also if it is lost."""
-        data = text.encode("utf-8", "backslashreplace")
-        with self._changed:
-            if self._size + len(data) > MAX_WAITING:
-                self._count(data, "the reader of the log is too slow")
-            else:
-                self._waiting.append(data)
-                self._size += len(data)
-            self._changed.notify_all()
+        self.put(text.encode("utf-8", "backslashreplace"))
         return len(text)
-
-    def count_lost(self, error: str) -> None:
-        """Count a line that was never written."""
-        with self._changed:
-            self._count(b"", error)
 
     def flush(self) -> None:
         """Do nothing. A caller must never wait for the log."""
 
-    def drain(self, seconds: float = 1.0) -> bool:
-        """Wait until everything is written or lost, at most for some seconds. Return whether it is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting and not self._busy, seconds)
+    def _write(self, data: bytes) -> None:
+        missing = self.lost - self._reported
+        report = f"\n{missing} lines of the log could not be written and are lost\n".encode() if missing else b""
+        _write_all(self._descriptor, report + data)
+        self._reported += missing
 
-    def _serve(self) -> None:
-        while True:
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: bool(self._waiting))
-                data = self._waiting.popleft()
-                self._size -= len(data)
-                self._busy = True
-                missing = self.lost - self._reported
-            report = f"\n{missing} lines of the log could not be written and are lost\n".encode() if missing else b""
-            try:
-                _write_all(self._descriptor, report + data)
-            except OSError as error:
-                with self._changed:
-                    self._count(data, error.strerror or str(error))
-            else:
-                self._reported += missing
-                self.error = ""
 
-    def _count(self, data: bytes, error: str) -> None:
-        self.lost += data.count(b"\n") or 1
-        self.error = error
+def _lines(data: bytes) -> int:
+    return data.count(b"\n") or 1
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -86,6 +86,7 @@ def test_it_heals_with_its_log_on_a_full_disk_and_says_what_was_lost(make_house:
     assert house.starts("target-0") == 2
     assert "log" in degraded(replica)
     until(lambda: "No space left on device" in status_of(replica), "status shows the loss")
+    assert "No space left on device" in replica.command_line("doctor").stdout
     lost = next(line for line in replica.metrics().splitlines() if line.startswith("remediator_log_lines_lost "))
     assert float(lost.split()[1]) > 0
     ballast.unlink()

@@ -57,6 +57,9 @@ def examine(config: Config, now: datetime) -> Iterator[Result]:
         yield from _pooler(config)
     if alive:
         yield ok("replicas", ", ".join(f"{each.id} ({each.role}, {each.version})" for each in alive))
+        for each in alive:
+            for what, text in (each.problems or {}).items():
+                yield warning(f"replica {each.id}", f"{what}: {text}", "see the log of this replica")
     else:
         text = f"no replica was seen in the last {format_duration(REPLICA_TIMEOUT)}"
         yield failed("replicas", text, "run: remediator serve")
