@@ -50,7 +50,10 @@ def _host_and_port(text: str) -> tuple[str, str]:
 
 
 def open_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
-    """Return an engine in autocommit mode for commands that use the database beside the service."""
+    """Return an engine in autocommit mode for commands that use the database beside the service.
+
+    It has no pool: a connection is closed at the end of its block.
+    """
     if url.get_backend_name() == "postgresql":
-        return postgres_connection.create_engine(url)
-    return sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+        return postgres_connection.create_engine(url, poolclass=sqlalchemy.NullPool)
+    return sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
