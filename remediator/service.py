@@ -32,7 +32,7 @@ from remediator.clients.egress import Egress
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config, UrlFile, read_secret, redactor_for
 from remediator.core import trace_context
-from remediator.core.clock import Clock, SystemClock
+from remediator.core.clock import Clock, SteadyClock
 from remediator.core.ids import Ids
 from remediator.core.run import ENGINE_VERSION
 from remediator.core.tokens import Keyring
@@ -80,7 +80,7 @@ from remediator.runtime.signing_keys import SigningKeys, load_signing_keys, requ
 from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import Store, StoreClock, Tx
 from remediator.storage.migrate import require_current
-from remediator.storage.repositories import blocked_runs, playbooks, replicas, runs
+from remediator.storage.repositories import audit, blocked_runs, playbooks, replicas, runs
 from remediator.storage.url import open_engine, parse_postgresql_url
 
 log: Any = structlog.get_logger("remediator")
@@ -193,7 +193,7 @@ async def run_service(
         raise ConfigurationError(
             f"role {role!r} cannot use the store 'sqlite', which has a single process; use 'all', or use PostgreSQL"
         )
-    clock = clock or SystemClock()
+    clock = clock or SteadyClock()
     egress.configure(Egress() if config.outgoing_proxy is None else config.outgoing_proxy.egress())
     trace_context.configure(config.tracing is not None)
     registry = Registry.for_settings(config)
@@ -202,9 +202,13 @@ async def run_service(
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
         store = open_store(config, clock, redactor_for(config, loaded.inventory, *registry.models(config)))
         stack.push_async_callback(store.close)
+        if isinstance(clock, SteadyClock) and config.store == "sqlite":  # else the database has the time
+            clock.continue_from(await store.read(audit.newest_time))
         keys = load_signing_keys(config)
         clients = _make_clients(config, registry, clock, stack, lambda: context.playbooks.inventory)
         metrics = Metrics()
+        if isinstance(clock, SteadyClock):
+            metrics.health.watches["clock of this host"] = clock.problem
         context = _make_context(config, registry, StoreClock(store, clock), store, clients, loaded, metrics)
         offset = abs(store.clock_offset)
         if offset > MAX_CLOCK_OFFSET:
@@ -264,7 +268,7 @@ async def _stop(task: asyncio.Task[None]) -> None:
 @asynccontextmanager
 async def read_only_context(config: Config, store: Store, clock: Clock | None = None) -> AsyncIterator[PipelineContext]:
     """Provide a pipeline context without loops, on the caller's store, for commands that change nothing."""
-    clock = clock or SystemClock()
+    clock = clock or SteadyClock()
     egress.configure(Egress() if config.outgoing_proxy is None else config.outgoing_proxy.egress())
     registry = Registry.for_settings(config)
     async with AsyncExitStack() as stack:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 from typing import Protocol
 
 from remediator.errors import InputError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
+_CATCHING_UP = 0.9
+_NOTABLE = timedelta(seconds=5)
 _DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
 
 
@@ -34,6 +39,43 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class SteadyClock(SystemClock):
+    """The clock of the host, but it never goes back: timers, leases and the order of entries rely on it.
+
+    After the clock of the host is set back, this one goes on at 90 % of its speed until the other one has caught up. A
+    step forward is followed at once.
+
+    Args:
+        monotonic: seconds that no step of the clock changes.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._at, self._last = monotonic(), super().now()
+        self._lock = Lock()
+
+    def now(self) -> datetime:
+        with self._lock:
+            at, host = self._monotonic(), super().now()
+            self._last = max(host, self._last + timedelta(seconds=_CATCHING_UP * (at - self._at)))
+            self._at = at
+            return self._last
+
+    def continue_from(self, instant: datetime | None) -> None:
+        """Do not go back to before an instant, if there is one: the end of what this clock has been used for."""
+        with self._lock:
+            self._last = max(self._last, instant or self._last)
+
+    def problem(self) -> str:
+        """Return how far the clock of the host is behind this one, if that is more than seconds; else an empty text."""
+        behind = self.now() - super().now()
+        if behind < _NOTABLE:
+            return ""
+        minutes = behind // timedelta(minutes=1)  # no seconds: each other text is logged
+        length = format_duration(timedelta(minutes=minutes)) if minutes else "less than a minute"
+        return f"it was set back by {length}; times that are written now are ahead of it; synchronize it with NTP"
 
 
 def to_micros(instant: datetime) -> int:

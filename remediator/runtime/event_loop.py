@@ -7,10 +7,16 @@ of files need too.
 from __future__ import annotations
 
 import asyncio
+import errno
 import selectors
 import socket
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import structlog
+
+log: Any = structlog.get_logger("remediator.runtime.event_loop")
 
 TIMEOUT = 5.0
 """Seconds for one look-up."""
@@ -20,6 +26,9 @@ STALE = 3600.0
 """Seconds for which an old answer is used when the resolver does not answer."""
 THREADS = 16
 MAX_NAMES = 1024
+REPORT_AGAIN = 30.0
+"""Seconds between two reports that no connection can be accepted."""
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _Key = tuple[Any, ...]
 _Answer = list[tuple[Any, ...]]
@@ -34,6 +43,16 @@ class ServiceLoop(asyncio.SelectorEventLoop):
         self._resolvers = ThreadPoolExecutor(THREADS, thread_name_prefix="resolve")
         self._running: dict[_Key, asyncio.Future[_Answer]] = {}
         self._answers: dict[_Key, tuple[float, _Answer]] = {}
+        self._reported_at = -REPORT_AGAIN
+
+    def call_exception_handler(self, context: Mapping[str, Any]) -> None:
+        """Report an error of a callback; of those for connections that cannot be accepted, only one now and then."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in _EXHAUSTED):
+            super().call_exception_handler(dict(context))
+        elif self.time() - self._reported_at >= REPORT_AGAIN:
+            self._reported_at = self.time()
+            log.warning("no connection can be accepted", message=error.strerror, fix="raise the limit (LimitNOFILE=)")
 
     async def getaddrinfo(
         self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0

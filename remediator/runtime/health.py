@@ -69,6 +69,8 @@ class Health:
     """By observer, for example ``log``, ``events`` or ``channel ops``."""
     counters: dict[str, Callable[[], tuple[int, str]]] = field(default_factory=dict)
     """Observers that count for themselves: their losses since the start, and why the last one happened."""
+    watches: dict[str, Callable[[], str]] = field(default_factory=dict)
+    """Parts of the surroundings that are looked at regularly. Each returns what is wrong, or an empty text."""
     _loops: dict[str, _Loop] = field(default_factory=dict)
     _oldest: tuple[int, int] | None = None
     _moved_at: float = 0.0
@@ -161,6 +163,8 @@ async def run_health_loop(context: PipelineContext, health: Health) -> None:
         oldest, instance = await context.store.read(look)
         health.inbox_is(oldest)
         health.warn("replica", _SAME_ID if instance not in (None, INSTANCE) else "")
+        for what, problem in health.watches.items():
+            health.warn(what, problem())
         if health.monotonic() - risk_at >= RISK_POLL:
             risk_at = health.monotonic()
             health.warn("database", await context.store.failover_risk())

@@ -48,6 +48,11 @@ def oldest_time(connection: Connection) -> datetime | None:
     return connection.execute(select(table.c.at).order_by(table.c.seq).limit(1)).scalar()
 
 
+def newest_time(connection: Connection) -> datetime | None:
+    """Return the time of the newest entry in the database; None if all entries are in the archive."""
+    return connection.execute(select(table.c.at).order_by(table.c.seq.desc()).limit(1)).scalar()
+
+
 def is_complete_since(connection: Connection, at: datetime) -> bool:
     """Return whether the database has every entry since this instant."""
     oldest = connection.execute(select(*_RAW_COLUMNS).order_by(table.c.seq).limit(1)).first()

@@ -1,0 +1,65 @@
+"""The clock of the service: it never goes back, whatever happens to the clock of the host."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from remediator.core.clock import SteadyClock, SystemClock
+
+pytestmark = [pytest.mark.unit, pytest.mark.promise(14)]
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Host:
+    """The clock of a host, which the test moves."""
+
+    wall = START
+    monotonic = 100.0
+
+    def passes(self, seconds: float) -> None:
+        """Time passes."""
+        self.wall += timedelta(seconds=seconds)
+        self.monotonic += seconds
+
+    def step(self, seconds: float) -> None:
+        """Somebody sets the clock."""
+        self.wall += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    made = Host()
+    monkeypatch.setattr(SystemClock, "now", lambda clock: made.wall)
+    return made
+
+
+def test_it_is_the_clock_of_the_host_and_follows_a_step_forward(host: Host) -> None:
+    clock = SteadyClock(lambda: host.monotonic)
+    host.passes(10)
+    assert clock.now() == START + timedelta(seconds=10)
+    host.step(3600)
+    assert clock.now() == host.wall
+    assert not clock.problem()
+
+
+def test_after_a_step_back_it_goes_on_until_the_host_has_caught_up(host: Host) -> None:
+    clock = SteadyClock(lambda: host.monotonic)
+    host.step(-60)
+    assert clock.now() == START
+    host.passes(10)
+    assert clock.now() == START + timedelta(seconds=9)
+    assert clock.problem().startswith("it was set back by less than a minute")
+    host.passes(600)
+    assert clock.now() == host.wall
+    assert not clock.problem()
+
+
+def test_it_goes_on_from_the_last_entry_of_the_process_before(host: Host) -> None:
+    clock = SteadyClock(lambda: host.monotonic)
+    clock.continue_from(None)
+    clock.continue_from(START + timedelta(hours=1))
+    assert clock.now() == START + timedelta(hours=1)
+    clock.continue_from(START)
+    assert clock.now() == START + timedelta(hours=1)

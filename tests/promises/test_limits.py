@@ -1,0 +1,199 @@
+"""A real service whose clock is set, or that runs out of descriptors: it survives and heals."""
+
+from __future__ import annotations
+
+import os
+import resource
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+
+from tests.promises.conftest import MakeHouse
+from tests.promises.test_surroundings import degraded
+from tests.support.replicas import CrashingRemediator, House
+from tests.support.servers import require, until
+
+pytestmark = [pytest.mark.promise(14), pytest.mark.slow]
+SHIM = Path(__file__).parents[1] / "support" / "clock_step.c"
+HALF_AN_HOUR = 1800
+
+
+class SteppedClock(CrashingRemediator):
+    """A remediator whose clock of the host the test sets."""
+
+    def command(self) -> list[str]:
+        self.set_clock(0) if not self.offset_file.exists() else None
+        library = self.folder / "clock_step.so"
+        if not library.exists():
+            argv = [require("gcc", "cc"), "-shared", "-fPIC", "-O1", "-o", str(library), str(SHIM), "-ldl"]
+            subprocess.run(argv, check=True)
+        return super().command()
+
+    def environment(self) -> Mapping[str, str]:
+        preloaded = {"LD_PRELOAD": str(self.folder / "clock_step.so"), "CLOCK_STEP": str(self.offset_file)}
+        return {**super().environment(), **preloaded}
+
+    @property
+    def offset_file(self) -> Path:
+        """Where the library reads how many seconds the clock is off."""
+        return self.folder / "clock_step"
+
+    def set_clock(self, seconds: int) -> None:
+        """Set the clock, relative to the true time."""
+        descriptor = os.open(self.offset_file, os.O_WRONLY | os.O_CREAT)
+        os.pwrite(descriptor, struct.pack("l", seconds), 0)
+        os.close(descriptor)
+
+
+def made_house(make_house: MakeHouse, store: str, **arguments: int) -> tuple[House, SteppedClock]:
+    """A house, and a replica that is started with the true time."""
+    house = make_house(store=store, **arguments)
+    replica = house.replica()
+    replica.__class__ = SteppedClock
+    assert isinstance(replica, SteppedClock)
+    replica.start()
+    return house, replica
+
+
+@pytest.mark.parametrize("step", [HALF_AN_HOUR, -HALF_AN_HOUR])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_step_of_the_clock_repeats_nothing_and_stops_nothing(
+    make_house: MakeHouse, request: pytest.FixtureRequest, kind: str, step: int
+) -> None:
+    """The clock is set while a restart takes its six seconds, and once more while nothing happens."""
+    store = "sqlite" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    house, replica = made_house(make_house, store, targets=3, stubborn=0)
+    assert replica.tell("target-0")
+    until(lambda: any(run["status"] == "running" for run in replica.runs()), "the restart has begun")
+    replica.set_clock(step)
+    until(lambda: [run["status"] for run in replica.runs()] == ["succeeded"], "the first is healed", 60)
+    assert replica.tell("target-1")
+    until(lambda: len([run for run in replica.runs() if run["status"] == "succeeded"]) == 2, "the second is healed")
+    if kind == "sqlite" and step < 0:
+        until(lambda: "clock of this host" in degraded(replica), "it reports that the clock was set back")
+    replica.set_clock(0)
+    assert replica.tell("target-2")
+    until(lambda: len([run for run in replica.runs() if run["status"] == "succeeded"]) == 3, "the third is healed")
+    assert [house.starts(target) for target in house.targets] == [2, 2, 2]
+    if kind == "sqlite":
+        replica.set_clock(max(step, 0))  # by the right clock, entries of a time that has not come are a finding
+        replica.verified()
+
+
+def test_a_start_after_the_clock_was_set_back_goes_on_from_the_last_entry(make_house: MakeHouse) -> None:
+    """What was written under the wrong clock is due half an hour from now by the right one. Nobody waits for it."""
+    house, replica = made_house(make_house, "sqlite", targets=2)
+    replica.set_clock(HALF_AN_HOUR)
+    until(lambda: bool(replica.tell("target-0")), "accepted")
+    replica.wait_for("succeeded")
+    replica.stop()
+    replica.set_clock(0)
+    replica.start()
+    assert replica.tell("target-1")
+    until(lambda: [run["status"] for run in replica.runs()] == ["succeeded"] * 2, "the second is healed")
+    assert [house.starts(target) for target in house.targets] == [2, 2]
+    until(lambda: "clock of this host" in degraded(replica), "it reports that the clock was set back")
+    replica.set_clock(HALF_AN_HOUR)
+    replica.verified()
+
+
+def limited(replica: CrashingRemediator, what: str, limit: int) -> Callable[[], None]:
+    """Set a limit of the running process, as ``prlimit`` names it. Return what removes it."""
+
+    def set_limit(value: str) -> None:
+        subprocess.run([require("prlimit"), f"--pid={replica.pid}", f"--{what}={value}:"], check=True)
+
+    set_limit(str(limit))
+    _, most = resource.getrlimit(getattr(resource, f"RLIMIT_{what.upper()}"))  # the process has it from us
+    return lambda: set_limit("unlimited" if most == resource.RLIM_INFINITY else str(most))
+
+
+def answer(replica: CrashingRemediator, body: bytes) -> int:
+    """Send a notification once. Return the status; 0 without an answer, or even a connection."""
+    try:
+        return replica.post(body)[0]
+    except (URLError, OSError, ValueError):
+        return 0
+
+
+def press(replica: CrashingRemediator, bodies: list[bytes], seconds: float = 15) -> None:
+    """Send notifications for some seconds. The process survives, and tells no sender not to try again."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for body in bodies:
+            status = answer(replica, body)
+            assert status in (0, 200) or status >= 500, status
+            assert not replica.ended, replica.log[-3000:]
+        time.sleep(0.2)
+    assert len(replica.log) < 500_000, "an error that repeats fills the disk"
+
+
+def heals_after(house: House, replica: CrashingRemediator) -> None:
+    """With the limit gone, all targets are healed, each by one restart, and everything works again."""
+    for target in house.targets:
+        until(lambda target=target: replica.tell(target), "acknowledged", 60)  # type: ignore[misc]
+    wanted = dict.fromkeys(house.targets, 2)
+    until(lambda: {target: house.starts(target) for target in house.targets} == wanted, "each is restarted once", 120)
+    until(lambda: all(run["status"] == "succeeded" for run in replica.runs()), "each run succeeds", 60)
+    assert {target: house.starts(target) for target in house.targets} == wanted
+    until(lambda: not [name for name in degraded(replica) if name.startswith(("loop", "intake"))], "it works", 60)
+    assert replica.ready()
+    replica.verified()
+
+
+def test_it_survives_without_a_free_descriptor(make_house: MakeHouse) -> None:
+    """Nothing can be opened or connected: no log file, no target, no client."""
+    house = make_house(targets=4)
+    replica = house.replica()
+    replica.start()
+    release = limited(replica, "nofile", len(os.listdir(f"/proc/{replica.pid}/fd")))
+    press(replica, [replica.notification("firing", alertname="TargetDown", service=name) for name in house.targets[:2]])
+    release()
+    heals_after(house, replica)
+
+
+@pytest.mark.parametrize("pace", [0.0, 0.2], ids=["endless", "slow"])
+def test_a_target_whose_answer_never_ends_holds_up_no_other(make_house: MakeHouse, pace: float) -> None:
+    """Its proof is unknown, so its run does not succeed. Its service is restarted once."""
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(b"x" * (1 if pace else 65_536))
+                    time.sleep(pace)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    house = make_house(targets=3)
+    replica = house.replica()
+    replica.inventory["services"]["target-0"]["http"]["url"] = f"http://127.0.0.1:{server.server_port}"
+    replica.start()
+    memory = replica.memory()
+    for target in house.targets:
+        assert replica.tell(target)
+
+    def statuses() -> dict[str, str]:
+        return {run["target"]: run["status"] for run in replica.runs()}
+
+    until(lambda: {statuses()[name] for name in house.targets[1:]} == {"succeeded"}, "the others are healed", 60)
+    until(lambda: statuses()["target-0"] in ("failed", "escalated", "succeeded"), "its run ends", 120)
+    assert [house.starts(target) for target in house.targets] == [2, 2, 2]
+    assert replica.memory() - memory < 64 * 1024 * 1024
+    server.shutdown()
+    server.server_close()
