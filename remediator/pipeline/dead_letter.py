@@ -36,10 +36,10 @@ class AlertPosition:
 def may_be_caused_by_alert(error: Exception) -> bool:
     """Return whether one alert may be the cause of an error.
 
-    A store that is unavailable, full, damaged or read-only is not caused by an alert. Every alert would become a dead
-    letter, so all of them wait instead.
+    A store that is unavailable, full, damaged or read-only is not caused by an alert, nor is a lack of memory or
+    descriptors. Every alert would become a dead letter, so all of them wait instead.
     """
-    return isinstance(error, DataError) or not isinstance(error, (StoreError, SQLAlchemyError))
+    return isinstance(error, DataError) or not isinstance(error, (StoreError, SQLAlchemyError, MemoryError, OSError))
 
 
 def describe(error: Exception) -> str:
