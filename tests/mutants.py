@@ -50,6 +50,9 @@ READ_ONLY = (
     "read_only",
 )
 REPLACED = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/promises/test_replaced_store.py")
+REPLACEMENT = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/storage/test_replacement.py")
+DEAD_LETTER = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/pipeline/test_dead_letter.py")
+CLOCK = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_clock.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +131,25 @@ MUTANTS = (
     Mutant(0, "thousands of blocked runs are all evaluated all the time", "pipeline/guard_evaluation.py", "max(context.timeouts.guard_recheck_interval, in_turn)", "context.timeouts.guard_recheck_interval", GUARDS),
     Mutant(2, "the second writer of a key at the same time is refused", "storage/repositories/key_values.py",
            "given.on_conflict_do_update(index_elements=[table.c.name], set_=new_values)", "given", CONTRACT),
-    Mutant(3, "after a failover a run acts without observing its target", "pipeline/act.py",
-           "    if replaced_at is None or ctx.run.created_at", "    if True or ctx.run.created_at", REPLACED),
+    Mutant(3, "after a failover a run acts without observing its target", "pipeline/replaced_store.py",
+           "    if replaced is None or any(", "    if True or any(", REPLACED),
+    Mutant(3, "a lost run acts again", "pipeline/replaced_store.py",
+           "    if step.idempotent or replaced is None or replaced.lossless:", "    if True:", REPLACED),
+    Mutant(4, "claims of before a failover go on", "storage/replacement.py", "    if not lossless:\n", "    if False:\n", REPLACEMENT),
+    Mutant(9, "each replica records a failover", "storage/replacement.py", "_INCARNATION, lock=True)", "_INCARNATION)", REPLACEMENT),
+    Mutant(14, "a failover behind a pooler is not noticed", "storage/postgres.py",
+           "server(connection) != known.server:", "False:", REPLACEMENT),
+    Mutant(1, "an alert is given up for want of memory", "pipeline/dead_letter.py", ", MemoryError, OSError", "", DEAD_LETTER),
+    Mutant(14, "the time goes back with the clock of the host", "core/clock.py",
+           "self._last = max(host, self._last + timedelta(seconds=_CATCHING_UP * (at - self._at)))", "self._last = host", CLOCK),
     Mutant(14, "an observer of events reaches the run", "pipeline/context.py",
            "        except Exception:  # noqa: BLE001 - whatever it is", "        except ZeroDivisionError:  # noqa: BLE001 - whatever it is"),
     Mutant(14, "an event that cannot be logged reaches the run", "runtime/log_output.py",
            "            raise structlog.DropEvent from None", "            raise"),
-    Mutant(14, "the queue of the log has no bound", "runtime/log_output.py",
-           "            if self._size + len(data) > MAX_WAITING:", "            if False:", LOG),
-    Mutant(14, "lost lines are not counted", "runtime/log_output.py",
-           "                    self._count(data, error.strerror or str(error))", "                    pass", LOG),
+    Mutant(14, "the queue of the log has no bound", "runtime/background_queue.py",
+           "            if self._size + self._size_of(item) > self._limit:", "            if False:", LOG),
+    Mutant(14, "lost lines are not counted", "runtime/background_queue.py",
+           "self.lost += self._count_of(item) if error else 0", "self.lost += 0", LOG),
     Mutant(14, "a defect of a channel ends the sending", "runtime/outbox.py",
            "    except Exception as error:\n        if not", "    except RemediatorError as error:\n        if not", OUTBOX),
     Mutant(14, "a message waits for its chart", "runtime/outbox.py",

@@ -14,13 +14,12 @@ from remediator.core.run_detail import (
     CancelledDetail,
     EscalatedDetail,
     RunningDetail,
-    UnknownOutcomeDetail,
 )
 from remediator.errors import RemediatorError
 from remediator.extensions.actions.base import EffectStatus, Observation, Result
 from remediator.extensions.checks.base import CheckAnswer
 from remediator.extensions.guards.base import GuardAnswer, GuardInput, Verdict
-from remediator.pipeline import check_runner, condition_scope, costs, step_approval
+from remediator.pipeline import check_runner, condition_scope, costs, replaced_store, step_approval
 from remediator.pipeline.approval_count import IntentRefused, require_authority
 from remediator.pipeline.context import StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import Evaluation, GuardDecision, block, build_input, evaluate
@@ -28,7 +27,7 @@ from remediator.pipeline.planning import diagnose_again, resolve
 from remediator.pipeline.recorded import planned_problem
 from remediator.pipeline.run_context import IntentTransaction, RunContext, RunTransaction
 from remediator.pipeline.step_execution import PROCESS_LOST, Intent, StepExecution, planned_call
-from remediator.pipeline.transitions import escalate_diagnosis, follow, to_verifying
+from remediator.pipeline.transitions import escalate_diagnosis, follow, to_unknown, to_verifying
 from remediator.pipeline.undo import undo_steps
 from remediator.playbooks import cel
 from remediator.storage.repositories import attempts, evidence, runs
@@ -39,8 +38,6 @@ MAX_UNCOUNTED_ATTEMPTS = 3
 """Attempts that turned out not to have happened (the process ended before the call) are not counted, up to this."""
 
 
-_CLOCK_TOLERANCE = timedelta(seconds=30)
-"""How much the clocks of two database servers may differ."""
 _BEFORE_IS_FRESH = timedelta(minutes=1)
 """Age up to which the checks before the first change are not repeated while the run is evaluated again."""
 
@@ -56,7 +53,7 @@ async def act(ctx: RunContext) -> StageResult:
     #    taken effect. Nothing else is decided before the target was observed (promise 3).
     lost = next((attempt for attempt in tried if attempt.outcome is None), None)
     if lost is not None:
-        return await ctx.write(lambda tx: proceed(_to_unknown(tx, lost, PROCESS_LOST.summary)))
+        return await ctx.write(lambda tx: proceed(to_unknown(tx, lost, PROCESS_LOST.summary)))
     # 2. Without a step left the run is escalated: a run never ends silently (promise 7). If no step applied, people get
     #    the diagnosis, which is then all that there is.
     if ctx.run.cursor is None:
@@ -114,27 +111,6 @@ async def _check_applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Att
             why = f"it is for {', '.join(step.causes)}, but the cause is {', '.join(causes)}"
             return await ctx.write(lambda tx: _skip(tx, ctx, step, why))
     return None
-
-
-def _intent_may_be_missing(ctx: RunContext, step: PlannedStep, tried: Sequence[Attempt]) -> bool:
-    replaced_at = ctx.pipeline.store.replaced_at
-    if replaced_at is None or ctx.run.created_at > replaced_at + _CLOCK_TOLERANCE:
-        return False
-    return not any(item.step == step.id and item.intent_at >= replaced_at for item in tried)
-
-
-def _assume_intent(tx: RunTransaction, execution: StepExecution, tried: list[Attempt]) -> StageResult | None:
-    """Write an intent as if the call had been made, so that its effect is observed. None: another run has the lock."""
-    if runs.lock_holder(tx.connection, tx.run.target, tx.run.id) is not None:
-        return None  # the guards and check 14 hold this run until that one has ended
-    intent = execution.write_intent(tx, tried, assumed=True)
-    why = "the database was replaced after this run began: whether this step was already done is not recorded"
-    return proceed(_to_unknown(tx, intent.attempt, why))
-
-
-def _to_unknown(tx: RunTransaction, attempt: Attempt, why: str) -> Run:
-    detail = UnknownOutcomeDetail(attempt=attempt.id, step=attempt.step, why=why)
-    return tx.move(Status.UNKNOWN_OUTCOME, Reason.OUTCOME_UNKNOWN, detail)
 
 
 def _escalate_no_step_left(tx: RunTransaction) -> StageResult:
@@ -207,11 +183,8 @@ async def _change(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> S
     """Observe the target first if an intent may be missing, else do the step. Continues the checks of :func:`act`."""
     # The database took the place of another one after this run began, by a failover or from a backup. The intent of
     # this step may be missing although the call was made (promise 3).
-    if _intent_may_be_missing(ctx, step, tried):
-        assumed = await ctx.write(lambda tx: _assume_intent(tx, StepExecution.of_step(ctx, step, step.call), tried))
-        if assumed is not None:
-            return assumed
-    return await _do(ctx, step, tried)
+    reconciling = await replaced_store.reconcile(ctx, step, tried)
+    return reconciling or await _do(ctx, step, tried)
 
 
 async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> StageResult:
@@ -361,7 +334,7 @@ def _hold(tx: RunTransaction, ctx: RunContext, asked: GuardInput, decision: Guar
 
 def _conclude(tx: RunTransaction, execution: StepExecution, attempt: Attempt, result: Result) -> StageResult:
     if result.outcome is Outcome.UNKNOWN:
-        return proceed(_to_unknown(tx, attempt, result.summary))  # the attempt stays open until it was observed
+        return proceed(to_unknown(tx, attempt, result.summary))  # the attempt stays open until it was observed
     execution.write_result(tx, attempt, result)
     if result.outcome is Outcome.OK and execution.step.on_success == "verify":
         return proceed(to_verifying(tx, execution.step.id))

@@ -6,19 +6,20 @@ A stage takes one :class:`RunContext`. It reads with :meth:`RunContext.read`, ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from remediator.audit import Kind
 from remediator.core.plan import Plan
 from remediator.core.run import Episode, Reason, Run, Status
 from remediator.core.run_detail import AwaitingApprovalDetail, Detail, EscalatedDetail
-from remediator.errors import StoreUnavailable
+from remediator.errors import Fenced, StoreUnavailable
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.due_steps import due_steps
 from remediator.pipeline.run_changes import RunChanges
@@ -315,7 +316,7 @@ class RunContext:
             Fenced: the claim is gone; nothing was changed.
             StoreUnavailable: not committed as far as is known.
         """
-        bound, result = await self.pipeline.store.write(lambda tx: self._bind(tx, work))
+        bound, result = await self._fenced(self.pipeline.store.write(lambda tx: self._bind(tx, work)))
         self._committed(bound.run)
         return result
 
@@ -325,9 +326,18 @@ class RunContext:
         Raises:
             StoreUnavailable: other replicas held the lock for seconds.
         """
-        bound, result = await with_intent_lock(self.pipeline, lambda tx: self._bind_intent(tx, work))
+        bound, result = await self._fenced(with_intent_lock(self.pipeline, lambda tx: self._bind_intent(tx, work)))
         self._committed(bound.run)
         return result
+
+    async def _fenced(self, writing: Awaitable[T]) -> T:
+        """Await a write. A run that the database lost in a failover is like one whose claim is lost."""
+        try:
+            return await writing
+        except IntegrityError:
+            if await self.read(runs.get) is None:
+                raise Fenced(f"run {self.run.id} is not in the database any more") from None
+            raise
 
     def _bind(self, tx: Tx, work: Callable[[RunTransaction], T]) -> tuple[RunTransaction, T]:
         run = self._changes.write(tx, self._stored, {}) if self._changes else self._stored

@@ -12,6 +12,7 @@ from remediator.core.plan import PlannedStep
 from remediator.core.run import Reason, Run
 from remediator.core.run_detail import AwaitingApprovalDetail, RunningDetail
 from remediator.errors import RemediatorError
+from remediator.pipeline import replaced_store
 from remediator.pipeline.context import StageResult, wait_until
 from remediator.pipeline.planning import Planner
 from remediator.pipeline.run_context import RunContext, RunTransaction
@@ -23,6 +24,8 @@ async def reason_to_ask(ctx: RunContext, step: PlannedStep) -> str | None:
     """Return why the step needs an approval of its own; None if it does not."""
     if step.approval:
         return "this step needs an approval in every mode"
+    if why := await replaced_store.reason_to_ask(ctx, step):
+        return why
     if ctx.run.mode == "approve" or ctx.plan.approval_required:
         return "this step was not due when the plan was approved"
     if not (step.interrupts or step.causes):

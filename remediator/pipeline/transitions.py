@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Reason, Run, Status
-from remediator.core.run_detail import EscalatedDetail, FailedDetail, RunningDetail, VerifyingDetail
+from remediator.core.run_detail import (
+    EscalatedDetail,
+    FailedDetail,
+    RunningDetail,
+    UnknownOutcomeDetail,
+    VerifyingDetail,
+)
 from remediator.pipeline.context import StageResult, proceed
 from remediator.pipeline.run_context import RunTransaction
 from remediator.storage.repositories import evidence
+from remediator.storage.repositories.attempts import Attempt
 
 
 def to_verifying(tx: RunTransaction, step_id: str) -> Run:
     """Move the run to ``verifying``; settling begins now."""
     return tx.move(Status.VERIFYING, None, VerifyingDetail(step=step_id, since=tx.now))
+
+
+def to_unknown(tx: RunTransaction, attempt: Attempt, why: str) -> Run:
+    """Move the run to ``unknown_outcome``: whether an attempt took effect has to be observed."""
+    detail = UnknownOutcomeDetail(attempt=attempt.id, step=attempt.step, why=why)
+    return tx.move(Status.UNKNOWN_OUTCOME, Reason.OUTCOME_UNKNOWN, detail)
 
 
 def escalate_diagnosis(tx: RunTransaction) -> Run:

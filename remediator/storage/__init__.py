@@ -68,6 +68,15 @@ class Tx:
         self.topics.add(topic)
 
 
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """When this database took the place of another one, by a failover or from a backup."""
+
+    at: datetime
+    lossless: bool
+    """Whether the other database committed nothing that is not here: it waited for a synchronous standby."""
+
+
 class Wakeups:
     """Events by topic, so that loops need not poll often. A wake-up may be spurious or lost, so loops poll as well."""
 
@@ -106,8 +115,8 @@ class Store(ABC):
     wakeups: Wakeups
     redactor: Redactor
     """Removes the secrets of this installation from what is stored; replaced when the inventory is reloaded."""
-    replaced_at: datetime | None = None
-    """When this database took the place of another one, which may have had more commits; None if it never did."""
+    replaced: Replacement | None = None
+    """The last time that this database took the place of another one; None if it never did."""
     clock_offset: timedelta = timedelta(0)
     """Time of the database minus time of this host, when the database was last asked."""
 

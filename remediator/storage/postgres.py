@@ -23,9 +23,9 @@ from remediator.storage.grants import FIX, role_power, table_rights
 from remediator.storage.group_commit import GroupCommit
 from remediator.storage.migrate import require_current
 from remediator.storage.postgres_connection import first_line
-from remediator.storage.postgres_replication import failover_risk, incarnation
+from remediator.storage.postgres_replication import failover_risk, incarnation, is_synchronous, server
 from remediator.storage.schema import metadata
-from remediator.storage.transaction import Job, commit, to_store_error
+from remediator.storage.transaction import BeginFailed, Job, commit, to_store_error
 
 T = TypeVar("T")
 log: Any = structlog.get_logger("remediator.storage.postgres")
@@ -59,7 +59,7 @@ class PostgresStore(Store):
         self.wakeups = Wakeups()
         self._url = url
         self._engine = postgres_connection.create_engine(url, pool_size=4, max_overflow=4)
-        self._incarnation = ""
+        self._incarnation: replacement.Incarnation | None = None
         self._is_migrated = False
         try:
             with self.connect() as connection:
@@ -80,7 +80,11 @@ class PostgresStore(Store):
         """Return the writer's connection; see :class:`remediator.storage.transaction.Dialect`."""
         try:
             connection = self._engine.connect()
-            self._check_incarnation(connection)
+            try:
+                self._check_incarnation(connection)
+            except BaseException:
+                connection.close()
+                raise
             return connection
         except sqlalchemy.exc.DBAPIError as error:
             host = self._url.host or self._url.query.get("host", "its socket")
@@ -89,21 +93,27 @@ class PostgresStore(Store):
     def _check_incarnation(self, connection: Connection) -> None:
         """Find out whether this is another server than before, and record it before anything else is written.
 
-        A failover cuts all connections, so each replica comes here before it uses the new primary.
+        A failover cuts all connections, so each replica comes here before it uses the new primary. A pooler may keep
+        the client's connection, so there each transaction compares the server, see :meth:`begin`.
         """
         if not self._is_migrated:
             return
         found = incarnation(connection)
         if found != self._incarnation:
-            job = Job(lambda tx: replacement.record_if_new(tx, found, "remediator"))
+            self._incarnation = None
+            job = Job(_record_incarnation)
             commit(self, connection, [job])
             if job.error is not None:
                 raise StoreUnavailable(f"the failover of PostgreSQL cannot be recorded: {job.error}") from job.error
             self._incarnation = found
-        self.replaced_at = replacement.last(connection)
+        self.replaced = replacement.last(connection)
 
     def begin(self, connection: Connection) -> None:
         postgres_connection.begin(connection)
+        known = self._incarnation
+        if known is not None and postgres_connection.is_pooled(connection) and server(connection) != known.server:
+            connection.exec_driver_sql("ROLLBACK")
+            raise BeginFailed("the pooler is connected to another server than before")
 
     def _describe(self, connection: Connection) -> str:
         """Return the name of the store, with the pooler that is in front of it.
@@ -197,6 +207,10 @@ class PostgresStore(Store):
             raise to_store_error(error) from error
 
     async def failover_risk(self) -> str:
+        """Return why a failover could lose commits, and record whether it could, for after the failover."""
+        known = self._incarnation
+        if known is not None and await self.read(is_synchronous) is not known.synchronous:
+            self._incarnation = await self.write(_record_incarnation)
         return await self.read(failover_risk)
 
     async def close(self) -> None:
@@ -206,6 +220,12 @@ class PostgresStore(Store):
         self._readers.shutdown()
         self._viewers.shutdown()
         self._engine.dispose()
+
+
+def _record_incarnation(tx: Tx) -> replacement.Incarnation:
+    found = incarnation(tx.connection)
+    replacement.record_if_new(tx, found, "remediator")
+    return found
 
 
 class _Listener:

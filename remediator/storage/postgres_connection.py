@@ -46,7 +46,7 @@ def create_engine(url: sqlalchemy.URL, **options: Any) -> sqlalchemy.Engine:
         url, isolation_level="AUTOCOMMIT", pool_pre_ping=True, connect_args=CONNECT_ARGUMENTS, **options
     )
     event.listen(engine, "do_connect", _connect)
-    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "connect", _prepare_or_close)
     return engine
 
 
@@ -64,6 +64,14 @@ def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
                 raise
 
     return BoundedConnection.connect(*arguments, autocommit=True, **options)
+
+
+def _prepare_or_close(connection: Any, record: Any) -> None:
+    try:
+        _prepare(connection, record)
+    except BaseException:
+        connection.close()  # the pool does not know it yet
+        raise
 
 
 def _prepare(connection: Any, record: Any) -> None:

@@ -1,51 +1,63 @@
 """A database that took the place of another one: a standby after a failover, or a restored backup.
 
-The other database may have had more commits. Then intents of actions are missing here, although the actions were done.
-So the time of the replacement is recorded, and a run from before it observes its target before it acts (promise 3).
+The other database may have had more commits. Then intents of actions are missing here, although the actions were done,
+and processes remember what this database does not know. So the time of the replacement is recorded, all claims from
+before are void, and a run that is about something from before observes its target before it acts (promise 3).
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from remediator.audit import Draft, Kind
-from remediator.storage import Tx
-from remediator.storage.repositories import key_values
+from remediator.storage import Replacement, Tx
+from remediator.storage.repositories import key_values, runs
 
 _INCARNATION = "incarnation"
 
 
-def record(tx: Tx, reason: str, actor: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Incarnation:
+    """One server in one life."""
+
+    server: str
+    """Changes when a standby is promoted, or the server is restored to a point in time."""
+    synchronous: bool
+    """Whether its commits wait for a standby, so that a failover loses none of them."""
+
+
+def record(tx: Tx, reason: str, actor: str, *, lossless: bool = False) -> None:
     """Record that this database took the place of another one just now.
 
     Args:
         tx: the transaction.
         reason: how it came about, for the audit log.
         actor: who noticed or did it.
+        lossless: the other database had no more commits.
     """
-    key_values.set(tx, key_values.REPLACED, {"reason": reason})
-    tx.append_audit(Draft(kind=Kind.STORE_REPLACED, actor=actor, data={"reason": reason}))
+    key_values.set(tx, key_values.REPLACED, {"reason": reason, "lossless": lossless})
+    if not lossless:
+        runs.void_claims(tx)
+    tx.append_audit(Draft(kind=Kind.STORE_REPLACED, actor=actor, data={"reason": reason, "lossless": lossless}))
 
 
-def record_if_new(tx: Tx, incarnation: str, actor: str) -> None:
-    """Compare the incarnation of the server with the one that the database was last used with.
+def record_if_new(tx: Tx, found: Incarnation, actor: str) -> None:
+    """Compare the server with the one that the database was last used with.
 
-    Args:
-        tx: the transaction.
-        incarnation: changes when a standby is promoted, or the server is restored to a point in time.
-        actor: who notices.
+    All replicas notice a failover at the same time. The first one records it, while the others wait for its row lock.
     """
-    known = key_values.get(tx.connection, _INCARNATION)
-    if known is not None and known.value == incarnation:
+    known = key_values.get(tx.connection, _INCARNATION, lock=True)
+    if known is not None and known.value == [found.server, found.synchronous]:
         return
-    key_values.set(tx, _INCARNATION, incarnation)
-    if known is not None:
-        record(tx, f"the server changed from {known.value} to {incarnation} (system/timeline)", actor)
+    key_values.set(tx, _INCARNATION, [found.server, found.synchronous])
+    if known is not None and known.value[0] != found.server:
+        reason = f"the server changed from {known.value[0]} to {found.server} (system/timeline)"
+        record(tx, reason, actor, lossless=known.value[1])
 
 
-def last(connection: Connection) -> datetime | None:
-    """Return when this database last took the place of another one; None if it never did."""
+def last(connection: Connection) -> Replacement | None:
+    """Return the last time that this database took the place of another one; None if it never did."""
     found = key_values.get(connection, key_values.REPLACED)
-    return None if found is None else found.at
+    return None if found is None else Replacement(found.at, found.value["lossless"])

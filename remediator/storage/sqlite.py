@@ -76,7 +76,7 @@ class SqliteStore(Store):
                 require_current(connection)
                 # A write that changes nothing, because the file may be readable but not writable.
                 connection.exec_driver_sql("DELETE FROM key_values WHERE name IS NULL")
-                self.replaced_at = replacement.last(connection)
+                self.replaced = replacement.last(connection)
             self._writer = GroupCommit(self, self.wakeups)
         except BaseException:
             self._engine.dispose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -53,9 +54,13 @@ FAULTS = (
           "storage/test_pooler.py::test_a_server_that_freezes_is_given_up"),
     Fault("failover: killed, frozen and back, switched over", 3, "nothing acknowledged is lost, nothing done twice",
           "promises/test_failover.py::test_no_action_is_repeated_and_nothing_acknowledged_is_lost"),
+    Fault("failover to a standby that lags", 3, "what the lost commits did is not done again; a person is asked",
+          "promises/test_failover.py::test_what_the_lost_commits_did_is_not_done_again"),
+    Fault("all replicas notice a failover at once", 4, "recorded once; claims from before are void",
+          "storage/test_replacement.py"),
     Fault("standbys, none of them synchronous", 13, "`serve`, `status` and `doctor` warn",
           "promises/test_failover.py::test_a_server_without_a_synchronous_standby_is_reported"),
-    Fault("the database lost its last commits", 3, "the target is observed before anything is done",
+    Fault("the database lost its last commits", 3, "the target is observed before anything is done, or a person asked",
           "promises/test_replaced_store.py"),
     Fault("PostgreSQL hangs or is down", 1, "503; everything acknowledged is healed", "promises/test_outage.py"),
     Fault("`kill -9` around each commit and call", 3, "each target is restarted once", "promises/test_crashes.py"),
@@ -63,6 +68,16 @@ FAULTS = (
           "promises/test_two_instances.py"),
     Fault("the resolver of names hangs", 14, "5 s at most; old answers are used", "runtime/test_event_loop.py"),
     Fault("HTTP answers that are slow, endless or broken", 14, "bounded in time and size", "clients/test_http.py"),
+    Fault("HTTP answers of a target that never end", 14, "its run ends in time; other targets are healed",
+          "promises/test_limits.py::test_a_target_whose_answer_never_ends_holds_up_no_other"),
+    Fault("the clock of the host is set forward or back", 14, "nothing is repeated or stopped; a step back is reported",
+          "promises/test_limits.py::test_a_step_of_the_clock_repeats_nothing_and_stops_nothing"),
+    Fault("a start after the clock was set back", 14, "time goes on from the last entry; reported",
+          "promises/test_limits.py::test_a_start_after_the_clock_was_set_back_goes_on_from_the_last_entry"),
+    Fault("no memory or descriptors while alerts are processed", 1, "the alerts wait; none is given up",
+          "pipeline/test_dead_letter.py"),
+    Fault("no free descriptor", 14, "it survives, and heals when there are some",
+          "promises/test_limits.py::test_it_survives_without_a_free_descriptor"),
     Fault("connections that take all descriptors", 14, "the webhook answers", "security/test_connections.py"),
     Fault("a path behind nginx", 14, "all links and forms stay below it", "web/test_prefix.py"),
     Fault("an outgoing proxy", 14, "used, except for `no_proxy` and loopback", "clients/test_egress.py"),
@@ -94,8 +109,9 @@ def main() -> int:
     """Run the tests of all faults, and write the table with the result. Return the exit status."""
     tests = list(dict.fromkeys(f"tests/{item.test}" for item in FAULTS))
     begun = time.monotonic()
+    sizes = {"FAILOVER_TARGETS": "6", "OUTAGE": "20", **os.environ, "REQUIRE_ALL": "1"}
     argv = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadscope", "-p", "no:cacheprovider", *tests]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, cwd=ROOT, env=sizes, capture_output=True, text=True, check=False)
     sys.stdout.write(done.stdout)
     minutes = (time.monotonic() - begun) / 60
     summary = done.stdout.strip().splitlines()[-1].split(" in ")[0] if done.stdout.strip() else "no result"

@@ -41,3 +41,25 @@ def test_a_restored_run_observes_its_target_before_it_acts(make_house: MakeHouse
     assert "perhaps started before the database was replaced" in str(run["timeline"])
     assert replica.audit_has("restored from backup.db")
     shutil.rmtree(replica.folder / "state")
+
+
+@pytest.mark.parametrize("helped", [False, True])
+def test_what_a_lost_run_did_is_not_done_again(make_house: MakeHouse, helped: bool) -> None:
+    """The backup is from before the alert. A new plan cannot see the restart, so a person is asked if one is needed."""
+    house = make_house()
+    replica = house.replica()
+    replica.start()
+    database, backup = replica.folder / "state/remediator.db", replica.folder / "backup.db"
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(backup)) as copy:
+        source.backup(copy)
+    assert replica.tell("target-0")
+    replica.wait_for("succeeded")
+    replica.stop()
+    house.mended = lambda name: helped
+    restored = replica.command_line("db", "restore", str(backup), "--actor", "user:ann")
+    assert restored.returncode == 0, restored.stderr
+    replica.start()
+    assert replica.tell("target-0")  # Alertmanager repeats what still fires
+    run = replica.wait_for("cancelled" if helped else "awaiting_approval", 60)
+    assert ("the database lost its last commits after the alert began" in str(run["timeline"])) is not helped
+    assert house.starts("target-0") == 2, "the target was restarted again"

@@ -18,6 +18,7 @@ import sqlalchemy
 
 from remediator.cli.audit_verify import NOT_ANCHORED
 from remediator.storage.migrate import migrate
+from remediator.storage.url import open_engine, parse_postgresql_url
 from tests.support.servers import until
 from tests.support.servers.remediator import ROOT, Remediator
 from tests.support.servers.supervisord import Supervisord
@@ -66,11 +67,10 @@ class House:
         """Whether a target answers well: it runs from the beginning, and is well once it was started again."""
         self._health = _health(lambda name: self.mended(name))
         if store != "sqlite":
-            at = sqlalchemy.make_url(store).set(drivername="postgresql+psycopg")
-            context = sqlalchemy.create_engine(at, isolation_level="AUTOCOMMIT")
-            with context.connect() as connection:
+            engine = open_engine(parse_postgresql_url(store))
+            with engine.connect() as connection:
                 migrate(connection)
-            context.dispose()
+            engine.dispose()
 
     def start(self) -> None:
         """The targets, running."""
@@ -196,10 +196,10 @@ def succeeded(replica: CrashingRemediator) -> set[str]:
 
 def rows(url: str, statement: str) -> list[Any]:
     """Rows, straight from a PostgreSQL."""
-    context = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
-    with context.connect() as connection:
+    engine = open_engine(parse_postgresql_url(url))
+    with engine.connect() as connection:
         found = list(connection.execute(sqlalchemy.text(statement)))
-    context.dispose()
+    engine.dispose()
     return found
 
 
@@ -210,7 +210,7 @@ def counted(url: str, statement: str) -> int:
 
 def changed(url: str, statement: str) -> None:
     """Something done to a PostgreSQL behind everybody's back."""
-    context = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
-    with context.begin() as connection:
+    engine = open_engine(parse_postgresql_url(url))
+    with engine.connect() as connection:
         connection.execute(sqlalchemy.text(statement))
-    context.dispose()
+    engine.dispose()

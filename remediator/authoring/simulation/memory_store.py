@@ -24,7 +24,7 @@ from remediator.audit.redact import PATTERNS_ONLY
 from remediator.authoring.simulation.virtual_loop import Host, VirtualLoop
 from remediator.core.clock import Clock
 from remediator.errors import StoreUnavailable
-from remediator.storage import Store, Tx, Wakeups
+from remediator.storage import Replacement, Store, Tx, Wakeups
 from remediator.storage.migrate import migrate
 from remediator.storage.transaction import Job, run_group
 
@@ -76,7 +76,7 @@ class Database:
         self.stores: list[SimStore] = []
         self.version = 0
         self.after_commit: Callable[[], None] = lambda: None
-        self.replaced_at: datetime | None = None
+        self.replaced: Replacement | None = None
         """When a standby took over; see :meth:`fail_over`."""
         self._kept: deque[bytes] | None = None
         self.over = False
@@ -105,7 +105,7 @@ class Database:
             return 0
         self.raw.deserialize(kept[-1 - lost])
         self.raw.execute("PRAGMA foreign_keys=ON")
-        self.replaced_at = self.now
+        self.replaced = Replacement(self.now, lossless=False)
         kept.clear()
         return lost
 
@@ -155,9 +155,9 @@ class SimStore(Store):
         return self._database.connection
 
     @property
-    def replaced_at(self) -> datetime | None:  # type: ignore[override]
+    def replaced(self) -> Replacement | None:  # type: ignore[override]
         """Return when a standby took over; each host finds out when its connection is cut."""
-        return self._database.replaced_at
+        return self._database.replaced
 
     def begin(self, connection: Connection) -> None:
         self._database.raw.execute("BEGIN")  # without SQLAlchemy, which would need more time than SQLite

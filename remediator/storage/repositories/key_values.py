@@ -33,9 +33,9 @@ class StoredValue:
     at: datetime
 
 
-def get(connection: Connection, name: str) -> StoredValue | None:
-    """Return the value of this name; None if it is not set."""
-    row = connection.execute(_GET, {"name": name}).first()
+def get(connection: Connection, name: str, *, lock: bool = False) -> StoredValue | None:
+    """Return the value of this name, with its row locked if asked for; None if it is not set."""
+    row = connection.execute(_GET.with_for_update() if lock else _GET, {"name": name}).first()
     return None if row is None else StoredValue(row.value, row.at)
 
 

@@ -249,6 +249,14 @@ def release_claim(tx: Tx, run: Run) -> None:
     save(tx, run, lease_owner=None, lease_until=None, holds_target=_may_still_act(tx.connection, run.id))
 
 
+def void_claims(tx: Tx) -> None:
+    """Void all claims: what their processes remember may not be in this database.
+
+    The leases stay, so that no other process takes a run over while a call of the last one may still be in progress.
+    """
+    tx.connection.execute(update(table).where(table.c.lease_owner.is_not(None)).values(fence=table.c.fence + 1))
+
+
 def claim_of(run: Run) -> Claim:
     """Return the claim that :func:`claim_due` gave with this run."""
     assert run.lease_owner is not None and run.lease_until is not None

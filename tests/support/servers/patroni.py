@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,20 @@ class Member(Server):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
+    def stop_receiving(self) -> Callable[[], None]:
+        """Freeze the process of a standby that receives the log: it lags. Return what ends it, with what it got."""
+        postmaster = int((self.folder / "data/postmaster.pid").read_text().splitlines()[0])
+        (receiver,) = (
+            pid for pid in _children(postmaster) if b"walreceiver" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+        os.kill(receiver, signal.SIGSTOP)
+
+        def end() -> None:
+            for number in (signal.SIGTERM, signal.SIGCONT):  # it ends before it reads what arrived meanwhile
+                os.kill(receiver, number)
+
+        return end
+
     def kill(self) -> None:
         """kill -9 of everything: the host is gone."""
         if self._process is None:
@@ -205,6 +219,15 @@ class Cluster:
         until(
             lambda: self.sql("SELECT sync_state FROM pg_stat_replication", direct=True) == wanted, "a standby streams"
         )
+
+    def wait_for_replay(self) -> None:
+        """Until the standby has everything."""
+        same = "SELECT pg_current_wal_lsn() = replay_lsn FROM pg_stat_replication"
+        until(lambda: self.sql(same, direct=True) == "t", "the standby has everything")
+
+    def has_failed_over(self, before: Member) -> bool:
+        """Whether another member than before is the primary."""
+        return any(one is not before and one.status().get("role") == "master" for one in self.members)
 
     def stop(self) -> None:
         """End everything and remove it."""

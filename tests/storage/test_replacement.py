@@ -1,0 +1,123 @@
+"""A database that took the place of another one: noticed once, and what processes remember of the other one is void."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Connection, text
+
+from remediator.core.run import Run, Status
+from remediator.core.run_detail import CancelledDetail
+from remediator.errors import Fenced
+from remediator.storage import Replacement, Store, Tx, replacement
+from remediator.storage.migrate import migrate
+from remediator.storage.postgres import PostgresStore
+from remediator.storage.postgres_replication import server
+from remediator.storage.replacement import Incarnation
+from remediator.storage.repositories import runs
+from remediator.storage.url import open_engine, parse_postgresql_url
+
+pytestmark = [pytest.mark.promise(3), pytest.mark.promise(4)]
+OLD, NEW = Incarnation("1/00000001", False), Incarnation("1/00000002", False)
+
+
+@pytest.fixture
+def engine(postgres_url: str) -> Iterator[sqlalchemy.Engine]:
+    """A migrated database on PostgreSQL."""
+    made = open_engine(parse_postgresql_url(postgres_url))
+    with made.connect() as connection:
+        migrate(connection)
+    yield made
+    made.dispose()
+
+
+def test_two_replicas_that_notice_a_failover_at_the_same_time_record_it_once(engine: sqlalchemy.Engine) -> None:
+    now = datetime.now(UTC)
+
+    def notice(connection: Connection) -> int:
+        tx = Tx(connection, now)
+        replacement.record_if_new(tx, NEW, "remediator")
+        return len(tx.drafts)
+
+    def notice_later() -> int:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            found = notice(connection)
+            connection.exec_driver_sql("COMMIT")
+            return found
+
+    with engine.connect() as first, ThreadPoolExecutor(1) as pool:
+        replacement.record_if_new(Tx(first, now), OLD, "remediator")
+        first.exec_driver_sql("BEGIN")
+        assert notice(first) == 1
+        second = pool.submit(notice_later)
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        with engine.connect() as observer:
+            while not observer.execute(waiting).scalar_one():
+                assert not second.done(), "the second replica did not wait for the first one"
+        first.exec_driver_sql("COMMIT")
+        assert second.result(30) == 0
+
+
+def claimed(tx: Tx) -> Run:
+    """A new run, claimed."""
+    runs.create(tx, "run-1", "redis-down", "hash", "redis", "auto", "test")
+    (run,) = runs.claim_due(tx, "remediator-0", timedelta(seconds=60), 1)
+    return run
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+async def test_claims_from_before_are_void_if_commits_may_be_lost(store: Store, lossless: bool) -> None:
+    """The lease stays: a call of the process may still be in progress, so nobody else begins."""
+    run = await store.write(claimed)
+    await store.write(lambda tx: replacement.record(tx, "failover", "test", lossless=lossless))
+    assert not await store.write(lambda tx: runs.claim_due(tx, "remediator-1", timedelta(seconds=60), 1))
+
+    def go_on(tx: Tx) -> Run:
+        return runs.transition(tx, run, Status.CANCELLED, None, CancelledDetail(), "test")
+
+    if lossless:
+        assert (await store.write(go_on)).status is Status.CANCELLED
+    else:
+        with pytest.raises(Fenced):
+            await store.write(go_on)
+        with pytest.raises(Fenced):
+            await store.write(lambda tx: runs.renew_lease(tx, run, timedelta(seconds=60)))
+
+
+async def test_a_failover_behind_a_pooler_that_keeps_the_connection_is_noticed(
+    engine: sqlalchemy.Engine, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's connection outlives its server, so the server is compared in each transaction."""
+    monkeypatch.setattr("remediator.storage.postgres_connection.is_pooled", lambda connection: True)
+    store = PostgresStore(parse_postgresql_url(postgres_url))
+    try:
+        await store.write(lambda tx: None)
+        assert store.replaced is None
+        monkeypatch.setattr("remediator.storage.postgres.server", lambda connection: NEW.server)
+        monkeypatch.setattr("remediator.storage.postgres.incarnation", lambda connection: NEW)
+        await store.write(lambda tx: None)
+        assert isinstance(store.replaced, Replacement) and not store.replaced.lossless
+    finally:
+        await store.close()
+
+
+async def test_whether_commits_wait_for_a_standby_is_remembered_for_after_the_failover(
+    engine: sqlalchemy.Engine, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PostgresStore(parse_postgresql_url(postgres_url))
+    try:
+        await store.write(lambda tx: None)
+        monkeypatch.setattr("remediator.storage.postgres.is_synchronous", lambda connection: True)
+        found = Incarnation(await store.read(server), True)
+        monkeypatch.setattr("remediator.storage.postgres.incarnation", lambda connection: found)
+        await store.failover_risk()
+        await store.write(lambda tx: replacement.record_if_new(tx, NEW, "remediator"))
+        last = await store.read(replacement.last)
+        assert last is not None and last.lossless
+    finally:
+        await store.close()
