@@ -1,0 +1,190 @@
+"""What a person at a terminal gets: tables, progress, filters and --watch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from demo.stack.settings import ROOT
+from remediator.storage.schema import runs
+from tests.support.web_service import WebService, web_service
+
+pytestmark = pytest.mark.process
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """A command whose standard output and error are a terminal of 200 columns."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self.raw = ""
+        self._closed = asyncio.Event()
+        asyncio.get_running_loop().add_reader(handle, self._read)
+
+    def _read(self) -> None:
+        try:
+            piece = os.read(self._handle, 65536)
+        except OSError:  # the other end was closed
+            piece = b""
+        if not piece:
+            asyncio.get_running_loop().remove_reader(self._handle)
+            self._closed.set()
+        self.raw += piece.decode(errors="replace")
+
+    @property
+    def text(self) -> str:
+        """What was shown, without colours and movements."""
+        return CONTROL.sub("", self.raw).replace("\r", "")
+
+    async def shows(self, *parts: str) -> None:
+        """Wait until the terminal has shown these texts."""
+        async with asyncio.timeout(60):
+            while not all(part in self.text for part in parts):
+                await asyncio.sleep(0.05)
+
+    async def ended(self) -> None:
+        """Wait until nothing more comes."""
+        async with asyncio.timeout(60):
+            await self._closed.wait()
+
+
+@asynccontextmanager
+async def on_terminal(web: WebService, *argv: str) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
+    """Run a command of the local store at a terminal."""
+    mine, its = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "TERM": "xterm", "NO_COLOR": ""}
+    config = ("--config", str(web.service.config.base_dir / "remediator.yaml"))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "remediator", *argv, *config), stdin=its, stdout=its, stderr=its, env=environment
+    )
+    os.close(its)
+    try:
+        yield Terminal(mine), process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        with suppress(ValueError):
+            asyncio.get_running_loop().remove_reader(mine)
+        os.close(mine)
+
+
+@pytest.fixture
+async def web(tmp_path: Path) -> AsyncIterator[WebService]:
+    """A service at the present time, which is the only clock of the commands."""
+    async with web_service(tmp_path) as made:
+        made.clock.time = datetime.now(UTC)
+        yield made
+
+
+async def change(web: WebService, run_id: str, **values: Any) -> None:
+    """Change a run in the store."""
+    await web.context.store.write(
+        lambda tx: tx.connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
+    )
+
+
+async def piped(web: WebService, *argv: str) -> tuple[int, str]:
+    """Run a command whose output is a pipe; return its exit status and its output."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    config = ("--config", str(web.service.config.base_dir / "remediator.yaml"))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "remediator", *argv, *config),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=environment,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+@pytest.mark.promise(8)
+async def test_a_table_is_aligned_and_its_values_are_literal(web: WebService) -> None:
+    """Headings above their columns; markup and escape sequences in a name are text."""
+    one, other = await web.request_approval(), await web.request_approval()
+    await change(web, one.run_id, target="[red]shop[/red]")
+    await change(web, other.run_id, target="\x1b]0;owned\x07\x1b[2Jr")
+    async with on_terminal(web, "run", "list") as (terminal, process):
+        await terminal.ended()
+        assert await process.wait() == 0
+    assert "\x1b]0" not in terminal.raw and "\x1b[2J" not in terminal.raw
+    heading, *rows = terminal.text.strip().splitlines()
+    assert heading.split() == ["RUN", "BEGAN", "STATUS", "PLAYBOOK", "TARGET", "TOOK"]
+    assert len(rows) == 2 and any("[red]shop[/red]" in row for row in rows)
+    for row in rows:
+        assert row.index("redis-disk-full") == heading.index("PLAYBOOK")
+        assert row.index("awaiting_approval") == heading.index("STATUS")
+    status, said = await piped(web, "run", "list")
+    assert status == 0 and "RUN" not in said, "a program gets rows only"
+
+
+@pytest.mark.promise(9)
+async def test_the_progress_of_a_verification_is_shown_at_a_terminal_only(web: WebService) -> None:
+    """A long log is counted; a pipe gets the result alone."""
+    await web.request_approval()
+    async with on_terminal(web, "audit", "verify") as (terminal, process):
+        await terminal.ended()
+        assert await process.wait() == 4
+    size = await web.head()
+    assert "verifying entries" in terminal.text and f"{size}/{size}" in terminal.text
+    status, said = await piped(web, "audit", "verify")
+    assert status == 4 and "verifying entries" not in said
+
+
+async def test_a_run_is_watched_until_it_ends(web: WebService) -> None:
+    """The command shows the new state by itself, and ends with the run."""
+    asked = await web.request_approval()
+    async with on_terminal(web, "run", "show", "@latest", "--watch", "0.2") as (terminal, process):
+        await terminal.shows("awaiting_approval", "Planned calls")
+        assert process.returncode is None
+        now = web.clock.now()
+        await change(web, asked.run_id, status="cancelled", reason="rejected", finished_at=now)
+        await terminal.shows("cancelled (rejected)")
+        await terminal.ended()
+        assert await process.wait() == 0
+
+
+async def test_a_watched_list_ends_at_ctrl_c(web: WebService) -> None:
+    """It shows runs that come later, and Ctrl-C ends it without a traceback."""
+    async with on_terminal(web, "run", "list", "--open", "--watch", "0.2") as (terminal, process):
+        await terminal.shows("no runs")
+        asked = await web.request_approval()
+        await terminal.shows(asked.run_id)
+        process.send_signal(signal.SIGINT)
+        await terminal.ended()
+        assert await process.wait() in (1, 130)
+    assert "Traceback" not in terminal.text
+
+
+FILTERS: dict[str, tuple[str, ...]] = {
+    "status": ("--status", "cancelled"),
+}
+
+
+@pytest.mark.parametrize("argv", FILTERS.values(), ids=FILTERS)
+async def test_a_filter_lists_what_it_names(web: WebService, argv: tuple[str, ...]) -> None:
+    """Two runs, which differ in everything that can be filtered: each filter shows the one that it names."""
+    old = await web.request_approval(labels={"severity": "critical"})
+    new = await web.request_approval(labels={"severity": "warning"})
+    began = web.clock.now() - timedelta(hours=2)
+    values = {"status": "cancelled", "reason": "rejected", "playbook": "app-down", "target": "app"}
+    await change(web, old.run_id, **values, severity="critical", created_at=began, finished_at=began)
+    status, said = await piped(web, "run", "list", *argv)
+    assert status == 0 and old.run_id in said and new.run_id not in said, said
+    for others in (("--open",), ("--since", "1h"), ("--limit", "1")):
+        status, said = await piped(web, "run", "list", *others)
+        assert status == 0 and new.run_id in said and old.run_id not in said, said
