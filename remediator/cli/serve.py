@@ -19,11 +19,13 @@ import uvicorn
 from sqlalchemy import Connection
 
 from remediator import __version__
+from remediator.cli import _output
 from remediator.cli._options import config_option
-from remediator.config import Config
+from remediator.config import Config, read_secret
 from remediator.errors import StoreError
 from remediator.playbooks.loader import load_config
 from remediator.runtime import systemd
+from remediator.runtime.access import WEBHOOK_TOKEN
 from remediator.runtime.event_loop import ServiceLoop
 from remediator.runtime.log_output import LogOutput, log_to
 from remediator.service import Role, Service, guards_off, run_service
@@ -94,6 +96,8 @@ class _Server(uvicorn.Server):
 async def _serve(config: Config, role: Role, settings_file: Path, output: LogOutput) -> None:
     certificate = None if config.tls is None else Certificate(config.tls)
     descriptors = raise_descriptor_limit()
+    token_file = config.state / WEBHOOK_TOKEN
+    first_start = not token_file.exists()
     async with run_service(config, role=role, settings_file=settings_file) as service:
         service.health.counters["log"] = lambda: (output.lost, output.error)
         service.metrics.log_lines_lost.set_function(lambda: output.lost)
@@ -111,6 +115,7 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
         listening = ", ".join(map(str, config.addresses))
 
         def announce() -> None:
+            _show_token(token_file, first_start)
             log.info("serving", **served(service))
             systemd.notify("READY=1", f"STATUS=serving {listening}")
 
@@ -142,6 +147,12 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
                 if address.path is not None:
                     address.path.unlink(missing_ok=True)
     log.info("stopped")
+
+
+def _show_token(file: Path, first_start: bool) -> None:
+    """Show the webhook token that the first start has created, at a terminal only: others can read a log."""
+    if first_start and file.exists() and sys.stderr.isatty():
+        _output.echo(f"webhook token for Alertmanager, shown once: {read_secret(file)}", err=True)
 
 
 async def _log_stop(service: Service) -> None:

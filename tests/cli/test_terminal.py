@@ -8,7 +8,7 @@ import pty
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from sqlalchemy import update
 
 from demo.stack.settings import ROOT
 from remediator.storage.schema import runs
+from tests.support.servers.remediator import Remediator
 from tests.support.web_service import WebService, web_service
 
 pytestmark = pytest.mark.process
@@ -64,12 +65,19 @@ class Terminal:
 @asynccontextmanager
 async def on_terminal(web: WebService, *argv: str) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
     """Run a command of the local store at a terminal."""
-    mine, its = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "TERM": "xterm", "NO_COLOR": ""}
     config = ("--config", str(web.service.config.base_dir / "remediator.yaml"))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "remediator", *argv, *config), stdin=its, stdout=its, stderr=its, env=environment
-    )
+    async with at_terminal((sys.executable, "-m", "remediator", *argv, *config), environment) as shown:
+        yield shown
+
+
+@asynccontextmanager
+async def at_terminal(
+    argv: Sequence[str], environment: Mapping[str, str]
+) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
+    """Run a program whose input, output and errors are a terminal."""
+    mine, its = pty.openpty()
+    process = await asyncio.create_subprocess_exec(*argv, stdin=its, stdout=its, stderr=its, env=environment)
     os.close(its)
     try:
         yield Terminal(mine), process
@@ -143,6 +151,24 @@ async def test_the_progress_of_a_verification_is_shown_at_a_terminal_only(web: W
     assert "verifying entries" in terminal.text and f"{size}/{size}" in terminal.text
     status, said = await piped(web, "audit", "verify")
     assert status == 4 and "verifying entries" not in said
+
+
+@pytest.mark.promise(11)
+async def test_a_first_start_shows_the_webhook_token_at_a_terminal_only(tmp_path: Path) -> None:
+    """A person can copy it; a log, which others read, has the name of its file; a second start shows it no more."""
+    service = Remediator(tmp_path)
+    service.inventory["services"] = {"redis": {"platform": {"kind": "supervisor", "url": "unix:///no", "program": "r"}}}
+    del service.settings["webhook"]
+    shown = "webhook token for Alertmanager, shown once: "
+    argv, environment = service.command(), dict(service.environment())
+    for first in (True, False):
+        async with at_terminal(argv, environment) as (terminal, process):
+            await terminal.shows("serving")
+            process.send_signal(signal.SIGTERM)
+            await terminal.ended()
+        token = (tmp_path / "state" / "webhook.token").read_text().strip()
+        assert (f"{shown}{token}" in terminal.text) is first
+        assert terminal.text.count(token) == int(first)
 
 
 async def test_a_run_is_watched_until_it_ends(web: WebService) -> None:

@@ -155,8 +155,12 @@ class Supervisor:
         """Return the end of the standard error. Rejected (NO_FILE) if it is redirected to the standard output."""
         return await self._log("supervisor.readProcessStderrLog", name, max_bytes)
 
-    async def _log(self, method: str, name: str, max_bytes: int) -> str:
-        """Return the end of a log.
+    async def own_log(self, max_bytes: int = 16_384) -> str:
+        """Return the end of supervisord's own log: starts and ends of all processes. Rejected if it has no file."""
+        return await self._log("supervisor.readLog", None, max_bytes)
+
+    async def _log(self, method: str, name: str | None, max_bytes: int) -> str:
+        """Return the end of a log, of a process or without a name.
 
         supervisord answers 500 if the end starts inside a character, or contains bytes that are no text: Redis prints
         such bytes when its data are damaged. So this tries a little less first, and then ever less.
@@ -167,7 +171,7 @@ class Supervisor:
             sizes.append(size)
         for tried in sizes:
             try:
-                return str(await self._call(method, name, -tried, 0))
+                return str(await self._call(method, *(() if name is None else (name,)), -tried, 0))
             except HttpRefused as error:
                 if error.status != 500 or tried == sizes[-1]:
                     raise

@@ -21,6 +21,10 @@ _LOOKS = 15
 """How often it is observed again at most, a second apart, unless it restarts meanwhile."""
 _LOOKS_AT_ENDED = 5
 """The same for a service whose process has ended: a platform that starts it again does so within seconds."""
+_CALM = timedelta(minutes=1)
+"""A service that crashed again and again, and has run for less than this, is still in its crash loop."""
+_LOOPING = 2
+"""So many crashes shortly before the last start are a loop."""
 
 
 class ServiceStatusAction(Action):
@@ -80,10 +84,15 @@ class ServiceStatusAction(Action):
 
         A program that crashes at its start is *starting*, and for a moment *running* and *exited*, around each crash.
         One look could miss the crash loop, so it is watched until it has lived for 15 s. Two starts within this time,
-        neither of them ours, are a crash loop.
+        neither of them ours, are a crash loop. So are several crashes before its last start, where the platform counts
+        them: a program that takes long to start may live for longer than it is watched.
         """
         platform = self._platforms[service.platform.kind]
         first = status = await platform.status(service)
+        calm = status.started_at is None or self._clock.now() - status.started_at > _CALM
+        if status.state in (State.RUNNING, State.STARTING, State.EXITED) and status.crashes >= _LOOPING and not calm:
+            summary = f"{status.summary}; it crashed {status.crashes} times in the two minutes before its last start"
+            return replace(status, state=State.CRASH_LOOP, summary=summary, healthy=0)
         for look in range(_LOOKS):
             if status.state is State.EXITED and look >= _LOOKS_AT_ENDED:
                 break

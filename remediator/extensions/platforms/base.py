@@ -69,6 +69,8 @@ class ServiceStatus:
     """Each instance, with a value that changes whenever the instance starts again: its PID or its restart count."""
     reasons: tuple[Reason, ...] = ()
     """Why instances do not serve, if the platform says it."""
+    crashes: int = 0
+    """How often it ended unexpectedly in the two minutes before its last start, if the platform says it; else 0."""
     hold: str = ""
     """Why its release must not be changed now, for example because a person paused its rollout; empty if it may be."""
 

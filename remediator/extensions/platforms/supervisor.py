@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,12 @@ _LOG_BYTES = 65_536
 """How much of a log is read, to find the first line of the last start in it."""
 _PATIENCE = 60.0
 """Seconds that a program may take to stop, and again to start, in a rollback."""
+_EVENT = re.compile(
+    r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+) [A-Z]+ (exited: |stopped: |spawned: ')([^ ']+)'? (.*)$", re.MULTILINE
+)
+"""A line of supervisord's log about the end or the start of a process. Its times are local ones of its host."""
+_RECENT = timedelta(minutes=2)
+"""Unexpected ends that are older than this at the last start are another matter."""
 
 
 class SupervisorPlatform(Platform):
@@ -64,8 +72,10 @@ class SupervisorPlatform(Platform):
     async def status(self, service: Service) -> ServiceStatus:
         binding, client = self._of(service)
         process = await _find(client, binding.program)
-        release = None if service.releases is None else await asyncio.to_thread(_folders(service).current)
-        return _status(process, release)
+        release, switched = None, None
+        if service.releases is not None:
+            release, switched = await asyncio.to_thread(_in_use, _folders(service))
+        return replace(_status(process, release), crashes=await _crashes(client, process, switched))
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
         """Return the last lines of both streams: of the last start of the process, or of the one before.
@@ -164,6 +174,37 @@ async def _find(client: Supervisor, program: str) -> Process:
         if error.fault is Fault.BAD_NAME:
             raise TargetError(f"supervisord has no program {program!r}; correct the inventory") from None
         raise
+
+
+def _in_use(folders: ReleaseFolders) -> tuple[str, datetime]:
+    """Return the release in use, and the local time since when, as supervisord writes it into its log."""
+    return folders.current(), datetime.fromtimestamp(folders.link.lstat().st_mtime)  # noqa: DTZ006
+
+
+async def _crashes(client: Supervisor, process: Process, switched: datetime | None) -> int:
+    """Return how often a process ended unexpectedly shortly before its last start; 0 if supervisord keeps no log."""
+    try:
+        return crashes_in(await client.own_log(), process.name, switched)
+    except SupervisorRefused:
+        return 0
+
+
+def crashes_in(log: str, name: str, switched: datetime | None = None) -> int:
+    """Count the unexpected ends of a process in the two minutes before its last start, in supervisord's log.
+
+    What was before somebody stopped it is not counted, nor what was before its release was switched, at that local
+    time: those are crashes of another release.
+    """
+    found = _EVENT.findall(log)
+    events = [(datetime.fromisoformat(at), what.strip(": '"), text) for at, what, whose, text in found if whose == name]
+    last = max((at for at, what, _ in events if what == "spawned"), default=None)
+    crashes = 0
+    for at, what, text in events:
+        if what == "stopped" or (switched is not None and at < switched):
+            crashes = 0
+        elif what == "exited" and "not expected" in text and last is not None and last - at < _RECENT:
+            crashes += 1
+    return crashes
 
 
 def _status(process: Process, release: str | None) -> ServiceStatus:
