@@ -192,8 +192,8 @@ async def _crashes(client: Supervisor, process: Process, switched: datetime | No
 def crashes_in(log: str, name: str, switched: datetime | None = None) -> int:
     """Count the unexpected ends of a process in the two minutes before its last start, in supervisord's log.
 
-    What was before an operator or a deployment stopped it is not counted, nor what was before its release was switched, at that local
-    time: those are crashes of another release.
+    What was before an operator or a deployment stopped it is not counted. Nor is what was before its release was
+    switched, at that local time: those are crashes of another release.
     """
     found = _EVENT.findall(log)
     events = [(datetime.fromisoformat(at), what.strip(": '"), text) for at, what, whose, text in found if whose == name]
