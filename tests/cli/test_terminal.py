@@ -1,4 +1,4 @@
-"""What a person at a terminal gets: tables, progress, filters and --watch."""
+"""What a person at a terminal gets: tables, progress, filters, beginnings of IDs, @latest and --watch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pty
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -198,6 +198,10 @@ async def test_a_watched_list_ends_at_ctrl_c(web: WebService) -> None:
 
 FILTERS: dict[str, tuple[str, ...]] = {
     "status": ("--status", "cancelled"),
+    "playbook": ("--playbook", "app-down"),
+    "target": ("--target", "app"),
+    "severity": ("--severity", "critical"),
+    "until": ("--until", "1h"),
 }
 
 
@@ -214,3 +218,37 @@ async def test_a_filter_lists_what_it_names(web: WebService, argv: tuple[str, ..
     for others in (("--open",), ("--since", "1h"), ("--limit", "1")):
         status, said = await piped(web, "run", "list", *others)
         assert status == 0 and new.run_id in said and old.run_id not in said, said
+
+
+@pytest.mark.parametrize(
+    "name",
+    [lambda run: run, lambda run: run.removeprefix("run-"), lambda run: run[:10], lambda run: "@latest"],
+    ids=["the ID", "without its kind", "its beginning", "@latest"],
+)
+async def test_a_run_is_found_by(web: WebService, name: Callable[[str], str]) -> None:
+    """Whatever names one run only."""
+    web.numbers = 11110000
+    first = await web.request_approval()
+    await change(web, first.run_id, created_at=web.clock.now() - timedelta(hours=1))
+    web.numbers = 22220000
+    second = await web.request_approval()
+    status, said = await piped(web, "run", "show", name(second.run_id))
+    assert status == 0 and said.splitlines()[0].startswith(second.run_id), said
+
+
+async def test_a_beginning_of_several_ids_names_them(web: WebService) -> None:
+    """The command does not guess, and says which runs there are."""
+    web.numbers = 11110000
+    first, second = await web.request_approval(), await web.request_approval()
+    status, said = await piped(web, "run", "show", "run-1111")
+    assert status != 0 and said.strip().count("\n") == 0, said
+    assert f"{first.run_id}, {second.run_id}; write more of it" in said
+    status, said = await piped(web, "run", "show", "run-9999")
+    assert status != 0 and "Traceback" not in said and "run-9999" in said
+
+
+async def test_latest_of_nothing_is_an_error(web: WebService) -> None:
+    """A new installation has no run."""
+    for noun in ("run", "incident"):
+        status, said = await piped(web, noun, "show", "@latest")
+        assert status != 0 and "yet, so @latest means none" in said, (noun, said)

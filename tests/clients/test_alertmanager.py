@@ -104,6 +104,7 @@ async def test_a_resolved_alert_is_gone(client: Alertmanager, alertmanager: Serv
         return await client.alert({"alertname": "A"}) is None
 
     await eventually(gone)
+    assert "A" not in {alert.labels["alertname"] for alert in await client.alerts()}
 
 
 @pytest.mark.promise(5)

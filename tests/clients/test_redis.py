@@ -205,6 +205,7 @@ class TestStates:
         server = make_redis("maxmemory 100kb", "maxmemory-policy noeviction")
         assert (await client_of(server).health()).ok
         await _refused_write(client_of(server), RedisState.OUT_OF_MEMORY)
+        assert server.ask("DBSIZE").strip() == "0", "the refused write left a key"
 
     async def test_snapshots_that_fail(self, make_redis: MakeRedis) -> None:
         """The disk refuses the snapshot, so Redis refuses writes."""
@@ -213,6 +214,7 @@ class TestStates:
         server.ask("BGSAVE")
         until(lambda: "rdb_last_bgsave_status:err" in server.ask("INFO", "persistence"), "failed snapshot")
         await _refused_write(client_of(server), RedisState.CANNOT_PERSIST)
+        assert server.ask("DBSIZE").strip() == "0", "the refused write left a key"
 
     async def test_a_script_that_does_not_end(self, make_redis: MakeRedis) -> None:
         """It lets nobody else do anything."""
@@ -225,7 +227,9 @@ class TestStates:
 
     async def test_too_few_replicas(self, make_redis: MakeRedis) -> None:
         """Writes need replicas that are not there."""
-        await _refused_write(client_of(make_redis("min-replicas-to-write 1")), RedisState.TOO_FEW_REPLICAS)
+        server = make_redis("min-replicas-to-write 1")
+        await _refused_write(client_of(server), RedisState.TOO_FEW_REPLICAS)
+        assert server.ask("DBSIZE").strip() == "0", "the refused write left a key"
 
     async def test_too_many_clients(self, make_redis: MakeRedis) -> None:
         """Every place is taken: that is no Redis that is down."""

@@ -202,3 +202,4 @@ async def _live_in(
     for event in history:
         await town.happen(event)
     await town.happen(("all", 0))
+    assert len(town.seen) == len(await begun(store)), "an action was begun that no guard was checked for"

@@ -38,6 +38,7 @@ def drain(registry: Registry) -> Any:
 def test_built_in_actions_conform(action: type[Action]) -> None:
     """The built-in actions follow the rules for plugins."""
     conformance.action_is_declared(action)
+    assert action.declared_traits().summary, f"{action.name} has no summary"
 
 
 async def test_the_example_action_conforms(drain: Any, tmp_path: Path) -> None:
@@ -52,6 +53,7 @@ async def test_the_example_action_conforms(drain: Any, tmp_path: Path) -> None:
     stale = msgspec.structs.replace(call, pin={"folder": -1})
     await conformance.changed_pin_is_refused(drain, SERVICE, parameters, stale, state)
     await conformance.observe_reports_effect(drain, SERVICE, parameters)
+    assert state() != [], "the example was executed"
 
 
 async def test_the_example_check_separates_fail_from_unknown(registry: Registry, tmp_path: Path) -> None:
@@ -61,6 +63,8 @@ async def test_the_example_check_separates_fail_from_unknown(registry: Registry,
     await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path / "none"), CheckAnswer.UNKNOWN)
     (tmp_path / "app").touch()
     await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), CheckAnswer.OK)
+    with pytest.raises(AssertionError):
+        await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), CheckAnswer.FAIL)
 
 
 async def test_the_example_notifier_escapes_markup(registry: Registry, tmp_path: Path) -> None:
@@ -69,7 +73,9 @@ async def test_the_example_notifier_escapes_markup(registry: Registry, tmp_path:
 
     await page.send(conformance.evil_message())
 
-    conformance.is_escaped((tmp_path / "page.html").read_text(), "<b>", "<!channel>")
+    delivered = (tmp_path / "page.html").read_text()
+    conformance.is_escaped(delivered, "<b>", "<!channel>")
+    assert "&lt;b&gt;" in delivered
 
 
 async def test_faults_are_found(drain: Any, tmp_path: Path) -> None:
