@@ -95,6 +95,20 @@ def test_settings_and_inventory_are_those_of_kustomize(kustomized: Any, shop: An
     Inventory.model_validate(yaml.safe_load(ours["data"]["inventory.yaml"]), context=folder)
 
 
+def test_only_init_containers_know_the_owner_of_the_tables() -> None:
+    """The Secret and the role of the values are used; the service cannot read the URL of the owner."""
+    values = merged(SHOP, {"database": {"ownerSecretName": "tables", "serviceRole": "heal"}})
+    spec = objects(render(CHART, values))["Deployment", "remediator", "remediator"]["spec"]["template"]["spec"]
+    [owner] = [each["name"] for each in spec["volumes"] if each.get("secret", {}).get("secretName") == "tables"]
+    assert [each["args"][:3] for each in spec["initContainers"]] == [["db", "migrate", "--url-file"], ["db", "grant", "heal"]]
+    mounts = {each["name"]: {mount["name"] for mount in each["volumeMounts"]} for each in _containers(spec)}
+    assert [name for name, mounted in mounts.items() if owner in mounted] == ["migrate", "grant"]
+
+
+def _containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*spec["initContainers"], *spec["containers"]]
+
+
 def test_a_change_of_the_settings_replaces_the_pods() -> None:
     """The template of the pods has a checksum of the ConfigMap."""
     key = ("Deployment", "remediator", "remediator")

@@ -155,7 +155,7 @@ async def test_a_signed_in_person_approves_with_one_tap(web: WebService, address
     await page.wait_for_selector("text=Release this stop")
     await picture(page, "stopped")
     await page.click("text=Release this stop")
-    await page.wait_for_selector("#stopper summary:text-is('Stop')")
+    await page.wait_for_selector("#stopper summary:text-is('Stop actions')")
     assert not await web.context.store.read(lambda connection: stops.list_active(connection, web.clock.now()))
 
 

@@ -19,12 +19,23 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{- define "remediator.mounts" -}}
-- {name: config, mountPath: /etc/remediator, readOnly: true}
-- {name: secrets, mountPath: /run/secrets/remediator, readOnly: true}
-- {name: state, mountPath: /var/lib/remediator}
-- {name: tmp, mountPath: /tmp}
-- {name: own-playbooks, mountPath: /etc/remediator-playbooks, readOnly: true}
+{{- define "remediator.container" -}}
+image: {{ include "remediator.image" . }}
+{{- with .Values.image.pullPolicy }}
+imagePullPolicy: {{ . }}
+{{- end }}
+securityContext:
+  {{- include "remediator.container-security" . | nindent 2 }}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+{{- end }}
+
+{{- define "remediator.as-owner" -}}
+{{ include "remediator.container" . }}
+volumeMounts:
+  - {name: config, mountPath: /etc/remediator, readOnly: true}
+  - {name: owner, mountPath: /run/secrets/owner, readOnly: true}
+  - {name: tmp, mountPath: /tmp}
 {{- end }}
 
 {{- define "remediator.playbook-copier" -}}
