@@ -100,7 +100,10 @@ def test_only_init_containers_know_the_owner_of_the_tables() -> None:
     values = merged(SHOP, {"database": {"ownerSecretName": "tables", "serviceRole": "heal"}})
     spec = objects(render(CHART, values))["Deployment", "remediator", "remediator"]["spec"]["template"]["spec"]
     [owner] = [each["name"] for each in spec["volumes"] if each.get("secret", {}).get("secretName") == "tables"]
-    assert [each["args"][:3] for each in spec["initContainers"]] == [["db", "migrate", "--url-file"], ["db", "grant", "heal"]]
+    assert [each["args"][:3] for each in spec["initContainers"]] == [
+        ["db", "migrate", "--url-file"],
+        ["db", "grant", "heal"],
+    ]
     mounts = {each["name"]: {mount["name"] for mount in each["volumeMounts"]} for each in _containers(spec)}
     assert [name for name, mounted in mounts.items() if owner in mounted] == ["migrate", "grant"]
 
