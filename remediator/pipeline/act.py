@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -29,6 +30,7 @@ from remediator.pipeline.run_context import IntentTransaction, RunContext, RunTr
 from remediator.pipeline.step_execution import PROCESS_LOST, Intent, StepExecution, planned_call
 from remediator.pipeline.transitions import escalate_diagnosis, follow, to_unknown, to_verifying
 from remediator.pipeline.undo import undo_steps
+from remediator.pipeline.verify import STABLE
 from remediator.playbooks import cel
 from remediator.storage.repositories import attempts, evidence, runs
 from remediator.storage.repositories.attempts import Attempt
@@ -308,13 +310,29 @@ async def _observe_before(ctx: RunContext) -> list[EvidenceRecord]:
     """Return the verification checks before the first change; from the store if they were observed already."""
     stored = [item for item in await ctx.evidence() if item.phase == "before"]
     if stored and ctx.now() - stored[-1].at < _BEFORE_IS_FRESH:
-        return stored[-len(ctx.plan.checks) :]
+        return stored[-len(ctx.plan.checks) - (stored[-1].name == STABLE) :]
     seen = []
     for check in ctx.plan.checks:
         found = await check_runner.observe(ctx.pipeline, check.check, ctx.service, check.parameters)
         seen.append(EvidenceRecord("before", check.check, found.answer.value, found.summary, found.facts, ctx.now()))
+    if seen and all(item.status == CheckAnswer.OK.value for item in seen):
+        seen += await _too_young(ctx)
     ctx.change(lambda changes: changes.add_evidence(seen))
     return seen
+
+
+async def _too_young(ctx: RunContext) -> list[EvidenceRecord]:
+    """Return what shows that the target crashed and has run for less time than its proof takes since then."""
+    try:
+        async with asyncio.timeout(ctx.pipeline.timeouts.probe_timeout.total_seconds()):
+            status = await ctx.pipeline.service_status(ctx.service)
+    except (RemediatorError, OSError, TimeoutError):
+        return []
+    age = None if status.started_at is None else (ctx.now() - status.started_at).total_seconds()
+    if not status.crashes or age is None or age >= ctx.plan.stable:
+        return []
+    text = f"{ctx.service.name} crashed and started {age:.0f} s ago; the proof takes {ctx.plan.stable:g} s without that"
+    return [EvidenceRecord("before", STABLE, CheckAnswer.FAIL.value, text, {"age": round(age, 1)}, ctx.now())]
 
 
 def _not_needed(tx: RunTransaction, before: Sequence[EvidenceRecord]) -> StageResult:

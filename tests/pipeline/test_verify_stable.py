@@ -14,7 +14,7 @@ import pytest
 from remediator.core.run_detail import VerifyingDetail
 from remediator.errors import Unreachable
 from remediator.extensions.platforms.base import ServiceStatus, State
-from remediator.pipeline import verify
+from remediator.pipeline import act, verify
 from remediator.pipeline.context import StageResult
 from remediator.pipeline.run_context import RunContext
 from remediator.storage.repositories.evidence import EvidenceRecord
@@ -116,3 +116,21 @@ async def test_a_platform_that_does_not_answer_is_not_stable(house: House) -> No
     result, seen = await watch.look()
 
     assert result is None and (seen[-1].name, seen[-1].status) == ("stable", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("crashes", "age", "young"),
+    [(1, 9, True), (0, 9, False), (1, 60, False), (1, None, False)],
+    ids=["between two crashes", "started by a person", "long ago", "unknown age"],
+)
+async def test_a_proof_did_not_hold_before_if_the_target_crashed_just_now(
+    house: House, crashes: int, age: int | None, young: bool
+) -> None:
+    """It answers between two crashes. Without this, the run of a crash loop would end as *not needed*."""
+    ctx = Watch(house).ctx
+    started = None if age is None else house.clock.time - timedelta(seconds=age)
+    house.platform.services["redis"] = ServiceStatus(
+        State.RUNNING, "runs", 1, 1, {}, started_at=started, crashes=crashes
+    )
+    found = await act._too_young(ctx)
+    assert [(item.phase, item.name, item.status) for item in found] == ([("before", "stable", "fail")] if young else [])

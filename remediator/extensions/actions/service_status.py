@@ -19,6 +19,9 @@ _YOUNG = timedelta(seconds=15)
 """A service that started within this time is observed for longer: it may be between two crashes."""
 _LOOKS = 15
 """How often it is observed again at most, a second apart, unless it restarts meanwhile."""
+_YOUNG_AFTER_A_CRASH = timedelta(seconds=45)
+_LOOKS_AFTER_A_CRASH = 45
+"""The same if it crashed just before: a program that takes long to start lives for longer before it dies again."""
 _LOOKS_AT_ENDED = 5
 """The same for a service whose process has ended: a platform that starts it again does so within seconds."""
 _CALM = timedelta(minutes=1)
@@ -33,8 +36,8 @@ class ServiceStatusAction(Action):
     name = "service.status"
     mutates = False
     idempotent = True
-    timeout = timedelta(seconds=10) + timedelta(seconds=_LOOKS)
-    observes = timedelta(seconds=_LOOKS)
+    timeout = timedelta(seconds=10) + timedelta(seconds=_LOOKS_AFTER_A_CRASH)
+    observes = timedelta(seconds=_LOOKS_AFTER_A_CRASH)
     facts = (
         Fact("state", "string", "State of all instances together.", values=tuple(State)),
         Fact("instances", "integer", "Expected instances."),
@@ -83,9 +86,9 @@ class ServiceStatusAction(Action):
         """Return the state; of a service that has just started, after watching whether it starts again.
 
         A program that crashes at its start is *starting*, and for a moment *running* and *exited*, around each crash.
-        One look could miss the crash loop, so it is watched until it has lived for 15 s. Two starts within this time,
-        neither of them ours, are a crash loop. So are several crashes before its last start, where the platform counts
-        them: a program that takes long to start may live for longer than it is watched.
+        One look could miss the crash loop, so it is watched until it has lived for 15 s, or for 45 s if the platform
+        says that it crashed just before. Two starts within this time, neither of them ours, are a crash loop. So are
+        several crashes before its last start: a program that takes long to start may live for longer than that.
         """
         platform = self._platforms[service.platform.kind]
         first = status = await platform.status(service)
@@ -93,10 +96,11 @@ class ServiceStatusAction(Action):
         if status.state in (State.RUNNING, State.STARTING, State.EXITED) and status.crashes >= _LOOPING and not calm:
             summary = f"{status.summary}; it crashed {status.crashes} times in the two minutes before its last start"
             return replace(status, state=State.CRASH_LOOP, summary=summary, healthy=0)
-        for look in range(_LOOKS):
+        limit, looks = (_YOUNG_AFTER_A_CRASH, _LOOKS_AFTER_A_CRASH) if status.crashes else (_YOUNG, _LOOKS)
+        for look in range(looks):
             if status.state is State.EXITED and look >= _LOOKS_AT_ENDED:
                 break
-            young = status.started_at is not None and self._clock.now() - status.started_at < _YOUNG
+            young = status.started_at is not None and self._clock.now() - status.started_at < limit
             if status.state is not State.STARTING and not (status.state in (State.RUNNING, State.EXITED) and young):
                 break
             await self._clock.sleep(1)
