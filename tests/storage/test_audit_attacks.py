@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -152,10 +153,25 @@ def test_no_room_for_the_log(url: str, connection: Connection, tmp_path: Path) -
     assert verify_live(DatabaseLog(connection), strict=True).ok
 
 
-async def test_no_room_for_a_checkpoint(store: Store, connection: Connection, tmp_path: Path) -> None:
-    """A notary without room is named in the log, the other one keeps the checkpoint, and the next is tried again."""
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own without free space."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mount = ("mount", "-t", "tmpfs", "-o", "size=64k", "remediator-test", str(folder))
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small file system")
+    with suppress(OSError), (folder / "ballast").open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+    yield folder
+    subprocess.run(("umount", "-l", str(folder)), check=True, capture_output=True)
+
+
+async def test_no_room_for_a_checkpoint(store: Store, connection: Connection, tmp_path: Path, full_disk: Path) -> None:
+    """A witness without room is named in the log, the other one keeps the checkpoint, and the next is tried again."""
     kept = signing(tmp_path, "a")
-    settings = replace(kept, witnesses={"full": FileWitness(Path("/dev/full")), **kept.witnesses})
+    settings = replace(kept, witnesses={"full": FileWitness(full_disk / "checkpoints.notes"), **kept.witnesses})
     await append(store, "before")
     await create_checkpoint(context_on(store), settings, await store.read(records.get_head))
     [failed] = records.iterate(connection, kind="checkpoint.failed")
