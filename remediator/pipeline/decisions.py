@@ -230,7 +230,8 @@ def create_stop(
             return stop.id
     stop_id = request_id or Ids().new("stop", tx.now)
     until = None if duration is None else tx.now + duration
-    stops.create(tx, stop_id, scope, name, reason, person.id, until)
+    if not stops.create(tx, stop_id, scope, name, reason, person.id, until):
+        return stop_id
     what = "everything" if scope == "global" else f"{scope} {name}"
     end = "until an operator releases it" if until is None else f"until {until:%Y-%m-%d %H:%M:%S}Z"
     _announce_stop(tx, f"Stopped by {person.id}: {what}, {end}: {redacted}")

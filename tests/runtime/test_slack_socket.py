@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,9 @@ from remediator.runtime import slack_socket
 from remediator.runtime.chat_loops import slack_events
 from remediator.runtime.slack_events import Reply
 from remediator.runtime.slack_socket import SlackSocket
+from remediator.storage.migrate import migrate
 from remediator.storage.repositories import approvals, runs, stops
+from remediator.storage.url import open_engine, parse_postgresql_url
 from tests.support.servers import free_port
 from tests.support.web_service import WebService, web_service
 
@@ -139,27 +142,33 @@ class Connected:
         return link.token(self.web.service.keyring, self.web.clock.now(), BUTTON)
 
 
+@asynccontextmanager
+async def connection(folder: Path, slack: FakeSlack, **settings: Any) -> AsyncIterator[Connected]:
+    """Run a service that is connected to the server."""
+    (folder / "app.token").write_text("xapp-1-secret")
+    (folder / "bot.token").write_text("xoxb-secret")
+    chat = {"app_token_file": "app.token", "bot_token_file": "bot.token", "api": slack.url}
+    async with web_service(folder, access={"slack": chat}, **settings) as web:
+        service, replies = web.service, list[Reply]()
+        events = slack_events(service.context, service.config, service.access, service.keyring, service.clients)
+
+        async def reply(answer: Reply) -> None:
+            replies.append(answer)
+
+        socket = SlackSocket(events.settings, events, SystemClock(), reply)
+        running = asyncio.create_task(socket.run())
+        await eventually(lambda: socket.connected)
+        yield Connected(web, slack, socket, replies)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 @pytest.fixture
 async def connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connected]:
     """A service that is connected to the server."""
     monkeypatch.setattr(slack_socket, "FIRST_PAUSE", 0.05)
-    (tmp_path / "app.token").write_text("xapp-1-secret")
-    (tmp_path / "bot.token").write_text("xoxb-secret")
-    async with fake_slack() as slack:
-        chat = {"app_token_file": "app.token", "bot_token_file": "bot.token", "api": slack.url}
-        async with web_service(tmp_path, access={"slack": chat}) as web:
-            service, replies = web.service, []
-            events = slack_events(service.context, service.config, service.access, service.keyring, service.clients)
-
-            async def reply(answer: Reply) -> None:
-                replies.append(answer)
-
-            socket = SlackSocket(events.settings, events, SystemClock(), reply)
-            running = asyncio.create_task(socket.run())
-            await eventually(lambda: socket.connected)
-            yield Connected(web, slack, socket, replies)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+    async with fake_slack() as slack, connection(tmp_path, slack) as made:
+        yield made
 
 
 @pytest.mark.promise(6)
@@ -273,6 +282,46 @@ async def test_an_event_is_not_acknowledged_while_the_store_is_down(
     assert await connected.slack.send("interactive", press, "e-1", retry_attempt=1) == {"envelope_id": "e-1"}
     listed = await store.read(lambda connection: stops.list_active(connection, connected.web.clock.now()))
     assert [item.created_by for item in listed] == ["ann"]
+
+
+@pytest.mark.process
+@pytest.mark.promise(2)
+async def test_of_two_replicas_one_answers(tmp_path: Path, postgres_url: str) -> None:
+    """Each replica has a connection of its own. A press counts once, whichever gets it, also if both get it."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+    engine = open_engine(parse_postgresql_url(postgres_url))
+    with engine.connect() as database:
+        migrate(database)
+    engine.dispose()
+    shared = {"store": postgres_url}
+    async with fake_slack() as slack, connection(one, slack, **shared) as first:
+        (two / "state").mkdir()
+        shutil.copy(one / "state/links.key", two / "state/links.key")
+        async with connection(two, slack, **shared) as second:
+            assert slack.opened == len(slack.sockets) == 2
+            to_first, to_second = slack.sockets
+            asked = await first.web.request_approval()
+            press = first.press("approve", "U00", first.value(asked))
+            for socket, envelope in ((to_second, "e-1"), (to_first, "e-2")):  # Slack saw no answer, and sends it again
+                await socket.send_json({"type": "interactive", "envelope_id": envelope, "payload": press})
+                await eventually(lambda envelope=envelope: {"envelope_id": envelope} in slack.acknowledged)
+            assert second.replies == [], "the replica that recorded the decision answers in the message"
+            assert [item.text for item in first.replies] == ["Nothing was changed: this request is approved."]
+
+            stop = {**first.press("pause", "U00", first.value(asked), at="2.2"), "trigger_id": ""}
+            events = [(to_first, "e-3"), (to_second, "e-4")]
+            both = ({"type": "interactive", "envelope_id": name, "payload": stop} for _, name in events)
+            await asyncio.gather(*(socket.send_json(event) for (socket, _), event in zip(events, both, strict=True)))
+            await eventually(lambda: len(slack.acknowledged) == 4)
+            now = first.web.clock.now()
+            for replica in (first, second):
+                assert (await replica.web.state(asked)).status == "approved"
+                listed = await replica.web.context.store.read(lambda connection: stops.list_active(connection, now))
+                assert [item.created_by for item in listed] == ["ann"]
+            log = await second.web.audit_text()
+            assert log.count('"verb":"approve"') == 1
 
 
 def test_the_manifest_has_what_the_service_uses() -> None:

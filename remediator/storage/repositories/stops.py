@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from importlib import import_module
 
-from sqlalchemy import Connection, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Executable, bindparam, or_, select, update
 
 from remediator.audit import Draft, Kind
 from remediator.storage import TOPIC_RUNS, Tx
@@ -42,8 +44,13 @@ class Stop:
 
 def create(
     tx: Tx, stop_id: str, scope: str, name: str, reason: str, who: str, expires_at: datetime | None = None
-) -> None:
-    """Create a stop: from its commit on, no action starts in its scope."""
+) -> bool:
+    """Create a stop: from its commit on, no action starts in its scope.
+
+    Returns:
+        False if there is a stop of this ID already, which is unchanged. Another replica may have created it since
+        this transaction looked.
+    """
     reason = tx.redact(reason)
     values = {
         "id": stop_id,
@@ -53,10 +60,20 @@ def create(
         "created_by": who,
         "expires_at": expires_at,
     }
-    tx.connection.execute(insert(table).values(created_at=tx.now, **values))
+    created = tx.connection.execute(_insert(tx.connection.dialect.name), {"created_at": tx.now, **values}).rowcount
+    if not created:
+        return False
     data = {"stop": stop_id, "scope": scope, "name": name, "reason": reason, "expires_at": _text(expires_at)}
     tx.append_audit(Draft(kind=Kind.STOP_SET, actor=who, data=data))
     tx.notify(TOPIC_RUNS)
+    return True
+
+
+@cache
+def _insert(dialect: str) -> Executable:
+    dialects = import_module(f"sqlalchemy.dialects.{dialect}")  # import only the dialect in use, to save memory
+    statement: Executable = dialects.insert(table).on_conflict_do_nothing(index_elements=[table.c.id])
+    return statement
 
 
 def release(tx: Tx, stop_id: str, who: str) -> bool:
