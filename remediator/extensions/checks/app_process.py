@@ -23,6 +23,8 @@ from remediator.playbooks.inventory import Service
 _FULL = 95
 """From this share of its file descriptors, in percent, a worker can hardly accept connections."""
 _FILES = "Max open files"
+_REAPED = 1.0
+"""Seconds after which a process that has just ended, as in a reload, is gone with its sockets."""
 
 
 class AppProcess(Check):
@@ -43,7 +45,13 @@ class AppProcess(Check):
         if service.app_server is None or port is None or not sockets.is_local(host):
             text = f"{service.name} has no 'app_server' with a loopback address: its processes cannot be seen from here"
             return Evidence(CheckAnswer.UNKNOWN, text)
-        return await asyncio.to_thread(_look, service.name, service.app_server.pid_file, port)
+        pid_file = service.app_server.pid_file
+        seen = await asyncio.to_thread(_look, service.name, pid_file, port)
+        stopped = frozenset(seen.facts.get("stopped", ()))
+        if seen.answer is not CheckAnswer.UNKNOWN and not stopped:
+            return seen
+        await asyncio.sleep(_REAPED)  # a process that ends just now has no owner for its port, or is not reaped yet
+        return await asyncio.to_thread(_look, service.name, pid_file, port, stopped)
 
 
 def _address(service: Service) -> tuple[str, int | None]:
@@ -51,7 +59,8 @@ def _address(service: Service) -> tuple[str, int | None]:
     return parts.hostname or "", parts.port
 
 
-def _look(name: str, pid_file: Path, port: int) -> Evidence:
+def _look(name: str, pid_file: Path, port: int, before: frozenset[int] | None = None) -> Evidence:
+    """Look once. A worker counts as stopped if it was so ``before`` too, unless this is the first look."""
     found = sockets.listeners(port)
     if found is None:
         return Evidence(CheckAnswer.UNKNOWN, f"a process of another user listens on port {port}")
@@ -63,6 +72,8 @@ def _look(name: str, pid_file: Path, port: int) -> Evidence:
     own = {each.pid for each in (master, *workers) if each is not None}
     listener = next((each for each in found if each.pid in own), found[0] if found else None)
     stopped = [each.pid for each in workers if sockets.activity(each.pid)[0] in (Activity.STOPPED, Activity.ENDED)]
+    if before is not None:
+        stopped = [pid for pid in stopped if pid in before]
     percent = max((_files_percent(each.pid) for each in workers), default=0)
     facts = {
         "listens": listener is not None,
