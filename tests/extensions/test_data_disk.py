@@ -106,7 +106,7 @@ async def test_without_room_on_the_volume_nothing_is_rewritten(
     redis = make_redis("appendonly yes")
     redis.ask("SET", "key", "x" * 1000)
     found = await clients(make_prometheus(rules=rules(100 * MEBIBYTE - 1)))
-    with pytest.raises(Refused, match="the volume of claim redis has only 1 bytes free"):
+    with pytest.raises(Refused, match=r"the volume of claim redis has only 0\.0 MiB free"):
         await RedisBgrewriteaof(found).plan(service(redis), RewriteParameters())
 
 

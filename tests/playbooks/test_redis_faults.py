@@ -68,7 +68,8 @@ def test_busy(bench: Bench) -> None:
 
     def block() -> None:
         with suppress(redis.RedisError), bench.client(60) as client:
-            client.execute_command("DEBUG", "SLEEP", "18")
+            # longer than the diagnosis takes on a busy machine, and shorter than it and the wait together
+            client.execute_command("DEBUG", "SLEEP", "30")
 
     blocked = threading.Thread(target=block)
     blocked.start()
