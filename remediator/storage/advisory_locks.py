@@ -35,3 +35,12 @@ def try_lock(connection: Connection, key: int) -> None:
         return
     if not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({key})").scalar():
         raise LockUnavailable("another replica holds the lock")
+
+
+def lock(connection: Connection, key: int) -> None:
+    """Take an advisory lock until the end of this transaction, and wait for it; on SQLite, see :func:`try_lock`.
+
+    Only for a transaction that has locked no row yet.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({key})")

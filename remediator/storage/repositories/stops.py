@@ -10,7 +10,7 @@ from importlib import import_module
 from sqlalchemy import Connection, Executable, bindparam, or_, select, update
 
 from remediator.audit import Draft, Kind
-from remediator.storage import TOPIC_RUNS, Tx
+from remediator.storage import TOPIC_RUNS, Tx, advisory_locks
 from remediator.storage.repositories import blocked_runs
 from remediator.storage.schema import Instant
 from remediator.storage.schema import stops as table
@@ -51,6 +51,8 @@ def create(
         False if there is a stop of this ID already, which is unchanged. Another replica may have created it since
         this transaction looked.
     """
+    # An intent whose guards did not see this stop must not be committed after it.
+    advisory_locks.lock(tx.connection, advisory_locks.LOCK_INTENT)
     reason = tx.redact(reason)
     values = {
         "id": stop_id,

@@ -197,6 +197,32 @@ async def test_intents_of_replicas_take_turns(postgres_url: str) -> None:
     assert order == ["no intent", "first", "second"]
 
 
+@pytest.mark.promise(10)
+async def test_a_stop_comes_after_an_intent_that_did_not_see_it(postgres_url: str) -> None:
+    """The guards of an intent see no stop; the stop is not committed before that intent is."""
+    order: list[str] = []
+    inside, leave = threading.Event(), threading.Event()
+
+    def intent(tx: Any) -> None:
+        assert stops.list_active(tx.connection, tx.now) == []
+        inside.set()
+        assert leave.wait(10)
+        order.append("intent")
+
+    async with three_on_postgres(postgres_url) as stores:
+        first = asyncio.create_task(with_intent_lock(context(stores[0], SystemClock(), [], Health(), "any"), intent))
+        await asyncio.to_thread(inside.wait, 10)
+        stop = asyncio.create_task(
+            stores[1].write(lambda tx: stops.create(tx, "stop-1", "global", "", "test", "user:ann"))
+        )
+        stop.add_done_callback(lambda _: order.append("stop"))
+        await asyncio.sleep(0.3)
+        leave.set()
+        await asyncio.gather(first, stop)
+
+    assert order == ["intent", "stop"]
+
+
 async def test_a_deadlock_between_replicas_is_nobodys_problem(postgres_url: str) -> None:
     """Two replicas change the same two runs in opposite orders: the database breaks the knot, both are written."""
     first_has, second_has = threading.Event(), threading.Event()
