@@ -137,13 +137,19 @@ def _rollout_failed(scene: Scene) -> None:
 
 def _fire_after_crashes(scene: Scene, namespace: str) -> dict[str, str]:
     """Wait for a container that waits after its crashes, and fire as the rule for it does. Return the labels."""
-    scene.wait(lambda: _looping(namespace), "a container that waits: CrashLoopBackOff", SECONDS)
+    seen: list[str] = []
+
+    def waits() -> bool:
+        seen[:] = _looping(namespace)
+        return bool(seen)
+
+    scene.wait(waits, "a container that waits: CrashLoopBackOff", SECONDS)
     _note_generation(scene)
     labels = {
         "service": "app",
         "platform": "kubernetes",
         "namespace": namespace,
-        "pod": _looping(namespace)[0],
+        "pod": seen[0],
         "container": "app",
         "reason": "CrashLoopBackOff",
     }
