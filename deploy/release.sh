@@ -27,7 +27,7 @@ git archive "$commit" | tar -x -C "$source"
 git archive --format=tar --prefix="remediator-$version/" "$commit" | gzip -n > "$out/remediator-$version.tar.gz"
 "$python" -m pip wheel -q --no-deps --no-build-isolation -w "$out" "$source"
 cp requirements.lock "$out/remediator-$version-requirements.lock"
-(cd "$out" && sha256sum ./* | sed 's| \./| |' > SHA256SUMS)
+(cd "$out" && sha256sum remediator-* > SHA256SUMS)
 
 "$python" - "$out" "$commit" "$version" <<'END'
 import json, pathlib, sys
