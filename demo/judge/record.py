@@ -34,9 +34,13 @@ class Record(msgspec.Struct, frozen=True):
 
 
 def write(found: Sequence[Judgement], rows: Sequence[Row]) -> None:
-    """Replace the results of these rows, drop those of rows that no longer exist, and write the document."""
+    """Replace the results of these rows, drop those of rows that no longer exist, and write the document.
+
+    A row that cannot run here, for example without a cluster, keeps the result that it has.
+    """
     kept = {(each.number, each.fault): each for each in read()}
-    kept |= {(each.number, each.fault): each for each in map(_record, found)}
+    new = {(each.number, each.fault): each for each in map(_record, found)}
+    kept |= {key: each for key, each in new.items() if each.ran or key not in kept}
     known = [kept[key] for row in rows if (key := (row.number, row.fault)) in kept]
     missing = [row for row in rows if (row.number, row.fault) not in kept]
     RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=1) + b"\n")
