@@ -35,12 +35,13 @@ def main(environment: Mapping[str, str]) -> int:
         for row in rows:
             found.append(judge(settings, row))
             _tell(console, found[-1])
+            if environment.get("WRITE", "") not in ("", "0"):
+                record.write(found[-1:], ROWS)  # at once: a later row may end the judgement
     except KeyboardInterrupt:
         console.print("interrupted", style="red")
         return 1
     console.print(table.table(found))
     if environment.get("WRITE", "") not in ("", "0"):
-        record.write(found, ROWS)
         console.print(f"written to {record.DOCUMENT}", highlight=False)
     return 0 if table.passed(found) else 1
 
