@@ -13,7 +13,7 @@ import time
 
 import httpx
 
-CLIENTS = 100
+CLIENTS = 80
 """Two workers have room for 64 requests, four for 128."""
 SECONDS = 45.0
 SLOW = {"latency_ms": 1000}
