@@ -23,7 +23,7 @@ from remediator.clients.host.supervisor import (
 )
 from remediator.core.clock import SystemClock, rfc3339
 from remediator.core.release import Release
-from remediator.errors import TargetError
+from remediator.errors import Refused, TargetError
 from remediator.extensions.log_lines import of_last_start
 from remediator.extensions.platforms.base import Platform, ServiceStatus, State
 from remediator.playbooks.inventory import Service, SupervisorBinding
@@ -185,7 +185,7 @@ async def _crashes(client: Supervisor, process: Process, switched: datetime | No
     """Return how often a process ended unexpectedly shortly before its last start; 0 if supervisord keeps no log."""
     try:
         return crashes_in(await client.own_log(), process.name, switched)
-    except SupervisorRefused:
+    except Refused:  # no log file, or one that supervisord cannot send: the state itself is known
         return 0
 
 
