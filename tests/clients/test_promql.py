@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.clients.prometheus.promql import escape_pattern, escape_value, is_comparison, selector, selectors
+from remediator.clients.prometheus.promql import escape_pattern, escape_value, is_comparison, parse, selector, selectors
 from remediator.errors import InputError
 
 
@@ -86,3 +86,30 @@ def test_the_selectors_of_an_expression_are_found(expression: str, expected: tup
 def test_whether_samples_or_their_values_are_the_answer(expression: str, expected: bool) -> None:
     """A comparison yields the series for which it holds, whatever their values; anything else yields values."""
     assert is_comparison(expression) is expected
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "rate(up[1e30])",
+        "rate(up[599999999999999999999])",
+        "rate(up[1e19])",
+        "up offset 1e30",
+        "up offset NaN",
+        "up offset # why\n -1e30",
+        "max_over_time(up[5m:1e30])",
+        "up[999999999999999999999y]",
+    ],
+)
+def test_a_duration_that_does_not_fit_is_an_error_of_the_query(query: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """The library panics on these, and a panic writes a stack trace."""
+    with pytest.raises(ValueError, match="duration"):
+        parse(query)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "query", ['up{a=":1e30"}', "job:inf", "up offset 60 > 1e30", "up[60:5] offset -5", "1e30 - inf"]
+)
+def test_a_long_number_that_is_no_duration_is_allowed(query: str) -> None:
+    parse(query)

@@ -92,7 +92,7 @@ PARSERS: dict[str, tuple[Parser, list[bytes]]] = {
     "matcher": (lambda raw, folder: parse_matcher(text(raw)), [b'severity=~"critical|warn.*"', b"env != prod"]),
     "PromQL": (
         lambda raw, folder: (parse_error(text(raw), {}), selectors(text(raw))),
-        [b'sum by (job) (rate(up{job=~"a.*"}[5m])) > 3 # comment'],
+        [b'sum by (job) (rate(up{job=~"a.*"}[5m])) > 3 # comment', b"max_over_time(up[60:5] offset -1e3)"],
     ),
     "time": (lambda raw, folder: instant(text(raw)), [b"2026-01-01T00:00:00.123456789+01:00", b"0001-01-01T00:00:00Z"]),
     "duration": (

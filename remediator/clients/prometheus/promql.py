@@ -1,9 +1,13 @@
-"""PromQL as text: insert values safely, and find the selectors of an expression."""
+"""PromQL as text: parse it, insert values safely, and find the selectors of an expression.
+
+The grammar comes from the library promql-parser, which is loaded with the first expression.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from remediator.errors import InputError
 
@@ -21,6 +25,36 @@ _TOKEN = re.compile(
 )
 _LISTS = frozenset({"by", "without", "on", "ignoring", "group_left", "group_right"})
 _KEYWORDS = _LISTS | {"and", "or", "unless", "atan2", "bool", "offset", "inf", "nan"}
+
+_SECONDS = re.compile(
+    r"(?<!\S)(?:offset|[\[:]) ?(?:[-+] )?([0-9][0-9.]*(?:e[+-]?[0-9]+)?|nan|inf)(?!\S)", re.IGNORECASE
+)
+"""A duration that is a number without a unit, in tokens with spaces between them."""
+_LONGEST_SECONDS = 2**63 / 1e9
+"""The longest duration that Prometheus can hold: 292 years, as it counts nanoseconds in 64 bits."""
+
+
+def parse(expression: str) -> Any:
+    """Return the syntax tree of an expression, as promql-parser describes it.
+
+    Raises:
+        ValueError: the expression is not valid PromQL.
+    """
+    import promql_parser  # noqa: PLC0415 - only where there is PromQL
+
+    # The library panics on a number of seconds that does not fit, and a panic writes a stack trace.
+    for seconds in _SECONDS.findall(" ".join('""' if kind == "string" else text for kind, text in _tokens(expression))):
+        if not _is_duration(seconds):
+            raise ValueError(f"the duration {seconds} is longer than Prometheus can hold (292 years)")
+    return promql_parser.parse(expression)
+
+
+def _is_duration(seconds: str) -> bool:
+    """Return whether a number of seconds fits; a number that cannot be read is left to the parser."""
+    try:
+        return abs(float(seconds)) < _LONGEST_SECONDS
+    except ValueError:
+        return True
 
 
 def escape_value(value: str) -> str:

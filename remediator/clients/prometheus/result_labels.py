@@ -8,6 +8,7 @@ from typing import Any
 
 import promql_parser as promql
 
+from remediator.clients.prometheus.promql import parse
 from remediator.errors import InputError
 
 _KEEPS_SERIES = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
@@ -53,7 +54,7 @@ def result_labels(expression: str) -> ResultLabels:
         InputError: the expression is not valid PromQL.
     """
     try:
-        parsed = promql.parse(expression)
+        parsed = parse(expression)
     except ValueError as error:
         raise InputError(f"invalid PromQL {expression!r}: {error}") from None
     return _of(parsed) or _NOTHING

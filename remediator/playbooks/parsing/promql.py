@@ -1,13 +1,11 @@
-"""Check PromQL without Prometheus: syntax, types, and where parameters are substituted.
-
-The grammar comes from the library promql-parser, which is loaded with the first expression.
-"""
+"""Check PromQL without Prometheus: syntax, types, and where parameters are substituted."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 
+from remediator.clients.prometheus.promql import parse
 from remediator.core.types import FieldError
 from remediator.playbooks.model import Parameter
 from remediator.playbooks.parameters import REFERENCE
@@ -39,7 +37,6 @@ def check_expression(query: str, parameters: Mapping[str, Parameter]) -> Iterato
 
 def parse_error(query: str, parameters: Mapping[str, Parameter]) -> str | None:
     """Return the parser's first error, with samples in place of the parameters, or None."""
-    from promql_parser import parse  # noqa: PLC0415 - only where there is PromQL
 
     def sample(found: re.Match[str]) -> str:
         declared = None if found[1] is not None else parameters.get(found[2])
