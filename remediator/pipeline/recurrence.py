@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from sqlalchemy import Connection
+
 from remediator.audit import Kind
 from remediator.core.clock import format_duration
 from remediator.core.message import MessageKind
+from remediator.core.release import ReleaseChange
 from remediator.core.run import EpisodeStatus, Run, Status
 from remediator.core.run_detail import SucceededDetail
 from remediator.errors import ClientError, ConfigurationError, TargetError
@@ -35,12 +38,23 @@ def on_refired(tx: Tx, context: PipelineContext, run: Run) -> None:
 
 
 def on_new_run(tx: Tx, context: PipelineContext, run: Run) -> None:
-    """Report the run before this one if it healed the same fault within the recurrence window."""
+    """Report the run before this one if it healed the same fault within the recurrence window.
+
+    If that run restored a release, the fault can be one of a later release. The platform knows, so a timer asks it.
+    """
     since = tx.now - context.timeouts.recurrence_window
     healed = incidents.find_healed(tx.connection, run, since)
-    if healed is not None:
-        text = f"the fault is back {_since(tx, healed)} it was healed; run {run.id} is for it"
-        _report(tx, context, healed, "came_back", text)
+    if healed is None:
+        return
+    if _release_changes(tx.connection, healed.id):
+        timers.schedule_recurrence_check(tx, context.ids, healed, timedelta(), run.id)
+    else:
+        _report_return(tx, context, healed, run.id)
+
+
+def _report_return(tx: Tx, context: PipelineContext, healed: Run, later_run: str) -> None:
+    text = f"the fault is back {_since(tx, healed)} it was healed; run {later_run} is for it"
+    _report(tx, context, healed, "came_back", text)
 
 
 def _since(tx: Tx, run: Run) -> str:
@@ -60,6 +74,9 @@ async def check_recurrence(context: PipelineContext) -> int:
 
 async def _check(context: PipelineContext, timer: Timer) -> None:
     run = await context.store.read(lambda connection: runs.get(connection, timer.run_id))
+    if run is not None and timer.later_run:
+        await _check_return(context, timer, run)
+        return
     ends = None if run is None or run.finished_at is None else run.finished_at + context.timeouts.recurrence_window
     if run is None or ends is None or context.clock.now() >= ends:
         await context.store.write(lambda tx: _end_watch(tx, context, timer))
@@ -74,12 +91,28 @@ async def _check(context: PipelineContext, timer: Timer) -> None:
         await context.store.write(lambda tx: _relapsed(tx, context, run, failed))
 
 
-async def _was_released_since(context: PipelineContext, run: Run) -> bool:
-    """Return whether a run restored a release that is no longer in use: what fails now is a later release."""
-    tried = await context.store.read(lambda connection: attempts.list_for_run(connection, run.id))
-    changes = [change for item in tried if not item.is_undo and (change := remedy_memory.release_change(item))]
+async def _check_return(context: PipelineContext, timer: Timer, run: Run) -> None:
+    """Report that the fault of a run is back, unless it is the fault of a later release."""
+    is_later_release = await _was_released_since(context, run, timer.later_run)
+
+    def work(tx: Tx) -> None:
+        if timers.complete(tx, timer) and not is_later_release:
+            _report_return(tx, context, run, timer.later_run)
+
+    await context.store.write(work)
+
+
+async def _was_released_since(context: PipelineContext, run: Run, later_run: str = "") -> bool:
+    """Return whether a run restored a release that is no longer in use: what fails now is a later release.
+
+    A later run that has changed the release already knows which one it left.
+    """
+    changes = await context.store.read(lambda connection: _release_changes(connection, run.id))
     if not changes:
         return False
+    later = await context.store.read(lambda connection: _release_changes(connection, later_run)) if later_run else []
+    if later:
+        return later[0].left != changes[-1].restored
     try:
         service = context.playbooks.service(run)
         releases = await context.platforms[service.platform.kind].releases(service)
@@ -87,6 +120,12 @@ async def _was_released_since(context: PipelineContext, run: Run) -> bool:
         return False  # unknown: then it counts as a relapse
     current = next((release.key for release in releases if release.current), None)
     return current is not None and current != changes[-1].restored
+
+
+def _release_changes(connection: Connection, run_id: str) -> list[ReleaseChange]:
+    """Return the releases that a run changed, oldest first, without those of an undo."""
+    tried = attempts.list_for_run(connection, run_id)
+    return [change for item in tried if not item.is_undo and (change := remedy_memory.release_change(item))]
 
 
 async def _failing_check(context: PipelineContext, run: Run) -> str:

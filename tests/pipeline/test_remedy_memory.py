@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,12 @@ class Shop(Stack):
         shown: dict[str, Any] = self.remediator.get(f"/api/v1/runs/{found()[0]['id']}")
         return shown
 
+    def return_checks(self) -> int:
+        """Return how many times it was checked whether a later run shows a relapse."""
+        query = "SELECT count(*) FROM timers WHERE done_at IS NOT NULL AND content LIKE '%later_run%'"
+        with closing(sqlite3.connect(self.remediator.folder / "state/remediator.db")) as connection:
+            return int(connection.execute(query).fetchone()[0])
+
     def memory(self, *arguments: str) -> str:
         """Run a command of the memory; return what it printed."""
         argv = [sys.executable, "-m", "remediator", "memory", *arguments, "--config", str(self.remediator.config)]
@@ -116,6 +124,24 @@ def test_a_later_bad_release_is_no_relapse_of_the_rollback_before(shop: Shop) ->
     assert (second["status"], shop.current.resolve().name) == ("succeeded", "1")
     call = second["plan"]["steps"][0]["call"]
     assert "roll app back from 3 (since " in call["text"] and "did not help" not in str(call)
+    until(lambda: shop.return_checks() == 1, "it was checked whether the fault returned", 60)
+    assert not shop.remediator.audit_has("run.ineffective")
+
+
+@pytest.mark.promise(7)
+def test_the_restored_release_that_dies_is_a_relapse(shop: Shop) -> None:
+    """No release came since: people hear that the run has not helped."""
+    shop.remediator.settings["timing"] = {"resolve_grace": "0s"}
+    shop.deploy("2", lasts=0)
+    shop.start()
+    first = shop.run(1, "succeeded")
+    shop.alertmanager.resolve(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}", alertname="AppCrashLoop1", service="app")
+    path = f"/api/v1/runs/{first['id']}"
+    until(lambda: {item["status"] for item in shop.remediator.get(path)["alerts"]} == {"closed"}, "it is over", 90)
+    (shop.current.resolve() / "lasts").write_text("0")
+    shop.control("stop", "app")
+    shop.alertmanager.fire(alertname="AppCrashLoop1", service="app")
+    until(lambda: shop.remediator.audit_has("run.ineffective"), "the relapse is recorded", 60)
 
 
 def test_every_bad_release_is_rolled_back_to_the_last_good_one(shop: Shop) -> None:

@@ -48,6 +48,8 @@ class Timer:
     tries: int
     request: UndoRequest | None = None
     """For an undo: the request of a person; None if the undo was scheduled by the playbook."""
+    later_run: str = ""
+    """For a recurrence check: the later run of the same playbook and target that suggests a relapse; or empty."""
 
 
 def schedule_undo(tx: Tx, ids: Ids, run: Run, step: str, after: timedelta) -> None:
@@ -57,7 +59,8 @@ def schedule_undo(tx: Tx, ids: Ids, run: Run, step: str, after: timedelta) -> No
 
 def request_undo(tx: Tx, ids: Ids, run: Run, step: str, request: UndoRequest, after: timedelta) -> None:
     """Undo a step after this time, because a person requests it."""
-    _put(tx, ids, UNDO, run, step, after, {"person": request.person, "confirmed": request.confirmed})
+    content = {"person": request.person, "confirmed": request.confirmed}
+    _put(tx, ids, UNDO, run, step, after, {"request": content})
 
 
 def list_requested_undos(connection: Connection, run_id: str) -> list[Timer]:
@@ -73,9 +76,9 @@ def complete_recurrence_check(tx: Tx, run_id: str) -> None:
     tx.connection.execute(update(table).where(*watched).values(done_at=tx.now))
 
 
-def schedule_recurrence_check(tx: Tx, ids: Ids, run: Run, after: timedelta) -> None:
-    """Check after this time whether this run has helped."""
-    _put(tx, ids, RECURRENCE_CHECK, run, "", after)
+def schedule_recurrence_check(tx: Tx, ids: Ids, run: Run, after: timedelta, later_run: str = "") -> None:
+    """Check after this time whether this run has helped, or whether a later run shows that it has not."""
+    _put(tx, ids, RECURRENCE_CHECK, run, "", after, {"later_run": later_run} if later_run else {})
 
 
 def schedule_escalation(tx: Tx, ids: Ids, run: Run, after: timedelta) -> None:
@@ -160,7 +163,8 @@ def _timer(row: Row[Any]) -> Timer:
     content = row.content
     asked = content.get("request")
     request = None if asked is None else UndoRequest(str(asked["person"]), bool(asked["confirmed"]))
-    return Timer(row.id, row.run_id, row.target, str(content["step"]), row.due_at, int(content["tries"]), request)
+    later_run, tries = str(content.get("later_run", "")), int(content["tries"])
+    return Timer(row.id, row.run_id, row.target, str(content["step"]), row.due_at, tries, request, later_run)
 
 
 def _put(
@@ -170,7 +174,7 @@ def _put(
     run: Run,
     step: str,
     after: timedelta,
-    request: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     tx.connection.execute(
         insert(table).values(
@@ -178,7 +182,7 @@ def _put(
             kind=kind,
             run_id=run.id,
             target=run.target,
-            content={"step": step, "tries": 0, **({} if request is None else {"request": dict(request)})},
+            content={"step": step, "tries": 0, **(more or {})},
             due_at=tx.now + after,
         )
     )
