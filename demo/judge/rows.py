@@ -98,8 +98,8 @@ _APP = (
         remedies=_ids("app.workers nginx.rate_limit"),
         ends=HEALED,
         proof=app.served_spike,
-        seconds=150,
-        quiet=50,
+        seconds=180,
+        quiet=70,
     ),
     Row(
         number=30,
