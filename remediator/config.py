@@ -24,6 +24,7 @@ from remediator.core.export_settings import CloudEvents, Tracing
 from remediator.core.link_settings import Links
 from remediator.core.listen import ListenAddress, ServerTls, is_loopback, parse_listen
 from remediator.core.notification_policy import Approvals, QuietHours
+from remediator.core.sizes import MEBIBYTE
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
 from remediator.errors import ConfigurationError, InputError
 
@@ -164,7 +165,7 @@ class Webhook(Strict):
     )
     basic: BasicAuth | None = Field(default=None, description="User name and password, instead of token_file.")
     max_body: int = Field(
-        default=8 * 1024 * 1024,
+        default=8 * MEBIBYTE,
         ge=1024,
         description="Maximum size of a request body in bytes. Larger requests get 413.",
     )

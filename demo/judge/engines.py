@@ -117,7 +117,7 @@ ENGINE_ROWS: tuple[Row, ...] = (
         fault="out of memory: the container was killed",
         make=docker.out_of_memory,
         causes=frozenset({"out-of-memory"}),
-        says=("limit 32 MiB",),
+        says=("limit 32.0 MiB",),
         must_not=(docker.remade,),
     ),
     _in_pods(

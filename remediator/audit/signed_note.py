@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import AuditError
 
 ED25519 = b"\x01"
 """Signature type; part of the key ID."""
 MAX_SIGNATURES = 100
-MAX_NOTE_LENGTH = 1 << 20
+MAX_NOTE_LENGTH = MEBIBYTE
 """Maximum length of a note, in characters."""
 
 _LINE = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")

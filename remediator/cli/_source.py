@@ -26,6 +26,7 @@ from remediator.cli._decisions import TOKEN_VARIABLE, authenticate, token_option
 from remediator.cli._options import config_option
 from remediator.config import Config, read_secret
 from remediator.core.approval import Person
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import InputError, RemediatorError
 from remediator.playbooks.loader import load_config
 from remediator.service import read_only_connection
@@ -34,7 +35,7 @@ from remediator.storage import Tx
 SERVER_VARIABLE = "REMEDIATOR_SERVER"
 _TIMEOUT = 60.0
 """Seconds for one request: a dry run plans on the targets."""
-_MAX_ANSWER = 64 * 1024 * 1024
+_MAX_ANSWER = 64 * MEBIBYTE
 F = TypeVar("F", bound=Callable[..., Any])
 
 

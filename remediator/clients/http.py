@@ -18,9 +18,9 @@ from remediator.clients import egress
 from remediator.clients.endpoints import Endpoint, TlsSettings, read_secret
 from remediator.clients.tls import client_context
 from remediator.core import trace_context
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, ClientError, ConfigurationError, Refused, TimedOut, Unreachable
 
-MEBIBYTE = 1024 * 1024
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 _GATEWAY = frozenset({502, 504})  # sent by a gateway, which does not know whether the server acted

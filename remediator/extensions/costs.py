@@ -24,6 +24,7 @@ from remediator.clients.redis.connection import RedisState
 from remediator.clients.redis.models import Info
 from remediator.core.clock import rfc3339
 from remediator.core.cost import Cost
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import ClientError
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.base import ServiceStatus, State
@@ -66,7 +67,7 @@ _EXPORTED_STATUS = {
     for name in ("aof_last_write_status", "rdb_last_bgsave_status")
     for value, text in ((1.0, "ok"), (0.0, "err"))
 }
-_ROOM = 1024 * 1024
+_ROOM = MEBIBYTE
 """Bytes that must be free on the disk of an append-only file. On a full disk Redis may fail to write to it."""
 
 

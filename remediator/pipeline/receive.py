@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from remediator.core.alert import parse_notification
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import PayloadError
 from remediator.storage import Store
 
@@ -72,7 +73,7 @@ def _decoded(given: bytes) -> bytes:
         return b""
 
 
-MAX_DRAIN = 128 * 1024 * 1024
+MAX_DRAIN = 128 * MEBIBYTE
 """Bytes of a refused body that are read and discarded. A sender that is disconnected while it sends would see a broken
 connection instead of the answer, and try again forever."""
 

@@ -10,9 +10,10 @@ from typing import Any, TextIO, cast
 import structlog
 
 from remediator.config import Log
+from remediator.core.sizes import MEBIBYTE
 from remediator.runtime.background_queue import BackgroundQueue
 
-MAX_WAITING = 4 * 1024 * 1024
+MAX_WAITING = 4 * MEBIBYTE
 """Bytes that wait for a slow reader of the log; more are lost."""
 
 

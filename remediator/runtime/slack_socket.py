@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection
 from remediator.config import Slack
 from remediator.core import progress
 from remediator.core.clock import Clock
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import ClientError, ConfigurationError, StoreError
 from remediator.runtime.slack_events import NotAnEvent, Reply, SendReply, SlackEvents, send_reply, web_api
 
@@ -30,7 +31,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 _LONGEST_CONNECTION = 86_400.0  # seconds; Slack asks to reconnect every few hours
 PING_INTERVAL = 20.0
 """Seconds between pings. A connection whose ping is not answered in this time is opened again."""
-_MAX_EVENT = 1024 * 1024
+_MAX_EVENT = MEBIBYTE
 _REMEMBERED = 1000
 """IDs of acknowledged events that are kept, so that a repeat is acknowledged and not handled again."""
 

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, event
 
 from remediator.audit import Redactor
 from remediator.core.clock import Clock
+from remediator.core.sizes import MEBIBYTE, format_size
 from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.storage import Store, Tx, Wakeups, replacement
 from remediator.storage.group_commit import GroupCommit
@@ -41,7 +42,7 @@ _NETWORK_FILE_SYSTEMS = {
     "fuse.glusterfs",
 }
 
-_MIN_FREE_BYTES = 1 << 20
+_MIN_FREE_BYTES = MEBIBYTE
 """Free bytes that are required. On a full disk a small write can still fit into SQLite's WAL file, so a successful
 write does not prove that there is space for a large notification."""
 
@@ -154,7 +155,7 @@ class SqliteStore(Store):
         free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
         if free < _MIN_FREE_BYTES:
             raise StoreUnavailable(
-                f"{self.path.parent}: only {free // 1024} KiB are free and a notification may not fit; free disk space"
+                f"{self.path.parent}: only {format_size(free)} are free and a notification may not fit; free disk space"
             )
 
     async def close(self) -> None:

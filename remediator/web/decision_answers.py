@@ -113,16 +113,21 @@ class Ended(TypedDict):
     ended: int
 
 
-class Episode(TypedDict):
-    """An open episode."""
+class AlertFields(TypedDict):
+    """What is known of an alert, or of the manual start of a run."""
 
-    id: str
     kind: Literal["alert", "manual"]
     alertname: str
     status: str
     labels: dict[str, str]
     annotations: dict[str, str]
     started_at: Time
+
+
+class Episode(AlertFields):
+    """An open episode."""
+
+    id: str
 
 
 class AuditEntry(TypedDict):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
+from remediator.web.decision_answers import AlertFields
 from remediator.web.openapi import Time
 
 
@@ -32,16 +33,10 @@ class RunSummary(TypedDict):
     finished_at: Time | None
 
 
-class Alert(TypedDict):
+class Alert(AlertFields):
     """An alert of a run, or the manual start of it."""
 
     episode: str
-    kind: Literal["alert", "manual"]
-    alertname: str
-    status: str
-    labels: dict[str, str]
-    annotations: dict[str, str]
-    started_at: Time
     resolved_at: Time | None
 
 

@@ -10,6 +10,7 @@ import pytest
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
 from remediator.core.outcome import Outcome
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import Refused, TargetError
 from remediator.extensions import data_disk
 from remediator.extensions.actions.files_disk_use import DiskUseParameters, FilesDiskUse
@@ -23,7 +24,6 @@ from tests.support.servers.prometheus import Prometheus
 from tests.support.servers.redis import MakeRedis, Redis
 
 CLAIM = {"claim": "redis", "full_percent": 85}
-MEBIBYTE = 1024 * 1024
 
 
 def rules(used: int, size: int = 100 * MEBIBYTE) -> str:
@@ -106,7 +106,7 @@ async def test_without_room_on_the_volume_nothing_is_rewritten(
     redis = make_redis("appendonly yes")
     redis.ask("SET", "key", "x" * 1000)
     found = await clients(make_prometheus(rules=rules(100 * MEBIBYTE - 1)))
-    with pytest.raises(Refused, match=r"the volume of claim redis has only 0\.0 MiB free"):
+    with pytest.raises(Refused, match=r"the volume of claim redis has only 1 B free"):
         await RedisBgrewriteaof(found).plan(service(redis), RewriteParameters())
 
 

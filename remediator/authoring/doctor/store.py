@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, warning
 from remediator.config import Config
 from remediator.core.clock import format_duration
+from remediator.core.sizes import format_size
 from remediator.errors import RemediatorError
 from remediator.runtime.maintenance import REPLICA_TIMEOUT
 from remediator.service import MAX_CLOCK_OFFSET, read_only_connection, store_url
@@ -69,11 +70,9 @@ def _folder(state: Path) -> Iterator[Result]:
     existing = next(path for path in (state, *state.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < _MIN_FREE:
-        yield warning(
-            str(state), f"{free // 1024**2} MiB are free", "free disk space, or move 'state' to a larger disk"
-        )
+        yield warning(str(state), f"{format_size(free)} are free", "free disk space, or move 'state' to a larger disk")
     else:
-        yield ok(str(state), f"{free // 1024**3} GiB are free")
+        yield ok(str(state), f"{format_size(free)} are free")
 
 
 def _server(connection: Connection) -> Iterator[Result]:

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import msgspec
 
 from remediator.clients.endpoints import Endpoint
-from remediator.clients.http import MEBIBYTE, HttpClient, HttpRefused, Part
+from remediator.clients.http import HttpClient, HttpRefused, Part
 from remediator.core.clock import rfc3339
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, Unreachable
 
 _CLASSIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")

@@ -29,7 +29,8 @@ from remediator.clients.docker.models import (
     demultiplex,
 )
 from remediator.clients.endpoints import Endpoint
-from remediator.clients.http import MEBIBYTE, Answer, HttpClient, HttpRefused
+from remediator.clients.http import Answer, HttpClient, HttpRefused
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, InputError, Refused, TargetError
 
 OLDEST = (1, 40)

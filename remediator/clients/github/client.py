@@ -12,8 +12,9 @@ from typing import Any
 
 from remediator.clients.allowed_requests import connected
 from remediator.clients.endpoints import GitHub, HttpAuth
-from remediator.clients.http import MEBIBYTE, Answer, HttpClient, HttpRefused, Part
+from remediator.clients.http import Answer, HttpClient, HttpRefused, Part
 from remediator.core.clock import rfc3339
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import TargetError, TimedOut
 
 _HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}

@@ -33,9 +33,10 @@ from remediator.clients.host.disk import (
 )
 from remediator.clients.host.disk_changes import opened_or_made, replace_file
 from remediator.core.clock import rfc3339
+from remediator.core.sizes import MEBIBYTE, format_size
 from remediator.errors import BadAnswer, Refused, TargetError
 
-_PIECE = 1024 * 1024
+_PIECE = MEBIBYTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +280,9 @@ def _is(opened_file: BufferedReader, handle: int, name: str) -> bool:
 def _copied(reading: BufferedReader, origin: int, file: Pin, target: int, name: str) -> None:
     """Copy and fsync the file, check the content and that it was not replaced, then unlink it."""
     disk = os.fstatvfs(target)
-    if disk.f_bavail * disk.f_frsize < file.size:
-        raise Refused(f"cannot copy {file.name}: {file.size} bytes needed, {disk.f_bavail * disk.f_frsize} bytes free")
+    free = disk.f_bavail * disk.f_frsize
+    if free < file.size:
+        raise Refused(f"cannot copy {file.name}: {format_size(file.size)} needed, {format_size(free)} free")
     digest = _copy(reading, target, name)
     try:
         if digest != file.sha256 or not _is(reading, origin, file.name):

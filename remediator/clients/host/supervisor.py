@@ -12,7 +12,8 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 from remediator.clients.endpoints import Endpoint
-from remediator.clients.http import MEBIBYTE, HttpClient, HttpRefused
+from remediator.clients.http import HttpClient, HttpRefused
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, Refused, TargetError
 
 _NOT_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")

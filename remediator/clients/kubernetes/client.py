@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from remediator.clients.http import MEBIBYTE, Answer, HttpClient, HttpRefused
+from remediator.clients.http import Answer, HttpClient, HttpRefused
 from remediator.clients.kubernetes.kubeconfig import Access
 from remediator.clients.kubernetes.models import (
     Autoscaler,
@@ -25,6 +25,7 @@ from remediator.clients.kubernetes.models import (
     Workload,
     selector_text,
 )
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, ClientError, InputError, Refused, TargetError, TimedOut
 
 Kind = Literal["deployments", "statefulsets", "replicasets"]

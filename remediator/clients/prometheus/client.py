@@ -9,9 +9,10 @@ from typing import Literal, TypeVar
 import msgspec
 
 from remediator.clients.endpoints import Endpoint
-from remediator.clients.http import MEBIBYTE, Answer, HttpClient, HttpRefused, Part
+from remediator.clients.http import Answer, HttpClient, HttpRefused, Part
 from remediator.clients.prometheus.promql import selector, selectors
 from remediator.core.clock import format_duration, rfc3339
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, Refused, TimedOut
 
 _LONG_QUERY = 2000  # longer queries are sent by POST, since proxies limit URLs to about 8 kB

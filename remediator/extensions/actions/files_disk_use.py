@@ -13,13 +13,13 @@ from pydantic import Field
 from remediator.clients.host import disk
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.core.sizes import format_size
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
-_MEBIBYTE = 1024 * 1024
 _KINDS = ("backups", "aof", "rdb", "temporary", "other")
 _NAMED = 3
 
@@ -74,12 +74,12 @@ class FilesDiskUse(Action):
             "kinds": {**kinds, "outside": outside},
             "top": [{"file": name, "space": files[name]} for name in largest[: parameters.top]],
         }
-        parts = ", ".join(f"{kind} {taken / _MEBIBYTE:.1f} MiB" for kind, taken in kinds.items() if taken)
+        parts = ", ".join(f"{kind} {format_size(taken)}" for kind, taken in kinds.items() if taken)
         text = f"{folder} is {usage.percent:.0f} % full: {parts or 'no files in this folder'}"
         if largest:
-            named = (f"{name} ({files[name] / _MEBIBYTE:.1f} MiB)" for name in largest[:_NAMED])
+            named = (f"{name} ({format_size(files[name])})" for name in largest[:_NAMED])
             text += f"; largest: {', '.join(named)}"
-        text += f"; {outside / _MEBIBYTE:.1f} MiB are used outside of this folder"
+        text += f"; {format_size(outside)} are used outside of this folder"
         return Result(Outcome.OK if usage.percent < settings.full_percent else Outcome.FAILED, text, facts)
 
 

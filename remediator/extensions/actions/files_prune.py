@@ -30,6 +30,7 @@ from remediator.core.clock import Clock, format_duration
 from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.core.sizes import format_size
 from remediator.core.types import Duration
 from remediator.errors import Refused, TargetError
 from remediator.extensions import bindings
@@ -39,7 +40,6 @@ from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Backups, Service
 
-_MEBIBYTE = 1024 * 1024
 _LOOKED_AT = 5
 """Number of newest backups to examine for a complete one."""
 
@@ -131,7 +131,7 @@ class FilesPrune(Action):
         text = f"{len(moved)} backups moved; the disk is {after.percent:.0f} % full (before: {before.percent:.0f} %)"
         if freed <= 0:
             return Result(Outcome.FAILED, f"no space was freed: {text}", output)
-        return Result(Outcome.OK, f"{freed / _MEBIBYTE:.1f} MiB freed: {text}", output)
+        return Result(Outcome.OK, f"{format_size(freed)} freed: {text}", output)
 
     def _prune(self, backups: Backups, call: PlannedCall, stop: threading.Event) -> tuple[list[str], int]:
         """Return the names of the moved files, and the bytes that this freed on their filesystem.
@@ -237,9 +237,9 @@ def _expired(backups: Backups, now: datetime) -> dict[str, str]:
 
 def _move_text(backups: Backups, files: Sequence[File], chosen: Sequence[File]) -> str:
     names = ", ".join(file.name for file in chosen[:5]) + (f" and {len(chosen) - 5} more" if len(chosen) > 5 else "")
-    size, folder = sum(file.space for file in chosen) / _MEBIBYTE, bindings.quarantine(backups).folder
+    size, folder = format_size(sum(file.space for file in chosen)), bindings.quarantine(backups).folder
     return (
-        f"move {len(chosen)} of {len(files)} backups ({size:.1f} MiB) from {backups.path} to {folder}, where the next "
+        f"move {len(chosen)} of {len(files)} backups ({size}) from {backups.path} to {folder}, where the next "
         f"prune after {format_duration(backups.grace)} deletes them: {names}"
     )
 

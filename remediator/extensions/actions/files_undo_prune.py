@@ -12,6 +12,7 @@ from remediator.clients.host import disk
 from remediator.clients.host.quarantine import digest_of_note
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.core.sizes import format_size
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
@@ -42,7 +43,9 @@ class FilesUndoPrune(Action):
         size = sum(int(file["size"]) for file in note["files"])
         free = (await asyncio.to_thread(disk.usage, backups.path)).free
         if size > free and not disk.same_filesystem(backups.path, quarantine.folder):
-            raise TargetError(f"the backups need {size} bytes, but {backups.path} has only {free} bytes free")
+            raise TargetError(
+                f"the backups need {format_size(size)}, but {backups.path} has only {format_size(free)} free"
+            )
         return PlannedCall(
             text=f"move {len(note['files'])} backups of batch {parameters.batch} back to {backups.path}",
             arguments={"batch": parameters.batch, "sha256": digest_of_note(note)},

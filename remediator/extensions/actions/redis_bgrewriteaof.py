@@ -17,7 +17,7 @@ from remediator.clients.redis.client import Redis
 from remediator.clients.redis.models import Info
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.core.sizes import mib
+from remediator.core.sizes import format_size
 from remediator.errors import Refused
 from remediator.extensions import bindings, data_disk
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
@@ -64,8 +64,8 @@ class RedisBgrewriteaof(Action):
             text=f"BGREWRITEAOF on {service.name}",
             arguments={"size": size, "rewrites": info.integer("aof_rewrites")},
             volatile_fields=("size", "rewrites"),
-            measurement=f"the append-only file has {mib(size)}; the new one needs at most "
-            f"{mib(needed)}, which are free",
+            measurement=f"the append-only file has {format_size(size)}; the new one needs at most "
+            f"{format_size(needed)}, which are free",
             pin={"run_id": info.text("run_id")},
             risk="During the write, Redis needs more memory and disk space.",
         )
@@ -79,7 +79,7 @@ class RedisBgrewriteaof(Action):
         info = await _written(redis)
         size, status = info.integer("aof_current_size"), info.text("aof_last_bgrewrite_status")
         before = call.arguments["size"]
-        text = f"the append-only file has {mib(size)} (before: {mib(before)})"
+        text = f"the append-only file has {format_size(size)} (before: {format_size(before)})"
         if status != "ok":
             return Result(Outcome.FAILED, f"Redis could not rewrite its append-only file; {text}", {"size": size})
         if info.integer("aof_rewrites") <= now.integer("aof_rewrites"):
@@ -139,12 +139,13 @@ async def _room(service: Service, info: Info, parameters: RewriteParameters, pro
     free = (await data_disk.usage(service, prometheus)).free
     if free < needed:
         where = data_disk.where(service)
-        raise Refused(f"the new file may need {mib(needed)}, but {where} has only {mib(free)} free")
+        raise Refused(f"the new file may need {format_size(needed)}, but {where} has only {format_size(free)} free")
     if bindings.disk(service).path is None:  # Redis runs on another host, whose memory is unknown here
         return needed
     memory = info.integer("used_memory") * parameters.memory_percent / 100
     if (available := _memory()) is not None and available < memory:
-        raise Refused(f"the fork may need {mib(memory)} of memory, but the host has only {mib(available)} available")
+        need, have = format_size(memory), format_size(available)
+        raise Refused(f"the fork may need {need} of memory, but the host has only {have} available")
     return needed
 
 

@@ -12,7 +12,7 @@ from remediator.clients.redis.client import Redis
 from remediator.clients.redis.models import Info
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.core.sizes import mib
+from remediator.core.sizes import format_size
 from remediator.errors import Refused
 from remediator.extensions import bindings, data_disk
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
@@ -47,7 +47,7 @@ class RedisBgsave(Action):
             text=f"BGSAVE on {service.name}",
             arguments={"saves": info.integer("rdb_saves"), "last": info.integer("rdb_last_save_time")},
             volatile_fields=("saves", "last"),
-            measurement=f"at most {mib(used)} of data, which fit on the disk",
+            measurement=f"at most {format_size(used)} of data, which fit on the disk",
             pin={"run_id": info.text("run_id")},
             risk="During the write, Redis needs more memory and disk space.",
         )
@@ -101,4 +101,4 @@ async def _possible(service: Service, info: Info, prometheus: Prometheus | None)
     free = (await data_disk.usage(service, prometheus)).free
     if free < needed:
         where = data_disk.where(service)
-        raise Refused(f"the snapshot may need {mib(needed)}, but {where} has only {mib(free)} free")
+        raise Refused(f"the snapshot may need {format_size(needed)}, but {where} has only {format_size(free)} free")

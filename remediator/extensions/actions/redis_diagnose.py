@@ -15,7 +15,7 @@ from remediator.clients.redis.models import Info
 from remediator.core.clock import rfc3339
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.core.sizes import mib
+from remediator.core.sizes import format_size
 from remediator.errors import ClientError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, Result
@@ -212,7 +212,7 @@ def _problems(facts: Mapping[str, Any]) -> Iterator[str]:
     memory, saved = facts.get("memory", {}), facts.get("persistence", {})
     limit, policy = memory.get("maxmemory"), memory.get("maxmemory_policy")
     if limit and memory["used_memory"] >= limit * _FULL:
-        yield f"the memory limit of {mib(limit)} is reached, policy {policy}"
+        yield f"the memory limit of {format_size(limit)} is reached, policy {policy}"
     if saved.get("rdb_last_bgsave_status") == "err":
         yield f"the last snapshot failed, {saved['rdb_changes_since_last_save']} changes are in no snapshot"
     if saved.get("aof_last_write_status") == "err":
@@ -228,7 +228,7 @@ def _problems(facts: Mapping[str, Any]) -> Iterator[str]:
 def _summary(facts: Mapping[str, Any], problems: Sequence[str]) -> str:
     parts = [*problems]
     if used := facts.get("memory", {}).get("used_memory"):
-        parts.append(f"{mib(int(used))} used")
+        parts.append(f"{format_size(int(used))} used")
     if (master := facts.get("role", {}).get("master")) is not None:
         parts.append(f"replica of {master[0]}:{master[1]}")
     if "count" in facts.get("clients", {}):

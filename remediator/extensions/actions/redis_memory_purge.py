@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from remediator.clients.redis.client import Redis
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.core.sizes import mib
+from remediator.core.sizes import format_size
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
@@ -38,7 +38,7 @@ class RedisMemoryPurge(Action):
             text=f"MEMORY PURGE on {service.name}",
             arguments={"resident": resident},
             volatile_fields=("resident",),
-            measurement=f"Redis uses {mib(used)} of {mib(resident)} resident memory",
+            measurement=f"Redis uses {format_size(used)} of {format_size(resident)} resident memory",
             pin={"run_id": info.text("run_id")},
             risk="Redis may not answer for some milliseconds.",
         )
@@ -53,7 +53,7 @@ class RedisMemoryPurge(Action):
                 break
             await asyncio.sleep(_LOOK)
             now = await _resident(redis)
-        text = f"Redis has {mib(now)} resident memory (before: {mib(before)})"
+        text = f"Redis has {format_size(now)} resident memory (before: {format_size(before)})"
         freed = now < before
         text = text if freed else f"nothing was freed: {text}"
         return Result(Outcome.OK if freed else Outcome.FAILED, text, {"resident": now, "before": before})

@@ -26,6 +26,7 @@ from remediator.core.clock import rfc3339
 from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
+from remediator.core.sizes import MEBIBYTE, format_size
 from remediator.errors import Refused, TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
@@ -40,7 +41,7 @@ _APPEND_ONLY = "appendonlydir"
 _OWN = ("dump.rdb", _APPEND_ONLY)
 _BASE = "appendonly.aof.1.base.rdb"
 _MANIFEST = "appendonly.aof.manifest"
-_PIECE = 1024 * 1024
+_PIECE = MEBIBYTE
 _SPARE = 1.1
 
 
@@ -82,7 +83,9 @@ class RedisRestoreBackup(Action):
         backup = await _whole(backups.path, backups.pattern, parameters.backup)
         free = (await asyncio.to_thread(disk.usage, folder)).free
         if free < backup.size * _SPARE:
-            raise Refused(f"the backup needs {backup.size} bytes, but {folder} has only {free} bytes free")
+            raise Refused(
+                f"the backup needs {format_size(backup.size)}, but {folder} has only {format_size(free)} free"
+            )
         taken = rfc3339(datetime.fromtimestamp(backup.changed / 1e9, UTC))[:19]
         return PlannedCall(
             text=f"move the Redis files in {folder} to a new folder, copy {backup.name} ({taken}Z), start Redis",

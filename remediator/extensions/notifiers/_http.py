@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from remediator.clients.endpoints import read_secret
 from remediator.clients.webhook import Hook, HookRefused, split
+from remediator.core.sizes import MEBIBYTE
 from remediator.core.types import FieldError, FilePath, SecretFile, Strict
 from remediator.errors import BadAnswer, ConfigurationError
 from remediator.extensions.notifiers.base import PermanentFailure, RetryAfter, Section
@@ -122,7 +123,7 @@ def utf16_length(text: str) -> int:
 def fit(
     sections: Sequence[Section],
     limit: int,
-    section_limit: int = 1 << 20,
+    section_limit: int = MEBIBYTE,
     length: Callable[[str], int] = len,
     overhead: int = 1,
 ) -> list[Section]:

@@ -33,6 +33,7 @@ from remediator.clients.docker.rights import missing_rights
 from remediator.clients.endpoints import Endpoint
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.core.release import Release
+from remediator.core.sizes import format_size
 from remediator.errors import InputError, TargetError
 from remediator.extensions.log_lines import of_last_start
 from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, Reason, ServiceStatus, State
@@ -348,7 +349,7 @@ def _out_of_memory(container: Container) -> str:
     if not container.state.oom_killed:
         return ""
     limit = container.host_config.memory
-    return f", out of memory, limit {limit / 2**20:.0f} MiB" if limit else ", out of memory"
+    return f", out of memory, limit {format_size(limit)}" if limit else ", out of memory"
 
 
 def _facts(container: Container, state: State) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from yaml.events import (
     StreamEndEvent,
 )
 
+from remediator.core.sizes import MEBIBYTE
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.parsing.nodes import Entry, Items, Node, Scalar, Table, Text, parse_plain, type_name
 
-MAX_BYTES = 1024 * 1024
+MAX_BYTES = MEBIBYTE
 MAX_DEPTH = 40
 MAX_NODES = 50_000
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast

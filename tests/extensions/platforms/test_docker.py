@@ -259,7 +259,7 @@ async def test_a_container_that_is_killed_at_its_memory_limit_says_so(
     container = compose(docker_engine, "--memory=16m --memory-swap=16m --- exec tail /dev/zero")
     docker_engine.until_state(container, "exited")
     status = await platform.status(bound(docker_engine))
-    assert status.reasons == (Reason.OUT_OF_MEMORY,) and "out of memory, limit 16 MiB" in status.summary
+    assert status.reasons == (Reason.OUT_OF_MEMORY,) and "out of memory, limit 16.0 MiB" in status.summary
 
 
 @real
