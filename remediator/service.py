@@ -80,7 +80,7 @@ from remediator.runtime.signing_keys import SigningKeys, load_signing_keys, requ
 from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import Store, StoreClock, Tx
 from remediator.storage.migrate import require_current
-from remediator.storage.repositories import audit, blocked_runs, playbooks, replicas, runs
+from remediator.storage.repositories import audit, blocked_runs, playbooks, replicas, run_claims
 from remediator.storage.url import open_engine, parse_postgresql_url
 
 log: Any = structlog.get_logger("remediator")
@@ -422,7 +422,7 @@ def _record_start(
     require_same_keys(tx, context.replica, keys, REPLICA_TIMEOUT)
     playbooks.add_versions(tx, loaded.playbooks)
     if context.store.name == "sqlite":
-        runs.clear_leases(tx)  # this process holds the lock of the file, so every lease is from a stopped process
+        run_claims.clear_leases(tx)  # this process holds the lock of the file, so every lease is from a stopped process
     replicas.record_heartbeat(tx, context.replica, __version__, ENGINE_VERSION, role)
     replicas.set_instance(tx, context.replica, INSTANCE)
     replicas.set_rejected_config(tx, context.replica, None)

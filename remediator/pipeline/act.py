@@ -32,7 +32,7 @@ from remediator.pipeline.transitions import escalate_diagnosis, follow, to_unkno
 from remediator.pipeline.undo import undo_steps
 from remediator.pipeline.verify import STABLE
 from remediator.playbooks import cel
-from remediator.storage.repositories import attempts, evidence, runs
+from remediator.storage.repositories import attempts, evidence, target_locks
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord
 
@@ -259,7 +259,7 @@ def _commit_intent(
     """Write the intent, unless something that the store knows forbids it. Continues the checks of :func:`_call`."""
     ctx, asked = execution.ctx, evaluation.asked
     # 15. No other run holds the target, whether or not the concurrency guard is on (promise 4).
-    if (other := runs.lock_holder(tx.connection, tx.run.target, tx.run.id)) is not None:
+    if (other := target_locks.lock_holder(tx.connection, tx.run.target, tx.run.id)) is not None:
         text = f"run {other} holds the target lock of {tx.run.target}"
         busy = Verdict(GuardAnswer.BLOCK, "target_busy", text, {"run": other})
         raise _held(ctx, asked, GuardDecision((("concurrency", busy),)))

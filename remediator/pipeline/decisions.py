@@ -29,6 +29,7 @@ from remediator.storage.repositories import (
     runs,
     sessions,
     stops,
+    target_locks,
 )
 from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.comments import Comment, CommentKind
@@ -289,7 +290,7 @@ def cancel(tx: Tx, person: Person, run_id: str, reason: str) -> str:
     if runs.request_cancel(tx, run_id, person.id, said):
         return f"{run_id} is being cancelled"
     if run.holds_target:
-        runs.release_target(tx, run_id, person.id, said)
+        target_locks.release_target(tx, run_id, person.id, said)
         return f"{run_id} is finished; its target {run.target} is released"
     return f"{run_id} is finished already: {run.status.value}"
 

@@ -21,7 +21,7 @@ from remediator.extensions.checks.base import CheckAnswer
 from remediator.pipeline import check_runner, remedy_memory
 from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx
-from remediator.storage.repositories import attempts, episodes, incidents, outbox, runs, timers
+from remediator.storage.repositories import attempts, episodes, incidents, outbox, runs, target_locks, timers
 from remediator.storage.repositories.timers import Timer
 
 
@@ -137,7 +137,10 @@ async def _failing_check(context: PipelineContext, run: Run) -> str:
         service = context.playbooks.service(run)
     except ConfigurationError:
         return ""  # the inventory no longer has the target
-    if run.plan is None or await context.store.read(lambda c: runs.lock_holder(c, run.target, run.id)) is not None:
+    if (
+        run.plan is None
+        or await context.store.read(lambda c: target_locks.lock_holder(c, run.target, run.id)) is not None
+    ):
         return ""
     for check in run.plan.checks:
         found = await check_runner.observe(context, check.check, service, check.parameters)

@@ -17,7 +17,7 @@ from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.pipeline.step_execution import StepExecution
 from remediator.pipeline.transitions import to_unknown
 from remediator.storage import Replacement
-from remediator.storage.repositories import evidence, runs
+from remediator.storage.repositories import evidence, target_locks
 from remediator.storage.repositories.attempts import Attempt
 
 _CLOCK_TOLERANCE = timedelta(seconds=30)
@@ -71,7 +71,7 @@ async def _is_planned_after(ctx: RunContext, replaced: Replacement) -> bool:
 
 def _assume_intent(tx: RunTransaction, execution: StepExecution, tried: list[Attempt]) -> StageResult | None:
     """Write an intent as if the call had been made, so that its effect is observed. None: another run has the lock."""
-    if runs.lock_holder(tx.connection, tx.run.target, tx.run.id) is not None:
+    if target_locks.lock_holder(tx.connection, tx.run.target, tx.run.id) is not None:
         return None  # the guards and check 15 hold this run until that one has ended
     intent = execution.write_intent(tx, tried, assumed=True)
     return proceed(to_unknown(tx, intent.attempt, _WHY))

@@ -16,7 +16,7 @@ from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import Detail
 from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx
-from remediator.storage.repositories import evidence, runs
+from remediator.storage.repositories import evidence, run_claims, run_transitions, runs
 from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict
 
 
@@ -60,10 +60,10 @@ class RunChanges:
     def move(self, to: Status, reason: Reason | None, detail: Detail, **changes: Any) -> Run:
         """Move the run to another status that is not the last. See :meth:`RunTransaction.move`."""
         before = self.run
-        columns = runs.transition_columns(before, to, reason, detail, changes)
-        self.run = runs.changed(before, self.pipeline.clock.now(), columns)
+        columns = run_transitions.transition_columns(before, to, reason, detail, changes)
+        self.run = run_claims.changed(before, self.pipeline.clock.now(), columns)
         self.columns |= columns
-        self.drafts.append(runs.transition_draft(before, self.run, self.pipeline.actor))
+        self.drafts.append(run_transitions.transition_draft(before, self.run, self.pipeline.actor))
         self.moves.append((before.status, self.run))
         return self.run
 
@@ -97,7 +97,7 @@ class RunChanges:
         Raises:
             Fenced: this process lost the claim.
         """
-        after = runs.save(tx, stored, **{**self.columns, **columns})
+        after = run_claims.save(tx, stored, **{**self.columns, **columns})
         evidence.insert_all(tx, stored.id, self.seen)
         evidence.insert_verdicts(tx, stored.id, self.verdicts)
         for draft in self.drafts:

@@ -27,7 +27,7 @@ from remediator.pipeline.stored_verdicts import StoredVerdicts
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx, advisory_locks
-from remediator.storage.repositories import approvals, attempts, episodes, evidence, runs
+from remediator.storage.repositories import approvals, attempts, episodes, evidence, run_claims, run_transitions, runs
 from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict
@@ -92,7 +92,7 @@ class RunTransaction:
         Raises:
             IllegalTransition: the table of transitions does not have it.
         """
-        self.run = runs.transition(self.tx, self.run, to, reason, detail, self.pipeline.actor, **changes)
+        self.run = run_transitions.transition(self.tx, self.run, to, reason, detail, self.pipeline.actor, **changes)
         return self.run
 
     def escalate_unrecorded(self, problem: str) -> Run:
@@ -101,12 +101,12 @@ class RunTransaction:
 
     def save(self, **changes: Any) -> Run:
         """Change columns of the run; without changes, only check that the claim is still held."""
-        self.run = runs.save(self.tx, self.run, **changes)
+        self.run = run_claims.save(self.tx, self.run, **changes)
         return self.run
 
     def set_reason(self, reason: Reason, detail: Detail) -> Run:
         """Change why the run is in its status, without an audit entry of a transition."""
-        self.run = runs.set_reason(self.tx, self.run, reason, detail)
+        self.run = run_transitions.set_reason(self.tx, self.run, reason, detail)
         return self.run
 
     def audit(self, kind: Kind, data: Mapping[str, Any], reason: str | None = None) -> None:

@@ -33,7 +33,7 @@ from remediator.pipeline.recurrence import schedule_check
 from remediator.pipeline.run_context import Origin, RunContext, RunTransaction, with_intent_lock
 from remediator.pipeline.verify import verify
 from remediator.storage import Tx
-from remediator.storage.repositories import attempts, episodes, outbox, runs
+from remediator.storage.repositories import attempts, episodes, outbox, run_claims, runs
 
 Stage = Callable[[RunContext], Awaitable[StageResult]]
 
@@ -172,4 +172,4 @@ def finish(tx: Tx, context: PipelineContext, run: Run) -> None:
     if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.list_for_run(tx.connection, run.id)):
         runs.close_incident(tx, [run.id])
         outbox.enqueue_incident_update(tx, run, "over")
-    runs.release(tx, run, None, run.wakeup_count)
+    run_claims.release(tx, run, None, run.wakeup_count)

@@ -22,7 +22,7 @@ from remediator.extensions.actions.base import RUN
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.pipeline.undo import UndoResult, settle_lost_undo, undo
-from remediator.storage.repositories import outbox, runs, timers
+from remediator.storage.repositories import outbox, run_claims, timers
 from remediator.storage.repositories.timers import Timer, UndoRequest
 
 log: Any = structlog.get_logger("remediator.runtime.scheduled_undo")
@@ -48,7 +48,7 @@ async def run_scheduled_undo_loop(context: PipelineContext, poll: float) -> None
 async def run_scheduled_undo(context: PipelineContext, timer: Timer) -> None:
     """Undo one measure, or schedule another try."""
     lease = context.timeouts.lease
-    run = await context.store.write(lambda tx: runs.claim_finished(tx, timer.run_id, context.replica, lease))
+    run = await context.store.write(lambda tx: run_claims.claim_finished(tx, timer.run_id, context.replica, lease))
     if run is None:  # the target or the run is busy: this was no try
         pause = min(RETRY_DELAY, context.timeouts.guard_recheck_interval)
         await context.store.write(lambda tx: timers.reschedule(tx, timer, tx.now + pause, tried=False))
@@ -94,7 +94,7 @@ def _conclude(tx: RunTransaction, timer: Timer, result: UndoResult) -> None:
     else:
         at = tx.now + RETRY_DELAY * 2**timer.tries
         timers.reschedule(tx.tx, timer, at, tried=not result.stopped)
-    runs.release_claim(tx.tx, tx.run)
+    run_claims.release_claim(tx.tx, tx.run)
 
 
 def _conclude_request(tx: RunTransaction, timer: Timer, request: UndoRequest, result: UndoResult) -> None:

@@ -22,7 +22,7 @@ from remediator.pipeline.stages import advance
 from remediator.playbooks.model import Playbook
 from remediator.runtime.health import Health
 from remediator.storage import TOPIC_NOTIFICATIONS, TOPIC_RUNS, Tx
-from remediator.storage.repositories import episodes, playbooks, runs
+from remediator.storage.repositories import episodes, playbooks, run_claims, runs
 
 _HEALTHY_AFTER = 30.0  # seconds; a loop that ran for longer restarts with the shortest pause again
 _MIN_WAIT = timedelta(milliseconds=50)
@@ -113,12 +113,12 @@ class Worker:
 
     async def _claim(self, most: int) -> list[Run]:
         replica, lease, busy = self.context.replica, self.context.timeouts.lease, tuple(self._busy)
-        return await self.context.store.write(lambda tx: runs.claim_due(tx, replica, lease, most, busy))
+        return await self.context.store.write(lambda tx: run_claims.claim_due(tx, replica, lease, most, busy))
 
     async def _until_next(self) -> float:
         """Return the seconds until a run is due, at most until the next poll; 0 or less if one is due now."""
         busy, now = tuple(self._busy), self.context.clock.now()
-        due = await self.context.store.read(lambda connection: runs.next_wake_at(connection, now, busy))
+        due = await self.context.store.read(lambda connection: run_claims.next_wake_at(connection, now, busy))
         return self.poll if due is None else min((due - now).total_seconds(), self.poll)
 
     def _start(self, run: Run, origin: Origin, alerts: Sequence[Episode] = ()) -> None:
@@ -156,7 +156,7 @@ class Worker:
         while True:
             await self.context.clock.sleep(lease.total_seconds() / 3)
             try:
-                await self.context.store.write(lambda tx: runs.renew_lease(tx, run, lease))
+                await self.context.store.write(lambda tx: run_claims.renew_lease(tx, run, lease))
             except Fenced:
                 return  # the stage gets the same error with its next write
             except StoreError:
@@ -182,7 +182,7 @@ class Worker:
                     until = result.until
                     if until is not None:  # an instant in the past must not make the run loop without a pause
                         until = max(until, self.context.clock.now() + _MIN_WAIT)
-                    await self.context.store.write(lambda tx: runs.release(tx, run, until, wakeup_count))  # noqa: B023
+                    await self.context.store.write(lambda tx: run_claims.release(tx, run, until, wakeup_count))  # noqa: B023
                 return
 
     async def _release_after_defect(self, run: Run) -> None:
@@ -192,7 +192,7 @@ class Worker:
         def release(tx: Tx) -> None:
             current = runs.get(tx.connection, run.id, lock=True)
             if current is not None and current.fence == run.fence and current.lease_owner == run.lease_owner:
-                runs.release(tx, current, later, current.wakeup_count)
+                run_claims.release(tx, current, later, current.wakeup_count)
 
         try:
             await self.context.store.write(release)

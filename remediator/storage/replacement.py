@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from remediator.audit import Draft, Kind
 from remediator.storage import Replacement, Tx
-from remediator.storage.repositories import key_values, runs
+from remediator.storage.repositories import key_values, run_claims
 
 _INCARNATION = "incarnation"
 
@@ -39,7 +39,7 @@ def record(tx: Tx, reason: str, actor: str, *, lossless: bool = False) -> None:
     """
     key_values.set(tx, key_values.REPLACED, {"reason": reason, "lossless": lossless})
     if not lossless:
-        runs.void_claims(tx)
+        run_claims.void_claims(tx)
     tx.append_audit(Draft(kind=Kind.STORE_REPLACED, actor=actor, data={"reason": reason, "lossless": lossless}))
 
 

@@ -21,7 +21,7 @@ from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
 from remediator.reporting.period import promotion, render, statistics
 from remediator.reporting.period.history import from_prometheus
-from remediator.storage.repositories import autonomy, remedy_memory, runs
+from remediator.storage.repositories import autonomy, remedy_memory, runs, target_locks
 from remediator.storage.repositories.remedy_memory import MemoryEntry
 from remediator.web import service_answers as answers
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest
@@ -91,7 +91,7 @@ async def show_inventory(call: ApiRequest) -> Any:
 
 def inventory_data(connection: Connection, inventory: Inventory) -> list[dict[str, Any]]:
     """Return the services of the inventory as data."""
-    holders = {run.target: run.id for run in runs.list_lock_holders(connection)}
+    holders = {run.target: run.id for run in target_locks.list_lock_holders(connection)}
     return [
         {
             "name": name,

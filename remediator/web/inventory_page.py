@@ -12,7 +12,7 @@ from starlette.responses import Response
 from remediator.core.run import Episode, EpisodeStatus, Run, Status
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.reporting.charts import lay_out_dependencies
-from remediator.storage.repositories import episodes, runs, stops
+from remediator.storage.repositories import episodes, runs, stops, target_locks
 from remediator.storage.repositories.stops import Stop
 from remediator.web.authentication import RequestIdentity
 from remediator.web.site import Handler, Site
@@ -80,7 +80,7 @@ def _states(connection: Connection, loaded: Inventory, active: Sequence[Stop]) -
         if alert.status is EpisodeStatus.FIRING:
             for service in loaded.services_for(alert.labels):
                 firing.setdefault(service.name, []).append(alert)
-    locks = {run.target: run for run in runs.list_lock_holders(connection)}
+    locks = {run.target: run for run in target_locks.list_lock_holders(connection)}
     return {
         name: ServiceState(
             service,

@@ -36,7 +36,7 @@ from remediator.runtime.maintenance import MaintenanceSettings, run_maintenance_
 from remediator.runtime.reconcile import ReconcileSettings, run_reconcile_loop
 from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import StoreClock, replacement
-from remediator.storage.repositories import approvals, playbooks, runs
+from remediator.storage.repositories import approvals, playbooks, run_claims, runs
 from tests.simulation.alertmanager import RECEIVER, SendFaults, SimAlertmanager
 from tests.simulation.invariants import Broken, Judge
 from tests.simulation.world import Adjust, CallFaults, Healthy, Kick, Moody, Restart, World
@@ -298,7 +298,7 @@ class Schedule:
     async def _forget(self, context: PipelineContext) -> None:
         while True:
             try:
-                await context.store.write(runs.clear_leases)
+                await context.store.write(run_claims.clear_leases)
                 return
             except RemediatorError:
                 await asyncio.sleep(1.0)

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from remediator.core.run import OPEN, TRANSITIONS, Status
 from remediator.pipeline.stages import advance
 from remediator.storage import Store
-from remediator.storage.repositories import runs
+from remediator.storage.repositories import run_claims, runs
 from remediator.storage.schema import runs as table
 from tests.storage.test_intake import context_on
 
@@ -30,7 +30,7 @@ async def test_cancel_in_every_status(store: Store, status: Status) -> None:
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     await store.write(lambda tx: tx.connection.execute(update(table).values(status=status.value, wake_at=None)))
     assert await store.write(lambda tx: runs.request_cancel(tx, "run-1", "user:ann", "by hand"))
-    [run] = await store.write(lambda tx: runs.claim_due(tx, "test", timedelta(minutes=1), 5))
+    [run] = await store.write(lambda tx: run_claims.claim_due(tx, "test", timedelta(minutes=1), 5))
     progress = await advance(context, run)
     assert (progress.run.status, progress.run.reason) == (Status.CANCELLED, "cancelled")
     assert progress.run.detail.who == "user:ann"

@@ -17,7 +17,7 @@ from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.pipeline.stages import advance
 from remediator.storage import Store
-from remediator.storage.repositories import episodes, runs, stuck_runs
+from remediator.storage.repositories import episodes, run_claims, run_transitions, runs, stuck_runs
 from remediator.storage.schema import runs as table
 from tests.storage.test_intake import context_on
 
@@ -28,7 +28,7 @@ NOW = datetime(2100, 1, 1, tzinfo=UTC)
 async def claimed(store: Store, owner: str = "me", lease: timedelta = MINUTE) -> Run:
     """A new run in somebody's hands."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
-    [run] = await store.write(lambda tx: runs.claim_due(tx, owner, lease, 5))
+    [run] = await store.write(lambda tx: run_claims.claim_due(tx, owner, lease, 5))
     return run
 
 
@@ -37,13 +37,13 @@ async def test_a_run_of_a_newer_version_is_not_claimed(store: Store, connection:
     """Not claimed while it is open, not put back when it is over, found by who asks why nothing moves."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     connection.execute(update(table).values(engine_version=ENGINE_VERSION + 1))
-    assert await store.write(lambda tx: runs.claim_due(tx, "me", MINUTE, 5)) == []
-    assert await store.read(lambda connection: runs.next_wake_at(connection, NOW)) is None
+    assert await store.write(lambda tx: run_claims.claim_due(tx, "me", MINUTE, 5)) == []
+    assert await store.read(lambda connection: run_claims.next_wake_at(connection, NOW)) is None
     assert [run.id for run in await store.read(stuck_runs.list_unsupported)] == ["run-1"]
     connection.execute(update(table).values(status=Status.SUCCEEDED.value, finished_at=table.c.created_at))
-    assert await store.write(lambda tx: runs.claim_finished(tx, "run-1", "me", MINUTE)) is None
+    assert await store.write(lambda tx: run_claims.claim_finished(tx, "run-1", "me", MINUTE)) is None
     connection.execute(update(table).values(engine_version=ENGINE_VERSION))
-    assert await store.write(lambda tx: runs.claim_finished(tx, "run-1", "me", MINUTE)) is not None
+    assert await store.write(lambda tx: run_claims.claim_finished(tx, "run-1", "me", MINUTE)) is not None
 
 
 async def test_an_unknown_status_is_listed(store: Store, connection: Connection) -> None:
@@ -59,9 +59,9 @@ async def test_an_expired_claim_writes_nothing(store: Store, connection: Connect
     """Nobody else has taken the run yet, and its owner may not write all the same: others count on the lease."""
     run = await claimed(store, lease=timedelta(microseconds=1))
     with pytest.raises(Fenced):
-        await store.write(lambda tx: runs.transition(tx, run, Status.BLOCKED, None, BlockedDetail(), "test"))
+        await store.write(lambda tx: run_transitions.transition(tx, run, Status.BLOCKED, None, BlockedDetail(), "test"))
     with pytest.raises(Fenced):
-        await store.write(lambda tx: runs.renew_lease(tx, run, MINUTE))
+        await store.write(lambda tx: run_claims.renew_lease(tx, run, MINUTE))
     assert connection.execute(select(table.c.status)).scalar_one() == Status.MATCHED.value
 
 
@@ -70,12 +70,12 @@ async def test_one_of_many_replicas_claims_a_run(store: Store) -> None:
     """Fifty at once: one gets it, with the next fence; the first owner is fenced as soon as another has it."""
     first = await claimed(store, "first", timedelta(microseconds=1))
     found = await asyncio.gather(
-        *(store.write(lambda tx, n=n: runs.claim_due(tx, f"other-{n}", MINUTE, 5)) for n in range(50))  # type: ignore[misc]
+        *(store.write(lambda tx, n=n: run_claims.claim_due(tx, f"other-{n}", MINUTE, 5)) for n in range(50))  # type: ignore[misc]
     )
     [[second]] = [claim for claim in found if claim]
     assert second.fence == first.fence + 1
     with pytest.raises(Fenced):
-        await store.write(lambda tx: runs.release(tx, first, None, first.wakeup_count))
+        await store.write(lambda tx: run_claims.release(tx, first, None, first.wakeup_count))
 
 
 async def test_a_blocked_run_waits_before_its_next_evaluation(store: Store) -> None:

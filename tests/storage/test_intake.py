@@ -21,7 +21,7 @@ from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store
-from remediator.storage.repositories import evidence, runs
+from remediator.storage.repositories import evidence, run_claims, runs
 from remediator.storage.repositories.evidence import EvidenceRecord
 from remediator.storage.schema import audit, episodes, messages, notifications
 
@@ -74,19 +74,19 @@ async def test_an_event_during_the_evaluation_wakes_a_run(store: Store) -> None:
     """Resolved, decided or cancelled meanwhile: who lets go of the run until later finds it due at once."""
     hour = timedelta(hours=1)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
-    [run] = await store.write(lambda tx: runs.claim_due(tx, "me", timedelta(minutes=1), 5))
+    [run] = await store.write(lambda tx: run_claims.claim_due(tx, "me", timedelta(minutes=1), 5))
     await store.write(lambda tx: runs.notify(tx, [run.id]))
-    await store.write(lambda tx: runs.release(tx, run, tx.now + hour, run.wakeup_count))
-    assert [item.id for item in await store.write(lambda tx: runs.claim_due(tx, "me", hour, 5))] == [run.id]
+    await store.write(lambda tx: run_claims.release(tx, run, tx.now + hour, run.wakeup_count))
+    assert [item.id for item in await store.write(lambda tx: run_claims.claim_due(tx, "me", hour, 5))] == [run.id]
 
 
 async def test_without_an_event_a_run_waits(store: Store) -> None:
     """It is due when it was said to be, and not before."""
     hour = timedelta(hours=1)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
-    [run] = await store.write(lambda tx: runs.claim_due(tx, "me", timedelta(minutes=1), 5))
-    await store.write(lambda tx: runs.release(tx, run, tx.now + hour, run.wakeup_count))
-    assert await store.write(lambda tx: runs.claim_due(tx, "me", hour, 5)) == []
+    [run] = await store.write(lambda tx: run_claims.claim_due(tx, "me", timedelta(minutes=1), 5))
+    await store.write(lambda tx: run_claims.release(tx, run, tx.now + hour, run.wakeup_count))
+    assert await store.write(lambda tx: run_claims.claim_due(tx, "me", hour, 5)) == []
 
 
 def body_of(labels: dict[str, str], annotations: dict[str, str] | None = None) -> bytes:
@@ -199,7 +199,7 @@ async def test_a_store_error_makes_no_dead_letter(store: Store, connection: Conn
 async def test_text_with_a_zero_byte_is_stored(store: Store) -> None:
     """A line that a service wrote while it died is evidence; that it is odd does not keep its run from going on."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
-    [run] = await store.write(lambda tx: runs.claim_due(tx, "me", timedelta(minutes=1), 5))
+    [run] = await store.write(lambda tx: run_claims.claim_due(tx, "me", timedelta(minutes=1), 5))
     odd = EvidenceRecord(
         "diagnose", "logs", "ok", "it said \x00 and was gone", {"lines": ["\x00"]}, SystemClock().now()
     )

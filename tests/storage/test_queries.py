@@ -33,11 +33,14 @@ from remediator.storage.repositories import (
     inbox,
     key_values,
     outbox,
+    run_claims,
     run_results,
+    run_transitions,
     runs,
     stops,
     storms,
     stuck_runs,
+    target_locks,
     timers,
 )
 from tests.storage.test_intake import context_on
@@ -119,10 +122,12 @@ async def everything(store: Store, heals: Playbook) -> None:
     await receive(store, told("firing", 1))
     await process_inbox(context, index, settings)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
-    [run, *_] = await store.write(lambda tx: runs.claim_due(tx, "me", HOUR, 5, ["another"]))
-    run = await store.write(lambda tx: runs.renew_lease(tx, run, HOUR))
-    run = await store.write(lambda tx: runs.transition(tx, run, Status.BLOCKED, None, BlockedDetail(), "test"))
-    await store.write(lambda tx: runs.release(tx, run, tx.now, run.wakeup_count))
+    [run, *_] = await store.write(lambda tx: run_claims.claim_due(tx, "me", HOUR, 5, ["another"]))
+    run = await store.write(lambda tx: run_claims.renew_lease(tx, run, HOUR))
+    run = await store.write(
+        lambda tx: run_transitions.transition(tx, run, Status.BLOCKED, None, BlockedDetail(), "test")
+    )
+    await store.write(lambda tx: run_claims.release(tx, run, tx.now, run.wakeup_count))
     await receive(store, told("resolved", 1))
     await process_inbox(context, index, settings)
     await close_due_episodes(context)
@@ -144,11 +149,11 @@ def _written(tx: Tx) -> None:
 
 
 def _looked(connection: Connection) -> None:
-    runs.next_wake_at(connection, MOMENT, ["another"])
+    run_claims.next_wake_at(connection, MOMENT, ["another"])
     runs.get_open_incidents(connection, [("p", "t"), ("q", "u")])
-    runs.lock_holder(connection, "t", "run-1")
-    runs.list_locks(connection)
-    runs.list_lock_holders(connection)
+    target_locks.lock_holder(connection, "t", "run-1")
+    target_locks.list_locks(connection)
+    target_locks.list_lock_holders(connection)
     blocked_runs.count(connection)
     runs.count_by_status(connection, "p")
     for choice in ({}, {"playbook": "p"}, {"target": "t"}, {"status": "failed"}, {"open_only": True}):

@@ -18,7 +18,7 @@ from remediator.storage.migrate import migrate
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.postgres_replication import server
 from remediator.storage.replacement import Incarnation
-from remediator.storage.repositories import runs
+from remediator.storage.repositories import run_claims, run_transitions, runs
 from remediator.storage.url import open_engine, parse_postgresql_url
 
 pytestmark = [pytest.mark.promise(3), pytest.mark.promise(4)]
@@ -66,7 +66,7 @@ def test_two_replicas_that_notice_a_failover_at_the_same_time_record_it_once(eng
 def claimed(tx: Tx) -> Run:
     """A new run, claimed."""
     runs.create(tx, "run-1", "redis-down", "hash", "redis", "auto", "test")
-    (run,) = runs.claim_due(tx, "remediator-0", timedelta(seconds=60), 1)
+    (run,) = run_claims.claim_due(tx, "remediator-0", timedelta(seconds=60), 1)
     return run
 
 
@@ -75,10 +75,10 @@ async def test_claims_from_before_are_void_if_commits_may_be_lost(store: Store, 
     """The lease stays: a call of the process may still be in progress, so nobody else begins."""
     run = await store.write(claimed)
     await store.write(lambda tx: replacement.record(tx, "failover", "test", lossless=lossless))
-    assert not await store.write(lambda tx: runs.claim_due(tx, "remediator-1", timedelta(seconds=60), 1))
+    assert not await store.write(lambda tx: run_claims.claim_due(tx, "remediator-1", timedelta(seconds=60), 1))
 
     def go_on(tx: Tx) -> Run:
-        return runs.transition(tx, run, Status.CANCELLED, None, CancelledDetail(), "test")
+        return run_transitions.transition(tx, run, Status.CANCELLED, None, CancelledDetail(), "test")
 
     if lossless:
         assert (await store.write(go_on)).status is Status.CANCELLED
@@ -86,7 +86,7 @@ async def test_claims_from_before_are_void_if_commits_may_be_lost(store: Store, 
         with pytest.raises(Fenced):
             await store.write(go_on)
         with pytest.raises(Fenced):
-            await store.write(lambda tx: runs.renew_lease(tx, run, timedelta(seconds=60)))
+            await store.write(lambda tx: run_claims.renew_lease(tx, run, timedelta(seconds=60)))
 
 
 async def test_a_failover_behind_a_pooler_that_keeps_the_connection_is_noticed(

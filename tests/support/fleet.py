@@ -28,7 +28,7 @@ from remediator.pipeline.stages import advance
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store
-from remediator.storage.repositories import episodes, runs
+from remediator.storage.repositories import episodes, run_claims, runs, target_locks
 from remediator.storage.schema import attempts as attempts_table
 from tests.support.guard_history import INVENTORY, alert, playbook
 
@@ -173,7 +173,7 @@ def overdrawn(done: Sequence[Begun], scope: Callable[[Begun], str], rate: str) -
 
 async def holding(store: Store) -> list[Run]:
     """The runs that have their hand on a target now."""
-    return await store.read(runs.list_lock_holders)
+    return await store.read(target_locks.list_lock_holders)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
@@ -210,14 +210,16 @@ async def advance_until(
     """Advance the only run, moving the clock on where it waits, until it has one of these statuses."""
     async with asyncio.timeout(seconds):
         while True:
-            claimed = await engine_.store.write(lambda tx: runs.claim_due(tx, "test", engine_.timeouts.lease, 1))
+            claimed = await engine_.store.write(lambda tx: run_claims.claim_due(tx, "test", engine_.timeouts.lease, 1))
             for run in claimed:
                 wakeup_count, progress = run.wakeup_count, StageResult(run)
                 while not progress.waits:
                     wakeup_count, progress = progress.run.wakeup_count, await advance(engine_, progress.run)
                 if progress.run.finished_at is None:
                     until, last = progress.until, progress.run
-                    await engine_.store.write(partial(runs.release, run=last, wake_at=until, wakeup_count=wakeup_count))
+                    await engine_.store.write(
+                        partial(run_claims.release, run=last, wake_at=until, wakeup_count=wakeup_count)
+                    )
             found = await engine_.store.read(lambda connection: runs.list_page(connection, 1))
             if found and found[0].status.value in statuses:
                 return found[0]

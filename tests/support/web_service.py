@@ -42,7 +42,7 @@ from remediator.runtime.reload import reload_settings
 from remediator.runtime.worker import Worker
 from remediator.service import Service, open_store, read_only_context
 from remediator.storage import Tx
-from remediator.storage.repositories import approvals, audit, evidence, runs
+from remediator.storage.repositories import approvals, audit, evidence, run_claims, runs
 from remediator.storage.repositories import outbox as messages
 from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.evidence import EvidenceRecord
@@ -188,7 +188,7 @@ class WebService:
                 "test",
                 [each.id for each in planned],
             )
-            runs.release(tx, after, after.wake_at, after.wakeup_count)
+            run_claims.release(tx, after, after.wake_at, after.wakeup_count)
             return after
 
         await self.context.store.write(write)

@@ -6,7 +6,7 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, join_names
-from remediator.storage.repositories import runs
+from remediator.storage.repositories import target_locks
 
 
 class ConcurrencySettings(Settings):
@@ -30,7 +30,7 @@ class Concurrency(Guard):
     waits_for_runs = True
 
     def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
-        holding = [run for run in runs.list_locks(connection) if run.id != guard_input.run.id]
+        holding = [run for run in target_locks.list_locks(connection) if run.id != guard_input.run.id]
         same_target = [run.id for run in holding if run.target == guard_input.service.name]
         if same_target:
             text = f"concurrency 1 for {guard_input.service.name} used by run {same_target[0]}"

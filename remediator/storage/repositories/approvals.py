@@ -20,7 +20,7 @@ from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import AwaitingApprovalDetail
 from remediator.storage import Tx
-from remediator.storage.repositories import outbox, runs
+from remediator.storage.repositories import outbox, run_transitions, runs
 from remediator.storage.schema import approvals as table
 from remediator.storage.schema import decisions
 from remediator.storage.schema import runs as runs_table
@@ -116,7 +116,7 @@ def request(
     detail = msgspec.structs.replace(detail, approval=approval_id)
     # The transition comes first. A process that lost its claim must get Fenced, not a conflict with the request that
     # the next owner of the run has created.
-    after = runs.transition(tx, run, Status.AWAITING_APPROVAL, reason, detail, actor, wake_at=expires)
+    after = run_transitions.transition(tx, run, Status.AWAITING_APPROVAL, reason, detail, actor, wake_at=expires)
     tx.connection.execute(
         insert(table).values(
             id=approval_id,

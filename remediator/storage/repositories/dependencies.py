@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Text, bindparam, or_, select, type_coerce
 
 from remediator.core.run import EpisodeStatus, Status
-from remediator.storage.repositories.runs import ActingRun
+from remediator.storage.repositories.target_locks import ActingRun
 from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as table
 

@@ -20,7 +20,7 @@ from remediator.extensions.guards._windows import Window
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.stages import advance
 from remediator.playbooks.model import Playbook
-from remediator.storage.repositories import runs, stops
+from remediator.storage.repositories import run_claims, runs, stops
 from remediator.storage.sqlite import SqliteStore
 from tests.support.fleet import Begun, Health, begun, breaks, context, holding, remedy
 from tests.support.guard_history import NOON, SetClock
@@ -95,7 +95,7 @@ class Town:
 
     async def _claim(self, limit: int) -> None:
         lease = self.context.timeouts.lease
-        self.hands += await self.context.store.write(lambda tx: runs.claim_due(tx, "replica", lease, limit))
+        self.hands += await self.context.store.write(lambda tx: run_claims.claim_due(tx, "replica", lease, limit))
 
     async def _advance(self, value: int) -> None:
         if not self.hands:
@@ -107,7 +107,7 @@ class Town:
                 self.hands.append(progress.run)
             elif progress.run.finished_at is None:
                 wakeup_count, until = run.wakeup_count, progress.until
-                await self.context.store.write(lambda tx: runs.release(tx, progress.run, until, wakeup_count))
+                await self.context.store.write(lambda tx: run_claims.release(tx, progress.run, until, wakeup_count))
         except Fenced:
             return  # the clock has run past its lease: another one may have it by now
 
