@@ -2,152 +2,33 @@
 
 from __future__ import annotations
 
-import ipaddress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from remediator.audit import Redactor
 from remediator.audit.secret_files import read_secrets, secret_files
 from remediator.clients.allowed_requests import AllowedRequest
 from remediator.clients.declared_effects import check_undos
 from remediator.clients.egress import OutgoingProxy
-from remediator.clients.endpoints import BasicAuth, Endpoint, checked_url
+from remediator.clients.endpoints import BasicAuth, Endpoint
 from remediator.clients.endpoints import read_secret as _read_secret
 from remediator.clients.host.allowed_commands import AllowedCommand
+from remediator.core.access_settings import Access
 from remediator.core.alert import REPLICA_LABELS
-from remediator.core.approval import Role
 from remediator.core.export_settings import CloudEvents, Tracing
 from remediator.core.link_settings import Links
 from remediator.core.listen import ListenAddress, ServerTls, is_loopback, parse_listen
 from remediator.core.notification_policy import Approvals, QuietHours
 from remediator.core.sizes import MEBIBYTE
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
+from remediator.core.urls import checked_url
 from remediator.errors import ConfigurationError, InputError
 
 M = TypeVar("M", bound=BaseModel)
-UNIX_PEER = "unix"
-"""Stands for the connections over the Unix socket in ``access.proxy.addresses``."""
-
-
-class Proxy(Strict):
-    """A reverse proxy that authenticates users and sends their ID in a header."""
-
-    addresses: tuple[str, ...] = Field(
-        min_length=1,
-        description="Addresses or networks of the proxy, for example 10.0.0.7 or 10.0.0.0/24; unix for connections "
-        "over the Unix socket of the service.",
-    )
-    header: str = Field(default="X-Forwarded-User", description="Header with the ID of the user.")
-    groups_header: str = Field(
-        default="", description="Header with the groups of the user, separated by commas. Empty: no groups."
-    )
-
-    @field_validator("addresses")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for item in value:
-            if item == UNIX_PEER:
-                continue
-            network = ipaddress.ip_network(item)
-            if network.prefixlen == 0:
-                raise ValueError(
-                    f"{item} trusts every address, so that every caller can sign in as anyone; name the addresses of "
-                    "the proxy, for example 10.0.0.7"
-                )
-        return value
-
-    def trusts(self, address: str) -> bool:
-        """Return whether a connection from this address comes from the proxy. A Unix socket has an empty address."""
-        if not address:
-            return UNIX_PEER in self.addresses
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        found = getattr(found, "ipv4_mapped", None) or found  # a dual-stack socket reports IPv4 peers as ::ffff:a.b.c.d
-        return any(found in ipaddress.ip_network(item) for item in self.addresses if item != UNIX_PEER)
-
-
-class Oidc(Strict):
-    """Sign-in with OpenID Connect: authorization code flow with PKCE."""
-
-    issuer: str = Field(description="Issuer URL, exactly as the provider writes it.")
-    client_id: str = Field(description="Client ID at the provider.")
-    client_secret_file: SecretFile | None = Field(
-        default=None, description="File with the client secret. Not set for a public client."
-    )
-    scopes: tuple[str, ...] = Field(default=("openid", "email", "profile"), description="Scopes to request.")
-    id_claim: str = Field(default="email", description="Claim that contains the ID of the user.")
-    groups_claim: str = Field(default="groups", description="Claim that contains the groups of the user.")
-    label: str = Field(default="single sign-on", description="Label of the sign-in button.")
-
-    @field_validator("issuer")
-    @classmethod
-    def _url(cls, value: str) -> str:
-        """Refuse HTTP off loopback: anyone on the way could then sign in as anyone."""
-        parts = urlsplit(checked_url(value))
-        if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
-            raise ValueError(f"{value!r} must begin with https://, for example https://login.example.com")
-        return value
-
-
-class Slack(Strict):
-    """Buttons, dialogs and commands in Slack: over a socket (no open port), or by requests of Slack to this service."""
-
-    signing_secret_file: SecretFile | None = Field(
-        default=None,
-        description="File with the signing secret of the Slack app, for requests that Slack sends.",
-    )
-    app_token_file: SecretFile | None = Field(
-        default=None,
-        description="File with the app-level token (xapp-…, scope connections:write). With it, this service opens a "
-        "socket to Slack (Socket Mode), and needs no open port.",
-    )
-    bot_token_file: SecretFile | None = Field(
-        default=None, description="File with the bot token (xoxb-…). With it, buttons ask for a reason in a dialog."
-    )
-    api: str = Field(default="https://slack.com", description="Base URL of the API, for example of a proxy.")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Slack:
-        if self.signing_secret_file is None and self.app_token_file is None:
-            raise FieldError("set signing_secret_file (requests of Slack), app_token_file (socket), or both")
-        return self
-
-
-class Access(Strict):
-    """Identity and roles."""
-
-    people: FilePath | None = Field(
-        default=None, description="People file: roles, groups and token hashes of each person."
-    )
-    anonymous_role: Literal["auto", "viewer", "none"] = Field(
-        default="auto",
-        description="Access without sign-in: viewer may read, none must sign in. auto: viewer if both 'listen' and "
-        "'public_url' are loopback addresses.",
-    )
-    group_roles: dict[str, Role] = Field(
-        default={}, description="Role for each group of the identity provider, for example {sre: approver}."
-    )
-    proxy: Proxy | None = Field(default=None, description="Sign-in by a reverse proxy.")
-    hosts: tuple[str, ...] = Field(
-        default=(),
-        description="Further host names of this service. Requests that name another public host are refused.",
-    )
-    oidc: Oidc | None = Field(default=None, description="Sign-in with OpenID Connect.")
-    slack: Slack | None = Field(default=None, description="Decisions with buttons in Slack.")
-    session: PositiveDuration = Field(
-        default=timedelta(hours=12), description="How long a sign-in is valid, even if it is used all the time."
-    )
-    session_idle: PositiveDuration = Field(
-        default=timedelta(hours=1),
-        description="How long a sign-in is valid without a request of the person, unless the person chose to stay "
-        "signed in for the shift.",
-    )
 
 
 class Webhook(Strict):

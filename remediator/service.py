@@ -8,29 +8,23 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import stat
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
-import sqlalchemy
-import sqlalchemy.exc
 import structlog
-from pydantic import ValidationError
-from sqlalchemy import Connection
 
 from remediator import __version__
-from remediator.audit import Draft, Kind, Redactor
+from remediator.audit import Draft, Kind
 from remediator.clients import egress
 from remediator.clients.alertmanager.client import Alertmanager
 from remediator.clients.egress import Egress
 from remediator.clients.prometheus.client import Prometheus
-from remediator.config import Config, UrlFile, read_secret, redactor_for
+from remediator.config import Config, redactor_for
 from remediator.core import trace_context
 from remediator.core.clock import Clock, SteadyClock
 from remediator.core.ids import Ids
@@ -38,7 +32,7 @@ from remediator.core.run import ENGINE_VERSION
 from remediator.core.tokens import Keyring
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards.base import Guard
+from remediator.extensions.guard_settings import guard_defaults, guards_off, guards_on, watchdog_max_silence
 from remediator.extensions.notifiers.log import LogNotifier
 from remediator.extensions.registry import Registry
 from remediator.pipeline.approve import void_outdated_requests
@@ -47,7 +41,6 @@ from remediator.pipeline.ingest import IngestSettings
 from remediator.pipeline.match import Index
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import LoadedConfig, load
-from remediator.playbooks.model import DisabledGuard
 from remediator.reporting.alert_series import last_hour_png
 from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.access import AccessControl
@@ -77,11 +70,10 @@ from remediator.runtime.run_export import ExportLoop, RunExporter
 from remediator.runtime.scheduled_undo import run_scheduled_undo_loop
 from remediator.runtime.settings import checkpoint_settings, pruning_settings, retention_settings
 from remediator.runtime.signing_keys import SigningKeys, load_signing_keys, require_same_keys
+from remediator.runtime.store_access import open_store
 from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import Store, StoreClock, Tx
-from remediator.storage.migrate import require_current
 from remediator.storage.repositories import audit, blocked_runs, playbooks, replicas, run_claims
-from remediator.storage.url import open_engine, parse_postgresql_url
 
 log: Any = structlog.get_logger("remediator")
 
@@ -110,63 +102,6 @@ class Service:
     def health(self) -> Health:
         """Return what is wrong with this process now."""
         return self.metrics.health
-
-
-def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
-    """Open the store that the settings name.
-
-    Raises:
-        StoreError: it cannot be used; the message says what to do.
-    """
-    if config.store == "sqlite":
-        from remediator.storage.sqlite import SqliteStore  # noqa: PLC0415 - load only the store in use
-
-        return SqliteStore(database_file(config), clock, redactor)
-    from remediator.storage.postgres import PostgresStore  # noqa: PLC0415
-
-    return PostgresStore(store_url(config), clock, redactor)
-
-
-_PRIVATE = ("*.db", "*.db-wal", "*.db-shm", "*.key", "*.token")
-
-
-def make_private(state: Path) -> None:
-    """Take the rights of others away from the files of the state folder. An older version or a copy may have left them.
-
-    A group keeps its rights on the folder: in Kubernetes, the group owns the volume.
-    """
-    for path, unwanted in ((state, 0o007), *((file, 0o077) for pattern in _PRIVATE for file in state.glob(pattern))):
-        seen = path.lstat()
-        if seen.st_mode & unwanted and (stat.S_ISDIR if path == state else stat.S_ISREG)(seen.st_mode):
-            with suppress(PermissionError):  # not our file; doctor and lint report it
-                path.chmod(stat.S_IMODE(seen.st_mode) & ~unwanted)
-                log.warning("other users had rights on the state; they were taken away", path=str(path))
-
-
-def database_file(config: Config) -> Path:
-    """Return the path of the SQLite file; create its folder if it is missing.
-
-    Raises:
-        StoreUnavailable: the folder cannot be created.
-    """
-    try:
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database is not for other users
-        make_private(config.state)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"{config.state}: the folder cannot be created: {error.strerror}; correct its permissions or 'state'"
-        ) from None
-    return config.state / "remediator.db"
-
-
-def store_url(config: Config) -> sqlalchemy.URL:
-    """Return the PostgreSQL URL, from the settings or from the file that they name.
-
-    Raises:
-        ConfigurationError: the text is not a PostgreSQL URL.
-    """
-    text = read_secret(config.store.url_file) if isinstance(config.store, UrlFile) else config.store
-    return parse_postgresql_url(text)
 
 
 MAX_CLOCK_OFFSET = timedelta(seconds=30)
@@ -333,66 +268,6 @@ def _make_context(
     )
 
 
-def guards_off(config: Config) -> tuple[DisabledGuard, ...]:
-    """Return the guards that ``guards.off`` of the settings turns off, each with a reason.
-
-    Raises:
-        ConfigurationError: a guard has no reason.
-    """
-    try:
-        return tuple(DisabledGuard.model_validate(item) for item in config.guards.get("off", ()))
-    except ValidationError as error:
-        raise ConfigurationError(f"guards.off{_first_error(error)}") from None
-
-
-def guards_on(config: Config, guards: Sequence[Guard]) -> tuple[Guard, ...]:
-    """Return the guards without those that ``guards.off`` of the settings turns off.
-
-    Args:
-        guards: all guards of the installation.
-
-    Raises:
-        ConfigurationError: ``guards.off`` names an unknown guard, or gives no reason.
-    """
-    off, known = {item.guard for item in guards_off(config)}, [guard.name for guard in guards]
-    for name in off.difference(known):
-        raise ConfigurationError(f"guards.off: unknown guard {name!r}; known: {', '.join(known)}")
-    return tuple(guard for guard in guards if guard.name not in off)
-
-
-def watchdog_max_silence(config: Config) -> timedelta | None:
-    """Return how long the Watchdog may be silent; None if its guard is off, so that it is not monitored."""
-    return None if any(item.guard == "watchdog" for item in guards_off(config)) else config.watchdog.max_silence
-
-
-def guard_defaults(config: Config, guards: Sequence[type[Guard]]) -> dict[str, Any]:
-    """Return the settings of guards for the whole installation.
-
-    Raises:
-        ConfigurationError: a guard is unknown, or its settings are invalid.
-    """
-    common = {name: value for name, value in config.guards.items() if name != "off"}
-    watchdog = common.get("watchdog", {})
-    if isinstance(watchdog, dict):
-        common["watchdog"] = {"max_silence": config.watchdog.max_silence, **watchdog}
-    models = {guard.name: guard.Settings for guard in guards}
-    for name, value in common.items():
-        if name not in models:
-            raise ConfigurationError(f"guards: unknown guard {name!r}; known: {', '.join(models)}")
-        try:
-            models[name].model_validate(value)
-        except ValidationError as error:
-            raise ConfigurationError(f"guards.{name}{_first_error(error)}") from None
-    return common
-
-
-def _first_error(error: ValidationError) -> str:
-    """Return the first error with its key."""
-    first = error.errors()[0]
-    place = "".join(f".{step}" for step in first["loc"])
-    return f"{place}: {first['msg']} (run 'remediator lint' for the line in the settings file)"
-
-
 def _note_result(health: Health, kind: str, name: str, error: str) -> None:
     if error:
         health.lost(f"{kind} {name}", error)
@@ -518,30 +393,3 @@ def _monitor_settings(config: Config, registry: Registry) -> MonitorSettings:
         channels=config.watchdog.notify,
         storm=None if storm_off else FloodSettings(storm.alerts, storm.within, storm.cooldown),
     )
-
-
-@contextmanager
-def read_only_connection(config: Config) -> Iterator[Connection]:
-    """Provide a connection for commands that only read, whether the service runs or not.
-
-    Raises:
-        StoreUnavailable: the database does not exist or cannot be read.
-    """
-    if config.store == "sqlite":
-        path = config.state / "remediator.db"
-        if not path.is_file():
-            raise StoreUnavailable(
-                f"{path}: there is no database; start the service once, or check 'state' in the settings"
-            )
-        url = sqlalchemy.make_url(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
-    else:
-        url = store_url(config)
-    engine = open_engine(url)
-    try:
-        with engine.connect() as connection:
-            require_current(connection)
-            yield connection
-    except sqlalchemy.exc.DBAPIError as error:
-        raise StoreUnavailable(f"the database cannot be read: {error.orig}") from None
-    finally:
-        engine.dispose()

@@ -31,7 +31,8 @@ from remediator.pipeline.run_context import RunContext
 from remediator.playbooks import parameters
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.target_identity import Comparison, Relation, Side, compare, sides
-from remediator.service import read_only_connection, read_only_context
+from remediator.runtime.store_access import read_only_connection
+from remediator.service import read_only_context
 from remediator.storage import Store, Tx, Wakeups
 from remediator.storage.repositories import autonomy, episodes
 

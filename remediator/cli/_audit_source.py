@@ -24,7 +24,7 @@ from remediator.playbooks.loader import load_config
 from remediator.runtime.checkpointing import LATEST_CHECKPOINT
 from remediator.runtime.retention import live_log_start
 from remediator.runtime.settings import archive_folder
-from remediator.service import read_only_connection
+from remediator.runtime.store_access import read_only_connection
 from remediator.storage.repositories import audit as records
 from remediator.storage.repositories import key_values, state_rows
 from remediator.storage.repositories.state_rows import StateRows

@@ -26,7 +26,7 @@ from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import read
-from remediator.service import store_url
+from remediator.runtime.store_access import store_url
 from remediator.storage import Tx, postgres_connection
 from remediator.storage.migrate import require_current
 from remediator.storage.postgres import CHANNEL

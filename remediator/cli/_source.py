@@ -29,7 +29,7 @@ from remediator.core.approval import Person
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import InputError, RemediatorError
 from remediator.playbooks.loader import load_config
-from remediator.service import read_only_connection
+from remediator.runtime.store_access import read_only_connection
 from remediator.storage import Tx
 
 SERVER_VARIABLE = "REMEDIATOR_SERVER"

@@ -14,13 +14,13 @@ from remediator.cli import _output
 from remediator.cli._options import config_option, format_option
 from remediator.config import Config, redactor_for
 from remediator.errors import ConfigurationError
+from remediator.extensions.guard_settings import guard_defaults, guards_off
 from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.loader import load, load_config, load_error, read_model
 from remediator.playbooks.parsing.check_settings import check_settings
 from remediator.playbooks.parsing.nodes import Node, find
 from remediator.runtime.access import load_people, read_credentials
-from remediator.service import guard_defaults, guards_off
 
 
 @click.group("config")

@@ -14,7 +14,7 @@ from remediator.cli._options import actor_option, config_option
 from remediator.config import Config, read_secret
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.playbooks.loader import load_config
-from remediator.service import database_file, store_url
+from remediator.runtime.store_access import database_file, store_url
 from remediator.storage import Tx, replacement
 from remediator.storage import migrate as migrations
 from remediator.storage.backup import create_backup, restore_backup

@@ -17,8 +17,9 @@ from remediator.authoring.lint.reporters import REPORTERS
 from remediator.authoring.lint.runner import Sources, kind_of, lint
 from remediator.cli import _output
 from remediator.cli._options import format_option
-from remediator.clients.endpoints import Endpoint, checked_url
+from remediator.clients.endpoints import Endpoint
 from remediator.config import Config
+from remediator.core.urls import checked_url
 from remediator.errors import ClientError, ConfigurationError, InputError
 from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Severity

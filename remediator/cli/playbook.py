@@ -30,7 +30,7 @@ from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config, load_error, load_playbooks, read, read_model
 from remediator.reporting import run_timeline
-from remediator.service import read_only_connection
+from remediator.runtime.store_access import read_only_connection
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

@@ -10,7 +10,7 @@ from remediator.cli import _output
 from remediator.cli._options import format_option, output_option, since_option, writing
 from remediator.cli._source import Source, source_options
 from remediator.core.clock import SystemClock
-from remediator.service import read_only_connection
+from remediator.runtime.store_access import read_only_connection
 from remediator.web.api_service import promotion_data, report
 
 

@@ -26,7 +26,7 @@ from remediator.reporting import incident_document, run_timeline
 from remediator.reporting.run_timeline import RunTimeline
 from remediator.reporting.run_view import run_view
 from remediator.runtime.settings import archive_folder
-from remediator.service import read_only_connection
+from remediator.runtime.store_access import read_only_connection
 from remediator.storage.repositories import lookup
 from remediator.web.paging import query_runs
 

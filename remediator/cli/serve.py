@@ -23,12 +23,13 @@ from remediator.cli import _output
 from remediator.cli._options import config_option
 from remediator.config import Config, read_secret
 from remediator.errors import StoreError
+from remediator.extensions.guard_settings import guards_off
 from remediator.playbooks.loader import load_config
 from remediator.runtime import systemd
 from remediator.runtime.access import WEBHOOK_TOKEN
 from remediator.runtime.event_loop import ServiceLoop
 from remediator.runtime.log_output import LogOutput, log_to
-from remediator.service import Role, Service, guards_off, run_service
+from remediator.service import Role, Service, run_service
 from remediator.storage.repositories import inbox, outbox, runs
 from remediator.web.connections import ConnectionLimits, raise_descriptor_limit
 from remediator.web.listener import Certificate, open_sockets, server_config

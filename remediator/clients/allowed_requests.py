@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from remediator.clients.declared_effects import DeclaredEffects
-from remediator.clients.endpoints import Endpoint, HttpAuth, TlsSettings, checked_url
+from remediator.clients.endpoints import Endpoint, HttpAuth, TlsSettings
 from remediator.clients.http import Answer, HttpClient
 from remediator.core.types import PositiveDuration
+from remediator.core.urls import checked_url
 from remediator.errors import Refused, Unreachable
 
 MAX_ANSWER = 64 * 1024

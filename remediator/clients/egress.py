@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from remediator.clients.endpoints import checked_url, read_secret
+from remediator.clients.endpoints import read_secret
 from remediator.core.types import SecretFile, Strict
+from remediator.core.urls import checked_url
 from remediator.errors import ConfigurationError
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from remediator.core.matchers import compile_pattern
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
+from remediator.core.urls import checked_url
 from remediator.errors import ParseError
 
 _WORKFLOW = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.ya?ml$"
@@ -244,27 +244,6 @@ class GitHub(Strict):
         if not url.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return checked_url(url)
-
-
-def checked_url(url: str) -> str:
-    """Return the URL without a slash at the end.
-
-    Raises:
-        ValueError: it is not http, https or unix, has no host, or contains credentials, a query or a fragment.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        if parts.netloc or not parts.path.startswith("/") or parts.query or parts.fragment:
-            raise ValueError("a socket must be unix:///path/of/socket")
-        return url
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be http://host…, https://host… or unix:///path/of/socket")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("must not contain credentials; use basic with a password_file")
-    if parts.query or parts.fragment:
-        raise ValueError("must not contain ? or #; end it with the route prefix")
-    _ = parts.port  # raises ValueError if the port is not valid
-    return url.rstrip("/")
 
 
 def read_secret(path: Path) -> str:

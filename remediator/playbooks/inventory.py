@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
-from remediator.clients.endpoints import GitHub, RedisEndpoint, TlsSettings, checked_url
+from remediator.clients.endpoints import GitHub, RedisEndpoint, TlsSettings
 from remediator.core.graph import reach, shortest_cycle
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict, raise_all
+from remediator.core.urls import checked_url
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.tolerance import Tolerance

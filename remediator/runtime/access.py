@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 
 from remediator.audit import Draft, Kind
-from remediator.config import Access, Config, read_secret
+from remediator.config import Config, read_secret
+from remediator.core.access_settings import Access
 from remediator.core.approval import Person
 from remediator.core.identity import People
 from remediator.core.tokens import create_secret

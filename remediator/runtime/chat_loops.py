@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from remediator.config import Config, Slack
+from remediator.config import Config
+from remediator.core.access_settings import Slack
 from remediator.core.tokens import Keyring
 from remediator.errors import ConfigurationError
 from remediator.extensions.clientset import ClientSet

@@ -14,7 +14,7 @@ import structlog
 
 from remediator.clients.endpoints import read_secret
 from remediator.clients.webhook import Hook, split
-from remediator.config import Slack
+from remediator.core.access_settings import Slack
 from remediator.core.approval import BUTTON, ApprovalLink, Person, open_link
 from remediator.core.identity import People
 from remediator.core.tokens import Keyring

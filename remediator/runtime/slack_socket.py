@@ -17,8 +17,8 @@ import structlog
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from remediator.config import Slack
 from remediator.core import progress
+from remediator.core.access_settings import Slack
 from remediator.core.clock import Clock
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import ClientError, ConfigurationError, StoreError

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from remediator.clients.webhook import Hook, split
-from remediator.config import Oidc, read_secret
+from remediator.config import read_secret
+from remediator.core.access_settings import Oidc
 from remediator.errors import BadAnswer, ClientError, ConfigurationError, InputError
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]

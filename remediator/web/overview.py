@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from remediator.core.approval import Permission
 from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, Run
+from remediator.extensions.guard_settings import watchdog_max_silence
 from remediator.reporting.alert_links import Link, alert_links
 from remediator.reporting.alert_state import AlertState, describe_alert
-from remediator.service import watchdog_max_silence
 from remediator.storage.repositories import approvals, audit, episodes, key_values, outbox, runs
 from remediator.storage.repositories.approvals import Approval
 from remediator.web.authentication import RequestIdentity

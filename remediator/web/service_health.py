@@ -14,9 +14,9 @@ from starlette.responses import Response
 
 from remediator.authoring import doctor
 from remediator.authoring.doctor.base import Examination, Level, Result, labels_of
+from remediator.extensions.guard_settings import watchdog_max_silence
 from remediator.runtime.maintenance import REPLICA_TIMEOUT
 from remediator.runtime.notification_reach import reach_problem
-from remediator.service import watchdog_max_silence
 from remediator.storage.repositories import inbox, key_values, outbox, replicas
 from remediator.storage.repositories.outbox import ChannelState
 from remediator.storage.repositories.replicas import Replica

@@ -10,11 +10,11 @@ from sqlalchemy import Connection
 from remediator.config import Config
 from remediator.core.clock import rfc3339
 from remediator.errors import ConfigurationError
+from remediator.extensions.guard_settings import watchdog_max_silence
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.extensions.registry import Registry
 from remediator.runtime.maintenance import REPLICA_TIMEOUT
 from remediator.runtime.notification_reach import reach_problem
-from remediator.service import watchdog_max_silence
 from remediator.storage.repositories import approvals, autonomy, breakers, key_values, replicas, runs, sessions, stops
 from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.stops import Stop

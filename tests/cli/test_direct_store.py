@@ -13,7 +13,7 @@ from remediator.cli import _direct_store
 from remediator.config import Config
 from remediator.errors import InputError, StoreCorrupt, StoreUnavailable
 from remediator.playbooks.loader import load_config
-from remediator.service import read_only_connection, store_url
+from remediator.runtime.store_access import read_only_connection, store_url
 from remediator.storage import Tx
 from remediator.storage.migrate import migrate
 from remediator.storage.repositories import audit, stops

@@ -14,7 +14,7 @@ from remediator.cli._decisions import terminal_operator
 from remediator.core.text import REPLACEMENT, printable_lines
 from remediator.reporting.document import escape_markdown
 from remediator.reporting.request_text import quote_alert
-from remediator.service import make_private
+from remediator.runtime.store_access import make_private
 from tests.support.servers.remediator import ROOT
 from tests.support.web_service import WebService
 

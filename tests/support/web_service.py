@@ -39,8 +39,9 @@ from remediator.runtime.access import AccessControl
 from remediator.runtime.metrics import Metrics
 from remediator.runtime.outbox import Outbox, deliver
 from remediator.runtime.reload import reload_settings
+from remediator.runtime.store_access import open_store
 from remediator.runtime.worker import Worker
-from remediator.service import Service, open_store, read_only_context
+from remediator.service import Service, read_only_context
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, audit, evidence, run_claims, runs
 from remediator.storage.repositories import outbox as messages

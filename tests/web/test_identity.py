@@ -20,7 +20,7 @@ import pytest
 import respx
 from pydantic import ValidationError
 
-from remediator.config import Oidc
+from remediator.core.access_settings import Oidc
 from remediator.core.approval import BUTTON, ApprovalLink, PermissionDenied, Person, Role
 from remediator.core.identity import People
 from remediator.core.tokens import Keyring, create_keyring, load_keyring

@@ -22,13 +22,14 @@ from remediator.core.ids import Ids
 from remediator.core.run import Run, Status
 from remediator.core.run_detail import BlockedDetail
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guard_settings import guard_defaults, guards_on
 from remediator.extensions.registry import Registry
 from remediator.pipeline.closing import close_due_episodes
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.match import Index
 from remediator.playbooks.loader import LoadedConfig
 from remediator.runtime.worker import Worker
-from remediator.service import guard_defaults, guards_on, ingest_settings
+from remediator.service import ingest_settings
 from remediator.storage.repositories import approvals, playbooks, runs
 from remediator.storage.repositories.episodes import next_close_at
 from remediator.storage.schema import episodes

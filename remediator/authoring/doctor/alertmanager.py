@@ -15,7 +15,8 @@ from remediator.clients.endpoints import Endpoint
 from remediator.config import Config
 from remediator.core.clock import format_duration
 from remediator.errors import ClientError, InputError, RemediatorError
-from remediator.service import read_only_connection, watchdog_max_silence
+from remediator.extensions.guard_settings import watchdog_max_silence
+from remediator.runtime.store_access import read_only_connection
 from remediator.storage.repositories import key_values
 
 _PASTE = "add the route that 'remediator init' writes to alertmanager.remediator.yml, then reload Alertmanager"

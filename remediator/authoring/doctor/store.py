@@ -17,7 +17,8 @@ from remediator.core.clock import format_duration
 from remediator.core.sizes import format_size
 from remediator.errors import RemediatorError
 from remediator.runtime.maintenance import REPLICA_TIMEOUT
-from remediator.service import MAX_CLOCK_OFFSET, read_only_connection, store_url
+from remediator.runtime.store_access import read_only_connection, store_url
+from remediator.service import MAX_CLOCK_OFFSET
 from remediator.storage import postgres_connection
 from remediator.storage.grants import FIX, role_power
 from remediator.storage.postgres_replication import failover_risk

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from remediator.audit.secret_files import secret_files
 from remediator.authoring.lint import LintContext, Rule
 from remediator.clients.endpoints import HttpAuth
-from remediator.config import UNIX_PEER, Config, read_secret
+from remediator.config import Config, read_secret
+from remediator.core.access_settings import UNIX_PEER
 from remediator.core.listen import is_loopback
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import Diagnostic, Severity

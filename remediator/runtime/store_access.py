@@ -1,0 +1,109 @@
+"""Open the store that the settings name, for the service and for commands."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy
+import sqlalchemy.exc
+import structlog
+from sqlalchemy import Connection
+
+from remediator.audit import Redactor
+from remediator.config import Config, UrlFile, read_secret
+from remediator.core.clock import Clock
+from remediator.errors import StoreUnavailable
+from remediator.storage import Store
+from remediator.storage.migrate import require_current
+from remediator.storage.url import open_engine, parse_postgresql_url
+
+log: Any = structlog.get_logger("remediator")
+
+
+def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
+    """Open the store that the settings name.
+
+    Raises:
+        StoreError: it cannot be used; the message says what to do.
+    """
+    if config.store == "sqlite":
+        from remediator.storage.sqlite import SqliteStore  # noqa: PLC0415 - load only the store in use
+
+        return SqliteStore(database_file(config), clock, redactor)
+    from remediator.storage.postgres import PostgresStore  # noqa: PLC0415
+
+    return PostgresStore(store_url(config), clock, redactor)
+
+
+_PRIVATE = ("*.db", "*.db-wal", "*.db-shm", "*.key", "*.token")
+
+
+def make_private(state: Path) -> None:
+    """Take the rights of others away from the files of the state folder. An older version or a copy may have left them.
+
+    A group keeps its rights on the folder: in Kubernetes, the group owns the volume.
+    """
+    for path, unwanted in ((state, 0o007), *((file, 0o077) for pattern in _PRIVATE for file in state.glob(pattern))):
+        seen = path.lstat()
+        if seen.st_mode & unwanted and (stat.S_ISDIR if path == state else stat.S_ISREG)(seen.st_mode):
+            with suppress(PermissionError):  # not our file; doctor and lint report it
+                path.chmod(stat.S_IMODE(seen.st_mode) & ~unwanted)
+                log.warning("other users had rights on the state; they were taken away", path=str(path))
+
+
+def database_file(config: Config) -> Path:
+    """Return the path of the SQLite file; create its folder if it is missing.
+
+    Raises:
+        StoreUnavailable: the folder cannot be created.
+    """
+    try:
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database is not for other users
+        make_private(config.state)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"{config.state}: the folder cannot be created: {error.strerror}; correct its permissions or 'state'"
+        ) from None
+    return config.state / "remediator.db"
+
+
+def store_url(config: Config) -> sqlalchemy.URL:
+    """Return the PostgreSQL URL, from the settings or from the file that they name.
+
+    Raises:
+        ConfigurationError: the text is not a PostgreSQL URL.
+    """
+    text = read_secret(config.store.url_file) if isinstance(config.store, UrlFile) else config.store
+    return parse_postgresql_url(text)
+
+
+@contextmanager
+def read_only_connection(config: Config) -> Iterator[Connection]:
+    """Provide a connection for commands that only read, whether the service runs or not.
+
+    Raises:
+        StoreUnavailable: the database does not exist or cannot be read.
+    """
+    if config.store == "sqlite":
+        path = config.state / "remediator.db"
+        if not path.is_file():
+            raise StoreUnavailable(
+                f"{path}: there is no database; start the service once, or check 'state' in the settings"
+            )
+        url = sqlalchemy.make_url(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
+    else:
+        url = store_url(config)
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection:
+            require_current(connection)
+            yield connection
+    except sqlalchemy.exc.DBAPIError as error:
+        raise StoreUnavailable(f"the database cannot be read: {error.orig}") from None
+    finally:
+        engine.dispose()
