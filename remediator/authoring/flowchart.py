@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Literal
 
 from remediator.playbooks.catalogue import Catalogue
-from remediator.playbooks.model import Goto, Playbook
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.steps import Goto
 
 Kind = Literal["alert", "diagnose", "gate", "step", "verify", "good", "escalated", "bad"]
 

@@ -16,7 +16,7 @@ from remediator.core.approval import Person
 from remediator.core.clock import SystemClock, parse_duration
 from remediator.errors import ConfigurationError, InputError
 from remediator.extensions.guards._stop_file import read_stop_file
-from remediator.pipeline import decisions
+from remediator.pipeline import stop_commands
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import read
 from remediator.storage import Tx
@@ -55,8 +55,8 @@ def create(source: Source, playbook: str, service: str, reason: str, duration: s
     def local(tx: Tx, person: Person) -> dict[str, Any] | None:
         services = _services(source.config) if service else ()
         if services is not None:
-            decisions.require_known(scope, name, playbooks.list_names(tx.connection), services)
-        made = stops.get(tx.connection, decisions.create_stop(tx, person, reason, scope, name, lasts))
+            stop_commands.require_known(scope, name, playbooks.list_names(tx.connection), services)
+        made = stops.get(tx.connection, stop_commands.create_stop(tx, person, reason, scope, name, lasts))
         return None if made is None else stop_data(made)
 
     body = {"scope": scope, "name": name, "reason": reason, "duration": duration or ""}
@@ -117,7 +117,7 @@ def release(source: Source, actor: str | None, stop_id: str) -> None:
         stop_file = read_stop_file(source.config.state)
         if stop_file is not None:
             raise InputError(f"the stop file {stop_file.path} still exists ({stop_file.reason}); remove it first")
-        if not decisions.release_stop(tx, person, stop_id):
+        if not stop_commands.release_stop(tx, person, stop_id):
             raise InputError(f"stop {stop_id!r} is not active; 'remediator stop list' lists the active stops")
         return {"released": stop_id}
 

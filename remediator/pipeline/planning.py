@@ -25,7 +25,8 @@ from remediator.pipeline.run_changes import RunChanges
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.playbooks import cel, parameters
 from remediator.playbooks.inventory import Service
-from remediator.playbooks.model import Goto, Playbook, Step
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.steps import Goto, Step
 from remediator.playbooks.target_identity import Relation, compare
 from remediator.playbooks.tolerance import resolve_tolerance
 from remediator.storage.repositories import outbox

@@ -17,7 +17,7 @@ from remediator.core.approval import Permission, PermissionDenied, Person
 from remediator.core.clock import format_duration
 from remediator.core.run import EpisodeKind, EpisodeStatus, Run
 from remediator.errors import ClientError, InputError
-from remediator.pipeline import decisions, manual_start, manual_undo
+from remediator.pipeline import decisions, manual_start, manual_undo, stop_commands
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
 from remediator.pipeline.manual_start import StartRequest
@@ -108,7 +108,7 @@ class ChatActions:
             return f"{NOTHING}this click already created a stop, which was released since."
         chat = press.person.how.capitalize()
         said = press.reason.strip() or f"from {chat}, request for {press.run}{about}"
-        decisions.create_stop(tx, press.person, said, request_id=press.id)
+        stop_commands.create_stop(tx, press.person, said, request_id=press.id)
         return "All actions are stopped. To release the stop, use the console or 'remediator stop release'."
 
     async def _silence(self, press: Press) -> str:

@@ -19,7 +19,7 @@ from remediator.core.approval import Permission
 from remediator.core.clock import rfc3339
 from remediator.core.types import DURATION
 from remediator.errors import NotFound
-from remediator.pipeline import decisions
+from remediator.pipeline import decisions, stop_commands
 from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
 from remediator.reporting import request_text
@@ -145,7 +145,7 @@ async def create_stop(call: ApiRequest) -> Any:
     form_actions.check_stop_name(call.site.service, scope, name)
 
     def create(tx: Tx) -> dict[str, Any]:
-        made = stops.get(tx.connection, decisions.create_stop(tx, call.caller, reason, scope, name, duration))
+        made = stops.get(tx.connection, stop_commands.create_stop(tx, call.caller, reason, scope, name, duration))
         assert made is not None, "a stop was created"
         return stop_data(made)
 
@@ -155,7 +155,7 @@ async def create_stop(call: ApiRequest) -> Any:
 async def release_stop(call: ApiRequest) -> Any:
     """Release a stop."""
     stop_id = call.request.path_params["stop_id"]
-    if not await call.write(lambda tx: decisions.release_stop(tx, call.caller, stop_id)):
+    if not await call.write(lambda tx: stop_commands.release_stop(tx, call.caller, stop_id)):
         raise NotFound(f"there is no active stop {stop_id[:64]!r}")
     return {"released": stop_id}
 

@@ -24,7 +24,7 @@ from remediator.core.approval import (
 )
 from remediator.core.run import Run, Status
 from remediator.errors import InputError, StoreError
-from remediator.pipeline import decisions
+from remediator.pipeline import decisions, stop_commands
 from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
 from remediator.reporting import request_text
@@ -300,7 +300,7 @@ def _record(tx: Tx, site: Site, view: ApprovalView, person: Person, plan_hash: s
         if person.id == LINK_HOLDER and site.service.config.approvals.allow_link_only:
             # a stop is always safe, so a person who may approve with the link alone may also stop everything with it
             person = replace(person, roles=frozenset({rules.Role.APPROVER}))
-        decisions.create_stop(tx, person, reason or f"from the approval request of {view.run.id}")
+        stop_commands.create_stop(tx, person, reason or f"from the approval request of {view.run.id}")
         return
     request = DecisionRequest(
         view.approval.id,

@@ -12,7 +12,7 @@ from remediator.core.approval import Permission, Person
 from remediator.core.clock import parse_duration
 from remediator.core.run import Run
 from remediator.errors import InputError, NotFound
-from remediator.pipeline import decisions, manual_start, manual_undo
+from remediator.pipeline import decisions, manual_start, manual_undo, stop_commands
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.manual_start import StartRequest
 from remediator.service import Service
@@ -38,7 +38,7 @@ def create_stop(site: Site) -> Handler:
         duration = stop_duration(fields.get("duration", ""))
         check_stop_name(site.service, scope, name)
         await site.service.context.store.write(
-            lambda tx: decisions.create_stop(tx, person, reason, scope, name, duration)
+            lambda tx: stop_commands.create_stop(tx, person, reason, scope, name, duration)
         )
         return RedirectResponse(page_of(request, fields), 303, HEADERS)
 
@@ -52,7 +52,7 @@ def check_stop_name(service: Service, scope: str, name: str) -> None:
         InputError: it is not; the error names the closest match.
     """
     loaded = service.context.playbooks
-    decisions.require_known(scope, name, {item.name for item in loaded.versions()}, list(loaded.inventory.services))
+    stop_commands.require_known(scope, name, {item.name for item in loaded.versions()}, list(loaded.inventory.services))
 
 
 def stop_duration(text: str) -> timedelta | None:
@@ -69,7 +69,7 @@ def release_stop(site: Site) -> Handler:
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         stop_id = request.path_params["stop_id"]
-        await site.service.context.store.write(lambda tx: decisions.release_stop(tx, person, stop_id))
+        await site.service.context.store.write(lambda tx: stop_commands.release_stop(tx, person, stop_id))
         return RedirectResponse(page_of(request, fields), 303, HEADERS)
 
     return site.form(post)

@@ -11,7 +11,7 @@ from remediator.core.run import EpisodeKind, EpisodeStatus, Run
 from remediator.errors import InputError
 from remediator.extensions.guards.base import GuardAnswer
 from remediator.extensions.registry import Registry
-from remediator.pipeline import decisions, manual_start
+from remediator.pipeline import decisions, manual_start, stop_commands
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.manual_start import StartRequest
 from remediator.playbooks.model import Playbook
@@ -67,12 +67,12 @@ async def test_guards_about_alerts_say_that_they_are_not_needed(house: House) ->
     """still_firing, watchdog and about_target allow a manual run and say why; a stop blocks it like every run."""
     made = engine(house, remedy("mend", {}, about="target"), every_guard=True)
     run = await start(made, REQUEST)
-    await house.write(lambda tx: decisions.create_stop(tx, OSCAR, "we look at it"))
+    await house.write(lambda tx: stop_commands.create_stop(tx, OSCAR, "we look at it"))
     await advance_until(made, ["blocked"], house.clock)
     found = await house.store.read(lambda connection: evidence.list_verdicts(connection, run.id))
     blocked = [item.guard for item in found if item.answer != GuardAnswer.ALLOW.value]
     assert blocked == ["kill_switch"]
-    await house.write(lambda tx: decisions.release_stop(tx, OSCAR, next(iter(_stops(tx)))))
+    await house.write(lambda tx: stop_commands.release_stop(tx, OSCAR, next(iter(_stops(tx)))))
     await advance_until(made, ["succeeded", "escalated", "awaiting_approval"], house.clock)
     found = await house.store.read(lambda connection: evidence.list_verdicts(connection, run.id))
     told = {item.guard: item.inputs.get("text", "") for item in found if "started_by" in item.inputs}

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from remediator.core.types import FieldErrors
-from remediator.playbooks.model import Goto, Playbook
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.steps import Goto
 
 LEAST: dict[str, Any] = {
     "apiVersion": "remediator/v1",

@@ -25,7 +25,7 @@ from remediator.core.approval import BUTTON, ApprovalLink, PermissionDenied, Per
 from remediator.core.identity import People
 from remediator.core.tokens import Keyring, create_keyring, load_keyring
 from remediator.errors import InputError
-from remediator.pipeline import decisions
+from remediator.pipeline import decisions, stop_commands
 from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
 from remediator.storage.repositories import approvals, stops
 from remediator.web.oidc import OidcClient
@@ -173,7 +173,7 @@ async def test_a_repeated_slack_click_creates_one_stop(tmp_path: Path) -> None:
                 await client.post("/api/v1/slack/interactions", **_press(web, "pause", "U00", asked))
             [stop] = await standing()
             oscar = Person("oscar", "token", frozenset({Role.OPERATOR}))
-            await web.context.store.write(lambda tx: decisions.release_stop(tx, oscar, stop.id))
+            await web.context.store.write(lambda tx: stop_commands.release_stop(tx, oscar, stop.id))
             await client.post("/api/v1/slack/interactions", **_press(web, "pause", "U00", asked))
             assert not await standing(), "a replay does not stop what somebody has released"
             again = _press(web, "pause", "U00", asked, pressed="2.2")
@@ -187,11 +187,11 @@ async def test_a_double_click_creates_one_stop(tmp_path: Path) -> None:
     async with web_service(tmp_path) as web:
         ann = Person("ann", "token", frozenset({Role.APPROVER}))
         write = web.context.store.write
-        first = await write(lambda tx: decisions.create_stop(tx, ann, "migration"))
-        assert await write(lambda tx: decisions.create_stop(tx, ann, "migration")) == first
-        assert await write(lambda tx: decisions.create_stop(tx, ann, "something else")) != first
+        first = await write(lambda tx: stop_commands.create_stop(tx, ann, "migration"))
+        assert await write(lambda tx: stop_commands.create_stop(tx, ann, "migration")) == first
+        assert await write(lambda tx: stop_commands.create_stop(tx, ann, "something else")) != first
         web.clock.time += timedelta(minutes=1)
-        assert await write(lambda tx: decisions.create_stop(tx, ann, "migration")) != first
+        assert await write(lambda tx: stop_commands.create_stop(tx, ann, "migration")) != first
 
 
 @pytest.mark.promise(6)

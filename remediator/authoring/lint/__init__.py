@@ -16,9 +16,10 @@ from remediator.playbooks.catalogue import ActionTraits, Catalogue
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import LoadResult
-from remediator.playbooks.model import Playbook, Step
+from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Node, Path, find, key_of
 from remediator.playbooks.parsing.subject import CheckSubject
+from remediator.playbooks.steps import Step
 from remediator.runtime.preflight import RightsProblem
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from remediator.authoring.lint import LintContext, Rule
 from remediator.playbooks.diagnostics import Diagnostic, Severity
-from remediator.playbooks.model import Goto, Playbook, Step
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.steps import Goto, Step
 
 
 class NoEscalation(Rule):

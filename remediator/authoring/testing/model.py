@@ -12,7 +12,7 @@ from remediator.core.cost import FIELDS
 from remediator.core.types import Duration, FieldError, PositiveDuration, Strict
 from remediator.extensions.platforms.base import Reason
 from remediator.playbooks.diagnostics import did_you_mean
-from remediator.playbooks.model import Mode, Name
+from remediator.playbooks.field_types import Mode, Name
 
 _ZERO = timedelta(0)
 

@@ -25,8 +25,8 @@ from sqlalchemy import (
 from remediator.audit import Kind
 from remediator.core.run import Run
 from remediator.storage import Tx
+from remediator.storage.column_types import Instant
 from remediator.storage.repositories import runs
-from remediator.storage.schema import Instant
 from remediator.storage.schema import attempts as table
 
 

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Integer, Row, bindparam, insert, select, tupl
 
 from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, LastUpdate
 from remediator.storage import Tx
-from remediator.storage.schema import Instant, run_episodes, runs
+from remediator.storage.column_types import Instant
 from remediator.storage.schema import episodes as table
+from remediator.storage.schema import run_episodes, runs
 
 _BATCH = 500  # host parameters in one statement
 _MAX_BATCHES = 40  # in one search

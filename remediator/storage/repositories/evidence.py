@@ -13,9 +13,10 @@ from sqlalchemy import Connection, bindparam, insert, select
 from remediator.audit import Draft, Kind
 from remediator.core.run import Run
 from remediator.storage import Tx
+from remediator.storage.column_types import as_stored
 from remediator.storage.repositories import runs
-from remediator.storage.schema import as_stored, verdicts
 from remediator.storage.schema import evidence as table
+from remediator.storage.schema import verdicts
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Integer, bindparam, delete, func, insert, select, update
 
 from remediator.storage import TOPIC_NOTIFICATIONS, Tx, advisory_locks
-from remediator.storage.schema import Instant
+from remediator.storage.column_types import Instant
 from remediator.storage.schema import notifications as table
 
 

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, bindparam, exists, func, insert, or_, select,
 
 from remediator.core.run import OPEN, Run, Status
 from remediator.storage import Tx
+from remediator.storage.column_types import Instant
 from remediator.storage.repositories import runs
-from remediator.storage.schema import Instant, incident_notes
+from remediator.storage.schema import incident_notes
 from remediator.storage.schema import runs as table
 
 _ACTING = sorted(status.value for status in (Status.RUNNING, Status.UNKNOWN_OUTCOME, Status.VERIFYING))

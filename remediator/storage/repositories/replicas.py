@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from remediator.storage import Tx
-from remediator.storage.schema import Instant
+from remediator.storage.column_types import Instant
 from remediator.storage.schema import replicas as table
 
 _DELETE_AFTER = timedelta(days=7)

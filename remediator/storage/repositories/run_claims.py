@@ -31,9 +31,9 @@ from remediator.core.run import (
 from remediator.core.run_detail import Detail
 from remediator.errors import Fenced
 from remediator.storage import Tx
+from remediator.storage.column_types import Instant, as_stored
 from remediator.storage.repositories.runs import COLUMNS, FIELDS, OPEN_STATUSES, from_row, get
 from remediator.storage.repositories.target_locks import lock_holder, may_still_act
-from remediator.storage.schema import Instant, as_stored
 from remediator.storage.schema import runs as table
 
 _VOLATILE = ("incident_id", "wakeup_count", "cancel_request", "lease_until", "wake_at", "incident_open")

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Integer, Row, Subquery, bindparam, select, union_all
 
 from remediator.core.run import OPEN, Status
-from remediator.storage.schema import Instant
+from remediator.storage.column_types import Instant
 from remediator.storage.schema import runs as table
 
 

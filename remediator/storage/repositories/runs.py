@@ -33,7 +33,8 @@ from remediator.core.run import (
 )
 from remediator.core.severity import DEFAULT, SEVERITIES, as_pagers_name_it, highest_severity
 from remediator.storage import TOPIC_RUNS, Tx
-from remediator.storage.schema import Instant, episodes, run_episodes
+from remediator.storage.column_types import Instant
+from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as table
 
 OPEN_STATUSES = sorted(status.value for status in OPEN)

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Executable, bindparam, or_, select, update
 
 from remediator.audit import Draft, Kind
 from remediator.storage import TOPIC_RUNS, Tx, advisory_locks
+from remediator.storage.column_types import Instant
 from remediator.storage.repositories import blocked_runs
-from remediator.storage.schema import Instant
 from remediator.storage.schema import stops as table
 
 SCOPES = ("global", "playbook", "service")

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Integer, bindparam, select
 
-from remediator.storage.schema import Instant
+from remediator.storage.column_types import Instant
 from remediator.storage.schema import episodes as table
 
 

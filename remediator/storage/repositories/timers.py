@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from remediator.core.ids import Ids
 from remediator.core.run import TERMINAL, Run
 from remediator.storage import Tx
-from remediator.storage.schema import Instant, runs
+from remediator.storage.column_types import Instant
+from remediator.storage.schema import runs
 from remediator.storage.schema import timers as table
 
 UNDO = "undo"
