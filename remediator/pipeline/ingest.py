@@ -17,22 +17,16 @@ from remediator.audit import Draft, Kind
 from remediator.core import episode as episode_rules
 from remediator.core.alert import Alert, Notification, identity, instant, receiver_name, stored_notification
 from remediator.core.episode import AlertUpdate, EpisodeChange
-from remediator.core.run import Episode, Run
-from remediator.errors import InputError, PayloadError
+from remediator.core.run import Episode
+from remediator.errors import PayloadError
 from remediator.pipeline import dead_letter
 from remediator.pipeline.context import PipelineContext
-from remediator.pipeline.incident import incident_for
 from remediator.pipeline.match import Index
-from remediator.pipeline.recurrence import on_new_run, on_refired
-from remediator.playbooks import parameters
-from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.model import Playbook
+from remediator.pipeline.run_creation import NewRun, join_or_create
 from remediator.storage import TOPIC_RECONCILE, Tx, advisory_locks
-from remediator.storage.repositories import autonomy, episodes, inbox, key_values, runs
+from remediator.storage.repositories import episodes, inbox, key_values, runs
 from remediator.storage.repositories.inbox import Received
 
-UNRESOLVED = "?"
-"""Target of a run whose target could not be resolved; planning escalates it."""
 WATCHDOG = key_values.WATCHDOG
 _MAX_RECEIVERS = 50
 log: Any = structlog.get_logger("remediator.pipeline.ingest")
@@ -67,15 +61,6 @@ class _Batch:
 
 _FLOOD = 16
 """Number of alerts in a batch from which on repetitions are dropped before their episodes are read."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """A run that this replica has created and claimed in the same transaction."""
-
-    run: Run
-    alerts: Sequence[Episode]
-    """The episodes that it is for."""
 
 
 @dataclass(slots=True)
@@ -282,7 +267,7 @@ def _apply_updates(
         tx.append_audit(draft)
     concerned = episodes.run_ids_by_episode(tx.connection, batch.to_notify)
     runs.notify(tx, {run_id for ids in concerned.values() for run_id in ids})
-    _match(tx, context, index, list(batch.to_match.values()), turn)
+    turn.claimed = join_or_create(tx, context, index, list(batch.to_match.values()), turn.free)
 
 
 def _drop_repeats(tx: Tx, seen: Sequence[AlertUpdate]) -> Sequence[AlertUpdate]:
@@ -360,44 +345,3 @@ def _resolve_ignored(current: Episode, item: AlertUpdate) -> Draft:
     }
     kind = Kind.EPISODE_RESOLVE_IGNORED
     return Draft(kind=kind, actor="alertmanager", episode=current.id, reason="older_firing", data=data)
-
-
-def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Episode], turn: InboxTurn) -> None:
-    """Join each episode to the run of its incident, or create the run: one per playbook and target (promise 2)."""
-    wanted: dict[tuple[str, str], tuple[Playbook, list[Episode]]] = {}
-    for item in opened:
-        for playbook in index.match(item.labels):
-            key = (playbook.name, _target(playbook, item, context.playbooks.inventory))
-            wanted.setdefault(key, (playbook, []))[1].append(item)
-    existing = runs.get_open_incidents(tx.connection, sorted(wanted))
-    for (name, target), (playbook, alerts) in wanted.items():
-        known = existing.get((name, target))
-        if known is None:
-            run = _create(tx, context, playbook, target, claim=len(turn.claimed) < turn.free)
-            runs.add_episodes(tx, run.id, alerts, created=True)
-            if run.lease_owner is not None:
-                turn.claimed.append(NewRun(run, sorted(alerts, key=lambda item: item.id)))
-        else:
-            runs.add_episodes(tx, known.id, alerts)
-            runs.notify(tx, [known.id])
-            on_refired(tx, context, known)
-
-
-def _create(tx: Tx, context: PipelineContext, playbook: Playbook, target: str, *, claim: bool) -> Run:
-    mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(context.playbooks.environment))
-    run_id = context.ids.new("run", tx.now)
-    window = context.timeouts.incident_window
-    incident_id = incident_for(tx, context.playbooks.inventory, window, target)
-    lease = (context.replica, context.timeouts.lease) if claim else None
-    name, version = playbook.name, playbook.content_hash
-    run = runs.create(tx, run_id, name, version, target, mode, context.actor, incident_id, lease)
-    on_new_run(tx, context, run)
-    return run
-
-
-def _target(playbook: Playbook, item: Episode, inventory: Inventory) -> str:
-    try:
-        values = parameters.resolve(playbook, dict(item.labels), inventory)
-        return parameters.target(playbook, values, inventory)
-    except InputError:
-        return UNRESOLVED  # planning fails in the same way, and escalates with the reason
