@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant(1, "a store that cannot write is acknowledged", "web/webhook.py", "await _refuse(send, 503, str(error))", "await _refuse(send, 200, str(error))", RECEIVE),
     Mutant(2, "no unique index on incidents", "storage/indexes.py",
            '"uq_runs_incident", runs.c.playbook, runs.c.target, unique=True', '"uq_runs_incident", runs.c.playbook, runs.c.target', CONTRACT),
-    Mutant(2, "every firing creates a run", "pipeline/ingest.py", "known = existing.get((name, target))", "known = None"),
+    Mutant(2, "every firing creates a run", "pipeline/run_creation.py", "known = existing.get((name, target))", "known = None"),
     Mutant(2, "an incident ends with its run", "pipeline/stages.py",
            "    if all(alert.status is EpisodeStatus.CLOSED for", "    if True or all(alert.status is EpisodeStatus.CLOSED for"),
     Mutant(2, "an incident never ends", "storage/repositories/runs.py", "values(incident_open=False)", "values(incident_open=True)"),

@@ -1,4 +1,4 @@
-"""What people decide, each command in one transaction: approvals, stops, cancel and retry."""
+"""What people decide, each command in one transaction: approvals, cancel, retry, comments and modes."""
 
 from __future__ import annotations
 

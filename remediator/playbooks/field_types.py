@@ -18,6 +18,8 @@ ParameterType = Literal["string", "integer", "number", "boolean", "duration", "s
 
 
 def parsed_by(parse: Callable[[str], Any], rule: str) -> Any:
+    """Return a validator that accepts a text if ``parse`` does; ``rule`` is the lint rule of its errors."""
+
     def check(text: str) -> str:
         try:
             parse(text)
@@ -29,17 +31,15 @@ def parsed_by(parse: Callable[[str], Any], rule: str) -> Any:
 
 
 def as_list(value: Any) -> Any:
+    """Return a single text as a list with this text."""
     return (value,) if isinstance(value, str) else value
 
 
 MatcherText = Annotated[str, parsed_by(parse_matcher, "bad-matcher")]
 Pattern = Annotated[str, parsed_by(compile_pattern, "bad-pattern")]
 ConditionText = Annotated[str, parsed_by(cel.compile, "bad-condition")]
-
-
 NAMES = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
-
-
+"""JSON Schema of one name or a list of names."""
 With = Annotated[
     dict[str, Any],
     Field(

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from remediator.clients.docker.client import Docker, DockerRefused
@@ -33,26 +32,14 @@ from remediator.clients.docker.rights import missing_rights
 from remediator.clients.endpoints import Endpoint
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.core.release import Release
-from remediator.core.sizes import format_size
 from remediator.errors import InputError, TargetError
 from remediator.extensions.log_lines import of_last_start
-from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, Reason, ServiceStatus, State
+from remediator.extensions.platforms._docker_status import FoundContainers, container_status
+from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, ServiceStatus
 from remediator.playbooks.inventory import DockerBinding, Service
 
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"
-_LOOPING = 3
-_CALM = timedelta(minutes=1)
-_ALWAYS = frozenset({"always", "unless-stopped"})
-"""Restart policies with which Docker starts a container again after each end, unless an operator stopped it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The containers of a service, and those that an interrupted change left behind."""
-
-    instances: tuple[Container, ...]
-    leftovers: tuple[Container, ...]
 
 
 class DockerPlatform(Platform):
@@ -75,7 +62,7 @@ class DockerPlatform(Platform):
 
     async def status(self, service: Service) -> ServiceStatus:
         _, client = self._of(service)
-        return _status(service, await _find(client, service), self._clock.now())
+        return container_status(service, await _find(client, service), self._clock.now())
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
         """Return the last lines of all containers since their last start; with ``previous``, those before it."""
@@ -179,7 +166,7 @@ def _where(service: Service) -> str:
     return f"Docker at {binding.url}: containers of Compose service {binding.project}/{binding.service or service.name}"
 
 
-async def _find(client: Docker, service: Service) -> _Found:
+async def _find(client: Docker, service: Service) -> FoundContainers:
     """Return the containers of the service.
 
     Raises:
@@ -208,7 +195,7 @@ async def _look(client: Docker, container: str) -> Container | None:
         return None
 
 
-def _separate(containers: Sequence[Container]) -> _Found:
+def _separate(containers: Sequence[Container]) -> FoundContainers:
     """Separate instances from leftovers. A started replacement is the instance; before that, the old container is."""
     there = {each.id for each in containers}
     unborn = {
@@ -219,7 +206,7 @@ def _separate(containers: Sequence[Container]) -> _Found:
     unborn |= {each.id for each in containers if ADDED in each.labels and each.state.status == "created"}
     replaced = {each.labels.get(REPLACES) for each in containers if each.id not in unborn}
     gone = {each.id for each in containers if each.id in unborn or each.id in replaced}
-    return _Found(
+    return FoundContainers(
         tuple(sorted((each for each in containers if each.id not in gone), key=_order)),
         tuple(each for each in containers if each.id in gone),
     )
@@ -240,7 +227,7 @@ def _until(container: Container) -> datetime | None:
     return None if ended >= started else ended + (started - ended) / 2
 
 
-def _as_planned(service: Service, found: _Found, pin: Mapping[str, Any]) -> tuple[Container, ...]:
+def _as_planned(service: Service, found: FoundContainers, pin: Mapping[str, Any]) -> tuple[Container, ...]:
     """Return the instances if they are those of the plan. Restarts of a crashing container by Docker are ignored.
 
     Raises:
@@ -258,123 +245,6 @@ def _as_planned(service: Service, found: _Found, pin: Mapping[str, Any]) -> tupl
         if not same and each.restart_count <= int(then.get("restarts", 0)):
             raise TargetError(f"{own_name(each)} was restarted after planning; nothing was changed")
     return found.instances
-
-
-def _status(service: Service, found: _Found, now: datetime) -> ServiceStatus:
-    states = [_state(each, now) for each in found.instances]
-    healthy = sum(_healthy(each, state) for each, state in zip(found.instances, states, strict=True))
-    state = _together(states, len(states) < service.instances)
-    missing = service.instances - len(states)
-    parts = [_summary(each, state) for each, state in zip(found.instances, states, strict=True)]
-    if missing > 0:
-        parts.append(f"{missing} of {service.instances} missing")
-    return ServiceStatus(
-        state=state,
-        summary="; ".join(parts),
-        instances=max(len(states), service.instances),
-        healthy=healthy,
-        pin=_pin(found.instances),
-        started_at=max(each.state.started_at for each in found.instances),
-        facts={
-            "replicas": len(states),
-            "containers": [_facts(each, state) for each, state in zip(found.instances, states, strict=True)],
-            "leftovers": [own_name(each) for each in found.leftovers],
-            "owner": next((owner for each in found.instances if (owner := _owner(each))), None),
-        },
-        lives={each.id: f"{each.restart_count} {each.state.started_at.isoformat()}" for each in found.instances},
-        reasons=(Reason.OUT_OF_MEMORY,) if any(each.state.oom_killed for each in found.instances) else (),
-    )
-
-
-def _pin(instances: Sequence[Container]) -> dict[str, Any]:
-    """Return the identity of the instances. A crash loop is pinned separately, so that the plan and its approval stay
-    valid after another restart by Docker."""
-    looping = [each for each in instances if each.restart_count]
-    steady = {each.id: {"started": each.state.started_at.isoformat()} for each in instances}
-    pin: dict[str, Any] = {"containers": steady | {each.id: {} for each in looping}}
-    return pin | ({OWN_RESTARTS: {each.id: _life(each) for each in looping}} if looping else {})
-
-
-def _life(container: Container) -> dict[str, Any]:
-    """Return the start time and number of restarts. Docker counts a restart before the process starts."""
-    begun = container.restart_count - container.state.restarting
-    return {"started": container.state.started_at.isoformat(), "restarts": begun}
-
-
-def _state(container: Container, now: datetime) -> State:
-    seen = container.state
-    if seen.restarting or (seen.status == "exited" and seen.exit_code and container.restart_count):
-        return State.CRASH_LOOP
-    if seen.status == "running":
-        if container.restart_count >= _LOOPING and now - seen.started_at < _CALM:
-            return State.CRASH_LOOP
-        return State.STARTING if seen.health is not None and seen.health.status == "starting" else State.RUNNING
-    if seen.status == "exited" and not seen.error and container.host_config.restart_policy.name in _ALWAYS:
-        return State.STOPPED
-    words = {"exited": State.EXITED, "dead": State.EXITED, "created": State.STOPPED, "paused": State.STOPPED}
-    return words.get(seen.status, State.UNKNOWN)
-
-
-def _healthy(container: Container, state: State) -> bool:
-    health = container.state.health
-    return state is State.RUNNING and (health is None or health.status in ("healthy", "none"))
-
-
-def _together(states: Sequence[State], some_missing: bool) -> State:
-    different = set(states)
-    for telling in (State.CRASH_LOOP, State.UNKNOWN):
-        if telling in different:
-            return telling
-    if some_missing and State.RUNNING in different:
-        return State.MIXED
-    if len(different) == 1:
-        return states[0]
-    return State.STARTING if different == {State.RUNNING, State.STARTING} else State.MIXED
-
-
-def _summary(container: Container, state: State) -> str:
-    seen = container.state
-    text = f"{own_name(container)} is {seen.status}"
-    if seen.status == "running":
-        health = "" if seen.health is None else f", {seen.health.status}"
-        text += f" (since {rfc3339(seen.started_at)[:19]}Z{health}{_out_of_memory(container)})"
-    elif seen.status != "created":
-        text += f" (exit code {seen.exit_code}{_out_of_memory(container)})"
-    if state is State.CRASH_LOOP:
-        text += f", restarted {container.restart_count} times by Docker"
-    return f"{text}: {seen.error}" if seen.error else text
-
-
-def _out_of_memory(container: Container) -> str:
-    if not container.state.oom_killed:
-        return ""
-    limit = container.host_config.memory
-    return f", out of memory, limit {format_size(limit)}" if limit else ", out of memory"
-
-
-def _facts(container: Container, state: State) -> dict[str, Any]:
-    seen = container.state
-    return {
-        "name": own_name(container),
-        "id": container.id[:12],
-        "state": state.value,
-        "status": seen.status,
-        "health": None if seen.health is None else seen.health.status,
-        "exit_code": seen.exit_code,
-        "oom_killed": seen.oom_killed,
-        "memory_limit": container.host_config.memory or None,
-        "restarts": container.restart_count,
-        "image": container.config.image,
-        "image_id": container.image,
-    }
-
-
-def _owner(container: Container) -> dict[str, str] | None:
-    """Return the controller of a container, Swarm or a kubelet, which would revert a change."""
-    for label, kind in (("com.docker.swarm.service.name", "swarm"), ("io.kubernetes.pod.name", "kubernetes")):
-        if label in container.labels:
-            return {"kind": kind, "name": container.labels[label]}
-    return None
 
 
 def _surplus(instances: Sequence[Container], replicas: int) -> Sequence[Container]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,42 +15,19 @@ from remediator.clients.kubernetes.models import ContainerStatus, Event, Pod, Wo
 from remediator.clients.kubernetes.owner import autoscalers_of, owner_of
 from remediator.clients.kubernetes.pods import (
     containers,
-    explaining,
-    loops,
-    out_of_memory,
-    pod_facts,
-    stuck,
-    troubles,
-    unscheduled,
 )
 from remediator.clients.kubernetes.rights import missing_rights
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.core.release import Release
 from remediator.errors import ConfigurationError, TargetError
-from remediator.extensions.platforms.base import Platform, Reason, ServiceStatus, State
+from remediator.extensions.platforms._kubernetes_status import Rollout, rollout_status
+from remediator.extensions.platforms.base import Platform, ServiceStatus
 from remediator.playbooks.inventory import KubernetesBinding, Service
 
 _TRIES = 5
 _MOST_PODS = 5
-_MOST_EVENTS = 10
 
 Change = Callable[[Workload], Coroutine[Any, Any, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """A Deployment with its ReplicaSets and pods."""
-
-    deployment: Workload
-    sets: tuple[Workload, ...]
-    pods: tuple[Pod, ...]
-
-    @property
-    def newest(self) -> tuple[Pod, ...]:
-        """The pods of the newest rollout."""
-        current = revisions.current(self.deployment, self.sets)
-        hash_ = None if current is None else current.metadata.labels.get(revisions.HASH)
-        return tuple(pod for pod in self.pods if hash_ and pod.metadata.labels.get(revisions.HASH) == hash_)
 
 
 class KubernetesPlatform(Platform):
@@ -76,7 +53,7 @@ class KubernetesPlatform(Platform):
         owner, events, hold = await asyncio.gather(
             owner_of(client, look.deployment), _events(client, look), _hold(client, look.deployment)
         )
-        return _status(look, owner, events, hold, self._clock.now())
+        return rollout_status(look, owner, events, hold, self._clock.now())
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
         """Return the last lines of the containers of at most five pods, unready pods and init containers first."""
@@ -221,12 +198,12 @@ async def _owner_of_pods(client: Kubernetes, service: Service, selector: Mapping
     return names.pop()
 
 
-async def _look(client: Kubernetes, service: Service) -> _Look:
+async def _look(client: Kubernetes, service: Service) -> Rollout:
     deployment = await _deployment(client, service)
     sets, pods = await asyncio.gather(_sets(client, deployment), client.pods(deployment.spec.selector))
     mine = {each.metadata.uid for each in sets}
     ours = (pod for pod in pods if (owner := pod.metadata.controller) is not None and owner.uid in mine)
-    return _Look(deployment, sets, tuple(pod for pod in ours if pod.metadata.deletion_timestamp is None))
+    return Rollout(deployment, sets, tuple(pod for pod in ours if pod.metadata.deletion_timestamp is None))
 
 
 async def _sets(client: Kubernetes, deployment: Workload) -> tuple[Workload, ...]:
@@ -264,7 +241,7 @@ def _refuse_if_paused(seen: Workload) -> None:
         raise TargetError(f"the rollout of Deployment {seen.metadata.name} is paused; nothing was changed")
 
 
-async def _events(client: Kubernetes, look: _Look) -> tuple[Event, ...]:
+async def _events(client: Kubernetes, look: Rollout) -> tuple[Event, ...]:
     """Return the warnings about unready pods, and about pods that are not created; empty without the right to read."""
     asked = [("Pod", pod.metadata.name) for pod in look.pods if not pod.ready][:_MOST_PODS]
     current = revisions.current(look.deployment, look.sets)
@@ -313,7 +290,7 @@ def _release(
     )
 
 
-def _since(current: Workload, look: _Look, written_at: datetime | None) -> datetime | None:
+def _since(current: Workload, look: Rollout, written_at: datetime | None) -> datetime | None:
     """Return when the current release was rolled out. An undo restores a ReplicaSet that is older than its rollout.
 
     Args:
@@ -355,75 +332,3 @@ async def _hold(client: Kubernetes, deployment: Workload) -> str:
         f"the rollout of Deployment {name} is paused{who}: its template may hold staged changes, which stay untouched; "
         f"resume it with 'kubectl rollout resume deployment/{name}', or decide by hand"
     )
-
-
-def _status(look: _Look, owner: Any, events: Sequence[Event], hold: str, now: datetime) -> ServiceStatus:
-    deployment, wanted = look.deployment, look.deployment.spec.replicas
-    ready = sum(pod.ready for pod in look.pods)
-    state = _state(look, ready, now)
-    problems = [text for pod in look.pods for text in troubles(pod)] + explaining(events)
-    started = [pod.status.start_time for pod in look.pods if pod.status.start_time is not None]
-    rollout = "" if deployment.observed else ", the last change is not yet observed"
-    summary = f"{deployment.metadata.name}: {ready} of {wanted} pods ready{rollout}"
-    return ServiceStatus(
-        state=state,
-        summary="; ".join([*problems[:3], summary, *([hold] if hold else [])]),  # lists show only the first line
-        instances=wanted,
-        healthy=ready,
-        pin={"uid": deployment.metadata.uid, "generation": deployment.metadata.generation},
-        started_at=max(started, default=None),
-        facts={
-            "replicas": wanted,
-            "revision": deployment.revision,
-            "observed": deployment.observed,
-            "pods": [pod_facts(pod) for pod in look.pods[:20]],
-            "conditions": {each.type: f"{each.status} {each.reason}".strip() for each in deployment.status.conditions},
-            "events": [f"{each.reason}: {each.message}"[:300] for each in events][-_MOST_EVENTS:],
-            "owner": owner,
-            "paused": deployment.spec.paused,
-        },
-        lives={
-            f"{pod.metadata.name}/{each.name}": f"{pod.metadata.uid} {each.restart_count}"
-            for pod in look.pods
-            for each in containers(pod)
-        },
-        reasons=tuple(_reasons(look)),
-        hold=hold,
-    )
-
-
-def _reasons(look: _Look) -> Iterator[Reason]:
-    """Yield why pods of the newest rollout do not serve, each reason once."""
-    pods = look.newest
-    if any(out_of_memory(each) for pod in pods for each in containers(pod)):
-        yield Reason.OUT_OF_MEMORY
-    if any(stuck(each) for pod in pods for each in containers(pod)):
-        yield Reason.IMAGE_NOT_PULLED
-    if any(unscheduled(pod) for pod in pods):
-        yield Reason.NOT_SCHEDULED
-    if look.deployment.spec.paused:
-        yield Reason.PAUSED
-
-
-def _state(look: _Look, ready: int, now: datetime) -> State:
-    deployment = look.deployment
-    wanted = deployment.spec.replicas
-    if not deployment.observed:
-        return State.STARTING
-    if wanted == 0:
-        return State.STOPPED
-    if any(loops(each, now) for pod in look.newest for each in containers(pod)):
-        return State.CRASH_LOOP
-    status = deployment.status
-    if status.updated_replicas < wanted or status.replicas > wanted:
-        return State.STARTING if _progresses(deployment) else State.MIXED
-    if status.available_replicas >= wanted and ready >= wanted:
-        return State.RUNNING
-    if not _progresses(deployment) or any(stuck(each) for pod in look.newest for each in containers(pod)):
-        return State.MIXED if ready else State.EXITED
-    return State.STARTING
-
-
-def _progresses(deployment: Workload) -> bool:
-    progressing = deployment.condition("Progressing")
-    return progressing is None or progressing.status != "False"
