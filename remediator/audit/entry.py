@@ -115,8 +115,6 @@ class Kind(StrEnum):
     """A replica started."""
     STORE_REPLACED = "store.replaced"
     """The database took the place of another one: a failover, or a restored backup. Commits may be missing."""
-    SERVICE_STOPPED = "service.stopped"
-    """A replica stopped."""
     CHECKPOINT_SIGNED = "checkpoint.signed"
     """A checkpoint of the audit log was signed."""
     CHECKPOINT_PUBLISHED = "checkpoint.published"

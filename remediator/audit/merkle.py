@@ -101,44 +101,15 @@ def inclusion_proof(leaves: Iterable[bytes], index: int, size: int) -> list[byte
     return _roots(leaves, list(_path(index, 0, size)))
 
 
-def consistency_proof(leaves: Iterable[bytes], before: int, size: int) -> list[bytes]:
-    """Return the path that proves that the tree over ``before`` leaves is a prefix of the tree over ``size`` leaves.
-
-    Raises:
-        ValueError: ``before`` is larger than ``size``, or there are fewer leaves than ``size``.
-    """
-    if not 0 <= before <= size:
-        raise ValueError(f"a tree over {before} entries cannot be a prefix of a tree over {size}")
-    return _roots(leaves, list(_subproof(before, 0, size, True)) if before else [])
-
-
-def _split(low: int, high: int) -> int:
-    return low + (1 << ((high - low - 1).bit_length() - 1))
-
-
 def _path(index: int, low: int, high: int) -> Iterator[Span]:
     if high - low > 1:
-        middle = _split(low, high)
+        middle = low + (1 << ((high - low - 1).bit_length() - 1))  # the largest power of two below the size
         if index < middle:
             yield from _path(index, low, middle)
             yield middle, high
         else:
             yield from _path(index, middle, high)
             yield low, middle
-
-
-def _subproof(before: int, low: int, high: int, known: bool) -> Iterator[Span]:
-    if before == high:
-        if not known:
-            yield low, high
-        return
-    middle = _split(low, high)
-    if before <= middle:
-        yield from _subproof(before, low, middle, known)
-        yield middle, high
-    else:
-        yield from _subproof(before, middle, high, False)
-        yield low, middle
 
 
 def _roots(leaves: Iterable[bytes], spans: Sequence[Span]) -> list[bytes]:
@@ -171,27 +142,3 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
             result = node_hash(result, sibling)
         node, last = node >> 1, last >> 1
     return last == 0 and result == root
-
-
-def verify_consistency(before: int, size: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> bool:
-    """Return whether the proof shows that the old tree is a prefix of the new one (RFC 9162, 2.1.4.2)."""
-    if before == 0 or before == size:
-        return not proof and old_root == (EMPTY_ROOT if before == 0 else new_root)
-    if not 0 < before < size or not proof:
-        return False
-    path = [old_root, *proof] if before & (before - 1) == 0 else list(proof)
-    node, last = before - 1, size - 1
-    while node & 1:
-        node, last = node >> 1, last >> 1
-    old = new = path[0]
-    for sibling in path[1:]:
-        if last == 0:
-            return False
-        if node & 1 or node == last:
-            old, new = node_hash(sibling, old), node_hash(sibling, new)
-            while node and not node & 1:
-                node, last = node >> 1, last >> 1
-        else:
-            new = node_hash(new, sibling)
-        node, last = node >> 1, last >> 1
-    return last == 0 and old == old_root and new == new_root

@@ -16,7 +16,6 @@ from remediator.audit.signed_note import BadNote, Verifier, decode_base64, split
 from remediator.errors import AuditError
 
 FIRST_LINE = "c2sp.org/tlog-proof@v1"
-SUFFIX = ".tlog-proof"
 
 _INDEX = re.compile(r"index (0|[1-9][0-9]{0,18})")
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hmac
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -91,7 +91,6 @@ class PermissionDenied(RemediatorError):
 class DenialReason(StrEnum):
     """Why a person may not do something."""
 
-    UNKNOWN_PERSON = "unknown_person"
     ROLE = "role"
     GROUP = "group"
     REQUESTER = "requester"
@@ -329,16 +328,3 @@ def _link(signed: Signed) -> ApprovalLink | None:
     if not all(isinstance(part, str) for part in (approval, run, plan, audience)):
         return None
     return ApprovalLink(str(approval), str(run), str(plan), str(audience), signed.expires_at)
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """The approvals of a request so far."""
-
-    quorum: int
-    agreed: Sequence[str] = field(default_factory=tuple)
-
-    @property
-    def missing(self) -> int:
-        """Return how many more people have to approve."""
-        return max(0, self.quorum - len(set(map(normalize_id, self.agreed))))

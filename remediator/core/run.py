@@ -211,13 +211,3 @@ class Run:
     def escalate_to(self) -> tuple[str, ...]:
         """Return the channels that the plan escalates to; empty without a plan."""
         return () if self.plan is None else self.plan.escalate_to
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A process's right to work on a run: valid while the fence is the run's and the lease lasts."""
-
-    run_id: str
-    owner: str
-    fence: int
-    until: datetime

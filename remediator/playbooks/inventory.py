@@ -149,7 +149,6 @@ class Disk(Strict):
         description="Kubernetes: name of the PersistentVolumeClaim. Its usage comes from the metrics of the kubelet in "
         "Prometheus; its files cannot be read. Alternative: path.",
     )
-    warn_percent: int = Field(default=80, ge=1, le=99, description="Usage in percent from which a warning is reported.")
     full_percent: int = Field(default=90, ge=1, le=99, description="Usage in percent from which the check fails.")
 
     @model_validator(mode="after")

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from remediator.core.cost import Amount
 from remediator.core.types import Duration, Strict
-from remediator.playbooks.facts import Fact
 
 Limit = int | Literal["any"]
 
@@ -84,20 +83,3 @@ def resolve_tolerance(*written: Tolerance) -> dict[str, Amount]:
     for tolerance in written:
         limits |= tolerance.limits()
     return {name: limit for name, limit in limits.items() if limit is not None}
-
-
-COST_FACTS: tuple[Fact, ...] = (
-    Fact("unsaved_writes", "integer", "Writes that only the memory of the service has."),
-    Fact("last_save_age", "number", "Time since the last successful save.", unit="s"),
-    Fact("cannot_save", "boolean", "Whether the last save failed."),
-    Fact("refuses", "boolean", "Whether the service answers and refuses to serve."),
-    Fact("only_copy", "boolean", "Whether no other instance or file has the same data."),
-    Fact("clients", "integer", "Clients that lose their connection."),
-    Fact("in_flight_requests", "integer", "Requests that the service works on."),
-    Fact("sole_instance", "boolean", "Whether no other instance serves meanwhile."),
-    Fact("ready_instances", "integer", "Instances that are ready."),
-    Fact("unreplicated_bytes", "integer", "Bytes of the replication stream that no replica has received."),
-    Fact("evicted_bytes", "integer", "Bytes of keys that must be evicted at once."),
-    Fact("deleted_bytes", "integer", "Bytes of files that are deleted permanently."),
-)
-"""What actions can measure, as conditions of steps read it: ``cost.unsaved_writes``."""

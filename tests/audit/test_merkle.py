@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from remediator.audit.merkle import (
     EMPTY_ROOT,
     CompactRange,
-    consistency_proof,
     inclusion_proof,
     leaf_hash,
     node_hash,
-    verify_consistency,
     verify_inclusion,
 )
 
@@ -57,15 +55,6 @@ def _naive_path(m: int, leaves: list[bytes]) -> list[bytes]:
     if m < k:
         return [*_naive_path(m, leaves[:k]), _naive_root(leaves[k:])]
     return [*_naive_path(m - k, leaves[k:]), _naive_root(leaves[:k])]
-
-
-def _naive_subproof(m: int, leaves: list[bytes], known: bool) -> list[bytes]:
-    if m == len(leaves):
-        return [] if known else [_naive_root(leaves)]
-    k = _split(len(leaves))
-    if m <= k:
-        return [*_naive_subproof(m, leaves[:k], known), _naive_root(leaves[k:])]
-    return [*_naive_subproof(m - k, leaves[k:], False), _naive_root(leaves[:k])]
 
 
 def _root(leaves: list[bytes]) -> bytes:
@@ -117,38 +106,14 @@ def test_inclusion_proofs_are_those_of_the_definition(size: int, data: st.DataOb
         assert not verify_inclusion(leaves[index], index, size, [*proof[:at], bytes(32), *proof[at + 1 :]], root)
 
 
-@given(sizes, st.data())
-def test_consistency_proofs_are_those_of_the_definition(size: int, data: st.DataObject) -> None:
-    """A proof that one tree begins the other is RFC 6962's, verifies, and verifies for nothing else."""
-    before = data.draw(st.integers(1, size))
-    leaves = _leaves(size)
-    proof, old, new = consistency_proof(leaves, before, size), _root(leaves[:before]), _root(leaves)
-
-    assert proof == _naive_subproof(before, leaves, True)
-    assert verify_consistency(before, size, proof, old, new)
-    assert not verify_consistency(before, size, [*proof, new], old, new)
-    assert not verify_consistency(before, size, proof, leaf_hash(b"another"), new)
-    if before < size:
-        assert not verify_consistency(before, size, proof, old, leaf_hash(b"another"))
-        for at in range(len(proof)):
-            assert not verify_consistency(before, size, proof[:at] + proof[at + 1 :], old, new)
-            assert not verify_consistency(before, size, [*proof[:at], bytes(32), *proof[at + 1 :]], old, new)
-
-
 def test_proofs_at_the_edges() -> None:
-    """Nothing begins everything; what is not there cannot be proved."""
+    """What is not in the tree cannot be proved."""
     leaves = _leaves(5)
 
-    assert verify_consistency(0, 5, [], EMPTY_ROOT, _root(leaves))
-    assert not verify_consistency(0, 5, [], _root(leaves), _root(leaves))
-    assert not verify_consistency(6, 5, [], _root(leaves), _root(leaves))
     assert not verify_inclusion(leaves[0], 5, 5, [], leaves[0])
-    assert consistency_proof(leaves, 0, 5) == []
     for index, size in ((5, 5), (-1, 5), (0, 6)):
         with pytest.raises(ValueError, match="entr"):
             inclusion_proof(leaves, index, size)
-    with pytest.raises(ValueError, match="cannot be a prefix"):
-        consistency_proof(leaves, 6, 5)
 
 
 @given(st.integers(1, 60), st.data())
@@ -168,10 +133,6 @@ def test_an_independent_library_agrees_on_roots_and_proofs(size: int, data: st.D
     pymerkle.verify_inclusion(leaves[index], root, theirs)
     assert theirs.path == [leaves[index], *inclusion_proof(leaves, index, size)]
 
-    # its consistency proofs have a layout of their own; what can be compared is that both call the trees consistent
-    pymerkle.verify_consistency(old, root, tree.prove_consistency(before, size))
-    assert verify_consistency(before, size, consistency_proof(leaves, before, size), old, root)
-
 
 # the leaves, roots and proofs by which implementations of RFC 6962 compare themselves
 _REFERENCE = ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")
@@ -181,22 +142,13 @@ _ROOTS = {
     5: "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
     8: "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
 }
-_CONSISTENCY = {
-    (1, 8): "96a296d2 5f083f0a 6b47aaf2",
-    (2, 5): "5f083f0a bc1a0643",
-    (6, 8): "0ebc5d34 ca854ea1 d37ee418",
-}
 
 
 def test_published_vectors_of_certificate_transparency_hold() -> None:
-    """Roots and proofs over the reference leaves are those that every other implementation has."""
+    """Roots over the reference leaves are those that every other implementation has."""
     leaves = [leaf_hash(bytes.fromhex(content)) for content in _REFERENCE]
 
     assert {size: _root(leaves[:size]).hex() for size in _ROOTS} == _ROOTS
-    for (before, size), begins in _CONSISTENCY.items():
-        proof = consistency_proof(leaves, before, size)
-        assert " ".join(node.hex()[:8] for node in proof) == begins
-        assert verify_consistency(before, size, proof, _root(leaves[:before]), _root(leaves[:size]))
 
 
 def test_nodes_and_leaves_cannot_be_taken_for_each_other() -> None:

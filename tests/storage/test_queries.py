@@ -189,7 +189,6 @@ def _looked(connection: Connection) -> None:
     outbox.list_dead(connection)
     timers.list_due_undos(connection, MOMENT)
     timers.list_due_recurrence_checks(connection, MOMENT)
-    timers.list_pending_undos(connection)
     stops.list_active(connection, MOMENT)
     inbox.count_pending(connection)
     audit.list_for_run(connection, "run-1")

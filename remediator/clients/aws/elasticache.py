@@ -45,7 +45,6 @@ class Member(Part, frozen=True, kw_only=True, rename="pascal"):
 
     cache_cluster_id: str
     current_role: str = ""
-    preferred_availability_zone: str = ""
 
 
 class NodeGroup(Part, frozen=True, kw_only=True, rename="pascal"):
@@ -65,13 +64,11 @@ class NodeGroup(Part, frozen=True, kw_only=True, rename="pascal"):
 class ReplicationGroup(Part, frozen=True, kw_only=True, rename="pascal"):
     """A replication group. ``status`` is available, modifying, creating, snapshotting, deleting…"""
 
-    replication_group_id: str
     status: str
     cache_node_type: str = ""
     automatic_failover: str = ""
     multi_az: str = msgspec.field(default="", name="MultiAZ")
     engine: str = ""
-    cluster_enabled: bool = False
     node_groups: tuple[NodeGroup, ...] = ()
 
 

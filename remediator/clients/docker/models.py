@@ -159,7 +159,6 @@ class Image(Part, frozen=True, kw_only=True, rename="pascal"):
 
     id: str
     repo_tags: tuple[str, ...] | None = None
-    repo_digests: tuple[str, ...] | None = None
     created: datetime
     size: int
     metadata: ImageMetadata = ImageMetadata()
@@ -175,7 +174,6 @@ class ListedImage(Part, frozen=True, kw_only=True, rename="pascal"):
 
     id: str
     repo_tags: tuple[str, ...] | None = None
-    repo_digests: tuple[str, ...] | None = None
     labels: dict[str, str] | None = None
     created: int
     size: int
@@ -185,7 +183,6 @@ class Engine(Part, frozen=True, kw_only=True, rename="pascal"):
     """Version of the Engine."""
 
     version: str
-    api_version: str
     os: str
 
 

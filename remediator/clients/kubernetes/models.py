@@ -137,7 +137,6 @@ class _PodStatus(Part, frozen=True, kw_only=True, rename="camel"):
     reason: str = ""
     message: str = ""
     start_time: datetime | None = None
-    pod_ip: str = msgspec.field(name="podIP", default="")
     conditions: tuple[Condition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()
@@ -204,7 +203,6 @@ class _WorkloadStatus(Part, frozen=True, kw_only=True, rename="camel"):
     observed_generation: int = 0
     replicas: int = 0
     updated_replicas: int = 0
-    ready_replicas: int = 0
     available_replicas: int = 0
     conditions: tuple[Condition, ...] = ()
 
@@ -254,18 +252,10 @@ class Reference(Part, frozen=True, kw_only=True, rename="camel"):
     kind: str = ""
     name: str = ""
     uid: str = ""
-    field_path: str = ""
 
 
 class _AutoscalerSpec(Part, frozen=True, kw_only=True, rename="camel"):
     scale_target_ref: Reference
-    min_replicas: int = 1
-    max_replicas: int
-
-
-class _AutoscalerStatus(Part, frozen=True, kw_only=True, rename="camel"):
-    current_replicas: int = 0
-    desired_replicas: int = 0
 
 
 class Autoscaler(Part, frozen=True, kw_only=True, rename="camel"):
@@ -273,7 +263,6 @@ class Autoscaler(Part, frozen=True, kw_only=True, rename="camel"):
 
     metadata: Meta
     spec: _AutoscalerSpec
-    status: _AutoscalerStatus = _AutoscalerStatus()
 
 
 class Event(Part, frozen=True, kw_only=True, rename="camel"):
@@ -285,7 +274,6 @@ class Event(Part, frozen=True, kw_only=True, rename="camel"):
     reason: str = ""
     message: str = ""
     count: int | None = None
-    first_timestamp: datetime | None = None
     last_timestamp: datetime | None = None
     event_time: datetime | None = None
 

@@ -10,7 +10,7 @@ import heapq
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -178,20 +178,9 @@ class Redis:
         """
         return text(await self._write("BGREWRITEAOF", expected=expected))
 
-    async def lastsave(self) -> datetime:
-        """Return the time of the last successful snapshot, or of the server's start if there is none."""
-        async with connected(self.endpoint) as connection:
-            return facts.instant(await connection.read("LASTSAVE"))
-
     async def memory_purge(self, *, expected: str | None = None) -> None:
         """Return freed memory to the operating system (MEMORY PURGE)."""
         await self._write("MEMORY", "PURGE", expected=expected)
-
-    async def memory_usage(self, key: str) -> int | None:
-        """Return the memory of a key in bytes, estimated from samples, or None if the key does not exist."""
-        async with connected(self.endpoint) as connection:
-            reply = await connection.read("MEMORY", "USAGE", key)
-        return None if reply is None else int(reply)
 
     async def big_keys(
         self, *, limit: int = 10_000, top: int = 10, within: timedelta = timedelta(seconds=5)

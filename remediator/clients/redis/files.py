@@ -1,4 +1,4 @@
-"""Check the files of Redis or Valkey on this host with their own tools."""
+"""Check the snapshots of Redis or Valkey on this host with their own tools."""
 
 from __future__ import annotations
 
@@ -18,22 +18,9 @@ async def rdb_problem(path: Path, seconds: float = 60.0) -> str | None:
     Raises:
         TargetError: the tool is missing, older than the Redis that wrote the file, or takes too long.
     """
-    return await _check("check-rdb", path, seconds)
-
-
-async def aof_problem(path: Path, seconds: float = 60.0) -> str | None:
-    """Return what is wrong with an append-only file (since Redis 7: its manifest), or None if it is intact.
-
-    Raises:
-        TargetError: the tool is missing, or takes too long.
-    """
-    return await _check("check-aof", path, seconds)
-
-
-async def _check(name: str, path: Path, seconds: float) -> str | None:
-    program = tool(f"redis-{name}") or tool(f"valkey-{name}")
+    program = tool("redis-check-rdb") or tool("valkey-check-rdb")
     if program is None:
-        raise TargetError(f"cannot check {path.name}: neither redis-{name} nor valkey-{name} is installed")
+        raise TargetError(f"cannot check {path.name}: neither redis-check-rdb nor valkey-check-rdb is installed")
     try:
         ended = await process.run((program, str(path)), seconds=seconds)
     except (TimedOut, Unreachable) as error:

@@ -22,7 +22,6 @@ from remediator.core.plan import Plan
 from remediator.core.run import (
     ENGINE_VERSION,
     TERMINAL,
-    Claim,
     Reason,
     Run,
     Status,
@@ -122,12 +121,6 @@ def void_claims(tx: Tx) -> None:
     The leases stay, so that no other process takes a run over while a call of the last one may still be in progress.
     """
     tx.connection.execute(update(table).where(table.c.lease_owner.is_not(None)).values(fence=table.c.fence + 1))
-
-
-def claim_of(run: Run) -> Claim:
-    """Return the claim that :func:`claim_due` gave with this run."""
-    assert run.lease_owner is not None and run.lease_until is not None
-    return Claim(run.id, run.lease_owner, run.fence, run.lease_until)
 
 
 def save(tx: Tx, run: Run, **changes: Any) -> Run:

@@ -137,13 +137,6 @@ def list_due_undos(connection: Connection, now: datetime) -> list[Timer]:
     return [_timer(row) for row in connection.execute(waiting.order_by(table.c.due_at).limit(20))]
 
 
-def list_pending_undos(connection: Connection) -> list[Timer]:
-    """Return all undos that are not done."""
-    open_ones = select(table).where(table.c.done_at.is_(None), table.c.kind == UNDO)
-    rows = connection.execute(open_ones.order_by(table.c.due_at))
-    return [_timer(row) for row in rows]
-
-
 def reschedule(tx: Tx, timer: Timer, at: datetime, *, tried: bool) -> None:
     """Move a timer to another time."""
     content: dict[str, Any] = {"step": timer.step, "tries": timer.tries + tried}
