@@ -129,9 +129,10 @@ class HttpClient:
         self.endpoint = endpoint
         self._max_bytes = max_bytes
         self._credentials = credentials or partial(_credentials, endpoint)
+        secure = endpoint.url.startswith("https://")
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
-                verify=context or _tls(endpoint),
+                verify=context or (tls_context(endpoint.tls) if secure else _empty_context()),
                 uds=endpoint.socket,
                 proxy=None if endpoint.socket else egress.proxy_for(endpoint.base),
                 trust_env=False,
@@ -288,10 +289,6 @@ def _credentials(endpoint: Endpoint) -> dict[str, str]:
         pair = f"{endpoint.basic.username}:{read_secret(endpoint.basic.password_file)}"
         headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
     return headers
-
-
-def _tls(endpoint: Endpoint) -> ssl.SSLContext:
-    return tls_context(endpoint.tls) if endpoint.url.startswith("https://") else _empty_context()
 
 
 @cache

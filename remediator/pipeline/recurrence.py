@@ -88,7 +88,9 @@ async def _check(context: PipelineContext, timer: Timer) -> None:
     if failed and await _was_released_since(context, run):
         await context.store.write(lambda tx: timers.complete(tx, timer))
     elif failed:
-        await context.store.write(lambda tx: _relapsed(tx, context, run, failed))
+        await context.store.write(
+            lambda tx: _report(tx, context, run, "relapsed", f"{failed}; {_since(tx, run)} it was healed")
+        )
 
 
 async def _check_return(context: PipelineContext, timer: Timer, run: Run) -> None:
@@ -149,10 +151,6 @@ async def _failing_check(context: PipelineContext, run: Run) -> str:
             again = await check_runner.observe(context, check.check, service, check.parameters)
             return f"{check.check}: {again.summary}" if again.answer is CheckAnswer.FAIL else ""
     return ""
-
-
-def _relapsed(tx: Tx, context: PipelineContext, run: Run, failed: str) -> None:
-    _report(tx, context, run, "relapsed", f"{failed}; {_since(tx, run)} it was healed")
 
 
 def _end_watch(tx: Tx, context: PipelineContext, timer: Timer) -> None:

@@ -18,12 +18,8 @@ from remediator.core.types import Duration, FieldError, FilePath, PositiveDurati
 from remediator.core.urls import checked_url
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
+from remediator.playbooks.field_types import as_list
 from remediator.playbooks.tolerance import Tolerance
-
-
-def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
 
 Url = Annotated[str, AfterValidator(checked_url)]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
@@ -248,7 +244,7 @@ class Service(Strict):
     alerts_as: dict[str, str] = Field(
         default={}, description="Labels of alerts about this service; default: service=<name>."
     )
-    alert_label_values: dict[str, Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]] = Field(
+    alert_label_values: dict[str, Annotated[tuple[str, ...], BeforeValidator(as_list)]] = Field(
         default={},
         description="Values that a label of an alert about it may have, for example instance: [10.0.0.5:9100] or "
         "pod: [redis-*]. An alert with another value is about something else and is never acted on.",

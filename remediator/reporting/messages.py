@@ -217,7 +217,8 @@ def _of_incident(message: Message, incident: Incident, first: OutboxMessage | No
     others = incident.other_lines(message.run_id or "")
     sections = [item for item in message.sections if item.heading not in ("Likely cause", "Same incident")]
     if incident.causes:
-        after = [item.heading for item in sections].index("Alerts") + 1 if _has_alerts(sections) else 1
+        headings = [item.heading for item in sections]
+        after = headings.index("Alerts") + 1 if "Alerts" in headings else 1
         sections.insert(after, Section("Likely cause", incident.causes))
     if others:
         sections.append(Section("Same incident", others))
@@ -230,10 +231,6 @@ def _of_incident(message: Message, incident: Incident, first: OutboxMessage | No
         mention=message.tone in (Tone.ASK, Tone.PROBLEM),
         thread={} if first is None or first.receipt is None else first.receipt,
     )
-
-
-def _has_alerts(sections: Sequence[Section]) -> bool:
-    return any(item.heading == "Alerts" for item in sections)
 
 
 def _escalation(

@@ -98,15 +98,11 @@ def _steps(timeline: RunTimeline, now: datetime) -> Iterator[Node]:
     for step in run.plan.steps:
         tried = [item for item in timeline.attempts if item.step == step.id]
         if not tried:
-            state = NodeState.SKIPPED if run.finished_at is not None else NodeState.AHEAD
-            yield Node(step.title, state)
+            yield Node(step.title, NodeState.SKIPPED if run.finished_at is not None else NodeState.AHEAD)
             continue
         last = tried[-1]
-        yield Node(step.title, _state(last), tried[0].intent_at, _seconds(tried), _said(tried, now))
-
-
-def _state(attempt: Attempt) -> NodeState:
-    return NodeState.NOW if attempt.outcome is None else _OUTCOME_STATES.get(attempt.outcome, NodeState.DONE)
+        state = NodeState.NOW if last.outcome is None else _OUTCOME_STATES.get(last.outcome, NodeState.DONE)
+        yield Node(step.title, state, tried[0].intent_at, _seconds(tried), _said(tried, now))
 
 
 def _seconds(tried: Sequence[Attempt]) -> float | None:

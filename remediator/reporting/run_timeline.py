@@ -191,12 +191,8 @@ def _outcome(entry: Entry) -> str:
     return f"{entry.data['action']} {entry.data['outcome']}: {entry.data.get('summary', '')}"
 
 
-def _said(text: str, entry: Entry) -> str:
-    """Add the reason that the person gave."""
-    return f"{text}: {entry.data['why']}" if entry.data.get("why") else text
-
-
-def _text(head: str, said: str) -> str:
+def _with(head: str, said: str) -> str:
+    """Add what the person wrote, if anything."""
     return f"{head}: {said}" if said else head
 
 
@@ -216,7 +212,7 @@ _DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
         else f"playbook {entry.playbook} started for {entry.data['target']} by {entry.actor}"
     ),
     "run.commented": lambda entry: f"comment by {entry.actor}: {entry.data['text']}",
-    "run.acknowledged": lambda entry: _text(f"{entry.actor} takes care of it", entry.data["text"]),
+    "run.acknowledged": lambda entry: _with(f"{entry.actor} takes care of it", entry.data["text"]),
     "incident.noted": lambda entry: f"noted, nobody was notified: {entry.data['text']}",
     "run.planned": lambda entry: (
         "planned: " + (_list([step["call"]["text"] for step in entry.data["plan"]["steps"]]) or "no action")
@@ -240,8 +236,8 @@ _DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
     "action.observed": lambda entry: f"observed: {entry.data['summary']} (took effect: {entry.data['happened']})",
     "verification": lambda entry: "healed" if entry.data["healed"] else "not healed: " + _list(entry.data["missing"]),
     "approval.requested": lambda entry: f"approval requested: {_list(entry.data.get('calls')) or 'see the plan'}",
-    "approval.decided": lambda entry: _said(
-        f"{_VERBS.get(entry.data['verb'], entry.data['verb'])} by {entry.actor}", entry
+    "approval.decided": lambda entry: _with(
+        f"{_VERBS.get(entry.data['verb'], entry.data['verb'])} by {entry.actor}", entry.data.get("why") or ""
     ),
     "operator.command": lambda entry: (
         f"{entry.data['command']} by {entry.actor}" + (f": {entry.reason}" if entry.reason else "")

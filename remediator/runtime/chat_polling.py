@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from remediator.core import progress
-from remediator.core.approval import BUTTON_CODES, Person, button_proof_is_valid
+from remediator.core.approval import BUTTON_CODES, button_proof_is_valid
 from remediator.core.clock import rfc3339
 from remediator.core.identity import People
 from remediator.core.tokens import Keyring
@@ -133,7 +133,7 @@ class ButtonPoller:
         verb = BUTTON_CODES.get(code)
         if verb is None:
             return f"{NOTHING}this button was not made by this service."
-        person = self._person(pressed.user)
+        person = self.people().by_chat(self.notifier.kind, pressed.user)
         run_id, plan = name, ""
         if Verb(verb) in DECISIONS or name.startswith("approval-"):
             found = await self.context.store.read(lambda connection: approvals.get(connection, name))
@@ -145,6 +145,3 @@ class ButtonPoller:
             return f"{NOTHING}your user {pressed.user} is not in the people file. Ask an administrator to add you."
         approval = name if plan else ""
         return Press(Verb(verb), run_id, person, f"stop-{self.notifier.kind}-{pressed.id}"[:64], approval, plan)
-
-    def _person(self, user: str) -> Person | None:
-        return self.people().by_chat(self.notifier.kind, user)

@@ -103,16 +103,17 @@ class Health:
 
     def watch_loop(self, name: str) -> None:
         """Expect that the current task reports progress."""
-        self._loops[name] = _Loop(self.monotonic() + self.stall)
-        progress.listen(lambda pause: self._progressed(name, pause))
+
+        def progressed(pause: float) -> None:
+            self._loops[name] = _Loop(self.monotonic() + pause + self.stall)
+
+        progressed(0.0)
+        progress.listen(progressed)
 
     def loop_failed(self, name: str, error: object) -> None:
         """Note that a turn of a loop failed; the loop starts again."""
         loop = self._loops.setdefault(name, _Loop(self.monotonic() + self.stall))
         loop.error = str(error) or type(error).__name__
-
-    def _progressed(self, name: str, pause: float) -> None:
-        self._loops[name] = _Loop(self.monotonic() + pause + self.stall)
 
     def inbox_is(self, oldest: tuple[int, int] | None) -> None:
         """Note the oldest notification that is not processed, or None, and how much of it is."""

@@ -145,7 +145,11 @@ def playbook_page(site: Site, tests: PlaybookTests) -> Handler:
             versions=versions,
             recent=recent,
             comparison=_compare(versions, request.query_params.get("from", ""), request.query_params.get("to", "")),
-            source=_as_yaml(versions[0].content if playbook is None else _content(playbook)),
+            source=_as_yaml(
+                versions[0].content
+                if playbook is None
+                else playbook.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            ),
             tested=tests.results.get(name),
             testing=name in tests.running,
             may_test=identity.may(Permission.RETRY),
@@ -185,10 +189,6 @@ def _typed(site: Site, request: Request, name: str) -> Mapping[str, str]:
     """Return what a person typed into the form before an error or a sign-in."""
     kept_for, kept = read_draft(site.service, request)
     return kept if kept_for == "/runs" and kept.get("playbook") == name else {}
-
-
-def _content(playbook: Playbook) -> Any:
-    return playbook.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def _as_yaml(content: Any) -> str:

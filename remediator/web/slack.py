@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from remediator.config import read_secret
 from remediator.errors import StoreError
 from remediator.runtime.chat_loops import slack_events
-from remediator.runtime.slack_events import NotAnEvent, Reply, SlackEvents, send_reply
+from remediator.runtime.slack_events import NotAnEvent, SlackEvents, send_reply
 from remediator.web.site import Handler, Site
 
 MAX_AGE = 300
@@ -40,16 +40,12 @@ def interactions(site: Site) -> Handler:
             raise NotAnEvent("no payload") from None
         reply = await events.interaction(payload)
         if reply is not None:
-            task: asyncio.Task[None] = asyncio.create_task(_send(reply))
+            task: asyncio.Task[None] = asyncio.create_task(send_reply(reply))
             replies.add(task)
             task.add_done_callback(replies.discard)
         return Response(status_code=200)
 
     return _signed(site, handle)
-
-
-async def _send(reply: Reply) -> None:
-    await send_reply(reply)
 
 
 def commands(site: Site) -> Handler:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from remediator.authoring.backtest import BacktestResult, History, ReplayedRun, fakes
 from remediator.authoring.simulation.memory_store import Database, SimStore, StoreFaults
@@ -197,7 +197,9 @@ class _Backtest:
             )
             for run in found
         ]
-        alerts = self.database.look(_alerts)
+        alerts = self.database.look(
+            lambda connection: [dict(labels) for labels in connection.execute(select(episodes.c.labels)).scalars()]
+        )
         matching = Index(self.loaded.playbooks, self.config.watchdog.alertname)
         unmatched = Counter(labels.get("alertname", "") for labels in alerts if not matching.match(labels))
         ordered = tuple(sorted(made, key=lambda run: (run.at, run.playbook, run.target)))
@@ -213,7 +215,3 @@ class _Backtest:
                 self.loop.run_until_complete(asyncio.wait(left, timeout=1.0))
         self.loop.close()
         self.database.close()
-
-
-def _alerts(connection: Connection) -> list[dict[str, str]]:
-    return [dict(row.labels) for row in connection.execute(select(episodes.c.labels))]

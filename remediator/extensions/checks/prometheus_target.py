@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from remediator.clients.prometheus.client import Prometheus, Target
 from remediator.errors import ClientError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
@@ -45,9 +44,10 @@ class PrometheusTarget(Check):
         if self._prometheus is None:
             return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured; set 'prometheus' in the settings")
         try:
-            found = await _targets(self._prometheus, parameters.job)
+            targets = await self._prometheus.targets()
         except ClientError as error:
             return Evidence(CheckAnswer.UNKNOWN, f"Prometheus did not list its targets: {error}")
+        found = [target for target in targets if target.labels.get("job") == parameters.job]
         down = [target for target in found if target.health == "down"]
         first = next(iter(down or found), None)
         address = "" if first is None else urlsplit(first.scrape_url).netloc
@@ -67,7 +67,3 @@ class PrometheusTarget(Check):
                 text += f"; the inventory has {own}"
             return Evidence(CheckAnswer.FAIL, text, facts)
         return Evidence(CheckAnswer.OK, f"Prometheus scrapes all {len(found)} targets of job {parameters.job}", facts)
-
-
-async def _targets(prometheus: Prometheus, job: str) -> list[Target]:
-    return [target for target in await prometheus.targets() if target.labels.get("job") == job]

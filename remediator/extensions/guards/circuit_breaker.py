@@ -76,7 +76,7 @@ class CircuitBreaker(Guard):
             return ALLOW
         if opened.half_open_at is None or guard_input.now < opened.half_open_at:
             return _open(guard_input, opened)
-        trial = _trial(connection, guard_input, opened.half_open_at)
+        trial = run_results.find_acting(connection, playbook, opened.half_open_at, guard_input.run.id)
         if trial is None:
             return ALLOW
         text = f"circuit breaker of {playbook} is half open: waiting for the result of run {trial.id}"
@@ -138,10 +138,6 @@ def _ineffective(
 
 def _end(run: RunResult) -> datetime:
     return run.ended or run.began
-
-
-def _trial(connection: Connection, guard_input: GuardInput, since: datetime) -> RunResult | None:
-    return run_results.find_acting(connection, guard_input.playbook.name, since, guard_input.run.id)
 
 
 def _why(playbook: str, opened: OpenBreaker, settings: CircuitBreakerSettings) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from html import escape
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -60,7 +60,7 @@ def _bytes(text: str) -> int:
 
 def _card(message: Message) -> dict[str, Any]:
     sections = [_section(section) for section in fit(message.sections[:20], _MAX_TEXT, 8000, _bytes, overhead=8)]
-    buttons = list(_buttons(message))
+    buttons = [{"text": name, "onClick": {"openLink": {"url": url}}} for name, url in message.links]
     if buttons:
         sections.append({"widgets": [{"buttonList": {"buttons": buttons}}]})
     return {"header": {"title": truncate(message.title, 200)}, "sections": sections}
@@ -69,7 +69,3 @@ def _card(message: Message) -> dict[str, Any]:
 def _section(section: Section) -> dict[str, Any]:
     lines = "<br>".join(escape(line) for line in section.lines)
     return {"header": escape(section.heading), "widgets": [{"textParagraph": {"text": lines or " "}}]}
-
-
-def _buttons(message: Message) -> Iterator[dict[str, Any]]:
-    yield from ({"text": name, "onClick": {"openLink": {"url": url}}} for name, url in message.links)

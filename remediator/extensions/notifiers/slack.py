@@ -208,13 +208,11 @@ def _button(name: str, action: str) -> dict[str, Any]:
 
 def _acting(verb: str, value: str) -> dict[str, Any]:
     """Return a button that does something, with its confirmation."""
-    button = _button(BUTTON_NAMES[verb], f"remediator.{verb}") | _style(verb) | {"value": value}
+    button = _button(BUTTON_NAMES[verb], f"remediator.{verb}") | {"value": value}
+    if verb in _STYLES:
+        button["style"] = _STYLES[verb]
     if verb in _CONFIRM:
         title, text = ({"type": "plain_text", "text": each} for each in _CONFIRM[verb])
         yes, no = ({"type": "plain_text", "text": each} for each in (BUTTON_NAMES[verb], "Do nothing"))
         button["confirm"] = {"title": title, "text": text, "confirm": yes, "deny": no}
     return button
-
-
-def _style(verb: str) -> dict[str, Any]:
-    return {"style": _STYLES[verb]} if verb in _STYLES else {}

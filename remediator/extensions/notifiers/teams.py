@@ -60,7 +60,7 @@ def card(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
         "type": "AdaptiveCard",
         "version": "1.4",
         "body": [*first, *_body(message)],
-        "actions": list(_actions(message)),
+        "actions": [{"type": "Action.OpenUrl", "title": name, "url": url} for name, url in message.links],
         **({"msteams": {"entities": entities}} if entities else {}),
     }
 
@@ -102,7 +102,3 @@ def _run(text: str) -> dict[str, Any]:
 
 
 _LINE_OVERHEAD = len(msgspec.json.encode(_block([{**_run(" "), "fontType": "Monospace"}]) | {"spacing": "Small"}))
-
-
-def _actions(message: Message) -> Iterator[dict[str, Any]]:
-    yield from ({"type": "Action.OpenUrl", "title": name, "url": url} for name, url in message.links)

@@ -168,7 +168,8 @@ def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
         "parse_mode": "HTML",
         "link_preview_options": {"is_disabled": True},
     }
-    rows = [list(row) for row in (_links(message), _buttons(message)) if row]
+    links = [{"text": name, "url": url} for name, url in message.links]
+    rows = [row for row in (links, _buttons(message)) if row]
     return payload | ({"reply_markup": {"inline_keyboard": rows}} if rows else {})
 
 
@@ -186,10 +187,6 @@ def _lines(message: Message) -> Iterator[str]:
     for section in fit(message.sections, _MAX_TEXT - utf16_length(title) - 20, length=utf16_length, overhead=2):
         text = "\n".join(section.lines)
         yield f"<b>{escape(section.heading)}</b>\n<pre>{escape(text)}</pre>"
-
-
-def _links(message: Message) -> list[dict[str, str]]:
-    return [{"text": name, "url": url} for name, url in message.links]
 
 
 def _buttons(message: Message) -> list[dict[str, str]]:

@@ -40,13 +40,9 @@ _ACTIVE = select(table.c.id, table.c.target, table.c.playbook).where(
 
 def list_firing(connection: Connection, services: Sequence[str], label: str) -> list[DependencyAlert]:
     """Return the firing alerts of these services, oldest first: alerts with a run there, and alerts with this label."""
-    return sorted(
-        {*_with_run(connection, services), *_labelled(connection, services, label)}, key=lambda item: item.since
-    )
-
-
-def _with_run(connection: Connection, services: Sequence[str]) -> list[DependencyAlert]:
-    return [DependencyAlert(*row) for row in connection.execute(_WITH_RUN, {"services": list(services)})]
+    with_run = connection.execute(_WITH_RUN, {"services": list(services)})
+    found = {*(DependencyAlert(*row) for row in with_run), *_labelled(connection, services, label)}
+    return sorted(found, key=lambda item: item.since)
 
 
 _WITH_RUN = (

@@ -65,7 +65,8 @@ def create(
     created = tx.connection.execute(_insert(tx.connection.dialect.name), {"created_at": tx.now, **values}).rowcount
     if not created:
         return False
-    data = {"stop": stop_id, "scope": scope, "name": name, "reason": reason, "expires_at": _text(expires_at)}
+    until = None if expires_at is None else expires_at.isoformat()
+    data = {"stop": stop_id, "scope": scope, "name": name, "reason": reason, "expires_at": until}
     tx.append_audit(Draft(kind=Kind.STOP_SET, actor=who, data=data))
     tx.notify(TOPIC_RUNS)
     return True
@@ -110,7 +111,3 @@ _ACTIVE = (
     )
     .order_by(table.c.created_at)
 )
-
-
-def _text(instant: datetime | None) -> str | None:
-    return None if instant is None else instant.isoformat()
