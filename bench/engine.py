@@ -143,7 +143,7 @@ async def _heal(store: SqliteStore, health: Health, names: Sequence[str]) -> Non
     async with asyncio.timeout(300):
         while not health.well.issuperset(names):
             await asyncio.sleep(0.002)
-        while await store.read(lambda connection: runs.list_page(connection, 1, open_only=True)):
+        while await store.read(lambda connection: runs.list_page(connection, 1, only=runs.OPEN_ONLY)):
             await asyncio.sleep(0.02)
 
 

@@ -169,7 +169,7 @@ async def _log_stop(service: Service) -> None:
 def in_flight(connection: Connection, service: Service) -> dict[str, Any]:
     """Return what is not finished: runs that this replica processes, other open runs, and what waits."""
     mine = set(service.worker.in_flight)
-    open_runs = runs.list_page(connection, 1000, open_only=True)
+    open_runs = runs.list_page(connection, 1000, only=runs.OPEN_ONLY)
     return {
         "in_flight": [
             f"{run.playbook} on {run.target}: {run.status} ({run.id})" for run in open_runs if run.id in mine

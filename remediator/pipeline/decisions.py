@@ -94,18 +94,17 @@ def decide(tx: Tx, request: DecisionRequest, policy: DecisionPolicy) -> Decision
         return DecisionResult(found.status, counted=False)
     _check_allowed(request, requirements_of(tx.connection, found, run), policy, run, tx.now)
     before = len(approvals.list_decisions(tx.connection, found.id))
-    status = approvals.decide(
-        tx,
-        found,
-        request.plan_hash,
-        request.person.id,
-        request.person.how,
+    person = request.person
+    decision = approvals.Decision(
+        person.id,
         request.verb,
+        tx.now,
         request.reason or None,
-        claimed=request.person.claimed,
-        alone=request.break_glass,
-        snooze=policy.snooze_duration,
+        person.how,
+        break_glass=request.break_glass,
+        claimed=tuple(person.claimed),
     )
+    status = approvals.decide(tx, found, request.plan_hash, decision, policy.snooze_duration)
     if request.break_glass:
         _announce_break_glass(tx, request, run)
     return DecisionResult(status, len(approvals.list_decisions(tx.connection, found.id)) > before)

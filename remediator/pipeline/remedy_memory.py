@@ -26,7 +26,7 @@ from remediator.storage import Tx
 from remediator.storage.repositories import attempts, evidence, remedy_memory
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord
-from remediator.storage.repositories.remedy_memory import NO_HELP, MemoryEntry, MemoryKind, remedy_key
+from remediator.storage.repositories.remedy_memory import NO_HELP, MemoryEntry, MemoryKind, Subject, remedy_key
 
 
 async def load_releases(pipeline: PipelineContext, action: Action, service: Service) -> None:
@@ -78,7 +78,7 @@ def record_outcome(
     # A failed call may have left the release, and an unknown one as well. If it did not, the release is in use still.
     if change is not None and not (outcome is Outcome.FAILED and changed_nothing):
         reason = f"run {tx.run.id} rolled {tx.run.target} back from it"
-        _remember(tx, MemoryKind.RELEASE, change.left, change.left_name, Verdict.BAD, reason)
+        _remember(tx, Subject(MemoryKind.RELEASE, change.left, change.left_name), Verdict.BAD, reason)
     if outcome is Outcome.FAILED and not changed_nothing:
         record_no_help(tx, step, str(data.get("summary", "")))
 
@@ -100,7 +100,7 @@ def _forget_rollbacks(tx: RunTransaction, step: PlannedStep) -> None:
 def record_no_help(tx: RunTransaction, step: PlannedStep, reason: str) -> None:
     """Remember that a step was done and the target was not healed. Call it in the transaction that finds this out."""
     key = remedy_key(step, _causes_of_step(tx, tx.run, step))
-    _remember(tx, MemoryKind.REMEDY, key, step.call.text, NO_HELP, reason)
+    _remember(tx, Subject(MemoryKind.REMEDY, key, step.call.text), NO_HELP, reason)
 
 
 def record_healed(tx: RunTransaction, step: PlannedStep) -> None:
@@ -109,7 +109,8 @@ def record_healed(tx: RunTransaction, step: PlannedStep) -> None:
         change = release_change(attempt)
         if change is not None and not attempt.is_undo and attempt.outcome == Outcome.OK.value:
             reason = f"run {tx.run.id} restored it, and {tx.run.target} was verified"
-            _remember(tx, MemoryKind.RELEASE, change.restored, change.restored_name, Verdict.GOOD, reason)
+            restored = Subject(MemoryKind.RELEASE, change.restored, change.restored_name)
+            _remember(tx, restored, Verdict.GOOD, reason)
     key = remedy_key(step, _causes_of_step(tx, tx.run, step))
     remedy_memory.forget(tx.tx, tx.run, MemoryKind.REMEDY, key, "helped", tx.pipeline.actor)
 
@@ -117,9 +118,8 @@ def record_healed(tx: RunTransaction, step: PlannedStep) -> None:
 def record_ineffective(tx: Tx, pipeline: PipelineContext, run: Run, step: PlannedStep, reason: str) -> None:
     """Remember that the alert of a run that succeeded with this step kept firing or returned."""
     key = remedy_key(step, _causes_of_step(tx, run, step))
-    remedy_memory.remember(
-        tx, pipeline.ids, run, MemoryKind.REMEDY, key, step.call.text, NO_HELP, reason, pipeline.actor
-    )
+    about = Subject(MemoryKind.REMEDY, key, step.call.text)
+    remedy_memory.remember(tx, pipeline.ids, run, about, NO_HELP, reason, pipeline.actor)
 
 
 def _causes_of_step(tx: RunTransaction | Tx, run: Run, step: PlannedStep) -> tuple[str, ...]:
@@ -129,6 +129,5 @@ def _causes_of_step(tx: RunTransaction | Tx, run: Run, step: PlannedStep) -> tup
     return evidence.established_causes([item for item in seen if not begun or item.at <= begun[-1]])
 
 
-def _remember(tx: RunTransaction, kind: MemoryKind, key: str, name: str, verdict: str, reason: str) -> None:
-    ids, actor = tx.pipeline.ids, tx.pipeline.actor
-    remedy_memory.remember(tx.tx, ids, tx.run, kind, key, name, verdict, reason, actor)
+def _remember(tx: RunTransaction, about: Subject, verdict: str, reason: str) -> None:
+    remedy_memory.remember(tx.tx, tx.pipeline.ids, tx.run, about, verdict, reason, tx.pipeline.actor)

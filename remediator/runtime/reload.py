@@ -244,7 +244,7 @@ async def _apply(settings: ReloadSettings, loaded: LoadedConfig, *, requested: b
         blocked_runs.schedule_now(tx, settings.guards)  # the new files may not block them
         if settings.rejected:
             _notify(tx, settings, "Playbooks are valid again and active.", ())
-        return {run.playbook_hash for run in runs.list_page(tx.connection, 10_000, open_only=True)}
+        return {run.playbook_hash for run in runs.list_page(tx.connection, 10_000, only=runs.OPEN_ONLY)}
 
     needed = await context.store.write(work)
     active = PlaybookSet(loaded.playbooks, loaded.inventory, context.playbooks.environment)

@@ -119,7 +119,7 @@ def metrics(service: Service) -> Handler:
 
 def _set_gauges(connection: Connection, service: Service) -> None:
     gauges = service.metrics
-    gauges.open_runs.set(len(runs.list_page(connection, 10_000, open_only=True)))
+    gauges.open_runs.set(len(runs.list_page(connection, 10_000, only=runs.OPEN_ONLY)))
     gauges.waiting.set(inbox.count_pending(connection))
     gauges.audit_entries.set(audit.get_head(connection).seq)
     last_seen = key_values.get(connection, ingest.WATCHDOG)

@@ -86,7 +86,7 @@ def _states(connection: Connection, loaded: Inventory, active: Sequence[Stop]) -
             service,
             firing.get(name, ()),
             locks.get(name),
-            runs.list_page(connection, _MAX_RUNS, target=name),
+            runs.list_page(connection, _MAX_RUNS, only=runs.RunFilter(target=name)),
             [stop for stop in active if stop.applies_to("", name)],
         )
         for name, service in sorted(loaded.services.items())[:_MAX_SERVICES]

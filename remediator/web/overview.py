@@ -101,7 +101,7 @@ def _overview(connection: Connection, now: datetime, max_silence: timedelta | No
     return Overview(
         firing,
         runs_of_alerts(connection, firing[:_MAX_ALERTS]),
-        runs.list_page(connection, _MAX_OPEN_RUNS, open_only=True),
+        runs.list_page(connection, _MAX_OPEN_RUNS, only=runs.OPEN_ONLY),
         [(item, runs.get(connection, item.run_id)) for item in approvals.list_pending(connection, 50)],
         [run for run in runs.list_page(connection, 12) if run.finished_at is not None],
         outbox.list_dead(connection, 5),

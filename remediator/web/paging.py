@@ -48,7 +48,8 @@ def query_runs(connection: Connection, query: QueryParams | Mapping[str, str], l
     if before is not None and last is None:
         raise NotFound(f"before: there is no run {before[:64]!r}")
     position = None if last is None else (last.created_at, last.id)
-    return runs.list_page(connection, limit, position, open_only=parse_flag(query, "open"), **filters)
+    only = runs.RunFilter(open_only=parse_flag(query, "open"), **filters)
+    return runs.list_page(connection, limit, position, only)
 
 
 def parse_flag(query: QueryParams | Mapping[str, str], name: str) -> bool:

@@ -128,7 +128,12 @@ def playbook_page(site: Site, tests: PlaybookTests) -> Handler:
         def read(connection: Connection) -> tuple[Any, ...]:
             status = None if playbook is None else _status(connection, playbook, loaded.environment)
             versions = playbooks.list_versions(connection, name, _MAX_VERSIONS)
-            return status, versions, _mode_changes(connection, name), runs.list_page(connection, 10, playbook=name)
+            return (
+                status,
+                versions,
+                _mode_changes(connection, name),
+                runs.list_page(connection, 10, only=runs.RunFilter(playbook=name)),
+            )
 
         status, versions, changes, recent = await site.service.context.store.view(read)
         if playbook is None and not versions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 from sqlalchemy import Connection
@@ -127,16 +128,7 @@ def _search(connection: Connection, filters: RunFilters, before: Position | None
 
 
 def _by_filters(
-    connection: Connection, filters: RunFilters, names: Mapping[str, str | None], before: Position | None
+    connection: Connection, filters: RunFilters, names: Mapping[str, Any], before: Position | None
 ) -> list[Run]:
-    return runs.list_page(
-        connection,
-        PAGE_SIZE + 1,
-        before,
-        playbook=names["playbook"],
-        target=names["target"],
-        status=names["status"],
-        severity=names["severity"],
-        since=filters.since,
-        until=filters.until,
-    )
+    only = runs.RunFilter(**names, since=filters.since, until=filters.until)
+    return runs.list_page(connection, PAGE_SIZE + 1, before, only)

@@ -33,7 +33,7 @@ def status_data(connection: Connection, config: Config, now: datetime) -> dict[s
     received = key_values.get(connection, key_values.WATCHDOG)
     stop_file = read_stop_file(config.state)
     open_runs: dict[str, int] = {}
-    for run in runs.list_page(connection, 10_000, open_only=True):
+    for run in runs.list_page(connection, 10_000, only=runs.OPEN_ONLY):
         why = run.blocked_by or run.reason
         key = run.status.value if why is None else f"{run.status.value} ({why})"
         open_runs[key] = open_runs.get(key, 0) + 1

@@ -119,7 +119,9 @@ async def ended(store: Store, target: str) -> Run:
     """Return the run of a target when it has ended and is released."""
     async with asyncio.timeout(60):
         while True:
-            for run in await store.read(lambda connection: runs.list_page(connection, 1, target=target)):
+            for run in await store.read(
+                lambda connection: runs.list_page(connection, 1, only=runs.RunFilter(target=target))
+            ):
                 if run.finished_at is not None and run.lease_owner is None:
                     return run
             await asyncio.sleep(0.1)

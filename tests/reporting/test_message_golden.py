@@ -170,7 +170,9 @@ class Story:
         return self._run(tx, asked)
 
     def _heal(self, tx: Tx, asked: Approval) -> None:
-        approvals.decide(tx, asked, asked.plan_hash, "ann", "token", "approve", "looks right")
+        approvals.decide(
+            tx, asked, asked.plan_hash, approvals.Decision("ann", "approve", tx.now, "looks right", "token")
+        )
         done = {
             "id": "attempt-1",
             "run_id": asked.run_id,

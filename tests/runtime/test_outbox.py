@@ -72,7 +72,9 @@ async def test_the_decision_updates_the_delivered_requests(web: WebService) -> N
         early = await web.request_approval()
         for item in (asked, early):
             await web.context.store.write(
-                lambda tx, item=item: approvals.decide(tx, item, item.plan_hash, "ann", "token", "reject")
+                lambda tx, item=item: approvals.decide(
+                    tx, item, item.plan_hash, approvals.Decision("ann", "reject", tx.now, None, "token")
+                )
             )
         await web.context.store.write(lambda tx: outbox.enqueue_update(tx, asked.run_id, "rejected"))
         await _later(web, post, 1)
@@ -185,7 +187,9 @@ async def test_a_decided_request_reminds_and_pages_nobody(web: WebService) -> No
         post = web.post({"chat": _hook(chat), "pager": _hook(pager)}, policy=policy)
         await web.deliver(post)
         await web.context.store.write(
-            lambda tx: approvals.decide(tx, asked, asked.plan_hash, "ann", "token", "approve")
+            lambda tx: approvals.decide(
+                tx, asked, asked.plan_hash, approvals.Decision("ann", "approve", tx.now, None, "token")
+            )
         )
         await _later(web, post, 14)
         await post.aclose()

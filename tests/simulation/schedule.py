@@ -396,10 +396,12 @@ class Schedule:
                     verb = self.chance.choice(("approve", "approve", "reject"))
                     self.tell(f"a person says {verb} to {item.run_id}")
                     self.database.do(
-                        lambda tx, i=item, v=verb: approvals.decide(tx, i, i.plan_hash, "user:ann", "test", v)  # type: ignore[misc]
+                        lambda tx, i=item, v=verb: approvals.decide(
+                            tx, i, i.plan_hash, approvals.Decision("user:ann", v, tx.now, None, "test")
+                        )  # type: ignore[misc]
                     )
             if self.chance.random() < 0.05 and not self.world.calm:
-                for run in self.database.look(lambda connection: runs.list_page(connection, 1, open_only=True)):
+                for run in self.database.look(lambda connection: runs.list_page(connection, 1, only=runs.OPEN_ONLY)):
                     self.tell(f"a person cancels {run.id}")
                     self.database.do(lambda tx, r=run: runs.request_cancel(tx, r.id, "user:ann", "enough"))  # type: ignore[misc]
 

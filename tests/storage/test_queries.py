@@ -157,8 +157,8 @@ def _looked(connection: Connection) -> None:
     blocked_runs.count(connection)
     runs.count_by_status(connection, "p")
     for choice in ({}, {"playbook": "p"}, {"target": "t"}, {"status": "failed"}, {"open_only": True}):
-        runs.list_page(connection, 50, **choice)
-        runs.list_page(connection, 50, (MOMENT, "run-1"), **choice)
+        runs.list_page(connection, 50, None, runs.RunFilter(**choice))
+        runs.list_page(connection, 50, (MOMENT, "run-1"), runs.RunFilter(**choice))
     stuck_runs.list_stuck(connection, MOMENT)
     stuck_runs.list_unsupported(connection)
     episodes.get_last_updates(connection, ["a", "b"])

@@ -20,7 +20,7 @@ from remediator.errors import InputError
 from remediator.runtime.pruning import PruningSettings, prune
 from remediator.storage import Store, Tx
 from remediator.storage.repositories import audit, remedy_memory
-from remediator.storage.repositories.remedy_memory import NO_HELP, MemoryEntry, MemoryKind, remedy_key
+from remediator.storage.repositories.remedy_memory import NO_HELP, MemoryEntry, MemoryKind, Subject, remedy_key
 from tests.storage.conftest import OpenStore
 from tests.storage.test_pruning import context_on
 from tests.support.guard_history import NOON, STEP, row
@@ -39,7 +39,8 @@ def run_of(name: str, target: str = "app") -> Run:
 
 def remember(tx: Tx, run: str, kind: MemoryKind, key: str, verdict: str, target: str = "app") -> None:
     """Remember one verdict."""
-    remedy_memory.remember(tx, Ids(), run_of(run, target), kind, key, f"name of {key}", verdict, "why", "test")
+    about = Subject(kind, key, f"name of {key}")
+    remedy_memory.remember(tx, Ids(), run_of(run, target), about, verdict, "why", "test")
 
 
 async def release(store: Store, key: str, verdict: str, run: str = "run-1", target: str = "app") -> None:

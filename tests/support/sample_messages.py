@@ -73,8 +73,8 @@ async def _tell(web: WebService, post: Outbox) -> Approval:
     glass = Person("oscar", "token", frozenset({Role.OPERATOR}), authenticated_at=web.clock.now())
 
     def became(tx: Tx) -> None:
-        approvals.decide(tx, approved, approved.plan_hash, "ann", "token", "approve")
-        approvals.decide(tx, rejected, rejected.plan_hash, "ann", "token", "reject")
+        approvals.decide(tx, approved, approved.plan_hash, approvals.Decision("ann", "approve", tx.now, None, "token"))
+        approvals.decide(tx, rejected, rejected.plan_hash, approvals.Decision("ann", "reject", tx.now, None, "token"))
         run = _run(tx, voided)
         approvals.void(tx, run, "resolved", "test")
         approvals.close(tx, expired, "expired")

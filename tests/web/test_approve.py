@@ -333,7 +333,7 @@ async def test_the_page_of_a_healed_request_says_each_thing_once(web: WebService
     said = "the backups are old"
 
     def heal(tx: Tx) -> None:
-        approvals.decide(tx, asked, asked.plan_hash, "ann", "token", "approve", said)
+        approvals.decide(tx, asked, asked.plan_hash, approvals.Decision("ann", "approve", tx.now, said, "token"))
         ended = {
             "status": "succeeded",
             "reason": "verified",

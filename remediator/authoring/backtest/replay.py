@@ -156,8 +156,9 @@ class _Backtest:
             if item.run_id == run_id:
                 for number in range(10):  # enough people for the largest quorum
                     who = f"user:history-{number}"
+                    decision = approvals.Decision(who, "approve", self.database.now, None, "assumed")
                     await self.store.write(
-                        lambda tx, i=item, w=who: approvals.decide(tx, i, i.plan_hash, w, "assumed", "approve")  # type: ignore[misc]
+                        lambda tx, i=item, d=decision: approvals.decide(tx, i, i.plan_hash, d)  # type: ignore[misc]
                     )
 
     async def run(self) -> None:

@@ -289,9 +289,10 @@ class _Execution:
             for asked in self.database.look(approvals.list_pending):
                 if self.database.now - asked.requested_at >= person.after:
                     self._people.pop(0)
+                    decision = approvals.Decision(f"user:{person.by}", person.decide, self.database.now, None, "test")
                     self.database.do(
-                        lambda tx, a=asked, p=person: approvals.decide(  # type: ignore[misc]
-                            tx, a, a.plan_hash, f"user:{p.by}", "test", p.decide, snooze=timedelta(minutes=5)
+                        lambda tx, a=asked, d=decision: approvals.decide(  # type: ignore[misc]
+                            tx, a, a.plan_hash, d, snooze=timedelta(minutes=5)
                         )
                     )
                     break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -183,13 +183,7 @@ def decide(
     tx: Tx,
     approval: Approval,
     plan_hash: str,
-    identity: str,
-    how: str,
-    verb: str,
-    reason: str | None = None,
-    *,
-    claimed: Collection[str] = (),
-    alone: bool = False,
+    decision: Decision,
     snooze: timedelta = timedelta(0),
 ) -> str:
     """Record the decision of one person. Return the status of the request afterwards.
@@ -201,9 +195,11 @@ def decide(
     must be pending and for the plan that the person saw; it must not have expired; the person must be new.
 
     Args:
-        claimed: the groups that the identity provider or the proxy reported.
-        alone: this decision is enough, whatever the quorum (break-glass).
-        snooze: until the run creates a new request, if ``verb`` is ``snooze``.
+        tx: the transaction.
+        approval: the request.
+        plan_hash: hash of the plan that the person saw.
+        decision: what the person decided.
+        snooze: until the run creates a new request, if the person snoozes this one.
     """
     current = get(tx.connection, approval.id, lock=True)
     if current is None:
@@ -214,29 +210,29 @@ def decide(
         return "expired"
     run = runs.get(tx.connection, approval.run_id)
     assert run is not None
-    if any(same_person(item.identity, identity) for item in list_decisions(tx.connection, approval.id)):
+    if any(same_person(item.identity, decision.identity) for item in list_decisions(tx.connection, approval.id)):
         return "pending"  # this person has decided already
     tx.connection.execute(
         insert(decisions).values(
             approval_id=approval.id,
-            identity=identity,
-            verb=verb,
-            at=tx.now,
-            reason=tx.redact(reason),
-            how=how,
-            break_glass=alone,
-            claimed=sorted(claimed),
+            identity=decision.identity,
+            verb=decision.verb,
+            at=decision.at,
+            reason=tx.redact(decision.reason),
+            how=decision.how,
+            break_glass=decision.break_glass,
+            claimed=sorted(decision.claimed),
         )
     )
-    said = {"approval": approval.id, "verb": verb, "how": how, "break_glass": alone, "why": reason}
-    tx.append_audit(runs.draft(Kind.APPROVAL_DECIDED, run, identity, said))
+    verb, alone = decision.verb, decision.break_glass
+    said = {"approval": approval.id, "verb": verb, "how": decision.how, "break_glass": alone, "why": decision.reason}
+    tx.append_audit(runs.draft(Kind.APPROVAL_DECIDED, run, decision.identity, said))
     if verb == "snooze":
         until = update(table).where(table.c.id == current.id).values(snoozed_until=tx.now + snooze)
         tx.connection.execute(until)
     status = {"reject": "rejected", "snooze": "void"}.get(verb) or _after_approval(tx, current, alone)
-    reason = SNOOZED + identity if verb == "snooze" else reason
     if status != "pending":
-        close(tx, current, status, reason)
+        close(tx, current, status, SNOOZED + decision.identity if verb == "snooze" else decision.reason)
         runs.notify(tx, [approval.run_id])
     return status
 

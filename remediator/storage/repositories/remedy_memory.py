@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, Executable, bindparam, select, update
@@ -37,6 +38,16 @@ class MemoryKind(StrEnum):
 
     RELEASE = "release"
     REMEDY = "remedy"
+
+
+class Subject(NamedTuple):
+    """The release or the remedy that an entry is about."""
+
+    kind: MemoryKind
+    key: str
+    """Key of the release, or :func:`remedy_key` of the remedy."""
+    name: str
+    """The release or the remedy, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +80,13 @@ def remedy_key(step: PlannedStep, established: Sequence[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def remember(
-    tx: Tx, ids: Ids, run: Run, kind: MemoryKind, key: str, name: str, verdict: str, reason: str, actor: str
-) -> None:
+def remember(tx: Tx, ids: Ids, run: Run, about: Subject, verdict: str, reason: str, actor: str) -> None:
     """Remember a verdict of a run about a release or a remedy of its target, with an audit entry."""
     values = {
         "target": run.target,
-        "kind": kind.value,
-        "subject": key,
-        "name": tx.redact(name),
+        "kind": about.kind.value,
+        "subject": about.key,
+        "name": tx.redact(about.name),
         "verdict": verdict,
         "reason": tx.redact(reason),
         "run_id": run.id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -239,44 +240,49 @@ _GET = select(*COLUMNS).where(table.c.id == bindparam("run"))
 _GET_LOCKED = _GET.with_for_update()
 
 
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs a list has. A field that is None selects all."""
+
+    open_only: bool = False
+    """Only runs that have not ended."""
+    playbook: str | None = None
+    target: str | None = None
+    status: str | None = None
+    severity: str | None = None
+    """Only runs whose alerts have this as their highest severity."""
+    since: datetime | None = None
+    """Only runs that began then or later."""
+    until: datetime | None = None
+    """Only runs that began before."""
+
+
+ALL = RunFilter()
+OPEN_ONLY = RunFilter(open_only=True)
+
+
 def list_page(
-    connection: Connection,
-    limit: int,
-    before: tuple[datetime, str] | None = None,
-    *,
-    open_only: bool = False,
-    playbook: str | None = None,
-    target: str | None = None,
-    status: str | None = None,
-    severity: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    connection: Connection, limit: int, before: tuple[datetime, str] | None = None, only: RunFilter = ALL
 ) -> list[Run]:
-    """Return runs, newest first.
+    """Return up to ``limit`` runs, newest first.
 
     Args:
         connection: to the store.
         limit: most runs to return.
         before: the (created_at, id) of the last run on the previous page.
-        open_only: only runs that have not ended.
-        playbook: only runs of this playbook.
-        target: only runs on this service.
-        status: only runs in this status.
-        severity: only runs whose alerts have this as their highest severity.
-        since: only runs that began then or later.
-        until: only runs that began before.
+        only: which runs.
     """
     statement = select(*COLUMNS).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(tuple_(table.c.created_at, table.c.id) < before)
-    if open_only:
+    if only.open_only:
         statement = statement.where(table.c.status.in_(OPEN_STATUSES))
-    if since is not None:
-        statement = statement.where(table.c.created_at >= since)
-    if until is not None:
-        statement = statement.where(table.c.created_at < until)
-    level = None if severity is None else as_pagers_name_it(severity)
-    wanted = {"playbook": playbook, "target": target, "status": status, "severity": level}
+    if only.since is not None:
+        statement = statement.where(table.c.created_at >= only.since)
+    if only.until is not None:
+        statement = statement.where(table.c.created_at < only.until)
+    level = None if only.severity is None else as_pagers_name_it(only.severity)
+    wanted = {"playbook": only.playbook, "target": only.target, "status": only.status, "severity": level}
     for name, value in wanted.items():
         if value is not None:
             statement = statement.where(table.c[name] == value)

@@ -23,7 +23,7 @@ async def approve(house: House, run_id: str, who: str = "user:ann") -> None:
     def work(tx: Any) -> str:
         asked = approvals.get_pending(tx.connection, run_id)
         assert asked is not None
-        return approvals.decide(tx, asked, asked.plan_hash, who, "token", "approve")
+        return approvals.decide(tx, asked, asked.plan_hash, approvals.Decision(who, "approve", tx.now, None, "token"))
 
     assert await house.write(work) == "approved"
 

@@ -14,7 +14,7 @@ from remediator.core.plan import PlannedStep
 from remediator.extensions.guards.base import GuardAnswer
 from remediator.storage import Tx
 from remediator.storage.repositories import remedy_memory
-from remediator.storage.repositories.remedy_memory import NO_HELP, MemoryKind, remedy_key
+from remediator.storage.repositories.remedy_memory import NO_HELP, MemoryKind, Subject, remedy_key
 from tests.support.guard_history import HOUR, NOON, STEP, House, plan_of, playbook
 
 pytestmark = pytest.mark.promise(12)
@@ -28,9 +28,8 @@ async def failed(house: House, step: PlannedStep = STEP, *, target: str = "redis
     def write(tx: Tx) -> None:
         run = house.run("run-1", playbook(target=target), "auto", None)
         name, key = step.call.text, remedy_key(step, ())
-        remedy_memory.remember(
-            tx, Ids(), run, MemoryKind.REMEDY, key, name, NO_HELP, "redis.ping: no answer", "remediator/test"
-        )
+        about = Subject(MemoryKind.REMEDY, key, name)
+        remedy_memory.remember(tx, Ids(), run, about, NO_HELP, "redis.ping: no answer", "remediator/test")
 
     house.clock.time = NOON - ago
     await house.write(write)
