@@ -16,6 +16,7 @@ from hashlib import sha256
 import click
 
 from remediator.audit import GENESIS, Draft, Head, Kind, Redactor, SealedEntry, Signer, checkpoint, seal, verify
+from remediator.audit.verification import Anchors
 
 ROUNDS = 5
 GROUP = 16
@@ -87,7 +88,7 @@ def verifying(rows: list[SealedEntry], head: Head) -> dict[str, float]:
     notes = [checkpoint.sign(signer.name, head, [signer])]
 
     def check(strict: bool = False) -> None:
-        result = verify(rows, notes, [signer.verifier], head=head, strict=strict)
+        result = verify(rows, Anchors(notes, [signer.verifier]), head=head, strict=strict)
         assert result.ok and result.checkpoints == (len(rows),), result.summary()
 
     def bare() -> None:

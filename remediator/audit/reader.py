@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import chain, takewhile
 from typing import Protocol
@@ -12,8 +12,7 @@ from msgspec import structs
 from remediator.audit.chain import GENESIS, Head
 from remediator.audit.checkpoint_trust import Finding, Problem
 from remediator.audit.entry import SealedEntry
-from remediator.audit.signed_note import Verifier
-from remediator.audit.verification import Verification, verify
+from remediator.audit.verification import NO_ANCHORS, Anchors, Verification, verify
 
 
 class AuditReader(Protocol):
@@ -37,23 +36,20 @@ class AuditReader(Protocol):
 
 def verify_live(
     reader: AuditReader,
-    checkpoints: Iterable[str] = (),
-    keys: Sequence[Verifier] = (),
+    anchors: Anchors = NO_ANCHORS,
     *,
     start: Head = GENESIS,
     archived: Iterable[SealedEntry] = (),
     archived_to: int = 0,
     counted: Callable[[Iterable[SealedEntry], int], Iterable[SealedEntry]] = lambda rows, total: rows,
-    stored: Sequence[str] = (),
     now: datetime | None = None,
-    origin: str | None = None,
     strict: bool = False,
 ) -> Verification:
     """Verify a log that may grow during the verification: up to its current head. No entry may exist beyond the head.
 
     Args:
         reader: the live log.
-        checkpoints, keys, start, stored, now, origin, strict: see :func:`remediator.audit.verification.verify`.
+        anchors, start, now, strict: see :func:`remediator.audit.verification.verify`.
         archived: entries before the live ones.
         archived_to: number of the last archived entry; live entries up to it are skipped.
         counted: called with all entries and their number, to show the progress.
@@ -61,9 +57,7 @@ def verify_live(
     head = reader.head()
     live = takewhile(lambda row: row.seq <= head.seq, reader.entries(after_seq=max(archived_to, start.seq)))
     rows = counted(chain(archived, live), head.seq - start.seq)
-    result = verify(
-        rows, checkpoints, keys, start=start, head=head, stored=stored, now=now, origin=origin, strict=strict
-    )
+    result = verify(rows, anchors, start=start, head=head, now=now, strict=strict)
     beyond = next(iter(reader.entries(after_seq=head.seq, limit=1)), None)
     if result.ok and beyond is not None and reader.head().seq < beyond.seq:
         message = (

@@ -7,6 +7,7 @@ elsewhere. A verification therefore reports not only problems, but also what it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import islice
@@ -75,35 +76,47 @@ class Verification(Struct, frozen=True):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """The checkpoints that a log is compared with."""
+
+    checkpoints: Iterable[str] = ()
+    """Signed notes from outside of the database, in any order."""
+    keys: Sequence[Verifier] = ()
+    """The trusted keys; after a key change, the old ones too."""
+    stored: Sequence[str] = ()
+    """The checkpoints that the database itself stores. They are compared, but they do not anchor the log."""
+    origin: str | None = None
+    """The log that the checkpoints must belong to."""
+
+
+NO_ANCHORS = Anchors()
+
+
 def verify(
     entries: Iterable[SealedEntry],
-    checkpoints: Iterable[str] = (),
-    keys: Sequence[Verifier] = (),
+    anchors: Anchors = NO_ANCHORS,
     *,
     start: Head = GENESIS,
     head: Head | None = None,
-    stored: Sequence[str] = (),
     now: datetime | None = None,
-    origin: str | None = None,
     strict: bool = False,
 ) -> Verification:
     """Verify a log. Read it once, in constant memory, and stop at the first bad entry.
 
     Args:
         entries: in log order.
-        checkpoints: signed notes, in any order.
-        keys: the trusted keys; after a key change, the old ones too.
+        anchors: the checkpoints to compare it with.
         start: the head before the first entry, if the entries before it are not given.
         head: the end of the log according to the database.
-        stored: the checkpoints that the database itself stores. They are compared, but they do not anchor the log.
         now: if given, entries later than this plus :data:`CLOCK_TOLERANCE` are a finding.
-        origin: the log that the checkpoints must belong to.
         strict: also check that the data inside each entry is canonical. Changes to an entry are found without it. Only
             the writer of the whole log could have written, for example, the same key twice.
     """
     latest = rfc3339(now + CLOCK_TOLERANCE) if now else "~"
-    trusted = select_trusted(checkpoints, keys, origin)
-    own = select_trusted(stored, keys, origin) if keys else TrustedCheckpoints((), (), ())
+    keys, origin = anchors.keys, anchors.origin
+    trusted = select_trusted(anchors.checkpoints, keys, origin)
+    own = select_trusted(anchors.stored, keys, origin) if keys else TrustedCheckpoints((), (), ())
     verifier = _LogVerifier(trusted, own, keys, start, latest, strict)
     verifier.read(iter(entries))
     verifier.finish(head)

@@ -17,6 +17,7 @@ from remediator.audit import keys as audit_keys
 from remediator.audit.archive import Segment
 from remediator.audit.checkpoint_trust import Finding
 from remediator.audit.reader import verify_live
+from remediator.audit.verification import Anchors
 from remediator.cli import _output
 from remediator.cli._audit_options import (
     archive_option,
@@ -102,7 +103,7 @@ def command(
     if exported is not None:
         start, rows = export.read(_require_lines(exported))
         rows = _output.counted(rows, "verifying entries")
-        result = verify(rows, notes, known, start=start, now=now, origin=origin, strict=strict)
+        result = verify(rows, Anchors(notes, known, origin=origin), start=start, now=now, strict=strict)
     else:
         if database is None:
             config = load_config(config_path, Config)
@@ -115,15 +116,12 @@ def command(
         with audit_log(database, config_path) as reader:
             result = verify_live(
                 reader,
-                notes,
-                known,
+                Anchors(notes, known, reader.stored_checkpoints(), origin),
                 start=start,
                 archived=old,
                 archived_to=end.seq,
                 counted=lambda rows, total: _output.counted(rows, "verifying entries", total),
-                stored=reader.stored_checkpoints(),
                 now=now,
-                origin=origin,
                 strict=strict,
             )
             result = _with_hint(result, reader.moved(), segments)

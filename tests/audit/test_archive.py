@@ -13,6 +13,7 @@ import pytest
 
 from remediator.audit import GENESIS, Problem, archive, verify
 from remediator.audit.archive import ArchiveError
+from remediator.audit.verification import Anchors
 from tests.support.sample_logs import KEYS, heads, make, note
 
 pytestmark = pytest.mark.promise(9)
@@ -33,7 +34,7 @@ def test_segments_and_the_live_log_verify_as_one(tmp_path: Path) -> None:
     """Entries from several files and the database, with checkpoints signed before and after they moved."""
     _archive(tmp_path, 10, 17)
     start, rows = archive.join_live(archive.list_segments(tmp_path), ROWS[17:])
-    result = verify(rows, [note(HEADS[5]), note(HEADS[12]), note(HEAD)], KEYS, start=start, head=HEAD)
+    result = verify(rows, Anchors([note(HEADS[5]), note(HEADS[12]), note(HEAD)], KEYS), start=start, head=HEAD)
 
     assert start == GENESIS and result.ok and result.checkpoints == (5, 12, 30)
 
@@ -61,7 +62,7 @@ def test_oldest_segments_can_be_removed(tmp_path: Path) -> None:
     segments = _archive(tmp_path, 10, 17)
     segments[0].path.unlink()
     start, rows = archive.join_live(archive.list_segments(tmp_path), ROWS[17:])
-    result = verify(rows, [note(HEADS[5]), note(HEAD)], KEYS, start=start, head=HEAD)
+    result = verify(rows, Anchors([note(HEADS[5]), note(HEAD)], KEYS), start=start, head=HEAD)
 
     assert result.ok and result.first == 11 and result.checkpoints == (30,)
     assert result.remarks == (

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.audit import GENESIS, Draft, Kind, NotCanonical, Problem, decode, export, seal, verify
+from remediator.audit.verification import Anchors
 from remediator.core.outcome import Outcome
 from tests.support.sample_logs import START, check, heads, make, note
 
@@ -62,7 +63,7 @@ def test_export_that_begins_later_verifies(begin: int) -> None:
     """Such an export contains the head before its first entry; a checkpoint proves it."""
     first = export.start_line(heads(ROWS)[begin])
     start, rows = export.read([first, *LINES[begin:]])
-    result = verify(rows, [note(HEAD)], [], start=start)
+    result = verify(rows, Anchors([note(HEAD)], []), start=start)
 
     assert start == heads(ROWS)[begin]
     assert check(export.read([first, *LINES[begin:]])[1]).findings[0].problem is Problem.MISSING

@@ -10,6 +10,7 @@ import pytest
 
 from remediator.audit import GENESIS, Head, Problem, SealedEntry, seal
 from remediator.audit.reader import verify_live
+from remediator.audit.verification import Anchors
 from tests.support.sample_logs import KEYS, START, draft, make, note
 
 pytestmark = pytest.mark.promise(9)
@@ -48,7 +49,7 @@ class Growing:
 def test_growing_log_verifies() -> None:
     """Entries that arrive during the verification are neither missed nor reported."""
     rows, head = make(30)
-    result = verify_live(Growing(rows, head), [note(head)], KEYS)
+    result = verify_live(Growing(rows, head), Anchors([note(head)], KEYS))
 
     assert result.ok and result.last == 30
 
@@ -67,6 +68,6 @@ def test_an_archive_and_the_live_log_are_one() -> None:
     rows, head = make(12)
     live = Growing(rows[6:], head, grow=False)
 
-    assert verify_live(live, [note(head)], KEYS, archived=rows[:6], archived_to=6).ok
+    assert verify_live(live, Anchors([note(head)], KEYS), archived=rows[:6], archived_to=6).ok
     assert verify_live(Growing([], GENESIS, grow=False)).ok
     assert not verify_live(live, archived=rows[:5], archived_to=5).ok

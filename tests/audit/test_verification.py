@@ -24,6 +24,7 @@ from remediator.audit import (
 )
 from remediator.audit.export import rebuild
 from remediator.audit.merkle import leaf_hash
+from remediator.audit.verification import Anchors
 from tests.support.sample_logs import KEYS, ORIGIN, START, check, draft, heads, make, note, rechain
 
 pytestmark = pytest.mark.promise(9)
@@ -93,7 +94,7 @@ def test_a_byte_changed_together_with_its_hash_is_found(seq: int, data: st.DataO
         return
     rows = [*ROWS[: seq - 1], structs.replace(row, canonical=raw, hash=leaf_hash(raw)), *ROWS[seq:]]
     for strict in (False, True):  # which may differ here: the strict one sees a space inside the data at once
-        _, found = _first(verify(rows, [NOTES[-1]], KEYS, head=HEAD, strict=strict))
+        _, found = _first(verify(rows, Anchors([NOTES[-1]], KEYS), head=HEAD, strict=strict))
         assert found in (seq, seq + 1) or (seq == SIZE and found == 1)
 
 
@@ -206,7 +207,7 @@ def test_checkpoints_of_unknown_keys_are_ignored() -> None:
         "Checkpoint 2 was ignored",
     ]
     assert _first(check(ROWS, stranger, "torn")) == (Problem.UNTRUSTED, None)
-    assert _first(verify(ROWS, NOTES, [])) == (Problem.UNTRUSTED, None)
+    assert _first(verify(ROWS, Anchors(NOTES, []))) == (Problem.UNTRUSTED, None)
 
 
 def test_two_histories_under_one_key_are_named() -> None:
@@ -221,8 +222,8 @@ def test_checkpoints_of_several_logs_need_a_choice() -> None:
     elsewhere = Signer.generate("elsewhere.example")
     from_elsewhere = checkpoint.sign("elsewhere.example", HEADS[4], [elsewhere])
     keys = [*KEYS, elsewhere.verifier]
-    assert _first(verify(ROWS, [*NOTES, from_elsewhere], keys)) == (Problem.UNTRUSTED, None)
-    assert verify(ROWS, [*NOTES, from_elsewhere], keys, origin=ORIGIN).ok
+    assert _first(verify(ROWS, Anchors([*NOTES, from_elsewhere], keys))) == (Problem.UNTRUSTED, None)
+    assert verify(ROWS, Anchors([*NOTES, from_elsewhere], keys, origin=ORIGIN)).ok
 
 
 def test_an_index_that_disagrees_with_its_entry_is_named() -> None:
@@ -323,12 +324,12 @@ def test_the_first_of_several_problems_is_named() -> None:
 @pytest.mark.parametrize("start", range(SIZE))
 def test_a_log_verifies_from_a_known_head(start: int) -> None:
     """From a given head the rest verifies, and later checkpoints prove that head."""
-    result = verify(ROWS[start:], NOTES, KEYS, start=HEADS[start], head=HEAD)
+    result = verify(ROWS[start:], Anchors(NOTES, KEYS), start=HEADS[start], head=HEAD)
     lie = Head(HEADS[start].seq, HEADS[start].hash, bytes(len(HEADS[start].tree)))
 
     assert result.ok and result.checkpoints == tuple(size for size in (4, 8, SIZE) if size >= start)
     if start:
-        assert _first(verify(ROWS[start:], NOTES, KEYS, start=lie))[0] is Problem.REWRITTEN
+        assert _first(verify(ROWS[start:], Anchors(NOTES, KEYS), start=lie))[0] is Problem.REWRITTEN
 
 
 def test_an_entry_missing_from_the_head_is_found() -> None:

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from remediator.audit import GENESIS, Draft, Kind, Problem, checkpoint, seal, verify
 from remediator.audit.signed_note import Signer
+from remediator.audit.verification import Anchors
 from remediator.cli.main import cli
 from tests.support.servers import until
 from tests.support.servers.remediator import Stack
@@ -68,7 +69,7 @@ def _signed(signer: Signer, change: dict[str, Any]) -> Problem | None:
     note = checkpoint.sign("log", head, [signer])
     data = {"size": head.seq, "root": head.root().hex(), "note": note} | change
     second, _ = seal(head, [Draft(Kind.CHECKPOINT_SIGNED, "test", data=data)], NOW)
-    result = verify([*first, *second], keys=[KEY.verifier])
+    result = verify([*first, *second], Anchors(keys=[KEY.verifier]))
     assert not result.anchored
     return result.findings[0].problem if result.findings else None
 

@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 from remediator.audit import Problem, Verification, checkpoint, decode
 from remediator.audit import keys as audit_keys
 from remediator.audit.reader import verify_live
+from remediator.audit.verification import Anchors
 from remediator.cli._audit_source import DatabaseLog, audit_log
 from remediator.extensions.witnesses.file import FileWitness
 from remediator.runtime.checkpointing import CheckpointSettings, create_checkpoint
@@ -50,7 +51,7 @@ def _notes(folder: Path) -> Iterator[str]:
 
 def _verified(connection: Connection, folder: Path) -> Verification:
     keys = audit_keys.load_verifiers(folder / "audit.key.pub")
-    return verify_live(DatabaseLog(connection), _notes(folder), keys, strict=True)
+    return verify_live(DatabaseLog(connection), Anchors(_notes(folder), keys), strict=True)
 
 
 def _texts(connection: Connection) -> Counter[str]:
@@ -211,5 +212,5 @@ async def _grow(url: str, count: int, settings: CheckpointSettings) -> None:
 def _named(database: Path, folder: Path) -> tuple[Problem, str]:
     notes, keys = _notes(folder), audit_keys.load_verifiers(folder / "audit.key.pub")
     with audit_log(database, Path()) as log:
-        finding = verify_live(log, notes, keys).findings[0]
+        finding = verify_live(log, Anchors(notes, keys)).findings[0]
     return finding.problem, finding.message

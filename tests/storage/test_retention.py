@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from remediator.audit import Draft, Kind, archive, keys, verify
+from remediator.audit.verification import Anchors
 from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.errors import StoreUnavailable
@@ -76,7 +77,7 @@ async def whole(context: PipelineContext, settings: RetentionSettings, signing: 
     head = await context.store.read(audit.get_head)
     start, rows = archive.join_live(archive.list_segments(settings.folder), live)
     assert fact is not None
-    return verify(rows, [fact.value["note"]], [signing.signer.verifier], start=start, head=head, strict=True)
+    return verify(rows, Anchors([fact.value["note"]], [signing.signer.verifier]), start=start, head=head, strict=True)
 
 
 async def numbers(context: PipelineContext) -> list[int]:

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from remediator.audit import GENESIS, Draft, Head, Kind, SealedEntry, Signer, Verification, checkpoint, seal, verify
 from remediator.audit.merkle import CompactRange, leaf_hash
+from remediator.audit.verification import Anchors
 
 ORIGIN = "remediator.example/log"
 START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -72,7 +73,7 @@ def rechain(rows: Sequence[SealedEntry], changed: Mapping[int, bytes]) -> list[S
 def check(rows: Iterable[SealedEntry], *notes: str, head: Head | None = None) -> Verification:
     """Verify with the key that these logs are signed with; the quick and the strict way must say the same."""
     rows, now = list(rows), START + timedelta(days=1)
-    quick, strict = (verify(rows, notes, KEYS, head=head, now=now, strict=strict) for strict in (False, True))
+    quick, strict = (verify(rows, Anchors(notes, KEYS), head=head, now=now, strict=strict) for strict in (False, True))
     assert quick == strict
     return quick
 
