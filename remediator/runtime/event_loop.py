@@ -88,7 +88,7 @@ class ServiceLoop(asyncio.SelectorEventLoop):
         if running is None:
             if len(self._running) >= THREADS:
                 raise socket.gaierror(socket.EAI_AGAIN, "the resolver does not answer, and no thread is free to ask it")
-            running = self.run_in_executor(self._resolvers, lambda: socket.getaddrinfo(*key))
+            running = self.run_in_executor(self._resolvers, _resolve, key)
             self._running[key] = running
             running.add_done_callback(lambda done: self._resolved(key, done))
         return running
@@ -104,3 +104,7 @@ class ServiceLoop(asyncio.SelectorEventLoop):
         """Close the loop; do not wait for a resolver that hangs."""
         self._resolvers.shutdown(wait=False, cancel_futures=True)
         super().close()
+
+
+def _resolve(key: _Key) -> _Answer:
+    return socket.getaddrinfo(*key)

@@ -72,9 +72,12 @@ def test_an_error_leaves_nothing_behind(config: Config) -> None:
 
 def test_a_database_error_is_a_store_error(config: Config) -> None:
     """The command ends with a message instead of a traceback."""
-    _direct_store.write(config, _create)
+
+    def fail(tx: Tx) -> None:
+        tx.connection.exec_driver_sql("SELECT 1 FROM no_such_table")
+
     with pytest.raises(StoreUnavailable):
-        _direct_store.write(config, _create)
+        _direct_store.write(config, fail)
 
 
 def test_replicas_are_notified(postgres_url: str, tmp_path: Path) -> None:

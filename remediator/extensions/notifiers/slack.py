@@ -208,9 +208,10 @@ def _button(name: str, action: str) -> dict[str, Any]:
 
 def _acting(verb: str, value: str) -> dict[str, Any]:
     """Return a button that does something, with its confirmation."""
-    button = _button(BUTTON_NAMES[verb], f"remediator.{verb}") | {"value": value}
+    button = _button(BUTTON_NAMES[verb], f"remediator.{verb}")
     if verb in _STYLES:
         button["style"] = _STYLES[verb]
+    button["value"] = value
     if verb in _CONFIRM:
         title, text = ({"type": "plain_text", "text": each} for each in _CONFIRM[verb])
         yes, no = ({"type": "plain_text", "text": each} for each in (BUTTON_NAMES[verb], "Do nothing"))

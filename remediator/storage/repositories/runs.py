@@ -242,7 +242,7 @@ _GET_LOCKED = _GET.with_for_update()
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs a list has. A field that is None selects all."""
+    """Which runs a list has; a field without a value selects all runs."""
 
     open_only: bool = False
     """Only runs that have not ended."""
