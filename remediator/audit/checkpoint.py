@@ -23,6 +23,8 @@ _JSON = json.JSONDecoder()
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 _ROOT = re.compile(r"[A-Za-z0-9+/]{43}=")
 _SIGNED = re.compile(r"— \S+ [A-Za-z0-9+/]{60,}={0,2}")
+_SHORTEST_SIGNATURE = 4 + 64
+"""Bytes of an Ed25519 signature with its key ID. All other types are longer."""
 _DECORATION = " \t\u00a0>`"
 """Characters that chats and mail programs add around a line: indentation, quote marks, code fences."""
 
@@ -78,7 +80,8 @@ def find_notes(text: str) -> Iterator[str]:
     """Yield every signed note in a text, in order. No signature is verified here.
 
     The text may be notes one after the other, JSON lines as syslog stores them, or text copied or exported from a chat
-    with other text around the notes. A record that a crash cut off is skipped.
+    with other text around the notes. A record that a crash cut off is skipped, also one that was cut off in its last
+    signature: it proves nothing, and is no sign of a forgery.
     """
     if text.lstrip().startswith(("{", "[")):
         try:
@@ -95,12 +98,17 @@ def find_notes(text: str) -> Iterator[str]:
             end = next((place for place in range(at, len(lines)) if not lines[place].startswith("— ")), len(lines))
             body = _lines_above(lines, at)
             start = _checkpoint_start(body)
-            if body and (start is not None or all(map(_SIGNED.fullmatch, lines[at:end]))):
-                yield "\n".join((*body[start or 0 :], "", *lines[at:end], ""))
+            signatures = lines[at : end if _is_complete(lines[end - 1]) else end - 1]
+            if body and signatures and (start is not None or all(map(_SIGNED.fullmatch, signatures))):
+                yield "\n".join((*body[start or 0 :], "", *signatures, ""))
             at = end
         else:
             yield from _find_in_line(lines[at])
             at += 1
+
+
+def _is_complete(signature: str) -> bool:
+    return len(notes.decode_base64(signature.rpartition(" ")[2])) >= _SHORTEST_SIGNATURE
 
 
 def _lines_above(lines: Sequence[str], end: int) -> Sequence[str]:

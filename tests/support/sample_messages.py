@@ -58,6 +58,7 @@ SENDERS: Mapping[str, tuple[str, bool, Mapping[str, Any]]] = {
     "runtime/maintenance": ("notice", True, {"about": "stuck", "text": "it does not move"}),
     "runtime/monitors": ("notice", False, {"about": "storm", "text": "no action until the storm is over"}),
     "pipeline/dead_letter": ("notice", False, {"about": "dead letter", "text": "Down could not be processed"}),
+    "pipeline/stop_commands": ("notice", False, {"about": "stop", "text": "Stopped by ann: everything"}),
     "runtime/reload": ("notice", False, {"about": "playbooks", "text": "not loaded", "findings": ["x"]}),
 }
 """The modules that send messages: kind, whether the message is about a run, and its content."""
@@ -100,7 +101,7 @@ def _run(tx: Tx, asked: Approval) -> Run:
 
 
 async def _send(web: WebService, post: Outbox) -> None:
-    for _ in range(15):
+    for _ in range(20):
         await web.deliver(post)
         web.clock.time += timedelta(seconds=10)  # so that no channel has to rest
 
