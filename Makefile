@@ -9,7 +9,7 @@ WORKERS ?= 3
 SEEDS ?= 1..2000
 
 .PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge images pin-images test-docker test-kubernetes up down status test test-unit coverage \
-  lint format lock sbom audit fuzz bench bench-check docs deb release clean
+  lint format lock sbom audit trial fuzz bench bench-check docs deb release clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -141,6 +141,9 @@ sbom: setup-dev ## Write the bill of materials of the image, in CycloneDX, to bu
 audit: setup-dev ## Ask for known vulnerabilities of all locked packages, and say if no data is reached
 	@$(VENV)/bin/pip install -q pip-audit
 	@$(PYTHON) -m tests.support.supply_chain audit
+
+trial: setup-dev ## Repeat the trial of an on-call engineer: all channels on a recorder, a real browser, pictures
+	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/web/test_trial.py
 
 fuzz: setup-dev ## Fuzz the parsers for 60 s, and the running service by its OpenAPI document (FUZZ=seconds)
 	@FUZZ=$${FUZZ:-60} $(PYTHON) -m pytest -q -p no:cacheprovider -m fuzz tests/security

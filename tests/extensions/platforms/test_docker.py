@@ -271,7 +271,9 @@ async def test_restarts_by_docker_do_not_void_the_plan(platform: DockerPlatform,
     planned = (await platform.status(service)).pin
     count = int(docker_engine.inspect(container, "{{.RestartCount}}"))
     until(lambda: int(docker_engine.inspect(container, "{{.RestartCount}}")) > count, "another restart")
+    begun = docker_engine.inspect(container, "{{.State.StartedAt}}")
     await platform.restart(service, planned, 1)
+    assert docker_engine.inspect(container, "{{.State.StartedAt}}") != begun
 
 
 @real
@@ -443,7 +445,9 @@ async def test_a_plan_made_between_two_lives_of_a_crashing_container_holds(
     pin = (await platform.status(service)).pin
     begun = docker_engine.inspect(container, "{{.State.StartedAt}}")
     until(lambda: docker_engine.inspect(container, "{{.State.StartedAt}}") != begun, "it was started again")
+    begun = docker_engine.inspect(container, "{{.State.StartedAt}}")
     await platform.restart(service, pin, 1)
+    assert docker_engine.inspect(container, "{{.State.StartedAt}}") != begun
 
 
 @real

@@ -223,7 +223,9 @@ async def test_a_restart_gets_through_a_crash_loop(platform: KubernetesPlatform,
         lambda: asyncio.to_thread(cluster.get, "deployment", "web"),
         lambda seen: seen["metadata"]["resourceVersion"] != version,
     )
+    generation = cluster.get("deployment", "web")["metadata"]["generation"]
     await platform.restart(service, planned, 1)
+    assert cluster.get("deployment", "web")["metadata"]["generation"] == generation + 1
 
 
 @real

@@ -86,7 +86,8 @@ class Remediator(Server):
         return f"http://127.0.0.1:{self.port}"
 
     def environment(self) -> Mapping[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+        unless = "ignore:'imghdr' is deprecated:DeprecationWarning"  # Apprise imports it
+        return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": f"error,{unless}"}
 
     def write(self) -> None:
         """Put its files where it looks for them."""
