@@ -16,6 +16,9 @@ from remediator.core.urls import checked_url
 
 UNIX_PEER = "unix"
 """Stands for the connections over the Unix socket in ``access.proxy.addresses``."""
+_MOST_TRUSTED = {4: 2**25, 6: 2**96}
+"""By IP version: the most addresses that may be trusted. All private networks of IPv4 together have fewer; an IPv6
+provider has as many."""
 
 
 class Proxy(Strict):
@@ -34,14 +37,14 @@ class Proxy(Strict):
     @field_validator("addresses")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for item in value:
-            if item == UNIX_PEER:
-                continue
-            network = ipaddress.ip_network(item)
-            if network.prefixlen == 0:
+        networks = [ipaddress.ip_network(item) for item in value if item != UNIX_PEER]
+        for version, most in _MOST_TRUSTED.items():
+            items = [item for item in networks if item.version == version]
+            # halves of the Internet are as wide as all of it, so that the sum counts and not each one
+            if sum(item.num_addresses for item in items) > most:
                 raise ValueError(
-                    f"{item} trusts every address, so that every caller can sign in as anyone; name the addresses of "
-                    "the proxy, for example 10.0.0.7"
+                    f"{', '.join(map(str, items))}: the service would trust almost every address of IPv{version}, so "
+                    "that every caller can sign in as anyone; name the addresses of the proxy, for example 10.0.0.7"
                 )
         return value
 

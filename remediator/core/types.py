@@ -47,14 +47,14 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
     return shorter if ".." in joined.parts and shorter.resolve() == joined.resolve() else joined
 
 
-DURATION = "^([0-9]+(ms|[smhdwy]))+$|^0$"
-"""The pattern of a duration, for editors."""
+DURATION = "^(0|([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$"
+"""The pattern of a duration, largest unit first, for editors. It allows the empty text, which no duration is."""
 
 Duration = Annotated[
     timedelta,
     BeforeValidator(_to_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["5s", "1m30s", "250ms"]}),
+    WithJsonSchema({"type": "string", "minLength": 1, "pattern": DURATION, "examples": ["5s", "1m30s", "250ms"]}),
 ]
 """A duration in the notation of Prometheus, for example 1m30s."""
 

@@ -61,7 +61,7 @@ def resolve_start(playbooks: PlaybookSet, request: StartRequest) -> ManualStart:
         raise NotFound(f"there is no active playbook {request.playbook[:64]!r}{f'; {hint}' if hint else ''}")
     if request.service and request.service not in playbooks.inventory:
         hint = did_you_mean(request.service, list(playbooks.inventory.services))
-        raise InputError(f"the inventory has no service {request.service[:64]!r}{f'; {hint}' if hint else ''}")
+        raise NotFound(f"the inventory has no service {request.service[:64]!r}{f'; {hint}' if hint else ''}")
     labels = _labels(playbook, request)
     values = parameters.resolve(playbook, labels, playbooks.inventory)
     target = parameters.target(playbook, values, playbooks.inventory)

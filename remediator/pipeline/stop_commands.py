@@ -8,7 +8,7 @@ from datetime import timedelta
 from remediator.core.approval import Permission, Person
 from remediator.core.ids import Ids
 from remediator.core.message import MessageKind
-from remediator.errors import InputError
+from remediator.errors import InputError, NotFound
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.storage import Tx
 from remediator.storage.repositories import (
@@ -21,16 +21,16 @@ _DOUBLE_CLICK = timedelta(seconds=10)
 
 
 def require_known(scope: str, name: str, playbooks: Collection[str], services: Collection[str]) -> None:
-    """Refuse a stop for an unknown name: a name with a typing error would stop nothing.
+    """Refuse a stop for an unknown name: a name with a typing error would stop nothing. Ignores a missing name.
 
     Raises:
-        InputError: there is no playbook or service of this name.
+        NotFound: there is no playbook or service of this name.
     """
     known = {"playbook": playbooks, "service": services}.get(scope)
-    if known is None or name in known:
+    if known is None or not name or name in known:
         return
     hint = did_you_mean(name, known)
-    raise InputError(
+    raise NotFound(
         f"there is no {scope} {name[:64]!r}{f'; {hint}' if hint else ''}; to stop everything, leave out the name"
     )
 

@@ -17,7 +17,6 @@ from starlette.routing import Route
 
 from remediator.core.approval import Permission
 from remediator.core.clock import rfc3339
-from remediator.core.types import DURATION
 from remediator.errors import NotFound
 from remediator.pipeline import decisions, stop_commands
 from remediator.pipeline.approval_validity import Validity
@@ -29,7 +28,17 @@ from remediator.storage.repositories.approvals import Approval
 from remediator.web import api_runs, api_service, form_actions
 from remediator.web import decision_answers as answers
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, handler
-from remediator.web.openapi import LIMIT, MAX_LIMIT, REASON, BodyField, Operation, Parameter, describe, filters
+from remediator.web.openapi import (
+    LIMIT,
+    MAX_LIMIT,
+    NOT_EMPTY,
+    REASON,
+    BodyField,
+    Operation,
+    Parameter,
+    describe,
+    filters,
+)
 from remediator.web.site import Site
 from remediator.web.status import sessions_data, stop_data
 
@@ -192,7 +201,7 @@ async def list_episodes(call: ApiRequest) -> Any:
 async def list_audit_entries(call: ApiRequest) -> Any:
     """Return audit log entries, newest first."""
     query = call.request.query_params
-    before = call.integer("before", 0, 10**15) if "before" in query else None
+    before = call.integer("before", 0, MAX_ENTRY) if "before" in query else None
     limit = call.integer("limit", 50, MAX_LIMIT)
     found = await call.read(
         lambda connection: audit.list_newest(connection, limit, before, query.get("run"), query.get("kind"))
@@ -209,6 +218,10 @@ async def list_dead_messages(call: ApiRequest) -> Any:
 
 
 _APPROVAL = Parameter("approval_id", "path", "ID of the approval request.")
+MAX_ENTRY = 10**15
+"""The highest number of an audit entry."""
+_STOP_DURATION = "^([1-9][0-9]?d)?([1-9][0-9]{0,2}h)?([1-9][0-9]{0,3}m)?([1-9][0-9]{0,4}s)?$"
+"""A part of the durations between 1 second and 1 year, which no pattern can express: enough of each unit for a stop."""
 _DECISION = {
     "plan_hash": "Required. Hash of the plan you read; a decision on another plan is rejected.",
     "confirm": "Name of the target, required if the plan is destructive.",
@@ -273,15 +286,22 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             (),
             {
                 "scope": BodyField("global (default), playbook or service.", enum=list(stops.SCOPES)),
-                "name": "Name of the playbook or service.",
+                "name": "Name of the playbook or service; required for these scopes.",
                 "duration": BodyField(
-                    "Duration, for example 30m; without it, the stop lasts until it is released.",
-                    pattern=f"{DURATION}|^$",
+                    "From 1s to 1y, for example 30m or 1h30m; without it, the stop lasts until it is released.",
+                    pattern=_STOP_DURATION,
                 ),
                 "reason": f"Required. {REASON['reason']}",
             },
             Permission.CREATE_STOP,
             answer=answers.Stop,
+            body_forms=(
+                {"properties": {"scope": {"const": "global"}, "name": {"maxLength": 0}}},
+                {
+                    "required": ["scope", "name"],
+                    "properties": {"scope": {"enum": ["playbook", "service"]}, "name": {"pattern": NOT_EMPTY}},
+                },
+            ),
         ),
         create_stop,
     ),
@@ -334,6 +354,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                     "query",
                     "Number of an entry: only earlier entries. Use the last number for the next page.",
                     "integer",
+                    {"minimum": 1, "maximum": MAX_ENTRY},
                 ),
                 *filters("run", "kind"),
             ),

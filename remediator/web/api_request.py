@@ -37,7 +37,7 @@ class ApiRequest:
     body: Mapping[str, Any]
 
     def text(self, name: str, *, required: bool = False, limit: int = 500) -> str:
-        """Return a string of the body, at most ``limit`` characters of it; empty if it is missing.
+        """Return a string of the body without spaces around it, at most ``limit`` characters; empty if it is missing.
 
         Raises:
             InputError: it is not a string, or it is required and empty.
@@ -45,7 +45,7 @@ class ApiRequest:
         value = self.body.get(name, "")
         if not isinstance(value, str) or (required and not value.strip()):
             raise InputError(f"{name}: expected a {'non-empty ' if required else ''}string")
-        return value[:limit]
+        return value.strip()[:limit]
 
     def texts(self, name: str) -> dict[str, str]:
         """Return an object of the body whose values are strings; empty if it is missing.

@@ -23,7 +23,7 @@ from remediator.web import form_actions, paging
 from remediator.web import run_answers as answers
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest
 from remediator.web.incidents import list_incidents, show_incident
-from remediator.web.openapi import LIMIT, REASON, BodyField, Operation, Parameter, filters
+from remediator.web.openapi import LIMIT, NOT_EMPTY, REASON, TEXTS, TIME_RULES, BodyField, Operation, Parameter, filters
 
 
 async def list_runs(call: ApiRequest) -> Any:
@@ -80,9 +80,9 @@ async def explain_alert(call: ApiRequest) -> Any:
     service = call.site.service
     if service.role == "receive":
         raise InputError("this replica has no access to targets; ask one that runs the loops")
-    labels = call.texts("labels") or await explain.by_fingerprint(
-        service.config, call.text("fingerprint", required=True)
-    )
+    labels, given = call.texts("labels"), "fingerprint" in call.body
+    fingerprint = call.text("fingerprint", required=given or not labels)
+    labels = labels or await explain.by_fingerprint(service.config, fingerprint)
     return explain.as_alert_json(labels, await explain.explain_alert(service.context, service.config, labels))
 
 
@@ -120,10 +120,12 @@ _BEFORE = Parameter("before", "query", "Run ID: only runs that began earlier. Us
 _OPEN = Parameter("open", "query", "true: only runs that have not ended.", "boolean")
 _FILTERS = (
     *filters("playbook", "target"),
-    Parameter("status", "query", "Only this status.", values=tuple(Status)),
-    Parameter("severity", "query", "Only runs with an alert of this severity.", values=SEVERITIES),
-    Parameter("since", "query", "Only runs that began then or later: RFC 3339, or a duration such as 2h."),
-    Parameter("until", "query", "Only runs that began before: RFC 3339, or a duration such as 2h."),
+    Parameter("status", "query", "Only this status.", rules={"enum": list(Status)}),
+    Parameter("severity", "query", "Only runs with an alert of this severity.", rules={"enum": list(SEVERITIES)}),
+    Parameter(
+        "since", "query", "Only runs that began then or later: RFC 3339, or a duration such as 2h.", rules=TIME_RULES
+    ),
+    Parameter("until", "query", "Only runs that began before: RFC 3339, or a duration such as 2h.", rules=TIME_RULES),
 )
 
 OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
@@ -163,7 +165,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             {
                 "playbook": "Required. Name of the playbook.",
                 "service": "Name of the target in the inventory; without it, the playbook needs a fixed target.",
-                "parameters": BodyField("Values of parameters by name, each as a string.", "object"),
+                "parameters": BodyField("Values of parameters by name, each as a string.", "object", **TEXTS),
                 "dry_run": BodyField("true: only show what the run would do.", "boolean"),
                 **REASON,
             },
@@ -201,7 +203,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                 Permission.COMMENT,
                 answer=answers.Comment,
                 body_forms=(
-                    {"required": ["text"], "properties": {"text": {"pattern": r"\S"}}},
+                    {"required": ["text"], "properties": {"text": {"pattern": NOT_EMPTY}}},
                     {"required": ["acknowledge"], "properties": {"acknowledge": {"const": True}}},
                 ),
             ),
@@ -219,7 +221,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "Show the post-incident document of a run, or of all runs of an episode.",
             (
                 Parameter("run_id", "path", "ID of a run or an episode, or @latest."),
-                Parameter("format", "query", "md (default) or html.", values=tuple(incident_document.FORMATS)),
+                Parameter("format", "query", "md (default) or html.", rules={"enum": list(incident_document.FORMATS)}),
             ),
             media=("text/markdown", "text/html"),
         ),
@@ -232,9 +234,9 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "Show what would be done for an alert, and why; change nothing.",
             (),
             {
-                "labels": BodyField("Labels of the alert, by name.", "object"),
+                "labels": BodyField("Labels of the alert, by name.", "object", **TEXTS),
                 "fingerprint": BodyField(
-                    "Instead of labels: Alertmanager's fingerprint of a firing alert.", pattern=r"\S"
+                    "Instead of labels: Alertmanager's fingerprint of a firing alert.", pattern=NOT_EMPTY
                 ),
             },
             body_forms=(

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from remediator.config import Config
 from remediator.core.approval import Permission
 from remediator.core.clock import before, parse_duration, rfc3339
-from remediator.core.types import DURATION
 from remediator.errors import InputError, NotFound
 from remediator.pipeline import decisions
 from remediator.pipeline.context import PlaybookSet
@@ -25,7 +24,7 @@ from remediator.storage.repositories import autonomy, remedy_memory, runs, targe
 from remediator.storage.repositories.remedy_memory import MemoryEntry
 from remediator.web import service_answers as answers
 from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest
-from remediator.web.openapi import REASON, BodyField, Operation, Parameter
+from remediator.web.openapi import DURATION_RULES, REASON, BodyField, Operation, Parameter
 from remediator.web.status import status_data
 
 FORMATS = {
@@ -170,7 +169,7 @@ async def clear_memory(call: ApiRequest) -> Any:
     return memory_data(await call.write(lambda tx: decisions.clear_memory(tx, call.caller, entry, reason)))
 
 
-_SINCE = Parameter("since", "query", "How far back, such as 12h or 7d (default: 30d).", pattern=DURATION)
+_SINCE = Parameter("since", "query", "How far back, such as 12h or 7d (default: 30d).", rules=DURATION_RULES)
 _NAME = Parameter("name", "path", "Name of the playbook.")
 _ENTRY = Parameter("entry_id", "path", "ID of the entry.")
 _TARGET = Parameter("target", "query", "Only entries about this service.")
@@ -185,8 +184,14 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "Report what was healed, how fast, and what was refused.",
             (
                 _SINCE,
-                Parameter("format", "query", "json (default), md or html.", values=tuple(FORMATS)),
-                Parameter("minutes_per_incident", "query", "Minutes of work per incident (default: 30).", "number"),
+                Parameter("format", "query", "json (default), md or html.", rules={"enum": list(FORMATS)}),
+                Parameter(
+                    "minutes_per_incident",
+                    "query",
+                    "Minutes of work per incident (default: 30).",
+                    "number",
+                    {"minimum": 0, "maximum": 10_000},
+                ),
             ),
             answer=answers.Report,
             media=("text/markdown", "text/html"),

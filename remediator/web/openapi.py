@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from remediator import __version__
 from remediator.core.approval import NEEDS, Permission
+from remediator.core.types import DURATION
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """A time in an answer: RFC 3339 in UTC."""
@@ -24,14 +25,25 @@ class Parameter:
     """``path`` or ``query``."""
     text: str
     kind: str = "string"
-    values: tuple[str, ...] = ()
-    """The allowed values, if they are listed."""
-    maximum: int | None = None
-    pattern: str = ""
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    """Further keywords of its JSON Schema."""
 
 
 MAX_LIMIT = 500
-LIMIT = Parameter("limit", "query", f"Maximum number of results, at most {MAX_LIMIT}.", "integer", maximum=MAX_LIMIT)
+LIMIT = Parameter(
+    "limit",
+    "query",
+    f"Maximum number of results, at most {MAX_LIMIT}.",
+    "integer",
+    {"minimum": 1, "maximum": MAX_LIMIT},
+)
+DURATION_RULES: Mapping[str, Any] = {"minLength": 1, "pattern": DURATION.replace("+", "{1,3}")}
+"""A duration that no calendar is too short for: at most 999 of each unit."""
+TIME_RULES: Mapping[str, Any] = {"anyOf": [{"format": "date-time"}, DURATION_RULES]}
+NOT_EMPTY = "[^\\s\\u001c-\\u001f\\u0085]"
+"""The pattern of a text that is not only whitespace, which is more to Python than to most patterns."""
+TEXTS: Mapping[str, Any] = {"additionalProperties": {"type": "string"}, "maxProperties": 100}
+"""An object whose values are strings."""
 REASON: Mapping[str, str] = {"reason": "Reason, shown to other users."}
 
 
@@ -130,7 +142,7 @@ def _operation(operation: Operation, answer: Mapping[str, Any] | None) -> dict[s
                 "in": parameter.place,
                 "required": parameter.place == "path",
                 "description": parameter.text,
-                "schema": _schema(parameter),
+                "schema": {"type": parameter.kind, **parameter.rules},
             }
             for parameter in operation.parameters
         ],
@@ -142,7 +154,7 @@ def _operation(operation: Operation, answer: Mapping[str, Any] | None) -> dict[s
     if operation.method == "POST":
         required = [name for name, text in operation.body.items() if text.startswith(_REQUIRED)]
         fields = {
-            name: ({"pattern": "\\S"} if name in required else {}) | _field(text)
+            name: ({"pattern": NOT_EMPTY} if name in required else {}) | _field(text)
             for name, text in operation.body.items()
         }
         schema: dict[str, Any] = {"type": "object", "properties": fields} | ({"required": required} if required else {})
@@ -160,19 +172,6 @@ _REQUIRED = "Required."
 def _field(text: str) -> dict[str, Any]:
     field_ = text if isinstance(text, BodyField) else BodyField(text)
     return {"type": field_.kind, "description": str(text), **field_.rules}
-
-
-def _schema(parameter: Parameter) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": parameter.kind}
-    if parameter.kind == "integer":
-        schema["minimum"] = 1
-    if parameter.maximum is not None:
-        schema["maximum"] = parameter.maximum
-    if parameter.pattern:
-        schema["pattern"] = parameter.pattern
-    if parameter.values:
-        schema["enum"] = list(parameter.values)
-    return schema
 
 
 def _path_item(summary: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def query_runs(connection: Connection, query: QueryParams | Mapping[str, str], l
         raise InputError(f"unknown status {str(filters['status'])[:64]!r}: expected one of {', '.join(Status)}")
     if filters["severity"] not in (None, *SEVERITIES):
         raise InputError(f"unknown severity {str(filters['severity'])[:64]!r}: expected one of {', '.join(SEVERITIES)}")
-    filters |= {name: parse_moment(name, query[name]) for name in ("since", "until") if query.get(name)}
+    filters |= {name: parse_moment(name, query[name]) for name in ("since", "until") if name in query}
     before = query.get("before")
     last = None if before is None else runs.get(connection, before)
     if before is not None and last is None:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from dataclasses import replace
 
 import pytest
 
+from remediator.pipeline.receive import Credentials
 from remediator.web import sign_in_guard
 from tests.support.servers import require
 from tests.support.servers.remediator import ROOT
 from tests.support.web_service import WebService, nonce_of, submit_decision
 
 pytestmark = pytest.mark.promise(9)
+NOTIFICATION = json.dumps({"version": "4", "receiver": "remediator", "alerts": []}).encode()
+RIGHT = {"Authorization": "Bearer the-token-of-the-webhook"}
+WRONG = {"Authorization": "Bearer another-token-of-the-webhook"}
+
+
+@pytest.fixture
+def guarded(web: WebService) -> WebService:
+    """Let the webhook accept one token only."""
+    rules = web.service.access.rules
+    web.service.access.rules = replace(rules, credentials=Credentials({"token": b"the-token-of-the-webhook"}))
+    return web
 
 
 async def attempt(client: object, web: WebService, token: str) -> int:
@@ -42,6 +56,28 @@ async def test_other_addresses_are_not_locked_out(web: WebService) -> None:
             await attempt(attacker, web, f"rmo_guess{number}")
         assert await attempt(person, web, web.tokens["ann"]) == 303
     assert "session.started" in await web.audit_kinds()
+
+
+async def test_alertmanager_at_a_locked_address_is_heard(guarded: WebService) -> None:
+    """Neither failed sign-ins nor wrong webhook tokens from its address refuse a notification with a right token.
+
+    Alertmanager drops a notification that gets 401 or 429, and may share its address with people behind one proxy.
+    """
+    async with guarded.client() as client:
+        for number in range(sign_in_guard.MAX_FAILURES + 2):
+            await attempt(client, guarded, f"rmo_guess{number}")
+            assert (await client.post("/api/v1/alerts", content=NOTIFICATION, headers=WRONG)).status_code == 401
+        assert await attempt(client, guarded, guarded.tokens["ann"]) == 429
+        answer = await client.post("/api/v1/alerts", content=NOTIFICATION, headers=RIGHT)
+        assert answer.status_code == 200, answer.text
+
+
+async def test_wrong_webhook_tokens_do_not_lock_people_out(guarded: WebService) -> None:
+    """A wrong token in the configuration of Alertmanager is no guess at the token of a person."""
+    async with guarded.client() as client:
+        for _ in range(sign_in_guard.MAX_FAILURES + 2):
+            assert (await client.post("/api/v1/alerts", content=NOTIFICATION, headers=WRONG)).status_code == 401
+        assert await attempt(client, guarded, guarded.tokens["ann"]) == 303
 
 
 async def test_wrong_bearer_tokens_and_tokens_of_forms_count(web: WebService) -> None:

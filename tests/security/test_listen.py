@@ -238,11 +238,31 @@ def test_http_links_do_not_fit_tls(tmp_path: Path) -> None:
         Config.model_validate(settings(tmp_path, tls=tls, public_url="http://remediator.example.com"))
 
 
-@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
-def test_a_proxy_at_every_address_is_refused(tmp_path: Path, network: str) -> None:
-    """It would let every caller sign in as anyone."""
-    with pytest.raises(ValueError, match="trusts every address"):
-        Config.model_validate(settings(tmp_path, access={"proxy": {"addresses": [network]}}))
+@pytest.mark.parametrize(
+    "networks",
+    [
+        ["0.0.0.0/0"],
+        ["::/0"],
+        ["0.0.0.0/1", "128.0.0.0/1"],
+        ["128.0.0.0/1"],
+        ["::/1", "8000::/1"],
+        ["2000::/3"],
+        [f"{number}.0.0.0/8" for number in range(1, 224)],
+        ["10.0.0.7", "unix", "0.0.0.0/2"],
+    ],
+)
+def test_a_proxy_at_almost_every_address_is_refused(tmp_path: Path, networks: list[str]) -> None:
+    """It would let every caller sign in as anyone, however the networks are cut into parts."""
+    with pytest.raises(ValueError, match="trust almost every address"):
+        Config.model_validate(settings(tmp_path, access={"proxy": {"addresses": networks}}))
+
+
+def test_a_proxy_in_all_private_networks_is_accepted(tmp_path: Path) -> None:
+    """Lint warns of it, but a cluster may have no narrower network."""
+    networks = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00:1234::/32"]
+    made = Config.model_validate(settings(tmp_path, access={"proxy": {"addresses": networks}}))
+    assert made.access.proxy is not None
+    assert made.access.proxy.trusts("::ffff:10.1.2.3") and not made.access.proxy.trusts("203.0.113.9")
 
 
 def settings(folder: Path, **more: object) -> dict[str, object]:

@@ -52,7 +52,10 @@ def check(folder: Path, **more: Any) -> Result:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "a proxy at every address": ({"access": {"proxy": {"addresses": ["0.0.0.0/0"]}}}, "trusts every address"),
+    "a proxy at every address": (
+        {"access": {"proxy": {"addresses": ["0.0.0.0/1", "128.0.0.0/1"]}}},
+        "trust almost every address",
+    ),
     "an HTTP issuer": (
         {"access": {"oidc": {**OIDC, "issuer": "http://login.example.com"}}, "public_url": "https://r.example.com"},
         "must begin with https://",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -89,13 +90,47 @@ async def test_runs_are_paged_to_the_end(web: WebService) -> None:
 @pytest.mark.parametrize(
     ("path", "valid", "invalid"),
     [
-        ("/api/v1/explain", [{"labels": {"a": "b"}}, {"fingerprint": "f"}], [{}, {"labels": {}}, {"fingerprint": " "}]),
+        (
+            "/api/v1/explain",
+            [{"labels": {"a": "b"}}, {"fingerprint": "f"}],
+            [
+                {},
+                {"labels": {}},
+                {"fingerprint": " "},
+                {"fingerprint": "f", "labels": {"a": ["b"]}},
+                {"labels": {"a": "b"}, "fingerprint": " "},
+            ],
+        ),
+        (
+            "/api/v1/runs",
+            [{"playbook": "p", "parameters": {"a": "b"}}],
+            [{"playbook": "p", "parameters": {"a": 1}}, {"playbook": "\u0085"}],
+        ),
         (
             "/api/v1/incidents/{incident_id}/comments",
-            [{"text": "hm"}, {"acknowledge": True}],
-            [{}, {"text": " "}, {"acknowledge": False}],
+            [{"text": "hm"}, {"text": " " * 3000 + "hm"}, {"acknowledge": True}, {"acknowledge": True, "text": " "}],
+            [{}, {"text": " "}, {"text": "\u001f\u0085"}, {"acknowledge": False}],
         ),
-        ("/api/v1/stops", [{"reason": "x", "duration": ""}, {"reason": "x", "duration": "1h30m"}], [{"reason": " "}]),
+        (
+            "/api/v1/stops",
+            [
+                {"reason": "x", "duration": ""},
+                {"reason": "x", "duration": "1h30m"},
+                {"reason": "x", "duration": "99d999h9999m99999s"},
+                {"reason": "x", "scope": "service", "name": "redis", "duration": "1s"},
+                {"reason": "x", "scope": "service", "name": "nowhere"},
+            ],
+            [
+                {"reason": " "},
+                {"reason": "x", "duration": "0"},
+                {"reason": "x", "duration": "0s"},
+                {"reason": "x", "duration": "9999d"},
+                {"reason": "x", "duration": "1m1h"},
+                {"reason": "x", "name": "redis"},
+                {"reason": "x", "scope": "service", "name": ""},
+                {"reason": "x", "scope": "service"},
+            ],
+        ),
     ],
 )
 async def test_the_description_refuses_what_the_api_refuses(
@@ -108,13 +143,45 @@ async def test_the_description_refuses_what_the_api_refuses(
     async with web.client(headers=web.bearer("oscar")) as client:
         for body in invalid:
             answer = await client.post(path.format(incident_id=asked.run_id), json=body)
-            assert answer.status_code == 400 and not validator.is_valid(body), body
+            assert (answer.status_code, validator.is_valid(body)) == (400, False), body
         for body in valid:
             assert validator.is_valid(body), body
             answer = await client.post(path.format(incident_id=asked.run_id), json=body)
             assert answer.status_code != 400, answer.text
         unknown = await client.post("/api/v1/runs", json={"playbook": "nowhere"})
         assert unknown.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "valid", "invalid"),
+    [
+        ("/api/v1/runs", "since", ["2h", "1y2w3d4h5m6s7ms", "0", "2026-01-31T08:00:00Z"], ["", "1h1d", "soon"]),
+        ("/api/v1/report", "since", ["30d", "999y"], ["", "9999y", "2026"]),
+        ("/api/v1/report", "minutes_per_incident", ["0", "30.5", "10000"], ["-1", "10000.5", "nan", "x"]),
+        ("/api/v1/audit", "before", ["1", str(10**15)], ["0", str(10**15 + 1), ""]),
+    ],
+)
+async def test_a_query_is_described_as_it_is_read(
+    web: WebService, path: str, name: str, valid: list[str], invalid: list[str]
+) -> None:
+    """What the schema of a parameter allows is accepted, and the rest is refused."""
+    operation = describe([operation for operation, _ in OPERATIONS])["paths"][path]["get"]
+    schema = next(item["schema"] for item in operation["parameters"] if item["name"] == name)
+    validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    async with web.client(headers=web.bearer("oscar")) as client:
+        for text in (*valid, *invalid):
+            answer = await client.get(path, params={name: text})
+            assert answer.status_code == (200 if text in valid else 400), (text, answer.text)
+            assert validator.is_valid(_typed(text, schema["type"])) == (text in valid), text
+
+
+def _typed(text: str, kind: str) -> Any:
+    """Return a text of a query as its schema sees it."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return text if kind == "string" or math.isnan(number) else number
 
 
 @pytest.mark.parametrize("status", list(Status))

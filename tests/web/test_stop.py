@@ -137,8 +137,9 @@ async def test_an_invalid_stop_is_rejected(web: WebService, body: dict[str, Any]
     before = await web.head()
     async with web.client(headers=web.bearer("ann")) as client:
         answer = await client.post("/api/v1/stops", json=body)
-        assert answer.status_code == 400 and answer.json()["error"]
-        if body.get("name") in ("redis-disk-fool", "redi"):
+        unknown = body.get("name") in ("redis-disk-fool", "redi")
+        assert answer.status_code == (404 if unknown else 400) and answer.json()["error"]
+        if unknown:
             assert "did you mean 'redis" in answer.json()["error"]
         fields = {"scope": body.get("scope", "global"), "name": body.get("name", "")}
         page = await _press(web, client, reason=body.get("reason", ""), duration=body.get("duration", ""), **fields)
