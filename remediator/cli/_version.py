@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import sqlite3
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 
 from remediator import __version__
+from remediator.runtime.build import build_id
 
 
 def version_text() -> str:
@@ -19,39 +16,3 @@ def version_text() -> str:
         f"remediator {__version__}{f' (build {build})' if build else ''}\n"
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}"
     )
-
-
-def build_id() -> str:
-    """Return the commit of this build; empty if it is not known.
-
-    The container image sets ``REMEDIATOR_BUILD``. pip records the commit of a package from a repository. A checkout has
-    its commit in ``.git``.
-    """
-    if os.environ.get("REMEDIATOR_BUILD"):
-        return os.environ["REMEDIATOR_BUILD"]
-    try:
-        origin = json.loads(distribution("remediator").read_text("direct_url.json") or "{}")
-    except (PackageNotFoundError, ValueError):
-        origin = {}
-    commit = origin.get("vcs_info", {}).get("commit_id") or _commit_of(Path(__file__).parents[2])
-    return str(commit)[:12]
-
-
-def _commit_of(checkout: Path) -> str:
-    """Return the current commit of a checkout without running git; empty if it is none."""
-    folder = checkout / ".git"
-    try:
-        if folder.is_file():  # a linked worktree
-            folder = checkout / folder.read_text(encoding="utf-8").partition(":")[2].strip()
-        head = (folder / "HEAD").read_text(encoding="utf-8").strip()
-        if not head.startswith("ref: "):
-            return head
-        common = folder / "commondir"
-        root = (folder / common.read_text(encoding="utf-8").strip()) if common.is_file() else folder
-        name = head.removeprefix("ref: ")
-        if (root / name).is_file():
-            return (root / name).read_text(encoding="utf-8").strip()
-        packed = (root / "packed-refs").read_text(encoding="utf-8").splitlines()
-        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), "")
-    except OSError:
-        return ""

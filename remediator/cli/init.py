@@ -35,7 +35,11 @@ _LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}")
 )
 @click.option("--alert", default="", help="Alert for the first playbook, such as CheckoutDown (default: the best fit).")
 @click.option("--service", default="", help="Service for the first playbook (default: the one that the alert names).")
-@click.option("--supervisor", metavar="URL", help="Address of supervisord (default: its usual sockets).")
+@click.option(
+    "--supervisor",
+    metavar="URL",
+    help="Address of supervisord, such as unix:///run/supervisor.sock (default: its usual sockets).",
+)
 @click.option("--listen", default="", metavar="ADDRESS", help="Address of the service (default: 127.0.0.1:8095).")
 @click.option("--person", default="", help="Your ID for the people file, such as ann@example.com (default: your user).")
 def command(
@@ -93,10 +97,11 @@ def command(
 
 async def _look(addresses: tuple[str, ...], surroundings: Surroundings) -> tuple[Monitoring, dict[str, Found]]:
     in_cluster = bool(surroundings.environment.get("KUBERNETES_SERVICE_HOST"))
-    sources = [kind() for kind in BUILTIN]
-    looking = asyncio.gather(*(each.find(surroundings) for each in sources))
+    # First, since it refuses a wrong --from: nothing else must be under way when the command ends with an error.
     monitoring = await find_monitoring(addresses, in_cluster=in_cluster)
-    return monitoring, {source.name: result for source, result in zip(sources, await looking, strict=True)}
+    sources = [kind() for kind in BUILTIN]
+    found = await asyncio.gather(*(each.find(surroundings) for each in sources))
+    return monitoring, {source.name: result for source, result in zip(sources, found, strict=True)}
 
 
 def _ask(options: list[Candidate]) -> Candidate:
@@ -124,7 +129,11 @@ def _report(folder: Path, chosen: Candidate, files: list[str], monitoring: Monit
     _output.echo("Written:")
     for file in (each for each in files if not each.startswith("schema/")):
         _output.echo(f"  {folder / file}")
-    steps = [] if monitoring.watchdog else [f"add {folder / 'prometheus.remediator.yml'} to Prometheus"]
+    steps = (
+        []
+        if monitoring.watchdog
+        else [f"add {folder / 'prometheus.remediator.yml'} to 'rule_files:' of Prometheus, and reload it"]
+    )
     steps.append(
         f"paste {folder / 'alertmanager.remediator.yml'} into the configuration of Alertmanager, and reload it"
     )

@@ -101,7 +101,6 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
     first_start = not token_file.exists()
     async with run_service(config, role=role, settings_file=settings_file) as service:
         service.health.counters["log"] = lambda: (output.lost, output.error)
-        service.metrics.log_lines_lost.set_function(lambda: output.lost)
         gc.collect()
         gc.freeze()  # objects of the start stay: tracing them again would block all answers for 100 ms
         limits = ConnectionLimits.for_descriptors(

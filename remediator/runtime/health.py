@@ -86,8 +86,8 @@ class Health:
 
     def works(self, observer: str) -> None:
         """Note that an observer works. If it had failed before, log how much was lost."""
-        loss = self.losses.get(observer)
-        if loss is not None and loss.error:
+        loss = self.losses.setdefault(observer, Loss())
+        if loss.error:
             loss.error = ""
             log.warning("observer works again", observer=observer, lost=loss.count)
 
@@ -128,6 +128,11 @@ class Health:
         if stuck or (ingest is not None and self.monotonic() > ingest.due):
             return f"received notifications have not been processed for more than {self.stall:g} s; see the log"
         return ""
+
+    def parts(self) -> set[str]:
+        """Return the names of all parts that :meth:`problems` may report and that are known by now."""
+        loops = {f"loop {name}" for name in self._loops}
+        return {"intake", "replica", "database", *loops, *self.watches, *self.counters, *self.losses}
 
     def problems(self) -> Mapping[str, str]:
         """Return everything that is wrong, by what it concerns."""

@@ -1,13 +1,56 @@
-"""The metrics of this service. Names follow the conventions of Prometheus; each has a help text."""
+"""The metrics of this service, named by the conventions of Prometheus.
+
+The values of each label come from a closed set: words of this code, or names in the settings, the playbooks and the
+inventory. A sender of alerts or requests must not be able to create series.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import platform
+from collections.abc import Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client import generate_latest as _generate
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from remediator import __version__
+from remediator.runtime.build import build_id
 from remediator.runtime.health import Health
+
+disable_created_metrics()  # a second series for each counter, which nothing reads
+
+
+class _HealthCollector(Collector):
+    """Reads the health of this process for each scrape."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield one series for each part, also while it works: a series that appears late hides its first increase."""
+        problems = self._health.problems()
+        yield GaugeMetricFamily(
+            "remediator_intake_ready",
+            "1 if received notifications are processed; 0 if not, and then the webhook answers 503.",
+            value=not self._health.intake_problem(),
+        )
+        degraded = GaugeMetricFamily(
+            "remediator_degraded",
+            "1 if this part does not work now, for example a loop, a channel or the log; otherwise 0. Runs continue.",
+            labels=("component",),
+        )
+        for part in sorted(self._health.parts() | problems.keys()):
+            degraded.add_metric([part], part in problems)
+        yield degraded
+        losses = CounterMetricFamily(
+            "remediator_observer_losses_total",
+            "What an observer could not write: lines of the log, events, messages of a channel, records of a witness.",
+            labels=("observer",),
+        )
+        for name, loss in self._health.losses.items():
+            losses.add_metric([name], loss.count)
+        yield losses
 
 
 class Metrics:
@@ -15,18 +58,30 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.health = Health()
+        """What is wrong with this process now; read for each scrape."""
         registry = self.registry
+        ProcessCollector(registry=registry)
+        registry.register(_HealthCollector(self.health))
+        self.build = Gauge(
+            "remediator_build_info",
+            "Always 1. The labels have the version of remediator, the commit of its build, and the version of Python.",
+            ("version", "revision", "python_version"),
+            registry=registry,
+        )
+        self.build.labels(__version__, build_id(), platform.python_version()).set(1)
         self.notifications = Counter(
             "remediator_notifications_total",
-            "Webhook requests by result; investigate every result other than accepted.",
-            ("result", "status"),
+            "Webhook requests by result and HTTP status code; investigate every result other than accepted.",
+            ("result", "code"),
             registry=registry,
         )
         self.accepted = self.notifications.labels("accepted", "200")
+        self.notifications.labels("refused", "503")  # at 0 from the start, so that the first increase is seen
         self.authentications = Counter(
             "remediator_authentications_total",
             "Authentications of people by method and result: succeeded, failed, or throttled after failures.",
-            ("how", "result"),
+            ("method", "result"),
             registry=registry,
         )
         self.refused_connections = Counter(
@@ -37,34 +92,43 @@ class Metrics:
         )
         self.transitions = Counter(
             "remediator_run_transitions_total",
-            "Runs that entered a status.",
+            "Transitions of runs by playbook, new status, and reason; the guard is the reason where it blocks.",
             ("playbook", "status", "reason"),
             registry=registry,
         )
         self.actions = Counter(
-            "remediator_actions_total", "Actions started.", ("playbook", "target"), registry=registry
+            "remediator_actions_total",
+            "Actions started, by playbook and target; the target is a name of the inventory.",
+            ("playbook", "target"),
+            registry=registry,
         )
-        self.open_runs = Gauge("remediator_open_runs", "Open runs.", registry=registry)
+        self.open_runs = Gauge(
+            "remediator_open_runs", "Open runs in the store, the same on each replica.", registry=registry
+        )
         self.waiting = Gauge(
-            "remediator_waiting_notifications", "Notifications that are not processed yet.", registry=registry
+            "remediator_waiting_notifications",
+            "Notifications in the store that are not processed yet, the same on each replica.",
+            registry=registry,
         )
         self.watchdog = Gauge(
             "remediator_watchdog_last_seen_timestamp_seconds",
-            "Unix time when the Watchdog alert was last received.",
+            "Unix time when the Watchdog alert was last received; 0 if never.",
             registry=registry,
         )
         self.heartbeat = Gauge(
             "remediator_heartbeat_accepted_timestamp_seconds",
-            "Unix time when the external monitor last accepted a heartbeat.",
+            "Unix time when the external monitor last accepted a heartbeat of this replica; 0 if never.",
             registry=registry,
         )
         self.audit_entries = Gauge(
-            "remediator_audit_entries", "Number of the last entry of the audit log.", registry=registry
+            "remediator_audit_entries",
+            "Sequence number of the last entry of the audit log, the same on each replica.",
+            registry=registry,
         )
         self.pruned = Counter(
-            "remediator_pruned_total",
+            "remediator_pruned_rows_total",
             "Rows deleted because they were older than timing.run_retention, by kind.",
-            ("what",),
+            ("kind",),
             registry=registry,
         )
         self.reloads = Counter(
@@ -73,55 +137,26 @@ class Metrics:
             ("result",),
             registry=registry,
         )
+        for result in ("loaded", "refused"):
+            self.reloads.labels(result)  # at 0 from the start, so that the first increase is seen
         self.reload_ok = Gauge(
             "remediator_playbooks_last_reload_successful",
             "1 if the playbook files are in use; 0 if they have an error and the last valid ones are used.",
             registry=registry,
         )
         self.reload_ok.set(1)
-        self.log_lines_lost = Gauge(
-            "remediator_log_lines_lost",
-            "Lines of the log that could not be written since the start, for example because the disk is full.",
-            registry=registry,
-        )
-        self.able_to_take_in = Gauge(
-            "remediator_able_to_take_in",
-            "1 if received notifications are processed; 0 if not, and then the webhook answers 503.",
-            registry=registry,
-        )
-        self.degraded = Gauge(
-            "remediator_degraded",
-            "1 for each part that does not work now, for example a loop, a channel or the log. Runs continue.",
-            ("what",),
-            registry=registry,
-        )
-        self.observer_losses = Gauge(
-            "remediator_observer_losses",
-            "What an observer (log, events, a channel, a witness) could not write since the start.",
-            ("observer",),
-            registry=registry,
-        )
-        self.health = Health()
-        """What is wrong with this process now; read for each scrape."""
         self.first_action = Histogram(
             "remediator_time_to_first_action_seconds",
-            "Time from the creation of a run to its first action.",
-            buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300),
+            "Seconds from the creation of a run to its first action; an approval in between counts.",
+            buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 900, 3600),
             registry=registry,
         )
 
     def count_pruned(self, numbers: Mapping[str, int]) -> None:
         """Count the deleted rows of each kind."""
-        for what, number in numbers.items():
-            self.pruned.labels(what).inc(number)
+        for kind, number in numbers.items():
+            self.pruned.labels(kind).inc(number)
 
     def render(self) -> bytes:
         """Return the metrics in the text format of Prometheus."""
-        problems = self.health.problems()
-        self.degraded.clear()
-        for what in problems:
-            self.degraded.labels(what).set(1)
-        self.able_to_take_in.set(not self.health.intake_problem())
-        for name, loss in self.health.losses.items():
-            self.observer_losses.labels(name).set(loss.count)
         return _generate(self.registry)

@@ -115,7 +115,13 @@ class Company:
 
     def remediator(self, *arguments: str, status: int | None = 0) -> str:
         """Run a command in the folder of the user and return its output."""
-        done = subprocess.run(
+        done = self.run(*arguments)
+        assert status is None or done.returncode == status, f"{arguments}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the folder of the user."""
+        return subprocess.run(
             [sys.executable, "-m", "remediator", *arguments],
             cwd=self.work,
             env={**os.environ, "PYTHONPATH": str(ROOT), "REMEDIATOR_CONFIG": "remediator.yaml"},
@@ -124,8 +130,6 @@ class Company:
             timeout=120,
             check=False,
         )
-        assert status is None or done.returncode == status, f"{arguments}: {done.stdout}\n{done.stderr}"
-        return done.stdout
 
     def init(self, *arguments: str, status: int | None = 0) -> str:
         """Run ``remediator init`` for these servers."""
@@ -224,7 +228,9 @@ def test_from_an_empty_folder_to_a_guarded_remedy(
     begun = time.monotonic()
     said = company.init()
     assert "alert CheckoutDown, target checkout, mode shadow" in said
-    assert re.search(r"1\. add prometheus.remediator.yml to Prometheus\n +2\. paste alertmanager.remediator.yml", said)
+    assert re.search(
+        r"1\. add prometheus.remediator.yml to 'rule_files:' .*\n +2\. paste alertmanager.remediator.yml", said
+    )
 
     company.remediator("lint", "playbooks", "--fail-on", "error")
     assert "0 failed" in company.remediator("test", "playbooks")
@@ -292,6 +298,33 @@ def test_init_refuses_an_alert_that_names_no_service(unchanged: Company) -> None
     """The expression is summed, so the alert has no label of the service: a playbook for it would never run."""
     unchanged.init("summed", "--alert", "CheckoutErrors", status=2)
     assert not (unchanged.work / "summed").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--from", "foo", "--from foo: invalid URL 'foo'; expected for example http://127.0.0.1:9090"),
+        ("--supervisor", "foo", "--supervisor: invalid URL 'foo'; expected for example unix:///run/supervisor.sock"),
+        ("--supervisor", "twice.sock", "expected for example unix:///"),
+        ("--listen", "8095", "invalid address '8095'; expected ADDRESS:PORT, for example 127.0.0.1:8095"),
+    ],
+)
+def test_init_says_how_to_write_an_address(unchanged: Company, option: str, value: str, said: str) -> None:
+    """A wrong address ends with one line and status 2: no traceback, and it does not wait for a search in progress."""
+    (unchanged.work / "twice.sock").touch()
+    done = unchanged.run(
+        "init",
+        "--yes",
+        "--supervisor",
+        unchanged.supervisord.url,
+        "--from",
+        unchanged.prometheus.url,
+        "x",
+        option,
+        value,
+    )
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not (unchanged.work / "x").exists()
 
 
 def test_existing_receivers_still_get_every_alert(company: Company) -> None:

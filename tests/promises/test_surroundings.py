@@ -87,7 +87,11 @@ def test_it_heals_with_its_log_on_a_full_disk_and_says_what_was_lost(make_house:
     assert "log" in degraded(replica)
     until(lambda: "No space left on device" in status_of(replica), "status shows the loss")
     assert "No space left on device" in replica.command_line("doctor").stdout
-    lost = next(line for line in replica.metrics().splitlines() if line.startswith("remediator_log_lines_lost "))
+    lost = next(
+        line
+        for line in replica.metrics().splitlines()
+        if line.startswith('remediator_observer_losses_total{observer="log"}')
+    )
     assert float(lost.split()[1]) > 0
     ballast.unlink()
     assert replica.tell("target-1")
@@ -167,7 +171,7 @@ def test_an_inbox_that_does_not_move_is_refused_within_the_documented_time(
         assert "not been processed" in answer()[1]["error"]
         assert not replica.ready()
         assert "intake" in degraded(replica)
-        assert "remediator_able_to_take_in 0.0" in replica.metrics()
+        assert "remediator_intake_ready 0.0" in replica.metrics()
     until(lambda: answer()[0] == 200, "the webhook accepts again")
     replica.wait_for("succeeded")
     assert house.starts("target-0") == 2

@@ -43,7 +43,7 @@ async def test_wrong_sign_ins_are_throttled_and_leave_a_trace(web: WebService) -
         assert await attempt(client, web, web.tokens["ann"]) == 429
         assert (await client.get("/api/v1/runs", headers=web.bearer("ann"))).status_code == 429
         metrics = (await client.get("/metrics")).text
-    assert 'remediator_authentications_total{how="token",result="failed"} 10.0' in metrics
+    assert 'remediator_authentications_total{method="token",result="failed"} 10.0' in metrics
     assert 'result="throttled"' in metrics
     text = await web.audit_text()
     assert text.count('"kind":"access.refused"') == 10 and '"address":"192.0.2.7"' in text

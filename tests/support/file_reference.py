@@ -159,12 +159,14 @@ def all_commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tup
 def metrics() -> str:
     """Return the reference of the metrics of the service."""
     lines = ["# Metrics", "", _NOTE, "", "The service serves them at `/metrics`, in the format of Prometheus.", ""]
-    for collector in vars(Metrics()).values():
-        if not hasattr(collector, "_documentation") or getattr(collector, "_labelvalues", ()):
-            continue  # a series with the values of its labels
-        name = collector._name + ("_total" if collector._type == "counter" else "")
-        labels = f"; labels: {', '.join(collector._labelnames)}" if collector._labelnames else ""
-        lines.append(_item(f"**`{name}`** ({collector._type}{labels}): {collector._documentation}"))
+    lines += ["Those whose names begin with `process_` are about the process; they exist on Linux only.", ""]
+    registry = Metrics().registry
+    for collector in registry._collector_to_names:
+        for family in collector.collect():
+            name = family.name + ("_total" if family.type == "counter" else "")
+            names = getattr(collector, "_labelnames", ()) or getattr(family, "_labelnames", ())
+            labels = f"; labels: {', '.join(names)}" if names else ""
+            lines.append(_item(f"**`{name}`** ({family.type}{labels}): {family.documentation}"))
     return "\n".join(lines) + "\n"
 
 

@@ -36,9 +36,9 @@ async def test_a_degraded_service_stays_ready(web: WebService) -> None:
         answer = await client.get("/healthz")
         metrics = (await client.get("/metrics")).text
     assert answer.json() == {"healthy": False, "degraded": ["channel ops"]}, "nobody signed in: names, no details"
-    assert 'remediator_degraded{what="channel ops"} 1.0' in metrics
-    assert 'remediator_observer_losses{observer="channel ops"} 1.0' in metrics
-    assert "remediator_able_to_take_in 1.0" in metrics
+    assert 'remediator_degraded{component="channel ops"} 1.0' in metrics
+    assert 'remediator_observer_losses_total{observer="channel ops"} 1.0' in metrics
+    assert "remediator_intake_ready 1.0" in metrics
 
 
 async def test_a_service_that_cannot_take_in_is_not_ready(web: WebService) -> None:
@@ -51,7 +51,7 @@ async def test_a_service_that_cannot_take_in_is_not_ready(web: WebService) -> No
     assert await statuses(web) == {"/livez": 200, "/readyz": 503, "/healthz": 503}
     async with web.client() as client:
         metrics = (await client.get("/metrics")).text
-    assert "remediator_able_to_take_in 0.0" in metrics
+    assert "remediator_intake_ready 0.0" in metrics
 
 
 async def test_an_inbox_that_does_not_move_refuses_notifications(web: WebService) -> None:

@@ -15,6 +15,7 @@ from remediator.clients.prometheus.client import AlertRule, Prometheus, Target
 from remediator.clients.prometheus.promql import selectors
 from remediator.clients.prometheus.result_labels import ResultLabels, result_labels
 from remediator.errors import BadAnswer, ClientError, InputError, Refused, RemediatorError
+from remediator.reporting.formatting import plural
 
 LOCAL = ("http://127.0.0.1:9090", "http://127.0.0.1:9093")
 IN_CLUSTER = ("http://prometheus-operated.monitoring.svc:9090", "http://alertmanager-operated.monitoring.svc:9093")
@@ -187,7 +188,9 @@ async def _from_prometheus(url: str, alertmanagers: list[str], notes: list[str])
         alerts = await asyncio.gather(*(_alert(client, rule, limit) for rule in wanted))
     finally:
         await client.aclose()
-    notes.insert(0, f"prometheus {url} (version {version}), {len(rules)} alert rules, {len(targets)} targets")
+    notes.insert(
+        0, f"prometheus {url} (version {version}), {plural(len(rules), 'alert rule')}, {plural(len(targets), 'target')}"
+    )
     receiver = await _default_receiver(alertmanagers, notes)
     watchdog = next((name for name, rule in rules.items() if _is_watchdog(name, rule.query)), None)
     return Monitoring(url, tuple(alertmanagers), receiver, tuple(alerts), targets, watchdog, tuple(notes))

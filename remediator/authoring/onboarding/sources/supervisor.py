@@ -17,7 +17,8 @@ from remediator.authoring.onboarding.sources.base import (
 )
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.host.supervisor import Supervisor
-from remediator.errors import ClientError
+from remediator.errors import ClientError, InputError
+from remediator.reporting.formatting import plural
 
 _SOCKETS = (
     "/run/supervisor.sock",
@@ -34,9 +35,9 @@ class SupervisorSource(Source):
 
     async def find(self, surroundings: Surroundings) -> Found:
         urls = [surroundings.supervisor] if surroundings.supervisor else list(dict.fromkeys(_urls(surroundings.folder)))
-        problem = "no socket found; give its address with --supervisor"
+        problem = "no socket found; give its address, for example with --supervisor unix:///run/supervisor.sock"
         for url in urls:
-            client = Supervisor(Endpoint(url=url, timeout=timedelta(seconds=2)))
+            client = Supervisor(_endpoint(url))
             try:
                 programs = await client.processes()
             except ClientError as error:
@@ -52,8 +53,18 @@ class SupervisorSource(Source):
                 )
                 for each in programs
             )
-            return Found(f"{url}: {len(services)} programs", services)
+            return Found(f"{url}: {plural(len(services), 'program')}", services)
         return Found(problem)
+
+
+def _endpoint(url: str) -> Endpoint:
+    try:
+        return Endpoint(url=url, timeout=timedelta(seconds=2))
+    except ValueError:
+        example = (
+            f"unix://{Path(url).resolve()}" if "://" not in url and Path(url).exists() else f"unix://{_SOCKETS[0]}"
+        )
+        raise InputError(f"--supervisor: invalid URL {url!r}; expected for example {example}") from None
 
 
 def _urls(folder: Path) -> Iterator[str]:
