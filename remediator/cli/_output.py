@@ -7,8 +7,9 @@ which people decide. The lint rule TID251 forbids ``click.echo`` everywhere else
 from __future__ import annotations
 
 import json
+import signal
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -62,17 +63,39 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str = ""
 
 
 def repeat(seconds: float | None, show: Callable[[], object]) -> None:
-    """Show something once, or again every ``seconds`` until it returns true or the user presses Ctrl-C."""
+    """Show something once, or again every ``seconds`` until it returns true or the user presses Ctrl-C.
+
+    Raises:
+        click.Abort: the user pressed Ctrl-C.
+    """
     if seconds is None:
         show()
         return
-    while True:
-        if sys.stdout.isatty():
-            click.clear()
-        if show() is True:
-            return
-        sys.stdout.flush()
-        time.sleep(seconds)
+    with _interrupts() as interrupted:
+        while not interrupted.is_set():
+            if sys.stdout.isatty():
+                click.clear()
+            if show() is True:
+                return
+            sys.stdout.flush()
+            interrupted.wait(seconds)
+    raise click.Abort
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Note the first Ctrl-C, which an event loop that is about to end would lose. The second one interrupts at once."""
+    interrupted = threading.Event()
+
+    def note(*_: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

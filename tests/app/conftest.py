@@ -57,7 +57,7 @@ def settings_for(server: Redis, folder: Path, **changes: object) -> Settings:
         "release_dir": folder,
         "redis_port": server.port,
         "redis_password": server.password,
-        "redis_timeout": 2,
+        "redis_timeout": 5,
     }
     return Settings(_env_file=None, **(values | changes))  # type: ignore[call-arg, arg-type]
 
