@@ -2,6 +2,8 @@
 
 RemediatorError
 ├── InputError                wrong input from a person or another system
+│   ├── NotFound              what was named does not exist
+│   ├── Conflict              well-formed, but not possible now
 │   ├── PayloadError          a webhook body that is not an Alertmanager notification of version 4
 │   ├── ParseError            a matcher, pattern or condition that cannot be parsed; has the column
 │   └── ConfigurationError    a playbook, inventory or settings file that cannot be used
@@ -31,6 +33,10 @@ class InputError(RemediatorError):
 
 class NotFound(InputError):
     """What was named does not exist."""
+
+
+class Conflict(InputError):
+    """What was asked for is well-formed, but not possible now with this run, playbook or replica."""
 
 
 class PayloadError(InputError):

@@ -203,4 +203,4 @@ def _error(server: str, status: int, text: str) -> RemediatorError:
         message = str(json.loads(text)["error"])
     except (ValueError, KeyError, TypeError):
         return ServerError(f"{server} answered {status}; is this the address of remediator?")
-    return InputError(message) if status in (400, 404) else ServerError(f"{server}: {message}")
+    return InputError(message) if status in (400, 404, 409) else ServerError(f"{server}: {message}")

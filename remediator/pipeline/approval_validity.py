@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from remediator.core.run import Run
-from remediator.errors import InputError, RemediatorError
+from remediator.errors import Conflict, RemediatorError
 from remediator.pipeline.approve import Change, what_changed
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.planning import DEFECTS
@@ -34,12 +34,12 @@ class Validity:
         """Return the reason that is recorded when the request is refreshed.
 
         Raises:
-            InputError: it is valid, or that is unknown. A refresh must not discard the decisions of others.
+            Conflict: it is valid, or that is unknown. A refresh must not discard the decisions of others.
         """
         if self.unknown:
-            raise InputError(f"whether this request is still valid is unknown now: {self.unknown}; try again later")
+            raise Conflict(f"whether this request is still valid is unknown now: {self.unknown}; try again later")
         if self.change is None:
-            raise InputError("this request is still valid: decide it as it is")
+            raise Conflict("this request is still valid: decide it as it is")
         return self.change.why
 
 

@@ -13,7 +13,7 @@ from remediator.core.approval import ApprovalRequirements, DenialReason, Permiss
 from remediator.core.ids import Ids
 from remediator.core.message import MessageKind
 from remediator.core.run import EpisodeStatus, Run
-from remediator.errors import InputError, NotFound
+from remediator.errors import Conflict, InputError, NotFound
 from remediator.storage import Tx
 from remediator.storage.repositories import (
     approvals,
@@ -82,14 +82,15 @@ def decide(tx: Tx, request: DecisionRequest, policy: DecisionPolicy) -> Decision
 
     Raises:
         PermissionDenied: the person may not, or did not confirm; nothing was changed.
-        InputError: there is no such request, or no such verb.
+        NotFound: there is no such request.
+        InputError: there is no such verb.
     """
     if request.verb not in VERBS:
         raise InputError(f"unknown decision {request.verb!r}: expected one of {', '.join(VERBS)}")
     found = approvals.get(tx.connection, request.approval, lock=True)
     run = None if found is None else runs.get(tx.connection, found.run_id)
     if found is None or run is None:
-        raise InputError(f"there is no approval request {request.approval[:64]!r}")
+        raise NotFound(f"there is no approval request {request.approval[:64]!r}")
     if found.status != "pending":
         return DecisionResult(found.status, counted=False)
     _check_allowed(request, requirements_of(tx.connection, found, run), policy, run, tx.now)
@@ -217,22 +218,22 @@ def retry(tx: Tx, person: Person, run_id: str, playbook_hash: str, mode: str, re
 
     Raises:
         PermissionDenied: the role is not sufficient.
-        InputError: there is no such finished run, or no alert of it fires any more.
+        Conflict: there is no such finished run, no alert of it fires any more, or it may still have an effect.
     """
     person.require(Permission.RETRY)
     run = runs.get(tx.connection, run_id)
     if run is None or run.finished_at is None:
-        raise InputError(f"there is no finished run {run_id[:64]!r}; only a finished run can be retried")
+        raise Conflict(f"there is no finished run {run_id[:64]!r}; only a finished run can be retried")
     alerts = episodes.list_for_run(tx.connection, run_id)
     if all(alert.status is not EpisodeStatus.FIRING for alert in alerts):
-        raise InputError(f"run {run_id} cannot be retried: none of its alerts fires any more")
+        raise Conflict(f"run {run_id} cannot be retried: none of its alerts fires any more")
     if run.holds_target:
-        raise InputError(
+        raise Conflict(
             f"run {run_id} cannot be retried: the outcome of its last call is unknown; check {run.target}, cancel the "
             "run to release the target, then retry"
         )
     if not run.incident_open:
-        raise InputError(f"run {run_id} cannot be retried: its incident has a newer run")
+        raise Conflict(f"run {run_id} cannot be retried: its incident has a newer run")
     _record(tx, person, run, "retry", tx.redact(reason.strip()))
     runs.close_incident(tx, [run_id])
     new_id = Ids().new("run", tx.now)

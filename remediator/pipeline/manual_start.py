@@ -14,7 +14,7 @@ from remediator.audit import Draft, Kind
 from remediator.core.approval import Permission, Person
 from remediator.core.ids import Ids
 from remediator.core.run import TERMINAL, Episode, EpisodeKind, EpisodeStatus, Run
-from remediator.errors import InputError, NotFound
+from remediator.errors import Conflict, InputError, NotFound
 from remediator.pipeline.context import PASSIVE_MODES, PlaybookSet
 from remediator.pipeline.incident import incident_for
 from remediator.playbooks import parameters
@@ -53,7 +53,8 @@ def resolve_start(playbooks: PlaybookSet, request: StartRequest) -> ManualStart:
     """Return what to start.
 
     Raises:
-        InputError: the playbook, the service or a parameter is unknown, missing or invalid.
+        NotFound: the playbook or the service is unknown.
+        Conflict: a parameter is not as the playbook declares it, or the playbook acts on another service.
     """
     playbook = playbooks.active_version(request.playbook)
     if playbook is None:
@@ -62,11 +63,14 @@ def resolve_start(playbooks: PlaybookSet, request: StartRequest) -> ManualStart:
     if request.service and request.service not in playbooks.inventory:
         hint = did_you_mean(request.service, list(playbooks.inventory.services))
         raise NotFound(f"the inventory has no service {request.service[:64]!r}{f'; {hint}' if hint else ''}")
-    labels = _labels(playbook, request)
-    values = parameters.resolve(playbook, labels, playbooks.inventory)
-    target = parameters.target(playbook, values, playbooks.inventory)
+    try:
+        labels = _labels(playbook, request)
+        values = parameters.resolve(playbook, labels, playbooks.inventory)
+        target = parameters.target(playbook, values, playbooks.inventory)
+    except InputError as error:
+        raise Conflict(str(error)) from None
     if request.service and target != request.service:
-        raise InputError(f"playbook {playbook.name!r} acts on {target!r} here, not on {request.service!r}")
+        raise Conflict(f"playbook {playbook.name!r} acts on {target!r} here, not on {request.service!r}")
     return ManualStart(playbook, target, labels)
 
 
@@ -115,7 +119,8 @@ def start(
 
     Raises:
         PermissionDenied: the role is not sufficient.
-        InputError: the request does not fit, or a run of this playbook and target is open already.
+        NotFound: the playbook or the service is unknown.
+        Conflict: the request does not fit, or a run of this playbook and target is open already.
     """
     person.require(Permission.START)
     found = resolve_start(playbooks, request)
@@ -167,13 +172,13 @@ def _take_over(tx: Tx, before: Run) -> Sequence[Episode]:
     """End the incident of the run before this one; returns its alerts that still fire (promise 2).
 
     Raises:
-        InputError: that run still works, or may still have an effect on the target.
+        Conflict: that run still works, or may still have an effect on the target.
     """
     about = f"run {before.id} of this playbook on {before.target}"
     if before.status not in TERMINAL and before.mode not in PASSIVE_MODES:
-        raise InputError(f"{about} is {before.status.value.replace('_', ' ')}; decide on it, or cancel it first")
+        raise Conflict(f"{about} is {before.status.value.replace('_', ' ')}; decide on it, or cancel it first")
     if before.holds_target:
-        raise InputError(
+        raise Conflict(
             f"{about} ended, and the outcome of its last call is unknown; check the target, cancel that run to release "
             "the target, then start again"
         )

@@ -15,7 +15,7 @@ from remediator.core.ids import Ids
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedStep
 from remediator.core.run import TERMINAL, Run
-from remediator.errors import InputError, NotFound
+from remediator.errors import Conflict, NotFound
 from remediator.storage import Tx
 from remediator.storage.repositories import attempts, runs, timers
 from remediator.storage.repositories.attempts import Attempt
@@ -64,22 +64,23 @@ def request_undo(tx: Tx, person: Person, run_id: str, reason: str, confirmation:
 
     Raises:
         PermissionDenied: the role is not sufficient, or the confirmation is wrong.
-        InputError: there is no such finished run, it was undone, is being undone, or declares no undo.
+        NotFound: there is no such run.
+        Conflict: it has not ended, was undone, is being undone, or declares no undo.
     """
     person.require(Permission.UNDO)
     run = runs.get(tx.connection, run_id, lock=True)
     if run is None:
         raise NotFound(f"there is no run {run_id[:64]!r}")
     if run.status not in TERMINAL:
-        raise InputError(f"run {run.id} is {run.status.value.replace('_', ' ')}: only a finished run can be undone")
+        raise Conflict(f"run {run.id} is {run.status.value.replace('_', ' ')}: only a finished run can be undone")
     if confirmation and not names_target(confirmation, run.target):
         raise PermissionDenied(DenialReason.CONFIRMATION, f"type the target {run.target!r} to confirm, or nothing")
     tried = attempts.list_for_run(tx.connection, run.id)
     steps = undoable_steps(run, tried)
     if not steps:
-        raise InputError(f"run {run.id} cannot be undone: {_why_not(run, tried)}")
+        raise Conflict(f"run {run.id} cannot be undone: {_why_not(run, tried)}")
     if timers.list_requested_undos(tx.connection, run.id):
-        raise InputError(f"run {run.id} is being undone already")
+        raise Conflict(f"run {run.id} is being undone already")
     said = tx.redact(reason.strip())
     request = UndoRequest(person.id, bool(confirmation))
     for number, item in enumerate(steps):

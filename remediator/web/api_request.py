@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from remediator.core.approval import Permission, PermissionDenied, Person
-from remediator.errors import InputError, NotFound, RemediatorError, StoreError
+from remediator.errors import Conflict, InputError, NotFound, RemediatorError, StoreError
+from remediator.playbooks.diagnostics import did_you_mean
 from remediator.storage.repositories import lookup
 from remediator.web.authentication import RequestIdentity
 from remediator.web.openapi import Operation
@@ -116,7 +117,7 @@ def handler(site: Site, operation: Operation, handle: ApiHandler) -> Callable[[R
         try:
             identity = await site.caller(request)
             _check_caller(operation, request, identity)
-            body = await _body(request) if operation.method == "POST" else {}
+            body = await _body(request, operation.body) if operation.method == "POST" else {}
             result = await handle(ApiRequest(site, request, identity.person, body))
             return result if isinstance(result, Response) else JSONResponse(result, 200, HEADERS)
         except _Unauthenticated as error:
@@ -127,6 +128,8 @@ def handler(site: Site, operation: Operation, handle: ApiHandler) -> Callable[[R
             return _error(403, str(error))
         except NotFound as error:
             return _error(404, str(error))
+        except Conflict as error:
+            return _error(409, str(error))
         except InputError as error:
             return _error(400, str(error))
         except StoreError as error:
@@ -157,7 +160,13 @@ def _check_caller(operation: Operation, request: Request, identity: RequestIdent
             raise InputError("a browser session may send only application/json, and only from the console's pages")
 
 
-async def _body(request: Request) -> Mapping[str, Any]:
+async def _body(request: Request, fields: Collection[str]) -> Mapping[str, Any]:
+    """Read the body.
+
+    Raises:
+        InputError: it is too long, no JSON object, or has a field of another name. A wrongly typed ``dry_run`` must not
+            start a run.
+    """
     raw = b""
     async for chunk in request.stream():
         raw += chunk
@@ -169,6 +178,10 @@ async def _body(request: Request) -> Mapping[str, Any]:
         raise InputError("the body is not valid JSON") from None
     if not isinstance(body, dict):
         raise InputError("the body is not a JSON object")
+    for name in body:
+        if name not in fields:
+            hint = did_you_mean(name, fields) or "this operation has none"
+            raise InputError(f"the body has an unknown field {name[:64]!r}; {hint}")
     return body
 
 

@@ -11,7 +11,7 @@ from remediator.authoring import explain
 from remediator.core.approval import Permission
 from remediator.core.run import Status
 from remediator.core.severity import SEVERITIES
-from remediator.errors import InputError, NotFound
+from remediator.errors import Conflict, InputError, NotFound
 from remediator.pipeline import decisions, manual_undo
 from remediator.pipeline.manual_start import StartRequest
 from remediator.reporting import incident_document, run_timeline
@@ -50,7 +50,7 @@ async def start_run(call: ApiRequest) -> Any:
     context = call.site.service.context
     if call.flag("dry_run"):
         if call.site.service.role == "receive":
-            raise InputError("dry_run: this replica has no access to targets; ask one that runs the loops")
+            raise Conflict("dry_run: this replica has no access to targets; ask one that runs the loops")
         return explain.as_json(await explain.explain_start(context, call.caller, request))
     return run_timeline.summary(await call.write(lambda tx: form_actions.start_run(tx, context, call.caller, request)))
 
@@ -79,7 +79,7 @@ async def explain_alert(call: ApiRequest) -> Any:
     """Show what would be done for an alert, and why; change nothing."""
     service = call.site.service
     if service.role == "receive":
-        raise InputError("this replica has no access to targets; ask one that runs the loops")
+        raise Conflict("this replica has no access to targets; ask one that runs the loops")
     labels, given = call.texts("labels"), "fingerprint" in call.body
     fingerprint = call.text("fingerprint", required=given or not labels)
     labels = labels or await explain.by_fingerprint(service.config, fingerprint)

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from remediator.core.approval import Permission, Person
 from remediator.core.clock import parse_duration
 from remediator.core.run import Run
-from remediator.errors import InputError, NotFound
+from remediator.errors import Conflict, InputError, NotFound
 from remediator.pipeline import decisions, manual_start, manual_undo, stop_commands
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.manual_start import StartRequest
@@ -158,7 +158,8 @@ def retry_run(tx: Tx, service: Service, person: Person, run_id: str, reason: str
     """Start another run for the same incident, with the loaded version of its playbook.
 
     Raises:
-        InputError: there is no such run, its playbook is not loaded, or its incident is over.
+        NotFound: there is no such run.
+        Conflict: its playbook is not loaded, or its incident is over.
     """
     loaded = service.context.playbooks
     run = runs.get(tx.connection, run_id)
@@ -166,6 +167,6 @@ def retry_run(tx: Tx, service: Service, person: Person, run_id: str, reason: str
         raise NotFound(f"there is no run {run_id[:64]!r}")
     playbook = loaded.active_version(run.playbook)
     if playbook is None:
-        raise InputError(f"cannot retry {run_id[:64]!r}: playbook {run.playbook!r} is not loaded any more")
+        raise Conflict(f"cannot retry {run_id[:64]!r}: playbook {run.playbook!r} is not loaded any more")
     mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(loaded.environment))
     return decisions.retry(tx, person, run_id, playbook.content_hash, mode, reason)

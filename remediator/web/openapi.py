@@ -44,6 +44,16 @@ NOT_EMPTY = "[^\\s\\u001c-\\u001f\\u0085]"
 """The pattern of a text that is not only whitespace, which is more to Python than to most patterns."""
 TEXTS: Mapping[str, Any] = {"additionalProperties": {"type": "string"}, "maxProperties": 100}
 """An object whose values are strings."""
+ERRORS: Mapping[str, str] = {
+    "400": "The request is invalid; nothing was changed.",
+    "401": "The caller is unknown.",
+    "403": "Not allowed; the error names the required role, or why the decision does not count.",
+    "404": "The resource does not exist.",
+    "409": "The request is well-formed, but not possible now; nothing was changed.",
+    "429": "Too many wrong tokens from this address; try again in a minute.",
+    "503": "The store does not answer; try again.",
+}
+"""What each status of an error means."""
 REASON: Mapping[str, str] = {"reason": "Reason, shown to other users."}
 
 
@@ -157,7 +167,8 @@ def _operation(operation: Operation, answer: Mapping[str, Any] | None) -> dict[s
             name: ({"pattern": NOT_EMPTY} if name in required else {}) | _field(text)
             for name, text in operation.body.items()
         }
-        schema: dict[str, Any] = {"type": "object", "properties": fields} | ({"required": required} if required else {})
+        schema: dict[str, Any] = {"type": "object", "properties": fields, "additionalProperties": False}
+        schema |= {"required": required} if required else {}
         schema |= {"anyOf": list(operation.body_forms)} if operation.body_forms else {}
         item["requestBody"] = {
             "required": bool(required or operation.body_forms),
@@ -176,12 +187,5 @@ def _field(text: str) -> dict[str, Any]:
 
 def _path_item(summary: str) -> dict[str, Any]:
     schema = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    errors = {
-        "400": "The request is invalid; nothing was changed.",
-        "401": "The caller is unknown.",
-        "403": "Not allowed; the error names the required role, or why the decision does not count.",
-        "404": "The resource does not exist.",
-        "503": "The store does not answer; try again.",
-    }
-    responses = {status: {"description": text, **schema} for status, text in errors.items()}
+    responses = {status: {"description": text, **schema} for status, text in ERRORS.items()}
     return {"summary": summary, "responses": {"200": {"description": "Success."}, **responses}}

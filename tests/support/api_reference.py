@@ -7,10 +7,11 @@ from pathlib import Path
 
 from remediator.core.approval import NEEDS
 from remediator.web.api import OPERATIONS
-from remediator.web.openapi import Operation
+from remediator.web.openapi import ERRORS, Operation
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
-HEAD = """\
+STATUSES = "\n".join(f"| {status} | {text} |" for status, text in ERRORS.items())
+HEAD = f"""\
 # HTTP API
 
 ```
@@ -21,15 +22,12 @@ The code generates this page. A running service returns the same description as 
 
 Send an operator token as `Authorization: Bearer rmo_…`. `remediator approval token` creates one; see
 [approvals](approvals.md). On loopback, reading needs no token. A browser session works too, but only for JSON requests
-from the pages of the console. Every error is one line: `{"error": "a sentence"}`.
+from the pages of the console. Every error is one line: `{{"error": "a sentence"}}`. A field of the body that the
+operation does not have is refused.
 
 | Status | Meaning |
 |---|---|
-| 400 | The request is invalid; nothing was changed. |
-| 401 | The caller is unknown. |
-| 403 | Not allowed; the error names the required role, or why the decision does not count. |
-| 404 | The resource does not exist. |
-| 503 | The store does not answer; try again. |
+{STATUSES}
 
 Alertmanager sends notifications to `/api/v1/alerts`, with its own token; see [operations](operations.md).
 """

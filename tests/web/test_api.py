@@ -104,7 +104,7 @@ async def test_runs_are_paged_to_the_end(web: WebService) -> None:
         (
             "/api/v1/runs",
             [{"playbook": "p", "parameters": {"a": "b"}}],
-            [{"playbook": "p", "parameters": {"a": 1}}, {"playbook": "\u0085"}],
+            [{"playbook": "p", "parameters": {"a": 1}}, {"playbook": "\u0085"}, {"playbook": "p", "dryrun": True}],
         ),
         (
             "/api/v1/incidents/{incident_id}/comments",
@@ -122,6 +122,7 @@ async def test_runs_are_paged_to_the_end(web: WebService) -> None:
             ],
             [
                 {"reason": " "},
+                {"reason": "x", "": 1},
                 {"reason": "x", "duration": "0"},
                 {"reason": "x", "duration": "0s"},
                 {"reason": "x", "duration": "9999d"},
@@ -150,6 +151,10 @@ async def test_the_description_refuses_what_the_api_refuses(
             assert answer.status_code != 400, answer.text
         unknown = await client.post("/api/v1/runs", json={"playbook": "nowhere"})
         assert unknown.status_code == 404
+        slip = await client.post("/api/v1/runs", json={"playbook": "redis-disk-full", "dryrun": True})
+        assert "unknown field 'dryrun'; did you mean 'dry_run'?" in slip.json()["error"]
+        no_such = await client.post("/api/v1/runs", json={"playbook": "redis-disk-full", "parameters": {"none": ""}})
+        assert no_such.status_code == 409, no_such.text
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, select
 
-from remediator.errors import InputError
+from remediator.errors import Conflict, NotFound
 from remediator.storage.schema import approvals, runs
 
 LATEST = "@latest"
@@ -23,7 +23,8 @@ def run_id(connection: Connection, name: str) -> str:
         name: an ID, its beginning with or without ``run-``, or ``@latest``.
 
     Raises:
-        InputError: several runs begin like this, or there is no run yet.
+        Conflict: several runs begin like this.
+        NotFound: there is no run yet.
     """
     return _find(connection, name, "run", runs.c.id, runs.c.created_at)
 
@@ -55,7 +56,7 @@ def _find(connection: Connection, name: str, kind: str, column: ColumnElement[st
     if name == LATEST:
         latest = connection.execute(select(column).order_by(newest.desc(), column.desc()).limit(1)).scalar()
         if latest is None:
-            raise InputError(f"there is no {kind} yet, so {LATEST} means none")
+            raise NotFound(f"there is no {kind} yet, so {LATEST} means none")
         return latest
     if connection.execute(select(column).where(column == name).limit(1)).first() is not None:
         return name
@@ -66,7 +67,5 @@ def _find(connection: Connection, name: str, kind: str, column: ColumnElement[st
     found = list(connection.execute(select(column).where(begins).distinct().limit(_SHOWN + 1)).scalars())
     if len(found) > 1:
         more = " and more" if len(found) > _SHOWN else ""
-        raise InputError(
-            f"{name[:64]!r} is not one {kind}: {', '.join(sorted(found)[:_SHOWN])}{more}; write more of it"
-        )
+        raise Conflict(f"{name[:64]!r} is not one {kind}: {', '.join(sorted(found)[:_SHOWN])}{more}; write more of it")
     return found[0] if found else name
