@@ -50,7 +50,7 @@ async def test_a_refusal_is_logged_audited_and_counted(
     [entry] = await entries(web)
     assert (entry["data"]["sender"], entry["data"]["status"]) == ("192.0.2.7", status)
     assert entry["data"]["message"] == answers[0].json()["error"]
-    assert f'remediator_notifications_total{{result="rejected",code="{status}"}} 2.0' in metrics
+    assert f'remediator_notifications_total{{code="{status}",result="rejected"}} 2.0' in metrics
 
 
 async def test_the_rate_is_limited_for_each_sender_and_for_all(web: WebService) -> None:
