@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from remediator.core.approval import Permission
@@ -379,11 +379,11 @@ def routes(site: Site) -> list[Route]:
     """Return the routes of the API and of its description."""
 
     @cache
-    def document() -> dict[str, Any]:  # only when it is asked for: the schemas take a tenth of a second
-        return describe([operation for operation, _ in OPERATIONS])
+    def document() -> bytes:  # only when it is asked for: the schemas take a tenth of a second
+        return json.dumps(describe([operation for operation, _ in OPERATIONS])).encode()
 
     async def openapi(request: Request) -> Response:
-        return JSONResponse(await asyncio.to_thread(document), 200, HEADERS)
+        return Response(await asyncio.to_thread(document), 200, HEADERS, "application/json")
 
     return [
         *(

@@ -7,6 +7,7 @@ that never send a request take all descriptors, and then the webhook is silent.
 - When all places are taken, the connection that has waited longest without a complete request is closed, and the new
   one is accepted. A webhook request is complete at once, so such connections cannot keep it out.
 - Requests that are answered slowly cannot take the places that are reserved for the webhook: they get ``503``.
+- A connection may have only a few requests waiting for the answer to an earlier one: each takes 30 KiB of memory.
 - Descriptors are reserved for files and for outgoing calls.
 """
 
@@ -29,6 +30,8 @@ log: Any = structlog.get_logger("remediator.web.connections")
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_HEADERS = 100
+MAX_PIPELINED = 16
+"""Requests of one connection that may wait until earlier ones are answered. Browsers and Alertmanager send none."""
 HEADER_SECONDS = 10.0
 """Time in which the headers of a request must arrive."""
 BODY_SECONDS = 30.0
@@ -167,6 +170,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._field_bytes = 0
         self._too_large = False
+        self._too_many = False
         self._established = False
 
     def take_place(self, transport: asyncio.Transport) -> None:
@@ -212,7 +216,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self.send_400_response("")
 
     def send_400_response(self, msg: str) -> None:
-        """Answer 431 if the headers are too large, else 400."""
+        """Answer 431 if the headers are too large, else 400; none if earlier requests are still to be answered."""
+        if self._too_many:
+            self.limits.on_refused("pipelined")
+            self.transport.abort()
+            return
         if not self._too_large:
             super().send_400_response(msg)
             return
@@ -235,7 +243,10 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, unless only the places of the webhook are left."""
+        """Begin to answer, unless only the places of the webhook are left or too many requests wait already."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._too_many = True
+            raise ValueError("too many requests wait for an answer")  # the parser stops, as above
         self._enter(Phase.BODY)
         self._head_bytes = 0
         self.is_webhook = self.url in self.limits.webhook_paths

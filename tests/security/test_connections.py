@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,32 @@ def test_large_headers_are_refused_and_take_no_memory(service: Small) -> None:
         opened.close()
     assert service.memory() - before < 16 * 1024 * 1024
     assert service.get("/readyz")["ready"]
+
+
+def test_requests_that_do_not_wait_for_answers_take_no_memory(service: Small) -> None:
+    """A client that sends thousands of requests on a connection and reads nothing is cut off."""
+    service.get("/api/v1/openapi.json")
+    before = service.memory()
+    with ExitStack() as stack:
+        for _ in range(4):
+            opened = stack.enter_context(connect(service))
+            opened.settimeout(5)
+            with suppress(OSError):  # the service has closed the connection
+                for _ in range(50):
+                    opened.sendall(b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
+        assert service.get("/readyz")["ready"]
+        assert service.memory() - before < 16 * 1024 * 1024
+    assert 'remediator_refused_connections_total{reason="pipelined"}' in service.metrics()
+
+
+def test_a_few_requests_on_one_connection_are_answered_in_order(service: Small) -> None:
+    """HTTP/1.1 allows a client to send the next request before it has the answer."""
+    with connect(service, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 8) as opened:
+        seen = b""
+        while seen.count(b"HTTP/1.1 200 OK") < 8:
+            more = opened.recv(65_536)
+            assert more, seen
+            seen += more
 
 
 @pytest.mark.parametrize("header", [b"X: " + b"a" * 40_000, b"\r\n".join(b"X-%d: y" % i for i in range(200))])
