@@ -123,10 +123,13 @@ _METADATA = frozenset(
     map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"))
 )
 """Addresses of metadata services that are not link-local: AWS, Google, Alibaba, Oracle and Azure. Always rejected."""
-_NOT_GLOBAL = tuple(map(ipaddress.ip_network, ("fec0::/10", "64:ff9b:1::/48", "::/96", "5f00::/16", "3fff::/20")))
-"""Not for the Internet, although Python calls them global: site-local, local NAT64, IPv4-compatible, SRv6, examples."""
-_CONTAINS_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
-"""Networks whose last 32 bits are an IPv4 address: NAT64 and IPv4-compatible."""
+_NOT_GLOBAL = tuple(
+    map(ipaddress.ip_network, ("fec0::/10", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96", "5f00::/16", "3fff::/20"))
+)
+"""Not for the Internet, although Python calls them global: site-local, local NAT64, IPv4-compatible, IPv4-translated,
+SRv6, examples."""
+_CONTAINS_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
+"""Networks whose last 32 bits are an IPv4 address: NAT64, IPv4-compatible and IPv4-translated."""
 
 
 def _embedded_ipv4(

@@ -145,3 +145,23 @@ def test_a_short_token_and_a_file_that_all_can_read_are_warnings(
     assert f"({rule})" in check(folder).output
     assert rules(folder) == {rule, "no-checkpoints"}
     assert os.stat(folder / "token").st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("name", ["people.yaml", "inventory.yaml", "playbooks", "playbooks/one.yaml"])
+def test_a_file_that_all_can_change_is_a_warning(folder: Path, name: str) -> None:
+    """Who can change the people file can give all rights to a person."""
+    (folder / "people.yaml").write_text("{kind: People, people: {}}")
+    one = {
+        "apiVersion": "remediator/v1",
+        "kind": "Fragment",
+        "name": "one",
+        "steps": [{"id": "a", "action": "service.logs"}],
+    }
+    (folder / "playbooks/one.yaml").write_text(yaml.safe_dump(one))
+    for path in (folder / "people.yaml", folder / "inventory.yaml", folder / "playbooks/one.yaml"):
+        path.chmod(0o644)
+    (folder / "playbooks").chmod(0o755)
+    quiet = check(folder, access={"people": "people.yaml"}).output
+    assert "(writable-settings)" not in quiet
+    (folder / name).chmod((folder / name).stat().st_mode | 0o002)
+    assert f"all users can change {folder / name}" in check(folder, access={"people": "people.yaml"}).output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import stat
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -139,6 +140,34 @@ def readable_by_all(path: Path) -> bool:
     except OSError:
         return False
     return bool(mode & stat.S_IROTH) and not str(path.resolve()).startswith(MOUNTED)
+
+
+class WritableSettings(SettingsRule):
+    """All users of this host can change settings, playbooks, the inventory or the people file."""
+
+    id = "writable-settings"
+    why = "Every program on this host can give itself all rights, or add what is to be run."
+    fix = "take the right to write away from others: chmod o-w FILE"
+
+    def find(self, config: Config) -> Iterator[tuple[Place, str]]:
+        for place, named in (
+            *((("playbooks", number), path) for number, path in enumerate(config.playbooks)),
+            (("inventory",), config.inventory),
+            (("access", "people"), config.access.people),
+        ):
+            within = [] if named is None else [named, *(sorted(named.glob("**/*.y*ml")) if named.is_dir() else ())]
+            yield from ((place, f"all users can change {path}") for path in within if writable_by_all(path))
+
+
+def writable_by_all(path: Path) -> bool:
+    """Return whether users other than the owner and the group can change a file or a folder that is mounted writable.
+
+    A mounted ConfigMap of Kubernetes is a folder with mode 0777 that nobody can write to.
+    """
+    try:
+        return bool(path.stat().st_mode & stat.S_IWOTH) and not os.statvfs(path).f_flag & os.ST_RDONLY
+    except OSError:
+        return False
 
 
 class NoCheckpoints(SettingsRule):

@@ -82,6 +82,7 @@ RULES: tuple[type[Rule], ...] = (
     rules_parameters.UnusedParameter,
     rules_verify.WeakProof,
     rules_settings.WideProxy,
+    rules_settings.WritableSettings,
 )
 
 

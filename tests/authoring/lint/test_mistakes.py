@@ -15,7 +15,7 @@ SEVERAL = {"many-at-once"}
 ELSEWHERE = {
     *("unreadable", "too-big", "dependency-cycle", "missing-right", "no-test", "yaml-syntax"),
     *("unknown-command", "unknown-request", "unknown-metric"),
-    *("readable-secret", "short-token"),
+    *("readable-secret", "short-token", "writable-settings"),
 }
 """IDs that other tests cover."""
 

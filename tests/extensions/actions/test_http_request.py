@@ -95,6 +95,8 @@ def test_an_address_that_is_no_web_address_is_refused(url: str) -> None:
         ("::169.254.169.254", True, False),
         ("::10.0.0.1", False, False),
         ("fec0::1", False, False),
+        ("::ffff:0:169.254.169.254", True, False),
+        ("::ffff:0:127.0.0.1", False, False),
         ("2001:0:0:0:0:0:5601:5601", True, False),
         ("5f00::1", False, False),
         ("3fff::1", False, False),
