@@ -223,7 +223,10 @@ class _Execution:
             ),
             self._watchdog(),
             self._decide(),
-            *(self._alert(item) for item in self.case.alerts),
+            *(
+                self._notify(at)
+                for at in {at for item in self.case.alerts for at in (item.at, item.until) if at is not None}
+            ),
             *(self._stop(number) for number in range(len(self.case.stops))),
         ]
         tasks = [asyncio.create_task(item) for item in loops_and_events]
@@ -264,12 +267,11 @@ class _Execution:
         data = {"version": "4", "receiver": RECEIVER, "truncatedAlerts": 0, "alerts": told}
         await receive(self.store, json.dumps(data).encode())
 
-    async def _alert(self, alert: TestAlert) -> None:
-        await asyncio.sleep(alert.at.total_seconds() + 0.01)
-        await self._post([(alert, True)])
-        if alert.until is not None:
-            await asyncio.sleep((alert.until - alert.at).total_seconds())
-            await self._post([(alert, False)])
+    async def _notify(self, at: timedelta) -> None:
+        """Send what begins or ends at this time in one notification, as Alertmanager sends the alerts of a group."""
+        await asyncio.sleep(at.total_seconds() + 0.01)
+        firing = [(item, True) for item in self.case.alerts if item.at == at]
+        await self._post([*firing, *((item, False) for item in self.case.alerts if item.until == at)])
 
     async def _watchdog(self) -> None:
         while self.case.watchdog:
