@@ -65,8 +65,9 @@ coverage: setup-dev ## Run the tests of `make test` and report line coverage
 	@$(PYTHON) -m demo.stack.programs
 	@$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --cov=remediator --cov=app --cov-report=term:skip-covered
 
-docs-media: setup-dev ## Make the pictures in docs/images with a real browser
+docs-media: setup-dev ## Make docs/images: pictures with a real browser, and a recorded terminal from a real run
 	@$(PYTHON) -m tests.support.docs_media
+	@$(PYTHON) -m tests.support.terminal
 
 images: ## Build substitutes for all images where no registry is reached (FOLDER=… keeps the files)
 	@bash demo/compose/build_fake_images.sh $(FOLDER)
