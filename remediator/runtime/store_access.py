@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,8 +47,11 @@ _PRIVATE = ("*.db", "*.db-wal", "*.db-shm", "*.key", "*.token")
 def make_private(state: Path) -> None:
     """Take the rights of others away from the files of the state folder. An older version or a copy may have left them.
 
-    A group keeps its rights on the folder: in Kubernetes, the group owns the volume.
+    A group keeps its rights on the folder: in Kubernetes, the group owns the volume. A folder of another user than root
+    is reported: its owner can replace the database and the keys.
     """
+    if state.lstat().st_uid not in (0, os.geteuid()):
+        log.warning("the state folder belongs to another user, who can replace its files", path=str(state))
     for path, unwanted in ((state, 0o007), *((file, 0o077) for pattern in _PRIVATE for file in state.glob(pattern))):
         seen = path.lstat()
         if seen.st_mode & unwanted and (stat.S_ISDIR if path == state else stat.S_ISREG)(seen.st_mode):

@@ -8,7 +8,10 @@ import stat
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from remediator.authoring.doctor.base import Level
+from remediator.authoring.doctor.secrets import examine_folder
 from remediator.cli import _direct_store, _output
 from remediator.cli._decisions import terminal_operator
 from remediator.core.text import REPLACEMENT, printable_lines
@@ -100,3 +103,17 @@ def test_state_files_are_made_private(tmp_path: Path) -> None:
     make_private(tmp_path)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o750
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_state_folder_of_another_user_is_reported(tmp_path: Path) -> None:
+    """Its owner can replace the database and the keys, so the log and the doctor say it."""
+    tmp_path.chmod(0o700)
+    with capture_logs() as quiet:
+        make_private(tmp_path)
+    assert (quiet, examine_folder(tmp_path).level) == ([], Level.OK)
+    os.chown(tmp_path, 65534, -1)
+    with capture_logs() as said:
+        make_private(tmp_path)
+    assert [item["event"] for item in said] == ["the state folder belongs to another user, who can replace its files"]
+    assert "belongs to user 65534" in examine_folder(tmp_path).text

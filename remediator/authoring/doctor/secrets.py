@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -44,8 +45,13 @@ def examine(path: Path) -> Result:
 
 
 def examine_folder(path: Path) -> Result:
-    """Return whether other users can read the state folder, which holds the database and keys."""
-    mode = stat.S_IMODE(path.stat().st_mode)
+    """Return whether other users can read or change the state folder, which holds the database and keys."""
+    seen = path.stat()
+    mode = stat.S_IMODE(seen.st_mode)
+    if seen.st_uid not in (0, os.geteuid()):
+        return warning(
+            str(path), f"belongs to user {seen.st_uid}, who can replace its files", f"run: chown $USER {path}"
+        )
     if mode & 0o077:
         return warning(str(path), f"other users can use the state folder (mode {mode:04o})", f"run: chmod 700 {path}")
     return ok(str(path), f"state folder, mode {mode:04o}")
