@@ -135,7 +135,9 @@ def _sources(paths: list[Path], config: Path | None, inventory: Path | None, ale
     """Return the files to check: those given, and those in the folder of the first path or in its parent."""
     for path in paths:
         if not path.exists():
-            raise ConfigurationError(f"{path}: no such file or folder")
+            raise ConfigurationError(
+                f"{path}: no such file or folder; name one that exists, or write a playbook with 'remediator init'"
+            )
     files = [path for path in paths if path.is_file()]
     kinds = {path: kind_of(path) for path in files}
     inventory = inventory or next((path for path in files if kinds[path] == "Inventory"), None)

@@ -97,8 +97,13 @@ def load_config(path: Path, model: type[M]) -> M:
     """Read the settings file.
 
     Raises:
-        ConfigurationError: the file has errors; the message contains all of them.
+        ConfigurationError: there is no such file, or it has errors; the message contains all of them.
     """
+    if not path.exists():  # what a new user sees first
+        raise ConfigurationError(
+            f"settings file '{path}' does not exist; write a first one with 'remediator init', or name another one "
+            "with --config or REMEDIATOR_CONFIG"
+        )
     return read(path, model)
 
 

@@ -140,6 +140,12 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert file.read_text() == "a: 1\n"
 
 
+def test_the_playbooks_and_the_cookbook_have_the_format() -> None:
+    """The command of the README succeeds on what the repository has. If this fails: leave out ``--check``."""
+    done = CliRunner().invoke(cli, ["playbook", "fmt", "--check", str(ROOT / "playbooks"), str(ROOT / "cookbook")])
+    assert done.exit_code == 0, done.output
+
+
 def test_a_new_playbook_has_the_format(tmp_path: Path) -> None:
     """What ``playbook new`` writes needs no formatting."""
     inventory = str(ROOT / "deploy/compose/inventory.yaml")

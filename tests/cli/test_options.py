@@ -106,6 +106,17 @@ def test_errors_are_one_line_with_an_exit_status(tmp_path: Path, argv: tuple[str
     assert said in done.stderr
 
 
+@pytest.mark.parametrize("argv", [("serve",), ("doctor",), ("status",), ("run", "list"), ("lint",), ("test",)])
+def test_in_a_folder_without_files_every_command_says_what_to_do_first(tmp_path: Path, argv: tuple[str, ...]) -> None:
+    """It ends with status 2 and names ``remediator init``."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("REMEDIATOR_CONFIG", None)
+    done = _remediator(argv, tmp_path, environment)
+    assert done.returncode == 2, done.stderr
+    assert "'remediator init'" in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_text_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     """A Latin-1 terminal gets escape sequences instead of an error."""
     (tmp_path / "→.yaml").write_text("apiVersion: remediator/v1\nkind: Playbok\n", encoding="utf-8")

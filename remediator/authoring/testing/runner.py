@@ -59,7 +59,9 @@ def files_in(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise ConfigurationError(f"{path}: no such file or folder")
+            raise ConfigurationError(
+                f"{path}: no such file or folder; name one that exists, or write a playbook with 'remediator init'"
+            )
         chosen = sorted(path.rglob("*.test.y*ml")) if path.is_dir() else [_beside(path)]
         found += [file for file in chosen if file not in found]
     if not found:
