@@ -62,7 +62,7 @@ FUNCTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Logic": {
         "`&&`, `||`, `!`": ("and, or, not", '!evidence.ping.ok && (target.name == "redis" || false)'),
         "`a ? b : c`": ("b if a holds, otherwise c", 'params.environment == "production" ? cost.clients < 5 : true'),
-        "`has(x.y)`": ("whether a field exists", "has(evidence.ping.facts.state)"),
+        "`has(x.y)`": ("whether a field exists; a fact that is null does not", "has(evidence.ping.facts.state)"),
     },
     "Comparison": {
         "`==`, `!=`": ("equal, not equal", 'evidence.ping.status != "ok"'),
