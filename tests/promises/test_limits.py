@@ -1,14 +1,16 @@
-"""A real service whose clock is set, or that runs out of descriptors: it survives and heals."""
+"""A real service whose clock is set, or that runs out of threads, memory or descriptors: it survives and heals."""
 
 from __future__ import annotations
 
 import os
 import resource
+import shutil
 import struct
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -106,11 +108,15 @@ def test_a_start_after_the_clock_was_set_back_goes_on_from_the_last_entry(make_h
     replica.verified()
 
 
-def limited(replica: CrashingRemediator, what: str, limit: int) -> Callable[[], None]:
-    """Set a limit of the running process, as ``prlimit`` names it. Return what removes it."""
+def limited(replica: CrashingRemediator, what: str, limit: int, *user: str) -> Callable[[], None]:
+    """Set a limit of the running process, as ``prlimit`` names it. Return what removes it.
+
+    Args:
+        user: the command that runs another command as the user of the process, if it is not ours.
+    """
 
     def set_limit(value: str) -> None:
-        subprocess.run([require("prlimit"), f"--pid={replica.pid}", f"--{what}={value}:"], check=True)
+        subprocess.run([*user, require("prlimit"), f"--pid={replica.pid}", f"--{what}={value}:"], check=True)
 
     set_limit(str(limit))
     _, most = resource.getrlimit(getattr(resource, f"RLIMIT_{what.upper()}"))  # the process has it from us
@@ -197,3 +203,59 @@ def test_a_target_whose_answer_never_ends_holds_up_no_other(make_house: MakeHous
     assert replica.memory() - memory < 64 * 1024 * 1024
     server.shutdown()
     server.server_close()
+
+
+class Unprivileged(CrashingRemediator):
+    """A remediator of a user of its own, so that its threads can be limited, in a folder that this user can reach."""
+
+    uid = 300_000 + os.getpid() % 100_000
+
+    def command(self) -> list[str]:
+        inner = super().command()
+        shutil.chown(self.folder, self.uid)
+        return [*self.as_user(), *inner]
+
+    def as_user(self) -> tuple[str, ...]:
+        """The command that runs another command as its user, who can read everything."""
+        reads = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+        return (require("setpriv"), f"--reuid={self.uid}", "--clear-groups", "--regid=0", *reads)
+
+
+@pytest.fixture
+def reachable_folder() -> Iterator[Path]:
+    """A folder that every user can reach."""
+    with tempfile.TemporaryDirectory(prefix="remediator-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_it_survives_without_a_free_thread(make_house: MakeHouse, reachable_folder: Path) -> None:
+    """No thread and no process can be started."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start a process of another user")
+    house = make_house(targets=4)
+    replica = house.replica()
+    replica.__class__ = Unprivileged
+    assert isinstance(replica, Unprivileged)
+    replica.folder = reachable_folder
+    replica.start()
+    release = limited(replica, "nproc", 1, *replica.as_user())
+    press(replica, [replica.notification("firing", alertname="TargetDown", service=name) for name in house.targets[:2]])
+    release()
+    heals_after(house, replica)
+
+
+def test_it_survives_without_memory(make_house: MakeHouse) -> None:
+    """Its address space has 24 MiB left, and notifications of megabytes arrive."""
+    house = make_house(targets=4)
+    replica = house.replica()
+    replica.start()
+    used = int(Path(f"/proc/{replica.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    release = limited(replica, "as", used + 24 * 1024 * 1024)
+    large = [{"alertname": "Other", "number": str(number), "text": "x" * 20_000} for number in range(300)]
+    firing = [replica.notification("firing", alertname="TargetDown", service=name) for name in house.targets[:2]]
+    press(replica, [replica.notification_of(large), *firing])
+    release()
+    heals_after(house, replica)
+    assert "MemoryError" in replica.log, "the limit was never met"
+    assert "alert dead-lettered" not in replica.log, "an acknowledged alert was given up for want of memory"
