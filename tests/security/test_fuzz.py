@@ -157,6 +157,10 @@ def mutated(raw: bytes, random_: random.Random) -> bytes:
     return raw[:100_000]
 
 
+LEAST = 20
+"""Inputs for each parser and for the pages, on a machine of any speed."""
+
+
 def fuzz_seconds() -> float:
     """Return the time for one parser."""
     return float(os.environ.get("FUZZ", len(PARSERS) + 1)) / (len(PARSERS) + 1)
@@ -169,7 +173,7 @@ def test_a_parser_returns_a_value_or_its_own_error(name: str, tmp_path: Path) ->
     """No other exception, and no input takes longer than two seconds."""
     parse, examples = PARSERS[name]
     end, number = time.monotonic() + fuzz_seconds(), 0
-    while time.monotonic() < end:
+    while number < LEAST or time.monotonic() < end:
         number += 1
         random_ = random.Random(f"{SEED}.{number}")
         raw = mutated(random_.choice(examples), random_)
@@ -182,7 +186,6 @@ def test_a_parser_returns_a_value_or_its_own_error(name: str, tmp_path: Path) ->
             raise AssertionError(f"{name}: FUZZ_SEED={SEED}, input {number}: {raw[:500]!r}: {error!r}") from error
         taken = time.process_time() - began
         assert taken < 2, f"{name}: FUZZ_SEED={SEED}, input {number} took {taken:.1f} s of CPU: {raw[:500]!r}"
-    assert number > 10
 
 
 @pytest.mark.timeout(600)
@@ -199,7 +202,7 @@ async def test_forms_and_bodies_get_an_answer(web: WebService) -> None:
     ]
     end, number = time.monotonic() + fuzz_seconds(), 0
     async with web.client() as client:
-        while time.monotonic() < end:
+        while number < LEAST or time.monotonic() < end:
             number += 1
             random_ = random.Random(f"{SEED}.{number}")
             method, path, body = random_.choice(targets)
@@ -212,4 +215,3 @@ async def test_forms_and_bodies_get_an_answer(web: WebService) -> None:
             what = f"FUZZ_SEED={SEED}, request {number}: {method} {path} {body[:300]!r}: {answer.status_code}"
             assert answer.status_code < 500, what
             assert "Traceback" not in answer.text, what
-    assert number > 3
