@@ -96,7 +96,7 @@ async def test_the_api_refreshes_by_the_same_rules(web: WebService, tmp_path: Pa
         told = (await client.get(path)).json()["validity"]
         assert told["valid"] is None and "no connection" in told["reason"], "the target cannot be asked"
         unsure = await client.post(f"{path}/refresh", headers=web.bearer("ann"))
-        assert unsure.status_code == 400 and "unknown now" in unsure.json()["error"]
+        assert unsure.status_code == 409 and "unknown now" in unsure.json()["error"]
         edit(web, tmp_path)
         told = (await client.get(path)).json()["validity"]
         assert told == {"valid": False, "reason": "the playbook has changed"}
