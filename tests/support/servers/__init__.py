@@ -50,14 +50,21 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE) -> None:
-    """Poll until it holds.
+    """Poll until it holds. What the condition looks up and does not find (LookupError) is not there yet.
 
     Raises:
         AssertionError: it did not within so many seconds.
     """
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+    while True:
+        missing: LookupError | None = None
+        try:
+            if condition():
+                return
+        except LookupError as error:
+            missing = error
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"{what}: not within {seconds:g} s") from missing
         time.sleep(0.02)
 
 
