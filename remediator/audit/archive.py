@@ -24,6 +24,7 @@ from msgspec import Struct
 from remediator.audit import GENESIS, Head, SealedEntry, verify
 from remediator.audit.export import from_jsonl, to_jsonl
 from remediator.core.key_files import fsync_directory
+from remediator.core.local_files import open_regular
 from remediator.errors import AuditError
 
 FORMAT_VERSION = 1
@@ -198,7 +199,7 @@ def _write(segment: Segment, rows: Iterable[SealedEntry]) -> None:
 def _open(path: Path) -> Iterator[Iterator[bytes]]:
     """Open a gzip file and yield its lines. Any damage raises an :class:`ArchiveError` that names the file."""
     try:
-        with gzip.open(path, "rb") as file:
+        with open_regular(path, follow=False) as packed, gzip.open(packed, "rb") as file:
             yield file
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or f"it is damaged: {error}"

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from remediator.core.local_files import read_text
 from remediator.core.types import SecretContent
 
 
@@ -54,7 +55,7 @@ _PEM_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 def read_secrets(path: Path) -> Iterator[str]:
     """Return the content of a file, and each of its lines: a file of keys has one key a line."""
     with suppress(OSError, UnicodeDecodeError):  # the code that needs the secret reports the error
-        text = path.read_text(encoding="utf-8").strip()
+        text = read_text(path).strip()
         if text.startswith(_PEM_CERTIFICATE):
             return
         yield text

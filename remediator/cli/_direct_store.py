@@ -26,7 +26,7 @@ from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import read
-from remediator.runtime.store_access import store_url
+from remediator.runtime.store_access import own_database, store_url
 from remediator.storage import Tx, postgres_connection
 from remediator.storage.migrate import require_current
 from remediator.storage.postgres import CHANNEL
@@ -72,7 +72,7 @@ def write(config: Config, work: Callable[[Tx], T]) -> T:
         StoreCorrupt: the schema is not the one of this version.
     """
     if config.store == "sqlite":
-        path = config.state / "remediator.db"
+        path = own_database(config.state)
         if not path.is_file():
             raise StoreUnavailable(f"{path}: no such database; start the service once, or run 'remediator db migrate'")
         url = sqlalchemy.make_url(f"sqlite:///{path}")

@@ -31,6 +31,7 @@ from remediator.cli._audit_source import WholeLog, audit_log, sealed
 from remediator.cli._options import config_option, format_option
 from remediator.config import Config
 from remediator.core.clock import SystemClock
+from remediator.core.local_files import own_file
 from remediator.errors import AuditError, ConfigurationError, RemediatorError
 from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load_config
@@ -151,9 +152,11 @@ def _require_lines(exported: IO[bytes]) -> Iterator[bytes]:
 
 def _own_key(config: Config) -> list[Verifier]:
     """Return the public key of the settings; none if there is no key yet."""
-    private = audit_key_file(config)
-    public = private.with_name(private.name + ".pub")
     try:
+        private = audit_key_file(config)
+        public = private.with_name(private.name + ".pub")
+        if config.audit.key_file is None:
+            own_file(config.state, public.name)
         if public.exists():
             return audit_keys.load_verifiers(public)
         return [audit_keys.load_signer(private, config.audit_origin).verifier] if private.exists() else []

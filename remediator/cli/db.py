@@ -14,7 +14,7 @@ from remediator.cli._options import actor_option, config_option
 from remediator.config import Config, read_secret
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.playbooks.loader import load_config
-from remediator.runtime.store_access import database_file, store_url
+from remediator.runtime.store_access import database_file, own_database, store_url
 from remediator.storage import Tx, replacement
 from remediator.storage import migrate as migrations
 from remediator.storage.backup import create_backup, restore_backup
@@ -106,7 +106,7 @@ def backup(file: Path, config_path: Path) -> None:
         raise ConfigurationError(
             'store: PostgreSQL has its own backup tool: pg_dump --format=custom --file=FILE "$URL"'
         )
-    size = create_backup(config.state / "remediator.db", file)
+    size = create_backup(own_database(config.state), file)
     _output.echo(f"{file}: {size} bytes, checked")
 
 

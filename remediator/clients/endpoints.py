@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from remediator.core.local_files import read_text
 from remediator.core.matchers import compile_pattern
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
 from remediator.core.urls import checked_url
@@ -254,7 +255,7 @@ def read_secret(path: Path) -> str:
         ValueError: it is empty, or not one line of text.
     """
     try:
-        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
+        secret = read_text(path).rstrip("\r\n")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text") from None
     if not secret or "\n" in secret or "\r" in secret:

@@ -8,6 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from remediator.core.local_files import open_regular
 from remediator.errors import ConfigurationError
 
 
@@ -21,9 +22,9 @@ def read_key_file(path: Path) -> str:
         ConfigurationError: the file is missing or not text, or other users can read or change it.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with open_regular(path) as file:
             found = os.fstat(file.fileno())
-            text = file.read()
+            text = file.read().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigurationError(f"cannot read the key file '{path}': {reason}") from None

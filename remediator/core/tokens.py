@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from remediator.core.key_files import create_key_file, read_key_file
+from remediator.core.local_files import read_text
 from remediator.errors import ConfigurationError
 
 SKEW = timedelta(seconds=60)
@@ -149,6 +150,6 @@ def create_secret(path: Path, make: Callable[[], str]) -> str:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             create_key_file(path, make())
-        return path.read_text(encoding="ascii").strip()
+        return read_text(path, follow=False).strip()
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot use the secret in '{path}': {error}") from None

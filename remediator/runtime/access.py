@@ -20,6 +20,7 @@ from remediator.config import Config, read_secret
 from remediator.core.access_settings import Access
 from remediator.core.approval import Person
 from remediator.core.identity import People
+from remediator.core.local_files import own_file
 from remediator.core.tokens import create_secret
 from remediator.errors import ConfigurationError
 from remediator.pipeline.receive import Credentials
@@ -150,7 +151,7 @@ def read_credentials(config: Config) -> Credentials:
     webhook = config.webhook
     tokens = {name: read_secret(path).encode() for name, path in webhook.token_files.items()}
     if not tokens and webhook.basic is None:
-        file = config.state / WEBHOOK_TOKEN
+        file = own_file(config.state, WEBHOOK_TOKEN)
         tokens[GENERATED] = create_secret(file, partial(_new_token, file)).encode()
     short = [name for name, token in tokens.items() if len(token) < _SHORTEST_TOKEN]
     if short:

@@ -6,10 +6,14 @@ from pathlib import Path
 
 from remediator.audit import Signer
 from remediator.config import Config
+from remediator.core.local_files import own_folder
 from remediator.extensions.registry import Registry
 from remediator.runtime.checkpointing import CheckpointSettings
 from remediator.runtime.pruning import PruningSettings
 from remediator.runtime.retention import RetentionSettings
+
+ARCHIVE = "archive"
+"""Folder of the archive in the state folder."""
 
 
 def checkpoint_settings(config: Config, registry: Registry, signer: Signer) -> CheckpointSettings:
@@ -27,12 +31,19 @@ def checkpoint_settings(config: Config, registry: Registry, signer: Signer) -> C
 def archive_folder(config: Config) -> Path | None:
     """Return the folder of the audit log's archive; None if all entries stay in the database."""
     named = config.audit.archive.folder
-    return named or (config.state / "archive" if config.store == "sqlite" else None)
+    return named or (config.state / ARCHIVE if config.store == "sqlite" else None)
 
 
 def retention_settings(config: Config) -> RetentionSettings | None:
-    """Return which audit entries move to the archive; None if there is no archive."""
-    folder, settings = archive_folder(config), config.audit.archive
+    """Return which audit entries move to the archive; None if there is no archive.
+
+    Raises:
+        ConfigurationError: the folder of the archive in the state folder is not the service's own.
+    """
+    settings = config.audit.archive
+    if settings.folder is None:
+        own_folder(config.state, ARCHIVE)
+    folder = archive_folder(config)
     return None if folder is None else RetentionSettings(folder, settings.min_age, settings.segment_entries)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from remediator.audit import Signer
 from remediator.audit import keys as audit_keys
 from remediator.config import Config
+from remediator.core.local_files import own_file
 from remediator.core.tokens import Keyring, create_keyring, load_keyring
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.storage import Tx
@@ -34,12 +35,12 @@ class SigningKeys:
 
 def links_key_file(config: Config) -> Path:
     """Return the file with the keys of links, forms and sessions."""
-    return config.approvals.keys_file or config.state / "links.key"
+    return config.approvals.keys_file or own_file(config.state, "links.key")
 
 
 def audit_key_file(config: Config) -> Path:
     """Return the file with the key of checkpoints."""
-    return config.audit.key_file or config.state / "audit.key"
+    return config.audit.key_file or own_file(config.state, "audit.key")
 
 
 def create_signing_keys(config: Config) -> list[Path]:

@@ -16,9 +16,11 @@ import structlog
 from sqlalchemy import Connection
 
 from remediator.audit import Redactor
+from remediator.clients.host.disk import opened
 from remediator.config import Config, UrlFile, read_secret
 from remediator.core.clock import Clock
-from remediator.errors import StoreUnavailable
+from remediator.core.local_files import own_file
+from remediator.errors import ConfigurationError, Refused, StoreUnavailable, TargetError
 from remediator.storage import Store
 from remediator.storage.migrate import require_current
 from remediator.storage.url import open_engine, parse_postgresql_url
@@ -41,6 +43,7 @@ def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
     return PostgresStore(store_url(config), clock, redactor)
 
 
+_DATABASE = "remediator.db"
 _PRIVATE = ("*.db", "*.db-wal", "*.db-shm", "*.key", "*.token")
 
 
@@ -65,15 +68,31 @@ def database_file(config: Config) -> Path:
 
     Raises:
         StoreUnavailable: the folder cannot be created.
+        ConfigurationError: another user owns the folder or a link on the way to it, or :func:`own_database`.
     """
     try:
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database is not for other users
+        with opened(config.state, link=True):
+            pass
         make_private(config.state)
     except OSError as error:
         raise StoreUnavailable(
             f"{config.state}: the folder cannot be created: {error.strerror}; correct its permissions or 'state'"
         ) from None
-    return config.state / "remediator.db"
+    except (TargetError, Refused) as error:
+        raise ConfigurationError(f"state: {error}") from None
+    return own_database(config.state)
+
+
+def own_database(state: Path) -> Path:
+    """Return the path of the SQLite file, which may not exist yet.
+
+    Raises:
+        ConfigurationError: it, its lock or a file of its log is a link, or belongs to another user.
+    """
+    for suffix in ("-wal", "-shm", "-journal", ".lock"):
+        own_file(state, f"{_DATABASE}{suffix}")
+    return own_file(state, _DATABASE)
 
 
 def store_url(config: Config) -> sqlalchemy.URL:
@@ -94,7 +113,7 @@ def read_only_connection(config: Config) -> Iterator[Connection]:
         StoreUnavailable: the database does not exist or cannot be read.
     """
     if config.store == "sqlite":
-        path = config.state / "remediator.db"
+        path = own_database(config.state)
         if not path.is_file():
             raise StoreUnavailable(
                 f"{path}: there is no database; start the service once, or check 'state' in the settings"

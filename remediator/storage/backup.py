@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import sqlite3
 from contextlib import closing
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import sqlalchemy
 
+from remediator.core.key_files import fsync_directory
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.storage.migrate import require_current
 
@@ -27,7 +30,12 @@ def create_backup(database: Path, to: Path) -> int:
         raise StoreUnavailable(f"{database}: there is no database to back up; check 'state' in the settings")
     if to.exists():
         raise StoreUnavailable(f"{to}: the file exists; choose a new name, a backup never overwrites a file")
-    part = to.with_name(f"{to.name}.part")
+    part = to.with_name(f".{to.name}.{secrets.token_hex(8)}")
+    try:
+        # others may own the folder: a new file with a name that they cannot know, readable for this user only
+        made = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnavailable(f"{to}: the backup failed: {error}") from error
     try:
         with (
             closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as source,
@@ -41,12 +49,15 @@ def create_backup(database: Path, to: Path) -> int:
             source.backup(copy, pages=_PAGES, sleep=0.01)
             copy.execute("PRAGMA journal_mode=DELETE")
         check_backup(part)
-        _fsync(part)
+        os.fsync(made)
+        if not os.path.samestat(os.fstat(made), part.lstat()):
+            raise StoreUnavailable(f"{to}: the backup failed: another user replaced the file while it was written")
         os.replace(part, to)
-        _fsync(to.parent)
+        fsync_directory(to.parent)
     except (OSError, sqlite3.Error) as error:
         raise StoreUnavailable(f"{to}: the backup failed: {error}") from error
     finally:
+        os.close(made)
         part.unlink(missing_ok=True)
     return to.stat().st_size
 
@@ -91,23 +102,18 @@ def restore_backup(backup: Path, database: Path) -> Path | None:
         while (kept := database.with_name(f"{database.name}.before-{number}")).exists():
             number += 1
     try:
-        shutil.copyfile(backup, fresh)
-        _fsync(fresh)
+        fresh.unlink(missing_ok=True)  # left by a restore that was interrupted
+        with backup.open("rb") as content, fresh.open("xb") as target:
+            shutil.copyfileobj(content, target, MEBIBYTE)
+            target.flush()
+            os.fsync(target.fileno())
         if kept is not None:
             for suffix in ("", "-wal", "-shm"):
                 source = Path(f"{database}{suffix}")
                 if source.exists():
                     os.replace(source, f"{kept}{suffix}")
         os.replace(fresh, database)
-        _fsync(database.parent)
+        fsync_directory(database.parent)
     except OSError as error:
         raise StoreUnavailable(f"{database}: cannot be restored: {error}") from error
     return kept
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -208,7 +208,9 @@ def _take_lock(path: Path) -> IO[str]:
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StoreUnavailable(f"{path}: is on {kind}; SQLite needs a local disk, or use PostgreSQL")
     try:
-        handle = open(f"{path}.lock", "a+", encoding="ascii")  # noqa: SIM115 - held open as long as the store
+        # not through a link, whose file the process ID would overwrite, and without waiting for a pipe
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.fdopen(os.open(f"{path}.lock", flags, 0o600), "r+", encoding="ascii")
     except OSError as error:
         raise StoreUnavailable(
             f"{path}: cannot be written: {error.strerror}; correct its permissions or 'state'"

@@ -43,6 +43,11 @@ def cookie_name(service: Service, name: str) -> str:
     return f"__Host-{name}" if service.config.https else name
 
 
+def address_of(request: Request) -> str:
+    """Return the address of the client."""
+    return request.client.host if request.client else "unknown"
+
+
 async def identify(service: Service, request: Request) -> RequestIdentity:
     """Return the caller of a request. With a wrong operator token, the caller is unknown and may not even read.
 
@@ -127,7 +132,7 @@ async def sign_in(
     life = service.access.settings.session
     name = cookie_name(service, SESSION_COOKIE)
     before = request.cookies.get(name, "")
-    address = request.client.host if request.client else "unknown"
+    address = address_of(request)
 
     def write(tx: Tx) -> str:
         if before:

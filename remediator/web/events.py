@@ -7,6 +7,7 @@ Without JavaScript, reload the page to update it.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
@@ -14,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from remediator.core.approval import Permission
 from remediator.errors import StoreError
 from remediator.storage.repositories import audit
-from remediator.web.authentication import RequestIdentity
+from remediator.web.authentication import RequestIdentity, address_of, identify
 from remediator.web.site import HEADERS, Handler, Site
 
 POLL_INTERVAL = 0.5
@@ -24,19 +26,28 @@ POLL_INTERVAL = 0.5
 STREAM_LIFE = 60.0
 """Seconds after which a stream ends; the browser then connects again."""
 MAX_STREAMS = 64
+MAX_STREAMS_OF_ONE = 8
+"""Streams of one person, or of one address without sign-in, so that one of them cannot use all places. A browser opens
+six connections to a server at most."""
 
 
 def events(site: Site) -> Handler:
     """Return the handler of the event stream."""
-    open_streams: set[object] = set()
+    open_streams: Counter[str] = Counter()
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
-        if len(open_streams) >= MAX_STREAMS:
-            return Response(f"{MAX_STREAMS} event streams are open; try again later\n", 503, {"Retry-After": "30"})
+        whose = f"person {identity.person.id}" if identity.person is not None else f"address {address_of(request)}"
+        if open_streams.total() >= MAX_STREAMS or open_streams[whose] >= MAX_STREAMS_OF_ONE:
+            return Response("too many event streams are open; try again later\n", 503, {"Retry-After": "30"})
         # counted before the answer begins, so that requests at the same time cannot all pass the check
-        stream = object()
-        open_streams.add(stream)
-        return _CountedStream(_stream(site), lambda: open_streams.discard(stream))
+        open_streams[whose] += 1
+
+        def ended() -> None:
+            open_streams[whose] -= 1
+            if not open_streams[whose]:
+                del open_streams[whose]
+
+        return _CountedStream(_stream(site, request), ended)
 
     return site.page(get)
 
@@ -55,14 +66,23 @@ class _CountedStream(StreamingResponse):
             self._on_end()
 
 
-async def _stream(site: Site) -> AsyncIterator[str]:
+async def _stream(site: Site, request: Request) -> AsyncIterator[str]:
+    """Yield the events of one stream, until the caller may not read any more.
+
+    A sign-out and the end of a session are entries of the audit log, and a removed person or token makes new rules. So
+    it is sufficient to look at the caller again when one of the two changes.
+    """
     closing = site.service.closing
-    last = -1
+    last, rules = -1, site.service.access.rules
     yield "retry: 2000\n\n"
     end = asyncio.get_running_loop().time() + STREAM_LIFE
     while not closing.is_set() and asyncio.get_running_loop().time() < end:
         try:
             seq = (await site.service.context.store.view(audit.get_head)).seq
+            if seq != last or rules is not site.service.access.rules:
+                rules = site.service.access.rules
+                if not (await identify(site.service, request)).may(Permission.READ):
+                    return
         except StoreError:
             return
         if seq != last:

@@ -18,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from remediator.core.listen import ListenAddress, ServerTls
+from remediator.core.local_files import open_regular
 from remediator.errors import ConfigurationError
 from remediator.web.connections import ConnectionLimits, LimitedProtocol, limited_protocol
 
@@ -80,6 +81,8 @@ class Certificate:
         context.set_alpn_protocols(["http/1.1"])
         certificate, key = self._files.certificate_file, self._files.key_file
         try:
+            for file in (certificate, key):
+                open_regular(file).close()  # OpenSSL would wait for a named pipe
             context.load_cert_chain(certificate, key, password=lambda: b"")  # never ask for a password on the terminal
         except (OSError, ValueError) as error:  # SSLError is an OSError
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error

@@ -20,6 +20,7 @@ from remediator.core.approval import Person
 from remediator.errors import RemediatorError, StoreError
 from remediator.runtime.metrics import Metrics
 from remediator.storage import Store
+from remediator.web.authentication import address_of
 
 WINDOW = 60.0
 """Seconds in which failures are counted."""
@@ -84,7 +85,7 @@ class SignInGuard:
             self._unrecorded += 1
             return
         self._recorded.append(now)
-        data = {"how": how, "address": _address(request), "account": account, "unrecorded": self._unrecorded}
+        data = {"how": how, "address": address_of(request), "account": account, "unrecorded": self._unrecorded}
         self._unrecorded = 0
         log.warning("authentication failed", **data, reason=why)
         draft = Draft(kind=Kind.ACCESS_REFUSED, actor=self.actor, reason=why, data=data)
@@ -100,8 +101,4 @@ class SignInGuard:
 
 
 def _keys(request: Request, account: str) -> tuple[str, ...]:
-    return (f"address {_address(request)}", *((f"account {account}",) if account else ()))
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
+    return (f"address {address_of(request)}", *((f"account {account}",) if account else ()))

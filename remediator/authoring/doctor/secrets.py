@@ -10,6 +10,7 @@ from pathlib import Path
 from remediator.audit.secret_files import secret_files
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, warning
 from remediator.authoring.lint.rules_settings import MOUNTED
+from remediator.core.local_files import read_text
 
 
 class Secrets(DoctorCheck):
@@ -31,7 +32,7 @@ class Secrets(DoctorCheck):
 def examine(path: Path) -> Result:
     """Return whether one secret file can be used."""
     try:
-        content = path.read_text(encoding="utf-8").strip()
+        content = read_text(path).strip()
         mode = stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:
         return failed(str(path), "does not exist", "create it, or correct its path in the settings or the inventory")

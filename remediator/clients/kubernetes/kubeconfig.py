@@ -19,6 +19,7 @@ from pydantic import model_validator
 
 from remediator.clients.endpoints import Endpoint, TlsSettings, read_secret
 from remediator.clients.tls import client_context
+from remediator.core.local_files import open_regular, read_text
 from remediator.core.types import Duration, FilePath, Strict
 from remediator.errors import ConfigurationError
 
@@ -96,7 +97,7 @@ def from_service_account(
 def from_kubeconfig(path: Path, context: str | None = None, *, timeout: timedelta = timedelta(seconds=10)) -> Access:
     """Return the access of a context in a kubeconfig file. Paths in it are relative to the file."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.safe_load(read_text(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}") from None
     if not isinstance(config, dict):
@@ -141,7 +142,10 @@ class _File:
         try:
             if section.get(f"{key}-data"):
                 return b64decode(section[f"{key}-data"], validate=True)
-            return (self.path.parent / section[key]).read_bytes() if section.get(key) else None
+            if not section.get(key):
+                return None
+            with open_regular(self.path.parent / section[key]) as file:
+                return file.read()
         except (OSError, binascii.Error, TypeError) as error:
             self._fail(f"{key}: {error}")
 

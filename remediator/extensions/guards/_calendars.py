@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from remediator.core.local_files import open_regular
 from remediator.errors import ConfigurationError
 from remediator.extensions.guards._windows import Span, earliest, latest
 
@@ -44,7 +45,8 @@ def _parsed(path: Path, changed: int, size: int) -> Any:
             f"cannot read calendar {str(path)!r}: {error.name!r} is not installed; install remediator[calendar]"
         ) from None
     try:
-        calendar = icalendar.Calendar.from_ical(path.read_bytes())
+        with open_regular(path) as file:
+            calendar = icalendar.Calendar.from_ical(file.read())
         for event in calendar.walk("VEVENT"):
             _check(event, path)
         return recurring_ical_events.of(calendar)

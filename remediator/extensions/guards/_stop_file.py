@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from remediator.core.clock import from_micros
+from remediator.core.local_files import open_regular
 
 NAME = "STOP"
 _MAX_REASON = 500  # characters
@@ -32,8 +33,8 @@ def read_stop_file(folder: Path) -> StopFile | None:
     except OSError as error:
         return StopFile(path, f"cannot look for the file: {error.strerror}", from_micros(0))
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            reason = " ".join(file.read(_MAX_REASON).split())
+        with open_regular(path, follow=False) as file:  # a link could show another file of the service as the reason
+            reason = " ".join(file.read(_MAX_REASON * 4).decode("utf-8", "replace")[:_MAX_REASON].split())
     except OSError as error:
         reason = f"cannot read the reason: {error.strerror}"
     return StopFile(path, reason or "no reason given", since)

@@ -11,6 +11,7 @@ from pathlib import Path
 from remediator.audit import checkpoint
 from remediator.audit.signed_note import BadNote
 from remediator.clients.host import disk
+from remediator.core.local_files import open_regular
 from remediator.errors import Refused, TargetError
 from remediator.extensions.witnesses.base import Witness, WitnessError, is_latest, parse_note
 
@@ -43,12 +44,16 @@ class FileWitness(Witness):
     async def fetch(self) -> list[str]:
         """See :meth:`Witness.fetch`."""
         try:
-            text = await asyncio.to_thread(self._path.read_text, encoding="utf-8", errors="replace")
+            text = await asyncio.to_thread(self._read)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise WitnessError(f"cannot read {str(self._path)!r}: {error.strerror}") from error
         return list(checkpoint.find_notes(text))
+
+    def _read(self) -> str:
+        with open_regular(self._path, follow=False) as file:
+            return file.read().decode("utf-8", "replace")
 
     def _append(self, note: str) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

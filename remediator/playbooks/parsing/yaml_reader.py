@@ -21,6 +21,7 @@ from yaml.events import (
     StreamEndEvent,
 )
 
+from remediator.core.local_files import open_regular
 from remediator.core.sizes import MEBIBYTE
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.parsing.nodes import Entry, Items, Node, Scalar, Table, Text, parse_plain, type_name
@@ -46,7 +47,8 @@ def read_file(path: FilePath, name: str = "") -> tuple[Node | None, list[Diagnos
     """
     name = name or str(path)
     try:
-        raw = path.read_bytes()
+        with open_regular(path) as file:
+            raw = file.read()
     except OSError as error:
         reason = error.strerror or str(error)
         return None, [_whole(name, "unreadable", f"cannot read the file: {reason}")]

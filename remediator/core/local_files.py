@@ -1,0 +1,97 @@
+"""Read files of this host: regular files only, and those of the service only if nobody else can have put them there.
+
+All files that settings name, and all files of the state folder, are opened by these functions.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Callable
+from io import BufferedReader
+from pathlib import Path
+
+from remediator.errors import ConfigurationError
+
+
+def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
+    """Open a regular file for reading, without waiting.
+
+    A named pipe would hold up the service until another process writes into it, and a device may have no end.
+
+    Args:
+        path: the file.
+        follow: open what a link points to. Kubernetes mounts secrets as links, and administrators use them.
+
+    Raises:
+        OSError: it is missing, cannot be read, is not a regular file, or is a link that must not be followed.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def read_text(path: Path, *, follow: bool = True) -> str:
+    """Return the text of a regular file; see :func:`open_regular`.
+
+    Raises:
+        OSError: as :func:`open_regular`.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    with io.TextIOWrapper(open_regular(path, follow=follow), encoding="utf-8") as file:
+        return file.read()
+
+
+def own_file(folder: Path, name: str) -> Path:
+    """Return the path of a file that the service keeps in its state folder. The file may not exist yet.
+
+    Another user must not choose which file the service reads or overwrites, nor with which key it signs.
+
+    Raises:
+        ConfigurationError: the file is a link or not a regular file, or another user owns it or the folder.
+    """
+    return _own(folder, name, stat.S_ISREG, "a regular file")
+
+
+def own_folder(folder: Path, name: str) -> Path:
+    """Return the path of a folder that the service keeps in its state folder; see :func:`own_file`.
+
+    Raises:
+        ConfigurationError: as :func:`own_file`.
+    """
+    return _own(folder, name, stat.S_ISDIR, "a folder")
+
+
+def _own(folder: Path, name: str, is_expected: Callable[[int], bool], expected: str) -> Path:
+    path, me = folder / name, os.geteuid()
+    try:
+        owner = folder.stat().st_uid
+        if me != 0 and owner not in (0, me):  # root acts for the owner of the folder, for example with sudo
+            raise ConfigurationError(
+                f"the state folder '{folder}' belongs to user {owner}, who can replace its files; give it to the user "
+                f"of the service: chown {me} {folder}"
+            )
+        seen = path.lstat()
+    except OSError:  # it is missing, or the code that opens it reports why that fails
+        return path
+    if stat.S_ISLNK(seen.st_mode):
+        raise ConfigurationError(
+            f"'{path}' is a symbolic link, and the service follows none in its state folder; replace the link by what "
+            "it points to, or set 'state' to another folder"
+        )
+    if not is_expected(seen.st_mode):
+        raise ConfigurationError(f"'{path}' is not {expected}; remove it, or set 'state' to another folder")
+    if seen.st_uid not in (0, me, owner):
+        raise ConfigurationError(
+            f"'{path}' belongs to user {seen.st_uid}, not to the service, so it is not used; remove it, or restore "
+            "your own file from a backup"
+        )
+    return path
