@@ -71,7 +71,7 @@ MUTANTS = (
     Mutant(1, "answer before the commit", "pipeline/receive.py", "await store.accept(", "_ = store.accept("),
     Mutant(
         1, "the group commit answers before the commit", "storage/group_commit.py",
-        "        await self._submit(Job(source=source, body=body))", "        self._submit(Job(source=source, body=body))",
+        "            self._batches.put(batch)\n", "            self._batches.put(batch)\n            self._answer(batch, set())\n",
         CONTRACT,
     ),
     Mutant(
@@ -85,7 +85,7 @@ MUTANTS = (
     ),
     Mutant(
         1, "senders wait for a store that hangs", "storage/group_commit.py",
-        "async with asyncio.timeout(self._accept_timeout):", "async with asyncio.timeout(None):", CONTRACT,
+        "batch.loop.call_later(self._accept_timeout,", "batch.loop.call_later(3600,", CONTRACT,
     ),
     Mutant(1, "a store that cannot write is acknowledged", "web/webhook.py", "await _refuse(send, 503, str(error))", "await _refuse(send, 200, str(error))", RECEIVE),
     Mutant(2, "no unique index on incidents", "storage/indexes.py",

@@ -6,28 +6,15 @@ commit failed, and 4xx only for content that no retry can make valid (promise 1)
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hmac
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from remediator.core.alert import parse_notification
-from remediator.core.sizes import MEBIBYTE
 from remediator.errors import PayloadError
 from remediator.storage import Store
-
-BODY_TIMEOUT = 60.0
-"""Seconds within which a body must arrive. Alertmanager itself gives up earlier."""
-
-
-class TooSlow(PayloadError):
-    """The body did not arrive in time; the sender may try again."""
-
-    def __init__(self) -> None:
-        super().__init__(f"the body did not arrive within {BODY_TIMEOUT:g} s; nothing was stored: send it again", 503)
-
 
 class Unauthorized(PayloadError):
     """The credentials are missing or wrong."""
@@ -71,39 +58,6 @@ def _decoded(given: bytes) -> bytes:
         return base64.b64decode(given, validate=True)
     except (binascii.Error, ValueError):
         return b""
-
-
-MAX_DRAIN = 128 * MEBIBYTE
-"""Bytes of a refused body that are read and discarded. A sender that is disconnected while it sends would see a broken
-connection instead of the answer, and try again forever."""
-
-
-async def bounded(stream: AsyncIterator[bytes], limit: int) -> bytes:
-    """Return the whole body, if it has at most ``limit`` bytes. A longer body is read and discarded.
-
-    Raises:
-        PayloadError: the body is longer, with status 413. Alertmanager drops it; its ``max_alerts`` prevents that.
-        TooSlow: the body did not arrive in time.
-    """
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            async for chunk in stream:
-                size += len(chunk)
-                if size <= limit:
-                    chunks.append(chunk)
-                else:
-                    chunks.clear()
-                if size > MAX_DRAIN:
-                    break
-    except TimeoutError:
-        raise TooSlow from None
-    if size > limit:
-        raise PayloadError(
-            f"the body is longer than {limit} bytes: set max_alerts for this receiver in alertmanager.yml", 413
-        )
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def receive(store: Store, body: bytes) -> None:

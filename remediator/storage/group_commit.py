@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy.exc
@@ -18,12 +18,14 @@ from remediator.storage.transaction import BeginFailed, Dialect, Job, run_group,
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """A job and the future that gets its result."""
+class _Batch:
+    """What callers of one event loop asked for in one turn of the loop. One hand-over to the thread, one back."""
 
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
-    job: Job
+    jobs: list[Job] = field(default_factory=list)
+    futures: list[asyncio.Future[Any]] = field(default_factory=list)
+    """They get the results of the jobs, in the same order."""
+    timeout: asyncio.TimerHandle | None = None
 
 
 class GroupCommit:
@@ -42,64 +44,93 @@ class GroupCommit:
         self._wakeups = wakeups
         self._group = group
         self._accept_timeout = accept_timeout
-        self._jobs: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._open: dict[asyncio.AbstractEventLoop, _Batch] = {}
+        """The batch of each loop that is not handed over yet."""
         self._connection: Connection | None = dialect.connect()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="group-commit", daemon=True)
         self._thread.start()
 
-    async def write(self, work: Callable[[Tx], Any]) -> Any:
+    def write(self, work: Callable[[Tx], Any]) -> Awaitable[Any]:
         """See :meth:`remediator.storage.Store.write`."""
-        return await self._submit(Job(work))
+        return self._submit(Job(work))
 
-    async def accept(self, source: str, body: bytes) -> None:
+    def accept(self, source: str, body: bytes) -> Awaitable[None]:
         """See :meth:`remediator.storage.Store.accept`."""
-        try:
-            async with asyncio.timeout(self._accept_timeout):
-                await self._submit(Job(source=source, body=body))
-        except TimeoutError:
-            raise StoreUnavailable(f"the store has not answered for {self._accept_timeout:g} s") from None
+        return self._submit(Job(source=source, body=body))
 
     def _submit(self, job: Job) -> asyncio.Future[Any]:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         loop = asyncio.get_running_loop()
+        batch = self._open.get(loop)
+        if batch is None:
+            batch = self._open[loop] = _Batch(loop)
+            loop.call_soon(self._hand_over, batch)
         future: asyncio.Future[Any] = loop.create_future()
-        self._jobs.put(_Waiting(loop, future, job))
+        batch.jobs.append(job)
+        batch.futures.append(future)
         return future
+
+    def _hand_over(self, batch: _Batch) -> None:
+        """Give the thread everything that was asked for in this turn of the loop."""
+        if self._open.get(batch.loop) is batch:
+            del self._open[batch.loop]
+            batch.timeout = batch.loop.call_later(self._accept_timeout, self._refuse_senders, batch)
+            self._batches.put(batch)
+
+    def _refuse_senders(self, batch: _Batch) -> None:
+        """End the wait of those that send notifications. Work has no limit: it is done sooner or later."""
+        for job, future in zip(batch.jobs, batch.futures, strict=True):
+            if job.work is None and not future.done():
+                future.set_exception(StoreUnavailable(f"the store has not answered for {self._accept_timeout:g} s"))
 
     async def close(self) -> None:
         """Finish the queued work, then stop the thread."""
         if not self._closed:
             self._closed = True
-            self._jobs.put(None)
+            for batch in list(self._open.values()):
+                self._hand_over(batch)
+            self._batches.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _serve(self) -> None:
         stopping = False
         while not stopping:
-            first = self._jobs.get()
+            first = self._batches.get()
             if first is None:
                 break
-            waiting = [first]
-            while len(waiting) < self._group and not self._jobs.empty():
-                one = self._jobs.get()
-                if one is None:
+            group = [first]
+            size = len(first.jobs)
+            while size < self._group and not self._batches.empty():
+                batch = self._batches.get()
+                if batch is None:
                     stopping = True
                     break
-                waiting.append(one)
-            # A sender whose notification timed out retries, so its notification is dropped here. Work is done even if
-            # its caller was cancelled.
-            waiting = [one for one in waiting if one.job.work is not None or not one.future.cancelled()]
-            topics = self._transact([one.job for one in waiting])
-            for loop in {one.loop for one in waiting}:
-                mine = [one for one in waiting if one.loop is loop]
-                try:
-                    loop.call_soon_threadsafe(self._answer, mine, topics)
-                except RuntimeError:
-                    continue  # that loop is closed: there is no caller left
+                group.append(batch)
+                size += len(batch.jobs)
+            self._commit(group)
         if self._connection is not None:
             self._connection.close()
+
+    def _commit(self, group: Sequence[_Batch]) -> None:
+        # A sender whose notification timed out retries, so its notification is dropped here. Work is done even if its
+        # caller was cancelled.
+        jobs = [
+            job
+            for batch in group
+            for job, future in zip(batch.jobs, batch.futures, strict=True)
+            if job.work is not None or not future.done()
+        ]
+        topics: set[str] = set()
+        for start in range(0, len(jobs), self._group):
+            topics |= self._transact(jobs[start : start + self._group])
+        for batch in group:
+            try:
+                batch.loop.call_soon_threadsafe(self._answer, batch, topics)
+            except RuntimeError:
+                continue  # that loop is closed: there is no caller left
 
     def _transact(self, jobs: Sequence[Job]) -> set[str]:
         try:
@@ -133,12 +164,14 @@ class GroupCommit:
             connection.invalidate()  # the pool must not reuse it either
             connection.close()
 
-    def _answer(self, waiting: Sequence[_Waiting], topics: set[str]) -> None:
-        for one in waiting:
-            if one.future.done():
+    def _answer(self, batch: _Batch, topics: set[str]) -> None:
+        if batch.timeout is not None:
+            batch.timeout.cancel()
+        for job, future in zip(batch.jobs, batch.futures, strict=True):
+            if future.done():
                 continue  # the caller was cancelled; its work is committed all the same
-            if one.job.error is not None:
-                one.future.set_exception(one.job.error)
+            if job.error is not None:
+                future.set_exception(job.error)
             else:
-                one.future.set_result(one.job.result)
+                future.set_result(job.result)
         self._wakeups.set(topics)

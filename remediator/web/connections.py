@@ -36,8 +36,8 @@ HEADER_SECONDS = 10.0
 """Time in which the headers of a request must arrive."""
 BODY_SECONDS = 30.0
 """Time in which the body must arrive."""
-WEBHOOK_BODY_SECONDS = 75.0
-"""The webhook itself answers 503 after :data:`remediator.pipeline.receive.BODY_TIMEOUT`; this is the fallback."""
+WEBHOOK_BODY_SECONDS = 60.0
+"""Time in which the body of a notification must arrive. Alertmanager itself gives up earlier."""
 STALL_SECONDS = 60.0
 """Time in which a client must read some of an answer."""
 MAX_CONNECTIONS = 4096
@@ -281,6 +281,8 @@ class LimitedProtocol(HttpToolsProtocol):
         unfinished = self.cycle is not None and self.cycle.response_started
         if not self._established or self._stalled_at is not None or unfinished:
             self.transport.abort()
+        elif self.is_webhook:  # Alertmanager repeats what got 503, and drops what got 408
+            self._answer(503, "the notification did not arrive in time and is not stored: send it again")
         else:
             self._answer(408, "the request did not arrive in time")
 

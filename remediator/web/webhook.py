@@ -7,18 +7,21 @@ only one header and the body of a request.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 
 from starlette.types import Receive, Scope, Send
 
 from remediator.errors import PayloadError, StoreError, StoreUnavailable
-from remediator.pipeline.receive import Unauthorized, bounded, receive
+from remediator.core.sizes import MEBIBYTE
+from remediator.pipeline.receive import Unauthorized, receive
 from remediator.runtime.access import AccessControl
 from remediator.runtime.health import Health
 from remediator.runtime.metrics import Metrics
 from remediator.storage import Store
 from remediator.web.refusals import Refusals
 
+MAX_DRAIN = 128 * MEBIBYTE
+"""Bytes of a refused body that are read and discarded. A sender that is disconnected while it sends would see a broken
+connection instead of the answer, and try again forever."""
 _JSON = (b"content-type", b"application/json")
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _ACCEPTED = b'{"status":"accepted"}'
@@ -72,7 +75,7 @@ class Webhook:
         # only a committed notification is acknowledged.
         try:
             self._access.rules.credentials.check(authorization)
-            body = await bounded(_body(receive_), self._limit)
+            body = await read_body(receive_, self._limit)
             if problem := self._health.intake_problem():  # acknowledged and never processed would be a loss
                 raise StoreUnavailable(problem)
             await receive(self._store, body)
@@ -98,14 +101,32 @@ def _sender(scope: Scope) -> str:
     return str(client[0]) if client else "unknown"
 
 
-async def _body(receive_: Receive) -> AsyncIterator[bytes]:
+async def read_body(receive_: Receive, limit: int) -> bytes:
+    """Return the whole body, if it has at most ``limit`` bytes. A longer body is read and discarded. The connection
+    limits the time (:mod:`remediator.web.connections`).
+
+    Raises:
+        PayloadError: the body is longer, with status 413. Alertmanager drops it; its ``max_alerts`` prevents that.
+    """
+    chunks: list[bytes] = []
+    size = 0
     more = True
-    while more:
+    while more and size <= MAX_DRAIN:
         message = await receive_()
         if message["type"] == "http.disconnect":
             raise _Disconnected
         more = message.get("more_body", False)
-        yield message.get("body", b"")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size <= limit:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+    if size > limit:
+        raise PayloadError(
+            f"the body is longer than {limit} bytes: set max_alerts for this receiver in alertmanager.yml", 413
+        )
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _refuse(send: Send, status: int, message: str, challenge: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
 import subprocess
@@ -11,8 +12,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
 
 from remediator.web import connections
+from remediator.web.listener import server_config
 from tests.support.servers import require
 from tests.support.servers.remediator import Remediator
 from tests.support.web_service import INVENTORY
@@ -115,6 +119,35 @@ def test_a_body_that_never_arrives_ends_the_connection(service: Small, path: str
         while opened.recv(4096):
             pass
         assert time.monotonic() - began < connections.BODY_SECONDS + 15
+
+
+@pytest.mark.promise(1)
+async def test_a_notification_that_arrives_too_slowly_gets_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alertmanager repeats what got 503, and drops what got 408."""
+    monkeypatch.setattr(connections, "WEBHOOK_BODY_SECONDS", 0.1)
+    broken_off = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        broken_off.set()
+
+    refused: list[str] = []
+    limits = connections.ConnectionLimits([b"/api/v1/alerts"], on_refused=refused.append)
+    sock = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(server_config(app, limits))
+    serving = asyncio.create_task(server.serve([sock]))
+    reader, writer = await asyncio.open_connection(*sock.getsockname())
+    writer.write(b"POST /api/v1/alerts HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    async with asyncio.timeout(60):
+        answer = await reader.read()
+        await broken_off.wait()
+        server.should_exit = True
+        await serving
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"send it again" in answer
+    assert refused == ["body_late"]
 
 
 def test_headers_that_never_end_get_408(service: Small) -> None:
