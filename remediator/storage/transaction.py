@@ -137,7 +137,8 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise BeginFailed from error
     began_at, now = dialect.monotonic(), dialect.now(connection)
-    rows = [(to_micros(now), job.source, job.body) for job in jobs if job.work is None]
+    received_at = to_micros(now)
+    rows = [(received_at, job.source, job.body) for job in jobs if job.work is None]
     _insert_notifications(dialect, connection, rows)
     topics: set[str] = {TOPIC_NOTIFICATIONS} if rows else set()
     drafts: list[Draft] = []
