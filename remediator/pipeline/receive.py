@@ -16,6 +16,7 @@ from remediator.core.alert import parse_notification
 from remediator.errors import PayloadError
 from remediator.storage import Store
 
+
 class Unauthorized(PayloadError):
     """The credentials are missing or wrong."""
 

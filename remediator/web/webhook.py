@@ -10,8 +10,8 @@ import json
 
 from starlette.types import Receive, Scope, Send
 
-from remediator.errors import PayloadError, StoreError, StoreUnavailable
 from remediator.core.sizes import MEBIBYTE
+from remediator.errors import PayloadError, StoreError, StoreUnavailable
 from remediator.pipeline.receive import Unauthorized, receive
 from remediator.runtime.access import AccessControl
 from remediator.runtime.health import Health
