@@ -19,7 +19,7 @@ from remediator.storage.transaction import BeginFailed, Dialect, Job, run_group,
 
 @dataclass(slots=True)
 class _Batch:
-    """What callers of one event loop asked for in one turn of the loop. One hand-over to the thread, one back."""
+    """What callers of one event loop asked for in one turn of the loop. It goes to the thread as a whole."""
 
     loop: asyncio.AbstractEventLoop
     jobs: list[Job] = field(default_factory=list)
