@@ -92,6 +92,12 @@ class Registry:
                 **{guard.name: _summary(guard) for guard in self.guards},
             },
             check_facts={check.name: check.facts for check in self.checks if check.facts},
+            needs={
+                **{("action", action.name): action.needs for action in self.actions},
+                **{("check", check.name): check.needs for check in self.checks},
+            },
+            needs_on={platform.kind: platform.needs for platform in self.platforms},
+            unsupported={platform.kind: platform.unsupported() for platform in self.platforms},
             declared=dict(self._declared_calls()),
         )
 

@@ -79,6 +79,13 @@ class Catalogue:
     check_facts: Mapping[str, tuple[Fact, ...]] = field(default_factory=dict)
     """Facts of checks. A check without an entry does not declare them."""
 
+    needs: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    """The parts of the inventory entry of its service that a call needs, by kind (``action`` or ``check``) and name."""
+    needs_on: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    """The parts that an action needs on one kind of platform only, by this kind and the action."""
+    unsupported: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The actions that a platform refuses, by the kind of the platform."""
+
     declared: Mapping[str, DeclaredCalls] = field(default_factory=dict)
     """What the settings declare for an action or check; without an entry, the settings are not known."""
 

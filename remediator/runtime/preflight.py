@@ -30,13 +30,16 @@ class RightsProblem:
 
 
 @dataclass(frozen=True, slots=True)
-class ActionUse:
-    """One place of a playbook that uses an action."""
+class Use:
+    """One place of a playbook that uses an action or a check."""
 
     path: Path
     """Keys and positions from the root of the playbook."""
-    service: str
-    action: str
+    services: tuple[str, ...]
+    """The services that it can be used on: one, unless the target is a parameter."""
+    kind: str
+    """``action`` or ``check``."""
+    name: str
 
 
 async def find_missing_rights(
@@ -50,7 +53,13 @@ async def find_missing_rights(
         platforms: the platforms, by their kind.
     """
     problems = []
-    found = {(each.service, each.action) for playbook in playbooks for each in uses(playbook, inventory)}
+    found = {
+        (service, each.name)
+        for playbook in playbooks
+        for each in uses(playbook, inventory)
+        if each.kind == "action"
+        for service in each.services
+    }
     for name, action in sorted(found):
         service = inventory.service(name)
         try:
@@ -63,18 +72,19 @@ async def find_missing_rights(
     return problems
 
 
-def uses(playbook: Playbook, inventory: Inventory) -> Iterator[ActionUse]:
-    """Yield every action of a playbook with each service that it can be used on."""
+def uses(playbook: Playbook, inventory: Inventory) -> Iterator[Use]:
+    """Yield every action and check of a playbook, each with the services that it can be used on."""
     targets = (playbook.target,) if playbook.target in inventory else tuple(inventory.services)
     for at, item in enumerate(playbook.diagnose):
-        if item.action is not None:
-            for name in (item.service,) if item.service in inventory else targets:
-                yield ActionUse(("diagnose", at, "action"), str(name), item.action)
+        kind, name = ("check", item.check) if item.check is not None else ("action", str(item.action))
+        services = (str(item.service),) if item.service in inventory else targets
+        yield Use(("diagnose", at, kind), services, kind, name)
     for at, step in enumerate(playbook.steps):
-        for name in targets:
-            yield ActionUse(("steps", at, "action"), name, step.action)
-            if step.undo is not None and step.undo.action is not None:
-                yield ActionUse(("steps", at, "undo", "action"), name, step.undo.action)
+        yield Use(("steps", at, "action"), targets, "action", step.action)
+        if step.undo is not None and step.undo.action is not None:
+            yield Use(("steps", at, "undo", "action"), targets, "action", step.undo.action)
+    for at, check in enumerate(playbook.verify.checks):
+        yield Use(("verify", "checks", at, "check"), targets, "check", check.check)
 
 
 async def report_missing_rights(

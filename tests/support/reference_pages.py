@@ -6,12 +6,17 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from pydantic import BaseModel
+import yaml
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
+from remediator.authoring.json_schema import schema
+from remediator.config import Config
 from remediator.core.clock import format_duration
 from remediator.extensions.actions.base import Action
 from remediator.extensions.checks.base import Check
@@ -19,20 +24,14 @@ from remediator.extensions.platforms.base import Platform
 from remediator.extensions.registry import Registry
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding
+from tests.support import action_sources
 
 DOCS = Path(__file__).parents[2] / "docs"
 _NO_BREAK = "\0"
 BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"
 BINDINGS: tuple[type[BaseModel], ...] = (DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding)
-VERBS = {
-    "service.status": "status",
-    "service.logs": "logs",
-    "service.restart": "restart",
-    "service.scale": "scale",
-    "service.releases": "releases",
-    "service.rollback": "rollback",
-}
-"""The actions on platforms, with the method that each needs. Platforms without the method refuse the action."""
+VERBS = ("service.status", "service.logs", "service.restart", "service.scale", "service.releases", "service.rollback")
+"""The actions on platforms."""
 
 
 def actions() -> str:
@@ -48,21 +47,70 @@ def _action(action: type[Action]) -> str:
     traits += ["**destructive**: requires approval"] if action.destructive else []
     traits += ["**always requires approval**"] if action.requires_approval else []
     line = ", ".join([*traits, f"timeout {format_duration(action.timeout)}"])
-    parts = f"{_parameters(action.Parameters)}{_facts(action.facts)}{_measures(action)}"
+    parts = f"{_example('action', action)}\n{_parameters(action.Parameters)}{_facts(action.facts)}{_notes(action)}"
     return f"## {action.name}\n\n{_about(action)}\n\n*{line}*\n\n{parts}"
 
 
-def _measures(action: type[Action]) -> str:
-    return f"\nCost: {', '.join(f'`{name}`' for name in action.measures)}.\n" if action.measures else ""
+def _notes(action: type[Action]) -> str:
+    """Return what an action needs and costs, where it works, and what a person should know before it is done."""
+    notes = [f"- Needs in the inventory: {_codes(action.needs)}."] if action.needs else []
+    if action.name in VERBS:
+        able = [each.kind for each in Registry().platforms if action.name not in each.unsupported()]
+        notes += [f"- Platforms: {_codes(sorted(able))}."]
+    notes += [f"- Cost: {_codes(action.measures)}."] if action.measures else []
+    notes += [f"- Risk: {' '.join(action_sources.risks(action))}"] if action_sources.risks(action) else []
+    notes += [f"- Undone by: {_codes(action_sources.undone_by(action))}."] if action.reversible else []
+    return "\n" + "\n".join(notes) + "\n" if notes else ""
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _example(kind: str, made: type[Action] | type[Check]) -> str:
+    """Return a step or check with the parameters that it needs, which its model accepts."""
+    call: dict[str, Any] = {kind: made.name}
+    if kind == "action":
+        call = {"id": made.name.rpartition(".")[2].replace("_", "-"), **call}
+    if values := example_values(kind, made):
+        call["with"] = values
+    text = yaml.safe_dump([call], default_flow_style=None, sort_keys=False, allow_unicode=True, width=110)
+    return f"```yaml\n{text}```\n"
+
+
+def example_values(kind: str, made: type[Action] | type[Check]) -> dict[str, Any]:
+    """Return the fewest parameters that the model accepts: the required ones, and one more if it wants one of several.
+
+    Raises:
+        AssertionError: no example is accepted; add one to schema_examples.yaml.
+    """
+    properties = _schema()["$defs"].get(f"{kind} {made.name}", {}).get("properties", {})
+    examples = {name: each["examples"][0] for name, each in properties.items()}
+    needed = {name: examples[name] for name, field in made.Parameters.model_fields.items() if field.is_required()}
+    for more in ({}, *({name: value} for name, value in examples.items() if name not in needed)):
+        with suppress(ValidationError):
+            made.Parameters.model_validate({**needed, **more})
+            return {**needed, **more}
+    raise AssertionError(f"no example of {made.name} is valid")
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return schema("playbook", Registry().catalogue(), Config)
 
 
 def checks() -> str:
     """Return a section for each check."""
     sections = (
-        f"## {check.name}\n\n{_about(check)}\n\n{_parameters(check.Parameters)}{_facts(check.facts)}"
+        f"## {check.name}\n\n{_about(check)}\n\n{_example('check', check)}\n"
+        f"{_parameters(check.Parameters)}{_facts(check.facts)}{_needs(check)}"
         for check in sorted(Registry().checks, key=lambda each: each.name)
     )
     return "\n".join(sections)
+
+
+def _needs(check: type[Check]) -> str:
+    return f"\nNeeds in the inventory: {_codes(check.needs)}.\n" if check.needs else ""
 
 
 def platforms() -> str:
@@ -72,13 +120,15 @@ def platforms() -> str:
 
 def _platform(platform: type[Platform]) -> str:
     (binding,) = (each for each in BINDINGS if get_args(each.model_fields["kind"].annotation) == (platform.kind,))
-    rows = (f"| `{verb}` | {'yes' if _can(platform, needs) else 'no'} |" for verb, needs in VERBS.items())
+    rows = (f"| `{verb}` | {_support(platform, verb)} |" for verb in VERBS)
     verbs = "\n".join(["| Action | Supported |", "|---|---|", *rows, ""])
     return f"## {platform.kind}\n\n{_about(platform)}\n\n{binding.__doc__}\n\n{_parameters(binding)}\n{verbs}"
 
 
-def _can(platform: type[Platform], method: str) -> bool:
-    return getattr(platform, method) is not getattr(Platform, method)
+def _support(platform: type[Platform], verb: str) -> str:
+    if verb in platform.unsupported():
+        return "no"
+    return f"with {_codes(platform.needs[verb])} in the inventory" if verb in platform.needs else "yes"
 
 
 def _about(kind: type[Action] | type[Check] | type[Platform]) -> str:

@@ -110,8 +110,9 @@ ERRORS: Mapping[str, ErrorHelp] = {
         "Correct the name. The reference of checks and actions lists the facts of each.",
     ),
     "impossible-value": ErrorHelp(
-        "A condition compares a fact with a string that the fact never has.",
-        "Correct the value. The reference of checks and actions lists the possible values.",
+        "A condition compares a fact with a string that the fact never has, or with null.",
+        "Correct the value. The reference of checks and actions lists the possible values. For a fact that may be "
+        "missing, use has().",
     ),
     # meaning
     "fragment-cycle": ErrorHelp("Fragments include each other in a cycle.", "Remove one of the includes."),

@@ -22,6 +22,7 @@ class MissingRight(Rule):
         problems = {(each.service, each.action): each for each in context.rights or ()}
         for playbook in context.playbooks:
             for use in uses(playbook, context.inventory):
-                if problem := problems.get((use.service, use.action)):
-                    message = f"{use.action} on {use.service}: rights {problem.text}"
-                    yield self.at(context, playbook, use.path, message)
+                for service in use.services if use.kind == "action" else ():
+                    if problem := problems.get((service, use.name)):
+                        message = f"{use.name} on {service}: rights {problem.text}"
+                        yield self.at(context, playbook, use.path, message)

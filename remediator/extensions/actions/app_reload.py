@@ -26,6 +26,7 @@ class AppReload(Action):
     """Reload gunicorn with HUP, which replaces all workers."""
 
     name = "app.reload"
+    needs = ("app_server",)
     idempotent = True
     timeout = timedelta(seconds=60)
     facts = (Fact("workers", "list", "Process IDs of the new workers."),)

@@ -47,6 +47,7 @@ class AppWorkers(Action):
     """Change the number of gunicorn workers with TTIN and TTOU."""
 
     name = "app.workers"
+    needs = ("app_server",)
     Parameters = WorkersParameters
     reversible = True
     timeout = timedelta(seconds=60)

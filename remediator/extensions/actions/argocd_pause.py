@@ -28,6 +28,7 @@ class ArgocdPause(Action):
     """Pause the automatic sync of an Argo CD Application."""
 
     name = "argocd.pause"
+    needs = ("argocd",)
     reversible = True
     timeout = timedelta(seconds=60)
     facts = (Fact("automated", "object", "Removed sync policy."),)

@@ -39,6 +39,7 @@ class ArgocdResume(Action):
     """Resume the automatic sync of an Argo CD Application."""
 
     name = "argocd.resume"
+    needs = ("argocd",)
     Parameters = ResumeParameters
     timeout = timedelta(seconds=60)
     facts = (Fact("automated", "object", "Restored sync policy."),)

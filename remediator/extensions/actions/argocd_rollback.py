@@ -43,6 +43,7 @@ class ArgocdRollback(Action):
     """Roll an Argo CD Application back to an earlier deployment."""
 
     name = "argocd.rollback"
+    needs = ("argocd",)
     Parameters = RollbackParameters
     interrupts = True
     measures = (*costs.REDIS_FIELDS, *costs.INSTANCE_FIELDS)

@@ -30,6 +30,7 @@ class ElasticacheDescribe(Action):
     """Read the state of an ElastiCache replication group. Read-only."""
 
     name = "elasticache.describe"
+    needs = ("elasticache",)
     mutates = False
     idempotent = True
     timeout = timedelta(seconds=30)

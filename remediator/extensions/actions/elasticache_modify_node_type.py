@@ -36,6 +36,7 @@ class ElasticacheModifyNodeType(Action):
     """Change the node type of an ElastiCache replication group. Always requires approval."""
 
     name = "elasticache.modify_node_type"
+    needs = ("elasticache",)
     Parameters = NodeTypeParameters
     interrupts = True
     measures = ("unreplicated_bytes", "clients")

@@ -38,6 +38,7 @@ class ElasticacheTestFailover(Action):
     """Promote a replica of an ElastiCache shard to primary."""
 
     name = "elasticache.test_failover"
+    needs = ("elasticache",)
     Parameters = FailoverParameters
     interrupts = True
     measures = ("unreplicated_bytes", "clients")

@@ -34,6 +34,7 @@ class FilesDiskUse(Action):
     """Report what fills the data disk. Fails above the limit of the inventory. Read-only."""
 
     name = "files.disk_use"
+    needs = ("disk",)
     Parameters = DiskUseParameters
     mutates = False
     idempotent = True

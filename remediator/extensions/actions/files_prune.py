@@ -57,6 +57,7 @@ class FilesPrune(Action):
     """Move old backups into quarantine. The newest stay, and one of them is complete."""
 
     name = "files.prune"
+    needs = ("backups",)
     Parameters = PruneParameters
     reversible = True
     measures = ("deleted_bytes", "only_copy")

@@ -31,6 +31,7 @@ class FilesUndoPrune(Action):
     """Move backups from quarantine back to the backup folder."""
 
     name = "files.undo_prune"
+    needs = ("backups",)
     Parameters = UndoPruneParameters
     idempotent = True
     timeout = timedelta(seconds=120)

@@ -20,6 +20,7 @@ class FluxRelease(Action):
     """Let a Flux source follow its branch, tag or range again."""
 
     name = "flux.release"
+    needs = ("flux",)
     timeout = timedelta(seconds=60)
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:

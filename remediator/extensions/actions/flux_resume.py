@@ -19,6 +19,7 @@ class FluxResume(Action):
     """Resume the reconciliation of a Flux object."""
 
     name = "flux.resume"
+    needs = ("flux",)
     timeout = timedelta(seconds=60)
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:

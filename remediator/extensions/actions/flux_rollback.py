@@ -45,6 +45,7 @@ class FluxRollback(Action):
     """Hold a Flux source at an earlier revision, so that Flux rolls back."""
 
     name = "flux.rollback"
+    needs = ("flux",)
     Parameters = RollbackParameters
     interrupts = True
     measures = (*costs.REDIS_FIELDS, *costs.INSTANCE_FIELDS)

@@ -26,6 +26,7 @@ class FluxSuspend(Action):
     """Suspend the reconciliation of a Flux object."""
 
     name = "flux.suspend"
+    needs = ("flux",)
     reversible = True
     timeout = timedelta(seconds=60)
 

@@ -38,6 +38,7 @@ class GithubDispatchWorkflow(Action):
     """Start a GitHub workflow that the inventory allows."""
 
     name = "github.dispatch_workflow"
+    needs = ("github",)
     Parameters = DispatchParameters
     timeout = timedelta(seconds=45)
     facts = (

@@ -36,6 +36,7 @@ class GithubRerunWorkflow(Action):
     """Rerun the failed jobs of the latest run of a workflow."""
 
     name = "github.rerun_workflow"
+    needs = ("github",)
     Parameters = RerunParameters
     timeout = timedelta(seconds=60)
     facts = (

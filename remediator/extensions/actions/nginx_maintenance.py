@@ -33,6 +33,7 @@ class NginxMaintenance(Action):
     """Start or end the maintenance mode of nginx."""
 
     name = "nginx.maintenance"
+    needs = ("nginx",)
     Parameters = MaintenanceParameters
     interrupts = True
     measures = ("in_flight_requests",)

@@ -36,6 +36,7 @@ class NginxRateLimit(Action):
     """Limit the request rate of each client address, or end the limit."""
 
     name = "nginx.rate_limit"
+    needs = ("nginx",)
     Parameters = RateLimitParameters
     idempotent = True
     reversible = True

@@ -43,6 +43,7 @@ class RedisBgrewriteaof(Action):
     """Rewrite the append-only file if disk and memory suffice."""
 
     name = "redis.bgrewriteaof"
+    needs = ("redis", "disk")
     Parameters = RewriteParameters
     idempotent = True
     timeout = timedelta(minutes=5)

@@ -29,6 +29,7 @@ class RedisBgsave(Action):
     """Write a snapshot of the Redis data."""
 
     name = "redis.bgsave"
+    needs = ("redis", "disk")
     idempotent = True
     timeout = timedelta(minutes=5)
     facts = (

@@ -50,6 +50,7 @@ class RedisClientKill(Action):
     """Close connections to Redis by their IDs. Redis never reuses an ID."""
 
     name = "redis.client_kill"
+    needs = ("redis",)
     Parameters = ClientKillParameters
     interrupts = True
     measures = ("clients",)

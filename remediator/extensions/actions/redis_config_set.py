@@ -59,6 +59,7 @@ class RedisConfigSet(Action):
     """Change a Redis parameter that can be restored."""
 
     name = "redis.config_set"
+    needs = ("redis",)
     Parameters = ConfigSetParameters
     idempotent = True
     reversible = True

@@ -57,6 +57,7 @@ class RedisDiagnose(Action):
     """Read the state of Redis. Fails if a part shows a problem. Reports which parts cannot be read. Read-only."""
 
     name = "redis.diagnose"
+    needs = ("redis",)
     Parameters = DiagnoseParameters
     mutates = False
     idempotent = True

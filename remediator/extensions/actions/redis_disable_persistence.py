@@ -37,6 +37,7 @@ class RedisDisablePersistence(Action):
     """Disable Redis persistence. A restart of Redis then loses all later writes."""
 
     name = "redis.disable_persistence"
+    needs = ("redis",)
     Parameters = DisableParameters
     idempotent = True
     reversible = True

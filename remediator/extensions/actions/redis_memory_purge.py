@@ -24,6 +24,7 @@ class RedisMemoryPurge(Action):
     """Return unused Redis memory to the operating system. No data is changed."""
 
     name = "redis.memory_purge"
+    needs = ("redis",)
     idempotent = True
     timeout = timedelta(seconds=30)
     facts = (

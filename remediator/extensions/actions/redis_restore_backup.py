@@ -63,6 +63,7 @@ class RedisRestoreBackup(Action):
     """Replace the files of Redis with a backup and start Redis. Loses data written after the backup."""
 
     name = "redis.restore_backup"
+    needs = ("disk", "backups")
     Parameters = RestoreBackupParameters
     interrupts = True
     destructive = True
@@ -76,10 +77,10 @@ class RedisRestoreBackup(Action):
         self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: RestoreBackupParameters) -> PlannedCall:
+        folder, backups = bindings.disk_folder(service), bindings.backups(service)
         status = await self._platforms[service.platform.kind].status(service)
         if status.state in (State.RUNNING, State.STARTING):
             raise TargetError(f"{service.name} is running; a backup is restored only while Redis is stopped")
-        folder, backups = bindings.disk_folder(service), bindings.backups(service)
         backup = await _whole(backups.path, backups.pattern, parameters.backup)
         free = (await asyncio.to_thread(disk.usage, folder)).free
         if free < backup.size * _SPARE:

@@ -44,6 +44,7 @@ class RedisRestorePersistence(Action):
     """Enable Redis persistence again."""
 
     name = "redis.restore_persistence"
+    needs = ("redis",)
     Parameters = RestoreParameters
     idempotent = True
     timeout = timedelta(seconds=30)

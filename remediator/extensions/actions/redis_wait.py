@@ -34,6 +34,7 @@ class RedisWait(Action):
     """Wait until Redis serves, up to a deadline, and record the progress. Read-only."""
 
     name = "redis.wait"
+    needs = ("redis",)
     Parameters = WaitParameters
     mutates = False
     idempotent = True

@@ -31,6 +31,7 @@ class AppProcess(Check):
     """Find the process that listens on the port of an app on this host, and what its workers do."""
 
     name = "app.process"
+    needs = ("app_server", "http")
     facts = (
         Fact("listens", "boolean", "Whether a process listens on the port."),
         Fact("ours", "boolean", "Whether it is the process of the app; false also if none listens."),

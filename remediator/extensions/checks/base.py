@@ -40,6 +40,8 @@ class Check(ABC):
     Parameters: ClassVar[type[Parameters]] = Parameters
     facts: ClassVar[tuple[Fact, ...]] = ()
     """The facts of its evidence. Lint checks conditions against them; without any, it checks none."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The parts of the inventory entry of a service without which its answer is always unknown, such as ``redis``."""
     uses_prometheus: ClassVar[bool] = False
     """Whether the check needs Prometheus. Lint reports it if the settings name none."""
 

@@ -25,6 +25,7 @@ class DiskUsage(Check):
     """Compare the usage of the data disk with a limit."""
 
     name = "disk.usage"
+    needs = ("disk",)
     Parameters = DiskUsageParameters
     facts = (
         Fact("percent", "number", "Used part of the disk.", unit="%"),

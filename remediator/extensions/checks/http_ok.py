@@ -30,6 +30,7 @@ class HttpOk(Check):
     """Send a request to a service. A status from 200 to 299 is ok."""
 
     name = "http.ok"
+    needs = ("http",)
     Parameters = HttpOkParameters
     facts = (
         Fact("status", "integer", "HTTP status; null if there was no answer."),

@@ -38,6 +38,7 @@ class RedisConnections(Check):
     """Compare the number of clients with maxclients, and group the clients by address."""
 
     name = "redis.connections"
+    needs = ("redis",)
     Parameters = RedisConnectionsParameters
     facts = (
         Fact("clients", "integer", "Open connections."),

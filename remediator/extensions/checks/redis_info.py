@@ -36,6 +36,7 @@ class RedisInfo(Check):
     """Compare a field of Redis INFO with limits."""
 
     name = "redis.info"
+    needs = ("redis",)
     Parameters = RedisInfoParameters
     facts = (
         Fact("field", "string", "Name of the field."),

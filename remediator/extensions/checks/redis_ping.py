@@ -14,6 +14,7 @@ class RedisPing(Check):
     """Send PING to Redis, and check that it has finished loading."""
 
     name = "redis.ping"
+    needs = ("redis",)
     facts = (
         Fact("state", "string", "State of the server.", values=tuple(RedisState)),
         Fact("version", "string", "Version of the server; empty if unknown."),

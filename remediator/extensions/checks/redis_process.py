@@ -23,6 +23,7 @@ class RedisProcess(Check):
     """Find the process that listens on the port of a Redis on this host, and what it does."""
 
     name = "redis.process"
+    needs = ("redis",)
     facts = (
         Fact("listens", "boolean", "Whether a process listens on the port."),
         Fact("pid", "integer", "Its process ID; null without one."),

@@ -17,6 +17,7 @@ class RedisWriteTest(Check):
     """Write, read and delete a test key with a short expiry."""
 
     name = "redis.write_test"
+    needs = ("redis",)
     facts = (
         Fact(
             "state",

@@ -75,6 +75,10 @@ class ServiceStatus:
     """Why its release must not be changed now, for example because a person paused its rollout; empty if it may be."""
 
 
+_OPTIONAL = {"service.scale": "scale", "service.releases": "releases", "service.rollback": "rollback"}
+"""The actions that a platform need not support, with the method that each of them calls."""
+
+
 class Platform(ABC):
     """Base class of platforms. Methods take a service whose ``platform`` binding is of this kind.
 
@@ -83,6 +87,13 @@ class Platform(ABC):
     """
 
     kind: ClassVar[str]
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The parts of the inventory entry of a service, apart from its binding, that an action needs here, by action."""
+
+    @classmethod
+    def unsupported(cls) -> frozenset[str]:
+        """Return the actions that this platform refuses, because it does not override their method."""
+        return frozenset(action for action, name in _OPTIONAL.items() if getattr(cls, name) is getattr(Platform, name))
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -54,6 +54,7 @@ class SupervisorPlatform(Platform):
     """Services that run as supervisord programs."""
 
     kind = "supervisor"
+    needs = {"service.releases": ("releases",), "service.rollback": ("releases",)}
 
     def __init__(self) -> None:
         self._clients: dict[tuple[str, str | None], Supervisor] = {}

@@ -96,12 +96,14 @@ def _results_in(subject: CheckSubject, path: Path, text: str) -> Iterator[Diagno
             yield subject.diagnostic(path, "bad-condition", message, hint, offset=reference.column)
 
 
+_FACTS_OF = {"evidence": "facts", "steps": "output"}
+"""The field with the facts, by the root of a reference."""
 _FACT_TYPES = {"string": "text", "integer": "a number", "number": "a number", "list": "a list", "object": "a mapping"}
 
 
 def _type_of(subject: CheckSubject, reference: Reference, names: tuple[str, ...]) -> str | None:
     """Return the type of a name with all its members, in words; None if it is true or false, or not known."""
-    fields = {"evidence": "facts", "steps": "output"}.get(reference.root)
+    fields = _FACTS_OF.get(reference.root)
     if fields is not None and len(names) > 1 and names[1] == fields:
         fact = fact_at(declared_facts(subject, reference.root, names[0]), names[2:])
         return "a mapping" if len(names) == 2 else None if fact is None else _FACT_TYPES.get(fact.type)
@@ -110,7 +112,10 @@ def _type_of(subject: CheckSubject, reference: Reference, names: tuple[str, ...]
 
 def _facts_in(subject: CheckSubject, path: Path, text: str) -> Iterator[Diagnostic]:
     for reference in cel.compile(text).references:
-        field = {"evidence": "facts", "steps": "output"}.get(reference.root)
+        if (shown := _compared_with_null(text, reference)) is not None:
+            message = f"{shown} is never null: a fact that is not reported does not exist"
+            yield subject.diagnostic(path, "impossible-value", message, f"write !has({shown})", offset=reference.column)
+        field = _FACTS_OF.get(reference.root)
         if field is None or reference.name is None or reference.field != field:
             continue
         facts = declared_facts(subject, reference.root, reference.name)
@@ -129,6 +134,24 @@ def declared_facts(subject: CheckSubject, root: str, name: str) -> tuple[Fact, .
                 return catalogue.traits_of(str(look.action), look.with_).facts
     step = next((step for step in playbook.steps if step.id == name), None)
     return () if step is None else catalogue.traits_of(step.action, step.with_).facts
+
+
+_IS_NULL = re.compile(r"\s*==\s*null\b")
+_NULL_IS = re.compile(r"\bnull\s*==\s*$")
+
+
+def _compared_with_null(text: str, reference: Reference) -> str | None:
+    """Return the fact or cost that a condition compares with null by ``==``; None if there is none here.
+
+    Both are left out if they are not known, so such a comparison is unknown or false, and never true.
+    """
+    start = reference.column - 1
+    names, end = _members(text, start + len(reference.root))
+    facts = reference.field is not None and reference.field == _FACTS_OF.get(reference.root) and len(names) > 2
+    if not facts and reference.root != "cost":
+        return None
+    compared = _IS_NULL.match(text, end) or _NULL_IS.search(text, 0, start)
+    return text[start:end] if compared else None
 
 
 _STRING = r"""(?:"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""

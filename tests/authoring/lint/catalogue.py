@@ -103,6 +103,7 @@ ACTIONS: dict[str, tuple[type[BaseModel], ActionTraits]] = {
         ActionTraits(mutates=False, idempotent=True, summary="Read a service's logs.", facts=LOG_FACTS),
     ),
     "service.restart": (Restart, ActionTraits(interrupts=True, summary="Restart a service.")),
+    "service.scale": (Nothing, ActionTraits(summary="Change the number of instances.")),
     "files.prune": (Prune, ActionTraits(idempotent=True, destructive=True, summary="Delete old files.")),
 }
 
@@ -113,5 +114,7 @@ CATALOGUE = Catalogue(
     traits={name: traits for name, (_, traits) in ACTIONS.items()},
     check_facts={"redis.ping": PING_FACTS},
     uses_prometheus=frozenset({"promql"}),
+    needs={("check", "redis.ping"): ("redis",), ("action", "files.prune"): ("disk", "backups")},
+    unsupported={"supervisor": frozenset({"service.scale"})},
     summaries={"redis.ping": "Redis answers.", "promql": "An expression holds.", "cooldown": "Leave it alone."},
 )

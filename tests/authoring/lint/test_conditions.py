@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from remediator.authoring.lint.rules_causes import negated_ok
 from remediator.core.matchers import parse_matcher
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.target_identity import example_value, names_target, naming_matchers
+from tests.authoring.lint.mistakes import WORLD, look
 
 
 @pytest.mark.parametrize(
@@ -90,3 +92,25 @@ def test_the_matcher_to_add_names_the_target(given: dict[str, Any], matchers: li
 def test_a_matcher_names_the_target_or_not(matcher: str, named: bool) -> None:
     """A label that says something about the target, and no value of something else."""
     assert names_target(parse_matcher(matcher), service(platform=KUBERNETES)) is named
+
+
+@pytest.mark.parametrize(
+    ("condition", "named"),
+    [
+        ("evidence.ping.facts.clients == null", "evidence.ping.facts.clients"),
+        ("null == evidence.ping.facts['clients']", "evidence.ping.facts['clients']"),
+        ("cost.clients==null && true", "cost.clients"),
+        ("steps.restart.output.pid == null", "steps.restart.output.pid"),
+        ("evidence.ping.facts.clients != null", None),
+        ("has(evidence.ping.facts.clients)", None),
+        ("params.lines == null", None),
+    ],
+)
+def test_a_fact_that_is_compared_with_null(tmp_path: Path, condition: str, named: str | None) -> None:
+    """A fact that is not reported does not exist, so that == null is never true; != null and has() are."""
+    text = (WORLD / "redis-down.yaml").read_text()
+    step = "on_failure: next\n  - id: prune\n"
+    assert step in text
+    (tmp_path / "redis-down.yaml").write_text(text.replace(step, f'{step}    when: "{condition}"\n'))
+    said = [item.message for item in look(tmp_path).diagnostics if item.rule == "impossible-value"]
+    assert said == ([] if named is None else [f"{named} is never null: a fact that is not reported does not exist"])

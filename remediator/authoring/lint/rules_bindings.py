@@ -1,0 +1,101 @@
+"""Rules about what a target can do: the parts of its inventory entry, and the abilities of its platform.
+
+A playbook that serves several targets may name what some of them cannot do. It is a risk only if nothing else is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from remediator.authoring.lint import LintContext, Rule
+from remediator.playbooks import cel
+from remediator.playbooks.diagnostics import Diagnostic, Severity
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.steps import Step
+from remediator.runtime.preflight import Use, uses
+
+
+class NotPossible(Rule):
+    """A playbook uses an action or a check that its service cannot do: its inventory entry or platform lacks it."""
+
+    id = "not-possible"
+    severity = Severity.INFO
+    why = "Such a step is never done, and such a check is always unknown. A playbook for several targets may intend it."
+    fix = "add the part to the service in the inventory, or use an action that its platform supports"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        for playbook in context.playbooks:
+            for use, reason in _Impossible(context, playbook).uses:
+                yield self.at(context, playbook, use.path, f"{use.name}: {reason}")
+
+
+class NeverActs(Rule):
+    """The target of a playbook can do none of its steps."""
+
+    id = "never-acts"
+    why = "Every run only escalates. No remedy is ever planned."
+    fix = "use actions that the target can do; docs/platforms.md and the inventory say which"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        for playbook in context.playbooks:
+            found = _Impossible(context, playbook)
+            # A step whose condition reads evidence that cannot be had here is for targets where it can.
+            wanted = set(range(len(playbook.steps))) - found.conditional
+            if wanted and wanted <= found.steps:
+                reason = next(reason for use, reason in found.uses if use.path[0] == "steps")
+                yield self.at(context, playbook, ("steps",), f"no step can ever be done: {reason}", key=True)
+
+
+class NeverProved(Rule):
+    """A check of verify is always unknown for the target of a playbook that acts."""
+
+    id = "never-proved"
+    why = "Verification needs all checks to be ok. Every run fails, also if its remedy helped."
+    fix = "add the part to the service in the inventory, or use another check"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        for playbook in context.playbooks:
+            found = _Impossible(context, playbook)
+            acts = set(range(len(playbook.steps))) - found.steps - found.conditional
+            for use, reason in found.uses if acts else ():
+                if use.path[0] == "verify":
+                    yield self.at(context, playbook, use.path, f"{use.name} is always unknown: {reason}")
+
+
+class _Impossible:
+    """What a playbook uses and none of its services can do."""
+
+    def __init__(self, context: LintContext, playbook: Playbook) -> None:
+        self._context = context
+        self.uses = list(self._find(playbook))
+        """The uses, each with the reason."""
+        self.steps = {use.path[1] for use, _ in self.uses if use.path[0] == "steps" and len(use.path) == 3}
+        """Positions of the steps whose action is impossible."""
+        unknown = {playbook.diagnose[int(use.path[1])].id for use, _ in self.uses if use.path[0] == "diagnose"}
+        self.conditional = {at for at, step in enumerate(playbook.steps) if unknown & _evidence_of(step)}
+        """Positions of the steps whose condition reads evidence that is always unknown."""
+
+    def _find(self, playbook: Playbook) -> Iterator[tuple[Use, str]]:
+        inventory = self._context.inventory
+        for use in () if inventory is None else uses(playbook, inventory):
+            reasons = [self._reason(use, inventory.service(name)) for name in use.services]
+            if reasons and all(reasons):
+                others = ", and no other service that can be the target can do it" if len(reasons) > 1 else ""
+                yield use, reasons[0] + others
+
+    def _reason(self, use: Use, service: Service) -> str:
+        """Return why a service cannot do it; empty if it can."""
+        catalogue, kind = self._context.catalogue, service.platform.kind
+        needed = catalogue.needs.get((use.kind, use.name), ())
+        if use.kind == "action":
+            if use.name in catalogue.unsupported.get(kind, ()):
+                return f"the platform {kind} of {service.name} does not support it"
+            needed = (*needed, *catalogue.needs_on.get(kind, {}).get(use.name, ()))
+        missing = [part for part in needed if getattr(service, part) is None]
+        return f"the inventory does not set {' and '.join(missing)} for {service.name}" if missing else ""
+
+
+def _evidence_of(step: Step) -> set[str | None]:
+    names = cel.compile(step.when).references if step.when is not None else ()
+    return {each.name for each in names if each.root == "evidence"}

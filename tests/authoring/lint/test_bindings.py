@@ -1,0 +1,59 @@
+"""What a target can do: a playbook for several targets is left alone, one that can do nothing is reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.authoring.lint.mistakes import WORLD, look
+
+BASE = (WORLD / "redis-down.yaml").read_text()
+PRUNE = BASE[BASE.index("  - id: prune") : BASE.index("verify:")]
+RESTART = BASE[BASE.index("  - id: restart") : BASE.index("  - id: prune")]
+
+
+def found(folder: Path, text: str) -> set[str]:
+    """The rules about bindings that lint reports for a playbook."""
+    (folder / "redis-down.yaml").write_text(text)
+    return {item.rule for item in look(folder).diagnostics} & {"not-possible", "never-acts", "never-proved"}
+
+
+@pytest.mark.parametrize(
+    ("text", "rules"),
+    [
+        (BASE, {"not-possible"}),
+        (BASE.replace(RESTART, ""), {"not-possible", "never-acts"}),
+        (
+            BASE.replace(RESTART, "").replace(
+                "    action: files.prune", "    when: evidence.ping.facts.state == 'down'\n    action: files.prune"
+            ),
+            {"not-possible", "never-acts"},
+        ),
+    ],
+    ids=["one step of two", "the only step", "the only step, with a condition"],
+)
+def test_a_playbook_that_can_do_nothing(tmp_path: Path, text: str, rules: set[str]) -> None:
+    """One step that can be done is enough."""
+    assert found(tmp_path, text) == rules
+
+
+def test_a_step_for_evidence_that_this_target_cannot_give_is_for_other_targets(tmp_path: Path) -> None:
+    """The app has no Redis: what depends on the evidence of one is never due, and its proof is not asked for."""
+    text = BASE.replace("target: redis", "target: app").replace(PRUNE, "")
+    assert found(tmp_path, text) == {"not-possible"}
+    other = text.replace(
+        """    when: "evidence.ping.facts.state == 'down'"\n    on_failure: next""", "    on_failure: next"
+    )
+    assert other != text
+    assert found(tmp_path, other) == {"not-possible", "never-proved"}
+
+
+def test_a_target_from_a_parameter_can_be_any_service(tmp_path: Path) -> None:
+    """One service that can do it is enough."""
+    text = (
+        BASE.replace("target: redis", "target: ${service}")
+        .replace(PRUNE, "")
+        .replace("parameters:\n", "parameters:\n  service: {label: service, type: service}\n")
+    )
+    assert found(tmp_path, text) == set()

@@ -1,0 +1,37 @@
+"""Read from the source of an action what only its methods say: the risk in its plans, and the action of its undo."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+
+from remediator.extensions.actions.base import Action
+
+
+def risks(action: type[Action]) -> tuple[str, ...]:
+    """Return the sentences about the risk that the plans of an action can contain; ``…`` is a value of the plan."""
+    found = (each.value for each in _nodes(action) if isinstance(each, ast.keyword) and each.arg == "risk")
+    return tuple(dict.fromkeys(text for node in found for text in _texts(node)))
+
+
+def undone_by(action: type[Action]) -> tuple[str, ...]:
+    """Return the actions that can undo an action."""
+    calls = (each for each in _nodes(action) if isinstance(each, ast.Call) and ast.unparse(each.func) == "UndoCall")
+    names = (each.args[0].value if isinstance(each.args[0], ast.Constant) else action.name for each in calls)
+    return tuple(dict.fromkeys(str(name) for name in names))
+
+
+def _nodes(action: type[Action]) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(inspect.getsource(inspect.getmodule(action) or action)))
+
+
+def _texts(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, ast.IfExp):
+        yield from _texts(node.body)
+        yield from _texts(node.orelse)
+    elif isinstance(node, ast.JoinedStr):
+        text = "".join(str(each.value) if isinstance(each, ast.Constant) else "…" for each in node.values)
+        yield text.removesuffix("…") if text.endswith(".…") else text
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
