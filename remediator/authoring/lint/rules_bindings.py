@@ -78,7 +78,9 @@ class _Impossible:
 
     def _find(self, playbook: Playbook) -> Iterator[tuple[Use, str]]:
         inventory = self._context.inventory
-        for use in () if inventory is None else uses(playbook, inventory):
+        if inventory is None:
+            return
+        for use in uses(playbook, inventory):
             reasons = [self._reason(use, inventory.service(name)) for name in use.services]
             if reasons and all(reasons):
                 others = ", and no other service that can be the target can do it" if len(reasons) > 1 else ""
