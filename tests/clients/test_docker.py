@@ -112,7 +112,7 @@ async def test_a_container_that_was_replaced_since_the_plan_is_left_alone(
         await client.signal(container, "TERM", expected=planned)
     assert (await client.container(container)).pin == now.pin
     docker_engine.cli("rm", "--force", container)
-    with pytest.raises(TargetError, match="gone"):
+    with pytest.raises(TargetError, match="does not exist any more; nothing was changed"):
         await client.restart(container, expected=now.pin)
 
 
