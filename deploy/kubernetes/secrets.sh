@@ -14,7 +14,7 @@ if [[ ! $chat =~ ^https?://[^[:space:]\"\\]+$ ]]; then
   exit 2
 fi
 random() { head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
-redis=$(random) owner=$(random) service=$(random) token=$(random)
+redis=$(random) owner=$(random) service=$(random) files=$(random) token=$(random)
 cat <<YAML
 apiVersion: v1
 kind: Secret
@@ -23,6 +23,12 @@ stringData:
   redis-password: "$redis"
   redis-auth: "requirepass $redis"
   redis-exporter: '{"redis://redis:6379": "$redis"}'
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: redis-files, namespace: shop}
+stringData:
+  token: "$files"
 ---
 apiVersion: v1
 kind: Secret
@@ -38,6 +44,7 @@ kind: Secret
 metadata: {name: remediator, namespace: remediator}
 stringData:
   redis-password: "$redis"
+  redis-files-token: "$files"
   postgres-url: "postgresql://remediator_service:$service@postgres/remediator"
   webhook-token: "$(random)"
   links-key: "$(random)"

@@ -9,9 +9,10 @@ from remediator.clients.aws.elasticache import ReplicationGroups
 from remediator.clients.github.client import Repository
 from remediator.clients.gitops.client import Managed
 from remediator.clients.host.nginx import IncludedFile, NginxFiles
-from remediator.clients.host.quarantine import Quarantine
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint
 from remediator.clients.redis.client import Redis
+from remediator.clients.volume.client import RemoteVolume
+from remediator.clients.volume.files import Folders, LocalVolume, Volume
 from remediator.errors import TargetError
 from remediator.playbooks.inventory import AppServer, ArgoCd, Backups, Disk, Flux, Nginx, Service
 
@@ -33,9 +34,9 @@ def disk(service: Service) -> Disk:
 
 
 def disk_folder(service: Service) -> Path:
-    """Return the folder of the data disk of a service, whose files can be read here."""
+    """Return the folder of the data disk of a service on this host."""
     found = disk(service)
-    if found.path is None:
+    if found.path is None or found.agent is not None:
         raise TargetError(f"the disk of {service.name} is a volume of the cluster, whose files cannot be read here")
     return found.path
 
@@ -45,9 +46,26 @@ def backups(service: Service) -> Backups:
     return _required(service, service.backups, "backups")
 
 
-def quarantine(found: Backups) -> Quarantine:
-    """Return the folder to which backups are moved before they are deleted."""
-    return Quarantine(found.quarantine or found.path / ".quarantine")
+def volume(service: Service) -> Volume:
+    """Return the files of a service: its data folder, if it has one, and its backups, if it has some."""
+    data, found = service.disk, service.backups
+    folders = Folders(None if data is None or data.path is None else str(data.path))
+    if found is not None:
+        quarantine = found.quarantine or found.path / ".quarantine"
+        folders = Folders(folders.data, str(found.path), found.pattern, str(quarantine))
+    if data is not None and data.agent is not None:
+        return RemoteVolume(data.agent, folders)
+    return LocalVolume(folders)
+
+
+def data_files(service: Service) -> Volume:
+    """Return the files of a service whose data folder can be read, here or by an agent."""
+    if disk(service).path is None:
+        raise TargetError(
+            f"the disk of {service.name} is a volume of the cluster, whose files cannot be read: "
+            "set disk.agent and disk.path in the inventory"
+        )
+    return volume(service)
 
 
 def app_server(service: Service) -> AppServer:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from remediator.clients.host import disk
 from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import TargetError
@@ -14,7 +12,7 @@ from remediator.playbooks.inventory import KubernetesBinding, Service
 async def usage(service: Service, prometheus: Prometheus | None) -> disk.Usage:
     """Return the usage of the data disk.
 
-    Figures of a volume come from the kubelet, by Prometheus. They are up to two minutes old.
+    Without an agent, the figures of a volume come from the kubelet, by Prometheus. They are up to two minutes old.
 
     Raises:
         TargetError: the inventory does not define the disk, or nobody knows its usage.
@@ -22,7 +20,7 @@ async def usage(service: Service, prometheus: Prometheus | None) -> disk.Usage:
     """
     found = bindings.disk(service)
     if found.path is not None:
-        return await asyncio.to_thread(disk.usage, found.path)
+        return await bindings.data_files(service).usage()
     if prometheus is None:
         raise TargetError(f"the usage of the volume of {service.name} is unknown: the settings name no Prometheus")
     names = ("capacity", "used", "available")
@@ -33,7 +31,7 @@ async def usage(service: Service, prometheus: Prometheus | None) -> disk.Usage:
 def where(service: Service) -> str:
     """Return the folder or the claim, for messages."""
     found = bindings.disk(service)
-    return f"the volume of claim {found.claim}" if found.path is None else str(found.path)
+    return f"the volume of claim {found.claim}" if found.claim is not None else str(found.path)
 
 
 async def _bytes(service: Service, prometheus: Prometheus, name: str) -> int:

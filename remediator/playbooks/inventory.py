@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
-from remediator.clients.endpoints import GitHub, RedisEndpoint, TlsSettings
+from remediator.clients.endpoints import Endpoint, GitHub, RedisEndpoint, TlsSettings
 from remediator.core.graph import reach, shortest_cycle
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict, raise_all
 from remediator.core.urls import checked_url
@@ -137,21 +137,28 @@ class Disk(Strict):
     """The filesystem with the data of a service: a folder of this host, or a volume of a Kubernetes cluster."""
 
     path: FilePath | None = Field(
-        default=None, description="A folder on the filesystem; for Redis, its dir. Alternative: claim."
+        default=None, description="A folder on the filesystem; for Redis, its dir. With an agent: in its container."
     )
     claim: str | None = Field(
         default=None,
         pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
         description="Kubernetes: name of the PersistentVolumeClaim. Its usage comes from the metrics of the kubelet in "
-        "Prometheus; its files cannot be read. Alternative: path.",
+        "Prometheus; its files can be read only by an agent. Alternative: path.",
+    )
+    agent: Endpoint | None = Field(
+        default=None,
+        description="Agent in the pod of the service, which reads usage and files of path, and moves backups.",
     )
     full_percent: int = Field(default=90, ge=1, le=99, description="Usage in percent from which the check fails.")
 
     @model_validator(mode="after")
     def _check_kind(self) -> Disk:
-        if (self.path is None) == (self.claim is None):
+        if self.agent is not None:
+            if self.path is None:
+                raise FieldError("agent is set without path", hint="set path, for example /data")
+        elif (self.path is None) == (self.claim is None):
             message = "both path and claim are set" if self.path else "neither path nor claim is set"
-            raise FieldError(message, hint="set one of the two")
+            raise FieldError(message, hint="set one of the two; with an agent, both are possible")
         return self
 
 

@@ -27,6 +27,18 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 
 IMAGES = ("remediator:0.1.0", "remediator-app:1.0", "redis:7.2.16-bookworm", "postgres:16.15-bookworm")
 IMAGES += ("oliver006/redis_exporter:v1.89.0-alpine", "prom/prometheus:v3.15.0", "prom/alertmanager:v0.34.1")
+REDIS = ("exec", "deployment/redis", "-n", "shop", "-c", "redis", "--", "sh", "-euc")
+FULL = """
+export REDISCLI_AUTH=$(cat /run/secrets/redis/redis-password)
+head -c 8000000 /dev/urandom | redis-cli -x SET blob
+redis-cli SAVE
+mkdir -p /data/backups
+for day in 1 2 3 4 5 6 7 8 9; do
+  cp /data/dump.rdb /data/backups/day-$day.rdb
+  touch -d "2026-01-0$day 00:00:00" /data/backups/day-$day.rdb
+done
+"""
+"""Fills the volume of 96 MiB to 87 %: nine complete backups of 8 MB, the append-only file and the dump."""
 SELECTOR = "app.kubernetes.io/name=remediator"
 OWN = """\
 apiVersion: remediator/v1
@@ -99,7 +111,7 @@ def installed() -> Iterator[Installed]:
         if not _run("kubectl", "get", "svc", "-A", "-l", "k8s-app=kube-dns", "-o", "name").stdout:
             stack.enter_context(ClusterNetwork(Path(kubeconfig)).running())
         if not _run("kubectl", "get", "storageclass", "-o", "name").stdout:
-            stack.enter_context(volumes(Path(kubeconfig), "2Gi", "10Gi", "10Gi"))
+            stack.enter_context(volumes(Path(kubeconfig), "1Gi", "2Gi", "10Gi", "10Gi", small="2Gi"))
         gone = ("kubectl", "delete", "namespace", "shop", "remediator", NAMESPACE, "--ignore-not-found")
         stack.callback(subprocess.run, gone, capture_output=True, timeout=180)
         commands = documented()
@@ -204,3 +216,29 @@ def test_a_redis_that_hangs_is_restarted_after_a_yes(installed: Installed) -> No
     until(lambda: installed.run("succeeded") is not None, "the run succeeds", 300)
     after = installed.kubectl("get", "pods", "-n", "shop", "-l", "app=redis", "-o", "name")
     assert not set(before.split()) & set(after.split())
+
+
+def test_a_full_volume_is_freed_after_a_yes(installed: Installed) -> None:
+    """The agent in the pod of Redis names the backups; after a yes the old ones are in quarantine, and two stay."""
+    installed.kubectl(*REDIS, FULL)
+    labels = {"alertname": "RedisDiskFull", "namespace": "shop", "persistentvolumeclaim": "redis", "service": "redis"}
+    alert = {"labels": {**labels, "severity": "critical"}, "annotations": {"summary": "The disk of Redis is full"}}
+    address = installed.kubectl(
+        "get", "svc", "alertmanager-operated", "-n", NAMESPACE, "-o", "jsonpath={.spec.clusterIP}"
+    )
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"http://{address}:9093/api/v2/alerts", json.dumps([alert]).encode(), headers)
+    urllib.request.urlopen(request, timeout=15).close()
+
+    until(lambda: installed.run("awaiting_approval") is not None, "a person is asked", 300)
+    asked = installed.run("awaiting_approval")
+    assert asked is not None and asked["playbook"] == "redis-disk-full"
+    approval = f"/api/v1/approvals/{asked['detail']['approval']}/approve"
+    assert installed.call(approval, {"plan_hash": asked["plan_hash"], "confirm": asked["target"]})["counted"]
+
+    until(lambda: installed.run("succeeded") is not None, "the run succeeds", 300)
+    left = installed.kubectl(*REDIS, "ls /data/backups").split()
+    assert len(left) < 9 and {"day-8.rdb", "day-9.rdb"} <= set(left), left
+    agent = ("exec", "deployment/redis", "-n", "shop", "-c", "files", "--", "ls", "/quarantine/redis")
+    moved = [name for name in installed.kubectl(*agent).split() if name.endswith(".rdb")]
+    assert len(moved) + len(left) == 9, (moved, left)

@@ -82,7 +82,7 @@ async def test_an_unknown_volume_is_unknown(make_prometheus: Callable[..., Prome
 
 async def test_its_files_cannot_be_read_here(make_prometheus: Callable[..., Prometheus]) -> None:
     """The error says why; a playbook then knows that they are unknown."""
-    with pytest.raises(TargetError, match="a volume of the cluster, whose files cannot be read here"):
+    with pytest.raises(TargetError, match="a volume of the cluster, whose files cannot be read"):
         await FilesDiskUse(ClientSet()).plan(service(), DiskUseParameters())
 
 

@@ -126,11 +126,6 @@ class Quarantine:
             names = [file.name for file in listed_in(here, "*.json")]
             return {name.removesuffix(".json"): _note_of(here, name) for name in names}
 
-    def sizes(self) -> dict[str, int]:
-        """Return the size of each batch in bytes, by its name."""
-        notes = self.batches().items()
-        return {batch: sum(int(each["size"]) for each in note["files"]) for batch, note in notes}
-
     def held(self, batch: str) -> dict[str, Any]:
         """Return the list of a batch.
 

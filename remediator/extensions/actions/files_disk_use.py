@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import Field
 
-from remediator.clients.host import disk
+from remediator.clients.volume.files import Folders
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.sizes import format_size
@@ -56,14 +55,13 @@ class FilesDiskUse(Action):
 
     async def plan(self, service: Service, parameters: DiskUseParameters) -> PlannedCall:
         return PlannedCall(
-            text=f"read the sizes of files in {bindings.disk_folder(service)} and the usage of their disk"
+            text=f"read the sizes of files in {bindings.data_files(service).folders.data} and the usage of their disk"
         )
 
     async def execute(self, service: Service, parameters: DiskUseParameters, call: PlannedCall) -> Result:
-        settings, folder = bindings.disk(service), bindings.disk_folder(service)
-        usage = await asyncio.to_thread(disk.usage, folder)
-        files = await asyncio.to_thread(disk.space, folder)
-        kinds = by_kind(files, _backups(service))
+        settings, volume = bindings.disk(service), bindings.data_files(service)
+        folder, usage, files = volume.folders.data, await volume.usage(), await volume.space()
+        kinds = by_kind(files, _backups(volume.folders))
         culprit = max(kinds, key=lambda kind: kinds[kind]) if any(kinds.values()) else "none"
         outside = max(usage.used - sum(files.values()), 0)
         largest = sorted(files, key=lambda name: -files[name])
@@ -102,10 +100,9 @@ def _kind(path: PurePosixPath, backups: PurePosixPath | None) -> str:
     return "rdb" if path.suffix == ".rdb" else "other"
 
 
-def _backups(service: Service) -> PurePosixPath | None:
+def _backups(folders: Folders) -> PurePosixPath | None:
     """Return the backup folder relative to the data folder; None if it is outside."""
-    folder = bindings.disk_folder(service)
-    if service.backups is None or not service.backups.path.is_relative_to(folder):
+    if folders.data is None or folders.backups is None:
         return None
-    below: Path = service.backups.path.relative_to(folder)
-    return PurePosixPath(below)
+    backups = PurePosixPath(folders.backups)
+    return backups.relative_to(folders.data) if backups.is_relative_to(folders.data) else None

@@ -13,8 +13,6 @@ nothing is *failed*, also if it moved files.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -22,17 +20,16 @@ from typing import Any
 
 from pydantic import Field
 
-from remediator.clients.host import disk
 from remediator.clients.host.disk import File, Pin
 from remediator.clients.host.quarantine import digest_of_note
-from remediator.clients.redis.files import rdb_problem
+from remediator.clients.volume.files import Volume
 from remediator.core.clock import Clock, format_duration
 from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.sizes import format_size
 from remediator.core.types import Duration
-from remediator.errors import Refused, TargetError
+from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
@@ -75,25 +72,22 @@ class FilesPrune(Action):
 
     async def plan(self, service: Service, parameters: PruneParameters) -> PlannedCall:
         backups, now = bindings.backups(service), self._clock.now()
-        files = await asyncio.to_thread(disk.listed, backups.path, backups.pattern)
-        kept = await _kept(backups, files)
-        chosen = await asyncio.to_thread(_chosen, service, parameters, [f for f in files if f.name not in kept], now)
-        expired = await asyncio.to_thread(_expired, backups, now)
+        volume = bindings.volume(service)
+        files = await volume.backups()
+        kept = await _kept(volume, backups, files)
+        chosen = await _chosen(volume, parameters, [f for f in files if f.name not in kept], now)
+        expired = await _expired(volume, backups, now)
         if not chosen and not expired:
             raise TargetError(
                 f"no backup in {backups.path} can be moved: {len(files)} found, {len(kept)} of them must stay"
             )
-        same = await asyncio.to_thread(_is_on_same_filesystem, backups)
-        stop = threading.Event()
-        try:
-            pins = await asyncio.to_thread(_pinned, backups, chosen, stop)
-        finally:
-            stop.set()  # after a timeout, the thread ends with the current file; the next plan continues there
+        same = await volume.is_quarantine_on_same_filesystem()
+        pins = await volume.pins(tuple(chosen))
         texts = []
         if expired:
             texts.append(f"delete these batches from quarantine permanently: {', '.join(expired)}")
         if chosen:
-            texts.append(_move_text(backups, files, chosen))
+            texts.append(_move_text(volume, backups, files, chosen))
         if chosen and same and not expired:
             texts.append("this frees nothing now, because the quarantine is on the filesystem of the backups")
         return PlannedCall(
@@ -111,18 +105,17 @@ class FilesPrune(Action):
 
     async def cost(self, service: Service, parameters: PruneParameters, call: PlannedCall) -> Cost:
         """Return the bytes that are deleted permanently: the batches whose grace period has ended."""
-        sizes = await asyncio.to_thread(bindings.quarantine(bindings.backups(service)).sizes)
+        bindings.backups(service)
+        sizes = await bindings.volume(service).batch_sizes()
         deleted = sum(sizes.get(batch, 0) for batch in call.arguments["expired"])
         return Cost(deleted_bytes=deleted, only_copy=False)  # the newest complete backup stays
 
     async def execute(self, service: Service, parameters: PruneParameters, call: PlannedCall) -> Result:
-        backups, stop = bindings.backups(service), threading.Event()
-        before = await asyncio.to_thread(disk.usage, backups.path)
-        try:
-            moved, freed = await asyncio.to_thread(self._prune, backups, call, stop)
-        finally:
-            stop.set()  # after a timeout, the thread stops after the current file
-        after = await asyncio.to_thread(disk.usage, backups.path)
+        bindings.backups(service)
+        volume = bindings.volume(service)
+        before = await volume.backups_usage()
+        moved, freed = await self._prune(volume, call)
+        after = await volume.backups_usage()
         output = {
             "batch": call.arguments["batch"],
             "moved": moved,
@@ -134,20 +127,19 @@ class FilesPrune(Action):
             return Result(Outcome.FAILED, f"no space was freed: {text}", output)
         return Result(Outcome.OK, f"{format_size(freed)} freed: {text}", output)
 
-    def _prune(self, backups: Backups, call: PlannedCall, stop: threading.Event) -> tuple[list[str], int]:
+    async def _prune(self, volume: Volume, call: PlannedCall) -> tuple[list[str], int]:
         """Return the names of the moved files, and the bytes that this freed on their filesystem.
 
         The free space of the filesystem would not show it: other processes write to it meanwhile.
         """
-        quarantine, same = bindings.quarantine(backups), _is_on_same_filesystem(backups)
-        freed = 0
-        batches = quarantine.batches()
+        same, freed = await volume.is_quarantine_on_same_filesystem(), 0
+        batches = await volume.batches()
         for batch, sha256 in call.arguments["expired"].items():
-            deleted = quarantine.delete(batch, sha256, lambda: not stop.is_set()) if batch in batches else 0
+            deleted = await volume.delete(batch, sha256) if batch in batches else 0
             freed += deleted if same else 0
         files = tuple(Pin(**each) for each in call.arguments["files"])
         batch = str(call.arguments["batch"])
-        moved = quarantine.take(backups.path, files, batch, self._clock.now(), lambda: not stop.is_set())
+        moved = await volume.take(files, batch, self._clock.now())
         freed += 0 if same else sum(each.size for each in moved)
         return [each.name for each in moved], freed
 
@@ -158,13 +150,13 @@ class FilesPrune(Action):
         self, service: Service, parameters: PruneParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """Count the planned files that are still there. If only some were moved, a new plan can move the rest."""
-        backups = bindings.backups(service)
-        batches = await asyncio.to_thread(bindings.quarantine(backups).batches)
-        if held := set(call.arguments["expired"]) & set(batches):
+        bindings.backups(service)
+        volume = bindings.volume(service)
+        if held := set(call.arguments["expired"]) & set(await volume.batches()):
             return Observation(EffectStatus.NO, f"{len(held)} expired batches still exist", {"expired": len(held)})
-        there = {file.inode for file in await asyncio.to_thread(disk.listed, backups.path, backups.pattern)}
+        there = {file.inode for file in await volume.backups()}
         left = [each["name"] for each in call.arguments["files"] if each["inode"] in there]
-        if not left and not call.arguments["expired"] and await asyncio.to_thread(_is_on_same_filesystem, backups):
+        if not left and not call.arguments["expired"] and await volume.is_quarantine_on_same_filesystem():
             text = "all planned files are in quarantine, on the same filesystem: nothing was freed"
             return Observation(EffectStatus.NO, text, {"left": 0})
         if not left:
@@ -176,7 +168,7 @@ class FilesPrune(Action):
         )
 
 
-async def _kept(backups: Backups, files: Sequence[File]) -> frozenset[str]:
+async def _kept(volume: Volume, backups: Backups, files: Sequence[File]) -> frozenset[str]:
     """Return the names of the backups that stay: the newest ones and the newest complete one.
 
     Raises:
@@ -187,7 +179,7 @@ async def _kept(backups: Backups, files: Sequence[File]) -> frozenset[str]:
         return frozenset(newest)
     flaws: list[tuple[str, str]] = []
     for file in files[: max(_LOOKED_AT, backups.keep)]:
-        flaw = await rdb_problem(backups.path / file.name)
+        flaw = await volume.backup_problem(file.name)
         if flaw is None:
             return frozenset(newest | {file.name} | {name for name, _ in flaws})
         flaws.append((file.name, flaw))
@@ -195,19 +187,18 @@ async def _kept(backups: Backups, files: Sequence[File]) -> frozenset[str]:
     raise TargetError(f"none of the newest backups in {backups.path} is complete, so that none is moved: {reasons}")
 
 
-def _chosen(service: Service, parameters: PruneParameters, files: Sequence[File], now: datetime) -> list[File]:
+async def _chosen(volume: Volume, parameters: PruneParameters, files: Sequence[File], now: datetime) -> list[File]:
     """Return the backups to move: the oldest first, until the goal is reached."""
-    backups = bindings.backups(service)
     if parameters.older_than is not None:
         before = (now - parameters.older_than).timestamp()
         files = [file for file in files if file.changed / 1e9 < before]
     oldest = sorted(files, key=lambda file: (file.changed, file.name))
     if parameters.goal_percent is None:
         return oldest
-    usage, chosen = disk.usage(backups.path), list[File]()
+    usage, chosen = await volume.backups_usage(), list[File]()
     surplus = usage.used - (usage.used + usage.free) * parameters.goal_percent / 100
-    if _is_on_same_filesystem(backups):  # what waits there for its deletion frees its space later
-        surplus -= sum(bindings.quarantine(backups).sizes().values())
+    if await volume.is_quarantine_on_same_filesystem():  # what waits there for its deletion frees its space later
+        surplus -= sum((await volume.batch_sizes()).values())
     for file in oldest:
         if surplus <= 0:
             break
@@ -216,42 +207,22 @@ def _chosen(service: Service, parameters: PruneParameters, files: Sequence[File]
     return chosen
 
 
-def _pinned(backups: Backups, files: Sequence[File], stop: threading.Event) -> list[Pin]:
-    """Return what is approved of each file, its content included."""
-    pins: list[Pin] = []
-    with disk.opened(backups.path) as handle:
-        for file in files:
-            if stop.is_set():
-                break
-            pins.append(disk.pinned(handle, file))
-    return pins
-
-
-def _expired(backups: Backups, now: datetime) -> dict[str, str]:
+async def _expired(volume: Volume, backups: Backups, now: datetime) -> dict[str, str]:
     """Return the batches whose grace period has ended, each with the SHA-256 of its list."""
     return {
         batch: digest_of_note(note)
-        for batch, note in sorted(bindings.quarantine(backups).batches().items())
+        for batch, note in sorted((await volume.batches()).items())
         if now - datetime.fromisoformat(str(note["at"])).astimezone(UTC) >= backups.grace
     }
 
 
-def _move_text(backups: Backups, files: Sequence[File], chosen: Sequence[File]) -> str:
+def _move_text(volume: Volume, backups: Backups, files: Sequence[File], chosen: Sequence[File]) -> str:
     names = ", ".join(file.name for file in chosen[:5]) + (f" and {len(chosen) - 5} more" if len(chosen) > 5 else "")
-    size, folder = format_size(sum(file.space for file in chosen)), bindings.quarantine(backups).folder
+    size, folder = format_size(sum(file.space for file in chosen)), volume.folders.quarantine
     return (
         f"move {len(chosen)} of {len(files)} backups ({size}) from {backups.path} to {folder}, where the next "
         f"prune after {format_duration(backups.grace)} deletes them: {names}"
     )
-
-
-def _is_on_same_filesystem(backups: Backups) -> bool:
-    folder = bindings.quarantine(backups).folder
-    try:
-        nearest = next(each for each in (folder, *folder.parents) if each.exists())
-    except PermissionError:
-        raise Refused(f"no permission to read {folder}") from None
-    return disk.same_filesystem(backups.path, nearest)
 
 
 def _risk(backups: Backups, same: bool) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from datetime import datetime, timedelta
 
 from pydantic import Field
 
-from remediator.clients.host import disk
 from remediator.clients.host.quarantine import digest_of_note
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
@@ -38,12 +35,11 @@ class FilesUndoPrune(Action):
     facts = (Fact("files", "list", "Names of the backups that were moved back."),)
 
     async def plan(self, service: Service, parameters: UndoPruneParameters) -> PlannedCall:
-        backups = bindings.backups(service)
-        quarantine = bindings.quarantine(backups)
-        note = await asyncio.to_thread(quarantine.held, parameters.batch)
+        backups, volume = bindings.backups(service), bindings.volume(service)
+        note = await volume.batch(parameters.batch)
         size = sum(int(file["size"]) for file in note["files"])
-        free = (await asyncio.to_thread(disk.usage, backups.path)).free
-        if size > free and not disk.same_filesystem(backups.path, quarantine.folder):
+        free = (await volume.backups_usage()).free
+        if size > free and not await volume.is_quarantine_on_same_filesystem():
             raise TargetError(
                 f"the backups need {format_size(size)}, but {backups.path} has only {format_size(free)} free"
             )
@@ -54,25 +50,14 @@ class FilesUndoPrune(Action):
 
     async def execute(self, service: Service, parameters: UndoPruneParameters, call: PlannedCall) -> Result:
         backups = bindings.backups(service)
-        quarantine = bindings.quarantine(backups)
-        stop = threading.Event()
-        try:
-            put = await asyncio.to_thread(
-                quarantine.restore,
-                parameters.batch,
-                str(call.arguments["sha256"]),
-                backups.path,
-                lambda: not stop.is_set(),
-            )
-        finally:
-            stop.set()  # after a timeout, the thread stops after the current file
+        put = await bindings.volume(service).restore(parameters.batch, str(call.arguments["sha256"]))
         return Result(Outcome.OK, f"{len(put)} backups moved back to {backups.path}", {"files": list(put)})
 
     async def observe(
         self, service: Service, parameters: UndoPruneParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """Search for the batch. Its list is removed last, so that an existing batch is not done."""
-        quarantine = bindings.quarantine(bindings.backups(service))
-        there = parameters.batch in await asyncio.to_thread(quarantine.batches)
+        bindings.backups(service)
+        there = parameters.batch in await bindings.volume(service).batches()
         happened, word = (EffectStatus.NO, "still") if there else (EffectStatus.YES, "no longer")
         return Observation(happened, f"batch {parameters.batch} is {word} in quarantine")

@@ -343,8 +343,8 @@ async def test_a_prune_that_times_out_stops_after_a_file_and_can_be_finished(pla
             await do(PRUNE, place.service(), call=call)
     held: list[str] = []
     while True:  # the thread stops after the current file; on a busy machine that takes a while
-        quarantine = bindings.quarantine(bindings.backups(place.service()))
-        moved = [file["name"] for note in quarantine.batches().values() for file in note["files"]]
+        batches = await bindings.volume(place.service()).batches()
+        moved = [file["name"] for note in batches.values() for file in note["files"]]
         if sorted([*place.names(), *moved]) == before and moved == held:
             break
         held = moved
@@ -356,7 +356,7 @@ async def test_a_prune_that_times_out_stops_after_a_file_and_can_be_finished(pla
         await do(PRUNE, place.service())
     assert place.names() == ["dump-0.rdb", "dump-1.rdb"]
 
-    for batch in sorted(quarantine.batches()):
+    for batch in sorted(await bindings.volume(place.service()).batches()):
         undo_prune = ACTIONS["files.undo_prune"]
         back = await plan(undo_prune, place.service(), batch=batch)
         with suppress(TimeoutError):
