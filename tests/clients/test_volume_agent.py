@@ -13,11 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from remediator.core.clock import SystemClock
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError, Unreachable
 from remediator.extensions import bindings
@@ -132,6 +134,41 @@ async def test_a_file_that_changed_since_the_plan_stays(volume: Volume) -> None:
     with pytest.raises(TargetError, match=r"day-4\.rdb"):
         await do(PRUNE, target, call=call)
     assert (volume.backups / "day-4.rdb").read_bytes() == b"other"
+
+
+async def test_a_file_with_other_content_and_the_same_time_stays(volume: Volume) -> None:
+    """The agent compares the content too, which it read to plan."""
+    target = volume.service()
+    call = await plan(PRUNE, target)
+    oldest = volume.backups / "day-4.rdb"
+    seen = oldest.stat()
+    oldest.write_bytes(b"x" * seen.st_size)
+    os.utime(oldest, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    with pytest.raises(TargetError, match=r"day-4\.rdb was changed after planning"):
+        await do(PRUNE, target, call=call)
+    assert oldest.exists()
+
+
+async def test_an_expired_batch_is_deleted_only_as_it_was_approved(volume: Volume) -> None:
+    """Its list has a checksum in the plan; a list that changed since is left alone."""
+
+    class Later(SystemClock):
+        def now(self) -> Any:
+            return super().now() + timedelta(days=2)
+
+    await do(PRUNE, volume.service())
+    later = Registry().make_actions(ClientSet(clock=Later()))["files.prune"]
+    call = await plan(later, volume.service(grace="1d"))
+    (batch,) = call.arguments["expired"]
+    (note,) = volume.quarantine.glob("*.json")
+    approved = note.read_bytes()
+    note.write_bytes(approved.replace(b"day-4.rdb", b"day-9.rdb"))
+    with pytest.raises(TargetError, match=f"batch {batch} in .* was changed after planning"):
+        await do(later, volume.service(grace="1d"), call=call)
+    note.write_bytes(approved)
+    assert len(list(volume.quarantine.glob("*.rdb"))) == 3
+    await do(later, volume.service(grace="1d"), call=call)
+    assert list(volume.quarantine.iterdir()) == []
 
 
 async def test_without_a_complete_backup_nothing_moves(volume: Volume) -> None:

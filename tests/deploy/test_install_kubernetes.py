@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.servers import until
+from tests.support.servers import cluster_controllers, until
 from tests.support.servers.cluster_monitoring import NAMESPACE, as_text, monitoring
 from tests.support.servers.cluster_network import ClusterNetwork, volumes
 from tests.support.servers.remediator import ROOT
@@ -108,6 +108,7 @@ def installed() -> Iterator[Installed]:
     if taken := {f"namespace/{name}" for name in ("shop", "remediator", NAMESPACE)} & there:
         pytest.fail(f"the cluster has {', '.join(sorted(taken))} already; this test would change and remove it")
     with ExitStack() as stack:
+        stack.enter_context(cluster_controllers.running(Path(kubeconfig)))
         if not _run("kubectl", "get", "svc", "-A", "-l", "k8s-app=kube-dns", "-o", "name").stdout:
             stack.enter_context(ClusterNetwork(Path(kubeconfig)).running())
         if not _run("kubectl", "get", "storageclass", "-o", "name").stdout:
@@ -135,13 +136,15 @@ def installed() -> Iterator[Installed]:
 
 
 def _require_images() -> None:
-    """Build what the node does not have; skip where that is not possible."""
+    """Build what the node does not have, and our own images from this version; skip where that is not possible."""
     missing = [
         image
         for image in IMAGES
         if subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode
     ]
     if not missing:
+        for command in (["--tag", "remediator:0.1.0"], ["--tag", "remediator-app:1.0", "--file", "app/Dockerfile"]):
+            _run("docker", "build", "--network", "host", *command, ".")
         return
     if shutil.which("debootstrap") is None or os.geteuid() != 0:
         pytest.skip(f"the node has no image {missing[0]}: as root, with debootstrap installed, run 'make images'")

@@ -15,7 +15,7 @@ from demo.compose import __main__ as demo
 from tests.deploy.test_compose import files
 from tests.deploy.test_kubernetes import of_kind
 from tests.support import engines
-from tests.support.servers import require
+from tests.support.servers import cluster_controllers, require
 from tests.support.servers.docker import Engine
 from tests.support.servers.kubernetes import Cluster
 from tests.support.servers.remediator import ROOT
@@ -77,6 +77,23 @@ def test_the_tests_of_kubernetes_without_their_image(cluster: Cluster) -> None:
         r"The cluster cannot run the image registry\.invalid/none:1 \((ErrImagePull|ImagePullBackOff)\)", found
     )
     assert "load the image onto each node" in found and "DOCKER_HOST" in found
+
+
+@pytest.mark.kubernetes
+def test_the_controllers_that_a_cluster_lacks_are_started(cluster: Cluster) -> None:
+    """With them, each acts on its objects; nothing is left of the objects by which that is seen."""
+    with cluster_controllers.running(cluster.kubeconfig):
+        assert cluster_controllers.missing(cluster.kubeconfig) == ()
+    assert "remediator-test" not in cluster.kubectl("get", "statefulsets,jobs,pv", "--all-namespaces", "--output=name")
+
+
+def test_the_controllers_that_a_cluster_lacks_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the program that has them is not installed: which ones, and two ways to get them."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cluster_controllers.problem(()) == ""
+    found = cluster_controllers.problem(("statefulset", "job"))
+    assert "no controller statefulset, job: start its kube-controller-manager with --controllers='*'" in found
+    assert "or install kube-controller-manager, which the tests then start" in found
 
 
 @pytest.mark.parametrize(

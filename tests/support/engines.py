@@ -13,6 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.support.servers import cluster_controllers
 
 SOCKET = "unix:///var/run/docker.sock"
 IMAGE = "busybox:1"
@@ -40,6 +43,8 @@ def kubernetes(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
     argv = ["kubectl", f"--kubeconfig={config}", "version", "--request-timeout=10s"]
     if silent := _silent(argv, found, f"The cluster of {config} does not answer: start it, or set KUBECONFIG."):
         return found, silent
+    if lacking := cluster_controllers.problem(cluster_controllers.missing(Path(config))):
+        return found, lacking
     if environment.get("DOCKER_HOST"):  # the image of the pods is built on the node, from this machine's busybox
         return found, _without("docker", "busybox")
     return found, image_problem(config, IMAGE)
