@@ -13,6 +13,7 @@ import shutil
 import socket
 import socketserver
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -23,6 +24,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+
+from tests.support.servers import cluster_controllers
 
 BRIDGE = "docker0"
 _POLL = 0.5
@@ -242,10 +245,16 @@ def volumes(kubeconfig: Path, *sizes: str, small: str = "") -> Iterator[None]:
 
 
 def main() -> None:
-    """Run until interrupted, for a look by hand: ``python -m tests.support.servers.cluster_network KUBECONFIG``."""
-    import sys  # noqa: PLC0415
+    """Run until interrupted, for a look by hand: ``python -m tests.support.servers.cluster_network KUBECONFIG``.
 
-    with ClusterNetwork(Path(sys.argv[1])).running(), volumes(Path(sys.argv[1]), "1Gi", "2Gi", "10Gi", "10Gi"):
+    It also starts the controllers that the cluster leaves out.
+    """
+    kubeconfig = Path(sys.argv[1])
+    with ExitStack() as stack:
+        stack.enter_context(suppress(KeyboardInterrupt))
+        stack.enter_context(cluster_controllers.running(kubeconfig))
+        stack.enter_context(ClusterNetwork(kubeconfig).running())
+        stack.enter_context(volumes(kubeconfig, "1Gi", "2Gi", "10Gi", "10Gi"))
         while True:
             time.sleep(3600)
 
