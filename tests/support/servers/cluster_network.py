@@ -55,6 +55,7 @@ class ClusterNetwork:
         """Provide addresses and names until the context ends."""
         with ExitStack() as stack:
             dns = _serve(_Dns, ("0.0.0.0", 0), _handler(self._answer))
+            stack.callback(dns.server_close)
             stack.callback(dns.shutdown)
             rule = ["PREROUTING", "-t", "nat", "-i", BRIDGE, "-p", "udp", "--dport", "53", "-j", "REDIRECT"]
             rule += ["--to-ports", str(dns.server_address[1])]
