@@ -24,6 +24,7 @@ commit=$(git rev-parse HEAD)
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH  # the same commit gives the same files
 git archive "$commit" | tar -x -C "$source"
+echo "$commit" > "$source/remediator/build.txt"  # for --version
 git archive --format=tar --prefix="remediator-$version/" "$commit" | gzip -n > "$out/remediator-$version.tar.gz"
 "$python" -m pip wheel -q --no-deps --no-build-isolation -w "$out" "$source"
 cp requirements.lock "$out/remediator-$version-requirements.lock"

@@ -22,7 +22,6 @@ from remediator import __version__
 from remediator.audit import Draft, Kind
 from remediator.clients import egress
 from remediator.clients.alertmanager.client import Alertmanager
-from remediator.clients.egress import Egress
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config, redactor_for
 from remediator.core import trace_context
@@ -129,7 +128,7 @@ async def run_service(
             f"role {role!r} cannot use the store 'sqlite', which has a single process; use 'all', or use PostgreSQL"
         )
     clock = clock or SteadyClock()
-    egress.configure(Egress() if config.outgoing_proxy is None else config.outgoing_proxy.egress())
+    egress.use(config.outgoing_proxy)
     trace_context.configure(config.tracing is not None)
     registry = Registry.for_settings(config)
     async with AsyncExitStack() as stack:
@@ -204,7 +203,7 @@ async def _stop(task: asyncio.Task[None]) -> None:
 async def read_only_context(config: Config, store: Store, clock: Clock | None = None) -> AsyncIterator[PipelineContext]:
     """Provide a pipeline context without loops, on the caller's store, for commands that change nothing."""
     clock = clock or SteadyClock()
-    egress.configure(Egress() if config.outgoing_proxy is None else config.outgoing_proxy.egress())
+    egress.use(config.outgoing_proxy)
     registry = Registry.for_settings(config)
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())

@@ -16,6 +16,7 @@ source=$(mktemp -d)
 trap 'rm -rf "$source"' EXIT
 mkdir "$source/docs"
 cp -r remediator pyproject.toml README.md LICENSE "$source" && cp -r docs/man "$source/docs"
+git rev-parse HEAD > "$source/remediator/build.txt" 2>/dev/null || rm -f "$source/remediator/build.txt"  # for --version
 "$python" -m pip wheel -q --no-deps --no-build-isolation -w "$root" "$source"
 "${into[@]}" --no-deps --no-index "$root"/*.whl
 

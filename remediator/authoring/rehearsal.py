@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from remediator.authoring.explain import Explanation, explain
+from remediator.clients import egress
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config, redactor_for
 from remediator.core.clock import SystemClock, rfc3339
@@ -75,6 +76,7 @@ async def rehearse(config: Config, name: str, given: Mapping[str, str], seconds:
         InputError: there is no such playbook, or it does not match the labels.
         TimeoutError: the plan was not ready in time.
     """
+    egress.use(config.outgoing_proxy)
     registry = Registry.for_settings(config)
     loaded = load(config.playbooks, config.inventory, registry.catalogue())
     known = {playbook.name: playbook for playbook in loaded.playbooks}

@@ -20,6 +20,7 @@ from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.loader import load, load_config, load_error, read_model
 from remediator.playbooks.parsing.check_settings import check_settings
 from remediator.playbooks.parsing.nodes import Node, find
+from remediator.reporting.formatting import plural
 from remediator.runtime.access import load_people, read_credentials
 
 
@@ -60,8 +61,9 @@ def check(config_path: Path) -> None:
     for found in report.at_least(Severity.WARNING):
         _output.echo(str(found))
     _output.echo(
-        f"{config_path}: valid; {len(loaded.playbooks)} playbooks, {len(loaded.inventory.services)} services, "
-        f"{len(people.people)} people, {len(config.channels)} channels"
+        f"{config_path}: valid; {plural(len(loaded.playbooks), 'playbook')}, "
+        f"{plural(len(loaded.inventory.services), 'service')}, {plural(len(people.people), 'person', 'people')}, "
+        f"{plural(len(config.channels), 'channel')}"
     )
 
 

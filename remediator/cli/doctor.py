@@ -16,6 +16,7 @@ from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load, load_config
+from remediator.reporting.formatting import plural
 from remediator.runtime.access import load_people
 
 _MARKS = {Level.OK: "ok", Level.SKIPPED: "-", Level.WARNING: "warning", Level.FAILED: "FAILED"}
@@ -76,4 +77,4 @@ def _table(results: list[tuple[str, Result]], *, all_: bool) -> Iterator[str]:
                 yield f"{'':<22} fix: {result.fix}"
         if not shown:
             yield f"{_MARKS[Level.OK]:<8} {name:<13} {len(of_check)} examined"
-    yield f"{counts[Level.FAILED]} failed, {counts[Level.WARNING]} warnings, {counts[Level.OK]} ok"
+    yield f"{counts[Level.FAILED]} failed, {plural(counts[Level.WARNING], 'warning')}, {counts[Level.OK]} ok"

@@ -20,6 +20,7 @@ from remediator.cli._history_options import Comparison, history_options, show
 from remediator.cli._options import config_option, format_option, since_option
 from remediator.cli._playbook_modes import list_, set_mode
 from remediator.cli._plugins import plugins_option, registry_for
+from remediator.clients import egress
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
@@ -311,6 +312,7 @@ def backtest(
     endpoint = config.prometheus if url is None else Endpoint(url=url)
     if endpoint is None:
         raise ConfigurationError("no Prometheus in the settings file; give its URL with --prometheus")
+    egress.use(config.outgoing_proxy)
     end = SystemClock().now()
     history = asyncio.run(_fetch(endpoint, before(end, since), end, parse_duration(step), config))
     show(Comparison(config, playbooks, against, svg, format_), history)

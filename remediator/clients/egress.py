@@ -80,6 +80,15 @@ def configure(egress: Egress) -> None:
     _current = egress
 
 
+def use(settings: OutgoingProxy | None) -> None:
+    """Use the proxy of the settings for all HTTP clients that are created from now on.
+
+    Raises:
+        ConfigurationError: the file of its URL cannot be read.
+    """
+    configure(Egress() if settings is None else settings.egress())
+
+
 def proxy_for(url: str) -> str | None:
     """Return the proxy for a URL; None if it is reached directly."""
     return _current.proxy_for(url)

@@ -11,11 +11,14 @@ from pathlib import Path
 def build_id() -> str:
     """Return the commit of this build; empty if it is not known.
 
-    The container image sets ``REMEDIATOR_BUILD``. pip records the commit of a package from a repository. A checkout has
-    its commit in ``.git``.
+    The container image sets ``REMEDIATOR_BUILD``. A release and a Debian package contain the file ``build.txt``. pip
+    records the commit of a package from a repository. A checkout has its commit in ``.git``.
     """
     if os.environ.get("REMEDIATOR_BUILD"):
         return os.environ["REMEDIATOR_BUILD"]
+    built = Path(__file__).parents[1] / "build.txt"
+    if built.is_file():
+        return built.read_text(encoding="utf-8").strip()[:12]
     try:
         origin = json.loads(distribution("remediator").read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import http.server
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +17,7 @@ import sqlalchemy
 import yaml
 from click.testing import CliRunner
 
-from remediator.authoring.doctor import BUILTIN, worst
+from remediator.authoring.doctor import BUILTIN, examine, worst
 from remediator.authoring.doctor.alertmanager import examine_routes
 from remediator.authoring.doctor.approvals import Approvals
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Level, Result, failed, labels_of, ok, warning
@@ -27,6 +30,7 @@ from remediator.authoring.doctor.store import StoreCheck
 from remediator.authoring.doctor.targets import Targets
 from remediator.authoring.doctor.tls import Tls
 from remediator.cli.lint import command as lint_command
+from remediator.clients import egress
 from remediator.clients.prometheus.client import AlertRule
 from remediator.config import Config
 from remediator.core.identity import Entry, People
@@ -34,7 +38,8 @@ from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load, load_config
 from remediator.storage.migrate import migrate
 from remediator.storage.url import parse_postgresql_url
-from tests.support.fake_servers import engine_with_proxy, peer
+from tests.support.fake_servers import Authority, engine_with_proxy, peer
+from tests.support.servers import free_port
 from tests.support.servers.prometheus import Prometheus
 from tests.support.servers.receivers import receiver
 
@@ -317,6 +322,89 @@ def test_tls_warns_about_links_without_tls(examination: Callable[..., Examinatio
     """Loopback is not a network."""
     assert problems(results(Tls, examination())) == []
     assert "clear text" in problems(results(Tls, examination(public_url="http://shop.example.com")))[0]
+
+
+@contextmanager
+def tls_server(authority: Authority, *, days: float) -> Iterator[str]:
+    """A server with a certificate for 127.0.0.1, which ends in so many days. Yields its URL."""
+    context = authority.server_context(*authority.issue("server", "127.0.0.1", days=days))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("days", "tls", "problem"),
+    [
+        (90, {"ca_file": "ca.crt"}, None),
+        (3, {"ca_file": "ca.crt"}, "warning: URL: its certificate ends at "),
+        (-1, {"ca_file": "ca.crt"}, "failed: URL: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: cert"),
+        (90, {}, "failed: URL: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed"),
+        (90, {"ca_file": "ca.crt", "server_name": "other"}, "failed: URL: [SSL: CERTIFICATE_VERIFY_FAILED]"),
+        (90, {"insecure_skip_verify": True}, "warning: URL: insecure_skip_verify accepts any certificate: [SSL"),
+    ],
+)
+def test_tls_examines_the_certificates_of_servers(
+    examination: Callable[..., Examination], tmp_path: Path, days: float, tls: dict[str, Any], problem: str | None
+) -> None:
+    """A real handshake with a server of the settings."""
+    authority = Authority(tmp_path)
+    with tls_server(authority, days=days) as url:
+        about = examination(prometheus={"url": url, "tls": tls})
+        found = problems(results(Tls, about))
+    expected = [] if problem is None else [problem.replace("URL", url)]
+    assert [each[: len(text)] for each, text in zip(found, expected, strict=True)] == expected
+
+
+@pytest.mark.parametrize(
+    ("days", "key", "problem"),
+    [
+        (90, "own", None),
+        (3, "own", "warning: FILE: its certificate ends at "),
+        (-1, "own", "failed: FILE: its certificate ended at "),
+        (90, "other", "failed: FILE: certificate or key cannot be used: [X509: KEY_VALUES_MISMATCH]"),
+        (90, "missing", "failed: FILE: certificate or key cannot be used: [Errno 2]"),
+    ],
+)
+def test_tls_examines_the_certificate_of_the_service(
+    examination: Callable[..., Examination], tmp_path: Path, days: float, key: str, problem: str | None
+) -> None:
+    """Without a connection: the service may not run yet."""
+    certificate, own = Authority(tmp_path).issue("remediator.example.com", days=days)
+    file = {"own": own, "other": Authority(tmp_path).issue("other")[1], "missing": tmp_path / "none.key"}[key]
+    about = examination(tls={"certificate_file": str(certificate), "key_file": str(file)}, public_url="")
+    found = problems(results(Tls, about))
+    expected = [] if problem is None else [problem.replace("FILE", str(certificate))]
+    assert [each[: len(text)] for each, text in zip(found, expected, strict=True)] == expected
+
+
+def test_tls_examines_what_people_open(examination: Callable[..., Examination], tmp_path: Path) -> None:
+    """A public URL that only others reach is no failure; one that shows a wrong certificate is."""
+    closed = f"https://127.0.0.1:{free_port()}"
+    assert problems(results(Tls, examination(public_url=closed)))[0].startswith(
+        f"warning: public_url {closed}: cannot be reached from here: "
+    )
+    with tls_server(Authority(tmp_path), days=90) as url:
+        found = problems(results(Tls, examination(public_url=url)))
+    assert found[0].startswith(f"failed: public_url {url}: [SSL: CERTIFICATE_VERIFY_FAILED]")
+
+
+def test_all_checks_use_the_outgoing_proxy(examination: Callable[..., Examination]) -> None:
+    """The proxy refuses everything: both servers are asked through it, and no certificate is read beside it."""
+    with receiver() as proxy:
+        servers = {"alertmanagers": [{"url": "http://am.invalid"}], "prometheus": {"url": "https://prom.invalid"}}
+        found = asyncio.run(examine(examination(outgoing_proxy={"url": proxy.url}, **servers)))
+        egress.configure(egress.Egress())
+    said = {f"{name} {each.subject}": each.text for name, each in found}
+    assert "http://am.invalid/api/v2/status answered 501" in said["alertmanager http://am.invalid"], said
+    assert said["tls https://prom.invalid"] == "is reached by the outgoing proxy, so its certificate was not examined"
 
 
 def test_the_worst_result_decides() -> None:

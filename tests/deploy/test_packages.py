@@ -8,12 +8,13 @@ import shutil
 import site
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.support.servers import require
+from tests.support.servers import accepts, free_port, require, until
 from tests.support.servers.remediator import ROOT
 
 UNIT = ROOT / "deploy/systemd/remediator.service"
@@ -87,13 +88,78 @@ def test_the_installed_command_works(installed: Path, tmp_path: Path) -> None:
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
+@pytest.fixture(scope="module")
+def packages(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and its locked dependencies: the package index of docs/deployment.md."""
+    folder = tmp_path_factory.mktemp("packages")
+    argv = [sys.executable, "-m", "pip", "download", "-q", "--require-hashes", "-r", ROOT / "requirements.lock"]
+    done = run(*argv, "-d", folder)
+    if "Could not find a version" in done.stderr or "Connection" in done.stderr:
+        pytest.skip("needs a package index")
+    assert done.returncode == 0, done.stderr
+    shutil.copy(wheel, folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("tool", ["pipx", "uvx"])
+def test_the_command_comes_from_a_folder_of_packages(tool: str, packages: Path, tmp_path: Path) -> None:
+    """No other index is asked: everything that the command needs is among its locked dependencies."""
+    if shutil.which(tool) is None:
+        pytest.skip(f"needs {tool}")
+    environment = {
+        **{name: value for name, value in os.environ.items() if name in ("PATH", "LANG")},
+        **{"HOME": str(tmp_path), "PIPX_HOME": str(tmp_path / "pipx"), "PIPX_BIN_DIR": str(tmp_path / "bin")},
+        **{"PIP_CONFIG_FILE": os.devnull, "UV_CACHE_DIR": str(tmp_path / "cache"), "UV_NO_CONFIG": "1"},
+    }
+    if tool == "pipx":
+        options = f"--no-index --find-links {packages}"
+        done = run("pipx", "install", f"--pip-args={options}", "remediator", env=environment, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        command: tuple[str | Path, ...] = (tmp_path / "bin/remediator",)
+    else:
+        command = ("uvx", "--python", sys.executable, "--no-index", "--find-links", packages, "remediator")
+    shown = run(*command, "--version", env=environment, cwd=tmp_path)
+    assert shown.returncode == 0 and shown.stdout.startswith("remediator "), shown.stderr
+    made = run(*command, "completion", "bash", env=environment, cwd=tmp_path)
+    assert made.returncode == 0 and "_REMEDIATOR_COMPLETE" in made.stdout, made.stderr
+
+
+def test_systemd_opens_the_port_and_the_first_connection_starts_the_service(installed: Path, tmp_path: Path) -> None:
+    """systemd's own tool for socket activation, with the command of the wheel and ``listen: systemd``."""
+    activate, port = require("systemd-socket-activate"), free_port()
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "inventory.yaml").write_text("apiVersion: remediator/v1\nkind: Inventory\nservices: {}\n")
+    (tmp_path / "webhook.token").write_text("a-token-for-this-test-only\n")
+    (tmp_path / "webhook.token").chmod(0o600)
+    settings = f"apiVersion: remediator/v1\nkind: Config\nlisten: systemd\npublic_url: http://127.0.0.1:{port}\n"
+    settings += "state: state\nplaybooks: [playbooks]\ninventory: inventory.yaml\n"
+    settings += "webhook: {token_file: webhook.token}\n"
+    (tmp_path / "remediator.yaml").write_text(settings)
+    argv = [activate, f"--listen=127.0.0.1:{port}", str(installed / "bin/remediator"), "serve"]
+    with (tmp_path / "log").open("wb") as log:
+        service = subprocess.Popen(argv, cwd=tmp_path, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]})
+    try:
+        until(lambda: accepts(("127.0.0.1", port)), "systemd listens")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=60) as answer:
+            assert answer.status == 200
+    finally:
+        service.terminate()
+        service.wait(60)
+    assert '"listen": ["systemd"]' in (tmp_path / "log").read_text()
+
+
 def test_systemd_accepts_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
-    """``systemd-analyze verify`` finds nothing, and the exposure stays low."""
+    """``systemd-analyze verify`` finds nothing in service and socket, and the exposure stays low."""
     analyze = require("systemd-analyze")
     text = UNIT.read_text().replace("/opt/remediator/bin/remediator", "/bin/true")
     unit = tmp_path / "remediator.service"
     unit.write_text("\n".join(line for line in text.splitlines() if not line.startswith("Documentation=")))
-    verified = run(analyze, "verify", unit)
+    opened = UNIT.with_suffix(".socket").read_text().replace("Documentation=man:remediator(1)\n", "")
+    (tmp_path / "remediator.socket").write_text(opened)
+    verified = run(analyze, "verify", unit, tmp_path / "remediator.socket")
     assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
     examined = run(analyze, "security", "--offline=true", "--no-pager", unit)
     found = re.search(r"exposure level for \S+ ([\d.]+)", examined.stdout)
@@ -151,6 +217,7 @@ def test_the_debian_package_is_complete_and_its_command_works(package: Path, tmp
         "ExecStart=/opt/remediator/bin/remediator serve"
         in (root / "usr/lib/systemd/system/remediator.service").read_text()
     )
+    assert (root / "usr/lib/systemd/system/remediator.socket").is_file()
     assert (root / "usr/share/man/man1/remediator.1.gz").is_file()
     assert list(root.rglob("__pycache__")) == []
     built = str(package.parent)

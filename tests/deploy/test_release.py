@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,9 @@ def test_a_release_has_checksums_and_provenance_and_is_reproducible(clone: Path)
     assert checked.returncode == 0, checked.stderr
     sums = (out / "SHA256SUMS").read_text()
     assert {name.split(".")[-1] for name in sums.split()[1::2]} == {"whl", "gz", "lock"}
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, capture_output=True, text=True, check=True).stdout
+    with zipfile.ZipFile(next(out.glob("*.whl"))) as wheel:
+        assert wheel.read("remediator/build.txt").decode() == commit, "--version names the build"
     statement = json.loads((out / "provenance.intoto.json").read_text())
     assert [f"{each['digest']['sha256']}  {each['name']}" for each in statement["subject"]] == sums.splitlines()
 

@@ -129,12 +129,12 @@ class Authority:
         self._certificate = self._sign(name, self._key.public_key(), authority=True)
         self.ca_file = self._write("ca.crt", self._certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, name: str, *addresses: str) -> tuple[Path, Path]:
-        """Files of a certificate for a host name and addresses, and of its key."""
+    def issue(self, name: str, *addresses: str, days: float = 1) -> tuple[Path, Path]:
+        """Files of a certificate for a host name and addresses, which ends in so many days, and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = [x509.DNSName(name), *(x509.IPAddress(ip_address(address)) for address in addresses)]
-        certificate = self._sign(subject, key.public_key(), names=names)
+        certificate = self._sign(subject, key.public_key(), names=names, days=days)
         secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return self._write(f"{name}.crt", certificate.public_bytes(Encoding.PEM)), self._write(f"{name}.key", secret)
 
@@ -146,11 +146,11 @@ class Authority:
         context.verify_mode = ssl.CERT_REQUIRED if clients else ssl.CERT_NONE
         return context
 
-    def _sign(self, subject, public_key, names=(), authority=False) -> x509.Certificate:  # type: ignore[no-untyped-def]
+    def _sign(self, subject, public_key, names=(), authority=False, days=1) -> x509.Certificate:  # type: ignore[no-untyped-def]
         now = datetime.now(UTC)
         issuer = subject if authority else self._certificate.subject
         builder = x509.CertificateBuilder(issuer, subject, public_key, x509.random_serial_number())
-        builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
+        builder = builder.not_valid_before(now - timedelta(days=30)).not_valid_after(now + timedelta(days=days))
         builder = builder.add_extension(x509.BasicConstraints(authority, None), critical=True)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, warning
 from remediator.errors import RemediatorError
+from remediator.reporting.formatting import plural
 
 _SECONDS = 20.0
 _SEND_ONLY = ("syslog", "chat")
@@ -39,4 +40,4 @@ class Checkpoints(DoctorCheck):
                 text = str(error) or f"no answer in {_SECONDS:g} s"
                 yield failed(name, text, "check the location and the rights of this witness")
             else:
-                yield ok(name, f"{len(notes)} checkpoints can be read")
+                yield ok(name, f"{plural(len(notes), 'checkpoint')} can be read")

@@ -8,6 +8,7 @@ from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, f
 from remediator.authoring.lint.runner import Sources, lint
 from remediator.config import Config
 from remediator.playbooks.diagnostics import Severity
+from remediator.reporting.formatting import plural
 
 
 class Files(DoctorCheck):
@@ -27,9 +28,9 @@ class Files(DoctorCheck):
             if found.file == subject:
                 yield warning(found.place, found.message, found.hint)
         if errors:
-            yield failed(subject, f"{len(errors)} errors; the first: {errors[0]}", "run: remediator lint")
+            yield failed(subject, f"{plural(len(errors), 'error')}; the first: {errors[0]}", "run: remediator lint")
         elif elsewhere:
             text = f"further warnings (playbooks, inventory, people): {len(elsewhere)}; the first: {elsewhere[0]}"
             yield warning("files", text, "run: remediator lint")
         else:
-            yield ok(subject, f"{report.playbooks} playbooks can be used")
+            yield ok(subject, f"{plural(report.playbooks, 'playbook')} can be used")

@@ -1,45 +1,72 @@
-"""TLS: the certificates of the servers in the settings are valid and do not end soon."""
+"""TLS: the certificate of the service and those of the servers in the settings are valid and do not end soon."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
+from cryptography import x509
+
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, skipped, warning
+from remediator.clients import egress
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.tls import client_context
+from remediator.config import Config
+from remediator.core.listen import ServerTls, is_loopback
 
 _SOON = timedelta(days=14)
 _SECONDS = 10.0
+_SKIPPED = "insecure_skip_verify accepts any certificate"
 
 
 class Tls(DoctorCheck):
-    """Connects to every https server and reads the end of its certificate."""
+    """Reads the certificate of the service, and connects to every https server of the settings."""
 
     name = "tls"
 
     async def run(self, about: Examination) -> AsyncIterator[Result]:
         config = about.config
-        endpoints = [each for each in (*config.alertmanagers, config.prometheus) if each is not None]
-        secure = [each for each in endpoints if each.url.startswith("https://")]
-        for endpoint in secure:
-            yield await _certificate(endpoint, about.now)
-        if not secure:
+        if config.tls is not None:
+            yield _own(config.tls, about.now)
+        secure = list(_servers(config))
+        for subject, endpoint in secure:
+            yield await _server(subject, endpoint, about.now)
+        if not secure and config.tls is None:
             yield skipped("certificates", "the settings name no https server")
-        if config.public_url.startswith("http://") and urlsplit(config.public_url).hostname not in (
-            "localhost",
-            "127.0.0.1",
-            "::1",
-        ):
+        if config.public_url.startswith("http://") and not is_loopback(urlsplit(config.public_url).hostname or ""):
             text = "links are http: decisions and tokens cross the network in clear text"
             yield warning("public_url", text, "put a proxy with TLS in front, and set public_url to https://…")
 
 
-async def _certificate(endpoint: Endpoint, now: datetime) -> Result:
+def _servers(config: Config) -> Iterator[tuple[str, Endpoint]]:
+    """Yield the https servers of the settings, each with its subject in the table."""
+    endpoints = [(each.url, each) for each in (*config.alertmanagers, config.prometheus) if each is not None]
+    if config.access.oidc is not None:
+        endpoints.append((f"oidc {config.access.oidc.issuer}", Endpoint(url=config.access.oidc.issuer)))
+    if config.public_url:
+        endpoints.append((f"public_url {config.public_url}", Endpoint(url=config.public_url)))
+    yield from ((subject, endpoint) for subject, endpoint in endpoints if endpoint.url.startswith("https://"))
+
+
+def _own(settings: ServerTls, now: datetime) -> Result:
+    """Return whether the certificate of the service can be used, with its key."""
+    file = str(settings.certificate_file)
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(file, settings.key_file, password="")
+        certificates = x509.load_pem_x509_certificates(settings.certificate_file.read_bytes())
+    except (OSError, ValueError) as error:
+        return failed(file, f"certificate or key cannot be used: {error}", "correct tls in the settings")
+    return _validity(file, min(each.not_valid_after_utc for each in certificates), now)
+
+
+async def _server(subject: str, endpoint: Endpoint, now: datetime) -> Result:
     parts = urlsplit(endpoint.url)
+    if egress.proxy_for(endpoint.url) is not None:
+        return skipped(subject, "is reached by the outgoing proxy, so its certificate was not examined")
     try:
         context = client_context(endpoint.tls.ca_file)
         if endpoint.tls.cert_file is not None:
@@ -49,12 +76,27 @@ async def _certificate(endpoint: Endpoint, now: datetime) -> Result:
             _, writer = await asyncio.open_connection(
                 parts.hostname, parts.port or 443, ssl=context, server_hostname=name
             )
-    except (OSError, ssl.SSLError, TimeoutError) as error:
+    except ssl.SSLError as error:
+        if endpoint.tls.insecure_skip_verify:
+            return warning(subject, f"{_SKIPPED}: {error}", "correct the certificate, then remove insecure_skip_verify")
+        return failed(subject, str(error), "check the certificate and tls.ca_file")
+    except (OSError, TimeoutError) as error:
         text = str(error) or f"no connection in {_SECONDS:g} s"
-        return failed(endpoint.url, text, "check the certificate and tls.ca_file")
+        if subject.startswith("public_url"):  # perhaps only those outside reach it
+            return warning(subject, f"cannot be reached from here: {text}", "open it in a browser, as users do")
+        return failed(subject, text, "check that the server runs, and its URL in the settings")
     certificate = writer.get_extra_info("peercert")
     writer.close()
-    end = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
+    with suppress(OSError):
+        await writer.wait_closed()
+    if endpoint.tls.insecure_skip_verify:
+        return warning(subject, f"{_SKIPPED}; this one is valid", "remove insecure_skip_verify")
+    return _validity(subject, datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC), now)
+
+
+def _validity(subject: str, end: datetime, now: datetime) -> Result:
+    if end <= now:
+        return failed(subject, f"its certificate ended at {end:%Y-%m-%d %H:%M}Z", "renew the certificate")
     if end - now < _SOON:
-        return warning(endpoint.url, f"its certificate ends at {end:%Y-%m-%d %H:%M}Z", "renew the certificate")
-    return ok(endpoint.url, f"its certificate is valid until {end:%Y-%m-%d}")
+        return warning(subject, f"its certificate ends at {end:%Y-%m-%d %H:%M}Z", "renew the certificate")
+    return ok(subject, f"its certificate is valid until {end:%Y-%m-%d}")
