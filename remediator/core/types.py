@@ -76,7 +76,7 @@ SecretFile = Annotated[Path, AfterValidator(_beside_the_file), SecretContent()]
 class Strict(BaseModel):
     """A frozen model in which an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def _check_positive(length: timedelta) -> timedelta:

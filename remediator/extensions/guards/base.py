@@ -72,7 +72,7 @@ ALLOW = Verdict(GuardAnswer.ALLOW)
 class Settings(BaseModel):
     """Base class of a guard's settings in a playbook."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
     def off(self) -> str:
         """Return how these settings disable the guard in whole or in part; empty if they do not."""
