@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy
@@ -98,13 +99,17 @@ class PostgresStore(Store):
         """
         if not self._is_migrated:
             return
-        found = incarnation(connection)
-        if found != self._incarnation:
-            self._incarnation = None
-            job = Job(_record_incarnation)
-            commit(self, connection, [job])
-            if job.error is not None:
-                raise StoreUnavailable(f"the failover of PostgreSQL cannot be recorded: {job.error}") from job.error
+        found, before = incarnation(connection), self._incarnation
+        if found != before:
+            self._incarnation = None  # this transaction is the one that may begin on another server
+            try:
+                job = Job(partial(_record_incarnation, remembered=before))
+                commit(self, connection, [job])
+                if job.error is not None:
+                    raise StoreUnavailable(f"the failover of PostgreSQL cannot be recorded: {job.error}") from job.error
+            except BaseException:
+                self._incarnation = before
+                raise
             self._incarnation = found
         self.replaced = replacement.last(connection)
 
@@ -222,9 +227,9 @@ class PostgresStore(Store):
         self._engine.dispose()
 
 
-def _record_incarnation(tx: Tx) -> replacement.Incarnation:
+def _record_incarnation(tx: Tx, remembered: replacement.Incarnation | None = None) -> replacement.Incarnation:
     found = incarnation(tx.connection)
-    replacement.record_if_new(tx, found, "remediator")
+    replacement.record_if_new(tx, found, "remediator", remembered)
     return found
 
 

@@ -43,18 +43,25 @@ def record(tx: Tx, reason: str, actor: str, *, lossless: bool = False) -> None:
     tx.append_audit(Draft(kind=Kind.STORE_REPLACED, actor=actor, data={"reason": reason, "lossless": lossless}))
 
 
-def record_if_new(tx: Tx, found: Incarnation, actor: str) -> None:
+def record_if_new(tx: Tx, found: Incarnation, actor: str, remembered: Incarnation | None = None) -> None:
     """Compare the server with the one that the database was last used with.
 
     All replicas notice a failover at the same time. The first one records it, while the others wait for its row lock.
+
+    Args:
+        tx: the transaction.
+        found: the server that is used now.
+        actor: who noticed it.
+        remembered: the server that this process used before. It counts if the database does not know its last server,
+            because the failover lost that commit too.
     """
     known = key_values.get(tx.connection, _INCARNATION, lock=True)
-    if known is not None and known.value == [found.server, found.synchronous]:
-        return
-    key_values.set(tx, _INCARNATION, [found.server, found.synchronous])
-    if known is not None and known.value[0] != found.server:
-        reason = f"the server changed from {known.value[0]} to {found.server} (system/timeline)"
-        record(tx, reason, actor, lossless=known.value[1])
+    before = remembered if known is None else Incarnation(*known.value)
+    if known is None or before != found:
+        key_values.set(tx, _INCARNATION, [found.server, found.synchronous])
+    if before is not None and before.server != found.server:
+        reason = f"the server changed from {before.server} to {found.server} (system/timeline)"
+        record(tx, reason, actor, lossless=before.synchronous)
 
 
 def last(connection: Connection) -> Replacement | None:

@@ -35,6 +35,7 @@ def running(cluster: Cluster) -> Iterator[Cluster]:
     try:
         cluster.start()
         cluster.sql("CREATE DATABASE remediator")
+        cluster.wait_for_replay()
         yield cluster
     finally:
         cluster.stop()

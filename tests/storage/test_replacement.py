@@ -106,6 +106,30 @@ async def test_a_failover_behind_a_pooler_that_keeps_the_connection_is_noticed(
         await store.close()
 
 
+async def test_a_process_remembers_the_server_if_the_failover_lost_that_it_was_used(
+    engine: sqlalchemy.Engine, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The standby was behind: it does not even know that the lost primary was in use."""
+    store = PostgresStore(parse_postgresql_url(postgres_url))
+    try:
+        await store.write(lambda tx: None)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM key_values WHERE name = 'incarnation'")
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid()"
+            )
+        monkeypatch.setattr("remediator.storage.postgres.incarnation", lambda connection: NEW)
+        await store.write(lambda tx: None)
+        assert isinstance(store.replaced, Replacement) and not store.replaced.lossless
+        await store.write(lambda tx: None)
+        with engine.connect() as connection:
+            entries = connection.execute(text("SELECT count(*) FROM audit WHERE kind = 'store.replaced'")).scalar_one()
+        assert entries == 1
+    finally:
+        await store.close()
+
+
 async def test_whether_commits_wait_for_a_standby_is_remembered_for_after_the_failover(
     engine: sqlalchemy.Engine, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,7 +211,12 @@ class Cluster:
         self.members[1].start()
         self.wait_for_standby()
         self.haproxy.start()
-        until(lambda: bool(self.sql("SELECT 1")), "the primary answers through HAProxy")
+        # until its first checks, HAProxy also sends connections to the standby, every second one
+        until(self.leads_to_the_primary, "HAProxy sends connections to the primary only")
+
+    def leads_to_the_primary(self) -> bool:
+        """Whether HAProxy sends connections to the primary only."""
+        return all(self.sql("SELECT pg_is_in_recovery()") == "f" for _ in range(4))
 
     def wait_for_standby(self) -> None:
         """Until the standby streams."""
