@@ -79,7 +79,7 @@ async def test_change_whose_writer_died_is_told_by_another(redis_server: Redis, 
         draft = (await app.client.get(f"/items/{item_id}")).json()
         assert draft["name"] == "old"
         await app.parts.records.delete(item_id)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await app.client.get(f"/items/{item_id}")).status_code != 404:
                 await asyncio.sleep(0.05)
 

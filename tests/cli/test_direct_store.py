@@ -90,7 +90,7 @@ def test_replicas_are_notified(postgres_url: str, tmp_path: Path) -> None:
     with closing(psycopg.connect(postgres_url, autocommit=True)) as listener:
         listener.execute("LISTEN remediator")
         _direct_store.write(config, _create)
-        assert next(iter(listener.notifies(timeout=10))).payload == "runs"
+        assert next(iter(listener.notifies(timeout=60))).payload == "runs"
 
 
 def test_a_missing_or_old_database_is_an_error(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def silence(**labels: str) -> NewSilence:
     )
 
 
-async def eventually(seen: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+async def eventually(seen: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     """Poll until it is so."""
     async with asyncio.timeout(seconds):
         while not await seen():

@@ -51,7 +51,7 @@ async def connect() -> AsyncIterator[Connect]:
         await client.aclose()
 
 
-async def eventually(seen: Callable[[], Awaitable[object]], seconds: float = 20) -> None:
+async def eventually(seen: Callable[[], Awaitable[object]], seconds: float = 60) -> None:
     """Poll until it is so."""
     async with asyncio.timeout(seconds):
         while not await seen():

@@ -176,7 +176,7 @@ async def holding(store: Store) -> list[Run]:
     return await store.read(target_locks.list_lock_holders)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     """Poll until it holds."""
     async with asyncio.timeout(seconds):
         while not await condition():

@@ -128,7 +128,7 @@ async def test_a_start_with_a_lost_answer_is_observed_and_not_repeated(sick: Sic
     since = datetime.now(UTC)
     async with deaf(sick.supervisord.url, lambda request: b"startProcess<" in request) as (url, withheld):
         with pytest.raises((TimedOut, TimeoutError)):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(15):
                 await do(sick.action, sick.where(url), call=call)
         assert len(withheld) == 1
     until(lambda: bool(sick.supervisord.children()), "it was started all the same")

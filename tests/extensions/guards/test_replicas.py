@@ -180,7 +180,7 @@ async def test_intents_of_replicas_take_turns(postgres_url: str) -> None:
 
     def slow(tx: Any) -> None:
         inside.set()
-        assert leave.wait(10)
+        assert leave.wait(60)
         order.append("first")
 
     async with three_on_postgres(postgres_url) as stores:
@@ -206,7 +206,7 @@ async def test_a_stop_comes_after_an_intent_that_did_not_see_it(postgres_url: st
     def intent(tx: Any) -> None:
         assert stops.list_active(tx.connection, tx.now) == []
         inside.set()
-        assert leave.wait(10)
+        assert leave.wait(60)
         order.append("intent")
 
     async with three_on_postgres(postgres_url) as stores:

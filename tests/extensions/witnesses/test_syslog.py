@@ -58,7 +58,7 @@ async def test_a_stream_counts_its_bytes() -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         await SyslogWitness(f"tcp://127.0.0.1:{port}", _Still()).publish(NOTES[3])
-        length, _, line = (await asyncio.wait_for(received, 10)).partition(b" ")
+        length, _, line = (await asyncio.wait_for(received, 60)).partition(b" ")
 
     assert int(length) == len(line) and _RFC5424.fullmatch(line.decode())
 

@@ -135,6 +135,14 @@ class Member(Server):
     def ready(self) -> bool:
         return self.status().get("state") == "running"
 
+    def is_primary(self) -> bool:
+        """Whether Patroni says that it is the primary, and it accepts writes."""
+        return self.status().get("role") == "master" and self.sql("SELECT pg_is_in_recovery()") == "f"
+
+    def sql(self, statement: str) -> str:
+        """Run a statement on this server; its first column, one row a line. Empty if it does not answer."""
+        return psql(self.port, statement, "postgres")
+
     def processes(self) -> list[int]:
         """The server's and Patroni's process, and all their children."""
         found = [self.pid] if self._process is not None else []
@@ -190,6 +198,13 @@ class HaProxy(Server):
         return [require("haproxy"), "-db", "-f", str(conf)]
 
 
+def psql(port: int, statement: str, database: str) -> str:
+    """Run a statement; its first column, one row a line. Empty if the server does not answer."""
+    argv = [require("psql"), "-XqAt", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "-d", database]
+    done = subprocess.run([*argv, "-c", statement], capture_output=True, text=True, check=False, timeout=20)
+    return done.stdout.strip()
+
+
 class Cluster:
     """etcd, two members and HAProxy."""
 
@@ -231,8 +246,12 @@ class Cluster:
         until(lambda: self.sql(same, direct=True) == "t", "the standby has everything")
 
     def has_failed_over(self, before: Member) -> bool:
-        """Whether another member than before is the primary."""
-        return any(one is not before and one.status().get("role") == "master" for one in self.members)
+        """Whether another member than before is the primary, and its promotion is complete.
+
+        Patroni names it before that. If the old primary comes back in that moment, Patroni 3.0 may take it again, and
+        the half-promoted one can never follow it.
+        """
+        return any(one is not before and one.is_primary() for one in self.members)
 
     def stop(self) -> None:
         """End everything and remove it."""
@@ -256,10 +275,7 @@ class Cluster:
 
     def sql(self, statement: str, database: str = "postgres", *, direct: bool = False) -> str:
         """Run a statement on the primary; its first column, one row a line. Empty if the server does not answer."""
-        port = self.primary.port if direct else self.haproxy.port
-        argv = [require("psql"), "-XqAt", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "-d", database]
-        done = subprocess.run([*argv, "-c", statement], capture_output=True, text=True, check=False, timeout=20)
-        return done.stdout.strip()
+        return psql(self.primary.port if direct else self.haproxy.port, statement, database)
 
     def url(self, database: str, *, through: str) -> str:
         """Where a database is: through ``haproxy``, or by a URL with both ``hosts``."""
