@@ -188,7 +188,7 @@ class Archive(Strict):
         description="Folder of the archive files. Default with SQLite: <state>/archive; another volume is better. With "
         "PostgreSQL, nothing is archived without a folder; all replicas share it.",
     )
-    min_age: Duration = Field(default=timedelta(days=90), description="Younger entries stay in the database.")
+    min_age: Duration = Field(default=timedelta(days=90), description="Younger entries stay. PostgreSQL: 1d or more.")
     segment_entries: int = Field(default=10_000, ge=100, description="Number of entries in one archive file.")
 
 
@@ -325,7 +325,11 @@ class Config(Strict):
         return self
 
     @model_validator(mode="after")
-    def _links_fit_tls(self) -> Config:
+    def _links_fit(self) -> Config:
+        if self.access.oidc is not None and not self.public_url:
+            raise ValueError("access.oidc: set public_url too; the identity provider redirects browsers to it")
+        if self.store != "sqlite" and self.audit.archive.min_age < timedelta(days=1):
+            raise ValueError("audit.archive.min_age: must be at least 1d, because PostgreSQL keeps younger entries")
         if self.tls is not None and self.public_url.startswith("http://"):
             raise ValueError(f"public_url: {self.public_url!r} must begin with https://, because tls is set")
         return self
@@ -333,10 +337,9 @@ class Config(Strict):
     @model_validator(mode="after")
     def _known_channels(self) -> Config:
         for setting in ("channels", "page_channels"):
-            unknown = [name for name in getattr(self.approvals, setting) if name not in self.channels]
+            unknown = ", ".join(repr(name) for name in getattr(self.approvals, setting) if name not in self.channels)
             if unknown:
-                names = ", ".join(map(repr, unknown))
-                raise ValueError(f"approvals.{setting}: unknown channel {names}; add it under channels")
+                raise ValueError(f"approvals.{setting}: unknown channel {unknown}; add it under channels")
         return self
 
     @model_validator(mode="after")

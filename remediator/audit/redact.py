@@ -61,6 +61,15 @@ _PREFIXES = (
 )
 _USER = r"-[uU]\s*|-[A-Za-z]{1,8}[uU]\s+|--(?:proxy-)?user[ =]"
 """Options of curl and similar programs whose value is a user with a password."""
+_NAMED = (
+    (
+        rf"(?i)\b([\w.-]*{_NAME}[\w-]*)([\"']?\s*[:=]\s*)(?:\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s,;&\"'\[]\S*)",
+        rf"\1\2{REDACTED}",
+    ),
+    (r"(?i)\b(requirepass|masterauth|auth)\s+[^\s\[]\S*", rf"\1 {REDACTED}"),
+    (r"(?i)(^|[^\w-])(--?[\w-]*(?:password|passwd|secret|token|[_-]key)\s)\s*[^\s\[]\S*", rf"\1\2{REDACTED}"),
+)
+"""What is a secret by the name before it."""
 _SHAPES = (
     # PEM first: it spans several lines, and no other pattern matches its content
     (r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)", REDACTED),
@@ -73,12 +82,7 @@ _SHAPES = (
     ),
     (r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]{6,}", rf"Bearer {REDACTED}"),
     (rf"\b((?i:{_SCHEMES}))\s+[a-z-]*[0-9A-Z_+/=.][A-Za-z0-9._~+/=-]{{5,}}", rf"\1 {REDACTED}"),
-    (
-        rf"(?i)\b([\w.-]*{_NAME}[\w-]*)([\"']?\s*[:=]\s*)(?:\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s,;&\"'\[]\S*)",
-        rf"\1\2{REDACTED}",
-    ),
-    (r"(?i)\b(requirepass|masterauth|auth)\s+[^\s\[]\S*", rf"\1 {REDACTED}"),
-    (r"(?i)(^|[^\w-])(--?[\w-]*(?:password|passwd|secret|token|[_-]key)\s)\s*[^\s\[]\S*", rf"\1\2{REDACTED}"),
+    *_NAMED,
     (r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", REDACTED),
     (r"\b(?:xox[a-z]|xapp)-[A-Za-z0-9-]{8,}", REDACTED),
     (r"(hooks\.slack\.com/(?:services|workflows|triggers)/)[A-Za-z0-9/_-]+", rf"\1{REDACTED}"),
@@ -119,18 +123,19 @@ class Redactor:
     Args:
         known: secret values from the settings. Each is removed wherever it occurs, also when quoted for a URL or JSON,
             or encoded in base64.
+        names: redact what follows a name like ``password``, whatever it looks like.
         key: if given, a placeholder contains 32 bits of a keyed digest. It shows a reader whether two places held the
             same secret. Never a plain digest: a short password could be found from it by trying.
     """
 
-    def __init__(self, known: Iterable[str] = (), key: bytes | None = None) -> None:
+    def __init__(self, known: Iterable[str] = (), key: bytes | None = None, *, names: bool = True) -> None:
         self._key = key
         spellings = {form: value for value in known if len(value) >= MIN_SECRET_LENGTH for form in _spellings(value)}
         self._known = spellings
         longest_first = sorted(spellings, key=len, reverse=True)
         self._values = re2.compile("|".join(map(re2.escape, longest_first))) if spellings else None
         self._hints = re2.compile(_HINTS)
-        self._shapes = [(re2.compile(pattern), replacement) for pattern, replacement in _SHAPES]
+        self._shapes = [(re2.compile(shape), by) for shape, by in _SHAPES if names or (shape, by) not in _NAMED]
         self._names = re2.compile(rf"(?i){_NAME}$")
         self._options = re2.compile(rf"(?i)^--?[\w-]*{_NAME}$")
         self._net = re2.Set.SearchSet()
@@ -198,6 +203,8 @@ def _spellings(value: str) -> set[str]:
 
 PATTERNS_ONLY = Redactor()
 """A redactor without known values: removes only text that looks like a credential."""
+WITHOUT_NAMES = Redactor(names=False)
+"""As :data:`PATTERNS_ONLY`, but a value after a name like ``token_file`` stays: it may be the path of a file."""
 
 
 def redact_texts(value: Any, redactor: Redactor) -> Any:

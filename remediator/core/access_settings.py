@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 from urllib.parse import urlsplit
@@ -29,9 +30,17 @@ class Proxy(Strict):
         description="Addresses or networks of the proxy, for example 10.0.0.7 or 10.0.0.0/24; unix for connections "
         "over the Unix socket of the service.",
     )
-    header: str = Field(default="X-Forwarded-User", description="Header with the ID of the user.")
+    header: str = Field(
+        default="X-Forwarded-User",
+        description="Header with the ID of the user. Empty: the proxy does not authenticate users.",
+    )
     groups_header: str = Field(
         default="", description="Header with the groups of the user, separated by commas. Empty: no groups."
+    )
+    address_header: str = Field(
+        default="",
+        description="Header to which the proxy appends the address of the client, for example X-Forwarded-For. Empty: "
+        "all clients of the proxy count as one address, so failed sign-ins of one of them lock out all.",
     )
 
     @field_validator("addresses")
@@ -58,6 +67,26 @@ class Proxy(Strict):
             return False
         found = getattr(found, "ipv4_mapped", None) or found  # a dual-stack socket reports IPv4 peers as ::ffff:a.b.c.d
         return any(found in ipaddress.ip_network(item) for item in self.addresses if item != UNIX_PEER)
+
+    def client_address(self, peer: str, headers: Sequence[str]) -> str:
+        """Return the address of a client behind the proxy: the last one in the headers that is not a proxy's.
+
+        What stands before it was sent by the client, who can write anything.
+
+        Args:
+            peer: address of the connection; also the result if it is no proxy, or the header has no address.
+            headers: the values of ``address_header``, in their order.
+        """
+        if not self.trusts(peer):
+            return peer
+        for text in reversed(",".join(headers).split(",")):
+            try:
+                address = str(ipaddress.ip_address(text.strip()))
+            except ValueError:
+                break
+            if not self.trusts(address):
+                return address
+        return peer
 
 
 class Oidc(Strict):

@@ -69,6 +69,16 @@ def parse_listen(text: str) -> ListenAddress:
     return ListenAddress(host.strip("[]"), int(port))
 
 
+def network_of(address: str) -> str:
+    """Return what is counted as one client: an IPv4 address, or the /64 of an IPv6 address, which one host can have."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    mapped = getattr(found, "ipv4_mapped", None)
+    return found.exploded[:19] if found.version == 6 and mapped is None else str(mapped or found)
+
+
 def is_loopback(host: str) -> bool:
     """Return whether a host name or IP address is loopback."""
     try:

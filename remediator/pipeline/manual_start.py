@@ -14,7 +14,7 @@ from remediator.audit import Draft, Kind
 from remediator.core.approval import Permission, Person
 from remediator.core.ids import Ids
 from remediator.core.run import TERMINAL, Episode, EpisodeKind, EpisodeStatus, Run
-from remediator.errors import Conflict, InputError, NotFound
+from remediator.errors import Conflict, NotFound
 from remediator.pipeline.context import PASSIVE_MODES, PlaybookSet
 from remediator.pipeline.incident import incident_for
 from remediator.playbooks import parameters
@@ -63,19 +63,20 @@ def resolve_start(playbooks: PlaybookSet, request: StartRequest) -> ManualStart:
     if request.service and request.service not in playbooks.inventory:
         hint = did_you_mean(request.service, list(playbooks.inventory.services))
         raise NotFound(f"the inventory has no service {request.service[:64]!r}{f'; {hint}' if hint else ''}")
-    try:
-        labels = _labels(playbook, request)
-        values = parameters.resolve(playbook, labels, playbooks.inventory)
-        target = parameters.target(playbook, values, playbooks.inventory)
-    except InputError as error:
-        raise Conflict(str(error)) from None
+    labels = _labels(playbook, request)
+    values = parameters.resolve(playbook, labels, playbooks.inventory)
+    target = parameters.target(playbook, values, playbooks.inventory)
     if request.service and target != request.service:
         raise Conflict(f"playbook {playbook.name!r} acts on {target!r} here, not on {request.service!r}")
     return ManualStart(playbook, target, labels)
 
 
 def _labels(playbook: Playbook, request: StartRequest) -> dict[str, str]:
-    """Return the given parameters as labels; the service fills the parameter that names the target."""
+    """Return the given parameters as labels; the service fills the parameter that names the target.
+
+    Raises:
+        Conflict: the playbook has no such parameter, or one is missing.
+    """
     given = dict(request.parameters)
     target = set(parameters.references(playbook.target))
     for name in target & playbook.parameters.keys():
@@ -87,17 +88,17 @@ def _labels(playbook: Playbook, request: StartRequest) -> dict[str, str]:
         if declared is None:
             hint = did_you_mean(name, list(playbook.parameters))
             known = ", ".join(each for each, item in playbook.parameters.items() if item.label is not None) or "none"
-            raise InputError(
+            raise Conflict(
                 f"playbook {playbook.name!r} has no parameter {name[:64]!r}; {hint or f'its parameters are: {known}'}"
             )
         if declared.label is None:
-            raise InputError(f"parameter {name}: the playbook sets it to {declared.value!r}; it cannot be given")
+            raise Conflict(f"parameter {name}: the playbook sets it to {declared.value!r}; it cannot be given")
         if labels.setdefault(declared.label, value) != value:
-            raise InputError(f"parameter {name}: another parameter of label {declared.label!r} has a different value")
+            raise Conflict(f"parameter {name}: another parameter of label {declared.label!r} has a different value")
     for name, declared in playbook.parameters.items():
         if declared.label is not None and declared.default is None and not labels.get(declared.label):
             what = "--service, or " if name in target else ""
-            raise InputError(f"parameter {name} is missing: give {what}--param {name}=VALUE")
+            raise Conflict(f"parameter {name} is missing: give {what}--param {name}=VALUE")
     return labels
 
 

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
+
+from remediator.audit.redact import REDACTED, WITHOUT_NAMES
+
+_VALUE = re.compile(
+    r"([\w.-]*(?:password|passwd|passphrase|secret|token|(?:api|access|private|routing|signing)_?key)[\"']?\s*:\s+)"
+    r"(?:\"[^\"]*\"?|'[^']*'?|[^\s,{}\[\]#&\"'][^,}]*)",
+    re.IGNORECASE,
+)
+"""A value in a line of YAML under a name like ``password``. A name like ``password_file`` has the path of a file."""
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return found[1] + REDACTED
 
 
 class Severity(StrEnum):
@@ -42,6 +56,15 @@ class Diagnostic:
     """Number of characters to mark in the line."""
     source: str = field(default="", compare=False, repr=False)
     """The text of the line."""
+
+    def __post_init__(self) -> None:
+        """Remove secrets, which may have been written where they are not allowed: a log or a report keeps the text."""
+        for name, text in (
+            ("message", self.message),
+            ("hint", self.hint),
+            ("source", _VALUE.sub(_hidden, self.source)),
+        ):
+            object.__setattr__(self, name, WITHOUT_NAMES.text(text))
 
     @property
     def place(self) -> str:

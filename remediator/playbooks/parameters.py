@@ -13,7 +13,7 @@ from typing import Any
 from remediator.clients.prometheus.promql import escape_pattern, escape_value
 from remediator.core.clock import is_duration
 from remediator.core.matchers import compile_pattern
-from remediator.errors import InputError
+from remediator.errors import Conflict, InputError
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Parameter, Playbook
 
@@ -35,7 +35,7 @@ def resolve(playbook: Playbook, labels: Mapping[str, str], inventory: Inventory)
     """Return the value of each declared parameter for an alert.
 
     Raises:
-        InputError: a label is missing or not valid; the message names parameter, label, value (shortened) and reason.
+        Conflict: a label is missing or not valid; the message names parameter, label, value (shortened) and reason.
     """
     return {name: _value(name, declared, labels, inventory) for name, declared in playbook.parameters.items()}
 
@@ -46,7 +46,7 @@ def _value(name: str, declared: Parameter, labels: Mapping[str, str], inventory:
     given = labels.get(declared.label, "")
     if not given:  # Prometheus treats an empty label as missing
         if declared.default is None:
-            raise InputError(
+            raise Conflict(
                 f"parameter {name}: the alert has no label {declared.label!r}, and the parameter has no default"
             )
         return declared.default
@@ -56,7 +56,7 @@ def _value(name: str, declared: Parameter, labels: Mapping[str, str], inventory:
             raise _InvalidLabel(f"is not one of {', '.join(map(str, declared.enum))}")
     except _InvalidLabel as reason:
         shown = given if len(given) <= _SHOWN_LENGTH else f"{given[:_SHOWN_LENGTH]}…"
-        raise InputError(f"parameter {name}: label {declared.label}={shown!r} {reason}") from None
+        raise Conflict(f"parameter {name}: label {declared.label}={shown!r} {reason}") from None
     return value
 
 
@@ -124,9 +124,12 @@ def target(playbook: Playbook, values: Mapping[str, Any], inventory: Inventory) 
     """Return the target of a playbook for these parameters.
 
     Raises:
-        InputError: the inventory does not contain the service.
+        Conflict: the inventory does not contain the service.
     """
     name = str(substitute(playbook.target, values))
+    if name not in inventory:
+        known = ", ".join(sorted(inventory.services)) or "none"
+        raise Conflict(f"unknown service {name[:_SHOWN_LENGTH]!r}; known: {known}")
     return inventory.service(name).name
 
 

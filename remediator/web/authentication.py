@@ -43,9 +43,14 @@ def cookie_name(service: Service, name: str) -> str:
     return f"__Host-{name}" if service.config.https else name
 
 
-def address_of(request: Request) -> str:
-    """Return the address of the client."""
-    return request.client.host if request.client else "unknown"
+def address_of(service: Service, request: Request) -> str:
+    """Return the address of the client, for limits and records. It is no identity."""
+    if request.client is None:
+        return "unknown"
+    proxy = service.access.settings.proxy
+    if proxy is None or not proxy.address_header:
+        return request.client.host
+    return proxy.client_address(request.client.host, request.headers.getlist(proxy.address_header))
 
 
 async def identify(service: Service, request: Request) -> RequestIdentity:
@@ -75,7 +80,7 @@ def _from_proxy(service: Service, request: Request) -> Person | None:
     proxy = service.access.settings.proxy
     if proxy is None or request.client is None or not proxy.trusts(request.client.host):
         return None
-    names = request.headers.getlist(proxy.header)
+    names = request.headers.getlist(proxy.header) if proxy.header else []
     if len(names) != 1 or not names[0].strip():  # a second header came from the client, past the proxy
         return None
     text = request.headers.get(proxy.groups_header, "") if proxy.groups_header else ""
@@ -132,7 +137,7 @@ async def sign_in(
     life = service.access.settings.session
     name = cookie_name(service, SESSION_COOKIE)
     before = request.cookies.get(name, "")
-    address = address_of(request)
+    address = address_of(service, request)
 
     def write(tx: Tx) -> str:
         if before:

@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from remediator.core.approval import Permission
+from remediator.core.listen import network_of
 from remediator.errors import StoreError
 from remediator.storage.repositories import audit
 from remediator.web.authentication import RequestIdentity, address_of, identify
@@ -36,7 +37,8 @@ def events(site: Site) -> Handler:
     open_streams: Counter[str] = Counter()
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
-        whose = f"person {identity.person.id}" if identity.person is not None else f"address {address_of(request)}"
+        person, address = identity.person, network_of(address_of(site.service, request))
+        whose = f"address {address}" if person is None else f"person {person.id}"
         if open_streams.total() >= MAX_STREAMS or open_streams[whose] >= MAX_STREAMS_OF_ONE:
             return Response("too many event streams are open; try again later\n", 503, {"Retry-After": "30"})
         # counted before the answer begins, so that requests at the same time cannot all pass the check

@@ -86,7 +86,7 @@ def keep_draft(service: Service, request: Request, response: Response, action: s
     if typed and len(value) <= _MAX_COOKIE:
         seconds = int(_DRAFT_LIFE.total_seconds())
         name = cookie_name(service, _DRAFT_COOKIE)
-        response.set_cookie(name, value, seconds, httponly=True, samesite="lax", secure=_is_secure(service), path="/")
+        response.set_cookie(name, value, seconds, httponly=True, samesite="lax", secure=service.config.https, path="/")
 
 
 def read_draft(service: Service, request: Request) -> tuple[str, Mapping[str, str]]:
@@ -98,10 +98,6 @@ def read_draft(service: Service, request: Request) -> tuple[str, Mapping[str, st
     return str(signed.content["action"]), json.loads(str(signed.content["fields"]))
 
 
-def _is_secure(service: Service) -> bool:
-    return service.config.public_url.startswith("https://")
-
-
 def drop_draft(service: Service, response: Response) -> None:
     """Forget what was typed, because the form was accepted."""
-    response.delete_cookie(cookie_name(service, _DRAFT_COOKIE), path="/", secure=_is_secure(service), httponly=True)
+    response.delete_cookie(cookie_name(service, _DRAFT_COOKIE), path="/", secure=service.config.https, httponly=True)

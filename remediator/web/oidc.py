@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from remediator.clients.webhook import Hook, split
 from remediator.config import read_secret
 from remediator.core.access_settings import Oidc
+from remediator.core.listen import is_loopback
 from remediator.errors import BadAnswer, ClientError, ConfigurationError, InputError
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -83,8 +84,17 @@ class OidcClient:
             missing = [name for name in _ENDPOINTS if not isinstance(found.get(name), str)]
             if missing:
                 raise BadAnswer(f"the metadata of the identity provider lacks {', '.join(missing)}")
+            in_clear = [name for name in _ENDPOINTS if not self._is_safe(found[name])]
+            if in_clear:
+                raise BadAnswer(f"the identity provider names an address without https: {', '.join(in_clear)}")
             self._metadata, self._read_at = found, now
         return self._metadata
+
+    def _is_safe(self, url: str) -> bool:
+        """Return whether nobody on the way can read or answer: HTTPS, or HTTP on loopback for an issuer there."""
+        parts, issuer = urlsplit(url), urlsplit(self._settings.issuer)
+        on_loopback = is_loopback(parts.hostname or "") and is_loopback(issuer.hostname or "")
+        return parts.scheme == "https" or (parts.scheme == "http" and on_loopback)
 
     async def authorize(self, state: str, nonce: str, verifier: str) -> str:
         """Return the URL of the provider to redirect a person to.
@@ -107,14 +117,26 @@ class OidcClient:
         joined = "&" if "?" in metadata["authorization_endpoint"] else "?"
         return f"{metadata['authorization_endpoint']}{joined}{urlencode(query)}"
 
-    async def redeem(self, code: str, verifier: str, nonce: str, now: datetime) -> Identity:
+    async def redeem(
+        self, code: str, verifier: str, nonce: str, now: datetime, *, answered_by: str | None = None
+    ) -> Identity:
         """Exchange a code for an ID token and return the person.
+
+        Args:
+            code: the code in the answer of the provider.
+            verifier: the secret of the PKCE challenge.
+            nonce: the value that the ID token must repeat.
+            now: the time.
+            answered_by: the parameter ``iss`` of the answer (RFC 9207). A code of another provider is never sent on.
 
         Raises:
             ClientError: the provider does not answer, or its metadata is invalid.
             InputError: the code is rejected, the token is not valid, or it does not identify a person.
         """
         metadata = await self._discover()
+        required = metadata.get("authorization_response_iss_parameter_supported") is True
+        if (required or answered_by is not None) and answered_by != metadata["issuer"]:
+            raise InputError("the answer is not from this identity provider: wrong iss")
         form = {
             "grant_type": "authorization_code",
             "code": code,
@@ -170,13 +192,18 @@ class OidcClient:
             raise InputError(
                 f"the ID token has no usable claim {self._settings.id_claim!r}: check the setting access.oidc.id_claim"
             )
-        if self._settings.id_claim == "email" and claims.get("email_verified") not in (True, "true"):
+        if self._settings.id_claim == "email" and not _is_true(claims.get("email_verified")):
             raise InputError(
                 "this e-mail address is not verified: the identity provider must send email_verified: true"
             )
         groups = claims.get(self._settings.groups_claim, ())
         listed = groups if isinstance(groups, list) else []
         return Identity(who.strip(), frozenset(item for item in listed if isinstance(item, str)))
+
+
+def _is_true(value: object) -> bool:
+    """Return whether a claim is true. Some providers send it as a text."""
+    return value is True or value == "true"
 
 
 def _within(value: object, low: float, high: float) -> bool:

@@ -17,10 +17,10 @@ from starlette.requests import Request
 
 from remediator.audit import Draft, Kind
 from remediator.core.approval import Person
+from remediator.core.listen import network_of
 from remediator.errors import RemediatorError, StoreError
 from remediator.runtime.metrics import Metrics
 from remediator.storage import Store
-from remediator.web.authentication import address_of
 
 WINDOW = 60.0
 """Seconds in which failures are counted."""
@@ -29,6 +29,8 @@ MAX_FAILURES = 10
 MAX_RECORDS = 20
 """Failures in ``WINDOW`` that are logged and audited one by one; the rest is counted."""
 _MAX_KEYS = 10_000
+_MAX_ACCOUNT = 200
+"""Characters of an account name that count. Callers can type any length."""
 log: Any = structlog.get_logger("remediator.web.sign_in")
 
 
@@ -47,12 +49,14 @@ class SignInGuard:
         store: has the audit log.
         metrics: count every authentication.
         actor: this process.
+        address: returns the address of the client of a request.
         now: returns seconds that never go back.
     """
 
     store: Store
     metrics: Metrics
     actor: str
+    address: Callable[[Request], str]
     now: Callable[[], float] = time.monotonic
     _failures: dict[str, list[float]] = field(default_factory=dict)
     _recorded: list[float] = field(default_factory=list)
@@ -65,7 +69,7 @@ class SignInGuard:
             TooManyFailures: there are too many.
         """
         now = self.now()
-        for key in _keys(request, account):
+        for key in self._keys(request, account):
             recent = [at for at in self._failures.get(key, ()) if now - at < WINDOW]
             if len(recent) >= MAX_FAILURES:
                 self.metrics.authentications.labels(how, "throttled").inc()
@@ -77,7 +81,7 @@ class SignInGuard:
         self.metrics.authentications.labels(how, "failed").inc()
         if len(self._failures) > _MAX_KEYS:
             self._failures = {key: times for key, times in self._failures.items() if now - times[-1] < WINDOW}
-        for key in _keys(request, account):
+        for key in self._keys(request, account):
             if key in self._failures or len(self._failures) <= _MAX_KEYS:
                 self._failures[key] = [*self._failures.get(key, ())[-MAX_FAILURES:], now]
         self._recorded = [at for at in self._recorded if now - at < WINDOW]
@@ -85,7 +89,12 @@ class SignInGuard:
             self._unrecorded += 1
             return
         self._recorded.append(now)
-        data = {"how": how, "address": address_of(request), "account": account, "unrecorded": self._unrecorded}
+        data = {
+            "how": how,
+            "address": self.address(request),
+            "account": account[:_MAX_ACCOUNT],
+            "unrecorded": self._unrecorded,
+        }
         self._unrecorded = 0
         log.warning("authentication failed", **data, reason=why)
         draft = Draft(kind=Kind.ACCESS_REFUSED, actor=self.actor, reason=why, data=data)
@@ -99,6 +108,6 @@ class SignInGuard:
         self.metrics.authentications.labels(person.how, "succeeded").inc()
         self._failures.pop(f"account {person.id}", None)
 
-
-def _keys(request: Request, account: str) -> tuple[str, ...]:
-    return (f"address {address_of(request)}", *((f"account {account}",) if account else ()))
+    def _keys(self, request: Request, account: str) -> tuple[str, ...]:
+        address = f"address {network_of(self.address(request))}"
+        return (address, f"account {account[:_MAX_ACCOUNT]}") if account else (address,)

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from remediator.core.approval import same_person
 from remediator.errors import RemediatorError, StoreError
-from remediator.web.authentication import NOBODY, sign_in, sign_out
+from remediator.web.authentication import NOBODY, cookie_name, sign_in, sign_out
 from remediator.web.oidc import OidcClient
 from remediator.web.sign_in_guard import TooManyFailures
 from remediator.web.site import (
@@ -139,9 +139,8 @@ def begin_oidc(site: Site, client: OidcClient) -> Handler:
             _PURPOSE, {**attempt, "next": back, "remember": remember}, site.now, site.now + _ATTEMPT_LIFE
         )
         seconds = int(_ATTEMPT_LIFE.total_seconds())
-        response.set_cookie(
-            _ATTEMPT_COOKIE, value, seconds, httponly=True, samesite="lax", secure=site.secure, path="/sign-in"
-        )
+        name = cookie_name(site.service, _ATTEMPT_COOKIE)
+        response.set_cookie(name, value, seconds, httponly=True, samesite="lax", secure=site.secure, path="/")
         return response
 
     return get
@@ -151,17 +150,27 @@ def finish_oidc(site: Site, client: OidcClient) -> Handler:
     """Return the handler of ``GET /sign-in/oidc/back``, to which the provider redirects the browser."""
 
     async def get(request: Request) -> Response:
-        signed = site.service.keyring.read(_PURPOSE, request.cookies.get(_ATTEMPT_COOKIE, ""), site.now)
-        query = request.query_params
+        cookie, query = cookie_name(site.service, _ATTEMPT_COOKIE), request.query_params
+        signed = site.service.keyring.read(_PURPOSE, request.cookies.get(cookie, ""), site.now)
         if signed is None or signed.expired(site.now):
             return await _form(site, request, "/", 400, "Sign-in took too long or began in another browser. Try again.")
+        try:
+            await site.guard.require_allowed(request, "oidc")
+        except TooManyFailures as error:  # nor is the provider asked
+            return await _form(site, request, "/", 429, str(error))
         if not secrets.compare_digest(str(signed.content["state"]).encode(), query.get("state", "").encode()):
+            await site.guard.failed(request, "oidc", "the answer of the provider belongs to another sign-in")
             return await _form(site, request, "/", 400, "The provider's answer belongs to another sign-in. Try again.")
         if "code" not in query:
+            await site.guard.failed(request, "oidc", "the identity provider denied the sign-in")
             return await _form(site, request, "/", 403, "The identity provider denied the sign-in.")
         try:
             identity = await client.redeem(
-                query["code"], str(signed.content["verifier"]), str(signed.content["nonce"]), site.now
+                query["code"],
+                str(signed.content["verifier"]),
+                str(signed.content["nonce"]),
+                site.now,
+                answered_by=query.get("iss"),
             )
         except RemediatorError as error:
             await site.guard.failed(request, "oidc", str(error))
@@ -175,7 +184,7 @@ def finish_oidc(site: Site, client: OidcClient) -> Handler:
             site.guard.succeeded(request, person)
         except StoreError as error:
             return await _form(site, request, "/", 503, str(error))
-        response.delete_cookie(_ATTEMPT_COOKIE, path="/sign-in")
+        response.delete_cookie(cookie, path="/", httponly=True, samesite="lax", secure=site.secure)
         return response
 
     return get

@@ -26,7 +26,7 @@ from remediator.pipeline.approval_validity import Validity, check_validity
 from remediator.pipeline.decisions import DecisionPolicy
 from remediator.service import Service
 from remediator.storage.repositories.approvals import Approval
-from remediator.web.authentication import NOBODY, RequestIdentity, by_operator_token, cookie_name, identify
+from remediator.web.authentication import NOBODY, RequestIdentity, address_of, by_operator_token, cookie_name, identify
 from remediator.web.frame import NO_FRAME, drop_draft, keep_draft, load_frame, read_draft
 from remediator.web.sign_in_guard import SignInGuard, TooManyFailures
 from remediator.web.url_prefix import PrefixedLinks, prefix_of
@@ -103,7 +103,12 @@ class Site:
 
     def __post_init__(self) -> None:
         self.validity = ValidityChecks(self.service)
-        self.guard = SignInGuard(self.service.context.store, self.service.metrics, self.service.context.actor)
+        self.guard = SignInGuard(
+            self.service.context.store,
+            self.service.metrics,
+            self.service.context.actor,
+            lambda request: address_of(self.service, request),
+        )
         self.templates = ImmutableSandboxedEnvironment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,

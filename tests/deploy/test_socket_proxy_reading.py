@@ -87,9 +87,9 @@ async def test_what_two_readers_could_read_differently_is_refused(
 
 async def test_the_query_that_was_judged_is_the_one_that_is_sent(context: Asked, client: httpx.AsyncClient) -> None:
     """Escaped anew, so that no character in it ends a parameter for one reader only."""
-    answer = await client.request("DELETE", "/containers/mine?force=false&x=a;v=1%26force=1")
+    answer = await client.request("POST", "/containers/mine/rename?name=a;v=1%26force=1")
     assert answer.status_code == 200, answer.text
-    assert context.lines[-1] == "DELETE /containers/mine?force=false&x=a%3Bv%3D1%26force%3D1"
+    assert context.lines[-1] == "POST /containers/mine/rename?name=a%3Bv%3D1%26force%3D1"
 
 
 @pytest.mark.parametrize("body", [b'{"Image": "' + b"a" * LIMIT + b'"}', b"[" * 100_000, b"[]", b"\xff"])

@@ -53,6 +53,13 @@ class Database:
         """Open the store as a role."""
         return PostgresStore(parse_postgresql_url(url))
 
+    def make_older(self, until: int) -> None:
+        """Let the first entries look two days old, which only the owner can do."""
+        with psycopg.connect(self.owner, autocommit=True) as connection:
+            connection.execute("ALTER TABLE audit DISABLE TRIGGER USER")
+            connection.execute("UPDATE audit SET at = at - 172800000000 WHERE seq <= %s", (until,))
+            connection.execute("ALTER TABLE audit ENABLE TRIGGER USER")
+
 
 @pytest_asyncio.fixture
 async def database(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Database]:
@@ -84,6 +91,24 @@ ATTACKS = [
     "SET remediator.archiving = 'on'; DELETE FROM audit WHERE seq = 2",
     "INSERT INTO alembic_version VALUES ('x')",
     "CREATE TABLE mine (a int)",
+    "SELECT remediator_delete_archived(3)",
+    "SELECT remediator_delete_archived(9223372036854775807)",
+    "SET remediator.archiving = 'on'; SELECT remediator_delete_archived(1)",
+    "CREATE OR REPLACE FUNCTION remediator_protected_age() RETURNS interval LANGUAGE sql AS $$ SELECT interval '0' $$",
+    "CREATE TEMP TABLE audit (seq bigint, at bigint); SELECT remediator_delete_archived(3)",
+    "INSERT INTO audit SELECT * FROM audit WHERE seq = 2 ON CONFLICT (seq) DO UPDATE SET kind = 'x'",
+    "SELECT * FROM audit WHERE seq = 2 FOR UPDATE",
+    "LOCK TABLE audit IN ACCESS EXCLUSIVE MODE",
+    "ALTER FUNCTION remediator_delete_archived(bigint) OWNER TO CURRENT_USER",
+    "CREATE RULE mine AS ON INSERT TO audit DO INSTEAD NOTHING",
+    "CREATE TRIGGER mine BEFORE INSERT ON audit EXECUTE FUNCTION remediator_check_audit_head()",
+    "SET session_replication_role = replica",
+    "SET ROLE postgres",
+    "COPY audit TO PROGRAM 'id'",
+    "COPY (SELECT 1) TO '/tmp/remediator-attack'",
+    "SELECT pg_read_file('/etc/passwd')",
+    "GRANT ALL ON audit TO CURRENT_USER; UPDATE audit SET kind = 'x'",
+    "ALTER ROLE CURRENT_USER SUPERUSER",
 ]
 
 
@@ -113,9 +138,10 @@ async def test_the_triggers_hold_for_the_owner_too(database: Database, statement
 
 
 async def test_the_service_can_archive_the_oldest_entries(database: Database) -> None:
-    """It has no right to delete, but the function that removes archived entries."""
+    """It has no right to delete, but the function that removes archived entries of earlier days."""
     store = database.open(database.service)
     await append(store, 5)
+    database.make_older(2)
     await store.write(lambda tx: audit.delete_until(tx, 2))
     left = await store.read(lambda connection: [row.seq for row in audit.iterate(connection)])
     assert left == [3, 4, 5]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from remediator.pipeline.receive import Credentials
 from remediator.web import sign_in_guard
 from tests.support.servers import require
 from tests.support.servers.remediator import ROOT
-from tests.support.web_service import WebService, nonce_of, submit_decision
+from tests.support.web_service import WebService, nonce_of, submit_decision, web_service
 
 pytestmark = pytest.mark.promise(9)
 NOTIFICATION = json.dumps({"version": "4", "receiver": "remediator", "alerts": []}).encode()
@@ -105,3 +106,49 @@ def test_the_shipped_alert_rules_fire() -> None:
     argv = [require("promtool"), "test", "rules", "remediator_test.yml"]
     done = subprocess.run(argv, cwd=ROOT / "alerting", capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def test_all_addresses_of_an_ipv6_network_count_as_one(web: WebService) -> None:
+    """One host can have all addresses of a /64, so that another address of it does not make it another client."""
+    for number in range(sign_in_guard.MAX_FAILURES):
+        async with web.client(client=(f"2001:db8::{number + 1:x}", 1)) as client:
+            assert await attempt(client, web, "rmo_guess") == 403
+    async with web.client(client=("2001:db8::ffff", 1)) as client:
+        assert await attempt(client, web, "rmo_guess") == 429
+    async with web.client(client=("2001:db8:0:1::1", 1)) as client:
+        assert await attempt(client, web, web.tokens["ann"]) == 303
+
+
+PROXY = {"proxy": {"addresses": ["192.0.2.7"], "header": "", "address_header": "X-Forwarded-For"}}
+
+
+async def test_a_client_behind_the_proxy_does_not_lock_out_the_others(tmp_path: Path) -> None:
+    """The address that the proxy appended counts, and the audit log has it."""
+    async with web_service(tmp_path, access=PROXY) as web, web.client() as client:
+        attacker, person = {"X-Forwarded-For": "198.51.100.9"}, {"X-Forwarded-For": "203.0.113.5, 198.51.100.7"}
+        for _ in range(sign_in_guard.MAX_FAILURES + 1):
+            last = await client.get("/api/v1/runs", headers={"Authorization": "Bearer rmo_x", **attacker})
+        assert last.status_code == 429
+        assert (await client.get("/api/v1/runs", headers={**web.bearer("ann"), **person})).status_code == 200
+        assert '"address":"198.51.100.9"' in await web.audit_text()
+
+
+@pytest.mark.parametrize("spoofed", ["198.51.100.{}, 203.0.113.5", "not an address {}", ""])
+async def test_a_client_cannot_choose_its_address(tmp_path: Path, spoofed: str) -> None:
+    """Neither by what it sends to the proxy, nor past the proxy: only the last address counts, from the proxy only."""
+    async with web_service(tmp_path, access=PROXY) as web:
+        for peer in ("192.0.2.7", "198.51.100.200"):
+            async with web.client(client=(peer, 1)) as client:
+                statuses = []
+                for number in range(sign_in_guard.MAX_FAILURES + 1):
+                    headers = {"Authorization": "Bearer rmo_x", "X-Forwarded-For": spoofed.format(number)}
+                    statuses.append((await client.get("/api/v1/runs", headers=headers)).status_code)
+            assert statuses[-1] == 429, peer
+
+
+async def test_an_empty_header_of_the_proxy_identifies_nobody(tmp_path: Path) -> None:
+    """A proxy that is named for its addresses only cannot sign people in."""
+    async with web_service(tmp_path, access={**PROXY, "anonymous_role": "none"}) as web, web.client() as client:
+        for name in ("X-Forwarded-User", ""):
+            answer = await client.get("/api/v1/runs", headers={name: "ann"} if name else {})
+            assert answer.status_code == 401

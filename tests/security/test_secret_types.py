@@ -19,8 +19,9 @@ from remediator.extensions import notifiers, witnesses
 from remediator.extensions.notifiers.log import LogNotifier
 from remediator.extensions.registry import Registry
 from remediator.extensions.witnesses.base import WitnessFactory
+from remediator.playbooks.diagnostics import render
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import load_config
+from remediator.playbooks.loader import load_config, read_model
 from remediator.runtime.access import read_credentials
 from remediator.runtime.reload import reload
 from tests.support.web_service import web_service
@@ -232,3 +233,34 @@ def test_passwords_of_curl_are_recognised(command: str) -> None:
 def test_plain_words_stay_readable(text: str) -> None:
     """A shape that is too broad would hide what an operator needs."""
     assert Redactor().text(text) == text
+
+
+WRONG_PLACES = {
+    "in a URL": "prometheus: {url: 'http://ann:hunter2@prometheus:9090'}",
+    "in a URL of a list": "alertmanagers: [{url: 'https://ann:hunter2@alertmanager'}]",
+    "inside a line": "webhook: {token: hunter2, max_body: 2048}",
+    "in quotes": 'access: {oidc: {client_secret: "hunter2 hunter2"}}',
+    "as the value of a wrong key": "signing_key: hunter2",
+    "beside the error": "log: {level: loud, api_key: hunter2}",
+    "as a token": "heartbeat: {url: 7, interval: xoxb-1234567890-hunter2hunter2}",
+}
+
+
+@pytest.mark.parametrize("place", WRONG_PLACES)
+def test_the_refusal_of_settings_does_not_repeat_a_secret(tmp_path: Path, place: str) -> None:
+    """The message goes to the log of the system, the audit log and a notification; the line is shown without it."""
+    path = tmp_path / "remediator.yaml"
+    head = "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
+    path.write_text(f"{head}{WRONG_PLACES[place]}\n")
+    found = read_model(path, Config)
+    assert found.diagnostics
+    for shown in (*map(render, found.diagnostics), *map(str, found.diagnostics), *map(repr, found.diagnostics)):
+        assert "hunter2" not in shown, shown
+    assert any("[redacted]" in render(item) for item in found.diagnostics)
+
+
+def test_the_path_of_a_secret_file_stays_in_the_refusal(tmp_path: Path) -> None:
+    """A person has to see which file is meant."""
+    path = tmp_path / "remediator.yaml"
+    path.write_text("apiVersion: remediator/v1\nkind: Config\nwebhook: {token_file: /etc/token, nothing: 1}\n")
+    assert "token_file: /etc/token" in "".join(map(render, read_model(path, Config).diagnostics))

@@ -38,6 +38,11 @@ def url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     engine = sqlalchemy.create_engine(at, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         migrate(connection)
+        if kind == "postgresql":  # these tests archive what they have just written
+            connection.exec_driver_sql(
+                "CREATE OR REPLACE FUNCTION remediator_protected_age() RETURNS interval LANGUAGE sql IMMUTABLE "
+                "AS $$ SELECT interval '0' $$"
+            )
     engine.dispose()
     return at
 

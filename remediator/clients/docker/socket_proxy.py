@@ -42,6 +42,18 @@ CHANGES = (
     ("POST", rf"/containers/(?P<id>{ID})/(start|stop|restart|rename)"),
     ("DELETE", rf"/containers/(?P<id>{ID})"),
 )
+PARAMETERS = (
+    (r"/containers/json", ("all", "filters", "limit", "size")),
+    (r"/images/json", ("all", "filters")),
+    (r"/containers/[^/]+/json", ("size",)),
+    (r"/containers/[^/]+/logs", ("stdout", "stderr", "since", "until", "timestamps", "tail", "follow")),
+    (r"/containers/[^/]+/stats", ("stream", "one-shot")),
+    (r"/containers/[^/]+/(stop|restart)", ("t",)),
+    (r"/containers/[^/]+/rename", ("name",)),
+    (r"/containers/create", ("name",)),
+    (r"/containers/[^/]+", ("v", "force")),
+)
+"""The query parameters of each path. Others are denied: a start with ``checkpoint-dir`` reads a folder of the host."""
 LIMIT = 1024 * 1024
 KEPT_HEADERS = ("content-type", "api-version", "server")
 
@@ -62,8 +74,9 @@ class NotFound(Denied):
 class Proxy:
     """The proxy of one Engine.
 
-    The order of checks: no parameter twice; read-only calls by path and label; nothing else if read-only; changes only
-    to labelled containers; creation only of copies; networks only of the same service. All other calls are denied.
+    The order of checks: no parameter twice, and only known ones; read-only calls by path and label; nothing else if
+    read-only; changes only to labelled containers; creation only of copies; networks only of the same service. All
+    other calls are denied.
     """
 
     engine: httpx.AsyncClient
@@ -79,6 +92,7 @@ class Proxy:
             query = dict(parameters)
             if len(query) < len(parameters):
                 raise Denied("a parameter is given twice")
+            _check_parameters(path, query)
             checked, content = await self._checked(request, path, query)
         except Denied as denied:
             return PlainTextResponse(f"{request.method} {path}: {denied}", denied.status)
@@ -86,7 +100,7 @@ class Proxy:
             return PlainTextResponse(f"{request.method} {path}: {error}", 502)
         return await self._forward(request.method, version + checked, query, content)
 
-    async def _checked(self, request: Request, path: str, query: Mapping[str, str]) -> tuple[str, bytes | None]:
+    async def _checked(self, request: Request, path: str, query: dict[str, str]) -> tuple[str, bytes | None]:
         """Return the path and the body to forward.
 
         The path names the container by the ID that was checked, never by its name: between the check and the call,
@@ -99,7 +113,7 @@ class Proxy:
         if _one_of((*ALWAYS, *IMAGES), method, path):
             return path, None
         if (method, path) == ("GET", "/containers/json"):
-            self._list(query)
+            query["filters"] = self._list(query)
             return path, None
         if found := _one_of(READS, method, path):
             if _on(query, "follow") or (path.endswith("/stats") and _on({"stream": "true", **query}, "stream")):
@@ -118,11 +132,14 @@ class Proxy:
             return path, await self._connection(path.split("/")[2], await _body(request))
         raise Denied("not allowed")
 
-    def _list(self, query: Mapping[str, str]) -> None:
+    def _list(self, query: Mapping[str, str]) -> str:
+        """Return the filters to forward, in an encoding of our own: the Engine has several for them."""
         filters = _decoded(query.get("filters", "{}"))
-        labels = filters.get("label", []) if isinstance(filters, dict) else []
-        if not any(str(label).split("=")[0] == self.label for label in labels):
+        labels = filters.get("label") if isinstance(filters, dict) else None
+        names = [str(label).split("=")[0] for label in labels] if isinstance(labels, list) else []
+        if self.label not in names:
             raise Denied(f"containers can be listed only by the label {self.label}")
+        return json.dumps(filters)
 
     async def _document(self, container: str) -> Mapping[str, Any]:
         """Return the Engine's document of a container with the label.
@@ -198,6 +215,13 @@ def _by_id(found: re.Match[str], document: Mapping[str, Any]) -> str:
 def _one_of(rules: tuple[tuple[str, str], ...], method: str, path: str) -> re.Match[str] | None:
     found = (re.fullmatch(pattern, path) for verb, pattern in rules if verb == method and ".." not in path)
     return next((match for match in found if match), None)
+
+
+def _check_parameters(path: str, query: Mapping[str, str]) -> None:
+    known = next((names for pattern, names in PARAMETERS if re.fullmatch(pattern, path)), ())
+    unknown = sorted(query.keys() - set(known))
+    if unknown:
+        raise Denied(f"the parameter {unknown[0][:64]!r} is not allowed")
 
 
 def _on(query: Mapping[str, str], name: str) -> bool:

@@ -423,7 +423,8 @@ def upgrade() -> None:
 
 
 # Entries are never changed, and they leave the table only at its beginning, by the function that the archive uses. The
-# function runs with the rights of the owner, so that the role of the service needs no right to delete. It sets the
+# function runs with the rights of the owner, so that the role of the service needs no right to delete. It refuses young
+# entries, so that an attacker with the password of that role cannot remove the traces of the attack. It sets the
 # parameter inside: only a superuser may name an own parameter in the declaration of a function. The triggers
 # hold for every role, also for a superuser, who would have to disable them first.
 _APPEND_ONLY = (
@@ -464,15 +465,33 @@ _APPEND_ONLY = (
     FOR EACH STATEMENT EXECUTE FUNCTION remediator_check_audit_head()
     """,
     """
+    CREATE FUNCTION remediator_protected_age() RETURNS interval LANGUAGE sql IMMUTABLE AS $$ SELECT interval '1 day' $$
+    """,
+    """
     CREATE FUNCTION remediator_delete_archived(until bigint) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    LANGUAGE plpgsql SECURITY DEFINER AS $$
     DECLARE gone bigint;
     BEGIN
+        IF EXISTS (
+            SELECT 1 FROM audit WHERE seq <= until
+            AND at > extract(epoch FROM clock_timestamp() - remediator_protected_age()) * 1000000
+        ) THEN
+            RAISE EXCEPTION 'the audit log is append-only: entries of the last day cannot leave it'
+                USING ERRCODE = 'insufficient_privilege';
+        END IF;
         PERFORM set_config('remediator.archiving', 'on', true);
         DELETE FROM audit WHERE seq <= until;
         GET DIAGNOSTICS gone = ROW_COUNT;
         PERFORM set_config('remediator.archiving', '', true);
         RETURN gone;
+    END $$
+    """,
+    # otherwise a temporary table of the caller would stand in for the log
+    """
+    DO $$ BEGIN
+        EXECUTE format(
+            'ALTER FUNCTION remediator_delete_archived(bigint) SET search_path = %I, pg_temp', current_schema()
+        );
     END $$
     """,
     "REVOKE ALL ON FUNCTION remediator_delete_archived(bigint) FROM PUBLIC",
