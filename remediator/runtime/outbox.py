@@ -181,7 +181,8 @@ async def deliver(context: PipelineContext, channels: Outbox, message: OutboxMes
         permanent = isinstance(error, PermanentFailure)
         await context.store.write(lambda tx: attempt.failed(tx, text, permanent=permanent))
     else:
-        channels.on_result(attempt.channel, "")
+        if not delivery.receipt.get("overtaken"):  # then the channel was not used
+            channels.on_result(attempt.channel, "")
         await context.store.write(lambda tx: attempt.succeeded(tx, delivery))
         attempt.start_chart(delivery)
 
@@ -290,7 +291,7 @@ class _Attempt:
                     return await notifier.update(rendered, first.receipt)
                 if "about" in message.content:
                     return await notifier.send(rendered)  # people need the news; the first message was never shown
-                return Delivery()
+                return Delivery({"overtaken": True})  # the first message was never shown, so there is nothing to change
         except TimeoutError:
             raise ClientError(f"{notifier.kind} did not answer in time") from None
 

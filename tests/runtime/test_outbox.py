@@ -83,6 +83,24 @@ async def test_the_decision_updates_the_delivered_requests(web: WebService) -> N
     assert told == [("approval", "Approve?"), ("update", "Rejected")]
 
 
+async def test_a_message_that_is_not_needed_does_not_show_that_its_channel_works(web: WebService) -> None:
+    """The request failed, and was decided: nothing is sent, so nothing is known about the channel."""
+    asked = await web.request_approval()
+    seen: list[str] = []
+    dead = {"kind": "webhook", "url": f"http://127.0.0.1:{free_port()}/"}
+    post = replace(web.post({"dead": dead}, "dead"), on_result=lambda channel, text: seen.append(text))
+    await web.deliver(post)
+    await web.context.store.write(
+        lambda tx: approvals.decide(
+            tx, asked, asked.plan_hash, approvals.Decision("ann", "reject", tx.now, None, "token")
+        )
+    )
+    await _later(web, post, 2)
+    await post.aclose()
+    assert {item.status for item in await web.outbox(asked.run_id)} == {"sent"}
+    assert seen and all("webhook is unreachable" in text for text in seen), seen
+
+
 async def test_an_expired_request_keeps_asking_for_help(web: WebService) -> None:
     """The run is escalated with the expiry: whichever update is sent first, the message ends as "Action needed"."""
     asked = await web.request_approval()
