@@ -62,7 +62,7 @@ async def test_a_release_is_in_use_since_its_rollout(platform: KubernetesPlatfor
     assert born is not None
     await asyncio.sleep(2)  # times of the API server are whole seconds
     cluster.deploy("web", f"true; {SERVE}")
-    await until(lambda: platform.releases(service), lambda found: len(found) == 2 and found[0].current)
+    await asyncio.to_thread(cluster.until_available, "web")  # before that, the first release is still in use
     await asyncio.sleep(2)
     cluster.kubectl("rollout", "undo", "deployment/web")
     await until(lambda: platform.status(service), lambda seen: seen.facts["revision"] == 3)
