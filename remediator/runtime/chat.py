@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from remediator.audit import Kind
+from remediator.audit import Draft, Kind
 from remediator.clients.alertmanager.client import Alertmanager, Matcher, NewSilence
 from remediator.core.approval import Permission, PermissionDenied, Person
 from remediator.core.clock import format_duration
@@ -84,8 +84,15 @@ class ChatActions:
             if press.verb is Verb.SILENCE:
                 return await self._silence(press)
             return str(await self.context.store.write(lambda tx: self._write(tx, press)))
-        except (PermissionDenied, InputError) as error:
+        except PermissionDenied as error:
+            await self._record_denial(press.person, press.verb, str(error))
             return f"{NOTHING}{error}"
+        except InputError as error:
+            return f"{NOTHING}{error}"
+
+    async def _record_denial(self, person: Person, verb: str, why: str) -> None:
+        draft = Draft(kind=Kind.ACCESS_REFUSED, actor=person.id, reason=why, data={"how": person.how, "command": verb})
+        await self.context.store.write(lambda tx: tx.append_audit(draft))
 
     def _write(self, tx: Tx, press: Press) -> str:
         if press.verb in DECISIONS:
@@ -174,7 +181,10 @@ class ChatActions:
             if verb == "take" and len(rest) == 1:
                 run = await self._run(rest[0])
                 return await self.press(Press(Verb.ACKNOWLEDGE, run.id, person, "", reason=reason.strip()))
-        except (PermissionDenied, InputError) as error:
+        except PermissionDenied as error:
+            await self._record_denial(person, verb, str(error))
+            return f"{NOTHING}{error}"
+        except InputError as error:
             return f"{NOTHING}{error}"
         return HELP
 

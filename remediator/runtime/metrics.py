@@ -81,7 +81,7 @@ class Metrics:
         self.notifications.labels("refused", "503")  # at 0 from the start, so that the first increase is seen
         self.authentications = Counter(
             "remediator_authentications_total",
-            "Authentications of people by method and result: succeeded, failed, or throttled after failures.",
+            "Authentications of people by method and result: succeeded, failed, throttled, or denied.",
             ("method", "result"),
             registry=registry,
         )

@@ -125,6 +125,7 @@ def handler(site: Site, operation: Operation, handle: ApiHandler) -> Callable[[R
         except TooManyFailures as error:
             return _error(429, str(error), {"Retry-After": "60"})
         except PermissionDenied as error:
+            await site.guard.denied(request, identity.person, error)
             return _error(403, str(error))
         except NotFound as error:
             return _error(404, str(error))

@@ -278,6 +278,7 @@ async def _handle_form(
     try:
         await site.service.context.store.write(lambda tx: _record(tx, site, view, person, plan_hash, fields))
     except (PermissionDenied, InputError) as error:
+        await site.guard.denied(request, person, error)
         return await rejected(403 if isinstance(error, PermissionDenied) else 422, str(error))
     response = RedirectResponse(request.url.path, 303, HEADERS)
     drop_draft(site.service, response)

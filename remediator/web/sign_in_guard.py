@@ -16,7 +16,7 @@ import structlog
 from starlette.requests import Request
 
 from remediator.audit import Draft, Kind
-from remediator.core.approval import Person
+from remediator.core.approval import PermissionDenied, Person
 from remediator.core.listen import network_of
 from remediator.errors import RemediatorError, StoreError
 from remediator.runtime.metrics import Metrics
@@ -84,24 +84,33 @@ class SignInGuard:
         for key in self._keys(request, account):
             if key in self._failures or len(self._failures) <= _MAX_KEYS:
                 self._failures[key] = [*self._failures.get(key, ())[-MAX_FAILURES:], now]
+        data = {"how": how, "address": self.address(request), "account": account[:_MAX_ACCOUNT]}
+        await self._record("authentication failed", self.actor, why, data)
+
+    async def denied(self, request: Request, person: Person | None, error: RemediatorError) -> None:
+        """Count and record that a caller may not do what was requested. Other errors are no refusals."""
+        if not isinstance(error, PermissionDenied):
+            return
+        how = "none" if person is None else person.how
+        self.metrics.authentications.labels(how, "denied").inc()
+        data = {"how": how, "address": self.address(request), "path": request.url.path[:_MAX_ACCOUNT]}
+        await self._record("request denied", self.actor if person is None else person.id, str(error), data)
+
+    async def _record(self, event: str, actor: str, why: str, data: dict[str, Any]) -> None:
+        """Write to the log and the audit log, at most :data:`MAX_RECORDS` times in :data:`WINDOW`."""
+        now = self.now()
         self._recorded = [at for at in self._recorded if now - at < WINDOW]
         if len(self._recorded) >= MAX_RECORDS:
             self._unrecorded += 1
             return
         self._recorded.append(now)
-        data = {
-            "how": how,
-            "address": self.address(request),
-            "account": account[:_MAX_ACCOUNT],
-            "unrecorded": self._unrecorded,
-        }
-        self._unrecorded = 0
-        log.warning("authentication failed", **data, reason=why)
-        draft = Draft(kind=Kind.ACCESS_REFUSED, actor=self.actor, reason=why, data=data)
+        data["unrecorded"], self._unrecorded = self._unrecorded, 0
+        log.warning(event, **data, reason=why)
+        draft = Draft(kind=Kind.ACCESS_REFUSED, actor=actor, reason=why, data=data)
         try:
             await self.store.write(lambda tx: tx.append_audit(draft))
         except StoreError as error:  # the answer does not depend on the record
-            log.warning("failed authentication not audited", error=str(error))
+            log.warning("refusal not audited", error=str(error))
 
     def succeeded(self, request: Request, person: Person) -> None:
         """Count a success. The audit log has it as the start of a session or as the decision itself."""

@@ -273,6 +273,7 @@ class Site:
                 await self.load_frame(request, identity)
                 response = await handler(request, identity.person, fields)
             except PermissionDenied as error:
+                await self.guard.denied(request, identity.person, error)
                 response = self.error_page(request, identity, 403, "Not allowed", str(error), page_of(request, fields))
             except InputError as error:
                 title = "Nothing was changed"
