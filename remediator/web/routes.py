@@ -46,13 +46,16 @@ from remediator.web.url_prefix import prefix_of, with_prefix, without_prefix
 WEBHOOK_PATHS = ("/api/v1/alerts", "/api/v1/alerts/")
 """Both spellings, never a redirect: Alertmanager would follow a redirect with GET."""
 
+_SENT_BY_PAGES = frozenset((b"origin", b"sec-fetch-site"))
+"""Headers that browsers add to what a page posts. Programs such as Alertmanager send neither."""
+
 
 class _Application(Starlette):
     """Starlette with a fast path for POST to the webhook endpoint.
 
     In Starlette's middleware and router, a notification spends a third of its time (``bench/ingest``). Other methods
-    take the usual path and get status 405 there. The fast path needs no check of ``Host`` and ``Origin``: a web page
-    does not have the token.
+    take the usual path and get status 405 there. So does what a web page sends, for the checks of ``Host`` and
+    ``Origin``: a browser may know the password of Basic authentication.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class _Application(Starlette):
         scope = without_prefix(scope, self._prefix)
         is_post = scope["type"] == "http" and scope["method"] == "POST"
         fast = self._fast_routes.get(scope["path"]) if is_post else None
-        if fast is not None:
+        if fast is not None and _SENT_BY_PAGES.isdisjoint(name for name, _ in scope["headers"]):
             await fast(scope, receive, send)
         else:
             await self._checked(scope, receive, with_prefix(send, self._prefix))

@@ -10,6 +10,7 @@ import pytest
 
 from remediator.runtime.access import AccessControl
 from remediator.web.browser_checks import BrowserChecks
+from remediator.web.routes import WEBHOOK_PATHS
 from tests.support.servers.remediator import Remediator
 from tests.support.web_service import INVENTORY, WebService, web_service
 
@@ -115,3 +116,21 @@ async def test_several_hosts_or_a_malformed_one_are_refused(web: WebService, hos
     async with web.client() as client:
         answer = await client.get("/runs", headers=[("Host", host) for host in hosts])
     assert answer.status_code == 421
+
+
+@pytest.mark.parametrize("path", WEBHOOK_PATHS)
+@pytest.mark.parametrize(
+    "sent", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}], ids=str
+)
+async def test_a_page_of_another_site_cannot_post_a_notification(
+    web: WebService, path: str, sent: dict[str, str]
+) -> None:
+    """Not even with the right token, and not under another name of this host. Alertmanager sends no such header."""
+    token = (web.service.config.state / "webhook.token").read_text().strip()
+    right = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    body = b'{"version": "4", "receiver": "remediator", "alerts": []}'
+    async with web.client() as client:
+        assert (await client.post(path, content=body, headers=right)).status_code == 200
+        assert (await client.post(path, content=body, headers={**right, **sent})).status_code == 403
+        named = {**right, **sent, "Host": "evil.example", "Origin": "http://evil.example"}
+        assert (await client.post(path, content=body, headers=named)).status_code == 421
