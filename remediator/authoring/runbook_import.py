@@ -22,6 +22,10 @@ _SHELL = frozenset({"", "sh", "bash", "shell", "console", "zsh"})
 _HEADING = re.compile(r"^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})\s*(\S*)")
 _NAME = re.compile(r"[^a-z0-9]+")
+_PROOF = re.compile(
+    r"verif|confirm|afterwards|recover(ed|y)|\b(is|are|has|have) (fixed|healthy|recovered)", re.IGNORECASE
+)
+"""Headings of what shows that a remedy worked."""
 _LONGEST = 40
 _SUGGESTIONS: Sequence[tuple[str, str, str]] = (
     (r"(systemctl|supervisorctl) status\b|docker (ps|inspect)\b", "action", "service.status"),
@@ -60,7 +64,7 @@ class SkeletonEntry:
     line: int
     command: str
     kind: str
-    """``action`` or ``check`` under diagnose, or ``step``."""
+    """``action`` or ``check`` under diagnose, ``step``, or ``proof``: a check under verify."""
     name: str
     """The action or check, or :data:`GAP`."""
 
@@ -76,6 +80,8 @@ class Skeleton:
     target: str
     diagnoses: tuple[SkeletonEntry, ...] = field(default_factory=tuple)
     steps: tuple[SkeletonEntry, ...] = field(default_factory=tuple)
+    proofs: tuple[SkeletonEntry, ...] = field(default_factory=tuple)
+    """What shows that the remedy worked."""
 
 
 def read_runbook(text: str) -> list[RunbookPart]:
@@ -133,8 +139,9 @@ def make_skeleton(text: str, source: str, section: str = "", alert: str = "", ta
         source,
         alert,
         target or GAP,
-        tuple(entry for entry in entries if entry.kind != "step"),
+        tuple(entry for entry in entries if entry.kind in ("action", "check")),
         tuple(entry for entry in entries if entry.kind == "step"),
+        tuple(entry for entry in entries if entry.kind == "proof"),
     )
 
 
@@ -145,6 +152,8 @@ def _entries(parts: Sequence[RunbookPart]) -> Iterator[SkeletonEntry]:
             kind, name = next(
                 ((kind, name) for pattern, kind, name in _SUGGESTIONS if re.search(pattern, command)), ("step", GAP)
             )
+            if kind == "check" and _PROOF.search(part.title):
+                kind = "proof"
             yield SkeletonEntry(_free_id(name, command, taken), part.title, part.line, command, kind, name)
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from remediator.authoring._templates import TEMPLATES
 from remediator.authoring.json_schema import schema
-from remediator.core.matchers import parse_matcher
+from remediator.authoring.schema_examples import valid_parameters
+from remediator.core.matchers import compile_pattern, parse_matcher
 from remediator.errors import InputError
-from remediator.playbooks.catalogue import Catalogue
+from remediator.playbooks.catalogue import Catalogue, DeclaredCalls
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.target_identity import example_value, naming_matchers
@@ -55,6 +55,8 @@ class Scaffold:
     """A value that the matcher accepts."""
     redis: bool = False
     """Whether the target has a Redis endpoint."""
+    disk: bool = False
+    """Whether the inventory names the disk of its data."""
     action: str = "service.restart"
     step: str = "restart"
     """ID of the step."""
@@ -106,23 +108,32 @@ def make_scaffold(
         parsed.name,
         example_value(parsed, service),
         service.redis is not None,
+        service.disk is not None,
         title=f"Restart {service.name}",
     )
 
 
-def with_action(scaffold: Scaffold, name: str, catalogue: Catalogue, config_model: type[BaseModel]) -> Scaffold:
+def with_action(
+    scaffold: Scaffold, name: str, service: Service, catalogue: Catalogue, config_model: type[BaseModel]
+) -> Scaffold:
     """Return the scaffold with another action than a restart.
 
     Raises:
-        InputError: the action is unknown, or it only reads.
+        InputError: the action is unknown, only reads, or is impossible on the target; or it needs a command or request
+            that the settings do not declare.
     """
     if name not in catalogue.actions:
         raise InputError(f"unknown action {name!r}; {did_you_mean(name, catalogue.actions)}")
     traits = catalogue.traits_of(name)
     if not traits.mutates:
         raise InputError(f"{name} only reads, so it is no remedy; use it under diagnose")
-    about = schema("playbook", catalogue, config_model)["$defs"][f"action {name}"]
-    required = _valid_example(catalogue.actions[name], about)
+    if reason := catalogue.why_impossible("action", name, service):
+        raise InputError(f"{name} is not possible on {service.name}: {reason}; see docs/actions.md")
+    if name in catalogue.declared:
+        required = _declared_example(catalogue.declared[name])
+        traits = catalogue.traits_of(name, required)
+    else:
+        required = valid_parameters("action", name, catalogue, schema("playbook", catalogue, config_model))
     return replace(
         scaffold,
         action=name,
@@ -133,21 +144,25 @@ def with_action(scaffold: Scaffold, name: str, catalogue: Catalogue, config_mode
     )
 
 
-def _valid_example(model: type[BaseModel], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return examples of the required parameters, and of one more if the action needs one of several."""
-    required = {key: _example(about["properties"][key]) for key in about.get("required", ())}
-    optional = [{**required, key: _example(item)} for key, item in about.get("properties", {}).items()]
-    for values in (required, *optional):
-        with suppress(ValidationError):
-            model.model_validate(values)
-            return values
-    return required
+def _declared_example(calls: DeclaredCalls) -> dict[str, Any]:
+    """Return the parameters that name the first entry of the settings that changes something.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = {name: call for name, call in calls.known.items() if call.traits.mutates}
+    if not found:
+        message = f"the settings have no {calls.section} that change something"
+        raise InputError(f"{message}; declare one first: see docs/how-to/run-own-commands.md")
+    name = min(found, key=lambda each: len(found[each].values))
+    values = {key: _value_for(pattern) for key, pattern in found[name].values.items()}
+    return {calls.name: name, **({calls.values: values} if values else {})}
 
 
-def _example(about: Mapping[str, Any]) -> Any:
-    """Return an example of a parameter. Every parameter has one; a test holds that."""
-    examples, choices = about.get("examples"), about.get("enum")
-    return examples[0] if examples else choices[0] if choices else about.get("default", about.get("const", "x"))
+def _value_for(pattern: str) -> str:
+    """Return a value that a pattern accepts if a simple one does; the author replaces it."""
+    samples = ("example", "abc", "x", "1", "10")
+    return next((each for each in samples if not pattern or compile_pattern(pattern).fullmatch(each)), samples[0])
 
 
 def _find_service(name: str, inventory: Inventory) -> Service:

@@ -7,11 +7,15 @@ has one entry for each other field of the built-in models, as ``Model.field``, o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
+
+from remediator.playbooks.catalogue import Catalogue
 
 Schema = dict[str, Any]
 _NO_EXAMPLE: tuple[Any, ...] = (None, "", [], {})
@@ -76,3 +80,23 @@ def _example(path: str, prop: Schema) -> Any:
         for name, inner in part.get("properties", {}).items():
             return {name: _example(f"{path}.{name}", inner)}
     return known.get(f"*.{path.rpartition('.')[2]}")
+
+
+def valid_parameters(kind: str, name: str, catalogue: Catalogue, playbook: Schema) -> dict[str, Any]:
+    """Return examples of the required parameters of an action or check, and of one more if it needs one of several.
+
+    Args:
+        kind: ``action`` or ``check``.
+        name: the action or check.
+        catalogue: has the model of its parameters.
+        playbook: the JSON Schema of playbooks.
+    """
+    model = (catalogue.actions if kind == "action" else catalogue.checks)[name]
+    found = playbook["$defs"].get(f"{kind} {name}", {}).get("properties", {})
+    examples = {key: about["examples"][0] for key, about in found.items()}
+    required = {key: examples[key] for key, field in model.model_fields.items() if field.is_required()}
+    for more in ({}, *({key: value} for key, value in examples.items())):
+        with suppress(ValidationError):
+            model.model_validate({**required, **more})
+            return {**required, **more}
+    return required

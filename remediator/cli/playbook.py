@@ -75,9 +75,11 @@ def new(
     rules = alerting or _near(folder, "alerting")
     known = [] if rules is None else read_alerts([rules]).alerts
     alerts = [scaffold.KnownAlert(item.name, item.labels.get("service", ""), item.expression) for item in known]
-    start = scaffold.make_scaffold(name, alert, target, read(inventory, Inventory), alerts, _channels(folder))
+    services = read(inventory, Inventory)
+    start = scaffold.make_scaffold(name, alert, target, services, alerts, _channels(folder))
     if action:
-        start = scaffold.with_action(start, action, registry_for(None, [folder]).catalogue(), Config)
+        catalogue = registry_for(None, [folder]).catalogue()
+        start = scaffold.with_action(start, action, services.service(start.target), catalogue, Config)
     _write_new(path, scaffold.playbook(start, _schema_path(folder, "playbook")))
     _write_new(folder / f"{name}.test.yaml", scaffold.test(start, _schema_path(folder, "test")))
     _output.echo(f"{path}: for alert {start.alert}, target {start.target}, mode shadow")
@@ -112,8 +114,8 @@ def import_(runbook: Path, section: str, alert: str, target: str, folder: Path) 
     made = runbook_import.make_skeleton(text, runbook.name, section, alert, target)
     path = folder / f"{made.name}.yaml"
     _write_new(path, runbook_import.skeleton_text(made))
-    known = sum(entry.name != runbook_import.GAP for entry in (*made.diagnoses, *made.steps))
-    count = len(made.diagnoses) + len(made.steps)
+    known = sum(entry.name != runbook_import.GAP for entry in (*made.diagnoses, *made.steps, *made.proofs))
+    count = len(made.diagnoses) + len(made.steps) + len(made.proofs)
     _output.echo(
         f"{path}: {count} commands, {known} with a suggestion; fill each GAP, then run: remediator lint {path}"
     )

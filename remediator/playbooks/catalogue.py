@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from remediator.playbooks.facts import Fact
+from remediator.playbooks.inventory import Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,22 @@ class Catalogue:
         if action in self.declared and (call := self.declared[action].find(given or {})) is not None:
             return call.traits
         return self.traits.get(action, ActionTraits(destructive=True))
+
+    def why_impossible(self, kind: str, name: str, service: Service) -> str:
+        """Return why a service cannot do an action, or answer a check; empty if it can, as far as the inventory says.
+
+        Args:
+            kind: ``action`` or ``check``.
+            name: the action or check.
+            service: the service of the inventory.
+        """
+        needed, platform = self.needs.get((kind, name), ()), service.platform.kind
+        if kind == "action":
+            if name in self.unsupported.get(platform, ()):
+                return f"the platform {platform} of {service.name} does not support it"
+            needed = (*needed, *self.needs_on.get(platform, {}).get(name, ()))
+        missing = [part for part in needed if getattr(service, part) is None]
+        return f"the inventory does not set {' and '.join(missing)} for {service.name}" if missing else ""
 
 
 _SAMPLES: tuple[Any, ...] = ("5m", [], 1)

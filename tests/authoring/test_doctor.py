@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +15,7 @@ import sqlalchemy
 import yaml
 from click.testing import CliRunner
 
+from demo.http_server import QuietHandler, serve
 from remediator.authoring.doctor import BUILTIN, examine, worst
 from remediator.authoring.doctor.alertmanager import examine_routes
 from remediator.authoring.doctor.approvals import Approvals
@@ -328,16 +327,8 @@ def test_tls_warns_about_links_without_tls(examination: Callable[..., Examinatio
 def tls_server(authority: Authority, *, days: float) -> Iterator[str]:
     """A server with a certificate for 127.0.0.1, which ends in so many days. Yields its URL."""
     context = authority.server_context(*authority.issue("server", "127.0.0.1", days=days))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+    with serve(QuietHandler, context) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,21 @@ def test_lint_refuses_every_gap(tmp_path: Path) -> None:
     assert isinstance(again.exception, InputError) and "already exists" in str(again.exception)
 
 
+def test_what_a_runbook_looks_at_afterwards_is_a_proof() -> None:
+    """A check below a heading such as *Verify* goes to verify; other commands there stay what they are."""
+    text = "# Shop is down\n```\ncurl shop\n```\n## Fix\n```\nsystemctl restart shop\n```\n"
+    text += "## Verify the recovery\n```\ncurl -fsS http://shop/healthz\nsystemctl status shop\n```\n"
+    made = make_skeleton(text, "runbook.md")
+    assert [entry.name for entry in made.diagnoses] == ["http.ok", "service.status"]
+    assert [entry.name for entry in made.steps] == ["service.restart"]
+    assert [(entry.name, entry.line) for entry in made.proofs] == [("http.ok", 9)]
+    shown = skeleton_text(made)
+    proof = (
+        "# Verify the recovery (line 9):  curl -fsS http://shop/healthz\n    - {check: http.ok}\n    - {check: GAP} "
+    )
+    assert proof in shown and "GAP: what else proves" in shown
+
+
 def test_a_runbook_that_only_looks_has_no_steps() -> None:
     """Its skeleton is valid YAML with an empty list."""
     text = skeleton_text(make_skeleton(RUNBOOK, "runbook.md", "Disk is full", "DiskFull", "redis"))

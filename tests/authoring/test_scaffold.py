@@ -32,6 +32,30 @@ services:
   api:
     platform: {kind: kubernetes, namespace: shop, deployment: api}
     alert_label_values: {pod: ["api-*"]}
+  everything:
+    platform: {kind: docker, project: shop}
+    redis: {host: 127.0.0.1, port: 6379}
+    app_server: {pid_file: /run/app.pid}
+    disk: {path: /var/lib/redis}
+    backups: {path: /var/backups/redis}
+    nginx: {include: /etc/nginx/limits.conf, pid_file: /run/nginx.pid}
+    argocd: {namespace: argocd, application: shop}
+    flux: {namespace: flux-system, kind: Kustomization, name: shop}
+    github: {repository: example/shop, token_file: /run/secrets/github}
+    elasticache: {replication_group: shop, region: eu-central-1}
+"""
+SETTINGS = """\
+apiVersion: remediator/v1
+kind: Config
+state: state
+playbooks: [p]
+inventory: inventory.yaml
+channels: {infrastructure: {kind: log}}
+commands:
+  queue-length: {argv: [/bin/true], read_only: true}
+  fill-cache: {argv: [/bin/true, "{shop}"], parameters: {shop: "[a-z]{2,10}"}}
+requests:
+  disable-checkout: {url: "https://flags.example.com/api/checkout/disable"}
 """
 RULES = """\
 groups:
@@ -118,10 +142,11 @@ def test_missing_values_are_reported(folder: Path, arguments: list[str], said: s
 MUTATING = sorted(action.name for action in Registry().actions if action.mutates)
 
 
-@pytest.mark.parametrize("target", ["redis", "shop"])
 @pytest.mark.parametrize("action", MUTATING)
-def test_every_action_can_be_the_remedy_of_a_new_playbook(folder: Path, action: str, target: str) -> None:
-    """``--action`` with any action that changes something: lint finds no error, and the tests pass."""
+def test_every_action_can_be_the_remedy_of_a_new_playbook(folder: Path, action: str) -> None:
+    """``--action`` with any action that changes something: lint finds nothing to correct, and the tests pass."""
+    target = "everything"
+    (folder / "remediator.yaml").write_text(SETTINGS)
     arguments = [
         "playbook",
         "new",
@@ -139,17 +164,28 @@ def test_every_action_can_be_the_remedy_of_a_new_playbook(folder: Path, action: 
     )
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, (done.output, done.exception)
-    linted = CliRunner().invoke(cli, ["lint", str(folder / "p"), "--fail-on", "error"])
+    linted = CliRunner().invoke(cli, ["lint", str(folder / "p")])
     assert linted.exit_code == 0, linted.output
+    assert "never-acts" not in linted.output and "unknown-" not in linted.output, linted.output
     tested = CliRunner().invoke(cli, ["test", str(folder / "p")])
     assert tested.exit_code == 0, tested.output
 
 
 @pytest.mark.parametrize(
-    ("action", "says"), [("service.restrt", "did you mean 'service.restart'"), ("service.logs", "only reads")]
+    ("action", "says"),
+    [
+        ("service.restrt", "did you mean 'service.restart'"),
+        ("service.logs", "only reads"),
+        ("service.scale", "not possible on shop: the platform supervisor of shop does not support it"),
+        ("redis.bgsave", "not possible on shop: the inventory does not set redis and disk for shop"),
+        ("command.run", "the settings have no commands that change something; declare one first"),
+        ("http.request", "the settings have no requests that change something; declare one first"),
+    ],
 )
 def test_a_wrong_action_is_named(folder: Path, action: str, says: str) -> None:
     """Nothing is written then."""
+    head = SETTINGS.partition("commands:")[0]
+    (folder / "remediator.yaml").write_text(head)
     done = CliRunner().invoke(
         cli, ["playbook", "new", "it-broke", "--target", "shop", "--action", action, "--output-dir", str(folder / "p")]
     )

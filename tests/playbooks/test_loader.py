@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field, create_model
 
 from remediator.config import Config
+from remediator.core.types import Strict
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import Severity, render
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import LoadResult, load, load_config, load_inventory, load_playbooks, read
+from remediator.playbooks.loader import LoadResult, load, load_config, load_inventory, load_playbooks, read, read_model
 from remediator.playbooks.parsing.nodes import Scalar, data, find, walk
 from remediator.playbooks.parsing.yaml_reader import MAX_BYTES, read_bytes, read_file
 from tests.authoring.lint.catalogue import CATALOGUE
@@ -358,3 +361,20 @@ def test_links_need_a_url_that_browsers_open(tmp_path: Path, url: str) -> None:
     )
     with pytest.raises(ConfigurationError, match=r"remediator\.yaml:6:13: error: 'public_url'"):
         load_config(settings, Config)
+
+
+def test_a_key_in_a_mapping_of_any_kind_gets_its_description(tmp_path: Path) -> None:
+    """A plugin may declare ``Mapping`` where our own models have ``dict``: the message is the same."""
+
+    class Place(Strict):
+        """A place."""
+
+        folder: str = Field(description="Folder of the place.")
+
+    for kind in (dict, Mapping):
+        model = create_model("Places", __base__=Strict, places=(kind[str, Place], Field(description="All places.")))
+        path = tmp_path / "places.yaml"
+        path.write_text("places:\n  here: {}\n  there: {foldr: x}\n")
+        found = read_model(path, model).diagnostics
+        assert {item.hint for item in found if item.rule == "missing-key"} == {"Folder of the place."}
+        assert [item.hint for item in found if item.rule == "unknown-key"] == ["did you mean 'folder'?"]

@@ -6,16 +6,16 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from remediator.authoring.json_schema import schema
+from remediator.authoring.schema_examples import valid_parameters
 from remediator.config import Config
 from remediator.core.clock import format_duration
 from remediator.extensions.actions.base import Action
@@ -79,19 +79,10 @@ def _example(kind: str, made: type[Action] | type[Check]) -> str:
 
 
 def example_values(kind: str, made: type[Action] | type[Check]) -> dict[str, Any]:
-    """Return the fewest parameters that the model accepts: the required ones, and one more if it wants one of several.
-
-    Raises:
-        AssertionError: no example is accepted; add one to schema_examples.yaml.
-    """
-    properties = _schema()["$defs"].get(f"{kind} {made.name}", {}).get("properties", {})
-    examples = {name: each["examples"][0] for name, each in properties.items()}
-    needed = {name: examples[name] for name, field in made.Parameters.model_fields.items() if field.is_required()}
-    for more in ({}, *({name: value} for name, value in examples.items() if name not in needed)):
-        with suppress(ValidationError):
-            made.Parameters.model_validate({**needed, **more})
-            return {**needed, **more}
-    raise AssertionError(f"no example of {made.name} is valid")
+    """Return the fewest parameters that the model accepts."""
+    values = valid_parameters(kind, made.name, Registry().catalogue(), _schema())
+    made.Parameters.model_validate(values)
+    return values
 
 
 @cache

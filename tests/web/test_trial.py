@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.policy import default
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import pytest
 import yaml
 from aiosmtpd.controller import Controller
 
+from demo.http_server import QuietHandler, serve
 from remediator.core.identity import hash_token, make_token
 from tests.extensions.notifiers.test_notifiers import ANSWERS, KINDS, Mailbox, settings
 from tests.support.browser import chromium, picture
@@ -71,7 +70,7 @@ def recording(kind: str) -> Iterator[Recorder]:
     """Run a recorder on a free port."""
     kept = Recorder(kind)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             path, answer = self.path, dict(ANSWERS.get(kind, {}))
@@ -90,19 +89,9 @@ def recording(kind: str) -> Iterator[Recorder]:
 
         do_PATCH = do_PUT = do_POST
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    kept.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serve(Handler) as url:
+        kept.url = url
         yield kept
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @dataclass

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from remediator.authoring.lint import LintContext, Rule
 from remediator.playbooks import cel
 from remediator.playbooks.diagnostics import Diagnostic, Severity
-from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.steps import Step
 from remediator.runtime.preflight import Use, uses
@@ -81,21 +80,11 @@ class _Impossible:
         if inventory is None:
             return
         for use in uses(playbook, inventory):
-            reasons = [self._reason(use, inventory.service(name)) for name in use.services]
+            services = [inventory.service(name) for name in use.services]
+            reasons = [self._context.catalogue.why_impossible(use.kind, use.name, each) for each in services]
             if reasons and all(reasons):
                 others = ", and no other service that can be the target can do it" if len(reasons) > 1 else ""
                 yield use, reasons[0] + others
-
-    def _reason(self, use: Use, service: Service) -> str:
-        """Return why a service cannot do it; empty if it can."""
-        catalogue, kind = self._context.catalogue, service.platform.kind
-        needed = catalogue.needs.get((use.kind, use.name), ())
-        if use.kind == "action":
-            if use.name in catalogue.unsupported.get(kind, ()):
-                return f"the platform {kind} of {service.name} does not support it"
-            needed = (*needed, *catalogue.needs_on.get(kind, {}).get(use.name, ()))
-        missing = [part for part in needed if getattr(service, part) is None]
-        return f"the inventory does not set {' and '.join(missing)} for {service.name}" if missing else ""
 
 
 def _evidence_of(step: Step) -> set[str | None]:

@@ -247,6 +247,6 @@ def _below(annotation: Any, step: str | int) -> list[Any]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [info.annotation for name, info in annotation.model_fields.items() if (info.alias or name) == step]
     container, arguments = get_origin(annotation), get_args(annotation)
-    if container is dict and isinstance(step, str):
+    if container in (dict, Mapping) and isinstance(step, str):
         return [arguments[1]]
     return [arguments[0]] if container in (tuple, list) and isinstance(step, int) and arguments else []

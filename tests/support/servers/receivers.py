@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from demo.http_server import QuietHandler, serve
 
 
 @dataclass
@@ -43,7 +43,7 @@ def receiver() -> Iterator[Receiver]:
     """An HTTP server on a free port."""
     kept = Receiver()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             kept.received.append(Received(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
@@ -55,19 +55,6 @@ def receiver() -> Iterator[Receiver]:
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Quiet."""
-
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 256  # many may come at once, and none should be turned away for that
-
-    server = Server(("127.0.0.1", 0), Handler)
-    kept.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serve(Handler) as url:
+        kept.url = url
         yield kept
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
