@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 import socket
 import socketserver
 import subprocess
@@ -251,6 +252,8 @@ def main() -> None:
     It also starts the controllers that the cluster leaves out.
     """
     kubeconfig = Path(sys.argv[1])
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts a process in the background with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         stack.enter_context(suppress(KeyboardInterrupt))
         stack.enter_context(cluster_controllers.running(kubeconfig))
