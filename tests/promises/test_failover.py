@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,10 +57,21 @@ def kill(cluster: Cluster) -> Callable[[], None]:
 
 
 def freeze(cluster: Cluster) -> Callable[[], None]:
-    """Freeze the primary's host; it believes that it is the primary when it continues."""
+    """Freeze the primary's host. When it continues, the server believes that it is the primary and commits.
+
+    Then the watchdog of the host restarts it, which Patroni needs for this case. Without one, Patroni 3.0 may make the
+    old primary the leader again, and the other server can never follow it.
+    """
     lost = cluster.primary
     lost.signal_all(signal.SIGSTOP)
-    return lambda: lost.signal_all(signal.SIGCONT)
+
+    def bring_back() -> None:
+        lost.continue_server()
+        time.sleep(3)
+        lost.kill()
+        lost.launch()
+
+    return bring_back
 
 
 def switch(cluster: Cluster) -> Callable[[], None]:
@@ -126,6 +138,7 @@ def test_no_action_is_repeated_and_nothing_acknowledged_is_lost(
     if not cluster.synchronous:  # what was acknowledged just before may be lost; Alertmanager repeats what still fires
         for target in house.targets:
             assert replicas[0].tell(target, tries=50)
+    until(cluster.leads_to_the_primary, "HAProxy sends connections to the new primary")
     url = cluster.url("remediator", through="haproxy")
     until(lambda: not (set(house.targets) - settled(url)), "each target has a run that is settled", 180)
     starts = {target: house.starts(target) for target in house.targets}
@@ -156,6 +169,7 @@ def test_what_the_lost_commits_did_is_not_done_again(make_house: MakeHouse) -> N
         before.kill()
         end_receiver()
         until(lambda: cluster.has_failed_over(before), "failover", 90)
+        until(cluster.leads_to_the_primary, "HAProxy sends connections to the new primary")
         assert counted(url, "SELECT count(DISTINCT target) FROM runs") == len(kept), "the standby did not lag"
         for target in house.targets:
             assert replicas[0].tell(target, tries=200)

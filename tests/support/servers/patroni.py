@@ -152,9 +152,12 @@ class Member(Server):
 
     def signal_all(self, number: signal.Signals) -> None:
         """Send a signal to all of its processes."""
-        for pid in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        _signal(self.processes(), number)
+
+    def continue_server(self) -> None:
+        """Let a frozen server continue, but not Patroni: it goes on with what its clients asked for."""
+        postmaster = int((self.folder / "data/postmaster.pid").read_text().splitlines()[0])
+        _signal([postmaster, *_children(postmaster)], signal.SIGCONT)
 
     def stop_receiving(self) -> Callable[[], None]:
         """Freeze the process of a standby that receives the log: it lags. Return what ends it, with what it got."""
@@ -176,6 +179,12 @@ class Member(Server):
             return
         self.signal_all(signal.SIGKILL)
         super().kill()
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _children(pid: int) -> list[int]:
@@ -246,11 +255,7 @@ class Cluster:
         until(lambda: self.sql(same, direct=True) == "t", "the standby has everything")
 
     def has_failed_over(self, before: Member) -> bool:
-        """Whether another member than before is the primary, and its promotion is complete.
-
-        Patroni names it before that. If the old primary comes back in that moment, Patroni 3.0 may take it again, and
-        the half-promoted one can never follow it.
-        """
+        """Whether another member than before is the primary, and its promotion is complete."""
         return any(one is not before and one.is_primary() for one in self.members)
 
     def stop(self) -> None:
