@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from remediator.core.plan import Plan
+from tests.security.test_append_only import ROLE, Database
+from tests.support.servers.postgres import Postgres
 from tests.support.servers.remediator import PLAYBOOK, Stack
 
 pytestmark = pytest.mark.promise(6, 9)
@@ -108,3 +112,43 @@ def test_a_forged_row_does_not_act(tmp_path: Path, forge: Callable[[sqlite3.Conn
         assert run["first_action_at"] is None, run
     finally:
         stack.stop()
+
+
+class ServiceRole:
+    """A connection to PostgreSQL as the role of the service, with the placeholders of SQLite."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        """Run a statement."""
+        return self._connection.execute(statement.replace("?", "%s").encode(), values)
+
+
+@pytest.mark.parametrize("forge", [to_running, to_automatic, to_planned, to_matched, to_blocked])
+def test_a_row_that_the_role_of_the_service_forged_in_postgresql_does_not_act(
+    postgres: Postgres, tmp_path: Path, forge: Callable[[Any], None]
+) -> None:
+    """A stolen password of the database changes rows, but nothing that was not approved is done."""
+    database = Database(postgres, tmp_path)
+    assert database.run("migrate").exit_code == 0 and database.run("grant", ROLE).exit_code == 0
+    stack = Stack(tmp_path)
+    stack.remediator.playbooks = [{**PLAYBOOK, "mode": "approve"}]
+    stack.remediator.settings |= {
+        "store": {"url_file": str(tmp_path / "service")},
+        "access": {"anonymous_role": "viewer"},
+    }
+    try:
+        stack.start()
+        stack.kill_redis()
+        stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+        stack.remediator.wait_for("awaiting_approval", 60)
+        stack.remediator.kill()
+        with psycopg.connect(database.service, autocommit=True) as connection:
+            forge(ServiceRole(connection))
+        stack.remediator.start()
+        run = stack.remediator.wait_for("escalated", 60)
+        assert (run["reason"], run["first_action_at"]) == ("not_in_audit_log", None), run
+    finally:
+        stack.stop()
+        postgres.drop(database.name)
