@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from remediator.cli import _output
+from remediator.cli._completion import complete_playbooks
 from remediator.cli._decisions import terminal_operator
 from remediator.cli._options import actor_option, format_option
 from remediator.cli._source import Source, segment, source_options
@@ -55,7 +56,7 @@ def list_(source: Source, format_: str) -> None:
 
 @click.command("set-mode")
 @source_options
-@click.argument("name")
+@click.argument("name", shell_complete=complete_playbooks)
 @click.option("--mode", type=click.Choice(autonomy.MODES), required=True, help="New mode.")
 @click.option("--reason", required=True, help="Reason, for the audit log.")
 @actor_option

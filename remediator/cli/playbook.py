@@ -16,6 +16,7 @@ from remediator.authoring.backtest.history import prometheus_history, stored_his
 from remediator.authoring.lint.alerting import read_alerts
 from remediator.authoring.runbook_pages import FORMATS
 from remediator.cli import _output
+from remediator.cli._completion import complete_playbooks
 from remediator.cli._history_options import Comparison, history_options, show
 from remediator.cli._options import config_option, format_option, since_option
 from remediator.cli._playbook_modes import list_, set_mode
@@ -331,7 +332,7 @@ async def _fetch(endpoint: Endpoint, start: datetime, end: datetime, step: timed
 @command.command("trigger")
 @config_option
 @format_option("text", "json")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_playbooks)
 @click.option(
     "--label",
     "labels",

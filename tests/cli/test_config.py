@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +91,48 @@ def test_completion_completes_commands_and_options(tmp_path: Path) -> None:
     for words, wanted in (("remediator playb", "plain,playbook"), ("remediator doctor --se", "plain,--send")):
         asked = {"_REMEDIATOR_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
         assert wanted in remediator(tmp_path, **asked).stdout
+
+
+_ASK = {
+    "bash": """source {script}
+COMP_WORDS=({words}); COMP_CWORD={at}; _remediator_completion remediator; printf '%s\\n' "${{COMPREPLY[@]}}" """,
+    "zsh": """autoload -Uz compinit; compinit -u -d {folder}/dump; source {script}
+compadd() {{ print -l -- ${{(P)@[-1]}} }}; _describe() {{ print -l -- "${{(@P)3}}" }}
+words=({words}); CURRENT=$(({at} + 1)); _remediator_completion""",
+    "fish": """source {script}; complete -C "{line}" """,
+}
+"""Ask the completion of a real shell what can follow."""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("remediator playb", "playbook"),
+        ("remediator doctor --se", "--send"),
+        ("remediator playbook set-mode shop-down --mode sh", "shadow"),
+        ("remediator playbook trigger sh", "shop-down"),
+    ],
+)
+def test_a_shell_completes(shell: str, line: str, wanted: str, folder: Path) -> None:
+    """Commands, options, allowed values and names of playbooks, in the shell itself."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    (folder / "remediator.yaml").write_text(SETTINGS.replace(", routing_key: abcdef", ""))
+    (folder / "playbooks").mkdir(exist_ok=True)
+    for name in ("shop-down.yaml", "shop-down.test.yaml"):
+        (folder / "playbooks" / name).write_text("{}")
+    command = folder / "bin" / "remediator"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m remediator "$@"\n')
+    command.chmod(0o755)
+    script = folder / "script"
+    script.write_text(remediator(folder, "completion", shell).stdout)
+    asked = _ASK[shell].format(script=script, folder=folder, words=line, at=line.count(" "), line=line)
+    argv = [shell, "--norc", "-c"] if shell == "bash" else [shell, "-f", "-c"] if shell == "zsh" else [shell, "-c"]
+    environment = {"PATH": f"{command.parent}:{os.environ['PATH']}", "HOME": str(folder), "TERM": "dumb"}
+    done = subprocess.run([*argv, asked], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert wanted in re.split(r"[\s:]", done.stdout), (done.stdout, done.stderr)
 
 
 def test_version_names_the_build(tmp_path: Path) -> None:

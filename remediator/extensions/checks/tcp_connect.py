@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
+from enum import StrEnum
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -25,6 +26,18 @@ class TcpConnectParameters(Parameters):
     timeout: Duration = Field(default=timedelta(seconds=2), description="Timeout of the connection.")
 
 
+class TcpAnswer(StrEnum):
+    """What a host answers to a connection."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    """Nothing listens on the port."""
+    SILENT = "silent"
+    """No answer in time."""
+    UNREACHABLE = "unreachable"
+    """The name is unknown, or there is no way to the host."""
+
+
 class TcpConnect(Check):
     """Open a TCP connection to a service and close it."""
 
@@ -33,6 +46,13 @@ class TcpConnect(Check):
     facts = (
         Fact("host", "string", "Host that the check connected to."),
         Fact("port", "integer", "Port that the check connected to."),
+        Fact(
+            "answer",
+            "string",
+            "Answer of the host. It is silent if packets are dropped, or if the process accepts nothing and its queue "
+            "is full.",
+            values=tuple(TcpAnswer),
+        ),
     )
 
     async def observe(self, service: Service, parameters: TcpConnectParameters) -> Evidence:
@@ -51,16 +71,21 @@ class TcpConnect(Check):
             return Evidence(
                 CheckAnswer.FAIL,
                 f"{host}:{port} did not accept the connection within {format_duration(parameters.timeout)}",
-                facts,
+                {**facts, "answer": TcpAnswer.SILENT.value},
             )
         except OSError as error:
+            refused = isinstance(error, ConnectionRefusedError)
             return Evidence(
-                CheckAnswer.FAIL, f"{host}:{port} did not accept the connection: {error.strerror or error}", facts
+                CheckAnswer.FAIL,
+                f"{host}:{port} did not accept the connection: {error.strerror or error}",
+                {**facts, "answer": (TcpAnswer.REFUSED if refused else TcpAnswer.UNREACHABLE).value},
             )
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
-        return Evidence(CheckAnswer.OK, f"{host}:{port} accepts connections", facts)
+        return Evidence(
+            CheckAnswer.OK, f"{host}:{port} accepts connections", {**facts, "answer": TcpAnswer.ACCEPTED.value}
+        )
 
 
 def _address(service: Service, endpoint: str) -> tuple[str, int] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,22 @@ async def test_redis_write_test(make_redis: MakeRedis) -> None:
     assert (await look(CHECKS["redis.write_test"], target)).answer is CheckAnswer.FAIL
     server.ask("CONFIG", "SET", "maxmemory", "0")
     assert (await look(CHECKS["redis.write_test"], target)).answer is CheckAnswer.OK
+
+
+async def test_tcp_connect_tells_a_full_queue_from_a_closed_port() -> None:
+    """A process that accepts nothing: the kernel accepts for it until its queue is full, then nobody answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as waiting:
+        port = listening.getsockname()[1]
+        hung = service("shop", http={"url": f"http://127.0.0.1:{port}"})
+        for _ in range(3):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.connect(("127.0.0.1", port))
+        found = await look(CHECKS["tcp.connect"], hung, endpoint="http", timeout="300ms")
+        assert (found.answer, found.facts["answer"]) == (CheckAnswer.FAIL, "silent")
+    found = await look(CHECKS["tcp.connect"], hung, endpoint="http")
+    assert (found.answer, found.facts["answer"]) == (CheckAnswer.FAIL, "refused")
 
 
 async def test_tcp_connect(redis_server: Redis) -> None:
