@@ -23,7 +23,7 @@ from tests.support.servers.cluster_monitoring import NAMESPACE, as_text, monitor
 from tests.support.servers.cluster_network import ClusterNetwork, volumes
 from tests.support.servers.remediator import ROOT
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800), pytest.mark.xdist_group("shop")]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 
 IMAGES = ("remediator:0.1.0", "remediator-app:1.0", "redis:7.2.16-bookworm", "postgres:16.15-bookworm")
 IMAGES += ("oliver006/redis_exporter:v1.89.0-alpine", "prom/prometheus:v3.15.0", "prom/alertmanager:v0.34.1")

@@ -27,7 +27,6 @@ from tests.support.servers.kubernetes import Cluster
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
 real = pytest.mark.kubernetes
-pytestmark = pytest.mark.xdist_group("shop")  # the installation has the same namespaces: never both at once
 
 NEWER = ("PodDisruptionBudget",)
 """Not known to the oldest server that tests run on: policy/v1 is of Kubernetes 1.21."""

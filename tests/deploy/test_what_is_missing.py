@@ -20,8 +20,6 @@ from tests.support.servers.docker import Engine
 from tests.support.servers.kubernetes import Cluster
 from tests.support.servers.remediator import ROOT
 
-pytestmark = pytest.mark.xdist_group("shop")  # the installation needs the same controllers to the end
-
 
 def said(*argv: str, **variables: str) -> str:
     """What a command that cannot run prints to standard error: one sentence, no traceback."""
