@@ -8,7 +8,9 @@ itself must be those in the audit log.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -87,7 +89,9 @@ def _ask_again(tx: RunTransaction, plan: Plan, approval: Approval | None, why: s
 
 def missing_approval(connection: Connection, pipeline: PipelineContext, run: Run, approval: Approval) -> str | None:
     """Return why the approvals of an approved request are not sufficient now; None if they are."""
-    recorded = _recorded(connection, run, approval)
+    quorum, recorded = _recorded(connection, run, approval)
+    if quorum is None:
+        return "the request is not in the audit log"
     agreed: set[str] = set()
     lost: list[str] = []
     for decision in approvals.list_decisions(connection, approval.id):
@@ -96,20 +100,31 @@ def missing_approval(connection: Connection, pipeline: PipelineContext, run: Run
         actor = redact_json(decision.identity, pipeline.store.redactor)
         if actor not in recorded:
             lost.append(f"the decision of {decision.identity!r} is not in the audit log")
+        elif recorded[actor] != (decision.how, decision.break_glass):
+            lost.append(f"the decision of {decision.identity!r} is not as the audit log says")
         elif (why := _lost_right(connection, pipeline, run, approval, decision)) is not None:
             lost.append(why)
         elif decision.break_glass:
             return None
         else:
             agreed.add(normalize_id(decision.identity))
-    if len(agreed) >= approval.quorum:
+    if len(agreed) >= quorum:
         return None
-    return "; ".join([f"{len(agreed)} of {approval.quorum} approvals count now", *lost])
+    return "; ".join([f"{len(agreed)} of {quorum} approvals count now", *lost])
 
 
-def _recorded(connection: Connection, run: Run, approval: Approval) -> set[str]:
-    """Return who approved the request according to the audit log."""
-    found = set()
+def _recorded(connection: Connection, run: Run, approval: Approval) -> tuple[int | None, dict[str, tuple[Any, Any]]]:
+    """Return the quorum of the request and who approved it, how and whether by break-glass, by the audit log.
+
+    The quorum is None if the log does not have the request.
+    """
+    quorum = None
+    asked = Kind.APPROVAL_REQUESTED.value
+    for sealed in audit.list_newest(connection, _MAX_DECISIONS, run=run.id, kind=asked):
+        data = _data_of(sealed.canonical, asked)
+        if data.get("approval") == approval.id and isinstance(data.get("quorum"), int):
+            quorum = int(data["quorum"])
+    found: dict[str, tuple[Any, Any]] = {}
     kind = Kind.APPROVAL_DECIDED.value
     for sealed in audit.list_newest(connection, _MAX_DECISIONS, run=run.id, kind=kind):
         try:
@@ -117,8 +132,17 @@ def _recorded(connection: Connection, run: Run, approval: Approval) -> set[str]:
         except NotCanonical:
             continue
         if entry.kind == kind and entry.data.get("approval") == approval.id and entry.data.get("verb") == "approve":
-            found.add(entry.actor)
-    return found
+            found[entry.actor] = (entry.data.get("how"), entry.data.get("break_glass"))
+    return quorum, found
+
+
+def _data_of(canonical: bytes, kind: str) -> Mapping[str, Any]:
+    """Return the data of an entry of this kind; nothing if it is another one."""
+    try:
+        entry = decode(canonical)
+    except NotCanonical:
+        return {}
+    return entry.data if entry.kind == kind else {}
 
 
 def _lost_right(
@@ -133,6 +157,8 @@ def _lost_right(
             person.require(Permission.BREAK_GLASS)
         else:
             required = requirements_of(connection, approval, run)
+            if run.plan is not None and run.plan.hash == approval.plan_hash:  # the plan is that of the audit log
+                required = replace(required, groups=run.plan.approval_groups)
             check_may_decide(person, "approve", required, link_holders=pipeline.allow_link_only)
     except PermissionDenied as error:
         return str(error)

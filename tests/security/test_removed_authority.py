@@ -208,6 +208,45 @@ async def test_a_status_without_a_decision_starts_nothing(web: WebService) -> No
     assert (after.status, "is not in the audit log" in (after.reason or "")) == ("void", True)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("UPDATE approvals SET quorum = 1", ""),
+        ("", "UPDATE approvals SET quorum = 1"),
+        ("", "UPDATE decisions SET break_glass = 1"),
+        ("", "UPDATE decisions SET how = 'terminal'"),
+    ],
+)
+async def test_a_quorum_and_break_glass_are_those_of_the_audit_log(web: WebService, before: str, after: str) -> None:
+    """One vote is not enough for a quorum of two, whatever SQL makes of the request before or after the vote."""
+    asked = await web.request_approval(quorum=2)
+    await forge(web, before)
+    async with web.client() as client:
+        await submit_decision(client, web.link(asked), "approve", token=web.tokens["oscar"])
+    await forge(web, after, "UPDATE approvals SET status = 'approved'")
+    await advance(web, asked.run_id)
+    found = await web.state(asked)
+    assert (found.status, "of 2 approvals count now" in (found.reason or "")) == ("void", True), found.reason
+
+
+async def test_the_groups_of_a_request_are_those_of_its_plan(web: WebService) -> None:
+    """A person outside of the groups does not count, also if SQL has removed the groups before the vote."""
+    asked = await web.request_approval(groups=("sre",))
+    await forge(web, "UPDATE approvals SET groups = '[]'")
+    async with web.client() as client:
+        await submit_decision(client, web.link(asked), "approve", token=web.tokens["eve"])
+    assert (await web.state(asked)).status == "approved"
+    await advance(web, asked.run_id)
+    found = await web.state(asked)
+    assert (found.status, "is in none of the groups" in (found.reason or "")) == ("void", True), found.reason
+
+
+async def forge(web: WebService, *statements: str) -> None:
+    """Run SQL statements beside the service."""
+    for statement in filter(None, statements):
+        await web.context.store.write(lambda tx, sql=statement: tx.connection.exec_driver_sql(sql))
+
+
 async def advance(web: WebService, run_id: str) -> None:
     """Let the approve stage look at the run, as the worker does."""
 
