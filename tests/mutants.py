@@ -179,7 +179,7 @@ def caught(mutant: Mutant) -> tuple[bool, str]:
     """Return whether a test failed, and its last message."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = Path(folder)
-        for name in ("remediator", "tests", "pyproject.toml"):
+        for name in ("remediator", "tests", "demo", "app", "playbooks", "alerting", "pyproject.toml"):
             source = ROOT / name
             if source.is_dir():
                 shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
