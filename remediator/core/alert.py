@@ -22,6 +22,8 @@ MAX_ALERTS = 50_000
 FAR_FUTURE = datetime.max.replace(tzinfo=UTC)
 YEAR_ONE = datetime.min.replace(tzinfo=UTC)
 
+_NOT_SET = "0001-01-01T00:00:00Z"
+
 AlertStatus = Literal["firing", "resolved"]
 
 
@@ -31,8 +33,8 @@ class Alert(msgspec.Struct, frozen=True, rename="camel"):
     status: AlertStatus
     labels: dict[str, str]
     annotations: dict[str, str] = {}
-    starts_at: str = "0001-01-01T00:00:00Z"
-    ends_at: str = "0001-01-01T00:00:00Z"
+    starts_at: str = _NOT_SET
+    ends_at: str = _NOT_SET
     generator_url: str = msgspec.field(default="", name="generatorURL")
     fingerprint: str = ""
 
@@ -104,6 +106,8 @@ def instant(text: str, where: str = "time") -> datetime:
 
     Year 1 means "not set" in Alertmanager. Years after 9999 and offsets that leave the range are limited.
     """
+    if text == _NOT_SET:  # nearly every endsAt
+        return YEAR_ONE
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

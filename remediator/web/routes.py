@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -46,6 +47,7 @@ from remediator.web.url_prefix import prefix_of, with_prefix, without_prefix
 WEBHOOK_PATHS = ("/api/v1/alerts", "/api/v1/alerts/")
 """Both spellings, never a redirect: Alertmanager would follow a redirect with GET."""
 
+_NAME = itemgetter(0)
 _SENT_BY_PAGES = frozenset((b"origin", b"sec-fetch-site"))
 """Headers that browsers add to what a page posts. Programs such as Alertmanager send neither."""
 
@@ -74,7 +76,7 @@ class _Application(Starlette):
         scope = without_prefix(scope, self._prefix)
         is_post = scope["type"] == "http" and scope["method"] == "POST"
         fast = self._fast_routes.get(scope["path"]) if is_post else None
-        if fast is not None and _SENT_BY_PAGES.isdisjoint(name for name, _ in scope["headers"]):
+        if fast is not None and _SENT_BY_PAGES.isdisjoint(map(_NAME, scope["headers"])):
             await fast(scope, receive, send)
         else:
             await self._checked(scope, receive, with_prefix(send, self._prefix))
