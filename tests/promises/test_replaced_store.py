@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
+from copy import deepcopy
 
 import pytest
 
 from tests.promises.conftest import MakeHouse
+from tests.support.replicas import PLAYBOOK
 from tests.support.servers import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(3)]
@@ -62,3 +64,32 @@ def test_what_a_lost_run_did_is_not_done_again(make_house: MakeHouse, helped: bo
     run = replica.wait_for("cancelled" if helped else "awaiting_approval", 60)
     assert ("the database lost its last commits after the alert began" in str(run["timeline"])) is not helped
     assert house.starts("target-0") == 2, "the target was restarted again"
+
+
+def test_a_step_of_a_plan_from_before_is_observed_before_it_is_done_again(make_house: MakeHouse) -> None:
+    """The backup has the plan and its first step. Since then its second step was done."""
+    house = make_house()
+    house.mended = lambda name: house.starts(name) > 2
+    replica = house.replica(crash_at="kill@before:action.intended#2")
+    (step,) = PLAYBOOK["steps"]
+    replica.playbooks = [{**PLAYBOOK, "steps": [step, {**deepcopy(step), "id": "again"}]}]
+    replica.start()
+    assert replica.tell("target-0")
+    until(lambda: replica.ended, "killed before the commit of the second intent")
+    replica.kill()
+    database, backup = replica.folder / "state/remediator.db", replica.folder / "backup.db"
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(backup)) as copy:
+        source.backup(copy)
+    replica.crash_at = ""
+    replica.start()
+    replica.wait_for("succeeded")
+    assert house.starts("target-0") == 3
+    replica.stop()
+
+    house.mended = lambda name: False
+    restored = replica.command_line("db", "restore", str(backup), "--actor", "user:ann")
+    assert restored.returncode == 0, restored.stderr
+    replica.start()
+    run = replica.wait_for("escalated", 60)
+    assert house.starts("target-0") == 3, "the target was restarted again"
+    assert "perhaps started before the database was replaced" in str(run["timeline"])
