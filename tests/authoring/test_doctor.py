@@ -281,13 +281,18 @@ async def test_rights_finds_what_a_proxy_denies(
     assert (problem is None) or "shop-down.yaml:10:" in linted.output
 
 
+ANN = Entry(roles=("approver",), tokens=("0" * 64,))
+"""One who can sign in."""
+
+
 @pytest.mark.parametrize(
     ("people", "changes", "problem"),
     [
         ({}, {}, "failed: shop-down: needs 1 of 0 approvers, so nobody can approve it"),
         ({"ann": Entry(roles=("viewer",))}, {}, "failed: shop-down: needs 1 of 0 approvers"),
-        ({"ann": Entry(roles=("approver",))}, {}, "warning: shop-down: a request reaches no chat"),
-        ({"ann": Entry(roles=("approver",))}, {"approvals": {"channels": ["chat"]}}, None),
+        ({"ann": Entry(roles=("approver",))}, {}, "failed: shop-down: needs 1 of 0 approvers"),
+        ({"ann": ANN}, {}, "warning: shop-down: a request reaches no chat"),
+        ({"ann": ANN}, {"approvals": {"channels": ["chat"]}}, None),
     ],
 )
 def test_approvals_needs_people_who_can_be_reached(

@@ -29,13 +29,13 @@ class Approvals(DoctorCheck):
 
 
 def _approvable(playbook: Playbook, mode: str, about: Examination, *, by_group: bool) -> Result:
-    approvers = sorted(approvers_of(playbook, about.people))
+    approvers = sorted(approvers_of(playbook, about.people, about.config))
     quorum = playbook.approval.quorum
     groups = f" in {', '.join(playbook.approval.groups)}" if playbook.approval.groups else ""
     asks = MODES.index(mode) >= MODES.index("approve")
     if len(approvers) < quorum and not by_group:
         text = f"needs {quorum} of {len(approvers)} approvers{groups}, so nobody can approve it"
-        fix = "add people with the role approver to the people file, or lower approval.quorum"
+        fix = "add people with the role approver and a token or chat to the people file, or lower approval.quorum"
         return failed(playbook.name, text, fix) if asks else warning(playbook.name, f"mode {mode}: {text}", fix)
     routes = [*about.config.approvals.channels, *playbook.escalate.to]
     reached = [name for name in routes if name in about.config.channels and about.config.channels[name].kind != "log"]
