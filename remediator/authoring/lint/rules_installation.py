@@ -38,7 +38,9 @@ class NotApprovable(Rule):
 
     id = "not-approvable"
     why = "Nobody can approve its requests: each one expires, and the on-call is paged instead."
-    fix = "add people with the role approver, the group, and a token or chat to the people file, or lower approval.quorum"
+    fix = (
+        "add people with the role approver, the group, and a token or chat to the people file, or lower approval.quorum"
+    )
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         config, people = context.config, context.people
@@ -51,7 +53,9 @@ class NotApprovable(Rule):
             approvers, quorum = sorted(approvers_of(playbook, people, config)), playbook.approval.quorum
             if len(approvers) < quorum:
                 groups = f" in {', '.join(playbook.approval.groups)}" if playbook.approval.groups else ""
-                message = f"it needs {quorum} approvers{groups}, and the people file has {len(approvers)} who can sign in"
+                message = (
+                    f"it needs {quorum} approvers{groups}, and the people file has {len(approvers)} who can sign in"
+                )
                 yield self.at(context, playbook, ("approval", "quorum"), message)
 
 
