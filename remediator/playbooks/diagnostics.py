@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
+from typing import Any
+
+import re2
 
 from remediator.audit.redact import REDACTED, WITHOUT_NAMES
 
-_VALUE = re.compile(
-    r"([\w.-]*(?:password|passwd|passphrase|secret|token|(?:api|access|private|routing|signing)_?key)[\"']?\s*:\s+)"
-    r"(?:\"[^\"]*\"?|'[^']*'?|[^\s,{}\[\]#&\"'][^,}]*)",
-    re.IGNORECASE,
+_VALUE = re2.compile(
+    r"(?i)([\w.-]*(?:password|passwd|passphrase|secret|token|(?:api|access|private|routing|signing)_?key)[\"']?\s*:\s+)"
+    r"(?:\"[^\"]*\"?|'[^']*'?|[^\s,{}\[\]#&\"'][^,}]*)"
 )
-"""A value in a line of YAML under a name like ``password``. A name like ``password_file`` has the path of a file."""
+"""A value in a line of YAML under a name like ``password``. A name like ``password_file`` has the path of a file. RE2
+needs time in proportion to the line."""
 
 
-def _hidden(found: re.Match[str]) -> str:
-    return found[1] + REDACTED
+def _hidden(found: Any) -> str:
+    return str(found[1]) + REDACTED
 
 
 class Severity(StrEnum):
