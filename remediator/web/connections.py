@@ -19,12 +19,13 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.utils import get_remote_addr
+
+from remediator.core.listen import network_of
 
 log: Any = structlog.get_logger("remediator.web.connections")
 
@@ -177,7 +178,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Take a place for a connection, before its TLS handshake if it has one; close it if there is none."""
         self.transport = transport
         peer = get_remote_addr(transport)
-        self.address = _network(peer[0] if peer else "")
+        self.address = network_of(peer[0] if peer else "")
         if not self.limits.add(self):
             self.limits.on_refused("no_place")
             transport.abort()
@@ -305,15 +306,3 @@ class LimitedProtocol(HttpToolsProtocol):
 def limited_protocol(limits: ConnectionLimits) -> type[LimitedProtocol]:
     """Return the protocol class for uvicorn with these limits."""
     return type("LimitedProtocol", (LimitedProtocol,), {"limits": limits})
-
-
-def _network(address: str) -> str:
-    """Return the address whose connections are counted together: for IPv6 its /64, which one host can have alone."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        mapped = parsed.ipv4_mapped
-        return str(mapped) if mapped is not None else parsed.exploded[:19]
-    return str(parsed)

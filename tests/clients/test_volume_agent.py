@@ -230,6 +230,21 @@ async def test_a_new_token_counts_at_once(volume: Volume) -> None:
     assert volume.post("backups", b"{}", "")[0] == 401
 
 
+def test_a_token_file_that_cannot_be_read_is_an_error_of_one_sentence(volume: Volume) -> None:
+    """A file that is missing, and a pipe, which would hold up the agent for ever."""
+    token = volume.folder / "agent.token"
+    token.unlink()
+    status, text = volume.post("backups", b"{}")
+    assert status == 503 and text == (
+        f"cannot read the token file '{token}': No such file or directory; restore it, then repeat the request"
+    )
+    os.mkfifo(token)
+    assert volume.post("backups", b"{}")[0] == 503
+    token.unlink()
+    token.write_text(TOKEN)
+    assert volume.post("backups", b"{}")[0] == 400
+
+
 @pytest.mark.parametrize(
     ("operation", "body", "status"),
     [
@@ -242,7 +257,7 @@ async def test_a_new_token_counts_at_once(volume: Volume) -> None:
     ],
 )
 def test_what_is_no_request_is_an_error(volume: Volume, operation: str, body: bytes, status: int) -> None:
-    """Never a 5xx, and the agent serves on."""
+    """Never a 5xx, and the agent continues to serve."""
     assert volume.post(operation, body)[0] == status
     assert volume.ready()
 

@@ -98,6 +98,14 @@ WARNED: dict[str, tuple[dict[str, Any], str]] = {
         {"alertmanagers": [{"url": "http://am.example.com", "token_file": "secret"}]},
         "credential-in-clear",
     ),
+    "password-in-settings": (
+        {"store": "postgresql://remediator:secret@db.example.com/remediator", "audit": {"key_file": "secret"}},
+        "password-in-settings",
+    ),
+    "password-in-settings as a parameter": (
+        {"store": "postgresql://db.example.com/remediator?user=r&password=secret"},
+        "password-in-settings",
+    ),
 }
 
 
@@ -110,6 +118,12 @@ def test_other_risks_are_warnings_with_their_place(folder: Path, settings: dict[
     assert rule in rules(folder)
     doctor = CliRunner().invoke(cli, ["doctor", "--config", str(folder / "remediator.yaml")])
     assert str(folder / "remediator.yaml:") in doctor.output.replace("\n", ""), doctor.output
+
+
+@pytest.mark.parametrize("store", ["postgresql://remediator@db.example.com/remediator", {"url_file": "secret"}])
+def test_a_database_url_without_a_password_or_in_a_file_is_no_finding(folder: Path, store: Any) -> None:
+    """PostgreSQL can recognize the service by its certificate or its user."""
+    assert "(password-in-settings)" not in check(folder, store=store).output
 
 
 def rules(folder: Path) -> set[str]:

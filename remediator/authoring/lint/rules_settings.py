@@ -22,6 +22,7 @@ from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.parsing.nodes import Node, find
 from remediator.playbooks.parsing.nodes import Path as Place
+from remediator.storage.url import parse_postgresql_url
 
 _SHORT_TOKEN = 16
 _WIDEST = {4: 16, 6: 48}
@@ -118,6 +119,24 @@ class CredentialInClear(SettingsRule):
             secret = isinstance(model, HttpAuth) and (model.basic or model.token_file or model.header_files)
             if secret and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
                 yield (*place, "url"), f"the credentials for {parts.hostname} are sent without TLS"
+
+
+class PasswordInSettings(SettingsRule):
+    """The database URL in the settings file contains a password."""
+
+    id = "password-in-settings"
+    why = "A person or program that can read the settings, or a copy of them, can read and change the database."
+    fix = "write the URL into a file that only the service can read, and name it: store: {url_file: database.url}"
+
+    def find(self, config: Config) -> Iterator[tuple[Place, str]]:
+        if not isinstance(config.store, str) or config.store == "sqlite":
+            return
+        try:
+            url = parse_postgresql_url(config.store)
+        except ConfigurationError:
+            return  # the start and the doctor report it
+        if url.password or "password" in url.query:
+            yield ("store",), "the URL of the database contains its password"
 
 
 class ReadableSecret(SettingsRule):

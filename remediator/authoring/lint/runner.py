@@ -70,6 +70,7 @@ RULES: tuple[type[Rule], ...] = (
     rules_parameters.NotATemplate,
     rules_bindings.NotPossible,
     rules_match.Overlap,
+    rules_settings.PasswordInSettings,
     rules_settings.PlainHttp,
     rules_verify.ProofByAbsence,
     rules_settings.ReadableSecret,

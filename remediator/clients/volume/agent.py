@@ -28,6 +28,7 @@ from starlette.routing import Route
 
 from remediator.clients.host.disk import File, Pin
 from remediator.clients.volume.files import Folders, LocalVolume
+from remediator.core.local_files import read_text
 from remediator.errors import Refused, RemediatorError
 
 LIMIT = 4 * 1024 * 1024
@@ -85,9 +86,12 @@ class Agent:
         """Do one operation and return its result as JSON, or its error as text.
 
         401: wrong token. 400: not a request of this version. 403 and 409: the operation was refused, or its target has
-        a problem. 504: it did not end in time.
+        a problem. 503: the file of the token cannot be read. 504: it did not end in time.
         """
-        token = self._token_file.read_text().strip()  # read again: a Secret can change while the agent runs
+        try:  # read again: a Secret can change while the agent runs
+            token = read_text(self._token_file).strip()
+        except (OSError, UnicodeDecodeError) as error:
+            return PlainTextResponse(f"{_unreadable(self._token_file, error)}; restore it, then repeat the request", 503)
         shown = request.headers.get("authorization", "")
         if not token or not hmac.compare_digest(shown.encode(), f"Bearer {token}".encode()):
             return PlainTextResponse("the token is missing or wrong", 401)
@@ -135,6 +139,11 @@ def _text(folders: Folders) -> str:
     return ", ".join(f"{name} {value}" for name, value in found.items() if value)
 
 
+def _unreadable(token_file: Path, error: OSError | UnicodeDecodeError) -> str:
+    why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+    return f"cannot read the token file '{token_file}': {why}"
+
+
 def _path(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name, "")
     if not value.startswith("/"):
@@ -147,8 +156,12 @@ def main() -> None:
     data, backups, quarantine = (_path(os.environ, name) for name in ("DATA", "BACKUPS", "QUARANTINE"))
     folders = Folders(data, backups, os.environ.get("PATTERN", "*.rdb"), quarantine)
     token_file = Path(_path(os.environ, "TOKEN_FILE"))
-    if not token_file.is_file():
-        raise SystemExit(f"volume agent: there is no file {token_file}; set TOKEN_FILE to the file with the token")
+    try:
+        read_text(token_file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(
+            f"volume agent: {_unreadable(token_file, error)}; set TOKEN_FILE to the file with the token"
+        ) from None
     host, _, port = os.environ.get("LISTEN", "0.0.0.0:8096").rpartition(":")
     uvicorn.run(app(folders, token_file), host=host, port=int(port), access_log=False, log_level="warning")
 

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import respx
+import yaml
 from aiosmtpd.controller import Controller
 
 from remediator.errors import ConfigurationError, Unreachable
@@ -414,10 +415,11 @@ def test_invalid_settings_are_refused(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_file_name_and_docs_agree(kind: str) -> None:
-    """A notifier has the name of its module and of its section in docs/notifiers.md."""
+    """A notifier has the name of its module and of its section in docs/notifiers.md, which begins with an example."""
     assert KINDS[kind].__module__ == f"remediator.extensions.notifiers.{kind}"
     page = Path(__file__).parents[3] / "docs" / "notifiers.md"
-    assert f"\n## {kind}\n" in page.read_text()
+    example = page.read_text().partition(f"\n## {kind}\n\n```yaml\n")[2].partition("\n```")[0]
+    assert yaml.safe_load(example)["kind"] == kind
 
 
 @pytest.mark.parametrize(

@@ -75,15 +75,26 @@ CRDS = (
 )
 
 
+@pytest.fixture(scope="module")
+def created_definitions() -> Iterator[dict[str, Cluster]]:
+    """The definitions that the tests of a module created, by name. They are removed at its end, with their objects."""
+    created: dict[str, Cluster] = {}
+    yield created
+    for name, cluster in created.items():
+        cluster.kubectl("delete", "customresourcedefinition", name, "--ignore-not-found", "--timeout=60s")
+
+
 @pytest.fixture
-def gitops(cluster: Cluster) -> Iterator[Cluster]:
+def gitops(cluster: Cluster, created_definitions: dict[str, Cluster]) -> Cluster:
     """The cluster, where these kinds are known; those that it knew already are left as they are."""
-    known = cluster.kubectl("get", "customresourcedefinitions", "--output=name")
+    known = cluster.kubectl("get", "customresourcedefinitions", "--output=name").splitlines()
     for group, version, kind, plural, schema, more in CRDS:
-        if f"/{plural}.{group}" not in known:
+        name = f"{plural}.{group}"
+        if f"customresourcedefinition.apiextensions.k8s.io/{name}" not in known:
+            created_definitions[name] = cluster
             cluster.apply(_definition(group, version, kind, plural, schema, more))
-        until(lambda path=f"/apis/{group}/{version}", name=plural: _served(cluster, path, name), plural)
-    yield cluster
+        until(lambda path=f"/apis/{group}/{version}", served=plural: _served(cluster, path, served), plural)
+    return cluster
 
 
 def _definition(
