@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 3
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge images pin-images test-docker test-kubernetes up down status test test-unit coverage \
+.PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge images pin-images test-docker test-kubernetes up down status test test-long test-unit coverage \
   lint format lock sbom audit trial fuzz bench bench-check docs deb release clean
 
 help: ## List the targets
@@ -54,14 +54,18 @@ lint: setup-dev ## Check style, types, layers, spelling and words
 	@$(VENV)/bin/codespell
 	@$(PYTHON) -m tests.test_prose
 
-test: setup-dev lint ## All tests that need neither privilege nor hours
+test: setup-dev lint ## All tests that need neither privilege nor minutes each; with real servers
 	@$(PYTHON) -m demo.stack.programs
-	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile -m "not long"
+
+test-long: setup-dev ## The other tests without privilege: tutorials, demo, crashes, outages, upgrades, packages
+	@$(PYTHON) -m demo.stack.programs
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile -m long
 
 test-unit: setup-dev ## Run the tests that need no server, in at most 30 s
 	@$(PYTHON) -m pytest -q -n 2 -m unit tests/core tests/audit tests/playbooks tests/pipeline tests/authoring tests/reporting
 
-coverage: setup-dev ## Run the tests of `make test` and report line coverage
+coverage: setup-dev ## Run the tests of `make test` and `make test-long`, and report line coverage
 	@$(PYTHON) -m demo.stack.programs
 	@$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --cov=remediator --cov=app --cov-report=term:skip-covered
 

@@ -35,7 +35,7 @@ pytest_plugins = SERVERS
 
 UNIT = ("core", "audit", "playbooks", "pipeline", "authoring", "reporting")
 """Packages whose tests are unit tests, unless a test uses a server or starts a process."""
-NOT_UNIT = {"process", "slow", "browser", "docker", "kubernetes", "soak"}
+NOT_UNIT = {"process", "slow", "long", "browser", "docker", "kubernetes", "soak"}
 _STARTS = {"subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty"}
 """Audit events of Python that tell of a new process."""
 _started: list[str] = []

@@ -1,4 +1,4 @@
-"""The example of CONTRIBUTING.md is an action of this version."""
+"""CONTRIBUTING.md: its example is an action of this version, and continuous integration runs what it says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from remediator.extensions.actions.base import EffectStatus
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
-PAGE = Path(__file__).parents[1] / "CONTRIBUTING.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "CONTRIBUTING.md"
 
 
 @pytest.fixture
@@ -41,3 +42,18 @@ async def test_the_example_plans_acts_and_observes(example: ModuleType, tmp_path
 
     assert (await action.execute(service, parameters, call)).outcome is Outcome.OK
     assert (await action.observe(service, parameters, call, since)).happened is EffectStatus.YES
+
+
+def test_continuous_integration_runs_all_tests_and_nothing_that_the_readme_lacks() -> None:
+    """The tests come last, so that their summary is the last line; what `make test` leaves out runs before."""
+    called = re.findall(r"^make ([a-z-]+)", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert called[-1] == "test" and {"test-long", "fuzz", "bench"} <= {*called}
+    readme, page = (ROOT / "README.md").read_text(encoding="utf-8"), PAGE.read_text(encoding="utf-8")
+    assert [name for name in called if f"make {name}" not in readme or f"`make {name}`" not in page] == []
+
+
+def test_each_test_is_in_one_tier() -> None:
+    """`make test` runs what `make test-long` does not, and neither names files."""
+    recipes = re.findall(r"^(test|test-long):.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    selected = {name: re.search(r'pytest .* -m "?([a-z ]+?)"?$', lines, re.M) for name, lines in recipes}
+    assert {name: found and found[1] for name, found in selected.items()} == {"test": "not long", "test-long": "long"}

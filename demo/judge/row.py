@@ -73,7 +73,7 @@ class Row:
     without: str = ""
     """What the local stack never has and the fault needs. The row is then listed and not run."""
     fast: bool = False
-    """Whether `make test` runs it."""
+    """Whether `make test-long` runs it."""
 
 
 @dataclass(kw_only=True)

@@ -16,7 +16,7 @@ from tests.support.servers import DEADLINE, until
 from tests.support.servers.app import App
 from tests.support.servers.redis import Redis
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

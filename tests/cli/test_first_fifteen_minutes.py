@@ -220,7 +220,7 @@ def company(tmp_path: Path) -> Iterator[Company]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.slow
+@pytest.mark.long
 def test_from_an_empty_folder_to_a_guarded_remedy(
     company: Company, record_property: Callable[[str, object], None]
 ) -> None:

@@ -68,7 +68,7 @@ def wait_for(sentinel: Server, question: str, redis: Server) -> None:
     until(lambda: str(redis.port) in sentinel.ask(*question.split()), question, 60)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_after_a_failover_the_new_master_is_named(
     make_redis: MakeRedis, master: Server, sentinels: list[Server]
 ) -> None:
@@ -117,7 +117,7 @@ def test_an_address_beside_the_sentinels_is_a_mistake() -> None:
         RedisEndpoint.model_validate({"host": "redis", "sentinel": {"sentinels": [{"host": "a"}], "master": "m"}})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.promise(3)
 async def test_a_failover_between_plan_and_act_is_noticed(
     make_redis: MakeRedis, master: Server, sentinels: list[Server]

@@ -19,7 +19,7 @@ def demo(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, env={**os.environ, **variables}, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.promise(3)
 def test_a_remediator_that_dies_in_the_middle_still_heals_once(local_stack: Settings) -> None:

@@ -39,7 +39,7 @@ async def _asked(process: Process, told: list[str]) -> tuple[str, str]:
     raise AssertionError("nobody was asked:\n" + "".join(told))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.browser
 @pytest.mark.timeout(900)
 @pytest.mark.promise(6)

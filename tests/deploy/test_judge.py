@@ -17,11 +17,11 @@ from demo.judge.trial import judge
 from demo.stack.settings import ROOT, Settings, StackError
 
 _ALL = "JUDGE" in os.environ
-"""Whether all rows run. `make test` runs the fast ones."""
+"""Whether all rows run. `make test-long` runs the fast ones."""
 
 
 def _marks(row: Row) -> list[pytest.MarkDecorator]:
-    marks = [pytest.mark.judge, pytest.mark.slow, pytest.mark.timeout(600)]
+    marks = [pytest.mark.judge, pytest.mark.long, pytest.mark.timeout(600)]
     if not row.fast and not _ALL:
         marks.append(pytest.mark.skip(reason="not one of the fast rows; JUDGE=1 runs all, as `make judge` does"))
     return marks

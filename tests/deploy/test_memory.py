@@ -15,7 +15,7 @@ LIMIT_MB = 256 * 1.048576
 """The limit of the shipped containers."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_bench_of_replicas_gives_figures_within_half_the_limit(postgres_url: str) -> None:
     """Two replicas on a real PostgreSQL, at rest, after alerts and after pages."""
     argv = [sys.executable, "-m", "bench.replicas", postgres_url, "--json", "--alerts", "40"]

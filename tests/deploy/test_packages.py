@@ -101,7 +101,7 @@ def packages(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.process
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("tool", ["pipx", "uvx"])
@@ -199,7 +199,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next((folder / "build").glob("*.deb"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.process
 @pytest.mark.timeout(600)
 def test_the_debian_package_is_complete_and_its_command_works(package: Path, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_the_debian_package_is_complete_and_its_command_works(package: Path, tmp
     assert "Traceback" not in checked.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.process
 def test_the_debian_package_keeps_the_state_and_starts_nothing(package: Path, tmp_path: Path) -> None:
     """An installation does not enable the unit, and no script removes the audit log."""

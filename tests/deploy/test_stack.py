@@ -13,7 +13,7 @@ from demo.stack import orphaned_processes, processes
 from demo.stack.__main__ import main
 from demo.stack.settings import Settings, StackError, variable
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -173,6 +173,7 @@ async def search(page: Any, address: str, question: str) -> list[str]:
 
 
 @pytest.mark.browser
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_search_answers_the_questions_of_a_newcomer(address: str) -> None:
     """Each question is typed into the search of the built site, in a browser."""

@@ -9,6 +9,7 @@ import pytest
 from tests.support.tutorials import TUTORIALS, Tutorial
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_the_tutorial_works_word_for_word(tmp_path: Path, name: str) -> None:

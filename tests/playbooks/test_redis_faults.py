@@ -25,7 +25,7 @@ from tests.support.redis_bench import KEYS, Bench, Untouched, both, causes, refu
 from tests.support.servers import free_port, until
 from tests.support.servers.supervisord import Supervisord
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 
 def test_killed(bench: Bench) -> None:

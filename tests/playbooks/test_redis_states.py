@@ -13,7 +13,7 @@ import pytest
 from tests.support.redis_bench import KEYS, Bench, Untouched, both, causes, refusal, said
 from tests.support.servers import until
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 
 def load_slowly(bench: Bench, *, seconds: int = 20, answers_meanwhile: bool = True) -> None:

@@ -23,7 +23,7 @@ from tests.support.servers.redis import MakeRedis, Sentinel
 from tests.support.servers.redis import Redis as Server
 from tests.support.servers.supervisord import Supervisord
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 CGROUP = Path("/sys/fs/cgroup/pids") if Path("/sys/fs/cgroup/pids").is_dir() else Path("/sys/fs/cgroup")
 

@@ -16,7 +16,7 @@ from remediator.storage.migrate import migrate
 from tests.support.replicas import CrashingRemediator
 from tests.support.servers import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(1), pytest.mark.timeout(300)]
 
 
 def bodies(database: Path) -> set[bytes]:

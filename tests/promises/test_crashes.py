@@ -8,7 +8,7 @@ from tests.promises.conftest import MakeHouse
 from tests.support.replicas import succeeded
 from tests.support.servers import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(3), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(3), pytest.mark.timeout(400)]
 
 PLACES = (
     "notification",

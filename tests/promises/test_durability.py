@@ -15,7 +15,7 @@ from tests.promises.conftest import MakeHouse
 from tests.support.replicas import CrashingRemediator
 from tests.support.servers import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(1), pytest.mark.timeout(300)]
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from tests.promises.test_surroundings import degraded
 from tests.support.replicas import CrashingRemediator, House
 from tests.support.servers import require, until
 
-pytestmark = [pytest.mark.promise(14), pytest.mark.slow]
+pytestmark = [pytest.mark.promise(14), pytest.mark.long]
 SHIM = Path(__file__).parents[1] / "support" / "clock_step.c"
 HALF_AN_HOUR = 1800
 

@@ -15,7 +15,7 @@ from tests.support.replicas import CrashingRemediator, counted, rows, succeeded
 from tests.support.servers import until
 from tests.support.servers.postgres import MakePostgres, Postgres
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.promise(4), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(1), pytest.mark.promise(4), pytest.mark.timeout(900)]
 
 SECONDS = float(os.environ.get("OUTAGE", "8"))
 """How long it is away: past the lease (3 s) of these houses and a sender's patience; ``make outage`` has a minute."""

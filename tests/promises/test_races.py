@@ -24,7 +24,7 @@ EPISODES = int(os.environ.get("EPISODES", "60"))
 COPIES = 10
 """How often each alert is posted, spread over the replicas."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(2), pytest.mark.promise(4), pytest.mark.timeout(900 + 3 * EPISODES)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(2), pytest.mark.promise(4), pytest.mark.timeout(900 + 3 * EPISODES)]
 
 
 def test_duplicates_at_three_replicas_are_one_run_and_one_action(make_house: MakeHouse, postgres_url: str) -> None:

@@ -13,7 +13,7 @@ from tests.promises.conftest import MakeHouse
 from tests.support.replicas import PLAYBOOK
 from tests.support.servers import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(3)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(3)]
 
 
 def test_a_restored_run_does_not_act_again(make_house: MakeHouse) -> None:

@@ -22,7 +22,7 @@ from tests.support.servers import until
 from tests.support.servers.receivers import Receiver, receiver
 from tests.support.servers.remediator import PLAYBOOK, ROOT, TOKEN, Stack
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(11), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(11), pytest.mark.timeout(400)]
 
 FILES = {
     "redis.password": "seeded/redis+pass word1",

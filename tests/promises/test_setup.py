@@ -14,7 +14,7 @@ from tests.support.servers import Server, free_port, require, until
 from tests.support.servers.alertmanager import Alertmanager
 from tests.support.servers.remediator import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.promise(2), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(1), pytest.mark.promise(2), pytest.mark.timeout(900)]
 
 PAGE = ROOT / "docs" / "reliability.md"
 FRAME = """\

@@ -18,7 +18,7 @@ from tests.support.servers import require, until
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.remediator import Remediator
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(1), pytest.mark.timeout(300)]
 
 RUN = (
     "INSERT INTO runs (id, status, detail, playbook, playbook_hash, target, mode, engine_version, wake_at, "

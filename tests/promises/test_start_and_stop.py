@@ -11,13 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.promises.conftest import MakeHouse
 from tests.support.replicas import CrashingRemediator
 from tests.support.servers import free_port, until
-
-pytestmark = pytest.mark.slow
 
 
 def events(replica: CrashingRemediator) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from tests.promises.conftest import MakeHouse
 from tests.support.replicas import CrashingRemediator
 from tests.support.servers import require, until
 
-pytestmark = [pytest.mark.promise(14), pytest.mark.slow]
+pytestmark = [pytest.mark.promise(14), pytest.mark.long]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from tests.promises.conftest import MakeHouse
 from tests.support.servers import until
 
-pytestmark = [pytest.mark.promise(4), pytest.mark.promise(14), pytest.mark.slow]
+pytestmark = [pytest.mark.promise(4), pytest.mark.promise(14)]
 
 
 def test_two_processes_with_one_replica_id_do_nothing_twice_and_say_so(

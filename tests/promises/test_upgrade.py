@@ -23,7 +23,7 @@ from tests.support.replicas import PLAYBOOK, CrashingRemediator, House, changed,
 from tests.support.servers import until
 from tests.support.servers.remediator import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(2), pytest.mark.promise(3), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(2), pytest.mark.promise(3), pytest.mark.timeout(600)]
 
 NEXT = f"{int(HEAD) + 1:04d}"
 MIGRATION = f'''

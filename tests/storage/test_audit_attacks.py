@@ -31,7 +31,7 @@ from remediator.storage.repositories import audit as records
 from tests.storage.test_retention import context_on
 from tests.support.audit_appender import SIGN, append, opened, signing
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(9), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(9), pytest.mark.timeout(600)]
 
 PLACES = [
     f"kill@{moment}:{place}"

@@ -94,7 +94,6 @@ def _fire(tx: Tx, count: int) -> None:
         )
 
 
-@pytest.mark.slow
 async def test_run_queries_use_an_index(web: WebService) -> None:
     """Every query uses an index and sorts nothing."""
     await _many(web, MANY)

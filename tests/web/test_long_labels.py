@@ -13,7 +13,7 @@ from tests.promises.conftest import make_house as make_house
 from tests.support.servers import until
 from tests.support.servers.receivers import receiver
 
-pytestmark = [pytest.mark.promise(14), pytest.mark.slow]
+pytestmark = pytest.mark.promise(14)
 LONG = "x" * 200_000
 
 

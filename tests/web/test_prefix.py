@@ -16,7 +16,7 @@ from tests.promises.conftest import make_house as make_house
 from tests.support.replicas import CrashingRemediator
 from tests.support.servers import Server, require
 
-pytestmark = [pytest.mark.promise(14), pytest.mark.slow]
+pytestmark = pytest.mark.promise(14)
 PREFIX = "/ops/remediator"
 _CONF = """\
 daemon off;

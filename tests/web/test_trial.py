@@ -33,7 +33,7 @@ from tests.web.test_browser import AXE
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.process,
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

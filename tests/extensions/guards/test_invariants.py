@@ -25,7 +25,7 @@ from remediator.storage.sqlite import SqliteStore
 from tests.support.fleet import Begun, Health, begun, breaks, context, holding, remedy
 from tests.support.guard_history import NOON, SetClock
 
-pytestmark = [pytest.mark.promise(12), pytest.mark.slow]
+pytestmark = [pytest.mark.promise(12), pytest.mark.long]
 
 FREEZE = {"name": "lunch", "days": "mon-sun", "from": "12:30", "to": "12:45"}
 GUARDS: dict[str, Any] = {
