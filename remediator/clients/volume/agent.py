@@ -91,7 +91,9 @@ class Agent:
         try:  # read again: a Secret can change while the agent runs
             token = read_text(self._token_file).strip()
         except (OSError, UnicodeDecodeError) as error:
-            return PlainTextResponse(f"{_unreadable(self._token_file, error)}; restore it, then repeat the request", 503)
+            return PlainTextResponse(
+                f"{_unreadable(self._token_file, error)}; restore it, then repeat the request", 503
+            )
         shown = request.headers.get("authorization", "")
         if not token or not hmac.compare_digest(shown.encode(), f"Bearer {token}".encode()):
             return PlainTextResponse("the token is missing or wrong", 401)
