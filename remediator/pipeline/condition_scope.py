@@ -56,10 +56,8 @@ def _known(values: Any) -> Any:
 def may_apply(
     step: PlannedStep, parameters: Mapping[str, Any], target: tuple[str, str], seen: Sequence[EvidenceRecord]
 ) -> bool:
-    """Return whether a step may apply, as far as the evidence shows. A step that only reads may add evidence."""
-    if not step.mutates:
-        return True
+    """Return whether a step may apply, as far as the evidence shows. A condition that is unknown may hold later."""
     causes = set(established_causes(seen))
-    if step.causes and causes and not causes & set(step.causes):
+    if step.mutates and step.causes and causes and not causes & set(step.causes):
         return False
     return step.when is None or cel.compile(step.when).evaluate(variables(parameters, target, seen)) is not False

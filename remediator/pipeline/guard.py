@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from remediator.core.cost import excess
@@ -16,6 +17,7 @@ from remediator.core.run_detail import (
 from remediator.extensions.guards.base import GuardAnswer, GuardInput
 from remediator.pipeline import condition_scope, held_back
 from remediator.pipeline.context import PASSIVE_MODES, StageResult, proceed, wait_until
+from remediator.pipeline.due_steps import due_steps
 from remediator.pipeline.guard_evaluation import GuardDecision, block, build_input, evaluate, next_evaluation_at
 from remediator.pipeline.run_changes import RunChanges
 from remediator.pipeline.run_context import RunContext, RunTransaction
@@ -37,9 +39,12 @@ async def guard_plan(ctx: RunContext) -> StageResult:
     if run.status is Status.BLOCKED:
         return await _recheck(ctx, asked, decision)
     # The order matters. 1. A guard that blocks wins over every mode, and unknown is not a yes (promise 5). 2. A mode
-    # that never acts ends before its first action. 3. The mode or the playbook may need a person (promise 6).
-    if not decision.allowed or run.mode in PASSIVE_MODES or needs_approval(run, ctx.plan):
-        return await ctx.write(lambda tx: _decide(tx, ctx.plan, asked, decision))
+    # that never acts ends before its first action. 3. The mode or the playbook may need a person (promise 6), but only
+    # for a step that changes something: without one that is due, steps that wait or read begin, and the stage "act"
+    # asks when one becomes due.
+    due = due_steps(ctx.plan, _target(ctx), await ctx.evidence())
+    if not decision.allowed or run.mode in PASSIVE_MODES or (due and needs_approval(run, ctx.plan)):
+        return await ctx.write(lambda tx: _decide(tx, ctx.plan, due, asked, decision))
     ctx.change(lambda changes: _start(changes, asked, decision))
     ctx.stored_verdicts = evaluation.stored
     return proceed(ctx.run)
@@ -49,12 +54,19 @@ async def _has_applicable_step(ctx: RunContext) -> bool:
     """Return whether a step may apply, as far as the diagnosis shows. In mode auto, the steps themselves decide."""
     if not ctx.plan.steps or ctx.run.mode == "auto":
         return bool(ctx.plan.steps)
-    seen, target = await ctx.evidence(), (ctx.run.target, ctx.service.platform.kind)
-    return any(condition_scope.may_apply(step, ctx.plan.parameters, target, seen) for step in ctx.plan.steps)
+    seen = await ctx.evidence()
+    return any(condition_scope.may_apply(step, ctx.plan.parameters, _target(ctx), seen) for step in ctx.plan.steps)
 
 
-def _decide(tx: RunTransaction, plan: Plan, asked: GuardInput, decision: GuardDecision) -> StageResult:
-    """Block the run, end it in a mode that never acts, or ask people."""
+def _target(ctx: RunContext) -> tuple[str, str]:
+    """Return name and platform of the target."""
+    return ctx.run.target, ctx.service.platform.kind
+
+
+def _decide(
+    tx: RunTransaction, plan: Plan, due: Collection[str], asked: GuardInput, decision: GuardDecision
+) -> StageResult:
+    """Block the run, end it in a mode that never acts, or ask people. ``due`` are the IDs of the steps that are due."""
     tx.add_verdicts(decision.records(asked))
     answer, mode = decision.final.answer, tx.run.mode
     # The order matters. 1. A guard that blocks wins over every mode (promise 5).
@@ -62,7 +74,7 @@ def _decide(tx: RunTransaction, plan: Plan, asked: GuardInput, decision: GuardDe
         return block(tx, asked, decision, Status.MATCHED)
     # 2. A mode that never acts ends here, also if a guard does not know.
     if mode in PASSIVE_MODES:
-        detail = BlockedDetail(guard="autonomy", text=_would_have(mode, plan, decision))
+        detail = BlockedDetail(guard="autonomy", text=_would_have(mode, plan, due, decision))
         return wait_until(tx.move(Status.BLOCKED, Reason(mode), detail), None)
     # 3. Unknown is not a yes: a person decides, also in mode auto (promise 5).
     if answer is GuardAnswer.UNKNOWN:
@@ -87,13 +99,16 @@ def needs_approval(run: Run, plan: Plan) -> bool:
     return run.mode == "approve" or plan.approval_required or only_step
 
 
-def _would_have(mode: str, plan: Plan, decision: GuardDecision) -> str:
+def _would_have(mode: str, plan: Plan, due: Collection[str], decision: GuardDecision) -> str:
     if mode == "observe":
         return "mode observe: nothing is done"
+    steps = [plan.step(step_id) for step_id in due]
+    if not steps:
+        return "mode shadow: would have changed nothing: no step is for what the evidence shows"
     if decision.final.answer is GuardAnswer.UNKNOWN:
         return f"mode shadow: would have asked for an approval: {decision.final.text}"
-    calls = "; ".join(step.summary for step in plan.steps if step.mutates)
-    losses = [loss for step in plan.steps for loss in excess(step.cost, step.tolerance)]
+    calls = "; ".join(step.summary for step in steps)
+    losses = [loss for step in steps for loss in excess(step.cost, step.tolerance)]
     if losses:
         return f"mode shadow: would have asked for an approval ({'; '.join(dict.fromkeys(losses))}): {calls}"
     return f"mode shadow: would have done: {calls}"

@@ -85,6 +85,63 @@ def test_conditions_decide_about_steps(case: str, tmp_path: Path) -> None:
     assert [str(item) for test in report.tests for item in test.diagnostics] == []
 
 
+WAITS = PLAYBOOK.replace("mode: auto", "mode: approve").replace(
+    """\
+  - {id: first, for: down, action: service.restart, when: "!evidence.ping.ok", on_failure: next}
+  - {id: other, action: redis.bgrewriteaof}
+""",
+    """\
+  - {id: wait, action: redis.wait, with: {states: [loading], within: 2m}, when: evidence.ping.status == "fail"}
+  - id: close
+    action: redis.client_kill
+    with: {idle_over: 5m}
+    when: "!evidence.ping.ok && evidence.wait.status == 'fail'"
+""",
+)
+"""A step that only waits, and one that changes something after it. The second one's condition is known only then."""
+WAITING = {
+    "no step applies, so nobody is asked to approve nothing": """\
+    checks: {redis.ping: ok}
+    expect: {outcome: escalated, reason: diagnosed, messages: [{kind: escalation, contains: does not run}]}
+""",
+    "a wait needs no approval, and what follows it does": """\
+    checks: {redis.ping: fail}
+    lasts: 5m
+    expect:
+      outcome: awaiting_approval
+      reason: step_needs_approval
+      steps: {}
+      messages: [{kind: approval, contains: was not due when the plan was approved}]
+""",
+}
+
+
+@pytest.mark.promise(13)
+def test_shadow_reports_only_the_steps_that_are_due(tmp_path: Path) -> None:
+    """A step whose condition does not hold would not have been done."""
+    (tmp_path / "kick.yaml").write_text(WAITS.replace("mode: approve", "mode: shadow"))
+    case = """\
+    checks: {redis.ping: ok}
+    expect: {outcome: succeeded}
+"""
+    (tmp_path / "kick.test.yaml").write_text(HEAD + case)
+    report = run(tmp_path / "kick.test.yaml", Registry())
+    assert [str(item) for item in report.errors] == []
+    [unmet] = report.tests[0].diagnostics  # it says how the run ended instead
+    assert "blocked (mode shadow: would have changed nothing: no step is for what the evidence shows)" in str(unmet)
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize("case", WAITING)
+def test_people_are_asked_only_about_a_step_that_changes_something(case: str, tmp_path: Path) -> None:
+    """A request says what will be done. Where nothing is due that changes anything, there is nothing to approve."""
+    (tmp_path / "kick.yaml").write_text(WAITS)
+    (tmp_path / "kick.test.yaml").write_text(HEAD + WAITING[case])
+    report = run(tmp_path / "kick.test.yaml", Registry())
+    assert [str(item) for item in report.errors] == []
+    assert [str(item) for test in report.tests for item in test.diagnostics] == []
+
+
 @pytest.mark.promise(5)
 @pytest.mark.parametrize(
     "condition",

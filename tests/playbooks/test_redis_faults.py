@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,26 @@ def test_hung(bench: Bench) -> None:
     os.kill(int(bench.control("getProcessInfo")["pid"]), signal.SIGSTOP)
     run = bench.judge()
     assert (causes(run), run["status"], bench.starts) == ({"silent"}, "succeeded", 2)
+
+
+def test_hung_with_a_full_queue(tmp_path: Path) -> None:
+    """Once no connection gets through any more, it is still not the network; a person decides what it may cost."""
+    settings = ("appendonly yes", "appendfsync always", 'save ""', "tcp-backlog 1")
+    for bench in started(Bench(tmp_path, *settings)):
+        os.kill(int(bench.control("getProcessInfo")["pid"]), signal.SIGSTOP)
+        with ExitStack() as waiting:
+
+            def is_full(held: ExitStack = waiting, port: int = bench.port) -> bool:
+                try:
+                    held.enter_context(socket.create_connection(("127.0.0.1", port), 0.5))
+                except TimeoutError:
+                    return True
+                return False
+
+            until(is_full, "the queue is full")
+            run = bench.judge()
+        assert (causes(run), run["status"], bench.starts) == ({"silent"}, "awaiting_approval", 1)
+        assert any("out of reach" in item["summary"] for item in run["evidence"] if item["name"] == "ping")
 
 
 def test_busy(bench: Bench) -> None:
