@@ -58,9 +58,9 @@ def planned_problem(connection: Connection, run: Run, plan: Plan) -> str | None:
 
 def _newest(connection: Connection, run: Run, kind: Kind) -> Entry | None:
     """Return the last entry of a kind about a run; None if there is none that can be read."""
-    newest = audit.list_newest(connection, 1, run=run.id, kind=kind.value)
+    newest = audit.newest_for_run(connection, run.id, kind.value)
     try:
-        return decode(newest[0].canonical) if newest else None
+        return None if newest is None else decode(newest.canonical)
     except NotCanonical:
         return None
 

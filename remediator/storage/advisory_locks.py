@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from sqlalchemy import BigInteger, Connection, bindparam, func, select
 
 from remediator.errors import RemediatorError
+from remediator.storage.prepared import Prepared
+
+_KEY = bindparam("key", type_=BigInteger)
+_TRY_LOCK = Prepared(select(func.pg_try_advisory_xact_lock(_KEY)))
+_LOCK = Prepared(select(func.pg_advisory_xact_lock(_KEY)))
 
 LOCK_INTENT = 7_302_517_002
 """Evaluate the guards and write the intent of an action. Each lock has an arbitrary constant of its own."""
@@ -33,7 +38,7 @@ def try_lock(connection: Connection, key: int) -> None:
     """
     if connection.dialect.name != "postgresql":
         return
-    if not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({key})").scalar():
+    if not connection.execute(_TRY_LOCK, {"key": key}).scalar():
         raise LockUnavailable("another replica holds the lock")
 
 
@@ -43,4 +48,4 @@ def lock(connection: Connection, key: int) -> None:
     Only for a transaction that has locked no row yet.
     """
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({key})")
+        connection.execute(_LOCK, {"key": key})

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from remediator.audit import Draft, Head, Redactor, seal
 from remediator.errors import StoreCorrupt
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import audit, audit_head
 
 
@@ -56,8 +57,8 @@ def _append_to(connection: Connection, head: Head, drafts: Sequence[Draft], now:
     return True
 
 
-_APPEND = insert(audit)
-_ADVANCE = (
+_APPEND = Prepared(insert(audit))
+_ADVANCE = Prepared(
     update(audit_head)
     .where(audit_head.c.seq == bindparam("last_seq"), audit_head.c.hash == bindparam("last_hash"))
     .values({name: bindparam(name) for name in ("seq", "hash", "tree")})
@@ -78,5 +79,5 @@ def read_head(connection: Connection, *, lock: bool = False) -> Head:
     return Head(row.seq, row.hash, row.tree)
 
 
-_HEAD = select(audit_head.c.seq, audit_head.c.hash, audit_head.c.tree)
-_HEAD_LOCKED = _HEAD.with_for_update()
+_SELECTED = select(audit_head.c.seq, audit_head.c.hash, audit_head.c.tree)
+_HEAD, _HEAD_LOCKED = Prepared(_SELECTED), Prepared(_SELECTED.with_for_update())

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy
 import sqlalchemy.exc
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import BigInteger, Connection, bindparam, cast, extract, func, select
 
 from remediator.audit import Redactor
 from remediator.core.clock import Clock, SystemClock, from_micros
@@ -25,13 +25,16 @@ from remediator.storage.group_commit import GroupCommit
 from remediator.storage.migrate import require_current
 from remediator.storage.postgres_connection import first_line
 from remediator.storage.postgres_replication import failover_risk, incarnation, is_synchronous, server
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import metadata
-from remediator.storage.transaction import BeginFailed, Job, commit, to_store_error
+from remediator.storage.transaction import ROLLBACK, BeginFailed, Job, commit, to_store_error
 
 T = TypeVar("T")
 log: Any = structlog.get_logger("remediator.storage.postgres")
 
 CHANNEL = "remediator"
+_NOW = Prepared(select(cast(extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)))
+_NOTIFY = Prepared(select(func.pg_notify(bindparam("channel"), bindparam("topic"))))
 _LISTEN_AGAIN = 60.0  # seconds until a pooler that does not keep the session is tried again
 _MAY_USE_SEQUENCES = """
 SELECT coalesce(bool_and(has_sequence_privilege(s.oid, 'USAGE')), true)
@@ -167,9 +170,7 @@ class PostgresStore(Store):
             log.warning(power.problem, fix=FIX)
 
     def now(self, connection: Connection) -> datetime:
-        micros = connection.exec_driver_sql(
-            "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-        ).scalar_one()
+        micros = connection.execute(_NOW).scalar_one()
         now = from_micros(micros)
         self.clock_offset = now - self._clock.now()
         return now
@@ -183,7 +184,7 @@ class PostgresStore(Store):
 
     def notify_replicas(self, connection: Connection, topics: set[str]) -> None:
         for topic in sorted(topics):
-            connection.exec_driver_sql("SELECT pg_notify(%s, %s)", (CHANNEL, topic))
+            connection.execute(_NOTIFY, {"channel": CHANNEL, "topic": topic})
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         if self._listener is None:  # it needs the running event loop
@@ -207,7 +208,7 @@ class PostgresStore(Store):
                 try:
                     return work(connection)
                 finally:
-                    connection.exec_driver_sql("ROLLBACK")
+                    connection.execute(ROLLBACK)
         except sqlalchemy.exc.DBAPIError as error:
             raise to_store_error(error) from error
 

@@ -7,11 +7,14 @@ goes through a pooler sets its timeouts in each transaction.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy
 import sqlalchemy.exc
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
+
+from remediator.storage.prepared import Prepared
 
 ANSWER_TIMEOUT = 45.0
 """Seconds to wait for the answer to one statement. The server ends a statement after 30 s, so this is a server that is
@@ -108,11 +111,13 @@ def begin(connection: Connection, mode: str = "") -> None:
         connection: of an engine of :func:`create_engine`.
         mode: the modes of the transaction, for example ``READ ONLY``.
     """
+    connection.execute(_begin(mode, pooled=is_pooled(connection)))
+
+
+@cache
+def _begin(mode: str, *, pooled: bool) -> Prepared:
     statement = f"BEGIN {mode}".rstrip()
-    if is_pooled(connection):
-        connection.exec_driver_sql(f"{statement}; {_SET_TRANSACTION}; {_SYNCHRONOUS.format('true')}")
-    else:
-        connection.exec_driver_sql(statement)
+    return Prepared(text(f"{statement}; {_SET_TRANSACTION}; {_SYNCHRONOUS.format('true')}" if pooled else statement))
 
 
 def keeps_session(connection: Connection, other: Connection) -> bool:

@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 
 import sqlalchemy
 import sqlalchemy.exc
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Integer, column, event, text
 
 from remediator.audit import Redactor
 from remediator.core.clock import Clock
@@ -25,7 +25,8 @@ from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.storage import Store, Tx, Wakeups, replacement
 from remediator.storage.group_commit import GroupCommit
 from remediator.storage.migrate import require_current
-from remediator.storage.transaction import to_store_error
+from remediator.storage.prepared import Prepared
+from remediator.storage.transaction import ROLLBACK, to_store_error
 
 T = TypeVar("T")
 
@@ -42,6 +43,8 @@ _NETWORK_FILE_SYSTEMS = {
     "fuse.glusterfs",
 }
 
+_BEGIN_READ, _BEGIN_WRITE = Prepared(text("BEGIN")), Prepared(text("BEGIN IMMEDIATE"))
+_OTHERS_COMMITTED = Prepared(text("PRAGMA data_version").columns(column("data_version", Integer)))
 _MIN_FREE_BYTES = MEBIBYTE
 """Free bytes that are required. On a full disk a small write can still fit into SQLite's WAL file, so a successful
 write does not prove that there is space for a large notification."""
@@ -92,12 +95,12 @@ class SqliteStore(Store):
         """Return the writer's connection; see :class:`remediator.storage.transaction.Dialect`."""
         with _file_errors(self.path):
             connection = self._engine.connect()
-            self._others_seen = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+            self._others_seen = connection.execute(_OTHERS_COMMITTED).scalar_one()
             self._version += 1  # what was committed before is unknown here
             return connection
 
     def begin(self, connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.execute(_BEGIN_WRITE)
 
     @property
     def version(self) -> int | None:
@@ -105,7 +108,7 @@ class SqliteStore(Store):
 
     def version_inside(self, connection: Connection) -> int | None:
         """Return the version inside a transaction of the writer. Commands may commit on connections of their own."""
-        others: int = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+        others: int = connection.execute(_OTHERS_COMMITTED).scalar_one()
         if others != self._others_seen:
             self._others_seen = others
             self._version += 1
@@ -139,11 +142,11 @@ class SqliteStore(Store):
     def _read(self, work: Callable[[Connection], T]) -> T:
         try:
             with self._engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN")  # one snapshot for everything that the work reads
+                connection.execute(_BEGIN_READ)  # one snapshot for everything that the work reads
                 try:
                     return work(connection)
                 finally:
-                    connection.exec_driver_sql("ROLLBACK")
+                    connection.execute(ROLLBACK)
         except sqlalchemy.exc.DBAPIError as error:
             raise to_store_error(error) from error
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import sqlalchemy.exc
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from remediator.audit import Draft, Redactor
 from remediator.core import failpoints
@@ -22,7 +22,13 @@ from remediator.core.clock import to_micros
 from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.storage import TOPIC_NOTIFICATIONS, Tx
 from remediator.storage.audit_writer import append
+from remediator.storage.prepared import Prepared
 
+COMMIT, ROLLBACK = Prepared(text("COMMIT")), Prepared(text("ROLLBACK"))
+"""End a transaction that :meth:`Dialect.begin` began."""
+_SAVEPOINT = Prepared(text("SAVEPOINT work"))
+_ROLLBACK_TO_SAVEPOINT = Prepared(text("ROLLBACK TO SAVEPOINT work"))
+_RELEASE_SAVEPOINT = Prepared(text("RELEASE SAVEPOINT work"))
 _INSERT_NOTIFICATIONS = "INSERT INTO notifications (received_at, source, body) VALUES "
 _ROWS_PER_STATEMENT = 256
 _RETRYABLE = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock; nothing was done
@@ -153,7 +159,7 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
             append(connection, drafts, now, dialect.redactor)
     except Exception as error:
         try:
-            connection.exec_driver_sql("ROLLBACK")
+            connection.execute(ROLLBACK)
         except sqlalchemy.exc.SQLAlchemyError:
             raise error from None  # the connection or the disk is gone: no use in running each job alone
         raise GroupAborted from error
@@ -161,7 +167,7 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
         dialect.notify_replicas(connection, topics)
     failpoints.reach("before", lambda: _failpoint_names(rows, drafts))
     try:
-        connection.exec_driver_sql("COMMIT")
+        connection.execute(COMMIT)
     finally:  # also if it fails, because it may be committed all the same
         if has_work:
             dialect.count_change()
@@ -206,18 +212,18 @@ def _run(job: Job, work: Callable[[Tx], Any], tx: Tx, *, alone: bool) -> None:
     """
     job.result, job.error = None, None
     if not alone:
-        tx.connection.exec_driver_sql("SAVEPOINT work")
+        tx.connection.execute(_SAVEPOINT)
     try:
         job.result = work(tx)
     except Exception as error:
         if isinstance(error, sqlalchemy.exc.DBAPIError) and not isinstance(error, _CALLER_ERRORS):
             raise  # the database has a problem, or aborted this transaction; the work is not to blame
-        tx.connection.exec_driver_sql("ROLLBACK" if alone else "ROLLBACK TO SAVEPOINT work")
+        tx.connection.execute(ROLLBACK if alone else _ROLLBACK_TO_SAVEPOINT)
         tx.drafts.clear()
         tx.topics.clear()
         job.error = error  # raised to the caller, who knows what it means
     if not alone:
-        tx.connection.exec_driver_sql("RELEASE SAVEPOINT work")
+        tx.connection.execute(_RELEASE_SAVEPOINT)
 
 
 def _failpoint_names(rows: Sequence[object], drafts: Sequence[Draft]) -> Iterable[str]:
@@ -235,7 +241,7 @@ def to_store_error(error: BaseException | None) -> Exception:
     if not isinstance(error, sqlalchemy.exc.SQLAlchemyError):
         return error if isinstance(error, Exception) else StoreUnavailable("the store cannot write now")
     cause = getattr(error, "orig", None) or error
-    text = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+    first_line = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
     if isinstance(cause, sqlite3.DatabaseError) and type(cause) is sqlite3.DatabaseError:
-        return StoreCorrupt(f"the database is damaged: {text}; restore it from a backup")
-    return StoreUnavailable(f"the store cannot be used now: {text}")
+        return StoreCorrupt(f"the database is damaged: {first_line}; restore it from a backup")
+    return StoreUnavailable(f"the store cannot be used now: {first_line}")

@@ -56,6 +56,7 @@ class Judge:
         self._world = world
         self._before: dict[str, _Row] = {}
         self._audited_to = 0
+        self._changes = -1
         self._forgiven: list[Call] = []
         """Calls that began before a failover: their intents may be lost."""
         self.claims = 0
@@ -94,6 +95,10 @@ class Judge:
         return [_Row(*row) for row in self._rows(_RUNS)]
 
     def _after_commit(self) -> None:
+        changes = self._database.raw.total_changes
+        if changes == self._changes:
+            return  # it committed nothing, as most polls of the loops do
+        self._changes = changes
         moves = self._moves()
         holding: Counter[str] = Counter()
         incidents: Counter[tuple[str, str]] = Counter()

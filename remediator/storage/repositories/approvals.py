@@ -20,6 +20,8 @@ from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import AwaitingApprovalDetail
 from remediator.storage import Tx
+from remediator.storage.column_types import Instant
+from remediator.storage.prepared import Prepared
 from remediator.storage.repositories import outbox, run_transitions, runs
 from remediator.storage.schema import approvals as table
 from remediator.storage.schema import decisions
@@ -117,29 +119,31 @@ def request(
     # The transition comes first. A process that lost its claim must get Fenced, not a conflict with the request that
     # the next owner of the run has created.
     after = run_transitions.transition(tx, run, Status.AWAITING_APPROVAL, reason, detail, actor, wake_at=expires)
-    tx.connection.execute(
-        insert(table).values(
-            id=approval_id,
-            run_id=run.id,
-            plan_hash=plan.hash,
-            plan=tx.redact(plan.to_data()),
-            step=step,
-            steps=list(steps),
-            asked=reason.value,
-            why=tx.redact(rules.request_reason(reason, detail, run.mode)),
-            status="pending",
-            groups=list(plan.approval_groups),
-            quorum=plan.quorum,
-            requested_at=tx.now,
-            expires_at=expires,
-        )
-    )
+    values = {
+        "id": approval_id,
+        "run_id": run.id,
+        "plan_hash": plan.hash,
+        "plan": tx.redact(plan.to_data()),
+        "step": step,
+        "steps": list(steps),
+        "asked": reason.value,
+        "why": tx.redact(rules.request_reason(reason, detail, run.mode)),
+        "status": "pending",
+        "groups": list(plan.approval_groups),
+        "quorum": plan.quorum,
+        "requested_at": tx.now,
+        "expires_at": expires,
+    }
+    tx.connection.execute(_INSERT, values)
     calls = [each.call.summary for each in plan.steps if each.id in steps]
     data = {"approval": approval_id, "step": step, "calls": calls, "quorum": plan.quorum, "expires_at": expires}
     tx.append_audit(runs.draft(Kind.APPROVAL_REQUESTED, after, actor, data, reason))
     content = {**detail.to_data(), "reason": reason, "escalate_to": list(plan.escalate_to)}
     outbox.enqueue(tx, ids, MessageKind.APPROVAL, after, content, (outbox.APPROVERS,))
     return after
+
+
+_INSERT = Prepared(insert(table))
 
 
 def get_pending(connection: Connection, run_id: str) -> Approval | None:
@@ -155,16 +159,19 @@ def get_latest(connection: Connection, run_id: str) -> Approval | None:
 
 
 _OF_RUN = select(table).where(table.c.run_id == bindparam("run"))
-_PENDING_OF_RUN = _OF_RUN.where(table.c.status == "pending")
-_LATEST_OF_RUN = _OF_RUN.order_by(table.c.requested_at.desc(), table.c.id.desc()).limit(1)
-_ALL_OF_RUN = _OF_RUN.order_by(table.c.requested_at, table.c.id)
+_PENDING_OF_RUN = Prepared(_OF_RUN.where(table.c.status == "pending"))
+_LATEST_OF_RUN = Prepared(_OF_RUN.order_by(table.c.requested_at.desc(), table.c.id.desc()).limit(1))
+_ALL_OF_RUN = Prepared(_OF_RUN.order_by(table.c.requested_at, table.c.id))
 
 
 def get(connection: Connection, approval_id: str, *, lock: bool = False) -> Approval | None:
     """Return a request by its ID; ``lock`` the row while decisions on it are counted."""
-    statement = select(table).where(table.c.id == approval_id)
-    row = connection.execute(statement.with_for_update() if lock else statement).first()
+    row = connection.execute(_GET_LOCKED if lock else _GET, {"approval": approval_id}).first()
     return None if row is None else _approval(row)
+
+
+_BY_ID = select(table).where(table.c.id == bindparam("approval"))
+_GET, _GET_LOCKED = Prepared(_BY_ID), Prepared(_BY_ID.with_for_update())
 
 
 def list_decisions(connection: Connection, approval_id: str) -> list[Decision]:
@@ -172,7 +179,7 @@ def list_decisions(connection: Connection, approval_id: str) -> list[Decision]:
     return [Decision(*row) for row in connection.execute(_DECISIONS, {"approval": approval_id})]
 
 
-_DECISIONS = (
+_DECISIONS = Prepared(
     select(*(decisions.c[name] for name in ("identity", "verb", "at", "reason", "how", "break_glass", "claimed")))
     .where(decisions.c.approval_id == bindparam("approval"))
     .order_by(decisions.c.at, decisions.c.identity)
@@ -244,7 +251,11 @@ def _after_approval(tx: Tx, approval: Approval, alone: bool) -> str:
 
 def get_requester(connection: Connection, run_id: str) -> str | None:
     """Return the person who started a run manually and may not approve it; None if it started automatically."""
-    return connection.execute(select(runs_table.c.requested_by).where(runs_table.c.id == run_id)).scalar()
+    requester: str | None = connection.execute(_REQUESTER, {"run": run_id}).scalar()
+    return requester
+
+
+_REQUESTER = Prepared(select(runs_table.c.requested_by).where(runs_table.c.id == bindparam("run")))
 
 
 def set_requester(tx: Tx, run_id: str, who: str) -> None:
@@ -254,14 +265,18 @@ def set_requester(tx: Tx, run_id: str, who: str) -> None:
 
 def close(tx: Tx, approval: Approval, status: str, reason: str | None = None) -> bool:
     """Set the status of a pending request and update its messages. Return False if it was not pending."""
-    changed = tx.connection.execute(
-        update(table)
-        .where(table.c.id == approval.id, table.c.status == "pending")
-        .values(status=status, decided_at=tx.now, reason=tx.redact(reason))
-    ).rowcount
+    values = {"its_id": approval.id, "new": status, "at": tx.now, "given_reason": tx.redact(reason)}
+    changed = tx.connection.execute(_CLOSE, values).rowcount
     if changed:
         outbox.enqueue_update(tx, approval.run_id, status)
     return bool(changed)
+
+
+_CLOSE = Prepared(
+    update(table)
+    .where(table.c.id == bindparam("its_id"), table.c.status == "pending")
+    .values(status=bindparam("new"), decided_at=bindparam("at", type_=Instant), reason=bindparam("given_reason"))
+)
 
 
 def void(tx: Tx, run: Run, why: str, actor: str) -> None:
@@ -288,7 +303,7 @@ def list_pending(connection: Connection, limit: int = 500) -> list[Approval]:
     return [_approval(row) for row in connection.execute(_ALL_PENDING, {"most": limit})]
 
 
-_ALL_PENDING = (
+_ALL_PENDING = Prepared(
     select(table)
     .where(table.c.status == "pending")
     .order_by(table.c.expires_at)
@@ -314,5 +329,5 @@ def list_for_run(connection: Connection, run_id: str) -> list[Approval]:
 
 
 def _approval(row: Row[Any]) -> Approval:
-    values = {**row._mapping, "plan": Plan.from_data(row.plan), "asked": Reason(row.asked)}
+    values = {**row._asdict(), "plan": Plan.from_data(row.plan), "asked": Reason(row.asked)}
     return Approval(**values)

@@ -9,11 +9,9 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    CompoundSelect,
     Connection,
     Integer,
     Row,
-    Select,
     bindparam,
     insert,
     literal_column,
@@ -26,6 +24,7 @@ from remediator.audit import Kind
 from remediator.core.run import Run
 from remediator.storage import Tx
 from remediator.storage.column_types import Instant
+from remediator.storage.prepared import Prepared
 from remediator.storage.repositories import runs
 from remediator.storage.schema import attempts as table
 
@@ -77,7 +76,7 @@ def record_intent(tx: Tx, run: Run, attempt: Attempt, actor: str, *, assumed: bo
     tx.append_audit(runs.draft(Kind.ACTION_INTENDED, run, actor, data))
 
 
-_INSERT = insert(table)
+_INSERT = Prepared(insert(table))
 
 
 def record_outcome(tx: Tx, run: Run, attempt: Attempt, outcome: str, result: Mapping[str, Any], actor: str) -> None:
@@ -88,7 +87,7 @@ def record_outcome(tx: Tx, run: Run, attempt: Attempt, outcome: str, result: Map
     tx.append_audit(runs.draft(Kind.ACTION_OUTCOME, run, actor, data))
 
 
-_END = (
+_END = Prepared(
     update(table)
     .where(table.c.id == bindparam("its_id"))
     .values({name: bindparam(name, type_=table.c[name].type) for name in ("outcome", "outcome_at", "result")})
@@ -101,7 +100,7 @@ def list_for_run(connection: Connection, run_id: str) -> list[Attempt]:
     return [_attempt(row) for row in rows]
 
 
-_OF_RUN = select(table).where(table.c.run_id == bindparam("run")).order_by(table.c.intent_at, table.c.id)
+_OF_RUN = Prepared(select(table).where(table.c.run_id == bindparam("run")).order_by(table.c.intent_at, table.c.id))
 
 
 def get_in_flight(connection: Connection, run_id: str) -> Attempt | None:
@@ -110,7 +109,7 @@ def get_in_flight(connection: Connection, run_id: str) -> Attempt | None:
     return None if row is None else _attempt(row)
 
 
-_IN_FLIGHT = select(table).where(table.c.run_id == bindparam("run"), table.c.outcome.is_(None))
+_IN_FLIGHT = Prepared(select(table).where(table.c.run_id == bindparam("run"), table.c.outcome.is_(None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,7 @@ def _newest_rows(
 
 
 @cache
-def _newest(forms: tuple[tuple[bool, bool], ...]) -> Select[Any] | CompoundSelect[Any]:
+def _newest(forms: tuple[tuple[bool, bool], ...]) -> Prepared:
     """Build the statement for scopes of these forms once: whether each has a target, and a playbook."""
     parts = []
     for number, (by_target, by_playbook) in enumerate(forms):
@@ -187,8 +186,8 @@ def _newest(forms: tuple[tuple[bool, bool], ...]) -> Select[Any] | CompoundSelec
         newest = select(table.c.intent_at, table.c.run_id).where(*chosen).order_by(table.c.intent_at.desc())
         part = newest.limit(bindparam("most", type_=Integer)).subquery()
         parts.append(select(literal_column(str(number), Integer), part.c.intent_at, part.c.run_id))
-    return parts[0] if len(parts) == 1 else union_all(*parts)
+    return Prepared(parts[0] if len(parts) == 1 else union_all(*parts))
 
 
 def _attempt(row: Row[Any]) -> Attempt:
-    return Attempt(**row._mapping)
+    return Attempt(**row._asdict())

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Connection,
     LargeBinary,
     Row,
+    bindparam,
     delete,
     func,
     literal,
@@ -29,6 +30,7 @@ from remediator.core.clock import from_micros
 from remediator.storage import Tx
 from remediator.storage.audit_writer import read_head
 from remediator.storage.grants import DELETE_ARCHIVED
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import audit as table
 
 _PAGE = 5000
@@ -65,6 +67,20 @@ def list_for_run(connection: Connection, run_id: str) -> list[SealedEntry]:
         _sealed(row)
         for row in connection.execute(select(*_RAW_COLUMNS).where(table.c.run_id == run_id).order_by(table.c.seq))
     ]
+
+
+def newest_for_run(connection: Connection, run_id: str, kind: str) -> SealedEntry | None:
+    """Return the last entry of a kind about a run; None if there is none."""
+    row = connection.execute(_NEWEST_OF_RUN, {"run": run_id, "kind": kind}).first()
+    return None if row is None else _sealed(row)
+
+
+_NEWEST_OF_RUN = Prepared(
+    select(*_RAW_COLUMNS)
+    .where(table.c.run_id == bindparam("run"), table.c.kind == bindparam("kind"))
+    .order_by(table.c.seq.desc())
+    .limit(1)
+)
 
 
 def iterate(

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select
+from sqlalchemy import Connection, bindparam, func, or_, select
 
 from remediator.core.run import Run, Status
 from remediator.storage import Tx
+from remediator.storage.prepared import Prepared
 from remediator.storage.repositories import runs
 from remediator.storage.schema import runs as table
 
-_BLOCKED = table.c.status == Status.BLOCKED.value
 _FEW = 4
 """Runs scheduled for each released target lock: one can take it, the others may be blocked by something else."""
 
 
 def schedule_now(tx: Tx, guards: Collection[str]) -> int:
     """Schedule the runs that one of these guards blocks; returns their number."""
-    return _schedule(tx, list(tx.connection.execute(select(table.c.id).where(_BLOCKED, _by(guards))).scalars()))
+    return _schedule(tx, list(tx.connection.execute(_BLOCKED_BY, {"guards": list(guards)}).scalars()))
+
+
+_BLOCKED = table.c.status == Status.BLOCKED.value
+_IDS = select(table.c.id).where(_BLOCKED, table.c.blocked_by.in_(bindparam("guards", expanding=True)))
+_BLOCKED_BY = Prepared(_IDS)
 
 
 def schedule_next(tx: Tx, guards: Collection[str], finished: Run) -> int:
@@ -28,21 +33,27 @@ def schedule_next(tx: Tx, guards: Collection[str], finished: Run) -> int:
     that one of these guards blocks, only the few whose next evaluation is nearest: to schedule all of them each time
     would be thousands of runs squared.
     """
-    by_it = or_(table.c.target == finished.target, table.c.blocked_by_run == finished.id)
-    its_own = select(table.c.id).where(_BLOCKED, _by(guards), by_it)
-    next_ones = select(table.c.id).where(_BLOCKED, _by(guards)).order_by(table.c.wake_at, table.c.id).limit(_FEW)
-    next_ones = next_ones.with_for_update(skip_locked=True)  # those that another replica is about to schedule
-    found = [*tx.connection.execute(its_own).scalars(), *tx.connection.execute(next_ones).scalars()]
-    return _schedule(tx, list(dict.fromkeys(found)))
+    by = {"guards": list(guards)}
+    its_own = tx.connection.execute(_BLOCKED_BY_RUN, {**by, "target": finished.target, "run": finished.id}).scalars()
+    return _schedule(tx, list(dict.fromkeys([*its_own, *tx.connection.execute(_NEXT_ONES, by).scalars()])))
+
+
+_BLOCKED_BY_RUN = Prepared(
+    _IDS.where(or_(table.c.target == bindparam("target"), table.c.blocked_by_run == bindparam("run")))
+)
+_NEXT_ONES = Prepared(
+    _IDS.order_by(table.c.wake_at, table.c.id)
+    .limit(_FEW)
+    .with_for_update(skip_locked=True)  # without those that another replica is about to schedule
+)
 
 
 def count(connection: Connection) -> int:
     """Return the number of blocked runs."""
-    return int(connection.execute(select(func.count()).select_from(table).where(_BLOCKED)).scalar_one())
+    return int(connection.execute(_COUNT).scalar_one())
 
 
-def _by(guards: Collection[str]) -> ColumnElement[bool]:
-    return table.c.blocked_by.in_(list(guards))
+_COUNT = Prepared(select(func.count()).select_from(table).where(_BLOCKED))
 
 
 def _schedule(tx: Tx, ids: list[str]) -> int:

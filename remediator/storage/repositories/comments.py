@@ -42,7 +42,7 @@ def add(tx: Tx, comment: Comment) -> None:
 def list_for_run(connection: Connection, run_id: str) -> list[Comment]:
     """Return the comments about a run, oldest first."""
     rows = connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c.at, table.c.id))
-    return [Comment(**{**row._mapping, "kind": CommentKind(row.kind)}) for row in rows]
+    return [Comment(**{**row._asdict(), "kind": CommentKind(row.kind)}) for row in rows]
 
 
 def acknowledged_by(connection: Connection, run_id: str) -> str | None:

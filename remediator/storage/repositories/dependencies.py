@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Text, bindparam, or_, select, type_coerce
 
 from remediator.core.run import EpisodeStatus, Status
+from remediator.storage.prepared import Prepared
 from remediator.storage.repositories.target_locks import ActingRun
 from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as table
@@ -32,9 +33,11 @@ def list_active_runs(connection: Connection, targets: Sequence[str]) -> list[Act
     return [ActingRun(*row) for row in connection.execute(_ACTIVE, {"targets": list(targets)})]
 
 
-_ACTIVE = select(table.c.id, table.c.target, table.c.playbook).where(
-    table.c.target.in_(bindparam("targets", expanding=True)),
-    or_(table.c.holds_target, table.c.status.in_([status.value for status in _ACTING])),
+_ACTIVE = Prepared(
+    select(table.c.id, table.c.target, table.c.playbook).where(
+        table.c.target.in_(bindparam("targets", expanding=True)),
+        or_(table.c.holds_target, table.c.status.in_([status.value for status in _ACTING])),
+    )
 )
 
 
@@ -45,7 +48,7 @@ def list_firing(connection: Connection, services: Sequence[str], label: str) -> 
     return sorted(found, key=lambda item: item.since)
 
 
-_WITH_RUN = (
+_WITH_RUN = Prepared(
     select(table.c.target, episodes.c.id, episodes.c.alertname, episodes.c.started_at)
     .join(run_episodes, run_episodes.c.run_id == table.c.id)
     .join(episodes, episodes.c.id == run_episodes.c.episode_id)

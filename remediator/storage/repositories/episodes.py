@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Integer, Row, bindparam, insert, select, tupl
 from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, LastUpdate
 from remediator.storage import Tx
 from remediator.storage.column_types import Instant
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import episodes as table
 from remediator.storage.schema import run_episodes, runs
 
@@ -21,7 +22,7 @@ _JOINS = timedelta(days=1)
 
 
 def _episode(row: Row[Any]) -> Episode:
-    return Episode(**{**row._mapping, "status": EpisodeStatus(row.status), "kind": EpisodeKind(row.kind)})
+    return Episode(**{**row._asdict(), "status": EpisodeStatus(row.status), "kind": EpisodeKind(row.kind)})
 
 
 def get_open(connection: Connection, identities: Sequence[str]) -> dict[str, Episode]:
@@ -33,8 +34,10 @@ def get_open(connection: Connection, identities: Sequence[str]) -> dict[str, Epi
     return found
 
 
-_OPEN = select(table).where(
-    table.c.identity.in_(bindparam("identities", expanding=True)), table.c.status != EpisodeStatus.CLOSED.value
+_OPEN = Prepared(
+    select(table).where(
+        table.c.identity.in_(bindparam("identities", expanding=True)), table.c.status != EpisodeStatus.CLOSED.value
+    )
 )
 
 
@@ -47,10 +50,12 @@ def get_last_updates(connection: Connection, identities: Sequence[str]) -> dict[
     return found
 
 
-_LATEST = select(table.c.identity, table.c.last_seen_at, table.c.annotations).where(
-    table.c.identity.in_(bindparam("identities", expanding=True)),
-    table.c.status == EpisodeStatus.FIRING.value,
-    table.c.status != EpisodeStatus.CLOSED.value,  # the condition of the partial index
+_LATEST = Prepared(
+    select(table.c.identity, table.c.last_seen_at, table.c.annotations).where(
+        table.c.identity.in_(bindparam("identities", expanding=True)),
+        table.c.status == EpisodeStatus.FIRING.value,
+        table.c.status != EpisodeStatus.CLOSED.value,  # the condition of the partial index
+    )
 )
 
 
@@ -61,11 +66,13 @@ def insert_all(tx: Tx, episodes: Collection[Episode]) -> None:
         tx.connection.execute(_INSERT, [{name: getattr(item, name) for name in names} for item in episodes])
 
 
-_INSERT = insert(table)
+_INSERT = Prepared(insert(table))
 
 
 _CHANGING = ("status", "annotations", "starts_at", "last_seen_at", "resolved_at", "closes_at", "flaps")
-_UPDATE = update(table).where(table.c.id == bindparam("key")).values({name: bindparam(name) for name in _CHANGING})
+_UPDATE = Prepared(
+    update(table).where(table.c.id == bindparam("key")).values({name: bindparam(name) for name in _CHANGING})
+)
 
 
 def update_all(tx: Tx, episodes: Collection[Episode]) -> None:
@@ -92,7 +99,7 @@ def list_for_run(connection: Connection, run_id: str) -> list[Episode]:
     return [_episode(row) for row in connection.execute(_OF_RUN, {"run": run_id})]
 
 
-_OF_RUN = (
+_OF_RUN = Prepared(
     select(table)
     .join(run_episodes, run_episodes.c.episode_id == table.c.id)
     .where(run_episodes.c.run_id == bindparam("run"))
@@ -102,8 +109,12 @@ _OF_RUN = (
 
 def list_firing(connection: Connection) -> list[Episode]:
     """Return the episodes of all alerts that fire."""
-    fires = (table.c.status == EpisodeStatus.FIRING.value, table.c.kind == EpisodeKind.ALERT.value)
-    return [_episode(row) for row in connection.execute(select(table).where(*fires, _NOT_CLOSED))]
+    return [_episode(row) for row in connection.execute(_FIRING)]
+
+
+_FIRES = (table.c.status == EpisodeStatus.FIRING.value, table.c.kind == EpisodeKind.ALERT.value)
+_NOT_CLOSED = table.c.status != EpisodeStatus.CLOSED.value  # the condition of the partial index
+_FIRING = Prepared(select(table).where(*_FIRES, _NOT_CLOSED))
 
 
 def close_manual(tx: Tx, run_id: str) -> list[str]:
@@ -111,9 +122,8 @@ def close_manual(tx: Tx, run_id: str) -> list[str]:
     return list(tx.connection.execute(_CLOSE_MANUAL, {"run": run_id, "at": tx.now}).scalars())
 
 
-_NOT_CLOSED = table.c.status != EpisodeStatus.CLOSED.value  # the condition of the partial index
 _IDS_OF_RUN = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == bindparam("run"))
-_CLOSE_MANUAL = (
+_CLOSE_MANUAL = Prepared(
     update(table)
     .where(table.c.id.in_(_IDS_OF_RUN), table.c.kind == EpisodeKind.MANUAL.value, _NOT_CLOSED)
     .values(status=EpisodeStatus.CLOSED.value, resolved_at=bindparam("at", type_=Instant))
@@ -126,7 +136,7 @@ def list_due_to_close(connection: Connection, now: datetime, limit: int = 500) -
     return [_episode(row) for row in connection.execute(_DUE_TO_CLOSE, {"now": now, "most": limit})]
 
 
-_DUE_TO_CLOSE = (
+_DUE_TO_CLOSE = Prepared(
     select(table)
     .where(table.c.status == EpisodeStatus.RESOLVED.value, table.c.closes_at <= bindparam("now", type_=Instant))
     .order_by(table.c.closes_at)
@@ -139,7 +149,7 @@ def next_close_at(connection: Connection) -> datetime | None:
     return connection.execute(_NEXT_CLOSING).scalar()
 
 
-_NEXT_CLOSING = (
+_NEXT_CLOSING = Prepared(
     select(table.c.closes_at).where(table.c.status == EpisodeStatus.RESOLVED.value).order_by(table.c.closes_at).limit(1)
 )
 
@@ -154,8 +164,10 @@ def run_ids_by_episode(connection: Connection, episode_ids: Iterable[str]) -> di
     return found
 
 
-_RUNS_OF = select(run_episodes.c.episode_id, run_episodes.c.run_id).where(
-    run_episodes.c.episode_id.in_(bindparam("ids", expanding=True))
+_RUNS_OF = Prepared(
+    select(run_episodes.c.episode_id, run_episodes.c.run_id).where(
+        run_episodes.c.episode_id.in_(bindparam("ids", expanding=True))
+    )
 )
 
 

@@ -14,6 +14,7 @@ from remediator.audit import Draft, Kind
 from remediator.core.run import Run
 from remediator.storage import Tx
 from remediator.storage.column_types import as_stored
+from remediator.storage.prepared import Prepared
 from remediator.storage.repositories import runs
 from remediator.storage.schema import evidence as table
 from remediator.storage.schema import verdicts
@@ -52,7 +53,7 @@ def insert_all(tx: Tx, run_id: str, items: Sequence[EvidenceRecord]) -> None:
         tx.connection.execute(_INSERT, rows)
 
 
-_INSERT = insert(table)
+_INSERT = Prepared(insert(table))
 
 
 def draft_of(run: Run, item: EvidenceRecord, actor: str) -> Draft:
@@ -67,7 +68,7 @@ def list_for_run(connection: Connection, run_id: str) -> list[EvidenceRecord]:
     return [EvidenceRecord(*row) for row in connection.execute(_OF_RUN, {"run": run_id})]
 
 
-_OF_RUN = (
+_OF_RUN = Prepared(
     select(table.c.phase, table.c.name, table.c.status, table.c.summary, table.c.facts, table.c.at)
     .where(table.c.run_id == bindparam("run"))
     .order_by(table.c.id)
@@ -113,7 +114,7 @@ def insert_verdicts(tx: Tx, run_id: str, items: Sequence[StoredVerdict]) -> None
         tx.connection.execute(_INSERT_VERDICTS, rows)
 
 
-_INSERT_VERDICTS = insert(verdicts)
+_INSERT_VERDICTS = Prepared(insert(verdicts))
 
 
 def draft_of_verdicts(run: Run, items: Sequence[StoredVerdict], actor: str) -> Draft:
@@ -130,7 +131,7 @@ def list_verdicts(connection: Connection, run_id: str) -> list[StoredVerdict]:
     return [StoredVerdict(*row) for row in connection.execute(_VERDICTS_OF_RUN, {"run": run_id})]
 
 
-_VERDICTS_OF_RUN = (
+_VERDICTS_OF_RUN = Prepared(
     select(*(verdicts.c[name] for name in StoredVerdict.__dataclass_fields__))
     .where(verdicts.c.run_id == bindparam("run"))
     .order_by(verdicts.c.id)

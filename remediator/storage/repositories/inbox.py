@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Integer, bindparam, delete, func, insert, sel
 
 from remediator.storage import TOPIC_NOTIFICATIONS, Tx, advisory_locks
 from remediator.storage.column_types import Instant
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import notifications as table
 
 
@@ -35,7 +36,7 @@ def list_pending(tx: Tx, limit: int) -> list[Received]:
 
 
 _COLUMNS = (table.c.id, table.c.received_at, table.c.source, table.c.body, table.c.processed_alerts)
-_PENDING = (
+_PENDING = Prepared(
     select(*_COLUMNS).where(table.c.processed_at.is_(None)).order_by(table.c.id).limit(bindparam("most", type_=Integer))
 )
 
@@ -52,7 +53,7 @@ def mark_processed(tx: Tx, received: Sequence[Received]) -> None:
         tx.connection.execute(_PROCESSED, {"ids": [item.id for item in received], "at": tx.now})
 
 
-_PROCESSED = (
+_PROCESSED = Prepared(
     update(table)
     .where(table.c.id.in_(bindparam("ids", expanding=True)))
     .values(processed_at=bindparam("at", type_=Instant))
@@ -66,7 +67,12 @@ def replace_body(tx: Tx, received: Received, body: bytes) -> None:
 
 def mark_partly_processed(tx: Tx, received: Received, alerts: int) -> None:
     """Record how many alerts of a long notification are processed; the others stay pending."""
-    tx.connection.execute(update(table).where(table.c.id == received.id).values(processed_alerts=alerts))
+    tx.connection.execute(_PARTLY_PROCESSED, {"its_id": received.id, "alerts": alerts})
+
+
+_PARTLY_PROCESSED = Prepared(
+    update(table).where(table.c.id == bindparam("its_id")).values(processed_alerts=bindparam("alerts"))
+)
 
 
 def delete_processed(tx: Tx, before: datetime, limit: int = 500) -> int:
@@ -80,19 +86,25 @@ _OLD = (
     .order_by(table.c.received_at)
     .limit(bindparam("most", type_=Integer))
 )
-_DELETE = delete(table).where(table.c.id.in_(_OLD.scalar_subquery()))
+_DELETE = Prepared(delete(table).where(table.c.id.in_(_OLD.scalar_subquery())))
 
 
 def oldest_pending(connection: Connection) -> tuple[int, int] | None:
     """Return the ID of the oldest pending notification and how many of its alerts are processed; None: no pending."""
-    statement = select(table.c.id, table.c.processed_alerts).where(table.c.processed_at.is_(None))
-    row = connection.execute(statement.order_by(table.c.id).limit(1)).first()
+    row = connection.execute(_OLDEST_PENDING).first()
     return None if row is None else (row.id, row.processed_alerts)
 
 
 def count_pending(connection: Connection) -> int:
     """Return the number of pending notifications."""
-    return connection.execute(select(func.count()).where(table.c.processed_at.is_(None))).scalar_one()
+    return int(connection.execute(_COUNT_PENDING).scalar_one())
+
+
+_IS_PENDING = table.c.processed_at.is_(None)
+_OLDEST_PENDING = Prepared(
+    select(table.c.id, table.c.processed_alerts).where(_IS_PENDING).order_by(table.c.id).limit(1)
+)
+_COUNT_PENDING = Prepared(select(func.count()).where(_IS_PENDING))
 
 
 def list_received_between(connection: Connection, start: datetime, end: datetime) -> list[Received]:

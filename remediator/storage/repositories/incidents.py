@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, exists, func, insert, or_, select,
 from remediator.core.run import OPEN, Run, Status
 from remediator.storage import Tx
 from remediator.storage.column_types import Instant
+from remediator.storage.prepared import Prepared
 from remediator.storage.repositories import runs
 from remediator.storage.schema import incident_notes
 from remediator.storage.schema import runs as table
@@ -47,7 +48,7 @@ def find_related(connection: Connection, targets: Collection[str], since: dateti
 
 
 _SINCE = bindparam("since", type_=Instant)
-_RELATED = (
+_RELATED = Prepared(
     select(table.c.incident_id)
     .where(
         table.c.target.in_(bindparam("targets", expanding=True)),
@@ -72,7 +73,7 @@ def list_runs(connection: Connection, incident_id: str) -> list[Run]:
     return [run for run in found if run is not None]
 
 
-_IDS_OF = (
+_IDS_OF = Prepared(
     select(table.c.id).where(table.c.incident_id == bindparam("incident")).order_by(table.c.created_at, table.c.id)
 )
 
@@ -119,7 +120,7 @@ def find_healed(connection: Connection, run: Run, since: datetime) -> Run | None
     return found if found.finished_at >= since else None
 
 
-_BEFORE = (
+_BEFORE = Prepared(
     select(table.c.id)
     .where(
         table.c.playbook == bindparam("playbook"),

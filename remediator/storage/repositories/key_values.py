@@ -8,10 +8,11 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from sqlalchemy import Connection, Executable, bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from remediator.core.clock import format_duration
 from remediator.storage import Tx
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import key_values as table
 
 WATCHDOG = "watchdog"
@@ -35,11 +36,12 @@ class StoredValue:
 
 def get(connection: Connection, name: str, *, lock: bool = False) -> StoredValue | None:
     """Return the value of this name, with its row locked if asked for; None if it is not set."""
-    row = connection.execute(_GET.with_for_update() if lock else _GET, {"name": name}).first()
+    row = connection.execute(_GET_LOCKED if lock else _GET, {"name": name}).first()
     return None if row is None else StoredValue(row.value, row.at)
 
 
-_GET = select(table.c.value, table.c.at).where(table.c.name == bindparam("name"))
+_VALUE = select(table.c.value, table.c.at).where(table.c.name == bindparam("name"))
+_GET, _GET_LOCKED = Prepared(_VALUE), Prepared(_VALUE.with_for_update())
 
 
 def watchdog_problem(connection: Connection, now: datetime, within: timedelta | None) -> str:
@@ -73,12 +75,11 @@ def set(tx: Tx, name: str, value: Any) -> None:
 
 
 @cache
-def _put(dialect: str) -> Executable:
+def _put(dialect: str) -> Prepared:
     dialects = import_module(f"sqlalchemy.dialects.{dialect}")  # import only the dialect in use, to save memory
     given = dialects.insert(table)
     new_values = {name: given.excluded[name] for name in ("value", "at")}
-    upsert: Executable = given.on_conflict_do_update(index_elements=[table.c.name], set_=new_values)
-    return upsert
+    return Prepared(given.on_conflict_do_update(index_elements=[table.c.name], set_=new_values))
 
 
 def delete(tx: Tx, name: str) -> None:

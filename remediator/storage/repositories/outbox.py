@@ -14,6 +14,7 @@ from remediator.core.ids import Ids
 from remediator.core.message import ROOTS, MessageKind
 from remediator.core.run import Run
 from remediator.storage import TOPIC_MESSAGES, Tx
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import messages as table
 from remediator.storage.schema import runs
 
@@ -58,11 +59,10 @@ def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
     """
     news = {item.content.get("of") for item in list_for_run(tx.connection, run_id) if _is_waiting_news(item)}
     for row in tx.connection.execute(_SENT_REQUESTS, {"run": run_id}).all():
-        outdated = select(table.c.id).where(table.c.id == f"{row.id}.void")
-        if row.id in news or tx.connection.execute(outdated).first() is not None:
+        if row.id in news or _exists(tx, f"{row.id}.void"):  # outdated
             continue
         update_id = f"{row.id}.{status}"
-        if tx.connection.execute(select(table.c.id).where(table.c.id == update_id)).first() is None:
+        if not _exists(tx, update_id):
             content = {"approval": row.content["approval"], "of": row.id, "became": status}
             _insert(tx, update_id, run_id, row.channel, MessageKind.UPDATE, content)
             tx.notify(TOPIC_MESSAGES)
@@ -72,10 +72,12 @@ def _is_waiting_news(message: OutboxMessage) -> bool:
     return message.kind is MessageKind.UPDATE and message.status == "waiting" and "about" in message.content
 
 
-_SENT_REQUESTS = select(table).where(
-    table.c.run_id == bindparam("run"),
-    table.c.kind.in_((MessageKind.APPROVAL, MessageKind.PAGE)),
-    table.c.status == "sent",
+_SENT_REQUESTS = Prepared(
+    select(table).where(
+        table.c.run_id == bindparam("run"),
+        table.c.kind.in_((MessageKind.APPROVAL, MessageKind.PAGE)),
+        table.c.status == "sent",
+    )
 )
 
 
@@ -160,7 +162,7 @@ def _roots(connection: Connection, incident_id: str) -> list[Row[Any]]:
     return [row for row in found if row not in planned and not (row.receipt or {}).get("overtaken")]
 
 
-_ROOTS_OF = (
+_ROOTS_OF = Prepared(
     select(table)
     .join(runs, runs.c.id == table.c.run_id)
     .where(
@@ -180,9 +182,16 @@ def _update_root(tx: Tx, root: Row[Any], run: Run, status: str, content: Mapping
     """
     key = hashlib.sha256(f"{run.id} {status} {content.get('reason', '')}".encode()).hexdigest()[:12]
     update_id = f"{root.id}.{key}"
-    if tx.connection.execute(select(table.c.id).where(table.c.id == update_id)).first() is None:
+    if not _exists(tx, update_id):
         _insert(tx, update_id, run.id, root.channel, MessageKind.UPDATE, {**content, "of": root.id, "became": status})
         tx.notify(TOPIC_MESSAGES)
+
+
+def _exists(tx: Tx, message_id: str) -> bool:
+    return tx.connection.execute(_EXISTS, {"message": message_id}).first() is not None
+
+
+_EXISTS = Prepared(select(table.c.id).where(table.c.id == bindparam("message")))
 
 
 def _insert(
@@ -199,7 +208,7 @@ def _insert(
     tx.connection.execute(_INSERT, {**values, **times, "content": tx.redact(dict(content))})
 
 
-_INSERT = insert(table)
+_INSERT = Prepared(insert(table))
 
 
 def ask_channels(
@@ -230,7 +239,7 @@ def ask_channels(
 def fall_through(tx: Tx, message: OutboxMessage, channel: str, number: int) -> None:
     """Enqueue a request for another channel, the ``number``-th of those that are used if no other is reached."""
     new_id = f"{message.id.partition('~')[0]}~f{number}"
-    if tx.connection.execute(select(table.c.id).where(table.c.id == new_id)).first() is None:
+    if not _exists(tx, new_id):
         _insert(tx, new_id, message.run_id, channel, message.kind, {**message.content, "fallback": number})
         tx.notify(TOPIC_MESSAGES)
 
@@ -302,18 +311,26 @@ def mark_failed(tx: Tx, message_id: str, error: str, again_at: datetime | None) 
 
 def list_for_run(connection: Connection, run_id: str) -> list[OutboxMessage]:
     """Return the messages about a run, oldest first."""
-    rows = connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c.created_at, table.c.id))
-    return [_queued(row) for row in rows]
+    return [_queued(row) for row in connection.execute(_OF_RUN, {"run": run_id})]
+
+
+_OF_RUN = Prepared(select(table).where(table.c.run_id == bindparam("run")).order_by(table.c.created_at, table.c.id))
 
 
 def is_held_back_notified(connection: Connection, run_id: str, guard: str) -> bool:
     """Return whether the outbox has, or had, a message that this guard blocks the run."""
-    told = (table.c.run_id == run_id, table.c.kind.in_((MessageKind.HELD_BACK, MessageKind.UPDATE)))
-    rows = connection.execute(select(table.c.kind, table.c.content).where(*told)).all()
+    rows = connection.execute(_HELD_BACK, {"run": run_id})
     return any(
         MessageKind.HELD_BACK in (kind, content.get("about")) and content.get("guard") == guard
         for kind, content in rows
     )
+
+
+_HELD_BACK = Prepared(
+    select(table.c.kind, table.c.content).where(
+        table.c.run_id == bindparam("run"), table.c.kind.in_((MessageKind.HELD_BACK, MessageKind.UPDATE))
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,4 +363,4 @@ def list_dead(connection: Connection, limit: int = 100) -> list[OutboxMessage]:
 
 
 def _queued(row: Row[Any]) -> OutboxMessage:
-    return OutboxMessage(**{**row._mapping, "kind": MessageKind(row.kind)})
+    return OutboxMessage(**{**row._asdict(), "kind": MessageKind(row.kind)})

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import playbook_versions as table
 
 
@@ -35,7 +36,7 @@ def list_versions(connection: Connection, name: str, limit: int) -> list[Playboo
 def add_versions(tx: Tx, playbooks: Collection[Playbook]) -> None:
     """Store the versions that are not stored yet."""
     hashes = [playbook.content_hash for playbook in playbooks]
-    have = set(tx.connection.execute(select(table.c.hash).where(table.c.hash.in_(hashes))).scalars())
+    have = set(tx.connection.execute(_STORED, {"hashes": hashes}).scalars())
     rows = [
         {
             "hash": playbook.content_hash,
@@ -47,7 +48,11 @@ def add_versions(tx: Tx, playbooks: Collection[Playbook]) -> None:
         if playbook.content_hash not in have
     ]
     if rows:
-        tx.connection.execute(insert(table), rows)
+        tx.connection.execute(_INSERT, rows)
+
+
+_STORED = Prepared(select(table.c.hash).where(table.c.hash.in_(bindparam("hashes", expanding=True))))
+_INSERT = Prepared(insert(table))
 
 
 def list_names(connection: Connection) -> set[str]:
@@ -57,4 +62,7 @@ def list_names(connection: Connection) -> set[str]:
 
 def get_content(connection: Connection, content_hash: str) -> Any | None:
     """Return the content of a version; None if it is not stored."""
-    return connection.execute(select(table.c.content).where(table.c.hash == content_hash)).scalar()
+    return connection.execute(_CONTENT, {"hash": content_hash}).scalar()
+
+
+_CONTENT = Prepared(select(table.c.content).where(table.c.hash == bindparam("hash")))

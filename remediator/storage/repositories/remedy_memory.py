@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Executable, bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from remediator.audit import Draft, Kind
 from remediator.core.ids import Ids
@@ -26,6 +26,7 @@ from remediator.core.release import ReleaseMemory, Verdict
 from remediator.core.run import Run
 from remediator.errors import NotFound
 from remediator.storage import TOPIC_RUNS, Tx
+from remediator.storage.prepared import Prepared
 from remediator.storage.repositories import attempts, runs
 from remediator.storage.schema import remedy_memory as table
 
@@ -101,14 +102,13 @@ def remember(tx: Tx, ids: Ids, run: Run, about: Subject, verdict: str, reason: s
 
 
 @cache
-def _put(dialect: str) -> Executable:
+def _put(dialect: str) -> Prepared:
     dialects = import_module(f"sqlalchemy.dialects.{dialect}")  # import only the dialect in use, to save memory
     given = dialects.insert(table)
     unique = ("target", "kind", "subject")
     kept = {"id", *unique}
     new_values = {column.name: given.excluded[column.name] for column in table.columns if column.name not in kept}
-    upsert: Executable = given.on_conflict_do_update(index_elements=[table.c[name] for name in unique], set_=new_values)
-    return upsert
+    return Prepared(given.on_conflict_do_update(index_elements=[table.c[name] for name in unique], set_=new_values))
 
 
 def releases_of(connection: Connection, target: str) -> ReleaseMemory:
@@ -137,7 +137,7 @@ def find_remedies(
         since: older entries do not count.
     """
     rows = connection.execute(_OF_TARGET, {"target": run.target, "kind": MemoryKind.REMEDY.value})
-    entries = [MemoryEntry(**row._mapping) for row in rows if row.cleared_at is None and row.run_id != run.id]
+    entries = [MemoryEntry(**row._asdict()) for row in rows if row.cleared_at is None and row.run_id != run.id]
     return {
         each.subject: each
         for each in entries
@@ -157,7 +157,7 @@ def _is_of_later_release(connection: Connection, step: PlannedStep, entry: Memor
     return bool(known) and change.left not in known
 
 
-_OF_TARGET = (
+_OF_TARGET = Prepared(
     select(table)
     .where(table.c.target == bindparam("target"), table.c.kind == bindparam("kind"))
     .order_by(table.c.at.desc(), table.c.id.desc())
@@ -169,7 +169,7 @@ def list_entries(connection: Connection, target: str | None = None) -> list[Memo
     statement = select(table).where(table.c.cleared_at.is_(None)).order_by(table.c.at.desc(), table.c.id.desc())
     if target is not None:
         statement = statement.where(table.c.target == target)
-    return [MemoryEntry(**row._mapping) for row in connection.execute(statement)]
+    return [MemoryEntry(**row._asdict()) for row in connection.execute(statement)]
 
 
 def clear(tx: Tx, entry_id: str, who: str, reason: str) -> MemoryEntry:
@@ -181,7 +181,7 @@ def clear(tx: Tx, entry_id: str, who: str, reason: str) -> MemoryEntry:
     row = tx.connection.execute(select(table).where(table.c.id == entry_id, table.c.cleared_at.is_(None))).first()
     if row is None:
         raise NotFound(f"no entry {entry_id!r}; 'remediator memory list' lists the entries")
-    entry = MemoryEntry(**row._mapping)
+    entry = MemoryEntry(**row._asdict())
     tx.connection.execute(update(table).where(table.c.id == entry.id).values(cleared_at=tx.now, cleared_by=who))
     data = {"entry": entry.id, "target": entry.target, "kind": entry.kind, "name": entry.name, "verdict": entry.verdict}
     tx.append_audit(Draft(kind=Kind.MEMORY_CLEARED, actor=who, reason=tx.redact(reason), data=data))

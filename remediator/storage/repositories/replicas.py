@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from remediator.storage import Tx
 from remediator.storage.column_types import Instant
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import replicas as table
 
 _DELETE_AFTER = timedelta(days=7)
@@ -38,8 +39,12 @@ def record_heartbeat(tx: Tx, id_: str, version: str, engine_version: int, role: 
     changed = tx.connection.execute(_TOUCH, {"its_id": id_, "now": tx.now}).rowcount
     if not changed:
         values = {"id": id_, "version": version, "engine_version": engine_version, "role": role}
-        tx.connection.execute(insert(table).values(started_at=tx.now, seen_at=tx.now, **values))
-        tx.connection.execute(delete(table).where(table.c.seen_at < tx.now - _DELETE_AFTER))
+        tx.connection.execute(_INSERT, {"started_at": tx.now, "seen_at": tx.now, **values})
+        tx.connection.execute(_DELETE_OLD, {"before": tx.now - _DELETE_AFTER})
+
+
+_INSERT = Prepared(insert(table))
+_DELETE_OLD = Prepared(delete(table).where(table.c.seen_at < bindparam("before", type_=Instant)))
 
 
 def touch(tx: Tx, id_: str) -> None:
@@ -47,7 +52,9 @@ def touch(tx: Tx, id_: str) -> None:
     tx.connection.execute(_TOUCH, {"its_id": id_, "now": tx.now})
 
 
-_TOUCH = update(table).where(table.c.id == bindparam("its_id")).values(seen_at=bindparam("now", type_=Instant))
+_TOUCH = Prepared(
+    update(table).where(table.c.id == bindparam("its_id")).values(seen_at=bindparam("now", type_=Instant))
+)
 
 
 def remove(tx: Tx, id_: str) -> None:

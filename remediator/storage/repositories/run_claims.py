@@ -16,7 +16,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from remediator.core.plan import Plan
 from remediator.core.run import (
@@ -31,6 +30,7 @@ from remediator.core.run_detail import Detail
 from remediator.errors import Fenced
 from remediator.storage import Tx
 from remediator.storage.column_types import Instant, as_stored
+from remediator.storage.prepared import Prepared
 from remediator.storage.repositories.runs import COLUMNS, FIELDS, OPEN_STATUSES, from_row, get
 from remediator.storage.repositories.target_locks import lock_holder, may_still_act
 from remediator.storage.schema import runs as table
@@ -59,7 +59,7 @@ def claim_due(
 
 
 @cache
-def _claim(dialect: str) -> ReturningUpdate[Any]:
+def _claim(dialect: str) -> Prepared:
     """Build the statement once: it runs at least every second."""
     now = bindparam("now", type_=Instant)
     due = (
@@ -78,7 +78,7 @@ def _claim(dialect: str) -> ReturningUpdate[Any]:
         chosen = due.scalar_subquery()
     else:  # MATERIALIZED: PostgreSQL may otherwise run a subquery with LIMIT and locks again for each row
         chosen = select(due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql").c.id).scalar_subquery()
-    return (
+    return Prepared(
         update(table)
         .where(table.c.id.in_(chosen))
         .values(lease_owner=bindparam("owner"), lease_until=bindparam("until", type_=Instant), fence=table.c.fence + 1)
@@ -139,9 +139,7 @@ def save(tx: Tx, run: Run, **changes: Any) -> Run:
     return _save(tx, run, _save_columns(tuple(values)), values, changes)
 
 
-def _save(
-    tx: Tx, run: Run, statement: ReturningUpdate[Any], values: Mapping[str, Any], changes: Mapping[str, Any]
-) -> Run:
+def _save(tx: Tx, run: Run, statement: Prepared, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Run:
     held = {"its_id": run.id, "its_fence": run.fence, "its_owner": run.lease_owner, "at": tx.now}
     row = tx.connection.execute(statement, {**values, **held}).first()
     if row is None:
@@ -151,10 +149,10 @@ def _save(
     return replace(changed(run, tx.now, changes), **dict(zip(_VOLATILE, row, strict=True)))
 
 
-def _held(**named: Any) -> ReturningUpdate[Any]:
+def _held(**named: Any) -> Prepared:
     """Return the statement that changes a claimed run, fenced; it returns the columns that others may change."""
     at = bindparam("at", type_=Instant)
-    return (
+    return Prepared(
         update(table)
         .where(
             table.c.id == bindparam("its_id"),
@@ -168,7 +166,7 @@ def _held(**named: Any) -> ReturningUpdate[Any]:
 
 
 @cache
-def _save_columns(names: tuple[str, ...]) -> ReturningUpdate[Any]:
+def _save_columns(names: tuple[str, ...]) -> Prepared:
     """Build the statement for these columns once."""
     return _held(**{name: bindparam(name, type_=table.c[name].type) for name in names})
 
@@ -236,7 +234,7 @@ def next_wake_at(connection: Connection, now: datetime, busy: Collection[str] = 
     return connection.execute(_NEXT_WAKE, {"now": now, "busy": list(busy)}).scalar()
 
 
-_NEXT_WAKE = (
+_NEXT_WAKE = Prepared(
     select(table.c.wake_at)
     .where(
         table.c.wake_at.is_not(None),

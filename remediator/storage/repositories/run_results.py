@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Integer, Row, Subquery, bindparam, select, un
 
 from remediator.core.run import OPEN, Status
 from remediator.storage.column_types import Instant
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import runs as table
 
 
@@ -65,11 +66,13 @@ def _newest(status: Status, most: str) -> Subquery:
     return chosen.order_by(table.c.first_action_at.desc()).limit(bindparam(most, type_=Integer)).subquery()
 
 
-_WAVE = union_all(
-    select(*_SELECTED).where(*_OTHERS, table.c.status.in_(_ACTING)),
-    select(_newest(Status.SUCCEEDED, "most_healed")),
-    select(_newest(Status.FAILED, "most_failed")),
-    select(_newest(Status.ESCALATED, "most_failed")),
+_WAVE = Prepared(
+    union_all(
+        select(*_SELECTED).where(*_OTHERS, table.c.status.in_(_ACTING)),
+        select(_newest(Status.SUCCEEDED, "most_healed")),
+        select(_newest(Status.FAILED, "most_failed")),
+        select(_newest(Status.ESCALATED, "most_failed")),
+    )
 )
 
 
@@ -102,7 +105,7 @@ _HEALED_THERE = (
     .limit(bindparam("most_healed", type_=Integer))
     .subquery()
 )
-_LATEST = union_all(select(_ALL_ENDED), select(_HEALED_THERE))
+_LATEST = Prepared(union_all(select(_ALL_ENDED), select(_HEALED_THERE)))
 
 
 def find_acting(connection: Connection, playbook: str, since: datetime, other_than: str) -> RunResult | None:
@@ -111,7 +114,7 @@ def find_acting(connection: Connection, playbook: str, since: datetime, other_th
     return next(iter(_results(connection.execute(_TRIAL, values))), None)
 
 
-_TRIAL = (
+_TRIAL = Prepared(
     select(*_SELECTED)
     .where(_PLAYBOOK, _SINCE, table.c.id != bindparam("run"), table.c.status.in_(_ACTING))
     .order_by(table.c.first_action_at, table.c.id)

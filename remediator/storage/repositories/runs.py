@@ -35,6 +35,7 @@ from remediator.core.run import (
 from remediator.core.severity import DEFAULT, SEVERITIES, as_pagers_name_it, highest_severity
 from remediator.storage import TOPIC_RUNS, Tx
 from remediator.storage.column_types import Instant
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as table
 
@@ -118,7 +119,7 @@ def create(
     return run
 
 
-_CREATE = insert(table).returning(*COLUMNS)
+_CREATE = Prepared(insert(table).returning(*COLUMNS))
 
 
 def add_episodes(tx: Tx, run_id: str, joining: Collection[Episode], *, created: bool = False) -> None:
@@ -137,8 +138,8 @@ def add_episodes(tx: Tx, run_id: str, joining: Collection[Episode], *, created: 
         _raise_severity(tx, run_id, highest_severity(item for item in joining if item.id not in have), first=not have)
 
 
-_KNOWN_EPISODES = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == bindparam("run"))
-_ADD_EPISODES = insert(run_episodes)
+_KNOWN_EPISODES = Prepared(select(run_episodes.c.episode_id).where(run_episodes.c.run_id == bindparam("run")))
+_ADD_EPISODES = Prepared(insert(run_episodes))
 
 
 def _raise_severity(tx: Tx, run_id: str, severity: str, *, first: bool) -> None:
@@ -160,8 +161,10 @@ def get_open_incidents(connection: Connection, keys: Sequence[tuple[str, str]]) 
     return found
 
 
-_OPEN_INCIDENTS = select(*COLUMNS).where(
-    table.c.incident_open, tuple_(table.c.playbook, table.c.target).in_(bindparam("keys", expanding=True))
+_OPEN_INCIDENTS = Prepared(
+    select(*COLUMNS).where(
+        table.c.incident_open, tuple_(table.c.playbook, table.c.target).in_(bindparam("keys", expanding=True))
+    )
 )
 
 
@@ -175,7 +178,7 @@ def notify(tx: Tx, run_ids: Collection[str]) -> None:
 
 
 _IDS = table.c.id.in_(bindparam("ids", expanding=True))
-_NOTIFY = (
+_NOTIFY = Prepared(
     update(table)
     .where(_IDS, table.c.status.in_(OPEN_STATUSES))
     .values(wakeup_count=table.c.wakeup_count + 1, wake_at=bindparam("now", type_=Instant))
@@ -200,7 +203,7 @@ def close_incident(tx: Tx, run_ids: Collection[str]) -> None:
         tx.connection.execute(_CLOSE, {"ids": list(run_ids)})
 
 
-_CLOSE = update(table).where(_IDS).values(incident_open=False)
+_CLOSE = Prepared(update(table).where(_IDS).values(incident_open=False))
 
 
 def close_orphaned_incidents(tx: Tx, limit: int = 100) -> int:
@@ -214,7 +217,7 @@ def close_orphaned_incidents(tx: Tx, limit: int = 100) -> int:
 _LIVING = exists().where(
     run_episodes.c.run_id == table.c.id, run_episodes.c.episode_id == episodes.c.id, episodes.c.status != "closed"
 )
-_OVER = (
+_OVER = Prepared(
     select(table.c.id)
     .where(table.c.incident_open, table.c.finished_at.is_not(None), ~_LIVING)
     .limit(bindparam("most", type_=Integer))
@@ -236,8 +239,8 @@ def get(connection: Connection, run_id: str, *, lock: bool = False) -> Run | Non
     return None if row is None else from_row(row)
 
 
-_GET = select(*COLUMNS).where(table.c.id == bindparam("run"))
-_GET_LOCKED = _GET.with_for_update()
+_BY_ID = select(*COLUMNS).where(table.c.id == bindparam("run"))
+_GET, _GET_LOCKED = Prepared(_BY_ID), Prepared(_BY_ID.with_for_update())
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def start(
 def get(connection: Connection, cookie: str) -> Session | None:
     """Return the session of a cookie, active or not, or None."""
     row = connection.execute(select(table).where(table.c.id == session_id(cookie))).first()
-    return None if row is None else Session(**row._mapping)
+    return None if row is None else Session(**row._asdict())
 
 
 def touch(tx: Tx, session: Session) -> None:
@@ -96,7 +96,7 @@ def list_open(connection: Connection, person: str | None = None) -> list[Session
     statement = select(table).where(table.c.ended_at.is_(None)).order_by(table.c.created_at.desc())
     if person is not None:
         statement = statement.where(table.c.person == person)
-    return [Session(**row._mapping) for row in connection.execute(statement)]
+    return [Session(**row._asdict()) for row in connection.execute(statement)]
 
 
 def end(tx: Tx, cookie: str, actor: str) -> None:

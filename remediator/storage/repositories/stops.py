@@ -7,11 +7,12 @@ from datetime import datetime
 from functools import cache
 from importlib import import_module
 
-from sqlalchemy import Connection, Executable, bindparam, or_, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
 from remediator.audit import Draft, Kind
 from remediator.storage import TOPIC_RUNS, Tx, advisory_locks
 from remediator.storage.column_types import Instant
+from remediator.storage.prepared import Prepared
 from remediator.storage.repositories import blocked_runs
 from remediator.storage.schema import stops as table
 
@@ -73,10 +74,9 @@ def create(
 
 
 @cache
-def _insert(dialect: str) -> Executable:
+def _insert(dialect: str) -> Prepared:
     dialects = import_module(f"sqlalchemy.dialects.{dialect}")  # import only the dialect in use, to save memory
-    statement: Executable = dialects.insert(table).on_conflict_do_nothing(index_elements=[table.c.id])
-    return statement
+    return Prepared(dialects.insert(table).on_conflict_do_nothing(index_elements=[table.c.id]))
 
 
 def release(tx: Tx, stop_id: str, who: str) -> bool:
@@ -95,15 +95,15 @@ def release(tx: Tx, stop_id: str, who: str) -> bool:
 def get(connection: Connection, stop_id: str) -> Stop | None:
     """Return a stop by its ID, active or not, or None."""
     row = connection.execute(select(table).where(table.c.id == stop_id)).first()
-    return None if row is None else Stop(**row._mapping)
+    return None if row is None else Stop(**row._asdict())
 
 
 def list_active(connection: Connection, now: datetime) -> list[Stop]:
     """Return the active stops, oldest first."""
-    return [Stop(**row._mapping) for row in connection.execute(_ACTIVE, {"now": now})]
+    return [Stop(**row._asdict()) for row in connection.execute(_ACTIVE, {"now": now})]
 
 
-_ACTIVE = (
+_ACTIVE = Prepared(
     select(table)
     .where(
         table.c.released_at.is_(None),

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Integer, bindparam, select
 
 from remediator.storage.column_types import Instant
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import episodes as table
 
 
@@ -26,7 +27,7 @@ def last_storm_at(connection: Connection, since: datetime, alerts: int, within: 
         most *= 4
 
 
-_NEWEST = (
+_NEWEST = Prepared(
     select(table.c.started_at)
     .where(table.c.started_at >= bindparam("since", type_=Instant))
     .order_by(table.c.started_at.desc())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Integer, bindparam, func, or_, select, update
 
 from remediator.audit import Kind
 from remediator.core.run import ENGINE_VERSION, TRANSITIONS, Run, Status
 from remediator.storage import Tx
+from remediator.storage.column_types import Instant
+from remediator.storage.prepared import Prepared
 from remediator.storage.repositories import runs
 from remediator.storage.schema import audit
 from remediator.storage.schema import runs as table
@@ -19,16 +22,18 @@ _MOVING = (Status.MATCHED.value, Status.PLANNED.value, Status.UNKNOWN_OUTCOME.va
 
 def list_stuck(connection: Connection, since: datetime, limit: int = 50) -> list[Run]:
     """Return open runs that have been due since before ``since``, or that should have changed their status since."""
-    late = table.c.wake_at < since
-    moved = (
-        select(func.max(audit.c.at))
-        .where(audit.c.run_id == table.c.id, audit.c.kind.in_((Kind.RUN_TRANSITION.value, Kind.RUN_MATCHED.value)))
-        .scalar_subquery()
-    )
-    moving = table.c.status.in_(_MOVING)
-    return _found(
-        connection, select(table.c.id).where(table.c.finished_at.is_(None), late | (moving & (moved < since))), limit
-    )
+    return _found(connection, _STUCK, {"since": since, "most": limit})
+
+
+_SINCE = bindparam("since", type_=Instant)
+_MOVED = (
+    select(func.max(audit.c.at))
+    .where(audit.c.run_id == table.c.id, audit.c.kind.in_((Kind.RUN_TRANSITION.value, Kind.RUN_MATCHED.value)))
+    .scalar_subquery()
+)
+_IS_STUCK = (table.c.wake_at < _SINCE) | (table.c.status.in_(_MOVING) & (_MOVED < _SINCE))
+_MOST = bindparam("most", type_=Integer)
+_STUCK = Prepared(select(table.c.id).where(table.c.finished_at.is_(None), _IS_STUCK).limit(_MOST))
 
 
 def mark_reported(tx: Tx, run: Run) -> bool:
@@ -40,20 +45,31 @@ def mark_reported(tx: Tx, run: Run) -> bool:
 
 def list_unsupported(connection: Connection, limit: int = 50) -> list[Run]:
     """Return open runs that this version cannot process: of a newer engine, or in an unknown status."""
-    newer = select(table.c.id).where(table.c.wake_at.is_not(None), table.c.engine_version > ENGINE_VERSION)
-    strange = select(table.c.id).where(table.c.status.in_(_unknown_statuses(connection)), table.c.finished_at.is_(None))
-    return [*_found(connection, newer, limit), *_found(connection, strange, limit)]
+    strange = {"unknown": _unknown_statuses(connection), "most": limit}
+    return [*_found(connection, _NEWER, {"most": limit}), *_found(connection, _STRANGE, strange)]
+
+
+_NEWER = Prepared(
+    select(table.c.id).where(table.c.wake_at.is_not(None), table.c.engine_version > ENGINE_VERSION).limit(_MOST)
+)
+_STRANGE = Prepared(
+    select(table.c.id)
+    .where(table.c.status.in_(bindparam("unknown", expanding=True)), table.c.finished_at.is_(None))
+    .limit(_MOST)
+)
 
 
 def _unknown_statuses(connection: Connection) -> list[str]:
     """Return the statuses in the table that this version does not know. It skips from value to value in the index."""
     words: list[str] = []
-    following = select(func.min(table.c.status)).where(table.c.status > bindparam("word"))
-    while word := connection.execute(following, {"word": words[-1] if words else ""}).scalar():
+    while word := connection.execute(_NEXT_STATUS, {"word": words[-1] if words else ""}).scalar():
         words.append(word)
     return [word for word in words if word not in set(TRANSITIONS)]
 
 
-def _found(connection: Connection, ids: Select[Any], limit: int) -> list[Run]:
-    found = (runs.get(connection, run_id) for run_id in connection.execute(ids.limit(limit)).scalars().all())
+_NEXT_STATUS = Prepared(select(func.min(table.c.status)).where(table.c.status > bindparam("word")))
+
+
+def _found(connection: Connection, ids: Prepared, values: Mapping[str, Any]) -> list[Run]:
+    found = (runs.get(connection, run_id) for run_id in connection.execute(ids, values).scalars())
     return [run for run in found if run is not None]

@@ -16,6 +16,7 @@ from remediator.core.run import (
     Run,
 )
 from remediator.storage import Tx
+from remediator.storage.prepared import Prepared
 from remediator.storage.repositories.runs import COLUMNS, draft, from_row
 from remediator.storage.schema import attempts
 from remediator.storage.schema import runs as table
@@ -26,8 +27,10 @@ def may_still_act(connection: Connection, run_id: str) -> bool:
     return connection.execute(_UNCLEAR, {"run": run_id}).first() is not None
 
 
-_UNCLEAR = select(attempts.c.id).where(
-    attempts.c.run_id == bindparam("run"), attempts.c.outcome.is_(None) | (attempts.c.outcome == "unknown")
+_UNCLEAR = Prepared(
+    select(attempts.c.id).where(
+        attempts.c.run_id == bindparam("run"), attempts.c.outcome.is_(None) | (attempts.c.outcome == "unknown")
+    )
 )
 
 
@@ -49,8 +52,10 @@ def lock_holder(connection: Connection, target: str, other_than: str) -> str | N
     return connection.execute(_LOCK_HOLDER, {"target": target, "other_than": other_than}).scalar()
 
 
-_LOCK_HOLDER = select(table.c.id).where(
-    table.c.target == bindparam("target"), table.c.holds_target, table.c.id != bindparam("other_than")
+_LOCK_HOLDER = Prepared(
+    select(table.c.id).where(
+        table.c.target == bindparam("target"), table.c.holds_target, table.c.id != bindparam("other_than")
+    )
 )
 
 
@@ -68,7 +73,7 @@ def list_locks(connection: Connection) -> list[ActingRun]:
     return [ActingRun(*row) for row in connection.execute(_LOCKS)]
 
 
-_LOCKS = select(table.c.id, table.c.target, table.c.playbook).where(table.c.holds_target)
+_LOCKS = Prepared(select(table.c.id, table.c.target, table.c.playbook).where(table.c.holds_target))
 
 
 def list_lock_holders(connection: Connection) -> list[Run]:
@@ -76,4 +81,4 @@ def list_lock_holders(connection: Connection) -> list[Run]:
     return [from_row(row) for row in connection.execute(_LOCK_HOLDERS)]
 
 
-_LOCK_HOLDERS = select(*COLUMNS).where(table.c.holds_target)
+_LOCK_HOLDERS = Prepared(select(*COLUMNS).where(table.c.holds_target))

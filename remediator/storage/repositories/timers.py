@@ -16,6 +16,7 @@ from remediator.core.ids import Ids
 from remediator.core.run import TERMINAL, Run
 from remediator.storage import Tx
 from remediator.storage.column_types import Instant
+from remediator.storage.prepared import Prepared
 from remediator.storage.schema import runs
 from remediator.storage.schema import timers as table
 
@@ -73,8 +74,14 @@ def list_requested_undos(connection: Connection, run_id: str) -> list[Timer]:
 
 def complete_recurrence_check(tx: Tx, run_id: str) -> None:
     """Stop watching whether a succeeded run has helped."""
-    watched = (table.c.run_id == run_id, table.c.kind == RECURRENCE_CHECK, table.c.done_at.is_(None))
-    tx.connection.execute(update(table).where(*watched).values(done_at=tx.now))
+    tx.connection.execute(_STOP_WATCHING, {"run": run_id, "now": tx.now})
+
+
+_STOP_WATCHING = Prepared(
+    update(table)
+    .where(table.c.run_id == bindparam("run"), table.c.kind == RECURRENCE_CHECK, table.c.done_at.is_(None))
+    .values(done_at=bindparam("now", type_=Instant))
+)
 
 
 def schedule_recurrence_check(tx: Tx, ids: Ids, run: Run, after: timedelta, later_run: str = "") -> None:
@@ -101,7 +108,7 @@ def _due(connection: Connection, kind: str, now: datetime) -> list[Timer]:
     return [_timer(row) for row in connection.execute(_DUE, {"now": now, "kind": kind})]
 
 
-_DUE = (
+_DUE = Prepared(
     select(table)
     .where(
         table.c.done_at.is_(None),
@@ -115,26 +122,41 @@ _DUE = (
 
 def complete(tx: Tx, timer: Timer) -> bool:
     """Mark a timer as done. Return False if another replica did it, or moved it."""
-    return _take(tx, timer, done_at=tx.now)
+    return _take(tx, timer, _COMPLETE, tx.now)
 
 
 def postpone(tx: Tx, timer: Timer, until: datetime) -> bool:
     """Move a timer to a later time. Return False if another replica did it."""
-    return _take(tx, timer, due_at=until)
+    return _take(tx, timer, _POSTPONE, until)
 
 
-def _take(tx: Tx, timer: Timer, **values: datetime) -> bool:
-    mine = (table.c.id == timer.id, table.c.done_at.is_(None), table.c.due_at == timer.due_at)
-    return bool(tx.connection.execute(update(table).where(*mine).values(**values)).rowcount)
+def _take(tx: Tx, timer: Timer, change: Prepared, at: datetime) -> bool:
+    return bool(tx.connection.execute(change, {"its_id": timer.id, "was_due_at": timer.due_at, "new": at}).rowcount)
+
+
+_MINE = update(table).where(
+    table.c.id == bindparam("its_id"), table.c.done_at.is_(None), table.c.due_at == bindparam("was_due_at")
+)
+_NEW = bindparam("new", type_=Instant)
+_COMPLETE, _POSTPONE = Prepared(_MINE.values(done_at=_NEW)), Prepared(_MINE.values(due_at=_NEW))
 
 
 def list_due_undos(connection: Connection, now: datetime) -> list[Timer]:
     """Return the undos that are due, of ended runs only: an open run alone acts on its target."""
-    over = select(runs.c.id).where(runs.c.status.in_(_OVER))
-    waiting = select(table).where(
-        table.c.done_at.is_(None), table.c.due_at <= now, table.c.kind == UNDO, table.c.run_id.in_(over)
+    return [_timer(row) for row in connection.execute(_DUE_UNDOS, {"now": now})]
+
+
+_DUE_UNDOS = Prepared(
+    select(table)
+    .where(
+        table.c.done_at.is_(None),
+        table.c.due_at <= bindparam("now", type_=Instant),
+        table.c.kind == UNDO,
+        table.c.run_id.in_(select(runs.c.id).where(runs.c.status.in_(_OVER))),
     )
-    return [_timer(row) for row in connection.execute(waiting.order_by(table.c.due_at).limit(20))]
+    .order_by(table.c.due_at)
+    .limit(20)
+)
 
 
 def reschedule(tx: Tx, timer: Timer, at: datetime, *, tried: bool) -> None:
@@ -170,13 +192,9 @@ def _put(
     after: timedelta,
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    tx.connection.execute(
-        insert(table).values(
-            id=ids.new("timer", tx.now),
-            kind=kind,
-            run_id=run.id,
-            target=run.target,
-            content={"step": step, "tries": 0, **(more or {})},
-            due_at=tx.now + after,
-        )
-    )
+    values = {"id": ids.new("timer", tx.now), "kind": kind, "run_id": run.id, "target": run.target}
+    content = {"step": step, "tries": 0, **(more or {})}
+    tx.connection.execute(_INSERT, {**values, "content": content, "due_at": tx.now + after})
+
+
+_INSERT = Prepared(insert(table))
