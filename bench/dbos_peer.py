@@ -1,5 +1,5 @@
 """The peer of ``bench.throughput``: DBOS workflows that ask, heal and ask again, eight at a time.
-``python bench/dbos_peer.py URL COUNT DATABASE``; run by an interpreter that has DBOS. Prints seconds.
+``python bench/dbos_peer.py URL COUNT DATABASE_URL``; run by an interpreter that has DBOS. Prints seconds.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ def main() -> None:
         mend(url, target)
         return bool(ask(url, target))
 
-    with sqlite3.connect(database) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-    connection.close()
+    if database.startswith("sqlite"):
+        with sqlite3.connect(database.removeprefix("sqlite:///")) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
     logging.disable(logging.WARNING)
-    DBOS(config={"name": "bench", "system_database_url": f"sqlite:///{database}", "log_level": "WARNING"})
+    DBOS(config={"name": "bench", "system_database_url": database, "log_level": "WARNING"})
     DBOS.launch()
     assert recover("warm") is True
     begun = time.perf_counter()

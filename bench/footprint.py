@@ -51,7 +51,7 @@ def _timed(argv: list[str]) -> float:
 
 
 def _service(rounds: int) -> dict[str, Any]:
-    ready, memory, idle = [], [], []
+    ready, memory, idle, wakeups = [], [], [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
             folder = Path(name)
@@ -62,15 +62,17 @@ def _service(rounds: int) -> dict[str, Any]:
                 argv = [sys.executable, "-m", "remediator", "serve", "--config", str(folder / "remediator.yaml")]
                 process = stack.enter_context(ingest.server(argv, _ready_url(folder), folder))
                 ready.append(time.perf_counter() - begun)
-                before = _cpu(process.pid)
+                before, woken = _cpu(process.pid), _wakeups(process.pid)
                 time.sleep(3)
                 spent = (_cpu(process.pid) - before) / 3
+                wakeups.append((_wakeups(process.pid) - woken) / 3)
                 memory.append(_rss(process.pid))
             idle.append(spent)
     return {
         "ready_s": round(median(ready), 2),
         "rss_mb": round(median(memory), 1),
         "idle_cpu_percent": round(median(idle) * 100, 2),
+        "idle_wakeups_per_s": round(median(wakeups)),
     }
 
 
@@ -82,6 +84,13 @@ def _ready_url(folder: Path) -> str:
 def _rss(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _wakeups(pid: int) -> int:
+    """Return how often the threads of a process have waited for something so far."""
+    threads = Path(f"/proc/{pid}/task").glob("*/status")
+    lines = (line for path in threads for line in path.read_text().splitlines())
+    return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:"))
 
 
 def _cpu(pid: int) -> float:

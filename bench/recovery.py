@@ -20,6 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -140,8 +141,18 @@ def _storm(folder: Path, patients: Patients) -> dict[str, Any]:
         }
 
 
-def _remediator(folder: Path, patients: Patients, targets: list[str], stack: ExitStack) -> str:
-    """A service whose playbook tells a target to heal, with every guard that needs no server beside it."""
+def _remediator(
+    folder: Path, patients: Patients, targets: list[str], stack: ExitStack, more: Mapping[str, Any] | None = None
+) -> str:
+    """A service whose playbook tells a target to heal, with every guard that needs no server beside it.
+
+    Args:
+        folder: of its files; it is made.
+        patients: the targets.
+        targets: their names.
+        stack: ends the service.
+        more: further settings.
+    """
     port = free_port()
     (folder / "playbooks").mkdir(parents=True)
     (folder / "token").write_text(TOKEN)
@@ -184,7 +195,7 @@ def _remediator(folder: Path, patients: Patients, targets: list[str], stack: Exi
             "off": [{"guard": guard, "reason": "no Alertmanager here"} for guard in ("watchdog", "still_firing")],
         },
     }
-    _write(folder / "remediator.yaml", settings)
+    _write(folder / "remediator.yaml", {**settings, **(more or {})})
     argv = [sys.executable, "-m", "remediator", "serve", "--config", str(folder / "remediator.yaml")]
     stack.enter_context(server(argv, f"http://127.0.0.1:{port}/readyz", folder))
     return f"http://127.0.0.1:{port}/api/v1/alerts"

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench import budgets
 from bench.measure import ROOT
 
 RESULTS = ROOT / "bench/RESULTS.md"
@@ -46,6 +47,9 @@ SUITE = (
     Bench("audit", "audit log: append and verify"),
     Bench("growth", "the guards' work with 100 and with 10,000 actions in their windows", (), ()),
     Bench("console", "console pages with 10,000 and with 1,000,000 runs"),
+    Bench("report", "report of 90 days with 1,000 alerts a day"),
+    Bench("backtest", "backtest, and what 90 days with 1,000 alerts a day would take"),
+    Bench("postgres", "the service on PostgreSQL: ingest, reaction, runs, replicas"),
 )
 
 
@@ -109,7 +113,11 @@ def render(found: Mapping[str, Any]) -> str:
         f"- Machine: {os.cpu_count()} cores, {_processor()}, {_memory()} GB of memory, Linux {platform.release()}.",
         f"- Load at the end (1, 5 and 15 minutes): {load}.",
         f"- Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {libraries}.",
+        "- Event-Driven Ansible (`ansible-rulebook`) is not measured: it needs a Java runtime.",
         "",
+        "## Goals",
+        "",
+        *budgets.table(found),
     ]
     for bench in SUITE:
         if bench.name in found:
