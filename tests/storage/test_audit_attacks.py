@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -99,8 +100,13 @@ def test_two_replicas_append_at_once(url: str, connection: Connection, tmp_path:
     """Two processes on one PostgreSQL write and sign as fast as they can: one chain, every number once, every entry
     of both, and the checkpoints of both are of one history."""
     count = 150
-    argvs = [_argv(url, tmp_path, name, count) for name in ("a", "b")]
-    running = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for argv in argvs]
+    argvs = [[*_argv(url, tmp_path, name, count), "together"] for name in ("a", "b")]
+    both: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(argv, **both) for argv in argvs]
+    assert [child.stdout and child.stdout.readline() for child in running] == ["open\n", "open\n"]
+    for child in running:
+        assert child.stdin is not None
+        print(file=child.stdin, flush=True)
     said = [child.communicate()[0].split() for child in running]
 
     assert [child.returncode for child in running] == [0, 0]
@@ -115,6 +121,7 @@ def test_two_replicas_append_at_once(url: str, connection: Connection, tmp_path:
 _NO_ROOM = """
 import asyncio, resource, sys
 from pathlib import Path
+from typing import Any
 from remediator.errors import StoreUnavailable
 from tests.support.audit_appender import append, opened
 

@@ -1,6 +1,7 @@
 """A process that appends to the audit log and has it signed for, and says what was acknowledged; to be killed.
 
-``python -m tests.support.audit_appender URL FOLDER NAME [COUNT]`` prints the text of each acknowledged entry.
+``python -m tests.support.audit_appender URL FOLDER NAME COUNT [together]`` prints the text of each acknowledged entry.
+With ``together``, it prints ``open`` first, and begins when it gets a line.
 """
 
 from __future__ import annotations
@@ -51,9 +52,12 @@ async def append(store: Store, text: str) -> None:
     await store.write(lambda tx: tx.append_audit(draft))
 
 
-async def append_all(url: str, folder: Path, name: str, count: int) -> None:
+async def append_all(url: str, folder: Path, name: str, count: int, together: str = "") -> None:
     """So many entries, a checkpoint after every few."""
     store, settings = opened(url), signing(folder, name)
+    if together:
+        print("open", flush=True)
+        sys.stdin.readline()
     for number in range(1, count + 1):
         text = f"{name}-{os.getpid()}-{number}"
         await append(store, text)
@@ -65,4 +69,4 @@ async def append_all(url: str, folder: Path, name: str, count: int) -> None:
 
 if __name__ == "__main__":
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for entries
-    asyncio.run(append_all(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])))
+    asyncio.run(append_all(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), *sys.argv[5:]))
