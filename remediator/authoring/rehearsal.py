@@ -12,11 +12,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import structlog
 
 from remediator.authoring.explain import Explanation, explain
+from remediator.authoring.simulation import log_events
 from remediator.clients import egress
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config, redactor_for
@@ -84,7 +82,7 @@ async def rehearse(config: Config, name: str, given: Mapping[str, str], seconds:
         raise InputError(f"no playbook {name!r}; {did_you_mean(name, known) or 'no playbook is active'}")
     labels = {**example_labels(known[name], loaded.inventory), **await _rule_labels(config, known[name]), **given}
     _require_match(known[name], labels)
-    with tempfile.TemporaryDirectory(prefix="remediator-rehearsal-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="remediator-rehearsal-") as folder, log_events.given_to():
         clock = SystemClock()
         store = SqliteStore(
             Path(folder, "rehearsal.db"), clock, redactor_for(config, loaded.inventory, *registry.models(config))
@@ -142,21 +140,6 @@ def _require_match(playbook: Playbook, labels: Mapping[str, str]) -> None:
         f"the playbook {playbook.name!r} does not match the alert of the rehearsal: {', '.join(wrong)}; "
         "give the labels, for example --label severity=critical"
     )
-
-
-class _quiet:
-    """Drop the log events of the pipeline: the result says what happened."""
-
-    def __enter__(self) -> None:
-        self._before = structlog.get_config()
-        structlog.configure(processors=[_drop])
-
-    def __exit__(self, *error: object) -> None:
-        structlog.configure(**self._before)
-
-
-def _drop(logger: Any, name: str, event: Any) -> Any:
-    raise structlog.DropEvent
 
 
 async def _run(

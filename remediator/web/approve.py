@@ -23,7 +23,7 @@ from remediator.core.approval import (
     open_link,
 )
 from remediator.core.run import Run, Status
-from remediator.errors import InputError, StoreError
+from remediator.errors import InputError
 from remediator.pipeline import decisions, stop_commands
 from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
@@ -35,10 +35,9 @@ from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs, stops
 from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.stops import Stop
-from remediator.web.authentication import NOBODY, RequestIdentity
+from remediator.web.authentication import RequestIdentity
 from remediator.web.frame import drop_draft, keep_draft, read_draft
-from remediator.web.sign_in_guard import TooManyFailures
-from remediator.web.site import HEADERS, NOT_IDENTIFIED, STALE_FORM, STORE_DOWN, Handler, Site, form_fields, wrong_token
+from remediator.web.site import HEADERS, NOT_IDENTIFIED, STALE_FORM, Handler, Site, form_fields, wrong_token
 
 _VALID = Validity()
 _BAD_LINK = "This link is incomplete, or this service did not create it. Copy the whole link, or open the console."
@@ -73,23 +72,14 @@ class ApprovalView:
 def by_link(site: Site) -> Handler:
     """Return the handler of ``/approve/<token>``."""
 
-    async def handle(request: Request) -> Response:
-        try:
-            identity = await site.caller(request)
-        except StoreError as error:
-            return site.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
-        except TooManyFailures as error:
-            return site.error_page(request, NOBODY, 429, "Too many attempts", str(error))
-        try:
-            await site.load_frame(request, identity)
-        except StoreError as error:
-            return site.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
+    async def handle(request: Request, identity: RequestIdentity) -> Response:
+        await site.load_frame(request, identity)
         opened = open_link(site.service.keyring, request.path_params["token"], site.now)
         if opened is None:
             return site.error_page(request, identity, 404, "This link is not valid", _BAD_LINK)
         return await _answer(site, request, identity, opened.link.approval, opened)
 
-    return handle
+    return site.open_page(handle)
 
 
 def by_id(site: Site) -> Handler:
@@ -104,16 +94,11 @@ def by_id(site: Site) -> Handler:
 async def _answer(
     site: Site, request: Request, identity: RequestIdentity, approval_id: str, opened: OpenedLink | None
 ) -> Response:
-    try:
-        view = await site.service.context.store.view(lambda connection: _read(connection, approval_id, site))
-        if view is None or (opened is not None and opened.link.run != view.run.id):
-            return site.error_page(request, identity, 404, "Approval request not found", _BAD_LINK)
-        if request.method == "POST":
-            return await _handle_form(site, request, identity, view, opened)
-    except StoreError as error:
-        return site.error_page(request, identity, 503, STORE_DOWN, str(error))
-    except TooManyFailures as error:
-        return site.error_page(request, identity, 429, "Too many attempts", str(error))
+    view = await site.service.context.store.view(lambda connection: _read(connection, approval_id, site))
+    if view is None or (opened is not None and opened.link.run != view.run.id):
+        return site.error_page(request, identity, 404, "Approval request not found", _BAD_LINK)
+    if request.method == "POST":
+        return await _handle_form(site, request, identity, view, opened)
     return _page(site, request, identity, await _with_validity(site, view), opened)
 
 

@@ -232,34 +232,34 @@ class Site:
     def page(self, handler: Page, permission: Permission = Permission.READ) -> Handler:
         """Wrap a page: callers without the permission are redirected to sign in."""
 
-        async def get(request: Request) -> Response:
-            try:
-                identity = await self.caller(request)
-            except StoreError as error:
-                return self.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
-            except TooManyFailures as error:
-                return self.error_page(request, NOBODY, 429, "Too many attempts", str(error))
+        async def get(request: Request, identity: RequestIdentity) -> Response:
             if not identity.may(permission):
                 back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 return RedirectResponse(f"/sign-in?next={quote(back, safe='/')}", 303, HEADERS)
+            await self.load_frame(request, identity)
+            return await handler(request, identity)
+
+        return self.open_page(get)
+
+    def open_page(self, handler: Page) -> Handler:
+        """Wrap a page that everyone may open. A store that does not answer and too many attempts get an error page."""
+
+        async def get(request: Request) -> Response:
+            identity = NOBODY
             try:
-                await self.load_frame(request, identity)
+                identity = await self.caller(request)
                 return await handler(request, identity)
             except StoreError as error:
                 return self.error_page(request, identity, 503, STORE_DOWN, str(error))
+            except TooManyFailures as error:
+                return self.error_page(request, identity, 429, "Too many attempts", str(error))
 
         return get
 
     def form(self, handler: FormHandler) -> Handler:
         """Wrap a form that changes something: only from our own pages, only for identified people."""
 
-        async def post(request: Request) -> Response:
-            try:
-                identity = await self.caller(request)
-            except StoreError as error:
-                return self.error_page(request, NOBODY, 503, STORE_DOWN, str(error))
-            except TooManyFailures as error:
-                return self.error_page(request, NOBODY, 429, "Too many attempts", str(error))
+        async def post(request: Request, identity: RequestIdentity) -> Response:
             fields = await form_fields(request)
             if not self.form_is_genuine(request, fields.get("nonce", "")):
                 return self.error_page(request, identity, 403, "Nothing was changed", STALE_FORM)
@@ -286,7 +286,7 @@ class Site:
                 keep_draft(self.service, request, response, request.url.path, fields)
             return response
 
-        return post
+        return self.open_page(post)
 
     def error_page(
         self, request: Request, identity: RequestIdentity, status: int, title: str, text: str, back: str = ""

@@ -8,7 +8,6 @@ import os
 import random
 import traceback
 from collections.abc import Callable, Coroutine, MutableMapping
-from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from remediator.authoring.simulation import log_events
 from remediator.authoring.simulation.memory_store import Database, SimStore, StoreFaults, clock_of
 from remediator.authoring.simulation.virtual_loop import HOST, Deadlock, Host, VirtualLoop
 from remediator.core.ids import Ids
@@ -97,18 +97,16 @@ def simulate(seed: int) -> Result:
     loop.set_exception_handler(lambda _, context: None)
     asyncio.set_event_loop(loop)
     schedule = Schedule(seed, loop)
-    logging = structlog.get_config()
-    structlog.configure(processors=[Guarded([schedule.hear])])
-    try:
-        loop.run_until_complete(schedule.run())
-    except Deadlock:
-        schedule.judge.broken = schedule.judge.broken or Broken(
-            0, "it goes round in circles, or nothing moves any more"
-        )
-    finally:
-        schedule.end()
-        structlog.configure(**logging)
-        asyncio.set_event_loop(None)
+    with log_events.given_to(Guarded([schedule.hear])):
+        try:
+            loop.run_until_complete(schedule.run())
+        except Deadlock:
+            schedule.judge.broken = schedule.judge.broken or Broken(
+                0, "it goes round in circles, or nothing moves any more"
+            )
+        finally:
+            schedule.end()
+            asyncio.set_event_loop(None)
     return schedule.result()
 
 
@@ -423,12 +421,7 @@ class Schedule:
         for replica in self.replicas:
             replica.host.alive = True
             self.loop.resume(replica.host)
-        with suppress(Deadlock):
-            while left := asyncio.all_tasks(self.loop):
-                for task in left:
-                    task.cancel()
-                self.loop.run_until_complete(asyncio.wait(left, timeout=1.0))
-        self.loop.close()
+        self.loop.end()
         self.database.close()
 
     def result(self) -> Result:

@@ -6,16 +6,15 @@ import asyncio
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-import structlog
 from sqlalchemy import select
 
 from remediator.authoring.backtest import BacktestResult, History, ReplayedRun, fakes
+from remediator.authoring.simulation import log_events
 from remediator.authoring.simulation.memory_store import Database, SimStore, StoreFaults
-from remediator.authoring.simulation.virtual_loop import Deadlock, VirtualLoop
+from remediator.authoring.simulation.virtual_loop import VirtualLoop
 from remediator.config import Config
 from remediator.core.clock import Clock
 from remediator.core.ids import Ids
@@ -75,20 +74,14 @@ def replay(history: History, loaded: LoadedConfig, config: Config) -> BacktestRe
     """Return what these playbooks would have done with this history. Nothing real is changed; the clock is virtual."""
     loop = VirtualLoop(random.Random(0))  # noqa: S311 - one order of many
     asyncio.set_event_loop(loop)
-    logging = structlog.get_config()
-    structlog.configure(processors=[_drop_log_event])
     backtest = _Backtest(history, loaded, config, loop)
-    try:
-        loop.run_until_complete(backtest.run())
-        return backtest.result()
-    finally:
-        backtest.end()
-        structlog.configure(**logging)
-        asyncio.set_event_loop(None)
-
-
-def _drop_log_event(logger: Any, name: str, event: Any) -> Any:
-    raise structlog.DropEvent
+    with log_events.given_to():
+        try:
+            loop.run_until_complete(backtest.run())
+            return backtest.result()
+        finally:
+            backtest.end()
+            asyncio.set_event_loop(None)
 
 
 class _Backtest:
@@ -209,10 +202,5 @@ class _Backtest:
     def end(self) -> None:
         """Cancel all tasks and close the database."""
         self.database.over = True
-        with suppress(Deadlock):
-            while left := asyncio.all_tasks(self.loop):
-                for task in left:
-                    task.cancel()
-                self.loop.run_until_complete(asyncio.wait(left, timeout=1.0))
-        self.loop.close()
+        self.loop.end()
         self.database.close()

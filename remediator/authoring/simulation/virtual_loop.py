@@ -11,6 +11,7 @@ import asyncio
 import heapq
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -61,6 +62,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         return self._now
+
+    def end(self) -> None:
+        """Cancel all tasks, again as long as some go on, and close the loop."""
+        with suppress(Deadlock):
+            while left := asyncio.all_tasks(self):
+                for task in left:
+                    task.cancel()
+                self.run_until_complete(asyncio.wait(left, timeout=1.0))
+        self.close()
 
     def _run_once(self) -> None:
         self._due()

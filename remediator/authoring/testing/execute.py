@@ -7,7 +7,6 @@ import json
 import random
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
@@ -15,6 +14,7 @@ from typing import Any, cast
 import structlog
 from sqlalchemy import Connection
 
+from remediator.authoring.simulation import log_events
 from remediator.authoring.simulation.memory_store import START, Database, SimStore, StoreFaults, clock_of
 from remediator.authoring.simulation.virtual_loop import Deadlock, Host, VirtualLoop
 from remediator.authoring.testing.fakes import (
@@ -108,28 +108,17 @@ def execute(
     loop = VirtualLoop(random.Random(0), _MAX_STEPS)
     asyncio.set_event_loop(loop)
     execution = _Execution(case, suite, playbook, registry, loop)
-    logging = structlog.get_config()
-    structlog.configure(processors=[execution.hear])
-    try:
-        loop.run_until_complete(execution.run())
-        execution.database.look(look)
-    except Deadlock:
-        execution.result.defect = "deadlock or endless loop"
-    finally:
-        _end(loop)
-        execution.database.close()
-        structlog.configure(**logging)
-        asyncio.set_event_loop(None)
-        loop.close()
+    with log_events.given_to(execution.hear):
+        try:
+            loop.run_until_complete(execution.run())
+            execution.database.look(look)
+        except Deadlock:
+            execution.result.defect = "deadlock or endless loop"
+        finally:
+            loop.end()
+            execution.database.close()
+            asyncio.set_event_loop(None)
     return execution.result
-
-
-def _end(loop: VirtualLoop) -> None:
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    with suppress(Deadlock):
-        loop.run_until_complete(asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60))
 
 
 def inventory_of(suite: Suite, playbook: Playbook) -> Inventory:

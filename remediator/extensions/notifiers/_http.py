@@ -14,7 +14,7 @@ from remediator.clients.webhook import Hook, HookRefused, split
 from remediator.core.sizes import MEBIBYTE
 from remediator.core.types import FieldError, FilePath, SecretFile, Strict
 from remediator.errors import BadAnswer, ConfigurationError
-from remediator.extensions.notifiers.base import PermanentFailure, RetryAfter, Section
+from remediator.extensions.notifiers.base import Notifier, PermanentFailure, RetryAfter, Section
 
 _RETRY_STATUSES = frozenset({408, 425, 500, 502, 503, 504})
 _DEFAULT_RETRY_AFTER = 30.0
@@ -59,15 +59,6 @@ class Poster:
         base, self.path = split(address, name)
         self._hook = Hook(name, base)
 
-    @classmethod
-    def from_settings(cls, name: str, settings: Address) -> Poster:
-        """Create a poster for the URL in the settings or in their file.
-
-        Raises:
-            ConfigurationError: the file cannot be read, or contains no URL.
-        """
-        return cls(name, settings.url if settings.url_file is None else read_secret_file(name, settings.url_file))
-
     async def aclose(self) -> None:
         """Close its connections."""
         await self._hook.aclose()
@@ -101,6 +92,27 @@ class Poster:
         except msgspec.DecodeError:
             raise BadAnswer(f"{self._name}: the answer is not valid JSON") from None
         return found if isinstance(found, dict) else {}
+
+
+class HttpNotifier(Notifier):
+    """A notifier that posts to one address: that of its settings, if these are an :class:`Address`.
+
+    Raises:
+        ConfigurationError: the settings are not valid, or the file with the URL cannot be read or has no URL.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._poster = Poster(self.kind, self.url)
+
+    async def aclose(self) -> None:
+        await self._poster.aclose()
+
+    @property
+    def url(self) -> str:
+        """The URL to post to."""
+        given: Address = self.settings
+        return given.url if given.url_file is None else read_secret_file(self.kind, given.url_file)
 
 
 def read_secret_file(name: str, path: FilePath) -> str:

@@ -11,8 +11,8 @@ import msgspec
 from pydantic import Field
 
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Address, Poster, fit, truncate, utf16_length
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Section, Tone
+from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Address, HttpNotifier, fit, truncate, utf16_length
+from remediator.extensions.notifiers.base import Delivery, Message, Section, Tone
 
 _COLOURS = {Tone.ASK: 0xE0A000, Tone.PROBLEM: 0xC0392B, Tone.GOOD: 0x2E8B57, Tone.NOTE: 0x5B7083}
 _NO_MENTIONS: Mapping[str, Any] = {"parse": []}
@@ -28,7 +28,7 @@ class DiscordSettings(Address):
     )
 
 
-class DiscordNotifier(Notifier):
+class DiscordNotifier(HttpNotifier):
     """Puts text from alerts into code blocks and turns all mentions off."""
 
     kind = "discord"
@@ -36,13 +36,6 @@ class DiscordNotifier(Notifier):
     settings: DiscordSettings
     per_minute = 25
     attaches_charts = True
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
-        self._poster = Poster.from_settings(self.kind, self.settings)
-
-    async def aclose(self) -> None:
-        await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
         waits = f"{self._path}{'&' if '?' in self._path else '?'}wait=true"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from pydantic import Field
 
-from remediator.extensions.notifiers._http import Address, Poster, fit, truncate
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Section
+from remediator.extensions.notifiers._http import Address, HttpNotifier, fit, truncate
+from remediator.extensions.notifiers.base import Delivery, Message, Section
 
 
 class GoogleChatSettings(Address):
@@ -21,20 +20,13 @@ class GoogleChatSettings(Address):
     )
 
 
-class GoogleChatNotifier(Notifier):
+class GoogleChatNotifier(HttpNotifier):
     """Sends a card. Text from alerts is escaped, because paragraphs of cards accept some HTML."""
 
     kind = "google_chat"
     Settings = GoogleChatSettings
     settings: GoogleChatSettings
     per_minute = 50
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
-        self._poster = Poster.from_settings(self.kind, self.settings)
-
-    async def aclose(self) -> None:
-        await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
         joined = "&" if "?" in self._poster.path else "?"

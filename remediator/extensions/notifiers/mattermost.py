@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from remediator.extensions.notifiers._http import Address, Poster, fit
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
+from remediator.extensions.notifiers._http import Address, HttpNotifier, fit
+from remediator.extensions.notifiers.base import Delivery, Message, Tone
 
 _COLOURS = {Tone.ASK: "#e0a000", Tone.PROBLEM: "#c0392b", Tone.GOOD: "#2e8b57", Tone.NOTE: "#5b7083"}
 
@@ -21,19 +21,12 @@ class MattermostSettings(Address):
     )
 
 
-class MattermostNotifier(Notifier):
+class MattermostNotifier(HttpNotifier):
     """Puts text from alerts into code blocks, in which Mattermost does not parse mentions, links or markup."""
 
     kind = "mattermost"
     Settings = MattermostSettings
     settings: MattermostSettings
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
-        self._poster = Poster.from_settings(self.kind, self.settings)
-
-    async def aclose(self) -> None:
-        await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
         text = "\n".join(_lines(message))

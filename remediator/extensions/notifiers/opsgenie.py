@@ -10,8 +10,8 @@ from urllib.parse import quote
 from pydantic import Field
 
 from remediator.core.types import SecretFile, Strict
-from remediator.extensions.notifiers._http import Poster, fit, read_secret_file, truncate
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
+from remediator.extensions.notifiers._http import HttpNotifier, fit, read_secret_file, truncate
+from remediator.extensions.notifiers.base import Delivery, Message, Tone
 
 _PRIORITY = {"critical": "P1", "error": "P2", "warning": "P3", "info": "P5"}
 _QUIET = {Tone.GOOD: "P5", Tone.NOTE: "P5"}
@@ -27,7 +27,7 @@ class OpsgenieSettings(Strict):
     )
 
 
-class OpsgenieNotifier(Notifier):
+class OpsgenieNotifier(HttpNotifier):
     """Has one alert of Opsgenie for each incident, with the priority of its severity. Closes it when that is over."""
 
     kind = "opsgenie"
@@ -35,12 +35,9 @@ class OpsgenieNotifier(Notifier):
     Settings = OpsgenieSettings
     settings: OpsgenieSettings
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
-        self._poster = Poster(self.kind, self.settings.api)
-
-    async def aclose(self) -> None:
-        await self._poster.aclose()
+    @property
+    def url(self) -> str:
+        return self.settings.api
 
     async def send(self, message: Message) -> Delivery:
         alias = truncate(message.incident, 500)

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from remediator.core.types import SecretFile, Strict
-from remediator.extensions.notifiers._http import Poster, read_secret_file, truncate
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
+from remediator.extensions.notifiers._http import HttpNotifier, read_secret_file, truncate
+from remediator.extensions.notifiers.base import Delivery, Message, Tone
 
 _QUIET = {Tone.GOOD: "info", Tone.NOTE: "info"}
 """Severities of messages that need nobody; others have the severity of the alert."""
@@ -25,7 +25,7 @@ class PagerDutySettings(Strict):
     )
 
 
-class PagerDutyNotifier(Notifier):
+class PagerDutyNotifier(HttpNotifier):
     """Has one PagerDuty incident per incident, with the severity of its alerts. Resolves it when that is over."""
 
     kind = "pagerduty"
@@ -33,12 +33,9 @@ class PagerDutyNotifier(Notifier):
     Settings = PagerDutySettings
     settings: PagerDutySettings
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
-        self._poster = Poster(self.kind, self.settings.api)
-
-    async def aclose(self) -> None:
-        await self._poster.aclose()
+    @property
+    def url(self) -> str:
+        return self.settings.api
 
     async def send(self, message: Message) -> Delivery:
         key = message.incident

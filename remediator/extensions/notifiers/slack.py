@@ -14,12 +14,13 @@ from remediator.errors import BadAnswer
 from remediator.extensions.notifiers._http import (
     BUTTON_NAMES,
     CHART_ALT_TEXT,
+    HttpNotifier,
     Poster,
     fit,
     read_secret_file,
     truncate,
 )
-from remediator.extensions.notifiers.base import Ask, Delivery, Message, Notifier, PermanentFailure, RetryAfter, Section
+from remediator.extensions.notifiers.base import Ask, Delivery, Message, PermanentFailure, RetryAfter, Section
 
 _PERMANENT_ERRORS = frozenset(
     {"invalid_auth", "account_inactive", "token_revoked", "channel_not_found", "is_archived", "not_in_channel"}
@@ -60,7 +61,7 @@ class SlackSettings(Strict):
     api: str = Field(default="https://slack.com", description="Base URL of the API, for example of a proxy.")
 
 
-class SlackNotifier(Notifier):
+class SlackNotifier(HttpNotifier):
     """Sends blocks with literal text: text from alerts is never a mention, a link or markup."""
 
     kind = "slack"
@@ -69,12 +70,9 @@ class SlackNotifier(Notifier):
     identifies_people = True
     attaches_charts = True
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
-        self._poster = Poster(self.kind, self.settings.api)
-
-    async def aclose(self) -> None:
-        await self._poster.aclose()
+    @property
+    def url(self) -> str:
+        return self.settings.api
 
     async def send(self, message: Message) -> Delivery:
         body = {"channel": self.settings.channel, **_payload(message, self.settings.mentions)}

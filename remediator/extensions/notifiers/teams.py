@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
 from pydantic import Field
 
-from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Address, Poster, fit
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Section, Tone
+from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Address, HttpNotifier, fit
+from remediator.extensions.notifiers.base import Delivery, Message, Section, Tone
 
 _COLOURS = {Tone.ASK: "Warning", Tone.PROBLEM: "Attention", Tone.GOOD: "Good", Tone.NOTE: "Default"}
 
@@ -23,7 +23,7 @@ class TeamsSettings(Address):
     )
 
 
-class TeamsNotifier(Notifier):
+class TeamsNotifier(HttpNotifier):
     """Puts text from alerts into TextRuns, in which Teams does not parse markup."""
 
     kind = "teams"
@@ -31,13 +31,6 @@ class TeamsNotifier(Notifier):
     Settings = TeamsSettings
     settings: TeamsSettings
     per_minute = 30
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
-        self._poster = Poster.from_settings(self.kind, self.settings)
-
-    async def aclose(self) -> None:
-        await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
         content = card(message, self.settings.mentions)

@@ -15,13 +15,13 @@ from remediator.errors import BadAnswer
 from remediator.extensions.notifiers._http import (
     BUTTON_NAMES,
     CHART_ALT_TEXT,
-    Poster,
+    HttpNotifier,
     fit,
     read_secret_file,
     truncate,
     utf16_length,
 )
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure, PressedButton
+from remediator.extensions.notifiers.base import Delivery, Message, PermanentFailure, PressedButton
 
 
 class TelegramSettings(Strict):
@@ -80,7 +80,7 @@ class _Updates(msgspec.Struct):
     result: tuple[_Update, ...]
 
 
-class TelegramNotifier(Notifier):
+class TelegramNotifier(HttpNotifier):
     """Sends HTML. Text from alerts is escaped and in ``pre``, in which Telegram creates no links."""
 
     kind = "telegram"
@@ -92,13 +92,16 @@ class TelegramNotifier(Notifier):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
-        self._poster = Poster(self.kind, self.settings.api)
         self._polling = Hook(self.kind, self.settings.api.rstrip("/"), _POLL_TIMEOUT)
         self.identifies_people = self.polls_buttons = self.settings.buttons
 
     async def aclose(self) -> None:
-        await self._poster.aclose()
+        await super().aclose()
         await self._polling.aclose()
+
+    @property
+    def url(self) -> str:
+        return self.settings.api
 
     async def send(self, message: Message) -> Delivery:
         body = {"chat_id": self.settings.chat, **_payload(message, self.settings.mentions)}

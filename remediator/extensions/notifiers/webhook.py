@@ -13,8 +13,8 @@ from pydantic import Field
 
 from remediator.core.clock import rfc3339
 from remediator.core.types import SecretFile
-from remediator.extensions.notifiers._http import Address, Poster, read_secret_file
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier
+from remediator.extensions.notifiers._http import Address, HttpNotifier, read_secret_file
+from remediator.extensions.notifiers.base import Delivery, Message
 
 
 class WebhookSettings(Address):
@@ -26,7 +26,7 @@ class WebhookSettings(Address):
     )
 
 
-class WebhookNotifier(Notifier):
+class WebhookNotifier(HttpNotifier):
     """Sends each message as one JSON object. Repeated deliveries have the same ``id``."""
 
     kind = "webhook"
@@ -34,13 +34,6 @@ class WebhookNotifier(Notifier):
     Settings = WebhookSettings
     settings: WebhookSettings
     per_minute = 600
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
-        self._poster = Poster.from_settings(self.kind, self.settings)
-
-    async def aclose(self) -> None:
-        await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
         body = msgspec.json.encode(_data(message))
