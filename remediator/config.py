@@ -25,7 +25,7 @@ from remediator.core.listen import ListenAddress, ServerTls, is_loopback, parse_
 from remediator.core.notification_policy import Approvals, QuietHours
 from remediator.core.sizes import MEBIBYTE
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
-from remediator.core.urls import checked_url
+from remediator.core.urls import UrlOrFile, checked_url
 from remediator.errors import ConfigurationError, InputError
 
 M = TypeVar("M", bound=BaseModel)
@@ -70,7 +70,7 @@ class Watchdog(Strict):
     )
 
 
-class Heartbeat(Strict):
+class Heartbeat(UrlOrFile):
     """A dead man's switch: an external monitor that calls a person when the heartbeat stops arriving."""
 
     url: str = Field(default="", description="URL to which the heartbeat is posted.")
@@ -80,9 +80,7 @@ class Heartbeat(Strict):
     )
 
     @model_validator(mode="after")
-    def _one_address(self) -> Heartbeat:
-        if bool(self.url) == (self.url_file is not None):
-            raise FieldError("set exactly one of url and url_file")
+    def _over_http(self) -> Heartbeat:
         if self.url and not self.url.startswith(("http://", "https://")):
             raise FieldError("must start with http:// or https://", ("url",))
         return self

@@ -15,13 +15,13 @@ from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from remediator.clients.declared_effects import DeclaredEffects
 from remediator.clients.endpoints import Endpoint, HttpAuth, TlsSettings
 from remediator.clients.http import Answer, HttpClient
 from remediator.core.types import PositiveDuration
-from remediator.core.urls import checked_url
+from remediator.core.urls import WebUrl
 from remediator.errors import Refused, Unreachable
 
 MAX_ANSWER = 64 * 1024
@@ -30,19 +30,12 @@ MAX_ANSWER = 64 * 1024
 class AllowedRequest(HttpAuth, DeclaredEffects):
     """A request that playbooks may make by its name. Only values in its body can come from an alert."""
 
-    url: str = Field(description="URL with its whole path, without a query: http://… or https://….")
+    url: WebUrl = Field(description="URL with its whole path, without a query: http://… or https://….")
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(default="POST", description="HTTP method.")
     fields: tuple[str, ...] = Field(default=(), description="Names of the values that a playbook may send as JSON.")
     private: bool = Field(default=False, description="Allow addresses of this host and of private networks.")
     tls: TlsSettings = Field(default=TlsSettings(), description="TLS settings.")
     timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="Timeout of the whole call.")
-
-    @field_validator("url")
-    @classmethod
-    def _web(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return checked_url(url)
 
 
 async def request(allowed: AllowedRequest, body: Any) -> Answer:

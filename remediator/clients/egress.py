@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from remediator.clients.endpoints import read_secret
-from remediator.core.types import SecretFile, Strict
-from remediator.core.urls import checked_url
+from remediator.core.types import SecretFile
+from remediator.core.urls import UrlOrFile, checked_url
 from remediator.errors import ConfigurationError
 
 
@@ -37,7 +37,7 @@ class Egress:
         return None if address is not None and address.is_loopback else self.proxy
 
 
-class OutgoingProxy(Strict):
+class OutgoingProxy(UrlOrFile):
     """The proxy for HTTP requests to other servers: chats, the identity provider, GitHub and everything else."""
 
     url: str = Field(default="", description="URL of the proxy.")
@@ -51,9 +51,7 @@ class OutgoingProxy(Strict):
     )
 
     @model_validator(mode="after")
-    def _one(self) -> OutgoingProxy:
-        if bool(self.url) == (self.url_file is not None):
-            raise ValueError("set exactly one of url and url_file")
+    def _url_of_a_server(self) -> OutgoingProxy:
         if self.url:
             checked_url(self.url)
         return self

@@ -6,12 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from remediator.core.local_files import read_text
 from remediator.core.matchers import compile_pattern
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
-from remediator.core.urls import checked_url
+from remediator.core.urls import Url, WebUrl
 from remediator.errors import ParseError
 
 _WORKFLOW = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.ya?ml$"
@@ -87,23 +87,11 @@ class Endpoint(HttpAuth):
     connection to the last byte of the answer.
     """
 
-    url: str = Field(description="URL with the route prefix: http://…, https://… or unix:///path/of/socket.")
+    url: Url = Field(description="URL with the route prefix: http://…, https://… or unix:///path/of/socket.")
     tls: TlsSettings = Field(default=TlsSettings(), description="TLS settings.")
-    timeout: Duration = Field(
+    timeout: PositiveDuration = Field(
         default=timedelta(seconds=5), description="Timeout of a whole call, to the last byte of the answer."
     )
-
-    @field_validator("url")
-    @classmethod
-    def _url(cls, url: str) -> str:
-        return checked_url(url)
-
-    @field_validator("timeout")
-    @classmethod
-    def _positive(cls, timeout: timedelta) -> timedelta:
-        if timeout <= timedelta(0):
-            raise ValueError("must be positive, for example 5s")
-        return timeout
 
     @property
     def socket(self) -> str | None:
@@ -225,7 +213,7 @@ class GitHub(Strict):
     token_file: SecretFile = Field(
         description="File with a token that may only read and write the repository's actions."
     )
-    url: str = Field(
+    url: WebUrl = Field(
         default="https://api.github.com", description="URL of the API; GitHub Enterprise serves it under /api/v3."
     )
     private: bool = Field(default=False, description="Allow addresses of this host and of private networks.")
@@ -238,13 +226,6 @@ class GitHub(Strict):
     dispatch: dict[str, Dispatch] = Field(
         default={}, description="Workflows that may be started, each under a name of your choice."
     )
-
-    @field_validator("url")
-    @classmethod
-    def _web(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return checked_url(url)
 
 
 def read_secret(path: Path) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from remediator.core.types import FieldError, FilePath, SecretFile, Strict
+from remediator.core.types import FilePath, SecretFile, Strict
+from remediator.core.urls import UrlOrFile
 
 
 def _http(url: str) -> str:
@@ -33,7 +34,7 @@ class Tracing(Strict):
         return _http(value)
 
 
-class CloudEvents(Strict):
+class CloudEvents(UrlOrFile):
     """A webhook that gets each change of a run's status as a CloudEvent (version 1.0, structured mode)."""
 
     url: str = Field(default="", description="URL to which each event is posted.")
@@ -44,9 +45,3 @@ class CloudEvents(Strict):
     @classmethod
     def _valid(cls, value: str) -> str:
         return _http(value)
-
-    @model_validator(mode="after")
-    def _one_address(self) -> CloudEvents:
-        if bool(self.url) == (self.url_file is not None):
-            raise FieldError("set exactly one of url and url_file")
-        return self

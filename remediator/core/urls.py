@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from remediator.core.types import FieldError, SecretFile, Strict
 
 
 def checked_url(url: str) -> str:
@@ -24,3 +29,29 @@ def checked_url(url: str) -> str:
         raise ValueError("must not contain ? or #; end it with the route prefix")
     _ = parts.port  # raises ValueError if the port is not valid
     return url.rstrip("/")
+
+
+def _web_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return checked_url(url)
+
+
+Url = Annotated[str, AfterValidator(checked_url)]
+"""The URL of a server, without a slash at the end; see :func:`checked_url`."""
+
+WebUrl = Annotated[str, AfterValidator(_web_url)]
+"""The same for HTTP only."""
+
+
+class UrlOrFile(Strict):
+    """A model with a URL that may be a secret: exactly one of ``url`` and ``url_file`` is set."""
+
+    url: str = Field(default="", description="Target URL.")
+    url_file: SecretFile | None = Field(default=None, description="File with the target URL, if the URL is a secret.")
+
+    @model_validator(mode="after")
+    def _one_url(self) -> UrlOrFile:
+        if bool(self.url) == (self.url_file is not None):
+            raise FieldError("set exactly one of url and url_file")
+        return self

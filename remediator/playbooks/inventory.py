@@ -10,18 +10,17 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from remediator.clients.endpoints import Endpoint, GitHub, RedisEndpoint, TlsSettings
 from remediator.core.graph import reach, shortest_cycle
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict, raise_all
-from remediator.core.urls import checked_url
+from remediator.core.urls import Url
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.field_types import as_list
 from remediator.playbooks.tolerance import Tolerance
 
-Url = Annotated[str, AfterValidator(checked_url)]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 

@@ -72,6 +72,7 @@ def test_indentation_blank_lines_and_long_collections_are_put_right() -> None:
     assert format_text(MESSY, "p.yaml") == TIDY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     sorted([*ROOT.glob("playbooks/**/*.yaml"), *ROOT.glob("deploy/**/remediator*.yaml")]),
@@ -140,6 +141,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert file.read_text() == "a: 1\n"
 
 
+@pytest.mark.slow
 def test_the_playbooks_and_the_cookbook_have_the_format() -> None:
     """The command of the README succeeds on what the repository has. If this fails: leave out ``--check``."""
     done = CliRunner().invoke(cli, ["playbook", "fmt", "--check", str(ROOT / "playbooks"), str(ROOT / "cookbook")])

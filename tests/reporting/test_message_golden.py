@@ -41,7 +41,10 @@ from tests.support.servers import free_port
 from tests.support.servers.receivers import receiver
 from tests.support.web_service import WebService, web_service
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*imghdr:DeprecationWarning")  # Apprise imports it
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*imghdr:DeprecationWarning"),  # Apprise imports it
+]
 
 GOLDEN = Path(__file__).parent / "golden" / "messages"
 EVENTS = ("ask", "reminder", "page", "heal", "relapse", "outdated", "escalation")

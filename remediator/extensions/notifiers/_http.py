@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from pydantic import Field, model_validator
 
 from remediator.clients.endpoints import read_secret
 from remediator.clients.webhook import Hook, HookRefused, split
 from remediator.core.sizes import MEBIBYTE
-from remediator.core.types import FieldError, FilePath, SecretFile, Strict
+from remediator.core.types import FilePath
+from remediator.core.urls import UrlOrFile
 from remediator.errors import BadAnswer, ConfigurationError
 from remediator.extensions.notifiers.base import Notifier, PermanentFailure, RetryAfter, Section
 
@@ -31,19 +31,6 @@ BUTTON_NAMES = {
 }
 """The texts of the buttons of a chat, by verb."""
 CHART_ALT_TEXT = "The alert's expression over the last hour"
-
-
-class Address(Strict):
-    """The target URL: ``url``, or ``url_file`` if the URL is a secret."""
-
-    url: str = Field(default="", description="Target URL.")
-    url_file: SecretFile | None = Field(default=None, description="File with the target URL, if the URL is a secret.")
-
-    @model_validator(mode="after")
-    def _one(self) -> Address:
-        if bool(self.url) == (self.url_file is not None):
-            raise FieldError("set exactly one of url and url_file")
-        return self
 
 
 class Poster:
@@ -95,7 +82,7 @@ class Poster:
 
 
 class HttpNotifier(Notifier):
-    """A notifier that posts to one address: that of its settings, if these are an :class:`Address`.
+    """A notifier that posts to one address: that of its settings, if these are a :class:`UrlOrFile`.
 
     Raises:
         ConfigurationError: the settings are not valid, or the file with the URL cannot be read or has no URL.
@@ -111,7 +98,7 @@ class HttpNotifier(Notifier):
     @property
     def url(self) -> str:
         """The URL to post to."""
-        given: Address = self.settings
+        given: UrlOrFile = self.settings
         return given.url if given.url_file is None else read_secret_file(self.kind, given.url_file)
 
 

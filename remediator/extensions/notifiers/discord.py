@@ -10,15 +10,16 @@ from urllib.parse import urlsplit
 import msgspec
 from pydantic import Field
 
+from remediator.core.urls import UrlOrFile
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Address, HttpNotifier, fit, truncate, utf16_length
+from remediator.extensions.notifiers._http import CHART_ALT_TEXT, HttpNotifier, fit, truncate, utf16_length
 from remediator.extensions.notifiers.base import Delivery, Message, Section, Tone
 
 _COLOURS = {Tone.ASK: 0xE0A000, Tone.PROBLEM: 0xC0392B, Tone.GOOD: 0x2E8B57, Tone.NOTE: 0x5B7083}
 _NO_MENTIONS: Mapping[str, Any] = {"parse": []}
 
 
-class DiscordSettings(Address):
+class DiscordSettings(UrlOrFile):
     """The webhook URL. It is a secret: use ``url_file``."""
 
     mentions: tuple[Annotated[str, Field(pattern=r"^[@&]\d{5,20}$")], ...] = Field(

@@ -8,11 +8,12 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from remediator.extensions.notifiers._http import Address, HttpNotifier, fit, truncate
+from remediator.core.urls import UrlOrFile
+from remediator.extensions.notifiers._http import HttpNotifier, fit, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Section
 
 
-class GoogleChatSettings(Address):
+class GoogleChatSettings(UrlOrFile):
     """The webhook URL. It contains a key: use ``url_file``."""
 
     mentions: tuple[Annotated[str, Field(pattern=r"^users/(all|\d{5,30})$")], ...] = Field(

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from remediator.extensions.notifiers._http import Address, HttpNotifier, fit
+from remediator.core.urls import UrlOrFile
+from remediator.extensions.notifiers._http import HttpNotifier, fit
 from remediator.extensions.notifiers.base import Delivery, Message, Tone
 
 _COLOURS = {Tone.ASK: "#e0a000", Tone.PROBLEM: "#c0392b", Tone.GOOD: "#2e8b57", Tone.NOTE: "#5b7083"}
 
 
-class MattermostSettings(Address):
+class MattermostSettings(UrlOrFile):
     """The webhook URL. It is a secret: use ``url_file``."""
 
     mentions: tuple[Annotated[str, Field(pattern=r"^@[a-z0-9._-]{2,64}$")], ...] = Field(

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import Field
 
-from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Address, HttpNotifier, fit
+from remediator.core.urls import UrlOrFile
+from remediator.extensions.notifiers._http import CHART_ALT_TEXT, HttpNotifier, fit
 from remediator.extensions.notifiers.base import Delivery, Message, Section, Tone
 
 _COLOURS = {Tone.ASK: "Warning", Tone.PROBLEM: "Attention", Tone.GOOD: "Good", Tone.NOTE: "Default"}
 
 
-class TeamsSettings(Address):
+class TeamsSettings(UrlOrFile):
     """The workflow URL. It is a secret: use ``url_file``."""
 
     mentions: tuple[Annotated[str, Field(pattern=r"^[\w.+-]+@[\w.-]+$")], ...] = Field(

@@ -13,11 +13,12 @@ from pydantic import Field
 
 from remediator.core.clock import rfc3339
 from remediator.core.types import SecretFile
-from remediator.extensions.notifiers._http import Address, HttpNotifier, read_secret_file
+from remediator.core.urls import UrlOrFile
+from remediator.extensions.notifiers._http import HttpNotifier, read_secret_file
 from remediator.extensions.notifiers.base import Delivery, Message
 
 
-class WebhookSettings(Address):
+class WebhookSettings(UrlOrFile):
     """The target URL, and how the receiver authenticates the sender."""
 
     token_file: SecretFile | None = Field(default=None, description="File with the bearer token to send.")
