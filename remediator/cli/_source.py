@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -26,6 +25,7 @@ from remediator.cli._decisions import TOKEN_VARIABLE, authenticate, token_option
 from remediator.cli._options import config_option
 from remediator.config import Config, read_secret
 from remediator.core.approval import Person
+from remediator.core.listen import is_loopback
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import InputError, RemediatorError
 from remediator.playbooks.loader import load_config
@@ -179,16 +179,9 @@ def _checked(server: str) -> str:
     parts = urlsplit(server)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username is not None:
         raise InputError(f"--server: {server!r} is not a URL; give one like https://remediator.example")
-    if parts.scheme == "http" and not _is_this_host(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise InputError(f"--server: {server!r} is not encrypted, so your token could be read on the way; use https")
     return server.rstrip("/")
-
-
-def _is_this_host(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _decoded(server: str, text: str) -> Any:

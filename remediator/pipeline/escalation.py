@@ -20,7 +20,8 @@ def escalate(tx: Tx, context: PipelineContext, run: Run) -> None:
     """
     settles_at = incident.repair_settles_at(tx.connection, run, tx.now)
     if settles_at is None:
-        _notify(tx, context, run)
+        content = {"status": run.status.value, "reason": run.reason, "detail": run.detail.to_data()}
+        outbox.enqueue_for_incident(tx, context.ids, MessageKind.ESCALATION, run, content, channels(context, run))
     else:
         timers.schedule_escalation(tx, context.ids, run, settles_at - tx.now)
 
@@ -46,11 +47,6 @@ def _escalate_due(tx: Tx, context: PipelineContext, timer: Timer) -> None:
         incident.note(tx, context, run, text)
     else:
         escalate(tx, context, run)  # the repair may still go on: then this waits again
-
-
-def _notify(tx: Tx, context: PipelineContext, run: Run) -> None:
-    content = {"status": run.status.value, "reason": run.reason, "detail": run.detail.to_data()}
-    outbox.enqueue_for_incident(tx, context.ids, MessageKind.ESCALATION, run, content, channels(context, run))
 
 
 def channels(context: PipelineContext, run: Run) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ therefore never shows outdated facts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,7 +29,7 @@ from remediator.reporting.incidents import Incident, load_incident
 from remediator.reporting.request_text import MAX_TITLE, sanitize
 from remediator.reporting.request_view import RequestView
 from remediator.storage.repositories import approvals, attempts, episodes, evidence, outbox, runs
-from remediator.storage.repositories.approvals import Approval, Decision
+from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.outbox import OutboxMessage
 
 _RUN_BUTTON_LIFE = timedelta(days=7)
@@ -239,7 +239,12 @@ def _escalation(
     """Return the message that people are needed: what happened, the likely cause, and what to do."""
     tried, seen = attempts.list_for_run(connection, run.id), evidence.list_for_run(connection, run.id)
     alerts = episodes.list_for_run(connection, run.id)
-    said = [request_text.decision_line(item) for item in _decisions(connection, run)]
+    decisions = (
+        decision
+        for approval in approvals.list_for_run(connection, run.id)
+        for decision in approvals.list_decisions(connection, approval.id)
+    )
+    said = [request_text.decision_line(item) for item in decisions]
     fires = any(alert.status is EpisodeStatus.FIRING for alert in alerts)
     advice = "" if run.plan is None else outcome_text.context_line(run.plan.escalate_message, seen)
     command = f"To see everything that happened, run: remediator run show {run.id}"
@@ -298,11 +303,6 @@ def _progress(
     title = f"{state}: {run.playbook} on {run.target}"
     message = _message(queued, run, title, tone, sections, link, {"run_status": run.status.value})
     return replace(message, announce=incident.over)
-
-
-def _decisions(connection: Connection, run: Run) -> Iterator[Decision]:
-    for approval in approvals.list_for_run(connection, run.id):
-        yield from approvals.list_decisions(connection, approval.id)
 
 
 def _held_back(

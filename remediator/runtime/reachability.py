@@ -12,7 +12,6 @@ import structlog
 from remediator.errors import RemediatorError
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.notifiers.base import Notifier
-from remediator.extensions.platforms.base import Platform
 from remediator.playbooks.inventory import Inventory, Service
 
 log: Any = structlog.get_logger("remediator.runtime.reachability")
@@ -59,13 +58,9 @@ async def find_unreachable(
         if platform is None:
             questions.append(ask("platform", name, _not_configured(service)))
         else:
-            questions.append(ask("platform", name, _status(platform, service)))
+            questions.append(ask("platform", name, platform.status(service)))
     questions += [ask("channel", name, _connect(channel)) for name, channel in channels.items()]
     return [found for found in await asyncio.gather(*questions) if found is not None]
-
-
-async def _status(platform: Platform, service: Service) -> None:
-    await platform.status(service)
 
 
 async def _not_configured(service: Service) -> None:

@@ -49,9 +49,9 @@ def _differences(case: Case, result: CaseResult, playbooks: Sequence[Playbook]) 
         yield (), f"internal error in the pipeline: {result.defect}"
     expect, run = case.expect, result.run
     if expect.matches is not None:
-        yield from _if_different(
-            ("matches",), "playbooks that match", sorted(expect.matches), _matching(case, playbooks)
-        )
+        index = Index(playbooks, "Watchdog")
+        matching = sorted({found.name for alert in case.alerts for found in index.match(alert.labels)})
+        yield from _if_different(("matches",), "playbooks that match", sorted(expect.matches), matching)
     if expect.runs is not None:
         yield from _if_different(("runs",), "number of runs", expect.runs, len(result.runs))
     if expect.outcome is not None:
@@ -88,7 +88,8 @@ def _of_run(case: Case, result: CaseResult) -> Iterator[Difference]:
             ("plan",), "plan", list(expect.plan), [step.id for step in run.plan.steps] if run.plan else []
         )
     yield from _calls(case, run)
-    yield from _undone(case, result)
+    if expect.undone is not None:
+        yield from _if_different(("undone",), "undone steps", list(expect.undone), result.undone)
     if expect.steps is not None:
         done = {item.step: item.outcome for item in result.attempts}
         yield from _if_different(("steps",), "steps", list(expect.steps.items()), list(done.items()), _pairs)
@@ -120,11 +121,6 @@ def _causes(case: Case, result: CaseResult) -> Iterator[Difference]:
         yield from _if_different(("causes",), "likely causes", list(expected), found)
 
 
-def _undone(case: Case, result: CaseResult) -> Iterator[Difference]:
-    if case.expect.undone is not None:
-        yield from _if_different(("undone",), "undone steps", list(case.expect.undone), result.undone)
-
-
 def _calls(case: Case, run: Run) -> Iterator[Difference]:
     planned = {step.id: step.call.text for step in run.plan.steps} if run.plan else {}
     for name, wanted in case.expect.calls.items():
@@ -147,11 +143,6 @@ def _shown(value: Any) -> str:
 
 def _pairs(value: Sequence[tuple[str, str]]) -> str:
     return ", ".join(f"{step}: {outcome}" for step, outcome in value) or "none"
-
-
-def _matching(case: Case, playbooks: Sequence[Playbook]) -> list[str]:
-    index = Index(playbooks, "Watchdog")
-    return sorted({found.name for alert in case.alerts for found in index.match(alert.labels)})
 
 
 def _strongest_answers(result: CaseResult) -> dict[str, str]:

@@ -293,10 +293,12 @@ class _Execution:
     def _collect(self) -> None:
         look, result = self.database.look, self.result
         result.runs = sorted(look(lambda connection: runs.list_page(connection, 100)), key=lambda run: run.created_at)
+        plan = result.runs[0].plan if result.runs else None
         for kind, channel, content in self.database.raw.execute(
             "SELECT kind, channel, content FROM messages ORDER BY id"
         ):
-            result.messages.append(SentMessage(kind, channel, self._text(content)))
+            text = f"{content} {plan.escalate_message if plan else ''}"
+            result.messages.append(SentMessage(kind, channel, text))
         run = result.run
         if run is None:
             return
@@ -312,7 +314,3 @@ class _Execution:
         )
         entries = [json.loads(row[0]) for row in rows]
         result.skipped = [entry["data"]["step"] for entry in entries if entry.get("reason") == "skipped"]
-
-    def _text(self, content: str) -> str:
-        plan = self.result.runs[0].plan if self.result.runs else None
-        return f"{content} {plan.escalate_message if plan else ''}"

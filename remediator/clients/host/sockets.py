@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import time
@@ -58,16 +57,6 @@ class Connection:
 
     peer: str
     idle: timedelta
-
-
-def is_local(host: str) -> bool:
-    """Return whether a host is this one, by a loopback address or its usual name."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def listeners(port: int) -> tuple[Listener, ...] | None:

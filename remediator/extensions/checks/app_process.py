@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from remediator.clients.host import process, sockets
 from remediator.clients.host.process import Process
 from remediator.clients.host.sockets import Activity
+from remediator.core.listen import is_loopback
 from remediator.errors import TargetError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
@@ -43,7 +44,7 @@ class AppProcess(Check):
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         host, port = _address(service)
-        if service.app_server is None or port is None or not sockets.is_local(host):
+        if service.app_server is None or port is None or not is_loopback(host):
             text = f"{service.name} has no 'app_server' with a loopback address: its processes cannot be seen from here"
             return Evidence(CheckAnswer.UNKNOWN, text)
         pid_file = service.app_server.pid_file

@@ -15,6 +15,7 @@ from pydantic import Field
 from remediator.clients.host import sockets
 from remediator.clients.redis.client import Redis
 from remediator.clients.redis.connection import RedisRefused, RedisState
+from remediator.core.listen import is_loopback
 from remediator.core.types import Duration
 from remediator.errors import RemediatorError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
@@ -69,7 +70,7 @@ class RedisConnections(Check):
     async def _of_kernel(self, service: Service, parameters: RedisConnectionsParameters) -> Evidence:
         assert service.redis is not None, "the caller checked it"
         full = "Redis rejects further clients (maxclients)"
-        if service.redis.sentinel is not None or not sockets.is_local(service.redis.host):
+        if service.redis.sentinel is not None or not is_loopback(service.redis.host):
             return Evidence(CheckAnswer.FAIL, f"{full}; their addresses cannot be seen from here", {"rejected": True})
         try:
             found = await sockets.connections(service.redis.port)

@@ -11,6 +11,7 @@ from typing import Any
 
 from remediator.clients.host import sockets
 from remediator.clients.host.sockets import Activity
+from remediator.core.listen import is_loopback
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -35,7 +36,7 @@ class RedisProcess(Check):
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         redis = service.redis
-        if redis is None or redis.sentinel is not None or redis.socket is not None or not sockets.is_local(redis.host):
+        if redis is None or redis.sentinel is not None or redis.socket is not None or not is_loopback(redis.host):
             text = f"{service.name} has no Redis with a loopback address: its process cannot be seen from here"
             return Evidence(CheckAnswer.UNKNOWN, text)
         port = redis.port

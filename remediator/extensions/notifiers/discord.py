@@ -13,7 +13,7 @@ from pydantic import Field
 from remediator.core.urls import UrlOrFile
 from remediator.errors import BadAnswer
 from remediator.extensions.notifiers._http import CHART_ALT_TEXT, HttpNotifier, fit, truncate, utf16_length
-from remediator.extensions.notifiers.base import Delivery, Message, Section, Tone
+from remediator.extensions.notifiers.base import Delivery, Message, Tone
 
 _COLOURS = {Tone.ASK: 0xE0A000, Tone.PROBLEM: 0xC0392B, Tone.GOOD: 0x2E8B57, Tone.NOTE: 0x5B7083}
 _NO_MENTIONS: Mapping[str, Any] = {"parse": []}
@@ -90,7 +90,10 @@ def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
     embed = {
         "title": title,
         "color": _COLOURS[message.tone],
-        "fields": [_field(section) for section in fit(sections, limit, _FIELD, utf16_length)],
+        "fields": [
+            {"name": section.heading, "value": block("\n".join(section.lines)), "inline": False}
+            for section in fit(sections, limit, _FIELD, utf16_length)
+        ],
         "description": links,
     }
     if not (message.mention and mentions):
@@ -103,7 +106,3 @@ def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
 def _plain(text: str) -> str:
     escaped = "".join(f"\\{letter}" if letter in "\\*_~`|>[]()#-@<:" else letter for letter in text)
     return escaped.replace("://", ":\u200b//")
-
-
-def _field(section: Section) -> dict[str, Any]:
-    return {"name": section.heading, "value": block("\n".join(section.lines)), "inline": False}

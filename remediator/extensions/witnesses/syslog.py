@@ -61,7 +61,9 @@ class SyslogWitness(Witness):
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as local:
                 local.settimeout(_TIMEOUT)
                 local.connect(self._path)
-                local.send(self._local_line(body))
+                # local daemons expect the older format (RFC 3164)
+                start = f"<{PRIORITY}>{self._clock.now().strftime('%b %e %H:%M:%S')} remediator: "
+                local.send(start.encode() + body)
         elif self._scheme == "tcp":
             with socket.create_connection((self._host, self._port), _TIMEOUT) as stream:
                 line = self._line(body)
@@ -77,7 +79,3 @@ class SyslogWitness(Witness):
         host = socket.gethostname() or "-"
         start = f"<{PRIORITY}>1 {rfc3339(self._clock.now())} {host} remediator - checkpoint - "
         return start.encode() + body
-
-    def _local_line(self, body: bytes) -> bytes:
-        # local daemons expect the older format (RFC 3164)
-        return f"<{PRIORITY}>{self._clock.now().strftime('%b %e %H:%M:%S')} remediator: ".encode() + body
