@@ -38,7 +38,8 @@ since_option = click.option(
 )
 
 actor_option = click.option(
-    "--actor", help="For whom you do this, such as user:ann; the audit log has your own user too (default: nobody)."
+    "--actor",
+    help="Person for whom you do this, such as user:ann; the audit log has your own user too (default: nobody).",
 )
 
 watch_option = click.option(

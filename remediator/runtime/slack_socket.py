@@ -55,7 +55,7 @@ class SlackSocket:
         """Whether Slack has greeted the current connection."""
 
     async def run(self) -> None:
-        """Keep a connection, for ever. A failure is logged, and the connection is opened again after a pause."""
+        """Keep a connection until the task is cancelled. After a failure, log it, pause, and connect again."""
         pause = FIRST_PAUSE
         while True:
             progress.report(_LONGEST_CONNECTION)  # the pings notice a connection that is dead

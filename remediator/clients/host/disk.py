@@ -222,7 +222,7 @@ def digest_of(handle: int, name: str) -> str:
 
 
 def digest(file: BufferedReader) -> str:
-    """Return the SHA-256 of an open file, in hex. A file that did not change since is not read again."""
+    """Return the SHA-256 of an open file, in hex. An unchanged file is not read twice."""
     key = _identity(file)
     if key in _digests:
         return _digests[key]

@@ -27,7 +27,7 @@ class WaitParameters(Parameters):
         min_length=1,
         description="States to wait in. Any other state than these and serving ends the wait as failed.",
     )
-    within: Duration = Field(default=timedelta(minutes=10), description="Deadline. After it the wait has failed.")
+    within: Duration = Field(default=timedelta(minutes=10), description="Time after which the wait fails.")
 
 
 class RedisWait(Action):
