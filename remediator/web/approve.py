@@ -273,7 +273,7 @@ async def _handle_form(
 def _to_sign_in(site: Site, request: Request, fields: Mapping[str, str]) -> Response:
     """Let the person sign in and come back to this page, where everything that was typed is filled in again."""
     response = RedirectResponse(f"/sign-in?next={quote(request.url.path)}", 303, HEADERS)
-    keep_draft(site.service, request, response, request.url.path, fields)
+    keep_draft(site.service, response, request.url.path, fields)
     return response
 
 

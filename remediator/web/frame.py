@@ -68,12 +68,11 @@ async def load_frame(service: Service, identity: RequestIdentity) -> Frame:
     )
 
 
-def keep_draft(service: Service, request: Request, response: Response, action: str, fields: Mapping[str, str]) -> None:
+def keep_draft(service: Service, response: Response, action: str, fields: Mapping[str, str]) -> None:
     """Keep what was typed into a form in a signed cookie, so that neither a sign-in nor an error loses it.
 
     Args:
         service: the service.
-        request: the request with the form.
         response: gets the cookie.
         action: the path of the form.
         fields: the fields of the form. Secrets are left out.

@@ -267,7 +267,7 @@ class Site:
                 response: Response = RedirectResponse(
                     f"/sign-in?next={quote(page_of(request, fields))}&ended=1", 303, HEADERS
                 )
-                keep_draft(self.service, request, response, request.url.path, fields)
+                keep_draft(self.service, response, request.url.path, fields)
                 return response
             try:
                 await self.load_frame(request, identity)
@@ -283,7 +283,7 @@ class Site:
             if response.status_code < 400:
                 drop_draft(self.service, response)
             else:
-                keep_draft(self.service, request, response, request.url.path, fields)
+                keep_draft(self.service, response, request.url.path, fields)
             return response
 
         return self.open_page(post)
