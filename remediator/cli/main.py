@@ -64,9 +64,9 @@ EXIT_STATUS = (
     f"Environment: REMEDIATOR_CONFIG: {VARIABLES['REMEDIATOR_CONFIG']}"
 )
 
-NOT_IN_A_SERVICE = ("rich", "pygments", "opentelemetry")
-"""Packages that httpx, structlog and redis import if they are installed, for consoles and tracing. A service needs none
-of them; they would cost a tenth of its start time and 6 MB (``bench/footprint``)."""
+NOT_AT_THE_START = ("rich", "pygments", "opentelemetry")
+"""Packages that httpx, structlog and redis import if they are installed, for consoles and tracing. No command needs
+them when it starts; they would cost a tenth of its start time, and a service 6 MB (``bench/footprint``)."""
 
 
 class _Commands(click.Group):
@@ -76,7 +76,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS and name not in GROUPS:
             return None
-        with _without(NOT_IN_A_SERVICE if name == "serve" else ()):
+        with _without(NOT_AT_THE_START):
             module = _load(f"remediator.cli.{name}")
         command: click.Command = module.command
         return command
