@@ -142,6 +142,7 @@ def test_missing_values_are_reported(folder: Path, arguments: list[str], said: s
 MUTATING = sorted(action.name for action in Registry().actions if action.mutates)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("action", MUTATING)
 def test_every_action_can_be_the_remedy_of_a_new_playbook(folder: Path, action: str) -> None:
     """``--action`` with any action that changes something: lint finds nothing to correct, and the tests pass."""

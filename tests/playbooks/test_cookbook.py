@@ -42,7 +42,7 @@ def test_lint_finds_nothing(name: str) -> None:
     assert [str(item) for item in found if item.rule != "missing-program"] == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", RECIPES)
 def test_its_tests_pass_on_every_branch(name: str) -> None:
     """At least one test says what must not happen."""
