@@ -17,7 +17,7 @@ from remediator.errors import InputError
 from remediator.playbooks.diagnostics import did_you_mean
 
 GAP = "GAP"
-"""What stands in place of a missing name. No action, check, cause or service is called so."""
+"""Placeholder for a missing name. No action, check, cause or service is called so."""
 _SHELL = frozenset({"", "sh", "bash", "shell", "console", "zsh"})
 _HEADING = re.compile(r"^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})\s*(\S*)")

@@ -71,7 +71,7 @@ def _row(incident: Mapping[str, Any]) -> tuple[str, ...]:
 @watch_option
 @incident_argument
 def show(source: Source, format_: str, watch: float | None, name: str) -> None:
-    """Show an incident: its runs, the best likely cause, and notes. A run stands for its incident.
+    """Show an incident: its runs, the best likely cause, and notes. The ID of a run selects its incident.
 
     \b
     Example:

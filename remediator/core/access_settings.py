@@ -16,7 +16,7 @@ from remediator.core.types import FieldError, FilePath, PositiveDuration, Secret
 from remediator.core.urls import checked_url
 
 UNIX_PEER = "unix"
-"""Stands for the connections over the Unix socket in ``access.proxy.addresses``."""
+"""Value of ``access.proxy.addresses`` for connections over the Unix socket."""
 _MOST_TRUSTED = {4: 2**25, 6: 2**96}
 """By IP version: the most addresses that may be trusted. All private networks of IPv4 together have fewer; an IPv6
 provider has as many."""

@@ -260,7 +260,7 @@ BUTTON_CODES: Mapping[str, str] = {
     "s": "silence",
     "u": "undo",
 }
-"""What a button does, by the letter that stands for it where a chat allows few bytes."""
+"""What a button does, by its one-letter name where a chat allows few bytes."""
 _SHORT_BUTTON = "short chat button"
 
 

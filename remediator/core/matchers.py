@@ -242,7 +242,7 @@ class _Reader:
     def _quote_hint(self) -> str:
         if self._next() in ("'", "`"):
             return "values are quoted with double quotes"
-        return "a value with spaces or signs stands in double quotes"
+        return "a value with spaces or signs must be in double quotes"
 
     def _space(self) -> None:
         while self._next() and self._next().isspace():

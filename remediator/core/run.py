@@ -136,7 +136,7 @@ class LastUpdate:
 class Episode:
     """One stretch of one alert: from its first firing until it was resolved for ``timing.resolve_grace``.
 
-    An episode of kind *manual* stands for a person who started a run; its labels are the parameters that were given.
+    An episode of kind *manual* begins when a person starts a run; its labels are the parameters that were given.
     """
 
     id: str

@@ -24,7 +24,7 @@ from remediator.storage import Tx
 from remediator.storage.repositories import approvals, autonomy, episodes, runs
 
 ALERTNAME = "manual start"
-"""What stands in place of the name of an alert."""
+"""The name of the alert of a manual start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def ready(service: Service) -> Handler:
 
 
 class _TakenBack(Exception):
-    """The probe works; nothing of it stays."""
+    """The probe works and leaves nothing behind."""
 
 
 def healthy(service: Service) -> Handler:

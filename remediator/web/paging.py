@@ -65,7 +65,7 @@ def parse_flag(query: QueryParams | Mapping[str, str], name: str) -> bool:
 
 
 def parse_moment(name: str, text: str) -> datetime:
-    """Return a time of a query: RFC 3339, or a duration, which means so long ago.
+    """Return a time of a query: RFC 3339, or a duration before now.
 
     Raises:
         InputError: it is neither.

@@ -21,7 +21,7 @@ PERIODS = {"1d": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(da
 MINUTES = 30.0
 """Assumed minutes of manual work for one incident. The page states the assumption."""
 MAX_RUNS = 20_000
-"""A page is about so many runs at most, so that its cost does not grow with the history."""
+"""Maximum number of runs on a page, so that its cost does not grow with the history."""
 LIFE = 60.0
 """Seconds for which a computed page is shown again."""
 

@@ -171,7 +171,7 @@ _RUNNING_FOR = timedelta(hours=1)
 
 
 class ScriptedPlatform(Platform):
-    """A platform that returns the states that the test defines. It stands for every kind of platform."""
+    """A platform that returns the states that the test defines. It replaces platforms of every kind."""
 
     kind = "supervisor"
 

@@ -89,7 +89,7 @@ class Action(ABC):
     facts: ClassVar[tuple[Fact, ...]] = ()
     """The content of `Result.output`. Lint checks conditions against it; without any, it checks none."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """The parts of the inventory entry of a service without which it cannot be planned, such as ``redis``."""
+    """Parts that the inventory entry of a service must have for its plan, such as ``redis``."""
     mutates: ClassVar[bool] = True
     idempotent: ClassVar[bool] = False
     """Whether repeating the action is safe. Only then does the pipeline repeat an attempt automatically."""

@@ -27,7 +27,7 @@ _LOOKS_AT_ENDED = 5
 _CALM = timedelta(minutes=1)
 """A service that crashed again and again, and has run for less than this, is still in its crash loop."""
 _LOOPING = 2
-"""So many crashes shortly before the last start are a loop."""
+"""Number of crashes shortly before the last start that are a loop."""
 
 
 class ServiceStatusAction(Action):

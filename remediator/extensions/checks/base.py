@@ -41,7 +41,7 @@ class Check(ABC):
     facts: ClassVar[tuple[Fact, ...]] = ()
     """The facts of its evidence. Lint checks conditions against them; without any, it checks none."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """The parts of the inventory entry of a service without which its answer is always unknown, such as ``redis``."""
+    """Parts that the inventory entry of a service must have, such as ``redis``; else its answer is always unknown."""
     uses_prometheus: ClassVar[bool] = False
     """Whether the check needs Prometheus. Lint reports it if the settings name none."""
 
