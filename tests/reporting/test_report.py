@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -71,6 +71,20 @@ def test_numbers_match_the_store(past: Path, report: Report) -> None:
     )
     calls = sum(item["attempts"] for item in data["actions"])
     assert calls == counted(past, "SELECT count(*) FROM attempts WHERE mutates AND NOT is_undo")
+
+
+@pytest.mark.parametrize("length", [timedelta(days=30), timedelta(days=366_000)])
+def test_a_period_longer_than_a_year_has_the_days_since_its_first_incident(past: Path, length: timedelta) -> None:
+    """A shorter one has all its days, and no incident is lost."""
+    first = counted(past, "SELECT min(created_at) FROM runs") / 1e6
+    context = open_(past)
+    with context.connect() as connection:
+        made = figures.build_report(connection, figures.ReportRequest(END - length, END, "bench", 30))
+    context.dispose()
+    begins = max(END - length, datetime.fromtimestamp(first, UTC)) if length.days > 366 else END - length
+    assert made.days[0].start == begins.replace(hour=0, minute=0, second=0, microsecond=0)
+    assert made.days[-1].start.date() == (END - timedelta(microseconds=1)).date() and len(made.days) < 40
+    assert sum(sum(day.outcomes.values()) for day in made.days) == made.incidents
 
 
 def test_recovery_ends_with_the_proof(past: Path, report: Report) -> None:

@@ -33,6 +33,8 @@ OUTCOMES: Mapping[str, str] = {
 BINS = (10, 30, 60, 120, 300, 600, 1800, 3600, 14400)
 """Upper bounds of the histogram columns in seconds. The last column holds everything longer."""
 
+_YEAR = timedelta(days=366)
+
 MIN_RECURRING = 3
 """A target that one playbook healed this many times in the period is listed as a recurring fix."""
 
@@ -301,11 +303,16 @@ def _durations_before(
 
 
 def _days(runs: Iterable[RunRow], since: datetime, until: datetime) -> list[Day]:
-    """Return every day of the period, including those without incidents. Days are in UTC."""
+    """Return every day of the period, including those without incidents. Days are in UTC.
+
+    A period of more than a year begins with its first incident here: each reader can ask for the last 999 years.
+    """
     counted: dict[datetime, Counter[str]] = {}
     for run in runs:
         day = from_micros(run.created).replace(hour=0, minute=0, second=0, microsecond=0)
         counted.setdefault(day, Counter())[outcome(run)] += 1
+    if until - since > _YEAR:
+        since = max(since, min(counted, default=until - _YEAR))
     day, days = since.replace(hour=0, minute=0, second=0, microsecond=0), []
     while day < until:
         days.append(Day(day, dict(counted.get(day, {}))))
