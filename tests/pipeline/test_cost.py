@@ -17,7 +17,7 @@ from remediator.core.identity import hash_token, make_token
 from tests.support.servers import require, until
 from tests.support.servers.remediator import PLAYBOOK, ROOT, Stack
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 ANN = make_token()
 RESTART: dict[str, Any] = PLAYBOOK | {

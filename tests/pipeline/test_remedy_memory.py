@@ -18,7 +18,7 @@ import pytest
 from tests.support.servers import until
 from tests.support.servers.remediator import PLAYBOOK, ROOT, Stack
 
-pytestmark = [pytest.mark.promise(12), pytest.mark.process]
+pytestmark = [pytest.mark.promise(12), pytest.mark.process, pytest.mark.long]
 
 PROGRAM = """
 import pathlib, sys, time

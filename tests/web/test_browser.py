@@ -345,7 +345,7 @@ async def _look(page: Any, link: str) -> None:
     assert answer is not None and answer.status == 200, link
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 async def test_pages_are_accessible_and_fit_a_phone(web: WebService, address: str, browser: Any, scheme: str) -> None:
     """axe finds no serious problem, light and dark. No page is wider than a phone. No policy is violated."""
     axe = AXE.read_text()
