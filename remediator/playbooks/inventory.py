@@ -5,7 +5,7 @@ Relative paths start at the folder of the inventory. Only its services can be ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Literal
@@ -18,6 +18,7 @@ from remediator.core.types import Duration, FieldError, FilePath, PositiveDurati
 from remediator.core.urls import Url
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
+from remediator.playbooks.endpoint_addresses import fixed_addresses
 from remediator.playbooks.field_types import as_list
 from remediator.playbooks.tolerance import Tolerance
 
@@ -276,10 +277,10 @@ class Service(Strict):
 
     _neighbours: tuple[RedisEndpoint | HttpEndpoint, ...] = PrivateAttr(default=())
 
-    @property
-    def neighbours(self) -> tuple[RedisEndpoint | HttpEndpoint, ...]:
-        """Return endpoints of other services of the inventory: an alert with such an address is about that service."""
-        return self._neighbours
+    @cached_property  # a storm asks for each alert
+    def neighbour_addresses(self) -> Set[str]:
+        """Return addresses of other services of the inventory: an alert with such an address is about that service."""
+        return fixed_addresses(self._neighbours)[1]
 
     @property
     def alert_labels(self) -> Mapping[str, str]:
@@ -321,8 +322,9 @@ class Inventory(Strict):
 
     def _beside(self, service: Service) -> Iterator[RedisEndpoint | HttpEndpoint]:
         """Yield endpoints of the same kind of other services. A service that needs this one may report about it."""
+        related = {service.name, *self.dependents(service.name)}
         for other in self.services.values():
-            if other.name != service.name and service.name not in self.dependencies(other.name):
+            if other.name not in related:
                 for ours, theirs in ((service.redis, other.redis), (service.http, other.http)):
                     if ours is not None and theirs is not None:
                         yield theirs

@@ -8,7 +8,7 @@ Kubernetes target, the containers of a Docker target, the addresses of its endpo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -16,17 +16,16 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 from urllib.parse import urlsplit
 
-from remediator.clients.endpoints import RedisEndpoint
 from remediator.core.matchers import Matcher, Operator
 from remediator.core.text import MAX_LABEL, shorten
-from remediator.playbooks.inventory import DockerBinding, HttpEndpoint, KubernetesBinding, Service
+from remediator.playbooks.endpoint_addresses import fixed_addresses
+from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, Service
 
 _COMPOSE_PROJECT = "container_label_com_docker_compose_project"
 _COMPOSE_SERVICE = "container_label_com_docker_compose_service"
 _SHARED = frozenset({"namespace", _COMPOSE_PROJECT})
 """Derived labels that other services have too: another value contradicts, and the same value names no service."""
 _REDIS_SCHEMES = frozenset({"redis", "rediss"})
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _POD_SUFFIX = r"-[a-z0-9]+(-[a-z0-9]{5})?"
 """What a ReplicaSet adds to the name of a Deployment in the names of its pods."""
 
@@ -234,7 +233,7 @@ def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[st
         names_server = service.redis is not None and split.scheme in _REDIS_SCHEMES
         if split.netloc.lower() in addresses:
             yield "instance", True, instance
-        elif addresses and (names_server or split.netloc.lower() in _of(service.neighbours)[1]):
+        elif addresses and (names_server or split.netloc.lower() in service.neighbour_addresses):
             yield "instance", False, " or ".join(sorted(addresses))
         elif about_host and hosts and host not in hosts:
             yield "instance", False, f"a host of {', '.join(sorted(hosts))}"
@@ -249,24 +248,4 @@ def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[st
 
 def _endpoints(service: Service) -> tuple[set[str], set[str]]:
     """Return the hosts of the service, and its addresses as ``host:port``."""
-    return _of([each for each in (service.redis, service.http) if each is not None])
-
-
-def _of(endpoints: Iterable[RedisEndpoint | HttpEndpoint]) -> tuple[set[str], set[str]]:
-    """Return the hosts and addresses of endpoints, as far as they are fixed: Sentinels may name another one later."""
-    found: set[tuple[str, int | None]] = set()
-    for each in endpoints:
-        if isinstance(each, HttpEndpoint):
-            split = urlsplit(each.url)
-            if split.hostname:
-                found.add((split.hostname, split.port))
-        elif each.sentinel is None and each.socket is None:
-            found.add((each.host.lower(), each.port))
-    found |= {(other, port) for host, port in found if host in _LOOPBACK for other in _LOOPBACK}
-    return {host for host, _ in found}, {_address(host, port) for host, port in found}
-
-
-def _address(host: str, port: int | None) -> str:
-    """Return an address as Prometheus writes it: an IPv6 address has brackets."""
-    shown = f"[{host}]" if ":" in host else host
-    return shown if port is None else f"{shown}:{port}"
+    return fixed_addresses([each for each in (service.redis, service.http) if each is not None])

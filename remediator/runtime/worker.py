@@ -27,6 +27,7 @@ from remediator.storage.repositories import episodes, playbooks, run_claims, run
 _HEALTHY_AFTER = 30.0  # seconds; a loop that ran for longer restarts with the shortest pause again
 _MIN_WAIT = timedelta(milliseconds=50)
 _MIN_POLL = 0.005  # seconds
+_MIN_PAUSE, _MAX_PAUSE = 0.02, 1.0  # seconds between evaluations of a run that change nothing
 _RETRY_AFTER_DEFECT = timedelta(seconds=30)
 log: Any = structlog.get_logger("remediator.runtime.worker")
 
@@ -173,10 +174,16 @@ class Worker:
                 known.add_version(Playbook.model_validate(content))
 
     async def _advance_until_wait(self, run: Run, origin: Origin, alerts: Sequence[Episode]) -> None:
+        pause = _MIN_PAUSE
         while True:
-            wakeup_count = run.wakeup_count
+            wakeup_count, before = run.wakeup_count, (run.status, run.cursor)
             result = await advance(self.context, run, origin, alerts)
             run, origin = result.run, Origin.CONTINUED
+            if not result.waits and (run.status, run.cursor) == before:
+                # In a storm, each alert that joins the run stops its intent. Without a pause, the evaluations of all
+                # runs would take the time in which the alerts could be processed.
+                await self.context.clock.sleep(pause)
+                pause = min(pause * 2, _MAX_PAUSE)
             if result.waits:
                 if run.finished_at is None:
                     until = result.until

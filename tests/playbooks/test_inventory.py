@@ -124,3 +124,11 @@ def test_invalid_services_are_refused(service: dict[str, Any]) -> None:
 def test_every_platform_kind_is_valid(platform: dict[str, Any]) -> None:
     """Each kind of binding can be loaded."""
     assert inventory(x={"platform": platform}).service("x").platform.kind == platform["kind"]
+
+
+def test_what_is_derived_from_an_inventory_is_no_difference() -> None:
+    """A reload compares inventories; addresses that were looked up in between change nothing."""
+    services = {name: {"http": {"url": f"http://{name}:80"}} for name in ("app", "web")}
+    used, fresh = inventory(**services), inventory(**services)
+    assert used.services["app"].neighbour_addresses == {"web:80"}
+    assert used == fresh

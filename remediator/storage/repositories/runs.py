@@ -131,14 +131,18 @@ def add_episodes(tx: Tx, run_id: str, joining: Collection[Episode], *, created: 
         joining: the episodes.
         created: this transaction has created the run, so that it has no episodes yet.
     """
-    have = set() if created else set(tx.connection.execute(_KNOWN_EPISODES, {"run": run_id}).scalars())
-    rows = [{"run_id": run_id, "episode_id": item.id, "joined_at": tx.now} for item in joining if item.id not in have]
+    first = created or tx.connection.execute(_ANY_EPISODE, {"run": run_id}).first() is None
+    ids = [item.id for item in joining]
+    have = set() if first else set(tx.connection.execute(_KNOWN_EPISODES, {"run": run_id, "ids": ids}).scalars())
+    rows = [{"run_id": run_id, "episode_id": one, "joined_at": tx.now} for one in ids if one not in have]
     if rows:
         tx.connection.execute(_ADD_EPISODES, rows)
-        _raise_severity(tx, run_id, highest_severity(item for item in joining if item.id not in have), first=not have)
+        _raise_severity(tx, run_id, highest_severity(item for item in joining if item.id not in have), first=first)
 
 
-_KNOWN_EPISODES = Prepared(select(run_episodes.c.episode_id).where(run_episodes.c.run_id == bindparam("run")))
+_OF_RUN = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == bindparam("run"))
+_ANY_EPISODE = Prepared(_OF_RUN.limit(1))
+_KNOWN_EPISODES = Prepared(_OF_RUN.where(run_episodes.c.episode_id.in_(bindparam("ids", expanding=True))))
 _ADD_EPISODES = Prepared(insert(run_episodes))
 
 
@@ -147,9 +151,15 @@ def _raise_severity(tx: Tx, run_id: str, severity: str, *, first: bool) -> None:
     if first and severity == DEFAULT:
         return
     lower = SEVERITIES if first else SEVERITIES[SEVERITIES.index(severity) + 1 :]
-    tx.connection.execute(
-        update(table).where(table.c.id == run_id, table.c.severity.in_(lower)).values(severity=severity)
-    )
+    if lower:
+        tx.connection.execute(_RAISE_SEVERITY, {"run": run_id, "lower": lower, "new": severity})
+
+
+_RAISE_SEVERITY = Prepared(
+    update(table)
+    .where(table.c.id == bindparam("run"), table.c.severity.in_(bindparam("lower", expanding=True)))
+    .values(severity=bindparam("new"))
+)
 
 
 def get_open_incidents(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Run]:

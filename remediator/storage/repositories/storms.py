@@ -14,8 +14,11 @@ from remediator.storage.schema import episodes as table
 def last_storm_at(connection: Connection, since: datetime, alerts: int, within: timedelta) -> datetime | None:
     """Return the last instant since then by which ``alerts`` episodes had begun within ``within``; None if never.
 
-    Only the newest episodes are read, as many as can matter: between two storms, few begin in a time.
+    Only the newest episodes are read, as many as can matter: between two storms, few begin in a time. If fewer than
+    ``alerts`` have begun since then, none is read.
     """
+    if connection.execute(_NTH_NEWEST, {"since": since, "newer": alerts - 1}).first() is None:
+        return None
     most = 2 * alerts
     while True:
         began: list[datetime] = list(connection.execute(_NEWEST, {"since": since, "most": most}).scalars())
@@ -27,6 +30,13 @@ def last_storm_at(connection: Connection, since: datetime, alerts: int, within: 
         most *= 4
 
 
+_NTH_NEWEST = Prepared(
+    select(table.c.started_at)
+    .where(table.c.started_at >= bindparam("since", type_=Instant))
+    .order_by(table.c.started_at.desc())
+    .limit(1)
+    .offset(bindparam("newer", type_=Integer))
+)
 _NEWEST = Prepared(
     select(table.c.started_at)
     .where(table.c.started_at >= bindparam("since", type_=Instant))

@@ -1,0 +1,69 @@
+"""The loop that advances a claimed run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from remediator.core.run import Run, Status
+from remediator.pipeline.context import StageResult, proceed, wait_until
+from remediator.pipeline.match import Index
+from remediator.pipeline.run_context import Origin
+from remediator.runtime import worker
+
+_RUN = Run(
+    **{
+        **dict.fromkeys(Run.__dataclass_fields__),
+        **{"id": "run-1", "status": Status.RUNNING, "cursor": "first", "wakeup_count": 0},
+    }
+)
+
+
+@dataclass
+class _Context:
+    """The clock notes how long it is asked to wait, and the store accepts everything."""
+
+    slept: list[float] = field(default_factory=list)
+
+    @property
+    def clock(self) -> _Context:
+        return self
+
+    @property
+    def store(self) -> _Context:
+        return self
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    async def write(self, work: Callable[..., Any]) -> None:
+        """Commit nothing."""
+
+
+async def _slept(monkeypatch: pytest.MonkeyPatch, results: list[StageResult]) -> list[float]:
+    left = iter(results)
+
+    async def advance(*_: object) -> StageResult:
+        return next(left)
+
+    monkeypatch.setattr(worker, "advance", advance)
+    context: Any = _Context()
+    await worker.Worker(context, Index((), "Watchdog"), Any)._advance_until_wait(_RUN, Origin.CLAIMED, ())  # type: ignore[arg-type]
+    slept: list[float] = context.slept
+    return slept
+
+
+async def test_a_run_that_does_not_change_is_evaluated_again_after_a_growing_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    again = [proceed(replace(_RUN, wakeup_count=count)) for count in range(1, 11)]
+    slept = await _slept(monkeypatch, [*again, wait_until(_RUN, None)])
+    assert slept[:3] == [0.02, 0.04, 0.08] and slept == sorted(slept) and slept[-1] == 1.0
+
+
+async def test_a_run_that_changes_goes_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = [replace(_RUN, cursor="second"), replace(_RUN, cursor="second", status=Status.VERIFYING)]
+    assert await _slept(monkeypatch, [*map(proceed, changed), wait_until(changed[-1], None)]) == []
