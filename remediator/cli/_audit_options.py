@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 
 from remediator.audit import Verifier, checkpoint
 from remediator.audit import keys as audit_keys
+from remediator.cli._audit_source import LogPlace
+from remediator.cli._options import config_option
 from remediator.errors import InputError
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -37,6 +42,16 @@ keys_option = click.option(
     multiple=True,
     help="File with a public key to trust; can be repeated (default: the key of the settings).",
 )
+
+
+def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name the log. The command gets them as one argument, ``log``."""
+
+    @wraps(command)
+    def called(config_path: Path, database: Path | None, archived: Path | None, **others: Any) -> Any:
+        return command(log=LogPlace(config_path, database, archived), **others)
+
+    return config_option(database_option(archive_option(called)))
 
 
 def load_keys(paths: tuple[Path, ...]) -> list[Verifier]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import chain, islice
@@ -70,17 +71,6 @@ class DatabaseLog:
         return live_log_start(self._connection).seq
 
 
-def sealed(folder: Path | None, database: Path | None, config_path: Path) -> list[Segment]:
-    """Return the sealed segments in ``folder``, or in the archive of the settings, or beside the database.
-
-    Raises:
-        ArchiveError: a file in the folder is not a valid segment.
-    """
-    if folder is None:
-        folder = archive_folder(load_config(config_path, Config)) if database is None else database.parent / "archive"
-    return archive.list_segments(folder) if folder is not None else []
-
-
 class WholeLog:
     """Sealed segments and the live log after them, as one log."""
 
@@ -121,32 +111,55 @@ class WholeLog:
         return self._live.head()
 
 
-@contextmanager
-def audit_log(database: Path | None, config_path: Path) -> Iterator[DatabaseLog]:
-    """Open the log in a SQLite file, or else in the database of the settings; a service may be using it.
+@dataclass(frozen=True, slots=True)
+class LogPlace:
+    """The place of the log, as the options of a command name it."""
 
-    Raises:
-        ConfigurationError: no file was given, and the settings cannot be used.
-        StoreUnavailable: the database cannot be read, or it is not a database of remediator.
-    """
-    if database is None:
-        with read_only_connection(load_config(config_path, Config)) as connection:
-            _any_text(connection)
-            yield DatabaseLog(connection)
-        return
-    # a URL of SQLAlchemy would lose special characters in the file's name
-    address = f"file:{quote(str(database.resolve()))}?mode=ro"
-    engine = sqlalchemy.create_engine(
-        "sqlite://", creator=lambda: sqlite3.connect(address, uri=True), poolclass=NullPool
-    )
-    try:
-        with engine.connect() as connection:
-            _any_text(connection)
-            yield DatabaseLog(connection)
-    except sqlalchemy.exc.DBAPIError as error:
-        raise StoreUnavailable(f"{database} cannot be read: {error.orig}") from None
-    finally:
-        engine.dispose()
+    config_path: Path
+    database: Path | None = None
+    """A SQLite file; None: the database of the settings."""
+    archive: Path | None = None
+    """The folder of the sealed segments; None: that of the settings, or ``archive`` beside the SQLite file."""
+
+    def segments(self) -> list[Segment]:
+        """Return the sealed segments.
+
+        Raises:
+            ArchiveError: a file in the folder is not a valid segment.
+        """
+        folder = self.archive
+        if folder is None and self.database is None:
+            folder = archive_folder(load_config(self.config_path, Config))
+        elif folder is None and self.database is not None:
+            folder = self.database.parent / "archive"
+        return archive.list_segments(folder) if folder is not None else []
+
+    @contextmanager
+    def open(self) -> Iterator[DatabaseLog]:
+        """Open the live log; a service may be using it.
+
+        Raises:
+            ConfigurationError: no file was given, and the settings cannot be used.
+            StoreUnavailable: the database cannot be read, or it is not a database of remediator.
+        """
+        if self.database is None:
+            with read_only_connection(load_config(self.config_path, Config)) as connection:
+                _any_text(connection)
+                yield DatabaseLog(connection)
+            return
+        # a URL of SQLAlchemy would lose special characters in the file's name
+        address = f"file:{quote(str(self.database.resolve()))}?mode=ro"
+        engine = sqlalchemy.create_engine(
+            "sqlite://", creator=lambda: sqlite3.connect(address, uri=True), poolclass=NullPool
+        )
+        try:
+            with engine.connect() as connection:
+                _any_text(connection)
+                yield DatabaseLog(connection)
+        except sqlalchemy.exc.DBAPIError as error:
+            raise StoreUnavailable(f"{self.database} cannot be read: {error.orig}") from None
+        finally:
+            engine.dispose()
 
 
 def _any_text(connection: Connection) -> None:

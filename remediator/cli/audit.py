@@ -18,14 +18,14 @@ from remediator.audit.proof import BadProof, Proof, prove
 from remediator.audit.reader import AuditReader
 from remediator.cli import _output, audit_verify
 from remediator.cli._audit_options import (
-    archive_option,
     checkpoints_option,
     database_option,
     keys_option,
     load_keys,
+    log_options,
     read_notes,
 )
-from remediator.cli._audit_source import WholeLog, audit_log, sealed
+from remediator.cli._audit_source import LogPlace, WholeLog
 from remediator.cli._options import config_option, format_option, output_option, writing
 from remediator.core.clock import SystemClock, before
 from remediator.errors import AuditError, InputError
@@ -74,16 +74,14 @@ def tail(config_path: Path, database: Path | None, lines: int, format_: str) -> 
     Example:
       remediator audit tail --lines 50
     """
-    with audit_log(database, config_path) as reader:
+    with LogPlace(config_path, database).open() as reader:
         after = max(0, reader.head().seq - lines)
         for row in reader.entries(after_seq=after):
             _print_entry(row, format_)
 
 
 @command.command("search")
-@config_option
-@database_option
-@archive_option
+@log_options
 @click.option("--run", help="Only entries of this run (default: all).")
 @click.option(
     "--kind", type=click.Choice([kind.value for kind in Kind]), metavar="KIND", help="Only this kind (default: all)."
@@ -94,9 +92,7 @@ def tail(config_path: Path, database: Path | None, lines: int, format_: str) -> 
 @click.argument("text", required=False)
 @format_option("text", "json")
 def search(
-    config_path: Path,
-    database: Path | None,
-    archived: Path | None,
+    log: LogPlace,
     run: str | None,
     kind: str | None,
     since: datetime | None,
@@ -115,8 +111,8 @@ def search(
     """
     wanted = text.lower() if text else None
     found = 0
-    segments = sealed(archived, database, config_path)
-    with audit_log(database, config_path) as reader:
+    segments = log.segments()
+    with log.open() as reader:
         for row in WholeLog(segments, reader).entries(run=run, kind=kind, since=since):
             if wanted and wanted not in row.canonical.decode("utf-8", "replace").lower():
                 continue
@@ -141,20 +137,11 @@ def _print_entry(row: SealedEntry, format_: str) -> None:
 
 
 @command.command("export")
-@config_option
-@database_option
-@archive_option
+@log_options
 @_since
 @format_option("jsonl", "csv", "ocsf")
 @output_option
-def export_(
-    config_path: Path,
-    database: Path | None,
-    archived: Path | None,
-    since: datetime | None,
-    format_: str,
-    output: Path,
-) -> None:
+def export_(log: LogPlace, since: datetime | None, format_: str, output: Path) -> None:
     """Export entries for other tools.
 
     The export includes the archive. 'remediator audit verify --export FILE' verifies JSON Lines without the database,
@@ -164,8 +151,8 @@ def export_(
     Example:
       remediator audit export --format csv --since 30d --output audit.csv
     """
-    segments = sealed(archived, database, config_path)
-    with audit_log(database, config_path) as reader, writing(output) as file:
+    segments = log.segments()
+    with log.open() as reader, writing(output) as file:
         start, rows = _from(reader, segments, since)
         if format_ == "jsonl" and start.seq:
             file.write(export.start_line(start))
@@ -201,20 +188,11 @@ def _from(
 
 
 @command.command("prove")
-@config_option
-@database_option
-@archive_option
+@log_options
 @checkpoints_option
 @keys_option
 @click.argument("entry", type=click.IntRange(1))
-def prove_(
-    config_path: Path,
-    database: Path | None,
-    archived: Path | None,
-    points: tuple[Path, ...],
-    keys: tuple[Path, ...],
-    entry: int,
-) -> None:
+def prove_(log: LogPlace, points: tuple[Path, ...], keys: tuple[Path, ...], entry: int) -> None:
     """Write a proof for one entry.
 
     The proof shows, to a person without the log, that the entry with the number ENTRY is in it. It goes to standard
@@ -225,12 +203,12 @@ def prove_(
       remediator audit prove 4711 --checkpoints /mnt/other/checkpoints --key audit.key.pub > entry.proof
     """
     note = _covering(read_notes(points), load_keys(keys), entry)
-    segments = sealed(archived, database, config_path)
+    segments = log.segments()
     if segments and segments[0].start.seq:
         raise InputError(f"a proof needs all entries; the archive begins after entry {segments[0].start.seq}")
     _, old = archive.join_live(segments, ())
     hashes, canonical = [], b""
-    with audit_log(database, config_path) as reader:
+    with log.open() as reader:
         for row in chain(old, reader.entries(after_seq=segments[-1].end.seq if segments else 0)):
             hashes.append(row.hash)
             canonical = row.canonical if row.seq == entry else canonical

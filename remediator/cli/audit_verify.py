@@ -20,15 +20,14 @@ from remediator.audit.reader import verify_live
 from remediator.audit.verification import Anchors
 from remediator.cli import _output
 from remediator.cli._audit_options import (
-    archive_option,
     checkpoints_option,
-    database_option,
     keys_option,
     load_keys,
+    log_options,
     read_notes,
 )
-from remediator.cli._audit_source import WholeLog, audit_log, sealed
-from remediator.cli._options import config_option, format_option
+from remediator.cli._audit_source import LogPlace, WholeLog
+from remediator.cli._options import format_option
 from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.core.local_files import own_file
@@ -46,15 +45,13 @@ _AGAIN = 1.0
 
 
 @click.command("verify")
-@config_option
-@database_option
+@log_options
 @click.option(
     "--export",
     "exported",
     type=click.File("rb"),
     help="Export to read, or - for standard input (default: the database).",
 )
-@archive_option
 @checkpoints_option
 @keys_option
 @click.option("--origin", help="Name of the log that the checkpoints must have (default: any).")
@@ -64,10 +61,8 @@ _AGAIN = 1.0
 )
 @format_option("text", "json")
 def command(
-    config_path: Path,
-    database: Path | None,
+    log: LogPlace,
     exported: IO[bytes] | None,
-    archived: Path | None,
     points: tuple[Path, ...],
     keys: tuple[Path, ...],
     origin: str | None,
@@ -96,7 +91,7 @@ def command(
     """
     notes, known = read_notes(points), load_keys(keys)
     remarks: list[str] = []
-    if notes and not known and (database is not None or exported is not None):
+    if notes and not known and (log.database is not None or exported is not None):
         raise click.UsageError("--checkpoints needs --key, to check the signatures")
     if state and exported is not None:
         raise click.UsageError("--state needs the database; an export has no state")
@@ -106,15 +101,15 @@ def command(
         rows = _output.counted(rows, "verifying entries")
         result = verify(rows, Anchors(notes, known, origin=origin), start=start, now=now, strict=strict)
     else:
-        if database is None:
-            config = load_config(config_path, Config)
+        if log.database is None:
+            config = load_config(log.config_path, Config)
             known = known or _own_key(config)
             if not points:
                 notes, remarks = _from_witnesses(config)
-        segments = sealed(archived, database, config_path)
+        segments = log.segments()
         start, end = (segments[0].start, segments[-1].end) if segments else (GENESIS, GENESIS)
         old = chain.from_iterable(segment.entries() for segment in segments)
-        with audit_log(database, config_path) as reader:
+        with log.open() as reader:
             result = verify_live(
                 reader,
                 Anchors(notes, known, reader.stored_checkpoints(), origin),
@@ -132,7 +127,7 @@ def command(
                 )
         if state and result.ok:
             with _output.working("comparing the state with the log"):
-                differences = asyncio.run(_state_differences(segments, database, config_path))
+                differences = asyncio.run(_state_differences(log, segments))
             result = _with_findings(result, Problem.STATE, differences)
     _print_result(structs.replace(result, remarks=(*result.remarks, *remarks)), format_)
     if not result.ok:
@@ -183,18 +178,18 @@ def _from_witnesses(config: Config) -> tuple[list[str], list[str]]:
     return asyncio.run(fetch())
 
 
-async def _state_differences(segments: Sequence[Segment], database: Path | None, config_path: Path) -> list[str]:
+async def _state_differences(log: LogPlace, segments: Sequence[Segment]) -> list[str]:
     """Return how the state differs from the log. A difference counts if it is still there a moment later."""
-    found = _compare_once(segments, database, config_path)
+    found = _compare_once(log, segments)
     if found:
         await SystemClock().sleep(_AGAIN)
-        again = set(_compare_once(segments, database, config_path))
+        again = set(_compare_once(log, segments))
         found = [text for text in found if text in again]
     return found
 
 
-def _compare_once(segments: Sequence[Segment], database: Path | None, config_path: Path) -> list[str]:
-    with audit_log(database, config_path) as reader:
+def _compare_once(log: LogPlace, segments: Sequence[Segment]) -> list[str]:
+    with log.open() as reader:
         rows = reader.state()
         return list(compare_state(rows, WholeLog(segments, reader).entries(), SystemClock().now()))
 

@@ -24,7 +24,7 @@ from remediator.audit import Problem, Verification, checkpoint, decode
 from remediator.audit import keys as audit_keys
 from remediator.audit.reader import verify_live
 from remediator.audit.verification import Anchors
-from remediator.cli._audit_source import DatabaseLog, audit_log
+from remediator.cli._audit_source import DatabaseLog, LogPlace
 from remediator.extensions.witnesses.file import FileWitness
 from remediator.runtime.checkpointing import CheckpointSettings, create_checkpoint
 from remediator.storage import Store
@@ -218,6 +218,6 @@ async def _grow(url: str, count: int, settings: CheckpointSettings) -> None:
 
 def _named(database: Path, folder: Path) -> tuple[Problem, str]:
     notes, keys = _notes(folder), audit_keys.load_verifiers(folder / "audit.key.pub")
-    with audit_log(database, Path()) as log:
+    with LogPlace(Path(), database).open() as log:
         finding = verify_live(log, Anchors(notes, keys)).findings[0]
     return finding.problem, finding.message
