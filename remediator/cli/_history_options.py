@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from remediator.authoring.backtest import BacktestResult, History, results
+from remediator.authoring.backtest import BacktestResult, Event, History, results
 from remediator.authoring.backtest.replay import replay
 from remediator.cli import _output
 from remediator.config import Config
@@ -58,8 +58,7 @@ class Comparison:
 def show(options: Comparison, history: History) -> None:
     """Run the history through the playbooks, and print the result."""
     paths = options.playbooks or tuple(options.config.playbooks)
-    with _output.working("running the history through the playbooks"):
-        after = replay(history, _loaded(options.config, paths), options.config)
+    after = replay(history, _loaded(options.config, paths), options.config, _counted)
     before = None if options.against is None else _other_version(options, paths, options.against, history)
     if options.svg is not None:
         options.svg.write_text(results.svg(after), encoding="utf-8")
@@ -76,9 +75,13 @@ def show(options: Comparison, history: History) -> None:
 
 def _other_version(options: Comparison, paths: Sequence[Path], against: str, history: History) -> BacktestResult:
     if Path(against).exists():
-        return replay(history, _loaded(options.config, [Path(against)]), options.config)
+        return replay(history, _loaded(options.config, [Path(against)]), options.config, _counted)
     with _at_ref(paths, against) as old:
-        return replay(history, _loaded(options.config, old), options.config)
+        return replay(history, _loaded(options.config, old), options.config, _counted)
+
+
+def _counted(events: Sequence[Event]) -> Iterator[Event]:
+    return _output.counted(events, "running the history through the playbooks", len(events), step=20)
 
 
 def _loaded(config: Config, paths: Sequence[Path]) -> LoadedConfig:

@@ -110,8 +110,15 @@ def working(what: str) -> Iterator[None]:
         yield
 
 
-def counted(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items, and show on a terminal how many there were so far, and of how many; nothing elsewhere."""
+def counted(items: Iterable[T], what: str, total: int | None = None, step: int = _STEP) -> Iterator[T]:
+    """Yield the items, and show on a terminal how many there were so far, and of how many; nothing elsewhere.
+
+    Args:
+        items: what to yield.
+        what: what is done with them.
+        total: how many there are; None if that is unknown.
+        step: number of items after which the count is updated.
+    """
     if not sys.stderr.isatty():
         yield from items
         return
@@ -122,7 +129,7 @@ def counted(items: Iterable[T], what: str, total: int | None = None) -> Iterator
     with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as shown:
         task = shown.add_task(printable(what), total=total)
         for number, item in enumerate(items, start=1):
-            if number % _STEP == 0:
+            if number % step == 0:
                 shown.update(task, completed=number)
             yield item
         shown.update(task, completed=total)

@@ -153,6 +153,17 @@ async def test_the_progress_of_a_verification_is_shown_at_a_terminal_only(web: W
     assert status == 4 and "verifying entries" not in said
 
 
+async def test_the_progress_of_a_replay_is_shown_at_a_terminal_only(web: WebService) -> None:
+    """A long history is counted; a pipe gets the result alone."""
+    await web.request_approval()
+    async with on_terminal(web, "playbook", "replay") as (terminal, process):
+        await terminal.ended()
+        assert await process.wait() == 0
+    assert "running the history through the playbooks" in terminal.text
+    status, said = await piped(web, "playbook", "replay")
+    assert status == 0 and "running the history" not in said
+
+
 @pytest.mark.promise(11)
 async def test_a_first_start_shows_the_webhook_token_at_a_terminal_only(tmp_path: Path) -> None:
     """A person can copy it; a log, which others read, has the name of its file; a second start shows it no more."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
 
-from remediator.authoring.backtest import BacktestResult, History, ReplayedRun, fakes
+from remediator.authoring.backtest import BacktestResult, Event, History, ReplayedRun, fakes
 from remediator.authoring.simulation import log_events
 from remediator.authoring.simulation.memory_store import Database, SimStore, StoreFaults
 from remediator.authoring.simulation.virtual_loop import VirtualLoop
@@ -70,14 +70,26 @@ class _PastClock:
         await asyncio.sleep(seconds)
 
 
-def replay(history: History, loaded: LoadedConfig, config: Config) -> BacktestResult:
-    """Return what these playbooks would have done with this history. Nothing real is changed; the clock is virtual."""
+def replay(
+    history: History,
+    loaded: LoadedConfig,
+    config: Config,
+    progress: Callable[[Sequence[Event]], Iterable[Event]] = iter,
+) -> BacktestResult:
+    """Return what these playbooks would have done with this history. Nothing real is changed; the clock is virtual.
+
+    Args:
+        history: what was received, and when.
+        loaded: the playbooks and the inventory.
+        config: the settings.
+        progress: yields the events of the history, and may show how many it has yielded.
+    """
     loop = VirtualLoop(random.Random(0))  # noqa: S311 - one order of many
     asyncio.set_event_loop(loop)
     backtest = _Backtest(history, loaded, config, loop)
     with log_events.given_to():
         try:
-            loop.run_until_complete(backtest.run())
+            loop.run_until_complete(backtest.run(progress(history.events)))
             return backtest.result()
         finally:
             backtest.end()
@@ -154,14 +166,14 @@ class _Backtest:
                         lambda tx, i=item, d=decision: approvals.decide(tx, i, i.plan_hash, d)  # type: ignore[misc]
                     )
 
-    async def run(self) -> None:
-        """Replay all events, and wait until the runs have ended."""
+    async def run(self, events: Iterable[Event]) -> None:
+        """Replay the events of the history, and wait until the runs have ended."""
         await self.store.write(lambda tx: playbooks.add_versions(tx, self.loaded.playbooks))
         index = Index(self.loaded.playbooks, self.config.watchdog.alertname)
         loops = Worker(self.context, index, ingest_settings(self.config), 16, _POLL)
         for loop in (loops.run_ingest_loop, loops.run_advance_loop):
             self._spawn(loop())
-        for event in self.history.events:
+        for event in events:
             await self._until(event.at)
             await self.store.accept("history", event.body)
         await self._until(self.history.end + TIME_AFTER_END)
