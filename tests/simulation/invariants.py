@@ -44,8 +44,11 @@ class Broken(Exception):
     """
 
     def __init__(self, promise: int, text: str) -> None:
-        super().__init__(f"promise {promise}: {text}" if promise else text)
-        self.promise = promise
+        super().__init__(promise, text)  # as given, so that it can be sent from one process to another
+        self.promise, self.text = promise, text
+
+    def __str__(self) -> str:
+        return f"promise {self.promise}: {self.text}" if self.promise else self.text
 
 
 class Judge:
@@ -59,6 +62,7 @@ class Judge:
         self._changes = -1
         self._forgiven: list[Call] = []
         """Calls that began before a failover: their intents may be lost."""
+        self._failed_over_at: int | None = None
         self.claims = 0
         self.broken: Broken | None = None
         database.after_commit = self._after_commit
@@ -72,6 +76,7 @@ class Judge:
         self._before = {row.id: row for row in self._runs()}
         self._audited_to = self._rows("SELECT coalesce(max(seq), 0) FROM audit")[0][0]
         self._forgiven = list(self._world.calls)
+        self._failed_over_at = self._now
         stored = {bytes(body) for (body,) in self._rows("SELECT body FROM notifications")}
         for alertmanager in alertmanagers:
             alertmanager.accepted = [item for item in alertmanager.accepted if item.body in stored]
@@ -79,6 +84,14 @@ class Judge:
     def _is_forgiven(self, other: Call) -> bool:
         """Whether a call began before a failover, for a run that may have been lost or whose lease went back."""
         return any(other is call for call in self._forgiven)
+
+    def _is_allowed_again(self, run: str) -> bool:
+        """Whether a person allowed a step of the run after a failover, knowing that it may have been done already."""
+        statement = (
+            "SELECT 1 FROM approvals WHERE run_id = ? AND status = 'approved' AND decided_at > ? "
+            "AND why LIKE '%lost its last commits%'"
+        )
+        return self._failed_over_at is not None and bool(self._rows(statement, run, self._failed_over_at))
 
     def _say(self, promise: int, text: str) -> None:
         """The first is what counts; the schedule is ended by whoever looks."""
@@ -185,7 +198,7 @@ class Judge:
     def _not_again(self, call: Call, where: str) -> None:
         """A kick leaves no sign: after one that was not answered, only a person may let anything be done there."""
         for other in self._world.calls:
-            if self._is_forgiven(other) and other.run != call.run:
+            if self._is_forgiven(other) and (other.run != call.run or self._is_allowed_again(call.run)):
                 continue
             if (other.target, other.kind, other.answered) == (call.target, "kick", False):
                 self._say(3, f"{where}, though nobody knows what became of the kick for {other.run}")
@@ -219,7 +232,8 @@ class Judge:
         for target in self._world.targets.values():
             done = Counter(effect.run for effect in target.effects if effect.kind == "kick")
             for run, times in done.items():
-                if times > 1:
+                before = sum((call.run, call.kind, call.target) == (run, "kick", target.name) for call in self._forgiven)
+                if times > (1 + before if self._is_allowed_again(run) else 1):
                     self._say(3, f"{target.name} was kicked {times} times for {run}")
             incarnations = [effect.incarnation for effect in target.effects]
             if incarnations != sorted(set(incarnations)):

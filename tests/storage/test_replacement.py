@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -87,6 +88,16 @@ async def test_claims_from_before_are_void_if_commits_may_be_lost(store: Store, 
             await store.write(go_on)
         with pytest.raises(Fenced):
             await store.write(lambda tx: run_claims.renew_lease(tx, run, timedelta(seconds=60)))
+
+
+@pytest.mark.parametrize("claims", [1, 5])
+async def test_a_claim_that_the_lost_commits_gave_is_void(store: Store, claims: int) -> None:
+    """The same process had released the run and claimed it again; of that, this database knows only the first claim."""
+    run = await store.write(claimed)
+    lost = replace(run, fence=run.fence + claims)
+    await store.write(lambda tx: replacement.record(tx, "failover", "test"))
+    with pytest.raises(Fenced):
+        await store.write(lambda tx: run_claims.renew_lease(tx, lost, timedelta(seconds=60)))
 
 
 async def test_a_failover_behind_a_pooler_that_keeps_the_connection_is_noticed(

@@ -37,6 +37,8 @@ from remediator.storage.schema import runs as table
 
 _VOLATILE = ("incident_id", "wakeup_count", "cancel_request", "lease_until", "wake_at", "incident_open")
 """The columns of a claimed run that others may change. Only the process that holds the claim changes all others."""
+_MAX_LOST_CLAIMS = 1_000_000
+"""More claims of one run than a failover can lose."""
 
 
 def claim_due(
@@ -119,8 +121,10 @@ def void_claims(tx: Tx) -> None:
     """Void all claims: what their processes remember may not be in this database.
 
     The leases stay, so that no other process takes a run over while a call of the last one may still be in progress.
+    The lost commits may have claimed a run several times, so the next fencing tokens are beyond any that they gave.
     """
-    tx.connection.execute(update(table).where(table.c.lease_owner.is_not(None)).values(fence=table.c.fence + 1))
+    held = table.c.lease_owner.is_not(None) | table.c.status.in_(OPEN_STATUSES)
+    tx.connection.execute(update(table).where(held).values(fence=table.c.fence + _MAX_LOST_CLAIMS))
 
 
 def save(tx: Tx, run: Run, **changes: Any) -> Run:
