@@ -232,7 +232,9 @@ class Judge:
         for target in self._world.targets.values():
             done = Counter(effect.run for effect in target.effects if effect.kind == "kick")
             for run, times in done.items():
-                before = sum((call.run, call.kind, call.target) == (run, "kick", target.name) for call in self._forgiven)
+                before = sum(
+                    (call.run, call.kind, call.target) == (run, "kick", target.name) for call in self._forgiven
+                )
                 if times > (1 + before if self._is_allowed_again(run) else 1):
                     self._say(3, f"{target.name} was kicked {times} times for {run}")
             incarnations = [effect.incarnation for effect in target.effects]
