@@ -30,11 +30,14 @@ def restart_that_is_ours(scene: Scene) -> None:
 
 
 def short_interruption(scene: Scene) -> None:
-    """Stop the app for some seconds, until its alert fires, and let it continue."""
+    """Stop the app for some seconds, until its alert has arrived, and let it continue.
+
+    If it continued as soon as the alert fires, Alertmanager might send nothing: it waits for others of the group first.
+    """
     stopped = [scene.probe.pid("app"), *scene.app_processes()]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
-    scene.wait(lambda: scene.probe.firing("AppDown"), "the alert of a stopped app", 30)
+    scene.wait(lambda: scene.probe.runs("AppDown"), "a run for the alert of a stopped app", 30)
     for pid in stopped:
         os.kill(pid, signal.SIGCONT)
 
