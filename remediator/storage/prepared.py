@@ -41,6 +41,8 @@ class Prepared(Executable):
 
     def _execute_on_connection(self, connection: Connection, distilled_params: Any, execution_options: Any) -> Any:
         """Execute the statement. ``Connection.execute`` calls this method of what it is given."""
+        if not connection.in_transaction():
+            connection.begin()  # as SQLAlchemy does it, so that ``connection.commit`` commits
         first: Mapping[str, Any] = distilled_params[0] if distilled_params else _NO_VALUES
         many = len(distilled_params) > 1
         if self.lists is None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 import sqlalchemy.exc
 from sqlalchemy import Connection, bindparam, event, insert, select, text, tuple_, update
 
+from remediator.storage.migrate import migrate
 from remediator.storage.prepared import Prepared
 from remediator.storage.schema import key_values, stops
 
@@ -87,3 +90,18 @@ def test_listeners_hear_the_statement_that_the_driver_gets(connection: Connectio
     event.listen(connection, "before_cursor_execute", lambda c, cursor, said, values, *rest: heard.append(said))
     connection.execute(INSERT, ROWS)
     assert len(heard) == 1 and heard[0].startswith("INSERT INTO key_values")
+
+
+def test_a_commit_keeps_what_a_prepared_statement_changed(tmp_path: Path) -> None:
+    """Also as the first statement of a connection that is not in autocommit mode."""
+    engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(tmp_path / "store.db")))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        migrate(connection)
+    with engine.connect() as connection:
+        connection.execute(INSERT, ROWS)
+        connection.commit()
+    with engine.connect() as connection:
+        connection.execute(Prepared(update(key_values).values(value=1)))
+    with engine.connect() as connection:  # without a commit, nothing stays
+        assert [row.value for row in connection.execute(Prepared(select(key_values)))] == [ROWS[0]["value"]] * 3
+    engine.dispose()
