@@ -9,8 +9,9 @@ import pytest
 from tests.app.conftest import LocalApp, connect, running_app, settings_for
 from tests.support.servers.redis import Redis
 
-TIMEOUT = 0.25
-SLACK = 1.0  # for a machine that is busy with other things
+TIMEOUT = 1.0
+FEW = 5 * TIMEOUT
+"""Far less than if each of these requests waited for a timeout, and enough for a machine that is busy."""
 
 
 async def wait_for_header(app: LocalApp, item_id: int, value: str) -> None:
@@ -27,7 +28,7 @@ async def test_killed_redis_is_survived(redis_server: Redis, tmp_path: Path) -> 
         redis_server.kill()
         begin = time.monotonic()
         answers = [await app.client.get(f"/items/{item_id}") for _ in range(20)]
-        assert time.monotonic() - begin < TIMEOUT + SLACK
+        assert time.monotonic() - begin < FEW
         assert {answer.status_code for answer in answers} == {200}
         assert {answer.headers["x-cache"] for answer in answers} == {"bypass"}
         assert {answer.headers["x-degraded"] for answer in answers} == {"redis"}
@@ -46,10 +47,10 @@ async def test_hung_redis_costs_one_timeout(redis_server: Redis, tmp_path: Path)
         redis_server.pause()
         begin = time.monotonic()
         first = await asyncio.gather(*(app.client.get(f"/items/{item_id}") for _ in range(30)))
-        assert time.monotonic() - begin < TIMEOUT + SLACK
+        assert time.monotonic() - begin < FEW
         begin = time.monotonic()
         later = [await app.client.get(f"/items/{item_id}") for _ in range(100)]
-        assert time.monotonic() - begin < SLACK
+        assert time.monotonic() - begin < FEW
         assert {answer.headers["x-cache"] for answer in [*first, *later]} == {"bypass"}
         redis_server.resume()
         await wait_for_header(app, item_id, "hit")
