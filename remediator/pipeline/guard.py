@@ -104,7 +104,7 @@ def _would_have(mode: str, plan: Plan, due: Collection[str], decision: GuardDeci
         return "mode observe: nothing is done"
     steps = [plan.step(step_id) for step_id in due]
     if not steps:
-        return "mode shadow: would have changed nothing: no step is for what the evidence shows"
+        return "mode shadow: would have changed nothing: no step is due"
     if decision.final.answer is GuardAnswer.UNKNOWN:
         return f"mode shadow: would have asked for an approval: {decision.final.text}"
     calls = "; ".join(step.summary for step in steps)

@@ -128,7 +128,7 @@ def test_shadow_reports_only_the_steps_that_are_due(tmp_path: Path) -> None:
     report = run(tmp_path / "kick.test.yaml", Registry())
     assert [str(item) for item in report.errors] == []
     [unmet] = report.tests[0].diagnostics  # it says how the run ended instead
-    assert "blocked (mode shadow: would have changed nothing: no step is for what the evidence shows)" in str(unmet)
+    assert "blocked (mode shadow: would have changed nothing: no step is due)" in str(unmet)
 
 
 @pytest.mark.promise(6)
