@@ -176,7 +176,10 @@ def _looked(connection: Connection) -> None:
     attempts.get_in_flight(connection, "run-1")
     scopes = [attempts.Scope(MOMENT, 3, target, name) for target, name in (("t", None), (None, "p"), (None, None))]
     attempts.list_last_acting(connection, scopes, "run-1")
-    run_results.list_wave(connection, "p", MOMENT, ("run-1", "t"), (3, 2))
+    attempts.list_reached(connection, scopes, "run-1")
+    run_results.count_wave(connection, "p", MOMENT, ("run-1", "t"), (3, 2))
+    run_results.list_acting(connection, "p", MOMENT, ("run-1", "t"))
+    run_results.list_failed(connection, "p", MOMENT, ("run-1", "t"), 2)
     run_results.list_latest(connection, "p", MOMENT, "t", (3, 2))
     run_results.find_acting(connection, "p", MOMENT, "run-1")
     evidence.list_for_run(connection, "run-1")

@@ -111,27 +111,22 @@ def _state(
     """Return the open circuit breaker, or None if it is closed. The results of runs are its only state."""
     reset = breakers.reset_at(connection, playbook)
     since = max(now - _LOOKBACK, reset) if reset else now - _LOOKBACK
-    most = (settings.failures, parse_rate(settings.ineffective)[0])
-    ended = run_results.list_latest(connection, playbook, since, target, most)
-    return _failing(ended, settings) or _ineffective(ended, target, settings, now)
+    count, length = parse_rate(settings.ineffective)
+    failed, healed = run_results.list_latest(connection, playbook, since, target, (settings.failures, count))
+    if len(failed) >= settings.failures:
+        return _failing(failed, settings)
+    if len(healed) >= count and _end(healed[0]) > now - length:
+        return _ineffective(healed, target, settings)
+    return None
 
 
-def _failing(ended: list[RunResult], settings: CircuitBreakerSettings) -> OpenBreaker | None:
-    last = ended[-settings.failures :]
-    if len(last) < settings.failures or any(run.healed for run in last):
-        return None
+def _failing(last: list[RunResult], settings: CircuitBreakerSettings) -> OpenBreaker:
     wait, at = settings.half_open_after, _end(last[-1])
     return OpenBreaker("failing", "playbook", tuple(run.id for run in last), at, None if wait is None else at + wait)
 
 
-def _ineffective(
-    ended: list[RunResult], target: str, settings: CircuitBreakerSettings, now: datetime
-) -> OpenBreaker | None:
-    count, length = parse_rate(settings.ineffective)
-    healed = [run for run in ended if run.target == target and run.healed and _end(run) > now - length]
-    if len(healed) < count:
-        return None
-    last = healed[-count:]
+def _ineffective(last: list[RunResult], target: str, settings: CircuitBreakerSettings) -> OpenBreaker:
+    length = parse_rate(settings.ineffective)[1]
     half_open = None if settings.half_open_after is None else _end(last[0]) + length
     return OpenBreaker("ineffective", target, tuple(run.id for run in last), _end(last[-1]), half_open)
 

@@ -73,30 +73,27 @@ class Ramp(Guard):
 
     def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
         settings: RampSettings = guard_input.settings
-        since = guard_input.now - settings.within
+        playbook, since = guard_input.playbook.name, guard_input.now - settings.within
         mine = (guard_input.run.id, guard_input.service.name)
         most = (sum(settings.max_parallel), settings.max_failures)
-        others = run_results.list_wave(connection, guard_input.playbook.name, since, mine, most)
-        acting = [run for run in others if run.healed is None]
-        if not others:
-            return ALLOW
-        failed = [run for run in others if run.healed is False]
-        if len(failed) >= settings.max_failures:
+        wave = run_results.count_wave(connection, playbook, since, mine, most)
+        if wave.failed >= settings.max_failures:
+            failed = run_results.list_failed(connection, playbook, since, mine, settings.max_failures)
             return _errors(guard_input, settings, failed)
-        allowed = _wave(settings.max_parallel, sum(1 for run in others if run.healed))
-        if len(acting) < allowed:
+        allowed = _wave(settings.max_parallel, wave.healed)
+        if wave.acting < allowed:
             return ALLOW
-        ids = [run.id for run in acting]
+        ids = [run.id for run in run_results.list_acting(connection, playbook, since, mine)]
         return Verdict(
             GuardAnswer.BLOCK,
             "wave_full",
-            f"ramp {'→'.join(map(str, settings.max_parallel))} for {guard_input.playbook.name}: "
+            f"ramp {'→'.join(map(str, settings.max_parallel))} for {playbook}: "
             f"at most {allowed} at the same time now, "
             f"used by runs {join_names(ids)}",
             {
                 "max_parallel": list(settings.max_parallel),
                 "allowed": allowed,
-                "healed": len(others) - len(acting),
+                "healed": wave.healed,
                 "runs": ids,
             },
         )
@@ -112,9 +109,8 @@ def _wave(waves: tuple[int, ...], healed: int) -> int:
 
 
 def _errors(guard_input: GuardInput, settings: RampSettings, failed: list[RunResult]) -> Verdict:
-    latest = sorted(failed, key=lambda run: run.began)[-settings.max_failures :]
-    free = latest[0].began + settings.within
-    ids = [run.id for run in latest]
+    free = failed[-1].began + settings.within
+    ids = [run.id for run in reversed(failed)]
     return Verdict(
         GuardAnswer.BLOCK,
         "too_many_errors",

@@ -73,14 +73,14 @@ class RateLimit(Guard):
             _Limit(f"playbook {playbook}", settings.playbook, {"playbook": playbook}),
             _Limit("all playbooks", settings.global_, {}),
         ]
-        limits = [limit for limit in limits if limit.windows]
-        scopes = [limit.scope(guard_input.now) for limit in limits]
-        found = attempts.list_last_acting(connection, scopes, guard_input.run.id)
-        for limit, others in zip(limits, found, strict=True):
-            for count, length in limit.rates:
-                acted = [(at, run) for at, run in others if at > guard_input.now - length]
-                if len(acted) >= count:
-                    return _used_up(guard_input, limit.name, count, length, acted)
+        windows = [(limit, count, length) for limit in limits for count, length in limit.rates]
+        scopes = [attempts.Scope(guard_input.now - length, count, **limit.chosen) for limit, count, length in windows]
+        # A run can have several actions, so that a window with enough actions may still have too few runs.
+        for position in sorted(attempts.list_reached(connection, scopes, guard_input.run.id)):
+            limit, count, length = windows[position]
+            [acted] = attempts.list_last_acting(connection, [scopes[position]], guard_input.run.id)
+            if len(acted) >= count:
+                return _used_up(guard_input, limit.name, count, length, acted)
         return ALLOW
 
 
@@ -95,10 +95,6 @@ class _Limit:
     @property
     def rates(self) -> list[tuple[int, timedelta]]:
         return [parse_rate(window) for window in self.windows]
-
-    def scope(self, now: datetime) -> attempts.Scope:
-        counts, lengths = zip(*self.rates, strict=True)
-        return attempts.Scope(now - max(lengths), max(counts), **self.chosen)
 
 
 def _used_up(

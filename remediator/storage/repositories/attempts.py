@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     Row,
+    Select,
     bindparam,
     insert,
     literal_column,
@@ -122,6 +123,17 @@ class Scope:
     playbook: str | None = None
 
 
+def list_reached(connection: Connection, scopes: Sequence[Scope], other_than: str) -> list[int]:
+    """Return the positions of the scopes in which other runs started at least as many actions as the limit.
+
+    In all other scopes, fewer runs than the limit have acted. No row is read.
+    """
+    if not scopes:
+        return []
+    values = _values(scopes, other_than) | {f"skip_{number}": scope.limit - 1 for number, scope in enumerate(scopes)}
+    return list(connection.execute(_reached(_forms(scopes)), values).scalars())
+
+
 def list_last_acting(
     connection: Connection, scopes: Sequence[Scope], other_than: str
 ) -> list[list[tuple[datetime, str]]]:
@@ -158,20 +170,48 @@ def _newest_rows(
     found: list[list[tuple[datetime, str]]] = [[] for _ in scopes]
     if not scopes:
         return found
-    values: dict[str, Any] = {"other_than": other_than, "most": most}
-    for number, scope in enumerate(scopes):
-        values |= {f"since_{number}": scope.since, f"target_{number}": scope.target}
-        values[f"playbook_{number}"] = scope.playbook
-    forms = tuple((scope.target is not None, scope.playbook is not None) for scope in scopes)
-    for number, at, run_id in connection.execute(_newest(forms), values):
+    values = _values(scopes, other_than) | {"most": most}
+    for number, at, run_id in connection.execute(_newest(_forms(scopes)), values):
         found[number].append((at, run_id))
     return found
 
 
+_Forms = tuple[tuple[bool, bool], ...]
+"""Whether each scope has a target, and a playbook. A statement for scopes of the same forms is built once."""
+
+
+def _forms(scopes: Sequence[Scope]) -> _Forms:
+    return tuple((scope.target is not None, scope.playbook is not None) for scope in scopes)
+
+
+def _values(scopes: Sequence[Scope], other_than: str) -> dict[str, Any]:
+    values: dict[str, Any] = {"other_than": other_than}
+    for number, scope in enumerate(scopes):
+        values |= {f"since_{number}": scope.since, f"target_{number}": scope.target}
+        values[f"playbook_{number}"] = scope.playbook
+    return values
+
+
 @cache
-def _newest(forms: tuple[tuple[bool, bool], ...]) -> Prepared:
-    """Build the statement for scopes of these forms once: whether each has a target, and a playbook."""
+def _newest(forms: _Forms) -> Prepared:
     parts = []
+    for number, chosen in _chosen(forms):
+        part = chosen.limit(bindparam("most", type_=Integer)).subquery()
+        parts.append(select(literal_column(str(number), Integer), part.c.intent_at, part.c.run_id))
+    return Prepared(parts[0] if len(parts) == 1 else union_all(*parts))
+
+
+@cache
+def _reached(forms: _Forms) -> Prepared:
+    parts = []
+    for number, chosen in _chosen(forms):
+        part = chosen.limit(1).offset(bindparam(f"skip_{number}", type_=Integer)).subquery()
+        parts.append(select(literal_column(str(number), Integer)).select_from(part))
+    return Prepared(parts[0] if len(parts) == 1 else union_all(*parts))
+
+
+def _chosen(forms: _Forms) -> Iterator[tuple[int, Select[Any]]]:
+    """Yield for each scope its number, and what selects its actions, the newest first."""
     for number, (by_target, by_playbook) in enumerate(forms):
         chosen = [
             table.c.mutates,
@@ -183,10 +223,7 @@ def _newest(forms: tuple[tuple[bool, bool], ...]) -> Prepared:
             chosen.append(table.c.target == bindparam(f"target_{number}"))
         if by_playbook:
             chosen.append(table.c.playbook == bindparam(f"playbook_{number}"))
-        newest = select(table.c.intent_at, table.c.run_id).where(*chosen).order_by(table.c.intent_at.desc())
-        part = newest.limit(bindparam("most", type_=Integer)).subquery()
-        parts.append(select(literal_column(str(number), Integer), part.c.intent_at, part.c.run_id))
-    return Prepared(parts[0] if len(parts) == 1 else union_all(*parts))
+        yield number, select(table.c.intent_at, table.c.run_id).where(*chosen).order_by(table.c.intent_at.desc())
 
 
 def _attempt(row: Row[Any]) -> Attempt:

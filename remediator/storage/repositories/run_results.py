@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, Subquery, bindparam, select, union_all
+from sqlalchemy import Connection, Integer, Row, Select, bindparam, func, literal_column, select, tuple_, union_all
 
 from remediator.core.run import OPEN, Status
 from remediator.storage.column_types import Instant
@@ -41,71 +41,126 @@ def _results(rows: Iterable[Row[Any]]) -> list[RunResult]:
     ]
 
 
-def list_wave(
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """How many other runs of a playbook acted, by result, each at most as many as can matter."""
+
+    acting: int
+    healed: int
+    failed: int
+
+
+def count_wave(
     connection: Connection, playbook: str, since: datetime, other_than: tuple[str, str], most: tuple[int, int]
-) -> list[RunResult]:
-    """Return the other runs of a playbook that acted since then: those that still act, and the newest that ended.
+) -> Wave:
+    """Count the other runs of a playbook that acted since then: those that still act, and those that ended.
 
     Args:
         connection: to the store.
         playbook: name of the playbook.
         since: of their first action.
         other_than: ID and target of the run that does not count.
-        most: how many healed runs and how many failed ones can matter.
+        most: how many runs of the wave, healed or acting, and how many failed ones can matter.
     """
-    values = {"playbook": playbook, "since": since, "run": other_than[0], "target": other_than[1]}
-    values |= {"most_healed": most[0], "most_failed": most[1]}
-    return _results(connection.execute(_WAVE, values))
+    values = _of_others(playbook, since, other_than) | {"most_healed": most[0], "most_failed": most[1]}
+    return Wave(*connection.execute(_WAVE, values).one())
+
+
+def list_acting(connection: Connection, playbook: str, since: datetime, other_than: tuple[str, str]) -> list[RunResult]:
+    """Return the other runs of a playbook that acted since then and still act, as :func:`count_wave` counts them."""
+    return _results(connection.execute(_STILL_ACTING, _of_others(playbook, since, other_than)))
+
+
+def list_failed(
+    connection: Connection, playbook: str, since: datetime, other_than: tuple[str, str], most: int
+) -> list[RunResult]:
+    """Return the newest other runs of a playbook that acted since then and did not heal, newest first."""
+    values = _of_others(playbook, since, other_than) | {"most_failed": most}
+    return _results(connection.execute(_NEWEST_FAILED, values))
+
+
+def _of_others(playbook: str, since: datetime, other_than: tuple[str, str]) -> dict[str, Any]:
+    return {"playbook": playbook, "since": since, "run": other_than[0], "target": other_than[1]}
 
 
 _OTHERS = (_PLAYBOOK, _SINCE, table.c.id != bindparam("run"), table.c.target != bindparam("target"))
 
 
-def _newest(status: Status, most: str) -> Subquery:
-    chosen = select(*_SELECTED).where(*_OTHERS, table.c.status == status.value)
-    return chosen.order_by(table.c.first_action_at.desc()).limit(bindparam(most, type_=Integer)).subquery()
+def _others(statuses: Sequence[str]) -> Select[Any]:
+    return select(*_SELECTED).where(*_OTHERS, table.c.status.in_(statuses))
 
 
+def _counted(statuses: Sequence[str], most: str) -> Any:
+    some = _others(statuses).with_only_columns(table.c.id).limit(bindparam(most, type_=Integer)).subquery()
+    return select(func.count()).select_from(some).scalar_subquery()
+
+
+_FAILED = sorted(status for status, healed in _HEALED.items() if not healed)
 _WAVE = Prepared(
-    union_all(
-        select(*_SELECTED).where(*_OTHERS, table.c.status.in_(_ACTING)),
-        select(_newest(Status.SUCCEEDED, "most_healed")),
-        select(_newest(Status.FAILED, "most_failed")),
-        select(_newest(Status.ESCALATED, "most_failed")),
+    select(
+        _counted(_ACTING, "most_healed").label("acting"),
+        _counted([Status.SUCCEEDED.value], "most_healed").label("healed"),
+        _counted(_FAILED, "most_failed").label("failed"),
     )
+)
+_STILL_ACTING = Prepared(_others(_ACTING))
+_NEWEST_FAILED = Prepared(
+    _others(_FAILED).order_by(table.c.first_action_at.desc()).limit(bindparam("most_failed", type_=Integer))
 )
 
 
 def list_latest(
     connection: Connection, playbook: str, since: datetime, target: str, most: tuple[int, int]
-) -> list[RunResult]:
-    """Return the runs of a playbook that acted since then and ended last, without the cancelled ones, oldest first.
+) -> tuple[list[RunResult], list[RunResult]]:
+    """Return the runs of a playbook that acted since then: those that did not heal after the last one that did, and
+    those that healed the target. Each oldest first.
 
     Args:
         connection: to the store.
         playbook: name of the playbook.
         since: of their first action.
-        target: the target of which more healed runs are returned.
-        most: how many runs of all targets, and how many healed runs of this target.
+        target: the target.
+        most: how many of both, the newest.
     """
-    values = {"playbook": playbook, "since": since, "target": target, "most_all": most[0], "most_healed": most[1]}
-    found = {run.id: run for run in _results(connection.execute(_LATEST, values))}
-    return sorted(found.values(), key=lambda run: (run.ended or run.began, run.id))
+    values = {"playbook": playbook, "since": since, "target": target, "most_failed": most[0], "most_healed": most[1]}
+    found = sorted(_results(connection.execute(_LATEST, values)), key=lambda run: (run.ended or run.began, run.id))
+    return [run for run in found if not run.healed], [run for run in found if run.healed]
 
 
-_ENDED = (
-    select(*_SELECTED)
-    .where(_PLAYBOOK, _SINCE, table.c.first_action_at.is_not(None), table.c.finished_at.is_not(None))
-    .order_by(table.c.finished_at.desc(), table.c.id.desc())
-)
+_ENDED = (_PLAYBOOK, _SINCE, table.c.first_action_at.is_not(None), table.c.finished_at.is_not(None))
 _status_text = table.c.status + ""  # not the column itself: its index would find all runs, which then had to be sorted
-_ALL_ENDED = _ENDED.where(_status_text.in_(sorted(_HEALED))).limit(bindparam("most_all", type_=Integer)).subquery()
-_HEALED_THERE = (
-    _ENDED.where(table.c.target == bindparam("target"), _status_text == Status.SUCCEEDED.value)
-    .limit(bindparam("most_healed", type_=Integer))
-    .subquery()
+_BY_END = (table.c.finished_at.desc(), table.c.id.desc())
+
+
+def _of_last_healed(column: Any, otherwise: Any) -> Any:
+    healed = select(column).where(*_ENDED, _status_text == Status.SUCCEEDED.value).order_by(*_BY_END).limit(1)
+    return func.coalesce(healed.scalar_subquery(), otherwise)
+
+
+_LAST_HEALED = (
+    _of_last_healed(table.c.finished_at, literal_column("0")),
+    _of_last_healed(table.c.id, literal_column("''")),
 )
-_LATEST = Prepared(union_all(select(_ALL_ENDED), select(_HEALED_THERE)))
+_LATEST = Prepared(
+    union_all(
+        *(
+            select(
+                select(*_SELECTED)
+                .where(*_ENDED, *chosen)
+                .order_by(*_BY_END)
+                .limit(bindparam(most, type_=Integer))
+                .subquery()
+            )
+            for most, chosen in {
+                "most_failed": (
+                    _status_text.in_(_FAILED),
+                    tuple_(table.c.finished_at, table.c.id) > tuple_(*_LAST_HEALED),
+                ),
+                "most_healed": (table.c.target == bindparam("target"), _status_text == Status.SUCCEEDED.value),
+            }.items()
+        )
+    )
+)
 
 
 def find_acting(connection: Connection, playbook: str, since: datetime, other_than: str) -> RunResult | None:
