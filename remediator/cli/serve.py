@@ -9,7 +9,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,10 @@ class _Server(uvicorn.Server):
     announce: Callable[[], None] = staticmethod(lambda: None)
     """Called once, when the port is open."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -89,9 +93,16 @@ class _Server(uvicorn.Server):
         if self.started:
             self.announce()
 
+    async def main_loop(self) -> None:
+        """Wait for the stop, and refresh the ``Date`` header every second. uvicorn looks ten times a second."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), 1)
+
     def stop(self) -> None:
         """Accept no new requests, finish the current ones, and return."""
         self.should_exit = True
+        self._stopping.set()
 
 
 async def _serve(config: Config, role: Role, settings_file: Path, output: LogOutput) -> None:
