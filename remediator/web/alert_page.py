@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,37 +15,20 @@ from remediator.pipeline.match import Explanation as Match
 from remediator.storage.repositories import episodes
 from remediator.web.authentication import RequestIdentity
 from remediator.web.overview import alert_card, runs_of_alerts
+from remediator.web.shared_work import SharedWork
 from remediator.web.site import Handler, Site
 
 _MAX_PLAYBOOKS = 50
 
 
-@dataclass(slots=True)
-class _Plans:
-    """What would be done for an alert now. Planning asks the target, so readers at the same time share it."""
-
-    site: Site
-    _running: dict[str, asyncio.Task[Sequence[Explanation]]] = field(default_factory=dict)
-
-    async def get(self, alert: Episode) -> Sequence[Explanation]:
-        """Return what each playbook that matches would do."""
-        running = self._running.get(alert.id)
-        if running is None:
-            running = asyncio.create_task(self._plan(alert), name=f"explanation of {alert.id}")
-            self._running[alert.id] = running
-            running.add_done_callback(lambda _: self._running.pop(alert.id, None))
-        return await asyncio.shield(running)
-
-    async def _plan(self, alert: Episode) -> Sequence[Explanation]:
-        service = self.site.service
-        found = await explain_alert(service.context, service.config, alert.labels)
-        return [item for item in found if not item.missing]
-
-
 def alert_page(site: Site) -> Handler:
     """Return the handler of ``GET /alerts/<episode>``."""
 
-    planning = _Plans(site)
+    planning = SharedWork[Sequence[Explanation]]("explanation of")  # planning asks the target
+
+    async def plan(alert: Episode) -> Sequence[Explanation]:
+        found = await explain_alert(site.service.context, site.service.config, alert.labels)
+        return [item for item in found if not item.missing]
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         episode_id = request.path_params["episode_id"]
@@ -64,7 +45,7 @@ def alert_page(site: Site) -> Handler:
         may_explain = identity.person is not None and site.service.role != "receive"
         planned = None
         if may_explain and request.query_params.get("plan") == "yes":
-            planned = await planning.get(alert)
+            planned = await planning.get(alert.id, lambda: plan(alert))
         explained = sorted(site.service.worker.index.explain(alert.labels), key=_distance)
         return site.render(
             request,

@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -18,6 +17,7 @@ from remediator.pipeline import ingest
 from remediator.service import Service
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, inbox, key_values, replicas, runs
+from remediator.web.shared_work import SharedWork
 
 Handler = Callable[[Request], Awaitable[Response]]
 PROBE_LIFE = 0.5
@@ -60,12 +60,12 @@ def ready(service: Service) -> Handler:
             return {"ready": False, "store": f"no answer within {STORE_TIMEOUT:g} s"}, 503
         return {"ready": True, "store": store.name}, 200
 
-    shared = SharedProbe(probe)
+    shared = SharedWork[tuple[dict[str, object], int]]("readiness", PROBE_LIFE)
 
     async def get(request: Request) -> Response:
         if problem := service.health.intake_problem():
             return JSONResponse({"ready": False, "intake": problem}, 503)
-        return JSONResponse(*await shared.result())
+        return JSONResponse(*await shared.get("", probe))  # everyone may ask, and each probe is a write
 
     return get
 
@@ -86,22 +86,6 @@ def healthy(service: Service) -> Handler:
         return JSONResponse(body, 503 if problems else 200)
 
     return get
-
-
-class SharedProbe:
-    """One look at the store for all readiness requests of a short time. Everyone may ask, and each look is a write."""
-
-    def __init__(self, probe: Callable[[], Coroutine[Any, Any, tuple[dict[str, object], int]]]) -> None:
-        self._probe = probe
-        self._task: asyncio.Task[tuple[dict[str, object], int]] | None = None
-        self._until = 0.0
-
-    async def result(self) -> tuple[dict[str, object], int]:
-        """Return the body and the status of the answer, at most :data:`PROBE_LIFE` seconds old."""
-        now = asyncio.get_running_loop().time()
-        if self._task is None or (self._task.done() and now >= self._until):
-            self._task, self._until = asyncio.create_task(self._probe(), name="readiness"), now + PROBE_LIFE
-        return await asyncio.shield(self._task)
 
 
 def metrics(service: Service) -> Handler:

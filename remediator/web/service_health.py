@@ -21,6 +21,7 @@ from remediator.storage.repositories import inbox, key_values, outbox, replicas
 from remediator.storage.repositories.outbox import ChannelState
 from remediator.storage.repositories.replicas import Replica
 from remediator.web.authentication import RequestIdentity
+from remediator.web.shared_work import SharedWork
 from remediator.web.site import Handler, Site
 
 LIFE = 300.0
@@ -51,18 +52,15 @@ class DoctorRuns:
     """One examination for all readers, in the background."""
 
     site: Site
-    _task: asyncio.Task[Examined] | None = None
-    _until: float = 0.0
-    last: Examined | None = field(default=None)
+    last: Examined | None = None
+    _examinations: SharedWork[Examined] = field(default_factory=lambda: SharedWork("examination for the page", LIFE))
 
     async def get(self) -> tuple[Examined | None, bool]:
         """Return the newest results, and whether a newer examination is running."""
-        now = asyncio.get_running_loop().time()
-        if self._task is None or (self._task.done() and now >= self._until):
-            self._task, self._until = asyncio.create_task(self._examine(), name="examination for the page"), now + LIFE
-        done, _ = await asyncio.wait({self._task}, timeout=_WAIT)
+        task = self._examinations.start("", self._examine)
+        done, _ = await asyncio.wait({task}, timeout=_WAIT)
         if done:
-            self.last = self._task.result()
+            self.last = task.result()
         return self.last, not done
 
     async def _examine(self) -> Examined:

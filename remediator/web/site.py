@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from remediator.service import Service
 from remediator.storage.repositories.approvals import Approval
 from remediator.web.authentication import NOBODY, RequestIdentity, address_of, by_operator_token, cookie_name, identify
 from remediator.web.frame import NO_FRAME, drop_draft, keep_draft, load_frame, read_draft
+from remediator.web.shared_work import SharedWork
 from remediator.web.sign_in_guard import SignInGuard, TooManyFailures
 from remediator.web.url_prefix import PrefixedLinks, prefix_of
 
@@ -78,18 +78,14 @@ class ValidityChecks:
     """
 
     service: Service
-    _running: dict[str, asyncio.Task[Validity]] = field(default_factory=dict)
+    _checks: SharedWork[Validity] = field(default_factory=lambda: SharedWork("validity of"))
 
     async def check(self, approval: Approval, run: Run) -> Validity:
         """Return the validity of a pending request."""
-        running = self._running.get(approval.id)
-        if running is None:
-            plans = self.service.role != "receive"  # this role has no access to targets
-            checking = check_validity(self.service.context, approval, run, plans=plans)
-            running = asyncio.create_task(checking, name=f"validity of {approval.id}")
-            self._running[approval.id] = running
-            running.add_done_callback(lambda _: self._running.pop(approval.id, None))
-        return await asyncio.shield(running)
+        plans = self.service.role != "receive"  # this role has no access to targets
+        return await self._checks.get(
+            approval.id, lambda: check_validity(self.service.context, approval, run, plans=plans)
+        )
 
 
 @dataclass(slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -15,6 +13,7 @@ from remediator.reporting.period import render, tables
 from remediator.reporting.period.statistics import ReportRequest, build_report
 from remediator.storage.repositories import reports
 from remediator.web.authentication import RequestIdentity
+from remediator.web.shared_work import SharedWork
 from remediator.web.site import Handler, Site
 
 PERIODS = {"1d": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30), "90d": timedelta(days=90)}
@@ -26,46 +25,30 @@ LIFE = 60.0
 """Seconds for which a computed page is shown again."""
 
 
-@dataclass(slots=True)
-class _Computed:
-    """The statistics of each period, computed once for all readers."""
+_Statistics = tuple[list[Section], str, datetime | None]
+"""The sections, the sources, and where the period was cut because it has too many runs."""
 
-    site: Site
-    _tasks: dict[str, tuple[float, asyncio.Task[tuple[list[Section], str, datetime | None]]]] = field(
-        default_factory=dict
-    )
 
-    async def get(self, period: str) -> tuple[list[Section], str, datetime | None]:
-        """Return the sections, the sources, and where the period was cut because it has too many runs."""
-        now = asyncio.get_running_loop().time()
-        until, task = self._tasks.get(period, (0.0, None))
-        failed = task is not None and task.done() and (task.cancelled() or task.exception() is not None)
-        if task is None or failed or (task.done() and now >= until):
-            task = asyncio.create_task(self._compute(period), name=f"statistics of {period}")
-            self._tasks[period] = (now + LIFE, task)
-        return await asyncio.shield(task)
+def statistics_page(site: Site) -> Handler:
+    """Return the handler of ``GET /statistics``."""
+    computed = SharedWork[_Statistics]("statistics of", LIFE)
 
-    async def _compute(self, period: str) -> tuple[list[Section], str, datetime | None]:
-        now, environment = self.site.now, self.site.service.config.environment
+    async def compute(period: str) -> _Statistics:
+        now, environment = site.now, site.service.config.environment
 
-        def read(connection: Connection) -> tuple[list[Section], str, datetime | None]:
+        def read(connection: Connection) -> _Statistics:
             begin = reports.newest_runs_begin_at(connection, MAX_RUNS)
             since = now - PERIODS[period]
             cut = begin if begin is not None and begin > since else None
             report = build_report(connection, ReportRequest(cut or since, now, environment, MINUTES))
             return render.sections(report), tables.footer(report), cut
 
-        return await self.site.service.context.store.view(read)
-
-
-def statistics_page(site: Site) -> Handler:
-    """Return the handler of ``GET /statistics``."""
-    computed = _Computed(site)
+        return await site.service.context.store.view(read)
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         asked = request.query_params.get("last", "7d")
         period = asked if asked in PERIODS else "7d"
-        sections, sources, cut = await computed.get(period)
+        sections, sources, cut = await computed.get(period, lambda: compute(period))
         return site.render(
             request,
             identity,
