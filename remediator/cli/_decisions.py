@@ -1,4 +1,4 @@
-"""Shared parts of the commands that decide: who decides, on which request, and what the settings allow."""
+"""Shared parts of the commands that decide: who decides, and on which request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from remediator.cli import _direct_store
 from remediator.config import Config, read_secret
 from remediator.core.approval import Person, Role
 from remediator.errors import InputError
-from remediator.pipeline.decisions import DecisionPolicy
 from remediator.runtime.access import load_people
 
 TOKEN_VARIABLE = "REMEDIATOR_TOKEN"  # noqa: S105 - the name of the variable
@@ -52,8 +51,3 @@ def terminal_operator(actor: str | None = None) -> Person:
     """
     user = _direct_store.terminal_user()
     return Person(f"{user} for {actor}" if actor else user, "terminal", frozenset({Role.ADMIN}))
-
-
-def policy_of(config: Config) -> DecisionPolicy:
-    """Return the rules for decisions from the settings."""
-    return DecisionPolicy(config.approvals.allow_link_only, config.approvals.snooze_duration)

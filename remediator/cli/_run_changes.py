@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -25,7 +25,7 @@ from remediator.pipeline.manual_start import StartRequest
 from remediator.reporting import run_timeline
 from remediator.service import read_only_context
 from remediator.storage import Tx
-from remediator.storage.repositories import autonomy, lookup, runs
+from remediator.storage.repositories import lookup
 from remediator.storage.repositories.comments import CommentKind
 
 run_argument = click.argument("run_id", metavar="RUN")
@@ -145,7 +145,7 @@ def comment(source: Source, run_id: str, text: str) -> None:
     Example:
       REMEDIATOR_TOKEN=… remediator run comment run-1m832pbs91d5nnh4x "the disk was full"
     """
-    _comment(source, run_id, text, CommentKind.COMMENT)
+    write_comment(source, "runs", run_id, text, CommentKind.COMMENT)
 
 
 @click.command("acknowledge")
@@ -159,16 +159,18 @@ def acknowledge(source: Source, reason: str, run_id: str) -> None:
     Example:
       REMEDIATOR_TOKEN=… remediator run acknowledge run-1m832pbs91d5nnh4x
     """
-    _comment(source, run_id, reason, CommentKind.ACKNOWLEDGEMENT)
+    write_comment(source, "runs", run_id, reason, CommentKind.ACKNOWLEDGEMENT)
 
 
-def _comment(source: Source, name: str, text: str, kind: CommentKind) -> None:
+def write_comment(source: Source, noun: Literal["runs", "incidents"], name: str, text: str, kind: CommentKind) -> None:
+    """Write a comment about a run or an incident, or acknowledge it."""
+    find = lookup.run_id if noun == "runs" else lookup.incident_id
+
     def local(tx: Tx, person: Person) -> Mapping[str, Any]:
-        made = decisions.comment(tx, person, lookup.run_id(tx.connection, name), text, kind)
-        return run_timeline.comment_data(made)
+        return run_timeline.comment_data(decisions.comment(tx, person, find(tx.connection, name), text, kind))
 
     acknowledge = kind is CommentKind.ACKNOWLEDGEMENT
-    made = source.post(f"runs/{segment(name)}/comments", local, {"text": text, "acknowledge": acknowledge})
+    made = source.post(f"{noun}/{segment(name)}/comments", local, {"text": text, "acknowledge": acknowledge})
     _output.echo(f"{made['run']}: {'acknowledged' if acknowledge else 'comment added'} by {made['person']}")
 
 
@@ -208,15 +210,8 @@ def retry(source: Source, reason: str, run_id: str) -> None:
     """
 
     def local(tx: Tx, person: Person) -> Mapping[str, Any]:
-        playbooks, found = loaded_playbooks(source.config), lookup.run_id(tx.connection, run_id)
-        old = runs.get(tx.connection, found)
-        if old is None:
-            raise InputError(f"no run {run_id!r}; 'remediator run list' lists the runs")
-        playbook = playbooks.active_version(old.playbook)
-        if playbook is None:
-            raise InputError(f"playbook {old.playbook!r} of run {found!r} is not active any more")
-        mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(playbooks.environment))
-        return run_timeline.summary(decisions.retry(tx, person, found, playbook.content_hash, mode, reason))
+        loaded, found = loaded_playbooks(source.config), lookup.run_id(tx.connection, run_id)
+        return run_timeline.summary(decisions.retry(tx, person, found, loaded, reason))
 
     made = source.post(f"runs/{segment(run_id)}/retry", local, {"reason": reason})
     _output.echo(f"{made['id']} started")

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from remediator.authoring.explain import ReadOnlyStore
 from remediator.cli import _direct_store, _output
-from remediator.cli._decisions import authenticate, policy_of, reason_option, terminal_operator
+from remediator.cli._decisions import authenticate, reason_option, terminal_operator
 from remediator.cli._options import format_option, watch_option
 from remediator.cli._source import Source, segment, source_options
 from remediator.config import Config
@@ -137,9 +137,8 @@ def refresh(source: Source, request_or_run: str) -> None:
 
 def _refresh(config: Config, person: Person, name: str) -> Mapping[str, Any]:
     approval, reason = asyncio.run(_outdated(config, name))
-    policy = policy_of(config)
     refreshed = approval.status == "pending" and _direct_store.write(
-        config, lambda tx: decisions.refresh(tx, person, approval.id, reason, policy)
+        config, lambda tx: decisions.refresh(tx, person, approval.id, reason, config.approvals)
     )
     return {"id": approval.id, "status": approval.status, "refreshed": refreshed, "by": person.id, "reason": reason}
 
@@ -180,7 +179,7 @@ def _decide(source: Source, name: str, verb: str, reason: str, confirm: str = ""
     def local(tx: Tx, person: Person) -> Mapping[str, Any]:
         found = _find(tx.connection, name)
         request = DecisionRequest(found.id, found.plan_hash, verb, person, reason, confirm, break_glass)
-        result = decisions.decide(tx, request, policy_of(source.config))
+        result = decisions.decide(tx, request, source.config.approvals)
         return {"id": found.id, "status": result.status, "counted": result.counted, "by": person.id}
 
     body = {"reason": reason, "confirm": confirm, "break_glass": break_glass}

@@ -12,14 +12,11 @@ from sqlalchemy import Connection
 from remediator.cli import _output
 from remediator.cli._decisions import reason_option
 from remediator.cli._options import format_option, watch_option
+from remediator.cli._run_changes import write_comment
 from remediator.cli._source import Source, segment, source_options
-from remediator.core.approval import Person
 from remediator.errors import InputError
-from remediator.pipeline import decisions
-from remediator.reporting import run_timeline
 from remediator.reporting.formatting import format_datetime, plural
 from remediator.reporting.incidents import load_incident
-from remediator.storage import Tx
 from remediator.storage.repositories import incidents, lookup
 from remediator.storage.repositories.comments import CommentKind
 
@@ -118,7 +115,7 @@ def comment(source: Source, name: str, text: str) -> None:
     Example:
       REMEDIATOR_TOKEN=… remediator incident comment @latest "the provider has an outage"
     """
-    _comment(source, name, text, CommentKind.COMMENT)
+    write_comment(source, "incidents", name, text, CommentKind.COMMENT)
 
 
 @command.command("acknowledge")
@@ -132,14 +129,4 @@ def acknowledge(source: Source, reason: str, name: str) -> None:
     Example:
       REMEDIATOR_TOKEN=… remediator incident acknowledge @latest
     """
-    _comment(source, name, reason, CommentKind.ACKNOWLEDGEMENT)
-
-
-def _comment(source: Source, name: str, text: str, kind: CommentKind) -> None:
-    def local(tx: Tx, person: Person) -> Mapping[str, Any]:
-        made = decisions.comment(tx, person, lookup.incident_id(tx.connection, name), text, kind)
-        return run_timeline.comment_data(made)
-
-    acknowledged = kind is CommentKind.ACKNOWLEDGEMENT
-    made = source.post(f"incidents/{segment(name)}/comments", local, {"text": text, "acknowledge": acknowledged})
-    _output.echo(f"{made['run']}: {'acknowledged' if acknowledged else 'comment added'} by {made['person']}")
+    write_comment(source, "incidents", name, reason, CommentKind.ACKNOWLEDGEMENT)

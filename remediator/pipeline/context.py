@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -130,9 +131,6 @@ class PipelineContext:
     """Whether a link alone can approve plans of low risk."""
     on_event: Callable[[str, Run, Mapping[str, Any]], None] = lambda kind, run, data: None
     """Called by :meth:`report` for each transition and action, for logs and metrics."""
-    observer_failures: int = 0
-    """How often ``on_event`` raised."""
-
     live_output: LiveOutputs = field(default_factory=LiveOutputs)
     """The output of calls that this process makes now."""
 
@@ -143,10 +141,8 @@ class PipelineContext:
 
     def report(self, kind: str, run: Run, data: Mapping[str, Any]) -> None:
         """Tell the observers of an event. An observer that fails never changes what the run does (promise 14)."""
-        try:
+        with suppress(Exception):  # whatever it is: the caller is between an intent and its outcome
             self.on_event(kind, run, data)
-        except Exception:  # noqa: BLE001 - whatever it is: the caller is between an intent and its outcome
-            self.observer_failures += 1
 
     def lease_is_short(self, began_at: float) -> bool:
         """Return whether too little of the lease is left to start a call: the process was paused, or the store slow.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -12,8 +12,10 @@ from remediator.core import approval as rules
 from remediator.core.approval import ApprovalRequirements, DenialReason, Permission, PermissionDenied, Person
 from remediator.core.ids import Ids
 from remediator.core.message import MessageKind
+from remediator.core.notification_policy import Approvals
 from remediator.core.run import EpisodeStatus, Run
 from remediator.errors import Conflict, InputError, NotFound
+from remediator.pipeline.context import PlaybookSet
 from remediator.storage import Tx
 from remediator.storage.repositories import (
     approvals,
@@ -53,14 +55,6 @@ class DecisionRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class DecisionPolicy:
-    """The settings of approvals."""
-
-    allow_link_only: bool = False
-    snooze_duration: timedelta = timedelta(minutes=30)
-
-
-@dataclass(frozen=True, slots=True)
 class DecisionResult:
     """The status of the request afterwards, and whether the decision counted."""
 
@@ -77,7 +71,7 @@ def requirements_of(connection: Connection, approval: Approval, run: Run) -> App
     return ApprovalRequirements(approval.groups, low_risk, approval.destructive, requester)
 
 
-def decide(tx: Tx, request: DecisionRequest, policy: DecisionPolicy) -> DecisionResult:
+def decide(tx: Tx, request: DecisionRequest, policy: Approvals) -> DecisionResult:
     """Count a decision if this person may make it.
 
     Raises:
@@ -112,7 +106,7 @@ def decide(tx: Tx, request: DecisionRequest, policy: DecisionPolicy) -> Decision
 
 
 def _check_allowed(
-    request: DecisionRequest, required: ApprovalRequirements, policy: DecisionPolicy, run: Run, now: datetime
+    request: DecisionRequest, required: ApprovalRequirements, policy: Approvals, run: Run, now: datetime
 ) -> None:
     """Check that a decision may be recorded.
 
@@ -148,7 +142,7 @@ def _announce_break_glass(tx: Tx, request: DecisionRequest, run: Run) -> None:
     outbox.enqueue(tx, Ids(), MessageKind.NOTICE, run, {"about": "break glass", "text": text}, channels)
 
 
-def refresh(tx: Tx, person: Person, approval_id: str, why: str, policy: DecisionPolicy) -> bool:
+def refresh(tx: Tx, person: Person, approval_id: str, why: str, policy: Approvals) -> bool:
     """Withdraw an outdated request: the run is planned again, and people are asked again. Decides nothing.
 
     Returns:
@@ -205,24 +199,30 @@ def cancel(tx: Tx, person: Person, run_id: str, reason: str) -> str:
     return f"{run_id} is finished already: {run.status.value}"
 
 
-def retry(tx: Tx, person: Person, run_id: str, playbook_hash: str, mode: str, reason: str) -> Run:
+def retry(tx: Tx, person: Person, run_id: str, loaded: PlaybookSet, reason: str) -> Run:
     """Create another run for the same incident, planned from the start. The person who asks may not approve it.
 
     Args:
         tx: the transaction.
         person: who asks for it.
         run_id: the finished run.
-        playbook_hash: active version of the run's playbook.
-        mode: the playbook's mode now.
+        loaded: has the version and the mode of the playbook with which the new run begins.
         reason: why; recorded in the audit log.
 
     Raises:
         PermissionDenied: the role is not sufficient.
-        Conflict: there is no such finished run, no alert of it fires any more, or it may still have an effect.
+        NotFound: there is no such run.
+        Conflict: its playbook is not loaded, it has not finished, no alert of it fires any more, or it may still have
+            an effect.
     """
     person.require(Permission.RETRY)
     run = runs.get(tx.connection, run_id)
-    if run is None or run.finished_at is None:
+    if run is None:
+        raise NotFound(f"there is no run {run_id[:64]!r}")
+    playbook = loaded.active_version(run.playbook)
+    if playbook is None:
+        raise Conflict(f"cannot retry {run_id[:64]!r}: playbook {run.playbook!r} is not loaded any more")
+    if run.finished_at is None:
         raise Conflict(f"there is no finished run {run_id[:64]!r}; only a finished run can be retried")
     alerts = episodes.list_for_run(tx.connection, run_id)
     if all(alert.status is not EpisodeStatus.FIRING for alert in alerts):
@@ -237,7 +237,8 @@ def retry(tx: Tx, person: Person, run_id: str, playbook_hash: str, mode: str, re
     _record(tx, person, run, "retry", tx.redact(reason.strip()))
     runs.close_incident(tx, [run_id])
     new_id = Ids().new("run", tx.now)
-    created = runs.create(tx, new_id, run.playbook, playbook_hash, run.target, mode, person.id, run.incident_id)
+    mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(loaded.environment))
+    created = runs.create(tx, new_id, run.playbook, playbook.content_hash, run.target, mode, person.id, run.incident_id)
     runs.add_episodes(tx, created.id, alerts)
     approvals.set_requester(tx, created.id, person.id)
     return created

@@ -6,7 +6,6 @@ that arrives twice has one effect: decisions, stops and undos count once, and a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -15,11 +14,12 @@ from remediator.audit import Draft, Kind
 from remediator.clients.alertmanager.client import Alertmanager, Matcher, NewSilence
 from remediator.core.approval import Permission, PermissionDenied, Person
 from remediator.core.clock import format_duration
+from remediator.core.notification_policy import Approvals
 from remediator.core.run import EpisodeKind, EpisodeStatus, Run
 from remediator.errors import ClientError, InputError
 from remediator.pipeline import decisions, manual_start, manual_undo, stop_commands
 from remediator.pipeline.context import PipelineContext
-from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
+from remediator.pipeline.decisions import DecisionRequest
 from remediator.pipeline.manual_start import StartRequest
 from remediator.storage import Tx
 from remediator.storage.repositories import episodes, lookup, runs, stops
@@ -64,13 +64,13 @@ class ChatActions:
 
     Args:
         context: the dependencies of the pipeline.
-        policy: returns the settings of approvals.
+        policy: the settings of approvals.
         alertmanagers: where silences are created; the members of a cluster replicate them.
         silence_for: how long a silence lasts.
     """
 
     context: PipelineContext
-    policy: Callable[[], DecisionPolicy]
+    policy: Approvals
     alertmanagers: tuple[Alertmanager, ...] = ()
     silence_for: timedelta = timedelta(hours=1)
 
@@ -97,7 +97,7 @@ class ChatActions:
     def _write(self, tx: Tx, press: Press) -> str:
         if press.verb in DECISIONS:
             request = DecisionRequest(press.approval, press.plan, press.verb.value, press.person, press.reason)
-            result = decisions.decide(tx, request, self.policy())
+            result = decisions.decide(tx, request, self.policy)
             return "" if result.counted else f"{NOTHING}this request is {result.status}."
         if press.verb is Verb.PAUSE:
             return self._stop(tx, press)

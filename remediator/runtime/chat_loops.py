@@ -12,7 +12,6 @@ from remediator.errors import ConfigurationError
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.notifiers.base import Notifier
 from remediator.pipeline.context import PipelineContext
-from remediator.pipeline.decisions import DecisionPolicy
 from remediator.runtime.access import AccessControl
 from remediator.runtime.chat import ChatActions
 from remediator.runtime.chat_polling import ButtonPoller
@@ -23,8 +22,7 @@ Loop = Callable[[], Coroutine[Any, Any, None]]
 
 def chat_actions(context: PipelineContext, config: Config, clients: ClientSet) -> ChatActions:
     """Return what people can do in a chat, with the settings of this service."""
-    policy = DecisionPolicy(config.approvals.allow_link_only, config.approvals.snooze_duration)
-    return ChatActions(context, lambda: policy, tuple(clients.alertmanagers))
+    return ChatActions(context, config.approvals, tuple(clients.alertmanagers))
 
 
 def slack_events(

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Dialect, Executable
+from sqlalchemy import BindParameter, Connection, Dialect, Executable, Table
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -55,6 +56,23 @@ class Prepared(Executable):
                 self._forms.clear()
             form = self._forms[key] = _Form(self, connection.dialect, first, many=many)
         return form.execute(connection, distilled_params if many else first)
+
+
+@cache
+def insert_or_update(dialect: str, table: Table, unique: tuple[str, ...], changed: tuple[str, ...] = ()) -> Prepared:
+    """Return the statement that inserts a row, or changes columns of the row that is there.
+
+    Args:
+        dialect: name of the dialect. Only the one in use is imported, to save memory.
+        table: the table.
+        unique: the columns that name a row.
+        changed: the columns that an existing row gets from the new one; without any, it is left unchanged.
+    """
+    given = import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
+    if not changed:
+        return Prepared(given.on_conflict_do_nothing(index_elements=unique))
+    new_values = {name: given.excluded[name] for name in changed}
+    return Prepared(given.on_conflict_do_update(index_elements=unique, set_=new_values))
 
 
 class PreparedResult:

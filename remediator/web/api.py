@@ -84,7 +84,7 @@ async def refresh(call: ApiRequest) -> Any:
     """Create a new request if the plan is outdated."""
     found, reason, refreshed = await _find_approval(call), "", False
     if found.status == "pending":
-        reason, policy = (await _check_validity(call, found)).refresh_reason(), call.site.policy
+        reason, policy = (await _check_validity(call, found)).refresh_reason(), call.site.service.config.approvals
         refreshed = await call.write(lambda tx: decisions.refresh(tx, call.caller, found.id, reason, policy))
     status = (await _find_approval(call)).status
     return {"id": found.id, "status": status, "refreshed": refreshed, "by": call.caller.id, "reason": reason}
@@ -135,7 +135,7 @@ def decision(verb: str) -> ApiHandler:
             call.text("confirm"),
             call.flag("break_glass"),
         )
-        result = await call.write(lambda tx: decisions.decide(tx, request, call.site.policy))
+        result = await call.write(lambda tx: decisions.decide(tx, request, call.site.service.config.approvals))
         return {"id": found.id, "status": result.status, "counted": result.counted, "by": call.caller.id}
 
     return decide

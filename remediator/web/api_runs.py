@@ -109,8 +109,8 @@ async def cancel_run(call: ApiRequest) -> Any:
 
 async def retry_run(call: ApiRequest) -> Any:
     """Start another run for the same incident."""
-    run_id, reason, service = await call.run_id(), call.text("reason"), call.site.service
-    run = await call.write(lambda tx: form_actions.retry_run(tx, service, call.caller, run_id, reason))
+    run_id, reason, loaded = await call.run_id(), call.text("reason"), call.site.service.context.playbooks
+    run = await call.write(lambda tx: decisions.retry(tx, call.caller, run_id, loaded, reason))
     return run_timeline.summary(run)
 
 

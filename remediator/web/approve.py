@@ -280,7 +280,7 @@ def _to_sign_in(site: Site, request: Request, fields: Mapping[str, str]) -> Resp
 def _record(tx: Tx, site: Site, view: ApprovalView, person: Person, plan_hash: str, fields: Mapping[str, Any]) -> None:
     verb, reason = str(fields.get("verb", "")), str(fields.get("reason", ""))[:500]
     if verb == "refresh":
-        decisions.refresh(tx, person, view.approval.id, view.validity.refresh_reason(), site.policy)
+        decisions.refresh(tx, person, view.approval.id, view.validity.refresh_reason(), site.service.config.approvals)
         return
     if verb == "pause":
         if person.id == LINK_HOLDER and site.service.config.approvals.allow_link_only:
@@ -297,4 +297,4 @@ def _record(tx: Tx, site: Site, view: ApprovalView, person: Person, plan_hash: s
         str(fields.get("typed", "")),
         verb == "break_glass",
     )
-    decisions.decide(tx, request, site.policy)
+    decisions.decide(tx, request, site.service.config.approvals)

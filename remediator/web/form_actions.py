@@ -11,13 +11,12 @@ from starlette.responses import RedirectResponse, Response
 from remediator.core.approval import Permission, Person
 from remediator.core.clock import parse_duration
 from remediator.core.run import Run
-from remediator.errors import Conflict, InputError, NotFound
+from remediator.errors import InputError
 from remediator.pipeline import decisions, manual_start, manual_undo, stop_commands
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.manual_start import StartRequest
 from remediator.service import Service
 from remediator.storage import Tx
-from remediator.storage.repositories import autonomy, runs
 from remediator.storage.repositories.comments import CommentKind
 from remediator.web.site import HEADERS, Handler, Site, page_of
 
@@ -148,25 +147,8 @@ def retry(site: Site) -> Handler:
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         run_id, reason = request.path_params["run_id"], fields.get("reason", "")[:500]
-        made = await site.service.context.store.write(lambda tx: retry_run(tx, site.service, person, run_id, reason))
+        context = site.service.context
+        made = await context.store.write(lambda tx: decisions.retry(tx, person, run_id, context.playbooks, reason))
         return RedirectResponse(f"/runs/{made.id}", 303, HEADERS)
 
     return site.form(post)
-
-
-def retry_run(tx: Tx, service: Service, person: Person, run_id: str, reason: str) -> Run:
-    """Start another run for the same incident, with the loaded version of its playbook.
-
-    Raises:
-        NotFound: there is no such run.
-        Conflict: its playbook is not loaded, or its incident is over.
-    """
-    loaded = service.context.playbooks
-    run = runs.get(tx.connection, run_id)
-    if run is None:
-        raise NotFound(f"there is no run {run_id[:64]!r}")
-    playbook = loaded.active_version(run.playbook)
-    if playbook is None:
-        raise Conflict(f"cannot retry {run_id[:64]!r}: playbook {run.playbook!r} is not loaded any more")
-    mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(loaded.environment))
-    return decisions.retry(tx, person, run_id, playbook.content_hash, mode, reason)

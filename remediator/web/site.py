@@ -22,7 +22,6 @@ from remediator.core.clock import format_duration
 from remediator.core.run import Run
 from remediator.errors import InputError, StoreError
 from remediator.pipeline.approval_validity import Validity, check_validity
-from remediator.pipeline.decisions import DecisionPolicy
 from remediator.service import Service
 from remediator.storage.repositories.approvals import Approval
 from remediator.web.authentication import NOBODY, RequestIdentity, address_of, by_operator_token, cookie_name, identify
@@ -129,12 +128,6 @@ class Site:
             pages=PAGES,
             root=prefix_of(self.service.config.public_url),
         )
-
-    @property
-    def policy(self) -> DecisionPolicy:
-        """The settings for decisions."""
-        settings = self.service.config.approvals
-        return DecisionPolicy(settings.allow_link_only, settings.snooze_duration)
 
     @property
     def now(self) -> datetime:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from remediator.core.approval import PermissionDenied, Person, Role
+from remediator.core.notification_policy import Approvals
 from remediator.core.run import EpisodeKind, EpisodeStatus, Run
 from remediator.errors import InputError
 from remediator.extensions.guards.base import GuardAnswer
@@ -96,7 +97,7 @@ async def test_a_manual_run_asks_another_person(house: House, mode: str) -> None
 
     def approve(person: Person) -> Any:
         request = decisions.DecisionRequest(asked.id, asked.plan_hash, "approve", person)
-        return lambda tx: decisions.decide(tx, request, decisions.DecisionPolicy())
+        return lambda tx: decisions.decide(tx, request, Approvals())
 
     with pytest.raises(PermissionDenied, match="another person"):
         await house.write(approve(OSCAR))

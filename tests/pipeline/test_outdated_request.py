@@ -9,10 +9,11 @@ import pytest
 
 from remediator.core.approval import Person, Role
 from remediator.core.message import MessageKind
+from remediator.core.notification_policy import Approvals
 from remediator.core.plan import PlannedCall
 from remediator.core.run import Run
 from remediator.pipeline import decisions
-from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
+from remediator.pipeline.decisions import DecisionRequest
 from remediator.playbooks.inventory import Service
 from remediator.reporting.request_view import RequestView
 from remediator.storage.repositories import approvals, outbox, runs
@@ -58,7 +59,7 @@ async def _asked(house: House) -> tuple[Any, Measured, Run, Approval]:
 
 async def _approve(house: House, asked: Approval) -> None:
     request = DecisionRequest(asked.id, asked.plan_hash, "approve", ANN)
-    await house.write(lambda tx: decisions.decide(tx, request, DecisionPolicy()))
+    await house.write(lambda tx: decisions.decide(tx, request, Approvals()))
 
 
 @pytest.mark.promise(6)

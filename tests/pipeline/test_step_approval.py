@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from remediator.core.approval import Person, Role
+from remediator.core.notification_policy import Approvals
 from remediator.core.plan import PlannedCall
 from remediator.pipeline import decisions
-from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
+from remediator.pipeline.decisions import DecisionRequest
 from remediator.playbooks.inventory import Service
 from remediator.storage.repositories import approvals, attempts
 from remediator.storage.repositories.approvals import Approval
@@ -55,7 +56,7 @@ async def test_a_yes_to_one_plan_does_not_cover_a_later_step(house: House, mode:
 
     async def approve(asked: Approval) -> None:
         request = DecisionRequest(asked.id, asked.plan_hash, "approve", ANN)
-        result = await house.write(lambda tx: decisions.decide(tx, request, DecisionPolicy()))
+        result = await house.write(lambda tx: decisions.decide(tx, request, Approvals()))
         assert result.status == "approved"
 
     async def done() -> list[str]:

@@ -14,9 +14,9 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection, inspect
 
-from remediator.storage import indexes  # noqa: F401 - hangs them on the tables
 from remediator.storage import migrate as module
 from remediator.storage.schema import metadata
+from tests.storage import indexes  # noqa: F401 - hangs them on the tables
 from tests.support.servers.postgres import Postgres
 
 VERSIONS = sorted((Path(module.__file__).parent / "migrations" / "versions").glob("[0-9]*.py"))

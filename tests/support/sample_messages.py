@@ -17,9 +17,10 @@ import structlog
 from aiosmtpd.controller import Controller
 
 from remediator.core.approval import Person, Role
+from remediator.core.notification_policy import Approvals
 from remediator.core.run import Run
 from remediator.pipeline import decisions
-from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
+from remediator.pipeline.decisions import DecisionRequest
 from remediator.runtime.outbox import Outbox
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, outbox, runs
@@ -83,7 +84,7 @@ async def _tell(web: WebService, post: Outbox) -> Approval:
         word = DecisionRequest(
             broken.id, broken.plan_hash, "approve", glass, "the house is on fire", typed, break_glass=True
         )
-        decisions.decide(tx, word, DecisionPolicy())
+        decisions.decide(tx, word, Approvals())
         for kind, about_a_run, content in SENDERS.values():
             outbox.enqueue(tx, web.context.ids, kind, run if about_a_run else None, content, ("chat",))
 

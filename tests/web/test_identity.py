@@ -23,10 +23,11 @@ from pydantic import ValidationError
 from remediator.core.access_settings import Oidc
 from remediator.core.approval import BUTTON, ApprovalLink, PermissionDenied, Person, Role
 from remediator.core.identity import People
+from remediator.core.notification_policy import Approvals
 from remediator.core.tokens import Keyring, create_keyring, load_keyring
 from remediator.errors import InputError
 from remediator.pipeline import decisions, stop_commands
-from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
+from remediator.pipeline.decisions import DecisionRequest
 from remediator.storage.repositories import approvals, stops
 from remediator.web.oidc import OidcClient
 from tests.support.guard_history import NOON
@@ -203,13 +204,13 @@ async def test_ids_that_differ_in_case_are_one_person(tmp_path: Path, other: str
         asked = await web.request_approval(quorum=2)
         for person in (Person("ann@example.com", "slack", roles), Person(other, "oidc", roles)):
             word = DecisionRequest(asked.id, asked.plan_hash, "approve", person)
-            await web.context.store.write(lambda tx, word=word: decisions.decide(tx, word, DecisionPolicy()))
+            await web.context.store.write(lambda tx, word=word: decisions.decide(tx, word, Approvals()))
         assert (await web.state(asked)).status == "pending"
         own = await web.request_approval()
         await web.context.store.write(lambda tx: approvals.set_requester(tx, own.run_id, "ann@example.com"))
         word = DecisionRequest(own.id, own.plan_hash, "approve", Person(other, "oidc", roles))
         with pytest.raises(PermissionDenied, match="another person has to approve"):
-            await web.context.store.write(lambda tx: decisions.decide(tx, word, DecisionPolicy()))
+            await web.context.store.write(lambda tx: decisions.decide(tx, word, Approvals()))
 
 
 def test_the_people_file_rejects_ids_that_differ_in_case() -> None:

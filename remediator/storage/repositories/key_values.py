@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
-from importlib import import_module
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
 from remediator.core.clock import format_duration
 from remediator.storage import Tx
-from remediator.storage.prepared import Prepared
+from remediator.storage.prepared import Prepared, insert_or_update
 from remediator.storage.schema import key_values as table
 
 WATCHDOG = "watchdog"
@@ -71,15 +69,8 @@ def with_prefix(connection: Connection, prefix: str) -> dict[str, StoredValue]:
 
 def set(tx: Tx, name: str, value: Any) -> None:
     """Set a value; if several transactions set it at the same time, the last one wins."""
-    tx.connection.execute(_put(tx.connection.dialect.name), {"name": name, "value": value, "at": tx.now})
-
-
-@cache
-def _put(dialect: str) -> Prepared:
-    dialects = import_module(f"sqlalchemy.dialects.{dialect}")  # import only the dialect in use, to save memory
-    given = dialects.insert(table)
-    new_values = {name: given.excluded[name] for name in ("value", "at")}
-    return Prepared(given.on_conflict_do_update(index_elements=[table.c.name], set_=new_values))
+    statement = insert_or_update(tx.connection.dialect.name, table, ("name",), ("value", "at"))
+    tx.connection.execute(statement, {"name": name, "value": value, "at": tx.now})
 
 
 def delete(tx: Tx, name: str) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
-from importlib import import_module
 from typing import NamedTuple
 
 import msgspec
@@ -26,7 +24,7 @@ from remediator.core.release import ReleaseMemory, Verdict
 from remediator.core.run import Run
 from remediator.errors import NotFound
 from remediator.storage import TOPIC_RUNS, Tx
-from remediator.storage.prepared import Prepared
+from remediator.storage.prepared import Prepared, insert_or_update
 from remediator.storage.repositories import attempts, runs
 from remediator.storage.schema import remedy_memory as table
 
@@ -95,20 +93,13 @@ def remember(tx: Tx, ids: Ids, run: Run, about: Subject, verdict: str, reason: s
         "cleared_at": None,
         "cleared_by": None,
     }
-    tx.connection.execute(_put(tx.connection.dialect.name), {"id": ids.new("memory", tx.now), **values})
+    unique = ("target", "kind", "subject")
+    changed = tuple(field for field in values if field not in unique)
+    statement = insert_or_update(tx.connection.dialect.name, table, unique, changed)
+    tx.connection.execute(statement, {"id": ids.new("memory", tx.now), **values})
     told = ("kind", "subject", "name", "verdict", "reason")
     data = {"target": run.target, **{field: values[field] for field in told}}
     tx.append_audit(runs.draft(Kind.MEMORY_RECORDED, run, actor, data, verdict))
-
-
-@cache
-def _put(dialect: str) -> Prepared:
-    dialects = import_module(f"sqlalchemy.dialects.{dialect}")  # import only the dialect in use, to save memory
-    given = dialects.insert(table)
-    unique = ("target", "kind", "subject")
-    kept = {"id", *unique}
-    new_values = {column.name: given.excluded[column.name] for column in table.columns if column.name not in kept}
-    return Prepared(given.on_conflict_do_update(index_elements=[table.c[name] for name in unique], set_=new_values))
 
 
 def releases_of(connection: Connection, target: str) -> ReleaseMemory:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from importlib import import_module
 
 from sqlalchemy import Connection, bindparam, or_, select, update
 
 from remediator.audit import Draft, Kind
 from remediator.storage import TOPIC_RUNS, Tx, advisory_locks
 from remediator.storage.column_types import Instant
-from remediator.storage.prepared import Prepared
+from remediator.storage.prepared import Prepared, insert_or_update
 from remediator.storage.repositories import blocked_runs
 from remediator.storage.schema import stops as table
 
@@ -63,20 +61,14 @@ def create(
         "created_by": who,
         "expires_at": expires_at,
     }
-    created = tx.connection.execute(_insert(tx.connection.dialect.name), {"created_at": tx.now, **values}).rowcount
-    if not created:
+    statement = insert_or_update(tx.connection.dialect.name, table, ("id",))
+    if not tx.connection.execute(statement, {"created_at": tx.now, **values}).rowcount:
         return False
     until = None if expires_at is None else expires_at.isoformat()
     data = {"stop": stop_id, "scope": scope, "name": name, "reason": reason, "expires_at": until}
     tx.append_audit(Draft(kind=Kind.STOP_SET, actor=who, data=data))
     tx.notify(TOPIC_RUNS)
     return True
-
-
-@cache
-def _insert(dialect: str) -> Prepared:
-    dialects = import_module(f"sqlalchemy.dialects.{dialect}")  # import only the dialect in use, to save memory
-    return Prepared(dialects.insert(table).on_conflict_do_nothing(index_elements=[table.c.id]))
 
 
 def release(tx: Tx, stop_id: str, who: str) -> bool:

@@ -1,7 +1,7 @@
-"""Indexes of the schema, in a module of their own, because only migrations need them.
+"""The indexes that the migrations have to create, for the comparison in ``test_migrations``.
 
-Naming PostgreSQL's options loads its whole dialect, which takes 80 ms and 6 MB that a start on SQLite does not need.
-Partial unique indexes enforce promises in the database, whatever the code above them does.
+They are not part of ``storage/schema.py``: naming PostgreSQL's options loads its whole dialect, which takes 80 ms and
+6 MB that a start on SQLite does not need.
 """
 
 from __future__ import annotations
