@@ -17,7 +17,7 @@ from remediator.core.run import TERMINAL, Episode, EpisodeKind, EpisodeStatus, R
 from remediator.errors import Conflict, NotFound
 from remediator.pipeline.context import PASSIVE_MODES, PlaybookSet
 from remediator.pipeline.incident import incident_for
-from remediator.playbooks import parameters
+from remediator.playbooks import parameters, references
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx
@@ -78,7 +78,7 @@ def _labels(playbook: Playbook, request: StartRequest) -> dict[str, str]:
         Conflict: the playbook has no such parameter, or one is missing.
     """
     given = dict(request.parameters)
-    target = set(parameters.references(playbook.target))
+    target = set(references.references(playbook.target))
     for name in target & playbook.parameters.keys():
         if request.service and playbook.parameters[name].label is not None:
             given.setdefault(name, request.service)

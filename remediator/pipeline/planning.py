@@ -23,7 +23,7 @@ from remediator.pipeline.context import PipelineContext, StageResult, proceed
 from remediator.pipeline.manual_start import parameter_labels
 from remediator.pipeline.run_changes import RunChanges
 from remediator.pipeline.run_context import RunContext, RunTransaction
-from remediator.playbooks import cel, parameters
+from remediator.playbooks import cel, parameters, references
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.steps import Goto, Step
@@ -169,13 +169,13 @@ class Planner:
         )
 
     def _check(self, name: str, given: Mapping[str, Any]) -> PlannedCheck:
-        values = parameters.substitute_all(given, self.values, promql=name == "promql")
+        values = references.substitute_all(given, self.values, promql=name == "promql")
         fitted(self.pipeline.checks[name].Parameters, values, f"check {name}")
         return PlannedCheck(name, values)
 
     async def _step(self, step: Step) -> PlannedStep:
         action = self.pipeline.actions[step.action]
-        given = parameters.substitute_all(step.with_, self.values)
+        given = references.substitute_all(step.with_, self.values)
         model = fitted(action.Parameters, given, f"step {step.id}: {step.action}")
         undo = self._undo(step)
         traits = action.traits_for(model)
@@ -206,7 +206,7 @@ class Planner:
     def _undo(self, step: Step) -> PlannedUndo | None:
         if step.undo is None:
             return None
-        given = parameters.substitute_all(step.undo.with_, self.values)
+        given = references.substitute_all(step.undo.with_, self.values)
         if step.undo.action is not None:  # checked before anything is done: afterwards it would be too late
             model = self.pipeline.actions[step.undo.action].Parameters
             fitted(model, given, f"step {step.id}: undo: {step.undo.action}")
@@ -218,7 +218,7 @@ class Planner:
         records = []
         for item in self.playbook.diagnose:
             service = self.service if item.service is None else self.pipeline.playbooks.inventory.service(item.service)
-            given = parameters.substitute_all(item.with_, self.values, promql=item.check == "promql")
+            given = references.substitute_all(item.with_, self.values, promql=item.check == "promql")
             if item.check is not None:
                 found = await check_runner.observe(self.pipeline, item.check, service, given)
             else:

@@ -21,7 +21,7 @@ from starlette.responses import RedirectResponse, Response
 from remediator.audit import Kind, NotCanonical, decode
 from remediator.core.approval import Permission, Person
 from remediator.errors import InputError
-from remediator.playbooks import parameters
+from remediator.playbooks import references
 from remediator.playbooks.model import Playbook
 from remediator.storage.repositories import audit, autonomy, breakers, playbooks, runs
 from remediator.storage.repositories.playbooks import PlaybookVersion
@@ -182,7 +182,7 @@ def _given(playbook: Playbook | None) -> list[GivenParameter]:
     """Return the parameters that come from a label of the alert, except the one that the service fills."""
     if playbook is None:
         return []
-    target = set(parameters.references(playbook.target))
+    target = set(references.references(playbook.target))
     return [
         GivenParameter(name, item.default is None, str(item.default))
         for name, item in playbook.parameters.items()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from remediator.errors import InputError
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
-from remediator.playbooks.parameters import references, resolve, substitute, substitute_all, target
+from remediator.playbooks.parameters import resolve, target
+from remediator.playbooks.references import references, substitute, substitute_all
 
 INVENTORY = Inventory.model_validate(
     {

@@ -10,7 +10,7 @@ from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
 from remediator.clients.prometheus.promql import selectors
 from remediator.playbooks.model import Playbook
-from remediator.playbooks.parameters import REFERENCE
+from remediator.playbooks.references import REFERENCE
 
 _METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 

@@ -9,8 +9,8 @@ from remediator.authoring.lint import LintContext, Rule
 from remediator.playbooks import cel
 from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.model import Playbook
-from remediator.playbooks.parameters import references
 from remediator.playbooks.parsing.nodes import Path, walk
+from remediator.playbooks.references import references
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
 _REFERENCE = re.compile(r"(?<!\$)\$\{[^{}]*\}")

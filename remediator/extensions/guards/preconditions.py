@@ -12,7 +12,7 @@ from remediator.core.types import Duration, Strict
 from remediator.extensions.checks.base import CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict
-from remediator.playbooks import parameters
+from remediator.playbooks import references
 
 
 class Precondition(Strict):
@@ -78,7 +78,7 @@ class Preconditions(Guard):
 async def _look(guard_input: GuardInput, condition: Precondition) -> Evidence:
     values = {} if guard_input.run.plan is None else guard_input.run.plan.parameters
     if condition.check is not None:
-        given = parameters.substitute_all(condition.with_, values, promql=condition.check == "promql")
+        given = references.substitute_all(condition.with_, values, promql=condition.check == "promql")
         return await guard_input.view.check(condition.check, given)
-    query = parameters.substitute(condition.promql, values, promql=True)
+    query = references.substitute(condition.promql, values, promql=True)
     return await guard_input.view.check("promql", {"query": query, "max_age": format_duration(condition.max_age)})

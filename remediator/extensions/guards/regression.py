@@ -13,7 +13,7 @@ from remediator.core.types import Duration, Strict
 from remediator.extensions.checks.base import CheckAnswer
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Phase, Settings, Verdict
-from remediator.playbooks import parameters
+from remediator.playbooks import references
 
 
 class Signal(Strict):
@@ -89,7 +89,7 @@ def _worse(signal: Signal, before: float, after: float) -> bool:
 async def _measure(guard_input: GuardInput, signal: Signal) -> tuple[float | None, str]:
     """Return the current value of the signal, or None and the reason: no data, old data or several series."""
     values = {} if guard_input.run.plan is None else guard_input.run.plan.parameters
-    query = parameters.substitute(signal.promql, values, promql=True)
+    query = references.substitute(signal.promql, values, promql=True)
     seen = await guard_input.view.check("promql", {"query": query, "max_age": format_duration(signal.max_age)})
     samples = seen.facts.get("samples", [])
     if seen.answer is CheckAnswer.UNKNOWN:

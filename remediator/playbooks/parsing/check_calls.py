@@ -16,12 +16,12 @@ from remediator.core.matchers import compile_pattern
 from remediator.core.types import FieldError
 from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
 from remediator.playbooks.model import Parameter
-from remediator.playbooks.parameters import REFERENCE, references
 from remediator.playbooks.parsing import promql
 from remediator.playbooks.parsing.messages import describe, error_at
 from remediator.playbooks.parsing.nodes import Node, Path, Scalar, Table, child, data, find, walk
 from remediator.playbooks.parsing.subject import Call, CheckSubject
 from remediator.playbooks.parsing.validation import field_errors
+from remediator.playbooks.references import REFERENCE, references
 
 _SAMPLES: Mapping[str, Any] = {"string": "x", "boolean": True, "duration": "1m", "integer": 1, "number": 1.0}
 _MAX_SAMPLES = 20

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
 from remediator.playbooks.facts import fact_at, names_in
-from remediator.playbooks.parameters import REFERENCE, fact_path
+from remediator.playbooks.parameters import fact_path
 from remediator.playbooks.parsing.check_conditions import declared_facts
 from remediator.playbooks.parsing.subject import CheckSubject
+from remediator.playbooks.references import REFERENCE
 
 _PATH = ("escalate", "message")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from remediator.clients.prometheus.promql import parse
 from remediator.core.types import FieldError
 from remediator.playbooks.model import Parameter
-from remediator.playbooks.parameters import REFERENCE
+from remediator.playbooks.references import REFERENCE
 
 UNKNOWN_FUNCTION = "unknown function"
 """Beginning of the parser's error for a function that it does not know. A newer Prometheus may know the function."""

@@ -7,7 +7,6 @@ from pathlib import PurePath
 
 from remediator.playbooks import cel
 from remediator.playbooks.diagnostics import Diagnostic, did_you_mean, similar_name
-from remediator.playbooks.parameters import REFERENCE
 from remediator.playbooks.parsing.check_calls import (
     check_calls,
     check_calls_below,
@@ -19,6 +18,7 @@ from remediator.playbooks.parsing.check_message import check_message
 from remediator.playbooks.parsing.check_settings import check_disabled_guards, check_guard_settings
 from remediator.playbooks.parsing.nodes import Path
 from remediator.playbooks.parsing.subject import CheckSubject
+from remediator.playbooks.references import REFERENCE
 
 EVIDENCE_FIELDS = ("ok", "status", "facts")
 STEP_FIELDS = ("status", "output")
