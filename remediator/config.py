@@ -27,6 +27,7 @@ from remediator.core.sizes import MEBIBYTE
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
 from remediator.core.urls import UrlOrFile, checked_url
 from remediator.errors import ConfigurationError, InputError
+from remediator.playbooks.inventory import Inventory
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -393,6 +394,14 @@ def read_secret(path: Path) -> str:
 
 def redactor_for(*models: BaseModel) -> Redactor:
     """Return a redactor for all secrets of the settings and the inventory, and for those that the service creates."""
+    named = [each for model in models for each in _with_files(model)]
     own = (path for model in models if isinstance(model, Config) for path in model.own_secret_files)
-    files = {*own, *(path for model in models for path in secret_files(model))}
+    files = {*own, *(path for model in named for path in secret_files(model))}
     return Redactor(sorted({secret for path in files for secret in read_secrets(path)}))
+
+
+def _with_files(model: BaseModel) -> tuple[BaseModel, ...]:
+    """Return the parts of a model that name files. Of an inventory with many services, some stand for all."""
+    if not isinstance(model, Inventory):
+        return (model,)
+    return (*model.typical, model.defaults, *model.discover.values())

@@ -46,9 +46,11 @@ from remediator.runtime.access import AccessControl
 from remediator.runtime.chat_loops import chat_loops
 from remediator.runtime.checkpointing import run_checkpoint_loop
 from remediator.runtime.cloud_events import CloudEventsExporter
+from remediator.runtime.discovery import DiscoveryLoop
 from remediator.runtime.event_observers import EventObservers, count_event, log_event
 from remediator.runtime.health import INSTANCE, Health, run_health_loop
 from remediator.runtime.heartbeat import run_heartbeat_loop
+from remediator.runtime.live_inventory import LiveInventory, with_known_targets
 from remediator.runtime.maintenance import (
     REPLICA_TIMEOUT,
     MaintenanceSettings,
@@ -136,6 +138,9 @@ async def run_service(
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
         store = open_store(config, clock, redactor_for(config, loaded.inventory, *registry.models(config)))
         stack.push_async_callback(store.close)
+        live = LiveInventory(loaded.inventory)
+        await live.load(store)
+        store.redactor = redactor_for(config, live.inventory, *registry.models(config))
         if isinstance(clock, SteadyClock) and config.store == "sqlite":  # else the database has the time
             clock.continue_from(await store.read(audit.newest_time))
         keys = load_signing_keys(config)
@@ -143,7 +148,8 @@ async def run_service(
         metrics = Metrics()
         if isinstance(clock, SteadyClock):
             metrics.health.watches["clock of this host"] = clock.problem
-        context = _make_context(config, registry, StoreClock(store, clock), store, clients, loaded, metrics)
+        in_use = replace(loaded, inventory=live.inventory)
+        context = _make_context(config, registry, StoreClock(store, clock), store, clients, in_use, metrics)
         offset = abs(store.clock_offset)
         if offset > MAX_CLOCK_OFFSET:
             raise StoreUnavailable(
@@ -164,7 +170,7 @@ async def run_service(
             keyring=keys.links,
             clients=clients,
             registry=registry,
-            reload=reload_settings(config, registry, worker, metrics, store, access, seen),
+            reload=reload_settings(config, registry, worker, metrics, store, access, live, seen),
             role=role,
         )
         chart = None if clients.prometheus is None else partial(last_hour_png, clients.prometheus, store)
@@ -207,6 +213,7 @@ async def read_only_context(config: Config, store: Store, clock: Clock | None = 
     registry = Registry.for_settings(config)
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
+        loaded = replace(loaded, inventory=await with_known_targets(store, loaded.inventory))
         clients = _make_clients(config, registry, clock, stack, lambda: loaded.inventory)
         yield _make_context(config, registry, clock, store, clients, loaded, Metrics())
 
@@ -328,6 +335,7 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
         "health": lambda: run_health_loop(context, service.health),
         "reload": lambda: run_reload_loop(service.reload),
         "maintenance": lambda: run_maintenance_loop(context, maintenance),
+        "discovery": _discovery_loop(service).run,
         "monitors": lambda: run_monitors_loop(context, _monitor_settings(config, registry), worker.poll / 2),
     }
     if service.role == "receive":
@@ -362,6 +370,19 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
     if retention is not None:
         working["retention"] = lambda: run_retention_loop(context, retention)
     return working
+
+
+def _discovery_loop(service: Service) -> DiscoveryLoop:
+    return DiscoveryLoop(
+        context=service.context,
+        live=service.reload.live,
+        discoverers=service.registry.make_discoverers(service.clients),
+        protect=service.reload.protect,
+        guards=service.reload.guards,
+        channels=service.config.watchdog.notify,
+        health=service.health,
+        looks=service.role != "receive",
+    )
 
 
 def _exporters(config: Config, store: Store) -> Iterator[RunExporter]:

@@ -45,9 +45,7 @@ def schema(kind: str, catalogue: Catalogue, config: type[BaseModel]) -> Schema:
     if kind == "people":
         return _document(kind, "The people who may decide.", _schema_of(People))
     if kind == "inventory":
-        inventory = _schema_of(Inventory)
-        del inventory["$defs"]["Service"]["properties"]["name"]  # set from the key
-        return _document(kind, "The services that can be targets of actions.", inventory)
+        return _document(kind, "The services that can be targets of actions.", _inventory_file())
     return _document(kind, "The settings of remediator.", _settings_file(catalogue, config))
 
 
@@ -97,6 +95,20 @@ def _without_null(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_null(item) for key, item in value.items() if item is not None}
     return [_without_null(item) for item in value] if isinstance(value, list) else value
+
+
+def _inventory_file() -> Schema:
+    """Return the schema of the inventory. ``defaults`` may have the keys of a service."""
+    made = _schema_of(Inventory)
+    keys = made["$defs"]["Service"]["properties"]
+    del keys["name"], made["$defs"]["Defaults"]  # the name is set from the key
+    defaults = made["properties"]["defaults"]
+    made["properties"]["defaults"] = {
+        "description": defaults["description"],
+        "type": "object",
+        "propertyNames": {"enum": sorted(keys)},
+    }
+    return made
 
 
 def _settings_file(catalogue: Catalogue, config: type[BaseModel]) -> Schema:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from sqlalchemy import Connection
 
 from remediator.cli import _output
 from remediator.cli._completion import complete_playbooks
@@ -17,15 +18,16 @@ from remediator.extensions.registry import Registry
 from remediator.pipeline import decisions
 from remediator.pipeline.context import PlaybookSet
 from remediator.playbooks.loader import load
+from remediator.runtime.live_inventory import with_stored_targets
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy
 from remediator.web.api_service import find_playbook, playbooks_data
 
 
-def loaded_playbooks(config: Config) -> PlaybookSet:
-    """Return the playbooks and the inventory of this host."""
+def loaded_playbooks(config: Config, connection: Connection) -> PlaybookSet:
+    """Return the playbooks and the inventory of this host, with the discovered targets that the store has."""
     loaded = load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue())
-    return PlaybookSet(loaded.playbooks, loaded.inventory, config.environment)
+    return PlaybookSet(loaded.playbooks, with_stored_targets(connection, loaded.inventory), config.environment)
 
 
 @click.command("list")
@@ -38,7 +40,9 @@ def list_(source: Source, format_: str) -> None:
     Example:
       remediator playbook list
     """
-    found = source.get("playbooks", lambda connection: playbooks_data(connection, loaded_playbooks(source.config)))
+    found = source.get(
+        "playbooks", lambda connection: playbooks_data(connection, loaded_playbooks(source.config, connection))
+    )
     if format_ == "json":
         _output.data(found)
         return
@@ -73,7 +77,7 @@ def set_mode(source: Source, name: str, mode: str, reason: str, actor: str | Non
     """
 
     def local(tx: Tx, person: Person) -> dict[str, Any]:
-        loaded = loaded_playbooks(source.config)
+        loaded = loaded_playbooks(source.config, tx.connection)
         written = find_playbook(loaded, name).mode_in(loaded.environment)
         return {"before": decisions.set_mode(tx, person, name, mode, written, reason), "written": written}
 

@@ -90,7 +90,8 @@ def _parameters(given: tuple[str, ...]) -> dict[str, str]:
 
 def _start(tx: Tx, person: Person, config: Config, request: StartRequest) -> Mapping[str, Any]:
     window = config.timing.incident_window
-    return run_timeline.summary(manual_start.start(tx, person, loaded_playbooks(config), request, window, Ids()))
+    loaded = loaded_playbooks(config, tx.connection)
+    return run_timeline.summary(manual_start.start(tx, person, loaded, request, window, Ids()))
 
 
 def _dry_run(source: Source, request: StartRequest) -> Mapping[str, Any]:
@@ -210,7 +211,7 @@ def retry(source: Source, reason: str, run_id: str) -> None:
     """
 
     def local(tx: Tx, person: Person) -> Mapping[str, Any]:
-        loaded, found = loaded_playbooks(source.config), lookup.run_id(tx.connection, run_id)
+        loaded, found = loaded_playbooks(source.config, tx.connection), lookup.run_id(tx.connection, run_id)
         return run_timeline.summary(decisions.retry(tx, person, found, loaded, reason))
 
     made = source.post(f"runs/{segment(run_id)}/retry", local, {"reason": reason})

@@ -37,6 +37,7 @@ GROUPS = {
     "config": "Check and show the settings.",
     "db": "Migrate, grant rights on, back up and restore the database.",
     "incident": "List and show incidents: runs whose alerts belong together.",
+    "inventory": "List and show services, and compare discovered targets.",
     "keys": "Create and show the signing keys.",
     "memory": "List and clear what is remembered of releases and remedies.",
     "playbook": "Write, document and replay playbooks; change their modes.",

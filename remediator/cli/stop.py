@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 import click
+from sqlalchemy import Connection
 
 from remediator.cli import _output
 from remediator.cli._decisions import terminal_operator
@@ -19,6 +20,7 @@ from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.pipeline import stop_commands
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import read
+from remediator.runtime.live_inventory import with_stored_targets
 from remediator.storage import Tx
 from remediator.storage.repositories import playbooks, stops
 from remediator.web.status import stop_data
@@ -53,7 +55,7 @@ def create(source: Source, playbook: str, service: str, reason: str, duration: s
     name = playbook or service
 
     def local(tx: Tx, person: Person) -> dict[str, Any] | None:
-        services = _services(source.config) if service else ()
+        services = _services(source.config, tx.connection) if service else ()
         if services is not None:
             stop_commands.require_known(scope, name, playbooks.list_names(tx.connection), services)
         made = stops.get(tx.connection, stop_commands.create_stop(tx, person, reason, scope, name, lasts))
@@ -65,10 +67,10 @@ def create(source: Source, playbook: str, service: str, reason: str, duration: s
     _output.echo(f"{stop['id']}: {stop['what']} stopped{until}; to release it: remediator stop release {stop['id']}")
 
 
-def _services(config: Config) -> Collection[str] | None:
+def _services(config: Config, connection: Connection) -> Collection[str] | None:
     """Return the services of the inventory; None if it cannot be read, because a stop must not depend on a file."""
     try:
-        return list(read(config.inventory, Inventory).services)
+        return list(with_stored_targets(connection, read(config.inventory, Inventory)).services)
     except ConfigurationError:
         _output.echo("the inventory cannot be read: the name of the service is not checked", err=True)
         return None

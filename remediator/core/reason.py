@@ -14,6 +14,8 @@ class Reason(StrEnum):
     """Escalated: the labels of the alert name something else than the target. The detail shows both sides."""
     NO_IDENTIFYING_LABEL = "no_identifying_label"
     """Escalated: no label of the alert says which target it is about. The detail shows both sides."""
+    TARGET_GONE = "target_gone"
+    """Escalated: the inventory no longer has the target, so nothing more is done to it."""
     NOT_NEEDED = "not_needed"
     """Cancelled: every check of the verification was ok before the first step, so nothing was done."""
     DIAGNOSED = "diagnosed"

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ValidationError
 
 from remediator.config import Channel, Config
 from remediator.errors import ConfigurationError, InputError
-from remediator.extensions import actions, checks, guards, notifiers, platforms, witnesses
+from remediator.extensions import actions, checks, discoverers, guards, notifiers, platforms, witnesses
 from remediator.extensions.actions.base import Action
 from remediator.extensions.checks.base import Check
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.discoverers.base import Discoverer
 from remediator.extensions.guards.base import Guard
 from remediator.extensions.notifiers.base import Notifier
 from remediator.extensions.platforms.base import Platform
@@ -34,6 +35,7 @@ class Registry:
     """In the order of evaluation."""
     notifiers: Sequence[type[Notifier]] = notifiers.BUILTIN
     platforms: Sequence[type[Platform]] = platforms.BUILTIN
+    discoverers: Sequence[type[Discoverer]] = discoverers.BUILTIN
     witnesses: Mapping[str, WitnessFactory] = field(default_factory=lambda: witnesses.BUILTIN)
     """By kind."""
     allowed: ClientSet | None = None
@@ -111,6 +113,10 @@ class Registry:
     def make_platforms(self) -> dict[str, Platform]:
         """Return a new instance of each platform, by kind."""
         return {platform.kind: platform() for platform in self.platforms}
+
+    def make_discoverers(self, clients: ClientSet) -> dict[str, Discoverer]:
+        """Return a new instance of each discoverer, by kind."""
+        return {discoverer.kind: discoverer(clients) for discoverer in self.discoverers}
 
     def make_actions(self, clients: ClientSet) -> dict[str, Action]:
         """Return a new instance of each action, by name."""

@@ -269,6 +269,10 @@ def _commit_intent(
     decision = evaluation.decide_again(tx.tx)
     if not decision.allowed:
         raise _held(ctx, asked, decision)
+    #     The service is as it was when this turn began: a reload or a discovery may have changed or removed it since
+    #     (promise 8).
+    if tx.pipeline.playbooks.inventory.services.get(tx.run.target) != ctx.service:
+        raise IntentRefused("the inventory changed; the run is evaluated again", lambda again: proceed(again.save()))
     # 17. The run is what the audit log says. The people who approved still may, and their decisions are in the audit
     #     log (promises 6 and 9).
     require_authority(tx, ctx.plan, execution.step.id, is_new=ctx.is_new)

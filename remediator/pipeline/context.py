@@ -95,6 +95,12 @@ class PlaybookSet:
         """Add an older version that an open run needs. Alerts are not matched against it."""
         self._by_hash[playbook.content_hash] = playbook
 
+    def with_inventory(self, inventory: Inventory) -> PlaybookSet:
+        """Return the same playbooks with another inventory."""
+        made = PlaybookSet(self.active, inventory, self.environment)
+        made._by_hash = dict(self._by_hash)
+        return made
+
     def service(self, run: Run) -> Service:
         """Return the target of a run.
 

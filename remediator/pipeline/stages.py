@@ -88,7 +88,7 @@ async def _may_be_interrupted(ctx: RunContext) -> bool:
     """Return whether a transaction is worthwhile to decide about an interruption."""
     run = ctx.run
     late = run.due_by is not None and ctx.now() >= run.due_by
-    if run.cancel_request is not None or late or run.reason is Reason.RESOLVED:
+    if run.cancel_request is not None or late or run.reason is Reason.RESOLVED or _is_gone(ctx.pipeline, run):
         return True
     return all(alert.status is not EpisodeStatus.FIRING for alert in await ctx.alerts())
 
@@ -109,7 +109,19 @@ def _interrupt(tx: RunTransaction) -> StageResult | None:
     if run.due_by is not None and tx.now >= run.due_by:
         return proceed(_end(tx, Status.ESCALATED, Reason.DEADLINE, EscalatedDetail(deadline=run.due_by)))
     # 4. A resolved alert starts nothing new.
-    return _resolved(tx)
+    if (resolved := _resolved(tx)) is not None:
+        return resolved
+    # 5. Nothing is done to a target that the inventory no longer has, written or discovered (promise 8).
+    if _is_gone(tx.pipeline, tx.run):
+        text = f"the inventory no longer has {tx.run.target}; nothing more is done to it"
+        return proceed(_end(tx, Status.ESCALATED, Reason.TARGET_GONE, EscalatedDetail(text=text)))
+    return None
+
+
+def _is_gone(pipeline: PipelineContext, run: Run) -> bool:
+    """Return whether the inventory no longer has the target. Planning escalates a target that it does not have."""
+    planned = run.status is not Status.MATCHED and run.plan is not None
+    return planned and run.target not in pipeline.playbooks.inventory
 
 
 def _end(tx: RunTransaction, to: Status, reason: Reason, detail: Detail) -> Run:

@@ -184,8 +184,9 @@ class StepExecution:
 
     async def observe(self, attempt: Attempt) -> Observation:
         """Return whether an attempt took effect, from the state of the target. Reads only; *unknown* on any error."""
-        service, call = self.ctx.service, planned_call(attempt)
+        call = planned_call(attempt)
         try:
+            service = self.ctx.service
             async with asyncio.timeout(self.ctx.pipeline.timeouts.probe_timeout.total_seconds()):
                 return await self.action.observe(service, self.parameters, call, attempt.intent_at)
         except (TimeoutError, RemediatorError, OSError) as error:

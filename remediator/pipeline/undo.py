@@ -72,6 +72,8 @@ async def undo(
     stop = next((stop for stop in active if stop.applies_to(ctx.run.playbook, ctx.run.target)), None)
     if stop is not None:
         return UndoResult(step.id, "not_tried", f"{stop.subject} stopped by {stop.created_by}", stopped=True)
+    if ctx.run.target not in ctx.pipeline.playbooks.inventory:
+        return UndoResult(step.id, "not_tried", f"the inventory no longer has {ctx.run.target}")
     # 2. Only a declared undo is done; nothing is guessed.
     found = resolve_undo(ctx, step, tried)
     if found is None:

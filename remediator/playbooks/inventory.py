@@ -5,21 +5,24 @@ Relative paths start at the folder of the inventory. Only its services can be ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from remediator.clients.endpoints import Endpoint, GitHub, RedisEndpoint, TlsSettings
-from remediator.core.graph import reach, shortest_cycle
+from remediator.core.graph import shortest_cycle
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict, raise_all
 from remediator.core.urls import Url
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
+from remediator.playbooks.discovery import AnyDiscovery, fits
 from remediator.playbooks.endpoint_addresses import fixed_addresses
-from remediator.playbooks.field_types import as_list
+from remediator.playbooks.field_types import Name, as_list
+from remediator.playbooks.service_index import ServiceFacts, ServiceIndex
 from remediator.playbooks.tolerance import Tolerance
 
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
@@ -275,12 +278,32 @@ class Service(Strict):
         default=None, description="ElastiCache replication group that the service is or uses."
     )
 
-    _neighbours: tuple[RedisEndpoint | HttpEndpoint, ...] = PrivateAttr(default=())
+    _index: ServiceIndex | None = PrivateAttr(default=None)
+    _shared: frozenset[str] = PrivateAttr(default=frozenset())
 
-    @cached_property  # a storm asks for each alert
-    def neighbour_addresses(self) -> Set[str]:
-        """Return addresses of other services of the inventory: an alert with such an address is about that service."""
-        return fixed_addresses(self._neighbours)[1]
+    @property
+    def shared_keys(self) -> frozenset[str]:
+        """Return the keys whose values are from ``defaults`` of the inventory."""
+        return self._shared
+
+    def is_neighbour(self, address: str) -> bool:
+        """Return whether an address belongs to another service: an alert with this address is about that service."""
+        kinds = [kind for kind, endpoint in (("redis", self.redis), ("http", self.http)) if endpoint is not None]
+        return self._index is not None and self._index.is_neighbour(self.name, kinds, address)
+
+    @property
+    def facts(self) -> ServiceFacts:
+        """Return what the index of the inventory needs to know about this service."""
+        endpoints = {"redis": self.redis, "http": self.http}
+        addresses = {kind: fixed_addresses([each])[1] for kind, each in endpoints.items() if each is not None}
+        return ServiceFacts(self.name, self.depends_on, tuple(self.alert_labels.items()), addresses)
+
+    @property
+    def impossible(self) -> str:
+        """Return why the values of this service cannot be true together; empty if they can."""
+        if self.minimum_healthy > self.instances:
+            return f"minimum_healthy {self.minimum_healthy} is greater than instances {self.instances}"
+        return ""
 
     @property
     def alert_labels(self) -> Mapping[str, str]:
@@ -292,6 +315,30 @@ class Service(Strict):
         return all(labels.get(label) == value for label, value in self.alert_labels.items())
 
 
+class Defaults(Service):
+    """Values of all services that do not set a key themselves, written or discovered."""
+
+    platform: Binding | None = Field(default=None, description="Platform that runs the services.")  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _without_name(self) -> Defaults:
+        if "name" in self.model_fields_set:
+            raise FieldError("unknown key 'name'", ("name",), hint="remove it", rule="unknown-key", at_key=True)
+        return self
+
+    def complete(self, service: Service) -> Service:
+        """Return a service with the values that it does not set itself."""
+        missing = self.model_fields_set - service.model_fields_set
+        if not missing:
+            return service
+        made = service.model_copy(update={key: getattr(self, key) for key in missing})
+        made._shared = frozenset(missing)
+        return made
+
+
+_MAX_NAMES = 20
+
+
 class Inventory(Strict):
     """All services that can be targets of actions."""
 
@@ -300,7 +347,14 @@ class Inventory(Strict):
     environment: str | None = Field(
         default=None, description="Environment, for readers; the settings file selects the mode."
     )
-    services: dict[ServiceName, Service] = Field(description="Services, by name.")
+    defaults: Defaults = Field(default=Defaults(), description="Values that services share; their own come first.")
+    services: Mapping[ServiceName, Service] = Field(description="Services, by name.")
+    discover: dict[Name, AnyDiscovery] = Field(
+        default={}, description="Sources of further services, by a name of your choice."
+    )
+
+    _index: ServiceIndex = PrivateAttr(default=ServiceIndex(()))
+    _base: Path | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -314,20 +368,16 @@ class Inventory(Strict):
         return data
 
     @model_validator(mode="after")
-    def _consistent(self) -> Inventory:
-        raise_all(tuple(self._wrong_services()) or tuple(self._cycles()))
-        for service in self.services.values():
-            service._neighbours = tuple(self._beside(service))
+    def _consistent(self, info: ValidationInfo) -> Inventory:
+        self._base = (info.context or {}).get("base")
+        completed = {name: self.defaults.complete(service) for name, service in self.services.items()}
+        self.__dict__["services"] = completed
+        raise_all(tuple(self._wrong_services()))
+        self._index = ServiceIndex([service.facts for service in completed.values()])
+        raise_all(tuple(self._cycles()))
+        for service in completed.values():
+            service._index = self._index
         return self
-
-    def _beside(self, service: Service) -> Iterator[RedisEndpoint | HttpEndpoint]:
-        """Yield endpoints of the same kind of other services. A service that needs this one may report about it."""
-        related = {service.name, *self.dependents(service.name)}
-        for other in self.services.values():
-            if other.name not in related:
-                for ours, theirs in ((service.redis, other.redis), (service.http, other.http)):
-                    if ours is not None and theirs is not None:
-                        yield theirs
 
     def _wrong_services(self) -> Iterator[FieldError]:
         for name, service in self.services.items():
@@ -344,29 +394,19 @@ class Inventory(Strict):
                 yield FieldError(
                     f"the name of this service is {name!r}", ("services", name, "name"), hint="remove name"
                 )
-            if service.minimum_healthy > service.instances:
-                message = f"minimum_healthy {service.minimum_healthy} is greater than instances {service.instances}"
-                yield FieldError(message, ("services", name, "minimum_healthy"))
+            if service.impossible:
+                yield FieldError(service.impossible, ("services", name, "minimum_healthy"))
 
     def _cycles(self) -> Iterator[FieldError]:
         reported: set[str] = set()
-        for name in self.services:
-            cycle = shortest_cycle(self._depends_on, name)
+        candidates = self._index.in_or_between_cycles()
+        for name in (name for name in self.services if name in candidates):
+            cycle = shortest_cycle(self._index.needs, name)
             if cycle and not reported.intersection(cycle):
                 reported.update(cycle)
                 at = self.services[cycle[0]].depends_on.index(cycle[1])
                 message = f"services depend on each other in a cycle: {' -> '.join(cycle)}"
                 yield FieldError(message, ("services", cycle[0], "depends_on", at), rule="dependency-cycle")
-
-    @cached_property
-    def _depends_on(self) -> dict[str, tuple[str, ...]]:
-        return {name: service.depends_on for name, service in self.services.items()}
-
-    @cached_property
-    def _needed_by(self) -> dict[str, tuple[str, ...]]:
-        return {
-            name: tuple(key for key, item in self.services.items() if name in item.depends_on) for name in self.services
-        }
 
     def __contains__(self, name: object) -> bool:
         return name in self.services
@@ -380,17 +420,50 @@ class Inventory(Strict):
         try:
             return self.services[name]
         except KeyError:
-            known = ", ".join(sorted(self.services)) or "none"
-            raise ConfigurationError(f"unknown service {name!r}; known: {known}") from None
+            raise ConfigurationError(f"unknown service {name!r}; known: {self.known_names}") from None
+
+    @cached_property  # a storm may name many unknown services
+    def known_names(self) -> str:
+        """Return the first names for a message."""
+        names = sorted(self.services)
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        return ", ".join(names[:_MAX_NAMES]) + more if names else "none"
+
+    def may_contain(self, name: str) -> bool:
+        """Return whether the inventory contains a service, or a target with this name may be discovered."""
+        return name in self or any(fits(each, name) for item in self.discover.values() for each in item.allow.names)
+
+    def source_of(self, name: str) -> str:
+        """Return the name of the discovery that a service comes from; empty if it is written."""
+        return ""
+
+    def version_of(self, discovery: str) -> str:
+        """Return the version of the targets of a discovery; empty if no look-up has found any yet."""
+        return ""
+
+    def found_by(self, discovery: str) -> set[str]:
+        """Return the names of the services of a discovery."""
+        return set()
+
+    @property
+    def typical(self) -> tuple[Service, ...]:
+        """Return services that together name every file of the inventory: the written ones, one of each discovery."""
+        return tuple(self.services.values())
+
+    @property
+    def base(self) -> Path | None:
+        """Return the folder at which relative paths start."""
+        return self._base
 
     def dependencies(self, name: str) -> tuple[str, ...]:
         """Return all services that a service needs, directly or indirectly, the nearest first."""
-        return reach(self._depends_on, name)
+        return self._index.dependencies(name)
 
     def dependents(self, name: str) -> tuple[str, ...]:
         """Return all services that need a service, directly or indirectly, the nearest first."""
-        return reach(self._needed_by, name)
+        return self._index.dependents(name)
 
     def services_for(self, labels: Mapping[str, str]) -> tuple[Service, ...]:
         """Return the services that an alert with these labels is about."""
-        return tuple(service for service in self.services.values() if service.matches_alert(labels))
+        named = (self.services[name] for name in self._index.named_by(labels))
+        return tuple(service for service in named if service.matches_alert(labels))

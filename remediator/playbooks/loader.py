@@ -18,6 +18,7 @@ from remediator.playbooks.diagnostics import Diagnostic, Severity, render
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Fragment, Playbook
 from remediator.playbooks.parsing import fragments, semantics
+from remediator.playbooks.parsing.check_templates import check_templates
 from remediator.playbooks.parsing.messages import error_at
 from remediator.playbooks.parsing.nodes import Node, Scalar, Table, Text, child, walk
 from remediator.playbooks.parsing.subject import CheckSubject
@@ -108,8 +109,12 @@ def load_config(path: Path, model: type[M]) -> M:
 
 
 def load_inventory(path: Path) -> ParsedFile[Inventory]:
-    """Read the inventory, and return every error."""
-    return read_model(path, Inventory)
+    """Read the inventory, and return every error, also those of the templates of its discoveries."""
+    parsed = read_model(path, Inventory)
+    if parsed.model is None or parsed.root is None:
+        return parsed
+    found = tuple(sorted(check_templates(parsed.model, parsed.root, path.parent.resolve())))
+    return ParsedFile(None, parsed.root, (*parsed.diagnostics, *found)) if found else parsed
 
 
 def load(paths: Sequence[Path], inventory: Path, catalogue: Catalogue) -> LoadedConfig:

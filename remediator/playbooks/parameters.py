@@ -125,9 +125,8 @@ def target(playbook: Playbook, values: Mapping[str, Any], inventory: Inventory) 
     """
     name = str(substitute(playbook.target, values))
     if name not in inventory:
-        known = ", ".join(sorted(inventory.services)) or "none"
-        raise Conflict(f"unknown service {name[:_SHOWN_LENGTH]!r}; known: {known}")
-    return inventory.service(name).name
+        raise Conflict(f"unknown service {name[:_SHOWN_LENGTH]!r}; known: {inventory.known_names}")
+    return name
 
 
 def fact_path(name: str) -> list[str] | None:

@@ -233,7 +233,7 @@ def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[st
         names_server = service.redis is not None and split.scheme in _REDIS_SCHEMES
         if split.netloc.lower() in addresses:
             yield "instance", True, instance
-        elif addresses and (names_server or split.netloc.lower() in service.neighbour_addresses):
+        elif addresses and (names_server or service.is_neighbour(split.netloc.lower())):
             yield "instance", False, " or ".join(sorted(addresses))
         elif about_host and hosts and host not in hosts:
             yield "instance", False, f"a host of {', '.join(sorted(hosts))}"

@@ -74,7 +74,8 @@ async def find_missing_rights(
 
 def uses(playbook: Playbook, inventory: Inventory) -> Iterator[Use]:
     """Yield every action and check of a playbook, each with the services that it can be used on."""
-    targets = (playbook.target,) if playbook.target in inventory else tuple(inventory.services)
+    by_parameter = playbook.target.startswith("${")
+    targets = tuple(inventory.services) if by_parameter else (playbook.target,) if playbook.target in inventory else ()
     for at, item in enumerate(playbook.diagnose):
         kind, name = ("check", item.check) if item.check is not None else ("action", str(item.action))
         services = (str(item.service),) if item.service in inventory else targets

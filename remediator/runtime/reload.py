@@ -31,6 +31,7 @@ from remediator.pipeline.match import Index
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import LoadedConfig, load
 from remediator.runtime.access import AccessControl
+from remediator.runtime.live_inventory import LiveInventory
 from remediator.runtime.metrics import Metrics
 from remediator.runtime.worker import Worker
 from remediator.storage import Store, Tx
@@ -58,6 +59,7 @@ class ReloadSettings:
         channels: notified of files that cannot be used.
         seen: signature of the files before the active ones were read.
         access: people, groups and credentials; its files are read again too.
+        live: the inventory in use, with its discovered targets.
         poll: seconds between two checks.
     """
 
@@ -69,6 +71,7 @@ class ReloadSettings:
     channels: Sequence[str]
     seen: Signature
     access: AccessControl
+    live: LiveInventory
     poll: float = 1.0
     rejected: tuple[str, ...] = ()
     """Why the current files cannot be used; empty while they are active."""
@@ -101,12 +104,14 @@ def reload_settings(
     metrics: Metrics,
     store: Store,
     access: AccessControl,
+    live: LiveInventory,
     seen: Signature,
 ) -> ReloadSettings:
     """Return the reload settings of a service.
 
     Args:
         seen: signature of the files before the active ones were read.
+        live: the inventory in use.
     """
 
     def protect(inventory: Inventory) -> None:
@@ -124,6 +129,7 @@ def reload_settings(
         channels=config.watchdog.notify,
         seen=seen,
         access=access,
+        live=live,
     )
 
 
@@ -173,7 +179,8 @@ async def reload(settings: ReloadSettings, now: Signature, *, requested: bool) -
     except ConfigurationError as error:
         await _reject(settings, error.findings or (str(error),), requested=requested)
     else:
-        await _apply(settings, loaded, requested=requested)
+        async with settings.live.lock:
+            await _apply(settings, loaded, requested=requested)
     settings.seen = now
 
 
@@ -230,12 +237,14 @@ async def _apply(settings: ReloadSettings, loaded: LoadedConfig, *, requested: b
     worker, context = settings.worker, settings.worker.context
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
     before = {playbook.name: playbook.content_hash for playbook in context.playbooks.active}
-    inventory_changed = loaded.inventory != context.playbooks.inventory
+    live = settings.live
+    inventory_changed = loaded.inventory != live.written
     if versions == before and not inventory_changed and not requested and not settings.rejected:
         return  # only comments or the order of keys have changed
     changed = sorted(name for name in versions.keys() | before.keys() if versions.get(name) != before.get(name))
     data = {"playbooks": versions, "changed": changed, "inventory": inventory_changed}
-    settings.protect(loaded.inventory)
+    merged = await live.merged(loaded.inventory, live.sets)
+    settings.protect(merged.inventory)
 
     def work(tx: Tx) -> set[str]:
         playbooks.add_versions(tx, loaded.playbooks)
@@ -247,13 +256,14 @@ async def _apply(settings: ReloadSettings, loaded: LoadedConfig, *, requested: b
         return {run.playbook_hash for run in runs.list_page(tx.connection, 10_000, only=runs.OPEN_ONLY)}
 
     needed = await context.store.write(work)
-    active = PlaybookSet(loaded.playbooks, loaded.inventory, context.playbooks.environment)
+    active = PlaybookSet(loaded.playbooks, merged.inventory, context.playbooks.environment)
     for version in context.playbooks.versions():
         if version.content_hash in needed:
             active.add_version(version)
     index = Index(loaded.playbooks, worker.index.watchdog)
-    # One statement without an await: no other task of the event loop sees only one of the two replaced.
+    # Without an await in between: no other task of the event loop sees only a part of them replaced.
     context.playbooks, worker.index = active, index
+    live.use(loaded.inventory, live.sets, merged)
     await context.store.write(lambda tx: void_outdated_requests(tx, context))
     settings.metrics.reloads.labels("loaded").inc()
     settings.metrics.reload_ok.set(1)

@@ -95,11 +95,13 @@ def inventory_data(connection: Connection, inventory: Inventory) -> list[dict[st
         {
             "name": name,
             "platform": service.platform.kind,
+            "source": inventory.source_of(name),
             "depends_on": list(service.depends_on),
             "needed_by": sorted(inventory.dependents(name)),
             "locked_by": holders.get(name),
         }
-        for name, service in sorted(inventory.services.items())
+        for name in sorted(inventory.services)
+        for service in (inventory.services[name],)
     ]
 
 

@@ -33,6 +33,8 @@ class ServiceState:
     recent: Sequence[Run]
     """Its last runs, the newest first."""
     stops: Sequence[Stop]
+    source: str
+    """The discovery that found it; empty if it is written."""
 
     @property
     def health(self) -> str:
@@ -65,7 +67,7 @@ def inventory(site: Site) -> Handler:
             )
         )
         drawn = lay_out_dependencies(
-            {name: list(state.service.depends_on) for name, state in states.items()},
+            {name: [each for each in state.service.depends_on if each in states] for name, state in states.items()},
             {name: state.service.platform.kind for name, state in states.items()},
         )
         return site.render(request, identity, "inventory.html", states=states, more=more, drawn=drawn, live=True)
@@ -80,6 +82,7 @@ def _states(connection: Connection, loaded: Inventory, active: Sequence[Stop]) -
         if alert.status is EpisodeStatus.FIRING:
             for service in loaded.services_for(alert.labels):
                 firing.setdefault(service.name, []).append(alert)
+    names = sorted(loaded.services)[:_MAX_SERVICES]
     locks = {run.target: run for run in target_locks.list_lock_holders(connection)}
     return {
         name: ServiceState(
@@ -88,6 +91,8 @@ def _states(connection: Connection, loaded: Inventory, active: Sequence[Stop]) -
             locks.get(name),
             runs.list_page(connection, _MAX_RUNS, only=runs.RunFilter(target=name)),
             [stop for stop in active if stop.applies_to("", name)],
+            loaded.source_of(name),
         )
-        for name, service in sorted(loaded.services.items())[:_MAX_SERVICES]
+        for name in names
+        for service in (loaded.services[name],)
     }

@@ -63,6 +63,7 @@ class Service(TypedDict):
 
     name: str
     platform: str
+    source: str
     depends_on: list[str]
     needed_by: list[str]
     locked_by: str | None

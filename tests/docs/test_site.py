@@ -28,6 +28,7 @@ from tests.support.site import LATEST, ROOT, _write_versions, current_version, l
 QUESTIONS = {
     "route only some alerts": "how-to/route-some-alerts.html",
     "regular expression matcher": "how-to/match-with-regex.html",
+    "discover targets": "how-to/discover-targets.html",
     "only at night": "how-to/act-only-at-night.html",
     "two approvers": "how-to/two-approvers.html",
     "test that it does not run": "how-to/test-that-it-does-not-run.html",

@@ -130,5 +130,5 @@ def test_what_is_derived_from_an_inventory_is_no_difference() -> None:
     """A reload compares inventories; addresses that were looked up in between change nothing."""
     services = {name: {"http": {"url": f"http://{name}:80"}} for name in ("app", "web")}
     used, fresh = inventory(**services), inventory(**services)
-    assert used.services["app"].neighbour_addresses == {"web:80"}
+    assert used.services["app"].is_neighbour("web:80")
     assert used == fresh

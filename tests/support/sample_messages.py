@@ -51,6 +51,7 @@ SENDERS: Mapping[str, tuple[str, bool, Mapping[str, Any]]] = {
         True,
         {"status": "temporary measure still in force", "step": "x", "detail": {}},
     ),
+    "runtime/discovery": ("notice", False, {"about": "discovery", "text": "Discovery web works again."}),
     "extensions/guards/circuit_breaker": (
         "notice",
         True,

@@ -36,8 +36,9 @@ from remediator.config import Config
 from remediator.core.identity import People
 from remediator.playbooks.catalogue import Catalogue
 from remediator.playbooks.diagnostics import Diagnostic, Severity
+from remediator.playbooks.discovered import with_examples
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import ParsedFile, load_playbooks, read_model
+from remediator.playbooks.loader import ParsedFile, load_inventory, load_playbooks, read_model
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.check_settings import check_settings
 from remediator.playbooks.parsing.nodes import Scalar, child
@@ -147,9 +148,11 @@ def lint(
     Raises:
         ClientError: the Prometheus does not answer.
     """
-    inventory = _read_optional(sources.inventory, Inventory)
-    settings = _read_optional(sources.config, config_model)
-    loaded = load_playbooks(sources.playbooks, catalogue, inventory.model)
+    nothing: ParsedFile[Any] = ParsedFile(None, None, ())
+    inventory = nothing if sources.inventory is None else load_inventory(sources.inventory)
+    settings = nothing if sources.config is None else read_model(sources.config, config_model)
+    services = None if inventory.model is None else with_examples(inventory.model)
+    loaded = load_playbooks(sources.playbooks, catalogue, services)
     config: Any = settings.model
     live = None if sources.prometheus is None else asyncio.run(read_live(sources.prometheus, loaded.playbooks))
     rules = None if sources.alerting is None and live is None else read_alerts(sources.alerting or ())
@@ -160,7 +163,7 @@ def lint(
     context = LintContext(
         loaded=loaded,
         catalogue=catalogue,
-        inventory=inventory.model,
+        inventory=services,
         alerts=None if rules is None else (*rules.alerts, *(() if live is None else live.rules)),
         unreadable_rules=() if rules is None else [(item.file, item.line, item.reason) for item in rules.unreadable],
         known_labels=frozenset(() if config is None else config.known_labels),
@@ -200,10 +203,6 @@ def lint(
         len(texts),
         tuple(text for source, text in skipped if source is None),
     )
-
-
-def _read_optional(path: Path | None, model: type[Any]) -> ParsedFile[Any]:
-    return ParsedFile(None, None, ()) if path is None else read_model(path, model)
 
 
 def kind_of(path: Path) -> str:

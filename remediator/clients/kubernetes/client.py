@@ -28,7 +28,7 @@ from remediator.clients.kubernetes.models import (
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, ClientError, InputError, Refused, TargetError, TimedOut
 
-Kind = Literal["deployments", "statefulsets", "replicasets"]
+Kind = Literal["deployments", "statefulsets", "daemonsets", "replicasets"]
 PatchKind = Literal["strategic", "merge"]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -154,7 +154,7 @@ class Kubernetes:
         return tuple(sorted(found, key=lambda event: event.at.timestamp() if event.at else 0))
 
     async def workloads(self, kind: Kind, selector: Selector | Mapping[str, str]) -> tuple[Workload, ...]:
-        """Return the Deployments, StatefulSets or ReplicaSets with these labels."""
+        """Return the Deployments, StatefulSets, DaemonSets or ReplicaSets with these labels."""
         return await self._list("/apis/apps/v1", kind, Workload, {"labelSelector": selector_text(selector)})
 
     async def workloads_of_all_namespaces(self, kind: Kind) -> tuple[Workload, ...]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from remediator.core.run import EpisodeKind
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Verdict, manual_start
 from remediator.playbooks.target_identity import Relation, compare
+from remediator.storage.repositories import discovered
 
 
 class AboutTarget(Guard):
@@ -14,13 +17,23 @@ class AboutTarget(Guard):
     Planning escalates such a run. The guard blocks it here if the inventory changed since, or if an alert joined the
     run later. An approval cannot override it. A playbook with ``about: {any: REASON}`` is not checked. Neither is the
     target of a run that a person started, because the person named it.
+
+    A discovered target is blocked while this replica does not yet know the targets of the last look-up.
     """
 
     name = "about_target"
-    reasons = frozenset({"not_about_target", "no_identifying_label"})
+    reasons = frozenset({"not_about_target", "no_identifying_label", "targets_changed"})
 
     def __init__(self, clients: ClientSet) -> None:
         """Use the guard input; no clients are needed."""
+
+    def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
+        inventory, name = guard_input.inventory, guard_input.service.name
+        source = inventory.source_of(name)
+        if not source or discovered.versions(connection).get(source, "") == inventory.version_of(source):
+            return ALLOW
+        text = f"the targets of discovery {source} changed a moment ago; {name} may not be one of them any more"
+        return Verdict(GuardAnswer.BLOCK, "targets_changed", text, {"target": name, "discovery": source})
 
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
         if guard_input.playbook.about_any is not None:

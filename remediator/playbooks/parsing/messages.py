@@ -219,15 +219,19 @@ def merge_branches(found: Sequence[FieldError], root: Node) -> list[FieldError]:
     return list(merged.values())
 
 
-def _known_fields(model: Any, path: Path) -> list[tuple[str, Any]]:
-    """Return the keys that a model allows at a path, with their fields; for a union, of all branches."""
+def types_at(model: Any, path: Path) -> list[Any]:
+    """Return the types that a model allows at a path; for a union, of all branches."""
     kinds = [model]
     for step in path:
         kinds = [below for each in kinds for branch in _branches(each) for below in _below(branch, step)]
+    return [branch for each in kinds for branch in _branches(each)]
+
+
+def _known_fields(model: Any, path: Path) -> list[tuple[str, Any]]:
+    """Return the keys that a model allows at a path, with their fields; for a union, of all branches."""
     return [
         (info.alias or name, info)
-        for each in kinds
-        for branch in _branches(each)
+        for branch in types_at(model, path)
         if isinstance(branch, type) and issubclass(branch, BaseModel)
         for name, info in branch.model_fields.items()
     ]

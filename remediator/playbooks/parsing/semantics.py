@@ -73,8 +73,8 @@ def _target_parameter(subject: CheckSubject, name: str) -> Iterator[Diagnostic]:
 
 
 def _service(subject: CheckSubject, path: Path, name: str) -> Iterator[Diagnostic]:
-    """Check that the inventory contains the service that a path names."""
-    if subject.inventory is not None and name not in subject.inventory:
+    """Check that the inventory contains the service that a path names, or may discover it."""
+    if subject.inventory is not None and not subject.inventory.may_contain(name):
         hint = did_you_mean(name, subject.inventory.services)
         yield subject.diagnostic(path, "unknown-service", f"unknown service {name!r}", hint)
 

@@ -36,7 +36,10 @@ def find_related(connection: Connection, targets: Collection[str], since: dateti
         targets: the target of the new run, and the services that it needs or that need it.
         since: a run that began and ended before is not related.
     """
-    ids = list(connection.execute(_RELATED, {"targets": sorted(targets), "since": since}).scalars())
+    names = sorted(targets)
+    parts = (names[start : start + _MOST_TARGETS] for start in range(0, len(names), _MOST_TARGETS))
+    found = (connection.execute(_RELATED, {"targets": part, "since": since}).scalars() for part in parts)
+    ids = list(dict.fromkeys(each for part in found for each in part))
     if len(ids) < 2:
         return ids
     began = (
@@ -47,6 +50,8 @@ def find_related(connection: Connection, targets: Collection[str], since: dateti
     return [row[0] for row in sorted(connection.execute(began), key=lambda row: (row[1], row[0]))]
 
 
+_MOST_TARGETS = 10_000
+"""Databases limit the number of values in a statement."""
 _SINCE = bindparam("since", type_=Instant)
 _RELATED = Prepared(
     select(table.c.incident_id)

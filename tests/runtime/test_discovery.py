@@ -1,0 +1,231 @@
+"""Discovery on a real running service: targets appear, are healed, disappear; a broken source changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import ServerProxy
+
+import pytest
+
+from demo.http_server import QuietHandler, serve
+from tests.support.servers import until
+from tests.support.servers.receivers import Receiver, receiver
+from tests.support.servers.remediator import PLAYBOOK, ROOT, Remediator
+from tests.support.servers.supervisord import Supervisord
+
+PROGRAMS = ("w1", "w2", "w3", "stranger")
+
+
+class Fleet:
+    """Programs under supervisord, a file that names some of them, and a remediator that discovers them."""
+
+    def __init__(self, folder: Path, chat: Receiver) -> None:
+        self.supervisord = Supervisord(folder / "supervisord")
+        for name in PROGRAMS:
+            self.supervisord.program(name, "sleep 1000")
+        self.targets = folder / "targets.json"
+        self.remediator = Remediator(folder / "remediator")
+        self.remediator.playbooks = [self.playbook("auto")]
+        self.remediator.settings["channels"] = {"chat": {"kind": "webhook", "url": chat.url}}
+        self.remediator.settings["watchdog"] = {"notify": ["chat"]}
+        reason = "these tests have no Alertmanager"
+        self.remediator.settings["guards"]["off"].append({"guard": "still_firing", "reason": reason})
+        self.remediator.inventory |= {"defaults": {"owner": "chat"}, "discover": {"workers": self.discovery()}}
+
+    def discovery(self) -> dict[str, Any]:
+        """The discovery of the workers."""
+        return {
+            "kind": "file_sd",
+            "files": [str(self.targets)],
+            "refresh": "1s",
+            "name": "${__host__}",
+            "allow": {"names": ["w*"], "labels": {"__host__": ["w*"], "team": ["shop"]}, "targets": 5},
+            "template": {
+                "platform": {"kind": "supervisor", "url": self.supervisord.url, "program": "${__host__}"},
+                "alerts_as": {"worker": "${__host__}"},
+            },
+        }
+
+    @staticmethod
+    def playbook(mode: str) -> dict[str, Any]:
+        """A playbook whose target is named by the alert."""
+        changed = {
+            "name": "worker-down",
+            "match": {"alertname": "WorkerDown"},
+            "mode": mode,
+            "parameters": {"worker": {"type": "service", "label": "worker"}},
+            "target": "${worker}",
+            "diagnose": [{"id": "running", "check": "service.running"}],
+            "conclude": [{"id": "down", "when": 'evidence.running.status == "fail"', "cause": "It does not run."}],
+            "verify": {"settle": "100ms", "within": "20s", "checks": [{"check": "service.running"}]},
+            "escalate": {"to": ["chat"]},
+        }
+        return copy.deepcopy(PLAYBOOK) | changed
+
+    def write(self, *hosts: str, **labels: str) -> None:
+        """Put these hosts into the file, as a tool does: a new file in the place of the old one."""
+        groups = [{"targets": [f"{host}:9100" for host in hosts], "labels": {"team": "shop", **labels}}]
+        new = self.targets.with_suffix(".new")
+        new.write_text(json.dumps(groups))
+        new.rename(self.targets)
+
+    def running(self, program: str) -> bool:
+        """Whether supervisord runs a program."""
+        with ServerProxy(f"http://operator:opensesame@127.0.0.1:{self.supervisord.port}/RPC2") as proxy:
+            state: Any = proxy.supervisor.getProcessInfo(program)
+        return bool(state["statename"] == "RUNNING")
+
+    def services(self) -> set[str]:
+        """The services in use, as the API tells."""
+        return {item["name"] for item in self.remediator.get("/api/v1/inventory")}
+
+    def until_services(self, *names: str) -> None:
+        """Wait until exactly these are in use."""
+        try:
+            until(lambda: self.services() == set(names), f"the services are {names}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; they are {self.services()}\n{self.remediator.log}") from None
+
+    def alert(self, worker: str, status: str = "firing") -> None:
+        """Say that a worker is down."""
+        body = self.remediator.notification(status, alertname="WorkerDown", worker=worker)
+        assert self.remediator.post(body)[0] == 200
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the group ``inventory``."""
+        argv = [sys.executable, "-m", "remediator", "inventory", *arguments, "--config", str(self.remediator.config)]
+        return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.fixture
+def chat() -> Iterator[Receiver]:
+    """Where people are notified."""
+    with receiver() as made:
+        yield made
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, chat: Receiver) -> Iterator[Fleet]:
+    """The fleet with three workers; the remediator is started by the test."""
+    made = Fleet(tmp_path, chat)
+    made.write("w1", "w2", "w3")
+    try:
+        made.supervisord.start()
+        yield made
+    finally:
+        made.remediator.stop()
+        made.supervisord.stop()
+
+
+def notified(chat: Receiver, text: str) -> int:
+    """How many messages have this text."""
+    return sum(text.encode() in item.body for item in chat.received)
+
+
+@pytest.mark.long
+@pytest.mark.promise(8)
+def test_a_discovered_target_is_healed_and_a_stranger_is_never_touched(fleet: Fleet, chat: Receiver) -> None:
+    """The alert about a worker starts it. An alert about a program that is not in the set is escalated."""
+    fleet.remediator.start()
+    fleet.until_services("w1", "w2", "w3")
+
+    fleet.alert("w2")
+    run = fleet.remediator.wait_for("succeeded")
+
+    assert run["target"] == "w2" and fleet.running("w2")
+    fleet.alert("stranger")
+    assert fleet.remediator.wait_for("escalated")["target"] != "stranger"
+    assert not any(fleet.running(name) for name in ("w1", "w3", "stranger")), "nothing else was started"
+    assert fleet.remediator.audit_has("discovery.changed")
+
+    listed = fleet.command("list").stdout
+    assert "w2" in listed and "workers" in listed and "discovery workers: 3 services" in listed
+    shown = fleet.command("show", "w2").stdout
+    assert "discovered by workers" in shown
+    assert "platform.program: \"w2\"  (template, __host__='w2')" in shown
+    assert 'owner: "chat"  (defaults)' in shown
+    fleet.remediator.stop()
+    fleet.write("w1", "w2", "w3", "w4", "bad")
+    diff = fleet.command("diff")
+    assert diff.returncode == 0 and "+ w4" in diff.stdout and "__host__='bad' is not allowed" in diff.stdout
+    fleet.remediator.start()
+    fleet.until_services("w1", "w2", "w3", "w4")
+    until(lambda: notified(chat, "left out"), "people are notified of the target that is left out")
+
+
+@pytest.mark.long
+def test_the_loss_of_half_the_targets_changes_nothing_and_survives_a_restart(fleet: Fleet, chat: Receiver) -> None:
+    """The last good set stays, people are notified once, and it is the same after a restart without the source."""
+    fleet.remediator.start()
+    fleet.until_services("w1", "w2", "w3")
+
+    fleet.write("w1")
+    until(lambda: notified(chat, "would remove 2 of 3 services"), "people are notified")
+    assert fleet.services() == {"w1", "w2", "w3"}
+    assert fleet.command("diff").returncode == 1
+    assert fleet.remediator.audit_has("discovery.refused")
+
+    fleet.targets.unlink()
+    until(lambda: notified(chat, "no such file"), "people are notified of the missing file")
+    fleet.remediator.stop()
+    fleet.remediator.start()
+    assert fleet.services() == {"w1", "w2", "w3"}, "the set is in the store"
+    fleet.alert("w3")
+    assert fleet.remediator.wait_for("succeeded")["target"] == "w3"
+
+    fleet.write("w1", "w2")
+    fleet.until_services("w1", "w2")
+    until(lambda: notified(chat, "works again"), "people are notified of the end")
+    assert notified(chat, "would remove") == 1, "once, not at every look-up"
+
+
+@pytest.mark.long
+@pytest.mark.promise(8)
+def test_a_run_ends_when_its_target_leaves_the_set(fleet: Fleet) -> None:
+    """A run that waits for an approval is escalated; nothing is done to the target."""
+    fleet.remediator.playbooks = [fleet.playbook("approve")]
+    fleet.remediator.start()
+    fleet.until_services("w1", "w2", "w3")
+    fleet.alert("w1")
+    fleet.remediator.wait_for("awaiting_approval")
+
+    fleet.write("w2", "w3")
+
+    assert fleet.remediator.wait_for("escalated")["reason"] == "target_gone"
+    assert not fleet.running("w1")
+
+
+@pytest.mark.long
+def test_targets_of_a_real_http_server(fleet: Fleet, chat: Receiver) -> None:
+    """The set follows the server; an answer that cannot be read and too many targets change nothing."""
+
+    served: dict[str, Any] = {"status": 200, "hosts": ["w1", "w2"]}
+
+    class Source(QuietHandler):
+        def do_GET(self) -> None:
+            groups = [{"targets": served["hosts"], "labels": {"team": "shop"}}]
+            body = json.dumps(groups).encode() if self.path == "/targets" else b"[]"
+            self.send_response(served["status"])
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with serve(Source) as url:
+        discovery = {**fleet.discovery(), "kind": "http_sd", "server": {"url": f"{url}/targets"}}
+        del discovery["files"]
+        fleet.remediator.inventory["discover"] = {"workers": discovery}
+        fleet.remediator.start()
+        fleet.until_services("w1", "w2")
+        served["status"] = 500
+        until(lambda: notified(chat, "answered 500"), "the failure is reported")
+        served |= {"status": 200, "hosts": [f"w{number}" for number in range(6)]}
+        until(lambda: notified(chat, "6 targets, and allow.targets is 5"), "the limit is reported")
+        assert fleet.services() == {"w1", "w2"}
+        served["hosts"] = ["w1", "w2", "w3"]
+        fleet.until_services("w1", "w2", "w3")
