@@ -23,10 +23,12 @@ from remediator.audit import Draft, Kind
 from remediator.clients import egress
 from remediator.clients.alertmanager.client import Alertmanager
 from remediator.clients.prometheus.client import Prometheus
+from remediator.clients.ssh import configuration as ssh_configuration
 from remediator.config import Config, redactor_for
 from remediator.core import trace_context
 from remediator.core.clock import Clock, SteadyClock
 from remediator.core.ids import Ids
+from remediator.core.local_files import own_folder
 from remediator.core.run import ENGINE_VERSION
 from remediator.core.tokens import Keyring
 from remediator.errors import ConfigurationError, StoreUnavailable
@@ -141,6 +143,7 @@ async def run_service(
         live = LiveInventory(loaded.inventory)
         await live.load(store)
         store.redactor = redactor_for(config, live.inventory, *registry.models(config))
+        ssh_configuration.use(own_folder(config.state, "ssh"))
         if isinstance(clock, SteadyClock) and config.store == "sqlite":  # else the database has the time
             clock.continue_from(await store.read(audit.newest_time))
         keys = load_signing_keys(config)

@@ -28,6 +28,7 @@ SERVERS = [
     "tests.support.servers.nginx",
     "tests.support.servers.redis",
     "tests.support.servers.supervisord",
+    "tests.support.servers.ssh_hosts",
     "tests.support.servers.app",  # after redis, which it imports: pytest rewrites a module only before its first import
     "tests.support.servers.remediator",  # last: it is made of the others
 ]

@@ -93,6 +93,8 @@ FOR_TESTS = PACKAGES | {
     "pg_ctl": "postgresql",
     "chromium": "chromium",
     "curl": "curl",
+    "sshd": "openssh-server",
+    "ip": "iproute2",
 }
 """What the tests and benches start besides."""
 

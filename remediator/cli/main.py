@@ -36,6 +36,7 @@ GROUPS = {
     "audit": "Verify, read and export the audit log.",
     "config": "Check and show the settings.",
     "db": "Migrate, grant rights on, back up and restore the database.",
+    "host": "Prepare other hosts for actions by SSH.",
     "incident": "List and show incidents: runs whose alerts belong together.",
     "inventory": "List and show services, and compare discovered targets.",
     "keys": "Create and show the signing keys.",

@@ -65,6 +65,25 @@ def _owned(lines: Sequence[str]) -> list[str]:
     ]
 
 
+def shifted(text: str, ahead: timedelta) -> str:
+    """Return lines of a journal with their times moved to the clock of this host.
+
+    Args:
+        text: lines that begin with a time and its zone.
+        ahead: by how much the clock of the host of the journal is ahead. Less than a second changes nothing.
+    """
+    if abs(ahead) < timedelta(seconds=1):
+        return text
+    return "\n".join(_STAMP.sub(lambda found: _moved(found[0], ahead), line, count=1) for line in text.splitlines())
+
+
+def _moved(stamp: str, ahead: timedelta) -> str:
+    try:
+        return f"{(datetime.fromisoformat(stamp.strip()) - ahead).isoformat()} "
+    except (ValueError, OverflowError):  # digits that are no time
+        return stamp
+
+
 def dated(text: str, now: datetime) -> list[LogLine]:
     """Return the lines with their times. A line without a time has that of the line before.
 

@@ -22,6 +22,7 @@ import msgspec
 
 from remediator.audit import Kind
 from remediator.core import failpoints
+from remediator.core.attempt_calls import in_attempt
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.errors import ClientError, Fenced, Refused, RemediatorError, TargetError, Unreachable
@@ -121,7 +122,7 @@ class StepExecution:
         if not self.is_undo:
             self.ctx.pipeline.report("action", self.ctx.run, {"step": self.step.id, "call": self.call.text})
         failpoints.reach("before", lambda: ("call",))
-        with self.ctx.pipeline.live_output.follow(intent.attempt.id):
+        with self.ctx.pipeline.live_output.follow(intent.attempt.id), in_attempt(intent.attempt.id):
             result = await self.invoke()
         failpoints.reach("after", lambda: ("call",))
         return result
@@ -188,7 +189,8 @@ class StepExecution:
         try:
             service = self.ctx.service
             async with asyncio.timeout(self.ctx.pipeline.timeouts.probe_timeout.total_seconds()):
-                return await self.action.observe(service, self.parameters, call, attempt.intent_at)
+                with in_attempt(attempt.id):
+                    return await self.action.observe(service, self.parameters, call, attempt.intent_at)
         except (TimeoutError, RemediatorError, OSError) as error:
             why = f"the target cannot be observed: {error or 'no answer in time'}"
             return Observation(EffectStatus.UNKNOWN, why)

@@ -105,9 +105,10 @@ class Template:
             place = ".".join(map(str, first["loc"]))
             message = str(first["msg"]).removeprefix("Value error, ")
             raise InputError(f"{place}: {message}" if place else message) from None
-        if made.impossible:
-            raise InputError(made.impossible)
-        return self.defaults.complete(made)
+        completed = self.defaults.complete(made)
+        for problem in completed.problems():
+            raise InputError(str(problem))
+        return completed
 
 
 def templates(inventory: Inventory) -> tuple[Template, ...]:

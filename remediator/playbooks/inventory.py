@@ -6,6 +6,7 @@ Relative paths start at the folder of the inventory. Only its services can be ta
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from remediator.clients.endpoints import Endpoint, GitHub, RedisEndpoint, TlsSettings
+from remediator.clients.ssh.settings import Host, SshSettings
 from remediator.core.graph import shortest_cycle
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict, raise_all
 from remediator.core.urls import Url
@@ -95,7 +97,7 @@ class KubernetesBinding(Strict):
 
 
 class SystemdBinding(Strict):
-    """A systemd unit on this host."""
+    """A systemd unit on this host, or on the ``host`` of the service."""
 
     kind: Literal["systemd"] = Field(description="Kind of the platform.")
     unit: str = Field(
@@ -238,11 +240,19 @@ class Deployment(Strict):
     current: FilePath = Field(description="Link to the folder of the current release.")
 
 
+_ONLY_HERE = ("app_server", "nginx", "releases")
+"""Parts of a service whose files and processes are reached on this host only."""
+
+
 class Service(Strict):
     """One service, the target of actions."""
 
     name: str = Field(default="", description="Set from the key; do not write it.")
     platform: Binding = Field(description="Platform that runs the service.")
+    host: Host | None = Field(
+        default=None,
+        description="Another host, on which the service runs; its systemd unit is reached by SSH. Default: this host.",
+    )
     depends_on: tuple[str, ...] = Field(default=(), description="Services that this service needs.")
     owner: str = Field(default="", description="Channel of the settings file that is notified by default.")
     instances: int = Field(default=1, ge=1, description="Desired number of instances.")
@@ -298,12 +308,21 @@ class Service(Strict):
         addresses = {kind: fixed_addresses([each])[1] for kind, each in endpoints.items() if each is not None}
         return ServiceFacts(self.name, self.depends_on, tuple(self.alert_labels.items()), addresses)
 
-    @property
-    def impossible(self) -> str:
-        """Return why the values of this service cannot be true together; empty if they can."""
+    def problems(self) -> Iterator[FieldError]:
+        """Yield which values of this service, with the shared ones, cannot be true together, with their paths in it."""
         if self.minimum_healthy > self.instances:
-            return f"minimum_healthy {self.minimum_healthy} is greater than instances {self.instances}"
-        return ""
+            message = f"minimum_healthy {self.minimum_healthy} is greater than instances {self.instances}"
+            yield FieldError(message, ("minimum_healthy",))
+        if self.host is None:
+            return
+        if missing := " and no ".join(self.host.missing):
+            yield FieldError(f"the host has no {missing}", ("host",), hint="set it here, or in defaults.ssh")
+        for name in _ONLY_HERE:
+            if getattr(self, name) is not None:
+                message = f"{name} of a service on another host cannot be reached"
+                yield FieldError(message, (name,), hint="remove it, or run the service on this host")
+        if self.disk is not None and self.disk.agent is not None:
+            yield FieldError("both host and agent are set", ("disk", "agent"), hint="remove one of the two")
 
     @property
     def alert_labels(self) -> Mapping[str, str]:
@@ -319,6 +338,9 @@ class Defaults(Service):
     """Values of all services that do not set a key themselves, written or discovered."""
 
     platform: Binding | None = Field(default=None, description="Platform that runs the services.")  # type: ignore[assignment]
+    ssh: SshSettings = Field(
+        default=SshSettings(), description="How to connect to hosts; the host of a service can replace single settings."
+    )
 
     @model_validator(mode="after")
     def _without_name(self) -> Defaults:
@@ -328,10 +350,14 @@ class Defaults(Service):
 
     def complete(self, service: Service) -> Service:
         """Return a service with the values that it does not set itself."""
-        missing = self.model_fields_set - service.model_fields_set
-        if not missing:
+        missing = self.model_fields_set - service.model_fields_set - {"ssh"}
+        host = self.host if "host" in missing else service.host
+        if not missing and (host is None or "ssh" not in self.model_fields_set):
             return service
-        made = service.model_copy(update={key: getattr(self, key) for key in missing})
+        values = {key: getattr(self, key) for key in missing}
+        if host is not None:
+            values["host"] = host.completed(self.ssh)
+        made = service.model_copy(update=values)
         made._shared = frozenset(missing)
         return made
 
@@ -394,8 +420,7 @@ class Inventory(Strict):
                 yield FieldError(
                     f"the name of this service is {name!r}", ("services", name, "name"), hint="remove name"
                 )
-            if service.impossible:
-                yield FieldError(service.impossible, ("services", name, "minimum_healthy"))
+            yield from (replace(each, path=("services", name, *each.path)) for each in service.problems())
 
     def _cycles(self) -> Iterator[FieldError]:
         reported: set[str] = set()

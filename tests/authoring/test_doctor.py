@@ -15,6 +15,7 @@ import sqlalchemy
 import yaml
 from click.testing import CliRunner
 
+from demo.fleet.simulated_hosts import SimulatedHosts
 from demo.http_server import QuietHandler, serve
 from remediator.authoring.doctor import BUILTIN, examine, worst
 from remediator.authoring.doctor.alertmanager import examine_routes
@@ -22,6 +23,7 @@ from remediator.authoring.doctor.approvals import Approvals
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Level, Result, failed, labels_of, ok, warning
 from remediator.authoring.doctor.channels import Channels
 from remediator.authoring.doctor.files import Files
+from remediator.authoring.doctor.hosts import Hosts
 from remediator.authoring.doctor.prometheus import PrometheusCheck, examine_rules
 from remediator.authoring.doctor.rights import Rights
 from remediator.authoring.doctor.secrets import Secrets
@@ -34,6 +36,7 @@ from remediator.clients.prometheus.client import AlertRule
 from remediator.config import Config
 from remediator.core.identity import Entry, People
 from remediator.extensions.registry import Registry
+from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load, load_config
 from remediator.storage.migrate import migrate
 from remediator.storage.url import parse_postgresql_url
@@ -41,6 +44,7 @@ from tests.support.fake_servers import Authority, engine_with_proxy, peer
 from tests.support.servers import free_port
 from tests.support.servers.prometheus import Prometheus
 from tests.support.servers.receivers import receiver
+from tests.support.servers.ssh_hosts import UNIT
 
 SETTINGS: dict[str, Any] = {
     "apiVersion": "remediator/v1",
@@ -408,3 +412,30 @@ def test_the_worst_result_decides() -> None:
     assert worst([("a", ok("x", "")), ("b", warning("x", "", "fix"))]) is Level.WARNING
     assert worst([("a", failed("x", "", "fix")), ("b", ok("x", ""))]) is Level.FAILED
     assert worst([]) is Level.OK
+
+
+def test_hosts(hosts: SimulatedHosts, examination: Callable[..., Examination], tmp_path: Path) -> None:
+    """The key is private, the host answers, its wrapper is ours and its allow-list has what the inventory needs."""
+    about = on_hosts(examination(), hosts)
+    assert problems(results(Hosts, about)) == []
+
+    hosts.allow("web-1", units={UNIT: ["status"]})
+    hosts.wrapper.write_text(f"{hosts.wrapper.read_text()}# changed\n")
+    hosts.key.chmod(0o644)
+    assert "other users can read this private key" in problems(results(Hosts, about))[0]
+    hosts.key.chmod(0o600)
+    address = f"127.77.0.1:{hosts.port}"
+    assert problems(results(Hosts, about))[:2] == [
+        f"warning: {address}: remediator-remote there is not the one of this version, or was changed",
+        f"failed: {address}: its allow-list does not allow logs, restart of {UNIT}",
+    ]
+    hosts.known_hosts.unlink()
+    assert "known_hosts: is needed for" in problems(results(Hosts, about))[0]
+
+
+def on_hosts(about: Examination, hosts: SimulatedHosts) -> Examination:
+    """Return the examination with a service on each host."""
+    services = {name: {"platform": {"kind": "systemd", "unit": UNIT}, "host": hosts.host(name)} for name in hosts.names}
+    shared = {"ssh": hosts.ssh}
+    inventory = {"apiVersion": "remediator/v1", "kind": "Inventory", "defaults": shared, "services": services}
+    return replace(about, loaded=replace(about.loaded, inventory=Inventory.model_validate(inventory)))

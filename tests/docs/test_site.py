@@ -34,6 +34,7 @@ QUESTIONS = {
     "test that it does not run": "how-to/test-that-it-does-not-run.html",
     "alert resolves": "how-to/when-an-alert-resolves.html",
     "run own script": "how-to/run-own-commands.html",
+    "other hosts ssh": "how-to/act-on-other-hosts.html",
     "compose": "deployment.html",
     "kubernetes install": "deployment.html",
     "helm chart": "how-to/install-with-helm.html",

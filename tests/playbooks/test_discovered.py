@@ -197,3 +197,24 @@ def test_each_value_says_where_it_comes_from() -> None:
     assert origins["minimum_healthy"] == origins["http.ready"] == "default"
     own = {path: origin for path, _, origin in values_of(found, "db")}
     assert (own["platform.unit"], own["instances"], own["owner"]) == ("written", "written", "defaults")
+
+
+@pytest.mark.promise(8)
+def test_a_target_on_another_host() -> None:
+    """Its address fills the host, and the rest of the connection comes from the shared values."""
+    template = {"platform": {"kind": "systemd", "unit": "nginx.service"}, "host": {"address": "${ip}"}}
+    content: dict[str, Any] = {
+        "apiVersion": "remediator/v1",
+        "kind": "Inventory",
+        "defaults": {"ssh": {"identity_file": "id", "known_hosts": "known_hosts", "max_calls": 2}},
+        "services": {},
+        "discover": {"web": {**WEB, "template": template}},
+    }
+    written = Inventory.model_validate(content, context={"base": Path("/etc/remediator")})
+    web = merge(written, {"web": TargetSet.of(written.discover["web"], [HOST])}).inventory.service("web-1")
+    assert web.host is not None and web.host.identity_file == Path("/etc/remediator/id")
+    assert (str(web.host), web.host.max_calls, web.host.missing) == ("10.0.0.1", 2, ())
+
+    alone = Inventory.model_validate({**content, "defaults": {}})
+    left = merge(alone, {"web": TargetSet.of(alone.discover["web"], [HOST])}).left_out
+    assert ["the host has no identity_file and no known_hosts" in str(each) for each in left] == [True]

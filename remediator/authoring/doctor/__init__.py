@@ -11,6 +11,7 @@ from remediator.authoring.doctor.base import DoctorCheck, Examination, Level, Re
 from remediator.authoring.doctor.channels import Channels
 from remediator.authoring.doctor.checkpoints import Checkpoints
 from remediator.authoring.doctor.files import Files
+from remediator.authoring.doctor.hosts import Hosts
 from remediator.authoring.doctor.prometheus import PrometheusCheck
 from remediator.authoring.doctor.rights import Rights
 from remediator.authoring.doctor.secrets import Secrets
@@ -26,6 +27,7 @@ BUILTIN: tuple[type[DoctorCheck], ...] = (
     StoreCheck,
     AlertmanagerCheck,
     PrometheusCheck,
+    Hosts,
     Targets,
     Rights,
     Channels,

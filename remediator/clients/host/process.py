@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -129,31 +129,54 @@ async def run(argv: Sequence[str], *, seconds: float, environment: Mapping[str, 
         Unreachable: it could not be started.
         TimedOut: it did not end in time. Its effects until then remain.
     """
+    status: int | None = None
+    async with started(argv, environment=environment, merge=True) as child:
+        try:
+            async with asyncio.timeout(seconds):
+                output = await _read(child)
+                status = await child.wait()
+        except TimeoutError:
+            raise TimedOut(f"{argv[0]} did not end within {seconds:g} s") from None
+    return Ended(status, output.decode(errors="replace"))
+
+
+@asynccontextmanager
+async def started(
+    argv: Sequence[str], *, environment: Mapping[str, str] | None = None, merge: bool = False, limit: int = MAX_OUTPUT
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start a program without a shell and without our environment. At the end, it and its children are killed.
+
+    Args:
+        argv: program and arguments, passed unchanged.
+        environment: additional variables; PATH and LC_ALL are always set.
+        merge: give it no input, and one stream for both outputs; else, it has a pipe for each.
+        limit: length of the longest line that can be read from it, in bytes.
+
+    Raises:
+        Unreachable: it could not be started.
+    """
     chosen = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
     try:
         child = await asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL if merge else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stderr=asyncio.subprocess.STDOUT if merge else asyncio.subprocess.PIPE,
             env={**chosen, **(environment or {})},
             start_new_session=True,
+            limit=limit,
         )
     except (OSError, ValueError) as error:
         raise Unreachable(f"cannot start {argv[0]}: {error}") from None
-    status: int | None = None
+    ended = False
     try:
-        async with asyncio.timeout(seconds):
-            output = await _read(child)
-            status = await child.wait()
-    except TimeoutError:
-        raise TimedOut(f"{argv[0]} did not end within {seconds:g} s") from None
+        yield child
+        ended = child.returncode is not None
     finally:
-        if status is None:  # also if it ended and left children that keep its output open
+        if not ended:  # also if it ended and left children that keep its output open
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             await child.wait()
-    return Ended(status, output.decode(errors="replace"))
 
 
 async def _read(child: asyncio.subprocess.Process) -> bytes:

@@ -13,6 +13,7 @@ from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.extensions import costs
+from remediator.extensions.actions import _remote_calls
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
@@ -76,8 +77,15 @@ class ServiceRestart(Action):
     async def observe(
         self, service: Service, parameters: RestartParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """Compare the instance: a new running one means restarted. If none runs, the restart did not finish."""
-        status = await self._platforms[service.platform.kind].status(service)
+        """Ask another host what it has begun, then compare the instance: a new running one means restarted.
+
+        If none runs, the restart did not finish.
+        """
+        platform = self._platforms[service.platform.kind]
+        age = self._clients.clock.now() - since
+        if (known := _remote_calls.observation(await platform.settle(service), age)) is not None:
+            return known
+        status = await platform.status(service)
         facts: dict[str, Any] = {"pin": dict(status.pin), "state": status.state.value}
         if status.state in (State.STOPPED, State.EXITED, State.CRASH_LOOP):
             return Observation(EffectStatus.NO, f"the service is not running: {status.summary}", facts)

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, final
 
+from remediator.clients.ssh.client import PastCall
 from remediator.core.release import Release
 from remediator.errors import TargetError
 from remediator.playbooks.inventory import Service
@@ -135,6 +136,13 @@ class Platform(ABC):
     @abstractmethod
     async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
         """Restart the instance that ``pin`` identifies; refuse if it is another one."""
+
+    async def settle(self, service: Service) -> tuple[PastCall, ...] | None:
+        """Return the calls of the current attempt that the service's host has begun, and let it begin no other one.
+
+        None, the default, for a platform that remembers no calls: the state of the service alone shows what happened.
+        """
+        return None
 
     def describe_scale(self, service: Service, replicas: int) -> str:
         """Return the exact calls of a scaling in one sentence."""

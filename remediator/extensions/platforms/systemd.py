@@ -1,29 +1,21 @@
-"""Manage systemd units of this host with systemctl and journalctl, without a shell."""
+"""Manage systemd units with systemctl and journalctl, without a shell: of this host, or of another one by SSH."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from remediator.clients.host import process
 from remediator.clients.host.disk import tool
+from remediator.clients.host.unit_commands import log_arguments, restart_arguments, show_arguments
+from remediator.clients.ssh.client import PastCall, RemoteHost
 from remediator.errors import BadAnswer, Refused, TargetError, Unreachable
-from remediator.extensions.log_lines import of_last_start
+from remediator.extensions.log_lines import of_last_start, shifted
 from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, ServiceStatus, State
 from remediator.playbooks.inventory import Service, SystemdBinding
 
-_PROPERTIES = (
-    "LoadState",
-    "ActiveState",
-    "SubState",
-    "Result",
-    "MainPID",
-    "InvocationID",
-    "NRestarts",
-    "ExecMainStatus",
-    "ActiveEnterTimestamp",
-)
 _READ = 10.0
 _SUB = {"auto-restart": State.CRASH_LOOP, "auto-restart-queued": State.CRASH_LOOP}
 _STATES = {
@@ -37,32 +29,38 @@ _STATES = {
 
 
 class SystemdPlatform(Platform):
-    """Services that run as systemd units of this host."""
+    """Services that run as systemd units of this host, or of the host of the service."""
 
     kind = "systemd"
 
     async def status(self, service: Service) -> ServiceStatus:
         """Return the state from ``systemctl show``."""
-        unit = _unit(service)
-        text = await _systemctl("show", "--timestamp=unix", f"--property={','.join(_PROPERTIES)}", "--", unit)
-        return described(unit, properties(text))
+        unit, here = _unit(service), time.monotonic()
+        if service.host is None:
+            text = _checked("show", await _run("systemctl", show_arguments(unit), _READ))
+        else:
+            answer = await RemoteHost(service.host).read("unit-status", unit=unit, seconds=_READ)
+            text, here = _checked("show", _ended(answer)), _number(answer, "monotonic")
+        return described(unit, properties(text), here)
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """Return the last lines of the journal of the last start, or of the one before."""
-        argv = (
-            "journalctl",
-            "--no-pager",
-            "--output=short-iso-precise",
-            f"--lines={lines}",
-            f"--unit={_unit(service)}",
-        )
-        ended = await _run(argv, _READ)
+        """Return the last lines of the journal of the last start, or of the one before.
+
+        Their times are those of the clock of this host: the clock of another one may differ.
+        """
+        unit, ahead = _unit(service), timedelta(0)
+        if service.host is None:
+            ended = await _run("journalctl", log_arguments(unit, lines), _READ)
+        else:
+            answer = await RemoteHost(service.host).read("unit-logs", unit=unit, lines=lines, seconds=_READ)
+            ended, ahead = _ended(answer), timedelta(seconds=_number(answer, "clock") - time.time())
         if ended.status != 0:
             raise Refused(f"journalctl: {ended.output.strip()[-300:]}")
-        return of_last_start(ended.output, previous=previous)
+        return of_last_start(shifted(ended.output, ahead), previous=previous)
 
     def describe_restart(self, service: Service, stop_timeout: float) -> str:
-        return f"systemctl restart -- {_unit(service)}"
+        where = "" if service.host is None else f" on {service.host}"
+        return f"systemctl restart -- {_unit(service)}{where}"
 
     async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
         unit = _unit(service)
@@ -71,7 +69,16 @@ class SystemdPlatform(Platform):
             raise TargetError(
                 f"{unit} is {dict(now)}, not {dict(pin)}: it was restarted after planning; nothing was changed"
             )
-        await _systemctl("restart", "--", unit, seconds=stop_timeout * 2)
+        seconds = stop_timeout * 2
+        if service.host is None:
+            _checked("restart", await _run("systemctl", restart_arguments(unit), seconds))
+        else:
+            answer = await RemoteHost(service.host).change("unit-restart", unit=unit, seconds=seconds)
+            _checked("restart", _ended(answer))
+
+    async def settle(self, service: Service) -> tuple[PastCall, ...] | None:
+        """Return the calls of the attempt that another host began; None for a unit of this host."""
+        return None if service.host is None else await RemoteHost(service.host).settle()
 
 
 def _unit(service: Service) -> str:
@@ -80,15 +87,14 @@ def _unit(service: Service) -> str:
     return service.platform.unit
 
 
-async def _systemctl(*arguments: str, seconds: float = _READ) -> str:
-    """Run systemctl and return its output.
+def _checked(verb: str, ended: process.Ended) -> str:
+    """Return the output of systemctl.
 
     Raises:
-        Unreachable: systemd does not run on this host.
+        Unreachable: systemd does not run on the host.
         TargetError: the unit does not exist.
         Refused: systemctl reports an error.
     """
-    ended = await _run(("systemctl", "--no-pager", "--no-ask-password", *arguments), seconds)
     text = ended.output.strip()
     if ended.status == 0:
         return ended.output
@@ -96,14 +102,33 @@ async def _systemctl(*arguments: str, seconds: float = _READ) -> str:
         raise Unreachable(f"systemd does not run on this host: {text[-300:]}")
     if "not found" in text or "not be found" in text:
         raise TargetError(f"systemctl: {text[-300:]}")
-    raise Refused(f"systemctl {arguments[0]} exited with status {ended.status}: {text[-300:]}")
+    raise Refused(f"systemctl {verb} exited with status {ended.status}: {text[-300:]}")
 
 
-async def _run(argv: Sequence[str], seconds: float) -> process.Ended:
-    program = tool(argv[0])
+async def _run(name: str, arguments: Sequence[str], seconds: float) -> process.Ended:
+    program = tool(name)
     if program is None:
-        raise Unreachable(f"{argv[0]} is not installed on this host")
-    return await process.run((program, *argv[1:]), seconds=seconds)
+        raise Unreachable(f"{name} is not installed on this host")
+    return await process.run((program, *arguments), seconds=seconds)
+
+
+def _ended(answer: Any) -> process.Ended:
+    """Return the result of a program that another host ran.
+
+    Raises:
+        BadAnswer: the answer has another form.
+    """
+    try:
+        return process.Ended(int(answer["status"]), str(answer["output"]))
+    except (KeyError, TypeError, ValueError):
+        raise BadAnswer("the answer of the host has no status and output of the program") from None
+
+
+def _number(answer: Any, name: str) -> float:
+    try:
+        return float(answer[name])
+    except (KeyError, TypeError, ValueError):
+        raise BadAnswer(f"the answer of the host has no {name}") from None
 
 
 def properties(text: str) -> dict[str, str]:
@@ -111,8 +136,13 @@ def properties(text: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
-def described(unit: str, found: Mapping[str, str]) -> ServiceStatus:
+def described(unit: str, found: Mapping[str, str], now: float) -> ServiceStatus:
     """Return the state that the properties of a unit describe.
+
+    Args:
+        unit: its name.
+        found: its properties.
+        now: the monotonic clock of its host, in seconds, to which its start refers.
 
     Raises:
         TargetError: the unit does not exist.
@@ -123,7 +153,7 @@ def described(unit: str, found: Mapping[str, str]) -> ServiceStatus:
             raise TargetError(f"systemd has no unit {unit}; correct the inventory")
         active, sub = found["ActiveState"], found["SubState"]
         state = _SUB.get(sub) or _STATES.get(active, State.UNKNOWN)
-        started = _instant(found["ActiveEnterTimestamp"])
+        started = _instant(int(found["ActiveEnterTimestampMonotonic"] or 0), now)
         pid, restarts = int(found["MainPID"]), int(found.get("NRestarts") or 0)
         exit_status = int(found.get("ExecMainStatus") or 0)
     except (KeyError, ValueError) as error:
@@ -156,6 +186,6 @@ def as_planned(pin: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return int(loop["restarts"]) > int(pin.get(OWN_RESTARTS, {}).get("restarts", 0))
 
 
-def _instant(text: str) -> datetime | None:
-    """Parse a time such as ``@1700000000``; None if the unit never started."""
-    return datetime.fromtimestamp(int(text.removeprefix("@")), UTC) if text not in ("", "n/a", "0", "@0") else None
+def _instant(micros: int, now: float) -> datetime | None:
+    """Return a time of the monotonic clock as a time of this host's clock; None if the unit never started."""
+    return datetime.now(UTC) - timedelta(seconds=max(now - micros / 1e6, 0.0)) if micros else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ MainPID=812
 InvocationID=5e5b6a9f0c3d4bb5a6c0a5d7e8f90123
 NRestarts=0
 ExecMainStatus=0
-ActiveEnterTimestamp=@1700000000
+ActiveEnterTimestampMonotonic=60000000
 """
 UNIT = Service.model_validate({"name": "redis", "platform": {"kind": "systemd", "unit": "redis.service"}})
 
@@ -35,7 +36,7 @@ def changed(**lines: str) -> dict[str, str]:
 
 def test_a_unit_that_runs() -> None:
     """With what identifies this very incarnation."""
-    status = described("redis.service", properties(RUNS))
+    status = described("redis.service", properties(RUNS), 100.0)
 
     assert (status.state, status.healthy, status.summary) == (
         State.RUNNING,
@@ -43,7 +44,8 @@ def test_a_unit_that_runs() -> None:
         "redis.service is active (running, pid 812)",
     )
     assert status.pin == {"pid": 812, "invocation": "5e5b6a9f0c3d4bb5a6c0a5d7e8f90123"}
-    assert status.started_at is not None and status.started_at.timestamp() == 1_700_000_000
+    assert status.started_at is not None, "it started 40 s ago, by the clock of its host"
+    assert 40 <= (datetime.now(UTC) - status.started_at).total_seconds() < 100
 
 
 @pytest.mark.parametrize(
@@ -51,14 +53,17 @@ def test_a_unit_that_runs() -> None:
     [
         ({"ActiveState": "activating", "SubState": "auto-restart", "MainPID": "0"}, State.CRASH_LOOP),
         ({"ActiveState": "failed", "SubState": "failed", "MainPID": "0"}, State.EXITED),
-        ({"ActiveState": "inactive", "SubState": "dead", "MainPID": "0", "ActiveEnterTimestamp": ""}, State.STOPPED),
+        (
+            {"ActiveState": "inactive", "SubState": "dead", "MainPID": "0", "ActiveEnterTimestampMonotonic": "0"},
+            State.STOPPED,
+        ),
         ({"ActiveState": "activating", "SubState": "start"}, State.STARTING),
         ({"ActiveState": "of a newer systemd", "SubState": "x"}, State.UNKNOWN),
     ],
 )
 def test_every_other_state(lines: dict[str, str], state: State) -> None:
     """In the words that all platforms share; one that is not known is unknown."""
-    status = described("redis.service", changed(**lines))
+    status = described("redis.service", changed(**lines), 100.0)
 
     assert (status.state, status.healthy) == (state, 0)
 
@@ -66,14 +71,14 @@ def test_every_other_state(lines: dict[str, str], state: State) -> None:
 def test_a_unit_that_is_not_there() -> None:
     """systemctl show answers kindly all the same."""
     with pytest.raises(TargetError, match=r"systemd has no unit redis\.service"):
-        described("redis.service", changed(LoadState="not-found"))
+        described("redis.service", changed(LoadState="not-found"), 100.0)
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "LoadState=loaded\nActiveState=active\nSubState=running\nMainPID=x"])
 def test_nonsense_is_no_status(text: str) -> None:
     """Half an answer is none."""
     with pytest.raises(BadAnswer):
-        described("redis.service", properties(text))
+        described("redis.service", properties(text), 100.0)
 
 
 async def test_on_a_host_without_systemd_it_is_unreachable() -> None:
@@ -88,7 +93,7 @@ async def test_on_a_host_without_systemd_it_is_unreachable() -> None:
 
 def pin_of(**lines: str) -> Mapping[str, Any]:
     """Of a unit with these properties."""
-    return described("redis.service", changed(**lines)).pin
+    return described("redis.service", changed(**lines), 100.0).pin
 
 
 @pytest.mark.promise(8)

@@ -1,0 +1,67 @@
+"""Other hosts: their keys can be used, they answer, and their allow-lists have what the inventory needs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from remediator.authoring import host_setup
+from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, skipped, warning
+from remediator.clients.ssh.bundle import wrapper_version
+from remediator.clients.ssh.client import RemoteHost
+from remediator.clients.ssh.settings import Host
+from remediator.errors import RemediatorError
+
+
+class Hosts(DoctorCheck):
+    """Reads the files of each host, asks it what it allows, and compares that with the inventory."""
+
+    name = "hosts"
+
+    async def run(self, about: Examination) -> AsyncIterator[Result]:
+        hosts = host_setup.hosts_of(about.loaded.inventory)
+        if not hosts:
+            yield skipped("hosts", "the inventory names no other host")
+        for results in await asyncio.gather(*(_examine(about, host) for host in hosts.values())):
+            for result in results:
+                yield result
+
+
+async def _examine(about: Examination, host: Host) -> list[Result]:
+    if problems := list(_unusable(host)):
+        return problems
+    service = next(host_setup.services_on(about.loaded.inventory, host)).name
+    try:
+        allowed = await RemoteHost(host).read("describe")
+    except RemediatorError as error:
+        return [failed(str(host), str(error), "see the how-to 'Act on other hosts by SSH'")]
+    found = []
+    if allowed.get("version") != wrapper_version():
+        text = "remediator-remote there is not the one of this version, or was changed"
+        found.append(warning(str(host), text, "install the output of: remediator host wrapper"))
+    if missing := list(_missing(host_setup.allow_list(about.loaded.inventory, host), allowed)):
+        fix = f"install the output of: remediator host allow-list {service}"
+        found.append(failed(str(host), f"its allow-list does not allow {'; '.join(missing)}", fix))
+    return found or [ok(str(host), f"answers with Python {allowed.get('python')}, and allows what the inventory needs")]
+
+
+def _unusable(host: Host) -> Iterator[Result]:
+    """Yield what is wrong with the files that ssh needs."""
+    for path in (host.identity_file, host.certificate_file, host.known_hosts):
+        if path is None:
+            continue
+        if not path.is_file() or not os.access(path, os.R_OK):
+            yield failed(str(path), f"is needed for {host}, and cannot be read", "create it, or correct the inventory")
+        elif path == host.identity_file and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            yield failed(
+                str(path), "other users can read this private key, so ssh refuses it", f"run: chmod 600 {path}"
+            )
+
+
+def _missing(needed: dict[str, Any], allowed: dict[str, Any]) -> Iterator[str]:
+    for unit, verbs in needed["units"].items():
+        if lacking := sorted(set(verbs) - set(allowed["units"].get(unit, ()))):
+            yield f"{', '.join(lacking)} of {unit}"

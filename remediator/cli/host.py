@@ -1,0 +1,71 @@
+"""The ``remediator host`` commands: what another host needs so that the remediator can act on it by SSH."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from remediator.authoring import host_setup
+from remediator.cli import _output
+from remediator.cli._options import config_option
+from remediator.clients.ssh.bundle import wrapper_text
+from remediator.config import Config
+from remediator.extensions.registry import Registry
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import load, load_config
+
+
+@click.group("host")
+def command() -> None:
+    """Prepare other hosts for actions by SSH."""
+
+
+@command.command("wrapper")
+def wrapper() -> None:
+    """Print remediator-remote, the program that a host starts for the remediator.
+
+    It is one file, needs only Python 3.6 or newer, and does what the allow-list of its host permits. Install it as
+    root, so that the user of the remediator cannot change it.
+
+    \b
+    Example:
+      remediator host wrapper | ssh root@web-1 'cat > /usr/local/bin/remediator-remote'
+    """
+    _output.echo(wrapper_text(), nl=False)
+
+
+@command.command("allow-list")
+@click.argument("service")
+@config_option
+def allow_list(service: str, config_path: Path) -> None:
+    """Print the allow-list of the host of SERVICE: what the inventory needs there, and nothing else.
+
+    \b
+    Example:
+      remediator host allow-list web-1 | ssh root@web-1 'cat > /etc/remediator-remote.json'
+    """
+    inventory = _inventory(config_path)
+    _output.echo(json.dumps(host_setup.allow_list(inventory, host_setup.host_of(inventory, service)), indent=2))
+
+
+@command.command("authorized-key")
+@click.argument("service")
+@config_option
+def authorized_key(service: str, config_path: Path) -> None:
+    """Print the line for the authorized keys of the user on the host of SERVICE.
+
+    It lets the key start remediator-remote, and nothing else: no shell, no forwarding, no terminal.
+
+    \b
+    Example:
+      remediator host authorized-key web-1
+    """
+    inventory = _inventory(config_path)
+    _output.echo(host_setup.authorized_key(host_setup.host_of(inventory, service)))
+
+
+def _inventory(config_path: Path) -> Inventory:
+    config = load_config(config_path, Config)
+    return load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue()).inventory

@@ -1,0 +1,30 @@
+"""What the host of a service knows about the calls of an attempt, as an observation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from remediator.clients.ssh.client import CallState, PastCall
+from remediator.extensions.actions.base import EffectStatus, Observation
+
+_REMEMBERED = timedelta(days=7)
+"""Hosts keep markers for a month by their own clock. This is the time of which ours may rely."""
+
+
+def observation(calls: Sequence[PastCall] | None, age: timedelta) -> Observation | None:
+    """Return what the calls alone show; None if the state of the target shows it, because no call can go on.
+
+    Args:
+        calls: the calls that the host began; None for a target whose host remembers none.
+        age: time since the intent, by the clock of the store.
+    """
+    if calls is None:
+        return None
+    if not calls and age > _REMEMBERED:
+        return Observation(EffectStatus.UNKNOWN, "the host may have forgotten the call, which is more than a week old")
+    if not calls:
+        return Observation(EffectStatus.NO, "the host never began the call, and refuses it from now on")
+    if any(call.state is CallState.RUNNING for call in calls):
+        return Observation(EffectStatus.UNKNOWN, "the call still runs on the host")
+    return None

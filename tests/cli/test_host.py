@@ -1,0 +1,91 @@
+"""The commands that print what another host needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from remediator.cli.host import command
+from remediator.clients.ssh.bundle import wrapper_text
+
+INVENTORY = {
+    "apiVersion": "remediator/v1",
+    "kind": "Inventory",
+    "defaults": {"ssh": {"identity_file": "id", "known_hosts": "known_hosts"}},
+    "services": {
+        "web-1": {"platform": {"kind": "systemd", "unit": "web.service"}, "host": {"address": "web-1"}},
+        "api-1": {"platform": {"kind": "systemd", "unit": "api.service"}, "host": {"address": "web-1"}},
+        "web-2": {"platform": {"kind": "systemd", "unit": "web.service"}, "host": {"address": "web-2", "user": "root"}},
+        "local": {"platform": {"kind": "systemd", "unit": "local.service"}},
+    },
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """An installation with three services on two other hosts."""
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "inventory.yaml").write_text(yaml.safe_dump(INVENTORY))
+    (tmp_path / "id.pub").write_text("ssh-ed25519 AAAA remediator\n")
+    path = tmp_path / "remediator.yaml"
+    content = {"apiVersion": "remediator/v1", "kind": "Config", "state": "state", "playbooks": ["playbooks"]}
+    content |= {"inventory": "inventory.yaml", "listen": "127.0.0.1:0", "webhook": {"token_file": "token"}}
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def run(settings: Path, *words: str) -> Result:
+    """Run a command."""
+    return CliRunner().invoke(command, [*words, "--config", str(settings)])
+
+
+def test_the_wrapper() -> None:
+    """It needs no settings."""
+    assert CliRunner().invoke(command, ["wrapper"]).output == wrapper_text()
+
+
+def test_the_allow_list(settings: Path) -> None:
+    """The units of all services on the host, and no others."""
+    found = json.loads(run(settings, "allow-list", "web-1").output)
+    verbs = ["status", "logs", "restart"]
+    assert found["units"] == {"api.service": verbs, "web.service": verbs}
+    assert found["sudo"] == ["/usr/bin/sudo", "-n"]
+    assert json.loads(run(settings, "allow-list", "web-2").output).get("sudo") is None, "its user is root"
+
+
+def test_the_authorized_key(settings: Path) -> None:
+    """The wrapper as the forced command, and nothing else."""
+    assert run(settings, "authorized-key", "web-1").output == (
+        'restrict,command="/usr/bin/python3 -I /usr/local/bin/remediator-remote /etc/remediator-remote.json" '
+        "ssh-ed25519 AAAA remediator\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("allow-list", "local"), "'local' has no host in the inventory"),
+        (("allow-list", "nobody"), "unknown service 'nobody'"),
+    ],
+)
+def test_a_service_without_a_host(settings: Path, words: tuple[str, ...], said: str) -> None:
+    """One sentence."""
+    assert said in str(run(settings, *words).exception)
+
+
+def test_what_a_service_on_another_host_cannot_have(settings: Path) -> None:
+    """Files and processes that are reached on this host only, and a host without a key."""
+    inventory = settings.parent / "inventory.yaml"
+    app = {"platform": {"kind": "systemd", "unit": "a.service"}, "host": {"address": "a"}}
+    content = {**INVENTORY, "services": {"app": {**app, "app_server": {"pid_file": "/run/a.pid"}}}}
+    inventory.write_text(yaml.safe_dump(content))
+    said = str(run(settings, "allow-list", "app").exception)
+    assert "inventory.yaml:" in said and "app_server of a service on another host cannot be reached" in said
+
+    inventory.write_text(yaml.safe_dump({**content, "defaults": {}, "services": {"app": app}}))
+    said = str(run(settings, "allow-list", "app").exception)
+    assert "the host has no identity_file and no known_hosts" in said

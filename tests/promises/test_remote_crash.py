@@ -1,0 +1,70 @@
+"""A remediator that is killed while another host does what it asked for: the next one observes, and repeats nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.fleet.simulated_hosts import SimulatedHosts
+from tests.support.servers import until
+from tests.support.servers.remediator import Remediator
+from tests.support.servers.ssh_hosts import UNIT
+
+pytestmark = [pytest.mark.promise(3), pytest.mark.long, pytest.mark.timeout(200)]
+
+PLAYBOOK: dict[str, Any] = {
+    "apiVersion": "remediator/v1",
+    "kind": "Playbook",
+    "name": "web-failed",
+    "match": {"alertname": "WebFailed"},
+    "mode": "auto",
+    "target": "web-1",
+    "diagnose": [{"id": "status", "action": "service.status"}],
+    "conclude": [{"id": "failed", "when": 'evidence.status.facts.state == "exited"', "cause": "The unit failed."}],
+    "steps": [{"id": "restart", "action": "service.restart", "for": "failed"}],
+    "verify": {"settle": "100ms", "within": "20s", "checks": [{"check": "service.running"}]},
+    "escalate": {"to": ["infrastructure"], "message": "still down"},
+}
+
+
+@pytest.fixture
+def remediator(tmp_path: Path, hosts: SimulatedHosts) -> Iterator[Remediator]:
+    """A remediator for the first host, whose unit has failed."""
+    made = Remediator(tmp_path / "remediator")
+    made.playbooks = [PLAYBOOK]
+    made.settings["guards"]["off"].append({"guard": "still_firing", "reason": "no Alertmanager here"})
+    platform = {"kind": "systemd", "unit": UNIT}
+    made.inventory["defaults"] = {"ssh": hosts.ssh}
+    made.inventory["services"] = {"web-1": {"platform": platform, "host": hosts.host("web-1")}}
+    hosts.fail("web-1", UNIT)
+    yield made
+    made.stop()
+
+
+def test_healed(remediator: Remediator, hosts: SimulatedHosts) -> None:
+    """From the alert to the proof, on another host."""
+    remediator.start()
+    remediator.post(remediator.notification("firing", alertname="WebFailed", service="web-1"))
+
+    remediator.wait_for("succeeded", 60)
+    assert hosts.calls("web-1") == [f"begun {UNIT}", f"done {UNIT}"]
+
+
+def test_killed_in_mid_call(remediator: Remediator, hosts: SimulatedHosts) -> None:
+    """The host finishes it. The next process finds the marker and the unit, and proves the success."""
+    hold = hosts.place("web-1") / "hold"
+    hold.touch()
+    remediator.start()
+    remediator.post(remediator.notification("firing", alertname="WebFailed", service="web-1"))
+    until(lambda: bool(hosts.calls("web-1")), "the restart began")
+    remediator.kill()
+    hold.unlink()
+    until(lambda: len(hosts.calls("web-1")) == 2, "the host has ended it")
+    remediator.start()
+
+    remediator.wait_for("succeeded", 60)
+    assert hosts.calls("web-1") == [f"begun {UNIT}", f"done {UNIT}"]
+    assert [name.rpartition(".")[2] for name in hosts.markers("web-1")] == ["0", "closed"]
