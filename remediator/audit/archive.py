@@ -8,8 +8,6 @@ live log can therefore be verified when older segments are gone. A later checkpo
 from __future__ import annotations
 
 import gzip
-import os
-import secrets
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,8 +21,7 @@ from msgspec import Struct
 
 from remediator.audit import GENESIS, Head, SealedEntry, verify
 from remediator.audit.export import from_jsonl, to_jsonl
-from remediator.core.key_files import fsync_directory
-from remediator.core.local_files import open_regular
+from remediator.core.local_files import open_regular, replacing
 from remediator.errors import AuditError
 
 FORMAT_VERSION = 1
@@ -178,21 +175,11 @@ def _check(segment: Segment, rows: Iterable[SealedEntry]) -> None:
 
 
 def _write(segment: Segment, rows: Iterable[SealedEntry]) -> None:
-    path = segment.path
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     header = _Header(FORMAT_VERSION, _End.of(segment.start), _End.of(segment.end), segment.checkpoint)
-    try:
-        with draft.open("xb") as file:
-            # no file name and no time inside: the same entries give the same bytes
-            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-                packed.write(msgspec.json.encode(header) + b"\n")
-                packed.writelines(map(to_jsonl, rows))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    fsync_directory(path.parent)
+    # no file name and no time inside: the same entries give the same bytes
+    with replacing(segment.path) as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+        packed.write(msgspec.json.encode(header) + b"\n")
+        packed.writelines(map(to_jsonl, rows))
 
 
 @contextmanager

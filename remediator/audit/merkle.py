@@ -62,7 +62,11 @@ class CompactRange:
             # the largest perfect subtree that fits the right edge of the tree and the remaining leaves
             room = (self.size & -self.size) or 1 << (end - at).bit_length()
             width = min(room, 1 << ((end - at).bit_length() - 1))
-            self._add(_perfect(leaves[at : at + width]), width)
+            level = leaves[at : at + width]
+            while len(level) > 1:
+                pairs = iter(level)
+                level = [_sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
+            self._add(level[0], width)
             at += width
 
     def _add(self, node: bytes, width: int) -> None:
@@ -81,13 +85,6 @@ class CompactRange:
         for node in reversed(self.nodes[:-1]):
             result = node_hash(node, result)
         return result
-
-
-def _perfect(level: Sequence[bytes]) -> bytes:
-    while len(level) > 1:
-        pairs = iter(level)
-        level = [_sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
-    return level[0]
 
 
 def inclusion_proof(leaves: Iterable[bytes], index: int, size: int) -> list[bytes]:

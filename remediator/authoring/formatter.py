@@ -13,6 +13,7 @@ import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from remediator.core.local_files import replacing
 from remediator.errors import InputError
 from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.loader import load_error
@@ -59,24 +60,13 @@ def format_file(path: Path, check: bool) -> bool:
         text = path.read_bytes().decode("utf-8")
         result = format_text(text, str(path))
         if result != text and not check:
-            _replace(path, result)
+            with replacing(path.resolve()) as file:
+                file.write(result.encode())
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8: {error.reason} at byte {error.start}; save it as UTF-8") from None
     except OSError as error:
         raise InputError(f"cannot format {path}: {error.strerror or error}") from None
     return result != text
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that nobody, such as a service that loads changes, ever reads half of it."""
-    target = path.resolve()
-    new = target.with_name(f".{target.name}.new")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.chmod(target.stat().st_mode)
-        new.replace(target)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _yaml() -> YAML:
@@ -97,7 +87,13 @@ def _dump(document: Any) -> str:
 def _tidy(text: str) -> str:
     """Return the text with the indentation, the blank lines and the last line of the format."""
     written = _dump(_yaml().load(text))
-    content = _lines_of_block_scalars(written)
+    # the lines, from 0, of texts after `|` and `>`: their spaces and empty lines are content
+    content = {
+        line
+        for token in yaml.scan(written, _LOADER)
+        if isinstance(token, yaml.ScalarToken) and token.style in ("|", ">")
+        for line in range(token.start_mark.line + 1, token.end_mark.line)
+    }
     lines: list[str] = []
     for number, line in enumerate(written.splitlines()):
         if number in content:
@@ -105,16 +101,6 @@ def _tidy(text: str) -> str:
         elif line.strip() or (lines and lines[-1].strip()):
             lines.append(line.rstrip())
     return "\n".join(lines) + "\n"
-
-
-def _lines_of_block_scalars(text: str) -> set[int]:
-    """Return the lines, from 0, of texts after ``|`` and ``>``: their spaces and empty lines are content."""
-    return {
-        line
-        for token in yaml.scan(text, _LOADER)
-        if isinstance(token, yaml.ScalarToken) and token.style in ("|", ">")
-        for line in range(token.start_mark.line + 1, token.end_mark.line)
-    }
 
 
 def _break_long_collections(text: str) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-import secrets
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import click
 
 from remediator.cli import _output
+from remediator.core.local_files import replacing
 from remediator.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -85,19 +85,10 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         stream.flush()
         return
     path = path.resolve()
-    regular = path.is_file() or not path.exists()
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}") if regular else path
-    try:
-        file = draft.open("xb" if regular else "wb")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        with file:
-            yield file
-        if regular:
-            if path.exists():  # keep the permissions of the file that is replaced
-                draft.chmod(path.stat().st_mode & 0o7777)
-            draft.replace(path)
-    finally:
-        if regular:
-            draft.unlink(missing_ok=True)
+    with ExitStack() as opened:
+        try:
+            regular = path.is_file() or not path.exists()
+            file = opened.enter_context(replacing(path) if regular else path.open("wb"))
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}") from error
+        yield file

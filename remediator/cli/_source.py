@@ -138,19 +138,16 @@ class Source:
         """Return whether an operator token was given."""
         return self.token_file is not None or bool(os.environ.get(TOKEN_VARIABLE))
 
-    def _token(self) -> str:
-        token = read_secret(self.token_file) if self.token_file is not None else os.environ.get(TOKEN_VARIABLE, "")
-        if not token:
-            raise InputError(f"no operator token for {self.server}: set {TOKEN_VARIABLE} or give --token-file")
-        return token
-
     def _request(
         self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None, *, text: bool = False
     ) -> Any:
         import httpx  # noqa: PLC0415 - only for --server: it costs a tenth of a second
 
         url = f"{_checked(self.server)}/api/v1/{path}"
-        headers = {"Authorization": f"Bearer {self._token()}", "User-Agent": f"remediator/{__version__}"}
+        token = read_secret(self.token_file) if self.token_file is not None else os.environ.get(TOKEN_VARIABLE, "")
+        if not token:
+            raise InputError(f"no operator token for {self.server}: set {TOKEN_VARIABLE} or give --token-file")
+        headers = {"Authorization": f"Bearer {token}", "User-Agent": f"remediator/{__version__}"}
         try:
             answer = httpx.request(
                 method, url, params=query, json=body, headers=headers, timeout=_TIMEOUT, follow_redirects=False

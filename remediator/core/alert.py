@@ -78,7 +78,10 @@ def parse_notification(body: bytes) -> Notification:
     if len(notification.alerts) > MAX_ALERTS:
         raise PayloadError(f"{len(notification.alerts)} alerts in one notification; set max_alerts", 413)
     for position, alert in enumerate(notification.alerts):
-        _check(position, alert)
+        if not alert.labels:
+            raise PayloadError(f"$.alerts[{position}].labels is empty; an alert is known by its labels")
+        instant(alert.starts_at, f"$.alerts[{position}].startsAt")
+        instant(alert.ends_at, f"$.alerts[{position}].endsAt")
     return notification
 
 
@@ -92,13 +95,6 @@ def stored_notification(body: bytes) -> Notification:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PayloadError(f"a stored notification cannot be read: {error}") from None
-
-
-def _check(position: int, alert: Alert) -> None:
-    if not alert.labels:
-        raise PayloadError(f"$.alerts[{position}].labels is empty; an alert is known by its labels")
-    instant(alert.starts_at, f"$.alerts[{position}].startsAt")
-    instant(alert.ends_at, f"$.alerts[{position}].endsAt")
 
 
 def instant(text: str, where: str = "time") -> datetime:

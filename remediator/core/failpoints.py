@@ -19,14 +19,10 @@ _passed = 0
 def reach(moment: str, names: Callable[[], Iterable[str]]) -> None:
     """Pass a failpoint. ``names`` returns its names, and is called only if a failpoint is set."""
     if _WANTED:
-        _pass(moment, names())
-
-
-def _pass(moment: str, names: Iterable[str]) -> None:
-    global _passed  # one counter, because one process has at most one failpoint
-    how, _, place = _WANTED.partition("@")
-    place, _, number = place.partition("#")
-    if place in {f"{moment}:{name}" for name in names}:
-        _passed += 1
-        if _passed == int(number or 1):
-            os.kill(os.getpid(), _HOW[how])
+        global _passed  # one counter, because one process has at most one failpoint
+        how, _, place = _WANTED.partition("@")
+        place, _, number = place.partition("#")
+        if place in {f"{moment}:{name}" for name in names()}:
+            _passed += 1
+            if _passed == int(number or 1):
+                os.kill(os.getpid(), _HOW[how])

@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from remediator.core.local_files import open_regular
+from remediator.core.local_files import fsync_directory, open_regular
 from remediator.errors import ConfigurationError
 
 
@@ -64,12 +64,3 @@ def create_key_file(path: Path, line: str, mode: int = 0o600) -> None:
     finally:
         draft.unlink()
     fsync_directory(path.parent)
-
-
-def fsync_directory(folder: Path) -> None:
-    """Make the file names in a directory durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,5 @@
-"""Read files of this host: regular files only, and those of the service only if nobody else can have put them there.
+"""Read and replace files of this host: regular files only, and those of the service only if nobody else can have put
+them there.
 
 All files that settings name, and all files of the state folder, are opened by these functions.
 """
@@ -8,9 +9,11 @@ from __future__ import annotations
 import errno
 import io
 import os
+import secrets
 import stat
-from collections.abc import Callable
-from io import BufferedReader
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
 from remediator.errors import ConfigurationError
@@ -48,6 +51,39 @@ def read_text(path: Path, *, follow: bool = True) -> str:
     """
     with io.TextIOWrapper(open_regular(path, follow=follow), encoding="utf-8") as file:
         return file.read()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BufferedWriter]:
+    """Open a new file that takes the place of ``path``, durably, when the block has succeeded.
+
+    Nobody ever reads half of it, and after an error the old file is unchanged. It keeps the old file's permissions.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    file = draft.open("xb")
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            draft.chmod(path.stat().st_mode & 0o7777)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    fsync_directory(path.parent)
+
+
+def fsync_directory(folder: Path) -> None:
+    """Make the file names in a directory durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def own_file(folder: Path, name: str) -> Path:

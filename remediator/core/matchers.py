@@ -155,7 +155,11 @@ class _Reader:
         self._space()
         place = self.at
         value = self._value(classic)
-        self._end()
+        self._space()
+        if self._next() == ",":
+            raise self._mistake("a second matcher after a comma", "write one matcher to an entry of the list")
+        if self._next():
+            raise self._mistake(f"unexpected {self.text[self.at :]!r} after the matcher", self._quote_hint())
         if operator in (Operator.MATCHES, Operator.NOT_MATCHES):
             compile_pattern(value, place + 1)
         return Matcher(name, operator, value)
@@ -210,7 +214,12 @@ class _Reader:
         character = self._next()
         number = _GO_NUMBERS.match(self.text, self.at) if numbers else None
         if number is not None:
-            return self._numbered(number)
+            wide = number[2] or number[3]
+            code = int(wide or number[1], 16) if wide or number[1] else int(number[4], 8)
+            if code > (0x10FFFF if wide else 0x7F) or 0xD800 <= code <= 0xDFFF:
+                raise self._mistake(f"'\\{number.group()}' is no character", "write the character itself")
+            self.at = number.end()
+            return chr(code)
         if character in escapes:
             self.at += 1
             return escapes[character]
@@ -218,26 +227,11 @@ class _Reader:
             return "\\"  # and the character after it is read as any other
         raise self._mistake(f"'\\{character}' is no escape", "write a backslash as \\\\")
 
-    def _numbered(self, number: re.Match[str]) -> str:
-        wide = number[2] or number[3]
-        code = int(wide or number[1], 16) if wide or number[1] else int(number[4], 8)
-        if code > (0x10FFFF if wide else 0x7F) or 0xD800 <= code <= 0xDFFF:
-            raise self._mistake(f"'\\{number.group()}' is no character", "write the character itself")
-        self.at = number.end()
-        return chr(code)
-
     def _word(self) -> str:
         start = self.at
         while (character := self._next()) and not character.isspace() and character not in _RESERVED:
             self.at += 1
         return self.text[start : self.at]
-
-    def _end(self) -> None:
-        self._space()
-        if self._next() == ",":
-            raise self._mistake("a second matcher after a comma", "write one matcher to an entry of the list")
-        if self._next():
-            raise self._mistake(f"unexpected {self.text[self.at :]!r} after the matcher", self._quote_hint())
 
     def _quote_hint(self) -> str:
         if self._next() in ("'", "`"):

@@ -68,11 +68,13 @@ def brief(view: RequestView) -> DecisionBrief:
     said = "" if alert is None else alert.annotations.get("summary") or alert.annotations.get("description") or ""
     causes = view.causes
     costs = sorted(dict.fromkeys(_costs(due)), key=lambda cost: not cost.severe)
+    newest = {item.name: item for item in view.evidence if item.phase != "conclude"}
+    failed = [item for item in newest.values() if item.status == "fail"]
     return DecisionBrief(
         alert,
         max(0, len(view.alerts) - 1),
         request_text.quote_alert(sanitize(said, _MAX_SUMMARY)) if said else "",
-        _measured(view),
+        sanitize(failed[0].summary, _MAX_LINE) if failed else "",
         sanitize(f"{causes[0]} (and {len(causes) - 1} more)" if len(causes) > 1 else causes[0], 130) if causes else "",
         tuple(_steps(plan, due)),
         tuple(costs[:_MAX_COSTS]),
@@ -80,12 +82,6 @@ def brief(view: RequestView) -> DecisionBrief:
         _undo(due),
         plan.escalate_to,
     )
-
-
-def _measured(view: RequestView) -> str:
-    newest = {item.name: item for item in view.evidence if item.phase != "conclude"}
-    failed = [item for item in newest.values() if item.status == "fail"]
-    return sanitize(failed[0].summary, _MAX_LINE) if failed else ""
 
 
 def _steps(plan: Plan, due: Sequence[PlannedStep]) -> Iterator[BriefStep]:

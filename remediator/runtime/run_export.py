@@ -111,7 +111,10 @@ class ExportLoop:
                 if not self._give_up(error or f"no answer within {_ONE_ENTRY:g} s"):
                     break
             else:
-                self._works()
+                if self._failing_since is not None:
+                    self._failing_since = None
+                    self._health.warn(f"export {self._exporter.name}", "")
+                self._health.works(f"export {self._exporter.name}")
             done = entry.seq
         return done
 
@@ -124,12 +127,6 @@ class ExportLoop:
             return False
         self._health.lost(f"export {self._exporter.name}", error)
         return True
-
-    def _works(self) -> None:
-        if self._failing_since is not None:
-            self._failing_since = None
-            self._health.warn(f"export {self._exporter.name}", "")
-        self._health.works(f"export {self._exporter.name}")
 
     @property
     def _key(self) -> str:

@@ -69,7 +69,8 @@ class Worker:
             progress.report()
             wakeups.consume(TOPIC_NOTIFICATIONS)  # this turn sees everything that was announced until now
             begun = time()
-            turn = InboxTurn(self._free_for_new())
+            # how many new runs may be claimed when they are created: none while older runs wait for their turn
+            turn = InboxTurn(0 if self._has_backlog or not self._takes_new else self.concurrency - len(self._busy))
             processed = await process_inbox(self.context, self.index, self.ingest, turn)
             for new in turn.claimed:
                 self._start(new.run, Origin.CREATED, new.alerts)
@@ -107,10 +108,6 @@ class Worker:
             # Shutdown: let the current calls end within their own timeouts, so that none is cut off half-way.
             if self._busy:
                 await asyncio.gather(*self._busy.values(), return_exceptions=True)
-
-    def _free_for_new(self) -> int:
-        """Return how many new runs may be claimed when they are created: none while older runs wait for their turn."""
-        return 0 if self._has_backlog or not self._takes_new else self.concurrency - len(self._busy)
 
     async def _claim(self, most: int) -> list[Run]:
         replica, lease, busy = self.context.replica, self.context.timeouts.lease, tuple(self._busy)

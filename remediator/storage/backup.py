@@ -11,7 +11,7 @@ from pathlib import Path
 
 import sqlalchemy
 
-from remediator.core.key_files import fsync_directory
+from remediator.core.local_files import fsync_directory
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.storage.migrate import require_current

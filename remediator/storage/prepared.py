@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Dialect, Executable, Table
+from sqlalchemy import Connection, Dialect, Executable, Table
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -120,7 +120,12 @@ class _Form:
         self._text = state.statement
         self._many = many
         self._lists = {name: state.parameter_expansion[name] for name in prepared.lists or ()}
-        binders = {name: _binder(bind, dialect) for name, bind in compiled.binds.items() if name not in self._lists}
+        # what converts a value for the driver; None if nothing has to
+        binders = {
+            name: bind.type.dialect_impl(dialect).bind_processor(dialect)
+            for name, bind in compiled.binds.items()
+            if name not in self._lists
+        }
         binders.update(state.processors)
         varying = {*given, *(name for names in self._lists.values() for name in names)}
         self._names = None if state.positiontup is not None else tuple(state.parameters)
@@ -197,11 +202,6 @@ class _Form:
             self._text, values, error, base, connection_invalidated=lost, dialect=dialect, ismulti=self._many
         )
         return raised
-
-
-def _binder(bind: BindParameter[Any], dialect: Dialect) -> Any:
-    """Return what converts a value for the driver; None if nothing has to."""
-    return bind.type.dialect_impl(dialect).bind_processor(dialect)
 
 
 def _converted(value: Any, convert: Any) -> Any:

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -93,16 +92,12 @@ class BrowserChecks:
 
         async def complete(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _add_missing(message, wanted)
+                headers = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in headers}
+                message["headers"] = headers + [item for item in wanted if item[0] not in names]
             await send(message)
 
         return complete
-
-
-def _add_missing(message: MutableMapping[str, Any], wanted: Collection[tuple[bytes, bytes]]) -> None:
-    headers = list(message.get("headers", ()))
-    names = {name.lower() for name, _ in headers}
-    message["headers"] = headers + [item for item in wanted if item[0] not in names]
 
 
 def _host_name(host: str) -> str:

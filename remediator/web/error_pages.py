@@ -39,7 +39,14 @@ def handlers(site: Site) -> Handlers:
         if error.status_code == 404:
             title, text = "Page not found", f"There is no page {path}."
         elif error.status_code == 405:
-            allowed = _allowed(request)
+            # the methods of all routes of a path; Starlette names only those of the first one
+            found = {
+                method
+                for route in request.app.routes
+                if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+                for method in route.methods or ()
+            }
+            allowed = ", ".join(sorted(found))
             title, text = "Method not allowed", f"{path} accepts {allowed}, not {request.method[:20]}."
             return await _answer(site, request, error.status_code, title, text, {"Allow": allowed})
         return await _answer(site, request, error.status_code, title, text, error.headers or {})
@@ -52,17 +59,6 @@ def handlers(site: Site) -> Handlers:
         return await _answer(site, request, 503, "Not configured", _NOT_CONFIGURED, {})
 
     return {HTTPException: rejected, ConfigurationError: not_configured, Exception: internal}
-
-
-def _allowed(request: Request) -> str:
-    """Return the methods of all routes of a path; Starlette names only those of the first one."""
-    found = {
-        method
-        for route in request.app.routes
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
-        for method in route.methods or ()
-    }
-    return ", ".join(sorted(found))
 
 
 async def _answer(

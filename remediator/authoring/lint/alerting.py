@@ -42,7 +42,13 @@ def read_alerts(paths: Iterable[Path]) -> RuleFiles:
     files = [file for path in paths for file in _files(path)]
     for file in files:
         try:
-            alerts += _rules(file)
+            found = []
+            for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+                for content in (document, *_list(document, "items")):
+                    spec = content.get("spec") if isinstance(content, dict) else None
+                    for group in _list(content, "groups") + _list(spec, "groups"):
+                        found += [rule for item in _list(group, "rules") if (rule := _alert(item, file)) is not None]
+            alerts += found
         except (OSError, UnicodeDecodeError) as error:
             unreadable.append(UnreadableRules(str(file), 0, str(error)))
         except yaml.YAMLError as error:
@@ -63,16 +69,6 @@ def _files(path: Path) -> Iterator[Path]:
         yield from sorted(item for item in path.rglob("*") if item.suffix in (".yml", ".yaml") and item.is_file())
     else:
         yield path
-
-
-def _rules(file: Path) -> list[AlertRule]:
-    found = []
-    for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
-        for content in (document, *_list(document, "items")):
-            spec = content.get("spec") if isinstance(content, dict) else None
-            for group in _list(content, "groups") + _list(spec, "groups"):
-                found += [rule for item in _list(group, "rules") if (rule := _alert(item, file)) is not None]
-    return found
 
 
 def _alert(item: Any, file: Path) -> AlertRule | None:

@@ -45,7 +45,15 @@ class NegatedOk(Rule):
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
-            single, telling = _single_valued(context, playbook), _with_states(context, playbook)
+            # a diagnosis that asks one question, a PromQL expression, has no states to tell apart
+            single = {item.id for item in playbook.diagnose if item.check in context.catalogue.uses_prometheus}
+            facts = context.catalogue.check_facts
+            # a check tells states apart if one of its facts has a list of values
+            telling = {
+                item.id
+                for item in playbook.diagnose
+                if item.check is not None and any(fact.values for fact in facts.get(item.check, ()))
+            }
             for place, condition in _gates(context, playbook):
                 for found in negated_ok(condition):
                     if found not in single and (place[0] == "steps" or found in telling):
@@ -67,21 +75,6 @@ def _gates(context: LintContext, playbook: Playbook) -> Iterator[tuple[tuple[str
     for at, conclusion in enumerate(playbook.conclude):
         if conclusion.id in causes:
             yield ("conclude", at, "when"), conclusion.when
-
-
-def _single_valued(context: LintContext, playbook: Playbook) -> frozenset[str]:
-    """Return the diagnoses that ask one question, a PromQL expression. They have no states to tell apart."""
-    return frozenset(item.id for item in playbook.diagnose if item.check in context.catalogue.uses_prometheus)
-
-
-def _with_states(context: LintContext, playbook: Playbook) -> frozenset[str]:
-    """Return the diagnoses whose check tells states apart: one of its facts has a list of values."""
-    facts = context.catalogue.check_facts
-    return frozenset(
-        item.id
-        for item in playbook.diagnose
-        if item.check is not None and any(fact.values for fact in facts.get(item.check, ()))
-    )
 
 
 def negated_ok(text: str) -> tuple[str, ...]:
@@ -115,11 +108,7 @@ def _negated(words: list[str], negative: bool) -> list[str]:
             return [name for part in parts for name in _negated(part, negative)]
     if words[:1] == ["!"]:
         return _negated(words[1:], not negative)
-    return _leaf(words, negative)
-
-
-def _leaf(words: list[str], negative: bool) -> list[str]:
-    """Return the evidence of a comparison like ``evidence.ping.ok == false``, or of ``evidence.ping.ok`` alone."""
+    # the evidence of a comparison like `evidence.ping.ok == false`, or of `evidence.ping.ok` alone
     dotted = [word.strip("'\"") for word in words if word not in (".", "[", "]")]
     if len(dotted) < 3 or dotted[0] != "evidence":
         return []

@@ -20,8 +20,8 @@ from remediator.core.access_settings import UNIX_PEER
 from remediator.core.listen import is_loopback
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import Diagnostic, Severity
-from remediator.playbooks.parsing.nodes import Node, find
 from remediator.playbooks.parsing.nodes import Path as Place
+from remediator.playbooks.parsing.nodes import find
 from remediator.storage.url import parse_postgresql_url
 
 _SHORT_TOKEN = 16
@@ -39,17 +39,13 @@ class SettingsRule(Rule):
         if context.config is None or context.settings is None:
             return
         for place, message in self.find(context.config):
-            yield self.at_node(_nearest(context.settings, place), message)
+            # the node of a place, or of its nearest parent in the file; for the whole file, its first line
+            node = find(context.settings, place)[0]
+            yield self.at_node(find(context.settings, ("kind",))[0] if node is context.settings else node, message)
 
     @abstractmethod
     def find(self, config: Config) -> Iterator[tuple[Place, str]]:
         """Yield each place in the settings with its risk."""
-
-
-def _nearest(root: Node, place: Place) -> Node:
-    """Return the node of a place, or of its nearest parent in the file; for the whole file, its first line."""
-    node = find(root, place)[0]
-    return find(root, ("kind",))[0] if node is root else node
 
 
 class PlainHttp(SettingsRule):

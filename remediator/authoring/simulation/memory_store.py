@@ -191,7 +191,11 @@ class SimStore(Store):
         finally:
             if crashes:
                 await self._die()
-        await self._stall()
+        if self._host is not None and self._chance.random() < self._faults.stall:
+            self._host.paused = True
+            loop = self._database.loop
+            loop.call_later(self._chance.uniform(5.0, 40.0), loop.resume, self._host, context=Context())
+            await asyncio.sleep(0)
         await self._travel()
         if self._chance.random() < self._faults.lost:
             raise StoreUnavailable("simulated: done, but the answer was lost")
@@ -227,13 +231,6 @@ class SimStore(Store):
         await asyncio.sleep(0)
         if self._chance.random() < self._faults.slow:
             await asyncio.sleep(self._chance.choice((0.05, 0.5, 3.0, 8.0)))
-
-    async def _stall(self) -> None:
-        if self._host is not None and self._chance.random() < self._faults.stall:
-            self._host.paused = True
-            loop = self._database.loop
-            loop.call_later(self._chance.uniform(5.0, 40.0), loop.resume, self._host, context=Context())
-            await asyncio.sleep(0)
 
     async def _die(self) -> None:
         if self._host is not None:

@@ -219,17 +219,14 @@ class _Execution:
             *(self._stop(number) for number in range(len(self.case.stops))),
         ]
         tasks = [asyncio.create_task(item) for item in loops_and_events]
-        await self._until_over()
-        for task in tasks:
-            task.cancel()
-        self._collect()
-
-    async def _until_over(self) -> None:
         end = (self.case.lasts or _MAX_DURATION).total_seconds()
         settled = 0
         while self.loop.time() < end and settled < 2:
             await asyncio.sleep(min(5.0, end - self.loop.time()))
             settled = settled + 1 if self.case.lasts is None and self._is_over() else 0
+        for task in tasks:
+            task.cancel()
+        self._collect()
 
     def _is_over(self) -> bool:
         last = max((*(item.at for item in self.case.alerts), *(item.at for item in self.case.stops)))

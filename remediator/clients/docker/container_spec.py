@@ -100,15 +100,11 @@ def check_privileges(body: Document) -> None:
     for option in host.get("SecurityOpt") or ():
         if "unconfined" in option or "disable" in option:
             raise InputError(f"containers with the security option {option!r} are not created; recreate it manually")
-    for source in _host_paths(host):
-        if source.rstrip("/") in ("", *_CLOSED_PATHS) or source.endswith(_SOCKETS):
-            raise InputError(f"containers that mount {source!r} of the host are not created; recreate it manually")
-
-
-def _host_paths(host: Mapping[str, Any]) -> list[str]:
     binds = [bind.split(":", 1)[0] for bind in host.get("Binds") or ()]
     mounts = [mount.get("Source", "") for mount in host.get("Mounts") or () if mount.get("Type") == "bind"]
-    return [path for path in (*binds, *mounts) if path.startswith("/")]
+    for source in [path for path in (*binds, *mounts) if path.startswith("/")]:
+        if source.rstrip("/") in ("", *_CLOSED_PATHS) or source.endswith(_SOCKETS):
+            raise InputError(f"containers that mount {source!r} of the host are not created; recreate it manually")
 
 
 def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:

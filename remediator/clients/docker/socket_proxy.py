@@ -92,7 +92,10 @@ class Proxy:
             query = dict(parameters)
             if len(query) < len(parameters):
                 raise Denied("a parameter is given twice")
-            _check_parameters(path, query)
+            known = next((names for pattern, names in PARAMETERS if re.fullmatch(pattern, path)), ())
+            unknown = sorted(query.keys() - set(known))
+            if unknown:
+                raise Denied(f"the parameter {unknown[0][:64]!r} is not allowed")
             checked, content = await self._checked(request, path, query)
         except Denied as denied:
             return PlainTextResponse(f"{request.method} {path}: {denied}", denied.status)
@@ -215,13 +218,6 @@ def _by_id(found: re.Match[str], document: Mapping[str, Any]) -> str:
 def _one_of(rules: tuple[tuple[str, str], ...], method: str, path: str) -> re.Match[str] | None:
     found = (re.fullmatch(pattern, path) for verb, pattern in rules if verb == method and ".." not in path)
     return next((match for match in found if match), None)
-
-
-def _check_parameters(path: str, query: Mapping[str, str]) -> None:
-    known = next((names for pattern, names in PARAMETERS if re.fullmatch(pattern, path)), ())
-    unknown = sorted(query.keys() - set(known))
-    if unknown:
-        raise Denied(f"the parameter {unknown[0][:64]!r} is not allowed")
 
 
 def _on(query: Mapping[str, str], name: str) -> bool:

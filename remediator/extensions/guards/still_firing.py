@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import chain
 
 from pydantic import Field
 
@@ -102,15 +103,9 @@ async def _ask(
         return f"no answer within {within:g} s"
     except ClientError as error:
         return str(error)
-    return _pick(wanted, (alert for group in found for alert in group), ignored)
-
-
-def _pick(
-    wanted: Sequence[Mapping[str, str]], found: Iterable[FiringAlert], ignored: frozenset[str]
-) -> list[FiringAlert | None]:
-    """Return the alert with the same labels for each of the wanted ones; if there are several, a suppressed one."""
+    # the alert with the same labels for each of the wanted ones; if there are several, a suppressed one
     known: dict[frozenset[tuple[str, str]], FiringAlert] = {}
-    for each in found:
+    for each in chain.from_iterable(found):
         key = _key(_without(each.labels, ignored))
         if key not in known or each.status.suppressed:
             known[key] = each

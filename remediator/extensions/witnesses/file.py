@@ -63,7 +63,8 @@ class FileWitness(Witness):
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise TargetError("it is not a regular file")
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                tail = _read_tail(descriptor)
+                size = os.fstat(descriptor).st_size
+                tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL)).decode("utf-8", "replace")
                 if not is_latest(_complete_notes(tail), note):
                     _write_all(descriptor, (_gap(tail) + note).encode())
                 # fsync also if the note exists: a crash may have happened before the fsync
@@ -71,11 +72,6 @@ class FileWitness(Witness):
             finally:
                 os.close(descriptor)
             os.fsync(folder)
-
-
-def _read_tail(descriptor: int) -> str:
-    size = os.fstat(descriptor).st_size
-    return os.pread(descriptor, _TAIL, max(0, size - _TAIL)).decode("utf-8", "replace")
 
 
 def _complete_notes(tail: str) -> list[str]:

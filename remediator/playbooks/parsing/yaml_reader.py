@@ -188,7 +188,11 @@ class _Composer:
         if isinstance(event, MappingStartEvent):
             return self._table(event, depth)
         if isinstance(event, SequenceStartEvent):
-            return self._items(event, depth)
+            items = []
+            while not isinstance(following := next(self._events), SequenceEndEvent):
+                items.append(self._node(following, depth + 1))
+            place = self._place(event)
+            return Items(self.text, place.line, place.column, place.width, items)
         return self._scalar(event)
 
     def _refuse(self, event: Event) -> None:
@@ -232,13 +236,6 @@ class _Composer:
             self._add(event, "bad-key", "missing key before ':'")
             return None
         return node
-
-    def _items(self, event: Event, depth: int) -> Items:
-        items = []
-        while not isinstance(following := next(self._events), SequenceEndEvent):
-            items.append(self._node(following, depth + 1))
-        place = self._place(event)
-        return Items(self.text, place.line, place.column, place.width, items)
 
     def _scalar(self, event: Event) -> Scalar:
         place = self._place(event)

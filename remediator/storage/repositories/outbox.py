@@ -57,7 +57,11 @@ def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
     other news of the run gets none: the news say more, and nobody reads the same twice. Neither does the message of a
     request that was outdated before: it says so, and what follows is about a newer request.
     """
-    news = {item.content.get("of") for item in list_for_run(tx.connection, run_id) if _is_waiting_news(item)}
+    news = {
+        item.content.get("of")
+        for item in list_for_run(tx.connection, run_id)
+        if item.kind is MessageKind.UPDATE and item.status == "waiting" and "about" in item.content
+    }
     for row in tx.connection.execute(_SENT_REQUESTS, {"run": run_id}).all():
         if row.id in news or _exists(tx, f"{row.id}.void"):  # outdated
             continue
@@ -66,10 +70,6 @@ def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
             content = {"approval": row.content["approval"], "of": row.id, "became": status}
             _insert(tx, update_id, run_id, row.channel, MessageKind.UPDATE, content)
             tx.notify(TOPIC_MESSAGES)
-
-
-def _is_waiting_news(message: OutboxMessage) -> bool:
-    return message.kind is MessageKind.UPDATE and message.status == "waiting" and "about" in message.content
 
 
 _SENT_REQUESTS = Prepared(

@@ -45,7 +45,11 @@ def mark_reported(tx: Tx, run: Run) -> bool:
 
 def list_unsupported(connection: Connection, limit: int = 50) -> list[Run]:
     """Return open runs that this version cannot process: of a newer engine, or in an unknown status."""
-    strange = {"unknown": _unknown_statuses(connection), "most": limit}
+    # skip from value to value in the index
+    words: list[str] = []
+    while word := connection.execute(_NEXT_STATUS, {"word": words[-1] if words else ""}).scalar():
+        words.append(word)
+    strange = {"unknown": [word for word in words if word not in set(TRANSITIONS)], "most": limit}
     return [*_found(connection, _NEWER, {"most": limit}), *_found(connection, _STRANGE, strange)]
 
 
@@ -57,14 +61,6 @@ _STRANGE = Prepared(
     .where(table.c.status.in_(bindparam("unknown", expanding=True)), table.c.finished_at.is_(None))
     .limit(_MOST)
 )
-
-
-def _unknown_statuses(connection: Connection) -> list[str]:
-    """Return the statuses in the table that this version does not know. It skips from value to value in the index."""
-    words: list[str] = []
-    while word := connection.execute(_NEXT_STATUS, {"word": words[-1] if words else ""}).scalar():
-        words.append(word)
-    return [word for word in words if word not in set(TRANSITIONS)]
 
 
 _NEXT_STATUS = Prepared(select(func.min(table.c.status)).where(table.c.status > bindparam("word")))
