@@ -17,6 +17,7 @@ from types import ModuleType
 
 import click
 
+from remediator import __version__
 from remediator.cli import _output
 from remediator.errors import InputError, RemediatorError
 
@@ -114,7 +115,12 @@ def _without(names: tuple[str, ...]) -> Iterator[None]:
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        _output.echo(importlib.import_module("remediator.cli._version").version_text())
+        import platform  # noqa: PLC0415 - only for this option, so that help for all commands stays fast
+        import sqlite3  # noqa: PLC0415
+
+        build = importlib.import_module("remediator.runtime.build").build_id()
+        _output.echo(f"remediator {__version__}{f' (build {build})' if build else ''}")
+        _output.echo(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}")
         ctx.exit()
 
 

@@ -165,15 +165,13 @@ def _span(span: timedelta) -> str:
     return length(span.total_seconds())
 
 
-def result_lines(
-    run: Run, tried: Sequence[Attempt], seen: Sequence[EvidenceRecord], content: Mapping[str, Any] | None = None
-) -> tuple[str, ...]:
+def result_lines(run: Run, tried: Sequence[Attempt], seen: Sequence[EvidenceRecord]) -> tuple[str, ...]:
     """Return what happened in a run that has ended; empty for one that goes on."""
-    if run.status is Status.SUCCEEDED and not content:
+    if run.status is Status.SUCCEEDED:
         return tuple(healed_lines(run, tried, seen))
     if run.finished_at is None:
         return ()
-    return tuple(what_happened(run, tried, content))
+    return tuple(what_happened(run, tried))
 
 
 def context_line(message: str, seen: Sequence[EvidenceRecord]) -> str:

@@ -118,7 +118,7 @@ class AccessControl:
         if removed := before.people.people.keys() - rules.people.people.keys():
             sessions.end_all(tx, removed, actor, "the person was removed from the people file")
         if revoked := _tokens(before.people) - _tokens(rules.people):
-            sessions.end_by_credential(tx, revoked, actor, "the operator token was removed from the people file")
+            sessions.end_by_credential(tx, revoked, actor)
         return True
 
 

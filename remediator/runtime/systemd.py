@@ -25,11 +25,11 @@ def notify(*state: str, environment: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
-def watchdog_interval(environment: Mapping[str, str] = os.environ) -> float | None:
+def watchdog_interval() -> float | None:
     """Return the seconds between two signs of life, half of what systemd waits; None if it does not wait for any."""
-    if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
-    microseconds = environment.get("WATCHDOG_USEC", "")
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
     return int(microseconds) / 2_000_000 if microseconds.isascii() and microseconds.isdigit() else None
 
 

@@ -16,6 +16,12 @@ from remediator.errors import StoreUnavailable
 from remediator.storage import Tx, Wakeups
 from remediator.storage.transaction import BeginFailed, Dialect, Job, run_group, to_store_error
 
+_MAX_JOBS = 512
+"""Most jobs in one transaction; bounds how long the first answer waits for the others."""
+_ACCEPT_TIMEOUT = 5.0
+"""Seconds until the sender of a notification is answered with an error, so that it retries. A database that hangs
+reports no error, and behind some load balancers a sender's own timeout is not visible."""
+
 
 @dataclass(slots=True)
 class _Batch:
@@ -34,16 +40,11 @@ class GroupCommit:
     Args:
         dialect: the database.
         wakeups: notified after each commit.
-        group: most jobs in one transaction; bounds how long the first answer waits for the others.
-        accept_timeout: seconds until the sender of a notification is answered with an error, so that it retries. A
-            database that hangs reports no error, and behind some load balancers a sender's own timeout is not visible.
     """
 
-    def __init__(self, dialect: Dialect, wakeups: Wakeups, group: int = 512, accept_timeout: float = 5.0) -> None:
+    def __init__(self, dialect: Dialect, wakeups: Wakeups) -> None:
         self._dialect = dialect
         self._wakeups = wakeups
-        self._group = group
-        self._accept_timeout = accept_timeout
         self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._open: dict[asyncio.AbstractEventLoop, _Batch] = {}
         """The batch of each loop that is not handed over yet."""
@@ -77,14 +78,14 @@ class GroupCommit:
         """Give the thread everything that was asked for in this turn of the loop."""
         if self._open.get(batch.loop) is batch:
             del self._open[batch.loop]
-            batch.timeout = batch.loop.call_later(self._accept_timeout, self._refuse_senders, batch)
+            batch.timeout = batch.loop.call_later(_ACCEPT_TIMEOUT, self._refuse_senders, batch)
             self._batches.put(batch)
 
     def _refuse_senders(self, batch: _Batch) -> None:
         """End the wait of those that send notifications. Work has no limit: it is done sooner or later."""
         for job, future in zip(batch.jobs, batch.futures, strict=True):
             if job.work is None and not future.done():
-                future.set_exception(StoreUnavailable(f"the store has not answered for {self._accept_timeout:g} s"))
+                future.set_exception(StoreUnavailable(f"the store has not answered for {_ACCEPT_TIMEOUT:g} s"))
 
     async def close(self) -> None:
         """Finish the queued work, then stop the thread."""
@@ -103,7 +104,7 @@ class GroupCommit:
                 break
             group = [first]
             size = len(first.jobs)
-            while size < self._group and not self._batches.empty():
+            while size < _MAX_JOBS and not self._batches.empty():
                 batch = self._batches.get()
                 if batch is None:
                     stopping = True
@@ -124,8 +125,8 @@ class GroupCommit:
             if job.work is not None or not future.done()
         ]
         topics: set[str] = set()
-        for start in range(0, len(jobs), self._group):
-            topics |= self._transact(jobs[start : start + self._group])
+        for start in range(0, len(jobs), _MAX_JOBS):
+            topics |= self._transact(jobs[start : start + _MAX_JOBS])
         for batch in group:
             try:
                 batch.loop.call_soon_threadsafe(self._answer, batch, topics)

@@ -230,7 +230,7 @@ class PostgresStore(Store):
 
 def _record_incarnation(tx: Tx, remembered: replacement.Incarnation | None = None) -> replacement.Incarnation:
     found = incarnation(tx.connection)
-    replacement.record_if_new(tx, found, "remediator", remembered)
+    replacement.record_if_new(tx, found, remembered)
     return found
 
 

@@ -43,7 +43,7 @@ def record(tx: Tx, reason: str, actor: str, *, lossless: bool = False) -> None:
     tx.append_audit(Draft(kind=Kind.STORE_REPLACED, actor=actor, data={"reason": reason, "lossless": lossless}))
 
 
-def record_if_new(tx: Tx, found: Incarnation, actor: str, remembered: Incarnation | None = None) -> None:
+def record_if_new(tx: Tx, found: Incarnation, remembered: Incarnation | None = None) -> None:
     """Compare the server with the one that the database was last used with.
 
     All replicas notice a failover at the same time. The first one records it, while the others wait for its row lock.
@@ -51,7 +51,6 @@ def record_if_new(tx: Tx, found: Incarnation, actor: str, remembered: Incarnatio
     Args:
         tx: the transaction.
         found: the server that is used now.
-        actor: who noticed it.
         remembered: the server that this process used before. It counts if the database does not know its last server,
             because the failover lost that commit too.
     """
@@ -61,7 +60,7 @@ def record_if_new(tx: Tx, found: Incarnation, actor: str, remembered: Incarnatio
         key_values.set(tx, _INCARNATION, [found.server, found.synchronous])
     if before is not None and before.server != found.server:
         reason = f"the server changed from {before.server} to {found.server} (system/timeline)"
-        record(tx, reason, actor, lossless=before.synchronous)
+        record(tx, reason, "remediator", lossless=before.synchronous)
 
 
 def last(connection: Connection) -> Replacement | None:

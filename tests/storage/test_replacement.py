@@ -41,7 +41,7 @@ def test_two_replicas_that_notice_a_failover_at_the_same_time_record_it_once(eng
 
     def notice(connection: Connection) -> int:
         tx = Tx(connection, now)
-        replacement.record_if_new(tx, NEW, "remediator")
+        replacement.record_if_new(tx, NEW)
         return len(tx.drafts)
 
     def notice_later() -> int:
@@ -52,7 +52,7 @@ def test_two_replicas_that_notice_a_failover_at_the_same_time_record_it_once(eng
             return found
 
     with engine.connect() as first, ThreadPoolExecutor(1) as pool:
-        replacement.record_if_new(Tx(first, now), OLD, "remediator")
+        replacement.record_if_new(Tx(first, now), OLD)
         first.exec_driver_sql("BEGIN")
         assert notice(first) == 1
         second = pool.submit(notice_later)
@@ -151,7 +151,7 @@ async def test_whether_commits_wait_for_a_standby_is_remembered_for_after_the_fa
         found = Incarnation(await store.read(server), True)
         monkeypatch.setattr("remediator.storage.postgres.incarnation", lambda connection: found)
         await store.failover_risk()
-        await store.write(lambda tx: replacement.record_if_new(tx, NEW, "remediator"))
+        await store.write(lambda tx: replacement.record_if_new(tx, NEW))
         last = await store.read(replacement.last)
         assert last is not None and last.lossless
     finally:

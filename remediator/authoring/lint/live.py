@@ -28,7 +28,7 @@ async def read_live(endpoint: Endpoint, playbooks: Iterable[Playbook]) -> LivePr
             for group in await client.alert_rules()
             for rule in group.rules
         ]
-        names = frozenset(await client.label_values("__name__"))
+        names = frozenset(await client.metric_names())
         expressions = [*(rule.expression for rule in rules), *(query for one in playbooks for query in queries(one))]
         used = {metric for expression in expressions for metric in metrics_of(expression)}
         labels = {metric: frozenset(await client.label_names(metric)) for metric in sorted(used & names)}

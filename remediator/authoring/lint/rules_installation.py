@@ -1,4 +1,4 @@
-"""Rules about the installation: programs, approvers, and what a running Prometheus has."""
+"""Rules about the installation: programs, approvers, what a running Prometheus has, and rights on the platforms."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from remediator.playbooks.diagnostics import Diagnostic, Severity, similar_name
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Path as NodePath
 from remediator.playbooks.parsing.nodes import find
+from remediator.runtime.preflight import uses
 
 
 class MissingProgram(Rule):
@@ -82,3 +83,22 @@ def _queries(playbook: Playbook) -> Iterator[tuple[NodePath, str]]:
     for at, proof in enumerate(playbook.verify.checks):
         if proof.check == "promql":
             yield ("verify", "checks", at, "with", "query"), str(proof.with_.get("query", ""))
+
+
+class MissingRight(Rule):
+    """A playbook uses an action that the account of the remediator may not do on its target (only with ``--live``)."""
+
+    id = "missing-right"
+    why = "The action fails during an incident, and its plan is refused."
+    fix = "grant the right to the account of the remediator, or take the action out of the playbook"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        if context.inventory is None:
+            return
+        problems = {(each.service, each.action): each for each in context.rights or ()}
+        for playbook in context.playbooks:
+            for use in uses(playbook, context.inventory):
+                for service in use.services if use.kind == "action" else ():
+                    if problem := problems.get((service, use.name)):
+                        message = f"{use.name} on {service}: rights {problem.text}"
+                        yield self.at(context, playbook, use.path, message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -185,10 +185,6 @@ class Alertmanager:
     async def groups(self, filters: Iterable[str] = (), *, receiver: str | None = None) -> tuple[AlertGroup, ...]:
         """Return the notification groups of all alerts that have not ended, including suppressed ones."""
         return (await self._http.get("/api/v2/alerts/groups", _query(filters, receiver))).json(tuple[AlertGroup, ...])
-
-    async def post_alerts(self, alerts: Iterable[Mapping[str, Any]]) -> None:
-        """Send alerts as Prometheus does: ``labels``, and optionally ``annotations``, ``startsAt``, ``endsAt``."""
-        await self._http.call("POST", "/api/v2/alerts", json=list(alerts))
 
     async def silences(self, filters: Iterable[str] = ()) -> tuple[Silence, ...]:
         """Return all silences, including expired ones until Alertmanager deletes them."""

@@ -253,9 +253,9 @@ class Prometheus:
         """Return the alerting rules by group."""
         return (await self._get("/api/v1/rules", _Rules, type="alert")).groups
 
-    async def label_values(self, label: str) -> tuple[str, ...]:
-        """Return every value that a label has in any series."""
-        return tuple(await self._get(f"/api/v1/label/{label}/values", list[str]))
+    async def metric_names(self) -> tuple[str, ...]:
+        """Return the name of every metric that has a series."""
+        return tuple(await self._get("/api/v1/label/__name__/values", list[str]))
 
     async def label_names(self, metric: str) -> tuple[str, ...]:
         """Return the names of the labels of the series of a metric, without ``__name__``."""

@@ -47,26 +47,25 @@ class PartialModel(Generic[M]):
     errors: tuple[FieldError, ...]
 
 
-def build_partial(model: type[M], root: Node, placeholders: Mapping[str, Any], base: Any = None) -> PartialModel[M]:
+def build_partial(model: type[M], root: Node, placeholders: Mapping[str, Any]) -> PartialModel[M]:
     """Remove wrong parts until the rest is valid, so that the rest of a file can be checked too.
 
     Args:
         model: the model.
         root: the nodes; they are not changed.
         placeholders: values for required keys that are missing or wrong.
-        base: folder of relative files.
     """
-    pruned, found = _copy(root), list(field_errors(model, root, base))
+    pruned, found = _copy(root), list(field_errors(model, root))
     if not found:
-        return PartialModel(build(model, root, base), root, ())
+        return PartialModel(build(model, root), root, ())
     for _ in range(_MAX_ROUNDS):
         values = data(pruned)
         if isinstance(values, dict):
             values |= {name: value for name, value in placeholders.items() if child(pruned, name) is None}
-        errors = _validate(model, pruned, values, base)
+        errors = _validate(model, pruned, values, None)
         found += [error for error in errors if error.rule in _ACROSS_PARTS and error not in found]
         if not errors:
-            made = _model_or_error(model, values, base)
+            made = _model_or_error(model, values, None)
             return PartialModel(made if isinstance(made, model) else None, pruned, tuple(found))
         paths = {error.path for error in errors if error.path}
         if not paths:

@@ -47,7 +47,6 @@ def claim_due(
     lease: timedelta,
     limit: int,
     busy: Collection[str] = (),
-    engine_version: int = ENGINE_VERSION,
 ) -> list[Run]:
     """Claim up to ``limit`` due runs that no replica processes. Each gets the next fencing token.
 
@@ -55,7 +54,7 @@ def claim_due(
         busy: runs that this process still processes, even if their leases expired. After a jump of the clock it must
             not claim them from itself.
     """
-    values = {"now": tx.now, "until": tx.now + lease, "owner": owner, "most": limit, "known": engine_version}
+    values = {"now": tx.now, "until": tx.now + lease, "owner": owner, "most": limit}
     rows = tx.connection.execute(_claim(tx.connection.dialect.name), {**values, "busy": list(busy)})
     return [from_row(row) for row in rows]
 
@@ -69,7 +68,7 @@ def _claim(dialect: str) -> Prepared:
         .where(
             table.c.wake_at <= now,
             (table.c.lease_until.is_(None)) | (table.c.lease_until < now),
-            table.c.engine_version <= bindparam("known"),
+            table.c.engine_version <= ENGINE_VERSION,
             table.c.id.not_in(bindparam("busy", expanding=True)),
         )
         .order_by(table.c.wake_at)

@@ -109,8 +109,9 @@ def end_all(tx: Tx, people: Collection[str], actor: str, why: str) -> int:
     return _end(tx, table.c.person.in_(sorted(people)), actor, why)
 
 
-def end_by_credential(tx: Tx, credentials: Collection[str], actor: str, why: str) -> int:
-    """End all sessions that these operator tokens started. Return how many were ended."""
+def end_by_credential(tx: Tx, credentials: Collection[str], actor: str) -> int:
+    """End all sessions of operator tokens that were removed from the people file. Return how many were ended."""
+    why = "the operator token was removed from the people file"
     return _end(tx, table.c.credential.in_(sorted(credentials)), actor, why)
 
 

@@ -14,7 +14,6 @@ from click.testing import CliRunner, Result
 from remediator.authoring.lint import Rule
 from remediator.authoring.lint.alerting import read_alerts
 from remediator.authoring.lint.errors import ERRORS
-from remediator.authoring.lint.reference import reference
 from remediator.authoring.lint.reporters import REPORTERS
 from remediator.authoring.lint.runner import RULES, Report, Sources, lint
 from remediator.cli.lint import command
@@ -23,6 +22,7 @@ from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 from tests.authoring.lint.catalogue import CATALOGUE
 from tests.authoring.lint.mistakes import TODAY, WORLD
+from tests.support.lint_reference import reference
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = (WORLD / "redis-down.yaml").read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def test_every_rule_is_registered() -> None:
 
 
 def test_the_reference_is_current() -> None:
-    """If this fails: python -m remediator.authoring.lint.reference > docs/lint.md"""
+    """If this fails: python -m tests.support.lint_reference > docs/lint.md"""
     assert (ROOT / "docs" / "lint.md").read_text(encoding="utf-8") == reference()
 
 

@@ -16,7 +16,7 @@ remediator lint playbooks/
 `remediator lint` reports errors, warnings and informational findings. An error keeps a file from being used. A warning
 or an informational finding (*info*) names a risk.
 
-The command `python -m remediator.authoring.lint.reference` generates this page, and a test compares the two.
+The command `python -m tests.support.lint_reference` generates this page, and a test compares the two.
 
 | Exit status | Meaning |
 |---|---|
@@ -63,4 +63,4 @@ def _sections() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")  # noqa: T201 - its purpose
+    print(reference(), end="")
