@@ -14,6 +14,7 @@ from remediator.cli._source import Source, source_options
 from remediator.core.approval import Person
 from remediator.core.clock import SystemClock
 from remediator.pipeline import decisions
+from remediator.reporting.formatting import plural
 from remediator.storage import Tx
 from remediator.web.status import sessions_data
 
@@ -64,4 +65,4 @@ def end(source: Source, reason: str, person: str) -> None:
         return {"ended": decisions.end_sessions(tx, who, person, reason)}
 
     ended = source.post("sessions/end", local, {"person": person, "reason": reason}, terminal_operator)["ended"]
-    _output.echo(f"{ended} session{'s' if ended != 1 else ''} of {person} ended")
+    _output.echo(f"{plural(ended, 'session')} of {person} ended")

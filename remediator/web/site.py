@@ -18,10 +18,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from remediator import __version__
 from remediator.core.approval import Permission, PermissionDenied, Person
-from remediator.core.clock import format_duration
 from remediator.core.run import Run
 from remediator.errors import InputError, StoreError
 from remediator.pipeline.approval_validity import Validity, check_validity
+from remediator.reporting.formatting import format_age
 from remediator.service import Service
 from remediator.storage.repositories.approvals import Approval
 from remediator.web.authentication import NOBODY, RequestIdentity, address_of, by_operator_token, cookie_name, identify
@@ -115,7 +115,7 @@ class Site:
         self.templates.filters.update(
             ago=ago,
             instant=instant,
-            length=length,
+            length=format_age,
             words=words,
             sentence=sentence,
             moment=moment,
@@ -344,15 +344,10 @@ def relative(at: datetime, now: datetime) -> Markup:
     return Markup('<span class="relative" data-relative="{}">{}</span>').format(at.isoformat(), ago(at, now))
 
 
-def length(span: timedelta) -> str:
-    """Format a duration, to the second."""
-    return format_duration(timedelta(seconds=max(0, int(span.total_seconds()))))
-
-
 def ago(moment: datetime, now: datetime) -> str:
     """Format a time relative to now, for example ``5m ago`` or ``in 3 days``."""
     span = now - moment
-    text = length(abs(span))
+    text = format_age(abs(span))
     if abs(span) > timedelta(days=2):
         text = f"{abs(span).days} days"
     return f"{text} ago" if span >= timedelta(0) else f"in {text}"

@@ -10,6 +10,7 @@ from remediator import __version__
 from remediator.authoring.lint.errors import ERRORS
 from remediator.authoring.lint.runner import RULES, Report
 from remediator.playbooks.diagnostics import Diagnostic, Severity, render
+from remediator.reporting.formatting import plural
 
 Reporter = Callable[[Report, Sequence[Diagnostic]], str]
 """Takes the report and those of its diagnostics to show; returns the output."""
@@ -22,11 +23,10 @@ def as_text(report: Report, shown: Sequence[Diagnostic]) -> str:
 
 def summary(report: Report) -> str:
     """Return one line: what was read and what was found."""
-    counts = [f"{count} {each}{'s' if count != 1 else ''}" for each, count in report.counts.items() if count]
+    counts = [plural(count, each) for each, count in report.counts.items() if count]
     suppressed = f", {len(report.suppressed)} suppressed" if report.suppressed else ""
-    files = f"{report.files} file{'s' if report.files != 1 else ''}"
-    usable = f"{report.playbooks} playbook{'s' if report.playbooks != 1 else ''} can be used"
-    return f"{files}, {usable}: {', '.join(counts) or 'no findings'}{suppressed}"
+    usable = f"{plural(report.playbooks, 'playbook')} can be used"
+    return f"{plural(report.files, 'file')}, {usable}: {', '.join(counts) or 'no findings'}{suppressed}"
 
 
 def as_json(report: Report, shown: Sequence[Diagnostic]) -> str:

@@ -1,4 +1,4 @@
-"""Helpers for notifiers that use HTTP: addresses from files, error classes, and cutting text to size."""
+"""Helpers for notifiers that use HTTP: addresses from files, error classes, and fitting sections to a limit."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Poster:
 
 
 class HttpNotifier(Notifier):
-    """A notifier that posts to one address: that of its settings, if these are a :class:`UrlOrFile`.
+    """A notifier that posts to one address: that of its settings if these are a :class:`UrlOrFile`, else their ``api``.
 
     Raises:
         ConfigurationError: the settings are not valid, or the file with the URL cannot be read or has no URL.
@@ -98,7 +98,9 @@ class HttpNotifier(Notifier):
     @property
     def url(self) -> str:
         """The URL to post to."""
-        given: UrlOrFile = self.settings
+        given = self.settings
+        if not isinstance(given, UrlOrFile):
+            return str(given.api)
         return given.url if given.url_file is None else read_secret_file(self.kind, given.url_file)
 
 
@@ -185,8 +187,3 @@ def _prefix(line: str, limit: int, length: Callable[[str], int]) -> str:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if length(line[:middle] + "…") <= limit else (low, middle - 1)
     return line[:low] + "…" if low else ""
-
-
-def truncate(text: str, limit: int) -> str:
-    """Shorten a text to at most ``limit`` characters."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import Field
 
+from remediator.core.text import shorten
 from remediator.core.types import SecretFile, Strict
 from remediator.errors import BadAnswer, ConfigurationError
-from remediator.extensions.notifiers._http import fit, read_secret_file, truncate
+from remediator.extensions.notifiers._http import fit, read_secret_file
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
 _TYPES = {Tone.ASK: "warning", Tone.PROBLEM: "failure", Tone.GOOD: "success", Tone.NOTE: "info"}
@@ -46,7 +47,7 @@ class AppriseNotifier(Notifier):
         lines = list(replace(message, sections=tuple(fitted)).text())[1:]
         body = "\n".join(lines).strip() or message.title  # Apprise refuses an empty body
         delivered = await self._apprise.async_notify(
-            body=body, title=truncate(message.title, 200), notify_type=_TYPES[message.tone], body_format="text"
+            body=body, title=shorten(message.title, 200), notify_type=_TYPES[message.tone], body_format="text"
         )
         if not delivered:
             raise BadAnswer("apprise: at least one service did not accept the message")

@@ -204,18 +204,20 @@ class Notifier(ABC):
         """Return why no person sees the messages of this channel; None if nothing is known against it."""
         if not self.reaches_people:
             return f"{self.kind} notifies nobody"
+        host = urlsplit(self._given_url).hostname or ""
+        return f"the host {host} is a placeholder" if host.endswith(PLACEHOLDER_DOMAIN) else None
+
+    @property
+    def _given_url(self) -> str:
         file, url = getattr(self.settings, "url_file", None), str(getattr(self.settings, "url", ""))
         with suppress(OSError, ValueError):  # the delivery reports a file that cannot be read
             url = url if file is None else read_secret(file)
-        host = urlsplit(url).hostname or ""
-        return f"the host {host} is a placeholder" if host.endswith(PLACEHOLDER_DOMAIN) else None
+        return url
 
     @property
     def address(self) -> tuple[str, int] | None:
         """Return host and port of the server that messages are sent to; None without one, or if it is unknown."""
-        file, url = getattr(self.settings, "url_file", None), str(getattr(self.settings, "url", ""))
-        with suppress(OSError, ValueError):  # the delivery reports a file that cannot be read
-            url = url if file is None else read_secret(file)
+        url = self._given_url
         parts = urlsplit(proxy_for(url) or url)
         if parts.hostname:
             return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)

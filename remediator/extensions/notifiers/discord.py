@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 import msgspec
 from pydantic import Field
 
+from remediator.core.text import shorten
 from remediator.core.urls import UrlOrFile
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers._http import CHART_ALT_TEXT, HttpNotifier, fit, truncate, utf16_length
+from remediator.extensions.notifiers._http import CHART_ALT_TEXT, HttpNotifier, fit, utf16_length
 from remediator.extensions.notifiers.base import Delivery, Message, Tone
 
 _COLOURS = {Tone.ASK: 0xE0A000, Tone.PROBLEM: 0xC0392B, Tone.GOOD: 0x2E8B57, Tone.NOTE: 0x5B7083}
@@ -83,7 +84,7 @@ _FIELD = 1024 - len(block(""))
 
 
 def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
-    title = _plain(truncate(message.title, 120))  # 256, after escaping
+    title = _plain(shorten(message.title, 120))  # 256, after escaping
     links = "\n".join(f"[{name}](<{url}>)" for name, url in message.links)
     sections = message.sections[:20]
     limit = _MAX_TEXT - utf16_length(title) - utf16_length(links) - len(sections) * len(block(""))

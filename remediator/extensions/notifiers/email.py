@@ -16,9 +16,10 @@ from pydantic import Field
 from remediator.clients.tls import client_context
 from remediator.core.clock import SystemClock
 from remediator.core.listen import is_loopback
+from remediator.core.text import shorten
 from remediator.core.types import FilePath, SecretFile, Strict
 from remediator.errors import ConfigurationError, TimedOut, Unreachable
-from remediator.extensions.notifiers._http import CHART_ALT_TEXT, read_secret_file, truncate
+from remediator.extensions.notifiers._http import CHART_ALT_TEXT, read_secret_file
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure
 
 _TIMEOUT = 20.0
@@ -127,7 +128,7 @@ def _deliver(settings: EmailSettings, mail: EmailMessage) -> None:
 def _compose(settings: EmailSettings, message: Message, reply_to: str | None) -> EmailMessage:
     mail = EmailMessage(policy=SMTP)
     domain = settings.sender.rpartition("@")[2]
-    mail["Subject"] = truncate(message.title, 200)
+    mail["Subject"] = shorten(message.title, 200)
     mail["From"] = formataddr(("remediator", settings.sender))
     mail["To"] = ", ".join(settings.to)
     mail["Date"] = format_datetime(SystemClock().now())

@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from remediator.core.text import shorten
 from remediator.core.urls import UrlOrFile
-from remediator.extensions.notifiers._http import HttpNotifier, fit, truncate
+from remediator.extensions.notifiers._http import HttpNotifier, fit
 from remediator.extensions.notifiers.base import Delivery, Message, Section
 
 
@@ -56,7 +57,7 @@ def _card(message: Message) -> dict[str, Any]:
     buttons = [{"text": name, "onClick": {"openLink": {"url": url}}} for name, url in message.links]
     if buttons:
         sections.append({"widgets": [{"buttonList": {"buttons": buttons}}]})
-    return {"header": {"title": truncate(message.title, 200)}, "sections": sections}
+    return {"header": {"title": shorten(message.title, 200)}, "sections": sections}
 
 
 def _section(section: Section) -> dict[str, Any]:

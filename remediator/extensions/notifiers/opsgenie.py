@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from remediator.core.text import shorten
 from remediator.core.types import SecretFile, Strict
-from remediator.extensions.notifiers._http import HttpNotifier, fit, read_secret_file, truncate
+from remediator.extensions.notifiers._http import HttpNotifier, fit, read_secret_file
 from remediator.extensions.notifiers.base import Delivery, Message, Tone
 
 _PRIORITY = {"critical": "P1", "error": "P2", "warning": "P3", "info": "P5"}
@@ -35,14 +36,10 @@ class OpsgenieNotifier(HttpNotifier):
     Settings = OpsgenieSettings
     settings: OpsgenieSettings
 
-    @property
-    def url(self) -> str:
-        return self.settings.api
-
     async def send(self, message: Message) -> Delivery:
-        alias = truncate(message.incident, 500)
+        alias = shorten(message.incident, 500)
         body = {
-            "message": truncate(message.title, 130),
+            "message": shorten(message.title, 130),
             "alias": alias,
             "description": _text(message),
             "priority": _QUIET.get(message.tone) or _PRIORITY.get(message.severity, "P3"),

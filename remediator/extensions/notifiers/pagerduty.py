@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
+from remediator.core.text import shorten
 from remediator.core.types import SecretFile, Strict
-from remediator.extensions.notifiers._http import HttpNotifier, read_secret_file, truncate
+from remediator.extensions.notifiers._http import HttpNotifier, read_secret_file
 from remediator.extensions.notifiers.base import Delivery, Message, Tone
 
 _QUIET = {Tone.GOOD: "info", Tone.NOTE: "info"}
@@ -33,10 +34,6 @@ class PagerDutyNotifier(HttpNotifier):
     Settings = PagerDutySettings
     settings: PagerDutySettings
 
-    @property
-    def url(self) -> str:
-        return self.settings.api
-
     async def send(self, message: Message) -> Delivery:
         key = message.incident
         await self._event(message, key, "trigger")
@@ -55,14 +52,14 @@ class PagerDutyNotifier(HttpNotifier):
 
     async def _event(self, message: Message, key: str, action: str) -> None:
         links = [{"href": url, "text": name} for name, url in message.links]
-        details = {section.heading: truncate("\n".join(section.lines), 4000) for section in message.sections}
+        details = {section.heading: shorten("\n".join(section.lines), 4000) for section in message.sections}
         await self._poster.post(
             {
                 "routing_key": read_secret_file(self.kind, self.settings.key_file),
                 "event_action": action,
-                "dedup_key": truncate(key, 255),
+                "dedup_key": shorten(key, 255),
                 "payload": {
-                    "summary": truncate(message.title, 1000),
+                    "summary": shorten(message.title, 1000),
                     "source": self.settings.source,
                     "severity": _QUIET.get(message.tone, message.severity),
                     "custom_details": details,

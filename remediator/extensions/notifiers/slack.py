@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 from pydantic import Field
 
+from remediator.core.text import shorten
 from remediator.core.types import SecretFile, Strict
 from remediator.errors import BadAnswer
 from remediator.extensions.notifiers._http import (
@@ -18,7 +19,6 @@ from remediator.extensions.notifiers._http import (
     Poster,
     fit,
     read_secret_file,
-    truncate,
 )
 from remediator.extensions.notifiers.base import Ask, Delivery, Message, PermanentFailure, RetryAfter, Section
 
@@ -69,10 +69,6 @@ class SlackNotifier(HttpNotifier):
     settings: SlackSettings
     identifies_people = True
     attaches_charts = True
-
-    @property
-    def url(self) -> str:
-        return self.settings.api
 
     async def send(self, message: Message) -> Delivery:
         body = {"channel": self.settings.channel, **_payload(message, self.settings.mentions)}
@@ -134,7 +130,7 @@ def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
     people = [_mention(item) for item in mentions] if message.mention else []
     first = [{"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": people}]}] if people else []
     return {
-        "text": truncate(escape(message.title), 3000),
+        "text": shorten(escape(message.title), 3000),
         "blocks": [*first, *_blocks(message)],
         "unfurl_links": False,
         "unfurl_media": False,
@@ -151,7 +147,7 @@ def _mention(name: str) -> dict[str, Any]:
 
 
 def _blocks(message: Message) -> Iterator[dict[str, Any]]:
-    yield {"type": "header", "text": {"type": "plain_text", "text": truncate(message.title, 150), "emoji": False}}
+    yield {"type": "header", "text": {"type": "plain_text", "text": shorten(message.title, 150), "emoji": False}}
     sections = message.sections[:20]
     shown = fit(sections, _MAX_TEXT, _MAX_SECTION)
     for section in shown:

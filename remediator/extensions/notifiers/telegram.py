@@ -10,6 +10,7 @@ import msgspec
 from pydantic import Field
 
 from remediator.clients.webhook import Hook
+from remediator.core.text import shorten
 from remediator.core.types import SecretFile, Strict
 from remediator.errors import BadAnswer
 from remediator.extensions.notifiers._http import (
@@ -18,7 +19,6 @@ from remediator.extensions.notifiers._http import (
     HttpNotifier,
     fit,
     read_secret_file,
-    truncate,
     utf16_length,
 )
 from remediator.extensions.notifiers.base import Delivery, Message, PermanentFailure, PressedButton
@@ -99,10 +99,6 @@ class TelegramNotifier(HttpNotifier):
         await super().aclose()
         await self._polling.aclose()
 
-    @property
-    def url(self) -> str:
-        return self.settings.api
-
     async def send(self, message: Message) -> Delivery:
         body = {"chat_id": self.settings.chat, **_payload(message, self.settings.mentions)}
         if message.thread.get("message"):
@@ -124,7 +120,7 @@ class TelegramNotifier(HttpNotifier):
         if message.announce:
             reply = {"message_id": receipt["message"], "allow_sending_without_reply": True}
             body = {"chat_id": self.settings.chat, "reply_parameters": reply, "parse_mode": "HTML"}
-            await self._call("sendMessage", {**body, "text": f"<pre>{escape(truncate(message.title, 1000))}</pre>"})
+            await self._call("sendMessage", {**body, "text": f"<pre>{escape(shorten(message.title, 1000))}</pre>"})
         return Delivery(receipt)
 
     async def add_chart(self, chart: bytes, receipt: Mapping[str, Any]) -> None:
@@ -156,7 +152,7 @@ class TelegramNotifier(HttpNotifier):
 
     async def answer_button(self, button_id: str, text: str) -> None:
         if button_id:
-            body = {"callback_query_id": button_id, "text": truncate(text, _MAX_ANSWER), "show_alert": True}
+            body = {"callback_query_id": button_id, "text": shorten(text, _MAX_ANSWER), "show_alert": True}
             await self._call("answerCallbackQuery", body)
 
     async def _call(self, method: str, body: Any, **more: Any) -> Mapping[str, Any]:
@@ -185,7 +181,7 @@ _MAX_TEXT = 3800
 
 
 def _lines(message: Message) -> Iterator[str]:
-    title = truncate(message.title, 300)
+    title = shorten(message.title, 300)
     yield f"<b>{escape(title).replace('://', ':&#8203;//')}</b>"
     for section in fit(message.sections, _MAX_TEXT - utf16_length(title) - 20, length=utf16_length, overhead=2):
         text = "\n".join(section.lines)
