@@ -11,12 +11,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 
 from remediator.audit import Redactor
 from remediator.audit.secret_files import read_secrets, secret_files
+from remediator.clients import egress
 from remediator.clients.allowed_requests import AllowedRequest
 from remediator.clients.declared_effects import check_undos
 from remediator.clients.egress import OutgoingProxy
 from remediator.clients.endpoints import BasicAuth, Endpoint
 from remediator.clients.endpoints import read_secret as _read_secret
 from remediator.clients.host.allowed_commands import AllowedCommand
+from remediator.clients.kubernetes import exec_login
+from remediator.clients.kubernetes.exec_login import LoginProgram
 from remediator.core.access_settings import Access
 from remediator.core.alert import REPLICA_LABELS
 from remediator.core.export_settings import CloudEvents, Tracing
@@ -289,6 +292,10 @@ class Config(Strict):
     commands: dict[str, AllowedCommand] = Field(
         default={}, description="Commands that the action command.run may run, by name."
     )
+    kubernetes_logins: tuple[LoginProgram, ...] = Field(
+        default=(),
+        description="Programs that kubeconfig files may run to log in (users[].user.exec). No other program is run.",
+    )
     plugins: tuple[str, ...] = Field(
         default=(),
         description="Installed plugin packages to load, by name. A plugin runs with the rights of the service.",
@@ -307,6 +314,11 @@ class Config(Strict):
     tracing: Tracing | None = Field(default=None, description="Collector that gets a trace of each ended run.")
     cloud_events: CloudEvents | None = Field(
         default=None, description="Webhook that gets each change of a run's status as a CloudEvent."
+    )
+    kubernetes_events: bool = Field(
+        default=False,
+        description="Whether to write Kubernetes Events on the objects that runs act on. The account needs the right "
+        "to create events.",
     )
     replica: str = Field(default="", description="Name of this replica. Default: host name and process ID.")
 
@@ -390,6 +402,12 @@ def read_secret(path: Path) -> str:
         return _read_secret(path)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot read secret file {str(path)!r}: {error}") from None
+
+
+def configure_clients(config: Config) -> None:
+    """Set what all clients of this process share: the outgoing proxy, and the programs that may log in to clusters."""
+    egress.use(config.outgoing_proxy)
+    exec_login.use(config.kubernetes_logins)
 
 
 def redactor_for(*models: BaseModel) -> Redactor:

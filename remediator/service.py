@@ -20,11 +20,10 @@ import structlog
 
 from remediator import __version__
 from remediator.audit import Draft, Kind
-from remediator.clients import egress
 from remediator.clients.alertmanager.client import Alertmanager
 from remediator.clients.prometheus.client import Prometheus
 from remediator.clients.ssh import configuration as ssh_configuration
-from remediator.config import Config, redactor_for
+from remediator.config import Config, configure_clients, redactor_for
 from remediator.core import trace_context
 from remediator.core.clock import Clock, SteadyClock
 from remediator.core.ids import Ids
@@ -52,6 +51,7 @@ from remediator.runtime.discovery import DiscoveryLoop
 from remediator.runtime.event_observers import EventObservers, count_event, log_event
 from remediator.runtime.health import INSTANCE, Health, run_health_loop
 from remediator.runtime.heartbeat import run_heartbeat_loop
+from remediator.runtime.kubernetes_events import KubernetesEventsExporter
 from remediator.runtime.live_inventory import LiveInventory, with_known_targets
 from remediator.runtime.maintenance import (
     REPLICA_TIMEOUT,
@@ -132,7 +132,7 @@ async def run_service(
             f"role {role!r} cannot use the store 'sqlite', which has a single process; use 'all', or use PostgreSQL"
         )
     clock = clock or SteadyClock()
-    egress.use(config.outgoing_proxy)
+    configure_clients(config)
     trace_context.configure(config.tracing is not None)
     registry = Registry.for_settings(config)
     async with AsyncExitStack() as stack:
@@ -212,7 +212,7 @@ async def _stop(task: asyncio.Task[None]) -> None:
 async def read_only_context(config: Config, store: Store, clock: Clock | None = None) -> AsyncIterator[PipelineContext]:
     """Provide a pipeline context without loops, on the caller's store, for commands that change nothing."""
     clock = clock or SteadyClock()
-    egress.use(config.outgoing_proxy)
+    configure_clients(config)
     registry = Registry.for_settings(config)
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
@@ -362,7 +362,7 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
         "checkpoints": lambda: run_checkpoint_loop(context, checkpoints),
     }
     working |= chats
-    for exporter in _exporters(config, context.store):
+    for exporter in _exporters(config, context):
         working[f"export {exporter.name}"] = ExportLoop(context, exporter, service.health).run
     heartbeat = config.heartbeat
     if heartbeat is not None:
@@ -388,7 +388,7 @@ def _discovery_loop(service: Service) -> DiscoveryLoop:
     )
 
 
-def _exporters(config: Config, store: Store) -> Iterator[RunExporter]:
+def _exporters(config: Config, context: PipelineContext) -> Iterator[RunExporter]:
     """Yield where the settings send entries about runs.
 
     Raises:
@@ -396,6 +396,8 @@ def _exporters(config: Config, store: Store) -> Iterator[RunExporter]:
     """
     if config.cloud_events is not None:
         yield CloudEventsExporter(config.cloud_events, config.audit_origin)
+    if config.kubernetes_events:
+        yield KubernetesEventsExporter(context)
     if config.tracing is not None:
         try:
             from remediator.runtime.run_traces import RunTraceExporter  # noqa: PLC0415 - an extra
@@ -403,7 +405,7 @@ def _exporters(config: Config, store: Store) -> Iterator[RunExporter]:
             raise ConfigurationError(
                 "tracing: OpenTelemetry is not installed; install remediator[opentelemetry]"
             ) from None
-        yield RunTraceExporter(config.tracing, store, config.environment)
+        yield RunTraceExporter(config.tracing, context.store, config.environment)
 
 
 def _monitor_settings(config: Config, registry: Registry) -> MonitorSettings:

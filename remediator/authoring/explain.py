@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from remediator.clients import egress
 from remediator.clients.alertmanager.client import Alertmanager
-from remediator.config import Config
+from remediator.config import Config, configure_clients
 from remediator.core.alert import fingerprint, identity
 from remediator.core.approval import Permission, Person
 from remediator.core.cost import excess
@@ -117,7 +116,7 @@ async def by_fingerprint(config: Config, wanted: str) -> dict[str, str]:
     Raises:
         NotFound: the alert is not found; the message names the sources that did not answer.
     """
-    egress.use(config.outgoing_proxy)
+    configure_clients(config)
     failures = []
     try:
         open_ones = await ReadOnlyStore(config).read(episodes.list_open)

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from remediator.authoring.explain import Explanation, explain
 from remediator.authoring.simulation import log_events
-from remediator.clients import egress
 from remediator.clients.prometheus.client import Prometheus
-from remediator.config import Config, redactor_for
+from remediator.config import Config, configure_clients, redactor_for
 from remediator.core.clock import SystemClock, rfc3339
 from remediator.core.run import Run, Status
 from remediator.errors import ClientError, InputError
@@ -74,7 +73,7 @@ async def rehearse(config: Config, name: str, given: Mapping[str, str], seconds:
         InputError: there is no such playbook, or it does not match the labels.
         TimeoutError: the plan was not ready in time.
     """
-    egress.use(config.outgoing_proxy)
+    configure_clients(config)
     registry = Registry.for_settings(config)
     loaded = load(config.playbooks, config.inventory, registry.catalogue())
     known = {playbook.name: playbook for playbook in loaded.playbooks}

@@ -12,9 +12,8 @@ import click
 
 from remediator.cli import _output
 from remediator.cli._options import config_option, format_option
-from remediator.clients import egress
 from remediator.clients.prometheus.client import Prometheus
-from remediator.config import Config
+from remediator.config import Config, configure_clients
 from remediator.errors import InputError, StoreUnavailable
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.registry import Registry
@@ -160,7 +159,7 @@ def diff(config_path: Path, names: tuple[str, ...], format_: str) -> None:
 
 
 async def _look_up(config: Config, live: LiveInventory, names: tuple[str, ...]) -> dict[str, Outcome]:
-    egress.use(config.outgoing_proxy)
+    configure_clients(config)
     async with AsyncExitStack() as stack:
         prometheus = None if config.prometheus is None else Prometheus(config.prometheus)
         if prometheus is not None:

@@ -27,6 +27,7 @@ COMMANDS = {
     "explain": "Show what would be done for an alert, and why; change nothing.",
     "init": "Write a first installation for what runs here.",
     "lint": "Find all errors in playbooks, inventory and settings.",
+    "rbac": "Print the Kubernetes roles that the inventory and the playbooks need.",
     "report": "Report what was healed, how fast, and what was refused.",
     "serve": "Run the service.",
     "status": "Show what blocks actions now.",

@@ -21,10 +21,9 @@ from remediator.cli._history_options import Comparison, history_options, show
 from remediator.cli._options import config_option, format_option, since_option
 from remediator.cli._playbook_modes import list_, set_mode
 from remediator.cli._plugins import plugins_option, registry_for
-from remediator.clients import egress
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
-from remediator.config import Config
+from remediator.config import Config, configure_clients
 from remediator.core.clock import SystemClock, before, parse_duration
 from remediator.core.text import label_text
 from remediator.errors import ConfigurationError, InputError, RemediatorError
@@ -315,7 +314,7 @@ def backtest(
     endpoint = config.prometheus if url is None else Endpoint(url=url)
     if endpoint is None:
         raise ConfigurationError("no Prometheus in the settings file; give its URL with --prometheus")
-    egress.use(config.outgoing_proxy)
+    configure_clients(config)
     end = SystemClock().now()
     history = asyncio.run(_fetch(endpoint, before(end, since), end, parse_duration(step), config))
     show(Comparison(config, playbooks, against, svg, format_), history)

@@ -16,9 +16,8 @@ from remediator.cli import _output
 from remediator.cli._options import format_option, output_option, watch_option, writing
 from remediator.cli._run_changes import CHANGES, run_argument
 from remediator.cli._source import Source, segment, source_options
-from remediator.clients import egress
 from remediator.clients.prometheus.client import Prometheus
-from remediator.config import Config
+from remediator.config import Config, configure_clients
 from remediator.core.clock import SystemClock, format_duration
 from remediator.core.run import Status
 from remediator.core.severity import SEVERITIES
@@ -179,7 +178,7 @@ def _document(config: Config, name: str, format_: str) -> str:
     async def measure() -> list[tuple[RunTimeline, incident_document.AlertSeries | None]]:
         if config.prometheus is None or format_ != "html":
             return [(each, None) for each in timelines]
-        egress.use(config.outgoing_proxy)
+        configure_clients(config)
         async with aclosing(Prometheus(config.prometheus)) as prometheus:
             return [
                 (each, await incident_document.measure(prometheus, each, now, report=_no_chart)) for each in timelines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from remediator.clients.redis.client import Redis
 from remediator.clients.volume.client import RemoteVolume
 from remediator.clients.volume.files import Folders, LocalVolume, Volume
 from remediator.errors import TargetError
-from remediator.playbooks.inventory import AppServer, ArgoCd, Backups, Disk, Flux, Nginx, Service
+from remediator.playbooks.inventory import AppServer, ArgoCd, Backups, Disk, Flux, JobTemplate, Nginx, Service
 
 T = TypeVar("T")
 
@@ -79,6 +80,11 @@ def nginx(service: Service) -> tuple[Nginx, IncludedFile]:
     pid_file = _required(service, found.pid_file, "nginx.pid_file")
     binary = "nginx" if found.binary is None else str(found.binary)
     return found, IncludedFile(NginxFiles(found.include, pid_file, binary, found.config))
+
+
+def jobs(service: Service) -> Mapping[str, JobTemplate]:
+    """Return the Kubernetes Jobs that playbooks may create for a service, by name."""
+    return _required(service, service.jobs, "jobs")
 
 
 def github(service: Service) -> Repository:

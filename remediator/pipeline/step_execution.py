@@ -26,7 +26,7 @@ from remediator.core.attempt_calls import in_attempt
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.errors import ClientError, Fenced, Refused, RemediatorError, TargetError, Unreachable
-from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
+from remediator.extensions.actions.base import STEP, Action, EffectStatus, Observation, Result
 from remediator.pipeline import remedy_memory
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.storage.repositories import attempts, runs, timers
@@ -79,6 +79,10 @@ class StepExecution:
     def action(self) -> Action:
         """Return the action that is called."""
         return self.ctx.pipeline.actions[self.action_name]
+
+    @property
+    def _step_id(self) -> str:
+        return f"{self.step.id}/undo" if self.is_undo else self.step.id
 
     def write_intent(self, tx: RunTransaction, tried: list[Attempt], *, assumed: bool = False) -> Intent:
         """Write the intent, extend the lease over the call and take the target lock. Commit before :meth:`start`.
@@ -133,6 +137,7 @@ class StepExecution:
         Errors that prove that nothing was changed are *failed*; all others are *unknown*, because the call may have
         taken effect.
         """
+        STEP.set(self._step_id)
         try:
             async with asyncio.timeout(self.step.timeout):
                 return await self.action.execute(self.ctx.service, self.parameters, self.call)
@@ -186,6 +191,7 @@ class StepExecution:
     async def observe(self, attempt: Attempt) -> Observation:
         """Return whether an attempt took effect, from the state of the target. Reads only; *unknown* on any error."""
         call = planned_call(attempt)
+        STEP.set(self._step_id)
         try:
             service = self.ctx.service
             async with asyncio.timeout(self.ctx.pipeline.timeouts.probe_timeout.total_seconds()):

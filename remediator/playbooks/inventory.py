@@ -8,18 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from remediator.clients.endpoints import Endpoint, GitHub, RedisEndpoint, TlsSettings
 from remediator.clients.ssh.settings import Host, SshSettings
 from remediator.core.graph import shortest_cycle
+from remediator.core.matchers import compile_pattern
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict, raise_all
 from remediator.core.urls import Url
-from remediator.errors import ConfigurationError
+from remediator.errors import ConfigurationError, ParseError
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.discovery import AnyDiscovery, fits
 from remediator.playbooks.endpoint_addresses import fixed_addresses
@@ -96,6 +98,45 @@ class KubernetesBinding(Strict):
         return self
 
 
+def _node_pattern(value: str) -> str:
+    if not value.strip("*?"):
+        raise ValueError("would allow every node; write the beginning of the names too, for example worker-*")
+    return value
+
+
+class KubernetesNodesBinding(Strict):
+    """Nodes of a cluster that may be cordoned and drained. No other node is ever changed."""
+
+    kind: Literal["kubernetes_nodes"] = Field(description="Kind of the platform.")
+    nodes: tuple[
+        Annotated[str, Field(pattern=r"^[a-z0-9*?]([a-z0-9.*?-]*[a-z0-9*?])?$"), AfterValidator(_node_pattern)], ...
+    ] = Field(min_length=1, description="Names of the nodes, or shell patterns such as worker-*.")
+    max_cordoned: int = Field(
+        default=1,
+        ge=1,
+        description="How many of these nodes may be cordoned at once, counting those that other programs or people "
+        "cordoned.",
+    )
+    evict_unmanaged: bool = Field(
+        default=False,
+        description="Whether a drain may evict pods that no controller creates again, as kubectl drain --force does.",
+    )
+    delete_local_data: bool = Field(
+        default=False,
+        description="Whether a drain may evict pods with an emptyDir volume, whose data is lost, as kubectl drain "
+        "--delete-emptydir-data does.",
+    )
+    kubeconfig: FilePath | None = Field(
+        default=None, description="Path of the kubeconfig; default: service account of the pod."
+    )
+    context: str | None = Field(default=None, description="Context of the kubeconfig; default: its current one.")
+    timeout: Duration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
+
+    def allows(self, node: str) -> bool:
+        """Return whether a node may be changed."""
+        return any(fnmatchcase(node, pattern) for pattern in self.nodes)
+
+
 class SystemdBinding(Strict):
     """A systemd unit on this host, or on the ``host`` of the service."""
 
@@ -106,7 +147,10 @@ class SystemdBinding(Strict):
     )
 
 
-Binding = Annotated[SupervisorBinding | DockerBinding | KubernetesBinding | SystemdBinding, Field(discriminator="kind")]
+Binding = Annotated[
+    SupervisorBinding | DockerBinding | KubernetesBinding | KubernetesNodesBinding | SystemdBinding,
+    Field(discriminator="kind"),
+]
 
 
 class HttpEndpoint(Strict):
@@ -244,6 +288,44 @@ _ONLY_HERE = ("app_server", "nginx", "releases")
 """Parts of a service whose files and processes are reached on this host only."""
 
 
+class JobTemplate(Strict):
+    """A Kubernetes Job that playbooks may create from a manifest, in the namespace of the service."""
+
+    manifest: FilePath = Field(description="File with one Job (batch/v1). Its name and namespace are replaced.")
+    values: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
+        default={},
+        description="Environment variables that a playbook sets in all containers: name, and RE2 pattern that the "
+        "whole value must match.",
+    )
+    timeout: PositiveDuration = Field(
+        default=timedelta(minutes=10), description="Time after which Kubernetes stops the Job (activeDeadlineSeconds)."
+    )
+    keep: PositiveDuration = Field(
+        default=timedelta(days=1),
+        description="How long the ended Job and its logs stay in the cluster (ttlSecondsAfterFinished).",
+    )
+    destructive: bool = Field(
+        default=True, description="Whether it may lose data. Then each Job needs an approval, and the target's name."
+    )
+    interrupts: bool = Field(
+        default=True,
+        description="Whether it interrupts the service or its clients. By how much is not measured, so each Job needs "
+        "an approval.",
+    )
+    risk: str = Field(
+        default="", max_length=300, description="What may go wrong or get lost, in one sentence, for the approver."
+    )
+
+    @model_validator(mode="after")
+    def _check_patterns(self) -> JobTemplate:
+        for name, pattern in self.values.items():
+            try:
+                compile_pattern(pattern)
+            except ParseError as error:
+                raise FieldError(error.message, ("values", name), column=error.column, hint=error.hint) from None
+        return self
+
+
 class Service(Strict):
     """One service, the target of actions."""
 
@@ -283,6 +365,10 @@ class Service(Strict):
     releases: Deployment | None = Field(default=None, description="Release folders.")
     argocd: ArgoCd | None = Field(default=None, description="Argo CD Application that deploys the service.")
     flux: Flux | None = Field(default=None, description="Flux object that deploys the service.")
+    jobs: dict[Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,28}[a-z0-9])?$")], JobTemplate] | None = Field(
+        default=None,
+        description="Kubernetes Jobs that playbooks may create, by name. The platform must be kubernetes.",
+    )
     github: GitHub | None = Field(default=None, description="Repository whose workflows deploy the service.")
     elasticache: ElastiCache | None = Field(
         default=None, description="ElastiCache replication group that the service is or uses."
@@ -290,6 +376,12 @@ class Service(Strict):
 
     _index: ServiceIndex | None = PrivateAttr(default=None)
     _shared: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @model_validator(mode="after")
+    def _jobs_run_somewhere(self) -> Service:
+        if self.jobs and not isinstance(self.platform, KubernetesBinding):
+            raise FieldError(f"a service on {self.platform.kind} cannot have jobs", ("jobs",), hint="remove jobs")
+        return self
 
     @property
     def shared_keys(self) -> frozenset[str]:

@@ -2,7 +2,8 @@
 
 The identity has three parts. ``alerts_as`` are labels that every alert about the service has. ``alert_label_values``
 lists the values that a label may have if the alert has it. Bindings give more: the namespace and the names of a
-Kubernetes target, the containers of a Docker target, the addresses of its endpoints, and the mount point of its disk.
+Kubernetes target, the names of nodes, the containers of a Docker target, the addresses of its endpoints, and the mount
+point of its disk.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from pathlib import PurePosixPath
 from posixpath import normpath
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 from remediator.core.matchers import Matcher, Operator
 from remediator.core.text import MAX_LABEL, shorten
 from remediator.playbooks.endpoint_addresses import fixed_addresses
-from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, Service
+from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, KubernetesNodesBinding, Service
 
 _COMPOSE_PROJECT = "container_label_com_docker_compose_project"
 _COMPOSE_SERVICE = "container_label_com_docker_compose_service"
@@ -169,6 +170,8 @@ def _samples(matcher: Matcher, service: Service) -> frozenset[str]:
         deployment = platform.deployment or ""
         bound = {"namespace": platform.namespace, "deployment": deployment, "pod": f"{deployment}-5d4f8c7b9-x2x4z"}
         known.add(bound.get(matcher.name, ""))
+    if isinstance(platform, KubernetesNodesBinding) and matcher.name == "node":
+        known |= {re.sub(r"[*?]", "x", name) for name in platform.nodes}
     if isinstance(platform, DockerBinding) and platform.project is not None:
         known.add(
             {_COMPOSE_PROJECT: platform.project, _COMPOSE_SERVICE: platform.service or service.name}.get(
@@ -210,6 +213,9 @@ def _derived(service: Service) -> Iterator[tuple[str, str, str]]:
             name = re.escape(platform.deployment)
             yield "deployment", name, repr(platform.deployment)
             yield "pod", name + _POD_SUFFIX, f"{platform.deployment}-…"
+    elif isinstance(platform, KubernetesNodesBinding):
+        names = "|".join(map(translate, platform.nodes))
+        yield "node", names, " or ".join(map(repr, platform.nodes))
     elif isinstance(platform, DockerBinding) and platform.project is not None:
         compose = platform.service or service.name
         yield _COMPOSE_PROJECT, re.escape(platform.project), repr(platform.project)

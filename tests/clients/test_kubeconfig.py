@@ -94,7 +94,7 @@ async def ask(way: Access) -> bytes:
 @pytest.mark.parametrize(
     ("cluster", "user", "message"),
     [
-        ({}, {"exec": {"command": "aws"}}, "exec runs a program"),
+        ({}, {"exec": {"command": "aws"}}, "exec: apiVersion must be"),
         ({}, {"auth-provider": {"name": "gcp"}}, "auth-provider is not supported"),
         ({}, {"username": "a", "password": "b"}, "username is not supported"),
         ({}, {"as": "root"}, "as is impersonation"),

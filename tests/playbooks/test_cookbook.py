@@ -21,9 +21,9 @@ RECIPES = sorted(path.name for path in COOKBOOK.iterdir() if path.is_dir())
 TODAY = date(2026, 11, 28)
 
 
-def test_there_are_twenty_recipes() -> None:
+def test_all_recipes_are_complete() -> None:
     """Each has a playbook, a test, an inventory, settings and the alert rule."""
-    assert len(RECIPES) == 20
+    assert len(RECIPES) >= 21
     for name in RECIPES:
         files = {str(path.relative_to(COOKBOOK / name)) for path in (COOKBOOK / name).rglob("*") if path.is_file()}
         expected = {"inventory.yaml", "remediator.yaml", "alerting/rules.yml"}

@@ -23,13 +23,25 @@ from remediator.extensions.checks.base import Check
 from remediator.extensions.platforms.base import Platform
 from remediator.extensions.registry import Registry
 from remediator.playbooks.facts import Fact
-from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding
+from remediator.playbooks.inventory import (
+    DockerBinding,
+    KubernetesBinding,
+    KubernetesNodesBinding,
+    SupervisorBinding,
+    SystemdBinding,
+)
 from tests.support import action_sources
 
 DOCS = Path(__file__).parents[2] / "docs"
 _NO_BREAK = "\0"
 BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"
-BINDINGS: tuple[type[BaseModel], ...] = (DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding)
+BINDINGS: tuple[type[BaseModel], ...] = (
+    DockerBinding,
+    KubernetesBinding,
+    KubernetesNodesBinding,
+    SupervisorBinding,
+    SystemdBinding,
+)
 VERBS = ("service.status", "service.logs", "service.restart", "service.scale", "service.releases", "service.rollback")
 """The actions on platforms."""
 

@@ -18,7 +18,7 @@ from remediator.authoring.doctor.secrets import Secrets
 from remediator.authoring.doctor.store import StoreCheck
 from remediator.authoring.doctor.targets import Targets
 from remediator.authoring.doctor.tls import Tls
-from remediator.clients import egress
+from remediator.config import configure_clients
 from remediator.errors import RemediatorError
 
 BUILTIN: tuple[type[DoctorCheck], ...] = (
@@ -40,7 +40,7 @@ BUILTIN: tuple[type[DoctorCheck], ...] = (
 
 async def examine(about: Examination) -> list[tuple[str, Result]]:
     """Run all checks and return their results, each with the name of its check."""
-    egress.use(about.config.outgoing_proxy)
+    configure_clients(about.config)
     found: list[tuple[str, Result]] = []
     for kind in BUILTIN:
         try:

@@ -7,7 +7,7 @@ import json
 import random
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, cast
 
@@ -163,9 +163,10 @@ class _Execution:
     def _context(
         self, playbook: Playbook, inventory: Inventory, environment: str, registry: Registry, clock: Any
     ) -> PipelineContext:
-        platform, allowed = ScriptedPlatform(self.script), registry.allowed or ClientSet()
+        platform = ScriptedPlatform(self.script)
+        allowed = replace(registry.allowed or ClientSet(), inventory=lambda: inventory)
         clients = ClientSet(
-            platforms=dict.fromkeys(("supervisor", "docker", "kubernetes", "systemd"), platform),
+            platforms=dict.fromkeys((each.kind for each in registry.platforms), platform),
             alertmanagers=(cast(Alertmanager, ScriptedAlertmanager(self.script)),),
             clock=clock,
             inventory=lambda: inventory,

@@ -115,29 +115,37 @@ class Ended:
     status: int
     output: str
     """Both streams as text; only the end of a long output."""
+    errors: str = ""
+    """Standard error of a private program, which is not in ``output`` then."""
 
 
-async def run(argv: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None) -> Ended:
+async def run(
+    argv: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None, private: bool = False
+) -> Ended:
     """Run a program without a shell and without our environment, and wait until it ends.
 
     Args:
         argv: program and arguments, passed unchanged.
         seconds: timeout; then the program and its children are killed.
         environment: additional variables; PATH and LC_ALL are always set.
+        private: its output is a secret: nobody follows it, and standard error is kept apart from it.
 
     Raises:
         Unreachable: it could not be started.
         TimedOut: it did not end in time. Its effects until then remain.
     """
     status: int | None = None
-    async with started(argv, environment=environment, merge=True) as child:
+    follow = None if private else output_follower.get()
+    async with started(argv, environment=environment, merge=not private) as child:
+        if child.stdin is not None:
+            child.stdin.close()
         try:
             async with asyncio.timeout(seconds):
-                output = await _read(child)
+                output, errors = await asyncio.gather(_read(child.stdout, follow), _read(child.stderr, None))
                 status = await child.wait()
         except TimeoutError:
             raise TimedOut(f"{argv[0]} did not end within {seconds:g} s") from None
-    return Ended(status, output.decode(errors="replace"))
+    return Ended(status, output.decode(errors="replace"), errors.decode(errors="replace"))
 
 
 @asynccontextmanager
@@ -179,11 +187,10 @@ async def started(
             await child.wait()
 
 
-async def _read(child: asyncio.subprocess.Process) -> bytes:
-    """Read all output, so that the program never blocks, and keep only the end of it."""
-    assert child.stdout is not None, "the program was started with a pipe"
-    kept, follow = b"", output_follower.get()
-    while piece := await child.stdout.read(MAX_OUTPUT):
+async def _read(stream: asyncio.StreamReader | None, follow: Callable[[bytes], None] | None) -> bytes:
+    """Read a stream to its end, so that the program never blocks, and keep only the end; empty without a pipe."""
+    kept = b""
+    while stream is not None and (piece := await stream.read(MAX_OUTPUT)):
         kept = (kept + piece)[-MAX_OUTPUT:]
         if follow is not None:
             follow(piece)

@@ -1,6 +1,6 @@
 """Kubernetes API client: pods and their failures, rollouts and revisions, and patches with a version check.
 
-It has no exec, attach, port forwarding, creation or deletion.
+It has no exec, attach, port forwarding or deletion, and creates nothing but Events. `Jobs` and `Nodes` add to it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from remediator.clients.http import Answer, HttpClient, HttpRefused
+from remediator.clients.kubernetes.events import ObjectEvent, ObjectReference, event_document
 from remediator.clients.kubernetes.kubeconfig import Access
 from remediator.clients.kubernetes.models import (
     Autoscaler,
@@ -57,9 +58,18 @@ class Conflict(TargetError):
     """The object was changed after it was read. Nothing was changed."""
 
 
+class _Cause(msgspec.Struct):
+    message: str = ""
+
+
+class _Details(msgspec.Struct):
+    causes: tuple[_Cause, ...] = ()
+
+
 class _Status(msgspec.Struct):
     reason: str = ""
     message: str = ""
+    details: _Details | None = None
 
 
 class _Version(msgspec.Struct, rename="camel"):
@@ -90,6 +100,7 @@ class Kubernetes:
     def __init__(self, access: Access) -> None:
         self.url = access.endpoint.url
         self.namespace = _checked(access.namespace)
+        self._access = access
         self._http = HttpClient(
             access.endpoint, max_bytes=64 * MEBIBYTE, context=access.context, credentials=access.credentials
         )
@@ -255,6 +266,15 @@ class Kubernetes:
         """Return the HorizontalPodAutoscalers of the namespace. Workloads that they scale must not be scaled here."""
         return await self._list("/apis/autoscaling/v1", "horizontalpodautoscalers", Autoscaler, {})
 
+    async def write_event(self, about: ObjectReference, event: ObjectEvent) -> None:
+        """Create an Event on an object. An Event that exists already is kept."""
+        document = event_document(about, event)
+        try:
+            await self._call("POST", f"/api/v1/namespaces/{document['metadata']['namespace']}/events", json=document)
+        except KubernetesRefused as error:
+            if error.reason != "AlreadyExists":
+                raise
+
     async def may(self, verb: str, group: str, resource: str, name: str = "", subresource: str = "") -> bool:
         """Ask the API server whether we have this permission. Changes nothing."""
         wanted = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "name": name}
@@ -298,9 +318,13 @@ class Kubernetes:
         return path if name is None else f"{path}/{_checked(name)}"
 
     async def _call(self, method: str, path: str, **request: Any) -> Answer:
+        if self._access.log_in is not None:
+            await self._access.log_in()
         try:
             return await self._http.call(method, path, **request)
         except HttpRefused as error:
+            if error.status == 401 and self._access.rejected is not None:
+                self._access.rejected()  # the next call logs in again; this one is not repeated
             raise _refused(error, f"{method} {path}", method == "GET" or bool(request.get("reads"))) from None
 
 
@@ -324,6 +348,8 @@ def _refused(error: HttpRefused, call: str, reads: bool) -> ClientError:
     except msgspec.DecodeError:
         status = _Status("", error.text[:300])
     message = f"Kubernetes: {call}: {error.status} {status.reason}: {status.message}"
+    if error.status == 429 and status.details is not None:  # names the PodDisruptionBudget
+        message = " ".join((message, *(each.message for each in status.details.causes)))
     if error.status >= 500 and not reads:
         return TimedOut(f"{message}; the outcome is unknown")
     return KubernetesRefused(message, error.status, status.reason)

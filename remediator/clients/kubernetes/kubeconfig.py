@@ -6,9 +6,9 @@ import binascii
 import os
 import ssl
 import tempfile
-from base64 import b64decode
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from base64 import b64decode, b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,15 @@ import yaml
 from pydantic import model_validator
 
 from remediator.clients.endpoints import Endpoint, TlsSettings, read_secret
+from remediator.clients.kubernetes import exec_login
+from remediator.clients.kubernetes.exec_login import ExecLogin
 from remediator.clients.tls import client_context
 from remediator.core.local_files import open_regular, read_text
 from remediator.core.types import Duration, FilePath, Strict
-from remediator.errors import ConfigurationError
+from remediator.errors import ConfigurationError, Unreachable
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _REFUSED_USER = {
-    "exec": "runs a program to sign in, which is not supported; use the token of a service account",
     "auth-provider": "is not supported by Kubernetes any more; use the token of a service account",
     "username": "is not supported by Kubernetes any more; use the token of a service account",
     "as": "is impersonation, which is not supported; use the account itself",
@@ -58,6 +59,10 @@ class Access:
     namespace: str
     context: ssl.SSLContext
     credentials: Callable[[], Mapping[str, str]]
+    log_in: Callable[[], Awaitable[None]] | None = None
+    """Awaited before each call: gets a new credential if the current one has expired. Raises `Unreachable`."""
+    rejected: Callable[[], None] | None = None
+    """Called when the API server did not accept the credential."""
 
 
 def access(settings: KubernetesEndpoint) -> Access:
@@ -72,7 +77,7 @@ def access(settings: KubernetesEndpoint) -> Access:
         found = from_service_account(timeout=settings.timeout)
     if settings.namespace is None:
         return found
-    return Access(found.endpoint, settings.namespace, found.context, found.credentials)
+    return replace(found, namespace=settings.namespace)
 
 
 def from_service_account(
@@ -126,7 +131,29 @@ class _File:
         except ValueError as error:
             self._fail(f"cluster {chosen['cluster']}: {error}")
         namespace = chosen.get("namespace") or "default"
-        return Access(endpoint, namespace, self._tls(cluster, user), self._credentials(user))
+        tls_context = self._tls(cluster, user)
+        if user.get("exec"):
+            return self._by_program(Access(endpoint, namespace, tls_context, dict), cluster, user)
+        return Access(endpoint, namespace, tls_context, self._credentials(user))
+
+    def _by_program(self, found: Access, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> Access:
+        authority = self._data(cluster, "certificate-authority")
+        about: dict[str, Any] = {"server": cluster["server"]}
+        if cluster.get("tls-server-name"):
+            about["tls-server-name"] = cluster["tls-server-name"]
+        if cluster.get("insecure-skip-tls-verify"):
+            about["insecure-skip-tls-verify"] = True
+        if authority is not None:
+            about["certificate-authority-data"] = b64encode(authority).decode()
+        for extension in cluster.get("extensions") or ():
+            if extension.get("name") == "client.authentication.k8s.io/exec":
+                about["config"] = extension.get("extension")
+        try:
+            login = exec_login.login_of(user["exec"], about, self.path.parent)
+        except (ConfigurationError, AttributeError, TypeError) as error:
+            self._fail(f"user: {error}")
+        state = _ByProgram(login, found.context)
+        return replace(found, credentials=state.headers, log_in=state.log_in, rejected=login.forget)
 
     def _named(self, kind: str, name: Any) -> Mapping[str, Any]:
         for entry in self.config.get(f"{kind}s") or ():
@@ -168,6 +195,35 @@ class _File:
             return partial(_token_of, self.path.parent / user["tokenFile"])
         headers = {"Authorization": f"Bearer {user['token']}"} if user.get("token") else {}
         return lambda: headers
+
+
+@dataclass(slots=True)
+class _ByProgram:
+    """The credential of a login by a program, and the TLS context that presents its certificate."""
+
+    login: ExecLogin
+    context: ssl.SSLContext
+    token: str | None = None
+    certificate: bytes | None = None
+
+    async def log_in(self) -> None:
+        """Take over the current credential.
+
+        Raises:
+            Unreachable: the program failed, or its certificate cannot be used.
+        """
+        current = await self.login.credential()
+        self.token = current.token
+        if current.certificate is not None and current.key is not None and current.certificate != self.certificate:
+            try:
+                _load_pair(self.context, current.certificate, current.key)
+            except (ssl.SSLError, ValueError) as error:
+                raise Unreachable(f"cannot use the client certificate of the login program: {error}") from None
+            self.certificate = current.certificate
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the authentication headers."""
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
 
 
 def _token_of(path: Path) -> Mapping[str, str]:

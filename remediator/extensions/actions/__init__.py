@@ -24,8 +24,13 @@ from remediator.extensions.actions.flux_suspend import FluxSuspend
 from remediator.extensions.actions.github_dispatch_workflow import GithubDispatchWorkflow
 from remediator.extensions.actions.github_rerun_workflow import GithubRerunWorkflow
 from remediator.extensions.actions.http_request import HttpRequest
+from remediator.extensions.actions.job_run import JobRun
+from remediator.extensions.actions.job_wait import JobWait
 from remediator.extensions.actions.nginx_maintenance import NginxMaintenance
 from remediator.extensions.actions.nginx_rate_limit import NginxRateLimit
+from remediator.extensions.actions.node_cordon import NodeCordon
+from remediator.extensions.actions.node_drain import NodeDrain
+from remediator.extensions.actions.node_uncordon import NodeUncordon
 from remediator.extensions.actions.redis_bgrewriteaof import RedisBgrewriteaof
 from remediator.extensions.actions.redis_bgsave import RedisBgsave
 from remediator.extensions.actions.redis_client_kill import RedisClientKill
@@ -65,8 +70,13 @@ BUILTIN: tuple[type[Action], ...] = (
     GithubDispatchWorkflow,
     GithubRerunWorkflow,
     HttpRequest,
+    JobRun,
+    JobWait,
     NginxMaintenance,
     NginxRateLimit,
+    NodeCordon,
+    NodeDrain,
+    NodeUncordon,
     RedisBgrewriteaof,
     RedisBgsave,
     RedisClientKill,

@@ -70,6 +70,12 @@ class UndoCall:
 RUN: ContextVar[str] = ContextVar("remediator_run", default="")
 """ID of the run in the current task. Actions write it into other systems as a mark."""
 
+STEP: ContextVar[str] = ContextVar("remediator_step", default="")
+"""ID of the step that is done in the current task; with ``/undo`` while it is undone. All its attempts have the same.
+
+With the ID of the run it names an object that a step creates, so that no attempt can create a second one.
+"""
+
 RELEASES: ContextVar[ReleaseMemory] = ContextVar("remediator_releases", default=ReleaseMemory())  # noqa: B039
 """What the store knows about the releases of the target. Set for actions with ``reads_releases``."""
 

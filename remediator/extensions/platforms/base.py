@@ -12,7 +12,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, final
 
+from remediator.clients.kubernetes.events import ObjectEvent
 from remediator.clients.ssh.client import PastCall
+from remediator.core.plan import PlannedCall
 from remediator.core.release import Release
 from remediator.errors import TargetError
 from remediator.playbooks.inventory import Service
@@ -117,6 +119,9 @@ class Platform(ABC):
             raise TargetError(
                 f"{action} on {service.name}: the remediator has no right to {', '.join(missing)}; grant it"
             )
+
+    async def write_event(self, service: Service, call: PlannedCall, event: ObjectEvent) -> None:
+        """Write an event on the object that a call acts on, where users of the platform look. Default: nothing."""
 
     @abstractmethod
     async def status(self, service: Service) -> ServiceStatus:

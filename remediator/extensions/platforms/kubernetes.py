@@ -10,6 +10,7 @@ from typing import Any
 
 from remediator.clients.kubernetes import revisions
 from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused, restarted_at
+from remediator.clients.kubernetes.events import ObjectEvent, ObjectReference
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
 from remediator.clients.kubernetes.models import ContainerStatus, Event, Pod, Workload
 from remediator.clients.kubernetes.owner import autoscalers_of, owner_of
@@ -18,6 +19,7 @@ from remediator.clients.kubernetes.pods import (
 )
 from remediator.clients.kubernetes.rights import missing_rights
 from remediator.core.clock import Clock, SystemClock, rfc3339
+from remediator.core.plan import PlannedCall
 from remediator.core.release import Release
 from remediator.errors import ConfigurationError, TargetError
 from remediator.extensions.platforms._kubernetes_status import Rollout, rollout_status
@@ -46,6 +48,13 @@ class KubernetesPlatform(Platform):
 
     async def missing_rights(self, service: Service, action: str) -> tuple[str, ...]:
         return await missing_rights(self._of(service), action, _binding(service).deployment or "")
+
+    async def write_event(self, service: Service, call: PlannedCall, event: ObjectEvent) -> None:
+        """Write an Event on the workload of the service."""
+        client = self._of(service)
+        found = (await _deployment(client, service)).metadata
+        about = ObjectReference("apps/v1", "Deployment", found.name, found.uid, client.namespace)
+        await client.write_event(about, event)
 
     async def status(self, service: Service) -> ServiceStatus:
         client = self._of(service)

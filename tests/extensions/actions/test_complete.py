@@ -44,10 +44,10 @@ def test_declarations_are_consistent(action: type[Action]) -> None:
 
 @pytest.mark.parametrize("action", Registry().actions, ids=lambda action: action.name)
 def test_what_interrupts_or_destroys_measures_its_cost(action: type[Action]) -> None:
-    """Except for the commands and requests of the settings, whose cost is not measured: those ask a person."""
+    """Except for the commands, requests and Jobs that an operator declares: not measured, they ask a person."""
     action_is_declared(action)
     if action.interrupts or action.destructive:
-        assert action.measures or action.name in ("command.run", "http.request")
+        assert action.measures or action.name in ("command.run", "http.request", "job.run")
 
 
 @pytest.mark.parametrize("name", sorted(reference_pages.PAGES))

@@ -1,0 +1,221 @@
+"""Nodes of a cluster: state, cordon, the pods on a node, and evictions, which respect PodDisruptionBudgets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from remediator.clients.http import Part
+from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
+from remediator.clients.kubernetes.kubeconfig import Access
+from remediator.clients.kubernetes.models import Condition, Meta
+from remediator.clients.kubernetes.rights import Right
+from remediator.errors import BadAnswer
+
+CORDONED_BY = "remediator.cordoned-by"
+"""Annotation of a node that the remediator cordoned: the ID of the run."""
+_LOOK = (Right("list", "", "nodes"),)
+_CHANGE = (*_LOOK, Right("get", "", "nodes", named=True), Right("patch", "", "nodes", named=True))
+RIGHTS: Mapping[str, tuple[Right, ...]] = {
+    "service.status": _LOOK,
+    "node.cordon": _CHANGE,
+    "node.uncordon": _CHANGE,
+    "node.drain": (
+        *_CHANGE,
+        Right("list", "", "pods"),
+        Right("create", "", "pods", "eviction"),
+        Right("get", "apps", "daemonsets"),
+    ),
+}
+"""By action, in the whole cluster."""
+_MIRROR = "kubernetes.io/config.mirror"
+_ENDED = ("Succeeded", "Failed")
+
+
+class _NodeSpec(Part, frozen=True, kw_only=True, rename="camel"):
+    unschedulable: bool = False
+
+
+class _NodeStatus(Part, frozen=True, kw_only=True, rename="camel"):
+    conditions: tuple[Condition, ...] = ()
+
+
+class Node(Part, frozen=True, kw_only=True, rename="camel"):
+    """One node."""
+
+    metadata: Meta
+    spec: _NodeSpec = _NodeSpec()
+    status: _NodeStatus = _NodeStatus()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the node has the condition Ready."""
+        return any(each.type == "Ready" and each.status == "True" for each in self.status.conditions)
+
+    @property
+    def cordoned(self) -> bool:
+        """Whether no new pods are scheduled to it."""
+        return self.spec.unschedulable
+
+    @property
+    def cordoned_by(self) -> str:
+        """The run of the remediator that cordoned it; empty if a person or another program did."""
+        return self.metadata.annotations.get(CORDONED_BY, "") if self.cordoned else ""
+
+
+class _Volume(Part, frozen=True, kw_only=True, rename="camel"):
+    empty_dir: dict[str, Any] | None = None
+
+
+class _PlacedSpec(Part, frozen=True, kw_only=True, rename="camel"):
+    volumes: tuple[_Volume, ...] = ()
+
+
+class _PlacedStatus(Part, frozen=True, kw_only=True, rename="camel"):
+    phase: str = ""
+
+
+class PlacedPod(Part, frozen=True, kw_only=True, rename="camel"):
+    """A pod on a node, with what decides whether it may be evicted."""
+
+    metadata: Meta
+    spec: _PlacedSpec = _PlacedSpec()
+    status: _PlacedStatus = _PlacedStatus()
+
+    @property
+    def name(self) -> str:
+        """Namespace and name."""
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Evictable:
+    """The pods of a node, divided as ``kubectl drain`` does."""
+
+    to_evict: tuple[PlacedPod, ...]
+    staying: tuple[str, ...]
+    """Pods that stay, with the reason: those of DaemonSets, and static pods."""
+    refused: tuple[str, ...]
+    """Pods that must not be evicted without a setting, with the reason."""
+
+
+class _Resource(msgspec.Struct):
+    name: str
+    group: str = ""
+    version: str = ""
+
+
+class _Resources(msgspec.Struct):
+    resources: list[_Resource]
+
+
+class Nodes(Kubernetes):
+    """A client of the nodes of a cluster and of the pods on them. Raises what `Kubernetes` raises."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(access)
+        self.namespace = ""  # rights are asked for the whole cluster
+        self._eviction = ""
+
+    async def nodes(self) -> tuple[Node, ...]:
+        """Return all nodes."""
+        return await self._list_at("/api/v1/nodes", Node, {})
+
+    async def node(self, name: str) -> Node:
+        """Return one node."""
+        return (await self._call("GET", self._cluster_path("nodes", name))).json(Node)
+
+    async def set_cordoned(self, node: Node, run: str | None) -> None:
+        """Cordon a node for a run, or with None uncordon it. The API server compares the version that was read.
+
+        Raises:
+            Conflict: the node was changed since; nothing was changed.
+        """
+        metadata = {"resourceVersion": node.metadata.resource_version, "annotations": {CORDONED_BY: run}}
+        patch = {"metadata": metadata, "spec": {"unschedulable": True if run is not None else None}}
+        await self._patch(self._cluster_path("nodes", node.metadata.name), patch, "merge", dry_run=False)
+
+    async def pods_on(self, node: str) -> tuple[PlacedPod, ...]:
+        """Return the pods on a node, in all namespaces."""
+        return await self._list_at("/api/v1/pods", PlacedPod, {"fieldSelector": f"spec.nodeName={node}"})
+
+    async def evict(self, pod: PlacedPod, *, dry_run: bool = False) -> str:
+        """Evict exactly this pod. Return an empty text, or why a PodDisruptionBudget does not allow it now.
+
+        A pod that is gone already, or was replaced by another one with its name, counts as evicted.
+        """
+        if not self._eviction:
+            self._eviction = await self._eviction_version()
+        options: dict[str, Any] = {"preconditions": {"uid": pod.metadata.uid}}
+        body = {
+            "apiVersion": self._eviction,
+            "kind": "Eviction",
+            "metadata": {"name": pod.metadata.name, "namespace": pod.metadata.namespace},
+            "deleteOptions": {**options, **({"dryRun": ["All"]} if dry_run else {})},
+        }
+        path = f"/api/v1/namespaces/{pod.metadata.namespace}/pods/{pod.metadata.name}/eviction"
+        try:
+            await self._call("POST", path, json=body)
+        except KubernetesRefused as error:
+            if error.status == 429:
+                return str(error)
+            if error.status not in (404, 409):  # 409: the precondition; another pod has the name now
+                raise
+        return ""
+
+    async def daemon_set_exists(self, namespace: str, name: str) -> bool:
+        """Return whether this DaemonSet exists, so that its pods would be created again on the same node."""
+        try:
+            await self._call("GET", f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
+        except KubernetesRefused as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
+    async def divide(self, pods: Sequence[PlacedPod], *, evict_unmanaged: bool, delete_local_data: bool) -> Evictable:
+        """Divide the pods of a node as ``kubectl drain --ignore-daemonsets`` does.
+
+        Args:
+            pods: all pods of the node.
+            evict_unmanaged: as ``--force``: also pods that no controller creates again.
+            delete_local_data: as ``--delete-emptydir-data``: also pods with an emptyDir volume.
+        """
+        to_evict: list[PlacedPod] = []
+        staying: list[str] = []
+        refused: list[str] = []
+        for pod in sorted(pods, key=lambda each: each.name):
+            owner, ended = pod.metadata.controller, pod.status.phase in _ENDED
+            if _MIRROR in pod.metadata.annotations:
+                staying.append(f"{pod.name} (static pod of the node)")
+            elif ended:
+                to_evict.append(pod)
+            elif owner is not None and owner.kind == "DaemonSet":
+                if await self.daemon_set_exists(pod.metadata.namespace, owner.name):
+                    staying.append(f"{pod.name} (DaemonSet {owner.name})")
+                elif evict_unmanaged:
+                    to_evict.append(pod)
+                else:
+                    refused.append(f"{pod.name}: its DaemonSet {owner.name} does not exist")
+            elif owner is None and not evict_unmanaged:
+                refused.append(f"{pod.name}: no controller would create it again (evict_unmanaged)")
+            elif not delete_local_data and any(each.empty_dir is not None for each in pod.spec.volumes):
+                refused.append(f"{pod.name}: the data of its emptyDir volume would be lost (delete_local_data)")
+            else:
+                to_evict.append(pod)
+        return Evictable(tuple(to_evict), tuple(staying), tuple(refused))
+
+    async def _eviction_version(self) -> str:
+        """Return the version of Eviction that this server takes: policy/v1 since Kubernetes 1.22."""
+        found = (await self._call("GET", "/api/v1")).json(_Resources)
+        for each in found.resources:
+            if each.name == "pods/eviction":
+                return f"{each.group}/{each.version}"
+        raise BadAnswer(f"{self.url}: the API server knows no evictions of pods")
+
+    def _cluster_path(self, resource: str, name: str) -> str:
+        return f"/api/v1/{resource}/{quote(name, safe='')}"
