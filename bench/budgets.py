@@ -117,6 +117,27 @@ BUDGETS = (
         8.87,
     ),
     Budget(
+        "matching with 10,000 discovered services, times that with 10",
+        "discovery",
+        1.1,
+        lambda found: found["matching_ratio"],
+        None,
+    ),
+    Budget(
+        "intake with 10,000 discovered services, times that with 10",
+        "discovery",
+        1.1,
+        lambda found: found["intake_ratio"],
+        None,
+    ),
+    Budget(
+        "resident memory with 10,000 discovered services, times that with 10",
+        "discovery",
+        1.2,
+        lambda found: found["rss_ratio"],
+        None,
+    ),
+    Budget(
         "audit entries verified with `--strict`, a second and core",
         "audit",
         300_000,

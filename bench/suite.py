@@ -40,6 +40,7 @@ SUITE = (
     Bench("engine", "cost of one run: commits, statements, processor time", (), ("--runs", "20")),
     Bench("simulation", "simulated schedules", (), ("--schedules", "20")),
     Bench("match", "matching one alert with 10 and with 10,000 playbooks", (), ()),
+    Bench("discovery", "memory, matching and intake with 10 and with 10,000 discovered services", ("--rounds", "40")),
     Bench("ingest", "durable webhooks, against a bare endpoint and `webhook`", ("--rounds", "5")),
     Bench("throughput", "complete runs a second with 400 incidents at once, against DBOS"),
     Bench("recovery", "reaction and storm, against `webhook` running `curl`"),

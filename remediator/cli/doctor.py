@@ -31,8 +31,8 @@ _MARKS = {Level.OK: "ok", Level.SKIPPED: "-", Level.WARNING: "warning", Level.FA
 def command(config_path: Path, format_: str, send: bool, strict: bool, all_: bool) -> None:
     """Show what does not work in this installation, and how to fix it.
 
-    It reads settings, secrets, store, Alertmanager, Prometheus, targets, rights on the targets, channels, approvers,
-    checkpoints and TLS. It changes nothing, and sends nothing without --send.
+    It reads settings, secrets, store, Alertmanager, Prometheus, discoveries, targets, rights on the targets, channels,
+    approvers, checkpoints and TLS. It changes nothing, and sends nothing without --send.
 
     Exit status: 0 nothing failed; 1 something failed; 2 the settings or playbooks cannot be used.
 

@@ -397,7 +397,8 @@ class Service(Strict):
     def facts(self) -> ServiceFacts:
         """Return what the index of the inventory needs to know about this service."""
         endpoints = {"redis": self.redis, "http": self.http}
-        addresses = {kind: fixed_addresses([each])[1] for kind, each in endpoints.items() if each is not None}
+        found = ((kind, fixed_addresses([each])[1]) for kind, each in endpoints.items() if each is not None)
+        addresses = tuple((kind, address) for kind, each in found for address in each)
         return ServiceFacts(self.name, self.depends_on, tuple(self.alert_labels.items()), addresses)
 
     def problems(self) -> Iterator[FieldError]:

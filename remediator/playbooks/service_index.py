@@ -19,26 +19,24 @@ class ServiceFacts:
     name: str
     depends_on: tuple[str, ...]
     alert_labels: tuple[tuple[str, str], ...]
-    addresses: Mapping[str, Iterable[str]]
-    """The fixed addresses of its endpoints, by kind of the endpoint."""
+    addresses: tuple[tuple[str, str], ...]
+    """The fixed addresses of its endpoints: kind of the endpoint, and address."""
 
 
 class ServiceIndex:
     """Services by what they depend on, by the labels of their alerts, and by their addresses."""
 
     def __init__(self, services: Sequence[ServiceFacts]) -> None:
-        self.needs = {each.name: each.depends_on for each in services if each.depends_on}
+        shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self.needs = {
+            each.name: shared.setdefault(each.depends_on, each.depends_on) for each in services if each.depends_on
+        }
         """The services that a service needs directly; only services that need any."""
         self._needed_by = _grouped((other, name) for name, others in self.needs.items() for other in others)
         common = Counter(pair for each in services for pair in each.alert_labels)
         rarest = ((min(each.alert_labels, key=lambda pair: common[pair]), each.name) for each in services)
         self._by_label = _grouped(rarest)
-        self._by_address = _grouped(
-            ((kind, address), each.name)
-            for each in services
-            for kind, found in each.addresses.items()
-            for address in found
-        )
+        self._by_address = _grouped((address, each.name) for each in services for address in each.addresses)
 
     def __eq__(self, other: object) -> bool:
         """Return true for every index: it is derived, so it makes no difference between two inventories."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
@@ -23,7 +23,7 @@ from remediator.errors import RemediatorError
 from remediator.extensions.discoverers.base import Discoverer
 from remediator.pipeline.approve import void_outdated_requests
 from remediator.pipeline.context import PipelineContext
-from remediator.playbooks.discovered import MergedInventory, TargetSet
+from remediator.playbooks.discovered import Merged, MergedInventory, TargetSet
 from remediator.playbooks.discovery import Discovery
 from remediator.playbooks.inventory import Inventory
 from remediator.runtime.health import Health
@@ -53,6 +53,17 @@ class Outcome:
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    compared: tuple[Inventory, Mapping[str, TargetSet]] | None = None
+    """The written inventory and all targets with which it was compared."""
+    merged: Merged | None = None
+    """The inventory with the new targets."""
+
+    def merged_with(self, live: LiveInventory) -> Merged | None:
+        """Return the inventory with the new targets; None if something else has changed since the look-up."""
+        unchanged = self.compared is not None and all(
+            used is now for used, now in zip(self.compared, (live.written, live.sets), strict=True)
+        )
+        return self.merged if unchanged else None
 
 
 async def look_up(live: LiveInventory, name: str, discovery: Discovery, discoverer: Discoverer) -> Outcome:
@@ -72,23 +83,26 @@ async def look_up(live: LiveInventory, name: str, discovery: Discovery, discover
 
 
 async def _compare(live: LiveInventory, name: str, discovery: Discovery, targets: TargetSet) -> Outcome:
-    known = live.sets.get(name)
-    merged = await live.merged(live.written, {**live.sets, name: targets})
+    known, sets = live.sets.get(name), live.sets
+    if known is not None and known.version == targets.version:
+        return Outcome(left_out=tuple(str(each) for each in live.left_out if each.discovery == name))
+    merged = await live.merged(live.written, {**sets, name: targets})
     before, after = live.inventory.found_by(name), merged.inventory.found_by(name)
     left_out = tuple(str(each) for each in merged.left_out if each.discovery == name)
     removed = before - after
     outcome = Outcome(
+        targets=targets,
         added=tuple(sorted(after - before)),
         removed=tuple(sorted(removed)),
         changed=tuple(sorted(each for each in before & after if _differs(live.inventory, merged.inventory, each))),
         left_out=left_out,
+        compared=(live.written, sets),
+        merged=merged,
     )
     if len(removed) * 100 > discovery.max_loss * len(before):
         text = f"it would remove {len(removed)} of {len(before)} services, and max_loss is {discovery.max_loss} percent"
-        return Outcome(None, TOO_FEW, text, outcome.added, outcome.removed, outcome.changed, left_out)
-    if known is not None and known.version == targets.version:
-        return Outcome(left_out=left_out)
-    return Outcome(targets, "", "", outcome.added, outcome.removed, outcome.changed, left_out)
+        return replace(outcome, targets=None, limit=TOO_FEW, problem=text, merged=None)
+    return outcome
 
 
 def _differs(before: Inventory, after: Inventory, name: str) -> bool:
@@ -146,7 +160,7 @@ class DiscoveryLoop:
             progress.report(longest)
             due = [self._look(name, each) for name, each in self.live.written.discover.items()]
             if any(await asyncio.gather(*due)):
-                await self.follow()
+                await self.follow()  # of several that changed, the first one is in use
 
     async def follow(self) -> None:
         """Use the targets in the store, if they are not those in use."""
@@ -155,11 +169,17 @@ class DiscoveryLoop:
         if used != known:
             await self.activate(await self.context.store.read(discovered.load))
 
-    async def activate(self, sets: Mapping[str, TargetSet]) -> None:
-        """Use these targets. Runs whose target is gone are woken, so that they end."""
+    async def activate(self, sets: Mapping[str, TargetSet], outcome: Outcome | None = None) -> None:
+        """Use these targets. Runs whose target is gone are woken, so that they end.
+
+        Args:
+            sets: the targets of all discoveries.
+            outcome: the look-up that found them, if this replica did: its inventory is used if nothing else changed.
+        """
         async with self.live.lock:
             before, left = self.live.inventory, self.live.left_out
-            merged = await self.live.merged(self.live.written, sets)
+            merged = None if outcome is None else outcome.merged_with(self.live)
+            merged = merged or await self.live.merged(self.live.written, sets)
             self.protect(merged.inventory)
             # One statement after the other without an await: no other task of the event loop sees a part of them.
             self.live.use(self.live.written, sets, merged)
@@ -198,6 +218,8 @@ class DiscoveryLoop:
         saved = await self.context.store.write(lambda tx: self._record(tx, name, discovery, settings, outcome, before))
         self._due[name, settings] = asyncio.get_running_loop().time() + discovery.refresh.total_seconds()
         self.health.warn(f"discovery {name}", outcome.problem)
+        if saved and outcome.targets is not None:
+            await self.activate({**self.live.sets, name: outcome.targets}, outcome)
         return saved
 
     def _claim(self, tx: Tx, name: str, discovery: Discovery, settings: str) -> float:

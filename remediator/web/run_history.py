@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from remediator.core.run import Run, Status
 from remediator.core.severity import SEVERITIES
+from remediator.playbooks.inventory import Inventory
 from remediator.storage.repositories import episodes, runs
 from remediator.web import paging
 from remediator.web.authentication import RequestIdentity
@@ -24,6 +25,7 @@ from remediator.web.site import Handler, Site
 PAGE_SIZE = 50
 _RANGES = {"1h": timedelta(hours=1), "1d": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
 """The periods that one link selects, up to now."""
+_MAX_TARGETS = 500
 _NAMES = ("status", "playbook", "target", "severity")
 
 
@@ -98,13 +100,19 @@ def run_history(site: Site) -> Handler:
             choices={
                 "status": [status.value for status in Status],
                 "playbook": [playbook.name for playbook in loaded.active],
-                "target": sorted(loaded.inventory.services),
+                "target": _targets(loaded.inventory, filters.names["target"]),
                 "severity": SEVERITIES,
             },
             live=False,
         )
 
     return site.page(get)
+
+
+def _targets(inventory: Inventory, chosen: str | None) -> list[str]:
+    """Return the targets that the form offers; the search field takes every name."""
+    names = sorted(inventory.services)[:_MAX_TARGETS]
+    return names if chosen is None or chosen in names else [chosen, *names]
 
 
 def _search(connection: Connection, filters: RunFilters, before: Position | None) -> list[Run]:

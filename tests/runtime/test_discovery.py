@@ -12,6 +12,7 @@ from typing import Any
 from xmlrpc.client import ServerProxy
 
 import pytest
+import yaml
 
 from demo.http_server import QuietHandler, serve
 from tests.support.servers import until
@@ -229,3 +230,42 @@ def test_targets_of_a_real_http_server(fleet: Fleet, chat: Receiver) -> None:
         assert fleet.services() == {"w1", "w2"}
         served["hosts"] = ["w1", "w2", "w3"]
         fleet.until_services("w1", "w2", "w3")
+
+
+@pytest.mark.long
+def test_a_narrower_allow_list_is_obeyed_at_once(fleet: Fleet) -> None:
+    """The file is reloaded: a target that it no longer allows is no service any more, before the next look-up."""
+    fleet.remediator.inventory["discover"]["workers"]["refresh"] = "1h"
+    fleet.remediator.start()
+    fleet.until_services("w1", "w2", "w3")
+    fleet.remediator.inventory["discover"]["workers"]["allow"]["labels"]["__host__"] = ["w1", "w3"]
+
+    (fleet.remediator.folder / "inventory.yaml").write_text(yaml.safe_dump(fleet.remediator.inventory))
+
+    fleet.until_services("w1", "w3")
+    assert "__host__='w2' is not allowed" in fleet.command("list").stdout
+
+
+@pytest.mark.long
+def test_replicas_use_the_same_targets(fleet: Fleet, tmp_path: Path, postgres_url: str) -> None:
+    """One of them looks up at a time; when it stops, the other one goes on."""
+    second = Remediator(tmp_path / "second")
+    for replica in (fleet.remediator, second):
+        replica.settings |= {"store": postgres_url, "replica": replica.folder.name}
+    second.playbooks, second.inventory = fleet.remediator.playbooks, fleet.remediator.inventory
+    second.settings |= {key: fleet.remediator.settings[key] for key in ("channels", "watchdog", "guards")}
+
+    def services() -> list[set[str]]:
+        return [{item["name"] for item in each.get("/api/v1/inventory")} for each in (fleet.remediator, second)]
+
+    try:
+        fleet.remediator.start()
+        second.start()
+        until(lambda: services() == [{"w1", "w2", "w3"}] * 2, "both have the targets")
+        fleet.write("w1", "w2", "w3", "w4")
+        until(lambda: services() == [{"w1", "w2", "w3", "w4"}] * 2, "both have the new target")
+        fleet.remediator.kill()
+        fleet.write("w1", "w2", "w3", "w4", "w5")
+        until(lambda: "w5" in {item["name"] for item in second.get("/api/v1/inventory")}, "the other one goes on", 90)
+    finally:
+        second.stop()

@@ -10,6 +10,7 @@ from remediator.authoring.doctor.approvals import Approvals
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Level, Result, failed
 from remediator.authoring.doctor.channels import Channels
 from remediator.authoring.doctor.checkpoints import Checkpoints
+from remediator.authoring.doctor.discovery import Discoveries
 from remediator.authoring.doctor.files import Files
 from remediator.authoring.doctor.hosts import Hosts
 from remediator.authoring.doctor.prometheus import PrometheusCheck
@@ -28,6 +29,7 @@ BUILTIN: tuple[type[DoctorCheck], ...] = (
     AlertmanagerCheck,
     PrometheusCheck,
     Hosts,
+    Discoveries,
     Targets,
     Rights,
     Channels,
