@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,7 @@ from remediator.authoring.doctor.alertmanager import examine_routes
 from remediator.authoring.doctor.approvals import Approvals
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Level, Result, failed, labels_of, ok, warning
 from remediator.authoring.doctor.channels import Channels
+from remediator.authoring.doctor.discovery import Discoveries
 from remediator.authoring.doctor.files import Files
 from remediator.authoring.doctor.hosts import Hosts
 from remediator.authoring.doctor.prometheus import PrometheusCheck, examine_rules
@@ -112,6 +114,41 @@ def results(check: type[DoctorCheck], about: Examination) -> list[Result]:
 def problems(found: Iterable[Result]) -> list[str]:
     """What failed, or may fail, as subject and text."""
     return [f"{each.level}: {each.subject}: {each.text}" for each in found if each.level in ("failed", "warning")]
+
+
+DISCOVERY = """\
+discover:
+  web:
+    kind: file_sd
+    files: [targets.json]
+    name: "${__host__}"
+    allow: {names: ["web-*"], labels: {__host__: ["web-*"]}, targets: 2}
+    template: {platform: {kind: systemd, unit: nginx.service}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("hosts", "problem"),
+    [
+        (None, "failed: web: {folder}/targets.json: no such file"),
+        (["web-1", "web-2", "web-3"], "failed: web: the source has 3 targets, and allow.targets is 2"),
+        (["web-1", "db-1"], "warning: web: web: target __host__='db-1' left out"),
+        (["web-1"], ""),
+    ],
+)
+def test_a_discovery_is_looked_up(
+    examination: Callable[..., Examination], tmp_path: Path, hosts: list[str] | None, problem: str
+) -> None:
+    """A source that fails or exceeds a limit, and targets that are left out."""
+    about = examination()
+    assert [each.level for each in results(Discoveries, about)] == [Level.SKIPPED]
+    (tmp_path / "inventory.yaml").write_text(INVENTORY + DISCOVERY)
+    if hosts is not None:
+        (tmp_path / "targets.json").write_text(json.dumps([{"targets": hosts}]))
+    loaded = load(about.config.playbooks, about.config.inventory, about.registry.catalogue())
+    found = [each for each in problems(results(Discoveries, replace(about, loaded=loaded))) if "last good" not in each]
+    assert bool(found) is bool(problem), found
+    assert problem.format(folder=tmp_path) in "".join(found)
 
 
 def test_every_problem_has_a_fix(examination: Callable[..., Examination]) -> None:

@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from demo.http_server import QuietHandler, serve
+from remediator.storage.migrate import migrate
+from remediator.storage.url import open_engine, parse_postgresql_url
 from tests.support.servers import until
 from tests.support.servers.receivers import Receiver, receiver
 from tests.support.servers.remediator import PLAYBOOK, ROOT, Remediator
@@ -249,6 +251,10 @@ def test_a_narrower_allow_list_is_obeyed_at_once(fleet: Fleet) -> None:
 @pytest.mark.long
 def test_replicas_use_the_same_targets(fleet: Fleet, tmp_path: Path, postgres_url: str) -> None:
     """One of them looks up at a time; when it stops, the other one goes on."""
+    engine = open_engine(parse_postgresql_url(postgres_url))
+    with engine.connect() as connection:
+        migrate(connection)
+    engine.dispose()
     second = Remediator(tmp_path / "second")
     for replica in (fleet.remediator, second):
         replica.settings |= {"store": postgres_url, "replica": replica.folder.name}

@@ -36,6 +36,7 @@ from remediator.pipeline.receive import Credentials
 from remediator.playbooks.loader import load_config
 from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.access import AccessControl
+from remediator.runtime.live_inventory import LiveInventory
 from remediator.runtime.metrics import Metrics
 from remediator.runtime.outbox import Outbox, deliver
 from remediator.runtime.reload import reload_settings
@@ -279,7 +280,9 @@ async def web_service(folder: Path, world: ClientSet | None = None, **settings: 
         if "webhook" not in settings:  # most of these tests are not about the token of Alertmanager
             access.rules = replace(access.rules, credentials=Credentials())
         context.current_person, context.allow_link_only = access.person, config.approvals.allow_link_only
-        reloading = reload_settings(config, registry, loops, metrics, store, access, ())
+        reloading = reload_settings(
+            config, registry, loops, metrics, store, access, LiveInventory(context.playbooks.inventory), ()
+        )
         service = Service(config, context, loops, metrics, access, keyring, world or ClientSet(), registry, reloading)
         yield WebService(service, clock, tokens)
 

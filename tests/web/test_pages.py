@@ -14,6 +14,8 @@ from sqlalchemy import insert, update
 from remediator.clients.host import process
 from remediator.core.run import Reason, Status
 from remediator.core.run_detail import BlockedDetail, EscalatedDetail
+from remediator.playbooks.discovered import TargetSet, merge
+from remediator.playbooks.inventory import Inventory
 from remediator.reporting.alert_links import alert_links
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, runs, sessions
@@ -314,6 +316,26 @@ async def test_the_inventory_shows_health_locks_and_runs(web: WebService) -> Non
     told = await _get(web, "/inventory")
     assert "redis being repaired" in told and "Locked by a run of redis-disk-full" in told
     assert "app no alert fires" in told
+
+
+async def test_the_inventory_shows_the_first_of_many_services(web: WebService) -> None:
+    """Discovered ones too, with their source, although some depend on services that are not shown."""
+    content = web.context.playbooks.inventory.model_dump(mode="json", exclude_unset=True)
+    discovery = {
+        "kind": "file_sd",
+        "files": ["targets.json"],
+        "name": "a-${n}",
+        "allow": {"names": ["a-*"], "labels": {"n": ["*"]}, "targets": 1000},
+        "template": {"platform": {"kind": "systemd", "unit": "nginx.service"}, "depends_on": ["redis"]},
+    }
+    written = Inventory.model_validate({**content, "discover": {"web": discovery}})
+    targets = TargetSet.of(written.discover["web"], [{"n": str(number)} for number in range(600)])
+    web.context.playbooks = web.context.playbooks.with_inventory(merge(written, {"web": targets}).inventory)
+
+    told = await _get(web, "/inventory")
+
+    assert "Discovered by web" in told and f"{len(written.services) + 400} more services" in told
+    assert "a-599" in await _get(web, "/runs?target=a-599")
 
 
 async def test_the_page_of_a_run_has_a_graph(web: WebService) -> None:
