@@ -87,6 +87,18 @@ ON_GITOPS = {
     "unheard": GITOPS + "test_a_lost_answer_is_observed_as_done",
     "changed": GITOPS + "test_a_change_after_planning_is_refused",
 }
+JOBS, NODES = "actions/test_jobs.py::", "actions/test_nodes.py::"
+ON_BAD_DAYS = "actions/test_jobs_and_nodes_on_bad_days.py::"
+ON_CLUSTER = {
+    **dict.fromkeys(("down", "slow", "garbage"), ON_BAD_DAYS + "test_no_server_no_answer_and_nonsense"),
+    "unheard": ON_BAD_DAYS + "test_a_lost_answer_is_observed_as_done",
+}
+ON_NODES = {
+    **ON_CLUSTER,
+    "missing": NODES + "test_only_nodes_of_the_inventory_are_changed",
+    "denied": NODES + "test_rights_are_asked_for_before_a_plan",
+    "changed": NODES + "test_a_node_that_was_replaced_is_refused",
+}
 
 COVERED: dict[str, dict[str, str]] = {
     "service.restart": {
@@ -197,6 +209,13 @@ COVERED: dict[str, dict[str, str]] = {
     "elasticache.test_failover": ON_ELASTICACHE,
     "github.dispatch_workflow": ON_GITHUB,
     "github.rerun_workflow": ON_GITHUB,
+    "job.run": {
+        **ON_CLUSTER,
+        "missing": JOBS + "test_only_what_the_inventory_allows_is_run",
+        "denied": JOBS + "test_missing_rights_are_named_before_a_plan",
+        "changed": JOBS + "test_a_manifest_that_changed_after_planning_is_not_run",
+    },
+    **dict.fromkeys(("node.cordon", "node.drain", "node.uncordon"), ON_NODES),
     **dict.fromkeys(("argocd.pause", "argocd.resume", "argocd.rollback"), ON_GITOPS),
     **dict.fromkeys(("flux.release", "flux.resume", "flux.rollback", "flux.suspend"), ON_GITOPS),
 }
