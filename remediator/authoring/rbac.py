@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from remediator.clients.kubernetes import nodes
-from remediator.clients.kubernetes.rights import EVIDENCE, RIGHTS, WRITE_EVENTS, Right
+from remediator.clients.kubernetes.rights import EVIDENCE, WRITE_EVENTS, Right, rights_for
 from remediator.errors import InputError
 from remediator.playbooks.inventory import (
     ArgoCd,
@@ -107,8 +107,8 @@ def _of_platform(service: Service, used: Sequence[str], *, events: bool) -> Iter
     binding = service.platform
     if isinstance(binding, KubernetesBinding):
         access, namespace = ClusterAccess.of(binding.kubeconfig, binding.context), binding.namespace
-        names: tuple[str, ...] = (binding.deployment,) if binding.deployment is not None else ()
-        rights = [each for action in used for each in RIGHTS.get(action, ())]
+        names: tuple[str, ...] = (binding.workload_name,) if binding.workload_name else ()
+        rights = [each for action in used for each in rights_for(action, binding.workload_kind)]
         for right in (*rights, *EVIDENCE, *([WRITE_EVENTS] if events else [])):
             yield Grant(access, namespace, right, names if right.named else ())
     elif isinstance(binding, KubernetesNodesBinding):

@@ -99,7 +99,7 @@ class Registry:
                 **{("check", check.name): check.needs for check in self.checks},
             },
             needs_on={platform.kind: platform.needs for platform in self.platforms},
-            unsupported={platform.kind: platform.unsupported() for platform in self.platforms},
+            unsupported={platform.kind: platform.unsupported_on for platform in self.platforms},
             declared=dict(self._declared_calls()),
         )
 

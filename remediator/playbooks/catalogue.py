@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -84,8 +84,8 @@ class Catalogue:
     """The parts of the inventory entry of its service that a call needs, by kind (``action`` or ``check``) and name."""
     needs_on: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     """The parts that an action needs on one kind of platform only, by this kind and the action."""
-    unsupported: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """The actions that a platform refuses, by the kind of the platform."""
+    unsupported: Mapping[str, Callable[[Service], frozenset[str]]] = field(default_factory=dict)
+    """By the kind of a platform: returns the actions that it refuses for a service."""
 
     declared: Mapping[str, DeclaredCalls] = field(default_factory=dict)
     """What the settings declare for an action or check; without an entry, the settings are not known."""
@@ -112,7 +112,7 @@ class Catalogue:
         """
         needed, platform = self.needs.get((kind, name), ()), service.platform.kind
         if kind == "action":
-            if name in self.unsupported.get(platform, ()):
+            if platform in self.unsupported and name in self.unsupported[platform](service):
                 return f"the platform {platform} of {service.name} does not support it"
             needed = (*needed, *self.needs_on.get(platform, {}).get(name, ()))
         missing = [part for part in needed if getattr(service, part) is None]

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from remediator.clients.endpoints import Endpoint, GitHub, RedisEndpoint, TlsSettings
+from remediator.clients.kubernetes.kinds import WorkloadKind
 from remediator.clients.ssh.settings import Host, SshSettings
 from remediator.core.graph import shortest_cycle
 from remediator.core.matchers import compile_pattern
@@ -76,12 +77,16 @@ class DockerBinding(Strict):
 
 
 class KubernetesBinding(Strict):
-    """A Deployment, or the pods of a label selector, in one namespace."""
+    """A Deployment, a StatefulSet or a DaemonSet in one namespace; a Deployment also by the labels of its pods."""
 
     kind: Literal["kubernetes"] = Field(description="Kind of the platform.")
     namespace: str = Field(min_length=1, description="Namespace; all namespaces at once is not possible.")
     deployment: str | None = Field(default=None, min_length=1, description="Name of the Deployment.")
-    selector: dict[str, str] = Field(default={}, description="Alternative: labels of its pods; all must match.")
+    statefulset: str | None = Field(default=None, min_length=1, description="Alternative: name of the StatefulSet.")
+    daemonset: str | None = Field(default=None, min_length=1, description="Alternative: name of the DaemonSet.")
+    selector: dict[str, str] = Field(
+        default={}, description="Alternative: labels of the pods of a Deployment; all must match."
+    )
     kubeconfig: FilePath | None = Field(
         default=None, description="Path of the kubeconfig; default: service account of the pod."
     )
@@ -90,12 +95,24 @@ class KubernetesBinding(Strict):
 
     @model_validator(mode="after")
     def _check_selection(self) -> KubernetesBinding:
-        if (self.deployment is None) == (not self.selector):
-            message = (
-                "both deployment and selector are set" if self.selector else "neither deployment nor selector is set"
-            )
-            raise FieldError(message, hint="set one; without both, every pod of the namespace would match")
+        ways = ("deployment", "statefulset", "daemonset", "selector")
+        chosen = [name for name in ways if getattr(self, name)]
+        if len(chosen) != 1:
+            message = f"{' and '.join(chosen)} are set" if chosen else f"none of {', '.join(ways)} is set"
+            raise FieldError(message, hint="set one; without any, every pod of the namespace would match")
         return self
+
+    @property
+    def workload_kind(self) -> WorkloadKind:
+        """The kind of the workload."""
+        if self.statefulset is not None:
+            return WorkloadKind.STATEFUL_SET
+        return WorkloadKind.DEPLOYMENT if self.daemonset is None else WorkloadKind.DAEMON_SET
+
+    @property
+    def workload_name(self) -> str:
+        """The name of the workload; empty if only the labels of its pods are known."""
+        return self.deployment or self.statefulset or self.daemonset or ""
 
 
 def _node_pattern(value: str) -> str:

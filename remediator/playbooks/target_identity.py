@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 from urllib.parse import urlsplit
 
+from remediator.clients.kubernetes.kinds import WorkloadKind
 from remediator.core.matchers import Matcher, Operator
 from remediator.core.text import MAX_LABEL, shorten
 from remediator.playbooks.endpoint_addresses import fixed_addresses
@@ -27,8 +28,12 @@ _COMPOSE_SERVICE = "container_label_com_docker_compose_service"
 _SHARED = frozenset({"namespace", _COMPOSE_PROJECT})
 """Derived labels that other services have too: another value contradicts, and the same value names no service."""
 _REDIS_SCHEMES = frozenset({"redis", "rediss"})
-_POD_SUFFIX = r"-[a-z0-9]+(-[a-z0-9]{5})?"
-"""What a ReplicaSet adds to the name of a Deployment in the names of its pods."""
+_POD_SUFFIX = {
+    WorkloadKind.DEPLOYMENT: (r"-[a-z0-9]+(-[a-z0-9]{5})?", "-5d4f8c7b9-x2x4z"),
+    WorkloadKind.STATEFUL_SET: (r"-[0-9]+", "-0"),
+    WorkloadKind.DAEMON_SET: (r"-[a-z0-9]{5}", "-x2x4z"),
+}
+"""What the controller adds to the name of a workload in the names of its pods: pattern and example."""
 
 
 class Relation(StrEnum):
@@ -167,8 +172,8 @@ def _samples(matcher: Matcher, service: Service) -> frozenset[str]:
     known |= {re.sub(r"[*?]", "x", value) for value in service.alert_label_values.get(matcher.name, ())}
     platform = service.platform
     if isinstance(platform, KubernetesBinding):
-        deployment = platform.deployment or ""
-        bound = {"namespace": platform.namespace, "deployment": deployment, "pod": f"{deployment}-5d4f8c7b9-x2x4z"}
+        kind, name = platform.workload_kind, platform.workload_name
+        bound = {"namespace": platform.namespace, kind.lower(): name, "pod": name + _POD_SUFFIX[kind][1]}
         known.add(bound.get(matcher.name, ""))
     if isinstance(platform, KubernetesNodesBinding) and matcher.name == "node":
         known |= {re.sub(r"[*?]", "x", name) for name in platform.nodes}
@@ -209,10 +214,10 @@ def _derived(service: Service) -> Iterator[tuple[str, str, str]]:
         yield "namespace", re.escape(platform.namespace), repr(platform.namespace)
         if service.disk is not None and service.disk.claim is not None:
             yield "persistentvolumeclaim", re.escape(service.disk.claim), repr(service.disk.claim)
-        if platform.deployment is not None:
-            name = re.escape(platform.deployment)
-            yield "deployment", name, repr(platform.deployment)
-            yield "pod", name + _POD_SUFFIX, f"{platform.deployment}-…"
+        if name := platform.workload_name:
+            kind = platform.workload_kind
+            yield kind.lower(), re.escape(name), repr(name)
+            yield "pod", re.escape(name) + _POD_SUFFIX[kind][0], f"{name}-…"
     elif isinstance(platform, KubernetesNodesBinding):
         names = "|".join(map(translate, platform.nodes))
         yield "node", names, " or ".join(map(repr, platform.nodes))

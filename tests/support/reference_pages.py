@@ -42,7 +42,16 @@ BINDINGS: tuple[type[BaseModel], ...] = (
     SupervisorBinding,
     SystemdBinding,
 )
-VERBS = ("service.status", "service.logs", "service.restart", "service.scale", "service.releases", "service.rollback")
+VERBS = (
+    "service.status",
+    "service.logs",
+    "service.restart",
+    "service.scale",
+    "service.releases",
+    "service.rollback",
+    "pod.delete",
+    "pod.evict",
+)
 """The actions on platforms."""
 
 

@@ -1,6 +1,7 @@
-"""Kubernetes API client: pods and their failures, rollouts and revisions, and patches with a version check.
+"""Kubernetes API client: pods and their failures, rollouts and revisions, and changes with a version check.
 
-It has no exec, attach, port forwarding or deletion, and creates nothing but Events. `Jobs` and `Nodes` add to it.
+It has no exec, attach or port forwarding. It deletes nothing but single pods, and creates nothing but Events. `Jobs`
+and `Nodes` add to it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from remediator.clients.kubernetes.events import ObjectEvent, ObjectReference, e
 from remediator.clients.kubernetes.kubeconfig import Access
 from remediator.clients.kubernetes.models import (
     Autoscaler,
+    ControllerRevision,
+    DisruptionBudget,
     Document,
     Event,
     FieldManager,
@@ -29,7 +32,8 @@ from remediator.clients.kubernetes.models import (
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, ClientError, InputError, Refused, TargetError, TimedOut
 
-Kind = Literal["deployments", "statefulsets", "daemonsets", "replicasets"]
+Kind = str
+"""A resource of ``apps/v1``: deployments, statefulsets, daemonsets, replicasets or controllerrevisions."""
 PatchKind = Literal["strategic", "merge"]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -82,6 +86,15 @@ class _ManagedMeta(msgspec.Struct, rename="camel"):
 
 class _Managed(msgspec.Struct):
     metadata: _ManagedMeta
+
+
+class _Resource(msgspec.Struct):
+    name: str
+    version: str = ""
+
+
+class _Resources(msgspec.Struct):
+    resources: tuple[_Resource, ...] = ()
 
 
 class _Page(msgspec.Struct):
@@ -168,24 +181,29 @@ class Kubernetes:
         """Return the Deployments, StatefulSets, DaemonSets or ReplicaSets with these labels."""
         return await self._list("/apis/apps/v1", kind, Workload, {"labelSelector": selector_text(selector)})
 
+    async def controller_revisions(self, selector: Selector | Mapping[str, str]) -> tuple[ControllerRevision, ...]:
+        """Return the recorded templates of StatefulSets and DaemonSets with these labels."""
+        query = {"labelSelector": selector_text(selector)}
+        return await self._list("/apis/apps/v1", "controllerrevisions", ControllerRevision, query)
+
     async def workloads_of_all_namespaces(self, kind: Kind) -> tuple[Workload, ...]:
-        """Return the Deployments, StatefulSets or ReplicaSets of every namespace. This needs a ClusterRole."""
+        """Return the Deployments, StatefulSets or DaemonSets of every namespace. This needs a ClusterRole."""
         return await self._list_at(f"/apis/apps/v1/{kind}", Workload, {})
 
     async def workload(self, kind: Kind, name: str) -> Workload:
-        """Return one Deployment, StatefulSet or ReplicaSet."""
+        """Return one Deployment, StatefulSet, DaemonSet or ReplicaSet."""
         return (await self._call("GET", self._path("/apis/apps/v1", kind, name))).json(Workload)
 
     async def template(self, kind: Kind, name: str) -> Document:
         """Return the pod template, secrets included. Use it only for `replace_template`."""
         document = (await self._call("GET", self._path("/apis/apps/v1", kind, name))).json(dict[str, Any])
         try:
-            template = document["spec"]["template"]
+            template = document.get("data", document)["spec"]["template"]  # data: of a ControllerRevision
         except (KeyError, TypeError):
             raise BadAnswer(f"{self.url}: {kind} {name} has no pod template") from None
         if not isinstance(template, dict):
             raise BadAnswer(f"{self.url}: the pod template of {kind} {name} is not an object")
-        return template
+        return {key: value for key, value in template.items() if key != "$patch"}  # an instruction of the controller
 
     async def managers(self, kind: Kind, name: str) -> tuple[FieldManager, ...]:
         """Return the programs that manage the fields of an object, the one with the latest change last."""
@@ -275,6 +293,38 @@ class Kubernetes:
             if error.reason != "AlreadyExists":
                 raise
 
+    async def disruption_budgets(self) -> tuple[DisruptionBudget, ...]:
+        """Return the PodDisruptionBudgets of the namespace."""
+        return await self._list(f"/apis/policy/{await self._policy()}", "poddisruptionbudgets", DisruptionBudget, {})
+
+    async def delete_pod(self, name: str, uid: str) -> None:
+        """Delete a pod with its own grace period, never by force. PodDisruptionBudgets do not apply.
+
+        Raises:
+            Conflict: the pod of this name is another one.
+        """
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        await self._change("DELETE", self._path("/api/v1", "pods", name), json=body)
+
+    async def evict_pod(self, name: str, uid: str) -> None:
+        """Evict a pod, if the PodDisruptionBudgets allow it. The API server refuses otherwise with status 429.
+
+        Raises:
+            Conflict: the pod of this name is another one.
+        """
+        body = {
+            "apiVersion": f"policy/{await self._policy()}",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        await self._change("POST", self._path("/api/v1", "pods", name) + "/eviction", json=body)
+
+    async def _policy(self) -> str:
+        """Return the version of the group ``policy``: ``v1beta1`` before Kubernetes 1.22, ``v1`` since."""
+        resources = (await self._call("GET", "/api/v1")).json(_Resources).resources
+        return next((each.version for each in resources if each.name == "pods/eviction" and each.version), "v1")
+
     async def may(self, verb: str, group: str, resource: str, name: str = "", subresource: str = "") -> bool:
         """Ask the API server whether we have this permission. Changes nothing."""
         wanted = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "name": name}
@@ -306,8 +356,11 @@ class Kubernetes:
     async def _patch(self, path: str, patch: Document | Sequence[Document], how: str, dry_run: bool) -> Answer:
         parameters = {"fieldManager": "remediator", **({"dryRun": "All"} if dry_run else {})}
         headers = {"Content-Type": _PATCHES[how]}
+        return await self._change("PATCH", path, params=parameters, json=patch, headers=headers)
+
+    async def _change(self, method: str, path: str, **request: Any) -> Answer:
         try:
-            return await self._call("PATCH", path, params=parameters, json=patch, headers=headers)
+            return await self._call(method, path, **request)
         except KubernetesRefused as error:
             if error.status == 409:
                 raise _changed(path) from None

@@ -100,6 +100,8 @@ class ContainerStatus(Part, frozen=True, kw_only=True, rename="camel"):
     ready: bool
     restart_count: int
     image: str
+    started: bool | None = None
+    """Whether its startup probe succeeded; None if the cluster does not say."""
     state: ContainerState = ContainerState()
     last_state: ContainerState = ContainerState()
 
@@ -111,12 +113,27 @@ class Condition(Part, frozen=True, kw_only=True, rename="camel"):
     status: str
     reason: str = ""
     message: str = ""
+    last_transition_time: datetime | None = None
 
 
 class Resources(Part, frozen=True, kw_only=True, rename="camel"):
-    """Limits of a container, as quantities of Kubernetes, for example ``memory: 64Mi``."""
+    """Requests and limits of a container, as quantities of Kubernetes, for example ``memory: 64Mi``."""
 
+    requests: dict[str, str] = {}
     limits: dict[str, str] = {}
+
+
+class Probe(Part, frozen=True, kw_only=True, rename="camel"):
+    """When a probe counts as failed. Times are in seconds."""
+
+    initial_delay_seconds: int = 0
+    period_seconds: int = 10
+    failure_threshold: int = 3
+
+    @property
+    def grace(self) -> int:
+        """Seconds from the start of a container until the probe has had every chance to succeed."""
+        return self.initial_delay_seconds + self.period_seconds * self.failure_threshold
 
 
 class Container(Part, frozen=True, kw_only=True, rename="camel"):
@@ -125,11 +142,30 @@ class Container(Part, frozen=True, kw_only=True, rename="camel"):
     name: str
     image: str = ""
     resources: Resources = Resources()
+    readiness_probe: Probe | None = None
+
+
+class _ClaimSource(Part, frozen=True, kw_only=True, rename="camel"):
+    claim_name: str = ""
+
+
+class Volume(Part, frozen=True, kw_only=True, rename="camel"):
+    """A volume of a pod."""
+
+    name: str
+    persistent_volume_claim: _ClaimSource | None = None
 
 
 class _PodSpec(Part, frozen=True, kw_only=True, rename="camel"):
     containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
+    volumes: tuple[Volume, ...] = ()
     node_name: str = ""
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """The PersistentVolumeClaims that the pod mounts."""
+        return tuple(each.persistent_volume_claim.claim_name for each in self.volumes if each.persistent_volume_claim)
 
 
 class _PodStatus(Part, frozen=True, kw_only=True, rename="camel"):
@@ -162,6 +198,18 @@ class Requirement(Part, frozen=True, kw_only=True, rename="camel"):
     operator: str
     values: tuple[str, ...] = ()
 
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Return whether labels fulfil it. Without the label, every negative requirement is fulfilled."""
+        match self.operator:
+            case "Exists":
+                return self.key in labels
+            case "DoesNotExist":
+                return self.key not in labels
+            case "In":
+                return labels.get(self.key) in self.values
+            case _:
+                return labels.get(self.key) not in self.values
+
     def __str__(self) -> str:
         forms = {"Exists": "{key}", "DoesNotExist": "!{key}", "In": "{key} in ({values})"}
         form = forms.get(self.operator, "{key} notin ({values})")
@@ -173,6 +221,11 @@ class Selector(Part, frozen=True, kw_only=True, rename="camel"):
 
     match_labels: dict[str, str] = {}
     match_expressions: tuple[Requirement, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Return whether labels fulfil every requirement."""
+        same = all(labels.get(name) == value for name, value in self.match_labels.items())
+        return same and all(each.matches(labels) for each in self.match_expressions)
 
     def __str__(self) -> str:
         """Return the selector in the API's syntax for queries."""
@@ -192,11 +245,32 @@ class Template(Part, frozen=True, kw_only=True, rename="camel"):
     spec: _PodSpec = _PodSpec()
 
 
+class _RollingUpdate(Part, frozen=True, kw_only=True, rename="camel"):
+    partition: int | None = None
+
+
+class _UpdateStrategy(Part, frozen=True, kw_only=True, rename="camel"):
+    type: str = "RollingUpdate"
+    rolling_update: _RollingUpdate = _RollingUpdate()
+
+
+class _ClaimRetention(Part, frozen=True, kw_only=True, rename="camel"):
+    when_scaled: str = "Retain"
+
+
+class _ClaimTemplate(Part, frozen=True, kw_only=True, rename="camel"):
+    metadata: _TemplateMeta = _TemplateMeta()
+
+
 class _WorkloadSpec(Part, frozen=True, kw_only=True, rename="camel"):
     selector: Selector
     replicas: int = 1
     paused: bool = False
     template: Template = Template()
+    update_strategy: _UpdateStrategy = _UpdateStrategy()
+    """Of a StatefulSet or DaemonSet."""
+    volume_claim_templates: tuple[_ClaimTemplate, ...] = ()
+    persistent_volume_claim_retention_policy: _ClaimRetention = _ClaimRetention()
 
 
 class _WorkloadStatus(Part, frozen=True, kw_only=True, rename="camel"):
@@ -204,11 +278,13 @@ class _WorkloadStatus(Part, frozen=True, kw_only=True, rename="camel"):
     replicas: int = 0
     updated_replicas: int = 0
     available_replicas: int = 0
+    desired_number_scheduled: int = 0
+    """Of a DaemonSet: the nodes that should run a pod."""
     conditions: tuple[Condition, ...] = ()
 
 
 class Workload(Part, frozen=True, kw_only=True, rename="camel"):
-    """A Deployment, StatefulSet or ReplicaSet."""
+    """A Deployment, StatefulSet, DaemonSet or ReplicaSet."""
 
     metadata: Meta
     spec: _WorkloadSpec
@@ -225,9 +301,31 @@ class Workload(Part, frozen=True, kw_only=True, rename="camel"):
         """Whether the status is about the current specification, not an older one."""
         return self.status.observed_generation >= self.metadata.generation
 
+    @property
+    def deletes_claims(self) -> bool:
+        """Whether a StatefulSet deletes the volumes of the pods that a scaling removes."""
+        policy = self.spec.persistent_volume_claim_retention_policy
+        return bool(self.spec.volume_claim_templates) and policy.when_scaled == "Delete"
+
     def condition(self, type_: str) -> Condition | None:
         """Return the condition of this type."""
         return next((each for each in self.status.conditions if each.type == type_), None)
+
+
+class _RevisionSpec(Part, frozen=True, kw_only=True, rename="camel"):
+    template: Template = Template()
+
+
+class _RevisionData(Part, frozen=True, kw_only=True, rename="camel"):
+    spec: _RevisionSpec = _RevisionSpec()
+
+
+class ControllerRevision(Part, frozen=True, kw_only=True, rename="camel"):
+    """A recorded template of a StatefulSet or DaemonSet, without secrets."""
+
+    metadata: Meta
+    revision: int = 0
+    data: _RevisionData = _RevisionData()
 
 
 class _ScaleSpec(Part, frozen=True, kw_only=True, rename="camel"):
@@ -252,17 +350,62 @@ class Reference(Part, frozen=True, kw_only=True, rename="camel"):
     kind: str = ""
     name: str = ""
     uid: str = ""
+    field_path: str = ""
+    """The part of the object, for example ``spec.containers{main}``."""
 
 
 class _AutoscalerSpec(Part, frozen=True, kw_only=True, rename="camel"):
     scale_target_ref: Reference
+    min_replicas: int = 1
+    max_replicas: int = 0
+
+
+class _AutoscalerStatus(Part, frozen=True, kw_only=True, rename="camel"):
+    current_replicas: int = 0
+    desired_replicas: int = 0
 
 
 class Autoscaler(Part, frozen=True, kw_only=True, rename="camel"):
-    """A HorizontalPodAutoscaler: its target and bounds."""
+    """A HorizontalPodAutoscaler: its target, bounds and last decision."""
 
     metadata: Meta
     spec: _AutoscalerSpec
+    status: _AutoscalerStatus = _AutoscalerStatus()
+
+
+class _BudgetSpec(Part, frozen=True, kw_only=True, rename="camel"):
+    selector: Selector | None = None
+    min_available: int | str | None = None
+    max_unavailable: int | str | None = None
+
+
+class _BudgetStatus(Part, frozen=True, kw_only=True, rename="camel"):
+    observed_generation: int = 0
+    disruptions_allowed: int = 0
+    current_healthy: int = 0
+    desired_healthy: int = 0
+    expected_pods: int = 0
+
+
+class DisruptionBudget(Part, frozen=True, kw_only=True, rename="camel"):
+    """A PodDisruptionBudget: how many pods may be removed now."""
+
+    metadata: Meta
+    spec: _BudgetSpec = _BudgetSpec()
+    status: _BudgetStatus = _BudgetStatus()
+
+    def covers(self, labels: Mapping[str, str]) -> bool:
+        """Return whether it counts a pod with these labels."""
+        return self.spec.selector is not None and self.spec.selector.matches(labels)
+
+    def __str__(self) -> str:
+        limits = {"minAvailable": self.spec.min_available, "maxUnavailable": self.spec.max_unavailable}
+        written = ", ".join(f"{name} {value}" for name, value in limits.items() if value is not None)
+        status = self.status
+        return (
+            f"PodDisruptionBudget {self.metadata.name} ({written}): {status.current_healthy} of "
+            f"{status.expected_pods} pods are healthy, {status.desired_healthy} must be"
+        )
 
 
 class Event(Part, frozen=True, kw_only=True, rename="camel"):

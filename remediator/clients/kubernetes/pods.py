@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from remediator.clients.kubernetes.models import Condition, ContainerStatus, Event, Pod, Terminated
+from remediator.clients.kubernetes.models import (
+    Condition,
+    ContainerStatus,
+    Event,
+    Pod,
+    Resources,
+    Terminated,
+)
 from remediator.core.clock import rfc3339
 
 _LOOPS = ("CrashLoopBackOff", "RunContainerError", "CreateContainerError", "CreateContainerConfigError")
-_EXPLAIN = ("Unhealthy", "FailedMount", "FailedCreate", "FailedCreatePodSandBox", "Evicted")
+_EXPLAIN = ("Unhealthy", "FailedMount", "FailedAttachVolume", "FailedCreate", "FailedCreatePodSandBox", "Evicted")
 """Reasons of events whose message is not in the status of a pod: probes, volumes, quotas."""
 _CALM = timedelta(minutes=1)
 """A container that has lived for longer is in no crash loop, however often it was restarted."""
@@ -84,8 +91,12 @@ def _trouble(pod: Pod, container: ContainerStatus) -> str:
 
 def _memory_limit(pod: Pod, container: str) -> str:
     """Return the memory limit of a container, for example 64Mi; empty for none."""
-    limits = {each.name: each.resources.limits for each in pod.spec.containers}
-    return limits.get(container, {}).get("memory", "")
+    return _resources(pod, container).limits.get("memory", "")
+
+
+def _resources(pod: Pod, container: str) -> Resources:
+    specs = (*pod.spec.init_containers, *pod.spec.containers)
+    return next((each.resources for each in specs if each.name == container), Resources())
 
 
 def explaining(events: Sequence[Event]) -> list[str]:
@@ -95,24 +106,39 @@ def explaining(events: Sequence[Event]) -> list[str]:
 
 
 def pod_facts(pod: Pod) -> dict[str, Any]:
-    """Return the facts of a pod for display."""
+    """Return the facts of a pod for display, as ``kubectl describe`` shows them, without secrets."""
     return {
         "name": pod.metadata.name,
         "phase": pod.status.phase,
         "ready": pod.ready,
         "node": pod.spec.node_name,
-        "containers": [_container_facts(pod, each) for each in containers(pod)],
+        "created_at": _time(pod.metadata.creation_timestamp),
+        "claims": list(pod.spec.claims),
+        "conditions": {
+            each.type: f"{each.status} {each.reason}: {each.message}".strip(": ")[:300]
+            for each in pod.status.conditions
+            if each.status != "True"
+        },
+        "containers": [
+            _container_facts(pod, each, init=each in pod.status.init_container_statuses) for each in containers(pod)
+        ],
     }
 
 
-def _container_facts(pod: Pod, container: ContainerStatus) -> dict[str, Any]:
-    waiting = container.state.waiting
+def _container_facts(pod: Pod, container: ContainerStatus, *, init: bool) -> dict[str, Any]:
+    waiting, running = container.state.waiting, container.state.running
+    resources = _resources(pod, container.name)
     return {
         "name": container.name,
+        "init": init,
         "image": container.image,
+        "ready": container.ready,
         "restarts": container.restart_count,
-        "memory_limit": _memory_limit(pod, container.name) or None,
+        "requests": resources.requests,
+        "limits": resources.limits,
+        "memory_limit": resources.limits.get("memory"),
         "waiting": None if waiting is None else waiting.reason,
+        "running_since": None if running is None else _time(running.started_at),
         "last": _ending(container.last_state.terminated or container.state.terminated),
     }
 
@@ -120,5 +146,8 @@ def _container_facts(pod: Pod, container: ContainerStatus) -> dict[str, Any]:
 def _ending(ended: Terminated | None) -> dict[str, Any] | None:
     if ended is None:
         return None
-    finished_at = None if ended.finished_at is None else rfc3339(ended.finished_at)
-    return {"exit_code": ended.exit_code, "reason": ended.reason, "finished_at": finished_at}
+    return {"exit_code": ended.exit_code, "reason": ended.reason, "finished_at": _time(ended.finished_at)}
+
+
+def _time(instant: datetime | None) -> str | None:
+    return None if instant is None else rfc3339(instant)

@@ -1,12 +1,13 @@
-"""The rights that the actions on a Deployment need, and which of them the account does not have."""
+"""The rights that the actions on a workload need, and which of them the account does not have."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
+from remediator.clients.kubernetes.kinds import WorkloadKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Right:
     resource: str
     subresource: str = ""
     named: bool = False
-    """Whether it is enough to have it for the Deployment of the service."""
+    """Whether it is enough to have it for the workload of the service."""
 
     def text(self, name: str) -> str:
         """Return the permission as text, for example ``patch deployments/app``."""
@@ -26,43 +27,51 @@ class Right:
         return f"{self.verb} {resource}" + (f" (subresource {self.subresource})" if self.subresource else "")
 
 
-_LOOK = (
-    Right("get", "apps", "deployments", named=True),
-    Right("list", "apps", "replicasets"),
-    Right("list", "", "pods"),
-)
-_CHANGE = (*_LOOK, Right("patch", "apps", "deployments", named=True))
-RIGHTS: Mapping[str, tuple[Right, ...]] = {
-    "service.status": _LOOK,
-    "service.logs": (*_LOOK, Right("get", "", "pods", "log")),
-    "service.releases": (*_LOOK, Right("get", "apps", "replicasets")),
-    "job.run": (Right("create", "batch", "jobs"), Right("get", "batch", "jobs")),
-    "job.wait": (Right("list", "batch", "jobs"), Right("list", "", "pods"), Right("get", "", "pods", "log")),
-    "service.restart": _CHANGE,
-    "service.rollback": (*_CHANGE, Right("get", "apps", "replicasets")),
-    "service.scale": (
-        *_LOOK,
-        Right("patch", "apps", "deployments", "scale", named=True),
-        Right("list", "autoscaling", "horizontalpodautoscalers"),
-    ),
-}
-"""By action; other actions need no right in the cluster."""
-
-
 EVIDENCE = (Right("list", "", "events"), Right("list", "autoscaling", "horizontalpodautoscalers"))
 """For every status. Without them, it lacks the reasons in events, and whether an autoscaler owns it is unknown."""
 WRITE_EVENTS = Right("create", "", "events")
 
 
-async def missing_rights(client: Kubernetes, action: str, deployment: str) -> tuple[str, ...]:
+def rights_for(action: str, kind: WorkloadKind) -> tuple[Right, ...]:
+    """Return the rights that an action needs on a workload of this kind; none for an action without a need."""
+    workload, history = kind.resource, kind.history
+    look = (
+        Right("get", "apps", workload, named=True),
+        Right("list", "apps", history),
+        Right("list", "", "pods"),
+    )
+    change = (*look, Right("patch", "apps", workload, named=True))
+    # the controller of a StatefulSet does not replace pods that never got ready
+    stuck = (Right("delete", "", "pods"),) if kind is WorkloadKind.STATEFUL_SET else ()
+    removal = (*look, Right("list", "policy", "poddisruptionbudgets"))
+    return {
+        "service.status": look,
+        "service.logs": (*look, Right("get", "", "pods", "log")),
+        "service.releases": (*look, Right("get", "apps", history)),
+        "service.restart": change,
+        "service.rollback": (*change, Right("get", "apps", history), *stuck),
+        "service.scale": (
+            *look,
+            Right("patch", "apps", workload, "scale", named=True),
+            Right("list", "autoscaling", "horizontalpodautoscalers"),
+        ),
+        "job.run": (Right("create", "batch", "jobs"), Right("get", "batch", "jobs")),
+        "job.wait": (Right("list", "batch", "jobs"), Right("list", "", "pods"), Right("get", "", "pods", "log")),
+        "pod.delete": (*removal, Right("delete", "", "pods")),
+        "pod.evict": (*removal, Right("create", "", "pods", "eviction")),
+    }.get(action, ())
+
+
+async def missing_rights(client: Kubernetes, action: str, kind: WorkloadKind, name: str) -> tuple[str, ...]:
     """Return the rights that the account lacks for an action, as text; empty if the API server does not say.
 
     Args:
         client: the client of the namespace.
         action: name of the action.
-        deployment: name of the Deployment; empty if only labels of its pods are known.
+        kind: kind of the workload.
+        name: name of the workload; empty if only labels of its pods are known.
     """
-    return await lacking(client, RIGHTS.get(action, ()), deployment)
+    return await lacking(client, rights_for(action, kind), name)
 
 
 async def lacking(client: Kubernetes, rights: Sequence[Right], name: str) -> tuple[str, ...]:

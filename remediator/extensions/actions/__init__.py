@@ -31,6 +31,8 @@ from remediator.extensions.actions.nginx_rate_limit import NginxRateLimit
 from remediator.extensions.actions.node_cordon import NodeCordon
 from remediator.extensions.actions.node_drain import NodeDrain
 from remediator.extensions.actions.node_uncordon import NodeUncordon
+from remediator.extensions.actions.pod_delete import PodDelete
+from remediator.extensions.actions.pod_evict import PodEvict
 from remediator.extensions.actions.redis_bgrewriteaof import RedisBgrewriteaof
 from remediator.extensions.actions.redis_bgsave import RedisBgsave
 from remediator.extensions.actions.redis_client_kill import RedisClientKill
@@ -77,6 +79,8 @@ BUILTIN: tuple[type[Action], ...] = (
     NodeCordon,
     NodeDrain,
     NodeUncordon,
+    PodDelete,
+    PodEvict,
     RedisBgrewriteaof,
     RedisBgsave,
     RedisClientKill,

@@ -70,6 +70,8 @@ class ServiceScale(Action):
         status = await platform.status(service)
         now = int(status.facts.get("replicas", status.instances))
         wanted = parameters.wanted(now)
+        if status.scaled_by:
+            raise TargetError(f"cannot scale {service.name}: {status.scaled_by}")
         text = platform.describe_scale(service, wanted)
         if wanted == now:
             raise TargetError(f"{service.name} already has {now} instances, and the limits allow no other number")

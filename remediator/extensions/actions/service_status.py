@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from remediator.clients.kubernetes.kinds import WorkloadKind
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.actions.base import Action, Result
@@ -48,11 +49,20 @@ class ServiceStatusAction(Action):
         Fact("owner", "object", "Docker, Kubernetes: controller that would revert a change; null if none."),
         Fact("containers", "list", "Docker: containers with their state."),
         Fact("leftovers", "list", "Docker: names of other containers of the service."),
-        Fact("revision", "integer", "Kubernetes: revision of the Deployment."),
+        Fact("kind", "string", "Kubernetes: kind of the workload.", values=tuple(WorkloadKind)),
+        Fact("revision", "integer", "Kubernetes: number of the current revision."),
         Fact("observed", "boolean", "Kubernetes: whether the controller has observed the current generation."),
-        Fact("pods", "list", "Kubernetes: up to 20 pods with their state."),
+        Fact("updated", "integer", "Kubernetes: pods of the current revision."),
+        Fact(
+            "failures",
+            "list",
+            "Kubernetes: why pods of the current revision do not serve. Each has reason, pod, container, init, "
+            "restarts, exit_code and message.",
+        ),
+        Fact("pods", "list", "Kubernetes: up to 20 pods with their state, containers, resources and claims."),
+        Fact("claims", "list", "Kubernetes: PersistentVolumeClaims of the pods."),
         Fact("conditions", "object", "Kubernetes: status and reason by type of condition."),
-        Fact("events", "list", "Kubernetes: recent warnings."),
+        Fact("events", "list", "Kubernetes: recent warnings, each with its object, count and last time."),
         Fact("process_state", "string", "supervisord: state of the process."),
         Fact("exit_status", "integer", "supervisord, systemd: exit status of the last process."),
         Fact("description", "string", "supervisord: description of the process."),

@@ -46,6 +46,22 @@ class Reason(StrEnum):
     """No node has room for an instance, or none fits its conditions."""
     PAUSED = "paused"
     """A person paused the rollout."""
+    CONFIGURATION_MISSING = "configuration_missing"
+    """A ConfigMap, a Secret or one of their keys does not exist, so a container is not created."""
+    VOLUME_NOT_MOUNTED = "volume_not_mounted"
+    """A volume of an instance cannot be attached or mounted."""
+    NOT_CREATED = "not_created"
+    """The platform does not create instances: a quota, an admission policy or a missing account."""
+    CANNOT_START = "cannot_start"
+    """The runtime cannot start a container: its command, working directory or a mount is wrong."""
+    INIT_FAILED = "init_failed"
+    """An init container does not end well, so that the containers of the service never start."""
+    LIVENESS_FAILED = "liveness_failed"
+    """The platform restarts a container, because its liveness or startup probe fails."""
+    READINESS_FAILED = "readiness_failed"
+    """A container runs, and its readiness probe fails."""
+    CRASHED = "crashed"
+    """A container ended with an error; its exit code and its logs say more."""
 
 
 OWN_RESTARTS = "own_restarts"
@@ -74,11 +90,43 @@ class ServiceStatus:
     """Why instances do not serve, if the platform says it."""
     crashes: int = 0
     """How often it ended unexpectedly in the two minutes before its last start, if the platform says it; else 0."""
+    scaled_by: str = ""
+    """Why only another program may set the number of its instances; empty if an operator may."""
     hold: str = ""
     """Why its release must not be changed now, for example because a person paused its rollout; empty if it may be."""
 
 
-_OPTIONAL = {"service.scale": "scale", "service.releases": "releases", "service.rollback": "rollback"}
+SERVES = "serves"
+"""Part of the pin of an instance: whether it served when the plan was made. A flapping instance changes it."""
+
+
+class Removal(StrEnum):
+    """How an instance is removed, so that its controller replaces it."""
+
+    DELETE = "delete"
+    EVICT = "evict"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One instance of a service that can be removed."""
+
+    name: str
+    ready: bool
+    pin: Mapping[str, Any]
+    """Identity of the instance: another one of the same name differs."""
+    text: str
+    """The exact calls of its removal in one sentence."""
+    risk: str
+
+
+_OPTIONAL = {
+    "service.scale": "scale",
+    "service.releases": "releases",
+    "service.rollback": "rollback",
+    "pod.delete": "remove",
+    "pod.evict": "remove",
+}
 """The actions that a platform need not support, with the method that each of them calls."""
 
 
@@ -97,6 +145,11 @@ class Platform(ABC):
     def unsupported(cls) -> frozenset[str]:
         """Return the actions that this platform refuses, because it does not override their method."""
         return frozenset(action for action, name in _OPTIONAL.items() if getattr(cls, name) is getattr(Platform, name))
+
+    @classmethod
+    def unsupported_on(cls, service: Service) -> frozenset[str]:
+        """Return the actions that this platform refuses for a service, as far as its binding says."""
+        return cls.unsupported()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -168,3 +221,24 @@ class Platform(ABC):
     async def rollback(self, service: Service, pin: Mapping[str, Any], to: str) -> None:
         """Restore the release with this ID; refuse if the service differs from ``pin``."""
         raise TargetError(f"{service.name} has no releases: the platform {self.kind} does not record them")
+
+    async def instance(self, service: Service, name: str | None, removal: Removal) -> Instance:
+        """Return the instance to remove. Changes nothing.
+
+        Args:
+            service: the service.
+            name: name of the instance; None for the only one that does not serve.
+            removal: how it will be removed.
+
+        Raises:
+            TargetError: it is not an instance of the service, several do not serve, or its removal would be refused.
+        """
+        raise TargetError(f"cannot {removal} an instance of {service.name}: it does not run on Kubernetes")
+
+    async def remove(self, service: Service, pin: Mapping[str, Any], removal: Removal) -> None:
+        """Remove the instance that ``pin`` identifies; refuse if it is another one."""
+        raise TargetError(f"cannot {removal} an instance of {service.name}: it does not run on Kubernetes")
+
+    async def is_removed(self, service: Service, pin: Mapping[str, Any]) -> bool:
+        """Return whether the instance that ``pin`` identifies is gone, or ends now."""
+        raise TargetError(f"{service.name} does not run on Kubernetes")

@@ -1,4 +1,9 @@
-"""Manage a Deployment, by name or by the labels of its pods, in one namespace of a cluster."""
+"""Manage a Deployment, a StatefulSet or a DaemonSet in one namespace of a cluster.
+
+A restart and a rollback change the pod template, and the controller of the workload replaces the pods. A StatefulSet
+does not replace a pod that never got ready. After its rollback, the platform deletes such pods of the release that was
+left, so that the controller creates them from the restored one.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +16,21 @@ from typing import Any
 from remediator.clients.kubernetes import revisions
 from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused, restarted_at
 from remediator.clients.kubernetes.events import ObjectEvent, ObjectReference
+from remediator.clients.kubernetes.kinds import WorkloadKind
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
 from remediator.clients.kubernetes.models import ContainerStatus, Event, Pod, Workload
-from remediator.clients.kubernetes.owner import autoscalers_of, owner_of
-from remediator.clients.kubernetes.pods import (
-    containers,
-)
+from remediator.clients.kubernetes.owner import autoscaler_of, owner_of, why_not_scaled
+from remediator.clients.kubernetes.pods import containers, loops
+from remediator.clients.kubernetes.revisions import Revision
 from remediator.clients.kubernetes.rights import missing_rights
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.core.plan import PlannedCall
 from remediator.core.release import Release
 from remediator.errors import ConfigurationError, TargetError
+from remediator.extensions.platforms import _kubernetes_pods as removals
+from remediator.extensions.platforms._kubernetes_failures import failures
 from remediator.extensions.platforms._kubernetes_status import Rollout, rollout_status
-from remediator.extensions.platforms.base import Platform, ServiceStatus
+from remediator.extensions.platforms.base import Instance, Platform, Removal, ServiceStatus
 from remediator.playbooks.inventory import KubernetesBinding, Service
 
 _TRIES = 5
@@ -33,7 +40,7 @@ Change = Callable[[Workload], Coroutine[Any, Any, Any]]
 
 
 class KubernetesPlatform(Platform):
-    """Services that run as Kubernetes Deployments."""
+    """Services that run as workloads of Kubernetes."""
 
     kind = "kubernetes"
 
@@ -41,34 +48,46 @@ class KubernetesPlatform(Platform):
         self._clients: dict[str, Kubernetes] = {}
         self._clock = clock or SystemClock()
 
+    @classmethod
+    def unsupported_on(cls, service: Service) -> frozenset[str]:
+        """A DaemonSet runs one pod on each node, so it cannot be scaled."""
+        binding = service.platform
+        daemons = isinstance(binding, KubernetesBinding) and binding.workload_kind is WorkloadKind.DAEMON_SET
+        return cls.unsupported() | ({"service.scale"} if daemons else frozenset())
+
     async def aclose(self) -> None:
         """Close all connections."""
         for client in self._clients.values():
             await client.aclose()
 
     async def missing_rights(self, service: Service, action: str) -> tuple[str, ...]:
-        return await missing_rights(self._of(service), action, _binding(service).deployment or "")
+        binding = _binding(service)
+        return await missing_rights(self._of(service), action, binding.workload_kind, binding.workload_name)
 
     async def write_event(self, service: Service, call: PlannedCall, event: ObjectEvent) -> None:
         """Write an Event on the workload of the service."""
         client = self._of(service)
-        found = (await _deployment(client, service)).metadata
-        about = ObjectReference("apps/v1", "Deployment", found.name, found.uid, client.namespace)
+        found, kind = (await _workload(client, service)).metadata, _binding(service).workload_kind
+        about = ObjectReference("apps/v1", kind, found.name, found.uid, client.namespace)
         await client.write_event(about, event)
 
     async def status(self, service: Service) -> ServiceStatus:
-        client = self._of(service)
+        client, now = self._of(service), self._clock.now()
         look = await _look(client, service)
         owner, events, hold = await asyncio.gather(
-            owner_of(client, look.deployment), _events(client, look), _hold(client, look.deployment)
+            owner_of(client, look.kind, look.workload), _events(client, look, now), _hold(client, look)
         )
-        return rollout_status(look, owner, events, hold, self._clock.now())
+        return rollout_status(look, owner, events, hold, now)
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """Return the last lines of the containers of at most five pods, unready pods and init containers first."""
+        """Return the last lines of the containers that fail, of at most five pods.
+
+        If no container fails, return those of all containers, unready pods first.
+        """
         client = self._of(service)
         pods = sorted((await _look(client, service)).pods, key=lambda pod: (pod.ready, pod.metadata.name))
-        wanted = [(pod, each) for pod in pods[:_MOST_PODS] for each in _with_logs(pod)]
+        failing = [(pod, each) for pod in pods for each in _failing(pod, self._clock.now())]
+        wanted = failing[:_MOST_PODS] or [(pod, each) for pod in pods[:_MOST_PODS] for each in _with_logs(pod)]
         texts = [await _logs(client, pod, each, lines, previous) for pod, each in wanted]
         return "\n".join(text for text in texts if text)
 
@@ -77,70 +96,112 @@ class KubernetesPlatform(Platform):
 
     async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
         """Replace all pods with a rollout. ``stop_timeout`` has no effect: the pods have their own grace period."""
-        client = self._of(service)
+        client, kind = self._of(service), _binding(service).workload_kind
         patch = restarted_at(rfc3339(self._clock.now())[:19] + "Z")
 
         async def change(seen: Workload) -> None:
-            _refuse_if_paused(seen)
-            name = seen.metadata.name
-            await client.patch("deployments", name, patch, expected=seen.metadata.resource_version)
+            _refuse_if_held(kind, seen)
+            await client.patch(kind.resource, seen.metadata.name, patch, expected=seen.metadata.resource_version)
 
         await _if_unchanged(client, service, pin, change)
 
     def describe_scale(self, service: Service, replicas: int) -> str:
+        if _binding(service).workload_kind is WorkloadKind.DAEMON_SET:
+            raise TargetError(
+                f"cannot scale {service.name}: a DaemonSet runs one pod on each node that fits; "
+                "its number of pods follows from the nodes"
+            )
         return f"{_where(service)}: set the scale subresource to {replicas} replicas"
 
     async def scale(self, service: Service, pin: Mapping[str, Any], replicas: int) -> None:
-        client = self._of(service)
+        """Set the number of pods.
+
+        A StatefulSet removes its last pods first and keeps their volumes. It is not scaled down if its policy would
+        delete the volumes.
+        """
+        client, kind = self._of(service), _binding(service).workload_kind
+        self.describe_scale(service, replicas)
         if replicas < 1:
             raise TargetError(f"cannot scale {service.name} below one pod")
 
         async def change(seen: Workload) -> None:
             name = seen.metadata.name
-            for autoscaler in await autoscalers_of(client, name):
+            if (scaler := await autoscaler_of(client, kind, name)) is not None:
+                raise TargetError(f"cannot scale {name}: {why_not_scaled(scaler)}")
+            if replicas < seen.spec.replicas and seen.deletes_claims:
                 raise TargetError(
-                    f"HorizontalPodAutoscaler {autoscaler} would revert the scaling of {name}; change its limits"
+                    f"cannot scale {name} down: its persistentVolumeClaimRetentionPolicy would delete the volumes of "
+                    "the removed pods; nothing was changed"
                 )
-            await client.set_scale("deployments", name, replicas, expected=seen.metadata.resource_version)
+            await client.set_scale(kind.resource, name, replicas, expected=seen.metadata.resource_version)
 
         await _if_unchanged(client, service, pin, change)
 
     async def releases(self, service: Service) -> tuple[Release, ...]:
-        """Return the recorded revisions, the most recently used first. ``id`` is the name of the ReplicaSet."""
+        """Return the recorded revisions, the most recently used first.
+
+        ``id`` is the name of the ReplicaSet or ControllerRevision.
+        """
         client = self._of(service)
         look = await _look(client, service)
-        deployment, sets = look.deployment, look.sets
-        current = revisions.current(deployment, sets)
-        templates = {each.metadata.name: await revisions.template_of(client, each) for each in sets}
-        bad = revisions.bad_names(deployment, sets, templates)
-        managers = await client.managers("deployments", deployment.metadata.name)
+        current = look.current
+        templates = {each.name: await revisions.template_of(client, look.kind, each.name) for each in look.revisions}
+        bad = revisions.bad_names(look.workload, look.revisions, templates)
+        managers = await client.managers(look.kind.resource, look.name)
         author = next((each for each in reversed(managers) if each.manages("spec", "template")), None)
         since = None if current is None else _since(current, look, None if author is None else author.time)
         by = "" if author is None else author.manager
-        found = (_release(each, current, templates, by, redo=each.metadata.name in bad) for each in sets)
+        found = (_release(each, current, templates, by, redo=each.name in bad) for each in look.revisions)
         return tuple(replace(each, created_at=since) if each.current else each for each in found)
 
     def describe_rollback(self, service: Service, to: str) -> str:
-        return f"{_where(service)}: rollout undo to the revision that ReplicaSet {to} keeps (replace the template)"
+        kind = _binding(service).workload_kind
+        keeper = "ReplicaSet" if kind is WorkloadKind.DEPLOYMENT else "ControllerRevision"
+        text = f"{_where(service)}: rollout undo to the revision that {keeper} {to} keeps (replace the template)"
+        if kind is WorkloadKind.STATEFUL_SET:
+            text += "; delete the pods of the current revision that are not ready, which a StatefulSet does not replace"
+        return text
 
     async def rollback(self, service: Service, pin: Mapping[str, Any], to: str) -> None:
-        client = self._of(service)
+        client, kind = self._of(service), _binding(service).workload_kind
+        look = await _look(client, service)
 
         async def change(seen: Workload) -> None:
-            _refuse_if_paused(seen)
-            sets = await _sets(client, seen)
-            recorded = _recorded(service, seen, sets, to)
-            template = await revisions.template_of(client, recorded)
-            left = await client.template("deployments", seen.metadata.name)
+            _refuse_if_held(kind, seen)
+            recorded = await revisions.revisions_of(client, kind, seen)
+            _require_recorded(service, kind, seen, recorded, to)
+            template = await revisions.template_of(client, kind, to)
+            left = await client.template(kind.resource, seen.metadata.name)
             await client.replace_template(
-                "deployments",
+                kind.resource,
                 seen.metadata.name,
                 template,
                 expected=seen.metadata.resource_version,
-                annotations=revisions.with_rolled_back(seen, sets, revisions.digest(left), revisions.digest(template)),
+                annotations=revisions.with_rolled_back(
+                    seen, recorded, revisions.digest(left), revisions.digest(template)
+                ),
             )
 
         await _if_unchanged(client, service, pin, change)
+        if kind is WorkloadKind.STATEFUL_SET:
+            await self._observed(client, service)
+            await removals.delete_stuck(client, look.newest)
+
+    async def _observed(self, client: Kubernetes, service: Service) -> None:
+        """Wait until the controller has observed the template. Before that, it would create pods from the old one."""
+        while not (await _workload(client, service)).observed:
+            await self._clock.sleep(0.5)
+
+    async def instance(self, service: Service, name: str | None, removal: Removal) -> Instance:
+        client = self._of(service)
+        look = await _look(client, service)
+        return await removals.instance(client, service.name, look.kind, look.pods, name, removal)
+
+    async def remove(self, service: Service, pin: Mapping[str, Any], removal: Removal) -> None:
+        await removals.remove(self._of(service), pin, removal)
+
+    async def is_removed(self, service: Service, pin: Mapping[str, Any]) -> bool:
+        return await removals.is_removed(self._of(service), pin)
 
     def _of(self, service: Service) -> Kubernetes:
         binding = _binding(service)
@@ -173,20 +234,20 @@ def _binding(service: Service) -> KubernetesBinding:
 def _where(service: Service) -> str:
     binding = _binding(service)
     labels = ",".join(f"{name}={value}" for name, value in binding.selector.items())
-    what = f"Deployment {binding.deployment}" if binding.deployment else f"Deployment of the pods {labels}"
-    return f"Kubernetes, namespace {binding.namespace}: {what}"
+    what = f" {binding.workload_name}" if binding.workload_name else f" of the pods {labels}"
+    return f"Kubernetes, namespace {binding.namespace}: {binding.workload_kind}{what}"
 
 
-async def _deployment(client: Kubernetes, service: Service) -> Workload:
-    """Return the Deployment of the service.
+async def _workload(client: Kubernetes, service: Service) -> Workload:
+    """Return the workload of the service.
 
     Raises:
         TargetError: there is none, or the selected pods do not belong to exactly one Deployment.
     """
     binding = _binding(service)
-    name = binding.deployment or await _owner_of_pods(client, service, binding.selector)
+    name = binding.workload_name or await _owner_of_pods(client, service, binding.selector)
     try:
-        return await client.workload("deployments", name)
+        return await client.workload(binding.workload_kind.resource, name)
     except KubernetesRefused as error:
         if error.reason != "NotFound":
             raise
@@ -199,7 +260,9 @@ async def _owner_of_pods(client: Kubernetes, service: Service, selector: Mapping
     other_kinds = sorted(kind for kind, _ in makers if kind != "ReplicaSet")
     if not pods or other_kinds:
         found = f"pods of {', '.join(other_kinds)}" if other_kinds else "no pod"
-        raise TargetError(f"{_where(service)}: expected pods of one Deployment, found {found}")
+        named = " or ".join(each.lower() for each in WorkloadKind if each in other_kinds)
+        hint = f"; set {named} in the inventory instead of selector" if named else ""
+        raise TargetError(f"{_where(service)}: expected pods of one Deployment, found {found}{hint}")
     sets = [await client.workload("replicasets", name) for _, name in sorted(makers)]
     names = {owner.name if (owner := each.metadata.controller) else each.metadata.name for each in sets}
     if len(names) != 1:
@@ -208,22 +271,18 @@ async def _owner_of_pods(client: Kubernetes, service: Service, selector: Mapping
 
 
 async def _look(client: Kubernetes, service: Service) -> Rollout:
-    deployment = await _deployment(client, service)
-    sets, pods = await asyncio.gather(_sets(client, deployment), client.pods(deployment.spec.selector))
-    mine = {each.metadata.uid for each in sets}
-    ours = (pod for pod in pods if (owner := pod.metadata.controller) is not None and owner.uid in mine)
-    return Rollout(deployment, sets, tuple(pod for pod in ours if pod.metadata.deletion_timestamp is None))
-
-
-async def _sets(client: Kubernetes, deployment: Workload) -> tuple[Workload, ...]:
-    """Return the ReplicaSets of a Deployment, the most recently used first."""
-    found = await client.workloads("replicasets", deployment.spec.selector)
-    mine = [each for each in found if (owner := each.metadata.controller) and owner.uid == deployment.metadata.uid]
-    return tuple(sorted(mine, key=lambda each: -(each.revision or 0)))
+    kind, workload = _binding(service).workload_kind, await _workload(client, service)
+    recorded, pods = await asyncio.gather(
+        revisions.revisions_of(client, kind, workload), client.pods(workload.spec.selector)
+    )
+    of_deployment = kind is WorkloadKind.DEPLOYMENT
+    makers = {each.meta.uid for each in recorded} if of_deployment else {workload.metadata.uid}
+    ours = (pod for pod in pods if (owner := pod.metadata.controller) is not None and owner.uid in makers)
+    return Rollout(kind, workload, recorded, tuple(pod for pod in ours if pod.metadata.deletion_timestamp is None))
 
 
 async def _if_unchanged(client: Kubernetes, service: Service, pin: Mapping[str, Any], change: Change) -> None:
-    """Read the Deployment again and change it if it equals ``pin``.
+    """Read the workload again and change it if it equals ``pin``.
 
     The order defends that only the planned object is changed: compare UID and generation, then send the resource
     version, which the API server compares once more. The resource version also changes with the status, in a crash
@@ -233,10 +292,10 @@ async def _if_unchanged(client: Kubernetes, service: Service, pin: Mapping[str, 
         TargetError: it is another object, or its specification was changed after planning.
     """
     for left in reversed(range(_TRIES)):
-        seen = await _deployment(client, service)
+        seen = await _workload(client, service)
         if {"uid": seen.metadata.uid, "generation": seen.metadata.generation} != dict(pin):
-            name = seen.metadata.name
-            raise TargetError(f"Deployment {name} was modified after planning; nothing was changed")
+            name = f"{_binding(service).workload_kind} {seen.metadata.name}"
+            raise TargetError(f"{name} was modified after planning; nothing was changed")
         try:
             await change(seen)
             return
@@ -245,22 +304,34 @@ async def _if_unchanged(client: Kubernetes, service: Service, pin: Mapping[str, 
                 raise
 
 
-def _refuse_if_paused(seen: Workload) -> None:
+def _refuse_if_held(kind: WorkloadKind, seen: Workload) -> None:
     if seen.spec.paused:
-        raise TargetError(f"the rollout of Deployment {seen.metadata.name} is paused; nothing was changed")
+        raise TargetError(f"the rollout of {kind} {seen.metadata.name} is paused; nothing was changed")
+    if held := _staged(kind, seen):
+        raise TargetError(f"{held}; nothing was changed")
 
 
-async def _events(client: Kubernetes, look: Rollout) -> tuple[Event, ...]:
-    """Return the warnings about unready pods, and about pods that are not created; empty without the right to read."""
-    asked = [("Pod", pod.metadata.name) for pod in look.pods if not pod.ready][:_MOST_PODS]
-    current = revisions.current(look.deployment, look.sets)
-    if current is not None and len(look.newest) < look.deployment.spec.replicas:
-        asked.append(("ReplicaSet", current.metadata.name))
+async def _events(client: Kubernetes, look: Rollout, now: datetime) -> tuple[Event, ...]:
+    """Return the events of pods that do not serve, of the workload, and of pods that are not created.
+
+    The result is empty without the right to read events.
+    """
+    failing = [pod for pod in look.pods if not pod.ready or any(loops(each, now) for each in containers(pod))]
+    asked = [(look.kind.value, look.name), *(("Pod", pod.metadata.name) for pod in failing[:_MOST_PODS])]
+    current = look.current
+    if look.kind is WorkloadKind.DEPLOYMENT and current is not None and len(look.newest) < look.wanted:
+        asked.append(("ReplicaSet", current.name))
     try:
-        found = [event for kind, name in asked for event in await client.events(kind, name)]
+        found = await asyncio.gather(*(client.events(kind, name) for kind, name in asked))
     except KubernetesRefused:
         return ()
-    return tuple(each for each in found if each.type == "Warning")
+    return tuple(event for events in found for event in events)
+
+
+def _failing(pod: Pod, now: datetime) -> list[ContainerStatus]:
+    """Return the containers of a pod that fail."""
+    names = {each.container for each in failures(pod, (), now)}
+    return [each for each in containers(pod) if each.name in names]
 
 
 def _with_logs(pod: Pod) -> list[ContainerStatus]:
@@ -279,65 +350,78 @@ async def _logs(client: Kubernetes, pod: Pod, container: ContainerStatus, lines:
 
 
 def _release(
-    each: Workload, current: Workload | None, templates: Mapping[str, Mapping[str, Any]], by: str, *, redo: bool
+    each: Revision, current: Revision | None, templates: Mapping[str, Mapping[str, Any]], by: str, *, redo: bool
 ) -> Release:
-    """Return the release of a ReplicaSet. ``by`` deployed the current one."""
-    is_current = current is not None and each.metadata.name == current.metadata.name
+    """Return the release of a revision. ``by`` deployed the current one."""
+    is_current = current is not None and each.name == current.name
     return Release(
-        id=each.metadata.name,
-        created_at=each.metadata.creation_timestamp,
+        id=each.name,
+        created_at=each.meta.creation_timestamp,
         current=is_current,
         facts={
-            "revision": each.revision,
-            "images": [container.image for container in each.spec.template.spec.containers],
-            "change_cause": each.metadata.annotations.get(revisions.CHANGE_CAUSE, ""),
+            "revision": each.number,
+            "images": [container.image for container in each.template.spec.containers],
+            "change_cause": each.meta.annotations.get(revisions.CHANGE_CAUSE, ""),
             "redo": redo and not is_current,
         },
-        identity=revisions.digest(templates[each.metadata.name]),
+        identity=revisions.digest(templates[each.name]),
         name=revisions.title(each),
         deployed_by=by if is_current else "",
     )
 
 
-def _since(current: Workload, look: Rollout, written_at: datetime | None) -> datetime | None:
-    """Return when the current release was rolled out. An undo restores a ReplicaSet that is older than its rollout.
+def _since(current: Revision, look: Rollout, written_at: datetime | None) -> datetime | None:
+    """Return when the current release was rolled out. An undo restores a revision that is older than its rollout.
 
     Args:
-        current: its ReplicaSet.
-        look: the Deployment with its pods. A pod that was replaced later is younger than the rollout.
-        written_at: when the author of the template last wrote to the Deployment: at the rollout, or later.
+        current: the current revision.
+        look: the workload with its pods. A pod that was replaced later is younger than the rollout.
+        written_at: when the author of the template last wrote to the workload: at the rollout, or later.
     """
     known = [pod.metadata.creation_timestamp for pod in look.newest] + [written_at]
-    born = current.metadata.creation_timestamp
+    born = current.meta.creation_timestamp
     rolled_out = min((each for each in known if each is not None), default=born)
     return rolled_out if born is None or rolled_out is None else max(born, rolled_out)
 
 
-def _recorded(service: Service, deployment: Workload, sets: Sequence[Workload], to: str) -> Workload:
-    """Return the ReplicaSet with this name.
+def _require_recorded(
+    service: Service, kind: WorkloadKind, workload: Workload, recorded: Sequence[Revision], to: str
+) -> None:
+    """Require a revision with this name.
 
     Raises:
         TargetError: it does not exist, or is the current one.
     """
-    found = next((each for each in sets if each.metadata.name == to), None)
-    if found is None:
-        names = ", ".join(each.metadata.name for each in sets)
-        raise TargetError(f"{_where(service)}: no recorded revision {to!r}; recorded: {names or 'none'}")
-    current = revisions.current(deployment, sets)
-    if current is not None and found.metadata.uid == current.metadata.uid:
+    names = [each.name for each in recorded]
+    if to not in names:
+        raise TargetError(f"{_where(service)}: no recorded revision {to!r}; recorded: {', '.join(names) or 'none'}")
+    current = revisions.current(kind, workload, recorded)
+    if current is not None and current.name == to:
         raise TargetError(f"{service.name} already runs {to}")
-    return found
 
 
-async def _hold(client: Kubernetes, deployment: Workload) -> str:
-    """Return who paused the rollout, and when; empty if it is not paused."""
-    if not deployment.spec.paused:
-        return ""
-    name = deployment.metadata.name
-    managers = await client.managers("deployments", name)
+async def _hold(client: Kubernetes, look: Rollout) -> str:
+    """Return why a rollout would not replace all pods: who paused it and when, or the update strategy; else empty."""
+    if not look.workload.spec.paused:
+        return _staged(look.kind, look.workload)
+    name = look.name
+    managers = await client.managers(look.kind.resource, name)
     by = next((each for each in reversed(managers) if each.manages("spec", "paused")), None)
     who = "" if by is None else f" by {by.manager}" + (f" at {rfc3339(by.time)[:19]}Z" if by.time else "")
     return (
         f"the rollout of Deployment {name} is paused{who}: its template may hold staged changes, which stay untouched; "
         f"resume it with 'kubectl rollout resume deployment/{name}', or decide by hand"
     )
+
+
+def _staged(kind: WorkloadKind, workload: Workload) -> str:
+    """Return why a rollout of a StatefulSet or DaemonSet leaves old pods; empty if it replaces all."""
+    if kind is WorkloadKind.DEPLOYMENT:
+        return ""
+    strategy, what = workload.spec.update_strategy, f"{kind} {workload.metadata.name}"
+    if strategy.type == "OnDelete":
+        return f"{what} has the update strategy OnDelete: only a person, or pod.delete, replaces its pods"
+    if strategy.rolling_update.partition:
+        number = strategy.rolling_update.partition
+        return f"a person stages the rollout of {what}: its partition {number} keeps the pods below that number"
+    return ""

@@ -115,6 +115,6 @@ CATALOGUE = Catalogue(
     check_facts={"redis.ping": PING_FACTS},
     uses_prometheus=frozenset({"promql"}),
     needs={("check", "redis.ping"): ("redis",), ("action", "files.prune"): ("disk", "backups")},
-    unsupported={"supervisor": frozenset({"service.scale"})},
+    unsupported={"supervisor": lambda _: frozenset({"service.scale"})},
     summaries={"redis.ping": "Redis answers.", "promql": "An expression holds.", "cooldown": "Leave it alone."},
 )

@@ -14,13 +14,14 @@ import yaml
 
 from remediator.clients.kubernetes import revisions
 from remediator.clients.kubernetes.client import KubernetesRefused
-from remediator.clients.kubernetes.models import Meta, Selector, Workload, _WorkloadSpec
-from remediator.clients.kubernetes.revisions import HISTORY, RESTARTED_AT, UNDONE
+from remediator.clients.kubernetes.models import Meta, Selector, Template, Workload, _WorkloadSpec
+from remediator.clients.kubernetes.revisions import HISTORY, RESTARTED_AT, UNDONE, Revision
 from remediator.core.release import Release, ReleaseMemory, previous
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
 from remediator.extensions.actions.base import EffectStatus
 from remediator.extensions.actions.service_restart import RestartParameters, ServiceRestart
 from remediator.extensions.actions.service_rollback import ServiceRollback
+from remediator.extensions.actions.service_scale import ScaleParameters, ServiceScale
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.base import State
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
@@ -45,7 +46,8 @@ async def platform() -> AsyncIterator[KubernetesPlatform]:
 def bound(cluster: Cluster, name: str = "web", **binding: Any) -> Service:
     """A Deployment of the test's namespace."""
     where = {"kind": "kubernetes", "namespace": cluster.namespace, "kubeconfig": str(cluster.kubeconfig)}
-    what = binding if "selector" in binding else {"deployment": name, **binding}
+    by_other = {"selector", "statefulset", "daemonset"} & binding.keys()
+    what = binding if by_other else {"deployment": name, **binding}
     return Service.model_validate({"name": name, "platform": {**where, **what}})
 
 
@@ -251,9 +253,17 @@ async def test_a_deployment_with_an_autoscaler_is_not_scaled(platform: Kubernete
     cluster.kubectl("autoscale", "deployment", "web", "--name=tide", "--max=4")
     service = bound(cluster)
     status = await until_state(platform, service, State.RUNNING)
-    assert status.facts["owner"] == {"kind": "hpa", "name": "tide", "undoes": ["service.scale"]}
-    with pytest.raises(TargetError, match="tide would revert the scaling of web"):
+    owner = status.facts["owner"]
+    assert (owner["kind"], owner["name"], owner["undoes"]) == ("hpa", "tide", ["service.scale"])
+    assert (owner["minimum"], owner["maximum"]) == (1, 4)
+    expected = "HorizontalPodAutoscaler tide sets the number of pods, from 1 to 4, and would revert it"
+    assert expected in status.scaled_by
+    with pytest.raises(TargetError, match=expected):
         await platform.scale(service, status.pin, 2)
+    action = ServiceScale(ClientSet(platforms={"kubernetes": platform}))
+    with pytest.raises(TargetError, match=expected):
+        await action.plan(service, ScaleParameters(replicas=2))
+    assert cluster.get("deployment", "web")["spec"]["replicas"] == 1
 
 
 @real
@@ -387,12 +397,12 @@ async def test_what_was_rolled_back_is_never_chosen_again(platform: KubernetesPl
     assert await rolled_back(platform, cluster, service) == "good"
 
 
-def made(name: str, revision: int, command: str, history: str = "", undone: str = "", restarted: str = "") -> Any:
-    """A ReplicaSet and its template."""
-    annotations = {"deployment.kubernetes.io/revision": str(revision), HISTORY: history, UNDONE: undone}
+def made(name: str, number: int, command: str, history: str = "", undone: str = "", restarted: str = "") -> Any:
+    """A revision and its template."""
+    annotations = {HISTORY: history, UNDONE: undone}
     meta = Meta(name=name, annotations={key: value for key, value in annotations.items() if value})
     template = {"metadata": {"annotations": {RESTARTED_AT: restarted}}, "spec": {"command": command}}
-    return Workload(metadata=meta, spec=_WorkloadSpec(selector=Selector())), template
+    return Revision(meta, number, Template(), ("", "")), template
 
 
 GOOD, BAD, WORSE = (revisions.digest({"spec": {"command": each}}) for each in ("good", "bad", "worse"))
@@ -442,7 +452,7 @@ def test_what_must_not_be_chosen(sets: list[tuple[Any, ...]], undone: str, expec
     deployment = Workload(
         metadata=Meta(name="web", annotations={UNDONE: undone}), spec=_WorkloadSpec(selector=Selector())
     )
-    templates = {each.metadata.name: template for each, template in both}
+    templates = {each.name: template for each, template in both}
 
     assert revisions.bad_names(deployment, [each for each, _ in both], templates) == expected
 

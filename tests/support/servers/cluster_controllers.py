@@ -1,4 +1,4 @@
-"""Controllers that a cluster for development may leave out: those of StatefulSets, Jobs and volumes.
+"""Controllers that a cluster for development may leave out: those of StatefulSets, DaemonSets, Jobs and volumes.
 
 A complete cluster has all of them. On one that does not, the tests of the installation start a second
 kube-controller-manager with the controllers that are missing, if that program is installed.
@@ -22,6 +22,7 @@ from tests.support.servers import free_port, until
 PROGRAM = "kube-controller-manager"
 _KINDS = {
     "StatefulSet": ("statefulset", "observedGeneration"),
+    "DaemonSet": ("daemonset", "observedGeneration"),
     "Job": ("job", "startTime"),
     "PersistentVolume": ("persistentvolume-binder", "phase"),
 }
@@ -58,10 +59,13 @@ def _objects(name: str) -> dict[str, Any]:
     metadata = {"name": name, "labels": {"app": name}}
     pod = {"metadata": metadata, "spec": {"containers": [{"name": "none", "image": "none"}]}}
     set_ = {"replicas": 0, "serviceName": name, "selector": {"matchLabels": {"app": name}}, "template": pod}
+    nowhere = {"metadata": metadata, "spec": {**pod["spec"], "nodeSelector": {"example.com/node": "none"}}}
+    daemons = {"selector": {"matchLabels": {"app": name}}, "template": nowhere}
     job = {"completions": 0, "template": {"spec": {**pod["spec"], "restartPolicy": "Never"}}}
     where = {"accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/nowhere"}}
     bodies = [
         {"apiVersion": "apps/v1", "kind": "StatefulSet", "spec": set_},
+        {"apiVersion": "apps/v1", "kind": "DaemonSet", "spec": daemons},
         {"apiVersion": "batch/v1", "kind": "Job", "spec": job},
         {"apiVersion": "v1", "kind": "PersistentVolume", "spec": {"capacity": {"storage": "1Mi"}, **where}},
     ]

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.engines import IMAGE
-from tests.support.servers import require, until
+from tests.support.servers import cluster_controllers, require, until
 from tests.support.servers.docker import Engine
 
 
@@ -43,15 +43,32 @@ class Cluster:
         for each in objects:
             self.kubectl("apply", "--filename=-", given=json.dumps(each))
 
-    def deploy(self, name: str, command: str, *, kind: str = "Deployment", **spec: Any) -> None:
-        """A Deployment of one pod that runs a shell command, labelled ``app: name``; again, to change it."""
-        shell = ["/bin/sh", "-c", command]
-        container = {"name": "main", "image": self.image, "imagePullPolicy": self._policy, "command": shell}
-        template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}}
-        template["spec"]["terminationGracePeriodSeconds"] = 0
+    def deploy(
+        self,
+        name: str,
+        command: str,
+        *,
+        kind: str = "Deployment",
+        container: Mapping[str, Any] | None = None,
+        pod: Mapping[str, Any] | None = None,
+        **spec: Any,
+    ) -> None:
+        """A Deployment of one pod that runs a shell command, labelled ``app: name``; again, to change it.
+
+        Args:
+            container: more of its only container, for example probes.
+            pod: more of the specification of its pods, for example volumes.
+        """
+        inside = {"terminationGracePeriodSeconds": 0, "containers": [self.container(command) | dict(container or {})]}
+        template = {"metadata": {"labels": {"app": name}}, "spec": inside | dict(pod or {})}
         body = {"selector": {"matchLabels": {"app": name}}, "template": template, **spec}
         metadata = {"name": name, "labels": {"app": name}}
         self.apply({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": body})
+
+    def container(self, command: str, name: str = "main") -> dict[str, Any]:
+        """A container that runs a shell command."""
+        shell = ["/bin/sh", "-c", command]
+        return {"name": name, "image": self.image, "imagePullPolicy": self._policy, "command": shell}
 
     def until_available(self, name: str) -> None:
         """Wait until its rollout is done; if it does not end, the error says what its pods wait for.
@@ -106,6 +123,16 @@ def node_engine() -> Iterator[Engine | None]:
     context.clean()
 
 
+@pytest.fixture(scope="session")
+def controllers() -> Iterator[None]:
+    """The controllers of StatefulSets, DaemonSets and PodDisruptionBudgets, started where the cluster lacks them."""
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if not kubeconfig:
+        pytest.skip("needs a Kubernetes cluster: set KUBECONFIG")
+    with cluster_controllers.running(Path(kubeconfig)):
+        yield
+
+
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The cluster that KUBECONFIG names, with an empty namespace."""
@@ -118,5 +145,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     cluster.kubectl("create", "namespace", cluster.namespace)
     until(lambda: "serviceaccount/default" in cluster.kubectl("get", "serviceaccounts", "--output=name"), "namespace")
     yield cluster
-    cluster.kubectl("delete", "deployments,statefulsets,pods", "--all", "--grace-period=0", "--force", "--wait=false")
+    cluster.kubectl(
+        "delete", "deployments,statefulsets,daemonsets,pods", "--all", "--grace-period=0", "--force", "--wait=false"
+    )
     cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")

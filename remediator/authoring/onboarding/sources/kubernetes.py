@@ -1,4 +1,4 @@
-"""Deployments of a Kubernetes cluster."""
+"""Deployments, StatefulSets and DaemonSets of a Kubernetes cluster."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from remediator.authoring.onboarding.sources.base import (
     service_name,
 )
 from remediator.clients.kubernetes.client import Kubernetes
+from remediator.clients.kubernetes.kinds import WorkloadKind
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
 from remediator.errors import RemediatorError
 
@@ -22,7 +23,7 @@ _SHORT_NAME = "app.kubernetes.io/name"
 
 
 class KubernetesSource(Source):
-    """Reads the Deployments of the current context, or of the cluster in which this process runs."""
+    """Reads the workloads of the current context, or of the cluster in which this process runs."""
 
     name = "kubernetes"
 
@@ -42,7 +43,11 @@ class KubernetesSource(Source):
         except RemediatorError as error:
             return Found(str(error))
         try:
-            deployments = await client.workloads_of_all_namespaces("deployments")
+            found = [
+                (kind, each.metadata)
+                for kind in WorkloadKind
+                for each in await client.workloads_of_all_namespaces(kind.resource)
+            ]
         except RemediatorError as error:
             return Found(str(error))
         finally:
@@ -51,10 +56,10 @@ class KubernetesSource(Source):
         services = tuple(
             FoundService(
                 service_name(meta.name),
-                {"kind": "kubernetes", "namespace": meta.namespace, "deployment": meta.name, **config},
+                {"kind": "kubernetes", "namespace": meta.namespace, kind.lower(): meta.name, **config},
                 aliases((meta.name, meta.labels.get("app", ""), meta.labels.get(_SHORT_NAME, ""))),
             )
-            for meta in (each.metadata for each in deployments)
+            for kind, meta in found
             if meta.namespace not in _SYSTEM
         )
-        return Found(f"{client.url}: {len(services)} Deployments", services)
+        return Found(f"{client.url}: {len(services)} workloads", services)
