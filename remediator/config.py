@@ -21,7 +21,7 @@ from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.clients.kubernetes import exec_login
 from remediator.clients.kubernetes.exec_login import LoginProgram
 from remediator.core.access_settings import Access
-from remediator.core.alert import REPLICA_LABELS
+from remediator.core.alert import ALERTMANAGER, REPLICA_LABELS
 from remediator.core.export_settings import CloudEvents, Tracing
 from remediator.core.link_settings import Links
 from remediator.core.listen import ListenAddress, ServerTls, is_loopback, parse_listen
@@ -30,9 +30,11 @@ from remediator.core.sizes import MEBIBYTE
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
 from remediator.core.urls import UrlOrFile, checked_url
 from remediator.errors import ConfigurationError, InputError
+from remediator.playbooks.field_types import Name
 from remediator.playbooks.inventory import Inventory
 
 M = TypeVar("M", bound=BaseModel)
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,100}$")]
 
 
 class Webhook(Strict):
@@ -61,10 +63,28 @@ class Webhook(Strict):
         return {**({} if self.token_file is None else {"token_file": self.token_file}), **self.tokens}
 
 
+class Hmac(Strict):
+    """A signature of each body: HMAC-SHA256 in hexadecimal digits, as Grafana sends it."""
+
+    secret_files: Annotated[tuple[SecretFile, ...], Field(min_length=1)] = Field(
+        description="Files with the shared secret. All are valid at the same time, so that it can be replaced."
+    )
+    header: HeaderName = Field(description="Header with the signature, for example X-Grafana-Alerting-Signature.")
+    timestamp_header: HeaderName | None = Field(
+        default=None,
+        description="Header with the Unix time in seconds, if the sender signs TIME:BODY. Without it, an old request "
+        "can be sent again.",
+    )
+    max_age: PositiveDuration = Field(
+        default=timedelta(minutes=5), description="How far this time may be from the time here."
+    )
+
+
 class Watchdog(Strict):
     """The alert that always fires. If it does not arrive, alerts do not arrive."""
 
     alertname: str = Field(default="Watchdog", description="Name of the alert.")
+    source: Name = Field(default=ALERTMANAGER, description="Source that sends it: alertmanager, or one of 'sources'.")
     max_silence: Duration = Field(
         default=timedelta(minutes=5), description="After this time without the alert, the guard watchdog blocks."
     )
@@ -125,6 +145,40 @@ class MessageChannel(Channel):
     quiet_hours: QuietHours | None = Field(
         default=None, description="Hours in which messages about less severe alerts wait until the end."
     )
+
+
+class SourceSettings(Channel):
+    """A further source of alerts. ``kind`` names the kind of source; the other keys are its settings."""
+
+    kind: str = Field(description="Kind of source: alertmanager, grafana or json.")
+    token_file: SecretFile | None = Field(
+        default=None, description="File with the bearer token that the sender presents."
+    )
+    tokens: dict[str, SecretFile] = Field(
+        default={},
+        description="Files with further bearer tokens, by name. All are valid at the same time, so that a token can be "
+        "replaced without losing an alert.",
+    )
+    basic: BasicAuth | None = Field(
+        default=None, description="User name and password that the sender presents, instead of a token."
+    )
+    hmac: Hmac | None = Field(
+        default=None, description="Signature that each request must have, besides a token or a password if one is set."
+    )
+    max_body: int = Field(
+        default=MEBIBYTE, ge=1024, description="Maximum size of a request body in bytes. Larger requests get 413."
+    )
+
+    @model_validator(mode="after")
+    def _authenticated(self) -> SourceSettings:
+        if not self.token_files and self.basic is None and self.hmac is None:
+            raise ValueError("authentication is required: set token_file, tokens, basic or hmac")
+        return self
+
+    @property
+    def token_files(self) -> dict[str, Path]:
+        """All files with bearer tokens, by name. The one of ``token_file`` has the name ``token_file``."""
+        return {**({} if self.token_file is None else {"token_file": self.token_file}), **self.tokens}
 
 
 class CheckpointLocation(Channel):
@@ -262,6 +316,11 @@ class Config(Strict):
         default=None,
         description="Receiver in Alertmanager that sends to this service. Default: the receivers seen so far.",
     )
+    sources: dict[Name, SourceSettings] = Field(
+        default={},
+        description="Further sources of alerts by name, each with the endpoint /api/v1/alerts/NAME. webhook and "
+        "alertmanagers describe the source alertmanager.",
+    )
     outgoing_proxy: OutgoingProxy | None = Field(
         default=None,
         description="Proxy for HTTP requests to other servers. Variables such as HTTPS_PROXY are not read.",
@@ -332,6 +391,21 @@ class Config(Strict):
             raise ValueError(
                 f"webhook: authentication is required because {self.listen!r} is not a loopback address; "
                 "set webhook.token_file, webhook.tokens or webhook.basic"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _known_sources(self) -> Config:
+        if ALERTMANAGER in self.sources:
+            raise FieldError(
+                "has the settings webhook, alertmanagers and alertmanager_receiver; give this source another name",
+                ("sources", ALERTMANAGER),
+                at_key=True,
+            )
+        if self.watchdog.source != ALERTMANAGER and self.watchdog.source not in self.sources:
+            raise FieldError(
+                f"unknown source {self.watchdog.source!r}; add it under sources, or write alertmanager",
+                ("watchdog", "source"),
             )
         return self
 

@@ -40,7 +40,7 @@ class Conflict(InputError):
 
 
 class PayloadError(InputError):
-    """A webhook body that is not an Alertmanager notification of version 4.
+    """A webhook body that is not a notification of its source.
 
     Args:
         message: one line, safe to return to the sender.

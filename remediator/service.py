@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -25,6 +25,7 @@ from remediator.clients.prometheus.client import Prometheus
 from remediator.clients.ssh import configuration as ssh_configuration
 from remediator.config import Config, configure_clients, redactor_for
 from remediator.core import trace_context
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.clock import Clock, SteadyClock
 from remediator.core.ids import Ids
 from remediator.core.local_files import own_folder
@@ -35,6 +36,7 @@ from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guard_settings import guard_defaults, guards_off, guards_on, watchdog_max_silence
 from remediator.extensions.notifiers.log import LogNotifier
 from remediator.extensions.registry import Registry
+from remediator.extensions.sources.base import Source
 from remediator.pipeline.approve import void_outdated_requests
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import IngestSettings
@@ -147,7 +149,8 @@ async def run_service(
         if isinstance(clock, SteadyClock) and config.store == "sqlite":  # else the database has the time
             clock.continue_from(await store.read(audit.newest_time))
         keys = load_signing_keys(config)
-        clients = _make_clients(config, registry, clock, stack, lambda: context.playbooks.inventory)
+        sources = registry.make_sources(config)
+        clients = _make_clients(config, registry, clock, stack, lambda: context.playbooks.inventory, sources)
         metrics = Metrics()
         if isinstance(clock, SteadyClock):
             metrics.health.watches["clock of this host"] = clock.problem
@@ -161,7 +164,8 @@ async def run_service(
             )
         await require_compatible_replicas(context)
         await store.write(lambda tx: _record_start(tx, context, config, registry, loaded, role, keys))
-        worker = Worker(context, Index(loaded.playbooks, config.watchdog.alertname), ingest_settings(config))
+        index = Index(loaded.playbooks, config.watchdog.alertname)
+        worker = Worker(context, index, ingest_settings(config, sources))
         access = AccessControl.load(config, settings_file)
         context.current_person, context.allow_link_only = access.person, config.approvals.allow_link_only
         service = Service(
@@ -217,22 +221,29 @@ async def read_only_context(config: Config, store: Store, clock: Clock | None = 
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
         loaded = replace(loaded, inventory=await with_known_targets(store, loaded.inventory))
-        clients = _make_clients(config, registry, clock, stack, lambda: loaded.inventory)
+        sources = registry.make_sources(config)
+        clients = _make_clients(config, registry, clock, stack, lambda: loaded.inventory, sources)
         yield _make_context(config, registry, clock, store, clients, loaded, Metrics())
 
 
 def _make_clients(
-    config: Config, registry: Registry, clock: Clock, stack: AsyncExitStack, inventory: Callable[[], Inventory]
+    config: Config,
+    registry: Registry,
+    clock: Clock,
+    stack: AsyncExitStack,
+    inventory: Callable[[], Inventory],
+    sources: Mapping[str, Source],
 ) -> ClientSet:
     platforms = registry.make_platforms()
-    alertmanagers = tuple(Alertmanager(endpoint) for endpoint in config.alertmanagers)
     prometheus = None if config.prometheus is None else Prometheus(config.prometheus)
-    for client in (*platforms.values(), *alertmanagers, *((prometheus,) if prometheus else ())):
+    peers = [peer for source in sources.values() for peer in source.peers]
+    for client in (*platforms.values(), *peers, *((prometheus,) if prometheus else ())):
         stack.push_async_callback(client.aclose)
     return ClientSet(
         platforms=platforms,
         prometheus=prometheus,
-        alertmanagers=alertmanagers,
+        alertmanagers=tuple(peer for peer in sources[ALERTMANAGER].peers if isinstance(peer, Alertmanager)),
+        sources={name: source.peers for name, source in sources.items() if name != ALERTMANAGER},
         ignored_labels=frozenset(config.identity_ignore_labels),
         clock=clock,
         folder=config.base_dir,
@@ -284,9 +295,11 @@ def _note_result(health: Health, kind: str, name: str, error: str) -> None:
         health.works(f"{kind} {name}")
 
 
-def ingest_settings(config: Config) -> IngestSettings:
+def ingest_settings(config: Config, sources: Mapping[str, Source]) -> IngestSettings:
     """Return how alerts become episodes in this installation."""
     return IngestSettings(
+        sources=sources,
+        watchdog_source=config.watchdog.source,
         ignore_labels=frozenset(config.identity_ignore_labels),
         resolve_grace=config.timing.resolve_grace,
         watchdog=config.watchdog.alertname,
@@ -344,9 +357,6 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
     if service.role == "receive":
         return always
     chats = chat_loops(context, config, service.access, service.keyring, service.clients, outbox.channels)
-    reconcile = ReconcileSettings(
-        service.clients.alertmanagers, config.timing.reconcile, receiver=config.alertmanager_receiver
-    )
     checkpoints = replace(
         checkpoint_settings(config, registry, keys.audit), on_result=partial(_note_result, service.health, "witness")
     )
@@ -356,12 +366,15 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
         "advance": worker.run_advance_loop,
         "close": worker.run_close_loop,
         "outbox": lambda: run_outbox_loop(context, outbox, worker.poll),
-        "reconcile": lambda: run_reconcile_loop(context, worker.ingest, reconcile),
         "scheduled undo": lambda: run_scheduled_undo_loop(context, worker.poll),
         "pruning": lambda: run_pruning_loop(context, pruning, service.metrics.count_pruned),
         "checkpoints": lambda: run_checkpoint_loop(context, checkpoints),
     }
     working |= chats
+    for name, source in worker.ingest.sources.items():
+        reconcile = ReconcileSettings(source.peers, config.timing.reconcile, receiver=source.receiver, source=name)
+        label = "reconcile" if name == ALERTMANAGER else f"reconcile {name}"
+        working[label] = partial(run_reconcile_loop, context, worker.ingest, reconcile)
     for exporter in _exporters(config, context):
         working[f"export {exporter.name}"] = ExportLoop(context, exporter, service.health).run
     heartbeat = config.heartbeat

@@ -14,14 +14,16 @@ from sqlalchemy import Connection
 
 from remediator.clients.alertmanager.client import Alertmanager
 from remediator.config import Config, configure_clients
-from remediator.core.alert import fingerprint, identity
+from remediator.core.alert import ALERTMANAGER, fingerprint, identity
 from remediator.core.approval import Permission, Person
 from remediator.core.cost import excess
 from remediator.core.plan import Plan
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeKind, EpisodeStatus, Run, Status
 from remediator.core.run_detail import PlannedDetail
 from remediator.errors import ClientError, InputError, NotFound, RemediatorError, StoreUnavailable
+from remediator.extensions.actions.base import ALERT_SOURCES
 from remediator.extensions.guards.base import GuardAnswer
+from remediator.extensions.sources.base import Source
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.guard_evaluation import GuardDecision, build_input, evaluate
 from remediator.pipeline.manual_start import StartRequest, manual_episode, manual_mode, resolve_start
@@ -110,8 +112,18 @@ def read_alert(text: str) -> list[dict[str, str]]:
     return [dict(labels) for labels in found if labels is not None]
 
 
-async def by_fingerprint(config: Config, wanted: str) -> dict[str, str]:
-    """Return the labels of a firing alert by its Alertmanager fingerprint, from the store or from an Alertmanager.
+def read_body(source: Source, body: bytes) -> list[dict[str, str]]:
+    """Return the labels of the alerts in a body that a source sends, as this source maps it.
+
+    Raises:
+        PayloadError: the source refuses it, or cannot map it.
+    """
+    source.check(body)
+    return [dict(alert.labels) for alert in source.read(body).alerts]
+
+
+async def by_fingerprint(config: Config, wanted: str) -> tuple[str, dict[str, str]]:
+    """Return the source and the labels of a firing alert by its fingerprint, from the store or from an Alertmanager.
 
     Raises:
         NotFound: the alert is not found; the message names the sources that did not answer.
@@ -124,7 +136,7 @@ async def by_fingerprint(config: Config, wanted: str) -> dict[str, str]:
         open_ones, failures = [], [str(error)]
     for episode in open_ones:
         if fingerprint(episode.labels) == wanted:
-            return dict(episode.labels)
+            return episode.source, dict(episode.labels)
     for endpoint in config.alertmanagers:
         async with aclosing(Alertmanager(endpoint)) as alertmanager:
             try:
@@ -134,19 +146,27 @@ async def by_fingerprint(config: Config, wanted: str) -> dict[str, str]:
                 continue
         for alert in alerts:
             if alert.fingerprint == wanted:
-                return dict(alert.labels)
+                return ALERTMANAGER, dict(alert.labels)
     unanswered = f" ({'; '.join(failures)})" if failures else ""
     raise NotFound(f"no firing alert has the fingerprint {wanted}{unanswered}; pass its labels in a file instead")
 
 
-async def explain(config: Config, labels: Mapping[str, str]) -> list[Explanation]:
-    """Return what each playbook would do for an alert with these labels, the matching playbooks first."""
+async def explain(config: Config, labels: Mapping[str, str], source: str = ALERTMANAGER) -> list[Explanation]:
+    """Return what each playbook would do for an alert of a source with these labels, the matching playbooks first."""
     async with read_only_context(config, ReadOnlyStore(config)) as context:
-        return await explain_alert(context, config, labels)
+        return await explain_alert(context, config, labels, source)
 
 
-async def explain_alert(context: PipelineContext, config: Config, labels: Mapping[str, str]) -> list[Explanation]:
-    """Return what each playbook would do for an alert with these labels, with the clients of ``context``."""
+async def explain_alert(
+    context: PipelineContext, config: Config, labels: Mapping[str, str], source: str = ALERTMANAGER
+) -> list[Explanation]:
+    """Return what each playbook would do for an alert of a source with these labels, with the clients of ``context``.
+
+    Raises:
+        InputError: the settings do not have the source.
+    """
+    if source != ALERTMANAGER and source not in config.sources:
+        raise InputError(f"unknown source {source!r}; known: {', '.join((ALERTMANAGER, *config.sources))}")
     candidates = Index(context.playbooks.active, config.watchdog.alertname).explain(labels)
     explanations = []
     for each in sorted(candidates, key=lambda item: not item.matches):
@@ -154,7 +174,7 @@ async def explain_alert(context: PipelineContext, config: Config, labels: Mappin
         explanation = Explanation(each.playbook.name, missing)
         if each.matches:
             now = context.clock.now()
-            await _evaluate(context, each.playbook, _episode(labels, config, now), explanation)
+            await _evaluate(context, each.playbook, _episode(labels, config, now, source), explanation)
         explanations.append(explanation)
     return explanations
 
@@ -203,6 +223,7 @@ async def _evaluate(context: PipelineContext, playbook: Playbook, episode: Episo
                 found.error = f"none: {_NOT_ABOUT[found.about.relation]}"
                 found.next_step = f"escalate: {found.about.text}"
                 return
+        ALERT_SOURCES.set(frozenset({episode.source}))
         found.plan = await Planner(context, playbook, service, values).plan(found.mode)
     except (RemediatorError, TimeoutError) as error:
         found.error = str(error) or "the platform did not answer in time"
@@ -264,10 +285,10 @@ def _run(playbook: Playbook, found: Explanation, plan: Plan, now: datetime) -> R
     )
 
 
-def _episode(labels: Mapping[str, str], config: Config, now: datetime) -> Episode:
+def _episode(labels: Mapping[str, str], config: Config, now: datetime, source: str) -> Episode:
     return Episode(
         id="explain",
-        identity=identity(labels, config.identity_ignore_labels),
+        identity=identity(source, labels, config.identity_ignore_labels),
         status=EpisodeStatus.FIRING,
         alertname=labels.get("alertname", ""),
         labels=labels,
@@ -278,6 +299,7 @@ def _episode(labels: Mapping[str, str], config: Config, now: datetime) -> Episod
         resolved_at=None,
         closes_at=None,
         flaps=0,
+        source=source,
     )
 
 

@@ -112,24 +112,11 @@ def _inventory_file() -> Schema:
 
 
 def _settings_file(catalogue: Catalogue, config: type[BaseModel]) -> Schema:
-    """Return the schema of the settings file, with the settings of each kind of channel and of each guard."""
+    """Return the schema of the settings file, with the settings of each kind of channel and source, and each guard."""
     made = _schema_of(config)
     definitions = made["$defs"]
-    channel = definitions["MessageChannel"]
-    kinds = sorted(catalogue.notifiers)
-    channel["properties"]["kind"]["enum"] = kinds
-    for kind in kinds:
-        settings = _hoist(_schema_of(catalogue.notifiers[kind]), definitions)
-        definitions[f"channel {kind}"] = settings
-        names = {name: True for name in (*channel["properties"], *settings.get("properties", {}))}
-        then = {**_ref(f"channel {kind}")}
-        channel.setdefault("allOf", []).append(
-            {
-                "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
-                "then": {"allOf": [then], "properties": names, "additionalProperties": False},
-            }
-        )
-        settings.pop("additionalProperties", None)  # "kind" is beside the settings
+    _add_kinds("channel", "MessageChannel", catalogue.notifiers, definitions)
+    _add_kinds("source", "SourceSettings", catalogue.sources, definitions)
     guards = made["properties"]["guards"]
     off = _hoist(_schema_of(GuardSettings), definitions)["properties"]["off"]
     guards["properties"] = {"off": off}
@@ -137,6 +124,24 @@ def _settings_file(catalogue: Catalogue, config: type[BaseModel]) -> Schema:
     for name, model in catalogue.guards.items():
         guards["properties"][name] = _guard(model, catalogue.summaries.get(name, ""), definitions)
     return made
+
+
+def _add_kinds(noun: str, name: str, models: Mapping[str, type[BaseModel]], definitions: Schema) -> None:
+    """Add the settings of each kind to the definition of what has a kind."""
+    definition = definitions[name]
+    kinds = sorted(models)
+    definition["properties"]["kind"]["enum"] = kinds
+    for kind in kinds:
+        settings = _hoist(_schema_of(models[kind]), definitions)
+        definitions[f"{noun} {kind}"] = settings
+        names = {key: True for key in (*definition["properties"], *settings.get("properties", {}))}
+        definition.setdefault("allOf", []).append(
+            {
+                "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
+                "then": {"allOf": [_ref(f"{noun} {kind}")], "properties": names, "additionalProperties": False},
+            }
+        )
+        settings.pop("additionalProperties", None)  # "kind" is beside the settings
 
 
 def _playbook_file(catalogue: Catalogue) -> Schema:

@@ -17,10 +17,12 @@ from remediator.authoring.explain import Explanation, explain
 from remediator.authoring.simulation import log_events
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config, configure_clients, redactor_for
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.clock import SystemClock, rfc3339
 from remediator.core.run import Run, Status
 from remediator.errors import ClientError, InputError
 from remediator.extensions.registry import Registry
+from remediator.extensions.sources.base import DEFAULT
 from remediator.pipeline.context import PipelineContext, PlaybookSet
 from remediator.pipeline.match import Index, holds
 from remediator.pipeline.receive import receive
@@ -152,7 +154,8 @@ async def _run(
     shadow = playbook.model_copy(update={"mode": "shadow"})
     rehearsed = replace(context, playbooks=PlaybookSet((shadow,), context.playbooks.inventory, config.environment))
     await rehearsed.store.write(lambda tx: playbooks.add_versions(tx, (shadow,)))
-    worker = Worker(rehearsed, Index((shadow,), config.watchdog.alertname), ingest_settings(config), 1, 0.2)
+    settings = ingest_settings(config, {ALERTMANAGER: DEFAULT})
+    worker = Worker(rehearsed, Index((shadow,), config.watchdog.alertname), settings, 1, 0.2)
     loops = [asyncio.create_task(worker.run_ingest_loop()), asyncio.create_task(worker.run_advance_loop())]
     try:
         await receive(rehearsed.store, _body(labels))

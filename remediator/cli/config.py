@@ -21,7 +21,7 @@ from remediator.playbooks.loader import load, load_config, load_error, read_mode
 from remediator.playbooks.parsing.check_settings import check_settings
 from remediator.playbooks.parsing.nodes import Node, find
 from remediator.reporting.formatting import plural
-from remediator.runtime.access import load_people, read_credentials
+from remediator.runtime.access import credentials_of, load_people, read_credentials
 
 
 @click.group("config")
@@ -44,12 +44,12 @@ def check(config_path: Path) -> None:
     """
     config = load_config(config_path, Config)
     registry = Registry.for_settings(config)
-    root = read_model(config_path, Config).root
-    assert root is not None, "the file was read above"
-    errors = [item for item in check_settings(registry.catalogue(), root) if item.severity is Severity.ERROR]
-    errors += _channel_errors(config, registry, root)
-    if errors:
+    root = check_kinds(config_path, registry)
+    if errors := list(_channel_errors(config, registry, root)):
         raise load_error(f"{config_path} cannot be used", errors)
+    registry.make_sources(config)
+    for name, source in config.sources.items():
+        credentials_of(source, f"sources.{name}")
     guards_off(config)
     guard_defaults(config, registry.guards)
     registry.make_witnesses(config.audit.checkpoints, config.channels)
@@ -65,6 +65,20 @@ def check(config_path: Path) -> None:
         f"{plural(len(loaded.inventory.services), 'service')}, {plural(len(people.people), 'person', 'people')}, "
         f"{plural(len(config.channels), 'channel')}"
     )
+
+
+def check_kinds(config_path: Path, registry: Registry) -> Node:
+    """Check what the model of the settings leaves open: guards, channels and sources. Return the content of the file.
+
+    Raises:
+        ConfigurationError: there are errors; each has its place in the file.
+    """
+    root = read_model(config_path, Config).root
+    assert root is not None, "the caller has read the file"
+    errors = [item for item in check_settings(registry.catalogue(), root) if item.severity is Severity.ERROR]
+    if errors:
+        raise load_error(f"{config_path} cannot be used", errors)
+    return root
 
 
 def _channel_errors(config: Config, registry: Registry, root: Node) -> Iterator[Diagnostic]:

@@ -15,6 +15,9 @@ from remediator.cli._explanations import alert_lines
 from remediator.cli._options import format_option
 from remediator.cli._source import Source, source_options
 from remediator.config import Config
+from remediator.core.alert import ALERTMANAGER
+from remediator.errors import InputError
+from remediator.extensions.registry import Registry
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
@@ -28,7 +31,14 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
     required=True,
     help="JSON file, such as alert.json or - for standard input, or the fingerprint of a firing alert.",
 )
-def command(source: Source, format_: str, alert: str) -> None:
+@click.option(
+    "--source",
+    "sender",
+    metavar="NAME",
+    default=ALERTMANAGER,
+    help="Source of the alert, such as grafana; a file is then what this source sends (default: alertmanager).",
+)
+def command(source: Source, format_: str, alert: str, sender: str) -> None:
     """Show what would be done for an alert, and why; change nothing.
 
     A file contains labels, an alert, or a webhook notification. A fingerprint is Alertmanager's: 16 hexadecimal
@@ -39,6 +49,7 @@ def command(source: Source, format_: str, alert: str) -> None:
       echo '{"alertname": "RedisDown"}' | remediator explain --alert -
       remediator explain --alert alert.json --format json
       remediator explain --alert 5ac5a6b4ab2bb3b1
+      remediator explain --alert notification.json --source grafana
     """
     found = []
     with _output.working("planning on the target"):
@@ -46,8 +57,8 @@ def command(source: Source, format_: str, alert: str) -> None:
             found = _explained(source, {"fingerprint": alert})
         else:
             with click.File(encoding="utf-8")(alert) as file:
-                alerts = explain.read_alert(file.read())
-            found = [item for labels in alerts for item in _explained(source, {"labels": labels})]
+                alerts = _labels(source.config, sender, file.read())
+            found = [item for labels in alerts for item in _explained(source, {"labels": labels, "source": sender})]
     if format_ == "json":
         _output.data(found)
     else:
@@ -63,5 +74,17 @@ def _explained(source: Source, body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def _local(config: Config, body: dict[str, Any]) -> dict[str, Any]:
-    labels = body.get("labels") or await explain.by_fingerprint(config, body["fingerprint"])
-    return explain.as_alert_json(labels, await explain.explain(config, labels))
+    sender, labels = body.get("source", ALERTMANAGER), body.get("labels")
+    if labels is None:
+        sender, labels = await explain.by_fingerprint(config, body["fingerprint"])
+    return explain.as_alert_json(labels, await explain.explain(config, labels, sender))
+
+
+def _labels(config: Config, sender: str, text: str) -> list[dict[str, str]]:
+    """Return the labels of each alert in a text: labels, an alert or a notification, or what another source sends."""
+    if sender == ALERTMANAGER:
+        return explain.read_alert(text)
+    sources = Registry.for_settings(config).make_sources(config)
+    if sender not in sources:
+        raise InputError(f"--source: unknown source {sender!r}; known: {', '.join(sources)}")
+    return explain.read_body(sources[sender], text.encode())

@@ -21,9 +21,11 @@ from sqlalchemy import Connection
 from remediator import __version__
 from remediator.cli import _output
 from remediator.cli._options import config_option
+from remediator.cli.config import check_kinds
 from remediator.config import Config, read_secret
 from remediator.errors import StoreError
 from remediator.extensions.guard_settings import guards_off
+from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load_config
 from remediator.runtime import systemd
 from remediator.runtime.access import WEBHOOK_TOKEN
@@ -33,7 +35,7 @@ from remediator.service import Role, Service, run_service
 from remediator.storage.repositories import inbox, outbox, runs
 from remediator.web.connections import ConnectionLimits, raise_descriptor_limit
 from remediator.web.listener import Certificate, open_sockets, server_config
-from remediator.web.routes import WEBHOOK_PATHS, application
+from remediator.web.routes import application, webhook_paths
 
 log: Any = structlog.get_logger("remediator")
 
@@ -61,6 +63,8 @@ def command(config_path: Path, role: Role) -> None:
       remediator serve --config /etc/remediator/remediator.yaml
     """
     config = load_config(config_path, Config)
+    if config.sources:  # an expression that cannot be used is reported with its place in the file
+        check_kinds(config_path, Registry.for_settings(config))
     output = log_to(sys.stderr.fileno(), config.log)
     try:
         with asyncio.Runner(loop_factory=ServiceLoop) as runner:
@@ -116,7 +120,7 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
         gc.freeze()  # objects of the start stay: tracing them again would block all answers for 100 ms
         limits = ConnectionLimits.for_descriptors(
             descriptors,
-            [path.encode() for path in WEBHOOK_PATHS],
+            [path.encode() for name in service.worker.ingest.sources for path in webhook_paths(name)],
             trusted=lambda address: (proxy := service.access.settings.proxy) is not None and proxy.trusts(address),
             on_refused=lambda reason: service.metrics.refused_connections.labels(reason).inc(),
         )
@@ -210,6 +214,7 @@ def served(service: Service) -> dict[str, Any]:
         "playbooks": dict(sorted(modes.items())),
         "services": len(context.playbooks.inventory.services),
         "alertmanagers": [endpoint.url for endpoint in config.alertmanagers],
+        "sources": sorted(config.sources),
         "prometheus": None if config.prometheus is None else config.prometheus.url,
         "channels": sorted(config.channels),
         "people": len(service.access.people.people),

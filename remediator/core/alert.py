@@ -1,5 +1,7 @@
 """Alerts in the format of Alertmanager's webhook (version 4): parsed and limited, never interpreted (promise 8).
 
+The other sources are mapped to the same model (:mod:`remediator.extensions.sources`).
+
 What the format guarantees, and what it does not, is in docs/operations.md. The two facts that shape this
 module: every notification repeats all alerts of its group, and neither ``startsAt`` nor ``groupKey`` is stable;
 so the only thing that identifies an alert is its labels.
@@ -8,21 +10,26 @@ so the only thing that identifies an alert is its labels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
 from remediator.errors import PayloadError
 
+ALERTMANAGER = "alertmanager"
+"""Name of the source that the settings ``webhook`` and ``alertmanagers`` describe."""
 MAX_ALERTS = 50_000
 """Maximum number of alerts in one notification; more are refused. Alertmanager's ``max_alerts`` limits them."""
 
 FAR_FUTURE = datetime.max.replace(tzinfo=UTC)
 YEAR_ONE = datetime.min.replace(tzinfo=UTC)
 
-_NOT_SET = "0001-01-01T00:00:00Z"
+NOT_SET = "0001-01-01T00:00:00Z"
+"""A time that is not known, as Go writes it."""
+
+T = TypeVar("T")
 
 AlertStatus = Literal["firing", "resolved"]
 
@@ -33,8 +40,8 @@ class Alert(msgspec.Struct, frozen=True, rename="camel"):
     status: AlertStatus
     labels: dict[str, str]
     annotations: dict[str, str] = {}
-    starts_at: str = _NOT_SET
-    ends_at: str = _NOT_SET
+    starts_at: str = NOT_SET
+    ends_at: str = NOT_SET
     generator_url: str = msgspec.field(default="", name="generatorURL")
     fingerprint: str = ""
 
@@ -52,8 +59,6 @@ class Notification(msgspec.Struct, frozen=True, rename="camel"):
     common_labels: dict[str, str] = {}
     common_annotations: dict[str, str] = {}
     external_url: str = msgspec.field(default="", name="externalURL")
-    as_of: str = ""
-    """When Alertmanager was asked, in a notification of the reconcile loop (:mod:`remediator.runtime.reconcile`)."""
 
 
 _decoder = msgspec.json.Decoder(Notification)
@@ -65,24 +70,42 @@ def parse_notification(body: bytes) -> Notification:
     Raises:
         PayloadError: not JSON, not version 4, wrong types, missing fields or invalid times; one line with the place.
     """
+    notification = decoded(_decoder.decode, body, "an Alertmanager notification")
+    if notification.version != "4":
+        raise PayloadError(f"unsupported version {notification.version[:20]!r}: expected '4', which Alertmanager sends")
+    check_alerts(notification.alerts)
+    return notification
+
+
+def decoded(decode: Callable[[bytes], T], body: bytes, what: str) -> T:
+    """Return what a decoder of msgspec makes of a request body.
+
+    Raises:
+        PayloadError: not JSON, or not ``what``; one line with the place.
+    """
     try:
-        notification = _decoder.decode(body)
+        return decode(body)
     except msgspec.ValidationError as error:
-        raise PayloadError(f"not an Alertmanager notification: {error}") from None
+        raise PayloadError(f"not {what}: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PayloadError(f"malformed JSON: {error}") from None
     except RecursionError:
-        raise PayloadError("nested too deeply to be an Alertmanager notification") from None
-    if notification.version != "4":
-        raise PayloadError(f"unsupported version {notification.version[:20]!r}: expected '4', which Alertmanager sends")
-    if len(notification.alerts) > MAX_ALERTS:
-        raise PayloadError(f"{len(notification.alerts)} alerts in one notification; set max_alerts", 413)
-    for position, alert in enumerate(notification.alerts):
+        raise PayloadError(f"nested too deeply to be {what}") from None
+
+
+def check_alerts(alerts: Sequence[Alert]) -> None:
+    """Check what the types of the fields do not say.
+
+    Raises:
+        PayloadError: too many alerts, an alert without labels, or an invalid time.
+    """
+    if len(alerts) > MAX_ALERTS:
+        raise PayloadError(f"{len(alerts)} alerts in one notification; set max_alerts", 413)
+    for position, alert in enumerate(alerts):
         if not alert.labels:
             raise PayloadError(f"$.alerts[{position}].labels is empty; an alert is known by its labels")
         instant(alert.starts_at, f"$.alerts[{position}].startsAt")
         instant(alert.ends_at, f"$.alerts[{position}].endsAt")
-    return notification
 
 
 def stored_notification(body: bytes) -> Notification:
@@ -102,7 +125,7 @@ def instant(text: str, where: str = "time") -> datetime:
 
     Year 1 means "not set" in Alertmanager. Years after 9999 and offsets that leave the range are limited.
     """
-    if text == _NOT_SET:  # nearly every endsAt
+    if text == NOT_SET:  # nearly every endsAt
         return YEAR_ONE
     try:
         moment = datetime.fromisoformat(text)
@@ -122,14 +145,15 @@ REPLICA_LABELS = ("replica", "prometheus_replica")
 """Labels that by default do not distinguish alerts: each Prometheus of a pair sets another value."""
 
 
-def identity(labels: Mapping[str, str], ignore: Collection[str] = ()) -> str:
-    """Return the identity of an alert: a digest of its labels without those in ``ignore``.
+def identity(source: str, labels: Mapping[str, str], ignore: Collection[str] = ()) -> str:
+    """Return the identity of an alert: a digest of its source and of its labels without those in ``ignore``.
 
     Alertmanager's own fingerprint covers every label, so that a Prometheus pair with a replica label would send two
-    different alerts. It is also the sender's value and not verified.
+    different alerts. It is also the sender's value and not verified. The same labels from two sources are two alerts,
+    because each source says on its own whether its alert still fires.
     """
     kept = sorted((name, value) for name, value in labels.items() if name not in ignore)
-    return hashlib.sha256(msgspec.json.encode(kept)).hexdigest()[:32]
+    return hashlib.sha256(msgspec.json.encode((source, kept))).hexdigest()[:32]
 
 
 def fingerprint(labels: Mapping[str, str]) -> str:

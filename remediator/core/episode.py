@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from remediator.core.alert import instant
+from remediator.core.alert import ALERTMANAGER, instant
 from remediator.core.run import Episode, EpisodeStatus, LastUpdate
 
 REPEAT_INTERVAL = timedelta(seconds=10)
@@ -44,7 +44,9 @@ class AlertUpdate:
     generator_url: str = ""
     """Link to the expression in Prometheus."""
     as_of: datetime | None = None
-    """When Alertmanager was asked, for an update of the reconcile loop. Later notifications are newer."""
+    """When the source was asked, for an update of the reconcile loop. Later notifications are newer."""
+    source: str = ALERTMANAGER
+    """Name of the source in the settings."""
 
     @property
     def starts_at(self) -> datetime:
@@ -123,6 +125,7 @@ def _firing(current: Episode | None, seen: AlertUpdate, now: datetime, new_id: s
             closes_at=None,
             flaps=0,
             generator_url=seen.generator_url,
+            source=seen.source,
         )
     if current.status is EpisodeStatus.FIRING:
         return EpisodeChange.REPEATED, replace(current, last_seen_at=now, annotations=seen.annotations)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from remediator.core import run_detail
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.plan import Plan
 from remediator.core.reason import Reason as Reason
 from remediator.core.run_detail import Detail
@@ -157,6 +158,8 @@ class Episode:
     kind: EpisodeKind = EpisodeKind.ALERT
     generator_url: str = ""
     """Link to the expression in Prometheus, as the alert has it; empty if it has none."""
+    source: str = ALERTMANAGER
+    """Name of the source in the settings: only this source can say whether the alert still fires."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,9 +10,10 @@ from remediator.clients.alertmanager.client import Alertmanager
 from remediator.clients.allowed_requests import AllowedRequest
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.clients.prometheus.client import Prometheus
-from remediator.core.alert import REPLICA_LABELS
+from remediator.core.alert import ALERTMANAGER, REPLICA_LABELS
 from remediator.core.clock import Clock, SystemClock
 from remediator.extensions.platforms.base import Platform
+from remediator.extensions.sources.base import Peer
 from remediator.playbooks.inventory import Inventory
 
 NOTHING = Inventory(apiVersion="remediator/v1", kind="Inventory", services={})
@@ -26,6 +27,9 @@ class ClientSet:
     platforms: Mapping[str, Platform] = field(default_factory=dict)
     prometheus: Prometheus | None = None
     alertmanagers: tuple[Alertmanager, ...] = ()
+    sources: Mapping[str, Sequence[Peer]] = field(default_factory=dict)
+    """The servers that know which alerts of each further source fire, by the name of the source. Empty for a source
+    that cannot say. ``alertmanagers`` has those of the source alertmanager."""
     ignored_labels: frozenset[str] = frozenset(REPLICA_LABELS)
     """Labels that do not distinguish alerts from each other."""
     clock: Clock = field(default_factory=SystemClock)
@@ -39,3 +43,7 @@ class ClientSet:
     """Commands that ``command.run`` can run, by name."""
     inventory: Callable[[], Inventory] = lambda: NOTHING
     """Returns the active inventory, which a reload replaces."""
+
+    def peers(self, source: str) -> Sequence[Peer]:
+        """Return the servers that know which alerts of a source fire; none if no server can say."""
+        return self.alertmanagers if source == ALERTMANAGER else self.sources.get(source, ())

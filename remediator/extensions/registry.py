@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from remediator.config import Channel, Config
+from remediator.config import Channel, Config, MessageChannel, SourceSettings
+from remediator.core.alert import ALERTMANAGER
 from remediator.errors import ConfigurationError, InputError
-from remediator.extensions import actions, checks, discoverers, guards, notifiers, platforms, witnesses
+from remediator.extensions import actions, checks, discoverers, guards, notifiers, platforms, sources, witnesses
 from remediator.extensions.actions.base import Action
 from remediator.extensions.checks.base import Check
 from remediator.extensions.clientset import ClientSet
@@ -20,6 +21,8 @@ from remediator.extensions.guards.base import Guard
 from remediator.extensions.notifiers.base import Notifier
 from remediator.extensions.platforms.base import Platform
 from remediator.extensions.plugins import Plugin, find_plugins
+from remediator.extensions.sources.alertmanager import AlertmanagerSettings, AlertmanagerSource
+from remediator.extensions.sources.base import Source
 from remediator.extensions.witnesses.base import Witness, WitnessError, WitnessFactory
 from remediator.playbooks.catalogue import Catalogue, DeclaredCalls
 from remediator.playbooks.diagnostics import did_you_mean
@@ -36,6 +39,7 @@ class Registry:
     notifiers: Sequence[type[Notifier]] = notifiers.BUILTIN
     platforms: Sequence[type[Platform]] = platforms.BUILTIN
     discoverers: Sequence[type[Discoverer]] = discoverers.BUILTIN
+    sources: Sequence[type[Source]] = sources.BUILTIN
     witnesses: Mapping[str, WitnessFactory] = field(default_factory=lambda: witnesses.BUILTIN)
     """By kind."""
     allowed: ClientSet | None = None
@@ -89,6 +93,9 @@ class Registry:
             traits={action.name: action.declared_traits() for action in self.actions},
             uses_prometheus=frozenset(check.name for check in self.checks if check.uses_prometheus),
             notifiers={notifier.kind: notifier.Settings for notifier in self.notifiers},
+            sources={source.kind: source.Settings for source in self.sources},
+            channel_keys=frozenset(MessageChannel.model_fields),
+            source_keys=frozenset(SourceSettings.model_fields),
             summaries={
                 **{check.name: _summary(check) for check in self.checks},
                 **{guard.name: _summary(guard) for guard in self.guards},
@@ -149,15 +156,39 @@ class Registry:
                 raise ConfigurationError(f"channels.{name}: {error}") from None
         return channels
 
-    def models(self, config: Config) -> list[BaseModel]:
-        """Return the settings of all channels and witnesses as the models that these declare.
+    def make_sources(self, config: Config) -> dict[str, Source]:
+        """Return every source of the settings by name, with the one that ``webhook`` and ``alertmanagers`` describe.
 
-        What does not fit its model is left out: making the channel or the witness reports it.
+        Raises:
+            ConfigurationError: a kind is unknown, or the settings of a source are invalid.
+        """
+        settings = AlertmanagerSettings(peers=config.alertmanagers, receiver=config.alertmanager_receiver)
+        made: dict[str, Source] = {ALERTMANAGER: AlertmanagerSource(ALERTMANAGER, settings)}
+        kinds = {source.kind: source for source in self.sources}
+        for name, each in config.sources.items():
+            if each.kind not in kinds:
+                raise ConfigurationError(
+                    f"sources.{name}: unknown kind {each.kind!r}; known: {', '.join(sorted(kinds))}"
+                )
+            try:
+                made[name] = kinds[each.kind](name, each.as_model(kinds[each.kind].Settings))
+            except ValidationError as error:
+                raise ConfigurationError(f"sources.{name}: {_settings_error(error)}") from None
+            except ConfigurationError as error:
+                raise ConfigurationError(f"sources.{name}: {error}") from None
+        return made
+
+    def models(self, config: Config) -> list[BaseModel]:
+        """Return the settings of all channels, sources and witnesses as the models that these declare.
+
+        What does not fit its model is left out: making the channel, source or witness reports it.
         """
         kinds = {notifier.kind: notifier.Settings for notifier in self.notifiers}
         declared: list[tuple[Channel, type[BaseModel] | None]] = [
             (channel, kinds.get(channel.kind)) for channel in config.channels.values()
         ]
+        of_sources = {source.kind: source.Settings for source in self.sources}
+        declared += [(source, of_sources.get(source.kind)) for source in config.sources.values()]
         for place in config.audit.checkpoints:
             factory = self.witnesses.get(place.kind)
             declared.append((place, None if factory is None else factory.Settings))

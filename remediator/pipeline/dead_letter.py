@@ -45,7 +45,7 @@ def may_be_caused_by_alert(error: Exception) -> bool:
 def describe(error: Exception) -> str:
     """Return an error as one line that every store accepts."""
     first = next(iter(str(error).splitlines()), "")
-    return _ascii(f"{type(error).__name__}: {first}")
+    return printable(f"{type(error).__name__}: {first}")
 
 
 def record(
@@ -58,7 +58,7 @@ def record(
 ) -> None:
     """Record a dead letter in the audit log, and notify people at most once a minute."""
     labels = alerts[position.alert].labels if position.alert < len(alerts) else {}
-    name = _ascii(labels.get("alertname", "")) or "an alert"
+    name = printable(labels.get("alertname", "")) or "an alert"
     data = {"notification": position.notification, "alert": position.alert, "alertname": name, "message": why}
     tx.append_audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=context.actor, reason="dead letter", data=data))
     notified = key_values.get(tx.connection, _NOTIFIED)
@@ -73,6 +73,6 @@ def record(
     outbox.enqueue(tx, context.ids, MessageKind.NOTICE, None, {"about": "dead letter", "text": text}, channels)
 
 
-def _ascii(text: str) -> str:
+def printable(text: str) -> str:
     """Return a text without the characters that the store may have refused."""
     return ascii(text[:_MAX_LENGTH])[1:-1]

@@ -5,7 +5,7 @@ Each transaction processes a limited number of alerts, so that a storm of thousa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,10 +15,11 @@ import structlog
 
 from remediator.audit import Draft, Kind
 from remediator.core import episode as episode_rules
-from remediator.core.alert import Alert, Notification, identity, instant, receiver_name, stored_notification
+from remediator.core.alert import ALERTMANAGER, Alert, Notification, receiver_name, stored_notification
 from remediator.core.episode import AlertUpdate, EpisodeChange
 from remediator.core.run import Episode
 from remediator.errors import PayloadError
+from remediator.extensions.sources.base import DEFAULT, Source
 from remediator.pipeline import dead_letter
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.match import Index
@@ -42,6 +43,10 @@ class IngestSettings:
     """How long an alert must stay resolved before its next firing starts a new episode."""
     watchdog: str = "Watchdog"
     """The alertname that always fires. It proves that alerts arrive, and is never an incident."""
+    watchdog_source: str = ALERTMANAGER
+    """The source that sends it."""
+    sources: Mapping[str, Source] = field(default_factory=lambda: {ALERTMANAGER: DEFAULT})
+    """The sources by name."""
     batch_size: int = 64
     """Maximum number of notifications, and of alerts, in one transaction."""
     channels: tuple[str, ...] = ()
@@ -136,7 +141,8 @@ def _dead_letter(
         if (first.id, first.processed_alerts) != (position.notification, position.alert):
             return  # another replica processed it
         try:
-            alerts = _without_contradictions(stored_notification(first.body).alerts, settings)
+            source, notification = _read(first, settings)
+            alerts = _without_contradictions(notification.alerts, source, settings)
         except Exception:  # noqa: BLE001 - reading the notification may be what fails
             alerts = ()
         if first.processed_alerts + 1 < len(alerts):
@@ -154,13 +160,13 @@ def _process(
     if not pending:
         return -1, done
     updates: list[AlertUpdate] = []
-    receivers: set[str] = set()
+    receivers: dict[str, set[str]] = {}
     whole: list[Received] = []
     for received in (_redacted(tx, item) for item in pending):
-        alerts, as_of = _alerts(tx, context, received, settings, receivers)
+        source, alerts = _alerts(tx, context, received, settings, receivers)
         room = settings.batch_size - len(updates)
         rest = alerts[received.processed_alerts :]
-        updates += [to_update(alert, settings, as_of) for alert in rest[:room]]
+        updates += [to_update(alert, source, settings, received.asked_at) for alert in rest[:room]]
         if len(rest) > room:
             inbox.mark_partly_processed(tx, received, received.processed_alerts + room)
             break
@@ -186,46 +192,61 @@ def _redacted(tx: Tx, received: Received) -> Received:
 
 
 def _alerts(
-    tx: Tx, context: PipelineContext, received: Received, settings: IngestSettings, receivers: set[str]
-) -> tuple[Sequence[Alert], datetime | None]:
-    """Return the alerts, and for a notification made by the reconcile loop, when Alertmanager was asked."""
+    tx: Tx, context: PipelineContext, received: Received, settings: IngestSettings, receivers: dict[str, set[str]]
+) -> tuple[Source, Sequence[Alert]]:
+    """Return the source of a notification and its alerts. What cannot be mapped is a dead letter: kept and reported."""
     try:
-        notification = stored_notification(received.body)
-        _reconcile_if_truncated(tx, notification)
-        receivers.add(receiver_name(notification.receiver))
-        asked = instant(notification.as_of) if received.source == TOPIC_RECONCILE and notification.as_of else None
-        return _without_contradictions(notification.alerts, settings), asked
-    except PayloadError as error:  # an older version accepted it; keep it, and report it
-        data = {"notification": received.id, "message": str(error)}
-        tx.append_audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=context.actor, data=data))
-        return (), None
+        source, notification = _read(received, settings)
+        _reconcile_if_truncated(tx, source, notification)
+        receivers.setdefault(source.name, set()).add(receiver_name(notification.receiver))
+        return source, _without_contradictions(notification.alerts, source, settings)
+    except PayloadError as error:
+        position = dead_letter.AlertPosition(received.id)
+        why = dead_letter.printable(f"source {received.source!r}: {error}")
+        dead_letter.record(tx, context, settings.channels, position, (), why)
+        return DEFAULT, ()
 
 
-def _reconcile_if_truncated(tx: Tx, notification: Notification) -> None:
-    """Ask Alertmanager for the alerts that a truncated notification leaves out."""
+def _read(received: Received, settings: IngestSettings) -> tuple[Source, Notification]:
+    """Return the source of a stored notification, and what it says.
+
+    Raises:
+        PayloadError: it cannot be mapped, or the settings no longer have the source.
+    """
+    source = settings.sources.get(received.source)
+    if source is None:
+        raise PayloadError("it is not in the settings any more; add it to 'sources' again")
+    if received.asked_at is not None:  # the reconcile loop writes Alertmanager's format for every source
+        return source, stored_notification(received.body)
+    return source, source.read(received.body)
+
+
+def _reconcile_if_truncated(tx: Tx, source: Source, notification: Notification) -> None:
+    """Ask the source for the alerts that a truncated notification leaves out."""
     if notification.truncated_alerts:
-        key_values.delete(tx, key_values.RECONCILED)
+        key_values.delete(tx, key_values.RECONCILED + source.name)
         tx.notify(TOPIC_RECONCILE)
 
 
-def _remember_receivers(tx: Tx, names: Collection[str]) -> None:
-    """Remember which receivers send here, for the reconcile loop."""
-    fact = key_values.get(tx.connection, key_values.RECEIVERS)
-    known = [] if fact is None else fact.value
-    new = sorted(name for name in names if name and name not in known)
-    if new:
-        key_values.set(tx, key_values.RECEIVERS, [*known, *new][-_MAX_RECEIVERS:])
+def _remember_receivers(tx: Tx, names: Mapping[str, Collection[str]]) -> None:
+    """Remember which receivers of each source send here, for the reconcile loop."""
+    for source, found in names.items():
+        fact = key_values.get(tx.connection, key_values.RECEIVERS + source)
+        known = [] if fact is None else fact.value
+        new = sorted(name for name in found if name and name not in known)
+        if new:
+            key_values.set(tx, key_values.RECEIVERS + source, [*known, *new][-_MAX_RECEIVERS:])
 
 
-def _without_contradictions(alerts: Sequence[Alert], settings: IngestSettings) -> Sequence[Alert]:
+def _without_contradictions(alerts: Sequence[Alert], source: Source, settings: IngestSettings) -> Sequence[Alert]:
     """Drop resolved alerts that fire with other ignored labels: one replica of a Prometheus pair still reports them."""
     if not settings.ignore_labels or len({alert.status for alert in alerts}) < 2:
         return alerts
-    firing = {identity(alert.labels, settings.ignore_labels) for alert in alerts if alert.status == "firing"}
+    firing = {source.identity(alert, settings.ignore_labels) for alert in alerts if alert.status == "firing"}
     return [
         alert
         for alert in alerts
-        if alert.status == "firing" or identity(alert.labels, settings.ignore_labels) not in firing
+        if alert.status == "firing" or source.identity(alert, settings.ignore_labels) not in firing
     ]
 
 
@@ -233,15 +254,17 @@ def _audit_batch(tx: Tx, whole: Sequence[Received], alerts: int) -> None:
     """Write one audit entry for a batch: in a storm, the audit log must not grow with every repetition."""
     if not whole:
         return
+    sources = sorted({item.source for item in whole})
     data = {
         "first": whole[0].id,
         "last": whole[-1].id,
         "notifications": len(whole),
-        "sources": sorted({item.source for item in whole}),
+        "sources": sources,
+        "reconciled": sum(item.asked_at is not None for item in whole),
         "alerts": alerts,
         "bodies": b"".join(item.body for item in whole),
     }
-    tx.append_audit(Draft(kind=Kind.NOTIFICATION_RECEIVED, actor="alertmanager", data=data))
+    tx.append_audit(Draft(kind=Kind.NOTIFICATION_RECEIVED, actor=", ".join(sources), data=data))
 
 
 def _apply_updates(
@@ -257,7 +280,7 @@ def _apply_updates(
     known = episodes.get_open(tx.connection, sorted({item.identity for item in seen}))
     batch = _Batch()
     for item in seen:
-        if item.labels.get("alertname") == settings.watchdog:
+        if item.labels.get("alertname") == settings.watchdog and item.source == settings.watchdog_source:
             key_values.set(tx, WATCHDOG, {"firing": item.firing})
             continue
         _apply_update(tx, context, settings, known, batch, item)
@@ -284,10 +307,10 @@ def _drop_repeats(tx: Tx, seen: Sequence[AlertUpdate]) -> Sequence[AlertUpdate]:
     return new
 
 
-def to_update(alert: Alert, settings: IngestSettings, as_of: datetime | None = None) -> AlertUpdate:
+def to_update(alert: Alert, source: Source, settings: IngestSettings, as_of: datetime | None = None) -> AlertUpdate:
     """Return an alert of a notification as an update of its episode."""
     return AlertUpdate(
-        identity=identity(alert.labels, settings.ignore_labels),
+        identity=source.identity(alert, settings.ignore_labels),
         firing=alert.status == "firing",
         labels=alert.labels,
         annotations=alert.annotations,
@@ -295,6 +318,7 @@ def to_update(alert: Alert, settings: IngestSettings, as_of: datetime | None = N
         ends=alert.ends_at,
         generator_url=alert.generator_url,
         as_of=as_of,
+        source=source.name,
     )
 
 
@@ -326,7 +350,7 @@ def _apply_update(
     (batch.opened if after.id == new_id or after.id in batch.opened else batch.changed)[after.id] = after
     if change in _AUDITED:
         data = {"alertname": after.alertname, "labels": after.labels, "flaps": after.flaps}
-        batch.drafts.append(Draft(kind=_AUDITED[change], actor="alertmanager", episode=after.id, data=data))
+        batch.drafts.append(Draft(kind=_AUDITED[change], actor=item.source, episode=after.id, data=data))
     if change in (EpisodeChange.OPENED, EpisodeChange.REOPENED):
         batch.to_match[after.id] = after
     if change in (EpisodeChange.REOPENED, EpisodeChange.RESOLVED):
@@ -340,8 +364,8 @@ def _resolve_ignored(current: Episode, item: AlertUpdate) -> Draft:
         "starts_at": item.starts,
         "ends_at": item.ends,
         "firing_since": current.starts_at,
-        "text": "the alert ended before the firing that is known began; the episode stays open until Alertmanager "
+        "text": f"the alert ended before the firing that is known began; the episode stays open until {item.source} "
         "reports its end or no longer has the alert",
     }
     kind = Kind.EPISODE_RESOLVE_IGNORED
-    return Draft(kind=kind, actor="alertmanager", episode=current.id, reason="older_firing", data=data)
+    return Draft(kind=kind, actor=item.source, episode=current.id, reason="older_firing", data=data)

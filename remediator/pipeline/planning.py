@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import structlog
 
 from remediator.audit import Kind
+from remediator.core.alert import YEAR_ONE
 from remediator.core.outcome import Outcome
 from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep, PlannedUndo
 from remediator.core.run import Episode, EpisodeKind, Reason, Run, Status
 from remediator.core.run_detail import EscalatedDetail, PlannedDetail
 from remediator.core.types import fitted
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
-from remediator.extensions.actions.base import INCIDENT_START, Action
+from remediator.extensions.actions.base import ALERT_SOURCES, INCIDENT_START, Action
 from remediator.extensions.checks.base import CheckAnswer, Evidence
 from remediator.pipeline import check_runner, condition_scope, costs, remedy_memory
 from remediator.pipeline.context import PipelineContext, StageResult, proceed
@@ -47,7 +49,8 @@ async def plan_run(ctx: RunContext) -> StageResult:
     try:
         alerts = await ctx.alerts()
         values = parameters.resolve(ctx.playbook, parameter_labels(alerts), ctx.pipeline.playbooks.inventory)
-        INCIDENT_START.set(min((alert.starts_at for alert in alerts), default=None))
+        INCIDENT_START.set(_began(alerts))
+        ALERT_SOURCES.set(frozenset(alert.source for alert in alerts))
         planner = Planner(ctx.pipeline, ctx.playbook, ctx.service, values)
         # 1. Evidence first: it needs no plan, and people get it also when no plan can be made.
         seen += await planner.diagnose()
@@ -81,6 +84,11 @@ async def plan_run(ctx: RunContext) -> StageResult:
     return proceed(ctx.run)
 
 
+def _began(alerts: Sequence[Episode]) -> datetime | None:
+    """Return when the alerts of a run began, as their senders say, or when they were received."""
+    return min((alert.started_at if alert.starts_at == YEAR_ONE else alert.starts_at for alert in alerts), default=None)
+
+
 _NOT_ABOUT = {Relation.OTHER: Reason.NOT_ABOUT_TARGET, Relation.UNKNOWN: Reason.NO_IDENTIFYING_LABEL}
 
 
@@ -110,7 +118,7 @@ async def diagnose_again(ctx: RunContext) -> None:
     The old evidence is from before the step. What the step did, and why it failed, is only in new evidence: a restart
     that fails says why in the log of the failed start.
     """
-    INCIDENT_START.set(min((alert.starts_at for alert in await ctx.alerts()), default=None))
+    INCIDENT_START.set(_began(await ctx.alerts()))
     planner = Planner(ctx.pipeline, ctx.playbook, ctx.service, ctx.plan.parameters)
     seen = await planner.diagnose()
     seen += planner.conclude(seen)

@@ -74,6 +74,12 @@ class Catalogue:
     """The checks that need Prometheus."""
     notifiers: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     """Kinds of channels, with the models of their settings; empty if they are not known."""
+    sources: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    """Kinds of sources, with the models of their settings; empty if they are not known."""
+    channel_keys: frozenset[str] = frozenset()
+    """The keys that channels of every kind can have."""
+    source_keys: frozenset[str] = frozenset()
+    """The keys that sources of every kind can have."""
     summaries: Mapping[str, str] = field(default_factory=dict)
     """Summaries of checks and guards, for the JSON Schema."""
 

@@ -20,8 +20,22 @@ from remediator.errors import ParseError
 
 ROOTS = ("evidence", "params", "steps", "target", "cost")
 """The variables of a condition."""
+MAPPING_ROOTS = ("body", "alert")
+"""The variables of an expression that maps a notification of a source."""
 MAX_LENGTH = 1000
 """Maximum number of characters. The library limits nesting (32 levels) and work (10,000 iterations)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Language:
+    """What a text is called in errors, and the variables that it can use."""
+
+    noun: str
+    roots: tuple[str, ...]
+
+
+_CONDITIONS = _Language("condition", ROOTS)
+_MAPPINGS = _Language("expression", MAPPING_ROOTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +92,67 @@ def compile(text: str) -> Condition:
     Raises:
         ParseError: the text is not CEL, uses a name outside of :data:`ROOTS`, or cannot be true or false.
     """
-    if len(text) > MAX_LENGTH:
-        raise ParseError(f"the condition has {len(text)} characters; the limit is {MAX_LENGTH}", 1)
-    _require_bounded(text)
+    _require_bounded(text, _CONDITIONS)
     return Condition(text, _program(text))
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A compiled expression that maps a notification of a source. It can use ``body`` and ``alert``."""
+
+    text: str
+    _compiled: Any
+
+    def evaluate(self, variables: Mapping[str, Any]) -> Any:
+        """Return the value as JSON, or :class:`Unknown` with the reason.
+
+        Args:
+            variables: the :data:`MAPPING_ROOTS`, with JSON values. One that the expression does not use is not
+                converted, which costs time in proportion to its size.
+        """
+        given = {root: _to_cel(variables[root]) if root in self.used else {} for root in MAPPING_ROOTS}
+        try:
+            result = self._compiled.eval(data=given)
+        except RuntimeError as error:
+            return Unknown(_reason(str(error)))
+        kind = result.type().name()
+        if kind in ("ERROR", "UNKNOWN"):
+            return Unknown(_reason(str(result.value())))
+        if kind in ("BYTES", "TIMESTAMP", "DURATION", "TYPE"):
+            return Unknown(f"the result is of type {kind.lower()}; convert it with string()")
+        return result.plain_value()
+
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """Return the variables that the expression uses."""
+        return frozenset(word for word in tokenize(self.text) if word in MAPPING_ROOTS)
+
+
+@lru_cache(maxsize=4096)
+def compile_expression(text: str) -> Expression:
+    """Compile an expression of a mapping.
+
+    Raises:
+        ParseError: the text is not CEL, or uses a name outside of :data:`MAPPING_ROOTS`.
+    """
+    from cel_expr_python import cel  # noqa: PLC0415 - 8 MB that only expressions need
+
+    _require_bounded(text, _MAPPINGS)
+    return Expression(text, _compiled(text, _MAPPINGS, dict.fromkeys(MAPPING_ROOTS, cel.Type.DYN)))
 
 
 _MACROS = frozenset({"all", "exists", "exists_one", "filter"})
 
 
-def _require_bounded(text: str) -> None:
+def _require_bounded(text: str, language: _Language) -> None:
     """Refuse ``map``, and ``+`` inside of the other macros: both make new text and lists in each iteration, and the
     library keeps all of them until the end. A few thousand long texts would then take gigabytes.
 
     Raises:
-        ParseError: the condition has one of them.
+        ParseError: the text has one of them, or is too long.
     """
+    if len(text) > MAX_LENGTH:
+        raise ParseError(f"the {language.noun} has {len(text)} characters; the limit is {MAX_LENGTH}", 1)
     opened: list[bool] = []
     before = ["", ""]
     for word in tokenize(text):
@@ -110,22 +169,26 @@ def _require_bounded(text: str) -> None:
         before = [before[1], word]
 
 
-_environment: Any = None
+_environments: dict[_Language, Any] = {}
+
+
+def _compiled(text: str, language: _Language, variables: Mapping[str, Any]) -> Any:
+    from cel_expr_python import cel  # noqa: PLC0415 - 8 MB that only conditions need
+
+    if language not in _environments:
+        _environments[language] = cel.NewEnv(variables=variables)
+    try:
+        return _environments[language].compile(text)
+    except RuntimeError as error:
+        raise _parse_error(text, str(error), language) from None
 
 
 def _program(text: str) -> Any:
-    global _environment
     from cel_expr_python import cel  # noqa: PLC0415 - 8 MB that only conditions need
 
-    if _environment is None:
-        dynamic = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
-        _environment = cel.NewEnv(
-            variables={**dict.fromkeys(ROOTS, dynamic), "target": cel.Type.Map(cel.Type.STRING, cel.Type.STRING)}
-        )
-    try:
-        compiled = _environment.compile(text)
-    except RuntimeError as error:
-        raise _parse_error(text, str(error)) from None
+    dynamic = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
+    target = cel.Type.Map(cel.Type.STRING, cel.Type.STRING)
+    compiled = _compiled(text, _CONDITIONS, {**dict.fromkeys(ROOTS, dynamic), "target": target})
     kind = compiled.return_type()
     if kind not in (cel.Type.BOOL, cel.Type.DYN):
         hint = "compare it with a value, for example steps.restart.output.count > 3"
@@ -185,15 +248,15 @@ _OVERLOAD = re.compile(r"no matching overload for '_?(.*?)_?' applied to '\((.*)
 _HYPHEN = re.compile(r"\.([A-Za-z_]\w*(?:-[A-Za-z_]\w*)+)")
 
 
-def _parse_error(text: str, error: str) -> ParseError:
+def _parse_error(text: str, error: str, language: _Language) -> ParseError:
     """Translate the first error of the library: with the column in the whole text, and with a hint if possible."""
     found = _PLACE.search(error)
     if found is None or int(found[1]) < 1:
         nested = "recursion" in error
-        return ParseError("the condition is nested too deeply" if nested else "the condition is not valid CEL", 1)
+        return ParseError(f"the {language.noun} is {'nested too deeply' if nested else 'not valid CEL'}", 1)
     before = text.split("\n")[: int(found[1]) - 1]
     column = sum(len(line) + 1 for line in before) + int(found[2])
-    message, hint, name = _translate(text, found[3])
+    message, hint, name = _translate(text, found[3], language)
     if name:  # the library reports the column of what follows the name
         starts = [match.start() + 1 for match in re.finditer(rf"\b{re.escape(name)}\b", text)]
         column = max((start for start in starts if start <= column), default=column)
@@ -203,15 +266,15 @@ def _parse_error(text: str, error: str) -> ParseError:
 _PYTHON = {"and": "&&", "or": "||", "not": "!", "True": "true", "False": "false", "None": "null", "is": "=="}
 
 
-def _translate(text: str, error: str) -> tuple[str, str, str]:
+def _translate(text: str, error: str, language: _Language) -> tuple[str, str, str]:
     """Return the message, the hint, and the name that the error is about, if there is one."""
     if name := _UNDECLARED.search(error):
-        return _undeclared(text, name[1])
+        return _undeclared(text, name[1], language)
     if unexpected := _UNEXPECTED.search(error):
         found = unexpected[1] or unexpected[2]
         word = next((word for word in ("not", "and", "or", "is") if re.search(rf"\b{word}\b", text)), found)
         hint = f"write {_PYTHON[word]} instead of {word}" if word in _PYTHON else ""
-        return ("the condition ends too early" if found == "<EOF>" else f"unexpected {found!r}"), hint, ""
+        return (f"the {language.noun} ends too early" if found == "<EOF>" else f"unexpected {found!r}"), hint, ""
     if overload := _OVERLOAD.search(error):
         return f"{overload[1]!r} cannot be applied to ({overload[2]})", "compare values of one type", ""
     if "token recognition error" in error:
@@ -219,14 +282,15 @@ def _translate(text: str, error: str) -> tuple[str, str, str]:
     return error.removeprefix("Syntax error: "), "", ""
 
 
-def _undeclared(text: str, name: str) -> tuple[str, str, str]:
+def _undeclared(text: str, name: str, language: _Language) -> tuple[str, str, str]:
     if name in _PYTHON:
         return f"{name!r} is not CEL", f"write {_PYTHON[name]}", name
     if hyphen := _HYPHEN.search(text):
         return f"'-' in {hyphen[1]} means minus", f'write the name in brackets: ["{hyphen[1]}"]', hyphen[1]
     if re.search(rf"\b{name}\s*\(", text):
         return f"unknown function {name!r}", "use the functions of CEL only", name
-    return f"unknown name {name!r}", f"a condition can use {', '.join(ROOTS)}", name
+    article = "an" if language.noun[0] in "aeiou" else "a"
+    return f"unknown name {name!r}", f"{article} {language.noun} can use {', '.join(language.roots)}", name
 
 
 def _unreadable(found: str) -> tuple[str, str, str]:
@@ -245,6 +309,10 @@ _MISSING = re.compile(r'Key not found in map : "(.*)"')
 def _reason(error: str) -> str:
     if missing := _MISSING.search(error):
         return f"there is no {missing[1]!r}"
+    if "Applying SELECT" in error:
+        return "a field was read from what is not a mapping"
+    if "Applying SELECT" in error:
+        return "a field was read from what is not a mapping"
     if "No matching overloads" in error:
         return f"these types cannot be combined: {error.rpartition(' : ')[2].replace('_', ' ').strip()}"
     return error.partition(": ")[2] or error

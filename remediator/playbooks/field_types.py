@@ -38,6 +38,7 @@ def as_list(value: Any) -> Any:
 MatcherText = Annotated[str, parsed_by(parse_matcher, "bad-matcher")]
 Pattern = Annotated[str, parsed_by(compile_pattern, "bad-pattern")]
 ConditionText = Annotated[str, parsed_by(cel.compile, "bad-condition")]
+ExpressionText = Annotated[str, parsed_by(cel.compile_expression, "bad-expression")]
 NAMES = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 """JSON Schema of one name or a list of names."""
 With = Annotated[

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from urllib.parse import quote, urlsplit
 
 from remediator.config import Config
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.run import Episode
 
 _MAX_URL = 2000
@@ -48,11 +49,12 @@ def _links(config: Config, alert: Episode, service: str, playbook: str, now: dat
         ("Runbook", alert.annotations.get("runbook_url", "")),
         ("Dashboard of the alert", alert.annotations.get("dashboard_url", "")),
         ("Expression", alert.generator_url),
+        ("Silence", alert.annotations.get("silence_url", "")),
     ):
         if host := _host(url):
             yield Link(f"{label} ({host})", url)
     base = config.links.alertmanager or next((peer.url for peer in config.alertmanagers if peer.socket is None), "")
-    if base:
+    if base and alert.source == ALERTMANAGER:
         yield Link("Silence in Alertmanager", f"{base}/#/silences/new?filter={quote(_matchers(alert), safe='')}")
     values = {"service": service, "alertname": alert.alertname, "playbook": playbook}
     values |= {"from": _millis(alert.started_at - _BEFORE), "to": _millis(now)}

@@ -15,6 +15,7 @@ from remediator.reporting.alert_series import query_alert
 from remediator.reporting.charts import Line, Mark
 from remediator.reporting.document import Figure, Section, to_html, to_markdown
 from remediator.reporting.formatting import format_datetime, length, local
+from remediator.reporting.request_text import origin
 from remediator.reporting.run_timeline import RunTimeline, archived_hint
 
 _RESULTS: Mapping[Status, str] = {
@@ -43,7 +44,7 @@ def document(timeline: RunTimeline, series: AlertSeries | None = None) -> list[S
     time = f"Time ({local(begin):%Z})"
     alerts = [
         (
-            shorten(item.alertname, MAX_LABEL),
+            f"{shorten(item.alertname, MAX_LABEL)}{origin(item)}",
             label_text(item.labels, ("alertname",)),
             format_datetime(item.started_at),
             "-" if item.resolved_at is None else format_datetime(item.resolved_at),

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from difflib import ndiff
 
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.cost import excess
 from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, Run, Status
@@ -50,12 +51,18 @@ def alert_lines(alerts: Sequence[Episode], now: datetime) -> Iterator[str]:
             yield manual_line(alert)
             continue
         labels = label_text(alert.labels, ("alertname",))
-        yield sanitize(f"{shorten(alert.alertname, MAX_LABEL)} {{{labels}}} {alert_state(alert, now)}", 2 * MAX_LINE)
+        name = f"{shorten(alert.alertname, MAX_LABEL)} {{{labels}}}{origin(alert)}"
+        yield sanitize(f"{name} {alert_state(alert, now)}", 2 * MAX_LINE)
         summary = alert.annotations.get("summary") or alert.annotations.get("description")
         if summary:
             yield quote_alert(summary)
     if len(alerts) > _MAX_ALERTS:
         yield f"and {len(alerts) - _MAX_ALERTS} more"
+
+
+def origin(alert: Episode) -> str:
+    """Return from which source an alert is, for a text after its name; empty for Alertmanager."""
+    return "" if alert.source == ALERTMANAGER else f" from {alert.source}"
 
 
 def manual_line(episode: Episode) -> str:

@@ -261,6 +261,7 @@ def as_data(timeline: RunTimeline) -> dict[str, Any]:
                 "episode": alert.id,
                 "kind": alert.kind.value,
                 "alertname": alert.alertname,
+                "source": alert.source,
                 "status": alert.status.value,
                 "labels": alert.labels,
                 "annotations": alert.annotations,

@@ -7,8 +7,8 @@ second of the change, because the reload loop checks the files that often.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from typing import Any
 import structlog
 
 from remediator.audit import Draft, Kind
-from remediator.config import Config, read_secret
+from remediator.config import Config, Hmac, SourceSettings, Webhook, read_secret
 from remediator.core.access_settings import Access
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.approval import Person
 from remediator.core.identity import People
 from remediator.core.local_files import own_file
 from remediator.core.tokens import create_secret
 from remediator.errors import ConfigurationError
-from remediator.pipeline.receive import Credentials
+from remediator.pipeline.receive import Credentials, Signature
 from remediator.playbooks.loader import load_config
 from remediator.storage import Tx
 from remediator.storage.repositories import sessions
@@ -43,7 +44,8 @@ class AccessRules:
 
     settings: Access
     people: People
-    credentials: Credentials
+    credentials: Mapping[str, Credentials]
+    """What the senders of each source must present, by the name of the source."""
 
 
 @dataclass(slots=True)
@@ -52,7 +54,8 @@ class AccessControl:
 
     Args:
         config: the settings at the start.
-        settings_file: the settings file; its sections ``access`` and ``webhook`` are read again. None: they are not.
+        settings_file: the settings file; its sections ``access`` and ``webhook``, and the credentials of the sources of
+            the start, are read again. None: they are not.
         rules: the current rules, replaced as a whole.
     """
 
@@ -84,10 +87,10 @@ class AccessControl:
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files of the current rules."""
-        settings, webhook = self.rules.settings, self.config.webhook
-        named = (self.settings_file, settings.people, *webhook.token_files.values())
-        basic = () if webhook.basic is None else (webhook.basic.password_file,)
-        return tuple(path for path in (*named, *basic) if path is not None)
+        sections: tuple[Webhook | SourceSettings, ...] = (self.config.webhook, *self.config.sources.values())
+        named = (self.settings_file, self.rules.settings.people)
+        secrets = (path for section in sections for path in _secret_files(section))
+        return tuple(path for path in (*named, *secrets) if path is not None)
 
     def read(self) -> AccessRules:
         """Read all files again.
@@ -98,7 +101,9 @@ class AccessControl:
         if self.settings_file is not None:
             fresh = load_config(self.settings_file, Config)
             # The rest of the settings is fixed at the start: half of a changed file must not become active.
-            self.config = self.config.model_copy(update={"access": fresh.access, "webhook": fresh.webhook})
+            sources = {name: fresh.sources.get(name, source) for name, source in self.config.sources.items()}
+            update = {"access": fresh.access, "webhook": fresh.webhook, "sources": sources}
+            self.config = self.config.model_copy(update=update)
         return read_rules(self.config)
 
     def person(self, who: str, how: str, claimed: Collection[str]) -> Person | None:
@@ -140,29 +145,66 @@ def load_people(config: Config) -> People:
     return People() if config.access.people is None else load_config(config.access.people, People)
 
 
-def read_credentials(config: Config) -> Credentials:
-    """Read what senders of notifications must present: at least the token that the first start created.
+def read_credentials(config: Config) -> dict[str, Credentials]:
+    """Read what the senders of each source must present: of Alertmanager, at least the token that the first start
+    created.
 
     A loopback address is no identity: any web page can make a browser on this host send a notification there.
 
     Raises:
-        ConfigurationError: a file cannot be read.
+        ConfigurationError: a file cannot be read, or a secret is too short.
     """
-    webhook = config.webhook
-    tokens = {name: read_secret(path).encode() for name, path in webhook.token_files.items()}
-    if not tokens and webhook.basic is None:
+    found = {name: credentials_of(source, f"sources.{name}") for name, source in config.sources.items()}
+    alertmanager = credentials_of(config.webhook, "webhook")
+    if not alertmanager.tokens and alertmanager.basic is None:
         file = own_file(config.state, WEBHOOK_TOKEN)
-        tokens[GENERATED] = create_secret(file, partial(_new_token, file)).encode()
-    short = [name for name, token in tokens.items() if len(token) < _SHORTEST_TOKEN]
+        created = {GENERATED: create_secret(file, partial(_new_token, file)).encode()}
+        alertmanager = replace(alertmanager, tokens=created)
+    return {ALERTMANAGER: alertmanager, **found}
+
+
+def credentials_of(settings: Webhook | SourceSettings, section: str) -> Credentials:
+    """Read what the senders of one source must present.
+
+    Args:
+        settings: its settings.
+        section: their place in the settings file.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or a secret is too short.
+    """
+    tokens = {name: read_secret(path).encode() for name, path in settings.token_files.items()}
+    basic, signature = settings.basic, None
+    if isinstance(settings, SourceSettings) and settings.hmac is not None:
+        signature = _signature(settings.hmac)
+    shared = () if signature is None else signature.secrets
+    named = [*tokens.items(), *(("of hmac", secret) for secret in shared)]
+    short = [name for name, secret in named if len(secret) < _SHORTEST_TOKEN]
     if short:
         raise ConfigurationError(
-            f"webhook: the token {short[0]!r} has fewer than {_SHORTEST_TOKEN} characters, so it can be guessed; "
-            "write a new one into its file: head -c 32 /dev/urandom | base64"
+            f"{section}: the token or secret {short[0]!r} has fewer than {_SHORTEST_TOKEN} characters, so it can be "
+            "guessed; write a new one into its file: head -c 32 /dev/urandom | base64"
         )
-    basic = None
-    if webhook.basic is not None:
-        basic = (webhook.basic.username.encode(), read_secret(webhook.basic.password_file).encode())
-    return Credentials(tokens, basic)
+    password = None if basic is None else (basic.username.encode(), read_secret(basic.password_file).encode())
+    return Credentials(tokens, password, signature, section)
+
+
+def _signature(settings: Hmac) -> Signature:
+    stamp = settings.timestamp_header
+    return Signature(
+        tuple(read_secret(path).encode() for path in settings.secret_files),
+        settings.header.lower().encode(),
+        None if stamp is None else stamp.lower().encode(),
+        settings.max_age,
+    )
+
+
+def _secret_files(settings: Webhook | SourceSettings) -> Iterator[Path]:
+    yield from settings.token_files.values()
+    if settings.basic is not None:
+        yield settings.basic.password_file
+    if isinstance(settings, SourceSettings) and settings.hmac is not None:
+        yield from settings.hmac.secret_files
 
 
 def _new_token(file: Path) -> str:
@@ -191,5 +233,8 @@ def _difference(before: AccessRules, after: AccessRules) -> dict[str, Any]:
     if before.settings.group_roles != after.settings.group_roles:
         found["group_roles"] = {group: role.value for group, role in sorted(after.settings.group_roles.items())}
     if before.credentials != after.credentials:
-        found["webhook_tokens"] = sorted(after.credentials.tokens)
+        found["webhook_tokens"] = sorted(after.credentials[ALERTMANAGER].tokens)
+        found["source_tokens"] = {
+            name: sorted(each.tokens) for name, each in sorted(after.credentials.items()) if name != ALERTMANAGER
+        }
     return {name: value for name, value in found.items() if value}

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from remediator.audit import Draft, Kind
 from remediator.clients.alertmanager.client import Alertmanager, Matcher, NewSilence
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.approval import Permission, PermissionDenied, Person
 from remediator.core.clock import format_duration
 from remediator.core.notification_policy import Approvals
@@ -128,6 +129,8 @@ class ChatActions:
         firing = [item for item in found if item.status is EpisodeStatus.FIRING and item.kind is EpisodeKind.ALERT]
         if not firing:
             return f"{NOTHING}no alert of {press.run} fires any more."
+        if others := sorted({item.source for item in firing} - {ALERTMANAGER}):
+            return f"{NOTHING}an alert is from {', '.join(others)}: silence it there."
         if not self.alertmanagers:
             return f"{NOTHING}no Alertmanager is in the settings."
         mark = f"remediator {press.run}, press {press.id or 'without an ID'}"

@@ -73,12 +73,10 @@ class Metrics:
         self.build.labels(__version__, build_id(), platform.python_version()).set(1)
         self.notifications = Counter(
             "remediator_notifications_total",
-            "Webhook requests by result and HTTP status code; investigate every result other than accepted.",
-            ("result", "code"),
+            "Webhook requests by source, result and HTTP status code; investigate every result other than accepted.",
+            ("source", "result", "code"),
             registry=registry,
         )
-        self.accepted = self.notifications.labels("accepted", "200")
-        self.notifications.labels("refused", "503")  # at 0 from the start, so that the first increase is seen
         self.authentications = Counter(
             "remediator_authentications_total",
             "Authentications of people by method and result: succeeded, failed, throttled, or denied.",

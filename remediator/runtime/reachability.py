@@ -34,7 +34,7 @@ class Unreachable:
 async def find_unreachable(
     clients: ClientSet, inventory: Inventory, channels: Mapping[str, Notifier]
 ) -> list[Unreachable]:
-    """Ask each Alertmanager, Prometheus, each platform for each service, and the server of each channel.
+    """Ask each source of alerts, Prometheus, each platform for each service, and the server of each channel.
 
     Nothing is changed and no message is sent.
     """
@@ -51,6 +51,8 @@ async def find_unreachable(
         return None
 
     questions = [ask("alertmanager", peer.url, peer.status()) for peer in clients.alertmanagers]
+    for source, peers in clients.sources.items():
+        questions += [ask("source", f"{source} {peer.url}", peer.alerts()) for peer in peers]
     if clients.prometheus is not None:
         questions.append(ask("prometheus", clients.prometheus.url, clients.prometheus.version()))
     for name, service in inventory.services.items():

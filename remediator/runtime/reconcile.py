@@ -1,24 +1,26 @@
-"""Reconcile the episodes in the store with the alerts in Alertmanager, in case a notification was lost or truncated.
+"""Reconcile the episodes of a source with the alerts that it has, in case a notification was lost or truncated.
 
+Each source is compared with its own episodes only: that Alertmanager does not know an alert of Grafana means nothing.
 The result goes through the inbox like every notification, so that it is stored and processed in order.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import msgspec
 from sqlalchemy import Connection
 
-from remediator.clients.alertmanager.client import AlertmanagerStatus, FiringAlert
+from remediator.clients.alertmanager.client import FiringAlert
 from remediator.core import progress
-from remediator.core.alert import Alert, Notification, identity
+from remediator.core.alert import ALERTMANAGER, Alert, Notification, identity
 from remediator.core.clock import rfc3339
 from remediator.errors import ClientError
+from remediator.extensions.sources.base import Peer
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.ingest import IngestSettings
 from remediator.storage import TOPIC_RECONCILE, Tx, advisory_locks
@@ -27,30 +29,18 @@ from remediator.storage.repositories import episodes, inbox, key_values
 _ALERTS_PER_NOTIFICATION = 500
 
 
-class Peer(Protocol):
-    """The part of an Alertmanager client that is needed here."""
-
-    url: str
-
-    async def alerts(self) -> Sequence[FiringAlert]:
-        """Return its alerts that have not ended."""
-        ...
-
-    async def status(self) -> AlertmanagerStatus:
-        """Return its status, which has the time of its start."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class ReconcileSettings:
     """How to reconcile.
 
     Args:
-        peers: the Alertmanagers.
+        peers: the servers that know which alerts of the source fire.
         every: time between two reconciliations.
         max_absences: an alert has ended if it was absent, at every peer that answered, this many times in a row.
-        min_uptime: a peer that started more recently may not have all alerts, so it proves no absence.
-        receiver: the Alertmanager receiver that notifies this service; None: those from which notifications came.
+        min_uptime: a peer that started more recently may not have all alerts, so it proves no absence. Of a peer that
+            does not say when it started, an alert must be absent for this long.
+        receiver: the receiver that notifies this service; None: those from which notifications came.
+        source: name of the source.
     """
 
     peers: Sequence[Peer]
@@ -58,6 +48,12 @@ class ReconcileSettings:
     max_absences: int = 3
     min_uptime: timedelta = timedelta(minutes=5)
     receiver: str | None = None
+    source: str = ALERTMANAGER
+
+    def absences(self, says_start: bool) -> int:
+        """Return how often in a row an alert must be absent, depending on whether all peers say when they started."""
+        whole = math.ceil(self.min_uptime / self.every) if self.every else 0
+        return self.max_absences if says_start else max(self.max_absences, whole)
 
 
 async def run_reconcile_loop(context: PipelineContext, ingest: IngestSettings, settings: ReconcileSettings) -> None:
@@ -72,7 +68,7 @@ async def reconcile(context: PipelineContext, ingest: IngestSettings, settings: 
     """Reconcile once, unless another replica has just done so. Return the number of added alerts."""
 
     def is_due(connection: Connection) -> bool:
-        last = key_values.get(connection, key_values.RECONCILED)
+        last = key_values.get(connection, key_values.RECONCILED + settings.source)
         return last is None or context.clock.now() - last.at >= settings.every * 0.9
 
     if not settings.peers or not await context.store.read(is_due):
@@ -91,7 +87,8 @@ async def reconcile(context: PipelineContext, ingest: IngestSettings, settings: 
 @dataclass(frozen=True, slots=True)
 class _PeerAnswer:
     alerts: Sequence[FiringAlert]
-    started_recently: bool
+    uptime: timedelta | None
+    """None if the peer does not say when it started."""
 
 
 async def _ask(context: PipelineContext, peer: Peer, settings: ReconcileSettings) -> _PeerAnswer | None:
@@ -100,7 +97,7 @@ async def _ask(context: PipelineContext, peer: Peer, settings: ReconcileSettings
             status, alerts = await asyncio.gather(peer.status(), peer.alerts())
     except (TimeoutError, ClientError):
         return None
-    return _PeerAnswer(alerts, context.clock.now() - status.started < settings.min_uptime)
+    return _PeerAnswer(alerts, None if status.started is None else context.clock.now() - status.started)
 
 
 def _compare(
@@ -111,18 +108,19 @@ def _compare(
     asked_at: datetime,
 ) -> int:
     advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_RECONCILE)
-    last = key_values.get(tx.connection, key_values.RECONCILED)
+    last = key_values.get(tx.connection, key_values.RECONCILED + settings.source)
     firing = {
-        identity(_redacted_labels(tx, alert), ingest.ignore_labels): alert
+        identity(settings.source, _redacted_labels(tx, alert), ingest.ignore_labels): alert
         for answer in answers
         for alert in answer.alerts
     }
-    ours = {episode.identity: episode for episode in episodes.list_firing(tx.connection)}
+    ours = {episode.identity: episode for episode in episodes.list_firing(tx.connection, settings.source)}
     missed = [alert for key, alert in firing.items() if key not in ours and _is_for_us(tx, alert, ingest, settings)]
     absent = {} if last is None else dict(last.value)
-    if not any(answer.started_recently for answer in answers):
+    if not any(answer.uptime is not None and answer.uptime < settings.min_uptime for answer in answers):
         absent = {key: absent.get(key, 0) + 1 for key in ours if key not in firing}
-    ended = [ours[key] for key, times in absent.items() if times >= settings.max_absences and key in ours]
+    enough = settings.absences(all(answer.uptime is not None for answer in answers))
+    ended = [ours[key] for key, times in absent.items() if times >= enough and key in ours]
     now = rfc3339(tx.now)
     added = [Alert("firing", alert.labels, alert.annotations, rfc3339(alert.starts_at)) for alert in missed]
     added += [
@@ -131,9 +129,8 @@ def _compare(
     ]
     for start in range(0, len(added), _ALERTS_PER_NOTIFICATION):
         part = added[start : start + _ALERTS_PER_NOTIFICATION]
-        body = msgspec.json.encode(Notification("4", part, as_of=rfc3339(asked_at)))
-        inbox.add(tx, TOPIC_RECONCILE, body)
-    key_values.set(tx, key_values.RECONCILED, absent)
+        inbox.add(tx, settings.source, msgspec.json.encode(Notification("4", part)), asked_at)
+    key_values.set(tx, key_values.RECONCILED + settings.source, absent)
     return len(added)
 
 
@@ -145,7 +142,7 @@ def _redacted_labels(tx: Tx, alert: FiringAlert) -> Mapping[str, str]:
 
 
 def _is_for_us(tx: Tx, alert: FiringAlert, ingest: IngestSettings, settings: ReconcileSettings) -> bool:
-    """Return whether Alertmanager notifies this service of the alert.
+    """Return whether the source notifies this service of the alert.
 
     The Watchdog never counts: it monitors the path of notifications, so it has to arrive on that path.
     """
@@ -153,5 +150,5 @@ def _is_for_us(tx: Tx, alert: FiringAlert, ingest: IngestSettings, settings: Rec
         return False
     if settings.receiver:
         return any(receiver.name == settings.receiver for receiver in alert.receivers)
-    known = key_values.get(tx.connection, key_values.RECEIVERS)
+    known = key_values.get(tx.connection, key_values.RECEIVERS + settings.source)
     return known is not None and any(receiver.name in set(known.value) for receiver in alert.receivers)

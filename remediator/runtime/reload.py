@@ -205,7 +205,8 @@ async def _reload_access(settings: ReloadSettings) -> None:
         return
     settings.protect(context.playbooks.inventory)  # a new token must not reach the log with its own change
     if await context.store.write(lambda tx: access.replace(tx, rules, context.actor)):
-        log.info("access rules reloaded", people=len(rules.people.people), webhook_tokens=len(rules.credentials.tokens))
+        tokens = sum(len(each.tokens) for each in rules.credentials.values())
+        log.info("access rules reloaded", people=len(rules.people.people), webhook_tokens=tokens)
     access.rules, access.rejected = rules, ()
 
 

@@ -40,8 +40,9 @@ notifications = Table(
     metadata,
     Column("id", Serial, primary_key=True, autoincrement=True),
     Column("received_at", Instant, nullable=False),
-    Column("source", String(200), nullable=False, comment="webhook, or reconcile:<Alertmanager>"),
+    Column("source", String(200), nullable=False, comment="name in the settings"),
     Column("body", LargeBinary, nullable=False),
+    Column("asked_at", Instant, comment="when the source was asked; only for what the reconcile loop found"),
     Column("processed_at", Instant, comment="when its last alert was processed"),
     Column("processed_alerts", Integer, nullable=False, server_default="0", comment="number of alerts processed"),
     sqlite_autoincrement=True,
@@ -64,6 +65,7 @@ episodes = Table(
     Column("flaps", Integer, nullable=False, server_default="0"),
     Column("kind", String(16), nullable=False, server_default="alert", comment="alert, or manual: a person started it"),
     Column("generator_url", Text, nullable=False, server_default="", comment="link to the expression in Prometheus"),
+    Column("source", String(64), nullable=False, server_default="alertmanager", comment="name in the settings"),
     CheckConstraint("status IN ('firing', 'resolved', 'closed')", name="status"),
     CheckConstraint("kind IN ('alert', 'manual')", name="kind"),
 )

@@ -189,6 +189,7 @@ async def list_episodes(call: ApiRequest) -> Any:
             "id": item.id,
             "kind": item.kind.value,
             "alertname": item.alertname,
+            "source": item.source,
             "status": item.status.value,
             "labels": item.labels,
             "annotations": item.annotations,

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from remediator.authoring import explain
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.approval import Permission
 from remediator.core.run import Status
 from remediator.core.severity import SEVERITIES
@@ -82,8 +83,10 @@ async def explain_alert(call: ApiRequest) -> Any:
         raise Conflict("this replica has no access to targets; ask one that runs the loops")
     labels, given = call.texts("labels"), "fingerprint" in call.body
     fingerprint = call.text("fingerprint", required=given or not labels)
-    labels = labels or await explain.by_fingerprint(service.config, fingerprint)
-    return explain.as_alert_json(labels, await explain.explain_alert(service.context, service.config, labels))
+    source = call.text("source") or ALERTMANAGER
+    if not labels:
+        source, labels = await explain.by_fingerprint(service.config, fingerprint)
+    return explain.as_alert_json(labels, await explain.explain_alert(service.context, service.config, labels, source))
 
 
 async def show_timeline(call: ApiRequest) -> Response:
@@ -235,6 +238,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             (),
             {
                 "labels": BodyField("Labels of the alert, by name.", "object", **TEXTS),
+                "source": BodyField("Source of the alert with these labels; default: alertmanager.", pattern=NOT_EMPTY),
                 "fingerprint": BodyField(
                     "Instead of labels: Alertmanager's fingerprint of a firing alert.", pattern=NOT_EMPTY
                 ),

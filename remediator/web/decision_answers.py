@@ -118,6 +118,7 @@ class AlertFields(TypedDict):
 
     kind: Literal["alert", "manual"]
     alertname: str
+    source: str
     status: str
     labels: dict[str, str]
     annotations: dict[str, str]

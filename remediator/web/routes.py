@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from remediator.config import Config
+from remediator.core.alert import ALERTMANAGER
 from remediator.service import Service
 from remediator.web import (
     alert_page,
@@ -44,8 +45,8 @@ from remediator.web.refusals import Refusals
 from remediator.web.site import HERE, Site
 from remediator.web.url_prefix import prefix_of, with_prefix, without_prefix
 
-WEBHOOK_PATHS = ("/api/v1/alerts", "/api/v1/alerts/")
-"""Both spellings, never a redirect: Alertmanager would follow a redirect with GET."""
+WEBHOOK = "/api/v1/alerts"
+"""Path of the webhook of Alertmanager; those of further sources are below it."""
 
 _NAME = itemgetter(0)
 _SENT_BY_PAGES = frozenset((b"origin", b"sec-fetch-site"))
@@ -82,17 +83,40 @@ class _Application(Starlette):
             await self._checked(scope, receive, with_prefix(send, self._prefix))
 
 
+def webhook_paths(source: str) -> tuple[str, str]:
+    """Return the paths of the webhook of a source.
+
+    With and without a slash at the end, never a redirect: Alertmanager would follow a redirect with GET.
+    """
+    path = WEBHOOK if source == ALERTMANAGER else f"{WEBHOOK}/{source}"
+    return path, f"{path}/"
+
+
+def _webhooks(service: Service) -> dict[str, ASGIApp]:
+    """Return the endpoint of each source, by path."""
+    if service.role == "work":
+        return {}
+    refusals = Refusals(service.context.store, service.context.actor)
+    found: dict[str, ASGIApp] = {}
+    for name, source in service.worker.ingest.sources.items():
+        settings = service.config.sources.get(name, service.config.webhook)
+        endpoint = webhook.Webhook(
+            service.context.store,
+            service.access,
+            settings.max_body,
+            service.health,
+            service.metrics,
+            refusals,
+            source,
+            service.context.clock,
+        )
+        found |= dict.fromkeys(webhook_paths(name), endpoint)
+    return found
+
+
 def application(service: Service) -> Starlette:
     """Return the ASGI application of a running service."""
-    endpoint = webhook.Webhook(
-        service.context.store,
-        service.access,
-        service.config.webhook.max_body,
-        service.health,
-        service.metrics,
-        Refusals(service.context.store, service.context.actor),
-    )
-    fast_routes = {} if service.role == "work" else dict.fromkeys(WEBHOOK_PATHS, endpoint)
+    fast_routes = _webhooks(service)
     site, tests = Site(service), playbook_pages.PlaybookTests()
     app = _Application(
         service.config,

@@ -114,6 +114,7 @@ def health_page(site: Site) -> Handler:
             channels=config.channels,
             reach=reach_problem(notifiers),
             alertmanagers=[peer.url for peer in config.alertmanagers],
+            sources={name: [peer.url for peer in peers] for name, peers in site.service.clients.sources.items()},
             prometheus=None if config.prometheus is None else config.prometheus.url,
             live=True,
         )

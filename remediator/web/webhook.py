@@ -1,4 +1,4 @@
-"""``POST /api/v1/alerts``: the webhook endpoint for Alertmanager.
+"""``POST /api/v1/alerts``: the webhook endpoint for Alertmanager; ``/api/v1/alerts/NAME`` for a further source.
 
 Plain ASGI, without Starlette's request and response objects: this is the one path whose speed matters, and it needs
 only one header and the body of a request.
@@ -7,11 +7,14 @@ only one header and the body of a request.
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from starlette.types import Receive, Scope, Send
 
+from remediator.core.clock import Clock
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import PayloadError, StoreError, StoreUnavailable
+from remediator.extensions.sources.base import Source
 from remediator.pipeline.receive import Unauthorized, receive
 from remediator.runtime.access import AccessControl
 from remediator.runtime.health import Health
@@ -38,8 +41,8 @@ class _Disconnected(Exception):
 
 
 class Webhook:
-    """The endpoint. ``2xx``: the notification is committed and fsynced. ``503``: a temporary failure; Alertmanager
-    retries. ``4xx``: the notification is invalid, and Alertmanager drops it. Errors are one line of JSON.
+    """The endpoint of one source. ``2xx``: the notification is committed and fsynced. ``503``: a temporary failure;
+    Alertmanager retries. ``4xx``: the notification is invalid, and Alertmanager drops it. Errors are one line of JSON.
 
     Args:
         store: where notifications are committed.
@@ -48,6 +51,8 @@ class Webhook:
         health: knows whether notifications are processed.
         metrics: counts every answer.
         refusals: records the refused notifications.
+        source: reads what is sent here.
+        clock: has the time for signatures.
     """
 
     def __init__(
@@ -58,39 +63,49 @@ class Webhook:
         health: Health,
         metrics: Metrics,
         refusals: Refusals,
+        source: Source,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._access = access
         self._limit = limit
         self._health = health
-        self._metrics = metrics
         self._refusals = refusals
+        self._source = source
+        self._clock = clock
+        self._answers = partial(metrics.notifications.labels, source.name)
+        self._accepted = self._answers("accepted", "200")
+        self._answers("refused", "503")  # at 0 from the start, so that the first increase is seen
 
     async def __call__(self, scope: Scope, receive_: Receive, send: Send) -> None:
         authorization = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
                 authorization = value
-        # Credentials first: an unauthenticated sender must not make the service read a body. The answer comes last:
-        # only a committed notification is acknowledged.
+        # Credentials first: an unauthenticated sender must not make the service read a body. Only a signature needs the
+        # body, up to the limit. The answer comes last: only a committed notification is acknowledged.
+        credentials = self._access.rules.credentials[self._source.name]
         try:
-            self._access.rules.credentials.check(authorization)
+            credentials.check(authorization)
             body = await read_body(receive_, self._limit)
+            if credentials.signature is not None:
+                credentials.check_signature(scope["headers"], body, self._clock.now())
             if problem := self._health.intake_problem():  # acknowledged and never processed would be a loss
                 raise StoreUnavailable(problem)
-            await receive(self._store, body)
+            await receive(self._store, body, self._source)
         except PayloadError as error:
-            self._metrics.notifications.labels("rejected", str(error.status)).inc()
-            await _refuse(send, error.status, str(error), isinstance(error, Unauthorized))
+            self._answers("rejected", str(error.status)).inc()
+            challenge = credentials.challenge if isinstance(error, Unauthorized) else b""
+            await _refuse(send, error.status, str(error), challenge)
             if error.status < 500:  # the sender tries again after a 5xx
                 await self._refusals.record(_sender(scope), error)
         except StoreError as error:
-            self._metrics.notifications.labels("refused", "503").inc()
+            self._answers("refused", "503").inc()
             await _refuse(send, 503, str(error))
         except _Disconnected:
-            self._metrics.notifications.labels("broken_off", "0").inc()
+            self._answers("broken_off", "0").inc()
         else:
-            self._metrics.accepted.inc()
+            self._accepted.inc()
             await send(_ACCEPTED_START)
             await send(_ACCEPTED_BODY)
 
@@ -124,16 +139,18 @@ async def read_body(receive_: Receive, limit: int) -> bytes:
             chunks.clear()
     if size > limit:
         raise PayloadError(
-            f"the body is longer than {limit} bytes: set max_alerts for this receiver in alertmanager.yml", 413
+            f"the body is longer than {limit} bytes: set max_alerts for this receiver in alertmanager.yml, or max_body "
+            "here",
+            413,
         )
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _refuse(send: Send, status: int, message: str, challenge: bool = False) -> None:
+async def _refuse(send: Send, status: int, message: str, challenge: bytes = b"") -> None:
     body = json.dumps({"error": message}).encode()
     headers = [_JSON, _NOSNIFF, (b"content-length", str(len(body)).encode())]
     if challenge:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers.append((b"www-authenticate", challenge))
     # the rest of a rejected body is not read, so the connection cannot be used again
     headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

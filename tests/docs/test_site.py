@@ -27,6 +27,8 @@ from tests.support.site import LATEST, ROOT, _write_versions, current_version, l
 
 QUESTIONS = {
     "route only some alerts": "how-to/route-some-alerts.html",
+    "grafana alerting webhook": "how-to/receive-alerts-from-grafana-and-others.html",
+    "datadog zabbix cloudwatch": "how-to/receive-alerts-from-grafana-and-others.html",
     "regular expression matcher": "how-to/match-with-regex.html",
     "discover targets": "how-to/discover-targets.html",
     "only at night": "how-to/act-only-at-night.html",

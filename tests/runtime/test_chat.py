@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from remediator.clients.alertmanager.client import Alertmanager as Client
 from remediator.clients.endpoints import Endpoint
@@ -17,6 +18,7 @@ from remediator.reporting.incidents import load_incident
 from remediator.runtime.chat import ChatActions, Press, Verb
 from remediator.runtime.chat_loops import chat_actions
 from remediator.storage.repositories import runs
+from remediator.storage.schema import episodes
 from tests.support.servers.alertmanager import Alertmanager
 from tests.support.web_service import WebService, web_service
 
@@ -64,6 +66,14 @@ async def test_what_cannot_be_silenced_says_why(web: WebService) -> None:
     assert await actions(web).press(press) == "Nothing was changed: no Alertmanager is in the settings."
     told = await actions(web).press(Press(Verb.SILENCE, asked.run_id, VICTOR, "press-2"))
     assert "needs the role 'approver'" in told
+
+
+async def test_an_alert_of_another_source_is_not_silenced_in_alertmanager(web: WebService) -> None:
+    """The person gets the name of the source, where a silence helps."""
+    asked = await web.request_approval()
+    await web.context.store.write(lambda tx: tx.connection.execute(update(episodes).values(source="grafana")))
+    said = await actions(web).press(Press(Verb.SILENCE, asked.run_id, ANN, "press-1"))
+    assert said == "Nothing was changed: an alert is from grafana: silence it there."
 
 
 async def test_a_run_is_taken_over(web: WebService) -> None:

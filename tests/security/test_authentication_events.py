@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from remediator.core.alert import ALERTMANAGER
 from remediator.pipeline.receive import Credentials
 from remediator.web import sign_in_guard
 from tests.support.servers import require
@@ -25,7 +26,8 @@ WRONG = {"Authorization": "Bearer another-token-of-the-webhook"}
 def guarded(web: WebService) -> WebService:
     """Let the webhook accept one token only."""
     rules = web.service.access.rules
-    web.service.access.rules = replace(rules, credentials=Credentials({"token": b"the-token-of-the-webhook"}))
+    credentials = {ALERTMANAGER: Credentials({"token": b"the-token-of-the-webhook"})}
+    web.service.access.rules = replace(rules, credentials=credentials)
     return web
 
 

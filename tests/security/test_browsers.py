@@ -10,7 +10,7 @@ import pytest
 
 from remediator.runtime.access import AccessControl
 from remediator.web.browser_checks import BrowserChecks
-from remediator.web.routes import WEBHOOK_PATHS
+from remediator.web.routes import webhook_paths
 from tests.support.servers.remediator import Remediator
 from tests.support.web_service import INVENTORY, WebService, web_service
 
@@ -118,7 +118,7 @@ async def test_several_hosts_or_a_malformed_one_are_refused(web: WebService, hos
     assert answer.status_code == 421
 
 
-@pytest.mark.parametrize("path", WEBHOOK_PATHS)
+@pytest.mark.parametrize("path", webhook_paths("alertmanager"))
 @pytest.mark.parametrize(
     "sent", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}], ids=str
 )

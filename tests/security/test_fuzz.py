@@ -27,11 +27,14 @@ from remediator.core.listen import parse_listen
 from remediator.core.matchers import parse_matcher
 from remediator.errors import RemediatorError
 from remediator.extensions.registry import Registry
+from remediator.extensions.sources.grafana import GrafanaSettings, GrafanaSource
+from remediator.extensions.sources.json import JsonSettings, JsonSource
 from remediator.playbooks import cel
 from remediator.playbooks.loader import load_playbooks, read_model
 from remediator.playbooks.parsing.promql import parse_error
 from remediator.playbooks.parsing.yaml_reader import read_bytes
 from remediator.storage.url import parse_postgresql_url
+from tests.support.servers import grafana
 from tests.support.servers.remediator import PLAYBOOK
 from tests.support.web_service import WebService
 
@@ -39,6 +42,21 @@ pytestmark = [pytest.mark.promise(8), pytest.mark.fuzz]
 Parser = Callable[[bytes, Path], object]
 SEED = int(os.environ.get("FUZZ_SEED", time.time_ns() % 2**32))
 CATALOGUE = Registry().catalogue()
+GRAFANA = GrafanaSource("grafana", GrafanaSettings())
+MAPPED = JsonSource(
+    "any",
+    JsonSettings.model_validate(
+        {
+            "mapping": {
+                "decode": ["m"],
+                "status": "body.s",
+                "labels": {"alertname": "body.m.a[0]"},
+                "labels_from": "body.l",
+                "starts_at": "body.t",
+            }
+        }
+    ),
+)
 NOTIFICATION = {
     "version": "4",
     "receiver": "remediator",
@@ -64,6 +82,13 @@ SETTINGS = {
     "channels": {"chat": {"kind": "slack", "token_file": "x", "channel": "C1"}},
     "access": {"proxy": {"addresses": ["10.0.0.0/24", "unix"]}},
     "timing": {"lease": "60s"},
+    "sources": {
+        "any": {
+            "kind": "json",
+            "hmac": {"secret_files": ["s"], "header": "X-Signature"},
+            "mapping": {"status": "body.s", "labels": {"alertname": "body.n"}},
+        }
+    },
 }
 
 
@@ -80,6 +105,18 @@ def as_file(raw: bytes, folder: Path, name: str) -> Path:
 
 PARSERS: dict[str, tuple[Parser, list[bytes]]] = {
     "notification": (lambda raw, folder: parse_notification(raw), [json.dumps(NOTIFICATION).encode()]),
+    "notification of Grafana": (
+        lambda raw, folder: (GRAFANA.check(raw), GRAFANA.read(raw)),
+        [grafana.notification(alertname="RedisDown", instance="redis:6379")],
+    ),
+    "JSON of a source": (
+        lambda raw, folder: (MAPPED.check(raw), MAPPED.read(raw)),
+        [b'{"m": "{\\"a\\": [1, {\\"b\\": null}]}", "s": "firing", "t": 17e8, "l": [{"name": "x", "value": 1}]}'],
+    ),
+    "mapping": (
+        lambda raw, folder: cel.compile_expression(text(raw)).evaluate({"body": {"a": {"b": [1, "x"]}}, "alert": {}}),
+        [b'has(body.a) ? body.a.b[1] : "none"', b"body.a.b.filter(x, x > 3)[0]"],
+    ),
     "playbook": (
         lambda raw, folder: load_playbooks([as_file(raw, folder, "redis-down.yaml")], CATALOGUE, None),
         [yaml.safe_dump(PLAYBOOK).encode()],

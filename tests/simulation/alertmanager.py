@@ -86,7 +86,8 @@ class SimAlertmanager:
         if not self._world.calm:
             self._chance.shuffle(kept)
         body = self._body(kept, len(names) - len(kept))
-        identities = tuple(identity({"alertname": "Down", "service": name}) for name, _, fires in kept if fires)
+        fire = [name for name, _, fires in kept if fires]
+        identities = tuple(identity("alertmanager", {"alertname": "Down", "service": name}) for name in fire)
         copies = 2 if self._chance.random() < self._faults.twice else 1
         for _ in range(copies):
             task = self._loop.create_task(self._deliver(body, identities))

@@ -164,7 +164,7 @@ def _looked(connection: Connection) -> None:
     episodes.get_last_updates(connection, ["a", "b"])
     episodes.list_for_run(connection, "run-1")
     episodes.list_open(connection)
-    episodes.list_firing(connection)
+    episodes.list_firing(connection, "alertmanager")
     episodes.list_due_to_close(connection, MOMENT)
     episodes.next_close_at(connection)
     episodes.run_ids_of_alert(connection, "RedisDown", 20)

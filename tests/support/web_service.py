@@ -17,6 +17,7 @@ from sqlalchemy import insert
 
 from remediator.audit import Redactor
 from remediator.config import Config, MessageChannel
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.approval import ApprovalLink
 from remediator.core.identity import hash_token, make_token
 from remediator.core.notification_policy import Approvals
@@ -270,15 +271,14 @@ async def web_service(folder: Path, world: ClientSet | None = None, **settings: 
         store = open_store(config, clock, Redactor())
         stack.push_async_callback(store.close)
         context = await stack.enter_async_context(read_only_context(config, store, clock))
-        loops = Worker(
-            context, Index(context.playbooks.active, "Watchdog"), IngestSettings(frozenset(), timedelta(0), "W")
-        )
+        registry = Registry()
+        ingest = IngestSettings(frozenset(), timedelta(0), "W", sources=registry.make_sources(config))
+        loops = Worker(context, Index(context.playbooks.active, "Watchdog"), ingest)
         create_keyring(config.state / "links.key")
         keyring = load_keyring(config.state / "links.key")
-        registry = Registry()
         metrics, access = Metrics(), AccessControl.load(config, folder / "remediator.yaml")
         if "webhook" not in settings:  # most of these tests are not about the token of Alertmanager
-            access.rules = replace(access.rules, credentials=Credentials())
+            access.rules = replace(access.rules, credentials={**access.rules.credentials, ALERTMANAGER: Credentials()})
         context.current_person, context.allow_link_only = access.person, config.approvals.allow_link_only
         reloading = reload_settings(
             config, registry, loops, metrics, store, access, LiveInventory(context.playbooks.inventory), ()

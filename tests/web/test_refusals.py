@@ -10,6 +10,7 @@ import pytest
 import structlog
 from sqlalchemy import select
 
+from remediator.core.alert import ALERTMANAGER
 from remediator.errors import PayloadError
 from remediator.pipeline.receive import Credentials
 from remediator.storage.schema import audit
@@ -37,7 +38,8 @@ async def test_a_refusal_is_logged_audited_and_counted(
     """Twice the same: two answers and a count of two, but one log line and one audit entry."""
     config = web.service.config
     limited = config.model_copy(update={"webhook": config.webhook.model_copy(update={"max_body": 1_000})})
-    web.service.access.rules = replace(web.service.access.rules, credentials=Credentials({"test": b"secret"}))
+    credentials = {ALERTMANAGER: Credentials({"test": b"secret"})}
+    web.service.access.rules = replace(web.service.access.rules, credentials=credentials)
     web.service = replace(web.service, config=limited)
     with structlog.testing.capture_logs() as logged:
         async with web.client() as client:
@@ -50,7 +52,7 @@ async def test_a_refusal_is_logged_audited_and_counted(
     [entry] = await entries(web)
     assert (entry["data"]["sender"], entry["data"]["status"]) == ("192.0.2.7", status)
     assert entry["data"]["message"] == answers[0].json()["error"]
-    assert f'remediator_notifications_total{{code="{status}",result="rejected"}} 2.0' in metrics
+    assert f'remediator_notifications_total{{code="{status}",result="rejected",source="alertmanager"}} 2.0' in metrics
 
 
 async def test_the_rate_is_limited_for_each_sender_and_for_all(web: WebService) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from remediator.core.alert import ALERTMANAGER
+
 ASSUMPTIONS = (
     "approvers approve two minutes after the request",
     "checks fail until the first change of the run, and are ok after it; dependencies are healthy",
@@ -27,6 +29,8 @@ class Event:
 
     at: datetime
     body: bytes
+    source: str = ALERTMANAGER
+    """Name of the source in the settings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ _NEVER = "0001-01-01T00:00:00Z"
 def stored_history(connection: Connection, start: datetime, end: datetime) -> History:
     """Return the notifications that were received in this period."""
     found = inbox.list_received_between(connection, start, end)
-    return History(start, end, tuple(Event(item.received_at, item.body) for item in found), "stored notifications")
+    events = tuple(Event(item.received_at, item.body, item.source) for item in found)
+    return History(start, end, events, "stored notifications")
 
 
 async def prometheus_history(

@@ -170,12 +170,13 @@ class _Backtest:
         """Replay the events of the history, and wait until the runs have ended."""
         await self.store.write(lambda tx: playbooks.add_versions(tx, self.loaded.playbooks))
         index = Index(self.loaded.playbooks, self.config.watchdog.alertname)
-        loops = Worker(self.context, index, ingest_settings(self.config), 16, _POLL)
+        sources = Registry.for_settings(self.config).make_sources(self.config)
+        loops = Worker(self.context, index, ingest_settings(self.config, sources), 16, _POLL)
         for loop in (loops.run_ingest_loop, loops.run_advance_loop):
             self._spawn(loop())
         for event in events:
             await self._until(event.at)
-            await self.store.accept("history", event.body)
+            await self.store.accept(event.source, event.body)
         await self._until(self.history.end + TIME_AFTER_END)
 
     async def _until(self, at: datetime) -> None:

@@ -16,6 +16,7 @@ from remediator.authoring.doctor.hosts import Hosts
 from remediator.authoring.doctor.prometheus import PrometheusCheck
 from remediator.authoring.doctor.rights import Rights
 from remediator.authoring.doctor.secrets import Secrets
+from remediator.authoring.doctor.sources import Sources
 from remediator.authoring.doctor.store import StoreCheck
 from remediator.authoring.doctor.targets import Targets
 from remediator.authoring.doctor.tls import Tls
@@ -27,6 +28,7 @@ BUILTIN: tuple[type[DoctorCheck], ...] = (
     Secrets,
     StoreCheck,
     AlertmanagerCheck,
+    Sources,
     PrometheusCheck,
     Hosts,
     Discoveries,

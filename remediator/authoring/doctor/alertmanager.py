@@ -28,7 +28,9 @@ class AlertmanagerCheck(DoctorCheck):
     name = "alertmanager"
 
     async def run(self, about: Examination) -> AsyncIterator[Result]:
-        if not about.config.alertmanagers:
+        if not about.config.alertmanagers and about.config.sources:
+            yield skipped("alertmanagers", f"alerts come from {', '.join(about.config.sources)}")
+        elif not about.config.alertmanagers:
             fix = "set 'alertmanagers' to the URL of every peer"
             yield warning("alertmanagers", "the settings name none, so silences are not seen", fix)
         for endpoint in about.config.alertmanagers:

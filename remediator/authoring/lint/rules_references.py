@@ -28,7 +28,7 @@ class NoDataSource(Rule):
             return
         given = data(context.settings)
         known = {name for name, value in given.items() if value} if isinstance(given, dict) else set()
-        if "alertmanagers" not in known:
+        if not known & {"alertmanagers", "sources"}:
             acting = [item.name for item in context.playbooks if context.mutates(item) and item.modes & _ACTING]
             if acting:
                 message = f"{acting[0]!r} acts on alerts, but the settings file names no Alertmanager"

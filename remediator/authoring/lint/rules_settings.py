@@ -7,15 +7,16 @@ import os
 import stat
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from remediator.audit.secret_files import secret_files
 from remediator.authoring.lint import LintContext, Rule
-from remediator.clients.endpoints import HttpAuth
-from remediator.config import Config, read_secret
+from remediator.clients.endpoints import Endpoint, HttpAuth
+from remediator.config import Config, SourceSettings, Webhook, read_secret
 from remediator.core.access_settings import UNIX_PEER
 from remediator.core.listen import is_loopback
 from remediator.errors import ConfigurationError
@@ -66,21 +67,30 @@ class PlainHttp(SettingsRule):
 
 
 class ShortToken(SettingsRule):
-    """A token of the webhook has fewer than 16 characters."""
+    """A token of the webhook, or a secret of a source, has fewer than 16 characters."""
 
     id = "short-token"
     why = "A short token can be guessed, and an attacker who has it can start runs."
     fix = "write a new token into the file: head -c 32 /dev/urandom | base64"
 
     def find(self, config: Config) -> Iterator[tuple[Place, str]]:
-        for name, path in config.webhook.token_files.items():
+        for place, path in self._files(config):
             try:
                 length = len(read_secret(path))
             except ConfigurationError:
                 continue  # the start and the doctor report it
             if length < _SHORT_TOKEN:
-                place: Place = ("webhook", name) if name == "token_file" else ("webhook", "tokens", name)
                 yield place, f"the token in {path} has {length} characters"
+
+    def _files(self, config: Config) -> Iterator[tuple[Place, Path]]:
+        sections: list[tuple[Place, Webhook | SourceSettings]] = [(("webhook",), config.webhook)]
+        sections += [(("sources", name), source) for name, source in config.sources.items()]
+        for section, settings in sections:
+            for name, path in settings.token_files.items():
+                yield (*section, name) if name == "token_file" else (*section, "tokens", name), path
+            if isinstance(settings, SourceSettings) and settings.hmac is not None:
+                for at, path in enumerate(settings.hmac.secret_files):
+                    yield (*section, "hmac", "secret_files", at), path
 
 
 class WideProxy(SettingsRule):
@@ -109,6 +119,12 @@ class CredentialInClear(SettingsRule):
     def find(self, config: Config) -> Iterator[tuple[Place, str]]:
         places: list[tuple[Place, BaseModel]] = [(("prometheus",), config.prometheus)] if config.prometheus else []
         places += [(("alertmanagers", at), endpoint) for at, endpoint in enumerate(config.alertmanagers)]
+        for name, source in config.sources.items():
+            given = source.model_extra or {}
+            for key, value in given.items():
+                if isinstance(value, dict) and "url" in value:  # a server of this kind of source
+                    with suppress(ValidationError):
+                        places.append((("sources", name, key), Endpoint.model_validate(value)))
         places += [(("requests", name), request) for name, request in config.requests.items()]
         for place, model in places:
             parts = urlsplit(str(getattr(model, "url", "")))

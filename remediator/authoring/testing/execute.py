@@ -27,11 +27,13 @@ from remediator.authoring.testing.fakes import (
 )
 from remediator.authoring.testing.model import Case, Suite, TestAlert
 from remediator.clients.alertmanager.client import Alertmanager
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.clock import rfc3339
 from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.registry import Registry
+from remediator.extensions.sources.base import DEFAULT, Source
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import IngestSettings
 from remediator.pipeline.match import Index
@@ -151,6 +153,7 @@ class _Execution:
         self.result = CaseResult()
         self.start = case.start or START
         self.database = Database(loop, self.start)
+        self.sources = {alert.source: Source(alert.source, None) for alert in self.case.alerts}
         self.script = Script(self.case, self.start, lambda: self.database.now)
         chosen = playbook if case.mode is None else playbook.model_copy(update={"mode": case.mode})
         host = Host("test")
@@ -167,7 +170,8 @@ class _Execution:
         allowed = replace(registry.allowed or ClientSet(), inventory=lambda: inventory)
         clients = ClientSet(
             platforms=dict.fromkeys((each.kind for each in registry.platforms), platform),
-            alertmanagers=(cast(Alertmanager, ScriptedAlertmanager(self.script)),),
+            alertmanagers=self._peers(ALERTMANAGER),
+            sources={name: self._peers(name) for name in self.sources},
             clock=clock,
             inventory=lambda: inventory,
         )
@@ -189,6 +193,12 @@ class _Execution:
             on_event=self._event,
         )
 
+    def _peers(self, source: str) -> tuple[Alertmanager, ...]:
+        """Return what can be asked which alerts of a source fire; nothing if one of its alerts cannot be confirmed."""
+        if not all(alert.confirmed for alert in self.case.alerts if alert.source == source):
+            return ()
+        return (cast(Alertmanager, ScriptedAlertmanager(self.script)),)
+
     def hear(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> Any:
         """Drop log events of the pipeline, and record internal errors."""
         if event.get("exc_info"):
@@ -202,7 +212,8 @@ class _Execution:
     async def run(self) -> None:
         """Run the test to its end."""
         await self.context.store.write(lambda tx: playbooks.add_versions(tx, self.context.playbooks.active))
-        loops = Worker(self.context, Index(self.context.playbooks.active, _WATCHDOG), IngestSettings(), 4, 20.0)
+        settings = IngestSettings(sources={ALERTMANAGER: DEFAULT, **self.sources})
+        loops = Worker(self.context, Index(self.context.playbooks.active, _WATCHDOG), settings, 4, 20.0)
         loops_and_events = [
             run_supervised("ingest", loops.run_ingest_loop, asyncio.sleep),
             run_supervised("advance", loops.run_advance_loop, asyncio.sleep),
@@ -240,7 +251,7 @@ class _Execution:
 
     # events of the test
 
-    async def _post(self, alerts: Sequence[tuple[TestAlert, bool]]) -> None:
+    async def _post(self, alerts: Sequence[tuple[TestAlert, bool]], source: Source = DEFAULT) -> None:
         told = [
             {
                 "status": "firing" if firing else "resolved",
@@ -252,13 +263,16 @@ class _Execution:
             for alert, firing in alerts
         ]
         data = {"version": "4", "receiver": RECEIVER, "truncatedAlerts": 0, "alerts": told}
-        await receive(self.store, json.dumps(data).encode())
+        await receive(self.store, json.dumps(data).encode(), source)
 
     async def _notify(self, at: timedelta) -> None:
         """Send what begins or ends at this time in one notification, as Alertmanager sends the alerts of a group."""
         await asyncio.sleep(at.total_seconds() + 0.01)
-        firing = [(item, True) for item in self.case.alerts if item.at == at]
-        await self._post([*firing, *((item, False) for item in self.case.alerts if item.until == at)])
+        changes = [(item, True) for item in self.case.alerts if item.at == at]
+        changes += [(item, False) for item in self.case.alerts if item.until == at]
+        for name, source in self.sources.items():
+            if told := [change for change in changes if change[0].source == name]:
+                await self._post(told, source)
 
     async def _watchdog(self) -> None:
         while self.case.watchdog:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field, GetJsonSchemaHandler, field_validator
 
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.cost import FIELDS
 from remediator.core.types import Duration, FieldError, PositiveDuration, Strict
 from remediator.extensions.platforms.base import Reason
@@ -130,6 +131,11 @@ class TestAlert(Strict):
         description="Add the labels of the target if no label names anything; false: leave them as they are.",
     )
     silenced: bool = Field(default=False, description="Alertmanager silences the alert.")
+    source: Name = Field(default=ALERTMANAGER, description="Source that sends the alert, for example grafana.")
+    confirmed: bool = Field(
+        default=True,
+        description="The source says that the alert still fires; false: it cannot be asked, as a source of kind json.",
+    )
 
 
 class Person(Strict):

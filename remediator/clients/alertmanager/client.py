@@ -127,7 +127,7 @@ class _Config(Part, frozen=True, kw_only=True, rename="camel"):
 class _Status(Part, frozen=True, kw_only=True, rename="camel"):
     cluster: Cluster
     version_info: _Version
-    uptime: datetime
+    uptime: datetime | None = None
     config: _Config = _Config()
 
 
@@ -135,7 +135,8 @@ class AlertmanagerStatus(Part, frozen=True, kw_only=True, rename="camel"):
     """Version, start time, cluster and configuration of an Alertmanager process."""
 
     version: str
-    started: datetime
+    started: datetime | None
+    """None if it does not say. The Alertmanager inside of Grafana does not."""
     cluster: Cluster
     configuration: str = ""
     """Its configuration file as YAML; Alertmanager replaces secrets in it."""

@@ -12,12 +12,13 @@ from typing import Any
 from pydantic import Field
 
 from remediator.clients.alertmanager.client import Matcher, NewSilence, marked
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.clock import format_duration, rfc3339
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError, Unreachable
-from remediator.extensions.actions.base import RUN, Action, EffectStatus, Observation, Result, UndoCall
+from remediator.extensions.actions.base import ALERT_SOURCES, RUN, Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -52,6 +53,9 @@ class AlertmanagerSilence(Action):
     async def plan(self, service: Service, parameters: SilenceParameters) -> PlannedCall:
         if not self._alertmanagers:
             raise TargetError("no Alertmanager is configured; add one to 'alertmanagers' in the settings")
+        if ALERTMANAGER not in ALERT_SOURCES.get():
+            sources = ", ".join(sorted(ALERT_SOURCES.get()))
+            raise TargetError(f"the alerts of this run are from {sources}, which no silence in Alertmanager reaches")
         names = parameters.services or self._inventory().dependents(service.name)
         if not names:
             raise TargetError(

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.cost import EFFECT, Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
@@ -82,6 +83,10 @@ RELEASES: ContextVar[ReleaseMemory] = ContextVar("remediator_releases", default=
 
 INCIDENT_START: ContextVar[datetime | None] = ContextVar("remediator_incident_start", default=None)
 """When the incident of the run began, as the sender of the alert says. None outside a run."""
+
+
+ALERT_SOURCES: ContextVar[frozenset[str]] = ContextVar("remediator_alert_sources", default=frozenset({ALERTMANAGER}))
+"""The sources of the alerts of the run. Set while it is planned."""
 
 
 class Action(ABC):

@@ -1,4 +1,4 @@
-"""``still_firing``: ask every Alertmanager whether an alert of the run still fires and is not suppressed."""
+"""``still_firing``: ask the source of each alert of the run whether it still fires and is not suppressed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from itertools import chain
 from pydantic import Field
 
 from remediator.audit import REDACTED
-from remediator.clients.alertmanager.client import Alertmanager, FiringAlert, matcher, matchers_for
+from remediator.clients.alertmanager.client import FiringAlert, matcher, matchers_for
+from remediator.core.alert import ALERTMANAGER
 from remediator.core.run import Episode, EpisodeStatus
 from remediator.core.types import Duration
 from remediator.errors import ClientError
@@ -25,16 +26,17 @@ from remediator.extensions.guards.base import (
     join_names,
     manual_start,
 )
+from remediator.extensions.sources.base import Peer
 
 _ONE_BY_ONE = 20
 """Above this number of alerts, one request per alertname replaces one request per alert."""
 
 
 class StillFiringSettings(Settings):
-    """How long an Alertmanager may take."""
+    """How long a source may take."""
 
     within: Duration = Field(
-        default=timedelta(seconds=3), description="Time limit for the answer of each Alertmanager."
+        default=timedelta(seconds=3), description="Time limit for the answer of each Alertmanager or Grafana."
     )
 
 
@@ -42,53 +44,71 @@ class StillFiringSettings(Settings):
 class _Answers:
     """The answers of all peers."""
 
-    peers: int
+    peers: int = 0
     firing: list[str] = field(default_factory=list)
     suppressed: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
+    """The peers that do not answer."""
+    unanswered: list[str] = field(default_factory=list)
+    """For each source of which no peer answers, why it is unknown whether its alerts fire."""
+    unable: list[str] = field(default_factory=list)
+    """For each source without a peer, the same."""
 
 
 class StillFiring(Guard):
-    """Blocks unless an alert of the run fires on some peer and is suppressed on none. Unknown if no peer answers.
+    """Blocks unless an alert of the run fires in its source and is suppressed nowhere. Unknown if no source can say.
 
-    A suppression on one peer counts, because peers exchange silences with a delay. Labels that only name a replica of
-    Prometheus do not matter: when one replica of a pair is gone, the alert of the other one still fires. A run that a
-    person started does not depend on an alert, so the guard allows it and says so.
+    Each source is asked about its own alerts: every peer of Alertmanager, or Grafana. A suppression on one peer counts,
+    because peers exchange silences with a delay. Labels that only name a replica of Prometheus do not matter: when one
+    replica of a pair is gone, the alert of the other one still fires. A run that a person started does not depend on an
+    alert, so the guard allows it and says so.
     """
 
     name = "still_firing"
-    reasons = frozenset({"not_firing", "suppressed", "no_alertmanager"})
+    reasons = frozenset({"not_firing", "suppressed", "no_answer"})
     expected_reasons = frozenset({"suppressed"})
     passing_reasons = frozenset({"not_firing"})
     Settings = StillFiringSettings
 
     def __init__(self, clients: ClientSet) -> None:
-        self._alertmanagers = clients.alertmanagers
+        self._peers = clients.peers
         self._ignored = clients.ignored_labels
 
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
         if (manual := manual_start(guard_input, "it does not depend on an alert that fires")) is not None:
             return manual
-        if not self._alertmanagers:
-            return Verdict(
-                GuardAnswer.UNKNOWN,
-                "no_alertmanager",
-                "cannot confirm that the alert fires: no Alertmanager is configured",
-            )
-        alerts = [alert for alert in guard_input.episodes if alert.status is EpisodeStatus.FIRING]
-        found = _Answers(len(self._alertmanagers))
+        by_source: dict[str, list[Episode]] = {episode.source: [] for episode in guard_input.episodes}
+        by_source = by_source or {ALERTMANAGER: []}
+        for episode in guard_input.episodes:
+            if episode.status is EpisodeStatus.FIRING:
+                by_source[episode.source].append(episode)
+        found = _Answers()
         within = guard_input.settings.within.total_seconds()
-        answers = await asyncio.gather(*(_ask(peer, alerts, within, self._ignored) for peer in self._alertmanagers))
-        for peer, answer in zip(self._alertmanagers, answers, strict=True):
+        await asyncio.gather(*(self._ask_source(*each, within, found) for each in by_source.items()))
+        return _verdict(found)
+
+    async def _ask_source(self, source: str, alerts: Sequence[Episode], within: float, found: _Answers) -> None:
+        peers = self._peers(source)
+        found.peers += len(peers)
+        answers = await asyncio.gather(*(_ask(peer, alerts, within, self._ignored) for peer in peers))
+        silent = []
+        for peer, answer in zip(peers, answers, strict=True):
             if isinstance(answer, str):
-                found.silent.append(f"{peer.url}: {answer}")
+                silent.append(f"{peer.url}: {answer}")
             else:
                 _sort(peer, alerts, answer, found)
-        return _verdict(found)
+        found.silent += silent
+        default = source == ALERTMANAGER
+        if not peers and (alerts or default):
+            text = "no Alertmanager is configured" if default else f"the source {source!r} cannot be asked"
+            found.unable.append(text)
+        elif peers and len(silent) == len(peers):
+            name = "Alertmanager" if default else f"server of the source {source!r}"
+            found.unanswered.append(f"no {name} answers: {join_names(silent)}")
 
 
 async def _ask(
-    peer: Alertmanager, alerts: Sequence[Episode], within: float, ignored: frozenset[str]
+    peer: Peer, alerts: Sequence[Episode], within: float, ignored: frozenset[str]
 ) -> list[FiringAlert | None] | str:
     """Return what one peer has for each alert, or why it did not answer."""
     wanted = [_without(alert.labels, ignored) for alert in alerts]
@@ -137,9 +157,7 @@ def _key(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset(labels.items())
 
 
-def _sort(
-    peer: Alertmanager, alerts: Sequence[Episode], answers: Sequence[FiringAlert | None], found: _Answers
-) -> None:
+def _sort(peer: Peer, alerts: Sequence[Episode], answers: Sequence[FiringAlert | None], found: _Answers) -> None:
     for alert, answer in zip(alerts, answers, strict=True):
         if answer is None:
             continue
@@ -163,19 +181,18 @@ def _verdict(found: _Answers) -> Verdict:
     }
     if found.suppressed:
         return Verdict(GuardAnswer.BLOCK, "suppressed", f"suppressed: {'; '.join(found.suppressed[:3])}", inputs)
-    if len(found.silent) == found.peers:
-        return Verdict(
-            GuardAnswer.UNKNOWN,
-            "no_alertmanager",
-            f"cannot confirm that the alert fires: no Alertmanager answers: {join_names(found.silent)}",
-            inputs,
-        )
+    # A source that does not answer may suppress its alert, so an alert of another source that fires is not enough.
+    # A source that can never say is no reason to doubt an alert of another source.
+    unknown = found.unanswered or ([] if found.firing else found.unable)
+    if unknown:
+        text = f"cannot confirm that the alert fires: {'; '.join(unknown)}"
+        return Verdict(GuardAnswer.UNKNOWN, "no_answer", text, inputs)
     if not found.firing:
         asked = found.peers - len(found.silent)
         return Verdict(
             GuardAnswer.BLOCK,
             "not_firing",
-            f"not firing on {asked} of {found.peers} peers",
+            f"not firing on {asked} of {found.peers} peers" if found.peers else "every alert of the run is resolved",
             inputs,
         )
     return Verdict(GuardAnswer.ALLOW, inputs=inputs)

@@ -1,12 +1,12 @@
-"""Check the settings of guards, in playbooks and in the settings file, and the channels of the settings file.
+"""Check the settings of guards, in playbooks and in the settings file, and its channels and sources.
 
-The models leave both open, because plugins can add guards and notifiers.
+The models leave them open, because each kind has its own settings.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from pydantic import BaseModel
@@ -22,7 +22,7 @@ Guards = Mapping[str, type[BaseModel]]
 
 
 def check_settings(catalogue: Catalogue, root: Node) -> Iterator[Diagnostic]:
-    """Check the guards and channels of a settings file."""
+    """Check the guards, channels and sources of a settings file."""
     guards = child(root, "guards")
     if isinstance(guards, Table):
         yield from check_guard_settings(catalogue.guards, root, (name for name in guards.entries if name != "off"))
@@ -32,18 +32,31 @@ def check_settings(catalogue: Catalogue, root: Node) -> Iterator[Diagnostic]:
         for item in listed.items if isinstance(listed, Items) else ():
             yield from (error_at(item, error) for error in field_errors(DisabledGuard, item))
         yield from check_disabled_guards(catalogue.guards, root, disabled_guards(root))
-    channels = child(root, "channels")
-    for entry in channels.entries.values() if isinstance(channels, Table) else ():
+    yield from _check_kinds(child(root, "channels"), catalogue.notifiers, "notifier", catalogue.channel_keys)
+    yield from _check_kinds(child(root, "sources"), catalogue.sources, "kind of source", catalogue.source_keys)
+
+
+def _check_kinds(
+    section: Node | None, kinds: Mapping[str, type[BaseModel]], noun: str, common: Collection[str]
+) -> Iterator[Diagnostic]:
+    """Check the entries of a section with the models of their kinds.
+
+    Args:
+        section: a mapping of entries with ``kind``.
+        kinds: the models; empty if they are not known.
+        noun: what a kind is called in an error.
+        common: the keys that every entry can have, which are checked with the file.
+    """
+    for entry in section.entries.values() if isinstance(section, Table) else ():
         kind = child(entry.value, "kind")
         given = kind.value if isinstance(kind, Scalar) else None
-        if kind is None or not isinstance(given, str) or not catalogue.notifiers:
+        if kind is None or not isinstance(given, str) or not kinds:
             continue
-        if given not in catalogue.notifiers:
-            hint = did_you_mean(given, catalogue.notifiers)
-            yield kind.diagnostic("wrong-value", f"unknown notifier {given!r}", hint)
+        if given not in kinds:
+            yield kind.diagnostic("wrong-value", f"unknown {noun} {given!r}", did_you_mean(given, kinds))
         elif isinstance(entry.value, Table):
-            values = {name: value for name, value in data(entry.value).items() if name != "kind"}
-            errors = field_errors(catalogue.notifiers[given], entry.value, values=values)
+            values = {name: value for name, value in data(entry.value).items() if name not in common}
+            errors = field_errors(kinds[given], entry.value, values=values)
             yield from (error_at(entry.value, error) for error in errors)
 
 

@@ -107,14 +107,14 @@ _OF_RUN = Prepared(
 )
 
 
-def list_firing(connection: Connection) -> list[Episode]:
-    """Return the episodes of all alerts that fire."""
-    return [_episode(row) for row in connection.execute(_FIRING)]
+def list_firing(connection: Connection, source: str) -> list[Episode]:
+    """Return the episodes of the alerts of one source that fire."""
+    return [_episode(row) for row in connection.execute(_FIRING, {"origin": source})]
 
 
 _FIRES = (table.c.status == EpisodeStatus.FIRING.value, table.c.kind == EpisodeKind.ALERT.value)
 _NOT_CLOSED = table.c.status != EpisodeStatus.CLOSED.value  # the condition of the partial index
-_FIRING = Prepared(select(table).where(*_FIRES, _NOT_CLOSED))
+_FIRING = Prepared(select(table).where(*_FIRES, _NOT_CLOSED, table.c.source == bindparam("origin")))
 
 
 def close_manual(tx: Tx, run_id: str) -> list[str]:

@@ -23,6 +23,8 @@ class Received:
     source: str
     body: bytes
     processed_alerts: int
+    asked_at: datetime | None = None
+    """When the source was asked, for a notification of the reconcile loop; its body is in Alertmanager's format."""
 
 
 def list_pending(tx: Tx, limit: int) -> list[Received]:
@@ -35,15 +37,28 @@ def list_pending(tx: Tx, limit: int) -> list[Received]:
     return [Received(*row) for row in tx.connection.execute(_PENDING, {"most": limit})]
 
 
-_COLUMNS = (table.c.id, table.c.received_at, table.c.source, table.c.body, table.c.processed_alerts)
+_COLUMNS = (
+    table.c.id,
+    table.c.received_at,
+    table.c.source,
+    table.c.body,
+    table.c.processed_alerts,
+    table.c.asked_at,
+)
 _PENDING = Prepared(
     select(*_COLUMNS).where(table.c.processed_at.is_(None)).order_by(table.c.id).limit(bindparam("most", type_=Integer))
 )
 
 
-def add(tx: Tx, source: str, body: bytes) -> None:
-    """Add a notification that the remediator created, in the caller's transaction."""
-    tx.connection.execute(insert(table).values(received_at=tx.now, source=source, body=body))
+def add(tx: Tx, source: str, body: bytes, asked_at: datetime | None = None) -> None:
+    """Add a notification that the remediator created, in the caller's transaction.
+
+    Args:
+        source: name of the source.
+        body: a notification in Alertmanager's format.
+        asked_at: when the source was asked.
+    """
+    tx.connection.execute(insert(table).values(received_at=tx.now, source=source, body=body, asked_at=asked_at))
     tx.notify(TOPIC_NOTIFICATIONS)
 
 

@@ -15,10 +15,11 @@ from remediator.storage.schema import key_values as table
 
 WATCHDOG = "watchdog"
 """Name of the value that says when the Watchdog alert was last received, and whether it was firing."""
-RECEIVERS = "receivers"
-"""Name of the value that lists the Alertmanager receivers that sent notifications here."""
-RECONCILED = "reconciled"
-"""Name of the value that says when the last reconciliation was, and how often in a row each alert was absent."""
+RECEIVERS = "receivers:"
+"""Prefix of the names of the values that list the receivers of each source that sent notifications here."""
+RECONCILED = "reconciled:"
+"""Prefix of the names of the values that say, for each source, when the last reconciliation was, and how often in a row
+each alert was absent."""
 
 REPLACED = "replaced"
 """Name of the value that says when this database took the place of another one, which may have had more commits."""

@@ -17,6 +17,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.extensions.actions.base import (
+    ALERT_SOURCES,
     RUN,
     Action,
     EffectStatus,
@@ -101,6 +102,19 @@ async def test_without_dependants_or_alertmanager_there_is_nothing_to_silence(cl
         await plan(actions(client)["alertmanager.silence"], INVENTORY.service("shop"))
     with pytest.raises(TargetError, match="no Alertmanager is configured"):
         await plan(actions()["alertmanager.silence"], REDIS)
+
+
+async def test_alerts_of_another_source_are_not_silenced_in_alertmanager(client: Client) -> None:
+    """The plan is refused with the reason; one alert of Alertmanager is enough."""
+    action = actions(client)["alertmanager.silence"]
+    token = ALERT_SOURCES.set(frozenset({"grafana"}))
+    try:
+        with pytest.raises(TargetError, match="are from grafana, which no silence in Alertmanager reaches"):
+            await plan(action, REDIS)
+        ALERT_SOURCES.set(frozenset({"grafana", "alertmanager"}))
+        assert (await plan(action, REDIS)).text.startswith("silence the alerts of")
+    finally:
+        ALERT_SOURCES.reset(token)
 
 
 async def test_no_silence_lasts_longer_than_four_hours(client: Client) -> None:

@@ -12,18 +12,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from remediator.clients.alertmanager.client import Alertmanager as Client
 from remediator.clients.alertmanager.client import Matcher, NewSilence
 from remediator.clients.endpoints import Endpoint
+from remediator.clients.grafana.client import Grafana as GrafanaClient
 from remediator.core.run import Episode
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import GuardAnswer, Verdict
 from tests.support import fake_servers
 from tests.support.guard_history import House, alert
-from tests.support.servers import free_port
+from tests.support.servers import free_port, grafana
 from tests.support.servers.alertmanager import Alertmanager
 
 pytestmark = pytest.mark.promise(5)
@@ -148,7 +150,7 @@ async def test_nobody_answers_is_unknown(house: House) -> None:
 
     verdict = await ask(house, url)
 
-    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_alertmanager")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_answer")
     assert verdict.sentence.startswith(
         f"unknown: cannot confirm that the alert fires: no Alertmanager answers: {url}: "
     )
@@ -240,3 +242,65 @@ async def test_an_alert_with_such_names_is_found_by_exactly_its_labels(house: Ho
         assert (await ask(house, f"http://127.0.0.1:{fake.port}", alerts=(ours,))).answer is GuardAnswer.ALLOW
     async with fake_servers.peer(fake_servers.reply(200, json.dumps(found).encode())) as fake:
         assert (await ask(house, f"http://127.0.0.1:{fake.port}", alerts=(other,))).reason == "not_firing"
+
+
+@asynccontextmanager
+async def asking_grafana(house: House, tmp_path: Path) -> AsyncIterator[tuple[House, grafana.Grafana]]:
+    """A house with a Grafana, and with a source that cannot be asked."""
+    (tmp_path / "token").write_text(grafana.TOKEN)
+    with grafana.grafana() as running:
+        client = GrafanaClient(Endpoint(url=running.url, token_file=tmp_path / "token"))
+        try:
+            yield House(house.store, house.clock, ClientSet(sources={"grafana": (client,), "datadog": ()})), running
+        finally:
+            await client.aclose()
+
+
+def of(source: str, number: int = 0, status: str = "firing") -> Episode:
+    return replace(alert(number, status, instance="a"), source=source)
+
+
+async def judge(house: House, *alerts: Episode) -> tuple[GuardAnswer, str, str]:
+    verdict = await house.verdict("still_firing", alerts=alerts)
+    return verdict.answer, verdict.reason, verdict.text
+
+
+async def test_each_source_is_asked_about_its_own_alerts(house: House, tmp_path: Path) -> None:
+    """Grafana says that its alert fires, that it is silenced, and that it has ended."""
+    async with asking_grafana(house, tmp_path) as (asked, running):
+        assert (await judge(asked, of("grafana")))[:2] == (GuardAnswer.BLOCK, "not_firing")
+        running.fire(alertname="RedisDown", instance="a")
+        assert (await judge(asked, of("grafana")))[0] is GuardAnswer.ALLOW
+        running.alerts.clear()
+        running.fire(("s1",), alertname="RedisDown", instance="a")
+        answer, reason, text = await judge(asked, of("grafana"))
+        assert (answer, reason) == (GuardAnswer.BLOCK, "suppressed") and "silence s1" in text
+
+
+async def test_a_source_that_cannot_say_is_unknown(house: House, tmp_path: Path) -> None:
+    """So a person is asked. An alert of another source that fires is enough; a resolved one needs no question."""
+    async with asking_grafana(house, tmp_path) as (asked, running):
+        answer, reason, text = await judge(asked, of("datadog"))
+        assert (answer, reason) == (GuardAnswer.UNKNOWN, "no_answer")
+        assert text == "cannot confirm that the alert fires: the source 'datadog' cannot be asked"
+        assert (await judge(asked, of("removed")))[0] is GuardAnswer.UNKNOWN
+        assert await judge(asked, of("datadog", status="resolved")) == (
+            GuardAnswer.BLOCK,
+            "not_firing",
+            "every alert of the run is resolved",
+        )
+        running.fire(alertname="RedisDown", instance="a")
+        assert (await judge(asked, of("datadog"), of("grafana", 1)))[0] is GuardAnswer.ALLOW
+
+
+async def test_a_source_that_does_not_answer_may_have_suppressed_its_alert(house: House, tmp_path: Path) -> None:
+    """An alert of another source that fires is not enough then."""
+    async with asking_grafana(house, tmp_path) as (asked, running):
+        running.fire(alertname="RedisDown", instance="a")
+        gone = Client(Endpoint(url=f"http://127.0.0.1:{free_port()}"))
+        clients = ClientSet(sources={"grafana": tuple(asked.world.sources["grafana"]), "mimir": (gone,)})
+        both = House(house.store, house.clock, clients)
+        answer, reason, text = await judge(both, of("grafana"), of("mimir", 1))
+        await gone.aclose()
+    assert (answer, reason) == (GuardAnswer.UNKNOWN, "no_answer")
+    assert "no server of the source 'mimir' answers" in text

@@ -1,0 +1,1 @@
+"""Grafana: the alerts of its own Alertmanager."""
