@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
+from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.clients.ssh.settings import Host
 from remediator.clients.ssh.wrapper import UNIT_VERBS
 from remediator.core.local_files import read_text
 from remediator.errors import ConfigurationError
+from remediator.extensions import bindings
 from remediator.playbooks.inventory import Inventory, Service, SystemdBinding
 
 WRAPPER_PATH = "/usr/local/bin/remediator-remote"
@@ -33,11 +36,13 @@ def host_of(inventory: Inventory, name: str) -> Host:
     return found
 
 
-def allow_list(inventory: Inventory, host: Host) -> dict[str, Any]:
-    """Return the allow-list of a host: what the services of the inventory on it need, and nothing else."""
+def allow_list(inventory: Inventory, commands: Mapping[str, AllowedCommand], host: Host) -> dict[str, Any]:
+    """Return the allow-list of a host: what its services and the commands with ``on_host`` need, and nothing else."""
     allowed: dict[str, Any] = {
         "state": STATE_PATH,
         "units": {unit: list(UNIT_VERBS) for unit in sorted(_units(inventory, host))},
+        "commands": {name: _entry(command) for name, command in sorted(commands.items()) if command.on_host},
+        "folders": list(_folders(inventory, host)),
     }
     if host.user != "root":
         allowed["sudo"] = ["/usr/bin/sudo", "-n"]
@@ -52,6 +57,16 @@ def services_on(inventory: Inventory, host: Host) -> Iterator[Service]:
 def _units(inventory: Inventory, host: Host) -> set[str]:
     platforms = (service.platform for service in services_on(inventory, host))
     return {platform.unit for platform in platforms if isinstance(platform, SystemdBinding)}
+
+
+def _entry(command: AllowedCommand) -> dict[str, Any]:
+    return {"argv": list(command.argv), "parameters": dict(command.parameters), "read_only": command.read_only}
+
+
+def _folders(inventory: Inventory, host: Host) -> Iterator[dict[str, Any]]:
+    for service in services_on(inventory, host):
+        if service.disk is not None or service.backups is not None:
+            yield asdict(bindings.volume(service).folders)
 
 
 def authorized_key(host: Host) -> str:

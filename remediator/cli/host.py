@@ -40,14 +40,15 @@ def wrapper() -> None:
 @click.argument("service")
 @config_option
 def allow_list(service: str, config_path: Path) -> None:
-    """Print the allow-list of the host of SERVICE: what the inventory needs there, and nothing else.
+    """Print the allow-list of the host of SERVICE: what the inventory and the commands need there, and nothing else.
 
     \b
     Example:
       remediator host allow-list web-1 | ssh root@web-1 'cat > /etc/remediator-remote.json'
     """
-    inventory = _inventory(config_path)
-    _output.echo(json.dumps(host_setup.allow_list(inventory, host_setup.host_of(inventory, service)), indent=2))
+    config, inventory = _loaded(config_path)
+    allowed = host_setup.allow_list(inventory, config.commands, host_setup.host_of(inventory, service))
+    _output.echo(json.dumps(allowed, indent=2))
 
 
 @command.command("authorized-key")
@@ -62,10 +63,10 @@ def authorized_key(service: str, config_path: Path) -> None:
     Example:
       remediator host authorized-key web-1
     """
-    inventory = _inventory(config_path)
+    _, inventory = _loaded(config_path)
     _output.echo(host_setup.authorized_key(host_setup.host_of(inventory, service)))
 
 
-def _inventory(config_path: Path) -> Inventory:
+def _loaded(config_path: Path) -> tuple[Config, Inventory]:
     config = load_config(config_path, Config)
-    return load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue()).inventory
+    return config, load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue()).inventory

@@ -12,11 +12,14 @@ from remediator.clients.allowed_requests import AllowedRequest
 from remediator.clients.endpoints import read_secret
 from remediator.clients.host import process
 from remediator.clients.host.allowed_commands import AllowedCommand
-from remediator.errors import InputError, TargetError
+from remediator.clients.ssh.client import RemoteHost
+from remediator.clients.ssh.settings import Host
+from remediator.errors import BadAnswer, InputError, TargetError
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.catalogue import ActionTraits, DeclaredCall, DeclaredCalls
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.facts import Fact
+from remediator.playbooks.inventory import Service
 
 MAX_OUTPUT = 4000
 """Characters of the end of an output that are kept."""
@@ -95,21 +98,57 @@ def argv_of(allowed: AllowedCommand, parameters: CommandParameters) -> tuple[str
         raise TargetError(str(error)) from None
 
 
-async def run_command(allowed: AllowedCommand, argv: tuple[str, ...]) -> process.Ended:
+async def run_command(
+    service: Service, allowed: AllowedCommand, parameters: CommandParameters, argv: tuple[str, ...]
+) -> process.Ended:
     """Run a command once, with the variables that the settings name and no others.
 
     Raises:
-        TargetError: the file of a variable cannot be read; nothing was run.
+        TargetError: the file of a variable cannot be read, or the service has no host; nothing was run.
         Unreachable: it could not be started.
         TimedOut: it did not end in time.
     """
+    seconds = allowed.timeout.total_seconds()
+    if allowed.on_host:
+        return await _run_on_host(service, allowed, parameters, argv)
     try:
         secret = {name: read_secret(path) for name, path in allowed.environment_files.items()}
     except (OSError, ValueError) as error:
         raise TargetError(f"cannot read a file of environment_files: {error}; nothing was run") from None
-    return await process.run(
-        argv, seconds=allowed.timeout.total_seconds(), environment={**allowed.environment, **secret}
+    return await process.run(argv, seconds=seconds, environment={**allowed.environment, **secret})
+
+
+async def _run_on_host(
+    service: Service, allowed: AllowedCommand, parameters: CommandParameters, argv: tuple[str, ...]
+) -> process.Ended:
+    host, seconds = RemoteHost(host_for(service, allowed, parameters)), allowed.timeout.total_seconds()
+    call = host.read if allowed.read_only else host.change
+    answer = await call(
+        "command",
+        seconds=seconds,
+        command=parameters.command,
+        values=dict(parameters.values),
+        argv=list(argv),
+        read_only=allowed.read_only,
     )
+    try:
+        return process.Ended(int(answer["status"]), str(answer["output"]))
+    except (KeyError, TypeError, ValueError):
+        raise BadAnswer(f"{service.host}: the answer has no status and output of the command") from None
+
+
+def host_for(service: Service, allowed: AllowedCommand, parameters: CommandParameters) -> Host:
+    """Return the host on which a command with ``on_host`` runs.
+
+    Raises:
+        TargetError: the inventory does not name it.
+    """
+    if service.host is None:
+        raise TargetError(
+            f"the command {parameters.command!r} runs on the host of its target, but service {service.name!r} has no "
+            "'host' in the inventory; add it"
+        )
+    return service.host
 
 
 def shown(ended: process.Ended, program: str) -> tuple[str, dict[str, Any]]:

@@ -9,11 +9,12 @@ from typing import TypeVar
 from remediator.clients.aws.elasticache import ReplicationGroups
 from remediator.clients.github.client import Repository
 from remediator.clients.gitops.client import Managed
+from remediator.clients.host.folders import Folders
 from remediator.clients.host.nginx import IncludedFile, NginxFiles
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint
 from remediator.clients.redis.client import Redis
-from remediator.clients.volume.client import RemoteVolume
-from remediator.clients.volume.files import Folders, LocalVolume, Volume
+from remediator.clients.volume.client import AgentVolume, HostVolume
+from remediator.clients.volume.files import LocalVolume, Volume
 from remediator.errors import TargetError
 from remediator.playbooks.inventory import AppServer, ArgoCd, Backups, Disk, Flux, JobTemplate, Nginx, Service
 
@@ -37,6 +38,8 @@ def disk(service: Service) -> Disk:
 def disk_folder(service: Service) -> Path:
     """Return the folder of the data disk of a service on this host."""
     found = disk(service)
+    if service.host is not None:
+        raise TargetError(f"the disk of {service.name} is on the host {service.host}, whose files cannot be read here")
     if found.path is None or found.agent is not None:
         raise TargetError(f"the disk of {service.name} is a volume of the cluster, whose files cannot be read here")
     return found.path
@@ -55,7 +58,9 @@ def volume(service: Service) -> Volume:
         quarantine = found.quarantine or found.path / ".quarantine"
         folders = Folders(folders.data, str(found.path), found.pattern, str(quarantine))
     if data is not None and data.agent is not None:
-        return RemoteVolume(data.agent, folders)
+        return AgentVolume(data.agent, folders)
+    if service.host is not None:
+        return HostVolume(service.host, folders)
     return LocalVolume(folders)
 
 

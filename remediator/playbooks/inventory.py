@@ -350,7 +350,8 @@ class Service(Strict):
     platform: Binding = Field(description="Platform that runs the service.")
     host: Host | None = Field(
         default=None,
-        description="Another host, on which the service runs; its systemd unit is reached by SSH. Default: this host.",
+        description="Another host, on which the service runs; its systemd unit, disk, backups and commands with "
+        "on_host are reached by SSH. Default: this host.",
     )
     depends_on: tuple[str, ...] = Field(default=(), description="Services that this service needs.")
     owner: str = Field(default="", description="Channel of the settings file that is notified by default.")

@@ -22,6 +22,7 @@ from remediator.clients.host import disk
 from remediator.clients.host.nginx import MARK, IncludedFile, NginxFiles
 from remediator.clients.host.quarantine import Quarantine, digest_of_note
 from remediator.clients.host.releases import RECORD, ReleaseFolders
+from remediator.core.clock import rfc3339
 from remediator.errors import BadAnswer, Refused, TargetError
 from remediator.extensions.actions import redis_restore_backup as restore
 from remediator.extensions.actions.base import Action
@@ -101,7 +102,7 @@ def test_a_quarantine_that_is_a_link_is_refused(hostile: Path, tmp_path: Path) -
         (hostile / ".quarantine").symlink_to(elsewhere)
         (hostile / "a.rdb").write_text("backup")
     with pytest.raises((Refused, TargetError)):
-        Quarantine(hostile / ".quarantine").take(hostile, pins(hostile), "1", NOW, lambda: True)
+        Quarantine(hostile / ".quarantine").take(hostile, pins(hostile), "1", rfc3339(NOW), lambda: True)
     assert not list(elsewhere.iterdir()) and (hostile / "a.rdb").exists()
 
 
@@ -181,7 +182,7 @@ def test_only_the_approved_backup_goes_into_quarantine(
         change(backups)
     before = sorted(item.name for item in backups.iterdir())
     with pytest.raises(TargetError):
-        Quarantine(tmp_path / "quarantine").take(backups, approved, "1", NOW, lambda: True)
+        Quarantine(tmp_path / "quarantine").take(backups, approved, "1", rfc3339(NOW), lambda: True)
     assert sorted(item.name for item in backups.iterdir()) == before
     assert list((tmp_path / "quarantine").iterdir()) == []
 
@@ -190,7 +191,7 @@ def test_only_the_approved_backup_goes_into_quarantine(
 def held(backups: Path, tmp_path: Path) -> Quarantine:
     """A quarantine with the backup of another user, who still has it open."""
     quarantine = Quarantine(tmp_path / "quarantine")
-    quarantine.take(backups, pins(backups), "1", NOW, lambda: True)
+    quarantine.take(backups, pins(backups), "1", rfc3339(NOW), lambda: True)
     return quarantine
 
 
@@ -310,7 +311,7 @@ def _append(folder: Path) -> None:
 
 
 def _take(folder: Path) -> None:
-    Quarantine(folder / "quarantine").take(folder.parents[1], (), "1", NOW, lambda: True)
+    Quarantine(folder / "quarantine").take(folder.parents[1], (), "1", rfc3339(NOW), lambda: True)
 
 
 def _restore_prune(folder: Path) -> None:
@@ -411,6 +412,7 @@ CHANGES |= {"O_CREAT", "O_WRONLY", "O_RDWR", "mkfifo", "copy2", "copytree", "Nam
 HARMLESS = {
     "remediator.clients.kubernetes.kubeconfig": "writes in a temporary folder of its own",
     "remediator.clients.docker.replace": "renames containers",
+    "remediator.clients.ssh.wrapper": "writes markers on another host, in a folder of its own",
     "remediator.extensions.actions.files_disk_use": "reads sizes only",
 }
 ROOT = Path(remediator.__file__).parent
@@ -456,8 +458,10 @@ def test_every_extension_that_changes_files_is_attacked_here() -> None:
     writers = {name for name, tree in clients.items() if _changes_files(tree)} - set(HARMLESS)
     writers |= {name for name, tree in clients.items() if _names(tree) & writers}
     assert writers == {
-        *(f"remediator.clients.host.{name}" for name in ("disk_changes", "nginx", "quarantine", "releases")),
-        *(f"remediator.clients.volume.{name}" for name in ("client", "files")),  # an agent does what a host does
+        *(f"remediator.clients.host.{name}" for name in ("disk_changes", "folders", "nginx", "quarantine", "releases")),
+        # an agent and remediator-remote do what this host does, with the same code
+        *(f"remediator.clients.volume.{name}" for name in ("client", "files")),
+        *(f"remediator.clients.ssh.{name}" for name in ("bundle", "configuration", "wrapper")),
     }
 
     classes = {node.name for name in writers for node in clients[name].body if isinstance(node, ast.ClassDef)}

@@ -42,7 +42,8 @@ async def _examine(about: Examination, host: Host) -> list[Result]:
     if allowed.get("version") != wrapper_version():
         text = "remediator-remote there is not the one of this version, or was changed"
         found.append(warning(str(host), text, "install the output of: remediator host wrapper"))
-    if missing := list(_missing(host_setup.allow_list(about.loaded.inventory, host), allowed)):
+    needed = host_setup.allow_list(about.loaded.inventory, about.config.commands, host)
+    if missing := list(_missing(needed, allowed)):
         fix = f"install the output of: remediator host allow-list {service}"
         found.append(failed(str(host), f"its allow-list does not allow {'; '.join(missing)}", fix))
     return found or [ok(str(host), f"answers with Python {allowed.get('python')}, and allows what the inventory needs")]
@@ -65,3 +66,14 @@ def _missing(needed: dict[str, Any], allowed: dict[str, Any]) -> Iterator[str]:
     for unit, verbs in needed["units"].items():
         if lacking := sorted(set(verbs) - set(allowed["units"].get(unit, ()))):
             yield f"{', '.join(lacking)} of {unit}"
+    for name, command in needed["commands"].items():
+        there = allowed["commands"].get(name)
+        if there is None or any(there.get(key, default) != command[key] for key, default in _DEFAULTS.items()):
+            yield f"the command {name} as the settings have it"
+    for folders in needed["folders"]:
+        if folders not in allowed["folders"]:
+            yield f"the folders of {folders['data'] or folders['backups']}"
+
+
+_DEFAULTS: dict[str, Any] = {"argv": None, "parameters": {}, "read_only": False}
+"""The keys of a command that both sides must have, with their defaults on the host."""

@@ -29,7 +29,7 @@ class MissingProgram(Rule):
             return
         for name, command in context.config.commands.items():
             program = Path(command.argv[0])
-            if not (program.is_file() and os.access(program, os.X_OK)):
+            if not command.on_host and not (program.is_file() and os.access(program, os.X_OK)):
                 node = find(context.settings, ("commands", name, "argv", 0))[0]
                 yield self.at_node(node, f"this machine has no program {command.argv[0]!r}")
 

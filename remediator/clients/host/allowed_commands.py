@@ -41,6 +41,11 @@ class AllowedCommand(DeclaredEffects):
         description="Environment variables with secret values: name, and file with the value. Read at each run.",
     )
 
+    on_host: bool = Field(
+        default=False,
+        description="Whether it runs on the host of its target, by SSH. The allow-list there must have it, too.",
+    )
+
     @property
     def required_values(self) -> frozenset[str]:
         """The values that each call must have."""
@@ -57,6 +62,11 @@ class AllowedCommand(DeclaredEffects):
             if placeholder is not None and (at == 0 or placeholder[1] not in self.parameters):
                 raise FieldError(
                     f"{argument} is not declared under parameters, or is in the place of the program", ("argv", at)
+                )
+        for name in ("environment", "environment_files"):
+            if self.on_host and getattr(self, name):
+                raise FieldError(
+                    "the host sets the variables of a command with on_host", (name,), hint=f"remove {name}"
                 )
         if twice := sorted(self.environment.keys() & self.environment_files.keys()):
             raise FieldError(f"the variable {twice[0]} is set twice", ("environment", twice[0]))

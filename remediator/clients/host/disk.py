@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
+from remediator.core.sizes import MEBIBYTE
 from remediator.errors import Refused, TargetError
 
 _MOST = 200_000
@@ -227,7 +228,10 @@ def digest(file: BufferedReader) -> str:
     if key in _digests:
         return _digests[key]
     file.seek(0)
-    found = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = hashlib.sha256()
+    for piece in iter(lambda: file.read(MEBIBYTE), b""):
+        sha256.update(piece)
+    found = sha256.hexdigest()
     if key == _identity(file) and time.time_ns() - key[-1] > _SETTLED:
         while len(_digests) >= _MOST_DIGESTS:
             _digests.pop(next(iter(_digests)), None)
@@ -286,13 +290,10 @@ def listed(folder: Path, pattern: str) -> tuple[File, ...]:
 
 def listed_in(handle: int, pattern: str) -> tuple[File, ...]:
     found = []
-    with os.scandir(handle) as entries:
-        for entry in entries:
-            if fnmatch.fnmatchcase(entry.name, pattern) and entry.is_file(follow_symlinks=False):
-                seen = stat_of(handle, entry.name)
-                if seen is None:
-                    continue
-                found.append(File(entry.name, seen.st_size, seen.st_blocks * 512, seen.st_mtime_ns, seen.st_ino))
+    for name in fnmatch.filter(os.listdir(handle), pattern):
+        seen = stat_of(handle, name)
+        if seen is not None and stat.S_ISREG(seen.st_mode):
+            found.append(File(name, seen.st_size, seen.st_blocks * 512, seen.st_mtime_ns, seen.st_ino))
     return tuple(sorted(found, key=lambda file: (-file.changed, file.name)))
 
 

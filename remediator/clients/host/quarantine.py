@@ -15,7 +15,6 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from remediator.clients.host.disk import (
     stat_of,
 )
 from remediator.clients.host.disk_changes import opened_or_made, replace_file
-from remediator.core.clock import rfc3339
 from remediator.core.sizes import MEBIBYTE, format_size
 from remediator.errors import BadAnswer, Refused, TargetError
 
@@ -62,7 +60,7 @@ class Quarantine:
         self.folder = folder
 
     def take(
-        self, source: Path, files: tuple[Pin, ...], batch: str, now: datetime, going_on: Callable[[], bool]
+        self, source: Path, files: tuple[Pin, ...], batch: str, at: str, going_on: Callable[[], bool]
     ) -> tuple[Moved, ...]:
         """Move files to the quarantine, each only if it is unchanged since planning.
 
@@ -70,7 +68,7 @@ class Quarantine:
             source: directory of the files.
             files: the files to move, as they were approved.
             batch: name of the batch: letters and digits.
-            now: current time.
+            at: current time (RFC 3339).
             going_on: called before each file; False stops, and the list then names the files moved so far.
 
         Raises:
@@ -88,12 +86,12 @@ class Quarantine:
                     stored = f"{batch}-{file.name}"
                     # The list names the file before it is moved: if the process dies here, no file is unaccounted for.
                     pending = Moved(file.name, stored, file.size, file.sha256)
-                    self._note(here, batch, source, [*moved, pending], now)
+                    self._note(here, batch, source, [*moved, pending], at)
                     _move(origin, file, here, stored)
                     moved.append(pending)
             finally:
                 if moved:
-                    self._note(here, batch, source, moved, now)
+                    self._note(here, batch, source, moved, at)
                 else:
                     with suppress(FileNotFoundError):
                         os.unlink(f"{batch}.json", dir_fd=here)
@@ -114,8 +112,8 @@ class Quarantine:
             require_own(here, str(self.folder))
             yield here
 
-    def _note(self, here: int, batch: str, source: Path, moved: list[Moved], now: datetime) -> None:
-        note = {"at": rfc3339(now), "from": str(source), "files": [asdict(each) for each in moved]}
+    def _note(self, here: int, batch: str, source: Path, moved: list[Moved], at: str) -> None:
+        note = {"at": at, "from": str(source), "files": [asdict(each) for each in moved]}
         replace_file(here, f"{batch}.json", json.dumps(note, indent=1).encode(), mode=0o600)
 
     def batches(self) -> dict[str, dict[str, Any]]:
@@ -124,7 +122,7 @@ class Quarantine:
             return {}
         with self._opened() as here:
             names = [file.name for file in listed_in(here, "*.json")]
-            return {name.removesuffix(".json"): _note_of(here, name) for name in names}
+            return {name[: -len(".json")]: _note_of(here, name) for name in names}
 
     def held(self, batch: str) -> dict[str, Any]:
         """Return the list of a batch.
@@ -296,7 +294,7 @@ def _copy(reading: BufferedReader, target: int, name: str) -> str:
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=target)
     try:
         with os.fdopen(handle, "wb") as writing:
-            while piece := reading.read(_PIECE):
+            for piece in iter(lambda: reading.read(_PIECE), b""):
                 digest.update(piece)
                 writing.write(piece)
             writing.flush()

@@ -9,7 +9,7 @@ from remediator.clients.host import process
 from remediator.clients.host.disk import tool
 from remediator.errors import TargetError, TimedOut, Unreachable
 
-_NEWER = re.compile(r"Can't handle RDB format version ([1-9]\d{0,3})")  # 0: not a number, so not RDB
+NEWER_RDB = re.compile(r"Can't handle RDB format version ([1-9]\d{0,3})")  # 0: not a number, so not RDB
 
 
 async def rdb_problem(path: Path, seconds: float = 60.0) -> str | None:
@@ -18,18 +18,38 @@ async def rdb_problem(path: Path, seconds: float = 60.0) -> str | None:
     Raises:
         TargetError: the tool is missing, older than the Redis that wrote the file, or takes too long.
     """
-    program = tool("redis-check-rdb") or tool("valkey-check-rdb")
-    if program is None:
-        raise TargetError(f"cannot check {path.name}: neither redis-check-rdb nor valkey-check-rdb is installed")
+    program = rdb_checker(path.name)
     try:
         ended = await process.run((program, str(path)), seconds=seconds)
     except (TimedOut, Unreachable) as error:
         raise TargetError(f"cannot check {path.name}: {error}") from None
-    if ended.status == 0:
+    return rdb_finding(path.name, program, ended.status, ended.output)
+
+
+def rdb_checker(name: str) -> str:
+    """Return the path of the tool that checks snapshots.
+
+    Raises:
+        TargetError: it is not installed.
+    """
+    program = tool("redis-check-rdb") or tool("valkey-check-rdb")
+    if program is None:
+        raise TargetError(f"cannot check {name}: neither redis-check-rdb nor valkey-check-rdb is installed")
+    return program
+
+
+def rdb_finding(name: str, program: str, status: int, output: str) -> str | None:
+    """Return what the tool found wrong with a snapshot, or None if it is intact.
+
+    Raises:
+        TargetError: the tool is older than the Redis that wrote the file.
+    """
+    if status == 0:
         return None
-    if (newer := _NEWER.search(ended.output)) is not None:
+    newer = NEWER_RDB.search(output)
+    if newer is not None:
         raise TargetError(
-            f"cannot check {path.name}: it has RDB version {newer[1]}, which {program} does not know; "
+            f"cannot check {name}: it has RDB version {newer.group(1)}, which {program} does not know; "
             "install the tools of the Redis that wrote it"
         )
-    return ended.output.strip().rpartition("\n")[2][-300:]
+    return output.strip().rpartition("\n")[2][-300:]

@@ -15,11 +15,20 @@ from functools import cache
 from types import ModuleType
 
 from remediator import errors
-from remediator.clients.host import unit_commands
-from remediator.clients.ssh import wrapper
+from remediator.clients.host import disk, disk_changes, folders, quarantine, unit_commands
+from remediator.clients.redis import files as redis_files
+from remediator.clients.ssh import old_dataclasses, wrapper
+from remediator.core import sizes
 
 _MODULES: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
+    (old_dataclasses, ()),
     (errors, ("RemediatorError", "ClientError", "Unreachable", "TimedOut", "Refused", "BadAnswer", "TargetError")),
+    (sizes, ()),
+    (disk, ()),
+    (disk_changes, ()),
+    (quarantine, ()),
+    (folders, ()),
+    (redis_files, ("NEWER_RDB", "rdb_checker", "rdb_finding")),
     (unit_commands, ()),
     (wrapper, ()),
 )
@@ -33,7 +42,7 @@ def wrapper_text() -> str:
     for module, names in _MODULES:
         source = inspect.getsource(module)
         tree = ast.parse(source)
-        wanted = [node for node in tree.body if not names or getattr(node, "name", None) in names]
+        wanted = [node for node in tree.body if not names or set(names).intersection(_defined(node))]
         for node in wanted:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 imports.update(_kept_import(node))
@@ -57,7 +66,7 @@ def wrapper_version() -> str:
 def _kept_import(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
     """Yield the import, unless it is of this package, of annotations, or of types that only annotations use."""
     module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
-    if module.partition(".")[0] not in ("remediator", "__future__", "collections", "typing"):
+    if module.partition(".")[0] not in ("remediator", "__future__", "collections", "typing", "dataclasses"):
         yield ast.unparse(node)
 
 

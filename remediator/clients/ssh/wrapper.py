@@ -36,9 +36,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
+from remediator.clients.host.disk import File, Pin, Usage, component
+from remediator.clients.host.folders import FolderOperations, Folders
+from remediator.clients.host.quarantine import Moved
 from remediator.clients.host.unit_commands import log_arguments, restart_arguments, show_arguments
+from remediator.clients.redis.files import rdb_checker, rdb_finding
 from remediator.errors import BadAnswer, Refused, RemediatorError, TimedOut, Unreachable
 
 PROTOCOL = 1
@@ -258,7 +263,7 @@ def _write_all(handle: int, content: bytes) -> None:
 class Task:
     """One checked request: the work, and whether it changes something."""
 
-    def __init__(self, work: Callable[[tuple[int, ...]], dict[str, Any]], changes: bool = False) -> None:
+    def __init__(self, work: Callable[[tuple[int, ...]], Any], changes: bool = False) -> None:
         """Keep both. ``work`` gets the handles that a program inherits, so that its marker stays locked."""
         self.work, self.changes = work, changes
 
@@ -362,6 +367,71 @@ def run_command(allowed: AllowList, request: Mapping[str, Any]) -> Task:
     )
 
 
+class _Deadline:
+    """Says whether there is time for one more file."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.monotonic() + seconds
+
+    def __call__(self) -> bool:
+        return time.monotonic() < self._ends
+
+
+def _backup_problem(here: FolderOperations, request: Mapping[str, Any]) -> str | None:
+    path = str(here.backup(str(request["name"])))
+    program = rdb_checker(path)
+    ended = run_program([program, path], _seconds(request))
+    return rdb_finding(path, program, int(ended["status"]), str(ended["output"]))
+
+
+def _files(request: Mapping[str, Any]) -> tuple[File, ...]:
+    return tuple(File(**each) for each in request["files"])
+
+
+def _take(here: FolderOperations, request: Mapping[str, Any]) -> Any:
+    pins = tuple(Pin(**each) for each in request["pins"])
+    return here.take(pins, component(str(request["batch"])), str(request["now"]), _Deadline(_seconds(request)))
+
+
+def _batch(request: Mapping[str, Any]) -> tuple[str, str, Callable[[], bool]]:
+    return component(str(request["batch"])), str(request["sha256"]), _Deadline(_seconds(request))
+
+
+FILE_OPERATIONS: dict[str, Callable[[FolderOperations, Mapping[str, Any]], Any]] = {
+    "files-clock": lambda here, request: time.time(),
+    "files-usage": lambda here, request: here.usage(),
+    "files-space": lambda here, request: here.space(),
+    "files-backups-usage": lambda here, request: here.backups_usage(),
+    "files-backups": lambda here, request: here.backups(),
+    "files-backup-problem": _backup_problem,
+    "files-same-filesystem": lambda here, request: here.is_quarantine_on_same_filesystem(),
+    "files-batches": lambda here, request: here.batches(),
+    "files-pins": lambda here, request: here.pins(_files(request), _Deadline(_seconds(request))),
+    "files-take": _take,
+    "files-delete": lambda here, request: here.delete(*_batch(request)),
+    "files-restore": lambda here, request: here.restore(*_batch(request)),
+}
+"""What can be done with folders of the allow-list."""
+_FILE_CHANGES = ("files-take", "files-delete", "files-restore")
+
+
+def files(allowed: AllowList, request: Mapping[str, Any]) -> Task:
+    """Read or change files in folders of the allow-list. The request repeats all four settings of an entry."""
+    given, verb = dict(request["folders"]), str(request["verb"])
+    if given not in allowed.folders:
+        shown = ", ".join(f"{name} {value}" for name, value in sorted(given.items()) if value)
+        raise Refused(f"the allow-list of the host has no entry with exactly these folders: {shown}; add it there")
+    here, operation = FolderOperations(Folders(**given)), FILE_OPERATIONS[verb]
+    return Task(lambda inherited: _plain(operation(here, request)), changes=verb in _FILE_CHANGES)
+
+
+def _plain(found: Any) -> Any:
+    """Return a result as JSON can hold it."""
+    if isinstance(found, tuple):
+        return [_plain(each) for each in found]
+    return asdict(found) if isinstance(found, (File, Pin, Usage, Moved)) else found
+
+
 def describe(allowed: AllowList, request: Mapping[str, Any]) -> Task:
     """Return what the allow-list allows, for ``remediator doctor``."""
     found = {
@@ -386,6 +456,7 @@ VERBS: dict[str, Callable[[AllowList, Mapping[str, Any]], Task]] = {
     "unit-logs": unit_logs,
     "unit-restart": unit_restart,
     "command": run_command,
+    **dict.fromkeys(FILE_OPERATIONS, files),
 }
 """What can be asked, besides ``settle``. Each function checks the request and returns the task."""
 
@@ -428,7 +499,7 @@ def _checked(attempt: str) -> str:
     return attempt
 
 
-def _recorded(task: Task, marker: int) -> dict[str, Any]:
+def _recorded(task: Task, marker: int) -> Any:
     """Do a task whose marker is written, and add its outcome there, before anything is answered."""
     try:
         result = task.work((marker,))

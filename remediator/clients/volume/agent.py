@@ -27,7 +27,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from remediator.clients.host.disk import File, Pin
-from remediator.clients.volume.files import Folders, LocalVolume
+from remediator.clients.host.folders import Folders
+from remediator.clients.volume.files import LocalVolume
 from remediator.core.local_files import read_text
 from remediator.errors import Refused, RemediatorError
 

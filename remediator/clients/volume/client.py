@@ -1,17 +1,24 @@
-"""The files of a service through the agent in its pod: see `agent`."""
+"""The files of a service that another process reads and changes: an agent in its pod, or a program on its host."""
 
 from __future__ import annotations
 
+import time
+from abc import abstractmethod
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
+
+import msgspec
 
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.host.disk import File, Pin, Usage
+from remediator.clients.host.folders import Folders
 from remediator.clients.host.quarantine import Moved
 from remediator.clients.http import HttpClient, HttpRefused
-from remediator.clients.volume.files import Folders, Volume
-from remediator.errors import Refused, TargetError, TimedOut
+from remediator.clients.ssh.client import RemoteHost
+from remediator.clients.ssh.settings import Host
+from remediator.clients.volume.files import Volume
+from remediator.errors import BadAnswer, Refused, TargetError, TimedOut
 
 T = TypeVar("T")
 _PROBLEM: Any = str | None
@@ -24,11 +31,10 @@ _SLACK_SECONDS = 5.0
 
 
 class RemoteVolume(Volume):
-    """The files of a service, read and changed by an agent. Also raises what `HttpClient.call` raises."""
+    """The files of a service, read and changed by another process."""
 
-    def __init__(self, endpoint: Endpoint, folders: Folders) -> None:
-        super().__init__(folders)
-        self._endpoint = endpoint
+    read_seconds: float
+    """Time for what reads no content."""
 
     async def usage(self) -> Usage:
         return await self._read("usage", Usage)
@@ -64,10 +70,22 @@ class RemoteVolume(Volume):
         return await self._change("restore", tuple[str, ...], batch=batch, sha256=sha256)
 
     async def _read(self, operation: str, type_: type[T], **arguments: Any) -> T:
-        return await self._call(operation, type_, self._endpoint.timeout.total_seconds(), reads=True, **arguments)
+        return await self._call(operation, type_, self.read_seconds, reads=True, **arguments)
 
     async def _change(self, operation: str, type_: type[T], **arguments: Any) -> T:
         return await self._call(operation, type_, _CHANGE_SECONDS, reads=False, **arguments)
+
+    @abstractmethod
+    async def _call(self, operation: str, type_: type[T], seconds: float, *, reads: bool, **arguments: Any) -> T:
+        """Return the result of an operation, which stops after so many seconds."""
+
+
+class AgentVolume(RemoteVolume):
+    """The files of a service on a volume of a cluster: see `agent`. Also raises what `HttpClient.call` raises."""
+
+    def __init__(self, endpoint: Endpoint, folders: Folders) -> None:
+        super().__init__(folders)
+        self._endpoint, self.read_seconds = endpoint, endpoint.timeout.total_seconds()
 
     async def _call(self, operation: str, type_: type[T], seconds: float, *, reads: bool, **arguments: Any) -> T:
         body = {"folders": self.folders, "seconds": seconds, **arguments}
@@ -83,3 +101,26 @@ class RemoteVolume(Volume):
                 if error.status >= 500 and not reads:
                     raise TimedOut(f"{error}; the outcome is unknown") from None
                 raise
+
+
+class HostVolume(RemoteVolume):
+    """The files of a service on another host. Also raises what `RemoteHost` raises."""
+
+    read_seconds = 10.0
+
+    def __init__(self, host: Host, folders: Folders) -> None:
+        super().__init__(folders)
+        self._host = RemoteHost(host)
+
+    async def clock_ahead(self) -> timedelta:
+        """Return by how much the clock of the host is ahead of this host's, to the duration of a call."""
+        return timedelta(seconds=await self._read("clock", float) - time.time())
+
+    async def _call(self, operation: str, type_: type[T], seconds: float, *, reads: bool, **arguments: Any) -> T:
+        given = {"seconds": seconds, "folders": self.folders, **arguments}
+        call = self._host.read if reads else self._host.change
+        result = await call(f"files-{operation}", **msgspec.to_builtins(given))
+        try:
+            return msgspec.convert(result, type_)
+        except msgspec.ValidationError as error:
+            raise BadAnswer(f"{self._host.host}: the answer about {operation} cannot be understood: {error}") from None

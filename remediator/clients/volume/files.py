@@ -1,4 +1,6 @@
-"""Files of a service: its data folder, its backups and their quarantine, on this host or through an agent beside it.
+"""Files of a service: its data folder, its backups and their quarantine.
+
+They are on this host, on another host, or on a volume of a cluster.
 
 A volume of a cluster can be mounted only in the namespace of its service. There, an agent in the service's pod does
 what this module does on a host (`agent`), and `client` asks it.
@@ -10,29 +12,17 @@ import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from remediator.clients.host import disk
 from remediator.clients.host.disk import File, Pin, Usage
-from remediator.clients.host.quarantine import Moved, Quarantine
+from remediator.clients.host.folders import FolderOperations, Folders
+from remediator.clients.host.quarantine import Moved
 from remediator.clients.redis.files import rdb_problem
-from remediator.errors import Refused, TargetError
+from remediator.core.clock import rfc3339
+from remediator.errors import TargetError
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Absolute paths of the folders of a service. A service without backups has none of the last three."""
-
-    data: str | None
-    backups: str | None = None
-    pattern: str = ""
-    """Shell pattern for the names of backups."""
-    quarantine: str | None = None
 
 
 class Volume(ABC):
@@ -85,6 +75,10 @@ class Volume(ABC):
     async def restore(self, batch: str, sha256: str) -> tuple[str, ...]:
         """Move a batch back to the backups, only if its list has this checksum. Return the names of its files."""
 
+    async def clock_ahead(self) -> timedelta:
+        """Return by how much the clock of the files is ahead of this host's. Default: not at all."""
+        return timedelta(0)
+
     async def batch(self, name: str) -> dict[str, Any]:
         """Return the list of a batch.
 
@@ -105,59 +99,42 @@ class Volume(ABC):
 class LocalVolume(Volume):
     """The files of a service on this host. A call that is cancelled stops after the current file."""
 
+    def __init__(self, folders: Folders) -> None:
+        super().__init__(folders)
+        self._here = FolderOperations(folders)
+
     async def usage(self) -> Usage:
-        return await asyncio.to_thread(disk.usage, self._data)
+        return await asyncio.to_thread(self._here.usage)
 
     async def space(self) -> dict[str, int]:
-        return await asyncio.to_thread(disk.space, self._data)
+        return await asyncio.to_thread(self._here.space)
 
     async def backups_usage(self) -> Usage:
-        return await asyncio.to_thread(disk.usage, self._backups)
+        return await asyncio.to_thread(self._here.backups_usage)
 
     async def backups(self) -> tuple[File, ...]:
-        return await asyncio.to_thread(disk.listed, self._backups, self.folders.pattern)
+        return await asyncio.to_thread(self._here.backups)
 
     async def backup_problem(self, name: str) -> str | None:
-        return await rdb_problem(self._backups / disk.component(name))
+        return await rdb_problem(self._here.backup(name))
 
     async def is_quarantine_on_same_filesystem(self) -> bool:
-        return await asyncio.to_thread(_is_on_same_filesystem, self._backups, self._quarantine.folder)
+        return await asyncio.to_thread(self._here.is_quarantine_on_same_filesystem)
 
     async def batches(self) -> dict[str, dict[str, Any]]:
-        return await asyncio.to_thread(self._quarantine.batches)
+        return await asyncio.to_thread(self._here.batches)
 
     async def pins(self, files: tuple[File, ...]) -> tuple[Pin, ...]:
-        return await _until_cancelled(lambda going_on: _pinned(self._backups, files, going_on))
+        return await _until_cancelled(lambda going_on: self._here.pins(files, going_on))
 
     async def take(self, files: tuple[Pin, ...], batch: str, now: datetime) -> tuple[Moved, ...]:
-        take = self._quarantine.take
-        return await _until_cancelled(lambda going_on: take(self._backups, files, batch, now, going_on))
+        return await _until_cancelled(lambda going_on: self._here.take(files, batch, rfc3339(now), going_on))
 
     async def delete(self, batch: str, sha256: str) -> int:
-        delete = self._quarantine.delete
-        return await _until_cancelled(lambda going_on: delete(batch, sha256, going_on))
+        return await _until_cancelled(lambda going_on: self._here.delete(batch, sha256, going_on))
 
     async def restore(self, batch: str, sha256: str) -> tuple[str, ...]:
-        restore = self._quarantine.restore
-        return await _until_cancelled(lambda going_on: restore(batch, sha256, self._backups, going_on))
-
-    @property
-    def _data(self) -> Path:
-        return _known(self.folders.data, "data folder")
-
-    @property
-    def _backups(self) -> Path:
-        return _known(self.folders.backups, "backup folder")
-
-    @property
-    def _quarantine(self) -> Quarantine:
-        return Quarantine(_known(self.folders.quarantine, "quarantine"))
-
-
-def _known(folder: str | None, what: str) -> Path:
-    if folder is None:
-        raise TargetError(f"no {what} is configured")
-    return Path(folder)
+        return await _until_cancelled(lambda going_on: self._here.restore(batch, sha256, going_on))
 
 
 async def _until_cancelled(work: Callable[[Callable[[], bool]], T]) -> T:
@@ -167,21 +144,3 @@ async def _until_cancelled(work: Callable[[Callable[[], bool]], T]) -> T:
         return await asyncio.to_thread(work, lambda: not stop.is_set())
     finally:
         stop.set()
-
-
-def _pinned(backups: Path, files: tuple[File, ...], going_on: Callable[[], bool]) -> tuple[Pin, ...]:
-    pins: list[Pin] = []
-    with disk.opened(backups) as handle:
-        for file in files:
-            if not going_on():
-                break
-            pins.append(disk.pinned(handle, file))
-    return tuple(pins)
-
-
-def _is_on_same_filesystem(backups: Path, quarantine: Path) -> bool:
-    try:
-        nearest = next(each for each in (quarantine, *quarantine.parents) if each.exists())
-    except PermissionError:
-        raise Refused(f"no permission to read {quarantine}") from None
-    return disk.same_filesystem(backups, nearest)

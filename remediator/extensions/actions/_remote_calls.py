@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from remediator.clients.ssh.client import CallState, PastCall
+from remediator.clients.ssh.client import CallState, PastCall, RemoteHost
+from remediator.clients.ssh.settings import Host
 from remediator.extensions.actions.base import EffectStatus, Observation
+from remediator.playbooks.inventory import Service
 
 _REMEMBERED = timedelta(days=7)
 """Hosts keep markers for a month by their own clock. This is the time of which ours may rely."""
@@ -28,3 +30,29 @@ def observation(calls: Sequence[PastCall] | None, age: timedelta) -> Observation
     if any(call.state is CallState.RUNNING for call in calls):
         return Observation(EffectStatus.UNKNOWN, "the call still runs on the host")
     return None
+
+
+async def of_host(service: Service, age: timedelta) -> Observation | None:
+    """Return what the host of a service knows about the current attempt; None as :func:`observation`.
+
+    Raises:
+        ClientError: the host cannot be asked.
+    """
+    return None if service.host is None else observation(await RemoteHost(service.host).settle(), age)
+
+
+async def outcome(host: Host, age: timedelta) -> Observation:
+    """Return what a host knows about an attempt of which only the exit status of its program tells the outcome.
+
+    Raises:
+        ClientError: the host cannot be asked.
+    """
+    calls = await RemoteHost(host).settle()
+    if (known := observation(calls, age)) is not None:
+        return known
+    status = calls[-1].outcome.get("ok", {}).get("status")
+    if status is None:
+        why = calls[-1].outcome.get("text", "its process on the host ended without an outcome")
+        return Observation(EffectStatus.UNKNOWN, f"the command was begun: {why}")
+    text = f"the command exited with status {status}"
+    return Observation(EffectStatus.YES if status == 0 else EffectStatus.NO, text, {"status": status})

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions.actions.base import Action, Result, UndoCall
+from remediator.extensions.actions import _remote_calls
+from remediator.extensions.actions.base import Action, Observation, Result, UndoCall
 from remediator.extensions.allowed_calls import (
     COMMAND_FACTS,
     CommandParameters,
     allowed_command,
     argv_of,
     declared_commands,
+    host_for,
     run_command,
     shown,
     traits_from,
@@ -51,7 +53,7 @@ class CommandRun(Action):
     facts = COMMAND_FACTS
 
     def __init__(self, clients: ClientSet) -> None:
-        self._commands = clients.commands
+        self._commands, self._clock = clients.commands, clients.clock
 
     @classmethod
     def declared_calls(cls, clients: ClientSet) -> DeclaredCalls:
@@ -64,8 +66,9 @@ class CommandRun(Action):
     async def plan(self, service: Service, parameters: CommandParameters) -> PlannedCall:
         allowed = allowed_command(self._commands, parameters)
         argv = argv_of(allowed, parameters)
+        where = f" on {host_for(service, allowed, parameters)}" if allowed.on_host else ""
         return PlannedCall(
-            text=f"run: {shlex.join(argv)}",
+            text=f"run{where}: {shlex.join(argv)}",
             arguments={"argv": list(argv), "command": parameters.command, "values": dict(parameters.values)},
             pin=_declared(allowed),
             undo=None if allowed.undo is None else f"run the command {allowed.undo!r} of the settings",
@@ -79,8 +82,17 @@ class CommandRun(Action):
             raise TargetError(
                 f"the command {parameters.command!r} was changed in the settings after planning; it was not run"
             )
-        ended = await run_command(allowed, argv)
+        ended = await run_command(service, allowed, parameters, argv)
         return Result(Outcome.OK if ended.status == 0 else Outcome.FAILED, *shown(ended, argv[0]))
+
+    async def observe(
+        self, service: Service, parameters: CommandParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """Ask the host for the outcome of a command with ``on_host``. Other commands leave no trace to check."""
+        allowed = allowed_command(self._commands, parameters)
+        if not allowed.on_host:
+            return await super().observe(service, parameters, call, since)
+        return await _remote_calls.outcome(host_for(service, allowed, parameters), self._clock.now() - since)
 
     def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
         """Return the command that the settings name as the undo, with the values that it takes."""
@@ -94,4 +106,6 @@ class CommandRun(Action):
 
 def _declared(allowed: AllowedCommand) -> Mapping[str, Any]:
     """Return what a person relied on: with another declaration, the approved call is not the same."""
-    return {"destructive": allowed.destructive, "interrupts": allowed.interrupts, "read_only": allowed.read_only}
+    return {"destructive": allowed.destructive, "interrupts": allowed.interrupts, "read_only": allowed.read_only} | (
+        {"on_host": True} if allowed.on_host else {}
+    )

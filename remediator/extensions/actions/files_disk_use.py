@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from remediator.clients.volume.files import Folders
+from remediator.clients.host.folders import Folders
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.sizes import format_size

@@ -31,6 +31,7 @@ from remediator.core.sizes import format_size
 from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.extensions import bindings
+from remediator.extensions.actions import _remote_calls
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
@@ -75,7 +76,8 @@ class FilesPrune(Action):
         volume = bindings.volume(service)
         files = await volume.backups()
         kept = await _kept(volume, backups, files)
-        chosen = await _chosen(volume, parameters, [f for f in files if f.name not in kept], now)
+        movable = [file for file in files if file.name not in kept]
+        chosen = await _chosen(volume, parameters, movable, now + await volume.clock_ahead())
         expired = await _expired(volume, backups, now)
         if not chosen and not expired:
             raise TargetError(
@@ -152,6 +154,8 @@ class FilesPrune(Action):
         """Count the planned files that are still there. If only some were moved, a new plan can move the rest."""
         bindings.backups(service)
         volume = bindings.volume(service)
+        if (known := await _remote_calls.of_host(service, self._clock.now() - since)) is not None:
+            return known
         if held := set(call.arguments["expired"]) & set(await volume.batches()):
             return Observation(EffectStatus.NO, f"{len(held)} expired batches still exist", {"expired": len(held)})
         there = {file.inode for file in await volume.backups()}

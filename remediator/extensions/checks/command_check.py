@@ -56,7 +56,7 @@ class CommandCheck(Check):
                     f"the settings do not declare the command {parameters.command!r} as read_only; it was not run"
                 )
             argv = argv_of(allowed, parameters)
-            ended = await run_command(allowed, argv)
+            ended = await run_command(service, allowed, parameters, argv)
         except (TargetError, ClientError) as error:
             return Evidence(CheckAnswer.UNKNOWN, str(error))
         text, facts = shown(ended, argv[0])

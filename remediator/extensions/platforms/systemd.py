@@ -37,10 +37,10 @@ class SystemdPlatform(Platform):
         """Return the state from ``systemctl show``."""
         unit, here = _unit(service), time.monotonic()
         if service.host is None:
-            text = _checked("show", await _run("systemctl", show_arguments(unit), _READ))
+            text = _checked(service, "show", await _run("systemctl", show_arguments(unit), _READ))
         else:
             answer = await RemoteHost(service.host).read("unit-status", unit=unit, seconds=_READ)
-            text, here = _checked("show", _ended(answer)), _number(answer, "monotonic")
+            text, here = _checked(service, "show", _ended(answer)), _number(answer, "monotonic")
         return described(unit, properties(text), here)
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
@@ -71,10 +71,10 @@ class SystemdPlatform(Platform):
             )
         seconds = stop_timeout * 2
         if service.host is None:
-            _checked("restart", await _run("systemctl", restart_arguments(unit), seconds))
+            _checked(service, "restart", await _run("systemctl", restart_arguments(unit), seconds))
         else:
             answer = await RemoteHost(service.host).change("unit-restart", unit=unit, seconds=seconds)
-            _checked("restart", _ended(answer))
+            _checked(service, "restart", _ended(answer))
 
     async def settle(self, service: Service) -> tuple[PastCall, ...] | None:
         """Return the calls of the attempt that another host began; None for a unit of this host."""
@@ -87,7 +87,7 @@ def _unit(service: Service) -> str:
     return service.platform.unit
 
 
-def _checked(verb: str, ended: process.Ended) -> str:
+def _checked(service: Service, verb: str, ended: process.Ended) -> str:
     """Return the output of systemctl.
 
     Raises:
@@ -99,7 +99,7 @@ def _checked(verb: str, ended: process.Ended) -> str:
     if ended.status == 0:
         return ended.output
     if "not been booted with systemd" in text or "connect to bus" in text:
-        raise Unreachable(f"systemd does not run on this host: {text[-300:]}")
+        raise Unreachable(f"systemd does not run on {service.host or 'this host'}: {text[-300:]}")
     if "not found" in text or "not be found" in text:
         raise TargetError(f"systemctl: {text[-300:]}")
     raise Refused(f"systemctl {verb} exited with status {ended.status}: {text[-300:]}")

@@ -154,3 +154,21 @@ def test_markers_are_bounded(place: Path) -> None:
         subprocess.run(["touch", "-d", "40 days ago", marker], check=True)
     assert "ok" in list(ask(place, line(touch(place, attempt="a-5"))))[1]
     assert len(list((place / "markers").iterdir())) == 4, "the newest ones stay, however old they look"
+
+
+@pytest.mark.promise(8)
+@pytest.mark.parametrize("kind", ["link", "writable", "file"])
+def test_a_state_folder_that_is_not_its_own(place: Path, kind: str) -> None:
+    """Nothing is written through a link, or into a folder that others can write, and nothing is done."""
+    markers, other = place / "markers", place / "other"
+    other.mkdir()
+    if kind == "link":
+        markers.symlink_to(other)
+    elif kind == "file":
+        markers.write_text("")
+    else:
+        markers.mkdir()
+        markers.chmod(0o777)
+    _, answer = ask(place, line(touch(place)))
+    assert answer["error"] == "Refused" and "state folder" in answer["text"]
+    assert not (place / "touched").exists() and list(other.iterdir()) == []

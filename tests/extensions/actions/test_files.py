@@ -423,7 +423,7 @@ def killed(*given):
 setattr(quarantine, sys.argv[3], killed)
 with disk.opened(Path(sys.argv[1])) as handle:
     files = [disk.pinned(handle, file) for file in disk.listed_in(handle, "*.rdb")]
-quarantine.Quarantine(Path(sys.argv[2])).take(Path(sys.argv[1]), files, "cut", datetime.now(UTC), lambda: True)
+quarantine.Quarantine(Path(sys.argv[2])).take(Path(sys.argv[1]), files, "cut", "2026-01-01T00:00:00Z", lambda: True)
 """
 
 
