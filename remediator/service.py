@@ -65,7 +65,7 @@ from remediator.runtime.metrics import Metrics
 from remediator.runtime.monitors import FloodSettings, MonitorSettings, run_monitors_loop
 from remediator.runtime.notification_reach import reach_problem
 from remediator.runtime.outbox import Outbox, run_outbox_loop
-from remediator.runtime.preflight import report_missing_rights
+from remediator.runtime.preflight import Capabilities, report_missing_rights
 from remediator.runtime.pruning import run_pruning_loop
 from remediator.runtime.reachability import report_unreachable
 from remediator.runtime.reconcile import ReconcileSettings, run_reconcile_loop
@@ -199,7 +199,11 @@ async def run_service(
             supervised = run_supervised(name, loop, clock.sleep, service.health)
             stack.push_async_callback(_stop, asyncio.create_task(supervised, name=name))
         at_start = {
-            "preflight": report_missing_rights(loaded.playbooks, loaded.inventory, clients.platforms),
+            "preflight": report_missing_rights(
+                loaded.playbooks,
+                loaded.inventory,
+                Capabilities(clients.platforms, context.actions, context.checks),
+            ),
             "reachability": report_unreachable(clients, loaded.inventory, channels),
         }
         for name, work in at_start.items():

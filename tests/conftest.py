@@ -24,6 +24,7 @@ SERVERS = [
     "tests.support.servers.kubernetes",
     "tests.support.servers.gitops",  # after kubernetes, which it imports
     "tests.support.servers.postgres",
+    "tests.support.servers.postgres_target",
     "tests.support.servers.prometheus",
     "tests.support.servers.nginx",
     "tests.support.servers.redis",

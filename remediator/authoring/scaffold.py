@@ -91,6 +91,8 @@ def make_scaffold(
     check, parameters = "service.running", ""
     if service.redis is not None:
         check = "redis.ping"
+    elif service.postgres is not None:
+        check = "postgres.ping"
     elif service.http is not None:
         check, parameters = "http.ok", ", with: {path: ready}"
     matcher = naming_matchers(service)[0]

@@ -21,12 +21,13 @@ from remediator.clients.endpoints import Endpoint
 from remediator.config import Config
 from remediator.core.urls import checked_url
 from remediator.errors import ClientError, ConfigurationError, InputError
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config, read_model
 from remediator.playbooks.model import Playbook
-from remediator.runtime.preflight import RightsProblem, find_missing_rights
+from remediator.runtime.preflight import Capabilities, RightsProblem, find_missing_rights
 
 _SEVERITIES = click.Choice([each.value for each in Severity])
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -115,7 +116,9 @@ def _ask_rights(registry: Registry, playbooks: tuple[Playbook, ...], inventory: 
     async def ask() -> Sequence[RightsProblem]:
         platforms = registry.make_platforms()
         try:
-            return await find_missing_rights(playbooks, inventory, platforms)
+            clients = ClientSet(platforms=platforms)
+            capabilities = Capabilities(platforms, registry.make_actions(clients), registry.make_checks(clients))
+            return await find_missing_rights(playbooks, inventory, capabilities)
         finally:
             for platform in platforms.values():
                 await platform.aclose()

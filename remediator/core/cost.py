@@ -41,6 +41,10 @@ class Cost(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Bytes of keys that a memory store must evict at once."""
     deleted_bytes: int | None = None
     """Bytes of files that are deleted permanently."""
+    rolled_back_transactions: int | None = None
+    """Transactions of a database that have changed something and are rolled back."""
+    changed_rows: int | None = None
+    """Rows of a database that are changed or deleted permanently."""
     unknown: Mapping[str, str] = {}
     """Fields that apply and could not be measured, each with the reason."""
     source: str = ""
@@ -81,6 +85,8 @@ _NAMES = {
     "unreplicated_bytes": "bytes that no replica has",
     "evicted_bytes": "bytes of keys to evict",
     "deleted_bytes": "bytes to delete",
+    "rolled_back_transactions": "transactions with changes to roll back",
+    "changed_rows": "rows to change",
     EFFECT: "effect",
 }
 _TRUE = {

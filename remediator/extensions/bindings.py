@@ -12,6 +12,7 @@ from remediator.clients.gitops.client import Managed
 from remediator.clients.host.folders import Folders
 from remediator.clients.host.nginx import IncludedFile, NginxFiles
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint
+from remediator.clients.postgres.client import Postgres
 from remediator.clients.redis.client import Redis
 from remediator.clients.volume.client import AgentVolume, HostVolume
 from remediator.clients.volume.files import LocalVolume, Volume
@@ -28,6 +29,11 @@ def redis(service: Service) -> Redis:
         TargetError: the inventory does not define it. The other functions raise the same error.
     """
     return Redis(_required(service, service.redis, "redis"))
+
+
+def postgres(service: Service) -> Postgres:
+    """Return a client of the PostgreSQL of a service."""
+    return Postgres(_required(service, service.postgres, "postgres"))
 
 
 def disk(service: Service) -> Disk:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from remediator.clients.postgres.client import Postgres
 from remediator.clients.prometheus.promql import selector
 from remediator.clients.redis.client import Redis
 from remediator.clients.redis.connection import RedisState
@@ -31,7 +32,8 @@ from remediator.extensions.platforms.base import ServiceStatus, State
 from remediator.playbooks.inventory import Service
 
 REDIS_FIELDS = ("unsaved_writes", "last_save_age", "cannot_save", "refuses", "only_copy", "clients")
-INSTANCE_FIELDS = ("sole_instance", "ready_instances", "in_flight_requests")
+POSTGRES_FIELDS = ("clients", "rolled_back_transactions")
+INSTANCE_FIELDS = ("sole_instance", "ready_instances", "in_flight_requests", "rolled_back_transactions")
 _NOT_RUNNING = frozenset({State.STOPPED, State.EXITED, State.CRASH_LOOP, State.STARTING})
 _REFUSALS = frozenset(RedisState) - {
     RedisState.SERVING,
@@ -82,6 +84,8 @@ async def interruption(clients: ClientSet, service: Service, status: ServiceStat
     cost = Cost(sole_instance=status.healthy <= 1, ready_instances=status.healthy)
     if service.redis is not None:
         cost = _joined(cost, await redis_data(clients, service, status))
+    if service.postgres is not None:
+        cost = _joined(cost, await postgres_sessions(service, status))
     return _joined(cost, await in_flight(clients, service))
 
 
@@ -200,6 +204,19 @@ def append_only_file(pid: int) -> Path | None:
             if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY and free.f_bavail * free.f_frsize >= _ROOM:
                 return path
     return None
+
+
+async def postgres_sessions(service: Service, status: ServiceStatus) -> Cost:
+    """Return the sessions of a PostgreSQL that end with it. Committed data is in the WAL, so none of it is lost."""
+    assert service.postgres is not None, "only for a service with postgres"
+    try:
+        sessions = await Postgres(service.postgres).sessions()
+    except ClientError as error:
+        if status.state in _NOT_RUNNING:
+            return Cost(clients=0, rolled_back_transactions=0, source=f"no PostgreSQL runs ({status.summary})")
+        return Cost(unknown=dict.fromkeys(POSTGRES_FIELDS, f"PostgreSQL does not answer: {error}"))
+    found = [session for session in sessions if session.is_client]
+    return Cost(clients=len(found), rolled_back_transactions=sum(session.writes for session in found))
 
 
 async def in_flight(clients: ClientSet, service: Service) -> Cost:

@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from remediator.clients.endpoints import RedisEndpoint
+from remediator.clients.postgres.settings import PostgresEndpoint
 
 
 class HasUrl(Protocol):
@@ -20,16 +21,20 @@ class HasUrl(Protocol):
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def fixed_addresses(endpoints: Iterable[RedisEndpoint | HasUrl]) -> tuple[set[str], set[str]]:
+def fixed_addresses(endpoints: Iterable[RedisEndpoint | PostgresEndpoint | HasUrl]) -> tuple[set[str], set[str]]:
     """Return the hosts and addresses of endpoints, as far as they are fixed: Sentinels may name another one later."""
     found: set[tuple[str, int | None]] = set()
     for each in endpoints:
-        if not isinstance(each, RedisEndpoint):
-            host, port = _host_and_port(each.url)
+        if isinstance(each, PostgresEndpoint):
+            if each.socket is None:
+                found.add((each.host.lower(), each.port))
+        elif isinstance(each, RedisEndpoint):
+            if each.sentinel is None and each.socket is None:
+                found.add((each.host.lower(), each.port))
+        else:
+            host, url_port = _host_and_port(each.url)
             if host:
-                found.add((host, port))
-        elif each.sentinel is None and each.socket is None:
-            found.add((each.host.lower(), each.port))
+                found.add((host, url_port))
     found |= {(other, port) for host, port in found if host in _LOOPBACK for other in _LOOPBACK}
     return {host for host, _ in found}, {_address(host, port) for host, port in found}
 

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Valida
 
 from remediator.clients.endpoints import Endpoint, GitHub, RedisEndpoint, TlsSettings
 from remediator.clients.kubernetes.kinds import WorkloadKind
+from remediator.clients.postgres.settings import PostgresEndpoint
 from remediator.clients.ssh.settings import Host, SshSettings
 from remediator.core.graph import shortest_cycle
 from remediator.core.matchers import compile_pattern
@@ -375,6 +376,9 @@ class Service(Strict):
         description="Labels of the redis_exporter series of this Redis in Prometheus, for example job: redis-exporter. "
         "The last values tell what a restart of a hung Redis would lose.",
     )
+    postgres: PostgresEndpoint | None = Field(
+        default=None, description="PostgreSQL server, with the statements that playbooks may run on it."
+    )
     http: HttpEndpoint | None = Field(default=None, description="HTTP endpoint.")
     app_server: AppServer | None = Field(default=None, description="Gunicorn master process.")
     disk: Disk | None = Field(default=None, description="Filesystem of the data.")
@@ -408,16 +412,20 @@ class Service(Strict):
 
     def is_neighbour(self, address: str) -> bool:
         """Return whether an address belongs to another service: an alert with this address is about that service."""
-        kinds = [kind for kind, endpoint in (("redis", self.redis), ("http", self.http)) if endpoint is not None]
+        kinds = [kind for kind, endpoint in self._endpoints.items() if endpoint is not None]
         return self._index is not None and self._index.is_neighbour(self.name, kinds, address)
 
     @property
     def facts(self) -> ServiceFacts:
         """Return what the index of the inventory needs to know about this service."""
-        endpoints = {"redis": self.redis, "http": self.http}
-        found = ((kind, fixed_addresses([each])[1]) for kind, each in endpoints.items() if each is not None)
+        endpoints = self._endpoints.items()
+        found = ((kind, fixed_addresses([each])[1]) for kind, each in endpoints if each is not None)
         addresses = tuple((kind, address) for kind, each in found for address in each)
         return ServiceFacts(self.name, self.depends_on, tuple(self.alert_labels.items()), addresses)
+
+    @property
+    def _endpoints(self) -> Mapping[str, RedisEndpoint | PostgresEndpoint | HttpEndpoint | None]:
+        return {"redis": self.redis, "postgres": self.postgres, "http": self.http}
 
     def problems(self) -> Iterator[FieldError]:
         """Yield which values of this service, with the shared ones, cannot be true together, with their paths in it."""

@@ -259,5 +259,6 @@ def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[st
 
 def _endpoints(service: Service) -> tuple[set[str], set[str]]:
     """Return the hosts of the service, and its addresses as ``host:port``."""
-    hosts, addresses = fixed_addresses([each for each in (service.redis, service.http) if each is not None])
+    endpoints = (service.redis, service.postgres, service.http)
+    hosts, addresses = fixed_addresses([each for each in endpoints if each is not None])
     return hosts | ({service.host.address.lower()} if service.host is not None else set()), addresses

@@ -53,6 +53,13 @@ class Tolerance(Strict):
     deleted_bytes: Limit | None = Field(
         default=None, description="Bytes of files that are deleted permanently; default: any."
     )
+    rolled_back_transactions: Limit | None = Field(
+        default=None,
+        description="Transactions of a database that have changed something and are rolled back; default: 0.",
+    )
+    changed_rows: Limit | None = Field(
+        default=None, description="Rows of a database that are changed or deleted permanently; default: 0."
+    )
 
     def limits(self) -> dict[str, Amount | None]:
         """Return the written limits, durations in seconds; None for ``any``."""
@@ -72,6 +79,8 @@ DEFAULT: Mapping[str, Amount] = {
     "refuses": False,
     "unreplicated_bytes": 0,
     "evicted_bytes": 0,
+    "rolled_back_transactions": 0,
+    "changed_rows": 0,
 }
 """What is tolerated without a word in the inventory or the playbook: no loss of data, and no restart against a cause
 that a restart does not fix."""

@@ -9,8 +9,10 @@ from typing import Any
 import structlog
 
 from remediator.errors import RemediatorError
+from remediator.extensions.actions.base import Action
+from remediator.extensions.checks.base import Check
 from remediator.extensions.platforms.base import Platform
-from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Path
 
@@ -42,33 +44,50 @@ class Use:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What knows about rights, by name: platforms by their kind, actions and checks."""
+
+    platforms: Mapping[str, Platform]
+    actions: Mapping[str, Action]
+    checks: Mapping[str, Check]
+
+    async def missing_rights(self, service: Service, kind: str, name: str) -> tuple[str, ...]:
+        """Return the rights that an action or check lacks on the platform of a service, and on its server."""
+        used = self.actions[name] if kind == "action" else self.checks[name]
+        on_platform: tuple[str, ...] = ()
+        if kind == "action":
+            on_platform = await self.platforms[service.platform.kind].missing_rights(service, name)
+        if any(getattr(service, part) is None for part in used.needs):  # lint says so
+            return on_platform
+        return (*on_platform, *await used.missing_rights(service))
+
+
 async def find_missing_rights(
-    playbooks: tuple[Playbook, ...], inventory: Inventory, platforms: Mapping[str, Platform]
+    playbooks: tuple[Playbook, ...], inventory: Inventory, capabilities: Capabilities
 ) -> list[RightsProblem]:
-    """Ask the platforms for the rights that the actions of the playbooks need. Changes nothing.
+    """Ask platforms and servers for the rights that the actions and checks of the playbooks need. Changes nothing.
 
     Args:
         playbooks: their diagnosis and steps are checked on their target.
         inventory: the services.
-        platforms: the platforms, by their kind.
+        capabilities: platforms, actions and checks.
     """
     problems = []
     found = {
-        (service, each.name)
+        (service, each.kind, each.name)
         for playbook in playbooks
         for each in uses(playbook, inventory)
-        if each.kind == "action"
         for service in each.services
     }
-    for name, action in sorted(found):
-        service = inventory.service(name)
+    for name, kind, used in sorted(found):
         try:
-            missing = await platforms[service.platform.kind].missing_rights(service, action)
+            missing = await capabilities.missing_rights(inventory.service(name), kind, used)
         except RemediatorError as error:
-            problems.append(RightsProblem(name, action, f"unknown: {error}", known=False))
+            problems.append(RightsProblem(name, used, f"unknown: {error}", known=False))
             continue
         if missing:
-            problems.append(RightsProblem(name, action, f"missing: {', '.join(missing)}"))
+            problems.append(RightsProblem(name, used, f"missing: {'; '.join(missing)}"))
     return problems
 
 
@@ -89,8 +108,8 @@ def uses(playbook: Playbook, inventory: Inventory) -> Iterator[Use]:
 
 
 async def report_missing_rights(
-    playbooks: tuple[Playbook, ...], inventory: Inventory, platforms: Mapping[str, Platform]
+    playbooks: tuple[Playbook, ...], inventory: Inventory, capabilities: Capabilities
 ) -> None:
     """Log each missing right once, at the start of the service."""
-    for problem in await find_missing_rights(playbooks, inventory, platforms):
+    for problem in await find_missing_rights(playbooks, inventory, capabilities):
         log.warning("rights not sufficient", service=problem.service, action=problem.action, rights=problem.text)

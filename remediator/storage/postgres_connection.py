@@ -28,7 +28,12 @@ _KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
-CONNECT_ARGUMENTS: dict[str, Any] = {"connect_timeout": 5, "prepare_threshold": None, **_KEEPALIVE}
+CONNECT_ARGUMENTS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "prepare_threshold": None,
+    "fallback_application_name": "remediator",  # a playbook never ends the sessions of the store
+    **_KEEPALIVE,
+}
 """Arguments of psycopg's ``connect``. ``prepare_threshold`` None: no prepared statements."""
 # A commit is fsynced, whatever default the server or the role has. For this transaction (true) or session (false).
 _SYNCHRONOUS = "SELECT set_config('synchronous_commit', 'on', {}) WHERE current_setting('synchronous_commit') = 'off'"

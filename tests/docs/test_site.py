@@ -40,6 +40,8 @@ QUESTIONS = {
     "kubernetes job remedy": "how-to/run-a-kubernetes-job.html",
     "drain node": "how-to/drain-kubernetes-nodes.html",
     "kubernetes rbac": "how-to/give-rights-on-kubernetes.html",
+    "act on postgresql": "how-to/act-on-postgresql.html",
+    "add another database": "how-to/add-another-database.html",
     "compose": "deployment.html",
     "kubernetes install": "deployment.html",
     "helm chart": "how-to/install-with-helm.html",

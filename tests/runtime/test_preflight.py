@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from remediator.errors import TargetError
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
+from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
-from remediator.runtime.preflight import RightsProblem, find_missing_rights
+from remediator.runtime.preflight import Capabilities, RightsProblem, find_missing_rights
 
 ACCOUNT = {"kind": "kubernetes", "namespace": "shop"}
 INVENTORY = Inventory.model_validate(
@@ -49,7 +51,11 @@ def playbook(target: str, action: str) -> Playbook:
 async def test_what_is_missing_and_what_is_unknown_is_reported() -> None:
     """Actions that no playbook uses on a target are not asked for."""
     books = (playbook("app", "service.rollback"), playbook("redis", "service.restart"))
-    found = await find_missing_rights(books, INVENTORY, {"kubernetes": Account()})
+    registry, clients = Registry(), ClientSet()
+    capabilities = Capabilities(
+        {"kubernetes": Account()}, registry.make_actions(clients), registry.make_checks(clients)
+    )
+    found = await find_missing_rights(books, INVENTORY, capabilities)
     assert found == [
         RightsProblem("app", "service.rollback", "missing: patch deployments/app"),
         RightsProblem("redis", "service.logs", "unknown: the cluster does not answer", known=False),

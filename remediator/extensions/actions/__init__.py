@@ -33,6 +33,10 @@ from remediator.extensions.actions.node_drain import NodeDrain
 from remediator.extensions.actions.node_uncordon import NodeUncordon
 from remediator.extensions.actions.pod_delete import PodDelete
 from remediator.extensions.actions.pod_evict import PodEvict
+from remediator.extensions.actions.postgres_cancel_queries import PostgresCancelQueries
+from remediator.extensions.actions.postgres_diagnose import PostgresDiagnose
+from remediator.extensions.actions.postgres_execute import PostgresExecute
+from remediator.extensions.actions.postgres_terminate_backends import PostgresTerminateBackends
 from remediator.extensions.actions.redis_bgrewriteaof import RedisBgrewriteaof
 from remediator.extensions.actions.redis_bgsave import RedisBgsave
 from remediator.extensions.actions.redis_client_kill import RedisClientKill
@@ -81,6 +85,10 @@ BUILTIN: tuple[type[Action], ...] = (
     NodeUncordon,
     PodDelete,
     PodEvict,
+    PostgresCancelQueries,
+    PostgresDiagnose,
+    PostgresExecute,
+    PostgresTerminateBackends,
     RedisBgrewriteaof,
     RedisBgsave,
     RedisClientKill,

@@ -194,3 +194,13 @@ class Action(ABC):
     async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
         """Return whether an attempt that began at ``since`` took effect. Changes nothing. Default: unknown."""
         return Observation(EffectStatus.UNKNOWN, f"{self.name} leaves no trace to check")
+
+    async def missing_rights(self, service: Service) -> tuple[str, ...]:
+        """Return the rights that this action lacks on a server of the service, as text. Changes nothing.
+
+        The rights on the platform are those of :class:`Platform`. Default: none is known to be missing.
+
+        Raises:
+            ClientError: the server does not say.
+        """
+        return ()

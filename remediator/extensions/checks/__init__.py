@@ -9,6 +9,13 @@ from remediator.extensions.checks.dependencies_ok import DependenciesOk
 from remediator.extensions.checks.disk_usage import DiskUsage
 from remediator.extensions.checks.error_rate import ErrorRate
 from remediator.extensions.checks.http_ok import HttpOk
+from remediator.extensions.checks.postgres_connections import PostgresConnections
+from remediator.extensions.checks.postgres_idle_transactions import PostgresIdleTransactions
+from remediator.extensions.checks.postgres_locks import PostgresLocks
+from remediator.extensions.checks.postgres_ping import PostgresPing
+from remediator.extensions.checks.postgres_replication import PostgresReplication
+from remediator.extensions.checks.postgres_rows import PostgresRows
+from remediator.extensions.checks.postgres_size import PostgresSize
 from remediator.extensions.checks.prometheus_target import PrometheusTarget
 from remediator.extensions.checks.promql import Promql
 from remediator.extensions.checks.redis_connections import RedisConnections
@@ -26,6 +33,13 @@ BUILTIN: tuple[type[Check], ...] = (
     DiskUsage,
     ErrorRate,
     HttpOk,
+    PostgresConnections,
+    PostgresIdleTransactions,
+    PostgresLocks,
+    PostgresPing,
+    PostgresReplication,
+    PostgresRows,
+    PostgresSize,
     PrometheusTarget,
     Promql,
     RedisConnections,

@@ -56,3 +56,13 @@ class Check(ABC):
     @abstractmethod
     async def observe(self, service: Service, parameters: Any) -> Evidence:
         """Check once. Returns *unknown* instead of raising an error."""
+
+    async def missing_rights(self, service: Service) -> tuple[str, ...]:
+        """Return the rights that this check lacks on a server of the service, as text. Changes nothing.
+
+        The rights on the platform are those of :class:`Platform`. Default: none is known to be missing.
+
+        Raises:
+            ClientError: the server does not say.
+        """
+        return ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 
+from remediator.clients.postgres.client import Postgres
+from remediator.clients.postgres.connection import PostgresState
 from remediator.clients.redis.client import Redis
 from remediator.clients.redis.connection import RedisState
 from remediator.errors import ClientError, RemediatorError
@@ -19,14 +21,19 @@ _WORST = (CheckAnswer.FAIL, CheckAnswer.UNKNOWN, CheckAnswer.OK)
 
 
 class DependenciesOk(Check):
-    """Check all direct and indirect dependencies of a service, on their platform or in their Redis."""
+    """Check all direct and indirect dependencies of a service, on their platform, in their Redis or PostgreSQL."""
 
     name = "dependencies.ok"
     facts = (
         Fact("*", "object", "Result for one dependency; the name is that of the service."),
         Fact("*.status", "string", "Answer for this dependency.", values=tuple(CheckAnswer)),
         Fact("*.summary", "string", "Reason, for people."),
-        Fact("*.state", "string", "State of a dependency that is a Redis; null for others.", values=tuple(RedisState)),
+        Fact(
+            "*.state",
+            "string",
+            "State of a dependency that is a Redis or PostgreSQL; null for others.",
+            values=tuple(dict.fromkeys((*map(str, RedisState), *map(str, PostgresState)))),
+        ),
     )
 
     def __init__(self, clients: ClientSet) -> None:
@@ -54,6 +61,8 @@ class DependenciesOk(Check):
     async def _look(self, service: Service) -> Evidence:
         if service.redis is not None:
             return await _redis(Redis(service.redis))
+        if service.postgres is not None:
+            return await _postgres(Postgres(service.postgres))
         try:
             status = await self._platforms[service.platform.kind].status(service)
         except (RemediatorError, KeyError) as error:
@@ -76,3 +85,12 @@ async def _redis(redis: Redis) -> Evidence:
     if state is RedisState.UNASKED:  # our own files; they say nothing about Redis
         return Evidence(CheckAnswer.UNKNOWN, f"{state}: {detail}", facts)
     return Evidence(CheckAnswer.OK if state is RedisState.SERVING else CheckAnswer.FAIL, state.value, facts)
+
+
+async def _postgres(postgres: Postgres) -> Evidence:
+    health = await postgres.health()
+    facts = {"state": health.state.value}
+    if health.state is PostgresState.UNASKED:  # our own files; they say nothing about PostgreSQL
+        return Evidence(CheckAnswer.UNKNOWN, f"{health.state}: {health.detail}", facts)
+    serves = health.state is PostgresState.SERVING
+    return Evidence(CheckAnswer.OK if serves else CheckAnswer.FAIL, health.state.value, facts)

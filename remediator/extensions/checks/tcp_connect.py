@@ -22,7 +22,9 @@ from remediator.playbooks.inventory import Service
 class TcpConnectParameters(Parameters):
     """Parameters of ``tcp.connect``."""
 
-    endpoint: Literal["http", "redis"] = Field(default="http", description="Name of the address in the inventory.")
+    endpoint: Literal["http", "postgres", "redis"] = Field(
+        default="http", description="Name of the address in the inventory."
+    )
     timeout: Duration = Field(default=timedelta(seconds=2), description="Timeout of the connection.")
 
 
@@ -95,6 +97,9 @@ def _address(service: Service, endpoint: str) -> tuple[str, int] | None:
             if service.redis is None or service.redis.socket or service.redis.sentinel
             else (service.redis.host, service.redis.port)
         )
+    if endpoint == "postgres":
+        is_tcp = service.postgres is not None and service.postgres.socket is None
+        return (service.postgres.host, service.postgres.port) if is_tcp and service.postgres is not None else None
     if service.http is None or service.http.url.startswith("unix:"):
         return None
     parts = urlsplit(service.http.url)

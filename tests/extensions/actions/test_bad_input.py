@@ -63,6 +63,16 @@ ON_ALERTMANAGER = {
     "slow": SILENCE + "test_an_alertmanager_that_does_not_answer_is_given_up",
     "garbage": SILENCE + "test_an_alertmanager_that_talks_nonsense_is_not_understood",
 }
+POSTGRES = "actions/test_postgres.py::"
+ON_POSTGRES = {
+    "missing": POSTGRES + "test_without_an_address_or_an_answer_nothing_is_planned",
+    "denied": POSTGRES + "test_without_the_rights_nothing_is_changed",
+    "down": POSTGRES + "test_without_an_address_or_an_answer_nothing_is_planned",
+    "slow": POSTGRES + "test_silence_is_bounded",
+    "garbage": POSTGRES + "test_nonsense_is_a_bad_answer",
+    "unheard": POSTGRES + "test_a_lost_answer_to_a_signal_is_observed",
+    "changed": POSTGRES + "test_sessions_of_another_server_are_not_touched",
+}
 ELASTICACHE = "actions/test_elasticache.py::"
 ON_ELASTICACHE = {
     "missing": ELASTICACHE + "test_what_is_not_there_or_busy_is_not_changed",
@@ -204,6 +214,12 @@ COVERED: dict[str, dict[str, str]] = {
         "missing": SILENCE + "test_silences_of_others_are_not_changed",
         "unheard": SILENCE + "test_expired_silences_with_a_lost_answer_are_observed",
         "changed": SILENCE + "test_silences_of_others_are_not_changed",
+    },
+    **dict.fromkeys(("postgres.cancel_queries", "postgres.terminate_backends"), ON_POSTGRES),
+    "postgres.execute": {
+        **ON_POSTGRES,
+        "unheard": POSTGRES + "test_a_lost_answer_to_a_commit_is_observed",
+        "changed": POSTGRES + "test_a_statement_that_was_changed_after_planning_is_refused",
     },
     "elasticache.modify_node_type": ON_ELASTICACHE,
     "elasticache.test_failover": ON_ELASTICACHE,
