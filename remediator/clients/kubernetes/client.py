@@ -90,6 +90,7 @@ class _Managed(msgspec.Struct):
 
 class _Resource(msgspec.Struct):
     name: str
+    group: str = ""
     version: str = ""
 
 
@@ -114,6 +115,7 @@ class Kubernetes:
         self.url = access.endpoint.url
         self.namespace = _checked(access.namespace)
         self._access = access
+        self._eviction = ""
         self._http = HttpClient(
             access.endpoint, max_bytes=64 * MEBIBYTE, context=access.context, credentials=access.credentials
         )
@@ -295,7 +297,7 @@ class Kubernetes:
 
     async def disruption_budgets(self) -> tuple[DisruptionBudget, ...]:
         """Return the PodDisruptionBudgets of the namespace."""
-        return await self._list(f"/apis/policy/{await self._policy()}", "poddisruptionbudgets", DisruptionBudget, {})
+        return await self._list(f"/apis/{await self._eviction_version()}", "poddisruptionbudgets", DisruptionBudget, {})
 
     async def delete_pod(self, name: str, uid: str) -> None:
         """Delete a pod with its own grace period, never by force. PodDisruptionBudgets do not apply.
@@ -313,17 +315,22 @@ class Kubernetes:
             Conflict: the pod of this name is another one.
         """
         body = {
-            "apiVersion": f"policy/{await self._policy()}",
+            "apiVersion": await self._eviction_version(),
             "kind": "Eviction",
             "metadata": {"name": name, "namespace": self.namespace},
             "deleteOptions": {"preconditions": {"uid": uid}},
         }
         await self._change("POST", self._path("/api/v1", "pods", name) + "/eviction", json=body)
 
-    async def _policy(self) -> str:
-        """Return the version of the group ``policy``: ``v1beta1`` before Kubernetes 1.22, ``v1`` since."""
-        resources = (await self._call("GET", "/api/v1")).json(_Resources).resources
-        return next((each.version for each in resources if each.name == "pods/eviction" and each.version), "v1")
+    async def _eviction_version(self) -> str:
+        """Return the version of evictions and their budgets: ``policy/v1beta1`` before Kubernetes 1.22."""
+        if not self._eviction:
+            found = (await self._call("GET", "/api/v1")).json(_Resources).resources
+            versions = [f"{each.group}/{each.version}" for each in found if each.name == "pods/eviction"]
+            if not versions:
+                raise BadAnswer(f"{self.url}: the API server knows no evictions of pods")
+            self._eviction = versions[0]
+        return self._eviction
 
     async def may(self, verb: str, group: str, resource: str, name: str = "", subresource: str = "") -> bool:
         """Ask the API server whether we have this permission. Changes nothing."""

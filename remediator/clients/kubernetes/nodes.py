@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
 from remediator.clients.http import Part
 from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
 from remediator.clients.kubernetes.kubeconfig import Access
 from remediator.clients.kubernetes.models import Condition, Meta
 from remediator.clients.kubernetes.rights import Right
-from remediator.errors import BadAnswer
 
 CORDONED_BY = "remediator.cordoned-by"
 """Annotation of a node that the remediator cordoned: the ID of the run."""
@@ -103,23 +100,12 @@ class Evictable:
     """Pods that must not be evicted without a setting, with the reason."""
 
 
-class _Resource(msgspec.Struct):
-    name: str
-    group: str = ""
-    version: str = ""
-
-
-class _Resources(msgspec.Struct):
-    resources: list[_Resource]
-
-
 class Nodes(Kubernetes):
     """A client of the nodes of a cluster and of the pods on them. Raises what `Kubernetes` raises."""
 
     def __init__(self, access: Access) -> None:
         super().__init__(access)
         self.namespace = ""  # rights are asked for the whole cluster
-        self._eviction = ""
 
     async def nodes(self) -> tuple[Node, ...]:
         """Return all nodes."""
@@ -148,11 +134,9 @@ class Nodes(Kubernetes):
 
         A pod that is gone already, or was replaced by another one with its name, counts as evicted.
         """
-        if not self._eviction:
-            self._eviction = await self._eviction_version()
         options: dict[str, Any] = {"preconditions": {"uid": pod.metadata.uid}}
         body = {
-            "apiVersion": self._eviction,
+            "apiVersion": await self._eviction_version(),
             "kind": "Eviction",
             "metadata": {"name": pod.metadata.name, "namespace": pod.metadata.namespace},
             "deleteOptions": {**options, **({"dryRun": ["All"]} if dry_run else {})},
@@ -208,14 +192,6 @@ class Nodes(Kubernetes):
             else:
                 to_evict.append(pod)
         return Evictable(tuple(to_evict), tuple(staying), tuple(refused))
-
-    async def _eviction_version(self) -> str:
-        """Return the version of Eviction that this server takes: policy/v1 since Kubernetes 1.22."""
-        found = (await self._call("GET", "/api/v1")).json(_Resources)
-        for each in found.resources:
-            if each.name == "pods/eviction":
-                return f"{each.group}/{each.version}"
-        raise BadAnswer(f"{self.url}: the API server knows no evictions of pods")
 
     def _cluster_path(self, resource: str, name: str) -> str:
         return f"/api/v1/{resource}/{quote(name, safe='')}"

@@ -52,6 +52,7 @@ class ServiceStatusAction(Action):
         Fact("kind", "string", "Kubernetes: kind of the workload.", values=tuple(WorkloadKind)),
         Fact("revision", "integer", "Kubernetes: number of the current revision."),
         Fact("observed", "boolean", "Kubernetes: whether the controller has observed the current generation."),
+        Fact("paused", "boolean", "Kubernetes: whether a person paused the rollout."),
         Fact("updated", "integer", "Kubernetes: pods of the current revision."),
         Fact(
             "failures",
