@@ -58,7 +58,7 @@ def traits_from(declared: AllowedCommand | AllowedRequest, assumed: ActionTraits
 def declared_commands(commands: Mapping[str, AllowedCommand], assumed: ActionTraits) -> DeclaredCalls:
     """Return the commands of the settings, for lint and for the traits of ``command.run``."""
     known = {
-        name: DeclaredCall(traits_from(each, assumed), dict(each.parameters), all_required=True)
+        name: DeclaredCall(traits_from(each, assumed), dict(each.parameters), True, each.on_host)
         for name, each in commands.items()
     }
     return DeclaredCalls("commands", "command", "values", known)

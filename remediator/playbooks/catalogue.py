@@ -42,6 +42,8 @@ class DeclaredCall:
     """The values that it takes, each with the RE2 pattern that the whole value must match; empty: any value."""
     all_required: bool = False
     """Whether every value must be given."""
+    on_host: bool = False
+    """Whether it runs on the host of its target."""
 
 
 @dataclass(frozen=True, slots=True)

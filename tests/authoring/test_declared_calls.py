@@ -28,6 +28,7 @@ SETTINGS: dict[str, Any] = {
         "fill": {"argv": ["/bin/true"], "destructive": False, "interrupts": False},
         "drain": {"argv": ["/bin/true"], "destructive": False},
         "wipe": {"argv": ["/bin/true"]},
+        "trim": {"argv": ["/bin/true"], "destructive": False, "on_host": True},
     },
     "requests": {"flush": {"url": "http://127.0.0.1:1/flush", "fields": ["shop"]}},
 }
@@ -103,6 +104,7 @@ def test_a_declared_command_has_no_findings(folder: Path) -> None:
     [
         ({"command": "purg"}, "the settings do not allow the command 'purg'"),
         ({"command": "purge", "values": {"queue": "x"}}, "the command 'purge' does not take the value 'queue'"),
+        ({"command": "trim"}, "the command 'trim' runs on the host of its target, but 'shop' has none"),
         ({"command": "queue-length"}, "the command 'queue-length' needs the value 'queue'"),
         ({"command": "queue-length", "values": {"queue": "A1"}}, "does not allow 'A1' for 'queue'"),
     ],
@@ -157,6 +159,7 @@ def test_the_declaration_decides_whether_a_person_is_asked(folder: Path, command
     ("commands", "says"),
     [
         ({"a": {"argv": ["/bin/true"], "undo": "b"}}, "unknown undo 'b'"),
+        ({"a": {"argv": ["/bin/true"], "on_host": True, "environment": {"A": "b"}}}, "the host sets the variables"),
         ({"a": {"argv": ["/bin/true"], "undo": "b"}, "b": {"argv": ["/bin/true"]}}, "nobody approves an undo"),
         ({"a": {"argv": ["/bin/true"], "read_only": True, "destructive": True}}, "cannot be read-only and destructive"),
     ],

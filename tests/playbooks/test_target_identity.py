@@ -25,6 +25,11 @@ APP = service("app", platform=CLUSTER)
 NAMED = service("redis", redis={"host": "Cache.Internal", "port": 6379}, disk={"path": "/data/redis"})
 SIX = service("redis", redis={"host": "::1", "port": 6379})
 BY_SENTINEL = service("redis", redis={"sentinel": {"master": "main", "sentinels": [{"host": "10.0.0.1"}]}})
+REMOTE = service(
+    "db",
+    host={"address": "DB-1.example.com", "identity_file": "/etc/id", "known_hosts": "/etc/known_hosts"},
+    disk={"path": "/srv/db"},
+)
 COMPOSE = service("app", platform={"kind": "docker", "project": "shop"})
 
 
@@ -42,6 +47,9 @@ COMPOSE = service("app", platform={"kind": "docker", "project": "shop"})
         (REDIS, {"service": "redis", "instance": "10.20.30.40", "device": "/dev/sdb"}, Relation.OTHER),
         (REDIS, {"service": "redis", "instance": "localhost:9100", "mountpoint": "/data/redis"}, Relation.ABOUT),
         (REDIS, {"service": "redis", "mountpoint": "/var"}, Relation.OTHER),
+        # a service that is reached by SSH: the disk is on its host
+        (REMOTE, {"service": "db", "instance": "db-1.example.com:9100", "mountpoint": "/srv"}, Relation.ABOUT),
+        (REMOTE, {"service": "db", "instance": "db-2.example.com:9100", "mountpoint": "/srv"}, Relation.OTHER),
         (BESIDE, {"service": "redis", "mountpoint": "/srv/redis"}, Relation.ABOUT),
         # a container of the same name in another namespace
         (APP, {"service": "app", "container": "app", "namespace": "team-b", "pod": "app-5d9-x2x4z"}, Relation.OTHER),

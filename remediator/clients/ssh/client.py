@@ -121,8 +121,8 @@ class RemoteHost:
         while True:
             found = await self._call({"verb": "settle", "attempt": current_attempt().attempt}, 10.0, changes=False)
             try:
-                calls = tuple(PastCall(CallState(each["state"]), each.get("outcome", {})) for each in found)
-            except (KeyError, ValueError, TypeError):
+                calls = tuple(PastCall(CallState(each["state"]), dict(each.get("outcome", {}))) for each in found)
+            except (KeyError, ValueError, TypeError, AttributeError):
                 raise BadAnswer(f"{self.host}: the markers of the attempt cannot be understood") from None
             if time.monotonic() > deadline or all(call.state is not CallState.RUNNING for call in calls):
                 return calls
@@ -162,7 +162,7 @@ class RemoteHost:
             if "ok" in answer:
                 return answer["ok"]
             error, text = _ERRORS[answer["error"]], str(answer["text"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise BadAnswer(f"{self.host}: the answer of {WORD} cannot be understood: {line[:200]!r}") from None
         raise error(f"{self.host}: {text}")
 
@@ -195,7 +195,7 @@ class RemoteHost:
         try:
             greeting = json.loads(line)
             protocol = greeting[WORD]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise Refused(
                 f"{self.host}: {line[:80]!r} is not the greeting of {WORD}; make it the forced command of the key"
             ) from None

@@ -523,7 +523,7 @@ def read_request(handle: int) -> dict[str, Any] | None:
         content += piece
     try:
         found = json.loads(content.decode())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

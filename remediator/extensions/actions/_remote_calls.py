@@ -50,8 +50,9 @@ async def outcome(host: Host, age: timedelta) -> Observation:
     calls = await RemoteHost(host).settle()
     if (known := observation(calls, age)) is not None:
         return known
-    status = calls[-1].outcome.get("ok", {}).get("status")
-    if status is None:
+    result = calls[-1].outcome.get("ok")
+    status = result.get("status") if isinstance(result, dict) else None
+    if not isinstance(status, int):
         why = calls[-1].outcome.get("text", "its process on the host ended without an outcome")
         return Observation(EffectStatus.UNKNOWN, f"the command was begun: {why}")
     text = f"the command exited with status {status}"

@@ -113,6 +113,12 @@ def _check_declared(subject: CheckSubject, call: Call) -> Iterator[Diagnostic]:
         message = f"a check must not change anything, but the settings do not declare the {kind} {name!r} as read_only"
         hint = f"if it changes nothing, declare it: {calls.section}.{name}.read_only: true"
         yield subject.diagnostic((*path, calls.name), "not-read-only", message, hint)
+    target = subject.playbook.target
+    service = subject.inventory.services.get(target) if subject.inventory is not None else None
+    if declared.on_host and service is not None and service.host is None:
+        message = f"the {kind} {name!r} runs on the host of its target, but {target!r} has none"
+        hint = f"set host of {target} in the inventory, or remove on_host in the settings"
+        yield subject.diagnostic((*path, calls.name), "wrong-value", message, hint)
     given = call.given.get(calls.values)
     values = given if isinstance(given, Mapping) else {}
     for each in sorted(values.keys() - declared.values.keys()):

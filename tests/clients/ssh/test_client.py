@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from demo.fleet.simulated_hosts import SimulatedHosts, keygen
 from remediator.clients.ssh.client import CallState, RemoteHost
 from remediator.core.attempt_calls import in_attempt
-from remediator.errors import ClientError, Refused, TargetError, TimedOut, Unreachable
+from remediator.errors import BadAnswer, ClientError, Refused, TargetError, TimedOut, Unreachable
 from tests.support.servers import until
 from tests.support.servers.ssh_hosts import UNIT, MakeHosts, client, processes
 
@@ -392,3 +393,30 @@ async def test_a_host_name_is_never_an_option(hosts: SimulatedHosts) -> None:
     ):
         with pytest.raises(ValueError, match=r"pattern|would interpret"):
             client(hosts, "web-1", **wrong)
+
+
+@pytest.mark.promise(8)
+@pytest.mark.parametrize(
+    ("greeting", "answer", "error"),
+    [
+        ("[]", "", Refused),
+        ('{"remediator-remote": 2}', "", Refused),
+        ("[" * 100_000, "", Refused),
+        ('{"remediator-remote": 1, "error": "Refused", "text": "no"}', "", Refused),
+        ('{"remediator-remote": 1}', "[]", BadAnswer),
+        ('{"remediator-remote": 1}', '{"error": "SystemExit", "text": ""}', BadAnswer),
+        ('{"remediator-remote": 1}', "[" * 100_000, BadAnswer),
+        ('{"remediator-remote": 1}', '{"ok": [{"state": "of another version"}]}', BadAnswer),
+        ('{"remediator-remote": 1}', '{"ok": [3]}', BadAnswer),
+        ('{"remediator-remote": 1}', '{"ok": [{"state": "finished", "outcome": 3}]}', BadAnswer),
+    ],
+)
+async def test_a_host_that_answers_nonsense(
+    hosts: SimulatedHosts, greeting: str, answer: str, error: type[ClientError]
+) -> None:
+    """Its errors are of the kinds that the pipeline knows, so that it decides what is unknown."""
+    script = hosts.folder / "nonsense"
+    script.write_text(f"import sys\nprint({greeting!r}, flush=True)\ninput()\nprint({answer!r}, flush=True)\n")
+    hosts.authorize("web-1", f'restrict,command="{sys.executable} {script}"')
+    with pytest.raises(error):
+        await settled(client(hosts, "web-1"))
