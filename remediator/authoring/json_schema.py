@@ -100,13 +100,13 @@ def _without_null(value: Any) -> Any:
 def _inventory_file() -> Schema:
     """Return the schema of the inventory. ``defaults`` may have the keys of a service."""
     made = _schema_of(Inventory)
-    keys = made["$defs"]["Service"]["properties"]
-    del keys["name"], made["$defs"]["Defaults"]  # the name is set from the key
-    defaults = made["properties"]["defaults"]
+    keys, shared = made["$defs"]["Service"]["properties"], made["$defs"].pop("Defaults")["properties"]
+    del keys["name"], shared["name"]  # the name is set from the key
     made["properties"]["defaults"] = {
-        "description": defaults["description"],
+        "description": made["properties"]["defaults"]["description"],
         "type": "object",
-        "propertyNames": {"enum": sorted(keys)},
+        "propertyNames": {"enum": sorted(shared)},
+        "properties": {key: value for key, value in shared.items() if key not in keys},
     }
     return made
 

@@ -27,6 +27,10 @@ SAFE_VALUE = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:-]{0,252}")
 """What the value of a label may be. It cannot leave its place in a URL, a pattern, PromQL or an argument."""
 
 
+_WRITTEN = frozenset({"jobs", "github", "statements", "pattern"})
+"""Keys in a template whose values are SQL, patterns, or say what may be done: a label is never a part of them."""
+
+
 def _pattern(text: str) -> str:
     if "/" in text:
         try:
@@ -93,6 +97,10 @@ class Discovery(Strict):
         kind = (self.template.get("platform") or {}) if isinstance(self.template.get("platform"), Mapping) else {}
         if set(references(kind.get("kind"))):
             yield FieldError("a label cannot choose the platform", ("template", "platform", "kind"))
+        for path, text in _texts(self.template, ("template",)):
+            if any(references(text)) and any(part in _WRITTEN for part in path):
+                message = "a label cannot be part of what remediator may do or match"
+                yield FieldError(message, path, hint="write the value; it is the same for all targets")
         if "name" in self.template:
             yield FieldError("name is beside template", ("template", "name"), hint="remove it here", at_key=True)
 

@@ -144,6 +144,14 @@ def test_a_label_is_never_structure(changed: dict[str, str]) -> None:
         ({"name": "web-${stranger}"}, "label 'stranger' is not in allow.labels"),
         ({"template": {"platform": {"kind": "systemd", "unit": "${unit}.service"}}}, "label 'unit' is not in"),
         ({"template": {**WEB["template"], "platform": {"kind": "${host}"}}}, "a label cannot choose the platform"),
+        (
+            {"template": {**WEB["template"], "backups": {"path": "/b", "pattern": "${host}*"}}},
+            "what remediator may do or",
+        ),
+        (
+            {"template": {**WEB["template"], "github": {"repository": "shop/${host}"}}},
+            "what remediator may do or match",
+        ),
         ({"template": {**WEB["template"], "name": "x"}}, "name is beside template"),
         ({"allow": {**WEB["allow"], "targets": 0}}, "greater than or equal to 1"),
         ({"allow": {**WEB["allow"], "labels": {"host": ["10.0.0.0/99"]}}}, "write a network like"),
