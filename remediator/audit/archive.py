@@ -90,7 +90,11 @@ def write(folder: Path, start: Head, rows: Sequence[SealedEntry], end: Head, che
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            _write(segment, rows)
+            header = _Header(FORMAT_VERSION, _End.of(segment.start), _End.of(segment.end), segment.checkpoint)
+            # no file name and no time inside: the same entries give the same bytes
+            with replacing(segment.path) as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+                packed.write(msgspec.json.encode(header) + b"\n")
+                packed.writelines(map(to_jsonl, rows))
     except OSError as error:
         raise ArchiveError(f"cannot write the archive file {path.name!r}: {error.strerror}") from error
     written = load(path)
@@ -172,14 +176,6 @@ def _check(segment: Segment, rows: Iterable[SealedEntry]) -> None:
     result = verify(rows, start=segment.start, head=segment.end, strict=True)
     if not result.ok:
         raise ArchiveError(f"the archive file {segment.path.name!r} does not verify: {result.findings[0].message}")
-
-
-def _write(segment: Segment, rows: Iterable[SealedEntry]) -> None:
-    header = _Header(FORMAT_VERSION, _End.of(segment.start), _End.of(segment.end), segment.checkpoint)
-    # no file name and no time inside: the same entries give the same bytes
-    with replacing(segment.path) as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-        packed.write(msgspec.json.encode(header) + b"\n")
-        packed.writelines(map(to_jsonl, rows))
 
 
 @contextmanager

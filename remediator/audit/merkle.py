@@ -95,7 +95,18 @@ def inclusion_proof(leaves: Iterable[bytes], index: int, size: int) -> list[byte
     """
     if not 0 <= index < size:
         raise ValueError(f"a tree over {size} entries has no leaf {index}")
-    return _roots(leaves, list(_path(index, 0, size)))
+    # the roots over these disjoint spans of leaves; the leaves are read once
+    spans = list(_path(index, 0, size))
+    stream, position = iter(leaves), 0
+    roots: dict[Span, bytes] = {}
+    for low, high in sorted(spans):
+        taken = list(islice(stream, low - position, high - position))
+        if len(taken) != high - low:
+            raise ValueError(f"the log ends before entry {high}")
+        tree = CompactRange()
+        tree.extend(taken)
+        roots[low, high], position = tree.root(), high
+    return [roots[span] for span in spans]
 
 
 def _path(index: int, low: int, high: int) -> Iterator[Span]:
@@ -107,20 +118,6 @@ def _path(index: int, low: int, high: int) -> Iterator[Span]:
         else:
             yield from _path(index, middle, high)
             yield low, middle
-
-
-def _roots(leaves: Iterable[bytes], spans: Sequence[Span]) -> list[bytes]:
-    """Return the roots over disjoint spans of leaves, in the order of the spans. Reads the leaves once."""
-    stream, position = iter(leaves), 0
-    roots: dict[Span, bytes] = {}
-    for low, high in sorted(spans):
-        taken = list(islice(stream, low - position, high - position))
-        if len(taken) != high - low:
-            raise ValueError(f"the log ends before entry {high}")
-        tree = CompactRange()
-        tree.extend(taken)
-        roots[low, high], position = tree.root(), high
-    return [roots[span] for span in spans]
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:

@@ -77,7 +77,16 @@ class Condition:
             variables: mappings for the :data:`ROOTS`, with JSON values; a missing root counts as empty.
         """
         given = {root: _to_cel(variables.get(root, {})) for root in ROOTS}
-        return _result(self._compiled, given)
+        try:
+            result = self._compiled.eval(data=given)
+        except RuntimeError as error:  # CEL has no type for a value
+            return Unknown(_reason(str(error)))
+        kind, value = result.type().name(), result.value()
+        if kind == "BOOL":
+            return bool(value)
+        if kind in ("ERROR", "UNKNOWN"):
+            return Unknown(_reason(str(value)))
+        return Unknown(f"the condition is {_type_name(kind)}, not true or false")
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
@@ -194,19 +203,6 @@ def _program(text: str) -> Any:
         hint = "compare it with a value, for example steps.restart.output.count > 3"
         raise ParseError(f"the condition is {_type_name(kind.name())}, not true or false", 1, hint)
     return compiled
-
-
-def _result(compiled: Any, given: Mapping[str, Any]) -> bool | Unknown:
-    try:
-        result = compiled.eval(data=given)
-    except RuntimeError as error:  # CEL has no type for a value
-        return Unknown(_reason(str(error)))
-    kind, value = result.type().name(), result.value()
-    if kind == "BOOL":
-        return bool(value)
-    if kind in ("ERROR", "UNKNOWN"):
-        return Unknown(_reason(str(value)))
-    return Unknown(f"the condition is {_type_name(kind)}, not true or false")
 
 
 def _to_cel(value: Any) -> Any:

@@ -101,23 +101,20 @@ class ChatActions:
             result = decisions.decide(tx, request, self.policy)
             return "" if result.counted else f"{NOTHING}this request is {result.status}."
         if press.verb is Verb.PAUSE:
-            return self._stop(tx, press)
+            run = runs.get(tx.connection, press.run)
+            about = "" if run is None else f" ({run.playbook} on {run.target})"
+            before = stops.get(tx.connection, press.id) if press.id else None
+            if before is not None and before.released_at is not None:
+                return f"{NOTHING}this click already created a stop, which was released since."
+            chat = press.person.how.capitalize()
+            said = press.reason.strip() or f"from {chat}, request for {press.run}{about}"
+            stop_commands.create_stop(tx, press.person, said, request_id=press.id)
+            return "All actions are stopped. To release the stop, use the console or 'remediator stop release'."
         if press.verb is Verb.ACKNOWLEDGE:
             decisions.comment(tx, press.person, press.run, press.reason, CommentKind.ACKNOWLEDGEMENT)
             return f"You take care of {press.run}. Messages about the incident name you."
         steps = manual_undo.request_undo(tx, press.person, press.run, press.reason)
         return f"Being undone: {', '.join(item.step.id for item in steps)}. The result is in the timeline of the run."
-
-    def _stop(self, tx: Tx, press: Press) -> str:
-        run = runs.get(tx.connection, press.run)
-        about = "" if run is None else f" ({run.playbook} on {run.target})"
-        before = stops.get(tx.connection, press.id) if press.id else None
-        if before is not None and before.released_at is not None:
-            return f"{NOTHING}this click already created a stop, which was released since."
-        chat = press.person.how.capitalize()
-        said = press.reason.strip() or f"from {chat}, request for {press.run}{about}"
-        stop_commands.create_stop(tx, press.person, said, request_id=press.id)
-        return "All actions are stopped. To release the stop, use the console or 'remediator stop release'."
 
     async def _silence(self, press: Press) -> str:
         """Silence the alerts of a run that fire now, each by all of its labels, for a limited time.

@@ -132,7 +132,14 @@ class Worker:
         trace_context.follow(claimed.id)
         keeper = asyncio.create_task(self._keep_lease(claimed), name=f"lease of {claimed.id}")
         try:
-            await self._load_playbook(claimed)
+            # add the playbook version with which the run started, if the files have changed since
+            known = self.context.playbooks
+            if not known.has_version(claimed.playbook_hash):
+                content = await self.context.store.read(
+                    lambda connection: playbooks.get_content(connection, claimed.playbook_hash)
+                )
+                if content is not None:
+                    known.add_version(Playbook.model_validate(content))
             await self._advance_until_wait(claimed, origin, alerts)
         except Fenced as error:
             log.warning("claim lost", run=claimed.id, message=str(error))
@@ -159,16 +166,6 @@ class Worker:
                 return  # the stage gets the same error with its next write
             except StoreError:
                 continue
-
-    async def _load_playbook(self, run: Run) -> None:
-        """Add the playbook version with which the run started, if the files have changed since."""
-        known = self.context.playbooks
-        if not known.has_version(run.playbook_hash):
-            content = await self.context.store.read(
-                lambda connection: playbooks.get_content(connection, run.playbook_hash)
-            )
-            if content is not None:
-                known.add_version(Playbook.model_validate(content))
 
     async def _advance_until_wait(self, run: Run, origin: Origin, alerts: Sequence[Episode]) -> None:
         pause = _MIN_PAUSE

@@ -76,7 +76,14 @@ class SqliteStore(Store):
         self._engine = _engine(path)
         try:
             with _file_errors(path), self._engine.connect() as connection:
-                _assert_durable(connection, path)
+                # check the settings on which durability depends; some file systems silently refuse WAL
+                required: dict[str, Any] = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "temp_store": 2}
+                for name, value in required.items():
+                    found = connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                    if found != value:
+                        raise StoreUnavailable(
+                            f"{path}: SQLite has {name}={found}, not {value}; use a local, writable disk"
+                        )
                 require_current(connection)
                 # A write that changes nothing, because the file may be readable but not writable.
                 connection.exec_driver_sql("DELETE FROM key_values WHERE name IS NULL")
@@ -191,15 +198,6 @@ def _engine(path: Path) -> sqlalchemy.Engine:
             raise
 
     return engine
-
-
-def _assert_durable(connection: Connection, path: Path) -> None:
-    """Check the settings on which durability depends; some file systems silently refuse WAL."""
-    required: dict[str, Any] = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "temp_store": 2}
-    for name, value in required.items():
-        found = connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-        if found != value:
-            raise StoreUnavailable(f"{path}: SQLite has {name}={found}, not {value}; use a local, writable disk")
 
 
 def _take_lock(path: Path) -> IO[str]:

@@ -18,7 +18,7 @@ from remediator.storage.repositories import lookup
 from remediator.web.authentication import RequestIdentity
 from remediator.web.openapi import Operation
 from remediator.web.sign_in_guard import TooManyFailures
-from remediator.web.site import Site
+from remediator.web.site import Site, read_body
 
 _MAX_BODY = 64 * 1024
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
@@ -168,11 +168,9 @@ async def _body(request: Request, fields: Collection[str]) -> Mapping[str, Any]:
         InputError: it is too long, no JSON object, or has a field of another name. A wrongly typed ``dry_run`` must not
             start a run.
     """
-    raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > _MAX_BODY:
-            raise InputError(f"the body is longer than {_MAX_BODY} bytes")
+    raw = await read_body(request, _MAX_BODY)
+    if raw is None:
+        raise InputError(f"the body is longer than {_MAX_BODY} bytes")
     try:
         body = json.loads(raw or b"{}")
     except (ValueError, RecursionError):

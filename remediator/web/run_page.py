@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -171,14 +172,9 @@ def timeline_items(timeline: RunTimeline) -> list[TimelineItem]:
 
 def grouped(items: Sequence[TimelineItem]) -> list[TimelineGroup]:
     """Return the events in groups: several observations, verdicts or messages in a row are one group."""
-    groups: list[list[TimelineItem]] = []
-    for item in items:
-        noise = item.kind in _NOISE
-        if noise and groups and groups[-1][-1].kind in _NOISE:
-            groups[-1].append(item)
-        else:
-            groups.append([item])
     found: list[TimelineGroup] = []
-    for group in groups:
-        found += [TimelineGroup(group)] if len(group) >= _MIN_FOLDED else [TimelineGroup([item]) for item in group]
+    for is_noise, together in groupby(items, lambda item: item.kind in _NOISE):
+        group = list(together)
+        folded = is_noise and len(group) >= _MIN_FOLDED
+        found += [TimelineGroup(group)] if folded else [TimelineGroup([item]) for item in group]
     return found

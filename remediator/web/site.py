@@ -306,6 +306,16 @@ async def form_fields(request: Request, max_fields: int = 16) -> dict[str, str]:
         return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
+async def read_body(request: Request, limit: int) -> bytes | None:
+    """Return the body of a request; None if it is longer than this many bytes."""
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > limit:
+            return None
+    return raw
+
+
 def local_path(path: str) -> str:
     """Return the path if it leads to a page of this site, else ``/``, so that no form redirects to another site."""
     safe = path.startswith("/") and not path.startswith(("//", "/\\")) and "\\" not in path and path.isprintable()

@@ -19,7 +19,7 @@ from remediator.config import read_secret
 from remediator.errors import StoreError
 from remediator.runtime.chat_loops import slack_events
 from remediator.runtime.slack_events import NotAnEvent, SlackEvents, send_reply
-from remediator.web.site import Handler, Site
+from remediator.web.site import Handler, Site, read_body
 
 MAX_AGE = 300
 """Maximum age of a request from Slack, in seconds."""
@@ -66,7 +66,7 @@ def _signed(site: Site, handle: Callable[[SlackEvents, Mapping[str, str]], Await
         settings = service.access.settings.slack
         if settings is None or settings.signing_secret_file is None:
             return JSONResponse({"error": "requests of Slack are off: set access.slack.signing_secret_file"}, 404)
-        raw = await _body(request)
+        raw = await read_body(request, _MAX_BODY)
         if raw is None or not signature_is_valid(
             read_secret(settings.signing_secret_file),
             request.headers.get("x-slack-request-timestamp", ""),
@@ -85,15 +85,6 @@ def _signed(site: Site, handle: Callable[[SlackEvents, Mapping[str, str]], Await
             return JSONResponse({"error": str(error)}, 503)
 
     return post
-
-
-async def _body(request: Request) -> bytes | None:
-    raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > _MAX_BODY:
-            return None
-    return raw
 
 
 def signature_is_valid(secret: str, timestamp: str, signature: str, raw: bytes, now: float) -> bool:

@@ -71,22 +71,18 @@ def _of(node: Any) -> ResultLabels | None:
         case promql.ParenExpr() | promql.UnaryExpr() | promql.SubqueryExpr():
             return _of(node.expr)
         case promql.AggregateExpr():
-            return _of_aggregation(node)
+            inner = _of(node.expr) or _NOTHING
+            if str(node.op) in _KEEPS_SERIES:
+                return inner
+            if node.modifier is None:
+                return _NOTHING
+            by = node.modifier.type == promql.AggModifierType.By
+            return inner.limited_to(node.modifier.labels) if by else inner.without(node.modifier.labels)
         case promql.Call():
             return _of_call(node)
         case promql.BinaryExpr():
             return _of_operation(node)
     return None
-
-
-def _of_aggregation(node: Any) -> ResultLabels:
-    inner = _of(node.expr) or _NOTHING
-    if str(node.op) in _KEEPS_SERIES:
-        return inner
-    if node.modifier is None:
-        return _NOTHING
-    by = node.modifier.type == promql.AggModifierType.By
-    return inner.limited_to(node.modifier.labels) if by else inner.without(node.modifier.labels)
 
 
 def _of_call(node: Any) -> ResultLabels:

@@ -54,9 +54,6 @@ class Sentinel:
                 answers.append(await self._query(RedisEndpoint(host=each.host, port=each.port, **shared)))
             except ClientError as error:
                 failures.append(error)
-        return self._majority(answers, failures)
-
-    def _majority(self, answers: list[tuple[str, int]], failures: list[ClientError]) -> Master:
         count = len(self.endpoint.sentinels)
         if len(answers) * 2 <= count:
             refused = next((error for error in failures if isinstance(error, Refused)), None)

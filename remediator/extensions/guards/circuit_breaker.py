@@ -114,15 +114,13 @@ def _state(
     count, length = parse_rate(settings.ineffective)
     failed, healed = run_results.list_latest(connection, playbook, since, target, (settings.failures, count))
     if len(failed) >= settings.failures:
-        return _failing(failed, settings)
+        wait, at = settings.half_open_after, _end(failed[-1])
+        return OpenBreaker(
+            "failing", "playbook", tuple(run.id for run in failed), at, None if wait is None else at + wait
+        )
     if len(healed) >= count and _end(healed[0]) > now - length:
         return _ineffective(healed, target, settings)
     return None
-
-
-def _failing(last: list[RunResult], settings: CircuitBreakerSettings) -> OpenBreaker:
-    wait, at = settings.half_open_after, _end(last[-1])
-    return OpenBreaker("failing", "playbook", tuple(run.id for run in last), at, None if wait is None else at + wait)
 
 
 def _ineffective(last: list[RunResult], target: str, settings: CircuitBreakerSettings) -> OpenBreaker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import Field
 
@@ -57,26 +56,22 @@ class ManagedBy(Guard):
         if not isinstance(owner, Mapping) or "kind" not in owner:
             text = f"the platform names a manager of {guard_input.service.name} in an unknown form: {str(owner)[:100]}"
             return Verdict(GuardAnswer.UNKNOWN, "owner_unclear", text, {"owner": str(owner)[:200]})
-        return _owned(guard_input, owner)
-
-
-def _owned(guard_input: GuardInput, owner: Mapping[str, Any]) -> Verdict:
-    kind, name = str(owner["kind"]), str(owner.get("name", ""))
-    if kind in guard_input.settings.allow:
-        return ALLOW
-    undoes = owner.get("undoes")
-    actions = _actions(guard_input)
-    conflicting = [action for action in actions if undoes is None or action in undoes]
-    if not conflicting:
-        return ALLOW
-    who = f"{kind} {name}".strip()
-    return Verdict(
-        GuardAnswer.BLOCK,
-        "owned",
-        f"{guard_input.service.name} is managed by {who}, which would revert {', '.join(conflicting)}; "
-        "make the change there",
-        {"owner": {"kind": kind, "name": name}, "actions": conflicting},
-    )
+        kind, name = str(owner["kind"]), str(owner.get("name", ""))
+        if kind in guard_input.settings.allow:
+            return ALLOW
+        undoes = owner.get("undoes")
+        actions = _actions(guard_input)
+        conflicting = [action for action in actions if undoes is None or action in undoes]
+        if not conflicting:
+            return ALLOW
+        who = f"{kind} {name}".strip()
+        return Verdict(
+            GuardAnswer.BLOCK,
+            "owned",
+            f"{guard_input.service.name} is managed by {who}, which would revert {', '.join(conflicting)}; "
+            "make the change there",
+            {"owner": {"kind": kind, "name": name}, "actions": conflicting},
+        )
 
 
 def _actions(guard_input: GuardInput) -> list[str]:

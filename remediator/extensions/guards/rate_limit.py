@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -80,7 +80,17 @@ class RateLimit(Guard):
             limit, count, length = windows[position]
             [acted] = attempts.list_last_acting(connection, [scopes[position]], guard_input.run.id)
             if len(acted) >= count:
-                return _used_up(guard_input, limit.name, count, length, acted)
+                free = acted[count - 1][0] + length
+                runs = [run for _, run in acted[:count]]
+                window = f"{count}/{format_duration(length)}"
+                return Verdict(
+                    GuardAnswer.BLOCK,
+                    "used_up",
+                    f"rate_limit {window} for {limit.name} used by runs {join_names(runs)}; "
+                    f"next free {clock_time(free, guard_input.now)}",
+                    {"window": window, "scope": limit.name, "used": len(acted), "runs": runs, "free": free.isoformat()},
+                    free,
+                )
         return ALLOW
 
 
@@ -95,19 +105,3 @@ class _Limit:
     @property
     def rates(self) -> list[tuple[int, timedelta]]:
         return [parse_rate(window) for window in self.windows]
-
-
-def _used_up(
-    guard_input: GuardInput, scope: str, count: int, length: timedelta, acted: Sequence[tuple[datetime, str]]
-) -> Verdict:
-    free = acted[count - 1][0] + length
-    runs = [run for _, run in acted[:count]]
-    window = f"{count}/{format_duration(length)}"
-    return Verdict(
-        GuardAnswer.BLOCK,
-        "used_up",
-        f"rate_limit {window} for {scope} used by runs {join_names(runs)}; "
-        f"next free {clock_time(free, guard_input.now)}",
-        {"window": window, "scope": scope, "used": len(acted), "runs": runs, "free": free.isoformat()},
-        free,
-    )

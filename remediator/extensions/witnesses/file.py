@@ -66,7 +66,9 @@ class FileWitness(Witness):
                 size = os.fstat(descriptor).st_size
                 tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL)).decode("utf-8", "replace")
                 if not is_latest(_complete_notes(tail), note):
-                    _write_all(descriptor, (_gap(tail) + note).encode())
+                    content = (_gap(tail) + note).encode()
+                    while content:
+                        content = content[os.write(descriptor, content) :]
                 # fsync also if the note exists: a crash may have happened before the fsync
                 os.fsync(descriptor)
             finally:
@@ -90,8 +92,3 @@ def _gap(tail: str) -> str:
     if not tail:
         return ""
     return "\n" if tail.endswith("\n") else "\n\n"
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(descriptor, content) :]

@@ -65,7 +65,15 @@ def read_bytes(raw: bytes, name: str) -> tuple[Node | None, list[Diagnostic]]:
         return None, [_not_utf8(raw, error, name)]
     text = Text.of(name, content)
     try:
-        _precheck(text)
+        if text.content.startswith("\ufeff"):
+            place = Scalar(Text.of(text.file, text.content[1:]), 1, 1, 1, None, "", None)
+            message = "the file begins with a byte order mark"
+            raise _Refused(place.diagnostic("encoding", message, "save it as UTF-8 without a byte order mark"))
+        for number, line in enumerate(text.lines, 1):
+            indent = re.match(r" *\t[ \t]*(?=[^\s#])", line)
+            if indent is not None:
+                place = Scalar(text, number, line.index("\t") + 1, 1, None, "", None)
+                raise _Refused(place.diagnostic("tab", "this line is indented with a tab", "indent with spaces"))
         composer = _Composer(text)
         try:
             return composer.document(), composer.diagnostics
@@ -86,18 +94,6 @@ def _not_utf8(raw: bytes, error: UnicodeDecodeError, name: str) -> Diagnostic:
     utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
     message = "the file is UTF-16" if utf16 else f"byte 0x{raw[error.start]:02x} is not UTF-8"
     return Diagnostic(name, line, column, "encoding", Severity.ERROR, message, "save the file as UTF-8")
-
-
-def _precheck(text: Text) -> None:
-    if text.content.startswith("\ufeff"):
-        place = Scalar(Text.of(text.file, text.content[1:]), 1, 1, 1, None, "", None)
-        message = "the file begins with a byte order mark"
-        raise _Refused(place.diagnostic("encoding", message, "save it as UTF-8 without a byte order mark"))
-    for number, line in enumerate(text.lines, 1):
-        indent = re.match(r" *\t[ \t]*(?=[^\s#])", line)
-        if indent is not None:
-            place = Scalar(text, number, line.index("\t") + 1, 1, None, "", None)
-            raise _Refused(place.diagnostic("tab", "this line is indented with a tab", "indent with spaces"))
 
 
 _BRACKET = "add the missing ',', bracket or quote"

@@ -137,22 +137,19 @@ def add_episodes(tx: Tx, run_id: str, joining: Collection[Episode], *, created: 
     rows = [{"run_id": run_id, "episode_id": one, "joined_at": tx.now} for one in ids if one not in have]
     if rows:
         tx.connection.execute(_ADD_EPISODES, rows)
-        _raise_severity(tx, run_id, highest_severity(item for item in joining if item.id not in have), first=first)
+        # Set the severity of a new run, or raise that of an older one. A new run has the default already.
+        severity = highest_severity(item for item in joining if item.id not in have)
+        if first and severity == DEFAULT:
+            return
+        lower = SEVERITIES if first else SEVERITIES[SEVERITIES.index(severity) + 1 :]
+        if lower:
+            tx.connection.execute(_RAISE_SEVERITY, {"run": run_id, "lower": lower, "new": severity})
 
 
 _OF_RUN = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == bindparam("run"))
 _ANY_EPISODE = Prepared(_OF_RUN.limit(1))
 _KNOWN_EPISODES = Prepared(_OF_RUN.where(run_episodes.c.episode_id.in_(bindparam("ids", expanding=True))))
 _ADD_EPISODES = Prepared(insert(run_episodes))
-
-
-def _raise_severity(tx: Tx, run_id: str, severity: str, *, first: bool) -> None:
-    """Set the severity of a new run, or raise that of an older one. A new run has the default already."""
-    if first and severity == DEFAULT:
-        return
-    lower = SEVERITIES if first else SEVERITIES[SEVERITIES.index(severity) + 1 :]
-    if lower:
-        tx.connection.execute(_RAISE_SEVERITY, {"run": run_id, "lower": lower, "new": severity})
 
 
 _RAISE_SEVERITY = Prepared(
