@@ -204,6 +204,11 @@ class Timing(Strict):
     guard_recheck_interval: Duration = Field(
         default=timedelta(seconds=15), description="How often the guards of a blocked run are evaluated again."
     )
+    observe_within: Duration = Field(
+        default=timedelta(minutes=2),
+        description="How long a target that cannot be reached is asked again whether an interrupted call took effect, "
+        "before people are asked. Nothing is repeated meanwhile.",
+    )
     run_timeout: Duration = Field(
         default=timedelta(hours=1), description="Maximum time from the permission to act to the end of the run."
     )

@@ -284,6 +284,7 @@ def _make_context(
         timeouts=Timeouts(
             lease=timing.lease,
             guard_recheck_interval=timing.guard_recheck_interval,
+            observe_within=timing.observe_within,
             run_timeout=timing.run_timeout,
             recurrence_window=timing.recurrence_window,
             incident_window=timing.incident_window,

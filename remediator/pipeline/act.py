@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from remediator.audit import Kind
 from remediator.core.outcome import Outcome
@@ -364,19 +365,35 @@ def _conclude(tx: RunTransaction, execution: StepExecution, attempt: Attempt, re
 
 
 async def observe(ctx: RunContext) -> StageResult:
-    """Take an ``unknown_outcome`` run on: observe the target, and escalate if that does not show what happened."""
+    """Take an ``unknown_outcome`` run on: observe the target, and escalate if that does not show what happened.
+
+    A target that cannot be reached is observed again for a while: most connections that break come back.
+    """
     attempt = await ctx.read(attempts.get_in_flight)
     if attempt is None:
         return await ctx.write(_escalate_no_step_left)
     execution = StepExecution.of_step(ctx, ctx.plan.step(attempt.step), planned_call(attempt))
     seen = await execution.observe(attempt)
+    if seen.unreachable and not execution.step.idempotent:
+        timeouts, again = ctx.pipeline.timeouts, ctx.now() + ctx.pipeline.timeouts.guard_recheck_interval
+        if again <= attempt.intent_at + timedelta(seconds=execution.step.timeout) + timeouts.observe_within:
+            return await ctx.write(lambda tx: _observe_again(tx, attempt, seen, again))
     return await ctx.write(lambda tx: _observed(tx, execution, attempt, seen))
 
 
-def _observed(tx: RunTransaction, execution: StepExecution, attempt: Attempt, seen: Observation) -> StageResult:
-    step = execution.step
+def _observe_again(tx: RunTransaction, attempt: Attempt, seen: Observation, again: datetime) -> StageResult:
+    _audit_observation(tx, attempt, seen)
+    return wait_until(tx.save(), again)
+
+
+def _audit_observation(tx: RunTransaction, attempt: Attempt, seen: Observation) -> dict[str, Any]:
     facts = {"happened": seen.happened.value, "summary": seen.summary, "facts": dict(seen.facts)}
     tx.audit(Kind.ACTION_OBSERVED, {"attempt": attempt.id, **facts})
+    return facts
+
+
+def _observed(tx: RunTransaction, execution: StepExecution, attempt: Attempt, seen: Observation) -> StageResult:
+    step, facts = execution.step, _audit_observation(tx, attempt, seen)
     # Only an idempotent action may be repeated without knowing whether it happened (promise 3).
     if seen.happened is EffectStatus.UNKNOWN and not step.idempotent:
         execution.write_outcome(tx, attempt, Outcome.UNKNOWN, facts)

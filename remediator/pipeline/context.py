@@ -41,6 +41,8 @@ class Timeouts:
     """How long before the end of the lease an action's own timeout ends."""
     guard_recheck_interval: timedelta = timedelta(seconds=15)
     """How often the guards of a blocked run are evaluated when the verdict names no time."""
+    observe_within: timedelta = timedelta(minutes=2)
+    """How long a target that cannot be reached is asked again whether a call took effect, after the call's timeout."""
     verify_interval: timedelta = timedelta(milliseconds=500)
     """How often verification repeats its checks."""
     probe_timeout: timedelta = timedelta(seconds=10)
@@ -64,6 +66,8 @@ class PlaybookSet:
         self.environment = environment
         self.active = tuple(playbooks)
         self._by_hash = {playbook.content_hash: playbook for playbook in playbooks}
+        self.guard_settings: dict[str, Sequence[tuple[Guard, Any]]] = {}
+        """The guards that are on and their settings, by the hash of a version; filled when a version is first used."""
 
     def version_for(self, run: Run) -> Playbook:
         """Return the version of the playbook that a run started with.

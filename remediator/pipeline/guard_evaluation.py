@@ -134,10 +134,15 @@ def build_input(
     )
 
 
-def active_guards(context: PipelineContext, playbook: Playbook) -> list[tuple[Guard, Any]]:
+def active_guards(context: PipelineContext, playbook: Playbook) -> Sequence[tuple[Guard, Settings]]:
     """Return the guards that are on for a playbook, each with its settings there."""
-    off = {item.guard for item in playbook.guards.off}
-    return [(guard, _settings(context, guard, playbook)) for guard in context.guards if guard.name not in off]
+    known = context.playbooks.guard_settings
+    found = known.get(playbook.content_hash)
+    if found is None:
+        off = {item.guard for item in playbook.guards.off}
+        chosen = (guard for guard in context.guards if guard.name not in off)
+        found = known[playbook.content_hash] = tuple((guard, _settings(context, guard, playbook)) for guard in chosen)
+    return found
 
 
 def _settings(context: PipelineContext, guard: Guard, playbook: Playbook) -> Settings:
@@ -214,7 +219,7 @@ async def evaluate(
         if _override(guard, verdict, overridden).answer is not GuardAnswer.ALLOW
     )
     asking = guards if all_guards else guards[: next(refusals, len(guards))]
-    live = await asyncio.gather(*(_ask_live(context, guard, own) for guard, own in asking))
+    live = await _ask_live(context, asking)
     decision = _decide(guards, said, live, overridden, all_guards=all_guards)
     return Evaluation(asked, overridden, guards, stored, live, decision)
 
@@ -234,10 +239,35 @@ async def _read_stored(
     return StoredVerdicts(now, version, verdicts)
 
 
-async def _ask_live(context: PipelineContext, guard: Guard, own: GuardInput) -> Verdict:
-    if type(guard).evaluate_live is Guard.evaluate_live:
-        return ALLOW
-    return await _bounded(context, guard, guard.evaluate_live(own))
+async def _ask_live(context: PipelineContext, guards: Sequence[tuple[Guard, GuardInput]]) -> Sequence[Verdict]:
+    """Return the answers of the live systems, all asked side by side."""
+    verdicts = [ALLOW] * len(guards)
+    asked = {
+        number: asyncio.ensure_future(guard.evaluate_live(own))
+        for number, (guard, own) in enumerate(guards)
+        if type(guard).evaluate_live is not Guard.evaluate_live
+    }
+    limit = context.timeouts.probe_timeout.total_seconds()
+    try:
+        if asked:
+            await asyncio.wait(asked.values(), timeout=limit)
+        for number, answer in asked.items():
+            verdicts[number] = _answered(guards[number][0], answer, limit)
+    finally:
+        for answer in asked.values():
+            answer.cancel()
+    return verdicts
+
+
+def _answered(guard: Guard, answer: asyncio.Future[Verdict], limit: float) -> Verdict:
+    if not answer.done():
+        return _no_answer_in_time(guard, limit)
+    try:
+        return answer.result()
+    except TimeoutError:
+        return _no_answer_in_time(guard, limit)
+    except (RemediatorError, ValueError) as error:
+        return _no_answer(guard, error)
 
 
 def _decide(
@@ -300,9 +330,13 @@ async def _bounded(context: PipelineContext, guard: Guard, answer: Awaitable[Ver
         async with asyncio.timeout(limit):
             return await answer
     except TimeoutError:
-        return Verdict(GuardAnswer.UNKNOWN, NO_ANSWER, f"guard {guard.name} gave no answer within {limit:g} s")
+        return _no_answer_in_time(guard, limit)
     except (RemediatorError, ValueError) as error:
         return _no_answer(guard, error)
+
+
+def _no_answer_in_time(guard: Guard, limit: float) -> Verdict:
+    return Verdict(GuardAnswer.UNKNOWN, NO_ANSWER, f"guard {guard.name} gave no answer within {limit:g} s")
 
 
 def _no_answer(guard: Guard, error: Exception) -> Verdict:

@@ -199,7 +199,7 @@ class StepExecution:
                     return await self.action.observe(service, self.parameters, call, attempt.intent_at)
         except (TimeoutError, RemediatorError, OSError) as error:
             why = f"the target cannot be observed: {error or 'no answer in time'}"
-            return Observation(EffectStatus.UNKNOWN, why)
+            return Observation(EffectStatus.UNKNOWN, why, unreachable=isinstance(error, Unreachable))
 
 
 def planned_call(attempt: Attempt) -> PlannedCall:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from demo.fleet.broken_link import Link
 from demo.fleet.simulated_hosts import SimulatedHosts
 from tests.support.servers import until
 from tests.support.servers.remediator import Remediator
@@ -68,3 +69,48 @@ def test_killed_in_mid_call(remediator: Remediator, hosts: SimulatedHosts) -> No
     remediator.wait_for("succeeded", 60)
     assert hosts.calls("web-1") == [f"begun {UNIT}", f"done {UNIT}"]
     assert [name.rpartition(".")[2] for name in hosts.markers("web-1")] == ["0", "closed"]
+
+
+@pytest.fixture
+def link(remediator: Remediator, hosts: SimulatedHosts) -> Iterator[Link]:
+    """The first host behind a link that can be cut."""
+    here, there = "127.79.0.1", hosts.host("web-1")["address"]
+    key = hosts.host_key.with_suffix(".pub").read_text()
+    with hosts.known_hosts.open("a") as known:
+        known.write(f"[{here}]:{hosts.port} {key}")
+    remediator.inventory["services"]["web-1"]["host"] = {"address": here}
+    with Link((here, hosts.port), (there, hosts.port)) as made:
+        yield made
+
+
+def _cut_in_mid_call(remediator: Remediator, hosts: SimulatedHosts, link: Link) -> None:
+    hold = hosts.place("web-1") / "hold"
+    hold.touch()
+    remediator.start()
+    remediator.post(remediator.notification("firing", alertname="WebFailed", service="web-1"))
+    until(lambda: bool(hosts.calls("web-1")), "the restart began")
+    link.cut()
+    hold.unlink()
+    remediator.wait_for("unknown_outcome", 60)
+
+
+def test_cut_off_and_back(remediator: Remediator, hosts: SimulatedHosts, link: Link) -> None:
+    """The host is asked again until it answers. It did what it was asked for, and nothing is repeated."""
+    _cut_in_mid_call(remediator, hosts, link)
+    run = remediator.runs()[0]["id"]
+    until(lambda: "cannot be reached" in str(remediator.get(f"/api/v1/runs/{run}")), "the host cannot be asked")
+    link.repair()
+
+    remediator.wait_for("succeeded", 60)
+    assert hosts.calls("web-1") == [f"begun {UNIT}", f"done {UNIT}"]
+
+
+def test_cut_off_for_good(remediator: Remediator, hosts: SimulatedHosts, link: Link) -> None:
+    """After some time people get what is known: that the outcome is unknown, and why. Nothing is repeated."""
+    remediator.playbooks = [{**PLAYBOOK, "steps": [{**PLAYBOOK["steps"][0], "timeout": "5s"}]}]
+    remediator.settings["timing"]["observe_within"] = "1s"
+    _cut_in_mid_call(remediator, hosts, link)
+
+    run = remediator.wait_for("escalated", 90)
+    assert "outcome_unknown" in str(run)
+    assert hosts.calls("web-1") == [f"begun {UNIT}", f"done {UNIT}"]

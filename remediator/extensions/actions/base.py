@@ -58,6 +58,8 @@ class Observation:
     happened: EffectStatus
     summary: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    unreachable: bool = False
+    """Whether it is unknown because the target could not be reached: asking again later may help."""
 
 
 @dataclass(frozen=True, slots=True)
