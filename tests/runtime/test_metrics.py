@@ -46,7 +46,7 @@ def test_the_metrics_of_a_service_that_healed_follow_the_conventions(stack: Stac
         for sample in family.samples:
             assert set(sample.labels) <= {
                 *("playbook", "target", "status", "reason", "result", "code", "method", "component", "observer"),
-                *("kind", "version", "revision", "python_version", "le"),
+                *("kind", "version", "revision", "python_version", "le", "source"),
             }, sample
     reasons = {*Reason, *(each.name for each in guards.BUILTIN), ""}
     transitions = families["remediator_run_transitions"].samples
