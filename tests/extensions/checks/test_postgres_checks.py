@@ -19,6 +19,9 @@ from remediator.extensions.checks.base import CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory, Service
+from remediator.playbooks.model import Playbook
+from remediator.runtime.preflight import Capabilities, RightsProblem, find_missing_rights
+from remediator.storage.url import open_engine, parse_postgresql_url
 from tests.support.action_runner import do, observe, plan, service
 from tests.support.servers import free_port, until
 from tests.support.servers.pgbouncer import PgBouncer
@@ -84,6 +87,43 @@ async def test_rows_that_match_a_statement(bare_target: Target) -> None:
     assert (found.answer, found.summary) == (CheckAnswer.FAIL, "more than 5 rows match 'release-jobs'")
     assert (await check("postgres.rows", target, **given, maximum=7)).answer is CheckAnswer.UNKNOWN
     assert (await check("postgres.rows", target, statement="none")).answer is CheckAnswer.UNKNOWN
+
+
+async def test_missing_rights_are_reported_as_the_sql_that_grants_them(bare_target: Target) -> None:
+    """Of checks and of actions, before an incident needs them; without a missing right nothing is reported."""
+    target = bare_target.service()
+    supervised = {"platform": PLATFORM, "postgres": target.postgres}
+    services = {"postgresql": supervised, "other": {"platform": PLATFORM}}
+    inventory = Inventory.model_validate({"apiVersion": "remediator/v1", "kind": "Inventory", "services": services})
+    playbook = Playbook.model_validate(
+        {
+            "apiVersion": "remediator/v1",
+            "kind": "Playbook",
+            "name": "postgresql-blocked",
+            "match": {"alertname": "Blocked"},
+            "target": "postgresql",
+            "diagnose": [{"id": "locks", "check": "postgres.locks"}],
+            "steps": [{"id": "end", "action": "postgres.terminate_backends", "with": {"idle_over": "1m"}}],
+        }
+    )
+    registry, clients = Registry(), ClientSet()
+    capabilities = Capabilities(
+        registry.make_platforms(), registry.make_actions(clients), registry.make_checks(clients)
+    )
+    found = await find_missing_rights((playbook,), inventory, capabilities)
+    statistics, signals = 'GRANT pg_monitor TO "remediator"', 'GRANT pg_signal_backend TO "remediator"'
+    assert found == [
+        RightsProblem("postgresql", "postgres.terminate_backends", f"missing: {statistics}; {signals}"),
+        RightsProblem("postgresql", "postgres.locks", f"missing: {statistics}"),
+    ]
+    bare_target.grant(statistics, signals)
+    assert await find_missing_rights((playbook,), inventory, capabilities) == []
+
+
+def test_sessions_of_the_store_are_known(postgres: Postgres, postgres_url: str) -> None:
+    """Their application name protects them where the store is on the server that playbooks act on."""
+    with open_engine(parse_postgresql_url(postgres_url)).connect() as connection:
+        assert connection.exec_driver_sql("SHOW application_name").scalar_one() == "remediator"
 
 
 async def test_exhausted_connections(pg_target: Target) -> None:
