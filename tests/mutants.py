@@ -52,6 +52,16 @@ READ_ONLY = (
 REPLACED = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/promises/test_replaced_store.py")
 REPLACEMENT = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/storage/test_replacement.py")
 DEAD_LETTER = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/pipeline/test_dead_letter.py")
+SOURCES = (
+    "-m",
+    "pytest",
+    "-q",
+    "-x",
+    "-p",
+    "no:cacheprovider",
+    "tests/storage/test_sources.py",
+    "tests/extensions/guards/test_still_firing.py",
+)
 CLOCK = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_clock.py")
 
 
@@ -91,6 +101,10 @@ MUTANTS = (
     Mutant(2, "no unique index on incidents", "storage/migrations/versions/0001_first.py",
            '"uq_runs_incident", runs.c.playbook, runs.c.target, unique=True', '"uq_runs_incident", runs.c.playbook, runs.c.target', CONTRACT),
     Mutant(2, "every firing creates a run", "pipeline/run_creation.py", "known = existing.get((name, target))", "known = None"),
+    Mutant(2, "the same labels of two sources are one alert", "core/alert.py",
+           "msgspec.json.encode((source, kept))", "msgspec.json.encode(kept)", SOURCES),
+    Mutant(5, "a source that cannot be asked says that its alert is over", "extensions/guards/still_firing.py",
+           "if not peers and (alerts or default):", "if not peers and default:", SOURCES),
     Mutant(2, "an incident ends with its run", "pipeline/stages.py",
            "    if all(alert.status is EpisodeStatus.CLOSED for", "    if True or all(alert.status is EpisodeStatus.CLOSED for"),
     Mutant(2, "an incident never ends", "storage/repositories/runs.py", "values(incident_open=False)", "values(incident_open=True)"),
