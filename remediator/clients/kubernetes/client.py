@@ -308,8 +308,13 @@ class Kubernetes:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         await self._change("DELETE", self._path("/api/v1", "pods", name), json=body)
 
-    async def evict_pod(self, name: str, uid: str) -> None:
+    async def evict_pod(self, name: str, uid: str, namespace: str = "") -> None:
         """Evict a pod, if the PodDisruptionBudgets allow it. The API server refuses otherwise with status 429.
+
+        Args:
+            name: name of the pod.
+            uid: its UID.
+            namespace: its namespace; default: that of the client.
 
         Raises:
             Conflict: the pod of this name is another one.
@@ -317,10 +322,10 @@ class Kubernetes:
         body = {
             "apiVersion": await self._eviction_version(),
             "kind": "Eviction",
-            "metadata": {"name": name, "namespace": self.namespace},
+            "metadata": {"name": name, "namespace": namespace or self.namespace},
             "deleteOptions": {"preconditions": {"uid": uid}},
         }
-        await self._change("POST", self._path("/api/v1", "pods", name) + "/eviction", json=body)
+        await self._change("POST", self._path("/api/v1", "pods", name, namespace) + "/eviction", json=body)
 
     async def _eviction_version(self) -> str:
         """Return the version of evictions and their budgets: ``policy/v1beta1`` before Kubernetes 1.22."""
@@ -373,8 +378,8 @@ class Kubernetes:
                 raise _changed(path) from None
             raise
 
-    def _path(self, group: str, resource: str, name: str | None = None) -> str:
-        path = f"{group}/namespaces/{self.namespace}/{resource}"
+    def _path(self, group: str, resource: str, name: str | None = None, namespace: str = "") -> str:
+        path = f"{group}/namespaces/{namespace or self.namespace}/{resource}"
         return path if name is None else f"{path}/{_checked(name)}"
 
     async def _call(self, method: str, path: str, **request: Any) -> Answer:

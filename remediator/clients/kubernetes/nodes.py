@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from remediator.clients.http import Part
-from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
+from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused
 from remediator.clients.kubernetes.kubeconfig import Access
 from remediator.clients.kubernetes.models import Condition, Meta
 from remediator.clients.kubernetes.rights import Right
@@ -129,25 +129,19 @@ class Nodes(Kubernetes):
         """Return the pods on a node, in all namespaces."""
         return await self._list_at("/api/v1/pods", PlacedPod, {"fieldSelector": f"spec.nodeName={node}"})
 
-    async def evict(self, pod: PlacedPod, *, dry_run: bool = False) -> str:
+    async def evict(self, pod: PlacedPod) -> str:
         """Evict exactly this pod. Return an empty text, or why a PodDisruptionBudget does not allow it now.
 
         A pod that is gone already, or was replaced by another one with its name, counts as evicted.
         """
-        options: dict[str, Any] = {"preconditions": {"uid": pod.metadata.uid}}
-        body = {
-            "apiVersion": await self._eviction_version(),
-            "kind": "Eviction",
-            "metadata": {"name": pod.metadata.name, "namespace": pod.metadata.namespace},
-            "deleteOptions": {**options, **({"dryRun": ["All"]} if dry_run else {})},
-        }
-        path = f"/api/v1/namespaces/{pod.metadata.namespace}/pods/{pod.metadata.name}/eviction"
         try:
-            await self._call("POST", path, json=body)
+            await self.evict_pod(pod.metadata.name, pod.metadata.uid, pod.metadata.namespace)
+        except Conflict:
+            return ""
         except KubernetesRefused as error:
             if error.status == 429:
                 return str(error)
-            if error.status not in (404, 409):  # 409: the precondition; another pod has the name now
+            if error.status != 404:
                 raise
         return ""
 
