@@ -32,6 +32,7 @@ from remediator.playbooks.loader import load
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.target_identity import example_value
 from remediator.reporting.run_timeline import RunTimeline, load_timeline
+from remediator.runtime.live_inventory import with_targets_of
 from remediator.runtime.worker import Worker
 from remediator.service import ingest_settings, read_only_context
 from remediator.storage.repositories import playbooks, runs
@@ -90,6 +91,7 @@ async def rehearse(config: Config, name: str, given: Mapping[str, str], seconds:
         )
         try:
             async with read_only_context(config, store) as context:
+                context.playbooks = context.playbooks.with_inventory(with_targets_of(config, loaded.inventory))
                 timeline = await _run(context, config, known[name], labels, seconds)
         finally:
             await store.close()

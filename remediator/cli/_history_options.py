@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import LoadedConfig, load
+from remediator.runtime.live_inventory import with_targets_of
 
 _OPTIONS = (
     click.option(
@@ -85,7 +86,8 @@ def _counted(events: Sequence[Event]) -> Iterator[Event]:
 
 
 def _loaded(config: Config, paths: Sequence[Path]) -> LoadedConfig:
-    return load(paths, config.inventory, Registry.for_settings(config).catalogue())
+    loaded = load(paths, config.inventory, Registry.for_settings(config).catalogue())
+    return replace(loaded, inventory=with_targets_of(config, loaded.inventory))
 
 
 @contextmanager

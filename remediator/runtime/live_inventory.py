@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
+from remediator.config import Config
 from remediator.errors import StoreError
 from remediator.playbooks.discovered import LeftOut, Merged, TargetSet, merge
 from remediator.playbooks.inventory import Inventory
+from remediator.runtime.store_access import read_only_connection
 from remediator.storage import Store
 from remediator.storage.repositories import discovered
 
@@ -54,6 +56,17 @@ class LiveInventory:
 def with_stored_targets(connection: Connection, written: Inventory) -> Inventory:
     """Return an inventory with the services of the targets that the store has, for commands."""
     return merge(written, discovered.load(connection)).inventory if written.discover else written
+
+
+def with_targets_of(config: Config, written: Inventory) -> Inventory:
+    """Return the same for the store of an installation; only the written services if there is no store yet."""
+    if not written.discover:
+        return written
+    try:
+        with read_only_connection(config) as connection:
+            return with_stored_targets(connection, written)
+    except StoreError:
+        return written
 
 
 async def with_known_targets(store: Store, written: Inventory) -> Inventory:

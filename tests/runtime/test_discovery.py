@@ -246,6 +246,10 @@ def test_a_narrower_allow_list_is_obeyed_at_once(fleet: Fleet) -> None:
 
     fleet.until_services("w1", "w3")
     assert "__host__='w2' is not allowed" in fleet.command("list").stdout
+    argv = [sys.executable, "-m", "remediator", "playbook", "trigger", "worker-down", "--label", "worker=w3"]
+    argv += ["--config", str(fleet.remediator.config)]
+    rehearsed = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert "w3" in rehearsed.stdout and "unknown service" not in rehearsed.stdout, rehearsed
 
 
 @pytest.mark.long
