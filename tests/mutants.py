@@ -62,6 +62,7 @@ SOURCES = (
     "tests/storage/test_sources.py",
     "tests/extensions/guards/test_still_firing.py",
 )
+SSH = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/clients/ssh/test_client.py", "-k", "marker or key")
 CLOCK = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_clock.py")
 
 
@@ -78,6 +79,12 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        3, "another host does a late request", "clients/ssh/wrapper.py",
+        'if attempt + ".closed" in names:', "if False:", SSH,
+    ),
+    Mutant(3, "another host does a call twice", "clients/ssh/wrapper.py", "        if name in names:\n", "        if False:\n", SSH),
+    Mutant(8, "another host may have any key", "clients/ssh/configuration.py", '"StrictHostKeyChecking": "yes"', '"StrictHostKeyChecking": "no"', SSH),
     Mutant(1, "answer before the commit", "pipeline/receive.py", "await store.accept(", "_ = store.accept("),
     Mutant(
         1, "the group commit answers before the commit", "storage/group_commit.py",
