@@ -106,6 +106,18 @@ def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
     made.stop()
 
 
+def routing(made: Remediator) -> str:
+    """The configuration of an Alertmanager that tells a remediator every alert at once."""
+    return f"""
+route: {{receiver: remediator, group_by: [alertname], group_wait: 100ms, group_interval: 1s, repeat_interval: 1h}}
+receivers:
+  - name: remediator
+    webhook_configs:
+      - url: {made.url}/api/v1/alerts
+        http_config: {{authorization: {{credentials: {TOKEN}}}}}
+"""
+
+
 @pytest.fixture
 def remediator(
     cluster: Cluster, redis_there: redis.Redis, alertmanager: Alertmanager, tmp_path: Path
@@ -127,14 +139,7 @@ def remediator(
     people = {"ann": {"roles": ["admin"], "tokens": [hash_token(ANN)]}}
     (made.folder / "people.yaml").write_text(yaml.safe_dump({"kind": "People", "people": people}))
     made.settings["alertmanagers"] = [{"url": alertmanager.url}]
-    alertmanager.configuration = f"""
-route: {{receiver: remediator, group_by: [alertname], group_wait: 100ms, group_interval: 1s, repeat_interval: 1h}}
-receivers:
-  - name: remediator
-    webhook_configs:
-      - url: {made.url}/api/v1/alerts
-        http_config: {{authorization: {{credentials: {TOKEN}}}}}
-"""
+    alertmanager.configuration = routing(made)
     try:
         alertmanager.start()
         made.start()

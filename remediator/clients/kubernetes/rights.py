@@ -43,7 +43,7 @@ def rights_for(action: str, kind: WorkloadKind) -> tuple[Right, ...]:
     change = (*look, Right("patch", "apps", workload, named=True))
     # the controller of a StatefulSet does not replace pods that never got ready
     stuck = (Right("delete", "", "pods"),) if kind is WorkloadKind.STATEFUL_SET else ()
-    removal = (*look, Right("list", "policy", "poddisruptionbudgets"))
+    removal = (*look, Right("get", "", "pods"), Right("list", "policy", "poddisruptionbudgets"))
     return {
         "service.status": look,
         "service.logs": (*look, Right("get", "", "pods", "log")),
