@@ -99,9 +99,17 @@ ON_GITOPS = {
 }
 JOBS, NODES = "actions/test_jobs.py::", "actions/test_nodes.py::"
 ON_BAD_DAYS = "actions/test_jobs_and_nodes_on_bad_days.py::"
+PODS = "actions/test_pods.py::"
 ON_CLUSTER = {
     **dict.fromkeys(("down", "slow", "garbage"), ON_BAD_DAYS + "test_no_server_no_answer_and_nonsense"),
     "unheard": ON_BAD_DAYS + "test_a_lost_answer_is_observed_as_done",
+}
+ON_PODS = {
+    **ON_CLUSTER,
+    "missing": PODS + "test_only_pods_of_the_service_are_removed",
+    "denied": PODS + "test_missing_rights_are_found_before_the_plan",
+    "unheard": ON_BAD_DAYS + "test_a_pod_whose_removal_lost_its_answer_is_seen_to_be_gone",
+    "changed": PODS + "test_a_pod_that_serves_again_is_left_alone",
 }
 ON_NODES = {
     **ON_CLUSTER,
@@ -231,6 +239,7 @@ COVERED: dict[str, dict[str, str]] = {
         "denied": JOBS + "test_missing_rights_are_named_before_a_plan",
         "changed": JOBS + "test_a_manifest_that_changed_after_planning_is_not_run",
     },
+    **dict.fromkeys(("pod.delete", "pod.evict"), ON_PODS),
     **dict.fromkeys(("node.cordon", "node.drain", "node.uncordon"), ON_NODES),
     **dict.fromkeys(("argocd.pause", "argocd.resume", "argocd.rollback"), ON_GITOPS),
     **dict.fromkeys(("flux.release", "flux.resume", "flux.rollback", "flux.suspend"), ON_GITOPS),

@@ -19,7 +19,8 @@ TESTS = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
 @pytest.mark.parametrize(("plural", "kinds"), [("actions", Registry().actions), ("checks", Registry().checks)])
 def test_every_file_is_registered(plural: str, kinds: tuple[type[Action | Check], ...]) -> None:
     """``BUILTIN`` lists every file, and the name of the class equals the name of the file."""
-    files = {path.stem for path in (ROOT / "remediator/extensions" / plural).glob("*.py")} - {"__init__", "base"}
+    folder = ROOT / "remediator/extensions" / plural
+    files = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")} - {"base"}
 
     assert {kind.name.replace(".", "_").replace("-", "_") for kind in kinds} == files
     assert all(kind.__module__ == f"remediator.extensions.{plural}.{kind.name.replace('.', '_')}" for kind in kinds)

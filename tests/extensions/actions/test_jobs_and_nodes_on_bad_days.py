@@ -1,4 +1,4 @@
-"""``job.*`` and ``node.*`` with an API server that is down, slow, talks nonsense, or acts and loses the answer."""
+"""Jobs, nodes and pods with an API server that is down, slow, talks nonsense, or acts and loses the answer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from remediator.clients.kubernetes.jobs import job_name
+from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, TimedOut, Unreachable
 from remediator.extensions.actions.base import RUN, STEP, Action, EffectStatus
 from remediator.extensions.actions.job_run import JobRun
@@ -19,7 +20,10 @@ from remediator.extensions.actions.job_wait import JobWait
 from remediator.extensions.actions.node_cordon import NodeCordon
 from remediator.extensions.actions.node_drain import NodeDrain
 from remediator.extensions.actions.node_uncordon import NodeUncordon
+from remediator.extensions.actions.pod_delete import PodDelete
+from remediator.extensions.actions.pod_evict import PodEvict
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.platforms.base import SERVES
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
 from remediator.extensions.platforms.kubernetes_nodes import KubernetesNodesPlatform
 from remediator.playbooks.inventory import Service
@@ -27,9 +31,15 @@ from tests.support.action_runner import do, observe, plan
 from tests.support.fake_servers import hang_up, peer, reply, silence
 
 NODE: dict[str, Any] = {"node": "worker-1"}
-GIVEN: dict[str, dict[str, Any]] = {"job.run": {"job": "reindex"}, "job.wait": {"job": "reindex"}}
+GIVEN: dict[str, dict[str, Any]] = {
+    "job.run": {"job": "reindex"},
+    "job.wait": {"job": "reindex"},
+    "pod.delete": {"pod": "web"},
+    "pod.evict": {"pod": "web"},
+}
 CHANGING = ("job.run", "node.cordon", "node.drain", "node.uncordon")
-EACH = pytest.mark.parametrize("name", [*CHANGING, "job.wait"])
+PODS = ("pod.delete", "pod.evict")
+EACH = pytest.mark.parametrize("name", [*CHANGING, "job.wait", *PODS])
 
 
 @pytest.fixture
@@ -39,11 +49,13 @@ async def actions() -> AsyncIterator[dict[str, Action]]:
     clients = ClientSet(platforms={"kubernetes": platform, "kubernetes_nodes": KubernetesNodesPlatform()})
     RUN.set("run-1")
     STEP.set("step")
-    yield {each.name: each(clients) for each in (JobRun, JobWait, NodeCordon, NodeDrain, NodeUncordon)}
+    yield {
+        each.name: each(clients) for each in (JobRun, JobWait, NodeCordon, NodeDrain, NodeUncordon, PodDelete, PodEvict)
+    }
     await platform.aclose()
 
 
-def far(name: str, folder: Path, url: str) -> Service:
+def far(name: str, folder: Path, url: str, timeout: str = "20s") -> Service:
     """The target of an action, in a cluster at this address."""
     config = {
         "clusters": [{"name": "c", "cluster": {"server": url}}],
@@ -53,7 +65,7 @@ def far(name: str, folder: Path, url: str) -> Service:
     }
     path = folder / f"config-{url.rpartition(':')[2]}"
     path.write_text(yaml.safe_dump(config))
-    where = {"kubeconfig": str(path), "timeout": "300ms"}
+    where = {"kubeconfig": str(path), "timeout": timeout}
     if name.startswith("node."):
         platform = {"kind": "kubernetes_nodes", "nodes": ["worker-1"], **where}
         return Service.model_validate({"name": "workers", "platform": platform})
@@ -71,10 +83,11 @@ async def test_no_server_no_answer_and_nonsense(name: str, actions: dict[str, Ac
     given = GIVEN.get(name, NODE)
     with pytest.raises(Unreachable):
         await plan(actions[name], far(name, tmp_path, "http://127.0.0.1:1"), **given)
-    for script, error in ((silence, TimedOut), (reply(200, b"<html>", "connection: close"), BadAnswer)):
+    nonsense = reply(200, b"<html>", "connection: close")
+    for script, timeout, error in ((silence, "300ms", TimedOut), (nonsense, "20s", BadAnswer)):
         async with peer(script) as server:
             with pytest.raises(error):
-                await plan(actions[name], far(name, tmp_path, server.url), **given)
+                await plan(actions[name], far(name, tmp_path, server.url, timeout), **given)
 
 
 class World:
@@ -97,15 +110,15 @@ class World:
         path = rest.partition(b" ")[0]
         if (method != b"GET" and b"dryRun" not in path) and b"selfsubject" not in path:
             self.changes.append(method + b" " + path)
-            self.change(path, json.loads(request.partition(b"\r\n\r\n")[2]))
+            self.change(method, path, json.loads(request.partition(b"\r\n\r\n")[2]))
             await hang_up(request, writer)
             return
         status, answer = self.read(path)
         await reply(status, json.dumps(answer).encode(), "connection: close")(request, writer)
 
-    def change(self, path: bytes, body: dict[str, Any]) -> None:
+    def change(self, method: bytes, path: bytes, body: dict[str, Any]) -> None:
         """Do what is asked."""
-        if b"/eviction" in path:
+        if b"/eviction" in path or method == b"DELETE":
             self.pods.clear()
         elif b"/jobs" in path:
             self.jobs[body["metadata"]["name"]] = body
@@ -122,6 +135,10 @@ class World:
         if "/jobs/" in plain:
             found = self.jobs.get(plain.rpartition("/")[2])
             return (200, found) if found else (404, {"reason": "NotFound"})
+        if plain == "/api/v1/namespaces/shop/pods/web":
+            return (200, self.pods[0]) if self.pods else (404, {"reason": "NotFound"})
+        if plain.endswith("/poddisruptionbudgets"):
+            return 200, {"items": []}
         answers = {
             "/api/v1": {"resources": [{"name": "pods/eviction", "group": "policy", "version": "v1"}]},
             "/api/v1/nodes": {"items": [self.node()]},
@@ -150,3 +167,19 @@ async def test_a_lost_answer_is_observed_as_done(name: str, actions: dict[str, A
         assert (await observe(actions[name], target, call, **given)).happened is EffectStatus.YES
     assert len(world.changes) == 1
     assert list(world.jobs) == ([job_name("reindex", "run-1", "step")] if name == "job.run" else [])
+
+
+@pytest.mark.parametrize("name", PODS)
+async def test_a_pod_whose_removal_lost_its_answer_is_seen_to_be_gone(
+    name: str, actions: dict[str, Action], tmp_path: Path
+) -> None:
+    """It is removed once; the lost answer is unknown, and the cluster then shows that the pod is gone."""
+    world, given = World(cordoned=False), GIVEN[name]
+    call = PlannedCall("remove pod web", {"pod": "web"}, pin={"pod": "web", "uid": "p", SERVES: False})
+    async with peer(world) as server:
+        target = far(name, tmp_path, server.url)
+        assert (await observe(actions[name], target, call, **given)).happened is EffectStatus.NO
+        with pytest.raises(TimedOut):
+            await do(actions[name], target, call=call, **given)
+        assert (await observe(actions[name], target, call, **given)).happened is EffectStatus.YES
+    assert len(world.changes) == 1
