@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 3
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-compose judge images pin-images test-docker test-kubernetes up down status test test-long test-unit coverage \
+.PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-fleet demo-compose judge images pin-images test-docker test-kubernetes up down status test test-long test-unit coverage \
   lint format lock sbom audit trial fuzz bench bench-check docs deb release clean
 
 help: ## List the targets
@@ -30,6 +30,9 @@ demo: setup ## Start the real stack, break it for real, watch it heal (FAULT=Red
 
 demo-approve: setup ## A full disk, a question in a chat, a person's yes by its link, healed (BY_HAND=1: you decide)
 	@$(PYTHON) -m demo.approval
+
+demo-fleet: setup ## 200 simulated hosts behind sshd, a failed unit on 40 of them, one cut off in mid-step (HOSTS=50, FAILED=8)
+	@$(PYTHON) -m demo.fleet
 
 demo-compose: setup ## The same on a real Docker Engine (DOCKER_HOST), with Compose (FAULT=RedisDown, KEEP=1)
 	@$(PYTHON) -m demo.compose

@@ -204,6 +204,10 @@ class Timing(Strict):
     guard_recheck_interval: Duration = Field(
         default=timedelta(seconds=15), description="How often the guards of a blocked run are evaluated again."
     )
+    probe_timeout: PositiveDuration = Field(
+        default=timedelta(seconds=10),
+        description="Maximum time for one check, one diagnosis, one planning call and one guard.",
+    )
     observe_within: Duration = Field(
         default=timedelta(minutes=2),
         description="How long a target that cannot be reached is asked again whether an interrupted call took effect, "

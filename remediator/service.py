@@ -285,6 +285,7 @@ def _make_context(
             lease=timing.lease,
             guard_recheck_interval=timing.guard_recheck_interval,
             observe_within=timing.observe_within,
+            probe_timeout=timing.probe_timeout,
             run_timeout=timing.run_timeout,
             recurrence_window=timing.recurrence_window,
             incident_window=timing.incident_window,

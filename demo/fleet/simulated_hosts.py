@@ -146,7 +146,7 @@ class SimulatedHosts:
 
     def authorize(self, name: str, options: str | None = None, key: str | None = None) -> None:
         """Write the authorized keys of a host; default: our key, with the wrapper as the forced command."""
-        command = f"{self._python} -I {self.wrapper} {self.place(name) / 'allow-list.json'}"
+        command = f"{self._python} -IS {self.wrapper} {self.place(name) / 'allow-list.json'}"
         options = f'restrict,command="{command}"' if options is None else options
         key = self.key.with_suffix(".pub").read_text() if key is None else key
         (self.place(name) / "authorized_keys").write_text(f"{options} {key}\n".lstrip())

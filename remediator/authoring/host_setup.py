@@ -82,4 +82,4 @@ def authorized_key(host: Host) -> str:
         key = read_text(public).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read the public key '{public}': {error}") from None
-    return f'restrict,command="/usr/bin/python3 -I {WRAPPER_PATH} {ALLOW_LIST_PATH}" {key}'
+    return f'restrict,command="/usr/bin/python3 -IS {WRAPPER_PATH} {ALLOW_LIST_PATH}" {key}'

@@ -60,7 +60,7 @@ def test_the_allow_list(settings: Path) -> None:
 def test_the_authorized_key(settings: Path) -> None:
     """The wrapper as the forced command, and nothing else."""
     assert run(settings, "authorized-key", "web-1").output == (
-        'restrict,command="/usr/bin/python3 -I /usr/local/bin/remediator-remote /etc/remediator-remote.json" '
+        'restrict,command="/usr/bin/python3 -IS /usr/local/bin/remediator-remote /etc/remediator-remote.json" '
         "ssh-ed25519 AAAA remediator\n"
     )
 

@@ -53,7 +53,7 @@ def wrapper_text() -> str:
                 defined.add(name)
             if not (isinstance(node, ast.Expr) and node is tree.body[0]):  # the docstring of the module
                 parts.append(_translated(source, node))
-    head = f'#!/usr/bin/python3 -I\n"""{inspect.getdoc(wrapper)}"""\n'
+    head = f'#!/usr/bin/python3 -IS\n"""{inspect.getdoc(wrapper)}"""\n'
     return "\n".join((head, *sorted(imports), "", "\n".join(parts))) + "\n"
 
 

@@ -1,6 +1,6 @@
 """remediator-remote: the program on a host that a remediator may start by SSH, as a forced command.
 
-    restrict,command="/usr/bin/python3 -I /usr/local/bin/remediator-remote /etc/remediator-remote.json" ssh-ed25519 ...
+    restrict,command="/usr/bin/python3 -IS /usr/local/bin/remediator-remote /etc/remediator-remote.json" ssh-ed25519 ...
 
 The allow-list file on this host says what may be asked: units, commands and folders. A request names entries of the
 list; it cannot give a program, an option or a path of its own. One connection makes one request:

@@ -349,7 +349,7 @@ async def test_certificates(make_hosts: MakeHosts, tmp_path: Path) -> None:
     keygen("-t", "ed25519", "-N", "", "-f", authority)
     hosts = make_hosts("hosts", ["web-1"], lines=[f"TrustedUserCAKeys {authority}.pub"])
     (hosts.place("web-1") / "authorized_keys").write_text("")
-    command = f"force-command=/usr/bin/env python3 -I {hosts.wrapper} {hosts.place('web-1') / 'allow-list.json'}"
+    command = f"force-command=/usr/bin/env python3 -IS {hosts.wrapper} {hosts.place('web-1') / 'allow-list.json'}"
     public = hosts.key.with_suffix(".pub")
     with pytest.raises(Refused, match="does not accept the key"):
         await client(hosts, "web-1").read("describe")

@@ -32,7 +32,7 @@ def ask(
     place: Path, content: bytes, *, python: str = sys.executable, word: str = "remediator-remote"
 ) -> Iterator[dict[str, Any]]:
     """Send something to the wrapper, and yield its lines."""
-    argv = [python, "-I", str(place / "remediator-remote"), str(place / "allow.json")]
+    argv = [python, "-IS", str(place / "remediator-remote"), str(place / "allow.json")]
     done = subprocess.run(argv, input=content, capture_output=True, env={"SSH_ORIGINAL_COMMAND": word}, timeout=60)
     assert done.stderr == b"", done.stderr.decode()
     yield from map(json.loads, done.stdout.splitlines())
@@ -84,7 +84,7 @@ def test_a_request_that_arrives_too_late(place: Path) -> None:
     """The time begins with the greeting, by the clock of the host."""
     wrapper = place / "remediator-remote"
     wrapper.write_text(wrapper.read_text().replace("REQUEST_SECONDS = 10.0", "REQUEST_SECONDS = 0.2"))
-    argv = [sys.executable, "-I", str(wrapper), str(place / "allow.json")]
+    argv = [sys.executable, "-IS", str(wrapper), str(place / "allow.json")]
     forced = {"SSH_ORIGINAL_COMMAND": "remediator-remote"}
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=forced, bufsize=0) as late:
         assert late.wait(60) == 2 and late.stdin is not None

@@ -1,0 +1,54 @@
+"""One exporter for all simulated hosts: the state of each unit, as the node exporter's systemd collector names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from demo.http_server import QuietHandler, serve
+
+_SERIES = 'node_systemd_unit_state{{instance="{instance}",service="{host}",name="{unit}",state="failed"}} {value}\n'
+
+
+@dataclass
+class Exporter:
+    """What the exporter reports.
+
+    Args:
+        unit: name of the unit.
+        instances: ``instance`` label of each host.
+        failed: returns the hosts whose unit has failed.
+    """
+
+    unit: str
+    instances: Mapping[str, str]
+    failed: Callable[[], Collection[str]]
+    url: str = ""
+    false_alarms: set[str] = field(default_factory=set)
+    """Hosts whose unit it reports as failed although it runs."""
+
+    def metrics(self) -> str:
+        """Return all series in the text format of Prometheus."""
+        failed = {*self.failed(), *self.false_alarms}
+        return "# TYPE node_systemd_unit_state gauge\n" + "".join(
+            _SERIES.format(instance=instance, host=host, unit=self.unit, value=int(host in failed))
+            for host, instance in self.instances.items()
+        )
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Serve ``/metrics`` on a free port of loopback, at ``url``."""
+        exporter = self
+
+        class Handler(QuietHandler):
+            def do_GET(self) -> None:
+                body = exporter.metrics().encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        with serve(Handler) as self.url:
+            yield
