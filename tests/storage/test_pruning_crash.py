@@ -16,9 +16,10 @@ from sqlalchemy import Connection, UniqueConstraint
 
 from remediator.core.clock import SystemClock
 from remediator.runtime.pruning import BATCH_SIZE, PruningSettings, prune
-from remediator.storage import Tx, advisory_locks, indexes, schema
+from remediator.storage import Tx, advisory_locks, schema
 from remediator.storage.repositories import cleanup as pruned_records
 from remediator.storage.sqlite import SqliteStore
+from tests.storage import indexes
 from tests.storage.conftest import OpenStore
 from tests.storage.test_pruning import HANGING, YEAR, context_on, counted, full, names, pruned
 
