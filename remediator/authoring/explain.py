@@ -163,10 +163,10 @@ async def explain_alert(
     """Return what each playbook would do for an alert of a source with these labels, with the clients of ``context``.
 
     Raises:
-        InputError: the settings do not have the source.
+        NotFound: the settings do not have the source.
     """
     if source != ALERTMANAGER and source not in config.sources:
-        raise InputError(f"unknown source {source!r}; known: {', '.join((ALERTMANAGER, *config.sources))}")
+        raise NotFound(f"unknown source {source!r}; known: {', '.join((ALERTMANAGER, *config.sources))}")
     candidates = Index(context.playbooks.active, config.watchdog.alertname).explain(labels)
     explanations = []
     for each in sorted(candidates, key=lambda item: not item.matches):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ UNIT = "web.service"
 def hosts(tmp_path: Path) -> Iterator[SimulatedHosts]:
     """Two hosts, each with a unit that runs."""
     require("sshd")
-    configuration.use(tmp_path / "state" / "ssh")
+    configuration.use(_short_folder())
     with SimulatedHosts(tmp_path / "hosts", ["web-1", "web-2"], [UNIT]) as made:
         yield made
 
@@ -36,6 +37,11 @@ def client(hosts: SimulatedHosts, name: str, **changes: object) -> RemoteHost:
     return RemoteHost(Host.model_validate({**hosts.ssh, **hosts.host(name), **changes}))
 
 
+def _short_folder() -> Path:
+    """The socket of a shared connection has at most 107 bytes, which the folders of parallel tests use up."""
+    return Path(tempfile.mkdtemp(prefix="ssh-"))
+
+
 MakeHosts = Callable[..., SimulatedHosts]
 
 
@@ -43,7 +49,7 @@ MakeHosts = Callable[..., SimulatedHosts]
 def make_hosts(tmp_path: Path) -> Iterator[MakeHosts]:
     """Make hosts with other settings; they end with the test."""
     require("sshd")
-    configuration.use(tmp_path / "state" / "ssh")
+    configuration.use(_short_folder())
     made: list[SimulatedHosts] = []
 
     def make(folder: str, names: list[str], **given: object) -> SimulatedHosts:
