@@ -20,7 +20,7 @@ from remediator.clients.ssh.client import CallState, RemoteHost
 from remediator.core.attempt_calls import in_attempt
 from remediator.errors import BadAnswer, ClientError, Refused, TargetError, TimedOut, Unreachable
 from tests.support.servers import until
-from tests.support.servers.ssh_hosts import UNIT, MakeHosts, client, processes
+from tests.support.servers.ssh_hosts import UNIT, MakeHosts, client, kill, processes
 
 pytestmark = [pytest.mark.promise(3)]
 
@@ -211,8 +211,7 @@ async def test_killed_after_the_marker(hosts: SimulatedHosts, web: RemoteHost) -
     hold.touch()
     call = asyncio.create_task(restart(web))
     await begun(hosts)
-    for pid in processes(str(hosts.place("web-1") / "allow-list.json")):
-        os.kill(pid, signal.SIGKILL)
+    kill(str(hosts.place("web-1") / "allow-list.json"))
     with pytest.raises(TimedOut, match="outcome is unknown"):
         await call
 
@@ -222,14 +221,16 @@ async def test_killed_after_the_marker(hosts: SimulatedHosts, web: RemoteHost) -
     assert hosts.calls("web-1") == [f"begun {UNIT}", f"done {UNIT}"]
 
 
-async def test_the_client_is_killed_in_mid_call(hosts: SimulatedHosts, web: RemoteHost) -> None:
-    """The host ends what it has begun, and the next process learns the outcome from the marker."""
+async def test_the_client_is_killed_in_mid_call(hosts: SimulatedHosts, web: RemoteHost, ssh_folder: Path) -> None:
+    """The host ends what it has begun, and the next process learns the outcome from the marker.
+
+    The shared connection is killed too; it would hold the pipes of the call open until the limit.
+    """
     hold = hosts.place("web-1") / "hold"
     hold.touch()
     call = asyncio.create_task(restart(web))
     await begun(hosts)
-    for pid in processes(f"-F {hosts.folder.parent / 'state' / 'ssh'}"):
-        os.kill(pid, signal.SIGKILL)
+    kill(str(ssh_folder))
     with pytest.raises(TimedOut, match="outcome is unknown"):
         await call
     hold.unlink()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ from remediator.extensions.platforms.systemd import SystemdPlatform
 from remediator.playbooks.inventory import Inventory, Service
 from tests.support.action_runner import do, observe, plan
 from tests.support.servers import until
-from tests.support.servers.ssh_hosts import UNIT, processes
+from tests.support.servers.ssh_hosts import UNIT, kill
 
 CLIENTS = ClientSet(platforms={"systemd": SystemdPlatform()})
 RESTART = ServiceRestart(CLIENTS)
@@ -88,7 +87,7 @@ async def test_logs_of_a_host_whose_clock_differs(hosts: SimulatedHosts) -> None
 
 
 @pytest.mark.promise(3)
-async def test_what_became_of_a_restart(hosts: SimulatedHosts) -> None:
+async def test_what_became_of_a_restart(hosts: SimulatedHosts, ssh_folder: Path) -> None:
     """Never begun, still running, finished: each of them is told apart, by another process than the one that began."""
     target, hold = service(hosts), hosts.place("web-1") / "hold"
     hosts.fail("web-1", UNIT)
@@ -100,7 +99,7 @@ async def test_what_became_of_a_restart(hosts: SimulatedHosts) -> None:
     hold.touch()
     doing = asyncio.create_task(_do(target, call))
     await asyncio.to_thread(until, lambda: bool(hosts.calls("web-1")), "the restart began")
-    await _kill_ssh(hosts)
+    kill(str(ssh_folder))
     with pytest.raises(TimedOut):
         await doing
     with in_attempt("attempt-1"):
@@ -125,12 +124,3 @@ async def test_a_host_may_have_forgotten_an_old_call(hosts: SimulatedHosts) -> N
 async def _do(target: Service, call: PlannedCall) -> None:
     with in_attempt("attempt-1"):
         await do(RESTART, target, call=call)
-
-
-async def _kill_ssh(hosts: SimulatedHosts) -> None:
-    """Kill every ssh client of these hosts, the shared connections included."""
-    for pid in [*processes(f"-F {hosts.folder.parent / 'state'}"), *processes(f"{hosts.folder.parent / 'state'}/ssh/")]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue

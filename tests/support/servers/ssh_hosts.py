@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -18,10 +21,20 @@ UNIT = "web.service"
 
 
 @pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[SimulatedHosts]:
-    """Two hosts, each with a unit that runs."""
+def ssh_folder() -> Iterator[Path]:
+    """The folder of ssh's configurations and sockets.
+
+    The socket of a shared connection has at most 107 bytes, which the folders of parallel tests use up.
+    """
     require("sshd")
-    configuration.use(_short_folder())
+    with TemporaryDirectory(prefix="ssh-", ignore_cleanup_errors=True) as folder:
+        configuration.use(Path(folder))
+        yield Path(folder)
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, ssh_folder: Path) -> Iterator[SimulatedHosts]:
+    """Two hosts, each with a unit that runs."""
     with SimulatedHosts(tmp_path / "hosts", ["web-1", "web-2"], [UNIT]) as made:
         yield made
 
@@ -37,19 +50,12 @@ def client(hosts: SimulatedHosts, name: str, **changes: object) -> RemoteHost:
     return RemoteHost(Host.model_validate({**hosts.ssh, **hosts.host(name), **changes}))
 
 
-def _short_folder() -> Path:
-    """The socket of a shared connection has at most 107 bytes, which the folders of parallel tests use up."""
-    return Path(tempfile.mkdtemp(prefix="ssh-"))
-
-
 MakeHosts = Callable[..., SimulatedHosts]
 
 
 @pytest.fixture
-def make_hosts(tmp_path: Path) -> Iterator[MakeHosts]:
+def make_hosts(tmp_path: Path, ssh_folder: Path) -> Iterator[MakeHosts]:
     """Make hosts with other settings; they end with the test."""
-    require("sshd")
-    configuration.use(_short_folder())
     made: list[SimulatedHosts] = []
 
     def make(folder: str, names: list[str], **given: object) -> SimulatedHosts:
@@ -72,3 +78,10 @@ def processes(words: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def kill(words: str) -> None:
+    """Kill the processes with these words in their command line."""
+    for pid in processes(words):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
