@@ -151,9 +151,10 @@ class SimulatedHosts:
         key = self.key.with_suffix(".pub").read_text() if key is None else key
         (self.place(name) / "authorized_keys").write_text(f"{options} {key}\n".lstrip())
 
-    def fail(self, name: str, unit: str) -> None:
-        """Make a unit fail, as if its process had crashed."""
-        self._write(name, unit, active="failed", sub="failed", result="exit-code", pid=0)
+    def fail(self, name: str, unit: str, **state: str) -> None:
+        """Make a unit fail, as if its process had crashed; or with another ``active``, ``sub`` or ``result``."""
+        failed: dict[str, Any] = {"active": "failed", "sub": "failed", "result": "exit-code", "pid": 0}
+        self._write(name, unit, **{**failed, **state})
 
     def calls(self, name: str) -> list[str]:
         """The restarts on a host: ``begun UNIT`` and ``done UNIT``."""
