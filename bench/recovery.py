@@ -260,12 +260,12 @@ def _row(database: Path, statement: str) -> tuple[Any, ...]:
     return row
 
 
-def _until(done: Any, seconds: float = 30.0) -> None:
+def _until(done: Any, seconds: float = 30.0, pause: float = 0.002) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
             raise SystemExit("it did not come to an end; the remediator's server.log says why")
-        time.sleep(0.002)
+        time.sleep(pause)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,15 +19,21 @@ def secret_files(value: Any) -> Iterator[Path]:
     """Return the paths of all secret files in a model: of the fields with the type
     :data:`~remediator.core.types.SecretFile`, wherever they are."""
     if isinstance(value, BaseModel):
-        for name, about in type(value).model_fields.items():
+        for name, secret in _fields_of(type(value)):
             item = getattr(value, name)
-            yield from _paths_in(item) if is_secret(about) else secret_files(item)
+            yield from _paths_in(item) if secret else secret_files(item)
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from secret_files(item)
     elif isinstance(value, list | tuple):
         for item in value:
             yield from secret_files(item)
+
+
+@cache  # an inventory has thousands of models of few types
+def _fields_of(model: type[BaseModel]) -> tuple[tuple[str, bool], ...]:
+    """Return the names of the fields, and whether each one is secret."""
+    return tuple((name, is_secret(about)) for name, about in model.model_fields.items())
 
 
 def is_secret(about: FieldInfo) -> bool:

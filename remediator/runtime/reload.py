@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -46,6 +46,18 @@ _SHOWN = 5
 Signature = tuple[tuple[str, int, int, int, int], ...]
 
 
+class Signatures(NamedTuple):
+    """The metadata of all files that are reloaded.
+
+    Args:
+        sources: of the playbooks and the inventory.
+        access: of the files of people, groups and credentials.
+    """
+
+    sources: Signature
+    access: Signature = ()
+
+
 @dataclass(slots=True)
 class ReloadSettings:
     """What is reloaded, and the result so far. It outlives failures of the loop, so that no change is lost.
@@ -57,7 +69,7 @@ class ReloadSettings:
         protect: called with an inventory before it is used, so that its secrets are redacted from then on.
         guards: names of the guards; the runs that they block are evaluated again with the new files.
         channels: notified of files that cannot be used.
-        seen: signature of the files before the active ones were read.
+        seen: signatures of the files before the active ones were read.
         access: people, groups and credentials; its files are read again too.
         live: the inventory in use, with its discovered targets.
         poll: seconds between two checks.
@@ -69,7 +81,7 @@ class ReloadSettings:
     protect: Callable[[Inventory], None]
     guards: Sequence[str]
     channels: Sequence[str]
-    seen: Signature
+    seen: Signatures
     access: AccessControl
     live: LiveInventory
     poll: float = 1.0
@@ -79,10 +91,9 @@ class ReloadSettings:
     """Files and folders of playbooks, and the inventory."""
     _requested: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """All files and folders to check."""
-        return (*self.sources, *self.access.paths)
+    def signatures(self) -> Signatures:
+        """Return the metadata of all files."""
+        return Signatures(signature(self.sources), signature(self.access.paths))
 
     def request(self) -> None:
         """Reload now (SIGHUP); the result is recorded even if nothing has changed."""
@@ -110,7 +121,7 @@ def reload_settings(
     """Return the reload settings of a service.
 
     Args:
-        seen: signature of the files before the active ones were read.
+        seen: signature of the playbooks and the inventory before the active ones were read.
         live: the inventory in use.
     """
 
@@ -127,7 +138,7 @@ def reload_settings(
         protect=protect,
         guards=[guard.name for guard in registry.guards],
         channels=config.watchdog.notify,
-        seen=seen,
+        seen=Signatures(seen),  # people and credentials are read once more: nothing was noted before they were read
         access=access,
         live=live,
     )
@@ -158,22 +169,29 @@ async def run_reload_loop(settings: ReloadSettings) -> None:
         progress.report(pause)
         requested = await settings.wait(pause)
         begun = time.perf_counter()
-        before, latest = latest, await asyncio.to_thread(signature, settings.paths)
+        before, latest = latest, await asyncio.to_thread(settings.signatures)
         pause = max(settings.poll, _SHARE * (time.perf_counter() - begun))
         stable = latest == before  # an editor or a checkout may still be writing
         if requested or (stable and latest != settings.seen):
             await reload(settings, latest, requested=requested)
 
 
-async def reload(settings: ReloadSettings, now: Signature, *, requested: bool) -> None:
-    """Read all files again; use all of them or none.
+async def reload(settings: ReloadSettings, now: Signatures, *, requested: bool) -> None:
+    """Read people and credentials again, and all playbooks and the inventory if one of them has changed; use all of
+    them or none.
 
     Args:
         settings: what is reloaded.
-        now: signature of the files before they are read.
-        requested: a person requested it, so the result is recorded even if nothing has changed.
+        now: signatures of the files before they are read.
+        requested: a person requested it, so all files are read and the result is recorded even if nothing has changed.
     """
     await _reload_access(settings)
+    if requested or now.sources != settings.seen.sources:
+        await _reload_playbooks(settings, requested=requested)
+    settings.seen = now
+
+
+async def _reload_playbooks(settings: ReloadSettings, *, requested: bool) -> None:
     try:
         loaded = await asyncio.to_thread(settings.read)
     except ConfigurationError as error:
@@ -181,7 +199,6 @@ async def reload(settings: ReloadSettings, now: Signature, *, requested: bool) -
     else:
         async with settings.live.lock:
             await _apply(settings, loaded, requested=requested)
-    settings.seen = now
 
 
 async def _reload_access(settings: ReloadSettings) -> None:

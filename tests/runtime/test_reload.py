@@ -17,9 +17,12 @@ from typing import Any
 import pytest
 import yaml
 
+from remediator.playbooks.loader import LoadedConfig
+from remediator.runtime.reload import Signatures, reload
 from tests.support.servers import until
 from tests.support.servers.receivers import Receiver, receiver
 from tests.support.servers.remediator import PLAYBOOK, ROOT, Remediator
+from tests.support.web_service import web_service
 
 OK = "remediator_playbooks_last_reload_successful"
 
@@ -178,3 +181,26 @@ def test_a_run_keeps_its_playbook_version(service: Reloaded) -> None:
     assert service.version_of_the_run() == first
     current = next(item for item in service.get("/api/v1/playbooks") if item["name"] == "redis-down")
     assert current["version"] != first
+
+
+async def test_unchanged_playbooks_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People and credentials are read once more after the start, and the playbooks only when one of them changes."""
+    async with web_service(tmp_path) as web:
+        settings, read, done = web.service.reload, web.service.reload.read, list[str]()
+        settings.seen = Signatures(settings.signatures().sources)  # as at the start
+
+        def note() -> LoadedConfig:
+            done.append("playbooks")
+            return read()
+
+        monkeypatch.setattr(settings, "read", note)
+        (tmp_path / "people.yaml").write_text((tmp_path / "people.yaml").read_text() + "\n# changed\n")
+        await reload(settings, settings.signatures(), requested=False)
+        assert done == []
+
+        (tmp_path / "inventory.yaml").write_text((tmp_path / "inventory.yaml").read_text() + "\n# changed\n")
+        await reload(settings, settings.signatures(), requested=False)
+        assert done == ["playbooks"]
+
+        await reload(settings, settings.signatures(), requested=True)
+        assert done == ["playbooks", "playbooks"]

@@ -37,7 +37,7 @@ def change_people(folder: Path, **people: dict[str, Any] | None) -> None:
 
 async def reload_files(web: WebService) -> None:
     """Do what the reload loop does after a change of a file."""
-    await reload(web.service.reload, (), requested=False)
+    await reload(web.service.reload, web.service.reload.signatures(), requested=False)
 
 
 async def sign_in(client: httpx.AsyncClient, token: str) -> None:
