@@ -156,6 +156,10 @@ class SimulatedHosts:
         failed: dict[str, Any] = {"active": "failed", "sub": "failed", "result": "exit-code", "pid": 0}
         self._write(name, unit, **{**failed, **state})
 
+    def seen(self, path: Path) -> Path:
+        """Return a path as the first sshd sees it, which may have file systems of its own."""
+        return Path(f"/proc/{self._running[0].pid}/root{path}")
+
     def calls(self, name: str) -> list[str]:
         """The restarts on a host: ``begun UNIT`` and ``done UNIT``."""
         log = self.place(name) / "calls"

@@ -15,6 +15,7 @@ from remediator.config import Config
 from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load, load_config
+from remediator.runtime.live_inventory import with_targets_of
 
 
 @click.group("host")
@@ -69,4 +70,5 @@ def authorized_key(service: str, config_path: Path) -> None:
 
 def _loaded(config_path: Path) -> tuple[Config, Inventory]:
     config = load_config(config_path, Config)
-    return config, load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue()).inventory
+    written = load(config.playbooks, config.inventory, Registry.for_settings(config).catalogue()).inventory
+    return config, with_targets_of(config, written)

@@ -42,11 +42,11 @@ def test_a_failed_unit_is_restarted_on_its_host(fleet: SshFleet) -> None:
     """Once, by the record of the host; and it is active, as Prometheus says too. No other host is touched."""
     fleet.fail("web-2", UNIT)
     run = fleet.run("importer-web-2")
-    assert (causes(run), run["status"]) == ({"failed"}, "succeeded"), run
+    assert (causes(run), run["status"]) == ({"failed"}, "succeeded"), str(run)
     assert fleet.restarts() == {"web-2": ONCE}
     assert fleet.state("web-2", UNIT) == "active"
     proofs = {item["name"] for item in run["evidence"] if item["phase"] == "verify" and item["status"] == "ok"}
-    assert proofs >= {"service.running", "promql"}, run
+    assert proofs >= {"service.running", "promql"}, str(run)
 
 
 def test_a_unit_that_stays_failed_is_escalated(fleet: SshFleet) -> None:
@@ -54,7 +54,7 @@ def test_a_unit_that_stays_failed_is_escalated(fleet: SshFleet) -> None:
     (fleet.place("web-1") / f"{UNIT}.broken").touch()
     fleet.fail("web-1", UNIT)
     run = fleet.run("importer-web-1", "escalated", "failed")
-    assert causes(run) >= {"failed"}, run
+    assert causes(run) >= {"failed"}, str(run)
     assert fleet.restarts() == {"web-1": ONCE}
 
 
@@ -73,7 +73,7 @@ def test_a_crash_loop_is_named_and_not_restarted(fleet: SshFleet, state: dict[st
         labels = {"host": "web-1", "instance": f"{fleet.hosts['web-1']}:9100", "name": UNIT, "state": "failed"}
         fleet.alertmanager.fire(alertname="NodeSystemdServiceFailed", service="importer-web-1", **labels)
     run = fleet.run("importer-web-1")
-    assert (causes(run), run["status"]) == ({"crash-loop"}, "escalated"), run
+    assert (causes(run), run["status"]) == ({"crash-loop"}, "escalated"), str(run)
     assert fleet.restarts() == {}
 
 
@@ -104,7 +104,7 @@ def test_a_host_that_cannot_be_reached_is_escalated(fleet: SshFleet) -> None:
     fleet.link.cut()
     fleet.fail(FAR, UNIT)
     run = fleet.run(f"importer-{FAR}")
-    assert (causes(run), run["status"]) == (set(), "escalated"), run
+    assert (causes(run), run["status"]) == (set(), "escalated"), str(run)
     assert fleet.restarts() == {}
     assert fleet.state(FAR, UNIT) == "failed"
 
@@ -126,7 +126,7 @@ def test_an_alert_whose_labels_name_two_hosts_is_escalated(fleet: SshFleet) -> N
     labels = {"host": "web-2", "instance": f"{fleet.hosts['web-2']}:9100", "name": UNIT, "state": "failed"}
     fleet.alertmanager.fire(alertname="NodeSystemdServiceFailed", service="importer-web-1", **labels)
     run = fleet.run("importer-web-1")
-    assert (run["status"], run["reason"]) == ("escalated", "not_about_target"), run
+    assert (run["status"], run["reason"]) == ("escalated", "not_about_target"), str(run)
     assert fleet.restarts() == {}
 
 
@@ -135,6 +135,6 @@ def test_a_host_allows_less_than_the_inventory(fleet: SshFleet) -> None:
     fleet.simulated["web-3"].allow("web-3", units={UNIT: ["status", "logs"]})
     fleet.fail("web-3", UNIT)
     run = fleet.run("importer-web-3")
-    assert (causes(run), run["status"]) == ({"failed"}, "escalated"), run
-    assert "does not allow" in repr(run), run
+    assert (causes(run), run["status"]) == ({"failed"}, "escalated"), str(run)
+    assert "does not allow" in repr(run), str(run)
     assert fleet.restarts() == {}

@@ -14,6 +14,8 @@ from remediator.clients.ssh.bundle import wrapper_version
 from remediator.clients.ssh.client import RemoteHost
 from remediator.clients.ssh.settings import Host
 from remediator.errors import RemediatorError
+from remediator.playbooks.inventory import Inventory
+from remediator.runtime.live_inventory import with_targets_of
 
 
 class Hosts(DoctorCheck):
@@ -22,18 +24,19 @@ class Hosts(DoctorCheck):
     name = "hosts"
 
     async def run(self, about: Examination) -> AsyncIterator[Result]:
-        hosts = host_setup.hosts_of(about.loaded.inventory)
+        inventory = await asyncio.to_thread(with_targets_of, about.config, about.loaded.inventory)
+        hosts = host_setup.hosts_of(inventory)
         if not hosts:
             yield skipped("hosts", "the inventory names no other host")
-        for results in await asyncio.gather(*(_examine(about, host) for host in hosts.values())):
+        for results in await asyncio.gather(*(_examine(about, inventory, host) for host in hosts.values())):
             for result in results:
                 yield result
 
 
-async def _examine(about: Examination, host: Host) -> list[Result]:
+async def _examine(about: Examination, inventory: Inventory, host: Host) -> list[Result]:
     if problems := list(_unusable(host)):
         return problems
-    service = next(host_setup.services_on(about.loaded.inventory, host)).name
+    service = next(host_setup.services_on(inventory, host)).name
     try:
         allowed = await RemoteHost(host).read("describe")
     except RemediatorError as error:
@@ -42,7 +45,7 @@ async def _examine(about: Examination, host: Host) -> list[Result]:
     if allowed.get("version") != wrapper_version():
         text = "remediator-remote there is not the one of this version, or was changed"
         found.append(warning(str(host), text, "install the output of: remediator host wrapper"))
-    needed = host_setup.allow_list(about.loaded.inventory, about.config.commands, host)
+    needed = host_setup.allow_list(inventory, about.config.commands, host)
     if missing := list(_missing(needed, allowed)):
         fix = f"install the output of: remediator host allow-list {service}"
         found.append(failed(str(host), f"its allow-list does not allow {'; '.join(missing)}", fix))
