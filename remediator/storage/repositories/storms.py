@@ -15,10 +15,14 @@ def last_storm_at(connection: Connection, since: datetime, alerts: int, within: 
     """Return the last instant since then by which ``alerts`` episodes had begun within ``within``; None if never.
 
     Only the newest episodes are read, as many as can matter: between two storms, few begin in a time. If fewer than
-    ``alerts`` have begun since then, none is read.
+    ``alerts`` have begun since then, none is read, and during a storm two.
     """
-    if connection.execute(_NTH_NEWEST, {"since": since, "newer": alerts - 1}).first() is None:
+    nth = _nth_newest(connection, since, alerts - 1)
+    if nth is None:
         return None
+    newest = _nth_newest(connection, since, 0)
+    if newest is not None and newest - nth <= within:
+        return newest
     most = 2 * alerts
     while True:
         began: list[datetime] = list(connection.execute(_NEWEST, {"since": since, "most": most}).scalars())
@@ -28,6 +32,11 @@ def last_storm_at(connection: Connection, since: datetime, alerts: int, within: 
         if len(began) < most:
             return None
         most *= 4
+
+
+def _nth_newest(connection: Connection, since: datetime, newer: int) -> datetime | None:
+    found: datetime | None = connection.execute(_NTH_NEWEST, {"since": since, "newer": newer}).scalar()
+    return found
 
 
 _NTH_NEWEST = Prepared(
