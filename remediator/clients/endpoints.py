@@ -8,15 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from remediator.clients.value_rule import ValueRule
 from remediator.core.local_files import read_text
-from remediator.core.matchers import compile_pattern
-from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
+from remediator.core.types import Duration, FilePath, PositiveDuration, SecretFile, Strict
 from remediator.core.urls import Url, WebUrl
-from remediator.errors import ParseError
 
 _WORKFLOW = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.ya?ml$"
 _REF = r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$"
-_LONGEST_INPUT = 1000
 
 
 class BasicAuth(Strict):
@@ -124,21 +122,37 @@ class SentinelEndpoint(Strict):
     timeout: Duration = Field(default=timedelta(seconds=2), description="Timeout of one command.")
 
 
-class RedisEndpoint(Strict):
+class ServerEndpoint(Strict):
+    """A server with a protocol of its own: host and port, or a unix socket; password and TLS.
+
+    The server's certificate must be for ``host``; ``server_name`` is not supported.
+    """
+
+    host: str = Field(default="127.0.0.1", description="Host name or address; TLS certificates must be for it.")
+    socket: FilePath | None = Field(default=None, description="Path of a unix socket, instead of host and port.")
+    password_file: SecretFile | None = Field(default=None, description="File with the password.")
+    tls: TlsSettings | None = Field(default=None, description="TLS settings. Default: no TLS.")
+
+    @model_validator(mode="after")
+    def _tls_possible(self) -> ServerEndpoint:
+        if self.tls is not None and self.tls.server_name is not None:
+            raise ValueError("tls.server_name is not supported here: set host to the name in the certificate")
+        if self.tls is not None and self.socket is not None:
+            raise ValueError("tls does not work with a unix socket: remove one of them")
+        return self
+
+
+class RedisEndpoint(ServerEndpoint):
     """A Redis server: host and port, a unix socket, or the Sentinels that know the master; credentials and timeout.
 
     The timeout limits each command. The certificate must be for ``host``; ``server_name`` is not supported.
     """
 
-    host: str = Field(default="127.0.0.1", description="Host name or address; TLS certificates must be for it.")
     port: int = Field(default=6379, ge=1, le=65535, description="TCP port.")
-    socket: FilePath | None = Field(default=None, description="Path of a unix socket, instead of host and port.")
     sentinel: SentinelEndpoint | None = Field(
         default=None, description="Sentinels that name the master, instead of host and port."
     )
     username: str | None = Field(default=None, description="User of the ACL. Default: the user default.")
-    password_file: SecretFile | None = Field(default=None, description="File with the password.")
-    tls: TlsSettings | None = Field(default=None, description="TLS settings. Default: no TLS.")
     db: int = Field(default=0, ge=0, description="Number of the database.")
     timeout: Duration = Field(default=timedelta(seconds=2), description="Timeout of each command.")
 
@@ -146,10 +160,6 @@ class RedisEndpoint(Strict):
     def _possible(self) -> RedisEndpoint:
         if self.username is not None and self.password_file is None:
             raise ValueError("username needs password_file")
-        if self.tls is not None and self.tls.server_name is not None:
-            raise ValueError("tls.server_name is not supported for Redis: set host to the name in the certificate")
-        if self.tls is not None and self.socket is not None:
-            raise ValueError("tls does not work with a unix socket: remove one of them")
         if self.sentinel is not None and self.model_fields_set & {"host", "port", "socket"}:
             raise ValueError("sentinel names the master: remove host, port and socket")
         return self
@@ -162,38 +172,17 @@ class RedisEndpoint(Strict):
         return f"Redis at {self.socket or f'{self.host}:{self.port}'}"
 
 
-class WorkflowInput(Strict):
+class WorkflowInput(ValueRule):
     """An input of a workflow and its allowed values."""
 
     type: Literal["string", "number", "boolean"] = Field(default="string", description="Type, as in the workflow.")
-    pattern: str | None = Field(default=None, description="RE2 pattern that the whole string must match.")
-    enum: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="Allowed strings, instead of a pattern."
-    )
     required: bool = Field(default=True, description="Whether a value is required.")
-
-    @model_validator(mode="after")
-    def _bounded(self) -> WorkflowInput:
-        if self.type == "string" and (self.pattern is None) == (self.enum is None):
-            raise FieldError("a string needs either pattern or enum", hint="without them, any text would be allowed")
-        if self.type != "string" and (self.pattern is not None or self.enum is not None):
-            raise FieldError(f"pattern and enum work with type string only, not {self.type}")
-        if self.pattern is not None:
-            try:
-                compile_pattern(self.pattern)
-            except ParseError as error:
-                raise FieldError(error.message, ("pattern",), column=error.column, hint=error.hint) from None
-        return self
 
     def fits(self, value: object) -> bool:
         """Return whether this value is allowed."""
-        if self.type == "boolean":
-            return isinstance(value, bool)
         if self.type == "number":
             return isinstance(value, int | float) and not isinstance(value, bool)
-        if not isinstance(value, str) or len(value) > _LONGEST_INPUT:
-            return False
-        return value in self.enum if self.enum else bool(compile_pattern(self.pattern or "").fullmatch(value))
+        return super().fits(value)
 
 
 class Dispatch(Strict):

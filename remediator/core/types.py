@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +21,8 @@ from pydantic import (
 )
 
 from remediator.core.clock import format_duration, parse_duration
-from remediator.errors import InputError
+from remediator.core.matchers import compile_pattern
+from remediator.errors import InputError, ParseError
 
 
 def _to_duration(value: Any) -> Any:
@@ -147,3 +148,20 @@ def raise_all(errors: tuple[FieldError, ...]) -> None:
     """
     if errors:
         raise FieldErrors(errors)
+
+
+def parsed_by(parse: Callable[[str], Any], rule: str) -> Any:
+    """Return a validator that accepts a text if ``parse`` does; ``rule`` is the lint rule of its errors."""
+
+    def check(text: str) -> str:
+        try:
+            parse(text)
+        except ParseError as error:
+            raise FieldError(error.message, column=error.column, hint=error.hint, rule=rule) from None
+        return text
+
+    return AfterValidator(check)
+
+
+Pattern = Annotated[str, parsed_by(compile_pattern, "bad-pattern")]
+"""An RE2 pattern. A value that a playbook gives must match it as a whole."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
 from remediator.clients.kubernetes.jobs import JOB, RUN, Jobs, digest, filled_manifest, job_name, parse_manifest
-from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
+from remediator.clients.kubernetes.kubeconfig import access
 from remediator.core.local_files import read_text
 from remediator.core.matchers import compile_pattern
-from remediator.errors import ConfigurationError, InputError, TargetError
+from remediator.errors import InputError, TargetError
 from remediator.extensions import bindings
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.diagnostics import did_you_mean
@@ -55,29 +55,13 @@ class AllowedJob:
         """The namespace, for people."""
         return f"Kubernetes, namespace {self.binding.namespace}"
 
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[Jobs]:
+    def connected(self) -> AbstractAsyncContextManager[Jobs]:
         """Provide a client of the namespace.
 
         Raises:
             TargetError: the kubeconfig or the service account cannot be used.
         """
-        binding = self.binding
-        endpoint = KubernetesEndpoint(
-            kubeconfig=binding.kubeconfig,
-            context=binding.context,
-            in_cluster=binding.kubeconfig is None,
-            namespace=binding.namespace,
-            timeout=binding.timeout,
-        )
-        try:
-            client = Jobs(access(endpoint))
-        except ConfigurationError as error:
-            raise TargetError(f"cannot access the cluster: {error}") from None
-        try:
-            yield client
-        finally:
-            await client.aclose()
+        return aclosing(Jobs(access(self.binding, self.binding.namespace)))
 
     def check_values(self, values: Mapping[str, str]) -> None:
         """Check the values for the environment of the Job.

@@ -11,13 +11,12 @@ from remediator.clients.github.client import Repository
 from remediator.clients.gitops.client import Managed
 from remediator.clients.host.folders import Folders
 from remediator.clients.host.nginx import IncludedFile, NginxFiles
-from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint
 from remediator.clients.postgres.client import Postgres
 from remediator.clients.redis.client import Redis
 from remediator.clients.volume.client import AgentVolume, HostVolume
 from remediator.clients.volume.files import LocalVolume, Volume
 from remediator.errors import TargetError
-from remediator.playbooks.inventory import AppServer, ArgoCd, Backups, Disk, Flux, JobTemplate, Nginx, Service
+from remediator.playbooks.inventory import AppServer, Backups, Disk, JobTemplate, Nginx, Service
 
 T = TypeVar("T")
 
@@ -106,23 +105,13 @@ def github(service: Service) -> Repository:
 def argocd(service: Service) -> Managed:
     """Return the Argo CD Application that deploys a service."""
     found = _required(service, service.argocd, "argocd")
-    return Managed(_cluster(found), "Application", found.application)
+    return Managed(found, found.namespace, "Application", found.application)
 
 
 def flux(service: Service) -> Managed:
     """Return the Flux object that deploys a service."""
     found = _required(service, service.flux, "flux")
-    return Managed(_cluster(found), found.kind, found.name)
-
-
-def _cluster(found: ArgoCd | Flux) -> KubernetesEndpoint:
-    return KubernetesEndpoint(
-        kubeconfig=found.kubeconfig,
-        context=found.context,
-        in_cluster=found.kubeconfig is None,
-        namespace=found.namespace,
-        timeout=found.timeout,
-    )
+    return Managed(found, found.namespace, found.kind, found.name)
 
 
 def elasticache(service: Service) -> ReplicationGroups:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 
 from pydantic import Field
 
 from remediator.clients.kubernetes.client import Conflict, KubernetesRefused
-from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
+from remediator.clients.kubernetes.kubeconfig import access
 from remediator.clients.kubernetes.nodes import Node, Nodes
-from remediator.errors import ConfigurationError, TargetError
+from remediator.errors import TargetError
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import KubernetesNodesBinding, Service
 
@@ -45,28 +45,13 @@ class NodeSet:
             raise TargetError(f"{service.name} is not a set of nodes; its platform is {service.platform.kind}")
         return cls(service.name, service.platform)
 
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[Nodes]:
+    def connected(self) -> AbstractAsyncContextManager[Nodes]:
         """Provide a client of the cluster.
 
         Raises:
             TargetError: the kubeconfig or the service account cannot be used.
         """
-        binding = self.binding
-        endpoint = KubernetesEndpoint(
-            kubeconfig=binding.kubeconfig,
-            context=binding.context,
-            in_cluster=binding.kubeconfig is None,
-            timeout=binding.timeout,
-        )
-        try:
-            client = Nodes(access(endpoint))
-        except ConfigurationError as error:
-            raise TargetError(f"cannot access the cluster: {error}") from None
-        try:
-            yield client
-        finally:
-            await client.aclose()
+        return aclosing(Nodes(access(self.binding)))
 
     async def all(self, client: Nodes) -> tuple[Node, ...]:
         """Return the nodes that exist, by name."""

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from remediator.clients.endpoints import Endpoint, TlsSettings
+from remediator.clients.kubernetes.settings import ClusterSettings
 from remediator.core.types import FieldError, FilePath, PositiveDuration, Strict, raise_all
 from remediator.core.urls import Url
 from remediator.playbooks.diagnostics import did_you_mean
@@ -168,7 +169,7 @@ class HttpSd(Discovery):
     server: Endpoint = Field(description="Server to ask; url is the whole URL of the targets.")
 
 
-class KubernetesObjects(Discovery):
+class KubernetesObjects(Discovery, ClusterSettings):
     """Kubernetes objects with these labels, in the named namespaces of one cluster."""
 
     kind: Literal["kubernetes"] = Field(description="Kind of the source.")
@@ -179,10 +180,6 @@ class KubernetesObjects(Discovery):
         min_length=1, description="Kinds of the objects."
     )
     selector: dict[str, str] = Field(min_length=1, description="Labels of the objects; all must match.")
-    kubeconfig: FilePath | None = Field(
-        default=None, description="Path of the kubeconfig; default: service account of the pod."
-    )
-    context: str | None = Field(default=None, description="Context of the kubeconfig; default: its current one.")
 
 
 class DockerLabels(Discovery):

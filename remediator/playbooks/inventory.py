@@ -17,13 +17,22 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Valida
 
 from remediator.clients.endpoints import Endpoint, GitHub, RedisEndpoint, TlsSettings
 from remediator.clients.kubernetes.kinds import WorkloadKind
+from remediator.clients.kubernetes.settings import ClusterSettings
 from remediator.clients.postgres.settings import PostgresEndpoint
 from remediator.clients.ssh.settings import Host, SshSettings
 from remediator.core.graph import shortest_cycle
-from remediator.core.matchers import compile_pattern
-from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict, raise_all
+from remediator.core.types import (
+    Duration,
+    FieldError,
+    FilePath,
+    Pattern,
+    PositiveDuration,
+    SecretFile,
+    Strict,
+    raise_all,
+)
 from remediator.core.urls import Url
-from remediator.errors import ConfigurationError, ParseError
+from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.discovery import AnyDiscovery, fits
 from remediator.playbooks.endpoint_addresses import fixed_addresses
@@ -77,7 +86,7 @@ class DockerBinding(Strict):
         return self
 
 
-class KubernetesBinding(Strict):
+class KubernetesBinding(ClusterSettings):
     """A Deployment, a StatefulSet or a DaemonSet in one namespace; a Deployment also by the labels of its pods."""
 
     kind: Literal["kubernetes"] = Field(description="Kind of the platform.")
@@ -88,11 +97,6 @@ class KubernetesBinding(Strict):
     selector: dict[str, str] = Field(
         default={}, description="Alternative: labels of the pods of a Deployment; all must match."
     )
-    kubeconfig: FilePath | None = Field(
-        default=None, description="Path of the kubeconfig; default: service account of the pod."
-    )
-    context: str | None = Field(default=None, description="Context of the kubeconfig; default: its current one.")
-    timeout: Duration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
 
     @model_validator(mode="after")
     def _check_selection(self) -> KubernetesBinding:
@@ -122,7 +126,7 @@ def _node_pattern(value: str) -> str:
     return value
 
 
-class KubernetesNodesBinding(Strict):
+class KubernetesNodesBinding(ClusterSettings):
     """Nodes of a cluster that may be cordoned and drained. No other node is ever changed."""
 
     kind: Literal["kubernetes_nodes"] = Field(description="Kind of the platform.")
@@ -144,11 +148,6 @@ class KubernetesNodesBinding(Strict):
         description="Whether a drain may evict pods with an emptyDir volume, whose data is lost, as kubectl drain "
         "--delete-emptydir-data does.",
     )
-    kubeconfig: FilePath | None = Field(
-        default=None, description="Path of the kubeconfig; default: service account of the pod."
-    )
-    context: str | None = Field(default=None, description="Context of the kubeconfig; default: its current one.")
-    timeout: Duration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
 
     def allows(self, node: str) -> bool:
         """Return whether a node may be changed."""
@@ -270,29 +269,19 @@ class ElastiCache(Strict):
     timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
 
 
-class ArgoCd(Strict):
+class ArgoCd(ClusterSettings):
     """The Argo CD Application that deploys a service."""
 
     application: str = Field(min_length=1, description="Name of the Application.")
     namespace: str = Field(default="argocd", min_length=1, description="Namespace of the Application itself.")
-    kubeconfig: FilePath | None = Field(
-        default=None, description="Path of the kubeconfig; default: service account of the pod."
-    )
-    context: str | None = Field(default=None, description="Context of the kubeconfig; default: its current one.")
-    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
 
 
-class Flux(Strict):
+class Flux(ClusterSettings):
     """The Flux object that deploys a service."""
 
     kind: Literal["Kustomization", "HelmRelease"] = Field(description="Kind of the object.")
     name: str = Field(min_length=1, description="Name of the object.")
     namespace: str = Field(default="flux-system", min_length=1, description="Namespace of the object itself.")
-    kubeconfig: FilePath | None = Field(
-        default=None, description="Path of the kubeconfig; default: service account of the pod."
-    )
-    context: str | None = Field(default=None, description="Context of the kubeconfig; default: its current one.")
-    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
 
 
 class Deployment(Strict):
@@ -310,7 +299,7 @@ class JobTemplate(Strict):
     """A Kubernetes Job that playbooks may create from a manifest, in the namespace of the service."""
 
     manifest: FilePath = Field(description="File with one Job (batch/v1). Its name and namespace are replaced.")
-    values: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
+    values: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Pattern] = Field(
         default={},
         description="Environment variables that a playbook sets in all containers: name, and RE2 pattern that the "
         "whole value must match.",
@@ -333,15 +322,6 @@ class JobTemplate(Strict):
     risk: str = Field(
         default="", max_length=300, description="What may go wrong or get lost, in one sentence, for the approver."
     )
-
-    @model_validator(mode="after")
-    def _check_patterns(self) -> JobTemplate:
-        for name, pattern in self.values.items():
-            try:
-                compile_pattern(pattern)
-            except ParseError as error:
-                raise FieldError(error.message, ("values", name), column=error.column, hint=error.hint) from None
-        return self
 
 
 class Service(Strict):

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, model_vali
 
 from remediator.core.clock import is_duration
 from remediator.core.matchers import Matcher, Operator, parse_matcher
-from remediator.core.types import FieldError, PositiveDuration, Strict, raise_all
+from remediator.core.types import FieldError, Pattern, PositiveDuration, Strict, raise_all
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.field_types import (
     NAMES,
@@ -25,7 +25,6 @@ from remediator.playbooks.field_types import (
     Mode,
     Name,
     ParameterType,
-    Pattern,
     as_list,
 )
 from remediator.playbooks.steps import Conclusion, Diagnosis, Step, Verify

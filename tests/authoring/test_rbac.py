@@ -17,9 +17,10 @@ from remediator.authoring.rbac import ClusterAccess, Grant, Subject
 from remediator.cli.main import cli
 from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
 from remediator.clients.kubernetes.events import ObjectEvent
-from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
+from remediator.clients.kubernetes.kubeconfig import access
 from remediator.clients.kubernetes.nodes import Nodes
 from remediator.clients.kubernetes.rights import Right
+from remediator.clients.kubernetes.settings import ClusterSettings
 from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.core.outcome import Outcome
@@ -361,8 +362,8 @@ def _grants(account: Account) -> list[Grant]:
 async def probe(account: Account, grant: Grant, name: str = "web") -> None:
     """Make a call that needs exactly this right, and that changes nothing of importance."""
     right, name = grant.right, account.node if not grant.namespace else name
-    endpoint = KubernetesEndpoint(kubeconfig=account.kubeconfig, namespace=grant.namespace or "default")
-    client = Kubernetes(access(endpoint)) if grant.namespace else Nodes(access(endpoint))
+    allowed = access(ClusterSettings(kubeconfig=account.kubeconfig), grant.namespace or "default")
+    client = Kubernetes(allowed) if grant.namespace else Nodes(allowed)
     prefix = "/api/v1" if not right.group else f"/apis/{right.group}/v1"
     scope = f"/namespaces/{grant.namespace}" if grant.namespace else ""
     if not grant.namespace and right.resource != "nodes" and right.verb != "list":

@@ -17,7 +17,8 @@ from remediator.clients.host import process
 from remediator.clients.kubernetes import exec_login
 from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
 from remediator.clients.kubernetes.exec_login import LoginProgram
-from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access, from_kubeconfig
+from remediator.clients.kubernetes.kubeconfig import access, from_kubeconfig
+from remediator.clients.kubernetes.settings import ClusterSettings
 from remediator.errors import ConfigurationError, Unreachable
 from tests.support.fake_servers import Authority, peer, reply
 from tests.support.servers.kubernetes import Cluster
@@ -70,7 +71,7 @@ def runs(folder: Path) -> int:
 
 async def ask(path: Path, times: int = 1) -> None:
     """Ask the server for its version."""
-    client = Kubernetes(access(KubernetesEndpoint(kubeconfig=path)))
+    client = Kubernetes(access(ClusterSettings(kubeconfig=path)))
     try:
         for _ in range(times):
             await client.version()
@@ -99,7 +100,7 @@ async def test_a_credential_that_the_server_rejects_is_replaced_at_the_next_call
     """The rejected call itself is not repeated."""
     path = program(tmp_path, answer(token="t"))
     async with peer(reply(401, b"{}", "connection: close")) as server:
-        client = Kubernetes(access(KubernetesEndpoint(kubeconfig=kubeconfig(tmp_path, server.url, command=str(path)))))
+        client = Kubernetes(access(ClusterSettings(kubeconfig=kubeconfig(tmp_path, server.url, command=str(path)))))
         for _ in range(2):
             with pytest.raises(KubernetesRefused):
                 await client.version()
@@ -213,7 +214,7 @@ async def test_a_real_cluster_accepts_the_login(cluster: Cluster, tmp_path: Path
         user["user"] = {"exec": {"apiVersion": V1, "command": "login"}}
     path = tmp_path / "config"
     path.write_text(yaml.safe_dump(config))
-    client = Kubernetes(access(KubernetesEndpoint(kubeconfig=path, namespace=cluster.namespace)))
+    client = Kubernetes(access(ClusterSettings(kubeconfig=path), cluster.namespace))
     try:
         assert await client.pods({"app": "none"}) == ()
         with pytest.raises(KubernetesRefused, match="Forbidden"):

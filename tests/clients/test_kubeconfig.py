@@ -15,12 +15,12 @@ from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpClient
 from remediator.clients.kubernetes.kubeconfig import (
     Access,
-    KubernetesEndpoint,
     access,
     from_kubeconfig,
     from_service_account,
 )
-from remediator.errors import ConfigurationError, TimedOut, Unreachable
+from remediator.clients.kubernetes.settings import ClusterSettings
+from remediator.errors import ConfigurationError, TargetError, TimedOut, Unreachable
 from tests.support.fake_servers import Authority, peer, reply
 
 
@@ -153,10 +153,9 @@ def test_a_service_account_is_the_pods_own(tmp_path: Path) -> None:
 def test_settings_choose_one_way_in(tmp_path: Path) -> None:
     """A kubeconfig or the pod's own account; the namespace may be another."""
     path = write(tmp_path, namespace="apps")
-    assert access(KubernetesEndpoint(kubeconfig=path)).namespace == "apps"
-    assert access(KubernetesEndpoint(kubeconfig=path, namespace="other")).namespace == "other"
-    for wrong in ({}, {"kubeconfig": path, "in_cluster": True}, {"in_cluster": True, "context": "x"}):
-        with pytest.raises(ValidationError):
-            KubernetesEndpoint.model_validate(wrong)
-    with pytest.raises(ConfigurationError):
-        access(KubernetesEndpoint(in_cluster=True))
+    assert access(ClusterSettings(kubeconfig=path)).namespace == "apps"
+    assert access(ClusterSettings(kubeconfig=path), "other").namespace == "other"
+    with pytest.raises(ValidationError, match="context needs kubeconfig"):
+        ClusterSettings(context="x")
+    with pytest.raises(TargetError, match="cannot access the cluster: no kubeconfig is set, and this is not a pod"):
+        access(ClusterSettings())

@@ -85,7 +85,7 @@ def test_a_rule_that_bounds_nothing_is_an_error(rule: dict[str, Any], why: str) 
 @pytest.mark.parametrize(
     ("endpoint", "why"),
     [
-        ({"tls": {"server_name": "db"}}, "server_name is not supported for PostgreSQL"),
+        ({"tls": {"server_name": "db"}}, "server_name is not supported here"),
         ({"tls": {}, "socket": "/run"}, "tls does not work with a unix socket"),
         ({"host": "db", "socket": "/run"}, "socket is used instead of host"),
         ({"statements": {"Not A Name": UPDATE}}, "should match pattern"),

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
-from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
+from remediator.clients.kubernetes.kubeconfig import access
+from remediator.clients.kubernetes.settings import ClusterSettings
 from remediator.core.identity import People
 from remediator.errors import TargetError
 from remediator.extensions.platforms.base import State
@@ -108,7 +109,7 @@ def account(shop: Cluster, tmp_path: Path) -> Path:
 @pytest.fixture
 async def client(account: Path) -> AsyncIterator[Kubernetes]:
     """The remediator's way in."""
-    client = Kubernetes(access(KubernetesEndpoint(kubeconfig=account, namespace="shop")))
+    client = Kubernetes(access(ClusterSettings(kubeconfig=account), "shop"))
     yield client
     await client.aclose()
 
@@ -179,13 +180,13 @@ async def test_the_role_allows_nothing_else(client: Kubernetes) -> None:
 async def test_what_is_not_allowed_is_refused_when_tried(shop: Cluster, account: Path) -> None:
     """Another Deployment, the scale of Redis, and the same names in another namespace."""
     for namespace, name in (("shop", "other"), ("remediator", "remediator"), ("default", "app")):
-        client = Kubernetes(access(KubernetesEndpoint(kubeconfig=account, namespace=namespace)))
+        client = Kubernetes(access(ClusterSettings(kubeconfig=account), namespace))
         with pytest.raises(KubernetesRefused, match="Forbidden"):
             await client.patch("deployments", name, {"metadata": {"labels": {"x": "y"}}})
         with pytest.raises(KubernetesRefused, match="Forbidden"):
             await client.workloads("deployments", {"app": "app"})
         await client.aclose()
-    client = Kubernetes(access(KubernetesEndpoint(kubeconfig=account, namespace="shop")))
+    client = Kubernetes(access(ClusterSettings(kubeconfig=account), "shop"))
     with pytest.raises(KubernetesRefused, match="Forbidden"):
         await client.set_scale("deployments", "redis", 0)
     await client.aclose()

@@ -6,14 +6,15 @@ cluster's. For each change, the API server compares the version that was read.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Literal
 
 from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused
-from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
+from remediator.clients.kubernetes.kubeconfig import access
 from remediator.clients.kubernetes.models import Document
-from remediator.errors import BadAnswer, ConfigurationError, TargetError
+from remediator.clients.kubernetes.settings import ClusterSettings
+from remediator.errors import BadAnswer, TargetError
 
 Kind = Literal["Application", "Kustomization", "HelmRelease", "GitRepository", "OCIRepository"]
 
@@ -31,21 +32,21 @@ _TRIES = 5
 class Managed:
     """A client of one object. Raises what `Kubernetes` raises, and ``TargetError`` if the object does not exist."""
 
-    def __init__(self, endpoint: KubernetesEndpoint, kind: Kind, name: str) -> None:
+    def __init__(self, cluster: ClusterSettings, namespace: str, kind: Kind, name: str) -> None:
         self.kind = kind
-        self.name = f"{kind} {endpoint.namespace}/{name}"
-        self._endpoint = endpoint
+        self.name = f"{kind} {namespace}/{name}"
+        self._cluster = cluster
+        self._namespace = namespace
         self._resource = _RESOURCES[kind]
         self._named = name
 
     def beside(self, kind: Kind, name: str, namespace: str | None = None) -> Managed:
         """Return another object of the cluster; default: in the same namespace."""
-        there = {"namespace": namespace or self._endpoint.namespace}
-        return Managed(self._endpoint.model_copy(update=there), kind, name)
+        return Managed(self._cluster, namespace or self._namespace, kind, name)
 
     async def read(self) -> Document:
         """Return the object."""
-        async with self._connected() as client:
+        async with aclosing(self._connect()) as client:
             return await self._read(client)
 
     async def change(self, decide: Callable[[Document], Document]) -> None:
@@ -53,7 +54,7 @@ class Managed:
 
         ``decide`` raises ``TargetError`` if the object is not as planned.
         """
-        async with self._connected() as client:
+        async with aclosing(self._connect()) as client:
             for left in reversed(range(_TRIES)):
                 seen = await self._read(client)
                 patch = decide(seen)
@@ -64,6 +65,9 @@ class Managed:
                 except Conflict:
                     if not left:
                         raise
+
+    def _connect(self) -> Kubernetes:
+        return Kubernetes(access(self._cluster, self._namespace))
 
     async def _read(self, client: Kubernetes) -> Document:
         try:
@@ -77,17 +81,6 @@ class Managed:
         if not whole or not isinstance(seen.get("spec"), dict):
             raise BadAnswer(f"{self.name}: the answer of the API server is not such an object")
         return seen
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Kubernetes]:
-        try:
-            client = Kubernetes(access(self._endpoint))
-        except ConfigurationError as error:
-            raise TargetError(f"cannot access the cluster: {error}") from None
-        try:
-            yield client
-        finally:
-            await client.aclose()
 
 
 def uid(seen: Document) -> str:

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from pydantic import model_validator
 
 from remediator.clients.endpoints import Endpoint, TlsSettings, read_secret
 from remediator.clients.kubernetes import exec_login
 from remediator.clients.kubernetes.exec_login import ExecLogin
+from remediator.clients.kubernetes.settings import ClusterSettings
 from remediator.clients.tls import client_context
 from remediator.core.local_files import open_regular, read_text
-from remediator.core.types import Duration, FilePath, Strict
-from remediator.errors import ConfigurationError, Unreachable
+from remediator.errors import ConfigurationError, TargetError, Unreachable
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _REFUSED_USER = {
@@ -31,24 +30,6 @@ _REFUSED_USER = {
     "username": "is not supported by Kubernetes any more; use the token of a service account",
     "as": "is impersonation, which is not supported; use the account itself",
 }
-
-
-class KubernetesEndpoint(Strict):
-    """A cluster: a kubeconfig and one of its contexts (default: the current one), or the pod's service account."""
-
-    kubeconfig: FilePath | None = None
-    context: str | None = None
-    in_cluster: bool = False
-    namespace: str | None = None
-    timeout: Duration = timedelta(seconds=10)
-
-    @model_validator(mode="after")
-    def _one(self) -> KubernetesEndpoint:
-        if self.in_cluster == (self.kubeconfig is not None):
-            raise ValueError("use either kubeconfig or in_cluster")
-        if self.in_cluster and self.context is not None:
-            raise ValueError("context works only with kubeconfig")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +46,20 @@ class Access:
     """Called when the API server did not accept the credential."""
 
 
-def access(settings: KubernetesEndpoint) -> Access:
-    """Return the access that the settings describe.
+def access(settings: ClusterSettings, namespace: str | None = None) -> Access:
+    """Return the access that the settings describe; default namespace: that of the context or of the pod.
 
     Raises:
-        ConfigurationError: a file is missing or invalid, or needs a kind of sign-in that is not supported.
+        TargetError: a file is missing or invalid, or needs a kind of sign-in that is not supported.
     """
-    if settings.kubeconfig is not None:
-        found = from_kubeconfig(settings.kubeconfig, settings.context, timeout=settings.timeout)
-    else:
-        found = from_service_account(timeout=settings.timeout)
-    if settings.namespace is None:
-        return found
-    return replace(found, namespace=settings.namespace)
+    try:
+        if settings.kubeconfig is not None:
+            found = from_kubeconfig(settings.kubeconfig, settings.context, timeout=settings.timeout)
+        else:
+            found = from_service_account(timeout=settings.timeout)
+    except ConfigurationError as error:
+        raise TargetError(f"cannot access the cluster: {error}") from None
+    return found if namespace is None else replace(found, namespace=namespace)
 
 
 def from_service_account(
@@ -89,7 +71,7 @@ def from_service_account(
     """Return the access of this pod's service account. Its token is rotated, so it is read for every call."""
     host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
     if not host or not port:
-        raise ConfigurationError("in_cluster is set, but this is not a pod: KUBERNETES_SERVICE_HOST is not set")
+        raise ConfigurationError("no kubeconfig is set, and this is not a pod: KUBERNETES_SERVICE_HOST is not set")
     try:
         namespace = read_secret(folder / "namespace")
         context = client_context(folder / "ca.crt")

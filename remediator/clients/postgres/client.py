@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from remediator.clients.postgres import models
@@ -58,6 +59,14 @@ class Health:
     role: str = ""
     """``primary`` or ``standby``; empty if unknown."""
     latency: timedelta | None = None
+
+
+class Signal(StrEnum):
+    """How sessions are ended: by the SQL function of this name."""
+
+    TERMINATE = "pg_terminate_backend"
+    CANCEL = "pg_cancel_backend"
+    """Ends the query; the session stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,25 +157,14 @@ class Postgres:
             (wal,) = await connection.read("SELECT coalesce(sum(size), 0)::bigint AS size FROM pg_ls_waldir()")
             return Sizes(databases, int(wal["size"]))
 
-    async def terminate(self, chosen: Sequence[PinnedSession], *, expected: str) -> Ended:
-        """End sessions that are still in the pinned state, and wait up to 5 s for their end."""
-        return await self._signal(_TERMINATE, chosen, _PRESENT, expected)
-
-    async def cancel(self, chosen: Sequence[PinnedSession], *, expected: str) -> Ended:
-        """Cancel the queries of sessions that are still in the pinned state, and wait up to 5 s for their end."""
-        return await self._signal(_CANCEL, chosen, _RUNNING, expected)
-
-    async def still_there(self, chosen: Sequence[PinnedSession]) -> tuple[int, ...]:
-        """Return which of the sessions exist, in whatever state."""
+    async def still_going(self, signal: Signal, chosen: Sequence[PinnedSession]) -> tuple[int, ...]:
+        """Return which of the sessions exist in whatever state, or still run the pinned query."""
         async with connect(self.endpoint) as connection:
-            return await _matching(connection, _PRESENT, chosen)
+            return await _still_going(connection, signal, chosen)
 
-    async def still_running(self, chosen: Sequence[PinnedSession]) -> tuple[int, ...]:
-        """Return which of the sessions still run the pinned query."""
-        async with connect(self.endpoint) as connection:
-            return await _matching(connection, _RUNNING, chosen)
-
-    async def _signal(self, statement: str, chosen: Sequence[PinnedSession], present: str, expected: str) -> Ended:
+    async def signal(self, signal: Signal, chosen: Sequence[PinnedSession], *, expected: str) -> Ended:
+        """End sessions that are still in the pinned state, or their queries, and wait up to 5 s for their end."""
+        statement, _ = _STATEMENTS[signal]
         signalled: list[int] = []
         refused = ""
         async with connect(self.endpoint) as connection:
@@ -181,7 +179,7 @@ class Postgres:
                     break
                 signalled += [row["pid"] for row in rows if row["signalled"]]
             pinned = [each for each in chosen if each.pid in signalled]
-            remaining = await _wait_for_end(connection, present, pinned)
+            remaining = await _wait_for_end(connection, signal, pinned)
         ended = tuple(pid for pid in signalled if pid not in remaining)
         return Ended(ended, tuple(each.pid for each in chosen if each.pid not in signalled), remaining, refused)
 
@@ -306,10 +304,14 @@ SELECT {} FROM found
 """
 _SAME_STATE = "AND a.state_change = p.since"
 _SAME_QUERY = f"{_SAME_STATE} AND a.state = 'active'"
-_PRESENT = _PINNED.format("", "pid")
-_RUNNING = _PINNED.format(_SAME_QUERY, "pid")
-_TERMINATE = _PINNED.format(_SAME_STATE, "pid, pg_terminate_backend(pid) AS signalled")
-_CANCEL = _PINNED.format(_SAME_QUERY, "pid, pg_cancel_backend(pid) AS signalled")
+_STATEMENTS = {
+    signal: (_PINNED.format(before, f"pid, {signal}(pid) AS signalled"), _PINNED.format(after, "pid"))
+    for signal, before, after in (
+        (Signal.TERMINATE, _SAME_STATE, ""),
+        (Signal.CANCEL, _SAME_QUERY, _SAME_QUERY),
+    )
+}
+"""What signals sessions in the pinned state, and what finds those that still go on."""
 _SESSIONS_OF = "SELECT count(*) AS count FROM pg_stat_activity WHERE application_name = %(name)s"
 _MAY_SIGNAL = "SELECT pg_has_role(current_user, 'pg_signal_backend', 'USAGE') AS may"
 _MAY_MARK = """
@@ -328,16 +330,19 @@ def _pins(chosen: Sequence[PinnedSession]) -> dict[str, Any]:
     }
 
 
-async def _matching(connection: PostgresConnection, statement: str, chosen: Sequence[PinnedSession]) -> tuple[int, ...]:
+async def _still_going(
+    connection: PostgresConnection, signal: Signal, chosen: Sequence[PinnedSession]
+) -> tuple[int, ...]:
+    _, statement = _STATEMENTS[signal]
     return tuple(row["pid"] for row in await connection.read(statement, _pins(chosen)))
 
 
 async def _wait_for_end(
-    connection: PostgresConnection, statement: str, chosen: Sequence[PinnedSession]
+    connection: PostgresConnection, signal: Signal, chosen: Sequence[PinnedSession]
 ) -> tuple[int, ...]:
     """Return which sessions go on after at most 5 s. A signal is sent, and its effect follows."""
     deadline = time.monotonic() + _ENDING
-    while remaining := await _matching(connection, statement, chosen):
+    while remaining := await _still_going(connection, signal, chosen):
         if time.monotonic() >= deadline:
             break
         await asyncio.sleep(_POLL)

@@ -9,10 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from remediator.clients.endpoints import TlsSettings
-from remediator.core.matchers import compile_pattern
-from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict, raise_all
-from remediator.errors import ParseError
+from remediator.clients.endpoints import ServerEndpoint
+from remediator.clients.value_rule import ValueRule
+from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, Strict, raise_all
 
 Value = str | int | bool
 _NAME = "[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -20,44 +19,26 @@ Column = Annotated[str, Field(pattern=f"^{_NAME}$")]
 Table = Annotated[str, Field(pattern=f"^{_NAME}[.]{_NAME}$")]
 _PLACEHOLDER = re.compile(r"%(?:%|\((?P<name>[a-z_][a-z0-9_]*)\)s)?")
 _ENDS_THE_TEXT = re.compile(r";|--|/\*")
-_LONGEST_VALUE = 1000
 
 
-class StatementValue(Strict):
+class StatementValue(ValueRule):
     """The rule for a value of a statement. PostgreSQL gets the value beside the text and never parses it as SQL."""
 
     type: Literal["string", "integer", "boolean"] = Field(default="string", description="Type of the value.")
-    pattern: str | None = Field(default=None, description="RE2 pattern that the whole string must match.")
-    enum: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="Allowed strings, instead of a pattern."
-    )
     minimum: int | None = Field(default=None, description="Smallest allowed integer.")
     maximum: int | None = Field(default=None, description="Greatest allowed integer.")
 
     @model_validator(mode="after")
-    def _bounded(self) -> StatementValue:
-        if self.type == "string" and (self.pattern is None) == (self.enum is None):
-            raise FieldError("a string needs either pattern or enum", hint="without them, any text would be allowed")
-        if self.type != "string" and (self.pattern is not None or self.enum is not None):
-            raise FieldError(f"pattern and enum work with type string only, not {self.type}")
+    def _range_of_integers(self) -> StatementValue:
         if self.type != "integer" and (self.minimum is not None or self.maximum is not None):
             raise FieldError(f"minimum and maximum work with type integer only, not {self.type}")
-        if self.pattern is not None:
-            try:
-                compile_pattern(self.pattern)
-            except ParseError as error:
-                raise FieldError(error.message, ("pattern",), column=error.column, hint=error.hint) from None
         return self
 
     def fits(self, value: object) -> bool:
         """Return whether this value is allowed."""
-        if self.type == "boolean":
-            return isinstance(value, bool)
         if self.type == "integer":
             return isinstance(value, int) and not isinstance(value, bool) and self._in_range(value)
-        if not isinstance(value, str) or len(value) > _LONGEST_VALUE or "\0" in value:
-            return False
-        return value in self.enum if self.enum else bool(compile_pattern(self.pattern or "").fullmatch(value))
+        return super().fits(value)
 
     def _in_range(self, value: int) -> bool:
         is_too_small = self.minimum is not None and value < self.minimum
@@ -157,13 +138,12 @@ class ProtectedSessions(Strict):
     )
 
 
-class PostgresEndpoint(Strict):
+class PostgresEndpoint(ServerEndpoint):
     """A PostgreSQL server (14 or later), reached directly and not through a pooler; the role of remediator on it.
 
     The server's certificate must be for ``host``; ``server_name`` is not supported.
     """
 
-    host: str = Field(default="127.0.0.1", description="Host name or address; TLS certificates must be for it.")
     port: int = Field(default=5432, ge=1, le=65535, description="TCP port, also with a unix socket.")
     socket: FilePath | None = Field(default=None, description="Folder of the unix socket, instead of host.")
     database: str = Field(
@@ -172,8 +152,6 @@ class PostgresEndpoint(Strict):
         description="Database to connect to, with the tables of the statements. Sessions of all databases are seen.",
     )
     username: str = Field(default="remediator", min_length=1, description="Role of remediator.")
-    password_file: SecretFile | None = Field(default=None, description="File with the password.")
-    tls: TlsSettings | None = Field(default=None, description="TLS settings. Default: no TLS.")
     timeout: Duration = Field(default=timedelta(seconds=5), description="Timeout of the connection, and of each query.")
     protected: ProtectedSessions = Field(
         default=ProtectedSessions(), description="Sessions that are never ended or cancelled."
@@ -184,10 +162,6 @@ class PostgresEndpoint(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> PostgresEndpoint:
-        if self.tls is not None and self.tls.server_name is not None:
-            raise ValueError("tls.server_name is not supported for PostgreSQL: set host to the name in the certificate")
-        if self.tls is not None and self.socket is not None:
-            raise ValueError("tls does not work with a unix socket: remove one of them")
         if self.socket is not None and "host" in self.model_fields_set:
             raise ValueError("socket is used instead of host: remove one of them")
         return self

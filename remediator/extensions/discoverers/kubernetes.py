@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 
 from remediator.clients.kubernetes.client import Kind, Kubernetes
-from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
+from remediator.clients.kubernetes.kubeconfig import access
 from remediator.extensions.discoverers.base import Discoverer, Labels
 from remediator.playbooks.discovery import KubernetesObjects
 
@@ -25,14 +25,7 @@ class KubernetesDiscoverer(Discoverer):
     async def find(self, discovery: KubernetesObjects) -> Sequence[Labels]:
         found: list[Labels] = []
         for namespace in discovery.namespaces:
-            endpoint = KubernetesEndpoint(
-                kubeconfig=discovery.kubeconfig,
-                context=discovery.context,
-                in_cluster=discovery.kubeconfig is None,
-                namespace=namespace,
-                timeout=discovery.timeout,
-            )
-            async with aclosing(Kubernetes(access(endpoint))) as client:
+            async with aclosing(Kubernetes(access(discovery, namespace))) as client:
                 for kind in discovery.kinds:
                     for each in await client.workloads(_RESOURCES[kind], discovery.selector):
                         own = {f"label.{name}": value for name, value in each.metadata.labels.items()}

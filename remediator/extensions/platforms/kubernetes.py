@@ -17,7 +17,7 @@ from remediator.clients.kubernetes import revisions
 from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused, restarted_at
 from remediator.clients.kubernetes.events import ObjectEvent, ObjectReference
 from remediator.clients.kubernetes.kinds import WorkloadKind
-from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
+from remediator.clients.kubernetes.kubeconfig import access
 from remediator.clients.kubernetes.models import ContainerStatus, Event, Pod, Workload
 from remediator.clients.kubernetes.owner import autoscaler_of, owner_of, why_not_scaled
 from remediator.clients.kubernetes.pods import containers, loops
@@ -26,7 +26,7 @@ from remediator.clients.kubernetes.rights import missing_rights
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.core.plan import PlannedCall
 from remediator.core.release import Release
-from remediator.errors import ConfigurationError, TargetError
+from remediator.errors import TargetError
 from remediator.extensions.platforms import _kubernetes_pods as removals
 from remediator.extensions.platforms._kubernetes_failures import failures
 from remediator.extensions.platforms._kubernetes_status import Rollout, rollout_status
@@ -207,22 +207,8 @@ class KubernetesPlatform(Platform):
         binding = _binding(service)
         key = binding.model_dump_json(include={"namespace", "kubeconfig", "context"})
         if key not in self._clients:
-            endpoint = KubernetesEndpoint(
-                kubeconfig=binding.kubeconfig,
-                context=binding.context,
-                in_cluster=binding.kubeconfig is None,
-                namespace=binding.namespace,
-                timeout=binding.timeout,
-            )
-            self._clients[key] = _connect(endpoint)
+            self._clients[key] = Kubernetes(access(binding, binding.namespace))
         return self._clients[key]
-
-
-def _connect(endpoint: KubernetesEndpoint) -> Kubernetes:
-    try:
-        return Kubernetes(access(endpoint))
-    except ConfigurationError as error:
-        raise TargetError(f"cannot connect to the cluster: {error}") from None
 
 
 def _binding(service: Service) -> KubernetesBinding:

@@ -615,7 +615,7 @@ async def test_without_access_to_the_cluster_the_error_says_so(platform: Kuberne
     here = Service.model_validate(
         {"name": "web", "platform": {"kind": "kubernetes", "namespace": "n", "deployment": "web"}}
     )
-    with pytest.raises(TargetError, match="cannot connect to the cluster"):
+    with pytest.raises(TargetError, match="cannot access the cluster"):
         await platform.status(here)
     other = Service.model_validate({"name": "x", "platform": {"kind": "systemd", "unit": "x.service"}})
     with pytest.raises(TargetError, match="does not run on Kubernetes"):

@@ -15,7 +15,8 @@ from remediator.authoring.onboarding.sources.base import (
 )
 from remediator.clients.kubernetes.client import Kubernetes
 from remediator.clients.kubernetes.kinds import WorkloadKind
-from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
+from remediator.clients.kubernetes.kubeconfig import access
+from remediator.clients.kubernetes.settings import ClusterSettings
 from remediator.errors import RemediatorError
 
 _SYSTEM = ("kube-system", "kube-public", "kube-node-lease")
@@ -33,13 +34,13 @@ class KubernetesSource(Source):
         file = Path(first) if first else Path(environment.get("HOME", "/nonexistent")) / ".kube" / "config"
         timeout = timedelta(seconds=5)
         if file.is_file():
-            endpoint = KubernetesEndpoint(kubeconfig=file.resolve(), timeout=timeout)
+            cluster = ClusterSettings(kubeconfig=file.resolve(), timeout=timeout)
         elif environment.get("KUBERNETES_SERVICE_HOST"):
-            endpoint = KubernetesEndpoint(in_cluster=True, timeout=timeout)
+            cluster = ClusterSettings(timeout=timeout)
         else:
             return Found(f"no cluster: {file} does not exist, and this is not a pod")
         try:
-            client = Kubernetes(access(endpoint))
+            client = Kubernetes(access(cluster))
         except RemediatorError as error:
             return Found(str(error))
         try:
