@@ -12,7 +12,8 @@ from remediator.clients.ssh.wrapper import UNIT_VERBS
 from remediator.core.local_files import read_text
 from remediator.errors import ConfigurationError
 from remediator.extensions import bindings
-from remediator.playbooks.inventory import Inventory, Service, SystemdBinding
+from remediator.playbooks.inventory import Inventory, Service
+from remediator.playbooks.platform_bindings import SystemdBinding
 
 WRAPPER_PATH = "/usr/local/bin/remediator-remote"
 ALLOW_LIST_PATH = "/etc/remediator-remote.json"

@@ -11,15 +11,10 @@ from typing import Any
 from remediator.clients.kubernetes import nodes
 from remediator.clients.kubernetes.rights import EVIDENCE, WRITE_EVENTS, Right, rights_for
 from remediator.errors import InputError
-from remediator.playbooks.inventory import (
-    ArgoCd,
-    Flux,
-    Inventory,
-    KubernetesBinding,
-    KubernetesNodesBinding,
-    Service,
-)
+from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
+from remediator.playbooks.platform_bindings import KubernetesBinding, KubernetesNodesBinding
+from remediator.playbooks.service_parts import ArgoCd, Flux
 from remediator.runtime.preflight import uses
 
 _API = "rbac.authorization.k8s.io"

@@ -17,7 +17,9 @@ from remediator.errors import InputError, TargetError
 from remediator.extensions import bindings
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.diagnostics import did_you_mean
-from remediator.playbooks.inventory import JobTemplate, KubernetesBinding, Service
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.platform_bindings import KubernetesBinding
+from remediator.playbooks.service_parts import JobTemplate
 
 
 class JobParameters(Parameters):

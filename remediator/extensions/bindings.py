@@ -16,7 +16,8 @@ from remediator.clients.redis.client import Redis
 from remediator.clients.volume.client import AgentVolume, HostVolume
 from remediator.clients.volume.files import LocalVolume, Volume
 from remediator.errors import TargetError
-from remediator.playbooks.inventory import AppServer, Backups, Disk, JobTemplate, Nginx, Service
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.service_parts import AppServer, Backups, Disk, JobTemplate, Nginx
 
 T = TypeVar("T")
 

@@ -6,7 +6,8 @@ from remediator.clients.host import disk
 from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import TargetError
 from remediator.extensions import bindings
-from remediator.playbooks.inventory import KubernetesBinding, Service
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.platform_bindings import KubernetesBinding
 
 
 async def usage(service: Service, prometheus: Prometheus | None) -> disk.Usage:

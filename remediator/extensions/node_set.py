@@ -13,7 +13,8 @@ from remediator.clients.kubernetes.kubeconfig import access
 from remediator.clients.kubernetes.nodes import Node, Nodes
 from remediator.errors import TargetError
 from remediator.extensions.parameters import Parameters
-from remediator.playbooks.inventory import KubernetesNodesBinding, Service
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.platform_bindings import KubernetesNodesBinding
 
 _TRIES = 5
 

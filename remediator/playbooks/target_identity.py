@@ -21,7 +21,8 @@ from remediator.clients.kubernetes.kinds import WorkloadKind
 from remediator.core.matchers import Matcher, Operator
 from remediator.core.text import MAX_LABEL, shorten
 from remediator.playbooks.endpoint_addresses import fixed_addresses
-from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, KubernetesNodesBinding, Service
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.platform_bindings import DockerBinding, KubernetesBinding, KubernetesNodesBinding
 
 _COMPOSE_PROJECT = "container_label_com_docker_compose_project"
 _COMPOSE_SERVICE = "container_label_com_docker_compose_service"

@@ -18,7 +18,8 @@ from remediator.extensions.actions.redis_bgrewriteaof import RedisBgrewriteaof, 
 from remediator.extensions.checks.base import CheckAnswer
 from remediator.extensions.checks.disk_usage import DiskUsage, DiskUsageParameters
 from remediator.extensions.clientset import ClientSet
-from remediator.playbooks.inventory import Disk, Service
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.service_parts import Disk
 from remediator.playbooks.target_identity import Relation, compare
 from tests.support.servers.prometheus import Prometheus
 from tests.support.servers.redis import MakeRedis, Redis

@@ -23,7 +23,7 @@ from remediator.extensions.checks.base import Check
 from remediator.extensions.platforms.base import Platform
 from remediator.extensions.registry import Registry
 from remediator.playbooks.facts import Fact
-from remediator.playbooks.inventory import (
+from remediator.playbooks.platform_bindings import (
     DockerBinding,
     KubernetesBinding,
     KubernetesNodesBinding,

@@ -36,7 +36,8 @@ from remediator.extensions.actions.base import Action, EffectStatus, Observation
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
-from remediator.playbooks.inventory import Backups, Service
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.service_parts import Backups
 
 _LOOKED_AT = 5
 """Number of newest backups to examine for a complete one."""

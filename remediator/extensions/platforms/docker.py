@@ -36,7 +36,8 @@ from remediator.errors import InputError, TargetError
 from remediator.extensions.log_lines import of_last_start
 from remediator.extensions.platforms._docker_status import FoundContainers, container_status
 from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, ServiceStatus
-from remediator.playbooks.inventory import DockerBinding, Service
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.platform_bindings import DockerBinding
 
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"

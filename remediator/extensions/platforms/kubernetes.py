@@ -31,7 +31,8 @@ from remediator.extensions.platforms import _kubernetes_pods as removals
 from remediator.extensions.platforms._kubernetes_failures import failures
 from remediator.extensions.platforms._kubernetes_status import Rollout, rollout_status
 from remediator.extensions.platforms.base import Instance, Platform, Removal, ServiceStatus
-from remediator.playbooks.inventory import KubernetesBinding, Service
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.platform_bindings import KubernetesBinding
 
 _TRIES = 5
 _MOST_PODS = 5

@@ -26,7 +26,8 @@ from remediator.core.release import Release
 from remediator.errors import Refused, TargetError
 from remediator.extensions.log_lines import of_last_start
 from remediator.extensions.platforms.base import Platform, ServiceStatus, State
-from remediator.playbooks.inventory import Service, SupervisorBinding
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.platform_bindings import SupervisorBinding
 
 _STATES = {
     ProcessState.RUNNING: State.RUNNING,

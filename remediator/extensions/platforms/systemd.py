@@ -14,7 +14,8 @@ from remediator.clients.ssh.client import PastCall, RemoteHost
 from remediator.errors import BadAnswer, Refused, TargetError, Unreachable
 from remediator.extensions.log_lines import of_last_start, shifted
 from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, ServiceStatus, State
-from remediator.playbooks.inventory import Service, SystemdBinding
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.platform_bindings import SystemdBinding
 
 _READ = 10.0
 _SUB = {"auto-restart": State.CRASH_LOOP, "auto-restart-queued": State.CRASH_LOOP}
