@@ -11,7 +11,9 @@ from remediator.extensions.actions.base import Action
 
 def risks(action: type[Action]) -> tuple[str, ...]:
     """Return the sentences about the risk that the plans of an action can contain; ``…`` is a value of the plan."""
-    found = (each.value for each in _nodes(action) if isinstance(each, ast.keyword) and each.arg == "risk")
+    nodes = list(_nodes(action))
+    found = [each.value for each in nodes if isinstance(each, ast.keyword) and each.arg == "risk"]
+    found += [each.value for each in nodes if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "risk"]
     return tuple(dict.fromkeys(text for node in found for text in _texts(node)))
 
 

@@ -177,7 +177,9 @@ def _limits(fact: Fact) -> str:
 
 
 def _fields(model: type[BaseModel]) -> Iterable[tuple[str, object]]:
-    return model.model_fields.items()
+    """Return the fields of a model: optional ones that it shares with others come last."""
+    own = model.__dict__.get("__annotations__", {})
+    return sorted(model.model_fields.items(), key=lambda item: item[0] not in own and not item[1].is_required())
 
 
 def _default(field: object) -> str:
