@@ -10,10 +10,11 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from remediator.audit import decode, verify
-from remediator.authoring.simulation.memory_store import START, Database
+from remediator.authoring.simulation.memory_store import START
 from remediator.core.run import TRANSITIONS, Status
 from remediator.storage.repositories import audit as audit_records
 from tests.simulation.alertmanager import SimAlertmanager
+from tests.simulation.hosts import FaultyDatabase
 from tests.simulation.world import Call, World
 
 
@@ -54,7 +55,7 @@ class Broken(Exception):
 class Judge:
     """Watches one schedule."""
 
-    def __init__(self, database: Database, world: World) -> None:
+    def __init__(self, database: FaultyDatabase, world: World) -> None:
         self._database = database
         self._world = world
         self._before: dict[str, _Row] = {}

@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from remediator.authoring.simulation import log_events
-from remediator.authoring.simulation.memory_store import Database, SimStore, StoreFaults, clock_of
-from remediator.authoring.simulation.virtual_loop import HOST, Deadlock, Host, VirtualLoop
+from remediator.authoring.simulation.virtual_loop import Deadlock
 from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.errors import RemediatorError
@@ -38,6 +37,7 @@ from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import StoreClock, replacement
 from remediator.storage.repositories import approvals, playbooks, run_claims, runs
 from tests.simulation.alertmanager import RECEIVER, SendFaults, SimAlertmanager
+from tests.simulation.hosts import HOST, FaultyDatabase, FaultyStore, Host, HostLoop, StoreFaults
 from tests.simulation.invariants import Broken, Judge
 from tests.simulation.world import Adjust, CallFaults, Healthy, Kick, Moody, Restart, World
 
@@ -87,13 +87,13 @@ class Chaos:
 @dataclass(slots=True)
 class _Replica:
     host: Host
-    store: SimStore
+    store: FaultyStore
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
 
 def simulate(seed: int) -> Result:
     """Run the schedule of a seed."""
-    loop = VirtualLoop(random.Random(seed))
+    loop = HostLoop(random.Random(seed))
     loop.set_exception_handler(lambda _, context: None)
     asyncio.set_event_loop(loop)
     schedule = Schedule(seed, loop)
@@ -151,12 +151,12 @@ def _playbooks(chance: random.Random) -> list[Playbook]:
 class Schedule:
     """Everything of one seed."""
 
-    def __init__(self, seed: int, loop: VirtualLoop) -> None:
+    def __init__(self, seed: int, loop: HostLoop) -> None:
         self.seed = seed
         self.loop = loop
         self.chance = chance = random.Random(f"plot {seed}")
         self.trace: list[str] = []
-        self.database = Database(loop)
+        self.database = FaultyDatabase(loop)
         names = [f"t{number}" for number in range(chance.choice((1, 2, 3)))]
         self.world = World(loop, random.Random(f"world {seed}"), _drawn(chance, CallFaults, 0.5), names)
         self.world.tell = self.tell
@@ -244,7 +244,7 @@ class Schedule:
         self.chaos.kill_at.clear()
         self.chaos.pause_at.clear()
         for replica in self.replicas:
-            replica.store._faults = self.store_faults
+            replica.store.faults = self.store_faults
             self.loop.resume(replica.host)
         while sum(replica.host.alive for replica in self.replicas) < self.hosts:
             self._start()
@@ -256,8 +256,7 @@ class Schedule:
     def _start(self) -> None:
         self.started += 1
         host = Host(f"host-{self.started}")
-        clock = clock_of(self.loop, host)
-        store = SimStore(self.database, host, random.Random(f"{host.name} {self.seed}"), self.store_faults, clock)
+        store = FaultyStore(self.database, host, random.Random(f"{host.name} {self.seed}"), self.store_faults)
         self.database.stores.append(store)
         replica = _Replica(host, store)
         self.replicas.append(replica)
@@ -306,7 +305,7 @@ class Schedule:
         guards = (KillSwitch(clients), Cooldown(clients), Concurrency(clients), Moody(self.world))
         return PipelineContext(
             store=replica.store,
-            clock=StoreClock(replica.store, clock_of(self.loop, host)),
+            clock=StoreClock(replica.store, replica.store.clock),
             ids=Ids(random.Random(f"ids {host.name} {self.seed}")),
             replica=host.name,
             playbooks=PlaybookSet(self.playbooks, self.inventory, "simulation"),
@@ -439,7 +438,7 @@ class Schedule:
         )
 
 
-async def _request(store: SimStore, body: bytes, answer: asyncio.Future[bool]) -> None:
+async def _request(store: FaultyStore, body: bytes, answer: asyncio.Future[bool]) -> None:
     try:
         await receive(store, body)
         accepted = True

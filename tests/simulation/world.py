@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from remediator.authoring.simulation.virtual_loop import HOST, Host, VirtualLoop
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError, TimedOut, Unreachable
@@ -24,6 +23,7 @@ from remediator.extensions.guards.base import ALLOW, Guard, GuardInput, Verdict
 from remediator.extensions.guards.base import GuardAnswer as GuardAnswer
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
+from tests.simulation.hosts import HOST, Host, HostLoop
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class CallFaults:
 class World:
     """All targets, and what is done to them."""
 
-    def __init__(self, loop: VirtualLoop, chance: random.Random, faults: CallFaults, names: list[str]) -> None:
+    def __init__(self, loop: HostLoop, chance: random.Random, faults: CallFaults, names: list[str]) -> None:
         self.loop = loop
         self.chance = chance
         self.faults = faults

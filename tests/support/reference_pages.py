@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import textwrap
@@ -178,7 +179,7 @@ def _limits(fact: Fact) -> str:
 
 def _fields(model: type[BaseModel]) -> Iterable[tuple[str, object]]:
     """Return the fields of a model: optional ones that it shares with others come last."""
-    own = model.__dict__.get("__annotations__", {})
+    own = inspect.get_annotations(model)
     return sorted(model.model_fields.items(), key=lambda item: item[0] not in own and not item[1].is_required())
 
 

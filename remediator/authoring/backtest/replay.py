@@ -13,10 +13,9 @@ from sqlalchemy import select
 
 from remediator.authoring.backtest import BacktestResult, Event, History, ReplayedRun, fakes
 from remediator.authoring.simulation import log_events
-from remediator.authoring.simulation.memory_store import Database, SimStore, StoreFaults
+from remediator.authoring.simulation.memory_store import Database, MemoryStore
 from remediator.authoring.simulation.virtual_loop import VirtualLoop
 from remediator.config import Config
-from remediator.core.clock import Clock
 from remediator.core.ids import Ids
 from remediator.core.run import Run, Status
 from remediator.core.run_detail import BlockedDetail
@@ -45,29 +44,6 @@ _POLL = 3600.0
 _MOMENT = 0.01
 _RECHECK = timedelta(seconds=15)
 """Minimum interval between guard evaluations of a blocked run, so that a month of history stays fast."""
-
-
-class _PastDatabase(Database):
-    """A database whose clock starts at the start of the history."""
-
-    def __init__(self, loop: VirtualLoop, start: datetime) -> None:
-        super().__init__(loop)
-        self._start = start
-
-    @property
-    def now(self) -> datetime:
-        return self._start + timedelta(seconds=self.loop.time())
-
-
-class _PastClock:
-    def __init__(self, database: _PastDatabase) -> None:
-        self._database = database
-
-    def now(self) -> datetime:
-        return self._database.now
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
 
 def replay(
@@ -99,18 +75,17 @@ def replay(
 class _Backtest:
     def __init__(self, history: History, loaded: LoadedConfig, config: Config, loop: VirtualLoop) -> None:
         self.history, self.loaded, self.config, self.loop = history, loaded, config, loop
-        self.database = _PastDatabase(loop, history.start)
-        clock: Clock = _PastClock(self.database)
-        self.store = SimStore(self.database, None, random.Random(0), StoreFaults(), clock)  # noqa: S311 - no secrets
+        self.database = Database(loop, history.start)
+        self.store = MemoryStore(self.database)
         self.database.stores.append(self.store)
         self.calls: dict[str, list[str]] = defaultdict(list)
         self.approval_requests: Counter[str] = Counter()
         self.blocked_by: dict[str, set[str]] = defaultdict(set)
         self.tasks: set[asyncio.Task[Any]] = set()
-        self.context = self._context(clock)
+        self.context = self._context()
 
-    def _context(self, clock: Clock) -> PipelineContext:
-        config, loaded = self.config, self.loaded
+    def _context(self) -> PipelineContext:
+        config, loaded, clock = self.config, self.loaded, self.database.clock
         timing = config.timing
         registry = Registry.for_settings(config)
         clients = ClientSet(
@@ -214,6 +189,5 @@ class _Backtest:
 
     def end(self) -> None:
         """Cancel all tasks and close the database."""
-        self.database.over = True
         self.loop.end()
         self.database.close()

@@ -15,8 +15,8 @@ import structlog
 from sqlalchemy import Connection
 
 from remediator.authoring.simulation import log_events
-from remediator.authoring.simulation.memory_store import START, Database, SimStore, StoreFaults, clock_of
-from remediator.authoring.simulation.virtual_loop import Deadlock, Host, VirtualLoop
+from remediator.authoring.simulation.memory_store import START, Database, MemoryStore
+from remediator.authoring.simulation.virtual_loop import Deadlock, VirtualLoop
 from remediator.authoring.testing.fakes import (
     RECEIVER,
     Script,
@@ -44,7 +44,6 @@ from remediator.playbooks.target_identity import Relation, compare
 from remediator.runtime.maintenance import MaintenanceSettings, run_maintenance_loop
 from remediator.runtime.scheduled_undo import run_scheduled_undo_loop
 from remediator.runtime.worker import Worker, run_supervised
-from remediator.storage import StoreClock
 from remediator.storage.repositories import approvals, attempts, evidence, playbooks, runs, stops
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict
@@ -156,15 +155,13 @@ class _Execution:
         self.sources = {alert.source: Source(alert.source, None) for alert in self.case.alerts}
         self.script = Script(self.case, self.start, lambda: self.database.now)
         chosen = playbook if case.mode is None else playbook.model_copy(update={"mode": case.mode})
-        host = Host("test")
-        clock = clock_of(loop, host, self.start)
-        self.store = SimStore(self.database, host, random.Random(0), StoreFaults(), clock)
+        self.store = MemoryStore(self.database)
         self.database.stores.append(self.store)
-        self.context = self._context(chosen, inventory, suite.environment, registry, clock)
+        self.context = self._context(chosen, inventory, suite.environment, registry)
         self._people = list(case.people)
 
     def _context(
-        self, playbook: Playbook, inventory: Inventory, environment: str, registry: Registry, clock: Any
+        self, playbook: Playbook, inventory: Inventory, environment: str, registry: Registry
     ) -> PipelineContext:
         platform = ScriptedPlatform(self.script)
         allowed = replace(registry.allowed or ClientSet(), inventory=lambda: inventory)
@@ -172,13 +169,13 @@ class _Execution:
             platforms=dict.fromkeys((each.kind for each in registry.platforms), platform),
             alertmanagers=self._peers(ALERTMANAGER),
             sources={name: self._peers(name) for name in self.sources},
-            clock=clock,
+            clock=self.database.clock,
             inventory=lambda: inventory,
         )
         real = _NOT_SCRIPTED.difference(self.case.actions, self.case.checks)
         return PipelineContext(
             store=self.store,
-            clock=StoreClock(self.store, clock),
+            clock=self.database.clock,
             ids=Ids(random.Random(0)),
             replica="test",
             playbooks=PlaybookSet((playbook,), inventory, environment),
