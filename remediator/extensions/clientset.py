@@ -14,7 +14,7 @@ from remediator.core.alert import ALERTMANAGER, REPLICA_LABELS
 from remediator.core.clock import Clock, SystemClock
 from remediator.extensions.platforms.base import Platform
 from remediator.extensions.sources.base import Peer
-from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.inventory import Inventory, Service
 
 NOTHING = Inventory(apiVersion="remediator/v1", kind="Inventory", services={})
 """An inventory without services."""
@@ -43,6 +43,10 @@ class ClientSet:
     """Commands that ``command.run`` can run, by name."""
     inventory: Callable[[], Inventory] = lambda: NOTHING
     """Returns the active inventory, which a reload replaces."""
+
+    def platform_of(self, service: Service) -> Platform:
+        """Return the platform that runs a service."""
+        return self.platforms[service.platform.kind]
 
     def peers(self, source: str) -> Sequence[Peer]:
         """Return the servers that know which alerts of a source fire; none if no server can say."""

@@ -13,7 +13,6 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions import costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import SERVES, Removal
 from remediator.playbooks.facts import Fact
@@ -40,12 +39,8 @@ class PodRemoval(Action):
     timeout = timedelta(seconds=30)
     facts = (Fact("pod", "string", "Name of the removed pod."),)
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._clients = clients
-        self._platforms = clients.platforms
-
     async def plan(self, service: Service, parameters: PodParameters) -> PlannedCall:
-        platform = self._platforms[service.platform.kind]
+        platform = self.clients.platform_of(service)
         await platform.require_rights(service, self.name)
         found = await platform.instance(service, parameters.pod, self.removal)
         return PlannedCall(
@@ -58,13 +53,13 @@ class PodRemoval(Action):
 
     async def cost(self, service: Service, parameters: PodParameters, call: PlannedCall) -> Cost:
         """Return what would be lost; the removal of a pod that does not serve leaves no gap."""
-        platform = self._platforms[service.platform.kind]
-        cost = await costs.interruption(self._clients, service, await platform.status(service))
+        platform = self.clients.platform_of(service)
+        cost = await costs.interruption(self.clients, service, await platform.status(service))
         found = await platform.instance(service, str(call.arguments["pod"]), self.removal)
         return cost if found.ready else msgspec.structs.replace(cost, sole_instance=False)
 
     async def execute(self, service: Service, parameters: PodParameters, call: PlannedCall) -> Result:
-        await self._platforms[service.platform.kind].remove(service, call.pin, self.removal)
+        await self.clients.platform_of(service).remove(service, call.pin, self.removal)
         pod = str(call.arguments["pod"])
         return Result(Outcome.OK, f"pod {pod} ends, and its controller creates it again", {"pod": pod})
 
@@ -73,6 +68,6 @@ class PodRemoval(Action):
     ) -> Observation:
         """Look for the pod with the planned UID: gone or ending means removed."""
         pod, facts = call.arguments["pod"], {"pod": call.arguments["pod"]}
-        if await self._platforms[service.platform.kind].is_removed(service, call.pin):
+        if await self.clients.platform_of(service).is_removed(service, call.pin):
             return Observation(EffectStatus.YES, f"pod {pod} was removed", facts)
         return Observation(EffectStatus.NO, f"pod {pod} was not removed", facts)

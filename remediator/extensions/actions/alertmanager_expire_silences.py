@@ -11,7 +11,6 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Unreachable
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -32,25 +31,22 @@ class AlertmanagerExpireSilences(Action):
     timeout = timedelta(seconds=15)
     facts = (Fact("ended", "integer", "Number of expired silences."),)
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._alertmanagers = clients.alertmanagers
-
     async def plan(self, service: Service, parameters: ExpireParameters) -> PlannedCall:
-        ids = await marked(self._alertmanagers, parameters.mark)
+        ids = await marked(self.clients.alertmanagers, parameters.mark)
         return PlannedCall(
             text=f"expire {len(ids)} silences with the comment {parameters.mark!r}", arguments={"silences": ids}
         )
 
     async def execute(self, service: Service, parameters: ExpireParameters, call: PlannedCall) -> Result:
         ended = 0
-        for silence in await marked(self._alertmanagers, parameters.mark):
+        for silence in await marked(self.clients.alertmanagers, parameters.mark):
             await self._expire(silence)
             ended += 1
         return Result(Outcome.OK, f"{ended} silences expired", {"ended": ended})
 
     async def _expire(self, silence: str) -> None:
         last = Unreachable("no Alertmanager is configured; add one to 'alertmanagers' in the settings")
-        for alertmanager in self._alertmanagers:
+        for alertmanager in self.clients.alertmanagers:
             try:
                 return await alertmanager.expire_silence(silence)
             except Unreachable as error:
@@ -61,7 +57,7 @@ class AlertmanagerExpireSilences(Action):
         self, service: Service, parameters: ExpireParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """Search for silences with the comment."""
-        left = await marked(self._alertmanagers, parameters.mark)
+        left = await marked(self.clients.alertmanagers, parameters.mark)
         return Observation(
             EffectStatus.NO if left else EffectStatus.YES, f"{len(left)} silences are active", {"silences": left}
         )

@@ -19,7 +19,6 @@ from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError, Unreachable
 from remediator.extensions.actions.base import ALERT_SOURCES, RUN, Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -45,25 +44,20 @@ class AlertmanagerSilence(Action):
     timeout = timedelta(seconds=15)
     facts = (Fact("silences", "list", "IDs of the created silences."),)
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._alertmanagers = clients.alertmanagers
-        self._inventory = clients.inventory
-        self._clock = clients.clock
-
     async def plan(self, service: Service, parameters: SilenceParameters) -> PlannedCall:
-        if not self._alertmanagers:
+        if not self.clients.alertmanagers:
             raise TargetError("no Alertmanager is configured; add one to 'alertmanagers' in the settings")
         if ALERTMANAGER not in ALERT_SOURCES.get():
             sources = ", ".join(sorted(ALERT_SOURCES.get()))
             raise TargetError(f"the alerts of this run are from {sources}, which no silence in Alertmanager reaches")
-        names = parameters.services or self._inventory().dependents(service.name)
+        names = parameters.services or self.clients.inventory().dependents(service.name)
         if not names:
             raise TargetError(
                 f"no service in the inventory depends on {service.name!r}; name the services in 'services'"
             )
-        labels = [dict(self._inventory().service(name).alert_labels) for name in names]
+        labels = [dict(self.clients.inventory().service(name).alert_labels) for name in names]
         length = min(parameters.duration, _LONGEST)
-        mark = f"remediator run {RUN.get() or '?'} repairs {service.name}, {rfc3339(self._clock.now())}"
+        mark = f"remediator run {RUN.get() or '?'} repairs {service.name}, {rfc3339(self.clients.clock.now())}"
         return PlannedCall(
             text=f"silence the alerts of {', '.join(names)} for {format_duration(length)}",
             arguments={"labels": labels, "seconds": length.total_seconds(), "mark": mark},
@@ -73,7 +67,7 @@ class AlertmanagerSilence(Action):
         )
 
     async def execute(self, service: Service, parameters: SilenceParameters, call: PlannedCall) -> Result:
-        now = self._clock.now()
+        now = self.clients.clock.now()
         until = now + timedelta(seconds=float(call.arguments["seconds"]))
         ids = []
         for labels in call.arguments["labels"]:
@@ -91,7 +85,7 @@ class AlertmanagerSilence(Action):
     async def _post(self, silence: NewSilence) -> str:
         """Create the silence in the first reachable Alertmanager. The members of a cluster replicate silences."""
         last: Unreachable | None = None
-        for alertmanager in self._alertmanagers:
+        for alertmanager in self.clients.alertmanagers:
             try:
                 return await alertmanager.post_silence(silence)
             except Unreachable as error:
@@ -106,7 +100,7 @@ class AlertmanagerSilence(Action):
         self, service: Service, parameters: SilenceParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """Search for silences with the comment."""
-        found = await marked(self._alertmanagers, str(call.arguments["mark"]))
+        found = await marked(self.clients.alertmanagers, str(call.arguments["mark"]))
         if len(found) >= len(call.arguments["labels"]):
             return Observation(EffectStatus.YES, f"{len(found)} silences are active", {"silences": found})
         if found:

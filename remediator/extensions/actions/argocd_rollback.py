@@ -24,7 +24,6 @@ from remediator.core.release import Release, ReleaseChange, ReleaseMemory, previ
 from remediator.errors import TargetError
 from remediator.extensions import bindings, costs
 from remediator.extensions.actions.base import RELEASES, RUN, Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -56,10 +55,6 @@ class ArgocdRollback(Action):
         Fact("mark", "string", "Mark of the run in the operation."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._clients = clients
-        self._clock = clients.clock
-
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
         managed = bindings.argocd(service)
         seen = await managed.read()
@@ -71,7 +66,7 @@ class ArgocdRollback(Action):
             arguments={
                 "from": now["id"],
                 "to": before["id"],
-                "mark": f"run {RUN.get() or '?'}, {rfc3339(self._clock.now())}",
+                "mark": f"run {RUN.get() or '?'}, {rfc3339(self.clients.clock.now())}",
             },
             pin={"uid": uid(seen), "current": now["id"]},
             volatile_fields=("mark",),
@@ -82,8 +77,8 @@ class ArgocdRollback(Action):
         )
 
     async def cost(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Cost:
-        status = await self._clients.platforms[service.platform.kind].status(service)
-        return await costs.interruption(self._clients, service, status)
+        status = await self.clients.platform_of(service).status(service)
+        return await costs.interruption(self.clients, service, status)
 
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
         managed = bindings.argocd(service)

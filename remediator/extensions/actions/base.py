@@ -124,7 +124,8 @@ class Action(ABC):
     """How long it watches a target on purpose, which a diagnosis allows on top of the time for an answer."""
 
     def __init__(self, clients: ClientSet) -> None:
-        """Keep the needed clients."""
+        """Keep the clients of the service."""
+        self.clients = clients
 
     @classmethod
     def declared_calls(cls, clients: ClientSet) -> DeclaredCalls | None:

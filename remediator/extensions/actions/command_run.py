@@ -52,19 +52,16 @@ class CommandRun(Action):
     timeout = timedelta(seconds=60)
     facts = COMMAND_FACTS
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._commands, self._clock = clients.commands, clients.clock
-
     @classmethod
     def declared_calls(cls, clients: ClientSet) -> DeclaredCalls:
         return declared_commands(clients.commands, cls.declared_traits())
 
     def traits_for(self, parameters: CommandParameters) -> ActionTraits:
-        allowed, assumed = self._commands.get(parameters.command), self.declared_traits()
+        allowed, assumed = self.clients.commands.get(parameters.command), self.declared_traits()
         return assumed if allowed is None else traits_from(allowed, assumed)
 
     async def plan(self, service: Service, parameters: CommandParameters) -> PlannedCall:
-        allowed = allowed_command(self._commands, parameters)
+        allowed = allowed_command(self.clients.commands, parameters)
         argv = argv_of(allowed, parameters)
         where = f" on {host_for(service, allowed, parameters)}" if allowed.on_host else ""
         return PlannedCall(
@@ -76,7 +73,7 @@ class CommandRun(Action):
         )
 
     async def execute(self, service: Service, parameters: CommandParameters, call: PlannedCall) -> Result:
-        allowed = allowed_command(self._commands, parameters)
+        allowed = allowed_command(self.clients.commands, parameters)
         argv = argv_of(allowed, parameters)
         if not allowed.read_only and (list(argv) != call.arguments.get("argv") or _declared(allowed) != call.pin):
             raise TargetError(
@@ -89,15 +86,15 @@ class CommandRun(Action):
         self, service: Service, parameters: CommandParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """Ask the host for the outcome of a command with ``on_host``. Other commands leave no trace to check."""
-        allowed = allowed_command(self._commands, parameters)
+        allowed = allowed_command(self.clients.commands, parameters)
         if not allowed.on_host:
             return await super().observe(service, parameters, call, since)
-        return await _remote_calls.outcome(host_for(service, allowed, parameters), self._clock.now() - since)
+        return await _remote_calls.outcome(host_for(service, allowed, parameters), self.clients.clock.now() - since)
 
     def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
         """Return the command that the settings name as the undo, with the values that it takes."""
-        allowed = self._commands.get(str(call.arguments.get("command")))
-        undo = None if allowed is None or allowed.undo is None else self._commands.get(allowed.undo)
+        allowed = self.clients.commands.get(str(call.arguments.get("command")))
+        undo = None if allowed is None or allowed.undo is None else self.clients.commands.get(allowed.undo)
         if allowed is None or undo is None:
             return None
         values = {name: value for name, value in call.arguments["values"].items() if name in undo.parameters}

@@ -18,7 +18,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings, costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -48,9 +47,6 @@ class ElasticacheModifyNodeType(Action):
         Fact("to", "string", "Requested node type."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._clients = clients
-
     async def plan(self, service: Service, parameters: NodeTypeParameters) -> PlannedCall:
         groups = bindings.elasticache(service)
         found = await groups.describe()
@@ -68,7 +64,7 @@ class ElasticacheModifyNodeType(Action):
         )
 
     async def cost(self, service: Service, parameters: NodeTypeParameters, call: PlannedCall) -> Cost:
-        return await costs.replication(self._clients, service)
+        return await costs.replication(self.clients, service)
 
     async def execute(self, service: Service, parameters: NodeTypeParameters, call: PlannedCall) -> Result:
         groups = bindings.elasticache(service)

@@ -17,7 +17,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings, costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -45,9 +44,6 @@ class ElasticacheTestFailover(Action):
     timeout = timedelta(seconds=60)
     facts = (Fact("was_primary", "string", "Primary node before; null if unknown."),)
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._clients = clients
-
     async def plan(self, service: Service, parameters: FailoverParameters) -> PlannedCall:
         groups = bindings.elasticache(service)
         found = await groups.describe()
@@ -61,7 +57,7 @@ class ElasticacheTestFailover(Action):
         )
 
     async def cost(self, service: Service, parameters: FailoverParameters, call: PlannedCall) -> Cost:
-        return await costs.replication(self._clients, service)
+        return await costs.replication(self.clients, service)
 
     async def execute(self, service: Service, parameters: FailoverParameters, call: PlannedCall) -> Result:
         groups = bindings.elasticache(service)

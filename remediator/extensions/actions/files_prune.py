@@ -23,7 +23,7 @@ from pydantic import Field
 from remediator.clients.host.disk import File, Pin
 from remediator.clients.host.quarantine import digest_of_note
 from remediator.clients.volume.files import Volume
-from remediator.core.clock import Clock, format_duration
+from remediator.core.clock import format_duration
 from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
@@ -33,7 +33,6 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import _remote_calls
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -69,11 +68,8 @@ class FilesPrune(Action):
         Fact("percent", "number", "Used part of the disk after the move.", unit="%"),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._clock: Clock = clients.clock
-
     async def plan(self, service: Service, parameters: PruneParameters) -> PlannedCall:
-        backups, now = bindings.backups(service), self._clock.now()
+        backups, now = bindings.backups(service), self.clients.clock.now()
         volume = bindings.volume(service)
         files = await volume.backups()
         kept = await _kept(volume, backups, files)
@@ -142,7 +138,7 @@ class FilesPrune(Action):
             freed += deleted if same else 0
         files = tuple(Pin(**each) for each in call.arguments["files"])
         batch = str(call.arguments["batch"])
-        moved = await volume.take(files, batch, self._clock.now())
+        moved = await volume.take(files, batch, self.clients.clock.now())
         freed += 0 if same else sum(each.size for each in moved)
         return [each.name for each in moved], freed
 
@@ -155,7 +151,7 @@ class FilesPrune(Action):
         """Count the planned files that are still there. If only some were moved, a new plan can move the rest."""
         bindings.backups(service)
         volume = bindings.volume(service)
-        if (known := await _remote_calls.of_host(service, self._clock.now() - since)) is not None:
+        if (known := await _remote_calls.of_host(service, self.clients.clock.now() - since)) is not None:
             return known
         if held := set(call.arguments["expired"]) & set(await volume.batches()):
             return Observation(EffectStatus.NO, f"{len(held)} expired batches still exist", {"expired": len(held)})

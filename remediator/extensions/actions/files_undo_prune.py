@@ -14,7 +14,6 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import _remote_calls
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -35,9 +34,6 @@ class FilesUndoPrune(Action):
     idempotent = True
     timeout = timedelta(seconds=120)
     facts = (Fact("files", "list", "Names of the backups that were moved back."),)
-
-    def __init__(self, clients: ClientSet) -> None:
-        self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: UndoPruneParameters) -> PlannedCall:
         backups, volume = bindings.backups(service), bindings.volume(service)
@@ -63,7 +59,7 @@ class FilesUndoPrune(Action):
     ) -> Observation:
         """Search for the batch. Its list is removed last, so that an existing batch is not done."""
         bindings.backups(service)
-        if (known := await _remote_calls.of_host(service, self._clock.now() - since)) is not None:
+        if (known := await _remote_calls.of_host(service, self.clients.clock.now() - since)) is not None:
             return known
         there = parameters.batch in await bindings.volume(service).batches()
         happened, word = (EffectStatus.NO, "still") if there else (EffectStatus.YES, "no longer")

@@ -25,7 +25,6 @@ from remediator.core.release import Release, ReleaseChange, previous
 from remediator.errors import TargetError
 from remediator.extensions import bindings, costs
 from remediator.extensions.actions.base import RELEASES, Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -59,9 +58,6 @@ class FluxRollback(Action):
         Fact("held", "string", "Earlier value of the field; null if the source was not held."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._clients = clients
-
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
         managed = bindings.flux(service)
         deployed = await managed.read()
@@ -83,8 +79,8 @@ class FluxRollback(Action):
         )
 
     async def cost(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Cost:
-        status = await self._clients.platforms[service.platform.kind].status(service)
-        return await costs.interruption(self._clients, service, status)
+        status = await self.clients.platform_of(service).status(service)
+        return await costs.interruption(self.clients, service, status)
 
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
         managed = bindings.flux(service)

@@ -14,7 +14,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -47,9 +46,6 @@ class GithubDispatchWorkflow(Action):
         Fact("ref", "string", "Branch or tag."),
         Fact("inputs", "object", "Inputs of the workflow."),
     )
-
-    def __init__(self, clients: ClientSet) -> None:
-        self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: DispatchParameters) -> PlannedCall:
         repository, allowed = _allowed(service, parameters)
@@ -87,7 +83,7 @@ class GithubDispatchWorkflow(Action):
         summary = f"{len(found)} runs of {allowed.workflow} were started since the attempt began"
         if found:
             return Observation(EffectStatus.YES, summary, facts)
-        late = self._clock.now() - since > _SETTLED
+        late = self.clients.clock.now() - since > _SETTLED
         return Observation(EffectStatus.NO if late else EffectStatus.UNKNOWN, summary, facts)
 
 

@@ -16,7 +16,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -43,9 +42,6 @@ class GithubRerunWorkflow(Action):
         Fact("run", "integer", "ID of the workflow run."),
         Fact("url", "string", "URL of the workflow run."),
     )
-
-    def __init__(self, clients: ClientSet) -> None:
-        self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: RerunParameters) -> PlannedCall:
         repository = _allowing(service, parameters.workflow)
@@ -85,7 +81,7 @@ class GithubRerunWorkflow(Action):
         summary = f"run {run.id} is at attempt {run.run_attempt}, {run.status}"
         if run.run_attempt > int(call.pin["attempt"]):
             return Observation(EffectStatus.YES, summary, facts)
-        late = self._clock.now() - since > _SETTLED
+        late = self.clients.clock.now() - since > _SETTLED
         return Observation(EffectStatus.NO if late else EffectStatus.UNKNOWN, summary, facts)
 
 

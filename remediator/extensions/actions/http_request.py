@@ -53,15 +53,12 @@ class HttpRequest(Action):
     timeout = timedelta(seconds=30)
     facts = REQUEST_FACTS
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._requests = clients.requests
-
     @classmethod
     def declared_calls(cls, clients: ClientSet) -> DeclaredCalls:
         return declared_requests(clients.requests, cls.declared_traits())
 
     def traits_for(self, parameters: RequestParameters) -> ActionTraits:
-        allowed, assumed = self._requests.get(parameters.request), self.declared_traits()
+        allowed, assumed = self.clients.requests.get(parameters.request), self.declared_traits()
         return assumed if allowed is None else traits_from(allowed, assumed)
 
     async def plan(self, service: Service, parameters: RequestParameters) -> PlannedCall:
@@ -76,9 +73,9 @@ class HttpRequest(Action):
         )
 
     def _allowed(self, parameters: RequestParameters) -> AllowedRequest:
-        allowed = self._requests.get(parameters.request)
+        allowed = self.clients.requests.get(parameters.request)
         if allowed is None:
-            hint = did_you_mean(parameters.request, self._requests) or "no request is allowed"
+            hint = did_you_mean(parameters.request, self.clients.requests) or "no request is allowed"
             raise TargetError(f"the settings do not allow the request {parameters.request!r}; {hint}")
         unknown = sorted(set(parameters.fields) - set(allowed.fields))
         if unknown:
@@ -108,8 +105,8 @@ class HttpRequest(Action):
 
     def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
         """Return the request that the settings name as the undo, with the fields that it accepts."""
-        allowed = self._requests.get(str(call.arguments.get("request")))
-        undo = None if allowed is None or allowed.undo is None else self._requests.get(allowed.undo)
+        allowed = self.clients.requests.get(str(call.arguments.get("request")))
+        undo = None if allowed is None or allowed.undo is None else self.clients.requests.get(allowed.undo)
         if allowed is None or undo is None:
             return None
         fields = {name: value for name, value in call.arguments["fields"].items() if name in undo.fields}

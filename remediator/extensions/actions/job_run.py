@@ -20,7 +20,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions.actions.base import RUN, STEP, Action, EffectStatus, Observation, Result
 from remediator.extensions.allowed_jobs import AllowedJob, JobParameters
-from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.catalogue import ActionTraits
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -47,14 +46,9 @@ class JobRun(Action):
     timeout = timedelta(seconds=60)
     facts = (Fact("job", "string", "Name of the Job."), Fact("namespace", "string", "Its namespace."))
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._platforms = clients.platforms
-        self._inventory = clients.inventory
-        self._clock = clients.clock
-
     def traits_for(self, parameters: JobRunParameters) -> ActionTraits:
         """Return what the inventory declares. If several services have a Job with this name, the worst counts."""
-        services = self._inventory().services.values()
+        services = self.clients.inventory().services.values()
         found = [each.jobs[parameters.job] for each in services if each.jobs and parameters.job in each.jobs]
         return replace(
             self.declared_traits(),
@@ -66,7 +60,7 @@ class JobRun(Action):
         allowed = AllowedJob.of(service, parameters.job)
         allowed.check_values(parameters.values)
         manifest, digest = allowed.manifest()
-        await self._platforms[service.platform.kind].require_rights(service, self.name)
+        await self.clients.platform_of(service).require_rights(service, self.name)
         async with allowed.connected() as client:  # so that the server's objections come before a person is asked
             await client.create(allowed.filled(manifest, parameters.values, "planned", "planned"), dry_run=True)
         given = "".join(f" {name}={value}" for name, value in parameters.values.items())
@@ -106,7 +100,7 @@ class JobRun(Action):
         async with allowed.connected() as client:
             found = await client.job(name)
         if found is None:
-            if self._clock.now() - since > allowed.template.keep:
+            if self.clients.clock.now() - since > allowed.template.keep:
                 return Observation(EffectStatus.UNKNOWN, f"the Job {name} does not exist; it may have been removed")
             return Observation(EffectStatus.NO, f"the Job {name} does not exist")
         facts = {"job": name, "state": found.state}

@@ -13,7 +13,6 @@ from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.extensions.actions.base import RUN, Action, Poll, Result
 from remediator.extensions.allowed_jobs import AllowedJob, JobParameters
-from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
@@ -50,12 +49,9 @@ class JobWait(Action):
         Fact("logs", "string", "End of the logs of its newest pods, with the names of pod and container."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._platforms = clients.platforms
-
     async def plan(self, service: Service, parameters: JobWaitParameters) -> PlannedCall:
         allowed = AllowedJob.of(service, parameters.job)
-        await self._platforms[service.platform.kind].require_rights(service, self.name)
+        await self.clients.platform_of(service).require_rights(service, self.name)
         return PlannedCall(
             text=f"wait at most {_within(allowed, parameters).total_seconds():g} s for the Job {parameters.job}"
         )

@@ -16,7 +16,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings, costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -42,9 +41,6 @@ class NginxMaintenance(Action):
     timeout = timedelta(seconds=30)
     facts = (Fact("on", "boolean", "Whether maintenance mode is on."),)
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._clients = clients
-
     async def plan(self, service: Service, parameters: MaintenanceParameters) -> PlannedCall:
         _, file = bindings.nginx(service)
         before, master = file.content(), file.master()
@@ -63,7 +59,7 @@ class NginxMaintenance(Action):
         )
 
     async def cost(self, service: Service, parameters: MaintenanceParameters, call: PlannedCall) -> Cost:
-        return await costs.in_flight(self._clients, service) if parameters.on else Cost()
+        return await costs.in_flight(self.clients, service) if parameters.on else Cost()
 
     async def execute(self, service: Service, parameters: MaintenanceParameters, call: PlannedCall) -> Result:
         _, file = bindings.nginx(service)

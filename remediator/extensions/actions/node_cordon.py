@@ -12,7 +12,6 @@ from typing import Any
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.actions.base import RUN, Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.node_set import NodeParameters, NodeSet
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -28,12 +27,9 @@ class NodeCordon(Action):
     timeout = timedelta(seconds=60)
     facts = (Fact("node", "string", "Name of the node."),)
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._platforms = clients.platforms
-
     async def plan(self, service: Service, parameters: NodeParameters) -> PlannedCall:
         nodes = NodeSet.of(service)
-        await self._platforms[service.platform.kind].require_rights(service, self.name)
+        await self.clients.platform_of(service).require_rights(service, self.name)
         async with nodes.connected() as client:
             node = await nodes.one(client, parameters.node)
             nodes.check_may_cordon(node, await nodes.all(client), RUN.get())

@@ -23,7 +23,6 @@ from remediator.core.plan import PlannedCall
 from remediator.core.types import PositiveDuration
 from remediator.errors import TargetError
 from remediator.extensions.actions.base import RUN, Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.node_set import NodeParameters, NodeSet
 from remediator.playbooks.catalogue import ActionTraits
 from remediator.playbooks.facts import Fact
@@ -62,15 +61,12 @@ class NodeDrain(Action):
         Fact("waiting", "list", "Pods that are not gone, each with the reason."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._platforms = clients.platforms
-
     def traits_for(self, parameters: DrainParameters) -> ActionTraits:
         return replace(self.declared_traits(), timeout=parameters.within + _MARGIN)
 
     async def plan(self, service: Service, parameters: DrainParameters) -> PlannedCall:
         nodes = NodeSet.of(service)
-        await self._platforms[service.platform.kind].require_rights(service, self.name)
+        await self.clients.platform_of(service).require_rights(service, self.name)
         async with nodes.connected() as client:
             node = await nodes.one(client, parameters.node)
             nodes.check_may_cordon(node, await nodes.all(client), RUN.get())

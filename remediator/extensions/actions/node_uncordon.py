@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.node_set import NodeParameters, NodeSet, check_may_uncordon
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -25,12 +24,9 @@ class NodeUncordon(Action):
     timeout = timedelta(seconds=60)
     facts = (Fact("node", "string", "Name of the node."),)
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._platforms = clients.platforms
-
     async def plan(self, service: Service, parameters: NodeParameters) -> PlannedCall:
         nodes = NodeSet.of(service)
-        await self._platforms[service.platform.kind].require_rights(service, self.name)
+        await self.clients.platform_of(service).require_rights(service, self.name)
         async with nodes.connected() as client:
             node = await nodes.one(client, parameters.node)
         check_may_uncordon(node)

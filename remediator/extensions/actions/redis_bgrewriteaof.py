@@ -21,7 +21,6 @@ from remediator.core.sizes import format_size
 from remediator.errors import Refused
 from remediator.extensions import bindings, data_disk
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -52,14 +51,11 @@ class RedisBgrewriteaof(Action):
         Fact("before", "integer", "Size before; only after a success.", unit="bytes"),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._prometheus = clients.prometheus
-
     async def plan(self, service: Service, parameters: RewriteParameters) -> PlannedCall:
         redis = bindings.redis(service)
         info = await redis.info("server", "memory", "persistence")
         _possible(service, info)
-        needed = await _room(service, info, parameters, self._prometheus)
+        needed = await _room(service, info, parameters, self.clients.prometheus)
         size = info.integer("aof_current_size")
         return PlannedCall(
             text=f"BGREWRITEAOF on {service.name}",
@@ -75,7 +71,7 @@ class RedisBgrewriteaof(Action):
         redis = bindings.redis(service)
         now = await redis.info("memory", "persistence")
         _possible(service, now)
-        await _room(service, now, parameters, self._prometheus)
+        await _room(service, now, parameters, self.clients.prometheus)
         await redis.bgrewriteaof(expected=str(call.pin["run_id"]))
         info = await _written(redis)
         size, status = info.integer("aof_current_size"), info.text("aof_last_bgrewrite_status")

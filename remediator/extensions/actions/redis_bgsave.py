@@ -16,7 +16,6 @@ from remediator.core.sizes import format_size
 from remediator.errors import Refused
 from remediator.extensions import bindings, data_disk
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -37,12 +36,9 @@ class RedisBgsave(Action):
         Fact("status", "string", "Only after a failure.", values=("err",)),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._prometheus = clients.prometheus
-
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         info = await bindings.redis(service).info("server", "memory", "persistence")
-        await _possible(service, info, self._prometheus)
+        await _possible(service, info, self.clients.prometheus)
         used = info.integer("used_memory")
         return PlannedCall(
             text=f"BGSAVE on {service.name}",
@@ -56,7 +52,7 @@ class RedisBgsave(Action):
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
         redis = bindings.redis(service)
         before = await redis.info("memory", "persistence")
-        await _possible(service, before, self._prometheus)
+        await _possible(service, before, self.clients.prometheus)
         await redis.bgsave(expected=str(call.pin["run_id"]))
         info = await _written(redis)
         if info.text("rdb_last_bgsave_status") != "ok":

@@ -19,7 +19,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings, costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -49,9 +48,6 @@ class RedisDisablePersistence(Action):
         Fact("new", "object", "Parameters with their values after."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._clients = clients
-
     async def plan(self, service: Service, parameters: DisableParameters) -> PlannedCall:
         redis = bindings.redis(service)
         old = {name: await redis.config_get(name) for name in ("appendonly", "save")}
@@ -68,7 +64,7 @@ class RedisDisablePersistence(Action):
         )
 
     async def cost(self, service: Service, parameters: DisableParameters, call: PlannedCall) -> Cost:
-        return await costs.redis_data(self._clients, service)
+        return await costs.redis_data(self.clients, service)
 
     async def execute(self, service: Service, parameters: DisableParameters, call: PlannedCall) -> Result:
         redis = bindings.redis(service)

@@ -30,7 +30,6 @@ from remediator.core.sizes import MEBIBYTE, format_size
 from remediator.errors import Refused, TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import State
 from remediator.playbooks.facts import Fact
@@ -72,13 +71,9 @@ class RedisRestoreBackup(Action):
     planning = timedelta(seconds=30)
     facts = (Fact("sha256", "string", "SHA-256 of the restored file."),)
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._platforms = clients.platforms
-        self._clock = clients.clock
-
     async def plan(self, service: Service, parameters: RestoreBackupParameters) -> PlannedCall:
         folder, backups = bindings.disk_folder(service), bindings.backups(service)
-        status = await self._platforms[service.platform.kind].status(service)
+        status = await self.clients.platform_of(service).status(service)
         if status.state in (State.RUNNING, State.STARTING):
             raise TargetError(f"{service.name} is running; a backup is restored only while Redis is stopped")
         backup = await _whole(backups.path, backups.pattern, parameters.backup)
@@ -96,7 +91,7 @@ class RedisRestoreBackup(Action):
                 "inode": backup.inode,
                 "changed": backup.changed,
                 "sha256": await asyncio.to_thread(_digest, backups.path, backup.name),
-                "aside": _ASIDE + self._clock.now().strftime("%Y%m%dT%H%M%S"),
+                "aside": _ASIDE + self.clients.clock.now().strftime("%Y%m%dT%H%M%S"),
             },
             volatile_fields=("aside",),
             pin=status.pin,
@@ -107,12 +102,12 @@ class RedisRestoreBackup(Action):
         """Return the age of the backup. How many writes were made since is unknown: Redis does not run."""
         source = bindings.backups(service).path / str(call.arguments["backup"])
         taken = (await asyncio.to_thread(os.stat, source, follow_symlinks=False)).st_mtime
-        age = max(0.0, self._clock.now().timestamp() - taken)
+        age = max(0.0, self.clients.clock.now().timestamp() - taken)
         why = f"Redis does not run; what was written after the backup {source.name} is lost"
         return Cost(last_save_age=age, only_copy=False, unknown={"unsaved_writes": why})
 
     async def execute(self, service: Service, parameters: RestoreBackupParameters, call: PlannedCall) -> Result:
-        platform = self._platforms[service.platform.kind]
+        platform = self.clients.platform_of(service)
         status = await platform.status(service)
         if status.state in (State.RUNNING, State.STARTING):
             raise TargetError(f"{service.name} was started after planning; nothing was changed")
@@ -135,7 +130,7 @@ class RedisRestoreBackup(Action):
         facts: dict[str, Any] = {"aside": call.arguments["aside"]}
         if not (bindings.disk_folder(service) / str(call.arguments["aside"])).exists():
             return Observation(EffectStatus.NO, "the Redis files were not moved", facts)
-        status = await self._platforms[service.platform.kind].status(service)
+        status = await self.clients.platform_of(service).status(service)
         if status.state is State.RUNNING:
             return Observation(EffectStatus.YES, f"the Redis files were replaced: {status.summary}", facts)
         return Observation(

@@ -12,7 +12,6 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.extensions.actions.base import INCIDENT_START, Action, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.log_lines import dated
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -100,17 +99,13 @@ class ServiceLogs(Action):
         Fact("tail", "string", "End of the log."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._platforms = clients.platforms
-        self._clock = clients.clock
-
     async def plan(self, service: Service, parameters: LogsParameters) -> PlannedCall:
         return PlannedCall(text=f"read the last {parameters.lines} log lines of {service.name}")
 
     async def execute(self, service: Service, parameters: LogsParameters, call: PlannedCall) -> Result:
-        platform = self._platforms[service.platform.kind]
+        platform = self.clients.platform_of(service)
         text = await platform.logs(service, parameters.lines, previous=parameters.previous)
-        since, found = INCIDENT_START.get(), dated(text, self._clock.now())
+        since, found = INCIDENT_START.get(), dated(text, self.clients.clock.now())
         lines = [line.text for line in found]
         limit = None if since is None else since - parameters.margin
         current = [line.text for line in found if limit is None or line.at is None or line.at >= limit]

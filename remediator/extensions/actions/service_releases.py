@@ -14,7 +14,6 @@ from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.extensions.actions.base import RELEASES, Action, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -46,20 +45,16 @@ class ServiceReleases(Action):
 
     reads_releases = True
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._platforms = clients.platforms
-        self._clock = clients.clock
-
     async def plan(self, service: Service, parameters: ReleasesParameters) -> PlannedCall:
         return PlannedCall(text=f"read the releases of {service.name}")
 
     async def execute(self, service: Service, parameters: ReleasesParameters, call: PlannedCall) -> Result:
-        found = await self._platforms[service.platform.kind].releases(service)
+        found = await self.clients.platform_of(service).releases(service)
         current = next((release for release in found if release.current), None)
         if current is None:
             raise TargetError(f"{service.name} has no current release")
         at, before = current.created_at, found[found.index(current) + 1 :]
-        age = None if at is None else self._clock.now() - at
+        age = None if at is None else self.clients.clock.now() - at
         recent = None if age is None else age <= parameters.within
         memory = RELEASES.get()
         facts = {

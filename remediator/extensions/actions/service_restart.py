@@ -15,7 +15,6 @@ from remediator.errors import TargetError
 from remediator.extensions import costs
 from remediator.extensions.actions import _remote_calls
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import OWN_RESTARTS, State
 from remediator.playbooks.facts import Fact
@@ -41,12 +40,8 @@ class ServiceRestart(Action):
         Fact("pin", "object", "Identity of the new instances."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._clients = clients
-        self._platforms = clients.platforms
-
     async def plan(self, service: Service, parameters: RestartParameters) -> PlannedCall:
-        platform = self._platforms[service.platform.kind]
+        platform = self.clients.platform_of(service)
         await platform.require_rights(service, self.name)
         status = await platform.status(service)
         if status.hold:
@@ -61,11 +56,11 @@ class ServiceRestart(Action):
         )
 
     async def cost(self, service: Service, parameters: RestartParameters, call: PlannedCall) -> Cost:
-        status = await self._platforms[service.platform.kind].status(service)
-        return await costs.interruption(self._clients, service, status)
+        status = await self.clients.platform_of(service).status(service)
+        return await costs.interruption(self.clients, service, status)
 
     async def execute(self, service: Service, parameters: RestartParameters, call: PlannedCall) -> Result:
-        platform = self._platforms[service.platform.kind]
+        platform = self.clients.platform_of(service)
         await platform.restart(service, call.pin, parameters.stop_timeout.total_seconds())
         status = await platform.status(service)
         if dict(status.pin) == dict(call.pin):
@@ -81,8 +76,8 @@ class ServiceRestart(Action):
 
         If none runs, the restart did not finish.
         """
-        platform = self._platforms[service.platform.kind]
-        age = self._clients.clock.now() - since
+        platform = self.clients.platform_of(service)
+        age = self.clients.clock.now() - since
         if (known := _remote_calls.observation(await platform.settle(service), age)) is not None:
             return known
         status = await platform.status(service)

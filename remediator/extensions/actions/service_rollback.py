@@ -16,7 +16,6 @@ from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.extensions import costs
 from remediator.extensions.actions.base import RELEASES, Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import OWN_RESTARTS, State
 from remediator.playbooks.facts import Fact
@@ -47,13 +46,8 @@ class ServiceRollback(Action):
     )
     reads_releases = True
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._clients = clients
-        self._platforms = clients.platforms
-        self._clock = clients.clock
-
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
-        platform = self._platforms[service.platform.kind]
+        platform = self.clients.platform_of(service)
         await platform.require_rights(service, self.name)
         status = await platform.status(service)
         if status.hold:
@@ -74,18 +68,18 @@ class ServiceRollback(Action):
     def _recent(self, service: Service, current: Release, within: timedelta | None) -> None:
         if within is None or current.created_at is None:
             return
-        if self._clock.now() - current.created_at > within:
+        if self.clients.clock.now() - current.created_at > within:
             since, length = rfc3339(current.created_at)[:19], format_duration(within)
             raise TargetError(
                 f"{service.name} has run {current.label} since {since}Z, longer than {length}: it is not a new release"
             )
 
     async def cost(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Cost:
-        status = await self._platforms[service.platform.kind].status(service)
-        return await costs.interruption(self._clients, service, status)
+        status = await self.clients.platform_of(service).status(service)
+        return await costs.interruption(self.clients, service, status)
 
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
-        platform = self._platforms[service.platform.kind]
+        platform = self.clients.platform_of(service)
         await platform.rollback(service, call.pin, str(call.arguments["to"]))
         status = await platform.status(service)
         current = [release.id for release in await platform.releases(service) if release.current]
@@ -103,7 +97,7 @@ class ServiceRollback(Action):
         self, service: Service, parameters: RollbackParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """Compare the current release: the planned one, started since, means done."""
-        platform = self._platforms[service.platform.kind]
+        platform = self.clients.platform_of(service)
         current = [release.id for release in await platform.releases(service) if release.current]
         status = await platform.status(service)
         facts: dict[str, Any] = {"current": current, "state": status.state.value}

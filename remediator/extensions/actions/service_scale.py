@@ -14,7 +14,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import costs
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import OWN_RESTARTS
 from remediator.playbooks.facts import Fact
@@ -60,12 +59,8 @@ class ServiceScale(Action):
         Fact("to", "integer", "Instances after."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._clients = clients
-        self._platforms = clients.platforms
-
     async def plan(self, service: Service, parameters: ScaleParameters) -> PlannedCall:
-        platform = self._platforms[service.platform.kind]
+        platform = self.clients.platform_of(service)
         await platform.require_rights(service, self.name)
         status = await platform.status(service)
         now = int(status.facts.get("replicas", status.instances))
@@ -88,12 +83,12 @@ class ServiceScale(Action):
         """Measure only if instances are removed: more of them interrupt nothing."""
         if int(call.arguments["to"]) > int(call.arguments["from"]):
             return Cost()
-        status = await self._platforms[service.platform.kind].status(service)
-        return await costs.interruption(self._clients, service, status)
+        status = await self.clients.platform_of(service).status(service)
+        return await costs.interruption(self.clients, service, status)
 
     async def execute(self, service: Service, parameters: ScaleParameters, call: PlannedCall) -> Result:
-        await self._platforms[service.platform.kind].scale(service, call.pin, int(call.arguments["to"]))
-        status = await self._platforms[service.platform.kind].status(service)
+        await self.clients.platform_of(service).scale(service, call.pin, int(call.arguments["to"]))
+        status = await self.clients.platform_of(service).status(service)
         now = int(status.facts.get("replicas", status.instances))
         if now == call.arguments["from"]:
             text = f"nothing was changed: {service.name} still has {now} instances: {status.summary}"
@@ -109,7 +104,7 @@ class ServiceScale(Action):
         self, service: Service, parameters: ScaleParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """Compare the number of instances that the platform reports."""
-        status = await self._platforms[service.platform.kind].status(service)
+        status = await self.clients.platform_of(service).status(service)
         now = int(status.facts.get("replicas", status.instances))
         if now == call.arguments["to"]:
             return Observation(EffectStatus.YES, f"{service.name} has {now} instances", {"replicas": now})

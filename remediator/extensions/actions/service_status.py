@@ -10,7 +10,6 @@ from remediator.clients.kubernetes.kinds import WorkloadKind
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.actions.base import Action, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import Reason, ServiceStatus, State
 from remediator.playbooks.facts import Fact
@@ -71,10 +70,6 @@ class ServiceStatusAction(Action):
         Fact("restarts", "integer", "systemd: restarts by systemd."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._platforms = clients.platforms
-        self._clock = clients.clock
-
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         return PlannedCall(text=f"read the state of {service.name}")
 
@@ -88,7 +83,7 @@ class ServiceStatusAction(Action):
             "reasons": [each.value for each in status.reasons],
         }
         if status.started_at is not None:
-            facts["uptime"] = round((self._clock.now() - status.started_at).total_seconds(), 1)
+            facts["uptime"] = round((self.clients.clock.now() - status.started_at).total_seconds(), 1)
         return Result(
             outcome, status.summary, dict(status.facts) | facts
         )  # common names win over those of the platform
@@ -101,9 +96,9 @@ class ServiceStatusAction(Action):
         says that it crashed just before. Two starts within this time, neither of them ours, are a crash loop. So are
         several crashes before its last start: a program that takes long to start may live for longer than that.
         """
-        platform = self._platforms[service.platform.kind]
+        platform = self.clients.platform_of(service)
         first = status = await platform.status(service)
-        calm = status.started_at is None or self._clock.now() - status.started_at > _CALM
+        calm = status.started_at is None or self.clients.clock.now() - status.started_at > _CALM
         if status.state in (State.RUNNING, State.STARTING, State.EXITED) and status.crashes >= _LOOPING and not calm:
             summary = f"{status.summary}; it crashed {status.crashes} times in the two minutes before its last start"
             return replace(status, state=State.CRASH_LOOP, summary=summary, healthy=0)
@@ -111,10 +106,10 @@ class ServiceStatusAction(Action):
         for look in range(looks):
             if status.state is State.EXITED and look >= _LOOKS_AT_ENDED:
                 break
-            young = status.started_at is not None and self._clock.now() - status.started_at < limit
+            young = status.started_at is not None and self.clients.clock.now() - status.started_at < limit
             if status.state is not State.STARTING and not (status.state in (State.RUNNING, State.EXITED) and young):
                 break
-            await self._clock.sleep(1)
+            await self.clients.clock.sleep(1)
             status = await platform.status(service)
             again = status.pin.get("started") not in (None, first.pin.get("started"))
             if again and first.pin.get("started") is not None:

@@ -46,7 +46,8 @@ class Check(ABC):
     """Whether the check needs Prometheus. Lint reports it if the settings name none."""
 
     def __init__(self, clients: ClientSet) -> None:
-        """Keep the needed clients."""
+        """Keep the clients of the service."""
+        self.clients = clients
 
     @classmethod
     def declared_calls(cls, clients: ClientSet) -> DeclaredCalls | None:

@@ -41,16 +41,13 @@ class CommandCheck(Check):
     Parameters = CommandCheckParameters
     facts = COMMAND_FACTS
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._commands = clients.commands
-
     @classmethod
     def declared_calls(cls, clients: ClientSet) -> DeclaredCalls:
         return declared_commands(clients.commands, ActionTraits())
 
     async def observe(self, service: Service, parameters: CommandCheckParameters) -> Evidence:
         try:
-            allowed = allowed_command(self._commands, parameters)
+            allowed = allowed_command(self.clients.commands, parameters)
             if not allowed.read_only:
                 raise TargetError(
                     f"the settings do not declare the command {parameters.command!r} as read_only; it was not run"

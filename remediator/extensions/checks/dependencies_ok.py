@@ -11,7 +11,6 @@ from remediator.clients.redis.client import Redis
 from remediator.clients.redis.connection import RedisState
 from remediator.errors import ClientError, RemediatorError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import State
 from remediator.playbooks.facts import Fact
@@ -36,12 +35,8 @@ class DependenciesOk(Check):
         ),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._platforms = clients.platforms
-        self._inventory = clients.inventory
-
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
-        inventory = self._inventory()
+        inventory = self.clients.inventory()
         needed = (
             [inventory.service(name) for name in inventory.dependencies(service.name)]
             if service.name in inventory
@@ -64,7 +59,7 @@ class DependenciesOk(Check):
         if service.postgres is not None:
             return await _postgres(Postgres(service.postgres))
         try:
-            status = await self._platforms[service.platform.kind].status(service)
+            status = await self.clients.platform_of(service).status(service)
         except (RemediatorError, KeyError) as error:
             return Evidence(CheckAnswer.UNKNOWN, f"no answer: {error}")
         if status.state is State.UNKNOWN:

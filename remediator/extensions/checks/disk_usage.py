@@ -7,7 +7,6 @@ from pydantic import Field
 from remediator.errors import RemediatorError
 from remediator.extensions import data_disk
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -34,14 +33,11 @@ class DiskUsage(Check):
         Fact("max_percent", "integer", "Limit that the check used.", unit="%"),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._prometheus = clients.prometheus
-
     async def observe(self, service: Service, parameters: DiskUsageParameters) -> Evidence:
         if service.disk is None:
             return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'disk' in the inventory")
         try:
-            found = await data_disk.usage(service, self._prometheus)
+            found = await data_disk.usage(service, self.clients.prometheus)
         except RemediatorError as error:
             return Evidence(CheckAnswer.UNKNOWN, f"cannot read the disk of {service.name}: {error}")
         most = parameters.max_percent or service.disk.full_percent

@@ -15,7 +15,6 @@ from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.errors import ClientError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -52,14 +51,11 @@ class ErrorRate(Check):
         Fact("overloaded", "number", "Share of status 503 among the errors, from 0 to 1."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._prometheus = clients.prometheus
-
     async def observe(self, service: Service, parameters: ErrorRateParameters) -> Evidence:
-        if self._prometheus is None:
+        if self.clients.prometheus is None:
             return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured; set 'prometheus' in the settings")
         try:
-            everything, errors = await _rates(self._prometheus, parameters)
+            everything, errors = await _rates(self.clients.prometheus, parameters)
         except ClientError as error:
             return Evidence(CheckAnswer.UNKNOWN, f"the Prometheus query failed: {error}")
         total, failed = sum(everything), sum(rate for _, rate in errors)

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from remediator.errors import ClientError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -37,14 +36,11 @@ class PrometheusTarget(Check):
         Fact("error", "string", "Error of the last scrape of that target; empty without one."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._prometheus = clients.prometheus
-
     async def observe(self, service: Service, parameters: PrometheusTargetParameters) -> Evidence:
-        if self._prometheus is None:
+        if self.clients.prometheus is None:
             return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured; set 'prometheus' in the settings")
         try:
-            targets = await self._prometheus.targets()
+            targets = await self.clients.prometheus.targets()
         except ClientError as error:
             return Evidence(CheckAnswer.UNKNOWN, f"Prometheus did not list its targets: {error}")
         found = [target for target in targets if target.labels.get("job") == parameters.job]

@@ -19,7 +19,6 @@ from remediator.core.clock import format_duration, rfc3339
 from remediator.core.types import Duration
 from remediator.errors import ClientError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -46,21 +45,17 @@ class Promql(Check):
         Fact("measured", "list", "Time of the newest sample of each selector; null without data."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._prometheus = clients.prometheus
-        self._clock = clients.clock
-
     async def observe(self, service: Service, parameters: PromqlParameters) -> Evidence:
-        if self._prometheus is None:
+        if self.clients.prometheus is None:
             return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured; set 'prometheus' in the settings")
         facts: dict[str, Any] = {"query": parameters.query}
         try:
-            vector = await self._prometheus.query(parameters.query)
-            fresh = await self._prometheus.freshness(parameters.query)
+            vector = await self.clients.prometheus.query(parameters.query)
+            fresh = await self.clients.prometheus.freshness(parameters.query)
         except ClientError as error:
             return Evidence(CheckAnswer.UNKNOWN, f"the Prometheus query failed: {error}", facts)
         facts["samples"] = [{"labels": item.labels, "value": item.value} for item in vector.samples[:10]]
-        now = self._clock.now()
+        now = self.clients.clock.now()
         oldest = [item.newest for item in fresh]
         stale = [
             item.selector for item, at in zip(fresh, oldest, strict=True) if at is None or now - at > parameters.max_age

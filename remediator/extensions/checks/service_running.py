@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from remediator.errors import RemediatorError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import State
 from remediator.playbooks.facts import Fact
@@ -21,12 +20,9 @@ class ServiceRunning(Check):
         Fact("healthy", "integer", "Healthy instances."),
     )
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._platforms = clients.platforms
-
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         try:
-            status = await self._platforms[service.platform.kind].status(service)
+            status = await self.clients.platform_of(service).status(service)
         except RemediatorError as error:
             return Evidence(CheckAnswer.UNKNOWN, f"the platform does not answer: {error}")
         facts = {"state": status.state.value, "instances": status.instances, "healthy": status.healthy}

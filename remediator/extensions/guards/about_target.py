@@ -5,7 +5,6 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from remediator.core.run import EpisodeKind
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Verdict, manual_start
 from remediator.playbooks.target_identity import Relation, compare
 from remediator.storage.repositories import discovered
@@ -23,9 +22,6 @@ class AboutTarget(Guard):
 
     name = "about_target"
     reasons = frozenset({"not_about_target", "no_identifying_label", "targets_changed"})
-
-    def __init__(self, clients: ClientSet) -> None:
-        """Use the guard input; no clients are needed."""
 
     def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
         inventory, name = guard_input.inventory, guard_input.service.name

@@ -152,7 +152,8 @@ class Guard:
     """
 
     def __init__(self, clients: ClientSet) -> None:
-        """Keep the clients that the guard needs. Do not keep state in a guard: it belongs in the store."""
+        """Keep the clients of the service. Do not keep state in a guard: it belongs in the store."""
+        self.clients = clients
 
     def lookback(self, settings: Any) -> timedelta:
         """Return how far back ``evaluate_stored`` reads runs. Younger runs are not pruned."""

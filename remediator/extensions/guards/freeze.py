@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 from pydantic import Field
 
 from remediator.errors import ConfigurationError
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards import _calendars as calendars
 from remediator.extensions.guards._windows import Span, Window, Zone
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
@@ -37,9 +36,6 @@ class Freeze(Guard):
     applies_to_undo = True
     Settings = FreezeSettings
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._folder = clients.folder
-
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
         settings: FreezeSettings = guard_input.settings
         zone = ZoneInfo(settings.timezone)
@@ -53,7 +49,7 @@ class Freeze(Guard):
         broken: ConfigurationError | None = None
         for path in settings.calendars:
             try:
-                span = await asyncio.to_thread(calendars.covering, self._folder / path, guard_input.now, zone)
+                span = await asyncio.to_thread(calendars.covering, self.clients.folder / path, guard_input.now, zone)
             except ConfigurationError as error:
                 broken = error
                 continue

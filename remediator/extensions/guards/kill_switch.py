@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Verdict, clock_time
 from remediator.storage.repositories import stops
@@ -21,12 +20,9 @@ class KillSwitch(Guard):
     same_for_all_steps = True
     applies_to_undo = True
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._state = clients.state
-
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
         """Check for the stop file, which works even if the store cannot be written."""
-        stop_file = None if self._state is None else read_stop_file(self._state)
+        stop_file = None if self.clients.state is None else read_stop_file(self.clients.state)
         if stop_file is None:
             return ALLOW
         inputs = {"file": str(stop_file.path), "reason": stop_file.reason, "since": stop_file.since.isoformat()}

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from remediator.errors import RemediatorError
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, join_names
 
 
@@ -39,9 +38,6 @@ class ManagedBy(Guard):
     reasons = frozenset({"owned", "owner_unclear", "platform_silent"})
     applies_to_undo = True
     Settings = ManagedBySettings
-
-    def __init__(self, clients: ClientSet) -> None:
-        """Use the view of the guard input; no other clients are needed."""
 
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
         if guard_input.service.platform.kind not in guard_input.settings.platforms:

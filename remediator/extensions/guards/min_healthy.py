@@ -5,7 +5,6 @@ from __future__ import annotations
 from pydantic import Field
 
 from remediator.errors import RemediatorError
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict
 from remediator.extensions.platforms.base import State
 
@@ -28,9 +27,6 @@ class MinHealthy(Guard):
     name = "min_healthy"
     reasons = frozenset({"too_few_healthy", "platform_silent"})
     Settings = MinHealthySettings
-
-    def __init__(self, clients: ClientSet) -> None:
-        """Use the view of the guard input; no other clients are needed."""
 
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
         given = guard_input.settings.minimum

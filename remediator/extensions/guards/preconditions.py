@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration, Strict
 from remediator.extensions.checks.base import CheckAnswer, Evidence
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict
 from remediator.playbooks import references
 
@@ -57,9 +56,6 @@ class Preconditions(Guard):
     name = "preconditions"
     reasons = frozenset({"not_met", "no_data"})
     Settings = PreconditionsSettings
-
-    def __init__(self, clients: ClientSet) -> None:
-        """Use the view of the guard input; no other clients are needed."""
 
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
         for condition in guard_input.settings.all_of:

@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration, Strict
 from remediator.extensions.checks.base import CheckAnswer
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Phase, Settings, Verdict
 from remediator.playbooks import references
 
@@ -45,9 +44,6 @@ class Regression(Guard):
     name = "regression"
     reasons = frozenset({"worse", "not_measured"})
     Settings = RegressionSettings
-
-    def __init__(self, clients: ClientSet) -> None:
-        """Use the view of the guard input; no other clients are needed."""
 
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
         if guard_input.phase is Phase.PLAN or not guard_input.settings.watch:

@@ -16,7 +16,6 @@ from remediator.core.alert import ALERTMANAGER
 from remediator.core.run import Episode, EpisodeStatus
 from remediator.core.types import Duration
 from remediator.errors import ClientError
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import (
     Guard,
     GuardAnswer,
@@ -70,10 +69,6 @@ class StillFiring(Guard):
     passing_reasons = frozenset({"not_firing"})
     Settings = StillFiringSettings
 
-    def __init__(self, clients: ClientSet) -> None:
-        self._peers = clients.peers
-        self._ignored = clients.ignored_labels
-
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
         if (manual := manual_start(guard_input, "it does not depend on an alert that fires")) is not None:
             return manual
@@ -88,9 +83,9 @@ class StillFiring(Guard):
         return _verdict(found)
 
     async def _ask_source(self, source: str, alerts: Sequence[Episode], within: float, found: _Answers) -> None:
-        peers = self._peers(source)
+        peers = self.clients.peers(source)
         found.peers += len(peers)
-        answers = await asyncio.gather(*(_ask(peer, alerts, within, self._ignored) for peer in peers))
+        answers = await asyncio.gather(*(_ask(peer, alerts, within, self.clients.ignored_labels) for peer in peers))
         silent = []
         for peer, answer in zip(peers, answers, strict=True):
             if isinstance(answer, str):

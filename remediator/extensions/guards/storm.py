@@ -11,7 +11,6 @@ from remediator.core.clock import format_duration
 from remediator.core.run import EpisodeStatus
 from remediator.core.types import Duration
 from remediator.errors import RemediatorError
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
 from remediator.storage.repositories import storms
 
@@ -41,9 +40,6 @@ class Storm(Guard):
     reasons = frozenset({"storm", "after_storm", "most_instances", "platform_silent"})
     same_for_all_steps = True
     Settings = StormSettings
-
-    def __init__(self, clients: ClientSet) -> None:
-        """Use the view of the guard input; no other clients are needed."""
 
     def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
         settings: StormSettings = guard_input.settings
