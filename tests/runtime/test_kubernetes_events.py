@@ -15,6 +15,7 @@ from remediator.audit import Kind
 from remediator.audit.entry import Entry
 from remediator.clients.kubernetes.events import ObjectEvent, ObjectReference, event_document
 from remediator.core.clock import rfc3339
+from remediator.core.plan import PlannedCall
 from remediator.errors import Unreachable
 from remediator.extensions.platforms.base import Platform
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
@@ -73,6 +74,29 @@ def exporter(
         platforms=platforms,
     )
     return KubernetesEventsExporter(cast(PipelineContext, context))
+
+
+class Recorder:
+    """A platform that records the events instead of writing them."""
+
+    def __init__(self, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.platform = platform
+        self.events: list[ObjectEvent] = []
+        monkeypatch.setattr(platform, "write_event", self._write)
+
+    async def _write(self, service: Service, call: PlannedCall, event: ObjectEvent) -> None:
+        self.events.append(event)
+
+    def service(self) -> Service:
+        """A service that no cluster has."""
+        where = {"kind": "kubernetes", "namespace": "a", "deployment": "web", "kubeconfig": "/no"}
+        return Service.model_validate({"name": "web", "platform": where})
+
+
+@pytest.fixture
+def recorded(platforms: dict[str, Platform], monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """What is written on Kubernetes."""
+    return Recorder(platforms["kubernetes"], monkeypatch)
 
 
 def web(cluster: Cluster, **binding: Any) -> Service:
@@ -173,21 +197,22 @@ async def test_a_cluster_that_is_down_is_tried_again(platforms: dict[str, Platfo
         entry(Kind.ACTION_INTENDED, age=timedelta(hours=2), attempt="attempt-1"),
     ],
 )
-async def test_what_is_no_action_is_not_written(quiet: Entry, platforms: dict[str, Platform]) -> None:
-    """Nor what happened before Kubernetes would have forgotten it: no connection is made."""
-    service = Service.model_validate(
-        {"name": "web", "platform": {"kind": "kubernetes", "namespace": "a", "deployment": "web", "kubeconfig": "/no"}}
-    )
+async def test_what_is_no_action_is_not_written(quiet: Entry, recorded: Recorder) -> None:
+    """Nor what happened before Kubernetes would have forgotten it."""
+    service, platforms = recorded.service(), {"kubernetes": recorded.platform}
     await exporter(service, platforms).send(quiet)
+    assert recorded.events == []
+    await exporter(service, platforms).send(STARTED)
+    assert [event.reason for event in recorded.events] == ["ActionStarted"]
 
 
-async def test_a_service_elsewhere_gets_no_event(platforms: dict[str, Platform]) -> None:
-    """Other platforms have no place for it; a service that is not in the inventory any more is unknown."""
-    service = Service.model_validate(
-        {"name": "web", "platform": {"kind": "kubernetes", "namespace": "a", "deployment": "w"}}
-    )
+async def test_a_service_that_is_gone_gets_no_event(recorded: Recorder) -> None:
+    """A service that is not in the inventory any more is unknown."""
+    service, platforms = recorded.service(), {"kubernetes": recorded.platform}
     await exporter(service, platforms, [attempt("gone")]).send(STARTED)
-    await Platform.write_event(platforms["kubernetes"], service, None, None)  # type: ignore[arg-type]
+    assert recorded.events == []
+    await exporter(service, platforms, [attempt("web")]).send(STARTED)
+    assert [event.reason for event in recorded.events] == ["ActionStarted"]
 
 
 def test_a_message_fits_and_stays_text() -> None:
