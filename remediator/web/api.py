@@ -1,4 +1,4 @@
-"""The API ``/api/v1``: the console and the CLI as JSON. :data:`OPERATIONS` lists all operations.
+"""The API ``/api/v1``: the console and the CLI as JSON. :data:`OPERATIONS` has all operations.
 
 The description at ``/api/v1/openapi.json`` and ``docs/api.md`` are generated from this list.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -27,14 +28,13 @@ from remediator.storage.repositories import approvals, audit, episodes, lookup, 
 from remediator.storage.repositories.approvals import Approval
 from remediator.web import api_runs, api_service, form_actions
 from remediator.web import decision_answers as answers
-from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, handler
+from remediator.web.api_request import HEADERS, ApiRequest, Operations, handler
 from remediator.web.openapi import (
     LIMIT,
     MAX_LIMIT,
     NOT_EMPTY,
     REASON,
     BodyField,
-    Operation,
     Parameter,
     describe,
     filters,
@@ -42,9 +42,30 @@ from remediator.web.openapi import (
 from remediator.web.site import Site
 from remediator.web.status import sessions_data, stop_data
 
+_APPROVAL = Parameter("approval_id", "path", "ID of the approval request.")
+MAX_ENTRY = 10**15
+"""The highest number of an audit entry."""
+_STOP_DURATION = "^([1-9][0-9]?d)?([1-9][0-9]{0,2}h)?([1-9][0-9]{0,3}m)?([1-9][0-9]{0,4}s)?$"
+"""A part of the durations between 1 second and 1 year, which no pattern can express: enough of each unit for a stop."""
+_DECISION: Mapping[str, Any] = {
+    "body": {
+        "plan_hash": "Required. Hash of the plan you read; a decision on another plan is rejected.",
+        "confirm": "Name of the target, required if the plan is destructive.",
+        "break_glass": BodyField(
+            "true: this decision alone is sufficient; it is announced and needs a reason.", "boolean"
+        ),
+        **REASON,
+    },
+    "permission": Permission.DECIDE,
+    "answer": answers.DecisionResult,
+}
 
+OPERATIONS = Operations((*api_runs.OPERATIONS, *api_service.OPERATIONS))
+
+
+@OPERATIONS.get("/approvals", answer=list[answers.ApprovalRequest])
 async def list_approvals(call: ApiRequest) -> Any:
-    """Return the pending approval requests."""
+    """List pending approval requests."""
     return await call.read(list_requests)
 
 
@@ -53,8 +74,9 @@ def list_requests(connection: Connection) -> list[dict[str, Any]]:
     return [_approval(item) for item in approvals.list_pending(connection)]
 
 
+@OPERATIONS.get("/approvals/{approval_id}", _APPROVAL, answer=answers.ApprovalDetails)
 async def show_approval(call: ApiRequest) -> Any:
-    """Return an approval request with its decisions and validity."""
+    """Show an approval request, its decisions and whether it is still valid."""
     found = await _find_approval(call)
     made = await call.read(lambda connection: approvals.list_decisions(connection, found.id))
     listed = [
@@ -80,6 +102,7 @@ async def _check_validity(call: ApiRequest, found: Approval) -> Validity:
     return await call.site.validity.check(found, run)
 
 
+@OPERATIONS.post("/approvals/{approval_id}/refresh", _APPROVAL, permission=Permission.DECIDE, answer=answers.Refreshed)
 async def refresh(call: ApiRequest) -> Any:
     """Create a new request if the plan is outdated."""
     found, reason, refreshed = await _find_approval(call), "", False
@@ -121,32 +144,67 @@ def _approval(item: Approval) -> dict[str, Any]:
     }
 
 
-def decision(verb: str) -> ApiHandler:
-    """Return the handler of one decision: approve, reject or snooze."""
-
-    async def decide(call: ApiRequest) -> Any:
-        found = await _find_approval(call)
-        request = DecisionRequest(
-            found.id,
-            call.text("plan_hash", required=True),
-            verb,
-            call.caller,
-            call.text("reason"),
-            call.text("confirm"),
-            call.flag("break_glass"),
-        )
-        result = await call.write(lambda tx: decisions.decide(tx, request, call.site.service.config.approvals))
-        return {"id": found.id, "status": result.status, "counted": result.counted, "by": call.caller.id}
-
-    return decide
+async def _decide(call: ApiRequest, verb: str) -> Any:
+    found = await _find_approval(call)
+    request = DecisionRequest(
+        found.id,
+        call.text("plan_hash", required=True),
+        verb,
+        call.caller,
+        call.text("reason"),
+        call.text("confirm"),
+        call.flag("break_glass"),
+    )
+    result = await call.write(lambda tx: decisions.decide(tx, request, call.site.service.config.approvals))
+    return {"id": found.id, "status": result.status, "counted": result.counted, "by": call.caller.id}
 
 
+@OPERATIONS.post("/approvals/{approval_id}/approve", _APPROVAL, **_DECISION)
+async def approve(call: ApiRequest) -> Any:
+    """Approve the plan."""
+    return await _decide(call, "approve")
+
+
+@OPERATIONS.post("/approvals/{approval_id}/reject", _APPROVAL, **_DECISION)
+async def reject(call: ApiRequest) -> Any:
+    """Reject the plan."""
+    return await _decide(call, "reject")
+
+
+@OPERATIONS.post("/approvals/{approval_id}/snooze", _APPROVAL, **_DECISION)
+async def snooze(call: ApiRequest) -> Any:
+    """Ask again later."""
+    return await _decide(call, "snooze")
+
+
+@OPERATIONS.get("/stops", answer=list[answers.Stop])
 async def list_stops(call: ApiRequest) -> Any:
-    """Return the active stops."""
+    """List active stops."""
     now = call.site.now
     return [stop_data(item) for item in await call.read(lambda connection: stops.list_active(connection, now))]
 
 
+@OPERATIONS.post(
+    "/stops",
+    body={
+        "scope": BodyField("global (default), playbook or service.", enum=list(stops.SCOPES)),
+        "name": "Name of the playbook or service; required for these scopes.",
+        "duration": BodyField(
+            "From 1s to 1y, for example 30m or 1h30m; without it, the stop lasts until it is released.",
+            pattern=_STOP_DURATION,
+        ),
+        "reason": f"Required. {REASON['reason']}",
+    },
+    permission=Permission.CREATE_STOP,
+    answer=answers.Stop,
+    body_forms=(
+        {"properties": {"scope": {"const": "global"}, "name": {"maxLength": 0}}},
+        {
+            "required": ["scope", "name"],
+            "properties": {"scope": {"enum": ["playbook", "service"]}, "name": {"pattern": NOT_EMPTY}},
+        },
+    ),
+)
 async def create_stop(call: ApiRequest) -> Any:
     """Create a stop."""
     reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
@@ -161,6 +219,12 @@ async def create_stop(call: ApiRequest) -> Any:
     return await call.write(create)
 
 
+@OPERATIONS.post(
+    "/stops/{stop_id}/release",
+    Parameter("stop_id", "path", "ID of the stop."),
+    permission=Permission.RELEASE_STOP,
+    answer=answers.Released,
+)
 async def release_stop(call: ApiRequest) -> Any:
     """Release a stop."""
     stop_id = call.request.path_params["stop_id"]
@@ -169,20 +233,23 @@ async def release_stop(call: ApiRequest) -> Any:
     return {"released": stop_id}
 
 
+@OPERATIONS.get("/sessions", permission=Permission.END_SESSIONS, answer=list[answers.Session])
 async def list_sessions(call: ApiRequest) -> Any:
-    """Return the sessions of all people that are not over."""
+    """List the sessions of people."""
     now, idle = call.site.now, call.site.service.access.settings.session_idle
     return await call.read(lambda connection: sessions_data(connection, now, idle))
 
 
+@OPERATIONS.post("/sessions/end", body={"person": "Required. ID of the person.", **REASON}, answer=answers.Ended)
 async def end_sessions(call: ApiRequest) -> Any:
-    """End all sessions of a person."""
+    """End all sessions of a person. Everyone may end their own."""
     who, reason = call.text("person", required=True), call.text("reason")
     return {"ended": await call.write(lambda tx: decisions.end_sessions(tx, call.caller, who, reason))}
 
 
+@OPERATIONS.get("/episodes", LIMIT, answer=list[answers.Episode])
 async def list_episodes(call: ApiRequest) -> Any:
-    """Return the open episodes."""
+    """List open episodes."""
     limit = call.integer("limit", 200, MAX_LIMIT)
     return [
         {
@@ -199,8 +266,21 @@ async def list_episodes(call: ApiRequest) -> Any:
     ]
 
 
+@OPERATIONS.get(
+    "/audit",
+    LIMIT,
+    Parameter(
+        "before",
+        "query",
+        "Number of an entry: only earlier entries. Use the last number for the next page.",
+        "integer",
+        {"minimum": 1, "maximum": MAX_ENTRY},
+    ),
+    *filters("run", "kind"),
+    answer=list[answers.AuditEntry],
+)
 async def list_audit_entries(call: ApiRequest) -> Any:
-    """Return audit log entries, newest first."""
+    """List audit log entries, newest first."""
     query = call.request.query_params
     before = call.integer("before", 0, MAX_ENTRY) if "before" in query else None
     limit = call.integer("limit", 50, MAX_LIMIT)
@@ -210,170 +290,13 @@ async def list_audit_entries(call: ApiRequest) -> Any:
     return [json.loads(item.canonical) | {"hash": item.hash.hex()} for item in found]
 
 
+@OPERATIONS.get("/messages/dead", answer=list[answers.DeadMessage])
 async def list_dead_messages(call: ApiRequest) -> Any:
-    """Return the messages that could not be delivered."""
+    """List messages that could not be delivered."""
     return [
         {"id": item.id, "channel": item.channel, "kind": item.kind, "run": item.run_id, "error": item.error}
         for item in await call.read(outbox.list_dead)
     ]
-
-
-_APPROVAL = Parameter("approval_id", "path", "ID of the approval request.")
-MAX_ENTRY = 10**15
-"""The highest number of an audit entry."""
-_STOP_DURATION = "^([1-9][0-9]?d)?([1-9][0-9]{0,2}h)?([1-9][0-9]{0,3}m)?([1-9][0-9]{0,4}s)?$"
-"""A part of the durations between 1 second and 1 year, which no pattern can express: enough of each unit for a stop."""
-_DECISION = {
-    "plan_hash": "Required. Hash of the plan you read; a decision on another plan is rejected.",
-    "confirm": "Name of the target, required if the plan is destructive.",
-    "break_glass": BodyField("true: this decision alone is sufficient; it is announced and needs a reason.", "boolean"),
-    **REASON,
-}
-
-
-OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
-    *api_runs.OPERATIONS,
-    (
-        Operation("GET", "/api/v1/approvals", "List pending approval requests.", answer=list[answers.ApprovalRequest]),
-        list_approvals,
-    ),
-    (
-        Operation(
-            "GET",
-            "/api/v1/approvals/{approval_id}",
-            "Show an approval request, its decisions and whether it is still valid.",
-            (_APPROVAL,),
-            answer=answers.ApprovalDetails,
-        ),
-        show_approval,
-    ),
-    *(
-        (
-            Operation(
-                "POST",
-                f"/api/v1/approvals/{{approval_id}}/{verb}",
-                text,
-                (_APPROVAL,),
-                _DECISION,
-                Permission.DECIDE,
-                answer=answers.DecisionResult,
-            ),
-            decision(verb),
-        )
-        for verb, text in (
-            ("approve", "Approve the plan."),
-            ("reject", "Reject the plan."),
-            ("snooze", "Ask again later."),
-        )
-    ),
-    (
-        Operation(
-            "POST",
-            "/api/v1/approvals/{approval_id}/refresh",
-            "Create a new request if the plan is outdated.",
-            (_APPROVAL,),
-            {},
-            Permission.DECIDE,
-            answer=answers.Refreshed,
-        ),
-        refresh,
-    ),
-    (Operation("GET", "/api/v1/stops", "List active stops.", answer=list[answers.Stop]), list_stops),
-    (
-        Operation(
-            "POST",
-            "/api/v1/stops",
-            "Create a stop.",
-            (),
-            {
-                "scope": BodyField("global (default), playbook or service.", enum=list(stops.SCOPES)),
-                "name": "Name of the playbook or service; required for these scopes.",
-                "duration": BodyField(
-                    "From 1s to 1y, for example 30m or 1h30m; without it, the stop lasts until it is released.",
-                    pattern=_STOP_DURATION,
-                ),
-                "reason": f"Required. {REASON['reason']}",
-            },
-            Permission.CREATE_STOP,
-            answer=answers.Stop,
-            body_forms=(
-                {"properties": {"scope": {"const": "global"}, "name": {"maxLength": 0}}},
-                {
-                    "required": ["scope", "name"],
-                    "properties": {"scope": {"enum": ["playbook", "service"]}, "name": {"pattern": NOT_EMPTY}},
-                },
-            ),
-        ),
-        create_stop,
-    ),
-    (
-        Operation(
-            "POST",
-            "/api/v1/stops/{stop_id}/release",
-            "Release a stop.",
-            (Parameter("stop_id", "path", "ID of the stop."),),
-            {},
-            Permission.RELEASE_STOP,
-            answer=answers.Released,
-        ),
-        release_stop,
-    ),
-    (
-        Operation(
-            "GET",
-            "/api/v1/sessions",
-            "List the sessions of people.",
-            permission=Permission.END_SESSIONS,
-            answer=list[answers.Session],
-        ),
-        list_sessions,
-    ),
-    (
-        Operation(
-            "POST",
-            "/api/v1/sessions/end",
-            "End all sessions of a person. Everyone may end their own.",
-            (),
-            {"person": "Required. ID of the person.", **REASON},
-            answer=answers.Ended,
-        ),
-        end_sessions,
-    ),
-    (
-        Operation("GET", "/api/v1/episodes", "List open episodes.", (LIMIT,), answer=list[answers.Episode]),
-        list_episodes,
-    ),
-    (
-        Operation(
-            "GET",
-            "/api/v1/audit",
-            "List audit log entries, newest first.",
-            (
-                LIMIT,
-                Parameter(
-                    "before",
-                    "query",
-                    "Number of an entry: only earlier entries. Use the last number for the next page.",
-                    "integer",
-                    {"minimum": 1, "maximum": MAX_ENTRY},
-                ),
-                *filters("run", "kind"),
-            ),
-            answer=list[answers.AuditEntry],
-        ),
-        list_audit_entries,
-    ),
-    *api_service.OPERATIONS,
-    (
-        Operation(
-            "GET",
-            "/api/v1/messages/dead",
-            "List messages that could not be delivered.",
-            answer=list[answers.DeadMessage],
-        ),
-        list_dead_messages,
-    ),
-)
 
 
 def routes(site: Site) -> list[Route]:

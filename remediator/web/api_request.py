@@ -16,7 +16,7 @@ from remediator.errors import Conflict, InputError, NotFound, RemediatorError, S
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.storage.repositories import lookup
 from remediator.web.authentication import RequestIdentity
-from remediator.web.openapi import Operation
+from remediator.web.openapi import Operation, Parameter
 from remediator.web.sign_in_guard import TooManyFailures
 from remediator.web.site import Site, read_body
 
@@ -108,6 +108,34 @@ class ApiRequest:
 
 ApiHandler = Callable[[ApiRequest], Awaitable[Any]]
 """Returns the answer: data for JSON, or a response."""
+
+
+class Operations(list[tuple[Operation, ApiHandler]]):
+    """The operations of one part of the API, in the order of their definition."""
+
+    def get(self, path: str, *parameters: Parameter, **more: Any) -> Callable[[ApiHandler], ApiHandler]:
+        """Add an operation that reads, for the handler below. The docstring of the handler is its summary.
+
+        Args:
+            path: below ``/api/v1``.
+            parameters: of the path and of the query.
+            more: further fields of :class:`Operation`.
+        """
+        return self._adding("GET", path, parameters, more)
+
+    def post(self, path: str, *parameters: Parameter, **more: Any) -> Callable[[ApiHandler], ApiHandler]:
+        """Add an operation that may change something, as :meth:`get`."""
+        return self._adding("POST", path, parameters, more)
+
+    def _adding(
+        self, method: str, path: str, parameters: tuple[Parameter, ...], more: dict[str, Any]
+    ) -> Callable[[ApiHandler], ApiHandler]:
+        def add(handle: ApiHandler) -> ApiHandler:
+            about = {"summary": " ".join((handle.__doc__ or "").split()), "parameters": parameters, **more}
+            self.append((Operation(method=method, path=f"/api/v1{path}", **about), handle))
+            return handle
+
+        return add
 
 
 def handler(site: Site, operation: Operation, handle: ApiHandler) -> Callable[[Request], Awaitable[Response]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -22,100 +23,9 @@ from remediator.storage.repositories import lookup
 from remediator.storage.repositories.comments import CommentKind
 from remediator.web import form_actions, paging
 from remediator.web import run_answers as answers
-from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest
+from remediator.web.api_request import HEADERS, ApiRequest, Operations
 from remediator.web.incidents import list_incidents, show_incident
-from remediator.web.openapi import LIMIT, NOT_EMPTY, REASON, TEXTS, TIME_RULES, BodyField, Operation, Parameter, filters
-
-
-async def list_runs(call: ApiRequest) -> Any:
-    """Return runs, newest first."""
-    query, limit = call.request.query_params, call.integer("limit", 50, 500)
-    found = await call.read(lambda connection: paging.query_runs(connection, query, limit))
-    return [run_timeline.summary(run) for run in found]
-
-
-async def show_run(call: ApiRequest) -> Any:
-    """Return a run with its timeline."""
-    run_id, config, now = await call.run_id(), call.site.service.config, call.site.now
-    found = await call.read(lambda connection: run_view(connection, run_id, None, now, config.public_url))
-    if found is None:
-        raise NotFound(await asyncio.to_thread(run_timeline.missing_run_hint, run_id, archive_folder(config)))
-    return found
-
-
-async def start_run(call: ApiRequest) -> Any:
-    """Start a run by hand, or with ``dry_run`` show what it would do."""
-    request = StartRequest(
-        call.text("playbook", required=True), call.text("service"), call.texts("parameters"), call.text("reason")
-    )
-    context = call.site.service.context
-    if call.flag("dry_run"):
-        if call.site.service.role == "receive":
-            raise Conflict("dry_run: this replica has no access to targets; ask one that runs the loops")
-        return explain.as_json(await explain.explain_start(context, call.caller, request))
-    return run_timeline.summary(await call.write(lambda tx: form_actions.start_run(tx, context, call.caller, request)))
-
-
-async def undo_run(call: ApiRequest) -> Any:
-    """Undo what a finished run did."""
-    run_id, reason, confirm = await call.run_id(), call.text("reason"), call.text("confirm")
-    steps = await call.write(lambda tx: manual_undo.request_undo(tx, call.caller, run_id, reason, confirm))
-    return {"run": run_id, "steps": [{"step": item.step.id, "how": item.how} for item in steps]}
-
-
-async def comment_run(call: ApiRequest) -> Any:
-    """Comment on a run or an incident, or acknowledge it."""
-    if "run_id" in call.request.path_params:
-        name = await call.run_id()
-    else:
-        incident = call.request.path_params["incident_id"]
-        name = await call.read(lambda connection: lookup.incident_id(connection, incident))
-    kind = CommentKind.ACKNOWLEDGEMENT if call.flag("acknowledge") else CommentKind.COMMENT
-    text = call.text("text", limit=decisions.MAX_COMMENT)
-    made = await call.write(lambda tx: decisions.comment(tx, call.caller, name, text, kind))
-    return run_timeline.comment_data(made)
-
-
-async def explain_alert(call: ApiRequest) -> Any:
-    """Show what would be done for an alert, and why; change nothing."""
-    service = call.site.service
-    if service.role == "receive":
-        raise Conflict("this replica has no access to targets; ask one that runs the loops")
-    labels, given = call.texts("labels"), "fingerprint" in call.body
-    fingerprint = call.text("fingerprint", required=given or not labels)
-    source = call.text("source") or ALERTMANAGER
-    if not labels:
-        source, labels = await explain.by_fingerprint(service.config, fingerprint)
-    return explain.as_alert_json(labels, await explain.explain_alert(service.context, service.config, labels, source))
-
-
-async def show_timeline(call: ApiRequest) -> Response:
-    """Return the post-incident document of a run, or of all runs of an episode."""
-    service, name = call.site.service, call.request.path_params["run_id"]
-    format_ = call.request.query_params.get("format", "md")
-    if format_ not in incident_document.FORMATS:
-        raise InputError(f"format: expected one of {', '.join(incident_document.FORMATS)}, not {format_[:64]!r}")
-    folder = archive_folder(service.config)
-    timelines = await call.read(lambda connection: run_timeline.load_timelines(connection, name, folder))
-    measured = []
-    for each in timelines:
-        prometheus = service.clients.prometheus if format_ == "html" else None
-        measured.append((each, await incident_document.measure(prometheus, each, call.site.now)))
-    return Response(incident_document.render(measured, format_), 200, HEADERS, incident_document.FORMATS[format_])
-
-
-async def cancel_run(call: ApiRequest) -> Any:
-    """Cancel a run."""
-    run_id, reason = await call.run_id(), call.text("reason")
-    return {"result": await call.write(lambda tx: decisions.cancel(tx, call.caller, run_id, reason))}
-
-
-async def retry_run(call: ApiRequest) -> Any:
-    """Start another run for the same incident."""
-    run_id, reason, loaded = await call.run_id(), call.text("reason"), call.site.service.context.playbooks
-    run = await call.write(lambda tx: decisions.retry(tx, call.caller, run_id, loaded, reason))
-    return run_timeline.summary(run)
-
+from remediator.web.openapi import LIMIT, NOT_EMPTY, REASON, TEXTS, TIME_RULES, BodyField, Parameter, filters
 
 _RUN = Parameter("run_id", "path", "ID of the run, its beginning, or @latest.")
 _INCIDENT = Parameter("incident_id", "path", "ID of an incident, or of one of its runs, its beginning, or @latest.")
@@ -131,148 +41,158 @@ _FILTERS = (
     Parameter("until", "query", "Only runs that began before: RFC 3339, or a duration such as 2h.", rules=TIME_RULES),
 )
 
-OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
-    (
-        Operation(
-            "GET",
-            "/api/v1/runs",
-            "List runs, newest first.",
-            (LIMIT, _BEFORE, _OPEN, *_FILTERS),
-            answer=list[answers.RunSummary],
-        ),
-        list_runs,
+_COMMENT: Mapping[str, Any] = {
+    "body": {
+        "text": "The comment; an acknowledgement may have none.",
+        "acknowledge": BodyField("true: you take care of it, and other users see that.", "boolean"),
+    },
+    "permission": Permission.COMMENT,
+    "answer": answers.Comment,
+    "body_forms": (
+        {"required": ["text"], "properties": {"text": {"pattern": NOT_EMPTY}}},
+        {"required": ["acknowledge"], "properties": {"acknowledge": {"const": True}}},
     ),
-    (
-        Operation(
-            "GET", "/api/v1/incidents", "List incidents, newest first.", (LIMIT, _OPEN), answer=list[answers.Incident]
-        ),
-        list_incidents,
-    ),
-    (
-        Operation(
-            "GET",
-            "/api/v1/incidents/{incident_id}",
-            "Show an incident with its runs.",
-            (_INCIDENT,),
-            answer=answers.Incident,
-        ),
-        show_incident,
-    ),
-    (Operation("GET", "/api/v1/runs/{run_id}", "Show a run with its timeline.", (_RUN,), answer=answers.Run), show_run),
-    (
-        Operation(
-            "POST",
-            "/api/v1/runs",
-            "Start a run by hand, through the same guards, approval and audit.",
-            (),
-            {
-                "playbook": "Required. Name of the playbook.",
-                "service": "Name of the target in the inventory; without it, the playbook needs a fixed target.",
-                "parameters": BodyField("Values of parameters by name, each as a string.", "object", **TEXTS),
-                "dry_run": BodyField("true: only show what the run would do.", "boolean"),
-                **REASON,
-            },
-            Permission.START,
-            answer=answers.RunSummary | answers.Explanation,
-        ),
-        start_run,
-    ),
-    (
-        Operation(
-            "POST",
-            "/api/v1/runs/{run_id}/undo",
-            "Undo what a finished run did, as its playbook and its actions declare. Once only.",
-            (_RUN,),
-            {
-                "confirm": "Name of the target; required if the undo can lose data or costs more than its tolerance.",
-                **REASON,
-            },
-            Permission.UNDO,
-            answer=answers.UndoRequested,
-        ),
-        undo_run,
-    ),
-    *(
-        (
-            Operation(
-                "POST",
-                f"/api/v1/{path}/comments",
-                f"Comment on {what}, or acknowledge it.",
-                (parameter,),
-                {
-                    "text": "The comment; an acknowledgement may have none.",
-                    "acknowledge": BodyField("true: you take care of it, and other users see that.", "boolean"),
-                },
-                Permission.COMMENT,
-                answer=answers.Comment,
-                body_forms=(
-                    {"required": ["text"], "properties": {"text": {"pattern": NOT_EMPTY}}},
-                    {"required": ["acknowledge"], "properties": {"acknowledge": {"const": True}}},
-                ),
-            ),
-            comment_run,
-        )
-        for path, what, parameter in (
-            ("runs/{run_id}", "a run", _RUN),
-            ("incidents/{incident_id}", "the newest run of an incident", _INCIDENT),
-        )
-    ),
-    (
-        Operation(
-            "GET",
-            "/api/v1/runs/{run_id}/timeline",
-            "Show the post-incident document of a run, or of all runs of an episode.",
-            (
-                Parameter("run_id", "path", "ID of a run or an episode, or @latest."),
-                Parameter("format", "query", "md (default) or html.", rules={"enum": list(incident_document.FORMATS)}),
-            ),
-            media=("text/markdown", "text/html"),
-        ),
-        show_timeline,
-    ),
-    (
-        Operation(
-            "POST",
-            "/api/v1/explain",
-            "Show what would be done for an alert, and why; change nothing.",
-            (),
-            {
-                "labels": BodyField("Labels of the alert, by name.", "object", **TEXTS),
-                "source": BodyField("Source of the alert with these labels; default: alertmanager.", pattern=NOT_EMPTY),
-                "fingerprint": BodyField(
-                    "Instead of labels: Alertmanager's fingerprint of a firing alert.", pattern=NOT_EMPTY
-                ),
-            },
-            body_forms=(
-                {"required": ["labels"], "properties": {"labels": {"minProperties": 1}}},
-                {"required": ["fingerprint"]},
-            ),
-            answer=answers.ExplainedAlert,
-        ),
-        explain_alert,
-    ),
-    (
-        Operation(
-            "POST",
-            "/api/v1/runs/{run_id}/cancel",
-            "Cancel a run.",
-            (_RUN,),
-            REASON,
-            Permission.CANCEL,
-            answer=answers.Result,
-        ),
-        cancel_run,
-    ),
-    (
-        Operation(
-            "POST",
-            "/api/v1/runs/{run_id}/retry",
-            "Start another run for the same incident.",
-            (_RUN,),
-            REASON,
-            Permission.RETRY,
-            answer=answers.RunSummary,
-        ),
-        retry_run,
+}
+
+OPERATIONS = Operations()
+
+
+@OPERATIONS.get("/runs", LIMIT, _BEFORE, _OPEN, *_FILTERS, answer=list[answers.RunSummary])
+async def list_runs(call: ApiRequest) -> Any:
+    """List runs, newest first."""
+    query, limit = call.request.query_params, call.integer("limit", 50, 500)
+    found = await call.read(lambda connection: paging.query_runs(connection, query, limit))
+    return [run_timeline.summary(run) for run in found]
+
+
+@OPERATIONS.get("/runs/{run_id}", _RUN, answer=answers.Run)
+async def show_run(call: ApiRequest) -> Any:
+    """Show a run with its timeline."""
+    run_id, config, now = await call.run_id(), call.site.service.config, call.site.now
+    found = await call.read(lambda connection: run_view(connection, run_id, None, now, config.public_url))
+    if found is None:
+        raise NotFound(await asyncio.to_thread(run_timeline.missing_run_hint, run_id, archive_folder(config)))
+    return found
+
+
+@OPERATIONS.post(
+    "/runs",
+    body={
+        "playbook": "Required. Name of the playbook.",
+        "service": "Name of the target in the inventory; without it, the playbook needs a fixed target.",
+        "parameters": BodyField("Values of parameters by name, each as a string.", "object", **TEXTS),
+        "dry_run": BodyField("true: only show what the run would do.", "boolean"),
+        **REASON,
+    },
+    permission=Permission.START,
+    answer=answers.RunSummary | answers.Explanation,
+)
+async def start_run(call: ApiRequest) -> Any:
+    """Start a run by hand, through the same guards, approval and audit."""
+    request = StartRequest(
+        call.text("playbook", required=True), call.text("service"), call.texts("parameters"), call.text("reason")
+    )
+    context = call.site.service.context
+    if call.flag("dry_run"):
+        if call.site.service.role == "receive":
+            raise Conflict("dry_run: this replica has no access to targets; ask one that runs the loops")
+        return explain.as_json(await explain.explain_start(context, call.caller, request))
+    return run_timeline.summary(await call.write(lambda tx: form_actions.start_run(tx, context, call.caller, request)))
+
+
+@OPERATIONS.post(
+    "/runs/{run_id}/undo",
+    _RUN,
+    body={
+        "confirm": "Name of the target; required if the undo can lose data or costs more than its tolerance.",
+        **REASON,
+    },
+    permission=Permission.UNDO,
+    answer=answers.UndoRequested,
+)
+async def undo_run(call: ApiRequest) -> Any:
+    """Undo what a finished run did, as its playbook and its actions declare. Once only."""
+    run_id, reason, confirm = await call.run_id(), call.text("reason"), call.text("confirm")
+    steps = await call.write(lambda tx: manual_undo.request_undo(tx, call.caller, run_id, reason, confirm))
+    return {"run": run_id, "steps": [{"step": item.step.id, "how": item.how} for item in steps]}
+
+
+@OPERATIONS.post("/incidents/{incident_id}/comments", _INCIDENT, **_COMMENT)
+@OPERATIONS.post("/runs/{run_id}/comments", _RUN, **_COMMENT)
+async def comment_run(call: ApiRequest) -> Any:
+    """Comment on a run or on the newest run of an incident, or acknowledge it."""
+    if "run_id" in call.request.path_params:
+        name = await call.run_id()
+    else:
+        incident = call.request.path_params["incident_id"]
+        name = await call.read(lambda connection: lookup.incident_id(connection, incident))
+    kind = CommentKind.ACKNOWLEDGEMENT if call.flag("acknowledge") else CommentKind.COMMENT
+    text = call.text("text", limit=decisions.MAX_COMMENT)
+    made = await call.write(lambda tx: decisions.comment(tx, call.caller, name, text, kind))
+    return run_timeline.comment_data(made)
+
+
+@OPERATIONS.post(
+    "/explain",
+    body={
+        "labels": BodyField("Labels of the alert, by name.", "object", **TEXTS),
+        "source": BodyField("Source of the alert with these labels; default: alertmanager.", pattern=NOT_EMPTY),
+        "fingerprint": BodyField("Instead of labels: Alertmanager's fingerprint of a firing alert.", pattern=NOT_EMPTY),
+    },
+    answer=answers.ExplainedAlert,
+    body_forms=(
+        {"required": ["labels"], "properties": {"labels": {"minProperties": 1}}},
+        {"required": ["fingerprint"]},
     ),
 )
+async def explain_alert(call: ApiRequest) -> Any:
+    """Show what would be done for an alert, and why; change nothing."""
+    service = call.site.service
+    if service.role == "receive":
+        raise Conflict("this replica has no access to targets; ask one that runs the loops")
+    labels, given = call.texts("labels"), "fingerprint" in call.body
+    fingerprint = call.text("fingerprint", required=given or not labels)
+    source = call.text("source") or ALERTMANAGER
+    if not labels:
+        source, labels = await explain.by_fingerprint(service.config, fingerprint)
+    return explain.as_alert_json(labels, await explain.explain_alert(service.context, service.config, labels, source))
+
+
+@OPERATIONS.get(
+    "/runs/{run_id}/timeline",
+    Parameter("run_id", "path", "ID of a run or an episode, or @latest."),
+    Parameter("format", "query", "md (default) or html.", rules={"enum": list(incident_document.FORMATS)}),
+    media=("text/markdown", "text/html"),
+)
+async def show_timeline(call: ApiRequest) -> Response:
+    """Show the post-incident document of a run, or of all runs of an episode."""
+    service, name = call.site.service, call.request.path_params["run_id"]
+    format_ = call.request.query_params.get("format", "md")
+    if format_ not in incident_document.FORMATS:
+        raise InputError(f"format: expected one of {', '.join(incident_document.FORMATS)}, not {format_[:64]!r}")
+    folder = archive_folder(service.config)
+    timelines = await call.read(lambda connection: run_timeline.load_timelines(connection, name, folder))
+    measured = []
+    for each in timelines:
+        prometheus = service.clients.prometheus if format_ == "html" else None
+        measured.append((each, await incident_document.measure(prometheus, each, call.site.now)))
+    return Response(incident_document.render(measured, format_), 200, HEADERS, incident_document.FORMATS[format_])
+
+
+@OPERATIONS.post("/runs/{run_id}/cancel", _RUN, body=REASON, permission=Permission.CANCEL, answer=answers.Result)
+async def cancel_run(call: ApiRequest) -> Any:
+    """Cancel a run."""
+    run_id, reason = await call.run_id(), call.text("reason")
+    return {"result": await call.write(lambda tx: decisions.cancel(tx, call.caller, run_id, reason))}
+
+
+@OPERATIONS.post("/runs/{run_id}/retry", _RUN, body=REASON, permission=Permission.RETRY, answer=answers.RunSummary)
+async def retry_run(call: ApiRequest) -> Any:
+    """Start another run for the same incident."""
+    run_id, reason, loaded = await call.run_id(), call.text("reason"), call.site.service.context.playbooks
+    run = await call.write(lambda tx: decisions.retry(tx, call.caller, run_id, loaded, reason))
+    return run_timeline.summary(run)
+
+
+OPERATIONS.get("/incidents", LIMIT, _OPEN, answer=list[answers.Incident])(list_incidents)
+OPERATIONS.get("/incidents/{incident_id}", _INCIDENT, answer=answers.Incident)(show_incident)

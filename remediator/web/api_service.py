@@ -23,8 +23,8 @@ from remediator.reporting.period.history import from_prometheus
 from remediator.storage.repositories import autonomy, remedy_memory, runs, target_locks
 from remediator.storage.repositories.remedy_memory import MemoryEntry
 from remediator.web import service_answers as answers
-from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest
-from remediator.web.openapi import DURATION_RULES, REASON, BodyField, Operation, Parameter
+from remediator.web.api_request import HEADERS, ApiRequest, Operations
+from remediator.web.openapi import DURATION_RULES, REASON, BodyField, Parameter
 from remediator.web.status import status_data
 
 FORMATS = {
@@ -34,15 +34,38 @@ FORMATS = {
 }
 """The formats of a report, each with its media type."""
 
+_SINCE = Parameter("since", "query", "How far back, such as 12h or 7d (default: 30d).", rules=DURATION_RULES)
+_NAME = Parameter("name", "path", "Name of the playbook.")
+_ENTRY = Parameter("entry_id", "path", "ID of the entry.")
+_TARGET = Parameter("target", "query", "Only entries about this service.")
+_REQUIRED_REASON = {"reason": f"Required. {REASON['reason']}"}
 
+OPERATIONS = Operations()
+
+
+@OPERATIONS.get("/status", answer=answers.Status)
 async def show_status(call: ApiRequest) -> Any:
-    """Return what blocks actions now."""
+    """Show what blocks actions now."""
     config, now = call.site.service.config, call.site.now
     return await call.read(lambda connection: status_data(connection, config, now))
 
 
+@OPERATIONS.get(
+    "/report",
+    _SINCE,
+    Parameter("format", "query", "json (default), md or html.", rules={"enum": list(FORMATS)}),
+    Parameter(
+        "minutes_per_incident",
+        "query",
+        "Minutes of work per incident (default: 30).",
+        "number",
+        {"minimum": 0, "maximum": 10_000},
+    ),
+    answer=answers.Report,
+    media=("text/markdown", "text/html"),
+)
 async def show_report(call: ApiRequest) -> Response:
-    """Return the report of a period."""
+    """Report what was healed, how fast, and what was refused."""
     query = call.request.query_params
     since, format_ = query.get("since", "30d"), query.get("format", "json")
     if format_ not in FORMATS:
@@ -69,8 +92,11 @@ def report(connection: Connection, config: Config, since: str, now: datetime, mi
     return FORMATS[format_][0](statistics.build_report(connection, asked))
 
 
+@OPERATIONS.get(
+    "/report/promotion", _SINCE, Parameter("playbook", "query", "Only this playbook."), answer=list[promotion.Evidence]
+)
 async def show_promotion(call: ApiRequest) -> Any:
-    """Return the evidence for raising the mode of each playbook."""
+    """Show the evidence for raising the mode of each playbook."""
     query, now = call.request.query_params, call.site.now
     since, playbook = query.get("since", "30d"), query.get("playbook")
     return await call.read(lambda connection: promotion_data(connection, since, playbook, now))
@@ -82,8 +108,9 @@ def promotion_data(connection: Connection, since: str, playbook: str | None, now
     return [promotion.as_json(item) for item in found]
 
 
+@OPERATIONS.get("/inventory", answer=list[answers.Service])
 async def show_inventory(call: ApiRequest) -> Any:
-    """Return the services, their dependencies, and which run holds each one."""
+    """List services with dependencies and locks."""
     inventory = call.site.service.context.playbooks.inventory
     return await call.read(lambda connection: inventory_data(connection, inventory))
 
@@ -105,8 +132,9 @@ def inventory_data(connection: Connection, inventory: Inventory) -> list[dict[st
     ]
 
 
+@OPERATIONS.get("/playbooks", answer=list[answers.Playbook])
 async def list_playbooks(call: ApiRequest) -> Any:
-    """Return the playbooks with mode and results."""
+    """List playbooks with their mode and results."""
     loaded = call.site.service.context.playbooks
     return await call.read(lambda connection: playbooks_data(connection, loaded))
 
@@ -131,8 +159,18 @@ def playbooks_data(connection: Connection, loaded: PlaybookSet) -> list[dict[str
     ]
 
 
+@OPERATIONS.post(
+    "/playbooks/{name}/mode",
+    _NAME,
+    body={
+        "mode": BodyField("Required. observe, shadow, approve or auto.", enum=["observe", "shadow", "approve", "auto"]),
+        **_REQUIRED_REASON,
+    },
+    permission=Permission.SET_MODE,
+    answer=answers.ModeChanged,
+)
 async def set_mode(call: ApiRequest) -> Any:
-    """Change the mode of a playbook."""
+    """Change the mode of a playbook until the mode in its file changes."""
     mode, reason = call.text("mode", required=True), call.text("reason", required=True)
     loaded = call.site.service.context.playbooks
     playbook = find_playbook(loaded, call.request.path_params["name"])
@@ -154,8 +192,9 @@ def find_playbook(loaded: PlaybookSet, name: str) -> Playbook:
     return found
 
 
+@OPERATIONS.get("/memory", _TARGET, answer=list[answers.MemoryEntry])
 async def list_memory(call: ApiRequest) -> Any:
-    """Return what is remembered of releases and remedies."""
+    """List what is remembered of releases and remedies."""
     target = call.request.query_params.get("target")
     return [memory_data(item) for item in await call.read(lambda found: remedy_memory.list_entries(found, target))]
 
@@ -165,100 +204,14 @@ def memory_data(entry: MemoryEntry) -> dict[str, Any]:
     return asdict(entry) | {"at": rfc3339(entry.at)}
 
 
+@OPERATIONS.post(
+    "/memory/{entry_id}/clear",
+    _ENTRY,
+    body=_REQUIRED_REASON,
+    permission=Permission.CLEAR_MEMORY,
+    answer=answers.MemoryEntry,
+)
 async def clear_memory(call: ApiRequest) -> Any:
-    """Allow a release or a remedy again."""
+    """Allow a release to be restored again, or a remedy to run automatically again."""
     entry, reason = call.request.path_params["entry_id"], call.text("reason", required=True)
     return memory_data(await call.write(lambda tx: decisions.clear_memory(tx, call.caller, entry, reason)))
-
-
-_SINCE = Parameter("since", "query", "How far back, such as 12h or 7d (default: 30d).", rules=DURATION_RULES)
-_NAME = Parameter("name", "path", "Name of the playbook.")
-_ENTRY = Parameter("entry_id", "path", "ID of the entry.")
-_TARGET = Parameter("target", "query", "Only entries about this service.")
-_REQUIRED_REASON = {"reason": f"Required. {REASON['reason']}"}
-
-OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
-    (Operation("GET", "/api/v1/status", "Show what blocks actions now.", answer=answers.Status), show_status),
-    (
-        Operation(
-            "GET",
-            "/api/v1/report",
-            "Report what was healed, how fast, and what was refused.",
-            (
-                _SINCE,
-                Parameter("format", "query", "json (default), md or html.", rules={"enum": list(FORMATS)}),
-                Parameter(
-                    "minutes_per_incident",
-                    "query",
-                    "Minutes of work per incident (default: 30).",
-                    "number",
-                    {"minimum": 0, "maximum": 10_000},
-                ),
-            ),
-            answer=answers.Report,
-            media=("text/markdown", "text/html"),
-        ),
-        show_report,
-    ),
-    (
-        Operation(
-            "GET",
-            "/api/v1/report/promotion",
-            "Show the evidence for raising the mode of each playbook.",
-            (_SINCE, Parameter("playbook", "query", "Only this playbook.")),
-            answer=list[promotion.Evidence],
-        ),
-        show_promotion,
-    ),
-    (
-        Operation(
-            "GET", "/api/v1/inventory", "List services with dependencies and locks.", answer=list[answers.Service]
-        ),
-        show_inventory,
-    ),
-    (
-        Operation(
-            "GET", "/api/v1/playbooks", "List playbooks with their mode and results.", answer=list[answers.Playbook]
-        ),
-        list_playbooks,
-    ),
-    (
-        Operation(
-            "POST",
-            "/api/v1/playbooks/{name}/mode",
-            "Change the mode of a playbook until the mode in its file changes.",
-            (_NAME,),
-            {
-                "mode": BodyField(
-                    "Required. observe, shadow, approve or auto.", enum=["observe", "shadow", "approve", "auto"]
-                ),
-                **_REQUIRED_REASON,
-            },
-            Permission.SET_MODE,
-            answer=answers.ModeChanged,
-        ),
-        set_mode,
-    ),
-    (
-        Operation(
-            "GET",
-            "/api/v1/memory",
-            "List what is remembered of releases and remedies.",
-            (_TARGET,),
-            answer=list[answers.MemoryEntry],
-        ),
-        list_memory,
-    ),
-    (
-        Operation(
-            "POST",
-            "/api/v1/memory/{entry_id}/clear",
-            "Allow a release to be restored again, or a remedy to run automatically again.",
-            (_ENTRY,),
-            _REQUIRED_REASON,
-            Permission.CLEAR_MEMORY,
-            answer=answers.MemoryEntry,
-        ),
-        clear_memory,
-    ),
-)

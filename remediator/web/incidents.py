@@ -23,7 +23,7 @@ PAGE_SIZE = 25
 
 
 async def list_incidents(call: ApiRequest) -> Any:
-    """Return incidents, the one with the newest run first."""
+    """List incidents, the one with the newest run first."""
     limit, open_only = call.integer("limit", 50, 500), paging.parse_flag(call.request.query_params, "open")
 
     def read(connection: Connection) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ async def list_incidents(call: ApiRequest) -> Any:
 
 
 async def show_incident(call: ApiRequest) -> Any:
-    """Return an incident by its ID or the ID of one of its runs."""
+    """Show an incident with its runs, by its ID or the ID of one of its runs."""
     name = call.request.path_params["incident_id"]
     found: Incident | None = await call.read(lambda connection: find_incident(connection, name))
     if found is None:
