@@ -16,53 +16,50 @@ from remediator.storage.repositories import episodes
 from remediator.web.authentication import RequestIdentity
 from remediator.web.overview import alert_card, runs_of_alerts
 from remediator.web.shared_work import SharedWork
-from remediator.web.site import Handler, Site
+from remediator.web.site import Site
 
 _MAX_PLAYBOOKS = 50
 
 
-def alert_page(site: Site) -> Handler:
-    """Return the handler of ``GET /alerts/<episode>``."""
-
-    planning = SharedWork[Sequence[Explanation]]("explanation of")  # planning asks the target
-
-    async def plan(alert: Episode) -> Sequence[Explanation]:
-        found = await explain_alert(site.service.context, site.service.config, alert.labels)
-        return [item for item in found if not item.missing]
-
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        episode_id = request.path_params["episode_id"]
-        alert, its_runs = await site.service.context.store.view(
-            lambda connection: (
-                found := episodes.get(connection, episode_id),
-                {} if found is None else runs_of_alerts(connection, [found]),
-            )
+async def alert_page(
+    planning: SharedWork[Sequence[Explanation]], site: Site, request: Request, identity: RequestIdentity
+) -> Response:
+    """Answer ``GET /alerts/<episode>``. Planning asks the target, so readers at the same time share it."""
+    episode_id = request.path_params["episode_id"]
+    alert, its_runs = await site.service.context.store.view(
+        lambda connection: (
+            found := episodes.get(connection, episode_id),
+            {} if found is None else runs_of_alerts(connection, [found]),
         )
-        if alert is None:
-            text = f"There is no alert {episode_id[:64]!r}. Alerts are kept for timing.run_retention."
-            return site.error_page(request, identity, 404, "Alert not found", text)
-        listed = its_runs.get(alert.id, [])
-        may_explain = identity.person is not None and site.service.role != "receive"
-        planned = None
-        if may_explain and request.query_params.get("plan") == "yes":
-            planned = await planning.get(alert.id, lambda: plan(alert))
-        explained = sorted(site.service.worker.index.explain(alert.labels), key=_distance)
-        return site.render(
-            request,
-            identity,
-            "alert.html",
-            card=alert_card(site, alert, listed),
-            runs=listed,
-            planned=planned,
-            may_explain=may_explain,
-            fingerprint=fingerprint(alert.labels),
-            explained=explained[:_MAX_PLAYBOOKS],
-            more=max(0, len(explained) - _MAX_PLAYBOOKS),
-            may_retry=identity.may(Permission.RETRY),
-            live=True,
-        )
+    )
+    if alert is None:
+        text = f"There is no alert {episode_id[:64]!r}. Alerts are kept for timing.run_retention."
+        return site.error_page(request, identity, 404, "Alert not found", text)
+    listed = its_runs.get(alert.id, [])
+    may_explain = identity.person is not None and site.service.role != "receive"
+    planned = None
+    if may_explain and request.query_params.get("plan") == "yes":
+        planned = await planning.get(alert.id, lambda: _plan(site, alert))
+    explained = sorted(site.service.worker.index.explain(alert.labels), key=_distance)
+    return site.render(
+        request,
+        identity,
+        "alert.html",
+        card=alert_card(site, alert, listed),
+        runs=listed,
+        planned=planned,
+        may_explain=may_explain,
+        fingerprint=fingerprint(alert.labels),
+        explained=explained[:_MAX_PLAYBOOKS],
+        more=max(0, len(explained) - _MAX_PLAYBOOKS),
+        may_retry=identity.may(Permission.RETRY),
+        live=True,
+    )
 
-    return site.page(get)
+
+async def _plan(site: Site, alert: Episode) -> Sequence[Explanation]:
+    found = await explain_alert(site.service.context, site.service.config, alert.labels)
+    return [item for item in found if not item.missing]
 
 
 def _distance(found: Match) -> tuple[bool, bool, int, str]:

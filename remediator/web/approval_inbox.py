@@ -19,7 +19,7 @@ from remediator.reporting.request_view import RequestView
 from remediator.storage.repositories import approvals, runs
 from remediator.storage.repositories.approvals import Approval
 from remediator.web.authentication import RequestIdentity
-from remediator.web.site import Handler, Site
+from remediator.web.site import Site
 
 _MAX_WAITING = 100
 _MAX_DECIDED = 20
@@ -47,24 +47,20 @@ class DecidedRequest:
     outcome: str
 
 
-def inbox(site: Site) -> Handler:
-    """Return the handler of ``GET /approvals``."""
-
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        waiting, decided = await site.service.context.store.view(
-            lambda connection: (_waiting(connection, site, identity.person), _decided(connection))
-        )
-        return site.render(
-            request,
-            identity,
-            "approvals.html",
-            mine=[item for item in waiting if item.mine],
-            others=[item for item in waiting if not item.mine],
-            decided=decided,
-            live=True,
-        )
-
-    return site.page(get)
+async def inbox(site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``GET /approvals``."""
+    waiting, decided = await site.service.context.store.view(
+        lambda connection: (_waiting(connection, site, identity.person), _decided(connection))
+    )
+    return site.render(
+        request,
+        identity,
+        "approvals.html",
+        mine=[item for item in waiting if item.mine],
+        others=[item for item in waiting if not item.mine],
+        decided=decided,
+        live=True,
+    )
 
 
 def _waiting(connection: Connection, site: Site, person: Person | None) -> Sequence[WaitingRequest]:

@@ -37,7 +37,7 @@ from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.stops import Stop
 from remediator.web.authentication import RequestIdentity
 from remediator.web.frame import drop_draft, keep_draft, read_draft
-from remediator.web.site import HEADERS, NOT_IDENTIFIED, STALE_FORM, Handler, Site, form_fields, wrong_token
+from remediator.web.site import HEADERS, NOT_IDENTIFIED, STALE_FORM, Site, form_fields, wrong_token
 
 _VALID = Validity()
 _BAD_LINK = "This link is incomplete, or this service did not create it. Copy the whole link, or open the console."
@@ -69,26 +69,18 @@ class ApprovalView:
         return self.approval.status == "pending"
 
 
-def by_link(site: Site) -> Handler:
-    """Return the handler of ``/approve/<token>``."""
-
-    async def handle(request: Request, identity: RequestIdentity) -> Response:
-        await site.load_frame(request, identity)
-        opened = open_link(site.service.keyring, request.path_params["token"], site.now)
-        if opened is None:
-            return site.error_page(request, identity, 404, "This link is not valid", _BAD_LINK)
-        return await _answer(site, request, identity, opened.link.approval, opened)
-
-    return site.open_page(handle)
+async def by_link(site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``/approve/<token>``."""
+    await site.load_frame(request, identity)
+    opened = open_link(site.service.keyring, request.path_params["token"], site.now)
+    if opened is None:
+        return site.error_page(request, identity, 404, "This link is not valid", _BAD_LINK)
+    return await _answer(site, request, identity, opened.link.approval, opened)
 
 
-def by_id(site: Site) -> Handler:
-    """Return the handler of ``/approvals/<id>``, for callers who may read."""
-
-    async def handle(request: Request, identity: RequestIdentity) -> Response:
-        return await _answer(site, request, identity, request.path_params["approval_id"], None)
-
-    return site.page(handle)
+async def by_id(site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``/approvals/<id>``, for callers who may read."""
+    return await _answer(site, request, identity, request.path_params["approval_id"], None)
 
 
 async def _answer(

@@ -18,7 +18,7 @@ from remediator.runtime import checkpointing
 from remediator.runtime.retention import live_log_start
 from remediator.storage.repositories import audit, key_values
 from remediator.web.authentication import RequestIdentity
-from remediator.web.site import Handler, Site
+from remediator.web.site import Site
 
 PAGE_SIZE = 50
 INTAKE = tuple(kind.value for kind in Kind if kind.value.startswith(("notification.", "episode.")))
@@ -39,31 +39,27 @@ class AuditRow:
     data: str
 
 
-def audit_log(site: Site) -> Handler:
-    """Return the handler of ``GET /audit``."""
-
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        query = request.query_params
-        filters = {name: query.get(name, "").strip()[:64] or None for name in ("run", "kind", "person")}
-        intake = query.get("intake") == "yes"
-        cursor = query.get("before", "")
-        before = int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 18 else None
-        found = await site.service.context.store.view(lambda connection: _audit(connection, filters, before, intake))
-        said = {name: value for name, value in filters.items() if value} | ({"intake": "yes"} if intake else {})
-        return site.render(
-            request,
-            identity,
-            "audit.html",
-            filters=filters,
-            intake=intake,
-            query=urlencode(said),
-            kinds=[kind.value for kind in Kind],
-            people=sorted(site.service.access.people.people),
-            live=False,
-            **found,
-        )
-
-    return site.page(get)
+async def audit_log(site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``GET /audit``."""
+    query = request.query_params
+    filters = {name: query.get(name, "").strip()[:64] or None for name in ("run", "kind", "person")}
+    intake = query.get("intake") == "yes"
+    cursor = query.get("before", "")
+    before = int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 18 else None
+    found = await site.service.context.store.view(lambda connection: _audit(connection, filters, before, intake))
+    said = {name: value for name, value in filters.items() if value} | ({"intake": "yes"} if intake else {})
+    return site.render(
+        request,
+        identity,
+        "audit.html",
+        filters=filters,
+        intake=intake,
+        query=urlencode(said),
+        kinds=[kind.value for kind in Kind],
+        people=sorted(site.service.access.people.people),
+        live=False,
+        **found,
+    )
 
 
 def _audit(

@@ -16,7 +16,7 @@ from remediator.reporting.charts import Mark, line_chart
 from remediator.reporting.formatting import format_datetime
 from remediator.storage.repositories import episodes, runs
 from remediator.web.authentication import RequestIdentity
-from remediator.web.site import HEADERS, Handler, Site
+from remediator.web.site import HEADERS, Site
 
 _MARGIN = timedelta(minutes=5)
 """Time shown before the alert and after the run."""
@@ -25,25 +25,21 @@ _TIMEOUT = 4.0
 _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
 
 
-def chart(site: Site) -> Handler:
+async def chart(site: Site, request: Request, identity: RequestIdentity) -> Response:
     """Return the handler. It answers 404 without Prometheus or alerts, and 502 if Prometheus does not answer."""
-
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        run_id = request.path_params["run_id"]
-        store, prometheus = site.service.context.store, site.service.clients.prometheus
-        run = await store.view(lambda connection: runs.get(connection, run_id))
-        found = await store.view(lambda connection: episodes.list_for_run(connection, run_id))
-        alerts = [item for item in found if item.kind is EpisodeKind.ALERT]
-        if run is None or not alerts or prometheus is None:
-            return Response("no data for a chart\n", 404, HEADERS)
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                drawn = await draw(prometheus, run, alerts[0], site.now)
-        except (RemediatorError, TimeoutError):
-            return Response("no chart: Prometheus did not answer\n", 502, HEADERS)
-        return Response(drawn, 200, {**HEADERS, **_POLICY}, "image/svg+xml")
-
-    return site.page(get)
+    run_id = request.path_params["run_id"]
+    store, prometheus = site.service.context.store, site.service.clients.prometheus
+    run = await store.view(lambda connection: runs.get(connection, run_id))
+    found = await store.view(lambda connection: episodes.list_for_run(connection, run_id))
+    alerts = [item for item in found if item.kind is EpisodeKind.ALERT]
+    if run is None or not alerts or prometheus is None:
+        return Response("no data for a chart\n", 404, HEADERS)
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            drawn = await draw(prometheus, run, alerts[0], site.now)
+    except (RemediatorError, TimeoutError):
+        return Response("no chart: Prometheus did not answer\n", 502, HEADERS)
+    return Response(drawn, 200, {**HEADERS, **_POLICY}, "image/svg+xml")
 
 
 async def draw(prometheus: Prometheus, run: Run, alert: Episode, now: datetime) -> str:

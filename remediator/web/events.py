@@ -20,7 +20,7 @@ from remediator.core.listen import network_of
 from remediator.errors import StoreError
 from remediator.storage.repositories import audit
 from remediator.web.authentication import RequestIdentity, address_of, identify
-from remediator.web.site import HEADERS, Handler, Site
+from remediator.web.site import HEADERS, Site
 
 POLL_INTERVAL = 0.5
 """Seconds between two looks at the audit log's head."""
@@ -32,26 +32,21 @@ MAX_STREAMS_OF_ONE = 8
 six connections to a server at most."""
 
 
-def events(site: Site) -> Handler:
-    """Return the handler of the event stream."""
-    open_streams: Counter[str] = Counter()
+async def events(open_streams: Counter[str], site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``GET /events`` with the stream."""
+    person, address = identity.person, network_of(address_of(site.service, request))
+    whose = f"address {address}" if person is None else f"person {person.id}"
+    if open_streams.total() >= MAX_STREAMS or open_streams[whose] >= MAX_STREAMS_OF_ONE:
+        return Response("too many event streams are open; try again later\n", 503, {"Retry-After": "30"})
+    # counted before the answer begins, so that requests at the same time cannot all pass the check
+    open_streams[whose] += 1
 
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        person, address = identity.person, network_of(address_of(site.service, request))
-        whose = f"address {address}" if person is None else f"person {person.id}"
-        if open_streams.total() >= MAX_STREAMS or open_streams[whose] >= MAX_STREAMS_OF_ONE:
-            return Response("too many event streams are open; try again later\n", 503, {"Retry-After": "30"})
-        # counted before the answer begins, so that requests at the same time cannot all pass the check
-        open_streams[whose] += 1
+    def ended() -> None:
+        open_streams[whose] -= 1
+        if not open_streams[whose]:
+            del open_streams[whose]
 
-        def ended() -> None:
-            open_streams[whose] -= 1
-            if not open_streams[whose]:
-                del open_streams[whose]
-
-        return _CountedStream(_stream(site, request), ended)
-
-    return site.page(get)
+    return _CountedStream(_stream(site, request), ended)
 
 
 class _CountedStream(StreamingResponse):

@@ -18,30 +18,24 @@ from remediator.pipeline.manual_start import StartRequest
 from remediator.service import Service
 from remediator.storage import Tx
 from remediator.storage.repositories.comments import CommentKind
-from remediator.web.site import HEADERS, Handler, Site, page_of
+from remediator.web.site import HEADERS, Site, page_of
 
 
-def create_stop(site: Site) -> Handler:
-    """Return the handler of ``POST /stop``."""
-
-    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
-        reason = fields.get("reason", "")[:500]
-        person.require(Permission.CREATE_STOP)
-        scope, name = fields.get("scope", "global"), fields.get("name", "").strip()
-        if scope == "global" and name:
-            raise InputError(
-                f"the stop is for everything, and has the name {name[:64]!r}; choose one service or playbook"
-            )
-        if fields.get("confirm") != "yes":
-            raise InputError("the stop is not confirmed; tick the box above the button")
-        duration = stop_duration(fields.get("duration", ""))
-        check_stop_name(site.service, scope, name)
-        await site.service.context.store.write(
-            lambda tx: stop_commands.create_stop(tx, person, reason, scope, name, duration)
-        )
-        return RedirectResponse(page_of(request, fields), 303, HEADERS)
-
-    return site.form(post)
+async def create_stop(site: Site, request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+    """Answer ``POST /stop``."""
+    reason = fields.get("reason", "")[:500]
+    person.require(Permission.CREATE_STOP)
+    scope, name = fields.get("scope", "global"), fields.get("name", "").strip()
+    if scope == "global" and name:
+        raise InputError(f"the stop is for everything, and has the name {name[:64]!r}; choose one service or playbook")
+    if fields.get("confirm") != "yes":
+        raise InputError("the stop is not confirmed; tick the box above the button")
+    duration = stop_duration(fields.get("duration", ""))
+    check_stop_name(site.service, scope, name)
+    await site.service.context.store.write(
+        lambda tx: stop_commands.create_stop(tx, person, reason, scope, name, duration)
+    )
+    return RedirectResponse(page_of(request, fields), 303, HEADERS)
 
 
 def check_stop_name(service: Service, scope: str, name: str) -> None:
@@ -63,36 +57,28 @@ def stop_duration(text: str) -> timedelta | None:
     return parse_duration(text.strip()) if text.strip() else None
 
 
-def release_stop(site: Site) -> Handler:
-    """Return the handler of ``POST /stops/<id>/release``."""
-
-    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
-        stop_id = request.path_params["stop_id"]
-        await site.service.context.store.write(lambda tx: stop_commands.release_stop(tx, person, stop_id))
-        return RedirectResponse(page_of(request, fields), 303, HEADERS)
-
-    return site.form(post)
+async def release_stop(site: Site, request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+    """Answer ``POST /stops/<id>/release``."""
+    stop_id = request.path_params["stop_id"]
+    await site.service.context.store.write(lambda tx: stop_commands.release_stop(tx, person, stop_id))
+    return RedirectResponse(page_of(request, fields), 303, HEADERS)
 
 
-def start(site: Site) -> Handler:
-    """Return the handler of ``POST /runs``: start a run by hand.
+async def start(site: Site, request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+    """Answer ``POST /runs``: start a run by hand.
 
     Fields: ``playbook``, ``service``, ``reason``, and ``param.NAME`` for each parameter.
     """
-
-    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
-        given = {name.removeprefix("param."): value for name, value in fields.items() if name.startswith("param.")}
-        wanted = StartRequest(
-            fields.get("playbook", ""),
-            fields.get("service", ""),
-            {name: value for name, value in given.items() if value},
-            fields.get("reason", "")[:500],
-        )
-        context = site.service.context
-        made = await context.store.write(lambda tx: start_run(tx, context, person, wanted))
-        return RedirectResponse(f"/runs/{made.id}", 303, HEADERS)
-
-    return site.form(post)
+    given = {name.removeprefix("param."): value for name, value in fields.items() if name.startswith("param.")}
+    wanted = StartRequest(
+        fields.get("playbook", ""),
+        fields.get("service", ""),
+        {name: value for name, value in given.items() if value},
+        fields.get("reason", "")[:500],
+    )
+    context = site.service.context
+    made = await context.store.write(lambda tx: start_run(tx, context, person, wanted))
+    return RedirectResponse(f"/runs/{made.id}", 303, HEADERS)
 
 
 def start_run(tx: Tx, context: PipelineContext, person: Person, request: StartRequest) -> Run:
@@ -100,55 +86,39 @@ def start_run(tx: Tx, context: PipelineContext, person: Person, request: StartRe
     return manual_start.start(tx, person, context.playbooks, request, context.timeouts.incident_window, context.ids)
 
 
-def undo(site: Site) -> Handler:
-    """Return the handler of ``POST /runs/<id>/undo``. Fields: ``reason``, ``confirm``."""
-
-    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
-        run_id, reason, confirm = (
-            request.path_params["run_id"],
-            fields.get("reason", "")[:500],
-            fields.get("confirm", ""),
-        )
-        await site.service.context.store.write(lambda tx: manual_undo.request_undo(tx, person, run_id, reason, confirm))
-        return RedirectResponse(f"/runs/{run_id}", 303, HEADERS)
-
-    return site.form(post)
+async def undo(site: Site, request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+    """Answer ``POST /runs/<id>/undo``. Fields: ``reason``, ``confirm``."""
+    run_id, reason, confirm = (
+        request.path_params["run_id"],
+        fields.get("reason", "")[:500],
+        fields.get("confirm", ""),
+    )
+    await site.service.context.store.write(lambda tx: manual_undo.request_undo(tx, person, run_id, reason, confirm))
+    return RedirectResponse(f"/runs/{run_id}", 303, HEADERS)
 
 
-def comment(site: Site) -> Handler:
-    """Return the handler of ``POST /runs/<id>/comments`` and ``POST /incidents/<id>/comments``.
+async def comment(site: Site, request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+    """Answer ``POST /runs/<id>/comments`` and ``POST /incidents/<id>/comments``.
 
     Fields: ``text``, ``acknowledge`` (any value: the person takes care of it).
     """
-
-    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
-        name = request.path_params.get("run_id") or request.path_params["incident_id"]
-        kind = CommentKind.ACKNOWLEDGEMENT if fields.get("acknowledge") else CommentKind.COMMENT
-        text = fields.get("text", "")
-        await site.service.context.store.write(lambda tx: decisions.comment(tx, person, name, text, kind))
-        return RedirectResponse(request.url.path.removesuffix("/comments"), 303, HEADERS)
-
-    return site.form(post)
+    name = request.path_params.get("run_id") or request.path_params["incident_id"]
+    kind = CommentKind.ACKNOWLEDGEMENT if fields.get("acknowledge") else CommentKind.COMMENT
+    text = fields.get("text", "")
+    await site.service.context.store.write(lambda tx: decisions.comment(tx, person, name, text, kind))
+    return RedirectResponse(request.url.path.removesuffix("/comments"), 303, HEADERS)
 
 
-def cancel(site: Site) -> Handler:
-    """Return the handler of ``POST /runs/<id>/cancel``."""
-
-    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
-        run_id, reason = request.path_params["run_id"], fields.get("reason", "")[:500]
-        await site.service.context.store.write(lambda tx: decisions.cancel(tx, person, run_id, reason))
-        return RedirectResponse(f"/runs/{run_id}", 303, HEADERS)
-
-    return site.form(post)
+async def cancel(site: Site, request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+    """Answer ``POST /runs/<id>/cancel``."""
+    run_id, reason = request.path_params["run_id"], fields.get("reason", "")[:500]
+    await site.service.context.store.write(lambda tx: decisions.cancel(tx, person, run_id, reason))
+    return RedirectResponse(f"/runs/{run_id}", 303, HEADERS)
 
 
-def retry(site: Site) -> Handler:
-    """Return the handler of ``POST /runs/<id>/retry``."""
-
-    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
-        run_id, reason = request.path_params["run_id"], fields.get("reason", "")[:500]
-        context = site.service.context
-        made = await context.store.write(lambda tx: decisions.retry(tx, person, run_id, context.playbooks, reason))
-        return RedirectResponse(f"/runs/{made.id}", 303, HEADERS)
-
-    return site.form(post)
+async def retry(site: Site, request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+    """Answer ``POST /runs/<id>/retry``."""
+    run_id, reason = request.path_params["run_id"], fields.get("reason", "")[:500]
+    context = site.service.context
+    made = await context.store.write(lambda tx: decisions.retry(tx, person, run_id, context.playbooks, reason))
+    return RedirectResponse(f"/runs/{made.id}", 303, HEADERS)

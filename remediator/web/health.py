@@ -73,31 +73,23 @@ class _TakenBack(Exception):
     """The probe works and leaves nothing behind."""
 
 
-def healthy(service: Service) -> Handler:
-    """Return the health endpoint: 503 with the names of what is degraded. It needs no sign-in, so it gives no details.
+async def healthy(service: Service, request: Request) -> Response:
+    """Answer the health endpoint: 503 with the names of what is degraded. It needs no sign-in, so it gives no details.
 
     A degraded service heals: do not restart it for this, and do not take it out of a load balancer.
     """
-
-    async def get(request: Request) -> Response:
-        problems = service.health.problems()
-        body = {"healthy": not problems, "degraded": sorted(problems)}
-        return JSONResponse(body, 503 if problems else 200)
-
-    return get
+    problems = service.health.problems()
+    body = {"healthy": not problems, "degraded": sorted(problems)}
+    return JSONResponse(body, 503 if problems else 200)
 
 
-def metrics(service: Service) -> Handler:
-    """Return the handler of ``/metrics``. Gauges are read from the store for each scrape."""
-
-    async def get(request: Request) -> Response:
-        # without the store, the counters are still useful; /readyz reports the store
-        with suppress(StoreError, TimeoutError):
-            async with asyncio.timeout(STORE_TIMEOUT):
-                await service.context.store.view(lambda connection: _set_gauges(connection, service))
-        return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return get
+async def metrics(service: Service, request: Request) -> Response:
+    """Answer ``/metrics``. Gauges are read from the store for each scrape."""
+    # without the store, the counters are still useful; /readyz reports the store
+    with suppress(StoreError, TimeoutError):
+        async with asyncio.timeout(STORE_TIMEOUT):
+            await service.context.store.view(lambda connection: _set_gauges(connection, service))
+    return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _set_gauges(connection: Connection, service: Service) -> None:

@@ -16,7 +16,7 @@ from remediator.storage.repositories.comments import Comment
 from remediator.web import paging
 from remediator.web.api_request import ApiRequest
 from remediator.web.authentication import RequestIdentity
-from remediator.web.site import Handler, Site
+from remediator.web.site import Site
 
 PAGE_SIZE = 25
 """Number of incidents on a page."""
@@ -52,57 +52,49 @@ def find_incident(connection: Connection, name: str) -> Incident | None:
     return load_incident(connection, lookup.incident_id(connection, name))
 
 
-def incident_list(site: Site) -> Handler:
-    """Return the handler of ``GET /incidents``: the incidents, the one with the newest run first."""
+async def incident_list(site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``GET /incidents``: the incidents, the one with the newest run first."""
+    query = request.query_params
+    open_only, before = query.get("open") == "true", paging.parse_cursor(query.get("before", ""))
 
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        query = request.query_params
-        open_only, before = query.get("open") == "true", paging.parse_cursor(query.get("before", ""))
+    def read(connection: Connection) -> tuple[list[Incident], str]:
+        newest = incidents.list_recent(connection, PAGE_SIZE + 1, open_only=open_only, before=before)
+        shown = [load_incident(connection, run.incident_id) for run in newest[:PAGE_SIZE]]
+        more = paging.cursor_after(newest[PAGE_SIZE - 1]) if len(newest) > PAGE_SIZE else ""
+        return [item for item in shown if item is not None], more
 
-        def read(connection: Connection) -> tuple[list[Incident], str]:
-            newest = incidents.list_recent(connection, PAGE_SIZE + 1, open_only=open_only, before=before)
-            shown = [load_incident(connection, run.incident_id) for run in newest[:PAGE_SIZE]]
-            more = paging.cursor_after(newest[PAGE_SIZE - 1]) if len(newest) > PAGE_SIZE else ""
-            return [item for item in shown if item is not None], more
-
-        shown, cursor = await site.service.context.store.view(read)
-        return site.render(
-            request,
-            identity,
-            "incidents.html",
-            incidents=shown,
-            cursor=cursor,
-            open_only=open_only,
-            live=before is None,
-        )
-
-    return site.page(get)
+    shown, cursor = await site.service.context.store.view(read)
+    return site.render(
+        request,
+        identity,
+        "incidents.html",
+        incidents=shown,
+        cursor=cursor,
+        open_only=open_only,
+        live=before is None,
+    )
 
 
-def incident_page(site: Site) -> Handler:
-    """Return the handler of ``GET /incidents/<id>``: its runs, alerts, best cause and notes."""
-
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        name = request.path_params["incident_id"]
-        run = await site.service.context.store.view(lambda connection: runs.get(connection, name))
-        wanted = name if run is None else run.incident_id
-        found, said = await site.service.context.store.view(
-            lambda connection: (load_incident(connection, wanted), _comments(connection, wanted))
-        )
-        if found is None:
-            return site.error_page(request, identity, 404, "Incident not found", f"There is no incident {name[:64]!r}.")
-        may_comment = identity.may(Permission.COMMENT)
-        return site.render(
-            request,
-            identity,
-            "incident.html",
-            incident=found,
-            comments=said,
-            may_comment=may_comment,
-            live=not found.over,
-        )
-
-    return site.page(get)
+async def incident_page(site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``GET /incidents/<id>``: its runs, alerts, best cause and notes."""
+    name = request.path_params["incident_id"]
+    run = await site.service.context.store.view(lambda connection: runs.get(connection, name))
+    wanted = name if run is None else run.incident_id
+    found, said = await site.service.context.store.view(
+        lambda connection: (load_incident(connection, wanted), _comments(connection, wanted))
+    )
+    if found is None:
+        return site.error_page(request, identity, 404, "Incident not found", f"There is no incident {name[:64]!r}.")
+    may_comment = identity.may(Permission.COMMENT)
+    return site.render(
+        request,
+        identity,
+        "incident.html",
+        incident=found,
+        comments=said,
+        may_comment=may_comment,
+        live=not found.over,
+    )
 
 
 def _comments(connection: Connection, incident_id: str) -> list[Comment]:

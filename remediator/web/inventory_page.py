@@ -15,7 +15,7 @@ from remediator.reporting.charts import lay_out_dependencies
 from remediator.storage.repositories import episodes, runs, stops, target_locks
 from remediator.storage.repositories.stops import Stop
 from remediator.web.authentication import RequestIdentity
-from remediator.web.site import Handler, Site
+from remediator.web.site import Site
 
 _MAX_ALERTS = 500
 _MAX_SERVICES = 200
@@ -55,24 +55,20 @@ class ServiceState:
         return not self.firing and self.lock is None
 
 
-def inventory(site: Site) -> Handler:
-    """Return the handler of ``GET /inventory``."""
-
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        loaded, now = site.service.context.playbooks.inventory, site.now
-        states, more = await site.service.context.store.view(
-            lambda connection: (
-                _states(connection, loaded, stops.list_active(connection, now)),
-                max(0, len(loaded.services) - _MAX_SERVICES),
-            )
+async def inventory(site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``GET /inventory``."""
+    loaded, now = site.service.context.playbooks.inventory, site.now
+    states, more = await site.service.context.store.view(
+        lambda connection: (
+            _states(connection, loaded, stops.list_active(connection, now)),
+            max(0, len(loaded.services) - _MAX_SERVICES),
         )
-        drawn = lay_out_dependencies(
-            {name: [each for each in state.service.depends_on if each in states] for name, state in states.items()},
-            {name: state.service.platform.kind for name, state in states.items()},
-        )
-        return site.render(request, identity, "inventory.html", states=states, more=more, drawn=drawn, live=True)
-
-    return site.page(get)
+    )
+    drawn = lay_out_dependencies(
+        {name: [each for each in state.service.depends_on if each in states] for name, state in states.items()},
+        {name: state.service.platform.kind for name, state in states.items()},
+    )
+    return site.render(request, identity, "inventory.html", states=states, more=more, drawn=drawn, live=True)
 
 
 def _states(connection: Connection, loaded: Inventory, active: Sequence[Stop]) -> dict[str, ServiceState]:

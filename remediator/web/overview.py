@@ -18,7 +18,7 @@ from remediator.reporting.alert_state import AlertState, describe_alert
 from remediator.storage.repositories import approvals, audit, episodes, key_values, outbox, runs
 from remediator.storage.repositories.approvals import Approval
 from remediator.web.authentication import RequestIdentity
-from remediator.web.site import Handler, Site
+from remediator.web.site import Site
 
 _MAX_ALERTS = 60
 _MAX_OPEN_RUNS = 100
@@ -50,23 +50,19 @@ class Overview:
     head: int
 
 
-def overview(site: Site) -> Handler:
-    """Return the handler of ``GET /``."""
-
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        now, max_silence = site.now, watchdog_max_silence(site.service.config)
-        state = await site.service.context.store.view(lambda connection: _overview(connection, now, max_silence))
-        return site.render(
-            request,
-            identity,
-            "overview.html",
-            state=state,
-            cards=[alert_card(site, alert, state.runs_of.get(alert.id, ())) for alert in state.firing[:_MAX_ALERTS]],
-            may_retry=identity.may(Permission.RETRY),
-            live=True,
-        )
-
-    return site.page(get)
+async def overview(site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``GET /``."""
+    now, max_silence = site.now, watchdog_max_silence(site.service.config)
+    state = await site.service.context.store.view(lambda connection: _overview(connection, now, max_silence))
+    return site.render(
+        request,
+        identity,
+        "overview.html",
+        state=state,
+        cards=[alert_card(site, alert, state.runs_of.get(alert.id, ())) for alert in state.firing[:_MAX_ALERTS]],
+        may_retry=identity.may(Permission.RETRY),
+        live=True,
+    )
 
 
 def alert_card(site: Site, alert: Episode, its_runs: Sequence[Run]) -> AlertCard:

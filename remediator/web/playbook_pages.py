@@ -27,7 +27,7 @@ from remediator.storage.repositories import audit, autonomy, breakers, playbooks
 from remediator.storage.repositories.playbooks import PlaybookVersion
 from remediator.web.authentication import RequestIdentity
 from remediator.web.frame import read_draft
-from remediator.web.site import HEADERS, Handler, Site
+from remediator.web.site import HEADERS, Site
 
 _MAX_VERSIONS = 50
 _MAX_HISTORY = 20
@@ -94,17 +94,13 @@ class PlaybookTests:
     running: set[str] = field(default_factory=set)
 
 
-def playbook_list(site: Site) -> Handler:
-    """Return the handler of ``GET /playbooks``: success rate, mode and circuit breaker of each playbook."""
-
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        loaded = site.service.context.playbooks
-        listed = await site.service.context.store.view(
-            lambda connection: [_status(connection, playbook, loaded.environment) for playbook in loaded.active]
-        )
-        return site.render(request, identity, "playbooks.html", listed=listed, modes=autonomy.MODES, live=False)
-
-    return site.page(get)
+async def playbook_list(site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``GET /playbooks``: success rate, mode and circuit breaker of each playbook."""
+    loaded = site.service.context.playbooks
+    listed = await site.service.context.store.view(
+        lambda connection: [_status(connection, playbook, loaded.environment) for playbook in loaded.active]
+    )
+    return site.render(request, identity, "playbooks.html", listed=listed, modes=autonomy.MODES, live=False)
 
 
 def _status(connection: Connection, playbook: Playbook, environment: str) -> PlaybookStatus:
@@ -117,56 +113,52 @@ def _status(connection: Connection, playbook: Playbook, environment: str) -> Pla
     )
 
 
-def playbook_page(site: Site, tests: PlaybookTests) -> Handler:
-    """Return the handler of ``GET /playbooks/<name>``. ``from`` and ``to`` select the versions to compare."""
+async def playbook_page(tests: PlaybookTests, site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``GET /playbooks/<name>``. ``from`` and ``to`` select the versions to compare."""
+    name = request.path_params["name"]
+    loaded = site.service.context.playbooks
+    playbook = loaded.active_version(name)
 
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        name = request.path_params["name"]
-        loaded = site.service.context.playbooks
-        playbook = loaded.active_version(name)
-
-        def read(connection: Connection) -> tuple[Any, ...]:
-            status = None if playbook is None else _status(connection, playbook, loaded.environment)
-            versions = playbooks.list_versions(connection, name, _MAX_VERSIONS)
-            return (
-                status,
-                versions,
-                _mode_changes(connection, name),
-                runs.list_page(connection, 10, only=runs.RunFilter(playbook=name)),
-            )
-
-        status, versions, changes, recent = await site.service.context.store.view(read)
-        if playbook is None and not versions:
-            text = f"No playbook has the name {name[:64]!r}."
-            return site.error_page(request, identity, 404, "Playbook not found", text)
-        return site.render(
-            request,
-            identity,
-            "playbook.html",
-            name=name,
-            state=status,
-            modes=autonomy.MODES,
-            changes=changes,
-            versions=versions,
-            recent=recent,
-            comparison=_compare(versions, request.query_params.get("from", ""), request.query_params.get("to", "")),
-            source=_as_yaml(
-                versions[0].content
-                if playbook is None
-                else playbook.model_dump(mode="json", by_alias=True, exclude_unset=True)
-            ),
-            tested=tests.results.get(name),
-            testing=name in tests.running,
-            may_test=identity.may(Permission.RETRY),
-            test_file=_test_file(playbook),
-            services=sorted(loaded.inventory.services),
-            may_start=identity.may(Permission.START),
-            given=_given(playbook),
-            typed=_typed(site, request, name),
-            live=name in tests.running,
+    def read(connection: Connection) -> tuple[Any, ...]:
+        status = None if playbook is None else _status(connection, playbook, loaded.environment)
+        versions = playbooks.list_versions(connection, name, _MAX_VERSIONS)
+        return (
+            status,
+            versions,
+            _mode_changes(connection, name),
+            runs.list_page(connection, 10, only=runs.RunFilter(playbook=name)),
         )
 
-    return site.page(get)
+    status, versions, changes, recent = await site.service.context.store.view(read)
+    if playbook is None and not versions:
+        text = f"No playbook has the name {name[:64]!r}."
+        return site.error_page(request, identity, 404, "Playbook not found", text)
+    return site.render(
+        request,
+        identity,
+        "playbook.html",
+        name=name,
+        state=status,
+        modes=autonomy.MODES,
+        changes=changes,
+        versions=versions,
+        recent=recent,
+        comparison=_compare(versions, request.query_params.get("from", ""), request.query_params.get("to", "")),
+        source=_as_yaml(
+            versions[0].content
+            if playbook is None
+            else playbook.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        ),
+        tested=tests.results.get(name),
+        testing=name in tests.running,
+        may_test=identity.may(Permission.RETRY),
+        test_file=_test_file(playbook),
+        services=sorted(loaded.inventory.services),
+        may_start=identity.may(Permission.START),
+        given=_given(playbook),
+        typed=_typed(site, request, name),
+        live=name in tests.running,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,28 +227,26 @@ def _test_file(playbook: Playbook | None) -> str:
     return str(beside) if beside.is_file() else ""
 
 
-def run_tests(site: Site, tests: PlaybookTests) -> Handler:
-    """Return the handler of ``POST /playbooks/<name>/test``: run the tests in a process of their own.
+async def run_tests(
+    tests: PlaybookTests, site: Site, request: Request, person: Person, fields: Mapping[str, str]
+) -> Response:
+    """Answer ``POST /playbooks/<name>/test``: run the tests in a process of their own.
 
     They need several seconds of a core. A process with a low priority keeps that away from runs.
     """
-
-    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
-        person.require(Permission.RETRY)
-        name = request.path_params["name"]
-        playbook = site.service.context.playbooks.active_version(name)
-        file = _test_file(playbook)
-        if playbook is None or not file:
-            raise InputError(f"playbook {name[:64]!r} has no test file: write {name[:64]}.test.yaml beside it")
-        if name not in tests.running:
-            tests.running.add(name)
-            try:
-                tests.results[name] = await _execute(playbook, file, site.now)
-            finally:
-                tests.running.discard(name)
-        return RedirectResponse(f"/playbooks/{name}#tests", 303, HEADERS)
-
-    return site.form(post)
+    person.require(Permission.RETRY)
+    name = request.path_params["name"]
+    playbook = site.service.context.playbooks.active_version(name)
+    file = _test_file(playbook)
+    if playbook is None or not file:
+        raise InputError(f"playbook {name[:64]!r} has no test file: write {name[:64]}.test.yaml beside it")
+    if name not in tests.running:
+        tests.running.add(name)
+        try:
+            tests.results[name] = await _execute(playbook, file, site.now)
+        finally:
+            tests.running.discard(name)
+    return RedirectResponse(f"/playbooks/{name}#tests", 303, HEADERS)
 
 
 async def _execute(playbook: Playbook, file: str, now: datetime) -> TestResult:

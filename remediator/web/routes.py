@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 
 from starlette.applications import Starlette
@@ -42,6 +44,7 @@ from remediator.web.browser_checks import BrowserChecks
 from remediator.web.error_pages import Handlers
 from remediator.web.oidc import OidcClient
 from remediator.web.refusals import Refusals
+from remediator.web.shared_work import SharedWork
 from remediator.web.site import HERE, Site
 from remediator.web.url_prefix import prefix_of, with_prefix, without_prefix
 
@@ -125,37 +128,40 @@ def application(service: Service) -> Starlette:
             *(Route(path, handler, methods=["POST"]) for path, handler in fast_routes.items()),
             Route("/livez", health.live),
             Route("/readyz", health.ready(service)),
-            Route("/healthz", health.healthy(service)),
-            Route("/metrics", health.metrics(service)),
+            Route("/healthz", partial(health.healthy, service)),
+            Route("/metrics", partial(health.metrics, service)),
             *api.routes(site),
             Route("/api/v1/slack/interactions", slack.interactions(site), methods=["POST"]),
             Route("/api/v1/slack/commands", slack.commands(site), methods=["POST"]),
-            Route("/", overview.overview(site)),
-            Route("/alerts/{episode_id}", alert_page.alert_page(site)),
-            Route("/runs", run_history.run_history(site)),
-            Route("/runs/{run_id}", run_page.run_page(site)),
-            Route("/runs/{run_id}/chart.svg", chart_image.chart(site)),
-            Route("/runs/{run_id}/cancel", form_actions.cancel(site), methods=["POST"]),
-            Route("/runs/{run_id}/retry", form_actions.retry(site), methods=["POST"]),
-            Route("/runs", form_actions.start(site), methods=["POST"]),
-            Route("/runs/{run_id}/undo", form_actions.undo(site), methods=["POST"]),
-            Route("/runs/{run_id}/comments", form_actions.comment(site), methods=["POST"]),
-            Route("/incidents/{incident_id}/comments", form_actions.comment(site), methods=["POST"]),
-            Route("/incidents", incidents.incident_list(site)),
-            Route("/incidents/{incident_id}", incidents.incident_page(site)),
-            Route("/playbooks", playbook_pages.playbook_list(site)),
-            Route("/playbooks/{name}", playbook_pages.playbook_page(site, tests)),
-            Route("/playbooks/{name}/test", playbook_pages.run_tests(site, tests), methods=["POST"]),
-            Route("/audit", audit_page.audit_log(site)),
-            Route("/inventory", inventory_page.inventory(site)),
-            Route("/statistics", statistics_page.statistics_page(site)),
-            Route("/health", service_health.health_page(site)),
-            Route("/stop", form_actions.create_stop(site), methods=["POST"]),
-            Route("/stops/{stop_id}/release", form_actions.release_stop(site), methods=["POST"]),
-            Route("/approve/{token}", approve.by_link(site), methods=["GET", "POST"]),
-            Route("/approvals", approval_inbox.inbox(site)),
-            Route("/approvals/{approval_id}", approve.by_id(site), methods=["GET", "POST"]),
-            Route("/events", events.events(site)),
+            Route("/", site.page(overview.overview)),
+            Route("/alerts/{episode_id}", site.page(partial(alert_page.alert_page, SharedWork("explanation of")))),
+            Route("/runs", site.page(run_history.run_history)),
+            Route("/runs/{run_id}", site.page(run_page.run_page)),
+            Route("/runs/{run_id}/chart.svg", site.page(chart_image.chart)),
+            Route("/runs/{run_id}/cancel", site.form(form_actions.cancel), methods=["POST"]),
+            Route("/runs/{run_id}/retry", site.form(form_actions.retry), methods=["POST"]),
+            Route("/runs", site.form(form_actions.start), methods=["POST"]),
+            Route("/runs/{run_id}/undo", site.form(form_actions.undo), methods=["POST"]),
+            Route("/runs/{run_id}/comments", site.form(form_actions.comment), methods=["POST"]),
+            Route("/incidents/{incident_id}/comments", site.form(form_actions.comment), methods=["POST"]),
+            Route("/incidents", site.page(incidents.incident_list)),
+            Route("/incidents/{incident_id}", site.page(incidents.incident_page)),
+            Route("/playbooks", site.page(playbook_pages.playbook_list)),
+            Route("/playbooks/{name}", site.page(partial(playbook_pages.playbook_page, tests))),
+            Route("/playbooks/{name}/test", site.form(partial(playbook_pages.run_tests, tests)), methods=["POST"]),
+            Route("/audit", site.page(audit_page.audit_log)),
+            Route("/inventory", site.page(inventory_page.inventory)),
+            Route(
+                "/statistics",
+                site.page(partial(statistics_page.statistics_page, SharedWork("statistics of", statistics_page.LIFE))),
+            ),
+            Route("/health", site.page(partial(service_health.health_page, service_health.DoctorRuns(site)))),
+            Route("/stop", site.form(form_actions.create_stop), methods=["POST"]),
+            Route("/stops/{stop_id}/release", site.form(form_actions.release_stop), methods=["POST"]),
+            Route("/approve/{token}", site.open_page(approve.by_link), methods=["GET", "POST"]),
+            Route("/approvals", site.page(approval_inbox.inbox)),
+            Route("/approvals/{approval_id}", site.page(approve.by_id), methods=["GET", "POST"]),
+            Route("/events", site.page(partial(events.events, Counter()))),
             Route("/favicon.ico", _favicon),
             *_sign_in_routes(site),
             Mount("/static", StaticFiles(directory=HERE / "static")),
@@ -172,13 +178,13 @@ async def _favicon(request: Request) -> Response:
 
 def _sign_in_routes(site: Site) -> list[BaseRoute]:
     routes: list[BaseRoute] = [
-        Route("/sign-in", signin.show(site)),
-        Route("/sign-in", signin.by_token(site), methods=["POST"]),
-        Route("/sign-out", signin.sign_out_form(site), methods=["POST"]),
+        Route("/sign-in", partial(signin.show, site)),
+        Route("/sign-in", partial(signin.by_token, site), methods=["POST"]),
+        Route("/sign-out", partial(signin.sign_out_form, site), methods=["POST"]),
     ]
     settings = site.service.config.access.oidc
     if settings is not None:
         client = OidcClient(settings, f"{site.service.config.public_url.rstrip('/')}/sign-in/oidc/back")
-        routes.append(Route("/sign-in/oidc", signin.begin_oidc(site, client)))
-        routes.append(Route("/sign-in/oidc/back", signin.finish_oidc(site, client)))
+        routes.append(Route("/sign-in/oidc", partial(signin.begin_oidc, site, client)))
+        routes.append(Route("/sign-in/oidc/back", partial(signin.finish_oidc, site, client)))
     return routes

@@ -20,7 +20,7 @@ from remediator.storage.repositories import episodes, runs
 from remediator.web import paging
 from remediator.web.authentication import RequestIdentity
 from remediator.web.paging import Position
-from remediator.web.site import Handler, Site
+from remediator.web.site import Site
 
 PAGE_SIZE = 50
 _RANGES = {"1h": timedelta(hours=1), "1d": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
@@ -77,36 +77,32 @@ def _instant(text: str) -> datetime | None:
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def run_history(site: Site) -> Handler:
-    """Return the handler of ``GET /runs``."""
-
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        filters = RunFilters.parse(request.query_params, site.now)
-        before = paging.parse_cursor(request.query_params.get("before", ""))
-        found = await site.service.context.store.view(lambda connection: _search(connection, filters, before))
-        shown = found[:PAGE_SIZE]
-        loaded = site.service.context.playbooks
-        return site.render(
-            request,
-            identity,
-            "runs.html",
-            runs=shown,
-            filters=filters,
-            since=field_value(filters.since) if not filters.last else "",
-            until=field_value(filters.until),
-            ranges=list(_RANGES),
-            older=filters.url(before=paging.cursor_after(shown[-1])) if len(found) > PAGE_SIZE else "",
-            first=before is None,
-            choices={
-                "status": [status.value for status in Status],
-                "playbook": [playbook.name for playbook in loaded.active],
-                "target": _targets(loaded.inventory, filters.names["target"]),
-                "severity": SEVERITIES,
-            },
-            live=False,
-        )
-
-    return site.page(get)
+async def run_history(site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``GET /runs``."""
+    filters = RunFilters.parse(request.query_params, site.now)
+    before = paging.parse_cursor(request.query_params.get("before", ""))
+    found = await site.service.context.store.view(lambda connection: _search(connection, filters, before))
+    shown = found[:PAGE_SIZE]
+    loaded = site.service.context.playbooks
+    return site.render(
+        request,
+        identity,
+        "runs.html",
+        runs=shown,
+        filters=filters,
+        since=field_value(filters.since) if not filters.last else "",
+        until=field_value(filters.until),
+        ranges=list(_RANGES),
+        older=filters.url(before=paging.cursor_after(shown[-1])) if len(found) > PAGE_SIZE else "",
+        first=before is None,
+        choices={
+            "status": [status.value for status in Status],
+            "playbook": [playbook.name for playbook in loaded.active],
+            "target": _targets(loaded.inventory, filters.names["target"]),
+            "severity": SEVERITIES,
+        },
+        live=False,
+    )
 
 
 def _targets(inventory: Inventory, chosen: str | None) -> list[str]:

@@ -25,7 +25,7 @@ from remediator.runtime.settings import archive_folder
 from remediator.storage.repositories import approvals, outbox
 from remediator.storage.repositories.approvals import Approval
 from remediator.web.authentication import RequestIdentity
-from remediator.web.site import Handler, Site
+from remediator.web.site import Site
 
 _STAGE_OF = (
     ("receive", ("episode.", "notification.")),
@@ -74,46 +74,42 @@ class TimelineGroup:
         return f"{len(self.items)} {', '.join(kinds)}"
 
 
-def run_page(site: Site) -> Handler:
-    """Return the handler of ``GET /runs/<id>``."""
-
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        run_id = request.path_params["run_id"]
-        read = await site.service.context.store.view(lambda connection: _read_run(connection, run_id))
-        if read is None:
-            text = await asyncio.to_thread(run_timeline.missing_run_hint, run_id, archive_folder(site.service.config))
-            return site.error_page(request, identity, 404, "Run not found", text)
-        timeline, latest, sent, archived, incident = read
-        run = timeline.run
-        ended = run.finished_at is not None
-        return site.render(
-            request,
-            identity,
-            "run.html",
-            run=run,
-            timeline=timeline,
-            graph=run_graph(timeline, site.now),
-            plan=run.plan,
-            approval=latest,
-            sent=sent,
-            archived=archived,
-            incident=incident,
-            links=_links(site, timeline),
-            result=outcome_text.result_lines(run, timeline.attempts, timeline.evidence),
-            groups=grouped(timeline_items(timeline)),
-            fires=list(request_text.alert_lines(timeline.alerts, site.now)),
-            live_output=_live_output(site, timeline),
-            replica=run.lease_owner or "",
-            firing=any(alert.status is EpisodeStatus.FIRING for alert in timeline.alerts),
-            has_chart=site.service.clients.prometheus is not None and bool(timeline.alerts),
-            may_cancel=identity.may(Permission.CANCEL) and (not ended or run.holds_target),
-            undoable=undoable_steps(run, list(timeline.attempts)) if identity.may(Permission.UNDO) else [],
-            may_comment=identity.may(Permission.COMMENT),
-            may_retry=identity.may(Permission.RETRY) and ended and run.incident_open,
-            live=not ended,
-        )
-
-    return site.page(get)
+async def run_page(site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``GET /runs/<id>``."""
+    run_id = request.path_params["run_id"]
+    read = await site.service.context.store.view(lambda connection: _read_run(connection, run_id))
+    if read is None:
+        text = await asyncio.to_thread(run_timeline.missing_run_hint, run_id, archive_folder(site.service.config))
+        return site.error_page(request, identity, 404, "Run not found", text)
+    timeline, latest, sent, archived, incident = read
+    run = timeline.run
+    ended = run.finished_at is not None
+    return site.render(
+        request,
+        identity,
+        "run.html",
+        run=run,
+        timeline=timeline,
+        graph=run_graph(timeline, site.now),
+        plan=run.plan,
+        approval=latest,
+        sent=sent,
+        archived=archived,
+        incident=incident,
+        links=_links(site, timeline),
+        result=outcome_text.result_lines(run, timeline.attempts, timeline.evidence),
+        groups=grouped(timeline_items(timeline)),
+        fires=list(request_text.alert_lines(timeline.alerts, site.now)),
+        live_output=_live_output(site, timeline),
+        replica=run.lease_owner or "",
+        firing=any(alert.status is EpisodeStatus.FIRING for alert in timeline.alerts),
+        has_chart=site.service.clients.prometheus is not None and bool(timeline.alerts),
+        may_cancel=identity.may(Permission.CANCEL) and (not ended or run.holds_target),
+        undoable=undoable_steps(run, list(timeline.attempts)) if identity.may(Permission.UNDO) else [],
+        may_comment=identity.may(Permission.COMMENT),
+        may_retry=identity.may(Permission.RETRY) and ended and run.incident_open,
+        live=not ended,
+    )
 
 
 def _live_output(site: Site, timeline: RunTimeline) -> str | None:

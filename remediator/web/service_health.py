@@ -22,7 +22,7 @@ from remediator.storage.repositories.outbox import ChannelState
 from remediator.storage.repositories.replicas import Replica
 from remediator.web.authentication import RequestIdentity
 from remediator.web.shared_work import SharedWork
-from remediator.web.site import Handler, Site
+from remediator.web.site import Site
 
 LIFE = 300.0
 """Seconds for which an examination is shown again. It asks targets and servers, so readers must not repeat it."""
@@ -95,31 +95,26 @@ class HealthState:
     watchdog_problem: str
 
 
-def health_page(site: Site) -> Handler:
-    """Return the handler of ``GET /health``."""
-    examinations = DoctorRuns(site)
-
-    async def get(request: Request, identity: RequestIdentity) -> Response:
-        state = await site.service.context.store.view(lambda connection: _state(connection, site))
-        examined, running = await examinations.get()
-        config = site.service.config
-        notifiers = await asyncio.to_thread(site.service.registry.make_channels, config.channels)
-        return site.render(
-            request,
-            identity,
-            "health.html",
-            state=state,
-            examined=examined,
-            running=running,
-            channels=config.channels,
-            reach=reach_problem(notifiers),
-            alertmanagers=[peer.url for peer in config.alertmanagers],
-            sources={name: [peer.url for peer in peers] for name, peers in site.service.clients.sources.items()},
-            prometheus=None if config.prometheus is None else config.prometheus.url,
-            live=True,
-        )
-
-    return site.page(get)
+async def health_page(examinations: DoctorRuns, site: Site, request: Request, identity: RequestIdentity) -> Response:
+    """Answer ``GET /health``."""
+    state = await site.service.context.store.view(lambda connection: _state(connection, site))
+    examined, running = await examinations.get()
+    config = site.service.config
+    notifiers = await asyncio.to_thread(site.service.registry.make_channels, config.channels)
+    return site.render(
+        request,
+        identity,
+        "health.html",
+        state=state,
+        examined=examined,
+        running=running,
+        channels=config.channels,
+        reach=reach_problem(notifiers),
+        alertmanagers=[peer.url for peer in config.alertmanagers],
+        sources={name: [peer.url for peer in peers] for name, peers in site.service.clients.sources.items()},
+        prometheus=None if config.prometheus is None else config.prometheus.url,
+        live=True,
+    )
 
 
 def _state(connection: Connection, site: Site) -> HealthState:

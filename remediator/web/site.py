@@ -31,8 +31,8 @@ from remediator.web.sign_in_guard import SignInGuard, TooManyFailures
 from remediator.web.url_prefix import PrefixedLinks, prefix_of
 
 Handler = Callable[[Request], Awaitable[Response]]
-Page = Callable[[Request, RequestIdentity], Awaitable[Response]]
-FormHandler = Callable[[Request, Person, Mapping[str, str]], Awaitable[Response]]
+Page = Callable[["Site", Request, RequestIdentity], Awaitable[Response]]
+FormHandler = Callable[["Site", Request, Person, Mapping[str, str]], Awaitable[Response]]
 
 PAGES = (
     ("/", "Overview", "o"),
@@ -221,12 +221,12 @@ class Site:
     def page(self, handler: Page, permission: Permission = Permission.READ) -> Handler:
         """Wrap a page: callers without the permission are redirected to sign in."""
 
-        async def get(request: Request, identity: RequestIdentity) -> Response:
+        async def get(site: Site, request: Request, identity: RequestIdentity) -> Response:
             if not identity.may(permission):
                 back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 return RedirectResponse(f"/sign-in?next={quote(back, safe='/')}", 303, HEADERS)
             await self.load_frame(request, identity)
-            return await handler(request, identity)
+            return await handler(self, request, identity)
 
         return self.open_page(get)
 
@@ -237,7 +237,7 @@ class Site:
             identity = NOBODY
             try:
                 identity = await self.caller(request)
-                return await handler(request, identity)
+                return await handler(self, request, identity)
             except StoreError as error:
                 return self.error_page(request, identity, 503, STORE_DOWN, str(error))
             except TooManyFailures as error:
@@ -248,7 +248,7 @@ class Site:
     def form(self, handler: FormHandler) -> Handler:
         """Wrap a form that changes something: only from our own pages, only for identified people."""
 
-        async def post(request: Request, identity: RequestIdentity) -> Response:
+        async def post(site: Site, request: Request, identity: RequestIdentity) -> Response:
             fields = await form_fields(request)
             if not self.form_is_genuine(request, fields.get("nonce", "")):
                 return self.error_page(request, identity, 403, "Nothing was changed", STALE_FORM)
@@ -260,7 +260,7 @@ class Site:
                 return response
             try:
                 await self.load_frame(request, identity)
-                response = await handler(request, identity.person, fields)
+                response = await handler(self, request, identity.person, fields)
             except PermissionDenied as error:
                 await self.guard.denied(request, identity.person, error)
                 response = self.error_page(request, identity, 403, "Not allowed", str(error), page_of(request, fields))

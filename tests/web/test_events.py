@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,7 @@ async def test_a_stream_ends_with_its_session(tmp_path: Path, how: str) -> None:
 
 async def test_one_caller_cannot_use_all_streams(web: WebService) -> None:
     """The streams of one address, or of one person, leave places for others. A stream that ended frees its place."""
-    handler = events.events(Site(web.service))
+    handler = Site(web.service).page(partial(events.events, Counter()))
     answers = [await handler(request_of({})) for _ in range(events.MAX_STREAMS_OF_ONE + 1)]
     assert [answer.status_code for answer in answers] == [200] * events.MAX_STREAMS_OF_ONE + [503]
     network = [await handler(request_of({}, f"2001:db8::{number}")) for number in range(events.MAX_STREAMS_OF_ONE + 1)]
