@@ -22,11 +22,14 @@ TODAY = date(2026, 11, 28)
 
 
 def test_all_recipes_are_complete() -> None:
-    """Each has a playbook, a test, an inventory, settings and the alert rule."""
+    """Each has a playbook, a test, an inventory, settings and the alert rule; and the Jobs of its inventory."""
     assert len(RECIPES) >= 21
     for name in RECIPES:
         files = {str(path.relative_to(COOKBOOK / name)) for path in (COOKBOOK / name).rglob("*") if path.is_file()}
         expected = {"inventory.yaml", "remediator.yaml", "alerting/rules.yml"}
+        inventory = yaml.safe_load((COOKBOOK / name / "inventory.yaml").read_text())
+        jobs = [job for service in inventory["services"].values() for job in service.get("jobs", {}).values()]
+        expected |= {job["manifest"] for job in jobs}
         assert files == {*expected, f"playbooks/{name}.yaml", f"playbooks/{name}.test.yaml"}
 
 

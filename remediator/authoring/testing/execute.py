@@ -125,7 +125,8 @@ def execute(
 def inventory_of(suite: Suite, playbook: Playbook) -> Inventory:
     """Return the inventory of a test file, with the target of the playbook."""
     names = dict.fromkeys((playbook.target,)) if not playbook.target.startswith("${") else {}
-    wanted = {**{name: {} for name in names}, **{name: item.model_dump() for name, item in suite.services.items()}}
+    given = {name: item.model_dump(exclude_unset=True) for name, item in suite.services.items()}
+    wanted = {**{name: {} for name in names}, **given}
     for item in suite.services.values():
         wanted |= {name: {} for name in item.depends_on if name not in wanted}
     binding = {"kind": "supervisor", "url": "unix:///nowhere"}

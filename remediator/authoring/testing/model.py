@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BeforeValidator, Field, GetJsonSchemaHandler, field_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, GetJsonSchemaHandler, field_validator, model_validator
 
 from remediator.core.alert import ALERTMANAGER
 from remediator.core.cost import FIELDS
 from remediator.core.types import Duration, FieldError, PositiveDuration, Strict
 from remediator.extensions.platforms.base import Reason
 from remediator.playbooks.diagnostics import did_you_mean
-from remediator.playbooks.field_types import Mode, Name
+from remediator.playbooks.field_types import Mode, Name, as_list
+from remediator.playbooks.inventory import Binding, JobTemplate, KubernetesBinding, Service
 
 _ZERO = timedelta(0)
 
@@ -114,9 +115,23 @@ class PlatformResponse(When):
 
 
 class TestService(Strict):
-    """A service of the inventory of the test."""
+    """A service of the inventory of the test, with the keys of an inventory that decide what a playbook may do."""
 
+    platform: Binding | None = Field(
+        default=None, description="Platform that runs the service; default: one that names no label of an alert."
+    )
     depends_on: tuple[str, ...] = Field(default=(), description="Services that this service needs.")
+    alerts_as: dict[str, str] = Field(default={}, description=Service.model_fields["alerts_as"].description)
+    alert_label_values: dict[str, Annotated[tuple[str, ...], BeforeValidator(as_list)]] = Field(
+        default={}, description=Service.model_fields["alert_label_values"].description
+    )
+    jobs: dict[str, JobTemplate] = Field(default={}, description=Service.model_fields["jobs"].description)
+
+    @model_validator(mode="after")
+    def _jobs_run_somewhere(self) -> TestService:
+        if self.jobs and not isinstance(self.platform, KubernetesBinding):
+            raise FieldError("jobs need a platform", ("jobs",), hint="add platform: {kind: kubernetes, …} beside jobs")
+        return self
 
 
 class TestAlert(Strict):
