@@ -14,7 +14,9 @@ from remediator.core.types import Duration, FieldError, PositiveDuration, Strict
 from remediator.extensions.platforms.base import Reason
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.field_types import Mode, Name, as_list
-from remediator.playbooks.inventory import Binding, JobTemplate, KubernetesBinding, Service
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.platform_bindings import Binding, KubernetesBinding
+from remediator.playbooks.service_parts import JobTemplate
 
 _ZERO = timedelta(0)
 
