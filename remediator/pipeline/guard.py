@@ -38,12 +38,13 @@ async def guard_plan(ctx: RunContext) -> StageResult:
     decision = evaluation.decision
     if run.status is Status.BLOCKED:
         return await _recheck(ctx, asked, decision)
-    # The order matters. 1. A guard that blocks wins over every mode, and unknown is not a yes (promise 5). 2. A mode
-    # that never acts ends before its first action. 3. The mode or the playbook may need a person (promise 6), but only
-    # for a step that changes something: without one that is due, steps that wait or read begin, and the stage "act"
-    # asks when one becomes due.
+    # The order matters. 1. A guard that blocks wins over every mode (promise 5). 2. A mode that never acts ends before
+    # its first action. 3. Unknown is not a yes (promise 5), and the mode or the playbook may need a person (promise 6),
+    # but only for a step that changes something: without one that is due, steps that wait or read begin, and the stage
+    # "act" evaluates the guards again and asks when one becomes due.
     due = due_steps(ctx.plan, _target(ctx), await ctx.evidence())
-    if not decision.allowed or run.mode in PASSIVE_MODES or (due and needs_approval(run, ctx.plan)):
+    ends_here = decision.final.answer is GuardAnswer.BLOCK or run.mode in PASSIVE_MODES
+    if ends_here or (due and (not decision.allowed or needs_approval(run, ctx.plan))):
         return await ctx.write(lambda tx: _decide(tx, ctx.plan, due, asked, decision))
     ctx.change(lambda changes: _start(changes, asked, decision))
     ctx.stored_verdicts = evaluation.stored

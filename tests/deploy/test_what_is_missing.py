@@ -54,6 +54,7 @@ def test_the_demonstration_without_an_engine() -> None:
 @pytest.mark.docker
 def test_the_demonstration_without_images(docker_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first image that is missing, and the command that builds all of them."""
+    require("docker-compose")
     monkeypatch.setenv("DOCKER_HOST", docker_engine.host)
     monkeypatch.setattr(demo, "RELEASES", ("0.0-none",))
     with pytest.raises(demo.DemoError, match=r"no image remediator-app:0.0-none; build all images .*: make images"):
