@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from click.testing import CliRunner, Result
 
 from remediator.cli.host import command
 from remediator.clients.ssh.bundle import wrapper_text
+from remediator.core.clock import SystemClock
+from remediator.playbooks.discovered import TargetSet
+from remediator.playbooks.inventory import Inventory
+from remediator.storage.repositories import discovered
+from remediator.storage.sqlite import SqliteStore
 
 INVENTORY = {
     "apiVersion": "remediator/v1",
@@ -55,6 +61,27 @@ def test_the_allow_list(settings: Path) -> None:
     assert found["units"] == {"api.service": verbs, "web.service": verbs}
     assert found["sudo"] == ["/usr/bin/sudo", "-n"]
     assert json.loads(run(settings, "allow-list", "web-2").output).get("sudo") is None, "its user is root"
+
+
+def test_a_discovered_host(settings: Path) -> None:
+    """It is known after the first look-up of the service, whose targets are in the store."""
+    template = {"platform": {"kind": "systemd", "unit": "job.service"}, "host": {"address": "${host}"}}
+    allow = {"names": ["job-*"], "labels": {"host": ["job-*"]}, "targets": 5}
+    discovery = {"kind": "file_sd", "files": ["t.json"], "name": "${host}", "allow": allow, "template": template}
+    content = {**INVENTORY, "discover": {"jobs": discovery}}
+    (settings.parent / "inventory.yaml").write_text(yaml.safe_dump(content))
+    assert "unknown service 'job-1'" in str(run(settings, "allow-list", "job-1").exception)
+
+    targets = TargetSet.of(Inventory.model_validate(content).discover["jobs"], [{"host": "job-1"}])
+    (settings.parent / "state").mkdir(mode=0o700)
+
+    async def look_up() -> None:
+        store = SqliteStore(settings.parent / "state/remediator.db", SystemClock())
+        await store.write(lambda tx: discovered.save(tx, "jobs", targets, ""))
+        await store.close()
+
+    asyncio.run(look_up())
+    assert set(json.loads(run(settings, "allow-list", "job-1").output)["units"]) == {"job.service"}
 
 
 def test_the_authorized_key(settings: Path) -> None:
