@@ -192,7 +192,7 @@ def find_playbook(loaded: PlaybookSet, name: str) -> Playbook:
     return found
 
 
-@OPERATIONS.get("/memory", _TARGET, answer=list[answers.MemoryEntry])
+@OPERATIONS.get("/memory", _TARGET, answer=list[MemoryEntry])
 async def list_memory(call: ApiRequest) -> Any:
     """List what is remembered of releases and remedies."""
     target = call.request.query_params.get("target")
@@ -209,7 +209,7 @@ def memory_data(entry: MemoryEntry) -> dict[str, Any]:
     _ENTRY,
     body=_REQUIRED_REASON,
     permission=Permission.CLEAR_MEMORY,
-    answer=answers.MemoryEntry,
+    answer=MemoryEntry,
 )
 async def clear_memory(call: ApiRequest) -> Any:
     """Allow a release to be restored again, or a remedy to run automatically again."""

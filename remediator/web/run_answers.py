@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
+from remediator.playbooks.target_identity import Side
 from remediator.web.decision_answers import AlertFields
 from remediator.web.openapi import Time
 
@@ -164,21 +165,12 @@ class Incident(TypedDict):
     notes: list[Note]
 
 
-class ComparedLabel(TypedDict):
-    """A label of an alert beside what the target is known by."""
-
-    label: str
-    alert: str
-    service: str
-    same: bool
-
-
 class About(TypedDict):
     """Whether an alert is about the target."""
 
     relation: str
     text: str
-    labels: list[ComparedLabel]
+    labels: list[Side]
     any: str | None
 
 

@@ -5,7 +5,7 @@ Times are RFC 3339 in UTC; spans of time are seconds.
 
 from __future__ import annotations
 
-from typing import Any, NotRequired
+from typing import Any
 
 from typing_extensions import TypedDict
 
@@ -40,22 +40,6 @@ class ModeChanged(TypedDict):
     before: str
     mode: str
     written: str
-
-
-class MemoryEntry(TypedDict):
-    """What is remembered of a release or a remedy."""
-
-    id: str
-    target: str
-    kind: str
-    subject: str
-    name: str
-    verdict: str
-    reason: str
-    run_id: str | None
-    at: Time
-    cleared_at: NotRequired[str | None]
-    cleared_by: NotRequired[str | None]
 
 
 class Service(TypedDict):
