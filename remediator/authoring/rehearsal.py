@@ -10,6 +10,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -124,13 +125,11 @@ async def _rule_labels(config: Config, playbook: Playbook) -> dict[str, str]:
     """Return the labels that the alert rule in Prometheus sets; none without Prometheus."""
     if config.prometheus is None or not playbook.match.alertname:
         return {}
-    client = Prometheus(config.prometheus)
-    try:
-        groups = await client.alert_rules()
-    except ClientError:
-        return {}
-    finally:
-        await client.aclose()
+    async with aclosing(Prometheus(config.prometheus)) as client:
+        try:
+            groups = await client.alert_rules()
+        except ClientError:
+            return {}
     rules = (rule for group in groups for rule in group.rules if rule.name == playbook.match.alertname[0])
     return {name: value for rule in rules for name, value in rule.labels.items() if "{{" not in value}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -321,11 +322,8 @@ def backtest(
 
 
 async def _fetch(endpoint: Endpoint, start: datetime, end: datetime, step: timedelta, config: Config) -> History:
-    prometheus = Prometheus(endpoint)
-    try:
+    async with aclosing(Prometheus(endpoint)) as prometheus:
         return await prometheus_history(prometheus, start, end, step, config.watchdog.alertname)
-    finally:
-        await prometheus.aclose()
 
 
 @command.command("trigger")

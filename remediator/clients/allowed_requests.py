@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -80,11 +80,8 @@ async def connected(
         timeout=timeout,
         **auth.model_copy(update={"headers": {**auth.headers, "Host": parts.netloc}}).model_dump(),
     )
-    client = HttpClient(endpoint, max_bytes=max_bytes)
-    try:
+    async with aclosing(HttpClient(endpoint, max_bytes=max_bytes)) as client:
         yield client
-    finally:
-        await client.aclose()
 
 
 async def _resolved(host: str, port: int, *, private: bool) -> str:

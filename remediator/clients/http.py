@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -232,11 +233,8 @@ class HttpClient:
             raise _broken(call, error) from error
 
     async def _exchange(self, call: _Call) -> Answer:
-        response = await self._client.send(call.request, stream=True)
-        try:
+        async with aclosing(await self._client.send(call.request, stream=True)) as response:
             body, cut = await _body(response, call)
-        finally:
-            await response.aclose()
         answer = Answer(call.name, response.status_code, response.headers, body, cut)
         if response.is_success:
             return answer

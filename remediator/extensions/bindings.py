@@ -17,7 +17,7 @@ from remediator.clients.volume.client import AgentVolume, HostVolume
 from remediator.clients.volume.files import LocalVolume, Volume
 from remediator.errors import TargetError
 from remediator.playbooks.inventory import Service
-from remediator.playbooks.service_parts import AppServer, Backups, Disk, JobTemplate, Nginx
+from remediator.playbooks.service_parts import AppServer, Backups, Disk, HttpEndpoint, JobTemplate, Nginx
 
 T = TypeVar("T")
 
@@ -34,6 +34,11 @@ def redis(service: Service) -> Redis:
 def postgres(service: Service) -> Postgres:
     """Return a client of the PostgreSQL of a service."""
     return Postgres(_required(service, service.postgres, "postgres"))
+
+
+def http(service: Service) -> HttpEndpoint:
+    """Return the HTTP endpoint of a service."""
+    return _required(service, service.http, "http")
 
 
 def disk(service: Service) -> Disk:

@@ -12,6 +12,7 @@ from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.clients.prometheus.client import Prometheus
 from remediator.core.alert import ALERTMANAGER, REPLICA_LABELS
 from remediator.core.clock import Clock, SystemClock
+from remediator.errors import TargetError
 from remediator.extensions.platforms.base import Platform
 from remediator.extensions.sources.base import Peer
 from remediator.playbooks.inventory import Inventory, Service
@@ -47,6 +48,16 @@ class ClientSet:
     def platform_of(self, service: Service) -> Platform:
         """Return the platform that runs a service."""
         return self.platforms[service.platform.kind]
+
+    def required_prometheus(self) -> Prometheus:
+        """Return the client of Prometheus.
+
+        Raises:
+            TargetError: there is none.
+        """
+        if self.prometheus is None:
+            raise TargetError("no Prometheus is configured; set 'prometheus' in the settings")
+        return self.prometheus
 
     def peers(self, source: str) -> Sequence[Peer]:
         """Return the servers that know which alerts of a source fire; none if no server can say."""

@@ -89,7 +89,7 @@ async def observe_reports_effect(action: Action, service: Service, parameters: A
 async def check_answers(check: Check, service: Service, parameters: Any, answer: CheckAnswer) -> None:
     """Check that a check returns this answer now. Call it for each of *ok*, *fail* and *unknown*."""
     _closed(type(check).Parameters, check.name)
-    evidence = await check.observe(service, parameters)
+    evidence = await check.ask(service, parameters)
     assert evidence.answer is answer, f"{check.name}: {evidence.answer} ({evidence.summary}), not {answer}"
     assert evidence.summary.strip(), f"{check.name}: the answer has no summary"
     facts_are_declared(check, evidence.facts)

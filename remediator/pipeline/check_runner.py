@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from remediator.core.types import fitted
-from remediator.errors import RemediatorError
+from remediator.errors import InputError
 from remediator.extensions.checks.base import CheckAnswer, Evidence
 from remediator.pipeline.context import PipelineContext
 from remediator.playbooks.inventory import Service
@@ -19,8 +19,8 @@ async def observe(context: PipelineContext, name: str, service: Service, given: 
     limit = context.timeouts.probe_timeout.total_seconds()
     try:
         async with asyncio.timeout(limit):
-            return await check.observe(service, fitted(check.Parameters, given, name))
+            return await check.ask(service, fitted(check.Parameters, given, name))
     except TimeoutError:
         return Evidence(CheckAnswer.UNKNOWN, f"check {name} gave no answer within {limit:g} s")
-    except (RemediatorError, OSError, ValueError) as error:
-        return Evidence(CheckAnswer.UNKNOWN, f"check {name} failed: {error}")
+    except InputError as error:
+        return Evidence(CheckAnswer.UNKNOWN, str(error))

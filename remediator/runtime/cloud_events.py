@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 from remediator.audit import Kind
@@ -80,12 +81,10 @@ class CloudEventsExporter:
         headers = {"Content-Type": "application/cloudevents+json; charset=UTF-8"}
         if self._settings.token_file is not None:
             headers["Authorization"] = f"Bearer {read_secret(self._settings.token_file)}"
-        hook = Hook("the receiver of events", base, _SECONDS)
-        try:
-            await hook.call("POST", path, event, headers)
-        except HookRefused as error:
-            if error.status < 500 and error.status not in _RETRY:
-                raise PermanentlyRefused(str(error)) from None
-            raise
-        finally:
-            await hook.aclose()
+        async with aclosing(Hook("the receiver of events", base, _SECONDS)) as hook:
+            try:
+                await hook.call("POST", path, event, headers)
+            except HookRefused as error:
+                if error.status < 500 and error.status not in _RETRY:
+                    raise PermanentlyRefused(str(error)) from None
+                raise

@@ -7,6 +7,7 @@ is outside of every run: a monitor that does not answer changes nothing but the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from datetime import datetime, timedelta
 
 import structlog
@@ -51,11 +52,8 @@ async def send_heartbeat(context: PipelineContext, settings: Heartbeat) -> bool:
     try:
         address = settings.url or read_secret(settings.url_file)  # type: ignore[arg-type] # one of them is set
         base, path = split(address, "heartbeat")
-        hook = Hook("heartbeat", base, _SECONDS)
-        try:
+        async with aclosing(Hook("heartbeat", base, _SECONDS)) as hook:
             await hook.call("POST", path, {"replica": context.replica})
-        finally:
-            await hook.aclose()
     except (ClientError, HookRefused, ConfigurationError, OSError, ValueError) as error:
         log.warning("heartbeat not accepted", error=str(error))
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -181,15 +182,13 @@ async def web_api(settings: Slack, token_file: Any, method: str, body: Mapping[s
     Raises:
         ClientError: Slack cannot be reached, or refuses.
     """
-    hook = Hook("slack", settings.api.rstrip("/"))
-    try:
-        token = read_secret(token_file)
-        answer = await hook.call("POST", f"/api/{method}", dict(body), {"Authorization": f"Bearer {token}"})
-        found = json.loads(answer.body)
-    except (OSError, ValueError) as error:
-        raise ClientError(f"slack: {method}: {error}") from None
-    finally:
-        await hook.aclose()
+    async with aclosing(Hook("slack", settings.api.rstrip("/"))) as hook:
+        try:
+            token = read_secret(token_file)
+            answer = await hook.call("POST", f"/api/{method}", dict(body), {"Authorization": f"Bearer {token}"})
+            found = json.loads(answer.body)
+        except (OSError, ValueError) as error:
+            raise ClientError(f"slack: {method}: {error}") from None
     if not isinstance(found, dict) or found.get("ok") is not True:
         code = found.get("error", "no error code") if isinstance(found, dict) else "the answer is not an object"
         raise ClientError(f"slack: {method}: {code}")
@@ -202,13 +201,11 @@ async def send_reply(reply: Reply, host: str = _REPLY_HOST) -> None:
     if parts.scheme != "https" or parts.hostname != host or parts.port is not None:
         return
     base, path = split(reply.response_url, "slack")
-    hook = Hook("slack", base)
-    try:
-        await hook.call("POST", path, {"response_type": "ephemeral", "replace_original": False, "text": reply.text})
-    except ClientError:
-        return  # the decision is recorded, and the original message is updated
-    finally:
-        await hook.aclose()
+    async with aclosing(Hook("slack", base)) as hook:
+        try:
+            await hook.call("POST", path, {"response_type": "ephemeral", "replace_original": False, "text": reply.text})
+        except ClientError:
+            return  # the decision is recorded, and the original message is updated
 
 
 SendReply = Callable[[Reply], Awaitable[None]]

@@ -8,6 +8,7 @@ import math
 import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -65,14 +66,12 @@ class OidcClient:
 
     async def _call(self, method: str, url: str, **more: Any) -> Any:
         base, path = split(url, "the identity provider")
-        hook = Hook("the identity provider", base)
-        try:
-            answer = await hook.call(method, path, **more)
-            return json.loads(answer.body)
-        except ValueError:
-            raise BadAnswer("the answer of the identity provider is not JSON") from None
-        finally:
-            await hook.aclose()
+        async with aclosing(Hook("the identity provider", base)) as hook:
+            try:
+                answer = await hook.call(method, path, **more)
+                return json.loads(answer.body)
+            except ValueError:
+                raise BadAnswer("the answer of the identity provider is not JSON") from None
 
     async def _discover(self) -> Mapping[str, Any]:
         now = time.monotonic()

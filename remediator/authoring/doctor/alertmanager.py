@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,14 +41,12 @@ class AlertmanagerCheck(DoctorCheck):
 
 
 async def _peer(endpoint: Endpoint, about: Examination) -> AsyncIterator[Result]:
-    client = Alertmanager(endpoint)
-    try:
-        status = await client.status()
-    except ClientError as error:
-        yield failed(endpoint.url, str(error), "check that Alertmanager runs, and 'alertmanagers' in the settings")
-        return
-    finally:
-        await client.aclose()
+    async with aclosing(Alertmanager(endpoint)) as client:
+        try:
+            status = await client.status()
+        except ClientError as error:
+            yield failed(endpoint.url, str(error), "check that Alertmanager runs, and 'alertmanagers' in the settings")
+            return
     yield ok(endpoint.url, f"version {status.version}, cluster {status.cluster.status}")
     try:
         config = yaml.safe_load(status.configuration) or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import aclosing
 from datetime import timedelta
 
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, skipped, warning
@@ -27,20 +28,18 @@ class PrometheusCheck(DoctorCheck):
         if endpoint is None:
             yield skipped("prometheus", "the settings name none: no check can use PromQL")
             return
-        client = Prometheus(endpoint)
-        try:
-            yield ok(endpoint.url, f"version {await client.version()}")
-            yield await _clock(client, about)
-            rules = {rule.name: rule for group in await client.alert_rules() for rule in group.rules}
-            for playbook in about.playbooks:
-                for result in examine_rules(playbook, rules, about.config.known_labels):
-                    yield result
-                async for result in _metrics(client, playbook, rules):
-                    yield result
-        except ClientError as error:
-            yield failed(endpoint.url, str(error), "check that Prometheus runs, and 'prometheus' in the settings")
-        finally:
-            await client.aclose()
+        async with aclosing(Prometheus(endpoint)) as client:
+            try:
+                yield ok(endpoint.url, f"version {await client.version()}")
+                yield await _clock(client, about)
+                rules = {rule.name: rule for group in await client.alert_rules() for rule in group.rules}
+                for playbook in about.playbooks:
+                    for result in examine_rules(playbook, rules, about.config.known_labels):
+                        yield result
+                    async for result in _metrics(client, playbook, rules):
+                        yield result
+            except ClientError as error:
+                yield failed(endpoint.url, str(error), "check that Prometheus runs, and 'prometheus' in the settings")
 
 
 async def _clock(client: Prometheus, about: Examination) -> Result:

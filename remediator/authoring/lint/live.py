@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import aclosing
 
 from remediator.authoring.lint import AlertRule, LivePrometheus
 from remediator.clients.endpoints import Endpoint
@@ -21,8 +22,7 @@ async def read_live(endpoint: Endpoint, playbooks: Iterable[Playbook]) -> LivePr
     Raises:
         ClientError: Prometheus does not answer, or refuses.
     """
-    client = Prometheus(endpoint)
-    try:
+    async with aclosing(Prometheus(endpoint)) as client:
         rules = [
             AlertRule(rule.name, rule.query, dict(rule.labels), endpoint.url)
             for group in await client.alert_rules()
@@ -33,8 +33,6 @@ async def read_live(endpoint: Endpoint, playbooks: Iterable[Playbook]) -> LivePr
         used = {metric for expression in expressions for metric in metrics_of(expression)}
         labels = {metric: frozenset(await client.label_names(metric)) for metric in sorted(used & names)}
         return LivePrometheus(endpoint.url, rules, labels, names)
-    finally:
-        await client.aclose()
 
 
 def queries(playbook: Playbook) -> Iterator[str]:

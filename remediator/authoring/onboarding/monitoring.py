@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -117,13 +118,11 @@ async def _kind(url: str) -> str:
 
 async def _prometheus_of(alertmanager: str) -> str | None:
     """Return the Prometheus that sends alerts to an Alertmanager, from the links in its alerts."""
-    client = Alertmanager(_endpoint(alertmanager))
-    try:
-        alerts = await client.alerts()
-    except ClientError:
-        return None
-    finally:
-        await client.aclose()
+    async with aclosing(Alertmanager(_endpoint(alertmanager))) as client:
+        try:
+            alerts = await client.alerts()
+        except ClientError:
+            return None
     for link in dict.fromkeys(alert.generator_url.partition("/graph?")[0] for alert in alerts):
         if urlsplit(link).scheme in ("http", "https"):
             try:
@@ -138,17 +137,15 @@ async def _default_receiver(alertmanagers: Iterable[str], notes: list[str]) -> s
     """Return the receiver of the top route, and note what each Alertmanager says of itself."""
     found = ""
     for url in alertmanagers:
-        client = Alertmanager(_endpoint(url))
-        try:
-            names = await client.receivers()
-            status = await client.status()
-        except ClientError as error:
-            notes.append(f"alertmanager {url}: {error}")
-        else:
-            notes.append(f"alertmanager {url} (version {status.version}), receivers: {', '.join(names)}")
-            found = found or top_receiver(status.configuration) or next(iter(names), "")
-        finally:
-            await client.aclose()
+        async with aclosing(Alertmanager(_endpoint(url))) as client:
+            try:
+                names = await client.receivers()
+                status = await client.status()
+            except ClientError as error:
+                notes.append(f"alertmanager {url}: {error}")
+            else:
+                notes.append(f"alertmanager {url} (version {status.version}), receivers: {', '.join(names)}")
+                found = found or top_receiver(status.configuration) or next(iter(names), "")
     return found or "default"
 
 
@@ -157,14 +154,12 @@ async def _from_alertmanager(alertmanagers: list[str], notes: list[str]) -> Moni
     receiver = await _default_receiver(alertmanagers, notes)
     found: dict[str, list[Mapping[str, str]]] = {}
     for url in alertmanagers:
-        client = Alertmanager(_endpoint(url))
-        try:
-            for alert in await client.alerts():
-                found.setdefault(alert.labels.get("alertname", ""), []).append(alert.labels)
-        except ClientError:
-            continue  # already in the notes
-        finally:
-            await client.aclose()
+        async with aclosing(Alertmanager(_endpoint(url))) as client:
+            try:
+                for alert in await client.alerts():
+                    found.setdefault(alert.labels.get("alertname", ""), []).append(alert.labels)
+            except ClientError:
+                continue  # already in the notes
     alerts = tuple(
         Alert(name, "", tuple(_naming(each) for each in labels), labels[0].get("severity", ""))
         for name, labels in found.items()
@@ -175,8 +170,7 @@ async def _from_alertmanager(alertmanagers: list[str], notes: list[str]) -> Moni
 
 
 async def _from_prometheus(url: str, alertmanagers: list[str], notes: list[str]) -> Monitoring:
-    client = Prometheus(_endpoint(url))
-    try:
+    async with aclosing(Prometheus(_endpoint(url))) as client:
         version = await client.version()
         for each in await client.alertmanagers():
             if each not in alertmanagers and await _answers(each):
@@ -186,8 +180,6 @@ async def _from_prometheus(url: str, alertmanagers: list[str], notes: list[str])
         limit = asyncio.Semaphore(_AT_ONCE)
         wanted = [rule for rule in rules.values() if not _is_watchdog(rule.name, rule.query)][:_MAX_QUERIES]
         alerts = await asyncio.gather(*(_alert(client, rule, limit) for rule in wanted))
-    finally:
-        await client.aclose()
     notes.insert(
         0, f"prometheus {url} (version {version}), {plural(len(rules), 'alert rule')}, {plural(len(targets), 'target')}"
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from remediator.errors import RemediatorError
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.catalogue import DeclaredCalls
@@ -56,7 +57,14 @@ class Check(ABC):
 
     @abstractmethod
     async def observe(self, service: Service, parameters: Any) -> Evidence:
-        """Check once. Returns *unknown* instead of raising an error."""
+        """Check once. What cannot be seen is *unknown*: an error of the clients counts as this, with its text."""
+
+    async def ask(self, service: Service, parameters: Any) -> Evidence:
+        """Observe, and return *unknown* with the reason instead of raising an error."""
+        try:
+            return await self.observe(service, parameters)
+        except (RemediatorError, OSError, ValueError) as error:
+            return Evidence(CheckAnswer.UNKNOWN, f"{self.name}: {error}")
 
     async def missing_rights(self, service: Service) -> tuple[str, ...]:
         """Return the rights that this check lacks on a server of the service, as text. Changes nothing.

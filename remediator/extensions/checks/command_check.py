@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from remediator.errors import ClientError, TargetError
+from remediator.errors import TargetError
 from remediator.extensions.allowed_calls import (
     COMMAND_FACTS,
     CommandParameters,
@@ -46,16 +46,13 @@ class CommandCheck(Check):
         return declared_commands(clients.commands, ActionTraits())
 
     async def observe(self, service: Service, parameters: CommandCheckParameters) -> Evidence:
-        try:
-            allowed = allowed_command(self.clients.commands, parameters)
-            if not allowed.read_only:
-                raise TargetError(
-                    f"the settings do not declare the command {parameters.command!r} as read_only; it was not run"
-                )
-            argv = argv_of(allowed, parameters)
-            ended = await run_command(service, allowed, parameters, argv)
-        except (TargetError, ClientError) as error:
-            return Evidence(CheckAnswer.UNKNOWN, str(error))
+        allowed = allowed_command(self.clients.commands, parameters)
+        if not allowed.read_only:
+            raise TargetError(
+                f"the settings do not declare the command {parameters.command!r} as read_only; it was not run"
+            )
+        argv = argv_of(allowed, parameters)
+        ended = await run_command(service, allowed, parameters, argv)
         text, facts = shown(ended, argv[0])
         if ended.status == 0:
             return Evidence(CheckAnswer.OK, text, facts)

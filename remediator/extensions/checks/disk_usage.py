@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from remediator.errors import RemediatorError
-from remediator.extensions import data_disk
+from remediator.extensions import bindings, data_disk
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -34,13 +33,8 @@ class DiskUsage(Check):
     )
 
     async def observe(self, service: Service, parameters: DiskUsageParameters) -> Evidence:
-        if service.disk is None:
-            return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'disk' in the inventory")
-        try:
-            found = await data_disk.usage(service, self.clients.prometheus)
-        except RemediatorError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"cannot read the disk of {service.name}: {error}")
-        most = parameters.max_percent or service.disk.full_percent
+        found = await data_disk.usage(service, self.clients.prometheus)
+        most = parameters.max_percent or bindings.disk(service).full_percent
         facts = {"percent": round(found.percent, 1), "free": found.free, "size": found.size, "max_percent": most}
         text = f"the disk of {service.name} is {found.percent:.0f} % full (limit: {most} %)"
         return Evidence(CheckAnswer.OK if found.percent <= most else CheckAnswer.FAIL, text, facts)

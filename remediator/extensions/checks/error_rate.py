@@ -13,7 +13,6 @@ from pydantic import Field
 from remediator.clients.prometheus.client import Prometheus
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
-from remediator.errors import ClientError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -52,12 +51,7 @@ class ErrorRate(Check):
     )
 
     async def observe(self, service: Service, parameters: ErrorRateParameters) -> Evidence:
-        if self.clients.prometheus is None:
-            return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured; set 'prometheus' in the settings")
-        try:
-            everything, errors = await _rates(self.clients.prometheus, parameters)
-        except ClientError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"the Prometheus query failed: {error}")
+        everything, errors = await _rates(self.clients.required_prometheus(), parameters)
         total, failed = sum(everything), sum(rate for _, rate in errors)
         if not everything or total < parameters.minimum:
             return Evidence(CheckAnswer.UNKNOWN, f"{service.name} has too few responses for a rate", {"rate": total})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Literal
 
@@ -10,7 +11,8 @@ from pydantic import Field
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpClient, HttpRefused
 from remediator.core.types import Duration
-from remediator.errors import ClientError, TimedOut, Unreachable
+from remediator.errors import TimedOut, Unreachable
+from remediator.extensions import bindings
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -38,23 +40,20 @@ class HttpOk(Check):
     )
 
     async def observe(self, service: Service, parameters: HttpOkParameters) -> Evidence:
-        if service.http is None:
-            return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'http' in the inventory")
-        path = service.http.ready if parameters.path == "ready" else service.http.live
-        url = f"{service.http.url}{path}"
-        client = HttpClient(Endpoint(url=service.http.url, timeout=parameters.timeout), max_bytes=64 * 1024)
-        try:
-            answer = await client.call("GET", path)
-        except HttpRefused as error:
-            return Evidence(
-                CheckAnswer.FAIL,
-                f"{url} returned status {error.status}",
-                {"status": error.status, "text": error.text[:500]},
-            )
-        except (Unreachable, TimedOut) as error:
-            return Evidence(CheckAnswer.FAIL, str(error), {"status": None})
-        except ClientError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"{url} returned an invalid response: {error}")
-        finally:
-            await client.aclose()
+        http = bindings.http(service)
+        path = http.ready if parameters.path == "ready" else http.live
+        url = f"{http.url}{path}"
+        async with aclosing(
+            HttpClient(Endpoint(url=http.url, timeout=parameters.timeout), max_bytes=64 * 1024)
+        ) as client:
+            try:
+                answer = await client.call("GET", path)
+            except HttpRefused as error:
+                return Evidence(
+                    CheckAnswer.FAIL,
+                    f"{url} returned status {error.status}",
+                    {"status": error.status, "text": error.text[:500]},
+                )
+            except (Unreachable, TimedOut) as error:
+                return Evidence(CheckAnswer.FAIL, str(error), {"status": None})
         return Evidence(CheckAnswer.OK, f"{url} returned status {answer.status}", {"status": answer.status})

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pydantic import Field
 
 from remediator.clients.postgres.connection import PostgresRefused, PostgresState
-from remediator.errors import RemediatorError
 from remediator.extensions import bindings
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
@@ -48,8 +47,6 @@ class PostgresConnections(Check):
             full = error.state is PostgresState.TOO_MANY_CONNECTIONS
             answer = CheckAnswer.FAIL if full else CheckAnswer.UNKNOWN
             return Evidence(answer, f"cannot read the connections: {error}", {"rejected": full})
-        except RemediatorError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"cannot read the connections: {error}")
         groups = by_application(sessions)
         shown = ", ".join(f"{each['connections']} {each['application'] or each['user']}" for each in groups[:_SHOWN])
         facts = {

@@ -10,7 +10,6 @@ from datetime import timedelta
 from pydantic import Field
 
 from remediator.core.types import PositiveDuration
-from remediator.errors import RemediatorError
 from remediator.extensions import bindings
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
@@ -37,10 +36,7 @@ class PostgresIdleTransactions(Check):
     )
 
     async def observe(self, service: Service, parameters: PostgresIdleTransactionsParameters) -> Evidence:
-        try:
-            sessions = await bindings.postgres(service).sessions()
-        except RemediatorError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"cannot read the transactions: {error}")
+        sessions = await bindings.postgres(service).sessions()
         idle = [session for session in sessions if session.is_client and session.is_idle_in_transaction]
         over = [session for session in idle if session.in_state > parameters.idle_over.total_seconds()]
         longest = round(max((session.in_state for session in idle), default=0.0), 1)

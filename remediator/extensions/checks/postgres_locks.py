@@ -7,7 +7,6 @@ from datetime import timedelta
 from pydantic import Field
 
 from remediator.core.types import PositiveDuration
-from remediator.errors import RemediatorError
 from remediator.extensions import bindings
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
@@ -36,10 +35,7 @@ class PostgresLocks(Check):
     )
 
     async def observe(self, service: Service, parameters: PostgresLocksParameters) -> Evidence:
-        try:
-            sessions = await bindings.postgres(service).sessions()
-        except RemediatorError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"cannot read the locks: {error}")
+        sessions = await bindings.postgres(service).sessions()
         waits = [session.waiting for session in sessions if session.waiting is not None]
         over = sum(wait > parameters.waiting_over.total_seconds() for wait in waits)
         root = next(iter(root_blockers(sessions)), None)

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from remediator.clients.postgres.client import Postgres
 from remediator.clients.postgres.connection import PostgresState
+from remediator.extensions import bindings
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -35,9 +35,7 @@ class PostgresPing(Check):
     )
 
     async def observe(self, service: Service, parameters: PostgresPingParameters) -> Evidence:
-        if service.postgres is None:
-            return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'postgres' in the inventory")
-        health = await Postgres(service.postgres).health()
+        health = await bindings.postgres(service).health()
         serves = health.state is PostgresState.SERVING
         facts = {"state": health.state.value, "version": health.version, "role": health.role}
         detail = f"{health.role}, version {health.version}" if serves else health.detail

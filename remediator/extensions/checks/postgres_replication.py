@@ -11,7 +11,6 @@ from pydantic import Field
 
 from remediator.core.sizes import format_size
 from remediator.core.types import PositiveDuration
-from remediator.errors import RemediatorError
 from remediator.extensions import bindings
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
@@ -46,10 +45,7 @@ class PostgresReplication(Check):
     )
 
     async def observe(self, service: Service, parameters: PostgresReplicationParameters) -> Evidence:
-        try:
-            found = await bindings.postgres(service).replication()
-        except RemediatorError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"cannot read the replication: {error}")
+        found = await bindings.postgres(service).replication()
         followers = found.standbys if found.replay is None else (found.replay,)
         seconds = max((each.lag_seconds for each in followers if each.lag_seconds is not None), default=0.0)
         size = max((each.lag_bytes for each in followers if each.lag_bytes is not None), default=0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from remediator.core.sizes import format_size
-from remediator.errors import RemediatorError
 from remediator.extensions import bindings
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
@@ -43,10 +42,7 @@ class PostgresSize(Check):
     )
 
     async def observe(self, service: Service, parameters: PostgresSizeParameters) -> Evidence:
-        try:
-            found = await bindings.postgres(service).sizes()
-        except RemediatorError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"cannot read the sizes: {error}")
+        found = await bindings.postgres(service).sizes()
         chosen = [each for each in found.databases if parameters.database in (None, each.name)]
         if not chosen:
             return Evidence(CheckAnswer.UNKNOWN, f"there is no database {parameters.database!r}")

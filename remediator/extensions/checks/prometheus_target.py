@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from remediator.errors import ClientError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -37,12 +36,7 @@ class PrometheusTarget(Check):
     )
 
     async def observe(self, service: Service, parameters: PrometheusTargetParameters) -> Evidence:
-        if self.clients.prometheus is None:
-            return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured; set 'prometheus' in the settings")
-        try:
-            targets = await self.clients.prometheus.targets()
-        except ClientError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"Prometheus did not list its targets: {error}")
+        targets = await self.clients.required_prometheus().targets()
         found = [target for target in targets if target.labels.get("job") == parameters.job]
         down = [target for target in found if target.health == "down"]
         first = next(iter(down or found), None)

@@ -17,7 +17,6 @@ from pydantic import Field
 from remediator.clients.prometheus.promql import is_comparison
 from remediator.core.clock import format_duration, rfc3339
 from remediator.core.types import Duration
-from remediator.errors import ClientError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -46,15 +45,11 @@ class Promql(Check):
     )
 
     async def observe(self, service: Service, parameters: PromqlParameters) -> Evidence:
-        if self.clients.prometheus is None:
-            return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured; set 'prometheus' in the settings")
-        facts: dict[str, Any] = {"query": parameters.query}
-        try:
-            vector = await self.clients.prometheus.query(parameters.query)
-            fresh = await self.clients.prometheus.freshness(parameters.query)
-        except ClientError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"the Prometheus query failed: {error}", facts)
-        facts["samples"] = [{"labels": item.labels, "value": item.value} for item in vector.samples[:10]]
+        prometheus = self.clients.required_prometheus()
+        vector = await prometheus.query(parameters.query)
+        fresh = await prometheus.freshness(parameters.query)
+        samples = [{"labels": item.labels, "value": item.value} for item in vector.samples[:10]]
+        facts: dict[str, Any] = {"query": parameters.query, "samples": samples}
         now = self.clients.clock.now()
         oldest = [item.newest for item in fresh]
         stale = [

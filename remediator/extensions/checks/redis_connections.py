@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import Field
 
 from remediator.clients.host import sockets
-from remediator.clients.redis.client import Redis
 from remediator.clients.redis.connection import RedisRefused, RedisState
 from remediator.core.listen import is_loopback
 from remediator.core.types import Duration
 from remediator.errors import RemediatorError
+from remediator.extensions import bindings
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -50,19 +50,15 @@ class RedisConnections(Check):
     )
 
     async def observe(self, service: Service, parameters: RedisConnectionsParameters) -> Evidence:
-        if service.redis is None:
-            return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'redis' in the inventory")
-        redis, limit = Redis(service.redis), None
+        redis = bindings.redis(service)
         try:
             clients = await redis.clients()
             limit = int(await redis.config_get("maxclients"))
             seen = [(client.address, client.idle) for client in clients]
         except RedisRefused as error:
             if error.state is not RedisState.TOO_MANY_CLIENTS:
-                return Evidence(CheckAnswer.UNKNOWN, f"cannot read the clients of Redis: {error}")
+                raise
             return await self._of_kernel(service, parameters)
-        except RemediatorError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"cannot read the clients of Redis: {error}")
         facts = _facts(seen, parameters, limit, rejected=False)
         well = len(seen) * 100 <= limit * parameters.max_percent
         return Evidence(CheckAnswer.OK if well else CheckAnswer.FAIL, _summary(facts), facts)

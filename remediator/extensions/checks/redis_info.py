@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from remediator.clients.redis.client import Redis
-from remediator.errors import ClientError
+from remediator.extensions import bindings
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -44,14 +43,9 @@ class RedisInfo(Check):
     )
 
     async def observe(self, service: Service, parameters: RedisInfoParameters) -> Evidence:
-        if service.redis is None:
-            return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'redis' in the inventory")
-        try:
-            info = await Redis(service.redis).info(parameters.section)
-            found = info.text(parameters.field)
-            well = _within(parameters, found, None if parameters.equals is not None else info.number(parameters.field))
-        except ClientError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"cannot read {parameters.field} from Redis: {error}")
+        info = await bindings.redis(service).info(parameters.section)
+        found = info.text(parameters.field)
+        well = _within(parameters, found, None if parameters.equals is not None else info.number(parameters.field))
         text = f"Redis: {parameters.field} is {found}"
         return Evidence(CheckAnswer.OK if well else CheckAnswer.FAIL, text, {"field": parameters.field, "value": found})
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from remediator.clients.redis.client import Redis
 from remediator.clients.redis.connection import RedisState
+from remediator.extensions import bindings
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -25,9 +25,7 @@ class RedisPing(Check):
     )
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
-        if service.redis is None:
-            return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'redis' in the inventory")
-        health = await Redis(service.redis).health()
+        health = await bindings.redis(service).health()
         facts = {
             "state": health.state.value,
             "version": health.version,

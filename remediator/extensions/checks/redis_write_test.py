@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 
-from remediator.clients.redis.client import Redis
 from remediator.clients.redis.connection import RedisState
 from remediator.errors import ClientError
+from remediator.extensions import bindings
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -28,10 +28,8 @@ class RedisWriteTest(Check):
     )
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
-        if service.redis is None:
-            return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'redis' in the inventory")
         try:
-            await Redis(service.redis).write_test(secrets.token_hex(8))
+            await bindings.redis(service).write_test(secrets.token_hex(8))
         except ClientError as error:
             state = getattr(error, "state", None)
             facts = {} if state is None else {"state": state.value}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from remediator.errors import RemediatorError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import State
@@ -21,10 +20,7 @@ class ServiceRunning(Check):
     )
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
-        try:
-            status = await self.clients.platform_of(service).status(service)
-        except RemediatorError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"the platform does not answer: {error}")
+        status = await self.clients.platform_of(service).status(service)
         facts = {"state": status.state.value, "instances": status.instances, "healthy": status.healthy}
         if status.state is State.UNKNOWN:
             return Evidence(CheckAnswer.UNKNOWN, status.summary, facts)

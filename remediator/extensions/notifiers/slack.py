@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -102,11 +103,8 @@ class SlackNotifier(HttpNotifier):
         ours = parts.scheme == home.scheme and (host == home.hostname or host.endswith(".slack.com"))
         if not ours or parts.username is not None:
             raise BadAnswer("slack: the upload URL is not on a host of Slack")
-        place = Poster(self.kind, address)
-        try:
+        async with aclosing(Poster(self.kind, address)) as place:
             await place.post(None, headers={"Content-Type": "application/octet-stream"}, content=chart)
-        finally:
-            await place.aclose()
 
     async def _call(self, method: str, body: Any, **more: Any) -> Mapping[str, Any]:
         headers = {"Authorization": f"Bearer {read_secret_file(self.kind, self.settings.token_file)}"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 
 from remediator.clients.endpoints import Endpoint
@@ -21,14 +22,11 @@ def from_prometheus(endpoint: Endpoint, reach: timedelta) -> DurationSource:
     """
 
     async def query(alertnames: Sequence[str], until: datetime) -> list[float]:
-        prometheus = Prometheus(endpoint)
-        try:
+        async with aclosing(Prometheus(endpoint)) as prometheus:
             found: list[Series] = []
             for name in alertnames:
                 found += await prometheus.firing_history({"alertname": name}, until - reach, until, _STEP)
             return list(durations(found, _STEP))
-        finally:
-            await prometheus.aclose()
 
     def durations_before(alertnames: Sequence[str], until: datetime) -> Sequence[float]:
         try:

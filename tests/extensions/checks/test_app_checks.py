@@ -76,7 +76,7 @@ def app(tmp_path: Path) -> Iterator[App]:
 
 async def process(target: Service) -> Evidence:
     """Run app.process."""
-    return await AppProcess(ClientSet()).observe(target, AppProcess.Parameters())
+    return await AppProcess(ClientSet()).ask(target, AppProcess.Parameters())
 
 
 async def test_an_app_with_running_workers_is_well(app: App) -> None:
@@ -133,7 +133,7 @@ async def target_of(prometheus: Prometheus, job: str, **parts: object) -> Eviden
     client = Client(Endpoint(url=prometheus.url))
     try:
         check = PrometheusTarget(ClientSet(prometheus=client))
-        return await check.observe(service("app", **parts), PrometheusTarget.Parameters(job=job))
+        return await check.ask(service("app", **parts), PrometheusTarget.Parameters(job=job))
     finally:
         await client.aclose()
 
@@ -161,7 +161,7 @@ async def test_a_wrong_scrape_address_is_shown_beside_that_of_the_inventory(
 
 async def test_without_prometheus_the_targets_are_unknown() -> None:
     check = PrometheusTarget(ClientSet())
-    assert (await check.observe(service("app"), PrometheusTarget.Parameters(job="app"))).answer is CheckAnswer.UNKNOWN
+    assert (await check.ask(service("app"), PrometheusTarget.Parameters(job="app"))).answer is CheckAnswer.UNKNOWN
 
 
 def _listens(port: int) -> bool:

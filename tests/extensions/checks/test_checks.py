@@ -26,7 +26,7 @@ CHECKS: dict[str, Check] = Registry().make_checks(ClientSet())
 
 
 async def look(check: Check, target: Service, **given: Any) -> Evidence:
-    return await check.observe(target, check.Parameters.model_validate(given))
+    return await check.ask(target, check.Parameters.model_validate(given))
 
 
 async def test_http_ok() -> None:

@@ -21,7 +21,7 @@ async def look(argv: list[str], given: dict[str, Any] | None = None, **declared:
     allowed = AllowedCommand.model_validate({"argv": argv, "read_only": True, **declared})
     check = CommandCheck(ClientSet(commands={"it": allowed}))
     parameters = check.Parameters.model_validate({"command": "it", **(given or {})})
-    return await check.observe(service("app"), parameters)
+    return await check.ask(service("app"), parameters)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ async def test_our_own_trouble_is_unknown(case: str, redis_server: Redis, tmp_pa
     given = {"redis.ping": {}, "redis.write_test": {}, "redis.info": {"field": "role", "equals": "master"}}
     for name, parameters in given.items():
         check = CHECKS[name]
-        found = await check.observe(target, check.Parameters.model_validate(parameters))
+        found = await check.ask(target, check.Parameters.model_validate(parameters))
         assert found.answer is CheckAnswer.UNKNOWN, f"{name}: {found.summary}"
         if name == "redis.ping":
             assert found.facts["state"] == "not asked", found.summary
@@ -67,7 +67,7 @@ async def test_a_dependency_that_was_not_asked_is_unknown(redis_server: Redis, t
     check = Registry().make_checks(ClientSet(inventory=lambda: inventory))["dependencies.ok"]
     app: Service = inventory.service("app")
 
-    assert (await check.observe(app, check.Parameters())).answer is CheckAnswer.UNKNOWN
+    assert (await check.ask(app, check.Parameters())).answer is CheckAnswer.UNKNOWN
 
 
 async def test_a_rejected_password_still_fails(make_redis: MakeRedis, tmp_path: Path) -> None:
@@ -77,6 +77,6 @@ async def test_a_rejected_password_still_fails(make_redis: MakeRedis, tmp_path: 
     target = service(
         "redis", redis={"host": "127.0.0.1", "port": server.port, "password_file": str(tmp_path / "password")}
     )
-    found = await CHECKS["redis.ping"].observe(target, CHECKS["redis.ping"].Parameters())
+    found = await CHECKS["redis.ping"].ask(target, CHECKS["redis.ping"].Parameters())
 
     assert (found.answer, found.facts["state"]) == (CheckAnswer.FAIL, "wrong password")

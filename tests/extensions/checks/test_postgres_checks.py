@@ -35,7 +35,7 @@ SIZES = {"max_bytes": 10**12}
 async def check(name: str, target: Service, **given: Any) -> Evidence:
     """Run a check."""
     made = CHECKS[name]
-    return await made.observe(target, made.Parameters.model_validate(given))
+    return await made.ask(target, made.Parameters.model_validate(given))
 
 
 async def diagnose(target: Service, **given: Any) -> Any:
@@ -312,7 +312,7 @@ async def test_states_of_a_server(pg_target: Target, tmp_path: Any) -> None:
         }
     )
     dependencies = Registry().make_checks(ClientSet(inventory=lambda: inventory))["dependencies.ok"]
-    found = await dependencies.observe(inventory.service("shop"), dependencies.Parameters())
+    found = await dependencies.ask(inventory.service("shop"), dependencies.Parameters())
     assert (found.answer, found.facts["db"]["state"]) == (CheckAnswer.OK, "serving")
     assert (await check("tcp.connect", pg_target.service(), endpoint="postgres")).answer is CheckAnswer.OK
 

@@ -31,12 +31,12 @@ def bound(port: int, **more: Any) -> Service:
 
 async def process(target: Service) -> Evidence:
     """Run redis.process."""
-    return await RedisProcess(ClientSet()).observe(target, RedisProcess.Parameters())
+    return await RedisProcess(ClientSet()).ask(target, RedisProcess.Parameters())
 
 
 async def connections(target: Service, **given: Any) -> Evidence:
     """Run redis.connections."""
-    return await RedisConnections(ClientSet()).observe(target, RedisConnections.Parameters.model_validate(given))
+    return await RedisConnections(ClientSet()).ask(target, RedisConnections.Parameters.model_validate(given))
 
 
 async def test_a_stopped_process_is_told_from_one_that_waits(redis_server: Redis) -> None:

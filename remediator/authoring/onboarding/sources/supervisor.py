@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 from collections.abc import Iterator
+from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 
@@ -37,14 +38,12 @@ class SupervisorSource(Source):
         urls = [surroundings.supervisor] if surroundings.supervisor else list(dict.fromkeys(_urls(surroundings.folder)))
         problem = "no socket found; give its address, for example with --supervisor unix:///run/supervisor.sock"
         for url in urls:
-            client = Supervisor(_endpoint(url))
-            try:
-                programs = await client.processes()
-            except ClientError as error:
-                problem = str(error)
-                continue
-            finally:
-                await client.aclose()
+            async with aclosing(Supervisor(_endpoint(url))) as client:
+                try:
+                    programs = await client.processes()
+                except ClientError as error:
+                    problem = str(error)
+                    continue
             services = tuple(
                 FoundService(
                     service_name(each.name),
