@@ -23,7 +23,6 @@ token_option = click.option(
     help=f"File with your operator token (default: the variable {TOKEN_VARIABLE}).",
 )
 reason_option = click.option("--reason", default="", help="Reason, which others read (default: none).")
-request_argument = click.argument("request_or_run", metavar="REQUEST|RUN")
 
 
 def authenticate(config: Config, token_file: Path | None) -> Person:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-import structlog
 from sqlalchemy import Connection
 
 from remediator.audit import decode
@@ -23,8 +22,6 @@ from remediator.pipeline.context import PipelineContext
 from remediator.runtime.health import Health
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, key_values
-
-log: Any = structlog.get_logger("remediator.runtime.run_export")
 
 POLL = 2.0
 """Seconds between two looks at the log."""

@@ -21,13 +21,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.utils import get_remote_addr
 
 from remediator.core.listen import network_of
-
-log: Any = structlog.get_logger("remediator.web.connections")
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_HEADERS = 100

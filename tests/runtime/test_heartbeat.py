@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import delete
 
 from remediator.config import Heartbeat
 from remediator.errors import StoreError
 from remediator.runtime.heartbeat import MAX_AGE, send_heartbeat
+from remediator.storage import schema
 from remediator.storage.repositories import replicas
 from tests.support.servers.receivers import receiver
 from tests.support.web_service import WebService, web_service
@@ -49,7 +51,7 @@ async def test_a_replica_without_progress_sends_nothing(room: WebService, monkey
     context = room.service.context
     with receiver() as monitor:
         settings = Heartbeat(url=monitor.url)
-        await context.store.write(lambda tx: replicas.remove(tx, context.replica))
+        await context.store.write(lambda tx: tx.connection.execute(delete(schema.replicas)))
         assert not await send_heartbeat(context, settings)
 
         await record(room)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -39,8 +39,6 @@ SIGNALS = frozenset({"HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "TTIN
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:@/-]*")
 _CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _MAX_LOGS = 4 * MEBIBYTE
-
-T = TypeVar("T")
 
 
 class DockerRefused(Refused):

@@ -10,7 +10,6 @@ from typing import Any
 from remediator.core.text import printable, shorten
 
 CLIENT = "client backend"
-IDLE = "idle"
 IDLE_IN_TRANSACTION = ("idle in transaction", "idle in transaction (aborted)")
 _LONGEST_QUERY = 160
 _LITERAL = re.compile(

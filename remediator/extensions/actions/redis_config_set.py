@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -36,7 +36,6 @@ Name = Literal[
     "timeout",
 ]
 """Without paths, passwords and replication. Persistence has its own actions, which require approval."""
-NAMES = get_args(Name)
 _UNITS = {"b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3}
 _SIZE = re.compile(r"(\d+)\s*([a-z]*)")
 

@@ -57,11 +57,6 @@ _TOUCH = Prepared(
 )
 
 
-def remove(tx: Tx, id_: str) -> None:
-    """Delete a replica that shuts down."""
-    tx.connection.execute(delete(table).where(table.c.id == id_))
-
-
 def list_alive(connection: Connection, since: datetime) -> list[Replica]:
     """Return the replicas with a heartbeat since then."""
     return [Replica(*row) for row in connection.execute(select(table).where(table.c.seen_at >= since))]

@@ -14,9 +14,9 @@ from remediator.authoring.onboarding.sources.base import (
     aliases,
     service_name,
 )
-from remediator.clients.docker.client import Docker
+from remediator.clients.docker.client import Docker, endpoint_url
 from remediator.clients.endpoints import Endpoint
-from remediator.errors import RemediatorError
+from remediator.errors import InputError, RemediatorError
 
 _PROJECT = "com.docker.compose.project"
 _SERVICE = "com.docker.compose.service"
@@ -29,14 +29,14 @@ class DockerSource(Source):
     name = "docker"
 
     async def find(self, surroundings: Surroundings) -> Found:
-        url = surroundings.environment.get("DOCKER_HOST") or f"unix://{_SOCKET}"
-        url = url.replace("tcp://", "http://", 1)
-        if url == f"unix://{_SOCKET}" and not await asyncio.to_thread(_SOCKET.exists):
+        given = surroundings.environment.get("DOCKER_HOST") or f"unix://{_SOCKET}"
+        if given == f"unix://{_SOCKET}" and not await asyncio.to_thread(_SOCKET.exists):
             return Found(f"no Docker Engine: {_SOCKET} does not exist")
         try:
+            url = endpoint_url(given, tls=False)
             client = Docker(Endpoint(url=url, timeout=timedelta(seconds=5)))
-        except ValueError as error:
-            return Found(f"DOCKER_HOST: {url!r} {error}")
+        except (InputError, ValueError) as error:
+            return Found(f"DOCKER_HOST: {error}")
         try:
             containers = await client.containers({_PROJECT: None})
         except RemediatorError as error:
