@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -20,6 +21,7 @@ from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config, configure_clients, redactor_for
 from remediator.core.alert import ALERTMANAGER
 from remediator.core.clock import SystemClock, rfc3339
+from remediator.core.matchers import example_match
 from remediator.core.run import Run, Status
 from remediator.errors import ClientError, InputError
 from remediator.extensions.registry import Registry
@@ -30,7 +32,7 @@ from remediator.pipeline.receive import receive
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load
-from remediator.playbooks.model import Playbook
+from remediator.playbooks.model import Parameter, Playbook
 from remediator.playbooks.target_identity import example_value
 from remediator.reporting.run_timeline import RunTimeline, load_timeline
 from remediator.runtime.live_inventory import with_targets_of
@@ -111,14 +113,23 @@ def example_labels(playbook: Playbook, inventory: Inventory) -> dict[str, str]:
     labels = {} if service is None else dict(service.alert_labels)
     for name, parameter in playbook.parameters.items():
         if parameter.label is not None and parameter.default is None:
-            first = str(parameter.enum[0]) if parameter.enum else _SAMPLES.get(parameter.type, "")
-            labels[parameter.label] = playbook.target if name == "service" and service else first
+            labels[parameter.label] = playbook.target if name == "service" and service else _example(parameter)
     for matcher in playbook.match.parsed:
         if matcher.literals is not None:
             labels[matcher.name] = min(matcher.literals)
         elif service is not None and (value := example_value(matcher, service)):
             labels[matcher.name] = value
     return {label: value for label, value in labels.items() if value}
+
+
+def _example(parameter: Parameter) -> str:
+    if parameter.enum:
+        return str(parameter.enum[0])
+    if parameter.pattern is not None:
+        return example_match(parameter.pattern)
+    if parameter.minimum is not None:
+        return f"{math.ceil(parameter.minimum)}"
+    return _SAMPLES.get(parameter.type, "")
 
 
 async def _rule_labels(config: Config, playbook: Playbook) -> dict[str, str]:

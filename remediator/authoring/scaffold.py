@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from remediator.authoring._templates import TEMPLATES
 from remediator.authoring.json_schema import schema
 from remediator.authoring.schema_examples import valid_parameters
-from remediator.core.matchers import compile_pattern, parse_matcher
+from remediator.core.matchers import example_match, parse_matcher
 from remediator.errors import InputError
 from remediator.playbooks.catalogue import Catalogue, DeclaredCalls
 from remediator.playbooks.diagnostics import did_you_mean
@@ -157,14 +157,8 @@ def _declared_example(calls: DeclaredCalls) -> dict[str, Any]:
         message = f"the settings have no {calls.section} that change something"
         raise InputError(f"{message}; declare one first: see docs/how-to/run-own-commands.md")
     name = min(found, key=lambda each: len(found[each].values))
-    values = {key: _value_for(pattern) for key, pattern in found[name].values.items()}
+    values = {key: example_match(pattern) or "example" for key, pattern in found[name].values.items()}
     return {calls.name: name, **({calls.values: values} if values else {})}
-
-
-def _value_for(pattern: str) -> str:
-    """Return a value that a pattern accepts if a simple one does; the author replaces it."""
-    samples = ("example", "abc", "x", "1", "10")
-    return next((each for each in samples if not pattern or compile_pattern(pattern).fullmatch(each)), samples[0])
 
 
 def _find_service(name: str, inventory: Inventory) -> Service:

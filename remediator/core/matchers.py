@@ -118,6 +118,17 @@ def compile_pattern(pattern: str, column: int = 1) -> Any:
     raise ParseError(f"{pattern!r} is not a regular expression that RE2 takes: {reason}", column, hint)
 
 
+def example_match(pattern: str) -> str:
+    """Return a value that a pattern accepts, if one of a few simple ones does; empty if not."""
+    compiled, begins = compile_pattern(pattern), _LITERALS.match(pattern)
+    starts = (begins[0] if begins else "", "")
+    values = (start + sample for start in starts for sample in _SAMPLES)
+    return next((value for value in values if compiled.fullmatch(value)), "")
+
+
+_LITERALS = re.compile(r"(?:[^\\.+*?()|\[\]{}^$](?![+*?{]))*")
+"""The characters at the start of a pattern that stand for themselves."""
+_SAMPLES = ("example", "x", "1", "10", "example-1", "example:9100", "10.0.0.1", "")
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _NOT_RE2 = re.compile(r"\(\?[=!]|\(\?<[=!]|\\[1-9]")

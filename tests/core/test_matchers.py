@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.core.matchers import Matcher, Operator, compile_pattern, parse_matcher
+from remediator.core.matchers import Matcher, Operator, compile_pattern, example_match, parse_matcher
 from remediator.errors import ParseError
 from tests.support.servers import require
 
@@ -217,3 +217,21 @@ def test_alertmanager_itself_agrees(tmp_path: Path) -> None:
 
 def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@pytest.mark.parametrize(
+    ("pattern", "example"),
+    [
+        ("", ""),
+        ("worker-[a-z0-9-]{1,40}", "worker-example"),
+        ("[a-z0-9.-]+:[0-9]+", "example:9100"),
+        ("[0-9]{1,3}", "1"),
+        ("web-1|web-2", "web-1"),
+        ("ab*[0-9]", "a1"),
+        ("(red|blue)-[a-z]+-[0-9]{5}", ""),
+    ],
+)
+def test_an_example_is_accepted_by_its_pattern(pattern: str, example: str) -> None:
+    """A simple value is found, or none; what is found matches."""
+    assert example_match(pattern) == example
+    assert not example or compile_pattern(pattern).fullmatch(example)

@@ -46,9 +46,14 @@ async def _status(context: PipelineContext, service: Service) -> Result:
 
 
 async def _plan(context: PipelineContext, playbook: Playbook, about: Examination) -> Result:
-    inventory = about.loaded.inventory
+    inventory, labels = about.loaded.inventory, about.labels[playbook.name]
+    needed = (each.label for each in playbook.parameters.values() if each.label and each.default is None)
+    unknown = [label for label in needed if label not in labels]
+    if unknown:
+        given = " ".join(f"--label {label}=VALUE" for label in unknown)
+        return skipped(playbook.name, f"needs values; run: remediator playbook trigger {playbook.name} {given}")
     try:
-        values = parameters.resolve(playbook, about.labels[playbook.name], inventory)
+        values = parameters.resolve(playbook, labels, inventory)
         target = parameters.target(playbook, values, inventory)
         async with asyncio.timeout(_SECONDS):
             plan = await Planner(context, playbook, inventory.service(target), values).plan("shadow")
