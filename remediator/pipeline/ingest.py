@@ -197,7 +197,9 @@ def _alerts(
     """Return the source of a notification and its alerts. What cannot be mapped is a dead letter: kept and reported."""
     try:
         source, notification = _read(received, settings)
-        _reconcile_if_truncated(tx, source, notification)
+        if notification.truncated_alerts:  # ask the source for the alerts that it leaves out
+            key_values.delete(tx, key_values.RECONCILED + source.name)
+            tx.notify(TOPIC_RECONCILE)
         receivers.setdefault(source.name, set()).add(receiver_name(notification.receiver))
         return source, _without_contradictions(notification.alerts, source, settings)
     except PayloadError as error:
@@ -219,13 +221,6 @@ def _read(received: Received, settings: IngestSettings) -> tuple[Source, Notific
     if received.asked_at is not None:  # the reconcile loop writes Alertmanager's format for every source
         return source, stored_notification(received.body)
     return source, source.read(received.body)
-
-
-def _reconcile_if_truncated(tx: Tx, source: Source, notification: Notification) -> None:
-    """Ask the source for the alerts that a truncated notification leaves out."""
-    if notification.truncated_alerts:
-        key_values.delete(tx, key_values.RECONCILED + source.name)
-        tx.notify(TOPIC_RECONCILE)
 
 
 def _remember_receivers(tx: Tx, names: Mapping[str, Collection[str]]) -> None:

@@ -187,18 +187,14 @@ async def reload(settings: ReloadSettings, now: Signatures, *, requested: bool) 
     """
     await _reload_access(settings)
     if requested or now.sources != settings.seen.sources:
-        await _reload_playbooks(settings, requested=requested)
+        try:
+            loaded = await asyncio.to_thread(settings.read)
+        except ConfigurationError as error:
+            await _reject(settings, error.findings or (str(error),), requested=requested)
+        else:
+            async with settings.live.lock:
+                await _apply(settings, loaded, requested=requested)
     settings.seen = now
-
-
-async def _reload_playbooks(settings: ReloadSettings, *, requested: bool) -> None:
-    try:
-        loaded = await asyncio.to_thread(settings.read)
-    except ConfigurationError as error:
-        await _reject(settings, error.findings or (str(error),), requested=requested)
-    else:
-        async with settings.live.lock:
-            await _apply(settings, loaded, requested=requested)
 
 
 async def _reload_access(settings: ReloadSettings) -> None:

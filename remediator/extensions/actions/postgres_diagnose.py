@@ -274,10 +274,7 @@ def _problems(facts: Mapping[str, Any], parameters: PostgresDiagnoseParameters) 
         yield f"{transactions['prepared']} prepared transactions hold locks"
     if transactions.get("xid_age", 0) > _WRAPAROUND:
         yield f"the age of transaction IDs is {transactions['xid_age']:,}: VACUUM does not keep up"
-    yield from _replication_problems(facts.get("replication", {}), parameters)
-
-
-def _replication_problems(found: Mapping[str, Any], parameters: PostgresDiagnoseParameters) -> Iterator[str]:
+    found = facts.get("replication", {})
     if found.get("paused"):
         yield "the replay of this standby is paused"
     if found.get("receiving") is False:

@@ -43,7 +43,8 @@ class AppProcess(Check):
     )
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
-        host, port = _address(service)
+        parts = urlsplit("" if service.http is None else service.http.url)
+        host, port = parts.hostname or "", parts.port
         if service.app_server is None or port is None or not is_loopback(host):
             text = f"{service.name} has no 'app_server' with a loopback address: its processes cannot be seen from here"
             return Evidence(CheckAnswer.UNKNOWN, text)
@@ -54,11 +55,6 @@ class AppProcess(Check):
             return seen
         await asyncio.sleep(_REAPED)  # a process that ends just now has no owner for its port, or is not reaped yet
         return await asyncio.to_thread(_look, service.name, pid_file, port, stopped)
-
-
-def _address(service: Service) -> tuple[str, int | None]:
-    parts = urlsplit("" if service.http is None else service.http.url)
-    return parts.hostname or "", parts.port
 
 
 def _look(name: str, pid_file: Path, port: int, before: frozenset[int] | None = None) -> Evidence:

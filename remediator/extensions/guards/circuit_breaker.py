@@ -119,14 +119,9 @@ def _state(
             "failing", "playbook", tuple(run.id for run in failed), at, None if wait is None else at + wait
         )
     if len(healed) >= count and _end(healed[0]) > now - length:
-        return _ineffective(healed, target, settings)
+        half_open = None if settings.half_open_after is None else _end(healed[0]) + length
+        return OpenBreaker("ineffective", target, tuple(run.id for run in healed), _end(healed[-1]), half_open)
     return None
-
-
-def _ineffective(last: list[RunResult], target: str, settings: CircuitBreakerSettings) -> OpenBreaker:
-    length = parse_rate(settings.ineffective)[1]
-    half_open = None if settings.half_open_after is None else _end(last[0]) + length
-    return OpenBreaker("ineffective", target, tuple(run.id for run in last), _end(last[-1]), half_open)
 
 
 def _end(run: RunResult) -> datetime:
