@@ -19,13 +19,7 @@ from remediator.audit.checkpoint_trust import Finding
 from remediator.audit.reader import verify_live
 from remediator.audit.verification import Anchors
 from remediator.cli import _output
-from remediator.cli._audit_options import (
-    checkpoints_option,
-    keys_option,
-    load_keys,
-    log_options,
-    read_notes,
-)
+from remediator.cli._audit_options import checkpoints_option, keys_option, load_keys, log_options, read_notes
 from remediator.cli._audit_source import LogPlace, WholeLog
 from remediator.cli._options import format_option
 from remediator.config import Config

@@ -11,12 +11,7 @@ from remediator.audit import Kind
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.core.run import Reason, Run, Status
-from remediator.core.run_detail import (
-    AwaitingApprovalDetail,
-    CancelledDetail,
-    EscalatedDetail,
-    RunningDetail,
-)
+from remediator.core.run_detail import AwaitingApprovalDetail, CancelledDetail, EscalatedDetail, RunningDetail
 from remediator.errors import RemediatorError
 from remediator.extensions.actions.base import EffectStatus, Observation, Result
 from remediator.extensions.checks.base import CheckAnswer

@@ -8,12 +8,7 @@ from datetime import datetime
 from remediator.core.cost import excess
 from remediator.core.plan import Plan
 from remediator.core.run import Reason, Run, Status
-from remediator.core.run_detail import (
-    AwaitingApprovalDetail,
-    BlockedDetail,
-    MatchedDetail,
-    RunningDetail,
-)
+from remediator.core.run_detail import AwaitingApprovalDetail, BlockedDetail, MatchedDetail, RunningDetail
 from remediator.extensions.guards.base import GuardAnswer, GuardInput
 from remediator.pipeline import condition_scope, held_back
 from remediator.pipeline.context import PASSIVE_MODES, StageResult, proceed, wait_until

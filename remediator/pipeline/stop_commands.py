@@ -11,10 +11,7 @@ from remediator.core.message import MessageKind
 from remediator.errors import InputError, NotFound
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.storage import Tx
-from remediator.storage.repositories import (
-    outbox,
-    stops,
-)
+from remediator.storage.repositories import outbox, stops
 
 MAX_STOP_DURATION = timedelta(days=366)
 _DOUBLE_CLICK = timedelta(seconds=10)

@@ -17,11 +17,7 @@ from remediator.clients.endpoints import GitHub, RedisEndpoint
 from remediator.clients.postgres.settings import PostgresEndpoint
 from remediator.clients.ssh.settings import Host, SshSettings
 from remediator.core.graph import shortest_cycle
-from remediator.core.types import (
-    FieldError,
-    Strict,
-    raise_all,
-)
+from remediator.core.types import FieldError, Strict, raise_all
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.discovery import AnyDiscovery, fits

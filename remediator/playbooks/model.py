@@ -19,14 +19,7 @@ from remediator.core.clock import is_duration
 from remediator.core.matchers import Matcher, Operator, parse_matcher
 from remediator.core.types import FieldError, Pattern, PositiveDuration, Strict, raise_all
 from remediator.playbooks.diagnostics import did_you_mean
-from remediator.playbooks.field_types import (
-    NAMES,
-    MatcherText,
-    Mode,
-    Name,
-    ParameterType,
-    as_list,
-)
+from remediator.playbooks.field_types import NAMES, MatcherText, Mode, Name, ParameterType, as_list
 from remediator.playbooks.steps import Conclusion, Diagnosis, Step, Verify
 
 

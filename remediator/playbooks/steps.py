@@ -9,13 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from remediator.core.types import Duration, FieldError, PositiveDuration, Strict
-from remediator.playbooks.field_types import (
-    NAMES,
-    ConditionText,
-    Name,
-    With,
-    as_list,
-)
+from remediator.playbooks.field_types import NAMES, ConditionText, Name, With, as_list
 from remediator.playbooks.tolerance import Tolerance
 
 

@@ -6,14 +6,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Dialect,
-    Integer,
-    String,
-    Text,
-    TypeDecorator,
-)
+from sqlalchemy import BigInteger, Dialect, Integer, String, Text, TypeDecorator
 
 from remediator.core.clock import from_micros, to_micros
 

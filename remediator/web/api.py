@@ -29,16 +29,7 @@ from remediator.storage.repositories.approvals import Approval
 from remediator.web import api_runs, api_service, form_actions
 from remediator.web import decision_answers as answers
 from remediator.web.api_request import HEADERS, ApiRequest, Operations, handler
-from remediator.web.openapi import (
-    LIMIT,
-    MAX_LIMIT,
-    NOT_EMPTY,
-    REASON,
-    BodyField,
-    Parameter,
-    describe,
-    filters,
-)
+from remediator.web.openapi import LIMIT, MAX_LIMIT, NOT_EMPTY, REASON, BodyField, Parameter, describe, filters
 from remediator.web.site import Site
 from remediator.web.status import sessions_data, stop_data
 

@@ -9,14 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.audit.merkle import (
-    EMPTY_ROOT,
-    CompactRange,
-    inclusion_proof,
-    leaf_hash,
-    node_hash,
-    verify_inclusion,
-)
+from remediator.audit.merkle import EMPTY_ROOT, CompactRange, inclusion_proof, leaf_hash, node_hash, verify_inclusion
 
 pytestmark = pytest.mark.promise(9)
 

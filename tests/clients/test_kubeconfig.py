@@ -13,12 +13,7 @@ from pydantic import ValidationError
 
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpClient
-from remediator.clients.kubernetes.kubeconfig import (
-    Access,
-    access,
-    from_kubeconfig,
-    from_service_account,
-)
+from remediator.clients.kubernetes.kubeconfig import Access, access, from_kubeconfig, from_service_account
 from remediator.clients.kubernetes.settings import ClusterSettings
 from remediator.errors import ConfigurationError, TargetError, TimedOut, Unreachable
 from tests.support.fake_servers import Authority, peer, reply

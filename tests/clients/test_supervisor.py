@@ -9,14 +9,7 @@ from pathlib import Path
 import pytest
 
 from remediator.clients.endpoints import Endpoint
-from remediator.clients.host.supervisor import (
-    Fault,
-    Process,
-    ProcessPin,
-    ProcessState,
-    Supervisor,
-    SupervisorRefused,
-)
+from remediator.clients.host.supervisor import Fault, Process, ProcessPin, ProcessState, Supervisor, SupervisorRefused
 from remediator.clients.http import HttpRefused
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
 from tests.support.fake_servers import peer, reply

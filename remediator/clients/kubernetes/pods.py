@@ -6,14 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from remediator.clients.kubernetes.models import (
-    Condition,
-    ContainerStatus,
-    Event,
-    Pod,
-    Resources,
-    Terminated,
-)
+from remediator.clients.kubernetes.models import Condition, ContainerStatus, Event, Pod, Resources, Terminated
 from remediator.core.clock import rfc3339
 
 _LOOPS = ("CrashLoopBackOff", "RunContainerError", "CreateContainerError", "CreateContainerConfigError")

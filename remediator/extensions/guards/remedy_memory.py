@@ -12,15 +12,7 @@ from remediator.core.plan import PlannedStep
 from remediator.core.run import Reason
 from remediator.core.run_detail import RunningDetail
 from remediator.core.types import Duration
-from remediator.extensions.guards.base import (
-    ALLOW,
-    Guard,
-    GuardAnswer,
-    GuardInput,
-    Settings,
-    Verdict,
-    clock_time,
-)
+from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
 from remediator.storage.repositories import remedy_memory
 
 

@@ -8,9 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from remediator.clients.docker.models import Container
-from remediator.clients.docker.replace import (
-    own_name,
-)
+from remediator.clients.docker.replace import own_name
 from remediator.core.clock import rfc3339
 from remediator.core.sizes import format_size
 from remediator.extensions.platforms.base import OWN_RESTARTS, Reason, ServiceStatus, State

@@ -13,14 +13,7 @@ from typing import Any
 
 from remediator.clients.endpoints import BasicAuth, Endpoint
 from remediator.clients.host.releases import ReleaseFolders
-from remediator.clients.host.supervisor import (
-    Fault,
-    Process,
-    ProcessPin,
-    ProcessState,
-    Supervisor,
-    SupervisorRefused,
-)
+from remediator.clients.host.supervisor import Fault, Process, ProcessPin, ProcessState, Supervisor, SupervisorRefused
 from remediator.core.clock import SystemClock, rfc3339
 from remediator.core.release import Release
 from remediator.errors import Refused, TargetError

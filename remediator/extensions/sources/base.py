@@ -13,14 +13,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel
 
 from remediator.clients.alertmanager.client import AlertmanagerStatus, FiringAlert
-from remediator.core.alert import (
-    ALERTMANAGER,
-    Alert,
-    Notification,
-    identity,
-    parse_notification,
-    stored_notification,
-)
+from remediator.core.alert import ALERTMANAGER, Alert, Notification, identity, parse_notification, stored_notification
 
 
 class Peer(Protocol):

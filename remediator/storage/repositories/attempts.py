@@ -8,18 +8,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Integer,
-    Row,
-    Select,
-    bindparam,
-    insert,
-    literal_column,
-    select,
-    union_all,
-    update,
-)
+from sqlalchemy import Connection, Integer, Row, Select, bindparam, insert, literal_column, select, union_all, update
 
 from remediator.audit import Kind
 from remediator.core.run import Run

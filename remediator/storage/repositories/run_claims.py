@@ -8,24 +8,10 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Integer,
-    bindparam,
-    case,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Integer, bindparam, case, select, update
 
 from remediator.core.plan import Plan
-from remediator.core.run import (
-    ENGINE_VERSION,
-    TERMINAL,
-    Reason,
-    Run,
-    Status,
-    decode_detail,
-)
+from remediator.core.run import ENGINE_VERSION, TERMINAL, Reason, Run, Status, decode_detail
 from remediator.core.run_detail import Detail
 from remediator.errors import Fenced
 from remediator.storage import Tx

@@ -6,13 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from remediator.audit import Draft, Kind
-from remediator.core.run import (
-    TERMINAL,
-    Reason,
-    Run,
-    Status,
-    check_transition,
-)
+from remediator.core.run import TERMINAL, Reason, Run, Status, check_transition
 from remediator.core.run_detail import BlockedDetail, Detail
 from remediator.storage import Tx
 from remediator.storage.repositories.run_claims import save

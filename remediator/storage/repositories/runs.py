@@ -8,30 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import (
-    Connection,
-    Integer,
-    Row,
-    bindparam,
-    exists,
-    func,
-    insert,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import Connection, Integer, Row, bindparam, exists, func, insert, select, tuple_, update
 
 from remediator.audit import Draft, Kind
 from remediator.core.plan import Plan
-from remediator.core.run import (
-    ENGINE_VERSION,
-    OPEN,
-    Episode,
-    Reason,
-    Run,
-    Status,
-    decode_detail,
-)
+from remediator.core.run import ENGINE_VERSION, OPEN, Episode, Reason, Run, Status, decode_detail
 from remediator.core.severity import DEFAULT, SEVERITIES, as_pagers_name_it, highest_severity
 from remediator.storage import TOPIC_RUNS, Tx
 from remediator.storage.column_types import Instant

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import (
-    Connection,
-    bindparam,
-    select,
-    update,
-)
+from sqlalchemy import Connection, bindparam, select, update
 
 from remediator.audit import Kind
-from remediator.core.run import (
-    Run,
-)
+from remediator.core.run import Run
 from remediator.storage import Tx
 from remediator.storage.prepared import Prepared
 from remediator.storage.repositories.runs import COLUMNS, draft, from_row

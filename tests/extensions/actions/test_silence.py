@@ -16,13 +16,7 @@ from remediator.clients.endpoints import Endpoint
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions.base import (
-    ALERT_SOURCES,
-    RUN,
-    Action,
-    EffectStatus,
-    Result,
-)
+from remediator.extensions.actions.base import ALERT_SOURCES, RUN, Action, EffectStatus, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory

@@ -14,15 +14,7 @@ from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import Reason, State
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
-from tests.extensions.platforms.test_kubernetes import (
-    SERVE,
-    bound,
-    kubeconfig,
-    platform,
-    server_of,
-    until,
-    until_state,
-)
+from tests.extensions.platforms.test_kubernetes import SERVE, bound, kubeconfig, platform, server_of, until, until_state
 from tests.support.servers.kubernetes import Cluster
 
 __all__ = ["platform"]

@@ -10,15 +10,7 @@ from remediator.extensions.actions.service_rollback import ServiceRollback
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.base import Reason, State
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
-from tests.extensions.platforms.test_kubernetes import (
-    SERVE,
-    bound,
-    command_of,
-    deployed,
-    platform,
-    until,
-    until_state,
-)
+from tests.extensions.platforms.test_kubernetes import SERVE, bound, command_of, deployed, platform, until, until_state
 from tests.support.rollback_history import RollbackHistory
 from tests.support.servers.kubernetes import Cluster
 

@@ -15,14 +15,7 @@ from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.base import State
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
 from remediator.playbooks.inventory import Service
-from tests.extensions.platforms.test_kubernetes import (
-    SERVE,
-    bound,
-    current,
-    platform,
-    until,
-    until_state,
-)
+from tests.extensions.platforms.test_kubernetes import SERVE, bound, current, platform, until, until_state
 from tests.support.rollback_history import RollbackHistory
 from tests.support.servers.kubernetes import Cluster
 
