@@ -112,7 +112,7 @@ class SessionSignal(Action):
         """Search for the planned sessions or queries."""
         going = await bindings.postgres(service).still_going(self.signal, list(pins(call.arguments)))
         happened = EffectStatus.NO if going else EffectStatus.YES
-        return Observation(happened, f"{len(going)} of the planned {self.what} go on", {"going": list(going)})
+        return Observation(happened, f"{len(going)} of the planned {self.what} go on", {"remaining": list(going)})
 
     async def missing_rights(self, service: Service) -> tuple[str, ...]:
         return await bindings.postgres(service).missing_for_sessions(signals=True)
