@@ -40,6 +40,7 @@ from remediator.core.identity import Entry, People
 from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load, load_config
+from remediator.playbooks.model import Parameter
 from remediator.storage.migrate import migrate
 from remediator.storage.url import parse_postgresql_url
 from tests.support.fake_servers import Authority, engine_with_proxy, peer
@@ -293,6 +294,17 @@ def test_targets_finds_a_platform_that_does_not_answer(examination: Callable[...
     """Both the service and the playbook that needs it are named."""
     found = results(Targets, examination())
     assert [(each.subject, each.level) for each in found] == [("shop", Level.FAILED), ("shop-down", Level.FAILED)]
+
+
+def test_targets_asks_for_a_value_that_it_cannot_invent(examination: Callable[..., Examination]) -> None:
+    """A parameter whose pattern accepts no simple value is no defect of the playbook."""
+    about = examination()
+    [playbook] = about.playbooks
+    parameter = Parameter(label="disk", pattern="(sd|nvme)[0-9]{3}x")
+    changed = replace(about.loaded, playbooks=[playbook.model_copy(update={"parameters": {"disk": parameter}})])
+    found = results(Targets, replace(about, loaded=changed, labels=labels_of(changed)))
+    text = "needs values; run: remediator playbook trigger shop-down --label disk=VALUE"
+    assert found[-1] == Result(Level.SKIPPED, "shop-down", text)
 
 
 @pytest.mark.parametrize(
