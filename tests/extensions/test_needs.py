@@ -66,7 +66,7 @@ async def test_a_check_is_unknown_without_what_it_declares(check: type[Check]) -
     """It never fails and is never ok."""
     made = Registry().make_checks(ClientSet())[check.name]
     parameters = check.Parameters.model_validate(reference_pages.example_values("check", check))
-    assert (await made.observe(service(), parameters)).answer is CheckAnswer.UNKNOWN
+    assert (await made.ask(service(), parameters)).answer is CheckAnswer.UNKNOWN
 
 
 @pytest.mark.parametrize("platform", Registry().platforms, ids=lambda platform: platform.kind)
