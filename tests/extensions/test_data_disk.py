@@ -61,7 +61,7 @@ async def clients(server: Prometheus) -> ClientSet:
 async def test_a_full_volume_fails_the_check(make_prometheus: Callable[..., Prometheus]) -> None:
     """The claim of the inventory counts, not another one of the namespace; facts are bytes."""
     found = await clients(make_prometheus(rules=rules(90 * MEBIBYTE)))
-    evidence = await DiskUsage(found).observe(service(), DiskUsageParameters())
+    evidence = await DiskUsage(found).ask(service(), DiskUsageParameters())
     assert evidence.answer is CheckAnswer.FAIL and "90 % full (limit: 85 %)" in evidence.summary
     assert evidence.facts["free"] == 10 * MEBIBYTE
     assert data_disk.where(service()) == "the volume of claim redis"
@@ -70,9 +70,9 @@ async def test_a_full_volume_fails_the_check(make_prometheus: Callable[..., Prom
 async def test_an_unknown_volume_is_unknown(make_prometheus: Callable[..., Prometheus]) -> None:
     """No such claim in the metrics, no Prometheus, or a service that is not on a cluster."""
     found = await clients(make_prometheus(rules=rules(1)))
-    missing = await DiskUsage(found).observe(service(claim="none"), DiskUsageParameters())
+    missing = await DiskUsage(found).ask(service(claim="none"), DiskUsageParameters())
     assert missing.answer is CheckAnswer.UNKNOWN and "does Prometheus scrape the kubelet?" in missing.summary
-    without = await DiskUsage(ClientSet()).observe(service(), DiskUsageParameters())
+    without = await DiskUsage(ClientSet()).ask(service(), DiskUsageParameters())
     assert without.answer is CheckAnswer.UNKNOWN and "name no Prometheus" in without.summary
     elsewhere = Service.model_validate(
         {"name": "redis", "platform": {"kind": "systemd", "unit": "redis.service"}, "disk": CLAIM}
