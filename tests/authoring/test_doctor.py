@@ -303,7 +303,7 @@ def test_targets_asks_for_a_value_that_it_cannot_invent(examination: Callable[..
     parameter = Parameter(label="disk", pattern="(sd|nvme)[0-9]{3}x")
     changed = replace(about.loaded, playbooks=[playbook.model_copy(update={"parameters": {"disk": parameter}})])
     found = results(Targets, replace(about, loaded=changed, labels=labels_of(changed)))
-    text = "needs values; run: remediator playbook trigger shop-down --label disk=VALUE"
+    text = "needs a value of the label disk; run: remediator playbook trigger shop-down --label disk=VALUE"
     assert found[-1] == Result(Level.SKIPPED, "shop-down", text)
 
 

@@ -486,7 +486,7 @@ async def test_a_command_that_was_sent_and_not_answered_is_unknown() -> None:
     [
         ({"port": 0}, "port"),
         ({"username": "x"}, "needs password_file"),
-        ({"tls": {"server_name": "x"}}, "not supported for Redis"),
+        ({"tls": {"server_name": "x"}}, "not supported here: set host to the name in the certificate"),
         ({"tls": {}, "socket": "/x"}, "does not work with a unix socket"),
         ({"password": "x"}, "Extra inputs"),
     ],

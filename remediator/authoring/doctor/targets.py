@@ -50,8 +50,8 @@ async def _plan(context: PipelineContext, playbook: Playbook, about: Examination
     needed = (each.label for each in playbook.parameters.values() if each.label and each.default is None)
     unknown = [label for label in needed if label not in labels]
     if unknown:
-        given = " ".join(f"--label {label}=VALUE" for label in unknown)
-        return skipped(playbook.name, f"needs values; run: remediator playbook trigger {playbook.name} {given}")
+        command = f"remediator playbook trigger {playbook.name} --label {unknown[0]}=VALUE"
+        return skipped(playbook.name, f"needs a value of the label {', '.join(unknown)}; run: {command}")
     try:
         values = parameters.resolve(playbook, labels, inventory)
         target = parameters.target(playbook, values, inventory)

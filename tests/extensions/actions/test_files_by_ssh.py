@@ -215,5 +215,5 @@ async def test_a_check(hosts: SimulatedHosts, target: Service) -> None:
     assert (seen.answer, hosts.markers("web-1")) == (CheckAnswer.OK, [])
 
     here = target.model_copy(update={"host": None})
-    seen = await check.observe(here, parameters)
+    seen = await check.ask(here, parameters)
     assert (seen.answer, "has no 'host' in the inventory; add it" in seen.summary) == (CheckAnswer.UNKNOWN, True)
