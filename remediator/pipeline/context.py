@@ -41,6 +41,9 @@ class Timeouts:
     """How long before the end of the lease an action's own timeout ends."""
     guard_recheck_interval: timedelta = timedelta(seconds=15)
     """How often the guards of a blocked run are evaluated when the verdict names no time."""
+    max_guard_recheck_interval: timedelta = timedelta(minutes=1)
+    """How often they are evaluated at least, also when the verdict names a later time: a calendar, a file or a
+    setting may have changed."""
     observe_within: timedelta = timedelta(minutes=2)
     """How long a target that cannot be reached is asked again whether a call took effect, after the call's timeout."""
     verify_interval: timedelta = timedelta(milliseconds=500)

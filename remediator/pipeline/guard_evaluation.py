@@ -38,8 +38,6 @@ from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdi
 
 NO_ANSWER = "guard_error"
 """Reason of a guard that raised or did not answer in time."""
-_MAX_RECHECK_INTERVAL = timedelta(minutes=1)
-"""A blocked run is evaluated again at least this often: a calendar, a file or a setting may have changed."""
 _RECHECKS_PER_SECOND = 20
 """How many blocked runs all replicas together evaluate again in a second when only time gives a cause."""
 
@@ -355,10 +353,11 @@ def on_run_finished(tx: Tx, context: PipelineContext, run: Run) -> None:
 
 
 def next_evaluation_at(context: PipelineContext, verdict: Verdict, now: datetime, blocked: int) -> datetime:
-    """Return when a blocked run is evaluated again: when its verdict says so, but at the latest after a minute.
+    """Return when a blocked run is evaluated again: when its verdict says so, but at the latest after
+    ``max_guard_recheck_interval``.
 
     Args:
-        context: has the interval.
+        context: has the intervals.
         verdict: why the run is blocked.
         now: the current time.
         blocked: number of blocked runs. With thousands, each is evaluated less often, so that evaluation leaves time
@@ -366,7 +365,7 @@ def next_evaluation_at(context: PipelineContext, verdict: Verdict, now: datetime
     """
     in_turn = timedelta(seconds=blocked / _RECHECKS_PER_SECOND)
     until = verdict.until or now + max(context.timeouts.guard_recheck_interval, in_turn)
-    return min(until, now + max(_MAX_RECHECK_INTERVAL, in_turn))
+    return min(until, now + max(context.timeouts.max_guard_recheck_interval, in_turn))
 
 
 def block(tx: RunTransaction, asked: GuardInput, decision: GuardDecision, resume_to: Status) -> StageResult:

@@ -109,6 +109,8 @@ class _Backtest:
             timeouts=Timeouts(
                 lease=timing.lease,
                 guard_recheck_interval=max(timing.guard_recheck_interval, _RECHECK),
+                # only the runs themselves change what blocks, and their end schedules those that waited for it
+                max_guard_recheck_interval=self.history.end - self.history.start,
                 run_timeout=timing.run_timeout,
                 recurrence_window=timing.recurrence_window,
                 incident_window=timing.incident_window,
