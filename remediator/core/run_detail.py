@@ -8,11 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from remediator.core.reason import Reason
+
+
+class ShadowDecision(StrEnum):
+    """What a run in mode ``shadow`` would have done."""
+
+    ACT = "act"
+    ASK = "ask"
+    """It would have asked for an approval: a guard could not decide, or the loss is above the tolerance."""
+    NOTHING = "nothing"
+    """No step that changes something was due."""
 
 
 class Detail(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -70,6 +81,8 @@ class BlockedDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True):
 
     since: datetime | None = None
     """Since when guards block the run without a pause."""
+    would: ShadowDecision | None = None
+    """What mode ``shadow`` kept the run from, also after the alert resolved."""
     approval: str = ""
     """The snoozed approval request."""
     why: str = ""
@@ -202,3 +215,5 @@ class CancelledDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
     """Who rejected it."""
     why: str | None = None
     """What this person said."""
+    would: ShadowDecision | None = None
+    """What mode ``shadow`` kept the run from."""

@@ -8,7 +8,13 @@ from datetime import datetime
 from remediator.core.cost import excess
 from remediator.core.plan import Plan
 from remediator.core.run import Reason, Run, Status
-from remediator.core.run_detail import AwaitingApprovalDetail, BlockedDetail, MatchedDetail, RunningDetail
+from remediator.core.run_detail import (
+    AwaitingApprovalDetail,
+    BlockedDetail,
+    MatchedDetail,
+    RunningDetail,
+    ShadowDecision,
+)
 from remediator.extensions.guards.base import GuardAnswer, GuardInput
 from remediator.pipeline import condition_scope, held_back
 from remediator.pipeline.context import PASSIVE_MODES, StageResult, proceed, wait_until
@@ -70,7 +76,8 @@ def _decide(
         return block(tx, asked, decision, Status.MATCHED)
     # 2. A mode that never acts ends here, also if a guard does not know.
     if mode in PASSIVE_MODES:
-        detail = BlockedDetail(guard="autonomy", text=_would_have(mode, plan, due, decision))
+        would, text = _would_have(mode, plan, due, decision)
+        detail = BlockedDetail(guard="autonomy", text=text, would=would)
         return wait_until(tx.move(Status.BLOCKED, Reason(mode), detail), None)
     # 3. Unknown is not a yes: a person decides, also in mode auto (promise 5).
     if answer is GuardAnswer.UNKNOWN:
@@ -95,19 +102,23 @@ def needs_approval(run: Run, plan: Plan) -> bool:
     return run.mode == "approve" or plan.approval_required or only_step
 
 
-def _would_have(mode: str, plan: Plan, due: Collection[str], decision: GuardDecision) -> str:
+def _would_have(
+    mode: str, plan: Plan, due: Collection[str], decision: GuardDecision
+) -> tuple[ShadowDecision | None, str]:
+    """Return what the run would have done in a mode that acts, and a sentence about it. None in mode ``observe``."""
     if mode == "observe":
-        return "mode observe: nothing is done"
+        return None, "mode observe: nothing is done"
     steps = [plan.step(step_id) for step_id in due]
     if not steps:
-        return "mode shadow: would have changed nothing: no step is due"
+        return ShadowDecision.NOTHING, "mode shadow: would have changed nothing: no step is due"
     if decision.final.answer is GuardAnswer.UNKNOWN:
-        return f"mode shadow: would have asked for an approval: {decision.final.text}"
+        return ShadowDecision.ASK, f"mode shadow: would have asked for an approval: {decision.final.text}"
     calls = "; ".join(step.summary for step in steps)
     losses = [loss for step in steps for loss in excess(step.cost, step.tolerance)]
     if losses:
-        return f"mode shadow: would have asked for an approval ({'; '.join(dict.fromkeys(losses))}): {calls}"
-    return f"mode shadow: would have done: {calls}"
+        why = "; ".join(dict.fromkeys(losses))
+        return ShadowDecision.ASK, f"mode shadow: would have asked for an approval ({why}): {calls}"
+    return ShadowDecision.ACT, f"mode shadow: would have done: {calls}"
 
 
 async def _recheck(ctx: RunContext, asked: GuardInput, decision: GuardDecision) -> StageResult:

@@ -17,6 +17,7 @@ from remediator.core.run_detail import (
     Detail,
     EscalatedDetail,
     MatchedDetail,
+    ShadowDecision,
     VerifyingDetail,
 )
 from remediator.extensions.actions.base import RUN
@@ -103,7 +104,7 @@ def _interrupt(tx: RunTransaction) -> StageResult | None:
         return None
     # 2. A person's word comes before every automatic decision (promise 10).
     if (request := run.cancel_request) is not None:
-        detail = CancelledDetail(who=request["who"], reason=request["reason"])
+        detail = CancelledDetail(who=request["who"], reason=request["reason"], would=_would(run))
         return proceed(_end(tx, Status.CANCELLED, Reason.CANCELLED, detail))
     # 3. A run that takes too long is escalated (promise 12).
     if run.due_by is not None and tx.now >= run.due_by:
@@ -129,7 +130,14 @@ def _end(tx: RunTransaction, to: Status, reason: Reason, detail: Detail) -> Run:
     return tx.move(to, reason, detail)
 
 
-_RESOLVED = CancelledDetail(text="the alert resolved before anything was done")
+def _would(run: Run) -> ShadowDecision | None:
+    """Return what mode ``shadow`` kept the run from: evidence for a higher mode, also when the run has ended."""
+    return run.detail.would if isinstance(run.detail, BlockedDetail) else None
+
+
+def _end_resolved(tx: RunTransaction) -> Run:
+    detail = CancelledDetail(text="the alert resolved before anything was done", would=_would(tx.run))
+    return _end(tx, Status.CANCELLED, Reason.RESOLVED, detail)
 
 
 def _resolved(tx: RunTransaction) -> StageResult | None:
@@ -145,7 +153,7 @@ def _resolved(tx: RunTransaction) -> StageResult | None:
         return None
     resolved = [alert.closes_at for alert in alerts if alert.status is EpisodeStatus.RESOLVED and alert.closes_at]
     if not resolved:
-        return proceed(_end(tx, Status.CANCELLED, Reason.RESOLVED, _RESOLVED))
+        return proceed(_end_resolved(tx))
     return _hold_until_closed(tx, max(resolved))
 
 
@@ -155,7 +163,7 @@ def _hold_until_closed(tx: RunTransaction, until: datetime) -> StageResult:
     if run.status is Status.BLOCKED and run.reason is Reason.RESOLVED:
         # the close loop notifies the run; until then, do not advance it in a loop
         return wait_until(run, max(until, tx.now + tx.pipeline.timeouts.guard_recheck_interval))
-    detail = BlockedDetail(until=until)
+    detail = BlockedDetail(until=until, would=_would(run))
     if run.status is Status.BLOCKED:
         return wait_until(tx.set_reason(Reason.RESOLVED, detail), until)
     tx.void_request(Reason.RESOLVED.value)
@@ -165,7 +173,7 @@ def _hold_until_closed(tx: RunTransaction, until: datetime) -> StageResult:
 def _stop_acting(tx: RunTransaction) -> Run:
     done = [item for item in attempts.list_for_run(tx.connection, tx.run.id) if item.mutates]
     if not done:
-        return _end(tx, Status.CANCELLED, Reason.RESOLVED, _RESOLVED)
+        return _end_resolved(tx)
     detail = VerifyingDetail(step=done[-1].step, since=tx.now, resolved=True)
     return tx.move(Status.VERIFYING, Reason.RESOLVED, detail)
 

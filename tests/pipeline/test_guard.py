@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from remediator.core.run import Reason, Run
+from remediator.core.run import EpisodeStatus, Reason, Run
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import Guard, GuardAnswer, GuardInput, Verdict
-from remediator.storage.repositories import approvals, attempts
+from remediator.pipeline.context import PipelineContext
+from remediator.reporting.period import promotion
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, attempts, episodes, runs
 from tests.support.fleet import Health, advance_until, breaks, context, remedy
 from tests.support.guard_history import House
 
@@ -26,8 +31,8 @@ class Unsure(Guard):
         return Verdict(GuardAnswer.UNKNOWN, "no_data", "nothing is known")
 
 
-async def judged(house: House, mode: str, **step: Any) -> tuple[Run, int]:
-    """Return the run of a broken service when it waits or has ended, and the number of its attempts."""
+async def begun(house: House, mode: str, more: list[Guard], **step: Any) -> PipelineContext:
+    """A service breaks, and its run is due in an engine with more guards."""
     steps = [{"id": "mend", "action": "test.mend", **step}]
     diagnosis = {
         "diagnose": [{"id": "well", "check": "test.well"}],
@@ -35,11 +40,16 @@ async def judged(house: House, mode: str, **step: Any) -> tuple[Run, int]:
     }
     playbook = remedy("mend", {}, mode=mode, steps=steps, **diagnosis)
     made = context(house.store, house.clock, [playbook], Health(), "r1")
-    made.guards = [*made.guards, Unsure(ClientSet())]
-    run_id = await breaks(made, playbook, "app", 1, mode)
-    assert run_id is not None
+    made.guards = [*made.guards, *more]
+    assert await breaks(made, playbook, "app", 1, mode) is not None
+    return made
+
+
+async def judged(house: House, mode: str, **step: Any) -> tuple[Run, int]:
+    """Return the run of a broken service when it waits or has ended, and the number of its attempts."""
+    made = await begun(house, mode, [Unsure(ClientSet())], **step)
     run = await advance_until(made, ENDED, house.clock)
-    return run, len(await house.store.read(lambda connection: attempts.list_for_run(connection, run_id)))
+    return run, len(await house.store.read(lambda connection: attempts.list_for_run(connection, run.id)))
 
 
 @pytest.mark.promise(5)
@@ -60,3 +70,39 @@ async def test_unknown_asks_nobody_about_a_plan_that_changes_nothing(house: Hous
     run, done = await judged(house, mode, when="evidence.well.ok")
     assert (run.status, run.reason, done) == ("escalated", Reason.DIAGNOSED, 0)
     assert await house.store.read(lambda connection: approvals.get_pending(connection, run.id)) is None
+
+
+@pytest.mark.promise(13)
+@pytest.mark.parametrize(
+    ("when", "more", "would"),
+    [
+        ("!evidence.well.ok", [], "act"),
+        ("!evidence.well.ok", [Unsure(ClientSet())], "ask"),
+        ("evidence.well.ok", [], "nothing"),
+    ],
+)
+async def test_shadow_records_what_it_would_have_done(house: House, when: str, more: list[Guard], would: str) -> None:
+    """Also after the alert resolved and the run ended. Only what would have been done speaks for a higher mode."""
+    made = await begun(house, "shadow", more, when=when)
+    shadow = await advance_until(made, ENDED, house.clock)
+    assert (shadow.status, shadow.reason, shadow.detail.to_data()["would"]) == ("blocked", Reason.SHADOW, would)
+
+    async def alert_is(status: EpisodeStatus) -> None:
+        def work(tx: Tx) -> None:
+            closes = tx.now + timedelta(minutes=5)
+            alerts = episodes.list_for_run(tx.connection, shadow.id)
+            over = [replace(each, status=status, resolved_at=tx.now, closes_at=closes) for each in alerts]
+            episodes.update_all(tx, over)
+            runs.notify(tx, [shadow.id])
+
+        await house.write(work)
+
+    await alert_is(EpisodeStatus.RESOLVED)
+    while (held := await advance_until(made, ENDED, house.clock)).reason is Reason.SHADOW:
+        pass
+    assert (held.status, held.reason, held.detail.to_data()["would"]) == ("blocked", Reason.RESOLVED, would)
+    await alert_is(EpisodeStatus.CLOSED)
+    ended = await advance_until(made, ["cancelled"], house.clock)
+    assert (ended.reason, ended.detail.to_data()["would"]) == (Reason.RESOLVED, would)
+    (found,) = await house.store.read(lambda connection: promotion.evidence(connection, shadow.created_at))
+    assert (found.shadow, found.would_act, found.resolved) == (1, int(would == "act"), int(would == "act"))

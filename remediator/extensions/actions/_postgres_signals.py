@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -22,7 +23,7 @@ from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
-class SignalParameters(Parameters):
+class SignalParameters(Parameters, ABC):
     """Which sessions to signal. A session must meet all conditions."""
 
     blocking_over: PositiveDuration | None = Field(
@@ -36,9 +37,9 @@ class SignalParameters(Parameters):
         default=5, ge=1, le=200, description="Maximum number to end; those in their state for the longest time first."
     )
 
+    @abstractmethod
     def limits(self, session: Session) -> tuple[tuple[timedelta | None, float | None], ...]:
         """Return further limits with the seconds of a session, None if the limit is not about its state."""
-        raise NotImplementedError
 
     def matching(self, sessions: Sequence[Session]) -> list[Session]:
         """Return the sessions that meet the conditions."""
@@ -89,9 +90,9 @@ class SessionSignal(Action):
         sessions = [each for each in await bindings.postgres(service).sessions() if each.pid in planned]
         return self.loss(len(planned), sum(session.writes for session in sessions))
 
+    @abstractmethod
     def loss(self, ended: int, rolled_back: int) -> Cost:
         """Return what ending sessions or queries costs."""
-        raise NotImplementedError
 
     async def execute(self, service: Service, parameters: SignalParameters, call: PlannedCall) -> Result:
         postgres, planned = bindings.postgres(service), list(pins(call.arguments))

@@ -13,6 +13,8 @@ from pydantic.dataclasses import dataclass
 from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
+from remediator.core.reason import Reason
+from remediator.core.run_detail import ShadowDecision
 from remediator.storage.repositories.promotion import RunDecision, list_since
 
 MIN_DECISIONS = 10
@@ -27,7 +29,8 @@ class Evidence:
     shadow: int
     """Runs in shadow mode."""
     would_act: int
-    """Shadow runs that would have acted. The others would have requested approval, or a guard blocked them."""
+    """Shadow runs that would have acted. The others had no step to do, would have requested approval, or a guard
+    blocked them."""
     resolved: int
     """Runs of ``would_act`` whose alert was resolved without the service."""
     resolved_after: float | None
@@ -98,12 +101,14 @@ def evidence(connection: Connection, since: datetime, playbook: str | None = Non
 
 def _of(playbook: str, runs: Sequence[RunDecision]) -> Evidence:
     shadow = [run for run in runs if run.mode == "shadow"]
-    would = [run for run in shadow if run.reason in ("shadow", "resolved") or run.status == "cancelled"]
+    would = [run for run in shadow if run.would == ShadowDecision.ACT]
     resolved = [run for run in would if run.alert_over_at is not None]
     requested = [run for run in runs if run.approval is not None and run.approval != "void"]
     answers = Counter(run.approval for run in requested)
     acted = [run for run in runs if run.first_action_at is not None]
-    held = Counter(run.blocked_by or run.reason or "" for run in runs if run.status == "blocked" and run not in would)
+    over = Reason.RESOLVED  # such a run waits until its episode closes; no guard blocks it
+    blocked = [run for run in runs if run.status == "blocked" and run.would is None and run.reason != over]
+    held = Counter(run.blocked_by or run.reason or "" for run in blocked)
     return Evidence(
         playbook=playbook,
         shadow=len(shadow),

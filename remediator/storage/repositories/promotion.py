@@ -33,6 +33,8 @@ class RunDecision:
     asked_at: datetime | None
     decided_at: datetime | None
     who: tuple[str, ...]
+    would: str | None
+    """What mode ``shadow`` kept the run from: act, ask or nothing. None in other modes, and if it never came to it."""
     alert_over_at: datetime | None
     """When the last of its alerts was resolved; None while an alert fires."""
 
@@ -65,6 +67,7 @@ def _decided(connection: Connection, row: Row[Any]) -> RunDecision:
         asked_at=None if asked is None else asked.requested_at,
         decided_at=None if asked is None else asked.decided_at,
         who=() if asked is None else _who(connection, asked.id),
+        would=row.detail.get("would"),
         alert_over_at=_over(connection, run_id),
     )
 

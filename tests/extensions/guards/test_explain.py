@@ -140,8 +140,12 @@ async def gathered(house: House) -> list[promotion.Evidence]:
 
 async def test_shadow_decisions_are_held_against_what_happened(house: House) -> None:
     """Ten shadow runs that would have acted, of which four alerts were over after three minutes without us."""
+    shadow = row("run", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="shadow")
     for number in range(10):
-        await house.past(row(f"run-{number}", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="shadow"))
+        await house.past(shadow | {"id": f"run-{number}", "detail": {"would": "act"}})
+    for would in ("ask", "nothing"):
+        await house.past(shadow | {"id": f"run-{would}", "detail": {"would": would}})
+    await house.past(shadow | {"id": "run-over", "reason": "resolved"})  # it resolved while a guard blocked the run
     held = row("run-held", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="guard_blocked")
     await house.past(held | {"blocked_by": "freeze"})
     for number in range(4):
@@ -155,10 +159,10 @@ async def test_shadow_decisions_are_held_against_what_happened(house: House) -> 
 
     found = (await gathered(house))[0]
 
-    assert (found.shadow, found.would_act, found.resolved, found.resolved_after) == (11, 10, 4, 180.0)
+    assert (found.shadow, found.would_act, found.resolved, found.resolved_after) == (14, 10, 4, 180.0)
     assert found.text == [
         "redis-down",
-        "  shadow     11 runs, 10 would have acted; 4 of those alerts were resolved without the service (median 3m)",
+        "  shadow     14 runs, 10 would have acted; 4 of those alerts were resolved without the service (median 3m)",
         "  actions    0 runs acted: 0 healed, 0 did not",
         "  blocked    1 by freeze",
         "  advice     consider approve: it would have acted 10 times; approvers can then confirm its decisions",
