@@ -73,14 +73,9 @@ _ROOM = MEBIBYTE
 """Bytes that must be free on the disk of an append-only file. On a full disk Redis may fail to write to it."""
 
 
-async def interruption(clients: ClientSet, service: Service, status: ServiceStatus) -> Cost:
-    """Return what would be lost if all instances of a service stopped now.
-
-    Args:
-        clients: has the clock and Prometheus.
-        service: the service; its bindings say what can be measured.
-        status: its state on the platform, as read just now.
-    """
+async def interruption(clients: ClientSet, service: Service) -> Cost:
+    """Return what would be lost if all instances of a service stopped now. Its bindings say what can be measured."""
+    status = await clients.platform_of(service).status(service)
     cost = Cost(sole_instance=status.healthy <= 1, ready_instances=status.healthy)
     if service.redis is not None:
         cost = _joined(cost, await redis_data(clients, service, status))

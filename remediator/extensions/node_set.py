@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from remediator.clients.kubernetes.client import Conflict, KubernetesRefused
+from remediator.clients.kubernetes.client import KubernetesRefused
+from remediator.clients.kubernetes.conflicts import repeat_on_conflict
 from remediator.clients.kubernetes.kubeconfig import access
 from remediator.clients.kubernetes.nodes import Node, Nodes
 from remediator.errors import TargetError
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.platform_bindings import KubernetesNodesBinding
-
-_TRIES = 5
 
 
 class NodeParameters(Parameters):
@@ -97,23 +96,19 @@ class NodeSet:
         """Cordon a node for a run, unless it is cordoned for it already.
 
         The order defends the limit: read all nodes, compare UID and limit, then send the version of the node that was
-        read. A node changes often, by its heartbeat too; such a conflict changed nothing and is repeated a few times.
+        read.
 
         Raises:
             TargetError: it is another node than planned, or must not be cordoned now; nothing was changed.
         """
-        for left in reversed(range(_TRIES)):
-            node = await self.one(client, name)
-            check_same(node, uid)
+
+        async def once() -> None:
+            node = await self._planned(client, name, uid)
             self.check_may_cordon(node, await self.all(client), run)
-            if node.cordoned:
-                return
-            try:
+            if not node.cordoned:
                 await client.set_cordoned(node, run or "unknown")
-                return
-            except Conflict:
-                if not left:
-                    raise
+
+        await repeat_on_conflict(once)
 
     async def uncordon(self, client: Nodes, name: str, uid: str) -> None:
         """Uncordon a node that the remediator cordoned.
@@ -121,26 +116,20 @@ class NodeSet:
         Raises:
             TargetError: it is another node than planned, or someone else cordoned it; nothing was changed.
         """
-        for left in reversed(range(_TRIES)):
-            node = await self.one(client, name)
-            check_same(node, uid)
+
+        async def once() -> None:
+            node = await self._planned(client, name, uid)
             check_may_uncordon(node)
-            try:
-                await client.set_cordoned(node, None)
-                return
-            except Conflict:
-                if not left:
-                    raise
+            await client.set_cordoned(node, None)
 
+        await repeat_on_conflict(once)
 
-def check_same(node: Node, uid: str) -> None:
-    """Check that a node is the planned one.
-
-    Raises:
-        TargetError: it was replaced by another node with its name.
-    """
-    if node.metadata.uid != uid:
-        raise TargetError(f"node {node.metadata.name} was replaced after planning; nothing was changed")
+    async def _planned(self, client: Nodes, name: str, uid: str) -> Node:
+        """Return the node of the plan, unless it was replaced by another node with its name."""
+        node = await self.one(client, name)
+        if node.metadata.uid != uid:
+            raise TargetError(f"node {name} was replaced after planning; nothing was changed")
+        return node
 
 
 def check_may_uncordon(node: Node) -> None:

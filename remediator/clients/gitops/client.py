@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Literal
 
-from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused
+from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
+from remediator.clients.kubernetes.conflicts import repeat_on_conflict
 from remediator.clients.kubernetes.kubeconfig import access
 from remediator.clients.kubernetes.models import Document
 from remediator.clients.kubernetes.settings import ClusterSettings
@@ -26,7 +27,6 @@ _RESOURCES: Mapping[str, str] = {
     "OCIRepository": "source.toolkit.fluxcd.io/v1/ocirepositories",
 }
 _MADE_BY = ("argocd.argoproj.io/tracking-id", "argocd.argoproj.io/instance", "kustomize.toolkit.fluxcd.io/name")
-_TRIES = 5
 
 
 class Managed:
@@ -55,16 +55,13 @@ class Managed:
         ``decide`` raises ``TargetError`` if the object is not as planned.
         """
         async with aclosing(self._connect()) as client:
-            for left in reversed(range(_TRIES)):
+
+            async def once() -> None:
                 seen = await self._read(client)
-                patch = decide(seen)
-                try:
-                    version = str(seen["metadata"]["resourceVersion"])
-                    await client.patch_custom(self._resource, self._named, patch, expected=version)
-                    return
-                except Conflict:
-                    if not left:
-                        raise
+                version = str(seen["metadata"]["resourceVersion"])
+                await client.patch_custom(self._resource, self._named, decide(seen), expected=version)
+
+            await repeat_on_conflict(once)
 
     def _connect(self) -> Kubernetes:
         return Kubernetes(access(self._cluster, self._namespace))

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from remediator.clients.http import Answer, HttpClient, HttpRefused
+from remediator.clients.kubernetes.conflicts import Conflict
 from remediator.clients.kubernetes.events import ObjectEvent, ObjectReference, event_document
 from remediator.clients.kubernetes.kubeconfig import Access
 from remediator.clients.kubernetes.models import (
@@ -30,7 +31,7 @@ from remediator.clients.kubernetes.models import (
     selector_text,
 )
 from remediator.core.sizes import MEBIBYTE
-from remediator.errors import BadAnswer, ClientError, InputError, Refused, TargetError, TimedOut
+from remediator.errors import BadAnswer, ClientError, InputError, Refused, TimedOut
 
 Kind = str
 """A resource of ``apps/v1``: deployments, statefulsets, daemonsets, replicasets or controllerrevisions."""
@@ -56,10 +57,6 @@ class KubernetesRefused(Refused):
         super().__init__(message)
         self.status = status
         self.reason = reason
-
-
-class Conflict(TargetError):
-    """The object was changed after it was read. Nothing was changed."""
 
 
 class _Cause(msgspec.Struct):

@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 from remediator.clients.http import Part
-from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused
+from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
+from remediator.clients.kubernetes.conflicts import Conflict
 from remediator.clients.kubernetes.kubeconfig import Access
 from remediator.clients.kubernetes.models import Condition, Meta
 from remediator.clients.kubernetes.rights import Right

@@ -53,9 +53,8 @@ class PodRemoval(Action):
 
     async def cost(self, service: Service, parameters: PodParameters, call: PlannedCall) -> Cost:
         """Return what would be lost; the removal of a pod that does not serve leaves no gap."""
-        platform = self.clients.platform_of(service)
-        cost = await costs.interruption(self.clients, service, await platform.status(service))
-        found = await platform.instance(service, str(call.arguments["pod"]), self.removal)
+        cost = await costs.interruption(self.clients, service)
+        found = await self.clients.platform_of(service).instance(service, str(call.arguments["pod"]), self.removal)
         return cost if found.ready else msgspec.structs.replace(cost, sole_instance=False)
 
     async def execute(self, service: Service, parameters: PodParameters, call: PlannedCall) -> Result:

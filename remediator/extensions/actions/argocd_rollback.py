@@ -77,8 +77,7 @@ class ArgocdRollback(Action):
         )
 
     async def cost(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Cost:
-        status = await self.clients.platform_of(service).status(service)
-        return await costs.interruption(self.clients, service, status)
+        return await costs.interruption(self.clients, service)
 
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
         managed = bindings.argocd(service)

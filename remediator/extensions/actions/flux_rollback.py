@@ -24,6 +24,7 @@ from remediator.core.plan import PlannedCall
 from remediator.core.release import Release, ReleaseChange, previous
 from remediator.errors import TargetError
 from remediator.extensions import bindings, costs
+from remediator.extensions.actions._flux_suspension import is_suspended
 from remediator.extensions.actions.base import RELEASES, Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -79,8 +80,7 @@ class FluxRollback(Action):
         )
 
     async def cost(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Cost:
-        status = await self.clients.platform_of(service).status(service)
-        return await costs.interruption(self.clients, service, status)
+        return await costs.interruption(self.clients, service)
 
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
         managed = bindings.flux(service)
@@ -127,7 +127,7 @@ def _pin(deployed: Document, seen: Document) -> dict[str, Any]:
 
 
 def _refuse_if_suspended(managed: Managed, seen: Document) -> None:
-    if seen["spec"].get("suspend"):
+    if is_suspended(seen):
         raise TargetError(
             f"{managed.name} is suspended, so that Flux deploys nothing; resume it first with flux.resume"
         )

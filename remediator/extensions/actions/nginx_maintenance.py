@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import Field
 
 from remediator.clients.host.nginx import MARK, OFF
-from remediator.clients.host.process import Process
 from remediator.core.cost import Cost
-from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings, costs
-from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
+from remediator.extensions.actions._nginx_rule import NginxRule
+from remediator.extensions.actions.base import UndoCall
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -28,17 +26,14 @@ class MaintenanceParameters(Parameters):
     retry_after: int = Field(default=60, ge=1, le=86_400, description="Seconds after which clients should retry.")
 
 
-class NginxMaintenance(Action):
+class NginxMaintenance(NginxRule):
     """Start or end the maintenance mode of nginx."""
 
     name = "nginx.maintenance"
-    needs = ("nginx",)
     Parameters = MaintenanceParameters
     interrupts = True
     measures = ("in_flight_requests",)
-    idempotent = True
-    reversible = True
-    timeout = timedelta(seconds=30)
+    what = "rule"
     facts = (Fact("on", "boolean", "Whether maintenance mode is on."),)
 
     async def plan(self, service: Service, parameters: MaintenanceParameters) -> PlannedCall:
@@ -61,25 +56,8 @@ class NginxMaintenance(Action):
     async def cost(self, service: Service, parameters: MaintenanceParameters, call: PlannedCall) -> Cost:
         return await costs.in_flight(self.clients, service) if parameters.on else Cost()
 
-    async def execute(self, service: Service, parameters: MaintenanceParameters, call: PlannedCall) -> Result:
-        _, file = bindings.nginx(service)
-        master = Process(int(call.pin["pid"]), int(call.pin["ticks"]))
-        wanted, before = str(call.arguments["content"]), str(call.arguments["before"])
-        workers = await file.apply(wanted, expected=before, master=master)
-        return Result(Outcome.OK, f"nginx reloaded with {workers} new workers", {"on": parameters.on})
-
     def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall(self.name, {"on": call.arguments["before"] != OFF})
-
-    async def observe(
-        self, service: Service, parameters: MaintenanceParameters, call: PlannedCall, since: datetime
-    ) -> Observation:
-        """Read the file and the start times of the workers. Otherwise the action can be repeated safely."""
-        _, file = bindings.nginx(service)
-        written = file.content() == call.arguments["content"]
-        if written and file.in_use(since.timestamp()):
-            return Observation(EffectStatus.YES, "nginx uses the planned rule", {"written": True})
-        return Observation(EffectStatus.NO, "nginx does not use the planned rule yet", {"written": written})
 
 
 def content(retry_after: int) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 from pydantic import Field
 
 from remediator.clients.host.nginx import MARK, OFF
-from remediator.clients.host.process import Process
-from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
-from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
+from remediator.extensions.actions._nginx_rule import NginxRule
+from remediator.extensions.actions.base import UndoCall
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
@@ -32,15 +30,12 @@ class RateLimitParameters(Parameters):
     )
 
 
-class NginxRateLimit(Action):
+class NginxRateLimit(NginxRule):
     """Limit the request rate of each client address, or end the limit."""
 
     name = "nginx.rate_limit"
-    needs = ("nginx",)
     Parameters = RateLimitParameters
-    idempotent = True
-    reversible = True
-    timeout = timedelta(seconds=30)
+    what = "limit"
     facts = (Fact("level", "string", "Active level.", values=get_args(Level)),)
 
     async def plan(self, service: Service, parameters: RateLimitParameters) -> PlannedCall:
@@ -63,26 +58,8 @@ class NginxRateLimit(Action):
             else "Clients above the limit get status 429, including legitimate ones.",
         )
 
-    async def execute(self, service: Service, parameters: RateLimitParameters, call: PlannedCall) -> Result:
-        _, file = bindings.nginx(service)
-        master = Process(int(call.pin["pid"]), int(call.pin["ticks"]))
-        workers = await file.apply(
-            str(call.arguments["content"]), expected=str(call.arguments["before"]), master=master
-        )
-        return Result(Outcome.OK, f"nginx reloaded with {workers} new workers", {"level": parameters.level})
-
     def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall(self.name, {"level": level_of(str(call.arguments["before"]))})
-
-    async def observe(
-        self, service: Service, parameters: RateLimitParameters, call: PlannedCall, since: datetime
-    ) -> Observation:
-        """Read the file and the start times of the workers. Otherwise the action can be repeated safely."""
-        _, file = bindings.nginx(service)
-        written = file.content() == call.arguments["content"]
-        if written and file.in_use(since.timestamp()):
-            return Observation(EffectStatus.YES, "nginx uses the planned limit", {"written": True})
-        return Observation(EffectStatus.NO, "nginx does not use the planned limit yet", {"written": written})
 
 
 def content(level: str, zone: str) -> str:

@@ -56,8 +56,7 @@ class ServiceRestart(Action):
         )
 
     async def cost(self, service: Service, parameters: RestartParameters, call: PlannedCall) -> Cost:
-        status = await self.clients.platform_of(service).status(service)
-        return await costs.interruption(self.clients, service, status)
+        return await costs.interruption(self.clients, service)
 
     async def execute(self, service: Service, parameters: RestartParameters, call: PlannedCall) -> Result:
         platform = self.clients.platform_of(service)

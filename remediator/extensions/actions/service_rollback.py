@@ -75,8 +75,7 @@ class ServiceRollback(Action):
             )
 
     async def cost(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Cost:
-        status = await self.clients.platform_of(service).status(service)
-        return await costs.interruption(self.clients, service, status)
+        return await costs.interruption(self.clients, service)
 
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
         platform = self.clients.platform_of(service)

@@ -83,8 +83,7 @@ class ServiceScale(Action):
         """Measure only if instances are removed: more of them interrupt nothing."""
         if int(call.arguments["to"]) > int(call.arguments["from"]):
             return Cost()
-        status = await self.clients.platform_of(service).status(service)
-        return await costs.interruption(self.clients, service, status)
+        return await costs.interruption(self.clients, service)
 
     async def execute(self, service: Service, parameters: ScaleParameters, call: PlannedCall) -> Result:
         await self.clients.platform_of(service).scale(service, call.pin, int(call.arguments["to"]))

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused
+from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
+from remediator.clients.kubernetes.conflicts import Conflict
 from remediator.clients.kubernetes.kinds import WorkloadKind
 from remediator.clients.kubernetes.models import DisruptionBudget, Pod
 from remediator.errors import TargetError

@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Any
 
 from remediator.clients.kubernetes import revisions
-from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused, restarted_at
+from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused, restarted_at
+from remediator.clients.kubernetes.conflicts import repeat_on_conflict
 from remediator.clients.kubernetes.events import ObjectEvent, ObjectReference
 from remediator.clients.kubernetes.kinds import WorkloadKind
 from remediator.clients.kubernetes.kubeconfig import access
@@ -34,7 +35,6 @@ from remediator.extensions.platforms.base import Instance, Platform, Removal, Se
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.platform_bindings import KubernetesBinding
 
-_TRIES = 5
 _MOST_PODS = 5
 
 Change = Callable[[Workload], Coroutine[Any, Any, Any]]
@@ -272,23 +272,20 @@ async def _if_unchanged(client: Kubernetes, service: Service, pin: Mapping[str, 
     """Read the workload again and change it if it equals ``pin``.
 
     The order defends that only the planned object is changed: compare UID and generation, then send the resource
-    version, which the API server compares once more. The resource version also changes with the status, in a crash
-    loop all the time. Such a conflict changed nothing, so that the comparison is repeated a few times.
+    version, which the API server compares once more.
 
     Raises:
         TargetError: it is another object, or its specification was changed after planning.
     """
-    for left in reversed(range(_TRIES)):
+
+    async def once() -> None:
         seen = await _workload(client, service)
         if {"uid": seen.metadata.uid, "generation": seen.metadata.generation} != dict(pin):
             name = f"{_binding(service).workload_kind} {seen.metadata.name}"
             raise TargetError(f"{name} was modified after planning; nothing was changed")
-        try:
-            await change(seen)
-            return
-        except Conflict:
-            if not left:
-                raise
+        await change(seen)
+
+    await repeat_on_conflict(once)
 
 
 def _refuse_if_held(kind: WorkloadKind, seen: Workload) -> None:
