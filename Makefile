@@ -7,6 +7,9 @@ PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WORKERS ?= 3
 SEEDS ?= 1..2000
+# The tests start the command hundreds of times. Each would compile all its modules, a third of its start, where the
+# environment forbids Python to keep what it compiled, as containers often do.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-fleet demo-compose judge images pin-images test-docker test-kubernetes up down status test test-long test-unit coverage \
   lint format lock sbom audit trial fuzz bench bench-check docs deb release clean
