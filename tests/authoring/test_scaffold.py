@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from click.testing import CliRunner
 
 from remediator.cli.main import cli
 from remediator.extensions.registry import Registry
-from tests.support.servers.remediator import ROOT
+from tests.support import commands
 
 pytestmark = pytest.mark.process
 
@@ -94,8 +93,7 @@ def folder(tmp_path: Path) -> Path:
 
 def remediator(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a folder."""
-    argv = [sys.executable, "-m", "remediator", *arguments]
-    return subprocess.run(argv, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    return commands.remediator(*arguments, folder=folder, environment={})
 
 
 @pytest.mark.parametrize(

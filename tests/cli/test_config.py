@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support import commands
 from tests.support.servers.remediator import ROOT
 
 SETTINGS = """\
@@ -40,9 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 def remediator(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    argv = [sys.executable, "-m", "remediator", *arguments]
-    return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    return commands.remediator(*arguments, folder=folder, environment={**os.environ, **environment})
 
 
 @pytest.mark.parametrize("options", [(), ("--format", "json"), ("--changed",)])

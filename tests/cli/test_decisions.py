@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from demo.stack.settings import ROOT
 from remediator.storage.repositories import playbooks
+from tests.support import commands
 from tests.support.web_service import WebService, web_service
 
 
@@ -26,17 +25,10 @@ async def web(tmp_path: Path) -> AsyncIterator[WebService]:
 
 async def _run(web: WebService, who: str, *argv: str) -> tuple[int, str]:
     """Run a command as this person; return its exit status and its output."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "REMEDIATOR_TOKEN": web.tokens.get(who, "")}
-    settings = web.service.config.base_dir / "remediator.yaml"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "remediator", *argv, "--config", str(settings)),
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, said.decode()
+    environment = {**os.environ, "REMEDIATOR_TOKEN": web.tokens.get(who, "")}
+    words = (*argv, "--config", str(web.service.config.base_dir / "remediator.yaml"))
+    done = await asyncio.to_thread(commands.remediator, *words, environment=environment)
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.promise(6)

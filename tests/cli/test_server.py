@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from demo.stack.settings import ROOT
 from remediator.web.routes import application
+from tests.support import commands
 from tests.support.servers import free_port
 from tests.support.web_service import WebService, web_service
 
@@ -44,17 +43,9 @@ async def _run(web: WebService, who: str, *argv: str) -> tuple[int, str]:
     """Run a command as this person, in a folder without settings; return its exit status and its output."""
     empty = web.service.config.base_dir / "laptop"
     empty.mkdir(exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "REMEDIATOR_TOKEN": web.tokens.get(who, "")}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "remediator", *argv),
-        cwd=empty,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, said.decode()
+    environment = {**os.environ, "REMEDIATOR_TOKEN": web.tokens.get(who, "")}
+    done = await asyncio.to_thread(commands.remediator, *argv, folder=empty, environment=environment)
+    return done.returncode, done.stdout + done.stderr
 
 
 READS = (

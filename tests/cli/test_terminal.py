@@ -19,6 +19,7 @@ from sqlalchemy import update
 
 from demo.stack.settings import ROOT
 from remediator.storage.schema import runs
+from tests.support import commands
 from tests.support.servers.remediator import Remediator
 from tests.support.web_service import WebService, web_service
 
@@ -107,17 +108,9 @@ async def change(web: WebService, run_id: str, **values: Any) -> None:
 
 async def piped(web: WebService, *argv: str) -> tuple[int, str]:
     """Run a command whose output is a pipe; return its exit status and its output."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     config = ("--config", str(web.service.config.base_dir / "remediator.yaml"))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "remediator", *argv, *config),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=environment,
-    )
-    said, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, said.decode()
+    done = await asyncio.to_thread(commands.remediator, *argv, *config)
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.promise(8)
