@@ -92,12 +92,19 @@ class _Commands(click.Group):
 
 
 def _load(name: str) -> ModuleType:
-    """Import a module without garbage collection: its definitions stay, and tracing them takes a fifth of the start."""
+    """Import a module, and exempt its definitions from garbage collection.
+
+    They stay until the command ends. The collector would trace them while they are imported, once more as soon as it is
+    enabled, and again in each full collection: a fifth of the start of the service.
+    """
+    if name in sys.modules:
+        return sys.modules[name]
     collecting = gc.isenabled()
     gc.disable()
     try:
         return importlib.import_module(name)
     finally:
+        gc.freeze()
         if collecting:
             gc.enable()
 
