@@ -12,13 +12,13 @@ from remediator.authoring import settings_text
 from remediator.authoring.lint.runner import Sources, lint
 from remediator.cli import _output
 from remediator.cli._options import config_option, format_option
+from remediator.cli._settings import check_kinds
 from remediator.config import Config, redactor_for
 from remediator.errors import ConfigurationError
 from remediator.extensions.guard_settings import guard_defaults, guards_off
 from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Diagnostic, Severity
-from remediator.playbooks.loader import load, load_config, load_error, read_model
-from remediator.playbooks.parsing.check_settings import check_settings
+from remediator.playbooks.loader import load, load_config, load_error
 from remediator.playbooks.parsing.nodes import Node, find
 from remediator.reporting.formatting import plural
 from remediator.runtime.access import credentials_of, load_people, read_credentials
@@ -65,20 +65,6 @@ def check(config_path: Path) -> None:
         f"{plural(len(loaded.inventory.services), 'service')}, {plural(len(people.people), 'person', 'people')}, "
         f"{plural(len(config.channels), 'channel')}"
     )
-
-
-def check_kinds(config_path: Path, registry: Registry) -> Node:
-    """Check what the model of the settings leaves open: guards, channels and sources. Return the content of the file.
-
-    Raises:
-        ConfigurationError: there are errors; each has its place in the file.
-    """
-    root = read_model(config_path, Config).root
-    assert root is not None, "the caller has read the file"
-    errors = [item for item in check_settings(registry.catalogue(), root) if item.severity is Severity.ERROR]
-    if errors:
-        raise load_error(f"{config_path} cannot be used", errors)
-    return root
 
 
 def _channel_errors(config: Config, registry: Registry, root: Node) -> Iterator[Diagnostic]:

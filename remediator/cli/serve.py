@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from remediator import __version__
 from remediator.cli import _output
 from remediator.cli._options import config_option
-from remediator.cli.config import check_kinds
+from remediator.cli._settings import check_kinds
 from remediator.config import Config, read_secret
 from remediator.errors import StoreError
 from remediator.extensions.guard_settings import guards_off
@@ -33,9 +33,9 @@ from remediator.runtime.event_loop import ServiceLoop
 from remediator.runtime.log_output import LogOutput, log_to
 from remediator.service import Role, Service, run_service
 from remediator.storage.repositories import inbox, outbox, runs
+from remediator.web.application import Application, webhook_paths
 from remediator.web.connections import ConnectionLimits, raise_descriptor_limit
 from remediator.web.listener import Certificate, open_sockets, server_config
-from remediator.web.routes import application, webhook_paths
 
 log: Any = structlog.get_logger("remediator")
 
@@ -124,7 +124,7 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
             trusted=lambda address: (proxy := service.access.settings.proxy) is not None and proxy.trusts(address),
             on_refused=lambda reason: service.metrics.refused_connections.labels(reason).inc(),
         )
-        server = _Server(server_config(application(service), limits, certificate))
+        server = _Server(server_config(Application(service), limits, certificate))
         sockets = [opened for address in config.addresses for opened in open_sockets(address)]
 
         listening = ", ".join(map(str, config.addresses))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from sqlalchemy import Connection
@@ -17,7 +18,8 @@ from remediator.service import Service
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, inbox, key_values, replicas, runs
 from remediator.web.shared_work import SharedWork
-from remediator.web.site import Handler
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 PROBE_LIFE = 0.5
 """Seconds for which an answer of the readiness probe is used again."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from operator import itemgetter
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from remediator.config import Config
-from remediator.core.alert import ALERTMANAGER
 from remediator.service import Service
 from remediator.web import (
     alert_page,
@@ -27,7 +24,6 @@ from remediator.web import (
     error_pages,
     events,
     form_actions,
-    health,
     incidents,
     inventory_page,
     overview,
@@ -38,98 +34,26 @@ from remediator.web import (
     signin,
     slack,
     statistics_page,
-    webhook,
 )
-from remediator.web.browser_checks import BrowserChecks
-from remediator.web.error_pages import Handlers
+from remediator.web.health import Handler
 from remediator.web.oidc import OidcClient
-from remediator.web.refusals import Refusals
 from remediator.web.shared_work import SharedWork
 from remediator.web.site import HERE, Site
-from remediator.web.url_prefix import prefix_of, with_prefix, without_prefix
-
-WEBHOOK = "/api/v1/alerts"
-"""Path of the webhook of Alertmanager; those of further sources are below it."""
-
-_NAME = itemgetter(0)
-_SENT_BY_PAGES = frozenset((b"origin", b"sec-fetch-site"))
-"""Headers that browsers add to what a page posts. Programs such as Alertmanager send neither."""
 
 
-class _Application(Starlette):
-    """Starlette with a fast path for POST to the webhook endpoint.
+def console(service: Service, webhooks: Mapping[str, ASGIApp], probes: Mapping[str, Handler]) -> Starlette:
+    """Return the application with every path.
 
-    In Starlette's middleware and router, a notification spends a third of its time (``bench/ingest``). Other methods
-    take the usual path and get status 405 there. So does what a web page sends, for the checks of ``Host`` and
-    ``Origin``: a browser may know the password of Basic authentication.
+    Args:
+        service: the running service.
+        webhooks: the endpoint of each source, by path.
+        probes: the handler of each probe, by path.
     """
-
-    def __init__(
-        self,
-        config: Config,
-        fast_routes: Mapping[str, ASGIApp],
-        routes: Sequence[BaseRoute],
-        exception_handlers: Handlers,
-    ) -> None:
-        super().__init__(routes=routes, exception_handlers=exception_handlers)
-        self._fast_routes = fast_routes
-        self._prefix = prefix_of(config.public_url)
-        self._checked = BrowserChecks(super().__call__, config.public_url, config.access.hosts, config.https)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope = without_prefix(scope, self._prefix)
-        is_post = scope["type"] == "http" and scope["method"] == "POST"
-        fast = self._fast_routes.get(scope["path"]) if is_post else None
-        if fast is not None and _SENT_BY_PAGES.isdisjoint(map(_NAME, scope["headers"])):
-            await fast(scope, receive, send)
-        else:
-            await self._checked(scope, receive, with_prefix(send, self._prefix))
-
-
-def webhook_paths(source: str) -> tuple[str, str]:
-    """Return the paths of the webhook of a source.
-
-    With and without a slash at the end, never a redirect: Alertmanager would follow a redirect with GET.
-    """
-    path = WEBHOOK if source == ALERTMANAGER else f"{WEBHOOK}/{source}"
-    return path, f"{path}/"
-
-
-def _webhooks(service: Service) -> dict[str, ASGIApp]:
-    """Return the endpoint of each source, by path."""
-    if service.role == "work":
-        return {}
-    refusals = Refusals(service.context.store, service.context.actor)
-    found: dict[str, ASGIApp] = {}
-    for name, source in service.worker.ingest.sources.items():
-        settings = service.config.sources.get(name, service.config.webhook)
-        endpoint = webhook.Webhook(
-            service.context.store,
-            service.access,
-            settings.max_body,
-            service.health,
-            service.metrics,
-            refusals,
-            source,
-            service.context.clock,
-        )
-        found |= dict.fromkeys(webhook_paths(name), endpoint)
-    return found
-
-
-def application(service: Service) -> Starlette:
-    """Return the ASGI application of a running service."""
-    fast_routes = _webhooks(service)
     site, tests = Site(service), playbook_pages.PlaybookTests()
-    app = _Application(
-        service.config,
-        fast_routes,
-        [
-            *(Route(path, handler, methods=["POST"]) for path, handler in fast_routes.items()),
-            Route("/livez", health.live),
-            Route("/readyz", health.ready(service)),
-            Route("/healthz", partial(health.healthy, service)),
-            Route("/metrics", partial(health.metrics, service)),
+    app = Starlette(
+        routes=[
+            *(Route(path, endpoint, methods=["POST"]) for path, endpoint in webhooks.items()),
+            *(Route(path, probe) for path, probe in probes.items()),
             *api.routes(site),
             Route("/api/v1/slack/interactions", slack.interactions(site), methods=["POST"]),
             Route("/api/v1/slack/commands", slack.commands(site), methods=["POST"]),
@@ -166,7 +90,7 @@ def application(service: Service) -> Starlette:
             *_sign_in_routes(site),
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ],
-        error_pages.handlers(site),
+        exception_handlers=error_pages.handlers(site),
     )
     app.router.redirect_slashes = False
     return app

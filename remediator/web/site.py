@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import FileSystemLoader, StrictUndefined
+from jinja2.ext import Extension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 from starlette.requests import Request
@@ -26,11 +28,11 @@ from remediator.service import Service
 from remediator.storage.repositories.approvals import Approval
 from remediator.web.authentication import NOBODY, RequestIdentity, address_of, by_operator_token, cookie_name, identify
 from remediator.web.frame import NO_FRAME, drop_draft, keep_draft, load_frame, read_draft
+from remediator.web.health import Handler
 from remediator.web.shared_work import SharedWork
 from remediator.web.sign_in_guard import SignInGuard, TooManyFailures
-from remediator.web.url_prefix import PrefixedLinks, prefix_of
+from remediator.web.url_prefix import prefix_of
 
-Handler = Callable[[Request], Awaitable[Response]]
 Page = Callable[["Site", Request, RequestIdentity], Awaitable[Response]]
 FormHandler = Callable[["Site", Request, Person, Mapping[str, str]], Awaitable[Response]]
 
@@ -51,6 +53,7 @@ FORM_LIFE = timedelta(hours=2)
 STALE_FORM = "This form has expired, or it was not made for this browser. Reload the page and try again."
 NOT_IDENTIFIED = "The operator token is missing. Enter your operator token, or sign in."
 STORE_DOWN = "The store does not answer"
+_LOCAL_LINK = re.compile(r'\b(href|src|action)="/(?!/)')
 _BROWSER_COOKIE = "remediator_browser"
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -67,6 +70,14 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "interest-cohort=()",
 }
+
+
+class PrefixedLinks(Extension):
+    """Makes the local links of all templates begin with the variable ``root``, so that no template can forget it."""
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        """Return the source of a template with ``root`` in its links."""
+        return _LOCAL_LINK.sub(r'\1="{{ root }}/', source)
 
 
 @dataclass(slots=True)

@@ -5,15 +5,11 @@ The proxy may pass the path on or remove it; both work. Requests without it, suc
 
 from __future__ import annotations
 
-import re
 from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from jinja2.ext import Extension
 from starlette.types import Message, Scope, Send
-
-_LOCAL_LINK = re.compile(r'\b(href|src|action)="/(?!/)')
 
 
 def prefix_of(public_url: str) -> str:
@@ -51,11 +47,3 @@ def with_prefix(send: Send, prefix: str) -> Send:
 
 def _is_local(name: bytes, value: bytes) -> bool:
     return name.lower() == b"location" and value.startswith(b"/") and not value.startswith(b"//")
-
-
-class PrefixedLinks(Extension):
-    """Makes the local links of all templates begin with the variable ``root``, so that no template can forget it."""
-
-    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
-        """Return the source of a template with ``root`` in its links."""
-        return _LOCAL_LINK.sub(r'\1="{{ root }}/', source)

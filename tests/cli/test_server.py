@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from remediator.web.routes import application
+from remediator.web.application import Application
 from tests.support import commands
 from tests.support.servers import free_port
 from tests.support.web_service import WebService, web_service
@@ -30,7 +30,7 @@ async def web(tmp_path: Path) -> AsyncIterator[WebService]:
 async def url(web: WebService) -> AsyncIterator[str]:
     """The address at which the service answers."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(application(web.service), port=port, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(Application(web.service), port=port, log_level="warning", lifespan="off"))
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.02)

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from remediator.runtime.access import AccessControl
+from remediator.web.application import webhook_paths
 from remediator.web.browser_checks import BrowserChecks
-from remediator.web.routes import webhook_paths
 from tests.support.servers.remediator import Remediator
 from tests.support.web_service import INVENTORY, WebService, web_service
 

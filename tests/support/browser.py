@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from remediator.web.routes import application
+from remediator.web.application import Application
 from tests.support.servers import require
 from tests.support.web_service import WebService
 
@@ -52,7 +52,7 @@ async def serving(room: WebService) -> AsyncIterator[str]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(application(room.service), log_config=None, lifespan="off", proxy_headers=False, ws="none")
+        uvicorn.Config(Application(room.service), log_config=None, lifespan="off", proxy_headers=False, ws="none")
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -51,7 +51,7 @@ from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.evidence import EvidenceRecord
 from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as runs_table
-from remediator.web.routes import application
+from remediator.web.application import Application
 from tests.support.guard_history import MINUTE, NOON, SetClock, alert, row
 
 BASE = "http://remediator.test"
@@ -119,7 +119,7 @@ class WebService:
     def client(self, **more: Any) -> httpx.AsyncClient:
         """Return a client that keeps cookies and does not follow redirects."""
         if self._applied is None or self._applied[0] is not self.service:  # one application, as in production
-            self._applied = (self.service, application(self.service))
+            self._applied = (self.service, Application(self.service))
         transport = httpx.ASGITransport(self._applied[1], client=more.pop("client", ("192.0.2.7", 1234)))
         return httpx.AsyncClient(transport=transport, base_url=BASE, **more)
 

@@ -16,8 +16,8 @@ from remediator.pipeline.stages import advance
 from remediator.storage.repositories import runs
 from remediator.storage.schema import runs as table
 from remediator.web.api import OPERATIONS
+from remediator.web.application import Application
 from remediator.web.openapi import describe
-from remediator.web.routes import application
 from tests.support import api_reference
 from tests.support.guard_history import MINUTE, NOON, row
 from tests.support.web_service import WebService, nonce_of
@@ -28,7 +28,7 @@ async def test_every_route_is_described(web: WebService) -> None:
     async with web.client() as client:
         described = (await client.get("/api/v1/openapi.json")).json()
     told = {(method.upper(), path) for path, methods in described["paths"].items() for method in methods}
-    routes = [route for route in application(web.service).routes if isinstance(route, Route)]
+    routes = [route for route in (await Application(web.service).console()).routes if isinstance(route, Route)]
     there = {
         (method, route.path)
         for route in routes

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from remediator.storage.repositories import episodes
-from remediator.web.routes import application
+from remediator.web.application import Application
 from tests.support.web_service import BASE, WebService
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
@@ -58,7 +58,7 @@ async def test_an_internal_error_shows_no_traceback(web: WebService, monkeypatch
         raise ZeroDivisionError("secret-of-the-inside")
 
     monkeypatch.setattr(episodes, "list_open", broken)
-    transport = httpx.ASGITransport(application(web.service), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(Application(web.service), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
         answer = await client.get("/")
     assert answer.status_code == 500 and "Internal error" in answer.text
