@@ -1,0 +1,54 @@
+"""What ``remediator serve`` loads before it is ready: only what an installation without requests for pages needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers.remediator import Remediator
+
+LOADED = re.compile(r"^import time: .*\| +(\S+)$", re.MULTILINE)
+NOT_AT_THE_START = (
+    "alembic",
+    "cryptography.x509",
+    "jinja2",
+    "promql_parser",
+    "psycopg",
+    "remediator.authoring",
+    "remediator.web.api",
+    "remediator.web.routes",
+    "remediator.web.site",
+    "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.orm",
+)
+"""Packages and modules, each with what is below it. They are loaded when they are needed."""
+
+
+class _ListsImports(Remediator):
+    def environment(self) -> Mapping[str, str]:
+        return {**super().environment(), "PYTHONPROFILEIMPORTTIME": "1"}
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[_ListsImports]:
+    """A service that logs what it imports; it is not started."""
+    made = _ListsImports(tmp_path)
+    made.playbooks = []
+    yield made
+    made.stop()
+
+
+def test_a_start_does_not_load_what_it_does_not_need(service: _ListsImports) -> None:
+    """The pages and the API come with the first request for one of them. Only a new database needs the migrations."""
+    service.start()
+    service.stop()
+    first_start = len(service.log)
+    service.start()
+    loaded = LOADED.findall(service.log[first_start:])
+    assert "remediator.web.application" in loaded
+    assert [name for name in loaded if name.startswith(NOT_AT_THE_START)] == []
+    assert service.runs() == []
+    assert {"jinja2", "remediator.web.api", "remediator.web.site"} <= set(LOADED.findall(service.log))
