@@ -43,7 +43,7 @@ class Application:
         config = service.config
         self._service = service
         self._webhooks = _webhooks(service)
-        self._probes = {
+        self._probes: dict[str, health.Handler] = {
             "/livez": health.live,
             "/readyz": health.ready(service),
             "/healthz": partial(health.healthy, service),
@@ -73,10 +73,12 @@ class Application:
     async def console(self) -> Starlette:
         """Return the application with every path. The first call loads it."""
         async with self._loading:  # requests that arrive meanwhile wait for it
-            if self._console is None:
+            loaded = self._console
+            if loaded is None:
                 # in a thread: notifications are received while it is imported
-                self._console = await asyncio.to_thread(_load, self._service, self._webhooks, self._probes)
-        return self._console
+                loaded = await asyncio.to_thread(_load, self._service, self._webhooks, self._probes)
+                self._console = loaded
+        return loaded
 
 
 def _load(service: Service, webhooks: Mapping[str, ASGIApp], probes: Mapping[str, health.Handler]) -> Starlette:

@@ -19,7 +19,8 @@ from remediator.config import read_secret
 from remediator.errors import StoreError
 from remediator.runtime.chat_loops import slack_events
 from remediator.runtime.slack_events import NotAnEvent, SlackEvents, send_reply
-from remediator.web.site import Handler, Site, read_body
+from remediator.web.health import Handler
+from remediator.web.site import Site, read_body
 
 MAX_AGE = 300
 """Maximum age of a request from Slack, in seconds."""
