@@ -12,7 +12,7 @@ SEEDS ?= 1..2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-dev docs-media simulate races crashes outage failover reliability durability mutants demo demo-approve demo-fleet demo-compose judge images pin-images test-docker test-kubernetes up down status test test-long test-unit coverage \
-  lint format lock sbom audit trial fuzz bench bench-check docs deb release clean
+  lint lint-types lint-texts format lock sbom audit trial fuzz bench bench-check docs deb release clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -53,9 +53,14 @@ status: setup ## What runs of the local stack
 	@$(PYTHON) -m demo.stack status
 
 lint: setup-dev ## Check style, types, layers, spelling and words
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint-types lint-texts
+
+lint-types:
+	@$(VENV)/bin/mypy
+
+lint-texts:
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-cache | tail -n 5
 	@$(VENV)/bin/codespell
 	@$(PYTHON) -m tests.test_prose

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from remediator.config import Config
 from remediator.core.identity import People
 from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load, load_config
+from tests.support import commands
 from tests.support.servers import grafana
-from tests.support.servers.remediator import ROOT
 
 PLAYBOOK = """\
 apiVersion: remediator/v1
@@ -98,8 +97,7 @@ def write(folder: Path, **sources: Any) -> Path:
 
 
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "remediator", *arguments]
-    return subprocess.run(argv, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    return commands.remediator(*arguments, folder=folder, environment={})
 
 
 @pytest.mark.process

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support import commands
 from tests.support.servers import until
 from tests.support.servers.prometheus import Prometheus
-from tests.support.servers.remediator import PLAYBOOK, ROOT, Remediator
+from tests.support.servers.remediator import PLAYBOOK, Remediator
 
 pytestmark = pytest.mark.timeout(600)
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -49,8 +49,7 @@ def project(tmp_path: Path) -> Remediator:
 
 def call(project: Remediator, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command with the settings of the project."""
-    argv = [sys.executable, "-m", "remediator", *arguments, "--config", str(project.config)]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    return commands.remediator(*arguments, "--config", str(project.config))
 
 
 def told(project: Remediator, *arguments: str) -> dict[str, Any]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.servers.remediator import ROOT
+from tests.support import commands
 
 pytestmark = pytest.mark.process
 
@@ -47,8 +45,8 @@ def explain(folder: Path, labels: dict[str, str], *more: str, about: str = "") -
     for name, text in FILES.items():
         (folder / name).write_text(text + (about if name.startswith("playbooks/") else ""))
     (folder / "alert.json").write_text(json.dumps({"alertname": "RedisDiskFull", **labels}))
-    argv = [sys.executable, "-m", "remediator", "explain", "--config", "remediator.yaml", "--alert", "alert.json"]
-    done = subprocess.run([*argv, *more], cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    argv = ("explain", "--config", "remediator.yaml", "--alert", "alert.json", *more)
+    done = commands.remediator(*argv, folder=folder, environment={})
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from remediator.authoring.flowchart import flow
 from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load_playbooks
 from remediator.playbooks.model import Playbook
+from tests.support import commands
 from tests.support.servers.remediator import ROOT
 
 pytestmark = pytest.mark.process
@@ -38,18 +37,7 @@ TRICKY = {
 
 def test_the_pages_in_the_repository_are_current() -> None:
     """``docs/playbooks`` has the current page of every playbook, and no other page."""
-    argv = [
-        sys.executable,
-        "-m",
-        "remediator",
-        "playbook",
-        "docs",
-        "playbooks",
-        "--output-dir",
-        "docs/playbooks",
-        "--check",
-    ]
-    made = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    made = commands.remediator("playbook", "docs", "playbooks", "--output-dir", "docs/playbooks", "--check")
     assert made.returncode == 0, f"remediator playbook docs --output-dir docs/playbooks; {made.stdout}{made.stderr}"
 
 
@@ -96,12 +84,12 @@ def test_special_characters_are_escaped() -> None:
 
 def test_a_stale_page_fails_the_check(tmp_path: Path) -> None:
     """``--check`` reports a page that differs and a page without a playbook, and writes nothing."""
-    argv = [sys.executable, "-m", "remediator", "playbook", "docs", "playbooks", "--output-dir", str(tmp_path)]
-    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True)
+    argv = ("playbook", "docs", "playbooks", "--output-dir", str(tmp_path))
+    assert commands.remediator(*argv).returncode == 0
     (tmp_path / "redis-down.md").write_text("old")
     (tmp_path / "gone.md").write_text("old")
 
-    made = subprocess.run([*argv, "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    made = commands.remediator(*argv, "--check")
 
     assert made.returncode == 1
     assert "redis-down.md: not current" in made.stdout

@@ -15,6 +15,7 @@ from demo.stack.settings import ROOT
 from remediator.cli._options import writing
 from remediator.core.clock import before
 from remediator.errors import InputError
+from tests.support import commands
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 
@@ -98,10 +99,9 @@ def test_errors_are_one_line_with_an_exit_status(tmp_path: Path, argv: tuple[str
     (tmp_path / "remediator.yaml").write_text(
         "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    migrated = _remediator(("db", "migrate"), tmp_path, environment)
+    migrated = commands.remediator("db", "migrate", folder=tmp_path)
     assert migrated.returncode == 0, migrated.stderr
-    done = _remediator(argv, tmp_path, environment)
+    done = commands.remediator(*argv, folder=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
     assert said in done.stderr
 
@@ -109,9 +109,7 @@ def test_errors_are_one_line_with_an_exit_status(tmp_path: Path, argv: tuple[str
 @pytest.mark.parametrize("argv", [("serve",), ("doctor",), ("status",), ("run", "list"), ("lint",), ("test",)])
 def test_in_a_folder_without_files_every_command_says_what_to_do_first(tmp_path: Path, argv: tuple[str, ...]) -> None:
     """It ends with status 2 and names ``remediator init``."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("REMEDIATOR_CONFIG", None)
-    done = _remediator(argv, tmp_path, environment)
+    done = commands.remediator(*argv, folder=tmp_path, environment={})
     assert done.returncode == 2, done.stderr
     assert "'remediator init'" in done.stderr and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -121,17 +119,7 @@ def test_text_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     """A Latin-1 terminal gets escape sequences instead of an error."""
     (tmp_path / "→.yaml").write_text("apiVersion: remediator/v1\nkind: Playbok\n", encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1"}
-    done = _remediator(("lint", "."), tmp_path, environment)
+    command = (sys.executable, "-m", "remediator", "lint", ".")
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     assert "\\u2192.yaml:2" in done.stdout
-
-
-def _remediator(argv: tuple[str, ...], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        (sys.executable, "-m", "remediator", *argv),
-        cwd=folder,
-        env=environment,
-        text=True,
-        capture_output=True,
-        check=False,
-    )

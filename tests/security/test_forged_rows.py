@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +93,11 @@ def to_approved(connection: sqlite3.Connection) -> None:
     )
 
 
-@pytest.mark.parametrize("forge", [to_running, to_automatic, to_planned, to_matched, to_blocked, to_new, to_approved])
-def test_a_forged_row_does_not_act(tmp_path: Path, forge: Callable[[sqlite3.Connection], None]) -> None:
-    """The target is not touched, and the run is escalated with what differs from the audit log."""
-    stack = Stack(tmp_path)
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A service that was killed while its run waited for approval; the folder ``kept`` has its state of then."""
+    folder = tmp_path_factory.mktemp("waiting")
+    stack = Stack(folder)
     stack.remediator.playbooks = [{**PLAYBOOK, "mode": "approve"}]
     try:
         stack.start()
@@ -102,16 +105,29 @@ def test_a_forged_row_does_not_act(tmp_path: Path, forge: Callable[[sqlite3.Conn
         stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
         stack.remediator.wait_for("awaiting_approval", 60)
         stack.remediator.kill()
-        with sqlite3.connect(tmp_path / "remediator/state/remediator.db") as connection:
-            forge(connection)
-        connection.close()
-        stack.remediator.start()
-        run = stack.remediator.wait_for("escalated", 60)
+        shutil.copytree(folder / "remediator/state", folder / "kept")
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.mark.parametrize("forge", [to_running, to_automatic, to_planned, to_matched, to_blocked, to_new, to_approved])
+def test_a_forged_row_does_not_act(waiting: Stack, forge: Callable[[sqlite3.Connection], None]) -> None:
+    """The target is not touched, and the run is escalated with what differs from the audit log."""
+    state = waiting.remediator.folder / "state"
+    shutil.rmtree(state)
+    shutil.copytree(state.parents[1] / "kept", state)
+    waiting.alertmanager.fire(alertname="RedisDown", instance="redis:6379")  # it still does
+    with closing(sqlite3.connect(state / "remediator.db", isolation_level=None)) as connection:
+        forge(connection)
+    waiting.remediator.start()
+    try:
+        run = waiting.remediator.wait_for("escalated", 60)
         assert run["reason"] == "not_in_audit_log", run
         assert "not as the audit log says" in json.dumps(run) or "does not have the start of" in json.dumps(run)
         assert run["first_action_at"] is None, run
     finally:
-        stack.stop()
+        waiting.remediator.kill()
 
 
 class ServiceRole:
