@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from remediator.audit import Redactor
 from remediator.audit.secret_files import read_secrets, secret_files
@@ -28,7 +28,7 @@ from remediator.core.listen import ListenAddress, ServerTls, is_loopback, parse_
 from remediator.core.notification_policy import Approvals, QuietHours
 from remediator.core.sizes import MEBIBYTE
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, SecretFile, Strict
-from remediator.core.urls import UrlOrFile, checked_url
+from remediator.core.urls import UrlOrFile, checked_url, http_url
 from remediator.errors import ConfigurationError, InputError
 from remediator.playbooks.field_types import Name
 from remediator.playbooks.inventory import Inventory
@@ -103,11 +103,10 @@ class Heartbeat(UrlOrFile):
         default=timedelta(minutes=1), description="Time between two heartbeats. The monitor should wait for three."
     )
 
-    @model_validator(mode="after")
-    def _over_http(self) -> Heartbeat:
-        if self.url and not self.url.startswith(("http://", "https://")):
-            raise FieldError("must start with http:// or https://", ("url",))
-        return self
+    @field_validator("url")
+    @classmethod
+    def _over_http(cls, value: str) -> str:
+        return http_url(value) if value else ""
 
 
 class Log(Strict):
@@ -276,9 +275,7 @@ class Audit(Strict):
 
 def _public(url: str) -> str:
     """Check the base URL of links; an empty text means that there is none."""
-    if url and not url.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://, for example https://remediator.example.com")
-    return checked_url(url) if url else ""
+    return checked_url(http_url(url, "https://remediator.example.com")) if url else ""
 
 
 def _listen(value: str | tuple[str, ...]) -> str | tuple[str, ...]:

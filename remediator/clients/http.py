@@ -60,6 +60,18 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
                 msgspec.structs.force_setattr(self, name, value.astimezone(UTC))
 
 
+def decoded(data: msgspec.Raw | bytes, type_: type[T], error_text: str) -> T:
+    """Decode JSON. Keys that the type does not have are ignored.
+
+    Raises:
+        BadAnswer: it is not JSON, or does not match the type; ``error_text`` is the beginning of its text.
+    """
+    try:
+        return msgspec.json.decode(data, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
+        raise BadAnswer(f"{error_text}: {error}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A 2xx answer. ``cut`` is true if only the beginning of the body was kept."""
@@ -76,10 +88,7 @@ class Answer:
         Raises:
             BadAnswer: the body is not JSON, or does not match the type.
         """
-        try:
-            return msgspec.json.decode(self.body, type=type_)
-        except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
-            raise BadAnswer(f"{self.call}: unexpected answer: {error}") from None
+        return decoded(self.body, type_, f"{self.call}: unexpected answer")
 
 
 @dataclass(slots=True)

@@ -7,13 +7,9 @@ from collections.abc import Mapping
 from pydantic import Field, field_validator
 
 from remediator.core.types import FilePath, SecretFile, Strict
-from remediator.core.urls import UrlOrFile
+from remediator.core.urls import UrlOrFile, http_url
 
-
-def _http(url: str) -> str:
-    if url and not url.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://, for example http://127.0.0.1:4318/v1/traces")
-    return url
+_EXAMPLE = "http://127.0.0.1:4318/v1/traces"
 
 
 class Tracing(Strict):
@@ -30,8 +26,8 @@ class Tracing(Strict):
     @classmethod
     def _valid(cls, value: str) -> str:
         if not value:
-            raise ValueError("must not be empty, for example http://127.0.0.1:4318/v1/traces")
-        return _http(value)
+            raise ValueError(f"must not be empty, for example {_EXAMPLE}")
+        return http_url(value, _EXAMPLE)
 
 
 class CloudEvents(UrlOrFile):
@@ -44,4 +40,4 @@ class CloudEvents(UrlOrFile):
     @field_validator("url")
     @classmethod
     def _valid(cls, value: str) -> str:
-        return _http(value)
+        return http_url(value, _EXAMPLE) if value else ""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pydantic import Field, field_validator
 
 from remediator.core.types import Strict
+from remediator.core.urls import http_url
 
 _PLACEHOLDER = re.compile(r"service|alertname|playbook|from|to|label\.[a-zA-Z_][a-zA-Z0-9_]*")
 """A name in braces in the URL of a dashboard."""
@@ -30,9 +31,7 @@ class Links(Strict):
     @field_validator("alertmanager")
     @classmethod
     def _url(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://, for example https://alertmanager.example.com")
-        return value.rstrip("/")
+        return http_url(value, "https://alertmanager.example.com").rstrip("/") if value else ""
 
     @field_validator("dashboards")
     @classmethod

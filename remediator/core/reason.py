@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
-class Reason(StrEnum):
+class OpenEnum(StrEnum):
+    """Texts of which a newer version may have more. Such a text is kept and shown; no stage acts on it."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        foreign = str.__new__(cls, value)
+        foreign._name_, foreign._value_ = "FOREIGN", str(value)
+        return foreign
+
+
+class Reason(OpenEnum):
     """Why a run is in its status: the same word in the store, the logs, the metrics, the audit log and the API."""
 
     NO_PLAN = "no_plan"
@@ -74,10 +85,3 @@ class Reason(StrEnum):
     """Escalated: all checks are ok, but none of them had failed before the first step, so they prove nothing."""
     VERIFIED = "verified"
     """Succeeded: every verification check is positive. The detail has the proof."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> Reason:
-        """Keep a reason of a newer version as it is, so that it can be shown. No stage acts on it."""
-        foreign = str.__new__(cls, value)
-        foreign._name_, foreign._value_ = "FOREIGN", str(value)
-        return foreign

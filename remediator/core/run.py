@@ -16,6 +16,7 @@ import msgspec
 from remediator.core import run_detail
 from remediator.core.alert import ALERTMANAGER
 from remediator.core.plan import Plan
+from remediator.core.reason import OpenEnum
 from remediator.core.reason import Reason as Reason
 from remediator.core.run_detail import Detail
 from remediator.errors import RemediatorError
@@ -24,7 +25,7 @@ ENGINE_VERSION = 1
 """Written into every run. A process refuses, visibly, to touch a run of a version that it does not know."""
 
 
-class Status(StrEnum):
+class Status(OpenEnum):
     """The status of a run."""
 
     MATCHED = "matched"
@@ -38,13 +39,6 @@ class Status(StrEnum):
     FAILED = "failed"
     ESCALATED = "escalated"
     CANCELLED = "cancelled"
-
-    @classmethod
-    def _missing_(cls, value: object) -> Status:
-        """Keep a status of a newer version as it is, so that it can be shown. No stage moves such a run."""
-        foreign = str.__new__(cls, value)
-        foreign._name_, foreign._value_ = "FOREIGN", str(value)
-        return foreign
 
 
 _S = Status

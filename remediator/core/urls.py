@@ -31,10 +31,19 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _web_url(url: str) -> str:
+def http_url(url: str, example: str = "") -> str:
+    """Return the URL as it is.
+
+    Raises:
+        ValueError: it is not a URL of HTTP; with an example, if there is one.
+    """
     if not url.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
-    return checked_url(url)
+        raise ValueError("must start with http:// or https://" + (f", for example {example}" if example else ""))
+    return url
+
+
+def _web_url(url: str) -> str:
+    return checked_url(http_url(url))
 
 
 Url = Annotated[str, AfterValidator(checked_url)]

@@ -278,6 +278,16 @@ class Playbook(Strict):
         return frozenset({*self.mode.values(), self.mode.get("default", "approve")})
 
     @property
+    def promql(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield the PromQL expressions of the diagnoses and proofs, each with its place in the file."""
+        for at, look in enumerate(self.diagnose):
+            if look.check == "promql":
+                yield ("diagnose", at, "with", "query"), str(look.with_.get("query", ""))
+        for at, proof in enumerate(self.verify.checks):
+            if proof.check == "promql":
+                yield ("verify", "checks", at, "with", "query"), str(proof.with_.get("query", ""))
+
+    @property
     def source(self) -> str:
         """Return the file of the playbook; empty if it comes from the store. The content hash does not cover it."""
         return self._source

@@ -49,17 +49,6 @@ class Relation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """One label whose value does not belong to the service."""
-
-    label: str
-    alert: str
-    """Value in the alert."""
-    service: str
-    """Value or values of the service, as text."""
-
-
-@dataclass(frozen=True, slots=True)
 class Side:
     """One label of an alert beside what the service is known by."""
 
@@ -76,9 +65,6 @@ class Comparison:
     """The result of comparing the labels of an alert with a service."""
 
     relation: Relation
-    agreeing: tuple[str, ...]
-    """Labels that name the service."""
-    differing: tuple[Difference, ...]
     text: str
     """Both sides in one sentence."""
 
@@ -87,25 +73,23 @@ def compare(labels: Mapping[str, str], service: Service) -> Comparison:
     """Return whether an alert with these labels is about the service."""
     agreeing, differing = [], []
     written = {*service.alerts_as, *service.alert_label_values}
-    for label, ok, expected in _judge(labels, service):
-        if ok and (label in written or label not in _SHARED):
-            agreeing.append(label)
-        elif not ok:
-            differing.append(Difference(label, labels[label], expected))
+    for side in sides(labels, service):
+        if not side.same:
+            differing.append(side)
+        elif side.label in written or side.label not in _SHARED:
+            agreeing.append(side.label)
     if differing:
         theirs = ", ".join(f"{item.label}={item.alert!r}" for item in differing)
         ours = ", ".join(f"{item.label}={item.service}" for item in differing)
         text = f"the alert has {theirs}; {service.name} has {ours}"
-        return Comparison(Relation.OTHER, tuple(agreeing), tuple(differing), text)
+        return Comparison(Relation.OTHER, text)
     if agreeing:
-        return Comparison(
-            Relation.ABOUT, tuple(agreeing), (), f"{', '.join(sorted(set(agreeing)))} of the alert name {service.name}"
-        )
+        return Comparison(Relation.ABOUT, f"{', '.join(sorted(set(agreeing)))} of the alert name {service.name}")
     shown = (f"{label}={shorten(value, MAX_LABEL)!r}" for label, value in sorted(labels.items()))
     theirs = ", ".join(shown) or "no labels"
     ours = ", ".join(f"{label}={value}" for label, value in sorted(_identity(service).items()))
     text = f"no label of the alert ({theirs}) says that it is about {service.name}, which has {ours}"
-    return Comparison(Relation.UNKNOWN, (), (), text)
+    return Comparison(Relation.UNKNOWN, text)
 
 
 def _identity(service: Service) -> dict[str, str]:

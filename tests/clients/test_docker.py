@@ -68,7 +68,7 @@ async def test_the_exit_of_a_container_is_reported(client: Docker, docker_engine
     sick = docker_engine.run("--health-cmd=false --health-interval=100ms --health-retries=1")
     until(lambda: docker_engine.inspect(sick, "{{.State.Health.Status}}") == "unhealthy", "unhealthy")
     health = (await client.container(sick)).state.health
-    assert health is not None and health.status == "unhealthy" and health.failing_streak >= 1
+    assert health is not None and health.status == "unhealthy"
     assert (await client.container(sick)).labels["image"] == "one"
 
 
@@ -125,7 +125,7 @@ async def test_a_restart_that_outlasts_our_patience_is_unknown_and_happens(
     container = docker_engine.run("--- trap '' TERM; while true; do sleep 0.1; done")
     started = docker_engine.inspect(container, "{{.State.StartedAt}}")
     hasty = connect(docker_engine.host, timeout="50ms")
-    await hasty.engine()
+    await hasty.containers({})
     with pytest.raises(TimedOut):
         await hasty.restart(container, stop_timeout=0)
     until(lambda: docker_engine.inspect(container, "{{.State.StartedAt}}") != started, "the restart")
@@ -178,7 +178,7 @@ async def test_stats_and_events(client: Docker, docker_engine: Engine) -> None:
     container = docker_engine.run("--memory=64m --- true; sleep 1000")
     stats = await client.stats(container)
     assert stats.memory_limit == 64 * 1024 * 1024 and 0 < stats.memory < stats.memory_limit
-    assert stats.processes >= 1 and stats.cpus >= 1 and stats.cpu_seconds >= 0
+    assert stats.processes >= 1 and stats.cpu_seconds >= 0
     assert abs(stats.at - datetime.now(UTC)) < timedelta(minutes=1)
     docker_engine.cli("kill", container)
     docker_engine.until_state(container, "exited")
@@ -270,10 +270,10 @@ async def test_over_tcp_with_a_client_certificate(
     async with listener(relay, authority.server_context(certificate, key, clients=True)) as port:
         url = endpoint_url(f"tcp://127.0.0.1:{port}", tls=True)
         tls = {"ca_file": authority.ca_file}
-        context = await connect(url, tls={**tls, "cert_file": mine, "key_file": my_key}).engine()
-        assert context.version
+        trusted = connect(url, tls={**tls, "cert_file": mine, "key_file": my_key})
+        assert await trusted.containers({"remediator.test": "none"}) == ()
         with pytest.raises((Unreachable, TimedOut)):
-            await connect(url, tls=tls).engine()
+            await connect(url, tls=tls).containers({})
 
 
 def _relay(socket: str) -> Serve:
@@ -323,7 +323,7 @@ async def test_a_proxy_that_forbids_a_call_is_a_refusal(connect: Callable[..., D
     """A socket proxy answers 403 and some HTML."""
     async with peer(reply(403, b"<html>Forbidden</html>")) as server:
         with pytest.raises(DockerRefused, match="Forbidden") as refused:
-            await connect(server.url).engine()
+            await connect(server.url).containers({})
         assert refused.value.status == 403
 
 

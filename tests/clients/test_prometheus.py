@@ -122,7 +122,6 @@ async def test_alerts_rules_and_history(make_prometheus: Make, connect: Connect)
     alert = next(each for each in await client.alerts() if each.state == "firing")
     assert alert.labels == {"alertname": "Always", "severity": "critical"}
     assert alert.annotations == {"summary": "s"}
-    assert alert.active_at > started - timedelta(seconds=1)
     (group,) = await client.alert_rules()
     assert {rule.name: rule.state for rule in group.rules} == {
         "Always": "firing",
@@ -167,10 +166,9 @@ async def test_targets_report_their_health(make_prometheus: Make, connect: Conne
 
     await eventually(scraped)
     bad, good = sorted(await client.targets(), key=lambda each: each.health)
-    assert (good.scrape_pool, good.labels["job"], good.last_error) == ("good", "good", "")
-    assert (bad.scrape_pool, bad.scrape_url) == ("bad", "http://127.0.0.1:1/metrics")
+    assert (good.labels["job"], good.last_error) == ("good", "")
+    assert bad.scrape_url == "http://127.0.0.1:1/metrics"
     assert "refused" in bad.last_error
-    assert abs(datetime.now(UTC) - good.last_scrape) < timedelta(seconds=30)
 
 
 def backfill(now: datetime, *ages: float, metric: str = "redis_up") -> str:

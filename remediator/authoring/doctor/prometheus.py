@@ -88,8 +88,7 @@ def _may_have(rule: AlertRule, label: str) -> bool:
 async def _metrics(client: Prometheus, playbook: Playbook, rules: Mapping[str, AlertRule]) -> AsyncIterator[Result]:
     """Yield the selectors of the rules and checks that have no series now."""
     used = [rules[name].query for name in playbook.match.alertname if name in rules]
-    used += [str(call.with_.get("query", "")) for call in playbook.verify.checks if call.check == "promql"]
-    used += [str(item.with_.get("query", "")) for item in playbook.diagnose if item.check == "promql"]
+    used += [query for _, query in playbook.promql]
     for selector in dict.fromkeys(each for query in used for each in selectors(query) if "${" not in query):
         try:
             found = await client.query(f"count({selector})")

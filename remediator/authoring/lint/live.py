@@ -29,16 +29,10 @@ async def read_live(endpoint: Endpoint, playbooks: Iterable[Playbook]) -> LivePr
             for rule in group.rules
         ]
         names = frozenset(await client.metric_names())
-        expressions = [*(rule.expression for rule in rules), *(query for one in playbooks for query in queries(one))]
+        expressions = [*(rule.expression for rule in rules), *(query for one in playbooks for _, query in one.promql)]
         used = {metric for expression in expressions for metric in metrics_of(expression)}
         labels = {metric: frozenset(await client.label_names(metric)) for metric in sorted(used & names)}
         return LivePrometheus(endpoint.url, rules, labels, names)
-
-
-def queries(playbook: Playbook) -> Iterator[str]:
-    """Yield the PromQL of the diagnoses and proofs of a playbook."""
-    yield from (str(look.with_.get("query", "")) for look in playbook.diagnose if look.check == "promql")
-    yield from (str(proof.with_.get("query", "")) for proof in playbook.verify.checks if proof.check == "promql")
 
 
 def metrics_of(expression: str) -> Iterator[str]:

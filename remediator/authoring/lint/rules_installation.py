@@ -10,8 +10,6 @@ from remediator.authoring.approvers import approvers_of
 from remediator.authoring.lint import LintContext, Rule
 from remediator.authoring.lint.live import metrics_of
 from remediator.playbooks.diagnostics import Diagnostic, Severity, similar_name
-from remediator.playbooks.model import Playbook
-from remediator.playbooks.parsing.nodes import Path as NodePath
 from remediator.playbooks.parsing.nodes import find
 from remediator.runtime.preflight import uses
 
@@ -69,20 +67,11 @@ class UnknownMetric(Rule):
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks if context.live is not None else ():
-            for path, query in _queries(playbook):
+            for path, query in playbook.promql:
                 for metric in metrics_of(query):
                     if context.live is not None and metric not in context.live.names:
                         hint = similar_name(metric, context.live.names)
                         yield self.at(context, playbook, path, f"{context.live.url} has no metric {metric!r}", hint)
-
-
-def _queries(playbook: Playbook) -> Iterator[tuple[NodePath, str]]:
-    for at, look in enumerate(playbook.diagnose):
-        if look.check == "promql":
-            yield ("diagnose", at, "with", "query"), str(look.with_.get("query", ""))
-    for at, proof in enumerate(playbook.verify.checks):
-        if proof.check == "promql":
-            yield ("verify", "checks", at, "with", "query"), str(proof.with_.get("query", ""))
 
 
 class MissingRight(Rule):

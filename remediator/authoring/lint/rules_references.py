@@ -7,7 +7,6 @@ from typing import Any
 
 from remediator.authoring.lint import LintContext, Rule
 from remediator.playbooks.diagnostics import Diagnostic, Severity, did_you_mean
-from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Node, Path, Scalar, data, find, walk
 from remediator.playbooks.parsing.promql import UNKNOWN_FUNCTION, parse_error
 from remediator.playbooks.references import references
@@ -90,19 +89,10 @@ class UnknownFunction(Rule):
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
-            for path, query in self._queries(playbook):
+            for path, query in (*playbook.promql, *self._in_guards(playbook.guards.settings, ("guards",))):
                 error = parse_error(query, playbook.parameters)
                 if error is not None and error.startswith(UNKNOWN_FUNCTION):
                     yield self.at(context, playbook, path, error)
-
-    def _queries(self, playbook: Playbook) -> Iterator[tuple[Path, str]]:
-        for at, look in enumerate(playbook.diagnose):
-            if look.check == "promql":
-                yield ("diagnose", at, "with", "query"), str(look.with_.get("query", ""))
-        for at, proof in enumerate(playbook.verify.checks):
-            if proof.check == "promql":
-                yield ("verify", "checks", at, "with", "query"), str(proof.with_.get("query", ""))
-        yield from self._in_guards(playbook.guards.settings, ("guards",))
 
     def _in_guards(self, value: Any, path: Path) -> Iterator[tuple[Path, str]]:
         if isinstance(value, dict):

@@ -17,7 +17,6 @@ from remediator.clients.docker.models import (
     Container,
     ContainerPin,
     Document,
-    Engine,
     Event,
     Image,
     Listed,
@@ -78,10 +77,6 @@ class Docker:
     async def aclose(self) -> None:
         """Close its connections."""
         await self._http.aclose()
-
-    async def engine(self) -> Engine:
-        """Return the version of the Engine."""
-        return (await self._get("/version", None)).json(Engine)
 
     async def containers(self, labels: Mapping[str, str | None], *, all_: bool = True) -> tuple[Listed, ...]:
         """Return the containers with all of these labels (None: any value). With ``all_``, include stopped ones.

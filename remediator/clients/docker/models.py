@@ -35,7 +35,6 @@ class Health(Part, frozen=True, kw_only=True, rename="pascal"):
     """Result of the health check: starting, healthy, unhealthy or none."""
 
     status: str
-    failing_streak: int = 0
 
 
 class ContainerState(Part, frozen=True, kw_only=True, rename="pascal"):
@@ -75,15 +74,6 @@ class HostSettings(Part, frozen=True, kw_only=True, rename="pascal"):
     """Memory limit in bytes; 0 for none."""
 
 
-class Mount(Part, frozen=True, kw_only=True, rename="pascal"):
-    """A volume or host directory inside a container."""
-
-    type: str
-    name: str = ""
-    source: str = ""
-    destination: str
-
-
 class ContainerPin(msgspec.Struct, frozen=True):
     """Identifies one start of one container."""
 
@@ -101,7 +91,6 @@ class Container(Part, frozen=True, kw_only=True, rename="pascal"):
     restart_count: int
     state: ContainerState
     config: Settings
-    mounts: tuple[Mount, ...] = ()
     host_config: HostSettings = HostSettings()
 
     @property
@@ -132,7 +121,6 @@ class Stats(msgspec.Struct, frozen=True):
 
     at: datetime
     cpu_seconds: float
-    cpus: int
     memory: int
     memory_limit: int
     processes: int
@@ -179,20 +167,12 @@ class ListedImage(Part, frozen=True, kw_only=True, rename="pascal"):
     size: int
 
 
-class Engine(Part, frozen=True, kw_only=True, rename="pascal"):
-    """Version of the Engine."""
-
-    version: str
-    os: str
-
-
 class _CpuUsage(msgspec.Struct):
     total_usage: int
 
 
 class _Cpu(msgspec.Struct):
     cpu_usage: _CpuUsage
-    online_cpus: int = 1
 
 
 class _Memory(msgspec.Struct):
@@ -220,7 +200,6 @@ class RawStats(msgspec.Struct):
         return Stats(
             at=self.read,
             cpu_seconds=self.cpu_stats.cpu_usage.total_usage / 1e9,
-            cpus=self.cpu_stats.online_cpus,
             memory=max(self.memory_stats.usage - cache, 0),
             memory_limit=self.memory_stats.limit,
             processes=self.pids_stats.current,

@@ -29,9 +29,7 @@ class WorkflowRun(Part, frozen=True, kw_only=True):
     run_attempt: int
     status: str
     head_sha: str
-    head_branch: str | None = None
     conclusion: str | None = None
-    event: str = ""
     created_at: datetime
     html_url: str = ""
 

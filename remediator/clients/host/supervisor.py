@@ -82,7 +82,6 @@ class Process:
     spawn_error: str
     description: str
     stdout_log: str
-    stderr_log: str
 
     @property
     def full_name(self) -> str:
@@ -238,7 +237,6 @@ def _process(answer: Any) -> Process:
             spawn_error=str(fields["spawnerr"]),
             description=str(fields["description"]),
             stdout_log=str(fields["stdout_logfile"]),
-            stderr_log=str(fields["stderr_logfile"]),
         )
     except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise BadAnswer(f"unexpected answer of supervisord: process without a valid {error}") from None

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from remediator.clients.http import Answer, HttpClient, HttpRefused
+from remediator.clients.http import Answer, HttpClient, HttpRefused, decoded
 from remediator.clients.kubernetes.conflicts import Conflict
 from remediator.clients.kubernetes.events import ObjectEvent, ObjectReference, event_document
 from remediator.clients.kubernetes.kubeconfig import Access
@@ -356,7 +356,7 @@ class Kubernetes:
             query = {**parameters, "limit": _PAGE, **({"continue": more} if more else {})}
             answer = await self._call("GET", path, params=query)
             page = answer.json(_Page)
-            items += [_decode(item, type_, answer.call) for item in page.items or ()]
+            items += [decoded(item, type_, f"{answer.call}: unexpected answer") for item in page.items or ()]
             more = page.metadata.continue_
             if not more:
                 return tuple(items)
@@ -430,10 +430,3 @@ def _checked(name: str) -> str:
 def _custom(resource: str) -> tuple[str, str]:
     group, _, plural = resource.rpartition("/")
     return f"/apis/{group}", plural
-
-
-def _decode(data: msgspec.Raw, type_: type[T], call: str) -> T:
-    try:
-        return msgspec.json.decode(data, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
-        raise BadAnswer(f"{call}: unexpected answer: {error}") from None

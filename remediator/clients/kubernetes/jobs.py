@@ -22,16 +22,11 @@ STEP = "remediator.step"
 """Annotation: the step of the run."""
 
 
-class _JobSpec(Part, frozen=True, kw_only=True, rename="camel"):
-    active_deadline_seconds: int | None = None
-
-
 class _JobStatus(Part, frozen=True, kw_only=True, rename="camel"):
     active: int = 0
     succeeded: int = 0
     failed: int = 0
     start_time: datetime | None = None
-    completion_time: datetime | None = None
     conditions: tuple[Condition, ...] = ()
 
 
@@ -39,7 +34,6 @@ class Job(Part, frozen=True, kw_only=True, rename="camel"):
     """One Job."""
 
     metadata: Meta
-    spec: _JobSpec = _JobSpec()
     status: _JobStatus = _JobStatus()
 
     @property

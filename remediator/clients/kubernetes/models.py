@@ -48,7 +48,6 @@ class FieldManager(Part, frozen=True, kw_only=True, rename="camel"):
     """A program that manages fields of an object, with the time of its last change."""
 
     manager: str = ""
-    operation: str = ""
     subresource: str = ""
     time: datetime | None = None
     fields_v1: dict[str, Any] = {}
@@ -113,7 +112,6 @@ class Condition(Part, frozen=True, kw_only=True, rename="camel"):
     status: str
     reason: str = ""
     message: str = ""
-    last_transition_time: datetime | None = None
 
 
 class Resources(Part, frozen=True, kw_only=True, rename="camel"):

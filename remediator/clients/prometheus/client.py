@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from remediator.clients.endpoints import Endpoint
-from remediator.clients.http import Answer, HttpClient, HttpRefused, Part
+from remediator.clients.http import Answer, HttpClient, HttpRefused, Part, decoded
 from remediator.clients.prometheus.promql import selector, selectors
 from remediator.core.clock import format_duration, rfc3339
 from remediator.core.sizes import MEBIBYTE
@@ -72,11 +72,9 @@ class Target(Part, frozen=True, kw_only=True, rename="camel"):
     """One scrape target. ``health`` is up, down or unknown (not scraped yet)."""
 
     labels: dict[str, str]
-    scrape_pool: str
     scrape_url: str
     health: Literal["up", "down", "unknown"]
     last_error: str
-    last_scrape: datetime
 
 
 class RuleAlert(Part, frozen=True, kw_only=True, rename="camel"):
@@ -85,7 +83,6 @@ class RuleAlert(Part, frozen=True, kw_only=True, rename="camel"):
     labels: dict[str, str]
     annotations: dict[str, str] = {}
     state: Literal["pending", "firing"]
-    active_at: datetime
 
 
 class AlertRule(Part, frozen=True, kw_only=True, rename="camel"):
@@ -309,10 +306,7 @@ def _refused(error: HttpRefused) -> Refused | TimedOut:
 
 
 def _decode(data: msgspec.Raw | bytes, type_: type[T]) -> T:
-    try:
-        return msgspec.json.decode(data, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
-        raise BadAnswer(f"unexpected answer of Prometheus: {error}") from None
+    return decoded(data, type_, "unexpected answer of Prometheus")
 
 
 def _series(result: _Result) -> tuple[Series, ...]:
