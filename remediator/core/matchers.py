@@ -128,7 +128,7 @@ def example_match(pattern: str) -> str:
 
 _LITERALS = re.compile(r"(?:[^\\.+*?()|\[\]{}^$](?![+*?{]))*")
 """The characters at the start of a pattern that stand for themselves."""
-_SAMPLES = ("example", "x", "1", "10", "example-1", "example:9100", "10.0.0.1", "")
+_SAMPLES = ("example", "x", "1", "10", "example-1", "example:9100", "10.0.0.1", "example.service", "")
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _NOT_RE2 = re.compile(r"\(\?[=!]|\(\?<[=!]|\\[1-9]")

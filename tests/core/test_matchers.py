@@ -225,6 +225,7 @@ def _quoted(value: str) -> str:
         ("", ""),
         ("worker-[a-z0-9-]{1,40}", "worker-example"),
         ("[a-z0-9.-]+:[0-9]+", "example:9100"),
+        ("[A-Za-z0-9:_.@-]{1,100}[.]service", "example.service"),
         ("[0-9]{1,3}", "1"),
         ("web-1|web-2", "web-1"),
         ("ab*[0-9]", "a1"),
