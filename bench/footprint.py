@@ -20,6 +20,11 @@ from typing import Any
 from bench import ingest
 from bench.measure import median
 
+_SETTLE = 3.0
+"""Seconds after the start that are not idle: rights and reachability are examined, and each loop has its first turn."""
+_IDLE = 6.0
+"""Seconds for which processor time and wake-ups are counted."""
+
 
 def main() -> None:
     """Measure and print."""
@@ -66,10 +71,11 @@ def _service(rounds: int) -> dict[str, Any]:
                 argv = [sys.executable, "-m", "remediator", "serve", "--config", str(folder / "remediator.yaml")]
                 process = stack.enter_context(ingest.server(argv, _ready_url(folder), folder))
                 ready.append(time.perf_counter() - begun)
+                time.sleep(_SETTLE)
                 before, woken = _cpu(process.pid), _wakeups(process.pid)
-                time.sleep(3)
-                spent = (_cpu(process.pid) - before) / 3
-                wakeups.append((_wakeups(process.pid) - woken) / 3)
+                time.sleep(_IDLE)
+                spent = (_cpu(process.pid) - before) / _IDLE
+                wakeups.append((_wakeups(process.pid) - woken) / _IDLE)
                 memory.append(_rss(process.pid))
             idle.append(spent)
     return {
@@ -98,8 +104,9 @@ def _wakeups(pid: int) -> int:
 
 
 def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the seconds of processor time of all threads of a process. ``/proc/PID/stat`` counts only whole ticks."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(path.read_text().split()[0]) for path in threads) / 1e9
 
 
 if __name__ == "__main__":

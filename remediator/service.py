@@ -358,7 +358,7 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
         "reload": lambda: run_reload_loop(service.reload),
         "maintenance": lambda: run_maintenance_loop(context, maintenance),
         "discovery": _discovery_loop(service).run,
-        "monitors": lambda: run_monitors_loop(context, _monitor_settings(config, registry), worker.poll / 2),
+        "monitors": lambda: run_monitors_loop(context, _monitor_settings(config, registry), worker.poll),
     }
     if service.role == "receive":
         return always

@@ -17,6 +17,9 @@ from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx, advisory_locks
 from remediator.storage.repositories import blocked_runs, key_values, outbox, stops, storms
 
+_LOOKS = 2
+"""How often the stop file is looked for between two runs of the monitors. This needs neither the store nor a thread."""
+
 
 @dataclass(frozen=True, slots=True)
 class FloodSettings:
@@ -45,11 +48,14 @@ class MonitorSettings:
 
 
 async def run_monitors_loop(context: PipelineContext, settings: MonitorSettings, poll: float) -> None:
-    """Run the monitors every ``poll`` seconds."""
+    """Run the monitors every ``poll`` seconds, and sooner if there is a stop file, which is looked for more often."""
     while True:
         await run_monitors(context, settings)
         progress.report(poll)
-        await context.clock.sleep(poll)
+        for _ in range(_LOOKS):
+            await context.clock.sleep(poll / _LOOKS)
+            if read_stop_file(settings.state) is not None:
+                break
 
 
 async def run_monitors(context: PipelineContext, settings: MonitorSettings) -> None:
@@ -58,7 +64,7 @@ async def run_monitors(context: PipelineContext, settings: MonitorSettings) -> N
     if stop_file is None and not await context.store.read(
         lambda connection: _has_changed(connection, context, settings)
     ):
-        return  # without a change there is no write transaction every half second
+        return  # without a change there is no write transaction
 
     def report(tx: Tx) -> None:
         advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_MONITORS)

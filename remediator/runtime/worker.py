@@ -82,9 +82,10 @@ class Worker:
     async def run_close_loop(self) -> None:
         """Close episodes when their resolve_grace is over."""
         while True:
-            await close_due_episodes(self.context)
             due = await self.context.store.read(episodes.next_close_at)
             left = self.poll if due is None else (due - self.context.clock.now()).total_seconds()
+            if left <= 0:
+                await close_due_episodes(self.context)
             progress.report()
             await self.context.clock.sleep(min(max(left, 0.05), self.poll))
 

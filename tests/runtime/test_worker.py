@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from remediator.pipeline.context import StageResult, proceed, wait_until
 from remediator.pipeline.match import Index
 from remediator.pipeline.run_context import Origin
 from remediator.runtime import worker
+from tests.support.guard_history import NOON
 
 _RUN = Run(
     **{
@@ -67,3 +70,35 @@ async def test_a_run_that_does_not_change_is_evaluated_again_after_a_growing_pau
 async def test_a_run_that_changes_goes_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     changed = [replace(_RUN, cursor="second"), replace(_RUN, cursor="second", status=Status.VERIFYING)]
     assert await _slept(monkeypatch, [*map(proceed, changed), wait_until(changed[-1], None)]) == []
+
+
+@dataclass
+class _Idle(_Context):
+    """A store whose next episode closes at ``due``; the first sleep ends the loop."""
+
+    due: datetime | None = None
+    closed: int = 0
+
+    async def read(self, work: Callable[..., Any]) -> datetime | None:
+        return self.due
+
+    async def write(self, work: Callable[..., Any]) -> None:
+        self.closed += 1
+
+    def now(self) -> datetime:
+        return NOON
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("due_in", "closed", "pause"), [(None, 0, 1.0), (30.0, 0, 1.0), (0.3, 0, 0.3), (0.0, 1, 0.05), (-9.0, 1, 0.05)]
+)
+async def test_episodes_are_closed_when_one_is_due(due_in: float | None, closed: int, pause: float) -> None:
+    """A service at rest opens no write transaction for it."""
+    idle: Any = _Idle(due=None if due_in is None else NOON + timedelta(seconds=due_in))
+    with pytest.raises(asyncio.CancelledError):
+        await worker.Worker(idle, Index((), "Watchdog"), Any).run_close_loop()  # type: ignore[arg-type]
+    assert (idle.closed, idle.slept) == (closed, [pytest.approx(pause)])

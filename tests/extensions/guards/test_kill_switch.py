@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import GuardAnswer
-from remediator.runtime.monitors import MonitorSettings, run_monitors
+from remediator.runtime.monitors import MonitorSettings, run_monitors, run_monitors_loop
 from remediator.storage.repositories import runs, stops
 from tests.support.guard_history import HOUR, NOON, House, row
 
@@ -108,6 +109,28 @@ async def test_the_file_becomes_a_stop_for_every_replica(tmp_path: Path, house: 
         ("global", "disk swap", "stop file of house")
     ]
     assert (await house.verdict("kill_switch")).answer is GuardAnswer.BLOCK
+
+
+async def test_the_stop_file_is_found_before_the_store_is_looked_at_again(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked for twice as often as the rest."""
+    passed: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        passed.append(seconds)
+        if len(passed) == 3:
+            (tmp_path / "STOP").write_text("disk swap")
+        if len(passed) == 4:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(house.context.clock, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await run_monitors_loop(house.context, MonitorSettings(tmp_path, None, (), None), 1.0)
+
+    standing = await house.store.read(lambda connection: stops.list_active(connection, house.clock.now()))
+    assert passed == [0.5] * 4
+    assert [stop.reason for stop in standing] == ["disk swap"]
 
 
 async def test_resuming_wakes_what_was_held(house: House) -> None:
