@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from tests.support.servers.remediator import ROOT
+from tests.support import commands
 
 SETTINGS = (
     "deploy/compose/remediator.yaml",
@@ -19,8 +16,7 @@ SETTINGS = (
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_lint_finds_nothing(settings: str) -> None:
     """Playbooks, their tests, alert rules, inventory and settings, as a user would check them."""
-    argv = [sys.executable, "-m", "remediator", "lint", "playbooks", "--config", settings, "--alerting", "alerting"]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = commands.remediator("lint", "playbooks", "--config", settings, "--alerting", "alerting")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 errors" not in done.stdout and "warning" not in done.stdout, done.stdout
     assert "not checked" not in done.stdout, done.stdout

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
+from tests.support import commands
 from tests.support.servers import until
-from tests.support.servers.remediator import ROOT, Stack
+from tests.support.servers.remediator import Stack
 
 
 @pytest.mark.promise(7)
@@ -33,13 +32,7 @@ def test_run_show_lists_the_events_in_order(stack: Stack) -> None:
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     run = stack.remediator.wait_for("succeeded")
 
-    shown = subprocess.run(
-        [sys.executable, "-m", "remediator", "run", "show", run["id"], "--config", str(stack.remediator.config)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    ).stdout
+    shown = commands.remediator("run", "show", run["id"], "--config", str(stack.remediator.config)).stdout
 
     wanted = [
         "matched",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from remediator.core.reason import Reason
@@ -60,8 +59,7 @@ def test_the_metrics_of_a_service_that_healed_follow_the_conventions(stack: Stac
     assert {("accepted", "200"), ("refused", "503"), ("rejected", "401"), ("rejected", "400")} <= values
 
 
-@pytest.mark.parametrize("what", ["alerts", "tokens", "paths"])
-def test_a_sender_cannot_create_series(stack: Stack, what: str) -> None:
+def test_a_sender_cannot_create_series(stack: Stack) -> None:
     """Each label value comes from the code or the files of the installation, so memory and Prometheus stay small."""
     service = stack.remediator
     service.post(service.notification("firing", alertname="Other", service="none"))
@@ -69,11 +67,9 @@ def test_a_sender_cannot_create_series(stack: Stack, what: str) -> None:
     until(lambda: "remediator_waiting_notifications 0.0" in service.metrics(), "the inbox is empty")
     before = _series(service.metrics())
     for number in range(50):
-        if what == "alerts":
-            service.post(service.notification("firing", alertname=f"Other{number}", service=f"none{number}"))
-        elif what == "tokens":
-            service.post(b"{}", token=f"wrong{number}")
-        else:
-            service.post(b"{}", path=f"/nothing/{number}")
+        named = service.notification("firing", alertname=f"Other{number}", service=f"none{number}")
+        assert service.post(named)[0] == 200
+        assert service.post(b"{}", token=f"wrong{number}")[0] == 401
+        assert service.post(b"{}", path=f"/nothing/{number}")[0] == 404
     until(lambda: "remediator_waiting_notifications 0.0" in service.metrics(), "the inbox is empty")
     assert _series(service.metrics()) - before == set()

@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,9 +17,10 @@ import yaml
 
 from remediator.playbooks.loader import LoadedConfig
 from remediator.runtime.reload import Signatures, reload
+from tests.support import commands
 from tests.support.servers import until
 from tests.support.servers.receivers import Receiver, receiver
-from tests.support.servers.remediator import PLAYBOOK, ROOT, Remediator
+from tests.support.servers.remediator import PLAYBOOK, Remediator
 from tests.support.web_service import web_service
 
 OK = "remediator_playbooks_last_reload_successful"
@@ -64,9 +63,9 @@ class Reloaded(Remediator):
 
     def status(self) -> dict[str, Any]:
         """What ``remediator status`` says."""
-        argv = [sys.executable, "-m", "remediator", "status", "--config", str(self.config), "--format", "json"]
-        shown = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-        found: dict[str, Any] = json.loads(shown)
+        found: dict[str, Any] = json.loads(
+            commands.remediator("status", "--config", str(self.config), "--format", "json").stdout
+        )
         return found
 
 

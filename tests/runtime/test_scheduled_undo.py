@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import commands
 from tests.support.servers import until
 from tests.support.servers.receivers import receiver
 from tests.support.servers.remediator import PLAYBOOK, Stack
@@ -135,8 +135,7 @@ def undos(stack: Stack) -> list[tuple[int, dict[str, Any]]]:
 
 def command(stack: Stack, *words: str, status: int = 0) -> str:
     """Run a command as an operator; return its output, or its error if it should end with another status."""
-    argv = [sys.executable, "-m", "remediator", *words, "--config", str(stack.remediator.config)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=dict(stack.remediator.environment()))
+    done = commands.remediator(*words, "--config", str(stack.remediator.config))
     assert done.returncode == status, done.stderr
     return done.stderr if status else done.stdout
 

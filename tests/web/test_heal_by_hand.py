@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +13,10 @@ import pytest
 import yaml
 
 from remediator.core.identity import hash_token, make_token
+from tests.support import commands
 from tests.support.servers import until
 from tests.support.servers.receivers import Receiver, receiver
-from tests.support.servers.remediator import PLAYBOOK, ROOT, Remediator, Stack
+from tests.support.servers.remediator import PLAYBOOK, Remediator, Stack
 from tests.support.web_service import nonce_of, text_of
 
 ANN, OSCAR = make_token(), make_token()
@@ -79,9 +79,8 @@ def _decide(link: str, verb: str) -> str:
 
 
 def _cli(remediator: Remediator, *argv: str, token: str = OSCAR) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "remediator", *argv, "--config", str(remediator.config)]
     environment = {**remediator.environment(), "REMEDIATOR_TOKEN": token}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False)
+    return commands.remediator(*argv, "--config", str(remediator.config), environment=environment)
 
 
 @pytest.mark.promise(6)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from subprocess import run
 
 import pytest
 
 from tests.promises.conftest import MakeHouse
 from tests.promises.conftest import make_house as make_house
+from tests.support import commands
 from tests.support.servers import until
 from tests.support.servers.receivers import receiver
 
@@ -34,8 +33,8 @@ def test_a_long_label_is_shortened_for_people_and_whole_for_programs(make_house:
         message = json.dumps(chat.received[0].json)
     (found,) = replica.runs()
     pages = [replica.text("/"), replica.text(f"/runs/{found['id']}")]
-    argv = [sys.executable, "-m", "remediator", "run", "show", found["id"], "--config", str(replica.config)]
-    shown = run(argv, env=replica.environment(), capture_output=True, text=True, check=True).stdout
+    shown = commands.remediator("run", "show", found["id"], "--config", str(replica.config)).stdout
+    assert found["id"] in shown
     for surface in (message, *pages, shown, replica.log):
         assert "x" * 1_000 not in surface
     assert "zone=eu-1" in message

@@ -5,34 +5,40 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from remediator.cli.audit_verify import NOT_ANCHORED
+from tests.support import commands
 from tests.support.servers import until
-from tests.support.servers.remediator import ROOT, Remediator, Stack
+from tests.support.servers.remediator import Remediator, Stack
 
 
 def remediator(server: Remediator, *argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "remediator", *argv, "--config", str(server.config)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    return commands.remediator(*argv, "--config", str(server.config))
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Remediator]:
+def _service(folder: Path) -> Iterator[Remediator]:
     """Start a service with one playbook and no alert."""
-    server = Remediator(tmp_path / "remediator")
+    server = Remediator(folder / "remediator")
     server.inventory["services"] = {"redis": {"platform": {"kind": "supervisor", "url": "unix:///x", "program": "r"}}}
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Remediator]:
+    """A service that the test may change."""
+    yield from _service(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remediator]:
+    """One for all commands that are refused: each test sees that nothing blocks actions after its own."""
+    yield from _service(tmp_path_factory.mktemp("unchanged"))
 
 
 @pytest.mark.promise(10)
@@ -63,13 +69,13 @@ def test_a_stop_blocks_a_real_remediation_until_its_release(stack: Stack) -> Non
     assert verified.returncode == NOT_ANCHORED, verified.stdout + verified.stderr  # no checkpoints are kept elsewhere
 
 
-def test_a_stop_with_an_unknown_name_is_refused(service: Remediator) -> None:
+def test_a_stop_with_an_unknown_name_is_refused(unchanged: Remediator) -> None:
     """The error suggests the nearest name; nothing is written."""
     for option, slip, meant in (("--playbook", "redis-dwon", "redis-down"), ("--service", "redes", "redis")):
-        refused = remediator(service, "stop", "create", option, slip, "--reason", "disk swap")
+        refused = remediator(unchanged, "stop", "create", option, slip, "--reason", "disk swap")
         assert (refused.returncode, refused.stdout) == (2, "")
         assert f"there is no {option[2:]} {slip!r}; did you mean {meant!r}?" in refused.stderr
-    assert remediator(service, "status").returncode == 0
+    assert remediator(unchanged, "status").returncode == 0
 
 
 def test_a_stop_is_possible_with_a_broken_inventory(service: Remediator) -> None:
@@ -145,12 +151,12 @@ def test_a_stop_file_becomes_a_stop_and_is_removed_before_the_release(service: R
         ),
     ],
 )
-def test_wrong_usage_has_status_2_and_a_message(service: Remediator, argv: tuple[str, ...], message: str) -> None:
+def test_wrong_usage_has_status_2_and_a_message(unchanged: Remediator, argv: tuple[str, ...], message: str) -> None:
     """The message names the problem, and nothing is changed."""
-    done = remediator(service, *argv)
+    done = remediator(unchanged, *argv)
 
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
-    assert remediator(service, "status").returncode == 0
+    assert remediator(unchanged, "status").returncode == 0
 
 
 def test_a_changed_mode_is_recorded_and_shown(service: Remediator) -> None:

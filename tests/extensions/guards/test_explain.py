@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,16 @@ from remediator.core.plan import Plan
 from remediator.errors import InputError
 from remediator.reporting.period import promotion
 from remediator.storage.schema import approvals
+from tests.support import commands
 from tests.support.guard_history import HOUR, MINUTE, NOON, House, alert, row
 from tests.support.servers import until
-from tests.support.servers.remediator import ROOT, Stack
+from tests.support.servers.remediator import Stack
 
 
 def explain(stack: Stack, labels: dict[str, Any], folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     path = folder / "alert.json"
     path.write_text(json.dumps(labels))
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "remediator",
-            "explain",
-            "--alert",
-            str(path),
-            "--config",
-            str(stack.remediator.config),
-            *more,
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    return commands.remediator("explain", "--alert", str(path), "--config", str(stack.remediator.config), *more)
 
 
 def test_explain_walks_the_line_and_changes_nothing(stack: Stack, tmp_path: Path) -> None:
@@ -70,10 +55,10 @@ def test_an_alert_is_found_by_its_fingerprint(stack: Stack) -> None:
     stack.alertmanager.fire(**labels)
     [fired] = httpx.get(f"{stack.alertmanager.url}/api/v2/alerts").json()
     assert fingerprint(fired["labels"]) == fired["fingerprint"]
-    mine = [sys.executable, "-m", "remediator", "explain", "--config", str(stack.remediator.config), "--alert"]
+    mine = ("explain", "--config", str(stack.remediator.config), "--alert")
 
     def explained(wanted: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*mine, wanted], capture_output=True, text=True, cwd=ROOT)
+        return commands.remediator(*mine, wanted)
 
     until(lambda: stack.remediator.runs(), "it is on record")
     assert "match    redis-down, target redis" in explained(fired["fingerprint"]).stdout
@@ -90,8 +75,7 @@ def test_an_alert_that_only_alertmanager_knows_is_found(stack: Stack) -> None:
     stack.remediator.stop()
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     wanted = fingerprint({"alertname": "RedisDown", "instance": "redis:6379"})
-    argv = ["explain", "--config", str(stack.remediator.config), "--alert", wanted]
-    done = subprocess.run([sys.executable, "-m", "remediator", *argv], capture_output=True, text=True, cwd=ROOT)
+    done = commands.remediator("explain", "--config", str(stack.remediator.config), "--alert", wanted)
     assert "match    redis-down, target redis" in done.stdout, done.stderr
 
 

@@ -49,8 +49,10 @@ def free_port() -> int:
         return port
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE, pause: float = 0.02) -> None:
     """Poll until it holds. What the condition looks up and does not find (LookupError) is not there yet.
+
+    ``pause`` is the time between two looks in seconds: longer for a look that costs the service much.
 
     Raises:
         AssertionError: it did not within so many seconds.
@@ -65,7 +67,7 @@ def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE) -
             missing = error
         if time.monotonic() >= deadline:
             raise AssertionError(f"{what}: not within {seconds:g} s") from missing
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def accepts(address: tuple[str, int] | str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -18,6 +17,7 @@ import yaml
 
 from remediator.audit import keys as audit_keys
 from remediator.core.tokens import create_keyring
+from tests.support import commands
 from tests.support.servers import Server, free_port, require, until
 from tests.support.servers.alertmanager import Alertmanager
 from tests.support.servers.supervisord import Supervisord
@@ -160,9 +160,8 @@ class Remediator(Server):
 
     def audit_has(self, text: str) -> bool:
         """Whether some entry of the audit log holds this text."""
-        argv = [sys.executable, "-m", "remediator", "audit", "search", text]
-        argv += ["--db", str(self.folder / "state/remediator.db")]
-        found = subprocess.run(argv, env=dict(self.environment()), capture_output=True, text=True, check=True)
+        found = commands.remediator("audit", "search", text, "--db", str(self.folder / "state/remediator.db"))
+        assert found.returncode == 0, found.stderr
         return text in found.stdout
 
     def runs(self) -> list[dict[str, Any]]:
@@ -178,7 +177,7 @@ class Remediator(Server):
             return bool(found) and found[0]["status"] == status
 
         try:
-            until(reached, f"a run is {status}", seconds)
+            until(reached, f"a run is {status}", seconds, pause=0.1)
         except AssertionError as error:
             raise AssertionError(f"{error}; runs: {self.runs()}\n{self.log}") from None
         newest: dict[str, Any] = self.get(f"/api/v1/runs/{self.runs()[0]['id']}")
