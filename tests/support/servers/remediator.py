@@ -121,12 +121,12 @@ class Remediator(Server):
 
     def get(self, path: str) -> Any:
         """An answer of its API."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:  # the first one loads the API
             return json.load(answer)
 
     def text(self, path: str) -> str:
         """A page."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:  # the first one loads the pages
             return str(answer.read(), "utf-8")
 
     def post(self, body: bytes, path: str = "/api/v1/alerts", token: str | None = TOKEN) -> tuple[int, Any]:
