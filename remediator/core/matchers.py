@@ -83,8 +83,13 @@ class Matcher:
         return _common(low, high).decode("utf-8", "ignore")
 
     def __str__(self) -> str:
-        name = self.name if _CLASSIC_NAME.fullmatch(self.name) else f'"{_quoted(self.name)}"'
+        name = self.name if CLASSIC_NAME.fullmatch(self.name) else f'"{_quoted(self.name)}"'
         return f'{name}{self.operator}"{_quoted(self.value)}"'
+
+
+def equals(name: str, value: str) -> str:
+    """Return the text of a matcher for one value. Both are quoted, so that they cannot change the matcher."""
+    return str(Matcher(name, Operator.EQUAL, value))
 
 
 def parse_matcher(text: str) -> Matcher:
@@ -135,7 +140,8 @@ _NOT_RE2 = re.compile(r"\(\?[=!]|\(\?<[=!]|\\[1-9]")
 _PLAIN = re.compile(r"(?:[^\\.+*?()|\[\]{}^$]|\\[^\w\s]|\|)*")
 _ALTERNATIVE = re.compile(r"(?:^|(?<=\|))(?:[^\\|]|\\.)*", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_CLASSIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+CLASSIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+"""A label name that needs no quotes."""
 _RESERVED = "{}!=~,\\\"'`"
 _CLASSIC_ESCAPES = {"\\": "\\", '"': '"', "n": "\n"}
 _GO_ESCAPES = {**_CLASSIC_ESCAPES, "a": "\a", "b": "\b", "f": "\f", "r": "\r", "t": "\t", "v": "\v"}
@@ -182,7 +188,7 @@ class _Reader:
             classic = False
         else:
             name = self._word()
-            classic = _CLASSIC_NAME.fullmatch(name) is not None
+            classic = CLASSIC_NAME.fullmatch(name) is not None
         if not name:
             raise self._mistake("a label's name is missing" if self.text.strip() else "the matcher is empty")
         return name, classic

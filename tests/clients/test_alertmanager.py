@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from remediator.clients.alertmanager.client import Alertmanager, FiringAlert, Matcher, NewSilence, matcher
+from remediator.clients.alertmanager.client import Alertmanager, FiringAlert, Matcher, NewSilence
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpRefused
+from remediator.core import matchers
+from remediator.core.matchers import Operator, equals
 from remediator.errors import BadAnswer, TimedOut, Unreachable
 from tests.support.fake_servers import peer, reply
 from tests.support.servers.alertmanager import Alertmanager as Server
@@ -85,9 +87,11 @@ async def test_filters_are_matchers(client: Alertmanager, alertmanager: Server) 
     """All of them must hold; a broken one is refused and not ignored."""
     for instance in ("a", "b"):
         alertmanager.fire(alertname="A", instance=instance)
-    found = await client.alerts([matcher("alertname", "A"), matcher("instance", "a|x", "=~")])
+    found = await client.alerts([equals("alertname", "A"), str(matchers.Matcher("instance", Operator("=~"), "a|x"))])
     assert [each.labels["instance"] for each in found] == ["a"]
-    assert await client.alerts([matcher("alertname", "A"), matcher("instance", "a|b", "!~")]) == ()
+    assert (
+        await client.alerts([equals("alertname", "A"), str(matchers.Matcher("instance", Operator("!~"), "a|b"))]) == ()
+    )
     assert len(await client.alerts(receiver="def.*")) == 2
     assert await client.alerts(receiver="def") == ()
     with pytest.raises(HttpRefused):
@@ -150,8 +154,8 @@ async def test_silences_are_listed_read_and_expired(client: Alertmanager) -> Non
     assert (found.status.state, found.created_by, found.comment) == ("active", "remediator", "run 1")
     assert found.matchers == wanted.matchers
     assert abs(found.ends_at - wanted.ends_at) < timedelta(seconds=1)
-    assert [each.id for each in await client.silences([matcher("service", "app")])] == [silence_id]
-    assert await client.silences([matcher("service", "other")]) == ()
+    assert [each.id for each in await client.silences([equals("service", "app")])] == [silence_id]
+    assert await client.silences([equals("service", "other")]) == ()
     await client.expire_silence(silence_id)
     expired = await client.silence(silence_id)
     assert expired is not None and expired.status.state == "expired"
@@ -308,10 +312,10 @@ async def test_an_answer_that_is_not_understood_is_not_taken_for_permission(body
 
 def test_label_names_that_need_quotes_are_quoted() -> None:
     """As Alertmanager reads them since 0.27; a classic name stays as every version reads it."""
-    assert matcher("label with space", "x") == '"label with space"="x"'
-    assert matcher('brace{"', "y", "!=") == '"brace{\\""!="y"'
-    assert matcher("größe", "1") == '"größe"="1"'
-    assert matcher("alertname", "A") == 'alertname="A"'
+    assert equals("label with space", "x") == '"label with space"="x"'
+    assert str(matchers.Matcher('brace{"', Operator("!="), "y")) == '"brace{\\""!="y"'
+    assert equals("größe", "1") == '"größe"="1"'
+    assert equals("alertname", "A") == 'alertname="A"'
 
 
 async def test_an_alert_with_such_a_name_is_looked_for_without_an_error(

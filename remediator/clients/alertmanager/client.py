@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
@@ -12,10 +11,9 @@ import msgspec
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpClient, HttpRefused, Part
 from remediator.core.clock import rfc3339
+from remediator.core.matchers import CLASSIC_NAME, equals
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, Unreachable
-
-_CLASSIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 class Suppression(Part, frozen=True, kw_only=True, rename="camel"):
@@ -249,27 +247,12 @@ async def marked(alertmanagers: Iterable[Alertmanager], mark: str) -> list[str]:
     raise last
 
 
-def matcher(name: str, value: str, operator: Literal["=", "!=", "=~", "!~"] = "=") -> str:
-    """Return a matcher as text for ``filters``. The value is quoted, so that it cannot change the matcher.
-
-    A label name that is not a classic one, such as ``label with space``, is quoted too. Alertmanager reads that since
-    0.27.
-    """
-    written = name if _CLASSIC_NAME.fullmatch(name) else _quoted(name)
-    return f"{written}{operator}{_quoted(value)}"
-
-
 def matchers_for(labels: Mapping[str, str]) -> list[str]:
     """Return matchers that every alert with these labels matches; the caller compares the labels exactly.
 
     Label names that need quotes are left out: Alertmanager before 0.27 rejects the whole request because of them.
     """
-    return [matcher(name, value) for name, value in labels.items() if _CLASSIC_NAME.fullmatch(name)]
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    return [equals(name, value) for name, value in labels.items() if CLASSIC_NAME.fullmatch(name)]
 
 
 def _query(filters: Iterable[str], receiver: str | None, **flags: bool) -> list[tuple[str, str]]:

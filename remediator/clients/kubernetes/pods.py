@@ -77,14 +77,9 @@ def _trouble(pod: Pod, container: ContainerStatus) -> str:
     if last is not None:
         reason = f" {last.reason}" if last.reason else ""
         text += f", ended with exit code {last.exit_code}{reason}, {container.restart_count} restarts"
-    if out_of_memory(container) and (limit := _memory_limit(pod, container.name)):
+    if out_of_memory(container) and (limit := _resources(pod, container.name).limits.get("memory", "")):
         text += f", memory limit {limit}"
     return text
-
-
-def _memory_limit(pod: Pod, container: str) -> str:
-    """Return the memory limit of a container, for example 64Mi; empty for none."""
-    return _resources(pod, container).limits.get("memory", "")
 
 
 def _resources(pod: Pod, container: str) -> Resources:

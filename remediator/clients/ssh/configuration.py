@@ -43,10 +43,6 @@ def use(folder: Path) -> None:
     _chosen[:] = [folder]
 
 
-def _folder() -> Path:
-    return _chosen[0] if _chosen else _temporary()
-
-
 @cache
 def _temporary() -> Path:
     return Path(tempfile.mkdtemp(prefix="remediator-ssh-"))
@@ -58,7 +54,7 @@ def configuration_file(host: Host) -> Path:
     Raises:
         Refused: the folder cannot be written, or belongs to another user.
     """
-    folder = _folder()
+    folder = _chosen[0] if _chosen else _temporary()
     text = "\n".join(_lines(host, folder)) + "\n"
     path = folder / f"{_name_of(host)}.conf"
     with opened_or_made(folder) as handle:

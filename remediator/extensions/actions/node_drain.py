@@ -157,11 +157,8 @@ async def _evict(client: Nodes, pods: Evictable, evicted: list[str]) -> list[str
 def _counted(pods: Evictable) -> str:
     names = ", ".join(each.name for each in pods.to_evict[:_SHOWN])
     more = f", and {len(pods.to_evict) - _SHOWN} more" if len(pods.to_evict) > _SHOWN else ""
-    return f"{len(pods.to_evict)} pods to evict" + (f": {names}{more}" if names else "") + _stay(pods)
-
-
-def _stay(pods: Evictable) -> str:
-    return f"; {len(pods.staying)} stay" if pods.staying else ""
+    stay = f"; {len(pods.staying)} stay" if pods.staying else ""
+    return f"{len(pods.to_evict)} pods to evict" + (f": {names}{more}" if names else "") + stay
 
 
 def _facts(name: str, evicted: list[str], pods: Evictable, waiting: list[str]) -> dict[str, Any]:

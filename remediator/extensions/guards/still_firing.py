@@ -11,8 +11,9 @@ from itertools import chain
 from pydantic import Field
 
 from remediator.audit import REDACTED
-from remediator.clients.alertmanager.client import FiringAlert, matcher, matchers_for
+from remediator.clients.alertmanager.client import FiringAlert, matchers_for
 from remediator.core.alert import ALERTMANAGER
+from remediator.core.matchers import equals
 from remediator.core.run import Episode, EpisodeStatus
 from remediator.core.types import Duration
 from remediator.errors import ClientError
@@ -113,7 +114,7 @@ async def _ask(
                 found = await asyncio.gather(*(peer.alerts(matchers_for(labels)) for labels in wanted))
             else:
                 names = sorted({labels.get("alertname", "") for labels in wanted})
-                found = await asyncio.gather(*(peer.alerts([matcher("alertname", name)]) for name in names))
+                found = await asyncio.gather(*(peer.alerts([equals("alertname", name)]) for name in names))
     except TimeoutError:
         return f"no answer within {within:g} s"
     except ClientError as error:
