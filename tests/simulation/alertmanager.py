@@ -39,6 +39,8 @@ class Accepted:
     body: bytes
     firing: tuple[str, ...]
     """Identities of the alerts in it that fire."""
+    sent_at: float
+    """When it was sent, in seconds of the virtual clock."""
 
 
 Post = Callable[[bytes], "asyncio.Future[bool]"]
@@ -112,10 +114,11 @@ class SimAlertmanager:
         if not self._world.calm and self._chance.random() < self._faults.late:
             await asyncio.sleep(self._chance.choice((1.0, 5.0, 30.0)))
         for _ in range(20):
+            sent_at = self._loop.time()
             try:
                 async with asyncio.timeout(PATIENCE):
                     if await self._post(body):
-                        self.accepted.append(Accepted(body, firing))
+                        self.accepted.append(Accepted(body, firing, sent_at))
                         return
             except TimeoutError:
                 pass

@@ -13,7 +13,7 @@ from remediator.audit import decode, verify
 from remediator.authoring.simulation.memory_store import START
 from remediator.core.run import TRANSITIONS, Status
 from remediator.storage.repositories import audit as audit_records
-from tests.simulation.alertmanager import SimAlertmanager
+from tests.simulation.alertmanager import Accepted, SimAlertmanager
 from tests.simulation.hosts import FaultyDatabase
 from tests.simulation.world import Call, World
 
@@ -64,23 +64,31 @@ class Judge:
         self._forgiven: list[Call] = []
         """Calls that began before a failover: their intents may be lost."""
         self._failed_over_at: int | None = None
+        self._lost: set[bytes] = set()
+        """Notifications that a failover lost."""
+        self._lost_at = 0.0
         self.claims = 0
         self.broken: Broken | None = None
         database.after_commit = self._after_commit
         world.before_call = self._before_call
 
-    def forgive(self, alertmanagers: list[SimAlertmanager]) -> None:
+    def forgive(self, stored_before: set[bytes]) -> None:
         """The database lost its last commits. What was acknowledged or intended by them is not held against anybody.
 
         What stays: a run that the database still has does nothing twice, and everything comes to an end.
+
+        Args:
+            stored_before: the notifications that the database had before.
         """
         self._before = {row.id: row for row in self._runs()}
         self._audited_to = self._rows("SELECT coalesce(max(seq), 0) FROM audit")[0][0]
         self._forgiven = list(self._world.calls)
         self._failed_over_at = self._now
-        stored = {bytes(body) for (body,) in self._rows("SELECT body FROM notifications")}
-        for alertmanager in alertmanagers:
-            alertmanager.accepted = [item for item in alertmanager.accepted if item.body in stored]
+        self._lost, self._lost_at = stored_before - self.stored(), self._database.loop.time()
+
+    def stored(self) -> set[bytes]:
+        """Return the notifications that the database has."""
+        return {bytes(body) for (body,) in self._rows("SELECT body FROM notifications")}
 
     def _is_forgiven(self, other: Call) -> bool:
         """Whether a call began before a failover, for a run that may have been lost or whose lease went back."""
@@ -212,10 +220,12 @@ class Judge:
         self._audited()
 
     def _accounted(self, alertmanagers: list[SimAlertmanager], playbooks: int) -> None:
-        stored = {bytes(body) for (body,) in self._rows("SELECT body FROM notifications")}
+        stored = self.stored()
         known = {name for (name,) in self._rows("SELECT identity FROM episodes")}
         for alertmanager in alertmanagers:
             for accepted in alertmanager.accepted:
+                if self._is_lost(accepted):
+                    continue
                 if accepted.body not in stored:
                     self._say(1, "an acknowledged notification is not in the store")
                 if not known.issuperset(accepted.firing):
@@ -228,6 +238,10 @@ class Judge:
         ):
             if runs != playbooks:
                 self._say(2, f"episode {episode} has {runs} runs for {playbooks} playbooks")
+
+    def _is_lost(self, accepted: Accepted) -> bool:
+        """Whether a failover lost what was committed for a request; its answer may have arrived after that."""
+        return accepted.body in self._lost and accepted.sent_at < self._lost_at
 
     def _no_action_twice(self) -> None:
         for target in self._world.targets.values():

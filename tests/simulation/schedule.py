@@ -360,9 +360,10 @@ class Schedule:
             return
         at, behind = self.fail_over_at
         await asyncio.sleep(at)
+        stored = self.judge.stored()
         lost = self.database.fail_over(behind)
         if lost:
-            self.judge.forgive(self.alertmanagers)
+            self.judge.forgive(stored)
             self.database.do(lambda tx: replacement.record(tx, "simulated", "simulation"))
             self.tell(f"the database fails over and loses {lost} commits")
 
