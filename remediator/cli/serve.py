@@ -41,6 +41,7 @@ log: Any = structlog.get_logger("remediator")
 
 _STOP_TASK = "log the stop"
 _STOP_TIMEOUT = 2.0  # seconds to find out what is in flight
+_FIRST_NOTIFICATIONS = 1.0  # seconds after the start that belong to notifications alone
 
 
 @click.command("serve")
@@ -124,18 +125,21 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
             trusted=lambda address: (proxy := service.access.settings.proxy) is not None and proxy.trusts(address),
             on_refused=lambda reason: service.metrics.refused_connections.labels(reason).inc(),
         )
-        server = _Server(server_config(Application(service), limits, certificate))
+        application = Application(service)
+        server = _Server(server_config(application, limits, certificate))
         sockets = [opened for address in config.addresses for opened in open_sockets(address)]
 
         listening = ", ".join(map(str, config.addresses))
+
+        tasks: set[asyncio.Task[None]] = set()
 
         def announce() -> None:
             _show_token(token_file, first_start)
             log.info("serving", **served(service))
             systemd.notify("READY=1", f"STATUS=serving {listening}")
+            tasks.add(asyncio.create_task(_load_pages(application), name="pages"))
 
         server.announce = announce
-        tasks: set[asyncio.Task[None]] = set()
         if (interval := systemd.watchdog_interval()) is not None:
             able = lambda: not service.health.intake_problem()  # noqa: E731 - a name for what the next line means
             tasks.add(asyncio.create_task(systemd.run_watchdog_loop(able, interval), name="watchdog of systemd"))
@@ -162,6 +166,12 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
                 if address.path is not None:
                     address.path.unlink(missing_ok=True)
     log.info("stopped")
+
+
+async def _load_pages(application: Application) -> None:
+    """Load the pages and the API, after the notifications that Alertmanager repeats at once when the port is open."""
+    await asyncio.sleep(_FIRST_NOTIFICATIONS)
+    await application.console()
 
 
 def _show_token(file: Path, first_start: bool) -> None:

@@ -1,7 +1,7 @@
 """The ASGI application: the webhooks and the probes, which are served at once, and all other paths behind them.
 
-The pages, the API and what they import are loaded with the first request for one of them. They are a tenth of the
-start of the service and of its memory, and a replica may never be asked for a page.
+The pages, the API and what they import are a tenth of the start. They are loaded when the port is open and the
+notifications that waited for the start are received, or with the first request for one of them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Application:
         await (probe or await self.console())(scope, receive, send)
 
     async def console(self) -> Starlette:
-        """Return the application with every path. The first call loads it."""
+        """Return the application with every path. The first call loads it, so that nobody waits for it later."""
         async with self._loading:  # requests that arrive meanwhile wait for it
             loaded = self._console
             if loaded is None:
