@@ -22,10 +22,10 @@ from remediator.storage.repositories.approvals import Approval
 
 async def reason_to_ask(ctx: RunContext, step: PlannedStep) -> str | None:
     """Return why the step needs an approval of its own; None if it does not."""
+    if why := await replaced_store.reason_to_ask(ctx, step):  # first: whoever decides must know it
+        return why
     if step.approval:
         return "this step needs an approval in every mode"
-    if why := await replaced_store.reason_to_ask(ctx, step):
-        return why
     if ctx.run.mode == "approve" or ctx.plan.approval_required:
         return "this step was not due when the plan was approved"
     if not (step.interrupts or step.causes):
@@ -45,9 +45,12 @@ async def approvals_of(ctx: RunContext, step: PlannedStep) -> list[Approval]:
     """Return the approvals that allow this step.
 
     An approval allows the steps that were due when it was given. For a step that needs one in every mode, it must be
-    for the current plan: an earlier approval was for another one. For other steps, it must be for the same step.
+    for the current plan: an earlier approval was for another one. For other steps, it must be for the same step. If the
+    step may have been done already, because the database lost its last commits, the request must have said so.
     """
     given = [item for item in await ctx.approvals() if item.status == "approved"]
+    if await replaced_store.reason_to_ask(ctx, step) is not None:
+        given = [item for item in given if replaced_store.has_said_so(ctx, step, item)]
     return [
         item
         for item in given

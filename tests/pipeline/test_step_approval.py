@@ -13,7 +13,8 @@ from remediator.core.plan import PlannedCall
 from remediator.pipeline import decisions
 from remediator.pipeline.decisions import DecisionRequest
 from remediator.playbooks.inventory import Service
-from remediator.storage.repositories import approvals, attempts
+from remediator.storage import replacement
+from remediator.storage.repositories import approvals, attempts, stops
 from remediator.storage.repositories.approvals import Approval
 from tests.support.fleet import Health, Mend, advance_until, breaks, context, remedy
 from tests.support.guard_history import House
@@ -78,3 +79,36 @@ async def test_a_yes_to_one_plan_does_not_cover_a_later_step(house: House, mode:
     await approve(third)
     await advance_until(made, ["succeeded"], house.clock)
     assert await done() == ["first", "second"]
+
+
+@pytest.mark.promise(3)
+async def test_a_yes_from_before_a_lost_commit_does_not_cover_what_may_be_done_already(house: House) -> None:
+    """The plan was approved and then held. The database lost its last commits: perhaps that the step was done."""
+    playbook = remedy("mend", {}, mode="approve")
+    made = context(house.store, house.clock, [playbook], Health(heals=lambda name: False), "r1")
+    run_id = await breaks(made, playbook, "app", 1, "approve")
+    assert run_id is not None
+
+    async def approve() -> Approval:
+        await advance_until(made, ["awaiting_approval"], house.clock)
+        asked = await house.store.read(lambda connection: approvals.get_pending(connection, run_id))
+        assert asked is not None
+        request = DecisionRequest(asked.id, asked.plan_hash, "approve", ANN)
+        assert (await house.write(lambda tx: decisions.decide(tx, request, Approvals()))).status == "approved"
+        return asked
+
+    await advance_until(made, ["awaiting_approval"], house.clock)
+    await house.write(lambda tx: stops.create(tx, "stop-1", "global", "", "move", "user:ann"))
+    await approve()
+    await advance_until(made, ["blocked"], house.clock)
+    house.clock.time += timedelta(minutes=1)
+    await house.write(lambda tx: replacement.record(tx, "failover", "test"))
+    house.store.replaced = await house.store.read(replacement.last)
+    house.clock.time += timedelta(minutes=1)
+    await house.write(lambda tx: stops.release(tx, "stop-1", "user:ann"))
+
+    again = await approve()
+    assert "the database lost its last commits" in again.why
+    assert await house.store.read(lambda connection: attempts.list_for_run(connection, run_id)) == []
+    await advance_until(made, ["verifying", "escalated"], house.clock)
+    assert len(await house.store.read(lambda connection: attempts.list_for_run(connection, run_id))) == 1
