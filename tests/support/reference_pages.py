@@ -190,7 +190,14 @@ def _default(field: object) -> str:
     if hasattr(value, "total_seconds"):
         return f"`{format_duration(value)}`"
     unset = value in (None, (), {}) or (isinstance(value, BaseModel) and value == type(value)())
-    return "none" if unset else f"`{value}`"
+    return "none" if unset else f"`{_as_yaml(value)}`"
+
+
+def _as_yaml(value: object) -> str:
+    """Return a default as an author writes it in a playbook."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_as_yaml, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def with_sections(page: str, sections: str) -> str:
