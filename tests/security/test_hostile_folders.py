@@ -326,6 +326,7 @@ def _restore_redis(folder: Path) -> None:
 WRITERS: dict[str, Callable[[Path], None]] = {
     "actions.files_prune": _take,
     "actions.files_undo_prune": _restore_prune,
+    "actions._nginx_rule": _limit,
     "actions.nginx_maintenance": _limit,
     "actions.nginx_rate_limit": _limit,
     "actions.redis_restore_backup": _restore_redis,
