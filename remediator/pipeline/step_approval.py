@@ -22,7 +22,7 @@ from remediator.storage.repositories.approvals import Approval
 
 async def reason_to_ask(ctx: RunContext, step: PlannedStep) -> str | None:
     """Return why the step needs an approval of its own; None if it does not."""
-    if why := await replaced_store.reason_to_ask(ctx, step):  # first: whoever decides must know it
+    if why := await replaced_store.reason_to_ask(ctx, step):  # first: the approver must know it
         return why
     if step.approval:
         return "this step needs an approval in every mode"
