@@ -1,4 +1,4 @@
-"""The yardstick: a Starlette endpoint that parses the same JSON and does no more. ``python -m bench.baseline PORT``"""
+"""The reference: a Starlette endpoint that parses the same JSON and does no more. ``python -m bench.baseline PORT``"""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
         try:
             connection.execute(ROLLBACK)
         except sqlalchemy.exc.SQLAlchemyError:
-            raise error from None  # the connection or the disk is gone: no use in running each job alone
+            raise error from None  # the connection or the disk is gone: each job alone would fail too
         raise GroupAborted from error
     if topics:
         dialect.notify_replicas(connection, topics)

@@ -54,7 +54,7 @@ def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
     """Update the delivered messages of a request, because its status changed.
 
     Each message gets one update per status, however often this is called. A message that will show an escalation or
-    other news of the run gets none: the news say more, and nobody reads the same twice. Neither does the message of a
+    another update of the run gets none, because that update says the same and more. Neither does the message of a
     request that was outdated before: it says so, and what follows is about a newer request.
     """
     news = {
