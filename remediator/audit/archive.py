@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from remediator.audit import GENESIS, Head, SealedEntry, verify
 from remediator.audit.export import from_jsonl, to_jsonl
+from remediator.core import untrusted_json
 from remediator.core.local_files import open_regular, replacing
 from remediator.errors import AuditError
 
@@ -112,7 +113,7 @@ def load(path: Path) -> Segment:
     """
     with _open(path) as lines:
         try:
-            header = msgspec.json.decode(next(lines, b""), type=_Header)
+            header = untrusted_json.decode(next(lines, b""), _Header)
             start, end = header.start.head(), header.end.head()
         except ValueError as error:
             raise ArchiveError(f"the archive file {path.name!r} has no valid header: {error}") from error

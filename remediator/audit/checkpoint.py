@@ -18,6 +18,7 @@ from remediator.audit import signed_note as notes
 from remediator.audit.chain import Head
 from remediator.audit.merkle import HASH_BYTES
 from remediator.audit.signed_note import BadNote, Signer, Verifier
+from remediator.core import untrusted_json
 
 _JSON = json.JSONDecoder()
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
@@ -85,8 +86,8 @@ def find_notes(text: str) -> Iterator[str]:
     """
     if text.lstrip().startswith(("{", "[")):
         try:
-            exported = json.loads(text)
-        except (ValueError, RecursionError):
+            exported = untrusted_json.decode(text)
+        except ValueError:
             exported = None  # for example JSON lines: they are searched line by line
         if exported is not None:
             yield from _find_in_json(exported)

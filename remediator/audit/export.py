@@ -15,6 +15,7 @@ import remediator
 from remediator.audit.canonical import NotCanonical, decode
 from remediator.audit.chain import GENESIS, Head
 from remediator.audit.entry import EPOCH, Entry, Kind, SealedEntry
+from remediator.core import untrusted_json
 from remediator.core.clock import to_micros
 
 COLUMNS = (
@@ -84,7 +85,7 @@ def read(lines: Iterable[bytes]) -> tuple[Head, Iterator[SealedEntry]]:
     if not first.startswith(b'{"start":'):
         return GENESIS, from_jsonl(chain((first,), stream))
     try:
-        begin = msgspec.json.decode(first, type=_Start).start
+        begin = untrusted_json.decode(first, _Start).start
         head = Head(begin.seq, bytes.fromhex(begin.hash), bytes.fromhex(begin.tree))
         head.root()
     except ValueError as error:
@@ -101,7 +102,7 @@ def from_jsonl(lines: Iterable[bytes], last: int = 0) -> Iterator[SealedEntry]:
             row = rebuild(parsed.seq, bytes(parsed.entry), bytes.fromhex(parsed.hash))
             # the rest of the line must be unchanged too: no byte of an export can change undetected
             row = row if to_jsonl(row) == line.rstrip(b"\n") + b"\n" else bad
-        except ValueError:
+        except (ValueError, RecursionError):
             row = bad
         last = row.seq
         yield row

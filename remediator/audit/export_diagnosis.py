@@ -3,7 +3,7 @@ file, not an attack, and the operator must be able to see the difference."""
 
 from __future__ import annotations
 
-import json
+from remediator.core import untrusted_json
 
 _BEGINNINGS = (
     (b"\xef\xbb\xbf", "a byte order mark that an editor added; remove it, or export again"),
@@ -27,8 +27,8 @@ def describe_line(line: bytes) -> str:
     if not line.endswith(b"\n"):
         return "a line that was cut off"
     try:
-        parsed = json.loads(line)
-    except (ValueError, RecursionError):
+        parsed = untrusted_json.decode(line)
+    except ValueError:
         return "a line that is not JSON"
     if isinstance(parsed, dict) and "class_uid" in parsed:
         return "an OCSF export; only JSON lines can be verified (--format jsonl)"

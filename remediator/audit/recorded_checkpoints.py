@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from remediator.audit import checkpoint
 from remediator.audit.checkpoint_trust import Finding, Problem
 from remediator.audit.merkle import CompactRange
 from remediator.audit.signed_note import BadNote, BadSignature, UnknownKey, Verifier
+from remediator.core import untrusted_json
 
 _BLOCKS_KEPT = 16
 """Blocks whose roots can be computed again. A checkpoint is recorded a few entries after the entries that it covers."""
@@ -55,7 +55,7 @@ class RecordedCheckpoints:
         return next((found for seq, data in pending if (found := self._compare(seq, data)) is not None), None)
 
     def _compare(self, seq: int, data: Any) -> Finding | None:
-        about = msgspec.json.decode(data) if isinstance(data, Raw) else data
+        about = untrusted_json.decode(data) if isinstance(data, Raw) else data
         size, root = about.get("size"), about.get("root")
         if not isinstance(size, int) or not isinstance(root, str) or not 0 < size < seq:
             return Finding(Problem.UNREADABLE, seq, f"entry {seq} records no valid checkpoint.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from sqlalchemy import Connection
 
 from remediator.clients.alertmanager.client import Alertmanager
 from remediator.config import Config, configure_clients
+from remediator.core import untrusted_json
 from remediator.core.alert import ALERTMANAGER, fingerprint, identity
 from remediator.core.approval import Permission, Person
 from remediator.core.cost import excess
@@ -96,7 +96,7 @@ def read_alert(text: str) -> list[dict[str, str]]:
         InputError: the text is not one of these.
     """
     try:
-        data = json.loads(text)
+        data = untrusted_json.decode(text)
     except ValueError as error:
         raise InputError(f"the alert is not valid JSON: {error}") from None
     alerts = data.get("alerts") if isinstance(data, Mapping) else None

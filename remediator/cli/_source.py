@@ -7,7 +7,6 @@ the database, only an operator token.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from remediator.cli import _direct_store
 from remediator.cli._decisions import TOKEN_VARIABLE, authenticate, token_option
 from remediator.cli._options import config_option
 from remediator.config import Config, read_secret
+from remediator.core import untrusted_json
 from remediator.core.approval import Person
 from remediator.core.listen import is_loopback
 from remediator.core.sizes import MEBIBYTE
@@ -183,14 +183,14 @@ def _checked(server: str) -> str:
 
 def _decoded(server: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return untrusted_json.decode(text)
     except ValueError:
         raise ServerError(f"{server}: the answer is not JSON; is this the address of remediator?") from None
 
 
 def _error(server: str, status: int, text: str) -> RemediatorError:
     try:
-        message = str(json.loads(text)["error"])
+        message = str(untrusted_json.decode(text)["error"])
     except (ValueError, KeyError, TypeError):
         return ServerError(f"{server} answered {status}; is this the address of remediator?")
     return InputError(message) if status in (400, 404, 409) else ServerError(f"{server}: {message}")

@@ -18,7 +18,7 @@ import msgspec
 from remediator.clients import egress
 from remediator.clients.endpoints import Endpoint, TlsSettings, read_secret
 from remediator.clients.tls import client_context
-from remediator.core import trace_context
+from remediator.core import trace_context, untrusted_json
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, ClientError, ConfigurationError, Refused, TimedOut, Unreachable
 
@@ -67,8 +67,8 @@ def decoded(data: msgspec.Raw | bytes, type_: type[T], error_text: str) -> T:
         BadAnswer: it is not JSON, or does not match the type; ``error_text`` is the beginning of its text.
     """
     try:
-        return msgspec.json.decode(data, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
+        return untrusted_json.decode(data, type_)
+    except (msgspec.DecodeError, OverflowError) as error:
         raise BadAnswer(f"{error_text}: {error}") from None
 
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from remediator.core import untrusted_json
 from remediator.core.key_files import create_key_file, read_key_file
 from remediator.core.local_files import read_text
 from remediator.errors import ConfigurationError
@@ -76,9 +77,9 @@ class Keyring:
         try:
             if not hmac.compare_digest(_decode(mac), _mac(key, purpose, payload)):
                 return None
-            body = json.loads(_decode(payload.partition(".")[2]))
+            body = untrusted_json.decode(_decode(payload.partition(".")[2]))
             made = Signed(body["c"], _instant(body["i"]), _instant(body["e"]))
-        except (NotBase64, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        except (NotBase64, ValueError, KeyError, TypeError, OverflowError):
             return None
         return None if made.made_at > now + SKEW else made
 

@@ -15,6 +15,7 @@ import structlog
 
 from remediator.clients.endpoints import read_secret
 from remediator.clients.webhook import Hook, split
+from remediator.core import untrusted_json
 from remediator.core.access_settings import Slack
 from remediator.core.approval import BUTTON, ApprovalLink, Person, open_link
 from remediator.core.identity import People
@@ -186,7 +187,7 @@ async def web_api(settings: Slack, token_file: Any, method: str, body: Mapping[s
         try:
             token = read_secret(token_file)
             answer = await hook.call("POST", f"/api/{method}", dict(body), {"Authorization": f"Bearer {token}"})
-            found = json.loads(answer.body)
+            found = untrusted_json.decode(answer.body)
         except (OSError, ValueError) as error:
             raise ClientError(f"slack: {method}: {error}") from None
     if not isinstance(found, dict) or found.get("ok") is not True:

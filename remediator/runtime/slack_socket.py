@@ -17,7 +17,7 @@ import structlog
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from remediator.core import progress
+from remediator.core import progress, untrusted_json
 from remediator.core.access_settings import Slack
 from remediator.core.clock import Clock
 from remediator.core.sizes import MEBIBYTE
@@ -147,7 +147,7 @@ class SlackSocket:
 
 def _decoded(text: str | bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(text)
+        found = untrusted_json.decode(text)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

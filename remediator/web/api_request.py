@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from remediator.core import untrusted_json
 from remediator.core.approval import Permission, PermissionDenied, Person
 from remediator.errors import Conflict, InputError, NotFound, RemediatorError, StoreError
 from remediator.playbooks.diagnostics import did_you_mean
@@ -200,8 +200,8 @@ async def _body(request: Request, fields: Collection[str]) -> Mapping[str, Any]:
     if raw is None:
         raise InputError(f"the body is longer than {_MAX_BODY} bytes")
     try:
-        body = json.loads(raw or b"{}")
-    except (ValueError, RecursionError):
+        body = untrusted_json.decode(raw or b"{}")
+    except ValueError:
         raise InputError("the body is not valid JSON") from None
     if not isinstance(body, dict):
         raise InputError("the body is not a JSON object")

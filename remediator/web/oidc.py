@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from base64 import b64encode, urlsafe_b64encode
@@ -16,6 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from remediator.clients.webhook import Hook, split
 from remediator.config import read_secret
+from remediator.core import untrusted_json
 from remediator.core.access_settings import Oidc
 from remediator.core.listen import is_loopback
 from remediator.errors import BadAnswer, ClientError, ConfigurationError, InputError
@@ -69,7 +69,7 @@ class OidcClient:
         async with aclosing(Hook("the identity provider", base)) as hook:
             try:
                 answer = await hook.call(method, path, **more)
-                return json.loads(answer.body)
+                return untrusted_json.decode(answer.body)
             except ValueError:
                 raise BadAnswer("the answer of the identity provider is not JSON") from None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qs
 
@@ -16,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from remediator.config import read_secret
+from remediator.core import untrusted_json
 from remediator.errors import StoreError
 from remediator.runtime.chat_loops import slack_events
 from remediator.runtime.slack_events import NotAnEvent, SlackEvents, send_reply
@@ -36,8 +36,8 @@ def interactions(site: Site) -> Handler:
 
     async def handle(events: SlackEvents, fields: Mapping[str, str]) -> Response:
         try:
-            payload = json.loads(fields["payload"])
-        except (KeyError, ValueError, RecursionError):
+            payload = untrusted_json.decode(fields["payload"])
+        except (KeyError, ValueError):
             raise NotAnEvent("no payload") from None
         reply = await events.interaction(payload)
         if reply is not None:

@@ -19,17 +19,22 @@ import pytest
 import yaml
 
 from remediator.audit import checkpoint, export
+from remediator.audit.export_diagnosis import describe_line
+from remediator.authoring import explain
+from remediator.clients.http import Answer
 from remediator.clients.prometheus.promql import selectors
 from remediator.config import Config
 from remediator.core import clock
-from remediator.core.alert import instant, parse_notification, receiver_name
+from remediator.core.alert import Notification, instant, parse_notification, receiver_name
 from remediator.core.listen import parse_listen
 from remediator.core.matchers import parse_matcher
 from remediator.errors import RemediatorError
+from remediator.extensions.discoverers import ansible_inventory, file_sd
 from remediator.extensions.registry import Registry
 from remediator.extensions.sources.grafana import GrafanaSettings, GrafanaSource
 from remediator.extensions.sources.json import JsonSettings, JsonSource
 from remediator.playbooks import cel
+from remediator.playbooks.discovery import AnsibleInventory
 from remediator.playbooks.loader import load_playbooks, read_model
 from remediator.playbooks.parsing.promql import parse_error
 from remediator.playbooks.parsing.yaml_reader import read_bytes
@@ -150,6 +155,22 @@ PARSERS: dict[str, tuple[Parser, list[bytes]]] = {
         lambda raw, folder: list(checkpoint.find_notes(text(raw))),
         [b"log\n5\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n\xe2\x80\x94 log AAAA\n", b'{"text": "a"}'],
     ),
+    "alert of a command": (lambda raw, folder: explain.read_alert(text(raw)), [json.dumps(NOTIFICATION).encode()]),
+    "targets of Prometheus": (
+        lambda raw, folder: file_sd._read(as_file(raw, folder, "targets.json")),
+        [b'[{"targets": ["redis:6379"], "labels": {"job": "redis"}}]'],
+    ),
+    "inventory of Ansible": (
+        lambda raw, folder: ansible_inventory._hosts(
+            AnsibleInventory.model_construct(file=as_file(raw, folder, "inventory.json"), groups=("web",))
+        ),
+        [b'{"_meta": {"hostvars": {"a": {"ansible_host": "10.0.0.1"}}}, "web": {"hosts": ["a"], "children": []}}'],
+    ),
+    "answer of a server": (
+        lambda raw, folder: Answer("GET /", 200, {}, raw).json(Notification),
+        [json.dumps(NOTIFICATION).encode()],
+    ),
+    "line of an export": (lambda raw, folder: describe_line(raw), [b'{"seq":1,"hash":"00","entry":{"v":1}}\n']),
     "export": (
         lambda raw, folder: list(export.read(raw.splitlines(keepends=True))[1]),
         [b'{"seq":1,"hash":"' + b"0" * 64 + b'","entry":{"v":1}}\n', b'{"start":{"seq":12,"hash":"00","tree":""}}\n'],
@@ -181,6 +202,7 @@ PIECES = [
         b",",
     ),
     *(b"0001-01-01T00:00:00Z", b"9999-12-31T23:59:60Z", b"+99:99", b"(" * 500, b"[" * 500, b"a" * 5000, b"- " * 300),
+    *(b"[" * 3000, b'{"a":' * 3000),
 ]
 
 

@@ -29,6 +29,7 @@ from remediator.clients.docker.models import (
 )
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import Answer, HttpClient, HttpRefused
+from remediator.core import untrusted_json
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, InputError, Refused, TargetError
 
@@ -174,7 +175,7 @@ class Docker:
         parameters = {"since": _seconds(since), "until": _seconds(until), "filters": _json(filters)}
         answer = await self._get("/events", parameters)
         try:
-            found = [msgspec.json.decode(line, type=RawEvent) for line in answer.body.splitlines() if line]
+            found = [untrusted_json.decode(line, RawEvent) for line in answer.body.splitlines() if line]
             return tuple(each.plain() for each in found)
         except (msgspec.DecodeError, OverflowError) as error:
             raise BadAnswer(f"{answer.call}: unexpected answer: {error}") from None
@@ -287,7 +288,7 @@ def endpoint_url(docker_host: str, *, tls: bool) -> str:
 
 def _refused(error: HttpRefused, call: str) -> DockerRefused:
     try:
-        reason = msgspec.json.decode(error.text, type=_Message).message
+        reason = untrusted_json.decode(error.text, _Message).message
     except msgspec.DecodeError:
         reason = error.text[:300] or "empty body"
     return DockerRefused(f"Docker: {call}: {error.status}: {reason}", error.status)

@@ -31,6 +31,7 @@ from starlette.routing import Route
 
 from remediator.clients.docker.container_spec import clone_spec, successor_spec, with_labels
 from remediator.clients.docker.replace import ADDED, NUMBER, REPLACES, UNDONE
+from remediator.core import untrusted_json
 from remediator.errors import RemediatorError
 
 ID = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
@@ -238,8 +239,8 @@ async def _body(request: Request) -> Mapping[str, Any]:
 
 def _decoded(text: str | bytes) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return untrusted_json.decode(text)
+    except ValueError:
         raise Denied("invalid JSON") from None
 
 

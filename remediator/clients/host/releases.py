@@ -16,6 +16,7 @@ from pathlib import Path
 
 from remediator.clients.host import disk
 from remediator.clients.host.disk_changes import replace_file
+from remediator.core import untrusted_json
 from remediator.core.clock import rfc3339
 from remediator.errors import Refused, TargetError
 
@@ -86,7 +87,7 @@ class ReleaseFolders:
             return {}
         try:
             with disk.opened(self.releases) as handle:
-                found = json.loads(disk.read_own(handle, RECORD))
+                found = untrusted_json.decode(disk.read_own(handle, RECORD))
         except (OSError, ValueError) as error:
             raise TargetError(f"cannot read {self.releases / RECORD}: {error}") from None
         return dict(found) if isinstance(found, dict) else {}

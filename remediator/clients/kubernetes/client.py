@@ -30,6 +30,7 @@ from remediator.clients.kubernetes.models import (
     Workload,
     selector_text,
 )
+from remediator.core import untrusted_json
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, ClientError, InputError, Refused, TimedOut
 
@@ -406,7 +407,7 @@ def restarted_at(instant: str) -> Document:
 def _refused(error: HttpRefused, call: str, reads: bool) -> ClientError:
     """Return the error of a rejected call. After a 5xx to a change, the outcome is unknown: etcd may have timed out."""
     try:
-        status = msgspec.json.decode(error.text, type=_Status)
+        status = untrusted_json.decode(error.text, _Status)
     except msgspec.DecodeError:
         status = _Status("", error.text[:300])
     message = f"Kubernetes: {call}: {error.status} {status.reason}: {status.message}"

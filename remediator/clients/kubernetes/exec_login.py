@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 
 from remediator.clients.host import process
 from remediator.clients.host.allowed_commands import VariableName
+from remediator.core import untrusted_json
 from remediator.core.types import PositiveDuration, Strict
 from remediator.errors import BadAnswer, ConfigurationError, TimedOut, Unreachable
 
@@ -201,8 +202,8 @@ def _has_expired(credential: Credential) -> bool:
 def _credential(output: str, version: str) -> Credential:
     """Return the credential of an answer. Errors name no part of the answer, which may be a secret."""
     try:
-        answer = msgspec.json.decode(output, type=_ExecCredential)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        answer = untrusted_json.decode(output, _ExecCredential)
+    except msgspec.DecodeError:
         raise BadAnswer("its output is not an ExecCredential") from None
     if answer.kind != "ExecCredential" or answer.api_version != version:
         raise BadAnswer(f"its output is not an ExecCredential of {version}")

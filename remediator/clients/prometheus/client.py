@@ -11,6 +11,7 @@ import msgspec
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import Answer, HttpClient, HttpRefused, Part, decoded
 from remediator.clients.prometheus.promql import selector, selectors
+from remediator.core import untrusted_json
 from remediator.core.clock import format_duration, rfc3339
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, Refused, TimedOut
@@ -295,7 +296,7 @@ class Prometheus:
 def _refused(error: HttpRefused) -> Refused | TimedOut:
     """Return the error with the reason of Prometheus, or the original one if a proxy answered."""
     try:
-        envelope = msgspec.json.decode(error.text, type=_Envelope)
+        envelope = untrusted_json.decode(error.text, _Envelope)
     except msgspec.DecodeError:
         return error
     if envelope.error_type == "timeout":

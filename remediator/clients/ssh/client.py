@@ -22,6 +22,7 @@ from remediator.clients.host.disk import tool
 from remediator.clients.ssh.configuration import TARGET, configuration_file
 from remediator.clients.ssh.settings import Host
 from remediator.clients.ssh.wrapper import MAX_REQUEST, PROTOCOL, WORD
+from remediator.core import untrusted_json
 from remediator.core.attempt_calls import current_attempt
 from remediator.errors import BadAnswer, ClientError, Refused, RemediatorError, TargetError, TimedOut, Unreachable
 
@@ -158,11 +159,11 @@ class RemoteHost:
 
     def _result(self, line: bytes) -> Any:
         try:
-            answer = json.loads(line)
+            answer = untrusted_json.decode(line)
             if "ok" in answer:
                 return answer["ok"]
             error, text = _ERRORS[answer["error"]], str(answer["text"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             raise BadAnswer(f"{self.host}: the answer of {WORD} cannot be understood: {line[:200]!r}") from None
         raise error(f"{self.host}: {text}")
 
@@ -193,9 +194,9 @@ class RemoteHost:
 
     def _check_greeting(self, line: bytes) -> None:
         try:
-            greeting = json.loads(line)
+            greeting = untrusted_json.decode(line)
             protocol = greeting[WORD]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             raise Refused(
                 f"{self.host}: {line[:80]!r} is not the greeting of {WORD}; make it the forced command of the key"
             ) from None

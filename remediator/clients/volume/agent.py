@@ -29,6 +29,7 @@ from starlette.routing import Route
 from remediator.clients.host.disk import File, Pin
 from remediator.clients.host.folders import Folders
 from remediator.clients.volume.files import LocalVolume
+from remediator.core import untrusted_json
 from remediator.core.local_files import read_text
 from remediator.errors import Refused, RemediatorError
 
@@ -104,8 +105,8 @@ class Agent:
             if len(content) > LIMIT:
                 return PlainTextResponse(f"the body is longer than {LIMIT} bytes", 413)
         try:
-            call = msgspec.json.decode(content, type=Call)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            call = untrusted_json.decode(content, Call)
+        except msgspec.DecodeError as error:
             return PlainTextResponse(f"not a request of this version: {error}", 400)
         if call.folders != self._volume.folders:
             message = f"the inventory has {_text(call.folders)}, but the agent has {_text(self._volume.folders)}"

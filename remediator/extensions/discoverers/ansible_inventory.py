@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from remediator.core import untrusted_json
 from remediator.core.graph import reach
 from remediator.core.local_files import open_regular
 from remediator.errors import InputError
@@ -38,10 +39,10 @@ def _hosts(discovery: AnsibleInventory) -> list[Labels]:
     with open_regular(discovery.file) as opened:
         content = opened.read()
     try:
-        parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-        meta = msgspec.json.decode(parts.pop("_meta", msgspec.Raw(b"{}")), type=_Meta)
-        groups = {name: msgspec.json.decode(raw, type=_Group) for name, raw in parts.items()}
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        parts = untrusted_json.decode(content, dict[str, msgspec.Raw])
+        meta = untrusted_json.decode(parts.pop("_meta", msgspec.Raw(b"{}")), _Meta)
+        groups = {name: untrusted_json.decode(raw, _Group) for name, raw in parts.items()}
+    except msgspec.DecodeError as error:
         raise InputError(f"{discovery.file}: expected the output of ansible-inventory --list: {error}") from None
     below = {name: group.children for name, group in groups.items()}
     names: dict[str, None] = {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from remediator.core import untrusted_json
 from remediator.core.local_files import open_regular
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import InputError
@@ -43,8 +44,8 @@ def _read(file: Path) -> list[TargetGroup]:
         raise InputError(f"{file}: longer than {_MAX_BYTES // MEBIBYTE} MiB")
     try:
         if file.suffix == ".json":
-            return msgspec.json.decode(content, type=list[TargetGroup])
+            return untrusted_json.decode(content, list[TargetGroup])
         return msgspec.convert(yaml.safe_load(content), type=list[TargetGroup])
-    except (msgspec.DecodeError, msgspec.ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         short = " ".join(str(error).split())
         raise InputError(f'{file}: expected [{{"targets": ["host:port"], "labels": {{…}}}}]: {short}') from None

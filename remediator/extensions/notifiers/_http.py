@@ -10,6 +10,7 @@ import msgspec
 
 from remediator.clients.endpoints import read_secret
 from remediator.clients.webhook import Hook, HookRefused, split
+from remediator.core import untrusted_json
 from remediator.core.sizes import MEBIBYTE
 from remediator.core.types import FilePath
 from remediator.core.urls import UrlOrFile
@@ -75,7 +76,7 @@ class Poster:
                 raise
             raise PermanentFailure(str(error)) from None
         try:
-            found = msgspec.json.decode(answer.body) if answer.body.lstrip()[:1] == b"{" else {}
+            found = untrusted_json.decode(answer.body) if answer.body.lstrip()[:1] == b"{" else {}
         except msgspec.DecodeError:
             raise BadAnswer(f"{self._name}: the answer is not valid JSON") from None
         return found if isinstance(found, dict) else {}

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import Field
 
 from remediator.clients.webhook import Hook
+from remediator.core import untrusted_json
 from remediator.core.text import shorten
 from remediator.core.types import SecretFile, Strict
 from remediator.errors import BadAnswer
@@ -137,7 +138,7 @@ class TelegramNotifier(HttpNotifier):
         token = read_secret_file(self.kind, self.settings.token_file)
         answer = await self._polling.call("POST", f"/bot{token}/getUpdates", body)
         try:
-            updates = msgspec.json.decode(answer.body, type=_Updates).result
+            updates = untrusted_json.decode(answer.body, _Updates).result
         except msgspec.DecodeError as error:
             raise BadAnswer(f"telegram: the answer of getUpdates is not as documented: {error}") from None
         pressed = []

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import Field, model_validator
 
+from remediator.core import untrusted_json
 from remediator.core.alert import NOT_SET, Alert, AlertStatus, Notification, check_alerts, decoded, identity
 from remediator.core.clock import rfc3339
 from remediator.core.sizes import MEBIBYTE
@@ -252,6 +253,6 @@ def _decode_text(content: Any, path: list[str]) -> None:
     text = content.get(path[-1]) if isinstance(content, dict) else None
     if isinstance(text, str):
         try:
-            content[path[-1]] = msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError):
+            content[path[-1]] = untrusted_json.decode(text)
+        except msgspec.DecodeError:
             return
