@@ -171,7 +171,10 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
 async def _load_pages(application: Application) -> None:
     """Load the pages and the API, after the notifications that Alertmanager repeats at once when the port is open."""
     await asyncio.sleep(_FIRST_NOTIFICATIONS)
-    await application.console()
+    try:
+        await application.console()
+    except Exception:  # a damaged installation: alerts are still received, and each page tries again
+        log.exception("the pages and the API cannot be loaded")
 
 
 def _show_token(file: Path, first_start: bool) -> None:

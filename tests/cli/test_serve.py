@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import structlog
 
+from remediator.cli import serve
 from tests.support.servers import until
 from tests.support.servers.remediator import Remediator
 
@@ -57,3 +59,17 @@ def test_a_start_does_not_load_what_it_does_not_need(service: _ListsImports) -> 
 
 def _has_loaded_pages(log: str) -> bool:
     return re.search(r"\| +remediator\.web\.routes$", log, re.MULTILINE) is not None
+
+
+async def test_pages_that_cannot_be_loaded_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged installation: the log says so before somebody opens a page."""
+
+    class Damaged:
+        async def console(self) -> None:
+            raise ImportError("No module named 'jinja2'")
+
+    monkeypatch.setattr(serve, "_FIRST_NOTIFICATIONS", 0)
+    with structlog.testing.capture_logs() as logged:
+        await serve._load_pages(Damaged())  # type: ignore[arg-type]
+    assert [line["event"] for line in logged] == ["the pages and the API cannot be loaded"]
+    assert logged[0]["log_level"] == "error"
