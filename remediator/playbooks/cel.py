@@ -91,7 +91,14 @@ class Condition:
     @cached_property
     def references(self) -> tuple[Reference, ...]:
         """Return every name in the condition, in order."""
-        return tuple(_references(self.text))
+        tokens = _tokens(self.text) + [("end", "", 0)] * 6
+        found = []
+        for at, (kind, word, start) in enumerate(tokens):
+            if kind == "name" and word in ROOTS and (at == 0 or tokens[at - 1][1] != "."):
+                name, after = _member(tokens, at + 1)
+                field, after = _member(tokens, after) if name is not None else (None, after)
+                found.append(Reference(word, name, start + 1, field, _compared(tokens, after)))
+        return tuple(found)
 
 
 @lru_cache(maxsize=4096)
@@ -102,7 +109,16 @@ def compile(text: str) -> Condition:
         ParseError: the text is not CEL, uses a name outside of :data:`ROOTS`, or cannot be true or false.
     """
     _require_bounded(text, _CONDITIONS)
-    return Condition(text, _program(text))
+    from cel_expr_python import cel  # noqa: PLC0415 - 8 MB that only conditions need
+
+    dynamic = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
+    target = cel.Type.Map(cel.Type.STRING, cel.Type.STRING)
+    compiled = _compiled(text, _CONDITIONS, {**dict.fromkeys(ROOTS, dynamic), "target": target})
+    kind = compiled.return_type()
+    if kind not in (cel.Type.BOOL, cel.Type.DYN):
+        hint = "compare it with a value, for example steps.restart.output.count > 3"
+        raise ParseError(f"the condition is {_type_name(kind.name())}, not true or false", 1, hint)
+    return Condition(text, compiled)
 
 
 @dataclass(frozen=True)
@@ -190,19 +206,6 @@ def _compiled(text: str, language: _Language, variables: Mapping[str, Any]) -> A
         return _environments[language].compile(text)
     except RuntimeError as error:
         raise _parse_error(text, str(error), language) from None
-
-
-def _program(text: str) -> Any:
-    from cel_expr_python import cel  # noqa: PLC0415 - 8 MB that only conditions need
-
-    dynamic = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
-    target = cel.Type.Map(cel.Type.STRING, cel.Type.STRING)
-    compiled = _compiled(text, _CONDITIONS, {**dict.fromkeys(ROOTS, dynamic), "target": target})
-    kind = compiled.return_type()
-    if kind not in (cel.Type.BOOL, cel.Type.DYN):
-        hint = "compare it with a value, for example steps.restart.output.count > 3"
-        raise ParseError(f"the condition is {_type_name(kind.name())}, not true or false", 1, hint)
-    return compiled
 
 
 def _to_cel(value: Any) -> Any:
@@ -331,17 +334,6 @@ def tokenize(text: str) -> list[str]:
 def _tokens(text: str) -> list[tuple[str, str, int]]:
     found = [(str(each.lastgroup), each.group(), each.start()) for each in _TOKEN.finditer(text)]
     return [token for token in found if token[0] != "skip"]
-
-
-def _references(text: str) -> list[Reference]:
-    tokens = _tokens(text) + [("end", "", 0)] * 6
-    found = []
-    for at, (kind, word, start) in enumerate(tokens):
-        if kind == "name" and word in ROOTS and (at == 0 or tokens[at - 1][1] != "."):
-            name, after = _member(tokens, at + 1)
-            field, after = _member(tokens, after) if name is not None else (None, after)
-            found.append(Reference(word, name, start + 1, field, _compared(tokens, after)))
-    return found
 
 
 _LITERAL = re.compile(r"""true|false|null|[rR]?["'].*|\d.*""", re.DOTALL)

@@ -97,15 +97,12 @@ class Parameter(Strict):
         if self.value is not None and self.default is not None:
             yield FieldError("a constant cannot have a default", ("default",), hint="remove default")
         for option, types in _OPTIONS.items():
-            given = getattr(self, option) != type(self).model_fields[option].default
-            if given and self.type not in types:
+            is_given = getattr(self, option) != type(self).model_fields[option].default
+            if is_given and self.type not in types:
                 hint = f"{option} is for type {' or '.join(sorted(types))}"
                 yield FieldError(f"{option} is not allowed for type {self.type}", (option,), hint=hint)
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             yield FieldError(f"minimum {self.minimum:g} is greater than maximum {self.maximum:g}", ("minimum",))
-        yield from self._type_errors()
-
-    def _type_errors(self) -> Iterator[FieldError]:
         given: list[tuple[tuple[str | int, ...], Any]] = [(("value",), self.value), (("default",), self.default)]
         given += [(("enum", at), value) for at, value in enumerate(self.enum or ())]
         article = "an" if self.type == "integer" else "a"

@@ -56,20 +56,13 @@ def error_at(root: Node, error: FieldError) -> Diagnostic:
 def translate(error: ValidationError, model: type[BaseModel], root: Node) -> Iterator[FieldError]:
     """Yield every error of a validation in plain English; for a union, one error for each branch."""
     for item in error.errors(include_url=False, include_input=False):
-        path = _path_in_file(root, item["loc"])
-        yield from _translate(item, path, find(root, path)[0], model)
-
-
-def _path_in_file(root: Node, location: Sequence[str | int]) -> Path:
-    """Return the part of pydantic's location that the file contains. Pydantic also names the branches of unions."""
-    path: list[str | int] = []
-    node = root
-    for step in location:
-        below = child(node, step)
-        if below is not None:
-            path.append(step)
-            node = below
-    return tuple(path)
+        path: Path = ()
+        node = root
+        for step in item["loc"]:
+            below = child(node, step)
+            if below is not None:  # pydantic also names the branches of unions, which the file does not contain
+                path, node = (*path, step), below
+        yield from _translate(item, path, node, model)
 
 
 def _translate(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[FieldError]:

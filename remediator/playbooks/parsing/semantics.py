@@ -52,24 +52,19 @@ def _target(subject: CheckSubject) -> Iterator[Diagnostic]:
     if not subject.contains(("target",)):
         return
     if reference is not None and reference[1] is None:
-        yield from _target_parameter(subject, reference[2])
+        name = reference[2]
+        declared = subject.playbook.parameters.get(name)
+        if declared is None and name not in subject.written_names("parameters"):  # else reported at its declaration
+            hint = did_you_mean(name, subject.playbook.parameters) or "declare it under parameters with type: service"
+            yield subject.diagnostic(("target",), "unknown-parameter", f"unknown parameter ${{{name}}}", hint)
+        elif declared is not None and declared.type != "service":
+            message = f"the target must be a service, but ${{{name}}} is a {declared.type}"
+            yield subject.diagnostic(("target",), "wrong-type", message, f"declare {name} with type: service")
     elif "${" in target:
         hint = "use one parameter of type service as the whole target"
         yield subject.diagnostic(("target",), "bad-reference", "a parameter cannot be a part of the target", hint)
     else:
         yield from _service(subject, ("target",), target)
-
-
-def _target_parameter(subject: CheckSubject, name: str) -> Iterator[Diagnostic]:
-    declared = subject.playbook.parameters.get(name)
-    if declared is None and name in subject.written_names("parameters"):
-        return  # reported at its declaration
-    if declared is None:
-        hint = did_you_mean(name, subject.playbook.parameters) or "declare it under parameters with type: service"
-        yield subject.diagnostic(("target",), "unknown-parameter", f"unknown parameter ${{{name}}}", hint)
-    elif declared.type != "service":
-        message = f"the target must be a service, but ${{{name}}} is a {declared.type}"
-        yield subject.diagnostic(("target",), "wrong-type", message, f"declare {name} with type: service")
 
 
 def _service(subject: CheckSubject, path: Path, name: str) -> Iterator[Diagnostic]:

@@ -83,8 +83,8 @@ def read_bytes(raw: bytes, name: str) -> tuple[Node | None, list[Diagnostic]]:
         return None, [refused.diagnostic]
 
 
-def _whole(name: str, rule: str, message: str, hint: str = "") -> Diagnostic:
-    return Diagnostic(name, 0, 0, rule, Severity.ERROR, message, hint)
+def _whole(name: str, rule: str, message: str) -> Diagnostic:
+    return Diagnostic(name, 0, 0, rule, Severity.ERROR, message)
 
 
 def _not_utf8(raw: bytes, error: UnicodeDecodeError, name: str) -> Diagnostic:
@@ -189,7 +189,12 @@ class _Composer:
                 items.append(self._node(following, depth + 1))
             place = self._place(event)
             return Items(self.text, place.line, place.column, place.width, items)
-        return self._scalar(event)
+        place = self._place(event)
+        if not isinstance(event, ScalarEvent):
+            return place  # an alias; already refused
+        style = event.style if event.style in ("'", '"', "|", ">") else None
+        value = parse_plain(event.value) if style is None else event.value
+        return Scalar(self.text, place.line, place.column, place.width, value, event.value, style, place.start)
 
     def _refuse(self, event: Event) -> None:
         """Refuse anchors, aliases and tags: an alias can expand without limit, and a tag can create objects."""
@@ -232,14 +237,6 @@ class _Composer:
             self._add(event, "bad-key", "missing key before ':'")
             return None
         return node
-
-    def _scalar(self, event: Event) -> Scalar:
-        place = self._place(event)
-        if not isinstance(event, ScalarEvent):
-            return place  # an alias; already refused
-        style = event.style if event.style in ("'", '"', "|", ">") else None
-        value = parse_plain(event.value) if style is None else event.value
-        return Scalar(self.text, place.line, place.column, place.width, value, event.value, style, place.start)
 
     def _place(self, event: Event) -> Scalar:
         start, end = event.start_mark, event.end_mark
