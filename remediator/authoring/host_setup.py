@@ -39,11 +39,18 @@ def host_of(inventory: Inventory, name: str) -> Host:
 
 def allow_list(inventory: Inventory, commands: Mapping[str, AllowedCommand], host: Host) -> dict[str, Any]:
     """Return the allow-list of a host: what its services and the commands with ``on_host`` need, and nothing else."""
+    services = list(services_on(inventory, host))
+    units = {each.platform.unit for each in services if isinstance(each.platform, SystemdBinding)}
+    with_volume = (each for each in services if each.disk is not None or each.backups is not None)
     allowed: dict[str, Any] = {
         "state": STATE_PATH,
-        "units": {unit: list(UNIT_VERBS) for unit in sorted(_units(inventory, host))},
-        "commands": {name: _entry(command) for name, command in sorted(commands.items()) if command.on_host},
-        "folders": list(_folders(inventory, host)),
+        "units": {unit: list(UNIT_VERBS) for unit in sorted(units)},
+        "commands": {
+            name: {"argv": list(each.argv), "parameters": dict(each.parameters), "read_only": each.read_only}
+            for name, each in sorted(commands.items())
+            if each.on_host
+        },
+        "folders": [asdict(bindings.volume(each).folders) for each in with_volume],
     }
     if host.user != "root":
         allowed["sudo"] = ["/usr/bin/sudo", "-n"]
@@ -53,21 +60,6 @@ def allow_list(inventory: Inventory, commands: Mapping[str, AllowedCommand], hos
 def services_on(inventory: Inventory, host: Host) -> Iterator[Service]:
     """Yield the services on a host."""
     yield from (each for each in inventory.services.values() if each.host is not None and str(each.host) == str(host))
-
-
-def _units(inventory: Inventory, host: Host) -> set[str]:
-    platforms = (service.platform for service in services_on(inventory, host))
-    return {platform.unit for platform in platforms if isinstance(platform, SystemdBinding)}
-
-
-def _entry(command: AllowedCommand) -> dict[str, Any]:
-    return {"argv": list(command.argv), "parameters": dict(command.parameters), "read_only": command.read_only}
-
-
-def _folders(inventory: Inventory, host: Host) -> Iterator[dict[str, Any]]:
-    for service in services_on(inventory, host):
-        if service.disk is not None or service.backups is not None:
-            yield asdict(bindings.volume(service).folders)
 
 
 def authorized_key(host: Host) -> str:

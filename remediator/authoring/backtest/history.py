@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from remediator.authoring.backtest import Event, History
-from remediator.clients.prometheus.client import Prometheus, Series
+from remediator.clients.prometheus.client import Prometheus
 from remediator.core.clock import rfc3339
 from remediator.storage.repositories import inbox
 
@@ -37,19 +37,17 @@ async def prometheus_history(
         watchdog: name of the alert that always fires; it is left out.
     """
     found = await prometheus.firing_history({}, start, end, step)
-    events = [event for series in found for event in _events(series, end, step, watchdog)]
+    events = []
+    for series in found:
+        labels = {name: value for name, value in series.labels.items() if name not in _SERIES_LABELS}
+        if not labels.get("alertname") or labels["alertname"] == watchdog:
+            continue
+        for first, last in _spans([at for at, _ in series.points], step):
+            events.append(Event(first, _notification(labels, first, None)))
+            if last + step <= end:  # otherwise it still fires at the end of the period
+                events.append(Event(last + step, _notification(labels, first, last + step)))
     ordered = sorted(events, key=lambda event: event.at)
     return History(start, end, tuple(ordered), f"ALERTS of {prometheus.url}")
-
-
-def _events(series: Series, end: datetime, step: timedelta, watchdog: str) -> Iterator[Event]:
-    labels = {name: value for name, value in series.labels.items() if name not in _SERIES_LABELS}
-    if not labels.get("alertname") or labels["alertname"] == watchdog:
-        return
-    for first, last in _spans([at for at, _ in series.points], step):
-        yield Event(first, _notification(labels, first, None))
-        if last + step <= end:  # otherwise it still fires at the end of the period
-            yield Event(last + step, _notification(labels, first, last + step))
 
 
 def _spans(points: Sequence[datetime], step: timedelta) -> Iterator[tuple[datetime, datetime]]:

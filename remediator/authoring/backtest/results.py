@@ -76,8 +76,12 @@ def text(result: BacktestResult) -> str:
     lines.append(f"blocked   {sum(found['blocked_by_guard'].values())}{_in_brackets(found['blocked_by_guard'])}")
     busiest = found["busiest_hour"]
     lines.append(f"busiest   {busiest['hour'][:13]}h: {busiest['runs']} runs" if busiest else "busiest   none")
-    lines += ["", *_table(found["by_playbook"]), "", *_bars(_days(result)), "", "assumptions:"]
-    return "\n".join([*lines, *(f"  {item}" for item in ASSUMPTIONS)])
+    lines += ["", *_table(found["by_playbook"]), "", "runs per day"]
+    days = _days(result)
+    most = max((count for _, count in days), default=0)
+    scale = _BAR / most if most else 0
+    lines += [f"{day:%m-%d} {'█' * round(count * scale)}{f' {count}' if count else ''}" for day, count in days]
+    return "\n".join([*lines, "", "assumptions:", *(f"  {item}" for item in ASSUMPTIONS)])
 
 
 def _in_brackets(counts: dict[str, int]) -> str:
@@ -93,15 +97,6 @@ def _table(rows: dict[str, dict[str, int]]) -> list[str]:
         counts = f"{row['runs']:4}  {row['actions']:7}  {row['approval_requests']:5}  {row['blocked']:7}"
         lines.append(f"{name:{width}}  {counts}")
     return lines
-
-
-def _bars(days: Sequence[tuple[datetime, int]]) -> list[str]:
-    most = max((count for _, count in days), default=0)
-    scale = _BAR / most if most else 0
-    return [
-        "runs per day",
-        *(f"{day:%m-%d} {'█' * round(count * scale)}{f' {count}' if count else ''}" for day, count in days),
-    ]
 
 
 def svg(result: BacktestResult) -> str:

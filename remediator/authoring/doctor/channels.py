@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, skipped, warning
 from remediator.core.message import MessageKind
@@ -27,8 +27,11 @@ class Channels(DoctorCheck):
             yield warning("channels", "the settings name none: messages go to the log only", "add a channel")
         for name, channel in settings.items():
             if not about.send:
-                text = f"{channel.kind}, not tested; --send sends a test message"
-                yield skipped(name, text) if channel.kind != "log" else _log(name)
+                if channel.kind == "log":
+                    text = "messages go to the log of the service, where nobody may read them"
+                    yield warning(name, text, "use a chat, e-mail or a pager for this channel; see docs/notifiers.md")
+                else:
+                    yield skipped(name, f"{channel.kind}, not tested; --send sends a test message")
                 continue
             try:
                 notifier = about.registry.make_channels({name: channel})[name]
@@ -46,11 +49,6 @@ class Channels(DoctorCheck):
                 await notifier.aclose()
 
 
-def _log(name: str) -> Result:
-    text = "messages go to the log of the service, where nobody may read them"
-    return warning(name, text, "use a chat, e-mail or a pager for this channel; see docs/notifiers.md")
-
-
 def _message(about: Examination) -> Message:
     section = Section("What to do", ("Nothing. 'remediator doctor --send' tests this channel.",))
     return Message(
@@ -64,16 +62,11 @@ def _message(about: Examination) -> Message:
 
 def _unknown(about: Examination) -> dict[str, set[str]]:
     """Return the channels that are used and not configured, with their users."""
+    used = [(name, playbook.name) for playbook in about.playbooks for name in playbook.escalate.to]
+    used += [(service.owner, f"service {service.name}") for service in about.loaded.inventory.services.values()]
+    used += [(name, "watchdog.notify") for name in about.config.watchdog.notify]
     found: dict[str, set[str]] = {}
-    for name, user in _used(about):
+    for name, user in used:
         if name and name not in about.config.channels:
             found.setdefault(name, set()).add(user)
     return found
-
-
-def _used(about: Examination) -> Iterator[tuple[str, str]]:
-    for playbook in about.playbooks:
-        yield from ((name, playbook.name) for name in playbook.escalate.to)
-    for service in about.loaded.inventory.services.values():
-        yield service.owner, f"service {service.name}"
-    yield from ((name, "watchdog.notify") for name in about.config.watchdog.notify)

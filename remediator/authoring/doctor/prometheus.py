@@ -31,7 +31,13 @@ class PrometheusCheck(DoctorCheck):
         async with aclosing(Prometheus(endpoint)) as client:
             try:
                 yield ok(endpoint.url, f"version {await client.version()}")
-                yield await _clock(client, about)
+                vector = await client.query("time()")
+                offset = abs(vector.samples[0].value - about.now.timestamp()) if vector.samples else 0.0
+                text = f"differs from Prometheus by {offset:.1f} s"
+                if offset > _MAX_OFFSET.total_seconds():
+                    yield failed("clock", text, "run an NTP client on both hosts")
+                else:
+                    yield ok("clock", text)
                 rules = {rule.name: rule for group in await client.alert_rules() for rule in group.rules}
                 for playbook in about.playbooks:
                     for result in examine_rules(playbook, rules, about.config.known_labels):
@@ -42,18 +48,13 @@ class PrometheusCheck(DoctorCheck):
                 yield failed(endpoint.url, str(error), "check that Prometheus runs, and 'prometheus' in the settings")
 
 
-async def _clock(client: Prometheus, about: Examination) -> Result:
-    vector = await client.query("time()")
-    offset = abs(vector.samples[0].value - about.now.timestamp()) if vector.samples else 0.0
-    if offset > _MAX_OFFSET.total_seconds():
-        return failed("clock", f"differs from Prometheus by {offset:.1f} s", "run an NTP client on both hosts")
-    return ok("clock", f"differs from Prometheus by {offset:.1f} s")
-
-
 def examine_rules(
     playbook: Playbook, rules: Mapping[str, AlertRule], known_labels: Collection[str] = ()
 ) -> Iterator[Result]:
     """Yield whether the alerts of a playbook exist, and can have the labels that it uses."""
+    matchers = (matcher.name for matcher in playbook.match.parsed if not matcher.accepts(""))
+    required = (item.label for item in playbook.parameters.values() if item.label and item.default is None)
+    used = dict.fromkeys(label for label in (*matchers, *required) if label not in _ADDED and label not in known_labels)
     for name in playbook.match.alertname:
         rule = rules.get(name)
         if rule is None:
@@ -63,19 +64,12 @@ def examine_rules(
             continue
         if rule.health == "err":
             yield failed(playbook.name, f"the rule {name} fails: {rule.last_error}", "correct its expression")
-        used = [label for label in _used(playbook) if label not in known_labels]
         missing = [label for label in used if not _may_have(rule, label)]
         if missing:
             text = f"alerts of the rule {name} never have the label {', '.join(missing)}"
             yield failed(playbook.name, text, "add the label to the rule, or to the 'by' of its aggregation")
         elif rule.health != "err":
             yield ok(playbook.name, f"the rule {name} exists and has the labels that the playbook uses")
-
-
-def _used(playbook: Playbook) -> list[str]:
-    matchers = (matcher.name for matcher in playbook.match.parsed if not matcher.accepts(""))
-    required = (item.label for item in playbook.parameters.values() if item.label and item.default is None)
-    return [label for label in dict.fromkeys((*matchers, *required)) if label not in _ADDED]
 
 
 def _may_have(rule: AlertRule, label: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -15,7 +15,6 @@ from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, f
 from remediator.clients import egress
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.tls import client_context
-from remediator.config import Config
 from remediator.core.listen import ServerTls, is_loopback
 
 _SOON = timedelta(days=14)
@@ -32,7 +31,12 @@ class Tls(DoctorCheck):
         config = about.config
         if config.tls is not None:
             yield _own(config.tls, about.now)
-        secure = list(_servers(config))
+        endpoints = [(each.url, each) for each in (*config.alertmanagers, config.prometheus) if each is not None]
+        if config.access.oidc is not None:
+            endpoints.append((f"oidc {config.access.oidc.issuer}", Endpoint(url=config.access.oidc.issuer)))
+        if config.public_url:
+            endpoints.append((f"public_url {config.public_url}", Endpoint(url=config.public_url)))
+        secure = [(subject, endpoint) for subject, endpoint in endpoints if endpoint.url.startswith("https://")]
         for subject, endpoint in secure:
             yield await _server(subject, endpoint, about.now)
         if not secure and config.tls is None:
@@ -40,16 +44,6 @@ class Tls(DoctorCheck):
         if config.public_url.startswith("http://") and not is_loopback(urlsplit(config.public_url).hostname or ""):
             text = "links are http: decisions and tokens cross the network in clear text"
             yield warning("public_url", text, "put a proxy with TLS in front, and set public_url to https://…")
-
-
-def _servers(config: Config) -> Iterator[tuple[str, Endpoint]]:
-    """Yield the https servers of the settings, each with its subject in the table."""
-    endpoints = [(each.url, each) for each in (*config.alertmanagers, config.prometheus) if each is not None]
-    if config.access.oidc is not None:
-        endpoints.append((f"oidc {config.access.oidc.issuer}", Endpoint(url=config.access.oidc.issuer)))
-    if config.public_url:
-        endpoints.append((f"public_url {config.public_url}", Endpoint(url=config.public_url)))
-    yield from ((subject, endpoint) for subject, endpoint in endpoints if endpoint.url.startswith("https://"))
 
 
 def _own(settings: ServerTls, now: datetime) -> Result:

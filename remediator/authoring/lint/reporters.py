@@ -60,16 +60,15 @@ _GITHUB = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: 
 
 def as_github(report: Report, shown: Sequence[Diagnostic]) -> str:
     """Return workflow commands, which GitHub shows at the lines of a pull request."""
-    return "\n".join((*(_command(diagnostic) for diagnostic in shown), summary(report)))
-
-
-def _command(diagnostic: Diagnostic) -> str:
-    properties = {"file": diagnostic.file, "title": diagnostic.rule}
-    if diagnostic.line:
-        properties |= {"line": str(diagnostic.line), "col": str(diagnostic.column)}
-    said = ",".join(f"{name}={_escaped(value, ',:')}" for name, value in properties.items())
-    text = diagnostic.message + (f"; {diagnostic.hint}" if diagnostic.hint else "")
-    return f"::{_GITHUB[diagnostic.severity]} {said}::{_escaped(text)}"
+    lines = []
+    for diagnostic in shown:
+        properties = {"file": diagnostic.file, "title": diagnostic.rule}
+        if diagnostic.line:
+            properties |= {"line": str(diagnostic.line), "col": str(diagnostic.column)}
+        said = ",".join(f"{name}={_escaped(value, ',:')}" for name, value in properties.items())
+        text = diagnostic.message + (f"; {diagnostic.hint}" if diagnostic.hint else "")
+        lines.append(f"::{_GITHUB[diagnostic.severity]} {said}::{_escaped(text)}")
+    return "\n".join((*lines, summary(report)))
 
 
 def _escaped(text: str, more: str = "") -> str:

@@ -97,7 +97,8 @@ def _negated(words: list[str], negative: bool) -> list[str]:
         words: the tokens of the part.
         negative: whether the part stands under a ``!``.
     """
-    words = _without_parentheses(words)
+    while words[:1] == ["("] and _closing(words) == len(words) - 1:
+        words = words[1:-1]
     if "?" in words:
         return []
     for operator, is_alternative in (("|", not negative), ("&", negative)):
@@ -117,12 +118,6 @@ def _negated(words: list[str], negative: bool) -> list[str]:
         return [name] if field == "ok" and negative else []
     comparison = (field, "".join(compared[:-1]), compared[-1])
     return [name] if comparison in (_OK if negative else _NOT_OK) else []
-
-
-def _without_parentheses(words: list[str]) -> list[str]:
-    while words[:1] == ["("] and _closing(words) == len(words) - 1:
-        words = words[1:-1]
-    return words
 
 
 def _closing(words: list[str]) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import combinations
 
 from remediator.authoring.lint import AlertRule, LintContext, LivePrometheus, Rule
 from remediator.authoring.lint.live import metrics_of
 from remediator.clients.prometheus.result_labels import result_labels
-from remediator.core.matchers import Matcher, Operator, parse_matcher
+from remediator.core.matchers import Operator, parse_matcher
 from remediator.errors import InputError
 from remediator.pipeline.match import holds, possible
 from remediator.playbooks.diagnostics import Diagnostic, Severity, similar_name
@@ -92,19 +92,15 @@ def shared_labels(first: Playbook, second: Playbook) -> dict[str, str] | None:
     found: dict[str, str] = {}
     for label in sorted({matcher.name for matcher in matchers}):
         same = [matcher for matcher in matchers if matcher.name == label]
-        accepted = [value for value in _candidates(same) if all(matcher.accepts(value) for matcher in same)]
+        tried = [value for matcher in same for value in sorted(matcher.literals or ())]
+        for matcher in same:
+            tried += [matcher.prefix, f"{matcher.prefix}-x", f"{matcher.prefix}0"]
+        tried += ["", "something"]
+        accepted = [value for value in tried if all(matcher.accepts(value) for matcher in same)]
         if not accepted:
             return None
         found[label] = accepted[0]
     return found
-
-
-def _candidates(matchers: Iterable[Matcher]) -> Iterator[str]:
-    for matcher in matchers:
-        yield from sorted(matcher.literals or ())
-    for matcher in matchers:
-        yield from (matcher.prefix, f"{matcher.prefix}-x", f"{matcher.prefix}0")
-    yield from ("", "something")
 
 
 class UnknownAlert(Rule):

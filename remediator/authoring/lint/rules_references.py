@@ -7,7 +7,7 @@ from typing import Any
 
 from remediator.authoring.lint import LintContext, Rule
 from remediator.playbooks.diagnostics import Diagnostic, Severity, did_you_mean
-from remediator.playbooks.parsing.nodes import Node, Path, Scalar, data, find, walk
+from remediator.playbooks.parsing.nodes import Node, Path, data, find, walk
 from remediator.playbooks.parsing.promql import UNKNOWN_FUNCTION, parse_error
 from remediator.playbooks.references import references
 
@@ -63,21 +63,16 @@ class UnknownChannel(Rule):
 
     def _named(self, context: LintContext) -> Iterator[tuple[Node, str]]:
         """Yield the channels that the inventory and the settings name."""
-        for owner in () if context.inventory_root is None else _owners(context.inventory_root):
-            if isinstance(owner.value, str) and not any(references(owner.value)):
-                yield owner, owner.value
+        for path, scalar in () if context.inventory_root is None else walk(context.inventory_root):
+            place = (path[0], len(path))
+            is_owner = path[-1] == "owner" and place in (("defaults", 2), ("services", 3), ("discover", 4))
+            if is_owner and isinstance(scalar.value, str) and not any(references(scalar.value)):
+                yield scalar, scalar.value
         if context.config is not None and context.settings is not None:
             for at, name in enumerate(context.config.watchdog.notify):
                 node, left = find(context.settings, ("watchdog", "notify", at))
                 if not left:  # the default is reported by doctor: lint reads what is written
                     yield node, name
-
-
-def _owners(root: Node) -> Iterator[Scalar]:
-    """Yield the owners that an inventory names: in its defaults, its services and its templates."""
-    for path, scalar in walk(root):
-        if path[-1] == "owner" and (path[0], len(path)) in (("defaults", 2), ("services", 3), ("discover", 4)):
-            yield scalar
 
 
 class UnknownFunction(Rule):

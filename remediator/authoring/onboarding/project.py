@@ -59,10 +59,10 @@ class ProjectFile:
     mode: int = _PLAIN
 
 
-def default_listen(monitoring: Monitoring, port: int = 8095) -> str:
+def default_listen(monitoring: Monitoring) -> str:
     """Return the address to listen on: loopback if everything that was found runs on this host."""
     hosts = {urlsplit(url).hostname for url in monitoring.alertmanagers}
-    return f"{'127.0.0.1' if hosts.issubset(_LOOPBACK) else '0.0.0.0'}:{port}"  # noqa: S104 - with a token only
+    return f"{'127.0.0.1' if hosts.issubset(_LOOPBACK) else '0.0.0.0'}:8095"  # noqa: S104 - with a token only
 
 
 def make_project(

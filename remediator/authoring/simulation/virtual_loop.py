@@ -71,9 +71,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 raise Deadlock
             self._now = max(self._now, self._scheduled[0].when())
             self._due()
-        handle = self._pick()
-        if handle is not None and not handle.cancelled():
-            self.run_step(handle)
+        if self._ready:
+            chosen = int(self._chance.random() * len(self._ready))  # four times as fast as randrange
+            self._ready[chosen], self._ready[-1] = self._ready[-1], self._ready[chosen]
+            handle = self._ready.pop()
+            if not handle.cancelled():
+                self.run_step(handle)
 
     def _due(self) -> None:
         while self._scheduled and (self._scheduled[0].cancelled() or self._scheduled[0].when() <= self._now):
@@ -81,13 +84,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
             handle._scheduled = False  # type: ignore[attr-defined]
             if not handle.cancelled():
                 self._ready.append(handle)
-
-    def _pick(self) -> Any:
-        if not self._ready:
-            return None
-        chosen = int(self._chance.random() * len(self._ready))  # four times as fast as randrange
-        self._ready[chosen], self._ready[-1] = self._ready[-1], self._ready[chosen]
-        return self._ready.pop()
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Do nothing: :meth:`_due` drops cancelled timers."""

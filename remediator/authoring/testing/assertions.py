@@ -29,19 +29,15 @@ def compare(case: Case, at: int, result: CaseResult, playbooks: Sequence[Playboo
         playbooks: all playbooks of the folder, for ``matches``.
         root: the nodes of the file.
     """
+    summary = "there was no run"
+    if result.run is not None:
+        because = result.run.detail.text or result.run.reason or ""
+        summary = f"the run went {' → '.join(result.statuses)}" + (f" ({because})" if because else "")
     found = []
     for path, sentence in _differences(case, result, playbooks):
         node, _ = find(root, ("tests", at, "expect", *path))
-        found.append(node.diagnostic("expectation", f"{case.name}: {sentence}", _summary(result)))
+        found.append(node.diagnostic("expectation", f"{case.name}: {sentence}", summary))
     return found
-
-
-def _summary(result: CaseResult) -> str:
-    """Return what happened, in one line."""
-    if result.run is None:
-        return "there was no run"
-    because = result.run.detail.text or result.run.reason or ""
-    return f"the run went {' → '.join(result.statuses)}" + (f" ({because})" if because else "")
 
 
 def _differences(case: Case, result: CaseResult, playbooks: Sequence[Playbook]) -> Iterator[Difference]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from remediator.authoring.testing.execute import CaseResult
 from remediator.playbooks.model import Playbook
@@ -10,19 +10,15 @@ from remediator.playbooks.model import Playbook
 
 def branches(playbook: Playbook) -> tuple[str, ...]:
     """Return every branch of a playbook, by name."""
-    return tuple(_branches(playbook))
-
-
-def _branches(playbook: Playbook) -> Iterator[str]:
+    found = []
     for step in playbook.steps:
-        yield f"{step.id} is done"
-        yield f"{step.id} fails"
+        found += [f"{step.id} is done", f"{step.id} fails"]
         if step.when is not None or step.for_:
-            yield f"{step.id} is skipped"
-    yield from (_concluded(item.cause) for item in playbook.conclude)
+            found.append(f"{step.id} is skipped")
+    found += [_concluded(item.cause) for item in playbook.conclude]
     if playbook.steps and playbook.verify.checks:
-        yield "success is proved"
-        yield "success is not proved"
+        found += ["success is proved", "success is not proved"]
+    return tuple(found)
 
 
 def taken(results: Iterable[CaseResult]) -> set[str]:

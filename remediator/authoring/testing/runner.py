@@ -138,13 +138,13 @@ def _unknown_names(suite: Suite, root: Node, playbook: Playbook, catalogue: Cata
     for at, case in enumerate(suite.tests):
         for path, what, known in (*_given(case, services, catalogue), *_expected(case.expect, playbook, catalogue)):
             named.append((("tests", at, *path), what, known))
-    return [_unknown_name(root, path, what, known) for path, what, known in named if str(path[-1]) not in known]
-
-
-def _unknown_name(root: Node, path: NodePath, what: str, known: Sequence[str]) -> Diagnostic:
-    name = str(path[-1])
-    place = key_of(root, path) or find(root, path[:-1])[0]
-    return place.diagnostic(f"unknown-{what}", f"unknown {what} {name!r}", did_you_mean(name, known))
+    found = []
+    for path, what, known in named:
+        name = str(path[-1])
+        if name not in known:
+            place = key_of(root, path) or find(root, path[:-1])[0]
+            found.append(place.diagnostic(f"unknown-{what}", f"unknown {what} {name!r}", did_you_mean(name, known)))
+    return found
 
 
 def _given(given: Given, services: Sequence[str], catalogue: Catalogue) -> Names:
