@@ -52,8 +52,16 @@ class BrowserChecks:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refused = self._refusal(scope)
-        await (refused or self.app)(scope, receive, self._with_headers(send))
+        wanted = (*_ALWAYS, *((_HSTS,) if self.https else ()))
+
+        async def complete(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in headers}
+                message["headers"] = headers + [item for item in wanted if item[0] not in names]
+            await send(message)
+
+        await (self._refusal(scope) or self.app)(scope, receive, complete)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
@@ -86,18 +94,6 @@ class BrowserChecks:
     def _is_own_origin(self, origin: str, host: str) -> bool:
         parts = urlsplit(origin)  # "null" has no host
         return bool(parts.netloc) and parts.netloc.lower() in (host.lower(), urlsplit(self.public_url).netloc.lower())
-
-    def _with_headers(self, send: Send) -> Send:
-        wanted = (*_ALWAYS, *((_HSTS,) if self.https else ()))
-
-        async def complete(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                names = {name.lower() for name, _ in headers}
-                message["headers"] = headers + [item for item in wanted if item[0] not in names]
-            await send(message)
-
-        return complete
 
 
 def _host_name(host: str) -> str:

@@ -78,11 +78,18 @@ async def incident_list(site: Site, request: Request, identity: RequestIdentity)
 async def incident_page(site: Site, request: Request, identity: RequestIdentity) -> Response:
     """Answer ``GET /incidents/<id>``: its runs, alerts, best cause and notes."""
     name = request.path_params["incident_id"]
-    run = await site.service.context.store.view(lambda connection: runs.get(connection, name))
-    wanted = name if run is None else run.incident_id
-    found, said = await site.service.context.store.view(
-        lambda connection: (load_incident(connection, wanted), _comments(connection, wanted))
-    )
+
+    def read(connection: Connection) -> tuple[Incident | None, list[Comment]]:
+        run = runs.get(connection, name)
+        wanted = name if run is None else run.incident_id
+        said = [
+            item
+            for each in incidents.list_runs(connection, wanted)
+            for item in comments.list_for_run(connection, each.id)
+        ]
+        return load_incident(connection, wanted), sorted(said, key=lambda item: (item.at, item.id))
+
+    found, said = await site.service.context.store.view(read)
     if found is None:
         return site.error_page(request, identity, 404, "Incident not found", f"There is no incident {name[:64]!r}.")
     may_comment = identity.may(Permission.COMMENT)
@@ -95,13 +102,3 @@ async def incident_page(site: Site, request: Request, identity: RequestIdentity)
         may_comment=may_comment,
         live=not found.over,
     )
-
-
-def _comments(connection: Connection, incident_id: str) -> list[Comment]:
-    """Return the comments about all runs of an incident, oldest first."""
-    found = [
-        item
-        for run in incidents.list_runs(connection, incident_id)
-        for item in comments.list_for_run(connection, run.id)
-    ]
-    return sorted(found, key=lambda item: (item.at, item.id))

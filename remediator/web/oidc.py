@@ -191,18 +191,14 @@ class OidcClient:
             raise InputError(
                 f"the ID token has no usable claim {self._settings.id_claim!r}: check the setting access.oidc.id_claim"
             )
-        if self._settings.id_claim == "email" and not _is_true(claims.get("email_verified")):
+        verified = claims.get("email_verified")
+        if self._settings.id_claim == "email" and verified is not True and verified != "true":  # some send it as a text
             raise InputError(
                 "this e-mail address is not verified: the identity provider must send email_verified: true"
             )
         groups = claims.get(self._settings.groups_claim, ())
         listed = groups if isinstance(groups, list) else []
         return Identity(who.strip(), frozenset(item for item in listed if isinstance(item, str)))
-
-
-def _is_true(value: object) -> bool:
-    """Return whether a claim is true. Some providers send it as a text."""
-    return value is True or value == "true"
 
 
 def _within(value: object, low: float, high: float) -> bool:

@@ -15,7 +15,6 @@ from starlette.responses import Response
 
 from remediator.core.run import Run, Status
 from remediator.core.severity import SEVERITIES
-from remediator.playbooks.inventory import Inventory
 from remediator.storage.repositories import episodes, runs
 from remediator.web import paging
 from remediator.web.authentication import RequestIdentity
@@ -84,6 +83,8 @@ async def run_history(site: Site, request: Request, identity: RequestIdentity) -
     found = await site.service.context.store.view(lambda connection: _search(connection, filters, before))
     shown = found[:PAGE_SIZE]
     loaded = site.service.context.playbooks
+    chosen = filters.names["target"]
+    names = sorted(loaded.inventory.services)[:_MAX_TARGETS]  # that the form offers; its search field takes every name
     return site.render(
         request,
         identity,
@@ -98,17 +99,11 @@ async def run_history(site: Site, request: Request, identity: RequestIdentity) -
         choices={
             "status": [status.value for status in Status],
             "playbook": [playbook.name for playbook in loaded.active],
-            "target": _targets(loaded.inventory, filters.names["target"]),
+            "target": names if chosen is None or chosen in names else [chosen, *names],
             "severity": SEVERITIES,
         },
         live=False,
     )
-
-
-def _targets(inventory: Inventory, chosen: str | None) -> list[str]:
-    """Return the targets that the form offers; the search field takes every name."""
-    names = sorted(inventory.services)[:_MAX_TARGETS]
-    return names if chosen is None or chosen in names else [chosen, *names]
 
 
 def _search(connection: Connection, filters: RunFilters, before: Position | None) -> list[Run]:

@@ -311,9 +311,9 @@ def wrong_token(token: str) -> str:
     return "This operator token is unknown. Check that you copied all of it, and that it was not replaced."
 
 
-async def form_fields(request: Request, max_fields: int = 16) -> dict[str, str]:
+async def form_fields(request: Request) -> dict[str, str]:
     """Return the text fields of a form. Files are not accepted."""
-    async with request.form(max_files=0, max_fields=max_fields, max_part_size=16 * 1024) as form:
+    async with request.form(max_files=0, max_fields=16, max_part_size=16 * 1024) as form:
         return {name: value for name, value in form.items() if isinstance(value, str)}
 
 

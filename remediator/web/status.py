@@ -37,6 +37,7 @@ def status_data(connection: Connection, config: Config, now: datetime) -> dict[s
         why = run.blocked_by or run.reason
         key = run.status.value if why is None else f"{run.status.value} ({why})"
         open_runs[key] = open_runs.get(key, 0) + 1
+    alive = replicas.list_alive(connection, now - REPLICA_TIMEOUT)
     return {
         "notification_problem": _notification_problem(config),
         "stop_file": None if stop_file is None else {"path": str(stop_file.path), "reason": stop_file.reason},
@@ -56,14 +57,10 @@ def status_data(connection: Connection, config: Config, now: datetime) -> dict[s
         },
         "replicas": [
             {"id": item.id, "role": item.role, "version": item.version, "seen_at": rfc3339(item.seen_at)}
-            for item in replicas.list_alive(connection, now - REPLICA_TIMEOUT)
+            for item in alive
         ],
         "runs": open_runs,
-        "degraded": {
-            item.id: dict(item.problems)
-            for item in replicas.list_alive(connection, now - REPLICA_TIMEOUT)
-            if item.problems
-        },
+        "degraded": {item.id: dict(item.problems) for item in alive if item.problems},
         "not_reloaded": {
             item.id: item.rejected_config for item in replicas.list_all(connection) if item.rejected_config
         },
