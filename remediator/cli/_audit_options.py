@@ -65,19 +65,18 @@ def read_notes(paths: tuple[Path, ...]) -> list[str]:
     Raises:
         InputError: a file cannot be read, or contains none.
     """
-    return [note for path in paths for note in _read_notes(path)]
-
-
-def _read_notes(path: Path) -> list[str]:
-    notes: list[str] = []
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        try:
-            notes += checkpoint.find_notes(file.read_text(encoding="utf-8", errors="replace"))
-        except OSError as error:
-            raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    if not notes:
-        raise InputError(
-            f"{path} contains no signed checkpoint; expected the name of the log, the number of entries, the root, and "
-            f"a signature line that begins with '—'"
-        )
-    return notes
+    found: list[str] = []
+    for path in paths:
+        notes: list[str] = []
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            try:
+                notes += checkpoint.find_notes(file.read_text(encoding="utf-8", errors="replace"))
+            except OSError as error:
+                raise InputError(f"{file} cannot be read: {error.strerror}") from error
+        if not notes:
+            raise InputError(
+                f"{path} contains no signed checkpoint; expected the name of the log, the number of entries, the root, "
+                f"and a signature line that begins with '—'"
+            )
+        found += notes
+    return found

@@ -129,18 +129,21 @@ def refresh(source: Source, request_or_run: str) -> None:
     if source.server:
         found = source.call(f"approvals/{segment(request_or_run)}/refresh", dict, {})
     else:
-        found = _refresh(source.config, authenticate(source.config, source.token_file), request_or_run)
+        config, person = source.config, authenticate(source.config, source.token_file)
+        approval, reason = asyncio.run(_outdated(config, request_or_run))
+        refreshed = approval.status == "pending" and _direct_store.write(
+            config, lambda tx: decisions.refresh(tx, person, approval.id, reason, config.approvals)
+        )
+        found = {
+            "id": approval.id,
+            "status": approval.status,
+            "refreshed": refreshed,
+            "by": person.id,
+            "reason": reason,
+        }
     if not found["refreshed"]:
         _exit_unchanged(found["id"], found["status"])
     _output.echo(f"request {found['id']} refreshed by {found['by']}: {found['reason']}")
-
-
-def _refresh(config: Config, person: Person, name: str) -> Mapping[str, Any]:
-    approval, reason = asyncio.run(_outdated(config, name))
-    refreshed = approval.status == "pending" and _direct_store.write(
-        config, lambda tx: decisions.refresh(tx, person, approval.id, reason, config.approvals)
-    )
-    return {"id": approval.id, "status": approval.status, "refreshed": refreshed, "by": person.id, "reason": reason}
 
 
 async def _outdated(config: Config, name: str) -> tuple[Approval, str]:

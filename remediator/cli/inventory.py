@@ -19,7 +19,7 @@ from remediator.extensions.clientset import ClientSet
 from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.discovered import merge, values_of
-from remediator.playbooks.inventory import Inventory, Service
+from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config, load_error, load_inventory, shown
 from remediator.reporting.formatting import plural
 from remediator.runtime.discovery import Outcome, look_up
@@ -117,15 +117,12 @@ def show(config_path: Path, name: str, all_: bool) -> None:
         reasons = [str(each) for each in live.left_out]
         hint = did_you_mean(name, live.inventory.services)
         raise InputError("; ".join((f"unknown service {name!r}", *reasons[:3], *filter(None, (hint,)))))
-    _output.lines(_values(live.inventory, live.inventory.service(name), all_=all_))
-
-
-def _values(inventory: Inventory, service: Service, *, all_: bool) -> Iterator[str]:
-    source = inventory.source_of(service.name)
-    yield f"{service.name}: {f'discovered by {source}' if source else 'written in the inventory'}"
-    for path, value, origin in values_of(inventory, service.name):
+    source = live.inventory.source_of(name)
+    found = [f"{name}: {f'discovered by {source}' if source else 'written in the inventory'}"]
+    for path, value, origin in values_of(live.inventory, name):
         if origin != "default" or all_:
-            yield f"  {path}: {value}  ({origin})"
+            found.append(f"  {path}: {value}  ({origin})")
+    _output.lines(found)
 
 
 @command.command("diff")

@@ -207,20 +207,16 @@ def in_flight(connection: Connection, service: Service) -> dict[str, Any]:
     }
 
 
-def _console_url(config: Config) -> str | None:
-    """Return where the console is without ``public_url``; None if no TCP address is known."""
-    address = next((each for each in config.addresses if each.port), None)
-    return None if address is None else f"{'https' if config.https else 'http'}://{address}"
-
-
 def served(service: Service) -> dict[str, Any]:
     """Return what the service serves, for the log: where, with what, and how many playbooks in which mode."""
     config, context = service.config, service.context
+    address = next((each for each in config.addresses if each.port), None)  # None: no TCP address is known
+    own_url = None if address is None else f"{'https' if config.https else 'http'}://{address}"
     modes = Counter(playbook.mode_in(config.environment) for playbook in context.playbooks.active)
     return {
         "version": __version__,
         "listen": [str(address) for address in config.addresses],
-        "console": config.public_url or _console_url(config),
+        "console": config.public_url or own_url,
         "role": service.role,
         "environment": config.environment,
         "store": context.store.description or context.store.name,
