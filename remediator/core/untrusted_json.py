@@ -1,4 +1,4 @@
-"""Decode JSON that somebody else wrote: one kind of error for everything that can be wrong with it."""
+"""Decode JSON from other systems: one kind of error for everything that can be wrong with it."""
 
 from __future__ import annotations
 
