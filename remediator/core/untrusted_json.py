@@ -1,4 +1,4 @@
-"""Decode JSON from other systems: one kind of error for everything that can be wrong with it."""
+"""Decode JSON from outside this service: one kind of error for everything that can be wrong with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON that somebody else wrote: everything that can be wrong with it is one kind of error."""
+"""JSON from outside this service: everything that can be wrong with it is one kind of error."""
 
 from __future__ import annotations
 
