@@ -31,6 +31,8 @@ NOT_AT_THE_START = (
 
 
 class _ListsImports(Remediator):
+    forked = False
+
     def environment(self) -> Mapping[str, str]:
         return {**super().environment(), "PYTHONPROFILEIMPORTTIME": "1"}
 

@@ -7,8 +7,7 @@ import os
 import pty
 import re
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from demo.stack.settings import ROOT
 from remediator.storage.schema import runs
 from tests.support import commands
+from tests.support.servers import until
 from tests.support.servers.remediator import Remediator
 from tests.support.web_service import WebService, web_service
 
@@ -64,28 +63,28 @@ class Terminal:
 
 
 @asynccontextmanager
-async def on_terminal(web: WebService, *argv: str) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
+async def on_terminal(web: WebService, *argv: str) -> AsyncIterator[tuple[Terminal, commands.Command]]:
     """Run a command of the local store at a terminal."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "TERM": "xterm", "NO_COLOR": ""}
     config = ("--config", str(web.service.config.base_dir / "remediator.yaml"))
-    async with at_terminal((sys.executable, "-m", "remediator", *argv, *config), environment) as shown:
+    async with at_terminal(*argv, *config) as shown:
         yield shown
 
 
 @asynccontextmanager
-async def at_terminal(
-    argv: Sequence[str], environment: Mapping[str, str]
-) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
-    """Run a program whose input, output and errors are a terminal."""
+async def at_terminal(*argv: str) -> AsyncIterator[tuple[Terminal, commands.Command]]:
+    """Run a command whose input, output and errors are a terminal."""
+    environment = {**os.environ, "COLUMNS": "200", "TERM": "xterm", "NO_COLOR": ""}
     mine, its = pty.openpty()
-    process = await asyncio.create_subprocess_exec(*argv, stdin=its, stdout=its, stderr=its, env=environment)
+    path = Path(os.ttyname(its))
+    command = await asyncio.to_thread(commands.Command, argv, path, path, environment=environment, stdin=path)
+    # a terminal that nobody has open says that it has ended
+    await asyncio.to_thread(until, lambda: Path(f"/proc/{command.pid}/fd/2").readlink() == path, "it has its terminal")
     os.close(its)
     try:
-        yield Terminal(mine), process
+        yield Terminal(mine), command
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        command.kill()
+        await asyncio.to_thread(command.wait)
         with suppress(ValueError):
             asyncio.get_running_loop().remove_reader(mine)
         os.close(mine)
@@ -121,7 +120,7 @@ async def test_a_table_is_aligned_and_its_values_are_literal(web: WebService) ->
     await change(web, other.run_id, target="\x1b]0;owned\x07\x1b[2Jr")
     async with on_terminal(web, "run", "list") as (terminal, process):
         await terminal.ended()
-        assert await process.wait() == 0
+        assert await asyncio.to_thread(process.wait) == 0
     assert "\x1b]0" not in terminal.raw and "\x1b[2J" not in terminal.raw
     heading, *rows = terminal.text.strip().splitlines()
     assert heading.split() == ["RUN", "BEGAN", "STATUS", "PLAYBOOK", "TARGET", "TOOK"]
@@ -139,7 +138,7 @@ async def test_the_progress_of_a_verification_is_shown_at_a_terminal_only(web: W
     await web.request_approval()
     async with on_terminal(web, "audit", "verify") as (terminal, process):
         await terminal.ended()
-        assert await process.wait() == 4
+        assert await asyncio.to_thread(process.wait) == 4
     size = await web.head()
     assert "verifying entries" in terminal.text and f"{size}/{size}" in terminal.text
     status, said = await piped(web, "audit", "verify")
@@ -151,7 +150,7 @@ async def test_the_progress_of_a_replay_is_shown_at_a_terminal_only(web: WebServ
     await web.request_approval()
     async with on_terminal(web, "playbook", "replay") as (terminal, process):
         await terminal.ended()
-        assert await process.wait() == 0
+        assert await asyncio.to_thread(process.wait) == 0
     assert "running the history through the playbooks" in terminal.text
     status, said = await piped(web, "playbook", "replay")
     assert status == 0 and "running the history" not in said
@@ -164,9 +163,9 @@ async def test_a_first_start_shows_the_webhook_token_at_a_terminal_only(tmp_path
     service.inventory["services"] = {"redis": {"platform": {"kind": "supervisor", "url": "unix:///no", "program": "r"}}}
     del service.settings["webhook"]
     shown = "webhook token for Alertmanager, shown once: "
-    argv, environment = service.command(), dict(service.environment())
+    service.write()
     for first in (True, False):
-        async with at_terminal(argv, environment) as (terminal, process):
+        async with at_terminal("serve", "--config", str(service.config)) as (terminal, process):
             await terminal.shows("serving")
             process.send_signal(signal.SIGTERM)
             await terminal.ended()
@@ -185,7 +184,7 @@ async def test_a_run_is_watched_until_it_ends(web: WebService) -> None:
         await change(web, asked.run_id, status="cancelled", reason="rejected", finished_at=now)
         await terminal.shows("cancelled (rejected)")
         await terminal.ended()
-        assert await process.wait() == 0
+        assert await asyncio.to_thread(process.wait) == 0
 
 
 async def test_a_watched_list_ends_at_ctrl_c(web: WebService) -> None:
@@ -196,7 +195,7 @@ async def test_a_watched_list_ends_at_ctrl_c(web: WebService) -> None:
         await terminal.shows(asked.run_id)
         process.send_signal(signal.SIGINT)
         await terminal.ended()
-        assert await process.wait() in (1, 130)
+        assert await asyncio.to_thread(process.wait) in (1, 130)
     assert "Traceback" not in terminal.text
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ import yaml
 from remediator.storage.url import open_engine, parse_postgresql_url
 from tests.deploy.test_compose import files
 from tests.deploy.test_kubernetes import FOLDER, of_kind
+from tests.support import commands
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.remediator import ROOT
 
@@ -70,9 +69,9 @@ def test_the_service_cannot_change_the_audit_log(server: Postgres, tmp_path: Pat
     settings = yaml.safe_load((FOLDER / "remediator/remediator.yaml").read_text())
     config.write_text(yaml.safe_dump(settings))
     for words in shipped_commands():
-        argv = [sys.executable, "-m", "remediator", *words[:-1], str(tmp_path / "owner-url"), "--config", str(config)]
+        argv = (*words[:-1], str(tmp_path / "owner-url"), "--config", str(config))
         with ThreadPoolExecutor(4) as replicas:
-            done = list(replicas.map(lambda _, argv=argv: _run(argv), range(4)))  # type: ignore[misc]
+            done = list(replicas.map(lambda _, argv=argv: commands.remediator(*argv), range(4)))  # type: ignore[misc]
         assert all(each.returncode == 0 for each in done), [each.stderr for each in done]
     engine = open_engine(parse_postgresql_url(url(server, "remediator_service")))
     with engine.connect() as connection:
@@ -113,8 +112,3 @@ def test_only_migrations_and_backups_know_the_owner() -> None:
 
 def _mounted(container: dict[str, Any]) -> set[str]:
     return {each["name"] for each in container["volumeMounts"]}
-
-
-def _run(argv: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support import commands
 from tests.support.servers import grafana, until
-from tests.support.servers.remediator import ROOT, Remediator, Stack
+from tests.support.servers.remediator import Remediator, Stack
 
 pytestmark = [pytest.mark.promise(5), pytest.mark.long]
 ALERT = {"alertname": "RedisDown", "instance": "redis:6379"}
@@ -82,8 +81,9 @@ def zabbix(remediator: Remediator, value: str = "1") -> int:
 
 
 def command(stack: Stack, *arguments: str) -> str:
-    argv = [sys.executable, "-m", "remediator", *arguments, "--config", str(stack.remediator.config)]
-    return subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    done = commands.remediator(*arguments, "--config", str(stack.remediator.config))
+    done.check_returncode()
+    return done.stdout
 
 
 def alerts(run: dict[str, Any]) -> list[tuple[str, str]]:

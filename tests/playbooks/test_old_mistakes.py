@@ -6,7 +6,6 @@ Each playbook is in mode ``auto`` and runs in the production engine, against a r
 from __future__ import annotations
 
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -20,6 +19,7 @@ from remediator.authoring.lint.runner import Sources, lint
 from remediator.config import Config
 from remediator.extensions.registry import Registry
 from tests.playbooks.test_redis_states import load_slowly
+from tests.support import commands
 from tests.support.redis_bench import Bench, Untouched, refusal, started
 from tests.support.servers import until
 from tests.support.servers.remediator import Remediator
@@ -160,7 +160,7 @@ def test_a_summary_that_is_matched_by_text(tmp_path: Path) -> None:
     service.folder.mkdir(parents=True, exist_ok=True)
     service.playbooks = [prose]
     service.inventory["services"] = {"redis": {"platform": {"kind": "supervisor", "url": "unix:///no", "program": "r"}}}
-    argv, environment = service.command(), dict(service.environment())
-    ended = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    service.write()
+    ended = commands.remediator("serve", "--config", str(service.config))
     assert ended.returncode != 0 and "evidence.ping has no field 'summary'" in ended.stderr
     assert "redis-down.yaml:" in ended.stderr and "Traceback" not in ended.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ import yaml
 from demo.http_server import QuietHandler, serve
 from remediator.storage.migrate import migrate
 from remediator.storage.url import open_engine, parse_postgresql_url
+from tests.support import commands
 from tests.support.servers import until
 from tests.support.servers.receivers import Receiver, receiver
-from tests.support.servers.remediator import PLAYBOOK, ROOT, Remediator
+from tests.support.servers.remediator import PLAYBOOK, Remediator
 from tests.support.servers.supervisord import Supervisord
 
 PROGRAMS = ("w1", "w2", "w3", "stranger")
@@ -102,8 +102,7 @@ class Fleet:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the group ``inventory``."""
-        argv = [sys.executable, "-m", "remediator", "inventory", *arguments, "--config", str(self.remediator.config)]
-        return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False)
+        return commands.remediator("inventory", *arguments, "--config", str(self.remediator.config))
 
 
 @pytest.fixture
@@ -246,9 +245,8 @@ def test_a_narrower_allow_list_is_obeyed_at_once(fleet: Fleet) -> None:
 
     fleet.until_services("w1", "w3")
     assert "__host__='w2' is not allowed" in fleet.command("list").stdout
-    argv = [sys.executable, "-m", "remediator", "playbook", "trigger", "worker-down", "--label", "worker=w3"]
-    argv += ["--config", str(fleet.remediator.config)]
-    rehearsed = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False)
+    argv = ("playbook", "trigger", "worker-down", "--label", "worker=w3", "--config", str(fleet.remediator.config))
+    rehearsed = commands.remediator(*argv)
     assert "w3" in rehearsed.stdout and "unknown service" not in rehearsed.stdout, rehearsed
 
 

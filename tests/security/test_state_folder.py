@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from remediator.runtime.signing_keys import load_signing_keys
 from remediator.runtime.store_access import database_file, read_only_connection
 from remediator.storage.backup import create_backup
 from remediator.storage.sqlite import exclusive_lock
+from tests.support import commands
 from tests.support.reduced_rights import NOBODY, nobody
 from tests.support.servers.remediator import Remediator
 
@@ -233,8 +233,7 @@ def test_a_start_with_a_pipe_says_why_and_ends(tmp_path: Path, what: str) -> Non
     if what == "settings":
         service.config.unlink()
         (tmp_path / "pipe").rename(service.config)
-    argv = [sys.executable, "-m", "remediator", "serve", "--config", str(service.config)]
-    done = subprocess.run(argv, env=dict(service.environment()), capture_output=True, text=True, timeout=60)
+    done = commands.remediator("serve", "--config", str(service.config))
     assert done.returncode == 2 and "it is not a regular file" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
 
@@ -246,7 +245,8 @@ def test_a_start_with_a_link_in_the_state_folder_says_why_and_ends(tmp_path: Pat
     (tmp_path / "state").mkdir(mode=0o700)
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "state" / "remediator.db.lock").symlink_to(tmp_path / "victim")
-    done = subprocess.run(service.command(), env=dict(service.environment()), capture_output=True, text=True)
+    service.write()
+    done = commands.remediator("serve", "--config", str(service.config))
     assert done.returncode == 2 and "is a symbolic link" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and (tmp_path / "victim").read_text() == "precious"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from sqlalchemy import Connection, inspect
 from remediator.storage import migrate as module
 from remediator.storage.schema import metadata
 from tests.storage import indexes  # noqa: F401 - hangs them on the tables
+from tests.support import commands
 from tests.support.servers.postgres import Postgres
 
 VERSIONS = sorted((Path(module.__file__).parent / "migrations" / "versions").glob("[0-9]*.py"))
@@ -82,9 +81,8 @@ def test_a_database_with_another_encoding_is_refused_with_the_statement_that_mak
     postgres.sql("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
     settings = {"apiVersion": "remediator/v1", "kind": "Config", "store": postgres.url("ascii"), "state": "state"}
     (tmp_path / "remediator.yaml").write_text(json.dumps(settings | {"playbooks": [], "inventory": "inventory.yaml"}))
-    argv = [sys.executable, "-m", "remediator", "db", "migrate", "--config", str(tmp_path / "remediator.yaml")]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True)
+        done = commands.remediator("db", "migrate", "--config", str(tmp_path / "remediator.yaml"))
         assert done.returncode == 2, done.stderr
         assert "the database ascii has the encoding SQL_ASCII, and UTF8 is needed" in done.stderr
         assert "ENCODING 'UTF8' TEMPLATE template0" in done.stderr and "Traceback" not in done.stderr

@@ -1,17 +1,20 @@
 """Commands of remediator, each as a process of its own, without the seconds of its imports.
 
-A server, one for all tests of a worker, has imported the commands; each command is forked from it. For tests of what a
-command does. A test of the process itself (its imports, its warnings, its terminal, its encoding) starts Python.
+A server, one for all tests of a worker, has imported the commands and the service; each process is forked from it. In
+the process, a warning is an error. For tests of what a command or the service does. A test of the process itself (its
+imports, its environment of Python, its encoding) starts Python.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -24,7 +27,9 @@ LONGEST = 120.0
 """Seconds after which a command is killed."""
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([f"remediator.cli.{name}" for name in (*COMMANDS, *GROUPS)])
+_SERVER.set_forkserver_preload(
+    [*(f"remediator.cli.{name}" for name in (*COMMANDS, *GROUPS)), "remediator.web.routes", "uvicorn.protocols.http"]
+)
 _changes = threading.Lock()
 """Held while a process is started or its status is read: tests run commands in several threads."""
 
@@ -33,26 +38,95 @@ def remediator(
     *argv: str, folder: Path = ROOT, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder, with this environment or that of the test; return its status and what it wrote."""
-    sys.audit("os.fork")  # for tests/conftest.py: a unit test starts no process
     with TemporaryDirectory() as kept:
-        written = Path(kept, "stdout"), Path(kept, "stderr")
+        stdout, stderr = Path(kept, "stdout"), Path(kept, "stderr")
+        command = Command(argv, stdout, stderr, folder, environment)
+        try:
+            status = command.wait(LONGEST)
+        except subprocess.TimeoutExpired:
+            command.kill()
+            status = command.wait()
+        return subprocess.CompletedProcess(argv, status, stdout.read_text("utf-8"), stderr.read_text("utf-8"))
+
+
+class Command:
+    """A command that runs, with the interface of :class:`subprocess.Popen`.
+
+    It leads a session of its own. A terminal is no file that it can append to, but one that it opens.
+    """
+
+    def __init__(
+        self,
+        argv: tuple[str, ...],
+        stdout: Path,
+        stderr: Path,
+        folder: Path = ROOT,
+        environment: Mapping[str, str] | None = None,
+        stdin: Path = Path("/dev/null"),
+    ) -> None:
+        sys.audit("os.fork")  # for tests/conftest.py: a unit test starts no process
         given = dict(os.environ if environment is None else environment)
-        process = _SERVER.Process(target=_command, args=(argv, folder, given, written), daemon=True)
+        self._process = _SERVER.Process(
+            target=_command, args=(argv, folder, given, (stdin, stdout, stderr)), daemon=True
+        )
         with _changes:
-            process.start()
-        if not wait([process.sentinel], LONGEST):
-            process.kill()
-            wait([process.sentinel])
+            self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """Return its exit status, or None while it runs."""
         with _changes:
-            process.join()
-        assert process.exitcode is not None
-        return subprocess.CompletedProcess(argv, process.exitcode, *(path.read_text("utf-8") for path in written))
+            return self._process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self.poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended, and return its exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: it did not end within so many seconds.
+        """
+        if not wait([self._process.sentinel], timeout):
+            raise subprocess.TimeoutExpired("remediator", timeout or 0)
+        status = self.poll()
+        assert status is not None
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
 
 
-def _command(argv: tuple[str, ...], folder: Path, environment: dict[str, str], written: tuple[Path, Path]) -> None:
-    """Become a command that was started by ``python -m remediator``."""
-    for path, standard in zip(written, (1, 2), strict=True):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), standard)
+def _command(
+    argv: tuple[str, ...], folder: Path, environment: dict[str, str], standard: tuple[Path, Path, Path]
+) -> None:
+    """Become a command that was started by ``python -W error -m remediator``."""
+    os.setsid()
+    for number, (path, mode) in enumerate(
+        zip(standard, (os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND), strict=True)
+    ):
+        opened = os.open(path, mode | os.O_CREAT if mode != os.O_RDONLY else mode)
+        os.dup2(opened, number)
+        os.close(opened)
+    # new ones: Python asks once what kind of file these are
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", "'imghdr' is deprecated", DeprecationWarning)  # Apprise imports it
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()

@@ -141,6 +141,7 @@ def _health(well: Callable[[str], bool]) -> ThreadingHTTPServer:
 class CrashingRemediator(Remediator):
     """A remediator that ends, or stops, at a place of its code."""
 
+    forked = False
     crash_at = ""
     tree = ROOT
     """Whose code it runs."""

@@ -127,6 +127,8 @@ def test_two_packages_cannot_use_the_same_name(
 class Drained(Remediator):
     """A remediator with one playbook, which uses the plugin."""
 
+    forked = False
+
     def __init__(self, folder: Path, site: Path) -> None:
         super().__init__(folder)
         self.site = site

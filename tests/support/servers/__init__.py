@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import commands
+
 DEADLINE = 60.0
 
 
@@ -90,7 +92,7 @@ class Server:
         self.port = port or free_port()
         self.log_file = folder / "log"
         """Where it prints to."""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | commands.Command | None = None
 
     def command(self) -> list[str]:
         """The argv that starts it in the foreground."""
@@ -121,8 +123,11 @@ class Server:
 
     def launch(self) -> None:
         """Start it and do not wait."""
+        self._process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes] | commands.Command:
         with self.log_file.open("ab", buffering=0) as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 self.command(),
                 cwd=self.folder,
                 env=dict(self.environment()),

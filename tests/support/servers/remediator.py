@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -48,6 +49,10 @@ PLAYBOOK: dict[str, Any] = {
 
 class Remediator(Server):
     """A remediator process; change ``settings``, ``playbooks`` and ``inventory`` before the start."""
+
+    forked = True
+    """Whether it comes from a process that has imported it (:mod:`tests.support.commands`). A test that changes the
+    command or the environment of its Python says no."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         super().__init__(folder, port)
@@ -107,6 +112,13 @@ class Remediator(Server):
         audit_keys.create(audit, "remediator/default")
         self.settings["approvals"] = {"keys_file": str(links), **self.settings.get("approvals", {})}
         self.settings["audit"] = {"key_file": str(audit), **self.settings.get("audit", {})}
+
+    def _started(self) -> subprocess.Popen[bytes] | commands.Command:
+        if not self.forked or self.file_limit is not None:
+            return super()._started()
+        self.write()
+        argv = ("serve", "--config", str(self.config))
+        return commands.Command(argv, self.log_file, self.log_file, self.folder, self.environment())
 
     def command(self) -> list[str]:
         self.write()
