@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import shutil
+import signal
 import socket
+import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +20,7 @@ import pytest
 import uvicorn
 
 from remediator.web.application import Application
-from tests.support.servers import require
+from tests.support.servers import require, until
 from tests.support.web_service import WebService
 
 FLAGS = [
@@ -35,15 +41,34 @@ _TRIES = 10
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Any]:
-    """Start the browser. Skip the test without Playwright or Chromium."""
+    """Connect to the browser; a context of it shares nothing with those of other tests. Skip the test without
+    Playwright or Chromium."""
     playwright = pytest.importorskip("playwright.async_api", reason="needs playwright")
-    path = require("chromium")
+    address = await asyncio.to_thread(_running)
     async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=path, args=FLAGS, headless=True)
+        browser = await driver.chromium.connect_over_cdp(address)
         try:
             yield browser
         finally:
-            await browser.close()
+            await browser.close()  # its contexts; the browser itself goes on
+
+
+@cache
+def _running() -> str:
+    """Start the one browser of this process, which ends with it: a start costs seconds. Return where it is driven."""
+    folder = Path(tempfile.mkdtemp())
+    argv = [require("chromium"), *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={folder}"]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def end() -> None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    port = folder / "DevToolsActivePort"
+    until(lambda: port.exists() and bool(port.read_text()), "Chromium can be driven")
+    return f"http://127.0.0.1:{port.read_text().split()[0]}"
 
 
 @asynccontextmanager
