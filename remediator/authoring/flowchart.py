@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -67,7 +67,11 @@ def flow(playbook: Playbook, catalogue: Catalogue) -> Flow:
     nodes.append(Node("escalated", "escalated", "Escalated", ", ".join(playbook.escalate.to)))
     if any(edge.end == "failed" for edge in edges):
         nodes.append(Node("failed", "bad", "Failed"))
-    return Flow(tuple(nodes), _merge(edges))
+    labels: dict[tuple[str, str], list[str]] = {}  # arrows between the same boxes are merged
+    for edge in edges:
+        labels.setdefault((edge.start, edge.end), []).append(edge.label)
+    merged = (Edge(start, end, ", ".join(filter(None, names))) for (start, end), names in labels.items())
+    return Flow(tuple(nodes), tuple(merged))
 
 
 def _arrows(playbook: Playbook, at: int, catalogue: Catalogue) -> Iterator[Edge]:
@@ -88,14 +92,6 @@ def _end(arrow: str | Goto, following: str) -> str:
     if isinstance(arrow, Goto):
         return f"step_{arrow.goto}"
     return {"next": following, "verify": "verify", "escalate": "escalated", "abort": "failed"}[arrow]
-
-
-def _merge(edges: Sequence[Edge]) -> tuple[Edge, ...]:
-    """Merge arrows between the same boxes."""
-    labels: dict[tuple[str, str], list[str]] = {}
-    for edge in edges:
-        labels.setdefault((edge.start, edge.end), []).append(edge.label)
-    return tuple(Edge(start, end, ", ".join(filter(None, names))) for (start, end), names in labels.items())
 
 
 _OPEN = {"alert": ('(["', '"])'), "gate": ('{{"', '"}}'), "verify": ('{{"', '"}}'), "step": ('["', '"]')}

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from remediator.authoring.backtest import BacktestResult, Event, History, results
+from remediator.authoring.backtest import Event, History, results
 from remediator.authoring.backtest.replay import replay
 from remediator.cli import _output
 from remediator.config import Config
@@ -60,7 +60,12 @@ def show(options: Comparison, history: History) -> None:
     """Run the history through the playbooks, and print the result."""
     paths = options.playbooks or tuple(options.config.playbooks)
     after = replay(history, _loaded(options.config, paths), options.config, _counted)
-    before = None if options.against is None else _other_version(options, paths, options.against, history)
+    before = None
+    if options.against is not None and Path(options.against).exists():
+        before = replay(history, _loaded(options.config, [Path(options.against)]), options.config, _counted)
+    elif options.against is not None:
+        with _at_ref(paths, options.against) as old:
+            before = replay(history, _loaded(options.config, old), options.config, _counted)
     if options.svg is not None:
         options.svg.write_text(results.svg(after), encoding="utf-8")
     if options.format == "json":
@@ -72,13 +77,6 @@ def show(options: Comparison, history: History) -> None:
     _output.echo(results.text(after))
     if before is not None:
         _output.echo(f"\nagainst {options.against}:\n{results.difference_text(results.difference(before, after))}")
-
-
-def _other_version(options: Comparison, paths: Sequence[Path], against: str, history: History) -> BacktestResult:
-    if Path(against).exists():
-        return replay(history, _loaded(options.config, [Path(against)]), options.config, _counted)
-    with _at_ref(paths, against) as old:
-        return replay(history, _loaded(options.config, old), options.config, _counted)
 
 
 def _counted(events: Sequence[Event]) -> Iterator[Event]:

@@ -89,14 +89,14 @@ class Source:
             StoreUnavailable: the database does not exist or cannot be read.
         """
         if self.server:
-            return self._request("GET", path, query={name: value for name, value in query.items() if value is not None})
+            return self._request("GET", path, query)
         with read_only_connection(self.config) as connection:
             return local(connection)
 
     def text(self, path: str, local: Callable[[], str], **query: Any) -> str:
         """Return the text that ``GET /api/v1/<path>`` answers, or what ``local`` returns."""
         if self.server:
-            return str(self._request("GET", path, query={k: v for k, v in query.items() if v is not None}, text=True))
+            return str(self._request("GET", path, query, text=True))
         return local()
 
     def post(
@@ -147,10 +147,11 @@ class Source:
         token = read_secret(self.token_file) if self.token_file is not None else os.environ.get(TOKEN_VARIABLE, "")
         if not token:
             raise InputError(f"no operator token for {self.server}: set {TOKEN_VARIABLE} or give --token-file")
+        given = {name: value for name, value in (query or {}).items() if value is not None}
         headers = {"Authorization": f"Bearer {token}", "User-Agent": f"remediator/{__version__}"}
         try:
             answer = httpx.request(
-                method, url, params=query, json=body, headers=headers, timeout=_TIMEOUT, follow_redirects=False
+                method, url, params=given, json=body, headers=headers, timeout=_TIMEOUT, follow_redirects=False
             )
         except httpx.HTTPError as error:
             why = str(error) or type(error).__name__

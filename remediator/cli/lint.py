@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -25,7 +24,7 @@ from remediator.extensions.clientset import ClientSet
 from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import load_config, read_model
+from remediator.playbooks.loader import read_model
 from remediator.playbooks.model import Playbook
 from remediator.runtime.preflight import Capabilities, RightsProblem, find_missing_rights
 
@@ -128,10 +127,8 @@ def _ask_rights(registry: Registry, playbooks: tuple[Playbook, ...], inventory: 
 
 def _configured(config: Path | None) -> list[Path]:
     """Return the playbook paths of the settings file, or the default; lint itself reports errors in that file."""
-    with suppress(ConfigurationError):
-        if config is not None:
-            return list(load_config(config, Config).playbooks)
-    return [Path("playbooks")]
+    settings = None if config is None else read_model(config, Config).model
+    return [Path("playbooks")] if settings is None else list(settings.playbooks)
 
 
 def _sources(paths: list[Path], config: Path | None, inventory: Path | None, alerting: Sequence[Path]) -> Sources:
@@ -149,21 +146,13 @@ def _sources(paths: list[Path], config: Path | None, inventory: Path | None, ale
     folder = paths[0] if paths[0].is_dir() else paths[0].parent
     near = [folder, folder.resolve().parent]
     rules = _first(near, "alerting")
+    settings = None if config is None else read_model(config, Config).model  # lint itself reports errors in that file
     return Sources(
         playbooks,
-        inventory or _inventory_of(config) or _first(near, "inventory.yaml"),
+        inventory or (None if settings is None else settings.inventory) or _first(near, "inventory.yaml"),
         config or _first(near, "remediator.yaml"),
         alerting or ([rules] if rules is not None else None),
     )
-
-
-def _inventory_of(config: Path | None) -> Path | None:
-    """Return the inventory that a settings file names; None if the file cannot be read, which lint reports."""
-    if config is None:
-        return None
-    with suppress(ConfigurationError):
-        return load_config(config, Config).inventory
-    return None
 
 
 def _first(folders: Sequence[Path], name: str) -> Path | None:

@@ -30,7 +30,7 @@ from remediator.core.text import label_text
 from remediator.errors import ConfigurationError, InputError, RemediatorError
 from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import load_config, load_error, load_playbooks, read, read_model
+from remediator.playbooks.loader import load_config, load_error, load_playbooks, read, read_model, yaml_files
 from remediator.reporting import run_timeline
 from remediator.runtime.store_access import read_only_connection
 
@@ -141,7 +141,7 @@ def fmt(paths: tuple[Path, ...], check: bool) -> None:
         raise InputError(
             "no folder 'playbooks' here; name files or folders, for example: playbook fmt deploy/playbooks"
         )
-    files = [file for path in chosen for file in (_yaml_files(path) if path.is_dir() else [path])]
+    files = [file for path in chosen for file in yaml_files(path)]
     changed, problems = 0, []
     for file in files:
         try:
@@ -155,12 +155,6 @@ def fmt(paths: tuple[Path, ...], check: bool) -> None:
     _output.echo(f"{len(files)} files, {changed} {'not formatted' if check else 'changed'}")
     if check and changed:
         raise SystemExit(1)
-
-
-def _yaml_files(folder: Path) -> list[Path]:
-    """Return the YAML files below a folder, without hidden ones."""
-    found = (path for ending in ("*.yaml", "*.yml") for path in folder.rglob(ending) if path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _channels(folder: Path) -> Sequence[str]:

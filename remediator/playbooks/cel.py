@@ -277,7 +277,14 @@ def _translate(text: str, error: str, language: _Language) -> tuple[str, str, st
     if overload := _OVERLOAD.search(error):
         return f"{overload[1]!r} cannot be applied to ({overload[2]})", "compare values of one type", ""
     if "token recognition error" in error:
-        return _unreadable(error.rpartition("at: ")[2].strip().removeprefix("'").removesuffix("'").strip())
+        found = error.rpartition("at: ")[2].strip().removeprefix("'").removesuffix("'").strip()
+        if found.startswith(("'", '"')):
+            return "this quote is not closed", "", ""
+        if found == "=":
+            return "unexpected '='", "write == to compare", ""
+        if found == "$":
+            return "unexpected '$'", "conditions do not substitute parameters; write params.<name>", ""
+        return f"unexpected {found!r}", "", ""
     return error.removeprefix("Syntax error: "), "", ""
 
 
@@ -290,16 +297,6 @@ def _undeclared(text: str, name: str, language: _Language) -> tuple[str, str, st
         return f"unknown function {name!r}", "use the functions of CEL only", name
     article = "an" if language.noun[0] in "aeiou" else "a"
     return f"unknown name {name!r}", f"{article} {language.noun} can use {', '.join(language.roots)}", name
-
-
-def _unreadable(found: str) -> tuple[str, str, str]:
-    if found.startswith(("'", '"')):
-        return "this quote is not closed", "", ""
-    if found == "=":
-        return "unexpected '='", "write == to compare", ""
-    if found == "$":
-        return "unexpected '$'", "conditions do not substitute parameters; write params.<name>", ""
-    return f"unexpected {found!r}", "", ""
 
 
 _MISSING = re.compile(r'Key not found in map : "(.*)"')

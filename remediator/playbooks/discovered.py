@@ -261,7 +261,8 @@ def merge(written: Inventory, sets: Mapping[str, TargetSet]) -> Merged:
     for name, targets in named.items():
         if len(targets) == 1:
             found[name] = targets[0]
-        left += [each.left_out(f"{len(targets)} targets have the name {name!r}") for each in targets[1:] and targets]
+        else:
+            left += [each.left_out(f"{len(targets)} targets have the name {name!r}") for each in targets]
     left += _without_impossible_dependencies(written, found)
     services = Services(written.services, found)
     made = MergedInventory.model_construct(**{**dict(written), "services": services})

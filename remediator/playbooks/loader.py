@@ -5,7 +5,7 @@ The steps are in :mod:`remediator.playbooks.parsing`: text → nodes with places
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -35,6 +35,8 @@ _PLACEHOLDERS: Mapping[str, Any] = {
     "target": "unknown",
 }
 """Values for required keys that are missing or wrong, so that the rest of a playbook can be checked."""
+
+_TESTS = (".test.yaml", ".test.yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,14 @@ def shown(path: Path) -> str:
         return str(path)
 
 
+def yaml_files(path: Path) -> list[Path]:
+    """Return the YAML files below a folder in order, without hidden ones; for a file, the file itself."""
+    if not path.is_dir():
+        return [path]
+    found = (each for each in path.rglob("*") if each.suffix in (".yaml", ".yml") and each.is_file())
+    return sorted(each for each in found if not any(part.startswith(".") for part in each.relative_to(path).parts))
+
+
 def load_playbooks(paths: Sequence[Path], catalogue: Catalogue, inventory: Inventory | None) -> LoadResult:
     """Load every playbook in files and folders, and return every error.
 
@@ -181,7 +191,7 @@ class _Loader:
 
     def read(self, path: Path) -> None:
         """Read a file, or the files of a folder."""
-        files = list(_files(path))
+        files = [each for each in yaml_files(path) if each == path or not each.name.endswith(_TESTS)]
         if not files:
             message = f"there is no playbook in {shown(path)}"
             self._diagnostics.append(Diagnostic(shown(path), 0, 0, "no-playbooks", Severity.WARNING, message))
@@ -245,17 +255,6 @@ class _Loader:
         errors = (item for item in self._diagnostics if item.severity is Severity.ERROR)
         if playbook is not None and not any(item.file in files for item in errors):
             self._playbooks[playbook.name] = playbook
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    for item in sorted(path.rglob("*")):
-        hidden = any(part.startswith(".") for part in item.relative_to(path).parts)
-        is_test = item.name.endswith((".test.yaml", ".test.yml"))
-        if item.suffix in (".yaml", ".yml") and item.is_file() and not hidden and not is_test:
-            yield item
 
 
 def _text(root: Table, key: str) -> str:

@@ -114,13 +114,13 @@ def naming_matchers(service: Service) -> tuple[str, ...]:
     values |= service.alert_label_values
     if not values:
         values = {label: (value,) for label, value in service.alert_labels.items()}
-    return tuple(_matcher(label, listed) for label, listed in values.items())
-
-
-def _matcher(label: str, values: tuple[str, ...]) -> str:
-    if len(values) == 1 and not re.search(r"[*?\[]", values[0]):
-        return str(Matcher(label, Operator.EQUAL, values[0]))
-    return str(Matcher(label, Operator.MATCHES, "|".join(map(_glob_as_pattern, values))))
+    found = []
+    for label, listed in values.items():
+        if len(listed) == 1 and not re.search(r"[*?\[]", listed[0]):
+            found.append(Matcher(label, Operator.EQUAL, listed[0]))
+        else:
+            found.append(Matcher(label, Operator.MATCHES, "|".join(map(_glob_as_pattern, listed))))
+    return tuple(map(str, found))
 
 
 def _glob_as_pattern(value: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from remediator.config import Config
@@ -71,7 +71,7 @@ class LintContext:
     config: Config | None = None
     """The settings; None without them, or if they cannot be used."""
     watchdog: str = "Watchdog"
-    tested: frozenset[str] = field(default_factory=frozenset)
+    tested: frozenset[str] = frozenset()
     """Names of the playbooks that have a test file."""
     rights: Sequence[RightsProblem] | None = None
     """What the remediator may not do on its platforms; None if they were not asked."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,12 @@ from remediator.authoring.lint import AlertRule
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadableRules:
-    """A file of a rule folder that cannot be read as rules."""
-
-    file: str
-    line: int
-    """Counted from 1; 0 for the file as a whole."""
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class RuleFiles:
     """The alerting rules of rule files and folders."""
 
     alerts: Sequence[AlertRule] = ()
-    unreadable: Sequence[UnreadableRules] = field(default_factory=tuple)
+    unreadable: Sequence[tuple[str, int, str]] = ()
+    """The files that cannot be read: name, line (0 for the file as a whole) and reason."""
     files: int = 0
 
 
@@ -38,7 +29,7 @@ def read_alerts(paths: Iterable[Path]) -> RuleFiles:
     in a List.
     """
     alerts: list[AlertRule] = []
-    unreadable: list[UnreadableRules] = []
+    unreadable: list[tuple[str, int, str]] = []
     files = [file for path in paths for file in _files(path)]
     for file in files:
         try:
@@ -50,18 +41,18 @@ def read_alerts(paths: Iterable[Path]) -> RuleFiles:
                         found += [rule for item in _list(group, "rules") if (rule := _alert(item, file)) is not None]
             alerts += found
         except (OSError, UnicodeDecodeError) as error:
-            unreadable.append(UnreadableRules(str(file), 0, str(error)))
+            unreadable.append((str(file), 0, str(error)))
         except yaml.YAMLError as error:
             unreadable.append(_not_yaml(file, error))
     return RuleFiles(tuple(alerts), tuple(unreadable), len(files))
 
 
-def _not_yaml(file: Path, error: yaml.YAMLError) -> UnreadableRules:
+def _not_yaml(file: Path, error: yaml.YAMLError) -> tuple[str, int, str]:
     mark = getattr(error, "problem_mark", None)
     line = 0 if mark is None else mark.line + 1
     if "{{-" in file.read_text(encoding="utf-8", errors="replace"):
-        return UnreadableRules(str(file), line, "it is a template, for example of Helm, and not YAML")
-    return UnreadableRules(str(file), line, f"it is not YAML: {getattr(error, 'problem', None) or error}")
+        return (str(file), line, "it is a template, for example of Helm, and not YAML")
+    return (str(file), line, f"it is not YAML: {getattr(error, 'problem', None) or error}")
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ class Report:
     playbooks: int = 0
     """Number of playbooks that can be used."""
     files: int = 0
-    skipped: tuple[str, ...] = field(default_factory=tuple)
+    skipped: tuple[str, ...] = ()
     """What was not checked, and why."""
 
     def at_least(self, severity: Severity) -> tuple[Diagnostic, ...]:
@@ -164,7 +164,7 @@ def lint(
         catalogue=catalogue,
         inventory=services,
         alerts=None if rules is None else (*rules.alerts, *(() if live is None else live.rules)),
-        unreadable_rules=() if rules is None else [(item.file, item.line, item.reason) for item in rules.unreadable],
+        unreadable_rules=() if rules is None else rules.unreadable,
         known_labels=frozenset(() if config is None else config.known_labels),
         channels=None if config is None else frozenset(config.channels),
         settings=settings.root,

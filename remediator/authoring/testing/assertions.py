@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from remediator.authoring.testing.execute import CaseResult, SentMessage
+from remediator.authoring.testing.execute import CaseResult
 from remediator.authoring.testing.model import Case, Message
 from remediator.core.clock import format_duration
 from remediator.core.run import Run
@@ -60,7 +60,11 @@ def _differences(case: Case, result: CaseResult, playbooks: Sequence[Playbook]) 
     else:
         yield from _of_run(case, result)
     for at, wanted in enumerate(expect.messages):
-        if not any(_matches(wanted, sent) for sent in result.messages):
+        was_sent = any(
+            wanted.kind in (None, sent.kind) and wanted.to in (None, sent.channel) and wanted.contains in sent.text
+            for sent in result.messages
+        )
+        if not was_sent:
             sent = "; ".join(f"{item.kind} to {item.channel}" for item in result.messages) or "none"
             yield ("messages", at), f"expected a message {_description(wanted)}, sent: {sent}"
 
@@ -144,14 +148,6 @@ def _strongest_answers(result: CaseResult) -> dict[str, str]:
         before = strongest.get(item.guard, "allow")
         strongest[item.guard] = max(before, item.answer, key=_STRENGTH.index)
     return strongest
-
-
-def _matches(wanted: Message, sent: SentMessage) -> bool:
-    return (
-        (wanted.kind is None or wanted.kind == sent.kind)
-        and (wanted.to is None or wanted.to == sent.channel)
-        and wanted.contains in sent.text
-    )
 
 
 def _description(wanted: Message) -> str:

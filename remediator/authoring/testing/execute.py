@@ -124,9 +124,8 @@ def execute(
 
 def inventory_of(suite: Suite, playbook: Playbook) -> Inventory:
     """Return the inventory of a test file, with the target of the playbook."""
-    names = dict.fromkeys((playbook.target,)) if not playbook.target.startswith("${") else {}
-    given = {name: item.model_dump(exclude_unset=True) for name, item in suite.services.items()}
-    wanted = {**{name: {} for name in names}, **given}
+    wanted: dict[str, dict[str, Any]] = {} if playbook.target.startswith("${") else {playbook.target: {}}
+    wanted |= {name: item.model_dump(exclude_unset=True) for name, item in suite.services.items()}
     for item in suite.services.values():
         wanted |= {name: {} for name in item.depends_on if name not in wanted}
     binding = {"kind": "supervisor", "url": "unix:///nowhere"}

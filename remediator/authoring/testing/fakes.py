@@ -106,7 +106,6 @@ class ScriptedAction(Action):
             "timeout",
         ):
             setattr(self, trait, getattr(kind, trait))
-        self._kind = kind
         self._real = kind(allowed)
         self._script = script
 
