@@ -149,9 +149,14 @@ class Redactor:
 
     def text(self, text: str, limit: int = TEXT_LIMIT) -> str:
         """Return the string without secrets and lone surrogates, cut to ``limit`` characters plus a note."""
-        clean = self._remove_secrets(
-            str(text)
-        )  # a member of an enum becomes a plain string: RE2 rejects str subclasses
+        clean = str(text)  # a member of an enum becomes a plain string: RE2 rejects str subclasses
+        if not clean.isascii():
+            clean = clean.encode("utf-8", "replace").decode("utf-8")
+        if self._values is not None:
+            clean = self._values.sub(lambda match: self.placeholder(self._known[match.group()]), clean)
+        if self._hints.search(clean):
+            for shape, replacement in self._shapes:
+                clean = shape.sub(replacement, clean)
         if len(clean) <= limit:
             return clean
         digest = hashlib.sha256(clean.encode()).hexdigest()[:16]
@@ -175,16 +180,6 @@ class Redactor:
             return REDACTED
         raw = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
         return f"[redacted {hmac.new(self._key, raw, hashlib.sha256).hexdigest()[:8]}]"
-
-    def _remove_secrets(self, text: str) -> str:
-        if not text.isascii():
-            text = text.encode("utf-8", "replace").decode("utf-8")
-        if self._values is not None:
-            text = self._values.sub(lambda match: self.placeholder(self._known[match.group()]), text)
-        if self._hints.search(text):
-            for shape, replacement in self._shapes:
-                text = shape.sub(replacement, text)
-        return text
 
 
 def _inside_json(text: str) -> str:

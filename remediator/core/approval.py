@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from remediator.core.reason import Reason
 from remediator.core.run_detail import AwaitingApprovalDetail
-from remediator.core.tokens import Keyring, Signed
+from remediator.core.tokens import Keyring
 from remediator.errors import RemediatorError
 
 LINK = "approval link"
@@ -319,12 +319,8 @@ def open_link(keyring: Keyring, token: str, now: datetime, purpose: str = LINK) 
     signed = keyring.read(purpose, token, now)
     if signed is None:
         return None
-    link = _link(signed)
-    return None if link is None else OpenedLink(link, signed.expired(now))
-
-
-def _link(signed: Signed) -> ApprovalLink | None:
     approval, run, plan, audience = (signed.content.get(name) for name in ("a", "r", "p", "t"))
     if not all(isinstance(part, str) for part in (approval, run, plan, audience)):
         return None
-    return ApprovalLink(str(approval), str(run), str(plan), str(audience), signed.expires_at)
+    link = ApprovalLink(str(approval), str(run), str(plan), str(audience), signed.expires_at)
+    return OpenedLink(link, signed.expired(now))

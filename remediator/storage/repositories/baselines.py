@@ -49,7 +49,9 @@ def record_automatic_action(tx: Tx, playbook: str, acted: datetime, alerts: Mapp
         acted: the time of its first action.
         alerts: its alerts by name, with the time when they began; later alerts are not from the time before automation.
     """
-    _put_earlier(tx, _since(playbook), to_micros(acted))
+    since, at = key_values.get(tx.connection, _since(playbook)), to_micros(acted)
+    if since is None or at < since.value:
+        key_values.set(tx, _since(playbook), at)
     for name, began in alerts.items():
         value = _value(tx, name)
         until = min(to_micros(began), value["until"] or to_micros(began))
@@ -72,9 +74,3 @@ def record_durations(tx: Tx, alertname: str, lengths: Sequence[tuple[datetime, d
 def _value(tx: Tx, alertname: str) -> dict[str, Any]:
     fact = key_values.get(tx.connection, _lasted(alertname))
     return {"until": None, "kept": []} if fact is None else dict(fact.value)
-
-
-def _put_earlier(tx: Tx, name: str, at: int) -> None:
-    fact = key_values.get(tx.connection, name)
-    if fact is None or at < fact.value:
-        key_values.set(tx, name, at)

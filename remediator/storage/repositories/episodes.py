@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, bindparam, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, update
 
 from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, LastUpdate
 from remediator.storage import Tx
@@ -131,16 +131,16 @@ _CLOSE_MANUAL = Prepared(
 )
 
 
-def list_due_to_close(connection: Connection, now: datetime, limit: int = 500) -> list[Episode]:
-    """Return resolved episodes whose resolve_grace is over."""
-    return [_episode(row) for row in connection.execute(_DUE_TO_CLOSE, {"now": now, "most": limit})]
+def list_due_to_close(connection: Connection, now: datetime) -> list[Episode]:
+    """Return up to 500 resolved episodes whose resolve_grace is over."""
+    return [_episode(row) for row in connection.execute(_DUE_TO_CLOSE, {"now": now})]
 
 
 _DUE_TO_CLOSE = Prepared(
     select(table)
     .where(table.c.status == EpisodeStatus.RESOLVED.value, table.c.closes_at <= bindparam("now", type_=Instant))
     .order_by(table.c.closes_at)
-    .limit(bindparam("most", type_=Integer))
+    .limit(500)
 )
 
 

@@ -90,16 +90,16 @@ _PARTLY_PROCESSED = Prepared(
 )
 
 
-def delete_processed(tx: Tx, before: datetime, limit: int = 500) -> int:
-    """Delete up to ``limit`` processed notifications from before then. Return their number."""
-    return tx.connection.execute(_DELETE, {"before": before, "most": limit}).rowcount
+def delete_processed(tx: Tx, before: datetime) -> None:
+    """Delete up to 500 processed notifications from before then."""
+    tx.connection.execute(_DELETE, {"before": before})
 
 
 _OLD = (
     select(table.c.id)
     .where(table.c.received_at < bindparam("before", type_=Instant), table.c.processed_at.is_not(None))
     .order_by(table.c.received_at)
-    .limit(bindparam("most", type_=Integer))
+    .limit(500)
 )
 _DELETE = Prepared(delete(table).where(table.c.id.in_(_OLD.scalar_subquery())))
 

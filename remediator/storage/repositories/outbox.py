@@ -344,9 +344,9 @@ class ChannelState:
     last_sent_at: datetime | None
 
 
-def channel_states(connection: Connection, newest: int = 1000) -> list[ChannelState]:
-    """Return the state of each channel that has messages among the ``newest`` ones."""
-    recent = select(table).order_by(table.c.id.desc()).limit(newest).subquery()
+def channel_states(connection: Connection) -> list[ChannelState]:
+    """Return the state of each channel that has messages among the newest 1000."""
+    recent = select(table).order_by(table.c.id.desc()).limit(1000).subquery()
     counts = [func.sum(case((recent.c.status == name, 1), else_=0)) for name in ("sent", "dead", "waiting")]
     rows = connection.execute(
         select(recent.c.channel, *counts, func.max(recent.c.sent_at))

@@ -87,8 +87,8 @@ class CauseRow(NamedTuple):
     runs: int
 
 
-def causes_between(connection: Connection, since: datetime, until: datetime, limit: int = 20) -> list[CauseRow]:
-    """Return the likely causes of the runs created in the period, the most frequent first."""
+def causes_between(connection: Connection, since: datetime, until: datetime) -> list[CauseRow]:
+    """Return the 20 most frequent likely causes of the runs created in the period, with the most frequent first."""
     count = func.count(evidence.c.run_id.distinct()).label("count")
     rows = connection.execute(
         select(runs.c.playbook, func.max(evidence.c.summary), count)
@@ -96,7 +96,7 @@ def causes_between(connection: Connection, since: datetime, until: datetime, lim
         .where(_between(runs.c.created_at, since, until), evidence.c.phase == "conclude")
         .group_by(runs.c.playbook, evidence.c.name)  # its summary may have measured values
         .order_by(count.desc(), runs.c.playbook, evidence.c.name)
-        .limit(limit)
+        .limit(20)
     )
     return [CauseRow(f"{playbook}: {summary}", found) for playbook, summary, found in rows]
 
@@ -120,7 +120,9 @@ def runs_between(connection: Connection, since: datetime, until: datetime) -> li
     columns = (runs.c.id, runs.c.playbook, runs.c.target, runs.c.mode, runs.c.status, runs.c.reason)
     instants = (_int(runs.c.created_at), _int(runs.c.first_action_at), _int(runs.c.finished_at))
     chosen = _between(runs.c.created_at, since, until)
-    over, yes = _alerts_of(connection, chosen), _approved(connection, chosen)
+    over = _alerts_of(connection, chosen)
+    approved = select(approvals.c.run_id).join(runs, runs.c.id == approvals.c.run_id)
+    yes = set(connection.execute(approved.where(chosen, approvals.c.status == "approved")).scalars())
     rows = connection.execute(select(*columns, *instants).where(chosen).order_by(runs.c.created_at, runs.c.id))
     return [RunRow._make((*row, *over.get(row[0], (None, None)), row[0] in yes)) for row in rows]
 
@@ -135,11 +137,6 @@ def _alerts_of(connection: Connection, chosen: ColumnElement[bool]) -> dict[str,
         select(runs.c.id, first, last, firing).select_from(joined).where(chosen).group_by(runs.c.id)
     )
     return {run: (started, None if still else over) for run, started, over, still in rows}
-
-
-def _approved(connection: Connection, chosen: ColumnElement[bool]) -> set[str]:
-    statement = select(approvals.c.run_id).join(runs, runs.c.id == approvals.c.run_id)
-    return set(connection.execute(statement.where(chosen, approvals.c.status == "approved")).scalars())
 
 
 def refusals_between(connection: Connection, since: datetime, until: datetime) -> list[GuardRefusal]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Integer, Row, bindparam, exists, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, insert, select, tuple_, update
 
 from remediator.audit import Draft, Kind
 from remediator.core.plan import Plan
@@ -194,22 +194,16 @@ def close_incident(tx: Tx, run_ids: Collection[str]) -> None:
 _CLOSE = Prepared(update(table).where(_IDS).values(incident_open=False))
 
 
-def close_orphaned_incidents(tx: Tx, limit: int = 100) -> int:
-    """Close incidents whose run and alerts have ended, in case :func:`close_incident` did not. Return their number."""
-    ids = list(tx.connection.execute(_OVER, {"most": limit}).scalars())
-    if ids:
+def close_orphaned_incidents(tx: Tx) -> None:
+    """Close up to 100 incidents whose run and alerts have ended, in case :func:`close_incident` did not."""
+    if ids := list(tx.connection.execute(_OVER).scalars()):
         close_incident(tx, ids)
-    return len(ids)
 
 
 _LIVING = exists().where(
     run_episodes.c.run_id == table.c.id, run_episodes.c.episode_id == episodes.c.id, episodes.c.status != "closed"
 )
-_OVER = Prepared(
-    select(table.c.id)
-    .where(table.c.incident_open, table.c.finished_at.is_not(None), ~_LIVING)
-    .limit(bindparam("most", type_=Integer))
-)
+_OVER = Prepared(select(table.c.id).where(table.c.incident_open, table.c.finished_at.is_not(None), ~_LIVING).limit(100))
 
 
 def mark_ineffective(tx: Tx, run_id: str) -> bool:
@@ -280,13 +274,13 @@ def list_page(
     return [from_row(row) for row in connection.execute(statement)]
 
 
-def count_by_status(connection: Connection, playbook: str, last: int = 500) -> dict[str, int]:
-    """Return how many of the last runs of a playbook have each status. The cost does not grow with the history."""
+def count_by_status(connection: Connection, playbook: str) -> dict[str, int]:
+    """Return how many of the last 500 runs of a playbook have each status. The cost does not grow with the history."""
     recent = (
         select(table.c.status)
         .where(table.c.playbook == playbook)
         .order_by(table.c.created_at.desc())
-        .limit(last)
+        .limit(500)
         .subquery()
     )
     rows = connection.execute(select(recent.c.status, func.count()).group_by(recent.c.status))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Integer, bindparam, func, or_, select, update
+from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from remediator.audit import Kind
 from remediator.core.run import ENGINE_VERSION, TRANSITIONS, Run, Status
@@ -20,9 +20,9 @@ from remediator.storage.schema import runs as table
 _MOVING = (Status.MATCHED.value, Status.PLANNED.value, Status.UNKNOWN_OUTCOME.value)
 
 
-def list_stuck(connection: Connection, since: datetime, limit: int = 50) -> list[Run]:
-    """Return open runs that have been due since before ``since``, or that should have changed their status since."""
-    return _found(connection, _STUCK, {"since": since, "most": limit})
+def list_stuck(connection: Connection, since: datetime) -> list[Run]:
+    """Return up to 50 open runs that have been due since before ``since``, or should have changed status since."""
+    return _found(connection, _STUCK, {"since": since})
 
 
 _SINCE = bindparam("since", type_=Instant)
@@ -32,7 +32,7 @@ _MOVED = (
     .scalar_subquery()
 )
 _IS_STUCK = (table.c.wake_at < _SINCE) | (table.c.status.in_(_MOVING) & (_MOVED < _SINCE))
-_MOST = bindparam("most", type_=Integer)
+_MOST = 50
 _STUCK = Prepared(select(table.c.id).where(table.c.finished_at.is_(None), _IS_STUCK).limit(_MOST))
 
 
@@ -43,14 +43,14 @@ def mark_reported(tx: Tx, run: Run) -> bool:
     return bool(tx.connection.execute(reported).rowcount)
 
 
-def list_unsupported(connection: Connection, limit: int = 50) -> list[Run]:
-    """Return open runs that this version cannot process: of a newer engine, or in an unknown status."""
+def list_unsupported(connection: Connection) -> list[Run]:
+    """Return open runs that this version cannot process: up to 50 of a newer engine and 50 in an unknown status."""
     # skip from value to value in the index
     words: list[str] = []
     while word := connection.execute(_NEXT_STATUS, {"word": words[-1] if words else ""}).scalar():
         words.append(word)
-    strange = {"unknown": [word for word in words if word not in set(TRANSITIONS)], "most": limit}
-    return [*_found(connection, _NEWER, {"most": limit}), *_found(connection, _STRANGE, strange)]
+    strange = {"unknown": [word for word in words if word not in set(TRANSITIONS)]}
+    return [*_found(connection, _NEWER, {}), *_found(connection, _STRANGE, strange)]
 
 
 _NEWER = Prepared(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from alembic import op
 from sqlalchemy import BigInteger, Boolean, Column, PrimaryKeyConstraint, String, Text, text
 
@@ -35,9 +33,6 @@ def upgrade() -> None:
         Column("ended_by", String(320)),
         PrimaryKeyConstraint("id", name="pk_sessions"),
     )
-    op.create_index("ix_sessions_person", "sessions", ["person"], **_open())
+    is_open = text("ended_at IS NULL")
+    op.create_index("ix_sessions_person", "sessions", ["person"], sqlite_where=is_open, postgresql_where=is_open)
     op.create_index("ix_sessions_expires_at", "sessions", ["expires_at"])
-
-
-def _open() -> dict[str, Any]:
-    return {"sqlite_where": text("ended_at IS NULL"), "postgresql_where": text("ended_at IS NULL")}
