@@ -114,14 +114,11 @@ MAX_CLOCK_OFFSET = timedelta(seconds=30)
 
 
 @asynccontextmanager
-async def run_service(
-    config: Config, clock: Clock | None = None, role: Role = "all", settings_file: Path | None = None
-) -> AsyncIterator[Service]:
+async def run_service(config: Config, role: Role = "all", settings_file: Path | None = None) -> AsyncIterator[Service]:
     """Run a service with its loops until the context ends.
 
     Args:
         config: the settings.
-        clock: the clock of this host.
         role: ``receive`` only accepts notifications; ``work`` only processes them; ``all`` does both.
         settings_file: the file of the settings; its sections ``access`` and ``webhook`` are read again when it changes.
 
@@ -133,7 +130,7 @@ async def run_service(
         raise ConfigurationError(
             f"role {role!r} cannot use the store 'sqlite', which has a single process; use 'all', or use PostgreSQL"
         )
-    clock = clock or SteadyClock()
+    clock = SteadyClock()
     configure_clients(config)
     trace_context.configure(config.tracing is not None)
     registry = Registry.for_settings(config)
@@ -146,14 +143,13 @@ async def run_service(
         await live.load(store)
         store.redactor = redactor_for(config, live.inventory, *registry.models(config))
         ssh_configuration.use(own_folder(config.state, "ssh"))
-        if isinstance(clock, SteadyClock) and config.store == "sqlite":  # else the database has the time
+        if config.store == "sqlite":  # else the database has the time
             clock.continue_from(await store.read(audit.newest_time))
         keys = load_signing_keys(config)
         sources = registry.make_sources(config)
         clients = _make_clients(config, registry, clock, stack, lambda: context.playbooks.inventory, sources)
         metrics = Metrics()
-        if isinstance(clock, SteadyClock):
-            metrics.health.watches["clock of this host"] = clock.problem
+        metrics.health.watches["clock of this host"] = clock.problem
         in_use = replace(loaded, inventory=live.inventory)
         context = _make_context(config, registry, StoreClock(store, clock), store, clients, in_use, metrics)
         offset = abs(store.clock_offset)

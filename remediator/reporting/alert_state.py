@@ -48,7 +48,11 @@ def describe_alert(alert: Episode, its_runs: Sequence[Run], index: Index) -> Ale
         return AlertState(sanitize(_without_run(alert, index)), None, needs_person=True)
     run = its_runs[0]
     if run.status is Status.BLOCKED and isinstance(run.detail, BlockedDetail):
-        return AlertState(sanitize(_held_back(run, run.detail)), run, needs_person=False)
+        detail = run.detail
+        by = detail.guard or (run.reason or "blocked").replace("_", " ")
+        until = "" if detail.until is None else f" until {format_time(detail.until)}"
+        why = f": {detail.text}" if detail.text else ""
+        return AlertState(sanitize(f"Held back by {by}{until}{why}"), run, needs_person=False)
     if run.status in _DOING:
         return AlertState(_DOING[run.status], run, needs_person=run.status is Status.AWAITING_APPROVAL)
     if run.status is Status.SUCCEEDED:
@@ -56,12 +60,6 @@ def describe_alert(alert: Episode, its_runs: Sequence[Run], index: Index) -> Ale
         return AlertState(f"Healed{at}, according to its checks; the alert has not resolved yet", run, False)
     said = outcome_text.headline(run, ())
     return AlertState(sanitize(f"Nothing is being done: {run.status.value}, {said}"), run, needs_person=True)
-
-
-def _held_back(run: Run, detail: BlockedDetail) -> str:
-    by = detail.guard or (run.reason or "blocked").replace("_", " ")
-    until = "" if detail.until is None else f" until {format_time(detail.until)}"
-    return f"Held back by {by}{until}{f': {detail.text}' if detail.text else ''}"
 
 
 def _without_run(alert: Episode, index: Index) -> str:

@@ -132,7 +132,6 @@ def stacked_columns(
     columns: Sequence[tuple[str, Mapping[str, int]]],
     kinds: Mapping[str, str],
     label: str,
-    height: float = 170,
     *,
     standalone: bool = False,
 ) -> Markup:
@@ -142,9 +141,9 @@ def stacked_columns(
         columns: the name and the counts of each column.
         kinds: the parts of a stack from the bottom: colour class, and name for the tooltip.
         label: the sentence for screen readers.
-        height: of the plot, in pixels.
         standalone: whether the SVG contains its style sheet.
     """
+    height = 170.0  # of the plot, in pixels
     top = round_up(max((sum(counts.get(kind, 0) for kind in kinds) for _, counts in columns), default=1))
     slot = _PLOT / max(1, len(columns))
     parts, labelled = _column_axis(top, height), max(1, math.ceil(len(columns) / 10))
@@ -160,17 +159,15 @@ def stacked_columns(
     return _svg(_TOP + height + 28, label, parts, standalone=standalone)
 
 
-def grouped_columns(
-    names: Sequence[str], series: Mapping[str, tuple[str, Sequence[int]]], label: str, height: float = 150
-) -> Markup:
+def grouped_columns(names: Sequence[str], series: Mapping[str, tuple[str, Sequence[int]]], label: str) -> Markup:
     """Draw histograms over the same columns, each in percent of its own total, because the totals differ.
 
     Args:
         names: of the columns.
         series: by colour class: name for the tooltip, and a count for each column.
         label: the sentence for screen readers.
-        height: of the plot, in pixels.
     """
+    height = 150.0  # of the plot, in pixels
     shares = {kind: [100 * n / max(1, sum(counts)) for n in counts] for kind, (_, counts) in series.items()}
     top = round_up(max((value for values in shares.values() for value in values), default=1))
     slot = _PLOT / len(names)

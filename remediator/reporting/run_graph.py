@@ -101,13 +101,9 @@ def _steps(timeline: RunTimeline, now: datetime) -> Iterator[Node]:
             yield Node(step.title, NodeState.SKIPPED if run.finished_at is not None else NodeState.AHEAD)
             continue
         last = tried[-1]
+        seconds = None if last.outcome_at is None else (last.outcome_at - tried[0].intent_at).total_seconds()
         state = NodeState.NOW if last.outcome is None else _OUTCOME_STATES.get(last.outcome, NodeState.DONE)
-        yield Node(step.title, state, tried[0].intent_at, _seconds(tried), _said(tried, now))
-
-
-def _seconds(tried: Sequence[Attempt]) -> float | None:
-    last = tried[-1].outcome_at
-    return None if last is None else (last - tried[0].intent_at).total_seconds()
+        yield Node(step.title, state, tried[0].intent_at, seconds, _said(tried, now))
 
 
 def _said(tried: Sequence[Attempt], now: datetime) -> str:

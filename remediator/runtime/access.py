@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from remediator.audit import Draft, Kind
-from remediator.config import Config, Hmac, SourceSettings, Webhook, read_secret
+from remediator.config import Config, SourceSettings, Webhook, read_secret
 from remediator.core.access_settings import Access
 from remediator.core.alert import ALERTMANAGER
 from remediator.core.approval import Person
@@ -176,7 +176,13 @@ def credentials_of(settings: Webhook | SourceSettings, section: str) -> Credenti
     tokens = {name: read_secret(path).encode() for name, path in settings.token_files.items()}
     basic, signature = settings.basic, None
     if isinstance(settings, SourceSettings) and settings.hmac is not None:
-        signature = _signature(settings.hmac)
+        stamp = settings.hmac.timestamp_header
+        signature = Signature(
+            tuple(read_secret(path).encode() for path in settings.hmac.secret_files),
+            settings.hmac.header.lower().encode(),
+            None if stamp is None else stamp.lower().encode(),
+            settings.hmac.max_age,
+        )
     shared = () if signature is None else signature.secrets
     named = [*tokens.items(), *(("of hmac", secret) for secret in shared)]
     short = [name for name, secret in named if len(secret) < _SHORTEST_TOKEN]
@@ -187,16 +193,6 @@ def credentials_of(settings: Webhook | SourceSettings, section: str) -> Credenti
         )
     password = None if basic is None else (basic.username.encode(), read_secret(basic.password_file).encode())
     return Credentials(tokens, password, signature, section)
-
-
-def _signature(settings: Hmac) -> Signature:
-    stamp = settings.timestamp_header
-    return Signature(
-        tuple(read_secret(path).encode() for path in settings.secret_files),
-        settings.header.lower().encode(),
-        None if stamp is None else stamp.lower().encode(),
-        settings.max_age,
-    )
 
 
 def _secret_files(settings: Webhook | SourceSettings) -> Iterator[Path]:

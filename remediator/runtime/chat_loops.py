@@ -51,7 +51,14 @@ def chat_loops(
     """Return the loops of the chats in the settings, by name; none if no chat needs one."""
     loops: dict[str, Loop] = {}
     if config.access.slack is not None and config.access.slack.app_token_file is not None:
-        loops["slack socket"] = _socket_loop(slack_events(context, config, access, keyring, clients), context)
+        events = slack_events(context, config, access, keyring, clients)
+
+        async def run_socket() -> None:
+            from remediator.runtime.slack_socket import SlackSocket  # noqa: PLC0415 - only a service with a socket
+
+            await SlackSocket(events.settings, events, context.clock).run()
+
+        loops["slack socket"] = run_socket
     actions = chat_actions(context, config, clients)
     for name, notifier in channels.items():
         if notifier.polls_buttons:
@@ -59,12 +66,3 @@ def chat_loops(
                 context, name, notifier, lambda: access.people, keyring, actions
             ).run
     return loops
-
-
-def _socket_loop(events: SlackEvents, context: PipelineContext) -> Loop:
-    async def run() -> None:
-        from remediator.runtime.slack_socket import SlackSocket  # noqa: PLC0415 - only a service with a socket needs it
-
-        await SlackSocket(events.settings, events, context.clock).run()
-
-    return run

@@ -117,7 +117,10 @@ class SlackEvents:
         link: ApprovalLink = opened.link
         if verb in DECISIONS and not link.approval:
             return f"{NOTHING}this button is not for a decision."
-        return Press(verb, link.run, person, _press_id(workspace, user, at), link.approval, link.plan, reason)
+        # The ID recognises a repeat of this press. Without a timestamp of Slack there is none.
+        digest = hashlib.sha256("/".join((workspace, user, at)).encode()).hexdigest()[:24]
+        press_id = f"stop-slack-{digest}" if at else ""
+        return Press(verb, link.run, person, press_id, link.approval, link.plan, reason)
 
     async def _ask_reason(self, verb: Verb, value: str, trigger: str, url: str) -> bool:
         """Open a dialog that asks for a reason; return False if that is not possible, so that no reason is asked."""
@@ -147,12 +150,6 @@ class SlackEvents:
         if person is None:
             return f"{NOTHING}Slack user {user} is not in the people file. Ask an administrator to add you."
         return await self.actions.command(person, text)
-
-
-def _press_id(workspace: str, user: str, at: str) -> str:
-    """Return an ID of this press, so that a repeat of it is recognised; empty if Slack sends no timestamp."""
-    parts = "/".join((workspace, user, at))
-    return f"stop-slack-{hashlib.sha256(parts.encode()).hexdigest()[:24]}" if at else ""
 
 
 def reason_dialog(verb: Verb, metadata: str) -> dict[str, Any]:
