@@ -13,9 +13,10 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from bench.measure import ROOT, median
+from bench.measure import ROOT
 from bench.suite import SUITE, Bench, flat, run
 
 WORSE_BY = 0.10

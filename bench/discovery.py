@@ -15,13 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
 
-from bench.measure import free_port, median, server
+from bench.measure import configure, server
 from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.pipeline.context import PipelineContext, PlaybookSet
@@ -135,30 +135,19 @@ async def _intake(folder: Path, inventory: Inventory) -> float:
 
 def memory(number: int) -> float:
     """Return the resident memory in MB of a service that has discovered so many targets."""
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name, ExitStack() as stack:
-        folder, port = Path(name), free_port()
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+        folder = Path(name)
         (folder / "playbooks").mkdir()
         (folder / "playbooks/web-down.yaml").write_text(yaml.safe_dump(PLAYBOOK))
         (folder / "inventory.yaml").write_text(yaml.safe_dump(INVENTORY))
         groups = [{"targets": [each["__host__"]], "labels": {"n": each["n"]}} for each in targets(number)]
         (folder / "targets.json").write_text(json.dumps(groups))
-        (folder / "token").write_text("a-token-for-the-bench")
-        settings = {
-            "apiVersion": "remediator/v1",
-            "kind": "Config",
-            "listen": f"127.0.0.1:{port}",
-            "state": "state",
-            "playbooks": ["playbooks"],
-            "inventory": "inventory.yaml",
-            "webhook": {"token_file": "token"},
-        }
-        (folder / "remediator.yaml").write_text(yaml.safe_dump(settings))
-        argv = [sys.executable, "-m", "remediator", "serve", "--config", str(folder / "remediator.yaml")]
-        process = stack.enter_context(server(argv, f"http://127.0.0.1:{port}/readyz", folder))
-        while "discovered targets in use" not in (folder / "server.log").read_text():
-            time.sleep(0.1)
-        time.sleep(2)
-        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+        argv, url = configure(folder)
+        with server(argv, f"{url}/readyz", folder) as process:
+            while "discovered targets in use" not in (folder / "server.log").read_text():
+                time.sleep(0.1)
+            time.sleep(2)
+            pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 

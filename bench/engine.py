@@ -16,12 +16,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import sqlalchemy
 from sqlalchemy import Connection, event, select
 
-from bench.measure import median
 from remediator.core.clock import SystemClock
 from remediator.pipeline.ingest import IngestSettings
 from remediator.pipeline.match import Index

@@ -13,12 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from bench import ingest
-from bench.measure import median
+from bench.ingest import empty_service
+from bench.measure import server
 
 _SETTLE = 3.0
 """Seconds after the start that are not idle: rights and reachability are examined, and each loop has its first turn."""
@@ -64,12 +64,11 @@ def _service(rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
             folder = Path(name)
-            with ExitStack() as stack:
-                ingest._remediator(folder, stack)  # the first start makes the schema
+            argv, url = empty_service(folder)
+            with server(argv, f"{url}/readyz", folder):
+                pass  # the first start makes the schema
             begun = time.perf_counter()
-            with ExitStack() as stack:
-                argv = [sys.executable, "-m", "remediator", "serve", "--config", str(folder / "remediator.yaml")]
-                process = stack.enter_context(ingest.server(argv, _ready_url(folder), folder))
+            with server(argv, f"{url}/readyz", folder) as process:
                 ready.append(time.perf_counter() - begun)
                 time.sleep(_SETTLE)
                 before, woken = _cpu(process.pid), _wakeups(process.pid)
@@ -84,11 +83,6 @@ def _service(rounds: int) -> dict[str, Any]:
         "idle_cpu_percent": round(median(idle) * 100, 2),
         "idle_wakeups_per_s": round(median(wakeups)),
     }
-
-
-def _ready_url(folder: Path) -> str:
-    line = next(line for line in (folder / "remediator.yaml").read_text().splitlines() if line.startswith("listen"))
-    return f"http://{line.partition(': ')[2]}/readyz"
 
 
 def _rss(pid: int) -> float:

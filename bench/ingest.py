@@ -12,11 +12,10 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import yaml
-
-from bench.measure import TELL_P999, TOKEN, Load, free_port, median, server, wrk
+from bench.measure import TELL_P999, TOKEN, Load, configure, free_port, server, wrk
 from demo.stack.programs import find
 
 BODY = {
@@ -53,8 +52,10 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name, ExitStack() as stack:
         folder = Path(name)
+        argv, url = empty_service(folder)
+        stack.enter_context(server(argv, f"{url}/readyz", folder))
         targets = {
-            "remediator": _remediator(folder, stack),
+            "remediator": f"{url}/api/v1/alerts",
             "bare": _bare(folder, stack),
             "webhook": _webhook(folder, stack),
         }
@@ -81,24 +82,11 @@ def _script(folder: Path) -> Path:
     return path
 
 
-def _remediator(folder: Path, stack: ExitStack) -> str:
-    port = free_port()
+def empty_service(folder: Path) -> tuple[list[str], str]:
+    """Write the files of a service without playbooks and targets. Return the command that starts it, and its URL."""
     (folder / "playbooks").mkdir()
     (folder / "inventory.yaml").write_text("apiVersion: remediator/v1\nkind: Inventory\nservices: {}\n")
-    (folder / "token").write_text(TOKEN)
-    settings: dict[str, Any] = {
-        "apiVersion": "remediator/v1",
-        "kind": "Config",
-        "listen": f"127.0.0.1:{port}",
-        "state": "state",
-        "playbooks": ["playbooks"],
-        "inventory": "inventory.yaml",
-        "webhook": {"token_file": "token"},
-    }
-    (folder / "remediator.yaml").write_text(yaml.safe_dump(settings))
-    argv = [sys.executable, "-m", "remediator", "serve", "--config", str(folder / "remediator.yaml")]
-    stack.enter_context(server(argv, f"http://127.0.0.1:{port}/readyz", folder))
-    return f"http://127.0.0.1:{port}/api/v1/alerts"
+    return configure(folder)
 
 
 def _bare(folder: Path, stack: ExitStack) -> str:

@@ -1,11 +1,11 @@
-"""What the benches share: starting servers, loading them with wrk, and medians and percentiles."""
+"""What the benches share: starting servers, loading them with wrk, and percentiles."""
 
 from __future__ import annotations
 
 import re
 import socket
-import statistics
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from demo.stack.programs import find
 
@@ -42,6 +45,29 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def configure(folder: Path, **more: Any) -> tuple[list[str], str]:
+    """Write the settings of a service on a free port, and its token. Return the command that starts it, and its URL.
+
+    Args:
+        folder: has ``playbooks`` and ``inventory.yaml``.
+        more: further settings.
+    """
+    listen = f"127.0.0.1:{free_port()}"
+    (folder / "token").write_text(TOKEN)
+    settings = {
+        "apiVersion": "remediator/v1",
+        "kind": "Config",
+        "listen": listen,
+        "state": "state",
+        "playbooks": ["playbooks"],
+        "inventory": "inventory.yaml",
+        "webhook": {"token_file": "token"},
+    }
+    (folder / "remediator.yaml").write_text(yaml.safe_dump({**settings, **more}))
+    argv = [sys.executable, "-m", "remediator", "serve", "--config", str(folder / "remediator.yaml")]
+    return argv, f"http://{listen}"
 
 
 @contextmanager
@@ -108,11 +134,6 @@ def _time(text: str) -> float:
     match = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text)
     assert match is not None, text
     return float(match[1]) * _UNITS[match[2]]
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle one."""
-    return statistics.median(values)
 
 
 def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:

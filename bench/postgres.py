@@ -22,12 +22,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psycopg
 
 from bench.ingest import _bare, _script
-from bench.measure import ROOT, free_port, median, percentiles_ms, wrk
+from bench.measure import ROOT, free_port, percentiles_ms, wrk
 from bench.recovery import Patients, _notification, _post, _remediator, _until
 from bench.throughput import theirs
 from tests.support.servers.postgres import Postgres

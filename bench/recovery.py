@@ -25,9 +25,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from bench.measure import TOKEN, free_port, median, percentiles_ms, server
+from bench.measure import TOKEN, configure, free_port, percentiles_ms, server
 from demo.stack.programs import find
 
 STORM, AT_ONCE, SENDERS = 10_000, 100, 8
@@ -153,9 +154,7 @@ def _remediator(
         stack: ends the service.
         more: further settings.
     """
-    port = free_port()
     (folder / "playbooks").mkdir(parents=True)
-    (folder / "token").write_text(TOKEN)
     bound = {"kind": "supervisor", "url": "unix:///nowhere", "program": "none"}
     services = {
         name: {"platform": bound, "http": {"url": patients.url, "ready": f"/{name}/ready", "live": f"/{name}/ready"}}
@@ -180,13 +179,6 @@ def _remediator(
     _write(folder / "playbooks/heal.yaml", playbook)
     harmless = {"destructive": False, "interrupts": False}  # otherwise every call would need an approval
     settings = {
-        "apiVersion": "remediator/v1",
-        "kind": "Config",
-        "listen": f"127.0.0.1:{port}",
-        "state": "state",
-        "playbooks": ["playbooks"],
-        "inventory": "inventory.yaml",
-        "webhook": {"token_file": "token"},
         "requests": {"heal": {"url": f"{patients.url}/heal", "private": True, "fields": ["target"], **harmless}},
         "guards": {
             "rate_limit": {"playbook": ["500/1h"], "global": ["500/1h"]},
@@ -195,10 +187,9 @@ def _remediator(
             "off": [{"guard": guard, "reason": "no Alertmanager here"} for guard in ("watchdog", "still_firing")],
         },
     }
-    _write(folder / "remediator.yaml", {**settings, **(more or {})})
-    argv = [sys.executable, "-m", "remediator", "serve", "--config", str(folder / "remediator.yaml")]
-    stack.enter_context(server(argv, f"http://127.0.0.1:{port}/readyz", folder))
-    return f"http://127.0.0.1:{port}/api/v1/alerts"
+    argv, url = configure(folder, **settings, **(more or {}))
+    stack.enter_context(server(argv, f"{url}/readyz", folder))
+    return f"{url}/api/v1/alerts"
 
 
 def _webhook(folder: Path, patients: Patients, stack: ExitStack) -> str:

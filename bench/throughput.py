@@ -18,9 +18,10 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from bench.measure import ROOT, median
+from bench.measure import ROOT
 from bench.recovery import Patients, _ask, _notification, _post, _remediator, _until
 
 
