@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from remediator.core.clock import rfc3339
 from remediator.core.matchers import CLASSIC_NAME, equals
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import BadAnswer, Unreachable
+
+T = TypeVar("T")
 
 
 class Suppression(Part, frozen=True, kw_only=True, rename="camel"):
@@ -235,15 +237,23 @@ async def marked(alertmanagers: Iterable[Alertmanager], mark: str) -> list[str]:
     Raises:
         Unreachable: no Alertmanager answers.
     """
-    last = Unreachable("no Alertmanager is configured")
+    silences = await first_reachable(alertmanagers, lambda alertmanager: alertmanager.silences())
+    ours = (item for item in silences if item.comment == mark and item.status.state != "expired")
+    return sorted(item.id for item in ours)  # sorted, so that two plans of the same silences are equal
+
+
+async def first_reachable(alertmanagers: Iterable[Alertmanager], call: Callable[[Alertmanager], Awaitable[T]]) -> T:
+    """Return the answer of the first Alertmanager that is reachable. The members of a cluster replicate silences.
+
+    Raises:
+        Unreachable: no Alertmanager is reachable, or none is configured.
+    """
+    last = Unreachable("no Alertmanager is configured; add one to 'alertmanagers' in the settings")
     for alertmanager in alertmanagers:
         try:
-            silences = await alertmanager.silences()
+            return await call(alertmanager)
         except Unreachable as error:
             last = error
-            continue
-        ours = (item for item in silences if item.comment == mark and item.status.state != "expired")
-        return sorted(item.id for item in ours)  # sorted, so that two plans of the same silences are equal
     raise last
 
 

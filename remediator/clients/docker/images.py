@@ -22,15 +22,15 @@ async def ages(client: Docker, images: Sequence[ListedImage]) -> dict[str, Age]:
     Reproducible builds share a fixed build time, so the time of arrival on this host decides between them.
     """
     seconds = Counter(image.created for image in images)
-    return {image.id: await _age(client, image, exactly=seconds[image.created] > 1) for image in images}
-
-
-async def _age(client: Docker, image: ListedImage, *, exactly: bool) -> Age:
     never = datetime.min.replace(tzinfo=UTC)
-    if not exactly:
-        return image.created, never, never
-    found = await client.image(image.id)
-    return image.created, found.created, found.metadata.last_tag_time or never
+    found: dict[str, Age] = {}
+    for image in images:
+        if seconds[image.created] == 1:
+            found[image.id] = image.created, never, never
+        else:
+            details = await client.image(image.id)
+            found[image.id] = image.created, details.created, details.metadata.last_tag_time or never
+    return found
 
 
 async def repository(client: Docker, container: Container) -> str:

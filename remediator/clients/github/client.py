@@ -5,14 +5,13 @@ The host is resolved once per call and checked as in `allowed_requests`. Redirec
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from remediator.clients.allowed_requests import connected
 from remediator.clients.endpoints import GitHub, HttpAuth
-from remediator.clients.http import Answer, HttpClient, HttpRefused, Part
+from remediator.clients.http import Answer, HttpRefused, Part
 from remediator.core.clock import rfc3339
 from remediator.core.sizes import MEBIBYTE
 from remediator.errors import TargetError, TimedOut
@@ -68,13 +67,19 @@ class Repository:
 
     async def dispatch(self, workflow: str, ref: str, inputs: Mapping[str, Any]) -> None:
         """Start a workflow."""
-        body = {"ref": ref, "inputs": {name: _text(value) for name, value in inputs.items()}}
+        # GitHub accepts only strings, whatever type the workflow declares
+        texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in inputs.items()}
+        body = {"ref": ref, "inputs": texts}
         await self._call("POST", f"/workflows/{workflow}/dispatches", body=body)
 
     async def _call(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None) -> Answer:
+        given = self.settings
+        auth = HttpAuth(token_file=given.token_file, headers=_HEADERS)
         try:
-            async with self._connected() as client:
-                path = f"/repos/{self.settings.repository}/actions{path}"
+            async with connected(
+                given.url, auth, given.tls, given.timeout, private=given.private, max_bytes=_LARGEST
+            ) as client:
+                path = f"/repos/{given.repository}/actions{path}"
                 return await client.call(method, path, params=query, json=body)
         except HttpRefused as error:
             if error.status == 404:
@@ -82,17 +87,3 @@ class Repository:
             if error.status >= 500 and method != "GET":
                 raise TimedOut(f"{error}; the outcome is unknown") from None
             raise
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[HttpClient]:
-        given = self.settings
-        auth = HttpAuth(token_file=given.token_file, headers=_HEADERS)
-        async with connected(
-            given.url, auth, given.tls, given.timeout, private=given.private, max_bytes=_LARGEST
-        ) as client:
-            yield client
-
-
-def _text(value: object) -> str:
-    """Return an input as text. GitHub accepts only strings, whatever type the workflow declares."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

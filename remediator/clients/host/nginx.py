@@ -88,7 +88,11 @@ class IncludedFile:
         except BaseException:  # also when the task is cancelled
             self._write(expected)
             raise
-        return await self._reloaded(master, before)
+        while True:  # until the master has started new workers; the old ones finish their requests
+            new = set(process.children(master)) - before
+            if new:
+                return len(new)
+            await asyncio.sleep(_POLL_INTERVAL)
 
     def _write(self, content: str) -> None:
         path = self._files.include
@@ -97,14 +101,6 @@ class IncludedFile:
                 replace_file(folder, path.name, content.encode(), mode=0o644)
             except OSError as error:
                 raise Refused(f"cannot write {path}: {error.strerror}") from None
-
-    async def _reloaded(self, master: Process, before: set[Process]) -> int:
-        """Wait until the master has started new workers. The old workers finish their requests."""
-        while True:
-            new = set(process.children(master)) - before
-            if new:
-                return len(new)
-            await asyncio.sleep(_POLL_INTERVAL)
 
     def in_use(self, since: float) -> bool:
         """Return whether a worker started after this Unix time, so that it has read the file."""

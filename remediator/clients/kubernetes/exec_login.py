@@ -108,10 +108,11 @@ class ExecLogin:
             Unreachable: the program failed or did not end; nothing was sent to the cluster.
         """
         async with self._running:
-            if self._kept is None or _has_expired(self._kept):
+            kept = self._kept
+            if kept is None or (kept.expires_at is not None and datetime.now(UTC) >= kept.expires_at - _MARGIN):
                 self._kept = None
-                self._kept = await self._log_in()
-            return self._kept
+                self._kept = kept = await self._log_in()
+            return kept
 
     def forget(self) -> None:
         """Log in again at the next call: the API server did not accept the credential."""
@@ -193,10 +194,6 @@ def _find(command: str, folder: Path) -> LoginProgram:
         f"exec: the settings do not allow the program {command!r}; allowed: {known}. Add it to kubernetes_logins, for "
         "example {program: /usr/local/bin/aws}"
     )
-
-
-def _has_expired(credential: Credential) -> bool:
-    return credential.expires_at is not None and datetime.now(UTC) >= credential.expires_at - _MARGIN
 
 
 def _credential(output: str, version: str) -> Credential:

@@ -116,7 +116,10 @@ class _File:
         tls_context = self._tls(cluster, user)
         if user.get("exec"):
             return self._by_program(Access(endpoint, namespace, tls_context, dict), cluster, user)
-        return Access(endpoint, namespace, tls_context, self._credentials(user))
+        if user.get("tokenFile"):
+            return Access(endpoint, namespace, tls_context, partial(_token_of, self.path.parent / user["tokenFile"]))
+        headers = {"Authorization": f"Bearer {user['token']}"} if user.get("token") else {}
+        return Access(endpoint, namespace, tls_context, lambda: headers)
 
     def _by_program(self, found: Access, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> Access:
         authority = self._data(cluster, "certificate-authority")
@@ -171,12 +174,6 @@ class _File:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
-
-    def _credentials(self, user: Mapping[str, Any]) -> Callable[[], Mapping[str, str]]:
-        if user.get("tokenFile"):
-            return partial(_token_of, self.path.parent / user["tokenFile"])
-        headers = {"Authorization": f"Bearer {user['token']}"} if user.get("token") else {}
-        return lambda: headers
 
 
 @dataclass(slots=True)

@@ -28,8 +28,10 @@ async def owner_of(client: Kubernetes, kind: WorkloadKind, workload: Workload) -
         for key in keys:
             if key in marks:
                 return {"kind": tool, "name": marks[key].split(":")[0], "undoes": _UNDONE_BY_GITOPS}
-    if _INSTANCE in labels and await _argo_cd_writes(client, kind, name):
-        return {"kind": "argocd", "name": labels[_INSTANCE], "undoes": _UNDONE_BY_GITOPS}
+    if _INSTANCE in labels:
+        managers = await client.managers(kind.resource, name)
+        if any(each.manager.startswith("argocd") for each in managers):
+            return {"kind": "argocd", "name": labels[_INSTANCE], "undoes": _UNDONE_BY_GITOPS}
     try:
         scaler = await autoscaler_of(client, kind, name)
     except KubernetesRefused as error:
@@ -70,8 +72,3 @@ def why_not_scaled(scaler: Mapping[str, Any]) -> str:
         f"{scaler['maximum']}, and would revert it; "
         + ("it is at its maximum, which a person can raise" if full else "change its limits instead")
     )
-
-
-async def _argo_cd_writes(client: Kubernetes, kind: WorkloadKind, name: str) -> bool:
-    managers = await client.managers(kind.resource, name)
-    return any(each.manager.startswith("argocd") for each in managers)

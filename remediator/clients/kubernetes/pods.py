@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from remediator.clients.kubernetes.models import Condition, ContainerStatus, Event, Pod, Resources, Terminated
+from remediator.clients.kubernetes.models import Condition, ContainerStatus, Event, Pod, Resources
 from remediator.core.clock import rfc3339
 
 _LOOPS = ("CrashLoopBackOff", "RunContainerError", "CreateContainerError", "CreateContainerConfigError")
@@ -115,6 +115,8 @@ def pod_facts(pod: Pod) -> dict[str, Any]:
 
 def _container_facts(pod: Pod, container: ContainerStatus, *, init: bool) -> dict[str, Any]:
     waiting, running = container.state.waiting, container.state.running
+    ended = container.last_state.terminated or container.state.terminated
+    last = ended and {"exit_code": ended.exit_code, "reason": ended.reason, "finished_at": _time(ended.finished_at)}
     resources = _resources(pod, container.name)
     return {
         "name": container.name,
@@ -127,14 +129,8 @@ def _container_facts(pod: Pod, container: ContainerStatus, *, init: bool) -> dic
         "memory_limit": resources.limits.get("memory"),
         "waiting": None if waiting is None else waiting.reason,
         "running_since": None if running is None else _time(running.started_at),
-        "last": _ending(container.last_state.terminated or container.state.terminated),
+        "last": last,
     }
-
-
-def _ending(ended: Terminated | None) -> dict[str, Any] | None:
-    if ended is None:
-        return None
-    return {"exit_code": ended.exit_code, "reason": ended.reason, "finished_at": _time(ended.finished_at)}
 
 
 def _time(instant: datetime | None) -> str | None:

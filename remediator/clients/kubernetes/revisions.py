@@ -95,16 +95,13 @@ async def template_of(client: Kubernetes, kind: WorkloadKind, name: str) -> dict
     return {**template, "metadata": metadata}
 
 
-def _bare(template: Mapping[str, Any]) -> dict[str, Any]:
+def digest(template: Mapping[str, Any]) -> str:
+    """Return 32 characters that are equal for templates which differ only in the time of the last restart."""
     metadata = template.get("metadata") or {}
     annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != RESTARTED_AT}
     labels = {key: value for key, value in (metadata.get("labels") or {}).items() if key != HASH}
-    return {**template, "metadata": {"labels": labels, "annotations": annotations}}
-
-
-def digest(template: Mapping[str, Any]) -> str:
-    """Return 32 characters that are equal for templates which differ only in the time of the last restart."""
-    return hashlib.sha256(json.dumps(_bare(template), sort_keys=True).encode()).hexdigest()[:32]
+    compared = {**template, "metadata": {"labels": labels, "annotations": annotations}}
+    return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def rolled_back(workload: Workload, revisions: Sequence[Revision]) -> list[str]:

@@ -122,7 +122,8 @@ class Postgres:
     async def sessions(self) -> tuple[Session, ...]:
         """Return all processes of the server, except that of this connection."""
         async with connect(self.endpoint) as connection:
-            return await _sessions(connection)
+            _require_statistics(connection)
+            return tuple(Session.of(row) for row in await connection.read(models.SESSIONS))
 
     async def limits(self) -> tuple[Limit, ...]:
         """Return the limits of connections, the one that is used most first."""
@@ -179,7 +180,11 @@ class Postgres:
                     break
                 signalled += [row["pid"] for row in rows if row["signalled"]]
             pinned = [each for each in chosen if each.pid in signalled]
-            remaining = await _wait_for_end(connection, signal, pinned)
+            deadline = time.monotonic() + _ENDING  # a signal is only sent; its effect follows
+            while remaining := await _still_going(connection, signal, pinned):
+                if time.monotonic() >= deadline:
+                    break
+                await asyncio.sleep(_POLL)
         ended = tuple(pid for pid in signalled if pid not in remaining)
         return Ended(ended, tuple(each.pid for each in chosen if each.pid not in signalled), remaining, refused)
 
@@ -288,11 +293,6 @@ def _check(connection: PostgresConnection, expected: str) -> None:
         )
 
 
-async def _sessions(connection: PostgresConnection) -> tuple[Session, ...]:
-    _require_statistics(connection)
-    return tuple(Session.of(row) for row in await connection.read(models.SESSIONS))
-
-
 _PINNED = """
 WITH pinned AS MATERIALIZED (
     SELECT * FROM unnest(%(pids)s::int[], %(began)s::timestamptz[], %(since)s::timestamptz[]) AS p (pid, began, since)
@@ -335,18 +335,6 @@ async def _still_going(
 ) -> tuple[int, ...]:
     _, statement = _STATEMENTS[signal]
     return tuple(row["pid"] for row in await connection.read(statement, _pins(chosen)))
-
-
-async def _wait_for_end(
-    connection: PostgresConnection, signal: Signal, chosen: Sequence[PinnedSession]
-) -> tuple[int, ...]:
-    """Return which sessions go on after at most 5 s. A signal is sent, and its effect follows."""
-    deadline = time.monotonic() + _ENDING
-    while remaining := await _still_going(connection, signal, chosen):
-        if time.monotonic() >= deadline:
-            break
-        await asyncio.sleep(_POLL)
-    return remaining
 
 
 async def _apply(

@@ -36,11 +36,10 @@ class StatementValue(ValueRule):
 
     def fits(self, value: object) -> bool:
         """Return whether this value is allowed."""
-        if self.type == "integer":
-            return isinstance(value, int) and not isinstance(value, bool) and self._in_range(value)
-        return super().fits(value)
-
-    def _in_range(self, value: int) -> bool:
+        if self.type != "integer":
+            return super().fits(value)
+        if not isinstance(value, int) or isinstance(value, bool):
+            return False
         is_too_small = self.minimum is not None and value < self.minimum
         return not is_too_small and (self.maximum is None or value <= self.maximum)
 

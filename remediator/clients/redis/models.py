@@ -134,14 +134,12 @@ def _slow_command(entry: Any) -> SlowCommand:
 def latency_events(reply: Any) -> tuple[LatencyEvent, ...]:
     """Parse the reply to LATENCY LATEST."""
     try:
-        return tuple(_latency_event(entry) for entry in reply)
+        return tuple(
+            LatencyEvent(text(cause), instant(at), timedelta(milliseconds=latest), timedelta(milliseconds=worst))
+            for cause, at, latest, worst, *_ in reply
+        )
     except (ValueError, IndexError, TypeError) as error:
         raise RedisBadAnswer(f"unexpected reply to LATENCY: {error}") from None
-
-
-def _latency_event(entry: Any) -> LatencyEvent:
-    cause, at, latest, worst = entry[:4]
-    return LatencyEvent(text(cause), instant(at), timedelta(milliseconds=latest), timedelta(milliseconds=worst))
 
 
 def clients(reply: Any) -> tuple[Client, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
 from pydantic import Field
 
-from remediator.clients.alertmanager.client import marked
+from remediator.clients.alertmanager.client import Alertmanager, first_reachable, marked
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.errors import Unreachable
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -40,18 +40,9 @@ class AlertmanagerExpireSilences(Action):
     async def execute(self, service: Service, parameters: ExpireParameters, call: PlannedCall) -> Result:
         ended = 0
         for silence in await marked(self.clients.alertmanagers, parameters.mark):
-            await self._expire(silence)
+            await first_reachable(self.clients.alertmanagers, partial(Alertmanager.expire_silence, silence_id=silence))
             ended += 1
         return Result(Outcome.OK, f"{ended} silences expired", {"ended": ended})
-
-    async def _expire(self, silence: str) -> None:
-        last = Unreachable("no Alertmanager is configured; add one to 'alertmanagers' in the settings")
-        for alertmanager in self.clients.alertmanagers:
-            try:
-                return await alertmanager.expire_silence(silence)
-            except Unreachable as error:
-                last = error
-        raise last
 
     async def observe(
         self, service: Service, parameters: ExpireParameters, call: PlannedCall, since: datetime

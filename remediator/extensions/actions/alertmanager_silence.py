@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pydantic import Field
 
-from remediator.clients.alertmanager.client import Matcher, NewSilence, marked
+from remediator.clients.alertmanager.client import Alertmanager, Matcher, NewSilence, first_reachable, marked
 from remediator.core.alert import ALERTMANAGER
 from remediator.core.clock import format_duration, rfc3339
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
-from remediator.errors import TargetError, Unreachable
+from remediator.errors import TargetError
 from remediator.extensions.actions.base import ALERT_SOURCES, RUN, Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.facts import Fact
@@ -79,19 +80,9 @@ class AlertmanagerSilence(Action):
                 created_by="remediator",
                 comment=str(call.arguments["mark"]),
             )
-            ids.append(await self._post(silence))
+            post = partial(Alertmanager.post_silence, silence=silence)
+            ids.append(await first_reachable(self.clients.alertmanagers, post))
         return Result(Outcome.OK, f"{len(ids)} silences until {rfc3339(until)[:19]}Z", {"silences": ids})
-
-    async def _post(self, silence: NewSilence) -> str:
-        """Create the silence in the first reachable Alertmanager. The members of a cluster replicate silences."""
-        last: Unreachable | None = None
-        for alertmanager in self.clients.alertmanagers:
-            try:
-                return await alertmanager.post_silence(silence)
-            except Unreachable as error:
-                last = error
-        assert last is not None, "plan() requires an Alertmanager"
-        raise last
 
     def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall("alertmanager.expire_silences", {"mark": call.arguments["mark"]})

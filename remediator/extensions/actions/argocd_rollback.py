@@ -150,24 +150,20 @@ def _current_and_previous(
 def _release(deployed: Mapping[str, Any], *, current: bool = False) -> Release:
     """Return an entry of the history as a release; two entries of the same version have one identity."""
     at, by = deployed.get("deployedAt"), deployed.get("initiatedBy") or {}
+    revisions = deployed.get("revisions") or [deployed.get("revision", "?")]
     what = json.dumps({key: deployed[key] for key in _WHAT if deployed.get(key)}, sort_keys=True)
     return Release(
         id=str(deployed["id"]),
         created_at=None if at is None else datetime.fromisoformat(str(at)),
         current=current,
         identity=what,
-        name=_revisions(deployed),
+        name="+".join(str(each)[:12] for each in revisions),
         deployed_by="automatic sync" if by.get("automated") else str(by.get("username") or ""),
     )
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(one.get(name) == other.get(name) for name in _WHAT)
-
-
-def _revisions(deployed: Mapping[str, Any]) -> str:
-    revisions = deployed.get("revisions") or [deployed.get("revision", "?")]
-    return "+".join(str(each)[:12] for each in revisions)
 
 
 def _operation(seen: Document, to: Mapping[str, Any], mark: str) -> dict[str, Any]:

@@ -161,8 +161,11 @@ async def _locks(postgres: Postgres, parameters: PostgresDiagnoseParameters) -> 
     waits = [session.waiting for session in sessions if session.waiting is not None]
     roots = [
         {
-            **({"pid": each.pid, "state": _state_of(each.pid)} if each.session is None else {}),
-            **(session_facts(each.session, postgres.endpoint) if each.session is not None else {}),
+            **(
+                {"pid": each.pid, "state": "ended meanwhile" if each.pid else "prepared transaction"}
+                if each.session is None
+                else session_facts(each.session, postgres.endpoint)
+            ),
             "blocks": each.waiting,
             "longest_wait": round(each.longest, 1),
         }
@@ -178,10 +181,6 @@ async def _locks(postgres: Postgres, parameters: PostgresDiagnoseParameters) -> 
         "root_protected": first.get("protected", ""),
         "roots": roots[: parameters.top],
     }
-
-
-def _state_of(pid: int) -> str:
-    return "prepared transaction" if pid == 0 else "ended meanwhile"
 
 
 async def _transactions(postgres: Postgres, parameters: PostgresDiagnoseParameters) -> Mapping[str, Any]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from pydantic import Field
 
 from remediator.clients.prometheus.client import Prometheus
-from remediator.clients.redis.client import Redis
 from remediator.clients.redis.models import Info
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
@@ -73,7 +72,11 @@ class RedisBgrewriteaof(Action):
         _possible(service, now)
         await _room(service, now, parameters, self.clients.prometheus)
         await redis.bgrewriteaof(expected=str(call.pin["run_id"]))
-        info = await _written(redis)
+        while True:  # the caller limits the time
+            info = await redis.info("persistence")
+            if not _writing(info):
+                break
+            await asyncio.sleep(_LOOK)
         size, status = info.integer("aof_current_size"), info.text("aof_last_bgrewrite_status")
         before = call.arguments["size"]
         text = f"the append-only file has {format_size(size)} (before: {format_size(before)})"
@@ -97,15 +100,6 @@ class RedisBgrewriteaof(Action):
         if info.integer("aof_rewrites") > call.arguments["rewrites"] and info["aof_last_bgrewrite_status"] == "ok":
             return Observation(EffectStatus.YES, "Redis has rewritten its append-only file")
         return Observation(EffectStatus.NO, "Redis has not rewritten its append-only file")
-
-
-async def _written(redis: Redis) -> Info:
-    """Wait until Redis has finished writing, and return its state. The caller sets the timeout."""
-    while True:
-        info = await redis.info("persistence")
-        if not _writing(info):
-            return info
-        await asyncio.sleep(_LOOK)
 
 
 def _writing(info: Info) -> bool:

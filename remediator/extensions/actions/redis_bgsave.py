@@ -8,7 +8,6 @@ import asyncio
 from datetime import datetime, timedelta
 
 from remediator.clients.prometheus.client import Prometheus
-from remediator.clients.redis.client import Redis
 from remediator.clients.redis.models import Info
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
@@ -54,7 +53,11 @@ class RedisBgsave(Action):
         before = await redis.info("memory", "persistence")
         await _possible(service, before, self.clients.prometheus)
         await redis.bgsave(expected=str(call.pin["run_id"]))
-        info = await _written(redis)
+        while True:  # the caller limits the time
+            info = await redis.info("persistence")
+            if not info.flag("rdb_bgsave_in_progress"):
+                break
+            await asyncio.sleep(_LOOK)
         if info.text("rdb_last_bgsave_status") != "ok":
             return Result(Outcome.FAILED, "Redis could not write its snapshot", {"status": "err"})
         if info.integer("rdb_saves") <= before.integer("rdb_saves"):
@@ -73,15 +76,6 @@ class RedisBgsave(Action):
         if info.integer("rdb_saves") > call.arguments["saves"] and info["rdb_last_bgsave_status"] == "ok":
             return Observation(EffectStatus.YES, "Redis has written a snapshot since the attempt began")
         return Observation(EffectStatus.NO, "Redis has not written a snapshot since the attempt began")
-
-
-async def _written(redis: Redis) -> Info:
-    """Wait until Redis has finished writing, and return its state. The caller sets the timeout."""
-    while True:
-        info = await redis.info("persistence")
-        if not info.flag("rdb_bgsave_in_progress"):
-            return info
-        await asyncio.sleep(_LOOK)
 
 
 async def _possible(service: Service, info: Info, prometheus: Prometheus | None) -> None:

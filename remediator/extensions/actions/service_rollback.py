@@ -11,7 +11,7 @@ from remediator.core.clock import format_duration, rfc3339
 from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.core.release import Release, ReleaseChange, previous
+from remediator.core.release import ReleaseChange, previous
 from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.extensions import costs
@@ -53,7 +53,12 @@ class ServiceRollback(Action):
         if status.hold:
             raise TargetError(f"cannot roll back {service.name}: {status.hold}")
         current, restored = previous(service.name, await platform.releases(service), RELEASES.get())
-        self._recent(service, current, parameters.changed_within)
+        within, since = parameters.changed_within, current.created_at
+        if within is not None and since is not None and self.clients.clock.now() - since > within:
+            raise TargetError(
+                f"{service.name} has run {current.label} since {rfc3339(since)[:19]}Z, "
+                f"longer than {format_duration(within)}: it is not a new release"
+            )
         new, old = current.title, restored.title
         return PlannedCall(
             text=f"roll {service.name} back from {new} to {old}: {platform.describe_rollback(service, restored.id)}",
@@ -64,15 +69,6 @@ class ServiceRollback(Action):
             f"{current.label} wrote.",
             release_change=ReleaseChange(current.key, new, restored.key, old),
         )
-
-    def _recent(self, service: Service, current: Release, within: timedelta | None) -> None:
-        if within is None or current.created_at is None:
-            return
-        if self.clients.clock.now() - current.created_at > within:
-            since, length = rfc3339(current.created_at)[:19], format_duration(within)
-            raise TargetError(
-                f"{service.name} has run {current.label} since {since}Z, longer than {length}: it is not a new release"
-            )
 
     async def cost(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Cost:
         return await costs.interruption(self.clients, service)

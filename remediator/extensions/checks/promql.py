@@ -7,7 +7,6 @@ A comparison, for example ``up{job="x"} == 1``, holds if it is true for any seri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from math import isnan
 from typing import Any
@@ -59,13 +58,9 @@ class Promql(Check):
         if stale:
             age = format_duration(parameters.max_age)
             return Evidence(CheckAnswer.UNKNOWN, f"no data from the last {age} for {', '.join(stale)}", facts)
-        return _judged(parameters.query, [item.value for item in vector.samples], facts)
-
-
-def _judged(query: str, values: Sequence[float], facts: dict[str, Any]) -> Evidence:
-    compares = is_comparison(query)
-    if not compares and any(map(isnan, values)):
-        return Evidence(CheckAnswer.UNKNOWN, f"{query} is not a number", facts)
-    if values and (compares or all(values)):
-        return Evidence(CheckAnswer.OK, f"{query} holds", facts)
-    return Evidence(CheckAnswer.FAIL, f"{query} does not hold", facts)
+        values, compares = [item.value for item in vector.samples], is_comparison(parameters.query)
+        if not compares and any(map(isnan, values)):
+            return Evidence(CheckAnswer.UNKNOWN, f"{parameters.query} is not a number", facts)
+        if values and (compares or all(values)):
+            return Evidence(CheckAnswer.OK, f"{parameters.query} holds", facts)
+        return Evidence(CheckAnswer.FAIL, f"{parameters.query} does not hold", facts)

@@ -15,6 +15,7 @@ from remediator.errors import InputError
 from remediator.extensions.discoverers.base import ADDRESS, HOST, PORT, Discoverer, Labels
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.discovery import AnsibleInventory
+from remediator.playbooks.references import as_text
 
 
 class _Group(msgspec.Struct):
@@ -56,12 +57,8 @@ def _hosts(discovery: AnsibleInventory) -> list[Labels]:
 
 def _labels(name: str, variables: Mapping[str, Any]) -> Labels:
     """Return the name of a host, where Ansible connects to, and its variables that are a single value."""
-    own = {f"var.{key}": _text(value) for key, value in variables.items() if isinstance(value, str | int | float)}
+    own = {f"var.{key}": as_text(value) for key, value in variables.items() if isinstance(value, str | int | float)}
     host = str(variables.get("ansible_host", name))
     port = variables.get("ansible_port")
     address = {HOST: host, ADDRESS: host} if port is None else {HOST: host, PORT: str(port), ADDRESS: f"{host}:{port}"}
     return {**own, **address, "name": name}
-
-
-def _text(value: str | float) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

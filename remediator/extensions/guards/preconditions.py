@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration, Strict
-from remediator.extensions.checks.base import CheckAnswer, Evidence
+from remediator.extensions.checks.base import CheckAnswer
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict
 from remediator.playbooks import references
 
@@ -58,8 +58,15 @@ class Preconditions(Guard):
     Settings = PreconditionsSettings
 
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
+        values = {} if guard_input.run.plan is None else guard_input.run.plan.parameters
         for condition in guard_input.settings.all_of:
-            seen = await _look(guard_input, condition)
+            if condition.check is not None:
+                given = references.substitute_all(condition.with_, values, promql=condition.check == "promql")
+                seen = await guard_input.view.check(condition.check, given)
+            else:
+                query = references.substitute(condition.promql, values, promql=True)
+                given = {"query": query, "max_age": format_duration(condition.max_age)}
+                seen = await guard_input.view.check("promql", given)
             inputs = {"condition": condition.title, "seen": seen.summary, **seen.facts}
             if seen.answer is CheckAnswer.UNKNOWN:
                 return Verdict(
@@ -69,12 +76,3 @@ class Preconditions(Guard):
                 text = f"precondition {condition.title} is not met: {seen.summary}"
                 return Verdict(GuardAnswer.BLOCK, "not_met", text, inputs)
         return ALLOW
-
-
-async def _look(guard_input: GuardInput, condition: Precondition) -> Evidence:
-    values = {} if guard_input.run.plan is None else guard_input.run.plan.parameters
-    if condition.check is not None:
-        given = references.substitute_all(condition.with_, values, promql=condition.check == "promql")
-        return await guard_input.view.check(condition.check, given)
-    query = references.substitute(condition.promql, values, promql=True)
-    return await guard_input.view.check("promql", {"query": query, "max_age": format_duration(condition.max_age)})

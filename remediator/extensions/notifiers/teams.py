@@ -11,7 +11,7 @@ from pydantic import Field
 
 from remediator.core.urls import UrlOrFile
 from remediator.extensions.notifiers._http import CHART_ALT_TEXT, HttpNotifier, fit
-from remediator.extensions.notifiers.base import Delivery, Message, Section, Tone
+from remediator.extensions.notifiers.base import Delivery, Message, Tone
 
 _COLOURS = {Tone.ASK: "Warning", Tone.PROBLEM: "Attention", Tone.GOOD: "Good", Tone.NOTE: "Default"}
 
@@ -76,15 +76,11 @@ def _body(message: Message) -> Iterator[dict[str, Any]]:
     taken = _bytes(message.title) + len(picture) + sum(len(url) + 100 for _, url in message.links)
     for section in fit(message.sections, _MAX_TEXT - taken, length=_bytes, overhead=_LINE_OVERHEAD):
         yield _block([{**_run(section.heading), "weight": "Bolder"}])
-        yield from _lines(section)
+        font = {"fontType": "Monospace"} if section.exact else {}
+        for line in section.lines:
+            yield _block([{**_run(line), **font}]) | {"spacing": "Small"}
     if picture:
         yield {"type": "Image", "url": f"data:image/png;base64,{picture}", "altText": CHART_ALT_TEXT}
-
-
-def _lines(section: Section) -> Iterator[dict[str, Any]]:
-    font = {"fontType": "Monospace"} if section.exact else {}
-    for line in section.lines:
-        yield _block([{**_run(line), **font}]) | {"spacing": "Small"}
 
 
 def _block(inlines: list[dict[str, Any]]) -> dict[str, Any]:

@@ -169,7 +169,10 @@ def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
         "link_preview_options": {"is_disabled": True},
     }
     links = [{"text": name, "url": url} for name, url in message.links]
-    rows = [row for row in (links, _buttons(message)) if row]
+    # the data of a button is at most 64 bytes, the limit of Telegram
+    values = {**({} if message.ask is None else message.ask.buttons), **message.buttons}
+    buttons = [{"text": BUTTON_NAMES[verb], "callback_data": value} for verb, value in values.items()]
+    rows = [row for row in (links, buttons) if row]
     return payload | ({"reply_markup": {"inline_keyboard": rows}} if rows else {})
 
 
@@ -187,9 +190,3 @@ def _lines(message: Message) -> Iterator[str]:
     for section in fit(message.sections, _MAX_TEXT - utf16_length(title) - 20, length=utf16_length, overhead=2):
         text = "\n".join(section.lines)
         yield f"<b>{escape(section.heading)}</b>\n<pre>{escape(text)}</pre>"
-
-
-def _buttons(message: Message) -> list[dict[str, str]]:
-    """Return the buttons that act. Their data is at most 64 bytes, the limit of Telegram."""
-    values = {**({} if message.ask is None else message.ask.buttons), **message.buttons}
-    return [{"text": BUTTON_NAMES[verb], "callback_data": value} for verb, value in values.items()]

@@ -145,18 +145,14 @@ def _state(look: Rollout, ready: int, now: datetime) -> State:
         return State.STOPPED
     if any(loops(each, now) for pod in look.newest for each in containers(pod)):
         return State.CRASH_LOOP
-    if _updated(look) < look.renewed or workload.status.replicas > wanted:
+    updated = workload.status.updated_replicas if look.kind is WorkloadKind.DEPLOYMENT else len(look.newest)
+    if updated < look.renewed or workload.status.replicas > wanted:
         return State.STARTING if _progresses(look, now) else State.MIXED
     if ready >= wanted and (look.kind is not WorkloadKind.DEPLOYMENT or workload.status.available_replicas >= wanted):
         return State.RUNNING
     if not _progresses(look, now) or any(stuck(each) for pod in look.newest for each in containers(pod)):
         return State.MIXED if ready else State.EXITED
     return State.STARTING
-
-
-def _updated(look: Rollout) -> int:
-    """Return how many pods have the newest template."""
-    return look.workload.status.updated_replicas if look.kind is WorkloadKind.DEPLOYMENT else len(look.newest)
 
 
 def _progresses(look: Rollout, now: datetime) -> bool:

@@ -103,7 +103,9 @@ class DockerPlatform(Platform):
                 await add(client, instances[0], number)
             except InputError as error:
                 raise TargetError(f"cannot scale {service.name}: {error}") from None
-        for each in _surplus(instances, replicas):
+        # those that scaling created go first, the last one before the others
+        ordered = sorted(instances, key=lambda each: (ADDED in each.labels, *_order(each)), reverse=True)
+        for each in ordered[: max(len(instances) - replicas, 0)]:
             await client.stop(each.id, stop_timeout=STOP_TIMEOUT)
             await client.remove(each.id)
 
@@ -152,13 +154,6 @@ def _binding(service: Service) -> DockerBinding:
     return service.platform
 
 
-def _labels(service: Service) -> dict[str, str | None]:
-    binding = _binding(service)
-    if binding.project is None:
-        return dict(binding.labels)
-    return {PROJECT: binding.project, SERVICE: binding.service or service.name, **binding.labels}
-
-
 def _where(service: Service) -> str:
     binding = _binding(service)
     if binding.project is None:
@@ -173,7 +168,11 @@ async def _find(client: Docker, service: Service) -> FoundContainers:
     Raises:
         TargetError: there is none, there are more than in the inventory, or two have the same number.
     """
-    listed = await client.containers(_labels(service))
+    binding = _binding(service)
+    labels: dict[str, str | None] = dict(binding.labels)
+    if binding.project is not None:
+        labels = {PROJECT: binding.project, SERVICE: binding.service or service.name, **binding.labels}
+    listed = await client.containers(labels)
     found_now = await asyncio.gather(*(_look(client, each.id) for each in listed))
     found = _separate([each for each in found_now if each is not None and each.labels.get(ONE_OFF) != "True"])
     if not found.instances:
@@ -246,12 +245,6 @@ def _as_planned(service: Service, found: FoundContainers, pin: Mapping[str, Any]
         if not same and each.restart_count <= int(then.get("restarts", 0)):
             raise TargetError(f"{own_name(each)} was restarted after planning; nothing was changed")
     return found.instances
-
-
-def _surplus(instances: Sequence[Container], replicas: int) -> Sequence[Container]:
-    """Return the containers to remove: first those that scaling created, the last one first."""
-    ordered = sorted(instances, key=lambda each: (ADDED in each.labels, *_order(each)), reverse=True)
-    return ordered[: max(len(instances) - replicas, 0)]
 
 
 def _release(image: ListedImage, instances: Sequence[Container], *, tied: bool) -> Release:

@@ -185,13 +185,10 @@ class KubernetesPlatform(Platform):
 
         await _if_unchanged(client, service, pin, change)
         if kind is WorkloadKind.STATEFUL_SET:
-            await self._observed(client, service)
+            # until the controller has observed the template, it would create pods from the old one
+            while not (await _workload(client, service)).observed:
+                await self._clock.sleep(0.5)
             await removals.delete_stuck(client, look.newest)
-
-    async def _observed(self, client: Kubernetes, service: Service) -> None:
-        """Wait until the controller has observed the template. Before that, it would create pods from the old one."""
-        while not (await _workload(client, service)).observed:
-            await self._clock.sleep(0.5)
 
     async def instance(self, service: Service, name: str | None, removal: Removal) -> Instance:
         client = self._of(service)

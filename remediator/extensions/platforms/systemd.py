@@ -160,23 +160,18 @@ def described(unit: str, found: Mapping[str, str], now: float) -> ServiceStatus:
     except (KeyError, ValueError) as error:
         raise BadAnswer(f"systemctl show returned an invalid property for {unit}: {error}") from None
     running = state is State.RUNNING
+    life = {"pid": pid, "invocation": found.get("InvocationID", "")}
     summary = f"{unit} is {active} ({sub}" + (f", pid {pid})" if pid else f", {found.get('Result', '')})")
     return ServiceStatus(
         state=state,
         summary=summary,
         instances=1,
         healthy=int(running),
-        pin=_pin(found, restarts),
+        pin={OWN_RESTARTS: {**life, "restarts": restarts}} if restarts else life,
         started_at=started,
         facts={"result": found.get("Result", ""), "restarts": restarts, "exit_status": exit_status},
         lives={unit: f"{pid} {found.get('InvocationID', '')} {restarts}"},
     )
-
-
-def _pin(found: Mapping[str, str], restarts: int) -> dict[str, Any]:
-    """Return the identity of the instance; for a crash loop, also the number of restarts by systemd."""
-    life = {"pid": int(found["MainPID"]), "invocation": found.get("InvocationID", "")}
-    return {OWN_RESTARTS: {**life, "restarts": restarts}} if restarts else life
 
 
 def as_planned(pin: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
