@@ -232,18 +232,17 @@ class HttpClient:
         if self.endpoint.tls.server_name:
             call.request.extensions["sni_hostname"] = self.endpoint.tls.server_name
         try:
-            async with asyncio.timeout(call.seconds):
-                return await self._exchange(call)
+            async with (
+                asyncio.timeout(call.seconds),
+                aclosing(await self._client.send(call.request, stream=True)) as response,
+            ):
+                body, cut = await _body(response, call)
         except TimeoutError:
             if call.progress.sent:
                 raise TimedOut(f"{call.name}: no answer within {call.seconds:g} s") from None
             raise Unreachable(f"{call.name}: no connection within {call.seconds:g} s") from None
         except httpx.TransportError as error:
             raise _broken(call, error) from error
-
-    async def _exchange(self, call: _Call) -> Answer:
-        async with aclosing(await self._client.send(call.request, stream=True)) as response:
-            body, cut = await _body(response, call)
         answer = Answer(call.name, response.status_code, response.headers, body, cut)
         if response.is_success:
             return answer

@@ -45,7 +45,6 @@ class PluginError(ConfigurationError):
 class Plugin:
     """One extension of a package."""
 
-    package: str
     group: str
     name: str
     value: Any
@@ -72,7 +71,7 @@ def find_plugins(packages: Iterable[str], taken: Mapping[str, Set[str]]) -> tupl
             if (group, point.name) in owners:
                 raise PluginError(f"{place}: {owners[group, point.name]} already has this name; rename the entry point")
             owners[group, point.name] = package
-            found.append(Plugin(package, group, point.name, value))
+            found.append(Plugin(group, point.name, value))
     return tuple(found)
 
 

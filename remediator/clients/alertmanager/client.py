@@ -183,9 +183,9 @@ class Alertmanager:
         found = await self.alerts(matchers_for(labels))
         return next((each for each in found if each.labels == labels), None)
 
-    async def groups(self, filters: Iterable[str] = (), *, receiver: str | None = None) -> tuple[AlertGroup, ...]:
+    async def groups(self) -> tuple[AlertGroup, ...]:
         """Return the notification groups of all alerts that have not ended, including suppressed ones."""
-        return (await self._http.get("/api/v2/alerts/groups", _query(filters, receiver))).json(tuple[AlertGroup, ...])
+        return (await self._http.get("/api/v2/alerts/groups")).json(tuple[AlertGroup, ...])
 
     async def silences(self, filters: Iterable[str] = ()) -> tuple[Silence, ...]:
         """Return all silences, including expired ones until Alertmanager deletes them."""

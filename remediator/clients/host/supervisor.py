@@ -127,20 +127,18 @@ class Supervisor:
         """Return one process, by ``name`` or ``group:name``."""
         return _process(await self._call("supervisor.getProcessInfo", name))
 
-    async def start(self, name: str, *, wait: bool = True, seconds: float | None = None) -> None:
-        """Start a process. With ``wait``, return after it has run for its ``startsecs``.
+    async def start(self, name: str, *, seconds: float | None = None) -> None:
+        """Start a process, and return after it has run for its ``startsecs``.
 
         Args:
             seconds: timeout of the call; default: the endpoint's.
         """
-        await self._change("supervisor.startProcess", name, wait, seconds=seconds)
+        await self._change("supervisor.startProcess", name, True, seconds=seconds)
 
-    async def stop(
-        self, name: str, *, wait: bool = True, expected: ProcessPin | None = None, seconds: float | None = None
-    ) -> None:
-        """Stop a process; supervisord kills it after its ``stopwaitsecs``. With ``wait``, return after it has ended."""
+    async def stop(self, name: str, *, expected: ProcessPin | None = None, seconds: float | None = None) -> None:
+        """Stop a process, and return after it has ended. supervisord kills it after its ``stopwaitsecs``."""
         await self._check(name, expected)
-        await self._change("supervisor.stopProcess", name, wait, seconds=seconds)
+        await self._change("supervisor.stopProcess", name, True, seconds=seconds)
 
     async def signal(self, name: str, signal: str, *, expected: ProcessPin | None = None) -> None:
         """Send a signal by name, for example ``TTIN`` or ``HUP``."""

@@ -234,7 +234,6 @@ class Kubernetes:
         *,
         expected: str,
         annotations: Mapping[str, str] | None = None,
-        dry_run: bool = False,
     ) -> Workload:
         """Replace the whole pod template, as ``kubectl rollout undo`` does.
 
@@ -249,7 +248,7 @@ class Kubernetes:
             operations.append({"op": "add", "path": "/metadata/annotations", "value": dict(annotations)})
         path = self._path("/apis/apps/v1", kind, name)
         try:
-            return (await self._patch(path, operations, "json", dry_run)).json(Workload)
+            return (await self._patch(path, operations, "json", dry_run=False)).json(Workload)
         except KubernetesRefused as error:
             if error.status == 422 and "test" in str(error):
                 raise _changed(path) from None

@@ -114,7 +114,7 @@ class Nodes(Kubernetes):
 
     async def node(self, name: str) -> Node:
         """Return one node."""
-        return (await self._call("GET", self._cluster_path("nodes", name))).json(Node)
+        return (await self._call("GET", _node_path(name))).json(Node)
 
     async def set_cordoned(self, node: Node, run: str | None) -> None:
         """Cordon a node for a run, or with None uncordon it. The API server compares the version that was read.
@@ -124,7 +124,7 @@ class Nodes(Kubernetes):
         """
         metadata = {"resourceVersion": node.metadata.resource_version, "annotations": {CORDONED_BY: run}}
         patch = {"metadata": metadata, "spec": {"unschedulable": True if run is not None else None}}
-        await self._patch(self._cluster_path("nodes", node.metadata.name), patch, "merge", dry_run=False)
+        await self._patch(_node_path(node.metadata.name), patch, "merge", dry_run=False)
 
     async def pods_on(self, node: str) -> tuple[PlacedPod, ...]:
         """Return the pods on a node, in all namespaces."""
@@ -188,5 +188,6 @@ class Nodes(Kubernetes):
                 to_evict.append(pod)
         return Evictable(tuple(to_evict), tuple(staying), tuple(refused))
 
-    def _cluster_path(self, resource: str, name: str) -> str:
-        return f"/api/v1/{resource}/{quote(name, safe='')}"
+
+def _node_path(name: str) -> str:
+    return f"/api/v1/nodes/{quote(name, safe='')}"

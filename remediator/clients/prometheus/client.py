@@ -171,12 +171,8 @@ class Prometheus:
         """Close its connections."""
         await self._http.aclose()
 
-    async def query(self, expression: str, at: datetime | None = None, *, lookback: timedelta | None = None) -> Vector:
+    async def query(self, expression: str, at: datetime | None = None) -> Vector:
         """Evaluate an expression at a time (default: now). A scalar becomes one sample without labels.
-
-        Args:
-            lookback: maximum age of a sample, instead of the server's 5 minutes. Prometheus before 2.43 ignores it;
-                use `freshness` to be certain.
 
         Raises:
             BadAnswer: the result is a string, a range of samples, or native histograms.
@@ -184,8 +180,6 @@ class Prometheus:
         parameters = {"query": expression}
         if at is not None:
             parameters["time"] = rfc3339(at)
-        if lookback is not None:
-            parameters["lookback_delta"] = format_duration(lookback)
         envelope, result = await self._evaluate("/api/v1/query", parameters)
         if result.result_type == "scalar":
             return Vector((_sample({}, _decode(result.result, tuple[float, str])),), envelope.warnings)

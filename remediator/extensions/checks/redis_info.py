@@ -45,14 +45,11 @@ class RedisInfo(Check):
     async def observe(self, service: Service, parameters: RedisInfoParameters) -> Evidence:
         info = await bindings.redis(service).info(parameters.section)
         found = info.text(parameters.field)
-        well = _within(parameters, found, None if parameters.equals is not None else info.number(parameters.field))
+        if parameters.equals is not None:
+            well = found == parameters.equals
+        else:
+            number = info.number(parameters.field)
+            above = parameters.minimum is None or number >= parameters.minimum
+            well = above and (parameters.maximum is None or number <= parameters.maximum)
         text = f"Redis: {parameters.field} is {found}"
         return Evidence(CheckAnswer.OK if well else CheckAnswer.FAIL, text, {"field": parameters.field, "value": found})
-
-
-def _within(parameters: RedisInfoParameters, found: str, number: float | None) -> bool:
-    if parameters.equals is not None:
-        return found == parameters.equals
-    assert number is not None, "a limit needs a number"
-    above = parameters.minimum is None or number >= parameters.minimum
-    return above and (parameters.maximum is None or number <= parameters.maximum)

@@ -70,7 +70,11 @@ class SupervisorPlatform(Platform):
         release, switched = None, None
         if service.releases is not None:
             release, switched = await asyncio.to_thread(_in_use, _folders(service))
-        return replace(_status(process, release), crashes=await _crashes(client, process, switched))
+        try:
+            crashes = crashes_in(await client.own_log(), process.name, switched)
+        except Refused:  # no log file, or one that supervisord cannot send: the state itself is known
+            crashes = 0
+        return replace(_status(process, release), crashes=crashes)
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
         """Return the last lines of both streams: of the last start of the process, or of the one before.
@@ -174,14 +178,6 @@ async def _find(client: Supervisor, program: str) -> Process:
 def _in_use(folders: ReleaseFolders) -> tuple[str, datetime]:
     """Return the release in use, and the local time since when, as supervisord writes it into its log."""
     return folders.current(), datetime.fromtimestamp(folders.link.lstat().st_mtime)  # noqa: DTZ006
-
-
-async def _crashes(client: Supervisor, process: Process, switched: datetime | None) -> int:
-    """Return how often a process ended unexpectedly shortly before its last start; 0 if supervisord keeps no log."""
-    try:
-        return crashes_in(await client.own_log(), process.name, switched)
-    except Refused:  # no log file, or one that supervisord cannot send: the state itself is known
-        return 0
 
 
 def crashes_in(log: str, name: str, switched: datetime | None = None) -> int:
