@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from remediator.authoring._templates import TEMPLATES
 from remediator.errors import InputError
@@ -78,9 +78,9 @@ class Skeleton:
     source: str
     alert: str
     target: str
-    diagnoses: tuple[SkeletonEntry, ...] = field(default_factory=tuple)
-    steps: tuple[SkeletonEntry, ...] = field(default_factory=tuple)
-    proofs: tuple[SkeletonEntry, ...] = field(default_factory=tuple)
+    diagnoses: tuple[SkeletonEntry, ...] = ()
+    steps: tuple[SkeletonEntry, ...] = ()
+    proofs: tuple[SkeletonEntry, ...] = ()
     """What shows that the remedy worked."""
 
 

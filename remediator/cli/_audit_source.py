@@ -127,11 +127,11 @@ class LogPlace:
         Raises:
             ArchiveError: a file in the folder is not a valid segment.
         """
-        folder = self.archive
-        if folder is None and self.database is None:
-            folder = archive_folder(load_config(self.config_path, Config))
-        elif folder is None and self.database is not None:
-            folder = self.database.parent / "archive"
+        if self.archive is not None:
+            return archive.list_segments(self.archive)
+        if self.database is not None:
+            return archive.list_segments(self.database.parent / "archive")
+        folder = archive_folder(load_config(self.config_path, Config))
         return archive.list_segments(folder) if folder is not None else []
 
     @contextmanager

@@ -50,7 +50,7 @@ def list_(source: Source, format_: str, watch: float | None) -> None:
     """
 
     def shown() -> None:
-        found = source.get("approvals", lambda connection: list_requests(connection))
+        found = source.get("approvals", list_requests)
         if format_ == "json":
             _output.data(found)
             return
@@ -189,8 +189,7 @@ def _decide(source: Source, name: str, verb: str, reason: str, confirm: str = ""
     if source.server:  # the plan that the person saw is the one of this request
         shown = source.get(f"approvals/{segment(name)}", lambda connection: None)
         name, body["plan_hash"] = shown["id"], shown["plan_hash"]
-    on_this_host = break_glass and not source.has_token
-    who = (lambda: terminal_operator()) if on_this_host else None
+    who = terminal_operator if break_glass and not source.has_token else None
     result = source.post(f"approvals/{segment(name)}/{verb}", local, body, who)
     if not result["counted"]:
         _exit_unchanged(result["id"], result["status"])

@@ -134,12 +134,12 @@ def _report(folder: Path, chosen: Candidate, files: list[str], monitoring: Monit
         if monitoring.watchdog
         else [f"add {folder / 'prometheus.remediator.yml'} to 'rule_files:' of Prometheus, and reload it"]
     )
-    steps.append(
-        f"paste {folder / 'alertmanager.remediator.yml'} into the configuration of Alertmanager, and reload it"
-    )
-    steps.append(f"start the service:  remediator serve{option}")
-    steps.append(f"check everything:   remediator doctor{option}")
-    steps.append(f"rehearse:           remediator playbook trigger {name}{option}")
+    steps += [
+        f"paste {folder / 'alertmanager.remediator.yml'} into the configuration of Alertmanager, and reload it",
+        f"start the service:  remediator serve{option}",
+        f"check everything:   remediator doctor{option}",
+        f"rehearse:           remediator playbook trigger {name}{option}",
+    ]
     _output.echo("Next:")
     for number, step in enumerate(steps, start=1):
         _output.echo(f"  {number}. {step}")

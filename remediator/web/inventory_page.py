@@ -58,12 +58,10 @@ class ServiceState:
 async def inventory(site: Site, request: Request, identity: RequestIdentity) -> Response:
     """Answer ``GET /inventory``."""
     loaded, now = site.service.context.playbooks.inventory, site.now
-    states, more = await site.service.context.store.view(
-        lambda connection: (
-            _states(connection, loaded, stops.list_active(connection, now)),
-            max(0, len(loaded.services) - _MAX_SERVICES),
-        )
+    states = await site.service.context.store.view(
+        lambda connection: _states(connection, loaded, stops.list_active(connection, now))
     )
+    more = max(0, len(loaded.services) - _MAX_SERVICES)
     drawn = lay_out_dependencies(
         {name: [each for each in state.service.depends_on if each in states] for name, state in states.items()},
         {name: state.service.platform.kind for name, state in states.items()},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -59,7 +59,7 @@ class Monitoring:
     targets: tuple[Target, ...] = ()
     watchdog: str | None = None
     """Name of the alert that always fires, or None."""
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
     """What was found and what did not answer, one line each."""
 
 

@@ -21,20 +21,9 @@ from remediator.playbooks.service_parts import JobTemplate
 _ZERO = timedelta(0)
 
 
-def _one_answer(value: Any) -> Any:
-    return [{"answer": value}] if isinstance(value, str) else value
-
-
-def _one_outcome(value: Any) -> Any:
-    return [{"outcome": value}] if isinstance(value, str) else value
-
-
-def _one_cost(value: Any) -> Any:
-    return [{"cost": value}] if isinstance(value, dict) else value
-
-
-def _one_state(value: Any) -> Any:
-    return [{"state": value}] if isinstance(value, str) else value
+def _one(key: str, short: type = str) -> BeforeValidator:
+    """Allow the value of this key instead of a list of mappings, for example ``redis.ping: ok``."""
+    return BeforeValidator(lambda value: [{key: value}] if isinstance(value, short) else value)
 
 
 class _OrWord:
@@ -218,23 +207,23 @@ class Expect(Strict):
 class Given(Strict):
     """The environment of a test."""
 
-    checks: Mapping[
-        str, Annotated[tuple[CheckResponse, ...], BeforeValidator(_one_answer), _OrWord("ok", "fail", "unknown")]
-    ] = Field(default={}, description="Answers of checks, by name; default: unknown.")
-    queries: Mapping[
-        str, Annotated[tuple[CheckResponse, ...], BeforeValidator(_one_answer), _OrWord("ok", "fail", "unknown")]
-    ] = Field(default={}, description="Answers of the check promql, by a part of the query.")
+    checks: Mapping[str, Annotated[tuple[CheckResponse, ...], _one("answer"), _OrWord("ok", "fail", "unknown")]] = (
+        Field(default={}, description="Answers of checks, by name; default: unknown.")
+    )
+    queries: Mapping[str, Annotated[tuple[CheckResponse, ...], _one("answer"), _OrWord("ok", "fail", "unknown")]] = (
+        Field(default={}, description="Answers of the check promql, by a part of the query.")
+    )
     actions: Mapping[
-        str, Annotated[tuple[ActionResponse, ...], BeforeValidator(_one_outcome), _OrWord("ok", "failed", "unknown")]
+        str, Annotated[tuple[ActionResponse, ...], _one("outcome"), _OrWord("ok", "failed", "unknown")]
     ] = Field(
         default={},
         description="Results of actions, by name; default: ok, and unknown for read-only actions.",
     )
-    costs: Mapping[str, Annotated[tuple[CostResponse, ...], BeforeValidator(_one_cost)]] = Field(
+    costs: Mapping[str, Annotated[tuple[CostResponse, ...], _one("cost", dict)]] = Field(
         default={}, description="What actions would interrupt or lose, by name; default: nothing."
     )
-    platform: Mapping[str, Annotated[tuple[PlatformResponse, ...], BeforeValidator(_one_state), _OrWord(*_STATES)]] = (
-        Field(default={}, description="State of services, by name; default: running.")
+    platform: Mapping[str, Annotated[tuple[PlatformResponse, ...], _one("state"), _OrWord(*_STATES)]] = Field(
+        default={}, description="State of services, by name; default: running."
     )
 
 
