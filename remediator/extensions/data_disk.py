@@ -16,7 +16,7 @@ async def usage(service: Service, prometheus: Prometheus | None) -> disk.Usage:
     Without an agent, the figures of a volume come from the kubelet, by Prometheus. They are up to two minutes old.
 
     Raises:
-        TargetError: the inventory does not define the disk, or nobody knows its usage.
+        TargetError: the inventory does not define the disk, or its usage is unknown.
         ClientError: Prometheus does not answer.
     """
     found = bindings.disk(service)

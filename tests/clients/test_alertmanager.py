@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from remediator.clients.alertmanager.client import Alertmanager, FiringAlert, Matcher, NewSilence
+from remediator.clients.alertmanager.client import Alertmanager, FiringAlert, Matcher, NewSilence, Silence, matchers_for
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpRefused
 from remediator.core import matchers
@@ -50,15 +50,25 @@ async def eventually(seen: Callable[[], Awaitable[bool]], seconds: float = 60) -
             await asyncio.sleep(0.02)
 
 
+async def exactly(client: Alertmanager, labels: Mapping[str, str]) -> FiringAlert | None:
+    """The alert with exactly these labels, or None if it does not fire."""
+    return next((each for each in await client.alerts(matchers_for(labels)) if each.labels == labels), None)
+
+
+async def of(client: Alertmanager, silence_id: str) -> Silence | None:
+    """The silence with this ID."""
+    return next((each for each in await client.silences() if each.id == silence_id), None)
+
+
 async def fetch(client: Alertmanager, **labels: str) -> FiringAlert:
     """The alert with these labels, once it has been processed."""
 
     async def processed() -> bool:
-        alert = await client.alert(labels)
+        alert = await exactly(client, labels)
         return alert is not None and alert.status.state != "unprocessed"
 
     await eventually(processed)
-    alert = await client.alert(labels)
+    alert = await exactly(client, labels)
     assert alert is not None
     return alert
 
@@ -73,8 +83,8 @@ async def test_a_firing_alert_is_found_by_exactly_its_labels(client: Alertmanage
     assert [each.name for each in alert.receivers] == ["default"]
     assert alert.starts_at.tzinfo is UTC
     assert abs(datetime.now(UTC) - alert.starts_at) < timedelta(minutes=1)
-    assert await client.alert({"alertname": "A"}) is None
-    assert await client.alert({"alertname": "B"}) is None
+    assert await exactly(client, {"alertname": "A"}) is None
+    assert await exactly(client, {"alertname": "B"}) is None
 
 
 async def test_fingerprints_are_alertmanagers_own(client: Alertmanager, alertmanager: Server) -> None:
@@ -105,7 +115,7 @@ async def test_a_resolved_alert_is_gone(client: Alertmanager, alertmanager: Serv
     alertmanager.resolve("2020-01-01T00:00:00Z", alertname="A")
 
     async def gone() -> bool:
-        return await client.alert({"alertname": "A"}) is None
+        return await exactly(client, {"alertname": "A"}) is None
 
     await eventually(gone)
     assert "A" not in {alert.labels["alertname"] for alert in await client.alerts()}
@@ -149,7 +159,7 @@ async def test_silences_are_listed_read_and_expired(client: Alertmanager) -> Non
     """A created silence is returned, an expired one has this state, an unknown one is None."""
     wanted = silence(service="app")
     silence_id = await client.post_silence(wanted)
-    found = await client.silence(silence_id)
+    found = await of(client, silence_id)
     assert found is not None
     assert (found.status.state, found.created_by, found.comment) == ("active", "remediator", "run 1")
     assert found.matchers == wanted.matchers
@@ -157,9 +167,9 @@ async def test_silences_are_listed_read_and_expired(client: Alertmanager) -> Non
     assert [each.id for each in await client.silences([equals("service", "app")])] == [silence_id]
     assert await client.silences([equals("service", "other")]) == ()
     await client.expire_silence(silence_id)
-    expired = await client.silence(silence_id)
+    expired = await of(client, silence_id)
     assert expired is not None and expired.status.state == "expired"
-    assert await client.silence("00000000-0000-0000-0000-000000000000") is None
+    assert await of(client, "00000000-0000-0000-0000-000000000000") is None
 
 
 async def test_what_alertmanager_does_not_allow_is_refused(client: Alertmanager) -> None:
@@ -324,4 +334,4 @@ async def test_an_alert_with_such_a_name_is_looked_for_without_an_error(
     """Alertmanager 0.25 rejects a quoted name, so only the classic names are sent."""
     alertmanager.fire(alertname="A")
     await fetch(client, alertname="A")
-    assert await client.alert({"alertname": "A", "label with space": "x"}) is None
+    assert await exactly(client, {"alertname": "A", "label with space": "x"}) is None

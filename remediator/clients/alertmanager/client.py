@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from remediator.clients.endpoints import Endpoint
-from remediator.clients.http import HttpClient, HttpRefused, Part
+from remediator.clients.http import HttpClient, Part
 from remediator.core.clock import rfc3339
 from remediator.core.matchers import CLASSIC_NAME, equals
 from remediator.core.sizes import MEBIBYTE
@@ -178,11 +178,6 @@ class Alertmanager:
         answer = await self._http.get("/api/v2/alerts", _query(filters, receiver, **flags))
         return answer.json(tuple[FiringAlert, ...])
 
-    async def alert(self, labels: Mapping[str, str]) -> FiringAlert | None:
-        """Return the alert with exactly these labels, or None if it is not firing."""
-        found = await self.alerts(matchers_for(labels))
-        return next((each for each in found if each.labels == labels), None)
-
     async def groups(self) -> tuple[AlertGroup, ...]:
         """Return the notification groups of all alerts that have not ended, including suppressed ones."""
         return (await self._http.get("/api/v2/alerts/groups")).json(tuple[AlertGroup, ...])
@@ -191,15 +186,6 @@ class Alertmanager:
         """Return all silences, including expired ones until Alertmanager deletes them."""
         query = [("filter", each) for each in filters]
         return (await self._http.get("/api/v2/silences", query)).json(tuple[Silence, ...])
-
-    async def silence(self, silence_id: str) -> Silence | None:
-        """Return one silence, or None if it does not exist (any more)."""
-        try:
-            return (await self._http.get(f"/api/v2/silence/{_id(silence_id)}")).json(Silence)
-        except HttpRefused as error:
-            if error.status == 404:
-                return None
-            raise
 
     async def post_silence(self, silence: NewSilence) -> str:
         """Create a silence and return its ID. This is not idempotent: each call creates another silence."""

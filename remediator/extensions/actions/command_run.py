@@ -2,8 +2,7 @@
 
 The settings declare the effect of each command: ``read_only``, ``idempotent``, ``destructive``, ``interrupts``,
 ``risk`` and ``undo``. What they do not declare is assumed, so such a command always needs an approval. A read-only
-command can be used in ``diagnose``. If the settings allow no command, it does
-nothing.
+command can be used in ``diagnose``. If the settings allow no command, it does nothing.
 """
 
 from __future__ import annotations
