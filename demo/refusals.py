@@ -97,7 +97,7 @@ def _silence(probe: Probe, console: Console) -> Refusal:
     _say(console, f"the alert is silenced in Alertmanager ({silence}), and the stop released")
     _remediator(probe, "stop", "release", paused)
     held = _held(probe, console, "still_firing:suppressed")
-    _delete_silence(probe, silence)
+    _call(probe, "DELETE", f"/api/v2/silence/{silence}", None)
     return Refusal("stopped, then silenced", *held, healed=_heals(probe, console))
 
 
@@ -180,10 +180,6 @@ def _post_silence(probe: Probe) -> str:
         "comment": "operators are working on it",
     }
     return str(json.loads(_call(probe, "POST", "/api/v2/silences", body))["silenceID"])
-
-
-def _delete_silence(probe: Probe, silence: str) -> None:
-    _call(probe, "DELETE", f"/api/v2/silence/{silence}", None)
 
 
 def _call(probe: Probe, method: str, path: str, body: Any) -> bytes:

@@ -122,11 +122,8 @@ class Follower:
         outcome.status = str(run["status"])
         outcome.steps = [f"{step['action']}: {step['outcome'] or 'started'}" for step in run["steps"]]
         if self._crash and not self._killed and run["steps"] and outcome.status in ("running", "verifying"):
-            self._kill_the_remediator()
-
-    def _kill_the_remediator(self) -> None:
-        self._killed = self._probe.signal("remediator", signal.SIGKILL)
-        self._say("[red]kill -9 of the remediator in the middle of the run[/red]; supervisord starts it again")
+            self._killed = self._probe.signal("remediator", signal.SIGKILL)
+            self._say("[red]kill -9 of the remediator in the middle of the run[/red]; supervisord starts it again")
 
     def _conclude(self, starts: int) -> None:
         """Check once at the end that nothing was done twice."""

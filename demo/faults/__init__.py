@@ -32,10 +32,5 @@ class Fault(Protocol):
     # a fault with a temporary remedy also has ``over(probe)``: proof that the remedy was undone, None until then
 
 
-def _all(*faults: Fault) -> tuple[Fault, ...]:
-    """Return the module as a fault, so that the type checker verifies its names."""
-    return faults
-
-
-FAULTS = _all(redis_killed, redis_hung, app_bad_release, app_bad_code, app_spike, disk_backups, disk_aof)
+FAULTS: tuple[Fault, ...] = (redis_killed, redis_hung, app_bad_release, app_bad_code, app_spike, disk_backups, disk_aof)
 """Faults in the order of the demonstration."""

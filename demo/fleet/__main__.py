@@ -254,14 +254,11 @@ class Story:
         self.say(f"[bold]the exporter reports {len(self.exporter.false_alarms)} units that run as failed[/bold]")
         before = len(self._runs())
         self._wait(lambda: len(self._runs()) >= before + len(self.exporter.false_alarms), "a run for each alert")
-        self._wait(lambda: bool(self._held()), "the storm guard")
+        self._wait(lambda: any(run["status"] == "blocked" for run in self._runs()), "the storm guard")
         self.say("the storm guard holds everything back; nothing was done on any of these hosts")
         self.exporter.false_alarms = set()
         self._wait(lambda: all(run["status"] in OVER for run in self._runs()), "the end of the false alarms")
         self.say("the false alarms have ended, and their runs too")
-
-    def _held(self) -> list[dict[str, Any]]:
-        return [run for run in self._runs() if run["status"] == "blocked"]
 
     def _problems(self) -> list[str]:
         problems = []

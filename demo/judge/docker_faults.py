@@ -82,7 +82,7 @@ def _deploy(scene: Scene, project: str, version: str, command: str) -> None:
     image = f"{project}:{version}"
     scene.cleanup.callback(run, "docker", "image", "rm", "--force", image)
     source = f"FROM {IMAGE}\nLABEL org.opencontainers.image.version={version}\n"
-    must("docker", "build", "--quiet", "--tag", image, "-", given=f"{source}CMD {_words('sh', '-c', command)}\n")
+    must("docker", "build", "--quiet", "--tag", image, "-", given=f"{source}CMD {json.dumps(['sh', '-c', command])}\n")
     labels = {"project": project, "service": "app", "container-number": "1", "oneoff": "False"}
     marks = [f"--label={_COMPOSE}{name}={value}" for name, value in labels.items()]
     name = _container(project)
@@ -92,10 +92,6 @@ def _deploy(scene: Scene, project: str, version: str, command: str) -> None:
         "docker", "run", "--detach", "--restart=always", "--stop-signal=KILL", f"--name={name}", *marks,
         *_LITTLE_MEMORY, image,
     )  # fmt: skip
-
-
-def _words(*argv: str) -> str:
-    return json.dumps(argv)
 
 
 def _fire_after_crashes(scene: Scene, project: str) -> None:

@@ -16,7 +16,10 @@ MOST_UNNAMED = 3
 
 def table(found: Sequence[Judgement]) -> Table:
     """Return the table for a terminal."""
-    made = Table(title=_summary(found), title_justify="left", show_lines=True)
+    ran = [each for each in found if not each.not_run]
+    harmed, wrong = sum(bool(each.harm) for each in ran), sum(bool(each.wrong) for each in ran)
+    title = summary(len(ran), len(found) - len(ran), harmed, wrong, sum(each.unnamed for each in ran))
+    made = Table(title=title, title_justify="left", show_lines=True)
     for column in COLUMNS:
         made.add_column(column, overflow="fold")
     for each in found:
@@ -32,12 +35,6 @@ def summary(ran: int, not_run: int, harmed: int, wrong: int, unnamed: int) -> st
 def passed(found: Sequence[Judgement]) -> bool:
     """Return whether nothing was harmed, no wrong cause was named, and at most three rows are unnamed."""
     return not any(_bad(each) for each in found) and sum(each.unnamed for each in found) <= MOST_UNNAMED
-
-
-def _summary(found: Sequence[Judgement]) -> str:
-    ran = [each for each in found if not each.not_run]
-    harmed, wrong = sum(bool(each.harm) for each in ran), sum(bool(each.wrong) for each in ran)
-    return summary(len(ran), len(found) - len(ran), harmed, wrong, sum(each.unnamed for each in ran))
 
 
 def _bad(found: Judgement) -> bool:

@@ -41,7 +41,8 @@ def write_all(settings: Settings, without_alerts: Collection[str] = ()) -> None:
     for folder in (*FOLDERS, "nginx/remediator", "redis/backups", "remediator/playbooks"):
         (state / folder).mkdir(exist_ok=True)
     for name in SECRETS:
-        _secret(state / name)
+        if not (state / name).exists():
+            _write(state / name, secrets.token_urlsafe(24), mode=0o600)
     _write(settings.ports_file, json.dumps(asdict(settings.ports)))
     _write(state / "redis/redis.conf", redis_conf(settings), mode=0o600)
     _write(state / "prometheus/rules.yml", dump(fast_timings.rules(read("alerting/rules.yml"), without_alerts)))
@@ -70,11 +71,6 @@ def _write(path: Path, text: str, *, mode: int = 0o644) -> None:
     path.touch(mode=mode)
     path.chmod(mode)
     path.write_text(text, encoding="utf-8")
-
-
-def _secret(path: Path) -> None:
-    if not path.exists():
-        _write(path, secrets.token_urlsafe(24), mode=0o600)
 
 
 def prometheus(settings: Settings) -> Any:

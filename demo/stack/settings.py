@@ -44,15 +44,13 @@ class Ports:
             if not text.isdecimal() or not 1 <= int(text) <= 65535:
                 raise StackError(f"{variable(field.name)}={text!r} is not a port; use a number from 1 to 65535")
             chosen[field.name] = int(text)
-        return cls(**chosen)._distinct()
-
-    def _distinct(self) -> Ports:
+        made = cls(**chosen)
         owner: dict[int, str] = {}
-        for name, port in asdict(self).items():
+        for name, port in asdict(made).items():
             if port in owner:
                 raise StackError(f"{variable(owner[port])} and {variable(name)} are both {port}; change one")
             owner[port] = name
-        return self
+        return made
 
     def busy(self) -> list[str]:
         """Return the variables whose port another process uses."""

@@ -41,21 +41,14 @@ def supervisord_conf(settings: Settings) -> str:
         },
         "supervisorctl": {"serverurl": settings.supervisor_url},
     }
-    programs = {f"program:{name}": _program(settings, name, lines) for name, lines in _programs(settings).items()}
-    return "\n".join(_section(name, lines) for name, lines in (head | programs).items())
+    for name, lines in (_redis(settings) | _app(settings) | _monitoring(settings) | _remediator(settings)).items():
+        log = {"stdout_logfile": f"{settings.state}/logs/{name}.log", "directory": str(settings.state)}
+        head[f"program:{name}"] = {**_COMMON, **log, **lines}
+    return "\n".join(_section(name, lines) for name, lines in head.items())
 
 
 def _section(name: str, lines: dict[str, str]) -> str:
     return f"[{name}]\n" + "".join(f"{key}={value}\n" for key, value in lines.items())
-
-
-def _program(settings: Settings, name: str, lines: dict[str, str]) -> dict[str, str]:
-    log = {"stdout_logfile": f"{settings.state}/logs/{name}.log", "directory": str(settings.state)}
-    return {**_COMMON, **log, **lines}
-
-
-def _programs(settings: Settings) -> dict[str, dict[str, str]]:
-    return _redis(settings) | _app(settings) | _monitoring(settings) | _remediator(settings)
 
 
 def _redis(settings: Settings) -> dict[str, dict[str, str]]:

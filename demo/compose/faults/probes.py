@@ -14,12 +14,10 @@ def redis(stack: Any, *words: str) -> str:
     """Run a Redis command with the client in its container; return an empty text if that fails."""
     try:
         return str(stack.docker("exec", stack.container("redis"), "sh", "-c", _CLI, "sh", *words))
-    except Exception as error:  # noqa: BLE001  (docker's own exit status: Redis or its container is away)
-        return "" if type(error).__name__ == "DemoError" else _raise(error)
-
-
-def _raise(error: Exception) -> str:
-    raise error
+    except Exception as error:
+        if type(error).__name__ != "DemoError":
+            raise
+        return ""  # docker's own exit status: Redis or its container is away
 
 
 def ready(stack: Any) -> dict[str, Any] | None:
