@@ -74,9 +74,18 @@ class CircuitBreaker(Guard):
         opened = _state(connection, playbook, target, guard_input.settings, guard_input.now)
         if opened is None:
             return ALLOW
-        if opened.half_open_at is None or guard_input.now < opened.half_open_at:
-            return _open(guard_input, opened)
-        trial = run_results.find_acting(connection, playbook, opened.half_open_at, guard_input.run.id)
+        half = opened.half_open_at
+        if half is None or guard_input.now < half:
+            until = "until a person resets it" if half is None else f"until {clock_time(half, guard_input.now)}"
+            inputs: dict[str, Any] = {
+                "scope": opened.scope,
+                "runs": list(opened.runs),
+                "opened": opened.at.isoformat(),
+                "half_open": None if half is None else half.isoformat(),
+            }
+            text = f"{_why(playbook, opened, guard_input.settings)}; approval needed {until}"
+            return Verdict(GuardAnswer.UNKNOWN, opened.why, text, inputs, half)
+        trial = run_results.find_acting(connection, playbook, half, guard_input.run.id)
         if trial is None:
             return ALLOW
         text = f"circuit breaker of {playbook} is half open: waiting for the result of run {trial.id}"
@@ -137,16 +146,3 @@ def _why(playbook: str, opened: OpenBreaker, settings: CircuitBreakerSettings) -
         f"circuit breaker of {playbook} open: {opened.scope} was healed {count} times in {format_duration(length)} "
         f"and failed again ({runs_text})"
     )
-
-
-def _open(guard_input: GuardInput, opened: OpenBreaker) -> Verdict:
-    half = opened.half_open_at
-    until = "until a person resets it" if half is None else f"until {clock_time(half, guard_input.now)}"
-    inputs: dict[str, Any] = {
-        "scope": opened.scope,
-        "runs": list(opened.runs),
-        "opened": opened.at.isoformat(),
-        "half_open": None if half is None else half.isoformat(),
-    }
-    text = f"{_why(guard_input.playbook.name, opened, guard_input.settings)}; approval needed {until}"
-    return Verdict(GuardAnswer.UNKNOWN, opened.why, text, inputs, half)

@@ -11,7 +11,7 @@ from pydantic import Field
 from remediator.core.text import shorten
 from remediator.core.urls import UrlOrFile
 from remediator.extensions.notifiers._http import HttpNotifier, fit
-from remediator.extensions.notifiers.base import Delivery, Message, Section
+from remediator.extensions.notifiers.base import Delivery, Message
 
 
 class GoogleChatSettings(UrlOrFile):
@@ -53,13 +53,12 @@ def _bytes(text: str) -> int:
 
 
 def _card(message: Message) -> dict[str, Any]:
-    sections = [_section(section) for section in fit(message.sections[:20], _MAX_TEXT, 8000, _bytes, overhead=8)]
+    sections: list[dict[str, Any]] = []
+    for section in fit(message.sections[:20], _MAX_TEXT, 8000, _bytes, overhead=8):
+        lines = "<br>".join(escape(line) for line in section.lines)
+        paragraph = {"textParagraph": {"text": lines or " "}}
+        sections.append({"header": escape(section.heading), "widgets": [paragraph]})
     buttons = [{"text": name, "onClick": {"openLink": {"url": url}}} for name, url in message.links]
     if buttons:
         sections.append({"widgets": [{"buttonList": {"buttons": buttons}}]})
     return {"header": {"title": shorten(message.title, 200)}, "sections": sections}
-
-
-def _section(section: Section) -> dict[str, Any]:
-    lines = "<br>".join(escape(line) for line in section.lines)
-    return {"header": escape(section.heading), "widgets": [{"textParagraph": {"text": lines or " "}}]}
