@@ -120,9 +120,7 @@ def _settings_file(catalogue: Catalogue, config: type[BaseModel]) -> Schema:
     guards = made["properties"]["guards"]
     off = _hoist(_schema_of(GuardSettings), definitions)["properties"]["off"]
     guards["properties"] = {"off": off}
-    guards["additionalProperties"] = False
-    for name, model in catalogue.guards.items():
-        guards["properties"][name] = _guard(model, catalogue.summaries.get(name, ""), definitions)
+    _add_guards(guards, catalogue, definitions)
     return made
 
 
@@ -166,9 +164,9 @@ def _ref(name: str) -> Schema:
 
 def _add_names(definitions: Schema, catalogue: Catalogue) -> None:
     """Add the known names: actions and checks with their parameters, guards with their settings."""
-    actions = {name: catalogue.traits_of(name).summary for name in catalogue.actions}
-    actions = {name: _with_facts(text, catalogue.traits_of(name).facts) for name, text in actions.items()}
-    reading = {name: text for name, text in actions.items() if not catalogue.traits_of(name).mutates}
+    traits = {name: catalogue.traits_of(name) for name in catalogue.actions}
+    actions = {name: _with_facts(each.summary, each.facts) for name, each in traits.items()}
+    reading = {name: text for name, text in actions.items() if not traits[name].mutates}
     checks = {
         name: _with_facts(catalogue.summaries.get(name, ""), catalogue.check_facts.get(name, ()))
         for name in catalogue.checks
@@ -185,10 +183,7 @@ def _add_names(definitions: Schema, catalogue: Catalogue) -> None:
         ("CheckCall", "check", checks),
     ):
         _limit_to_names(definitions[place], key, names)
-    guards = definitions["Guards"]
-    guards["additionalProperties"] = False
-    for name, model in catalogue.guards.items():
-        guards["properties"][name] = _guard(model, catalogue.summaries.get(name, ""), definitions)
+    _add_guards(definitions["Guards"], catalogue, definitions)
 
 
 def _with_facts(summary: str, facts: Iterable[Fact]) -> str:
@@ -227,14 +222,16 @@ def _or_reference(made: Schema) -> Schema:
     return {**description, **default, "anyOf": [plain, _REFERENCE]}
 
 
-def _guard(model: type[BaseModel], summary: str, definitions: Schema) -> Schema:
-    """Return the schema of the settings of a guard: a mapping, or a plain value for one of its fields."""
-    made = _hoist(_schema_of(model), definitions)
-    made["description"] = summary
-    plain = plain_field(model)
-    if plain is None:
-        return made
-    return {"description": summary, "anyOf": [made["properties"][plain], made]}
+def _add_guards(guards: Schema, catalogue: Catalogue, definitions: Schema) -> None:
+    """Add the settings of each guard: a mapping, or a plain value for one of its fields."""
+    guards["additionalProperties"] = False
+    for name, model in catalogue.guards.items():
+        made = _hoist(_schema_of(model), definitions)
+        made["description"] = catalogue.summaries.get(name, "")
+        plain = plain_field(model)
+        if plain is not None:
+            made = {"description": made["description"], "anyOf": [made["properties"][plain], made]}
+        guards["properties"][name] = made
 
 
 def _hoist(made: Schema, definitions: Schema) -> Schema:

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import PrivateAttr, ValidationError
 
 from remediator.errors import InputError
-from remediator.playbooks.discovery import Discovery, fits
+from remediator.playbooks.discovery import Discovery, fits, leaves
 from remediator.playbooks.inventory import Defaults, Inventory, Service
 from remediator.playbooks.references import references, substitute
 from remediator.playbooks.service_index import ServiceFacts, ServiceIndex
@@ -313,7 +313,7 @@ def values_of(inventory: Inventory, name: str) -> Iterator[tuple[str, str, str]]
     labels = inventory.labels_of(name) if isinstance(inventory, MergedInventory) and inventory.source_of(name) else {}
     template = inventory.discover[inventory.source_of(name)].template if labels else None
     written = service.model_dump(mode="json", by_alias=True, exclude_unset=True) if template is None else template
-    for path, value in _leaves(service.model_dump(mode="json", by_alias=True, exclude={"name"})):
+    for path, value in leaves(service.model_dump(mode="json", by_alias=True, exclude={"name"})):
         given = _at(written, path)
         used = sorted(set(references(given)))
         if used:
@@ -325,18 +325,6 @@ def values_of(inventory: Inventory, name: str) -> Iterator[tuple[str, str, str]]
         else:
             origin = "written" if template is None else "template"
         yield ".".join(map(str, path)), json.dumps(value, ensure_ascii=False), origin
-
-
-def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Yield every value that is not a mapping or a list, with its path; also empty ones."""
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _leaves(item, (*path, key))
-    elif isinstance(value, list) and value:
-        for at, item in enumerate(value):
-            yield from _leaves(item, (*path, at))
-    else:
-        yield path, value
 
 
 def _at(value: Any, path: tuple[str | int, ...]) -> Any:

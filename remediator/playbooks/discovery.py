@@ -90,15 +90,16 @@ class Discovery(Strict):
     def _wrong_placeholders(self) -> Iterator[FieldError]:
         if not set(references(self.name)):
             yield FieldError("name has no placeholder, so all targets would have one name", ("name",))
-        for path, text in [*_texts(self.template, ("template",)), (("name",), self.name)]:
+        texts = [(path, text) for path, text in leaves(self.template, ("template",)) if isinstance(text, str)]
+        for path, text in [*texts, (("name",), self.name)]:
             for label in references(text):
                 if label not in self.allow.labels:
                     hint = did_you_mean(label, self.allow.labels) or "list its values under allow.labels"
                     yield FieldError(f"label {label!r} is not in allow.labels", path, hint=hint)
-        kind = (self.template.get("platform") or {}) if isinstance(self.template.get("platform"), Mapping) else {}
-        if set(references(kind.get("kind"))):
+        platform = self.template.get("platform")
+        if isinstance(platform, Mapping) and set(references(platform.get("kind"))):
             yield FieldError("a label cannot choose the platform", ("template", "platform", "kind"))
-        for path, text in _texts(self.template, ("template",)):
+        for path, text in texts:
             if any(references(text)) and any(part in _WRITTEN for part in path):
                 message = "a label cannot be part of what remediator may do or match"
                 yield FieldError(message, path, hint="write the value; it is the same for all targets")
@@ -122,13 +123,16 @@ class Discovery(Strict):
         return ""
 
 
-def _texts(value: Any, path: tuple[str | int, ...]) -> list[tuple[tuple[str | int, ...], str]]:
-    """Return every text in a value, with its path."""
-    if isinstance(value, Mapping):
-        return [found for key, item in value.items() for found in _texts(item, (*path, key))]
-    if isinstance(value, list | tuple):
-        return [found for at, item in enumerate(value) for found in _texts(item, (*path, at))]
-    return [(path, value)] if isinstance(value, str) else []
+def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield every value that is not a mapping or a list, with its path; also empty ones."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, list | tuple) and value:
+        for at, item in enumerate(value):
+            yield from leaves(item, (*path, at))
+    else:
+        yield path, value
 
 
 def fits(pattern: str, value: str) -> bool:
