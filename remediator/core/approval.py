@@ -217,7 +217,7 @@ def is_low_risk(reason: Reason | None, quorum: int, *, destructive: bool, costly
 
     Nothing is destroyed, no cost is above its tolerance, the quorum is 1, and nothing is unknown.
     """
-    in_doubt = reason in (Reason.GUARD_UNKNOWN, Reason.CONDITION_UNKNOWN)
+    in_doubt = reason in (Reason.GUARD_UNKNOWN, Reason.CONDITION_UNKNOWN, Reason.COMMITS_LOST)
     return not destructive and not costly and quorum == 1 and not in_doubt
 
 
@@ -227,7 +227,7 @@ def request_reason(reason: Reason, detail: AwaitingApprovalDetail, mode: str) ->
         return f"step {detail.step}: {detail.text}"
     if reason is Reason.GUARD_UNKNOWN:
         return f"guard {detail.guard} answered unknown: {detail.text}"
-    if reason is Reason.STEP_NEEDS_APPROVAL:
+    if reason in (Reason.STEP_NEEDS_APPROVAL, Reason.COMMITS_LOST):
         return f"step {detail.step}: {detail.text or 'this step needs an approval in every mode'}"
     if detail.text:
         return detail.text

@@ -45,6 +45,8 @@ class Reason(OpenEnum):
     """Awaiting approval: the mode or the playbook requires it."""
     STEP_NEEDS_APPROVAL = "step_needs_approval"
     """Awaiting approval: this step requires it in every mode."""
+    COMMITS_LOST = "commits_lost"
+    """Awaiting approval: the database lost its last commits, so this step may have been done already."""
     APPROVED = "approved"
     """Running: enough people approved this plan."""
     REJECTED = "rejected"

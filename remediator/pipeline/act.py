@@ -203,9 +203,9 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
             return await ctx.write(lambda tx: _not_needed(tx, before))
     # 11. A step that needs an approval in every mode has one for exactly this plan (promise 6). An interrupting step
     #     and a step with causes run without one only for an established cause that they are for (promise 12).
-    why, approved = await step_approval.reason_to_ask(ctx, step), await step_approval.approvals_of(ctx, step)
-    if why is not None and not approved:
-        return await step_approval.ask(ctx, step, why, changed_before=changed_before)
+    needed, approved = await step_approval.reason_to_ask(ctx, step), await step_approval.approvals_of(ctx, step)
+    if needed is not None and not approved:
+        return await step_approval.ask(ctx, step, *needed, changed_before=changed_before)
     exact = step.approval or step_approval.is_for_this_call(ctx, step, approved)
     # 12. All guards again, right before the action, from the store and from the live systems (promises 5, 10 and 12).
     #     Only a guard whose unknown a person has approved is passed over.
@@ -226,7 +226,8 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
     #     a smaller one was approved (promise 6).
     cost = await costs.measure_step(ctx, step, planned)
     if (loss := costs.reason_to_ask(step, cost, approved=bool(approved))) is not None:
-        return await step_approval.ask(ctx, step, loss, changed_before=changed_before, cost=cost)
+        reason = Reason.STEP_NEEDS_APPROVAL
+        return await step_approval.ask(ctx, step, reason, loss, changed_before=changed_before, cost=cost)
     measured = [costs.record(ctx, step, cost)] if cost.text else []
     return await _call(StepExecution.of_step(ctx, step, planned), evaluation, tried, measured)
 

@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from remediator.core.plan import PlannedStep
-from remediator.core.reason import Reason
 from remediator.pipeline.context import StageResult, proceed, wait_until
 from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.pipeline.step_execution import StepExecution
 from remediator.pipeline.transitions import to_unknown
 from remediator.storage import Replacement
 from remediator.storage.repositories import evidence, target_locks
-from remediator.storage.repositories.approvals import Approval
 from remediator.storage.repositories.attempts import Attempt
 
 _CLOCK_TOLERANCE = timedelta(seconds=30)
@@ -43,26 +41,18 @@ async def reconcile(ctx: RunContext, step: PlannedStep, tried: Sequence[Attempt]
         if ctx.now() < settled:
             return wait_until(ctx.run, settled)
     if await _is_planned_after(ctx, replaced):
-        return None  # the target cannot show it: see :func:`reason_to_ask`
+        return None  # the target cannot show it: see :func:`lossy_replacement`
     return await ctx.write(lambda tx: _assume_intent(tx, StepExecution.of_step(ctx, step, step.call), list(tried)))
 
 
-async def reason_to_ask(ctx: RunContext, step: PlannedStep) -> str | None:
-    """Return why a person must decide, because the step may have been done already; None if it was not."""
+async def lossy_replacement(ctx: RunContext, step: PlannedStep) -> Replacement | None:
+    """Return the replacement because of which a person must decide: the step may have been done already, and neither
+    the database nor the target can show it. None if there is none."""
     replaced = ctx.pipeline.store.replaced
     if step.idempotent or replaced is None or replaced.lossless:
         return None
-    if await _is_from_before(ctx, replaced) and await _is_planned_after(ctx, replaced):
-        return "the database lost its last commits after the alert began, and perhaps that this was already done"
-    return None
-
-
-def has_said_so(ctx: RunContext, step: PlannedStep, request: Approval) -> bool:
-    """Return whether a request told people what :func:`reason_to_ask` returns: it was made after the replacement, and
-    because this step needs an approval. What was approved before says nothing about what the database lost."""
-    replaced = ctx.pipeline.store.replaced
-    about_step = request.step == step.id and request.asked is Reason.STEP_NEEDS_APPROVAL
-    return about_step and (replaced is None or request.requested_at > replaced.at)
+    affected = await _is_from_before(ctx, replaced) and await _is_planned_after(ctx, replaced)
+    return replaced if affected else None
 
 
 async def _is_from_before(ctx: RunContext, replaced: Replacement) -> bool:

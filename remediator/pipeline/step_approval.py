@@ -19,11 +19,18 @@ from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.storage.repositories import evidence
 from remediator.storage.repositories.approvals import Approval
 
+_COMMITS_LOST = "the database lost its last commits after the alert began, and perhaps that this was already done"
 
-async def reason_to_ask(ctx: RunContext, step: PlannedStep) -> str | None:
-    """Return why the step needs an approval of its own; None if it does not."""
-    if why := await replaced_store.reason_to_ask(ctx, step):  # first: the approver must know it
-        return why
+
+async def reason_to_ask(ctx: RunContext, step: PlannedStep) -> tuple[Reason, str] | None:
+    """Return why the step needs an approval of its own, also in one sentence; None if it does not."""
+    if await replaced_store.lossy_replacement(ctx, step) is not None:  # first: the approver must know it
+        return Reason.COMMITS_LOST, _COMMITS_LOST
+    why = await _need(ctx, step)
+    return None if why is None else (Reason.STEP_NEEDS_APPROVAL, why)
+
+
+async def _need(ctx: RunContext, step: PlannedStep) -> str | None:
     if step.approval:
         return "this step needs an approval in every mode"
     if ctx.run.mode == "approve" or ctx.plan.approval_required:
@@ -49,8 +56,12 @@ async def approvals_of(ctx: RunContext, step: PlannedStep) -> list[Approval]:
     step may have been done already, because the database lost its last commits, the request must have said so.
     """
     given = [item for item in await ctx.approvals() if item.status == "approved"]
-    if await replaced_store.reason_to_ask(ctx, step) is not None:
-        given = [item for item in given if replaced_store.has_said_so(ctx, step, item)]
+    if (replaced := await replaced_store.lossy_replacement(ctx, step)) is not None:
+        given = [
+            item
+            for item in given
+            if item.step == step.id and item.asked is Reason.COMMITS_LOST and item.requested_at > replaced.at
+        ]
     return [
         item
         for item in given
@@ -70,14 +81,15 @@ def is_for_this_call(ctx: RunContext, step: PlannedStep, given: Sequence[Approva
 
 
 async def ask(
-    ctx: RunContext, step: PlannedStep, why: str, *, changed_before: bool, cost: Cost | None = None
+    ctx: RunContext, step: PlannedStep, reason: Reason, why: str, *, changed_before: bool, cost: Cost | None = None
 ) -> StageResult:
     """Request an approval for a step as it would be done now.
 
     Args:
         ctx: the run.
         step: the step.
-        why: why a person must decide.
+        reason: why a person must decide, as a typed value.
+        why: the same in one sentence.
         changed_before: an earlier step of this run has changed the target, so that the plan is made again.
         cost: what was measured just now, if that is why a person must decide. The request shows it.
     """
@@ -95,7 +107,7 @@ async def ask(
     def request(tx: RunTransaction) -> StageResult:
         tx.save(plan=plan, plan_hash=plan.hash)
         detail = AwaitingApprovalDetail(step=step.id, call=call.text, risk=call.risk, text=why)
-        after = tx.request_approval(plan, step.id, Reason.STEP_NEEDS_APPROVAL, detail)
+        after = tx.request_approval(plan, step.id, reason, detail)
         return wait_until(after, after.wake_at)
 
     return await ctx.write(request)

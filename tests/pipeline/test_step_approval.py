@@ -10,6 +10,7 @@ import pytest
 from remediator.core.approval import Person, Role
 from remediator.core.notification_policy import Approvals
 from remediator.core.plan import PlannedCall
+from remediator.core.reason import Reason
 from remediator.pipeline import decisions
 from remediator.pipeline.decisions import DecisionRequest
 from remediator.playbooks.inventory import Service
@@ -112,3 +113,41 @@ async def test_a_yes_from_before_a_lost_commit_does_not_cover_what_may_be_done_a
     assert await house.store.read(lambda connection: attempts.list_for_run(connection, run_id)) == []
     await advance_until(made, ["verifying", "escalated"], house.clock)
     assert len(await house.store.read(lambda connection: attempts.list_for_run(connection, run_id))) == 1
+
+
+@pytest.mark.promise(3)
+async def test_a_request_of_a_replica_that_did_not_know_of_the_loss_does_not_count(house: House) -> None:
+    """It was made after the database had lost its last commits, but told nobody so: people are asked again."""
+    steps = [
+        {"id": "first", "action": "test.mend", "for": "down"},
+        {"id": "second", "action": "test.mend", "for": "down", "approval": "required"},
+    ]
+    playbook, health = remedy("mend", {}, mode="auto", steps=steps), Health(heals=lambda name: False)
+    made = context(house.store, house.clock, [playbook], health, "r1")
+    run_id = await breaks(made, playbook, "app", 1, "auto")
+    assert run_id is not None
+    await house.write(lambda tx: replacement.record(tx, "failover", "test"))
+    house.clock.time += timedelta(seconds=1)
+
+    async def approve() -> Approval:
+        await advance_until(made, ["awaiting_approval"], house.clock)
+        asked = await house.store.read(lambda connection: approvals.get_pending(connection, run_id))
+        assert asked is not None
+        request = DecisionRequest(asked.id, asked.plan_hash, "approve", ANN)
+        assert (await house.write(lambda tx: decisions.decide(tx, request, Approvals()))).status == "approved"
+        return asked
+
+    async def done() -> list[str]:
+        return [item.step for item in await house.store.read(lambda c: attempts.list_for_run(c, run_id))]
+
+    first = await approve()
+    assert first.asked is Reason.STEP_NEEDS_APPROVAL
+    house.store.replaced = await house.store.read(replacement.last)
+    assert house.store.replaced is not None and first.requested_at > house.store.replaced.at
+
+    health.heals = lambda name: True
+    second = await approve()
+    assert second.asked is Reason.COMMITS_LOST and second.why.startswith("step second: the database lost its last")
+    assert await done() == ["first"]
+    await advance_until(made, ["succeeded"], house.clock)
+    assert await done() == ["first", "second"]
