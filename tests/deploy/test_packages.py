@@ -71,6 +71,7 @@ def test_the_wheel_has_the_package_its_data_and_nothing_else(wheel: Path) -> Non
     assert {"postgres", "s3", "oidc", "calendar", "apprise"} <= extras
 
 
+@pytest.mark.long
 def test_the_installed_command_works(installed: Path, tmp_path: Path) -> None:
     """It starts without the checkout, prints its version, and writes a playbook from its own templates."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
@@ -127,6 +128,7 @@ def test_the_command_comes_from_a_folder_of_packages(tool: str, packages: Path, 
     assert made.returncode == 0 and "_REMEDIATOR_COMPLETE" in made.stdout, made.stderr
 
 
+@pytest.mark.long
 def test_systemd_opens_the_port_and_the_first_connection_starts_the_service(installed: Path, tmp_path: Path) -> None:
     """systemd's own tool for socket activation, with the command of the wheel and ``listen: systemd``."""
     activate, port = require("systemd-socket-activate"), free_port()

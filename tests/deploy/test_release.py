@@ -31,6 +31,7 @@ def release(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_release_has_checksums_and_provenance_and_is_reproducible(clone: Path) -> None:
     """Twice from one commit gives the same files."""

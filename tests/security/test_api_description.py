@@ -19,7 +19,7 @@ import yaml
 from remediator.core.identity import hash_token, make_token
 from tests.support.servers.remediator import Remediator
 
-pytestmark = [pytest.mark.promise(8), pytest.mark.fuzz, pytest.mark.process, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.promise(8), pytest.mark.fuzz, pytest.mark.long, pytest.mark.process, pytest.mark.timeout(900)]
 SEED = os.environ.get("FUZZ_SEED", "1")
 EXAMPLES = max(2, int(float(os.environ.get("FUZZ", "0")) / 4))
 """Generated requests for each operation, besides those at the edges of each schema."""

@@ -303,6 +303,7 @@ async def test_an_open_page_shows_decisions_of_others(web: WebService, address: 
     await page.wait_for_selector("button[value=approve]", state="detached")
 
 
+@pytest.mark.long
 @pytest.mark.promise(6)
 async def test_crawlers_decide_nothing(web: WebService, address: str, browser: Any, tmp_path: Path) -> None:
     """GET, HEAD and prefetch of all links in all messages, then a robot with JavaScript that submits all forms: no row
