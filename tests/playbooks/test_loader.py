@@ -197,6 +197,26 @@ def test_a_broken_file_does_not_hide_valid_files(folder: Path) -> None:
     assert errors(found) == ["38:14 wrong-value", "50:11 wrong-value"]
 
 
+def test_an_error_between_parts_is_found_beside_others_and_never_invented(tmp_path: Path) -> None:
+    """A cause that no conclusion has is reported with another mistake; one whose conclusion is wrong is not."""
+    text = """apiVersion: remediator/v1
+kind: Playbook
+name: redis-down
+match: {alertname: RedisDown}
+mode: auto
+target: redis
+conclude: [{id: down, when: "true", cause: It is down.}]
+steps: [{id: restart, action: service.restart, for: down}]
+verify: {checks: [{check: service.running}]}
+escalate: {to: [oncall]}
+"""
+    path = tmp_path / "redis-down.yaml"
+    path.write_text(text.replace("for: down", "for: dwn") + "unknown: 1\n", encoding="utf-8")
+    assert [item.split()[1] for item in errors(loaded(tmp_path))] == ["unknown-cause", "unknown-key"]
+    path.write_text(text.replace(' when: "true",', ""), encoding="utf-8")
+    assert [item.split()[1] for item in errors(loaded(tmp_path))] == ["missing-key"]
+
+
 def test_the_service_loads_all_or_nothing(folder: Path) -> None:
     """With one error, nothing is loaded; the exception shows all errors with their lines."""
     assert len(load([folder], WORLD / "inventory.yaml", CATALOGUE).playbooks) == 1

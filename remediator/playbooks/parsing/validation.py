@@ -13,7 +13,7 @@ from remediator.playbooks.parsing.messages import SCALARS, merge_branches, no_va
 from remediator.playbooks.parsing.nodes import Entry, Items, Node, Path, Scalar, Table, child, data, find, walk
 
 M = TypeVar("M", bound=BaseModel)
-_ACROSS_PARTS = frozenset({"duplicate-id", "unknown-step", "backward-goto"})
+_ACROSS_PARTS = frozenset({"backward-goto", "duplicate-id", "unknown-cause", "unknown-step"})
 """Errors between parts; they are found only once each part is valid."""
 _MAX_ROUNDS = 30
 
@@ -58,18 +58,22 @@ def build_partial(model: type[M], root: Node, placeholders: Mapping[str, Any]) -
     pruned, found = _copy(root), list(field_errors(model, root))
     if not found:
         return PartialModel(build(model, root), root, ())
+    complete = True
     for _ in range(_MAX_ROUNDS):
         values = data(pruned)
         if isinstance(values, dict):
             values |= {name: value for name, value in placeholders.items() if child(pruned, name) is None}
         errors = _validate(model, pruned, values, None)
-        found += [error for error in errors if error.rule in _ACROSS_PARTS and error not in found]
+        if complete:
+            found += [error for error in errors if error.rule in _ACROSS_PARTS and error not in found]
         if not errors:
             made = _model_or_error(model, values, None)
             return PartialModel(made if isinstance(made, model) else None, pruned, tuple(found))
         paths = {error.path for error in errors if error.path}
         if not paths:
             break
+        # what names a removed step or cause would look unknown, and what follows it would have another place
+        complete = complete and not any(isinstance(path[-1], int) for path in paths)
         for path in sorted(paths, key=_last_first, reverse=True):
             _remove(pruned, path)
     return PartialModel(None, root, tuple(found))
