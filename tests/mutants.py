@@ -49,6 +49,7 @@ READ_ONLY = (
     "-k",
     "read_only",
 )
+STEP_APPROVAL = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/pipeline/test_step_approval.py")
 REPLACED = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/promises/test_replaced_store.py")
 REPLACEMENT = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/storage/test_replacement.py")
 DEAD_LETTER = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/pipeline/test_dead_letter.py")
@@ -154,6 +155,8 @@ MUTANTS = (
            "given.on_conflict_do_update(index_elements=unique, set_=new_values)", "given", CONTRACT),
     Mutant(3, "after a failover a run acts without observing its target", "pipeline/replaced_store.py",
            "    if replaced is None or any(", "    if True or any(", REPLACED),
+    Mutant(3, "an approval that said nothing of the lost commits counts", "pipeline/step_approval.py",
+           "item.asked is Reason.COMMITS_LOST and ", "", STEP_APPROVAL),
     Mutant(3, "a lost run acts again", "pipeline/replaced_store.py",
            "    if step.idempotent or replaced is None or replaced.lossless:", "    if True:", REPLACED),
     Mutant(4, "claims of before a failover go on", "storage/replacement.py", "    if not lossless:\n", "    if False:\n", REPLACEMENT),
