@@ -16,6 +16,7 @@ OWN = {
     "audit/export.py": "one decoder for all lines; its caller expects both errors",
     "authoring/testing/execute.py": "entries of the audit log of this test",
     "clients/docker/socket_proxy.py": "a body that was encoded in the same line",
+    "clients/host/quarantine.py": "runs on another host with the standard library alone; expects both errors",
     "clients/ssh/wrapper.py": "runs on another host without this package",
     "core/alert.py": "one decoder for all requests; `decoded` makes both errors one",
     "extensions/conformance.py": "a call that was encoded in the same line",

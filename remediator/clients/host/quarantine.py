@@ -31,7 +31,6 @@ from remediator.clients.host.disk import (
     stat_of,
 )
 from remediator.clients.host.disk_changes import opened_or_made, replace_file
-from remediator.core import untrusted_json
 from remediator.core.sizes import MEBIBYTE, format_size
 from remediator.errors import BadAnswer, Refused, TargetError
 
@@ -214,8 +213,8 @@ def _require_writable(handle: int, folder: Path) -> None:
 
 def _note_of(here: int, name: str) -> dict[str, Any]:
     try:
-        note = untrusted_json.decode(read_own(here, name))
-    except (OSError, ValueError) as error:
+        note = json.loads(read_own(here, name))
+    except (OSError, ValueError, RecursionError) as error:
         raise BadAnswer(f"cannot read the list {name} of the quarantine: {error}") from None
     return dict(note)
 
