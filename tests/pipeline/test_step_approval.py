@@ -12,6 +12,7 @@ from remediator.core.notification_policy import Approvals
 from remediator.core.plan import PlannedCall
 from remediator.core.reason import Reason
 from remediator.pipeline import decisions
+from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.decisions import DecisionRequest
 from remediator.playbooks.inventory import Service
 from remediator.storage import replacement
@@ -82,6 +83,16 @@ async def test_a_yes_to_one_plan_does_not_cover_a_later_step(house: House, mode:
     assert await done() == ["first", "second"]
 
 
+async def approved(house: House, made: PipelineContext, run_id: str) -> Approval:
+    """Wait until people are asked, approve, and return the request."""
+    await advance_until(made, ["awaiting_approval"], house.clock)
+    asked = await house.store.read(lambda connection: approvals.get_pending(connection, run_id))
+    assert asked is not None
+    request = DecisionRequest(asked.id, asked.plan_hash, "approve", ANN)
+    assert (await house.write(lambda tx: decisions.decide(tx, request, Approvals()))).status == "approved"
+    return asked
+
+
 @pytest.mark.promise(3)
 async def test_a_yes_from_before_a_lost_commit_does_not_cover_what_may_be_done_already(house: House) -> None:
     """The plan was approved and then held. The database lost its last commits: perhaps that the step was done."""
@@ -90,17 +101,9 @@ async def test_a_yes_from_before_a_lost_commit_does_not_cover_what_may_be_done_a
     run_id = await breaks(made, playbook, "app", 1, "approve")
     assert run_id is not None
 
-    async def approve() -> Approval:
-        await advance_until(made, ["awaiting_approval"], house.clock)
-        asked = await house.store.read(lambda connection: approvals.get_pending(connection, run_id))
-        assert asked is not None
-        request = DecisionRequest(asked.id, asked.plan_hash, "approve", ANN)
-        assert (await house.write(lambda tx: decisions.decide(tx, request, Approvals()))).status == "approved"
-        return asked
-
     await advance_until(made, ["awaiting_approval"], house.clock)
     await house.write(lambda tx: stops.create(tx, "stop-1", "global", "", "move", "user:ann"))
-    await approve()
+    await approved(house, made, run_id)
     await advance_until(made, ["blocked"], house.clock)
     house.clock.time += timedelta(minutes=1)
     await house.write(lambda tx: replacement.record(tx, "failover", "test"))
@@ -108,7 +111,7 @@ async def test_a_yes_from_before_a_lost_commit_does_not_cover_what_may_be_done_a
     house.clock.time += timedelta(minutes=1)
     await house.write(lambda tx: stops.release(tx, "stop-1", "user:ann"))
 
-    again = await approve()
+    again = await approved(house, made, run_id)
     assert "the database lost its last commits" in again.why
     assert await house.store.read(lambda connection: attempts.list_for_run(connection, run_id)) == []
     await advance_until(made, ["verifying", "escalated"], house.clock)
@@ -129,24 +132,16 @@ async def test_a_request_of_a_replica_that_did_not_know_of_the_loss_does_not_cou
     await house.write(lambda tx: replacement.record(tx, "failover", "test"))
     house.clock.time += timedelta(seconds=1)
 
-    async def approve() -> Approval:
-        await advance_until(made, ["awaiting_approval"], house.clock)
-        asked = await house.store.read(lambda connection: approvals.get_pending(connection, run_id))
-        assert asked is not None
-        request = DecisionRequest(asked.id, asked.plan_hash, "approve", ANN)
-        assert (await house.write(lambda tx: decisions.decide(tx, request, Approvals()))).status == "approved"
-        return asked
-
     async def done() -> list[str]:
         return [item.step for item in await house.store.read(lambda c: attempts.list_for_run(c, run_id))]
 
-    first = await approve()
+    first = await approved(house, made, run_id)
     assert first.asked is Reason.STEP_NEEDS_APPROVAL
     house.store.replaced = await house.store.read(replacement.last)
     assert house.store.replaced is not None and first.requested_at > house.store.replaced.at
 
     health.heals = lambda name: True
-    second = await approve()
+    second = await approved(house, made, run_id)
     assert second.asked is Reason.COMMITS_LOST and second.why.startswith("step second: the database lost its last")
     assert await done() == ["first"]
     await advance_until(made, ["succeeded"], house.clock)
