@@ -28,8 +28,9 @@ LABEL org.opencontainers.image.title="remediator" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# No backup is moved before one of the newest is proved to be complete. The tools are redis-server under other names, of
-# the Redis that runs beside: those of an older Redis, such as Debian's, cannot read the files of a newer one.
+# No backup is moved before one of the newest is proved to be complete. The tools are redis-server under other names,
+# from the same release as the Redis in use. Tools of an older Redis, such as Debian's, cannot read the files of a newer
+# one.
 COPY --from=redis /usr/local/bin/redis-server /usr/local/lib/redis-server
 RUN for tool in redis-check-rdb redis-check-aof; do ln -s /usr/local/lib/redis-server "/usr/local/bin/$tool"; done \
  && redis-check-rdb --version

@@ -67,7 +67,7 @@ lint-texts:
 
 test: setup-dev lint ## All tests that need neither privilege nor minutes each; with real servers
 	@$(PYTHON) -m demo.stack.programs
-	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile -m "not long"
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-long: setup-dev ## The other tests without privilege: tutorials, demo, crashes, outages, upgrades, packages
 	@$(PYTHON) -m demo.stack.programs

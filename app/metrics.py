@@ -99,7 +99,7 @@ class _Workers(Collector):
     """Collect the files of all workers, except empty ones.
 
     A worker creates its files before it fills them, and the library treats an empty file as corrupt
-    (prometheus/client_python issue 1199): permanently, if the worker is killed at that moment.
+    (prometheus/client_python issue 1199). If the worker is killed at that moment, the file stays empty.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -32,7 +32,7 @@ def end_with(parent: int) -> None:
     """Let the kernel send SIGTERM to this process when its parent ends.
 
     Unlike gunicorn's own workers, uvicorn's does not check whether its master still runs. After the master is killed
-    (kill -9, out of memory), orphaned workers would keep serving and hold the port, so that no new master could start.
+    (kill -9, out of memory), orphaned workers would keep serving and hold the port. No new master could start.
     """
     if sys.platform != "linux":
         return

@@ -1,1 +1,1 @@
-"""Measurements: ratios against something run side by side, never one absolute time. Each prints for eyes or as JSON."""
+"""Measurements: ratios against a reference in the same run, and no absolute times. Each prints text or JSON."""

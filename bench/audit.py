@@ -1,7 +1,7 @@
-"""How fast the audit log is sealed, verified and appended to: ``python -m bench.audit [--json] [--size N]``.
+"""Measure how fast the audit log is sealed, verified and appended to: ``python -m bench.audit [--json] [--size N]``.
 
 Times are this process's CPU time, the best of several rounds, so that other work on the machine counts little. Ratios
-compare with bare SHA-256 over the same bytes in the same process, and carry over to other machines better than rates.
+compare with bare SHA-256 over the same bytes in the same process. They carry over to other machines better than rates.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from remediator.audit.verification import Anchors
 
 ROUNDS = 5
 GROUP = 16
-"""Entries sealed together: what one transaction of the write gate holds under moderate load."""
+"""Entries sealed together, as in one transaction of the write gate under moderate load."""
 BUDGET = 300_000
-"""Entries verified a second on one core; design.md, section 8."""
+"""Entries to verify per second on one core (design.md, section 8)."""
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def draft(number: int) -> Draft:
-    """A verdict of a guard, the commonest kind of entry."""
+    """Return a verdict of a guard, the most common kind of entry."""
     return Draft(
         Kind.GUARD_VERDICT,
         "remediator/replica-a",
@@ -47,7 +47,7 @@ def draft(number: int) -> Draft:
 
 
 def best(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Least CPU seconds of several rounds."""
+    """Return the fewest CPU seconds of several rounds."""
     times = []
     for _ in range(rounds):
         start = time.process_time()
@@ -57,7 +57,7 @@ def best(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 
 def make(size: int, redactor: Redactor) -> tuple[list[SealedEntry], Head]:
-    """A log, sealed in groups, with a time for each group as the store has."""
+    """Return a log, sealed in groups, with a time for each group as in the store."""
     rows: list[SealedEntry] = []
     head = GENESIS
     for at in range(0, size, GROUP):
@@ -68,7 +68,7 @@ def make(size: int, redactor: Redactor) -> tuple[list[SealedEntry], Head]:
 
 
 def sealing(redactor: Redactor, size: int = 20_000) -> dict[str, float]:
-    """Entries sealed a second, alone and in groups; drafts are made first."""
+    """Return how many entries are sealed per second, singly and in groups. The drafts are made first."""
     drafts = [draft(number) for number in range(size)]
 
     def grouped(group: int) -> float:
@@ -83,7 +83,7 @@ def sealing(redactor: Redactor, size: int = 20_000) -> dict[str, float]:
 
 
 def verifying(rows: list[SealedEntry], head: Head) -> dict[str, float]:
-    """Entries verified a second, with a checkpoint at the end, against bare hashing of the same bytes."""
+    """Return how many entries are verified per second, with a checkpoint at the end, and the ratio to bare hashing."""
     signer = Signer.generate("bench.example/log")
     notes = [checkpoint.sign(signer.name, head, [signer])]
 
@@ -95,7 +95,7 @@ def verifying(rows: list[SealedEntry], head: Head) -> dict[str, float]:
         for row in rows:
             sha256(row.canonical).digest()
 
-    # interleaved, so that all meet the same machine
+    # interleaved, so that all measure the machine in the same state
     times = [(best(check, 1), best(partial(check, True), 1), best(bare, 1)) for _ in range(ROUNDS)]
     took, strictly, hashed = (min(column) for column in zip(*times, strict=True))
     return {
@@ -110,7 +110,7 @@ def verifying(rows: list[SealedEntry], head: Head) -> dict[str, float]:
 
 
 def appending(redactor: Redactor) -> dict[str, float]:
-    """The cost of an append to logs of very different length; the state of a long log is made, not grown."""
+    """Return the cost of an append to logs of very different lengths. The state of a long log is constructed."""
     drafts = [draft(number) for number in range(GROUP)]
 
     def cost(size: int) -> float:
@@ -122,7 +122,7 @@ def appending(redactor: Redactor) -> dict[str, float]:
 
         return best(work) / (500 * GROUP) * 1e6
 
-    # one less than a power of two: every bit is set, so the tree's state is as large as it gets at this length
+    # one less than a power of two: every bit is set, so the tree's state is the largest for this length
     costs = {exponent: cost(2**exponent - 1) for exponent in (10, 17, 20, 24, 30)}
     report = {f"append_us_at_2^{exponent}": round(value, 2) for exponent, value in costs.items()}
     return report | {"append_2^24_over_2^10": round(costs[24] / costs[10], 3)}
@@ -132,7 +132,7 @@ def appending(redactor: Redactor) -> dict[str, float]:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--size", type=click.IntRange(1000), default=200_000, show_default=True, help="Entries to verify.")
 def main(as_json: bool, size: int) -> None:
-    """Print the figures; status 1 if verification is slower than its budget."""
+    """Print the figures. The exit status is 1 if verification is slower than its budget."""
     redactor = Redactor([f"known-secret-{number}" for number in range(20)])
     rows, head = make(size, redactor)
     report = sealing(redactor) | appending(redactor) | verifying(rows, head)

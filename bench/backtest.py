@@ -1,8 +1,8 @@
-"""How long a backtest takes for each 1,000 alerts of a history: ``python -m bench.backtest [--json] [--days N]``
+"""Measure how long a backtest takes per 1,000 alerts of a history: ``python -m bench.backtest [--json] [--days N]``
 
-Goal: 90 days with 1,000 alerts a day in at most 10 s. Each alert fires and resolves five minutes later, and half of
-them have a playbook, so that the whole pipeline runs for them on a virtual clock. The bench replays few days, because
-the time grows with the number of alerts, and also prints what 90 days would take.
+Goal: 90 days with 1,000 alerts a day in at most 10 s. Each alert fires and resolves five minutes later. Half of the
+alerts have a playbook, so that the whole pipeline runs for them on a virtual clock. The bench replays few days, because
+the time grows with the number of alerts, and also prints the time for 90 days.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LASTS = timedelta(minutes=5)
 
 
 def main() -> None:
-    """Replay and print."""
+    """Replay and print the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--days", type=int, default=1)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _history(days: int, alerts: int) -> History:
-    """Return alerts at equal distances, of all services in turn; every second one has no playbook."""
+    """Return alerts at equal distances, of all services in turn. Every second one has no playbook."""
     events = []
     for number in range(days * alerts):
         at = START + timedelta(days=1) * number / alerts
@@ -71,7 +71,7 @@ def _history(days: int, alerts: int) -> History:
 
 
 def _write(folder: Path) -> Path:
-    """Write an installation, and return its settings file. JSON is YAML."""
+    """Write an installation, and return its settings file. The files are JSON, which is valid YAML."""
     head = {"apiVersion": "remediator/v1"}
     bound = {"kind": "supervisor", "url": "unix:///nowhere", "program": "none"}
     services = {f"s{number}": {"platform": bound} for number in range(SERVICES)}

@@ -1,4 +1,4 @@
-"""The reference: a Starlette endpoint that parses the same JSON and does no more. ``python -m bench.baseline PORT``"""
+"""The reference: a Starlette endpoint that only parses the same JSON. ``python -m bench.baseline PORT``"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 
 async def post(request: Request) -> JSONResponse:
-    """Parse and answer."""
+    """Parse the body and answer."""
     await request.json()
     return JSONResponse({"status": "accepted"})
 

@@ -1,4 +1,4 @@
-"""The goals of speed and size, each with what it was measured by before, and the table that compares both with now."""
+"""The goals of speed and size with their values before, and the table that compares both with the present values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ BEFORE = "66cc8840 of 2026-11-29"
 """The version and the day of the values *before*. They were measured on two quiet cores by one run of the suite."""
 
 Results = Mapping[str, Any]
-"""What each bench has measured, by its name."""
+"""The figures of each bench, by its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One goal."""
+    """One goal of speed or size."""
 
     what: str
     bench: str
@@ -35,7 +35,7 @@ class Budget:
             now = self.value(results[self.bench])
             met = "yes" if self.meets(float(now), self.goal) else "**no**"
             shown = f"{now:,g}"
-        except (KeyError, TypeError, ValueError):  # the bench did not run, or skipped this
+        except (KeyError, TypeError, ValueError):  # the bench did not run or skipped this value
             met, shown = "", "not measured"
         return f"| {self.what} | {sign} {self.goal:,g} | {before} | {shown} | {met} |"
 

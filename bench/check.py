@@ -1,7 +1,8 @@
 """Compare this version with another one in one run: ``python -m bench.check REVISION``
 
 Both versions run the benches of this one in turns, and the medians are compared. Only counts and processor times are
-compared, because they depend little on what else the machine does. Exit status 1 if one is worse by more than 10 %.
+compared, because they depend little on other load of the machine. The exit status is 1 if a value is worse by more than
+10 %.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MORE_IS_BETTER = {"engine": (), "simulation": ("schedules_per_cpu_second",)}
 
 
 def main() -> None:
-    """Compare and print."""
+    """Compare and print the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("revision", help="of Git, for example HEAD~1 or main")
     parser.add_argument("--rounds", type=int, default=3)
@@ -52,7 +53,7 @@ def git(*arguments: str) -> None:
 
 
 def compare(base: Path, bench: Bench, rounds: int) -> list[str]:
-    """Run one bench of both versions in turns. Print each ratio, and return the lines of those that are worse."""
+    """Run one bench of both versions in turns. Print each ratio, and return the lines of the worse values."""
     before: list[Mapping[str, Any]] = []
     after: list[Mapping[str, Any]] = []
     for _ in range(rounds):

@@ -1,7 +1,7 @@
-"""What the console's pages cost with ten thousand runs and with a million: ``python -m bench.console --json``.
+"""Measure what pages of the console cost with ten thousand runs and with a million: ``python -m bench.console --json``.
 
-Budget: with a million, no page takes more than twice as long as with ten thousand. Both are real services, asked turn
-by turn over HTTP, and of each page the best round counts, so that only the length of history differs.
+Budget: with a million, no page takes more than twice as long as with ten thousand. Both are real services that get HTTP
+requests in turns. The best round of each page counts, so that only the length of history differs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from remediator.core.run import ENGINE_VERSION
 FEW, MANY = 10_000, 1_000_000
 BUDGET_RATIO = 2.0
 NEWEST = 1_780_000_000_000_000
-"""Microseconds since the epoch; each run began a second before the one after it."""
+"""Begin of the newest run in microseconds since the epoch. Each earlier run began one second before the next."""
 
 FILL = f"""
 WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < :count)
@@ -69,7 +69,7 @@ PAGES = {
 
 
 def prepare(folder: Path, count: int, port: int) -> Path:
-    """Make the folder of a service with a number of runs; return its settings file."""
+    """Make the folder of a service with a number of runs. Return its settings file."""
     (folder / "state").mkdir(parents=True)
     database = folder / "state/remediator.db"
     context = history_fixture.open_(database)
@@ -92,7 +92,7 @@ def prepare(folder: Path, count: int, port: int) -> Path:
 
 
 def cost(port: int, path: str) -> float:
-    """Milliseconds for a page, over HTTP."""
+    """Return the milliseconds for a page over HTTP."""
     begun = time.perf_counter()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         answer.read()
@@ -100,7 +100,7 @@ def cost(port: int, path: str) -> float:
 
 
 def measure(rounds: int, many: int) -> dict[str, dict[str, float]]:
-    """For each page: milliseconds with few and with many runs, and how they compare."""
+    """Return for each page the milliseconds with few and with many runs, and their ratio."""
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         ports = {}
@@ -118,7 +118,7 @@ def measure(rounds: int, many: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> int:
-    """Measure, print, and say by the exit status whether the budget is kept."""
+    """Measure and print. The exit status states whether the budget is kept."""
     parser = argparse.ArgumentParser(prog="python -m bench.console", description=__doc__)
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--rounds", type=int, default=20, help="rounds, of which the best counts")

@@ -1,5 +1,6 @@
-"""The peer of ``bench.throughput``: DBOS workflows that ask, heal and ask again, eight at a time.
-``python bench/dbos_peer.py URL COUNT DATABASE_URL``; run by an interpreter that has DBOS. Prints seconds.
+"""The reference for ``bench.throughput``: DBOS workflows that check, fix and check again, eight at a time.
+
+``python bench/dbos_peer.py URL COUNT DATABASE_URL``, run by an interpreter that has DBOS, prints seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ THREADS = 8
 
 
 def ready(url: str, target: str) -> bool:
-    """Ask whether the target is ready."""
+    """Return whether the target is ready."""
     try:
         with urllib.request.urlopen(f"{url}/{target}/ready") as answer:
             return bool(answer.status == 200)
@@ -26,14 +27,14 @@ def ready(url: str, target: str) -> bool:
 
 
 def heal(url: str, target: str) -> int:
-    """Heal the target."""
+    """Fix the target."""
     request = urllib.request.Request(f"{url}/heal", json.dumps({"target": target}).encode())
     with urllib.request.urlopen(request) as answer:
         return int(answer.status)
 
 
 def main() -> None:
-    """Run all workflows and print how long they took."""
+    """Run all workflows and print their total time."""
     from dbos import DBOS  # type: ignore[import-not-found]  # noqa: PLC0415 - no dependency of ours
 
     url, count, database = sys.argv[1], int(sys.argv[2]), sys.argv[3]

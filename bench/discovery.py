@@ -1,7 +1,7 @@
-"""What 10,000 discovered services cost against 10: memory of the service, matching, intake, and a look-up.
-``python -m bench.discovery [--json]``
+"""Measure what 10,000 discovered services cost against 10: ``python -m bench.discovery [--json]``
 
-Goal: memory at most 1.2 times, matching and intake at most 1.1 times that with 10.
+The bench measures memory of the service, matching, intake, and a look-up. Goal: memory at most 1.2 times, and matching
+and intake at most 1.1 times the values with 10.
 """
 
 from __future__ import annotations
@@ -68,17 +68,17 @@ PLAYBOOK: dict[str, Any] = {
 
 
 def host(number: int) -> str:
-    """The address of a target."""
+    """Return the address of a target."""
     return f"10.{number // 65536}.{number // 256 % 256}.{number % 256}"
 
 
 def targets(number: int) -> list[dict[str, str]]:
-    """The labels of so many targets."""
+    """Return the labels of this many targets."""
     return [{"n": str(each), "__host__": host(each)} for each in range(number)]
 
 
 def labels(number: int) -> dict[str, str]:
-    """An alert about one of the first targets; every tenth one is about a stranger."""
+    """Return the labels of an alert about one of the first targets. Every tenth alert is about an unknown target."""
     target = number % FEW
     name = "stranger" if number % 10 == 9 else f"web-{target}"
     return {"alertname": "WebDown", "service": name, "instance": f"{host(target)}:9100", "n": str(number)}
@@ -96,7 +96,7 @@ def match_one(index: Index, inventory: Inventory, alert: Mapping[str, str]) -> N
 
 
 def matching(inventory: Inventory) -> Callable[[], float]:
-    """Return what measures the microseconds for one alert."""
+    """Return a function that measures the microseconds for one alert."""
     index, alerts = Index([Playbook.model_validate(PLAYBOOK)]), [labels(number) for number in range(ALERTS)]
 
     def once() -> float:
@@ -134,7 +134,7 @@ async def _intake(folder: Path, inventory: Inventory) -> float:
 
 
 def memory(number: int) -> float:
-    """Return the resident memory in MB of a service that has discovered so many targets."""
+    """Return the resident memory in MB of a service that has discovered this many targets."""
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
         (folder / "playbooks").mkdir()
@@ -152,7 +152,7 @@ def memory(number: int) -> float:
 
 
 def measure(rounds: int, many: int = MANY) -> dict[str, float]:
-    """Return the costs with few and with many targets, in turns, and their ratios: of each the best round."""
+    """Return the costs with few and with many targets, measured in turns, and the ratios of the best rounds."""
     written = Inventory.model_validate(INVENTORY)
     discovery = written.discover["web"]
     few, all_ = (TargetSet.of(discovery, targets(number)) for number in (FEW, many))

@@ -1,9 +1,8 @@
-"""What one run costs in the engine: commits, statements and processor time, from the inbox to the end of the run.
-``python -m bench.engine [--json] [--runs N]``
+"""Measure commits, statements and processor time of a run in the engine: ``python -m bench.engine [--json] [--runs N]``
 
-The engine, the store on disk and all guards that need no server are those of production; only the target is not real.
-Counts and processor time depend little on what else the machine does, so they are compared between two versions
-(``make bench-check BASE=REVISION``).
+A run lasts from the inbox to its end. The engine, the store on disk and all guards that need no server are those of
+production. Only the target is not real. Counts and processor time depend little on other load of the machine, so two
+versions can be compared by them (``make bench-check BASE=REVISION``).
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ async def _measure(path: Path, count: int) -> dict[str, Any]:
 
 
 def _picture(connection: Connection, names: Sequence[str]) -> dict[str, float]:
-    """Return when each transaction of a run began, in microseconds after that of its notification; medians."""
+    """Return the median begin of each transaction of a run, in microseconds after that of its notification."""
     received = select(notifications.c.received_at).order_by(notifications.c.id)
     begun = dict(zip(names, connection.execute(received).scalars().all()[1:], strict=False))
     spans: dict[str, list[float]] = {}

@@ -1,7 +1,7 @@
-"""Memory at rest, idle processor time, start-up until ready, and the command line's own start.
-``python -m bench.footprint [--json]``
+"""Measure memory and CPU at rest, and the times to start: ``python -m bench.footprint [--json]``
 
-Goal: RSS at most 80 MB, idle CPU at most 1 %, ready within 0.8 s, ``--help`` within 100 ms.
+The times are those until the service is ready, and of the command line itself. Goal: RSS at most 80 MB, idle CPU at
+most 1 %, ready within 0.8 s, ``--help`` within 100 ms.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any
 
 from bench.ingest import empty_service
 from bench.measure import server
+from demo import proc
 
 _SETTLE = 3.0
-"""Seconds after the start that are not idle: rights and reachability are examined, and each loop has its first turn."""
+"""Seconds after the start that are not idle: the service examines rights and reachability, and each loop runs once."""
 _IDLE = 6.0
 """Seconds for which processor time and wake-ups are counted."""
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as compiled:
-        # as it is installed: pip, the container image and the Debian package compile all modules
+        # as installed: pip, the container image and the Debian package compile all modules
         os.environ["PYTHONPYCACHEPREFIX"] = compiled
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         result = {**_command_line(asked.rounds), **_service(asked.rounds)}
@@ -66,7 +67,7 @@ def _service(rounds: int) -> dict[str, Any]:
             folder = Path(name)
             argv, url = empty_service(folder)
             with server(argv, f"{url}/readyz", folder):
-                pass  # the first start makes the schema
+                pass  # the first start creates the schema
             begun = time.perf_counter()
             with server(argv, f"{url}/readyz", folder) as process:
                 ready.append(time.perf_counter() - begun)
@@ -91,16 +92,14 @@ def _rss(pid: int) -> float:
 
 
 def _wakeups(pid: int) -> int:
-    """Return how often the threads of a process have waited for something so far."""
-    threads = Path(f"/proc/{pid}/task").glob("*/status")
-    lines = (line for path in threads for line in path.read_text().splitlines())
+    """Return how often the threads of a process have waited so far."""
+    lines = (line for text in proc.of_threads(pid, "status") for line in text.splitlines())
     return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:"))
 
 
 def _cpu(pid: int) -> float:
     """Return the seconds of processor time of all threads of a process. ``/proc/PID/stat`` counts only whole ticks."""
-    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(path.read_text().split()[0]) for path in threads) / 1e9
+    return sum(int(text.split()[0]) for text in proc.of_threads(pid, "schedstat") if text) / 1e9
 
 
 if __name__ == "__main__":

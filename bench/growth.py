@@ -1,4 +1,4 @@
-"""What each guard does with 100 and with 10,000 actions in its windows: ``python -m bench.growth [--json]``
+"""Measure each guard with 100 and with 10,000 actions in its windows: ``python -m bench.growth [--json]``
 
 SQLite counts the instructions of its virtual machine, so that the result does not depend on the machine.
 """

@@ -1,4 +1,4 @@
-"""A made-up past of a remediator in a SQLite file, of any length: for the report's tests and its benchmark."""
+"""A generated history of a remediator in a SQLite file, of any length, for the tests of the report and its bench."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BATCH = 5000
 
 
 def open_(path: Path) -> sqlalchemy.Engine:
-    """A migrated file."""
+    """Create a file with the schema and open it."""
     engine = sqlalchemy.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         migrate(connection)
@@ -36,7 +36,7 @@ def open_(path: Path) -> sqlalchemy.Engine:
 
 
 def make(path: Path, count: int, days: int, before: int = 200, seed: int = 7) -> None:
-    """Fill a new file with incidents over some days up to :data:`END`, and alerts of the time before."""
+    """Fill a new file with incidents over some days up to :data:`END`, and with the alerts before them."""
     engine = open_(path)
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA synchronous=OFF")

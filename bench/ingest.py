@@ -1,7 +1,8 @@
-"""Durable webhooks a second, against a bare Starlette endpoint that parses the same body, and against Debian's
-``webhook`` running ``/bin/true``; all in one run, in turns. ``python -m bench.ingest [--json]``
+"""Measure durable webhooks per second against two references: ``python -m bench.ingest [--json]``
 
-Goal: at least 0.9 of the bare endpoint's rate and 5 times webhook's; p99 at most 3 times the bare endpoint's.
+The references are a bare Starlette endpoint that parses the same body, and Debian's ``webhook`` that runs
+``/bin/true``. All three run in turns. Goal: at least 0.9 times the rate of the bare endpoint and 5 times that of
+webhook; p99 at most 3 times that of the bare endpoint.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def main() -> None:
 
 
 def _script(folder: Path) -> Path:
-    """A thousand different alerts in turn, so that nothing can be remembered from the request before."""
+    """Return a script that posts a thousand different alerts in turn, so that no cache can help."""
     path = folder / "post.lua"
     body = json.dumps(BODY).replace("redis:6379", "redis-%03d:6379").replace("%3D", "%%3D")
     path.write_text(

@@ -1,6 +1,6 @@
-"""What matching one alert costs with 10 and with 10,000 playbooks: ``python -m bench.match --json``.
+"""Measure what matching one alert costs with 10 and with 10,000 playbooks: ``python -m bench.match --json``.
 
-Budget: at most 50 µs an alert with 10,000 playbooks, and at most 1.5 times the cost with 10.
+Budget: at most 50 µs per alert with 10,000 playbooks, and at most 1.5 times the cost with 10.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Labels = Mapping[str, str]
 
 
 def playbook(shape: str, number: int) -> Playbook:
-    """One of many playbooks of a shape."""
+    """Return one of many playbooks of a shape."""
     matchers = ['severity=~"critical|warning"', 'environment!~"test.*"']
     match = {
         "alertname": {"alertname": f"Fault{number}", "matchers": matchers},
@@ -38,7 +38,7 @@ def playbook(shape: str, number: int) -> Playbook:
 
 
 def alert(shape: str, number: int) -> Labels:
-    """The labels of an alert that exactly one playbook of the shape is for."""
+    """Return the labels of an alert that exactly one playbook of the shape matches."""
     name = {"alertname": f"Fault{number}", "service": "InstanceDown", "pattern": f"Fault{number}-disk"}[shape]
     return {
         "alertname": name,
@@ -51,7 +51,7 @@ def alert(shape: str, number: int) -> Labels:
 
 
 def cost(index: Index, alerts: Sequence[Labels]) -> float:
-    """Microseconds for one alert."""
+    """Return the microseconds for one alert."""
     start = time.perf_counter()
     for labels in alerts:
         if len(index.match(labels)) != 1:
@@ -60,8 +60,11 @@ def cost(index: Index, alerts: Sequence[Labels]) -> float:
 
 
 def measure(shape: str, rounds: int, many: int = MANY) -> dict[str, float | bool]:
-    """Costs and ratio for one shape: the same alerts for both sizes, turn by turn, and of each the best round, so
-    that only the number of playbooks differs and not what else the machine has to do."""
+    """Return costs and ratio for one shape, from the best round of each size.
+
+    Both sizes match the same alerts in turns, so that only the number of playbooks differs and not other load of the
+    machine.
+    """
     playbooks = [playbook(shape, number) for number in range(many)]
     alerts = [alert(shape, number) for _ in range(20) for number in range(FEW)]
     few, all_ = Index(playbooks[:FEW]), Index(playbooks)
@@ -75,7 +78,7 @@ def measure(shape: str, rounds: int, many: int = MANY) -> dict[str, float | bool
 
 
 def main() -> int:
-    """Measure, print, and say by the exit status whether the budget is kept."""
+    """Measure and print. The exit status states whether the budget is kept."""
     parser = argparse.ArgumentParser(prog="python -m bench.match", description=__doc__)
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--rounds", type=int, default=100, help="rounds, of which the best counts")

@@ -1,4 +1,4 @@
-"""What the benches share: starting servers, loading them with wrk, and percentiles."""
+"""Shared parts of the benches: start servers, load them with wrk, and compute percentiles."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from demo.stack.programs import find
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-for-the-bench"
-"""Of the webhook; shorter ones are refused at the start."""
+"""Token of the webhook. The start refuses shorter tokens."""
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
 @dataclass(frozen=True)
 class Load:
-    """One round of wrk."""
+    """The result of one round of wrk."""
 
     per_second: float
     p50: float
@@ -51,7 +51,7 @@ def configure(folder: Path, **more: Any) -> tuple[list[str], str]:
     """Write the settings of a service on a free port, and its token. Return the command that starts it, and its URL.
 
     Args:
-        folder: has ``playbooks`` and ``inventory.yaml``.
+        folder: contains ``playbooks`` and ``inventory.yaml``.
         more: further settings.
     """
     listen = f"127.0.0.1:{free_port()}"
@@ -72,7 +72,7 @@ def configure(folder: Path, **more: Any) -> tuple[list[str], str]:
 
 @contextmanager
 def server(argv: Sequence[str], url: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A server process that answers at ``url`` (anything but a refused connection), stopped at the end."""
+    """Run a server process until the end of the block. It is ready when ``url`` does not refuse a connection."""
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -102,7 +102,7 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
 
 
 def wrk(url: str, script: Path, connections: int, seconds: float) -> Load:
-    """Load one URL for a time."""
+    """Load one URL with wrk for this time."""
     program = find("wrk")
     if program is None:
         raise SystemExit("wrk is missing: as root, run 'apt-get install wrk', then try again.")
@@ -120,7 +120,7 @@ def wrk(url: str, script: Path, connections: int, seconds: float) -> Load:
 
 
 TELL_P999 = "done = function(summary, latency) io.write(string.format('p99.9 %d\\n', latency:percentile(99.9))) end\n"
-"""What every script for wrk has to end with, because wrk itself prints no more than the 99th percentile."""
+"""End of every script for wrk, because wrk itself prints no percentile above the 99th."""
 
 
 def _found(pattern: str, text: str) -> str:
@@ -137,7 +137,7 @@ def _time(text: str) -> float:
 
 
 def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
-    """Return the middle, the 99th and the 99.9th percentile in milliseconds; the last is the longest of few."""
+    """Return the median, the 99th and the 99.9th percentile in milliseconds. Of few values, the last is the longest."""
     ordered = sorted(seconds)
     return {
         name: round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1000, 2)

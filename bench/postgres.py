@@ -1,10 +1,10 @@
-"""The service on PostgreSQL: durable ingest with 1, 2 and 4 replicas, the reaction through a proxy that delays each
-answer by 1 ms, and complete runs a second against DBOS. ``python -m bench.postgres [--json] [--dbos PYTHON]``
+"""Measure the service on PostgreSQL: ``python -m bench.postgres [--json] [--dbos PYTHON]``
 
-The bench starts a server of its own from Debian's packages, which fsyncs each commit. Without them it measures nothing
-and says so. The proxy also counts round trips: how often the service sent something after the server had answered.
-
-Goals: from the 2xx to the action at most 5 round trips, and at least 1.5 times as many runs as DBOS workflows.
+The bench measures durable ingest with 1, 2 and 4 replicas, the reaction through a proxy that delays each answer by 1
+ms, and complete runs per second against DBOS. It starts a PostgreSQL from Debian's packages that fsyncs each commit.
+Without these packages it measures nothing and says so. The proxy also counts round trips: how often the service sent
+data after an answer of the server. Goals: from the 2xx to the action at most 5 round trips, and at least 1.5 times as
+many runs as DBOS workflows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CONNECTIONS = 64
 
 
 class DelayingProxy:
-    """A TCP proxy in a thread. It delays what the server sends, and counts round trips."""
+    """A TCP proxy in a thread, which delays the data of the server and counts round trips."""
 
     def __init__(self, port: int, seconds: float) -> None:
         self.port = free_port()
@@ -189,7 +189,7 @@ def _reaction(folder: Path, database: Postgres, rounds: int) -> dict[str, Any]:
 
 
 def _throughput(folder: Path, database: Postgres, incidents: int, dbos: str | None) -> dict[str, Any]:
-    """Heal many targets at once, then let DBOS do the same calls."""
+    """Fix many targets at once, and then make the same calls with DBOS."""
     patients, names = Patients(), [f"t{number}" for number in range(incidents)]
     url = database.url(database.database())
     with ExitStack() as stack:

@@ -1,11 +1,10 @@
-"""From an acknowledged notification to the action, our share of the time to recovery, and a storm of 10,000 alerts:
-``python -m bench.recovery [--json]``
+"""Measure the time from an acknowledged notification to the action and the proof: ``python -m bench.recovery [--json]``
 
-The target is a server of the bench. It records when the remedy arrives and is healthy after it, so that no restart time
-counts. In turns with it, Debian's ``webhook`` runs ``curl`` for the same alert, without guards, plan, record or proof.
-
-Goal: from the 2xx to the call at most 1.3 times, and until the recovery is proved at most 3 times what ``webhook`` and
-``curl`` take, medians, on SQLite; in a storm one run a target and no 5xx.
+The bench also measures a storm of 10,000 alerts. The target is a server of the bench. It records when the remedy
+arrives and is healthy after it, so that no restart time counts. In turns with it, Debian's ``webhook`` runs ``curl``
+for the same alert, without guards, plan, record or proof. Goal: from the 2xx to the call at most 1.3 times, and until
+the recovery is proved at most 3 times the median of ``webhook`` and ``curl``, on SQLite. In a storm, one run per target
+and no 5xx.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ from demo.stack.programs import find
 
 STORM, AT_ONCE, SENDERS = 10_000, 100, 8
 TARGETS = 20
-"""Of the storm."""
+"""Targets in the storm."""
 
 
 class Patients(ThreadingHTTPServer):
-    """``POST /heal`` makes the target that its body names well; ``GET /NAME/ready`` says whether it is."""
+    """Targets over HTTP: ``POST /heal`` fixes the target in its body, and ``GET /NAME/ready`` returns its health."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Ward)
         self.healed: dict[str, float] = {}
-        """When each was first healed, by ``time.perf_counter``."""
+        """Time of the first recovery of each target, by ``time.perf_counter``."""
         self.times: Counter[str] = Counter()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -73,7 +72,7 @@ class _Ward(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing is written for each request."""
+        """Write nothing."""
 
 
 def main() -> None:
@@ -145,13 +144,13 @@ def _storm(folder: Path, patients: Patients) -> dict[str, Any]:
 def _remediator(
     folder: Path, patients: Patients, targets: list[str], stack: ExitStack, more: Mapping[str, Any] | None = None
 ) -> str:
-    """A service whose playbook tells a target to heal, with every guard that needs no server beside it.
+    """Return a service whose playbook asks a target to recover, with every guard that needs no other server.
 
     Args:
-        folder: of its files; it is made.
+        folder: for the files of the service, which is created.
         patients: the targets.
         targets: their names.
-        stack: ends the service.
+        stack: stops the service at its end.
         more: further settings.
     """
     (folder / "playbooks").mkdir(parents=True)
@@ -177,7 +176,7 @@ def _remediator(
         "escalate": {"to": ["oncall"], "message": "still down"},
     }
     _write(folder / "playbooks/heal.yaml", playbook)
-    harmless = {"destructive": False, "interrupts": False}  # otherwise every call would need an approval
+    harmless = {"destructive": False, "interrupts": False}  # without this, every call would need an approval
     settings = {
         "requests": {"heal": {"url": f"{patients.url}/heal", "private": True, "fields": ["target"], **harmless}},
         "guards": {
@@ -231,7 +230,7 @@ def _post(url: str, body: bytes) -> int:
 
 
 def _proved(folder: Path, target: str) -> float:
-    """When its run had succeeded, in seconds since 1970."""
+    """Return when the run of a target succeeded, in seconds since 1970."""
     database = folder / "state/remediator.db"
     asked = f"SELECT count(*) FROM runs WHERE target = '{target}' AND finished_at IS NOT NULL"
     _until(lambda: _ask(database, asked) == 1)
@@ -260,7 +259,7 @@ def _until(done: Any, seconds: float = 30.0, pause: float = 0.002) -> None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content))  # which is YAML
+    path.write_text(json.dumps(content))  # JSON is valid YAML
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Memory of each of two replicas on PostgreSQL: at rest, after a storm of alerts, and while console pages are read.
-``python -m bench.replicas postgresql://user:password@host/empty_database [--json] [--alerts N]``
+"""Measure memory of two replicas on PostgreSQL at rest, after a storm of alerts, and while pages are read.
 
-RSS counts pages that replicas on one host share; PSS divides them among the processes that share them. The limits of
-memory in docker-compose.prod.yml and deploy/kubernetes leave twice the measured peak.
+``python -m bench.replicas postgresql://user:password@host/empty_database [--json] [--alerts N]``. RSS counts pages that
+replicas on one host share. PSS divides them among the processes that share them. The memory limits in
+docker-compose.prod.yml and deploy/kubernetes are twice the measured peak.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How long ``remediator report`` takes over 90 days of history with 1,000 alerts a day: ``python -m bench.report``
+"""Measure ``remediator report`` over 90 days of history with 1,000 alerts a day: ``python -m bench.report``
 
-Goal: at most 10 s. The history is made first, and that time does not count.
+Goal: at most 10 s. The history is generated first, and that time does not count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from remediator.reporting.period import render, statistics
 
 
 def main() -> None:
-    """Make the history, then count and draw it."""
+    """Generate the history, and then measure counting and drawing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--days", type=int, default=90)

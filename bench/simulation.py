@@ -1,7 +1,7 @@
-"""How many simulated schedules a processor core runs in a second: ``python -m bench.simulation [--json]``
+"""Measure how many simulated schedules a processor core runs per second: ``python -m bench.simulation [--json]``
 
-A schedule is the production engine without disk and without waiting, so this is also a measure of the engine. The
-rate is per second of processor time, which depends little on what else the machine does.
+A schedule is the production engine without disk and without waiting, so this is also a measure of the engine. The rate
+is per second of processor time, which depends little on other load of the machine.
 """
 
 from __future__ import annotations

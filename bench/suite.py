@@ -1,4 +1,5 @@
-"""Run the benches one after the other, print what they say, and write ``bench/RESULTS.md``.
+"""Run the benches in sequence, print their results, and write ``bench/RESULTS.md``.
+
 ``python -m bench.suite [--short] [NAME…]``
 """
 
@@ -33,7 +34,7 @@ class Bench:
     what: str
     arguments: Sequence[str] = ()
     short: Sequence[str] | None = None
-    """Arguments of the short form; None: it has no short form."""
+    """Arguments of the short form, or None without a short form."""
 
 
 SUITE = (
@@ -75,7 +76,7 @@ def main() -> None:
 
 
 def run(root: Path, bench: Bench, arguments: Sequence[str]) -> Mapping[str, Any] | None:
-    """Run a bench of the version in a folder. Return what it measured; None if it failed or is not there."""
+    """Run a bench of the version in a folder. Return its result, or None if it failed or does not exist."""
     if not (root / f"bench/{bench.name}.py").is_file():
         return None
     argv = [sys.executable, "-m", f"bench.{bench.name}", "--json", *arguments]
@@ -103,7 +104,7 @@ def flat(result: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def render(found: Mapping[str, Any]) -> str:
-    """Return the results as a page: the machine and the versions first, then one table for each bench."""
+    """Return the results as a page: the machine and the versions, and then one table for each bench."""
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     lines = [

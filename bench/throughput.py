@@ -1,11 +1,9 @@
-"""Complete runs a second with 400 incidents at once, against DBOS doing the same three HTTP calls in one durable
-workflow. ``python -m bench.throughput [--json] [--dbos PYTHON]``
+"""Measure complete runs per second with 400 incidents at once, against DBOS workflows with the same three HTTP calls.
 
-DBOS (https://docs.dbos.dev) is no dependency. Install it into an environment of its own, and name the interpreter of
-that environment with ``--dbos`` or in ``DBOS_PYTHON``. Without it, only this service is measured.
-
-Ours makes a plan, asks all guards, keeps a signed record and proves the result; the workflow only makes its calls. Both
-use SQLite in WAL mode on the same disk, in turns.
+``python -m bench.throughput [--json] [--dbos PYTHON]``. DBOS (https://docs.dbos.dev) is not a dependency. Install it
+into a separate environment, and name the interpreter of that environment with ``--dbos`` or in ``DBOS_PYTHON``. Without
+it, only this service is measured. This service makes a plan, evaluates all guards, keeps a signed record and proves the
+result. The workflow only makes its calls. Both use SQLite in WAL mode on the same disk, in turns.
 """
 
 from __future__ import annotations
@@ -80,7 +78,7 @@ def theirs(python: str, incidents: int, database: str) -> float:
     patients.shutdown()
     if done.returncode != 0:
         raise SystemExit(f"{python} cannot run bench/dbos_peer.py: {done.stderr.strip()[-500:]}")
-    assert len(patients.healed) == incidents + 1  # and the first, which warms up
+    assert len(patients.healed) == incidents + 1  # the first one warms up
     return float(done.stdout.split()[-1])
 
 

@@ -1,4 +1,4 @@
-"""``python -m demo``: start the stack, inject each fault, show how it heals.
+"""``python -m demo``: start the stack, inject each fault, and show how it is fixed.
 
 Environment: FAULT=<alert> shows one fault, KEEP=1 leaves the stack running, CRASH_REMEDIATOR=1 kills the remediator in
 the middle of each run.
@@ -34,7 +34,7 @@ from remediator.core.clock import format_duration
 
 @dataclass(frozen=True)
 class Wish:
-    """What the environment asks for."""
+    """The settings from the environment."""
 
     faults: list[Fault]
     refusals: bool
@@ -46,7 +46,7 @@ class Wish:
         """Read FAULT, KEEP and CRASH_REMEDIATOR.
 
         Raises:
-            StackError: there is no such fault.
+            StackError: the fault in FAULT does not exist.
         """
         name = environment.get("FAULT", "")
         keep, crash = (environment.get(flag, "") not in ("", "0") for flag in ("KEEP", "CRASH_REMEDIATOR"))
@@ -54,7 +54,7 @@ class Wish:
 
 
 def main(environment: Mapping[str, str]) -> int:
-    """Return the exit status: 0 all faults healed, 1 not all healed or the stack cannot run, 2 wrong usage."""
+    """Return the exit status: 0 all faults fixed, 1 not all fixed or the stack cannot run, 2 wrong usage."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     try:
         wish = Wish.from_environment(environment)
@@ -78,7 +78,7 @@ def chosen(name: str) -> list[Fault]:
     """Return the faults with this name or alert; all faults if the name is empty.
 
     Raises:
-        StackError: there is none.
+        StackError: no fault has this name or alert.
     """
     found = [fault for fault in FAULTS if name in ("", fault.ALERT, fault.NAME)]
     if not found:
@@ -88,7 +88,7 @@ def chosen(name: str) -> list[Fault]:
 
 
 def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
-    programs.ensure()  # first: a missing program is reported before anything starts
+    programs.ensure()  # first, so that a missing program is reported before anything starts
     ours = not processes.running(settings)
     keep = wish.keep or not ours
     begun = time.monotonic()
@@ -132,7 +132,7 @@ def _begin(settings: Settings, console: Console) -> Probe:
 
 
 def _short_watch(settings: Settings) -> dict[str, Any]:
-    """Return settings with which faults that follow each other are incidents of their own, and no relapses."""
+    """Return settings that make successive faults separate incidents, and no recurrences."""
     window = format_duration(changed.RECURRENCE_WINDOW)
     timing = yaml.safe_load(settings.remediator_yaml.read_text())["timing"]
     return {"timing": {**timing, "recurrence_window": window, "incident_window": window}}

@@ -1,8 +1,8 @@
-"""``make demo-approve``: Redis' disk fills for real, a person is asked in a chat, says yes by the link, and it heals.
+"""``make demo-approve``: the disk of Redis fills, a person approves the remedy by a link in a chat, and it is fixed.
 
-Without BY_HAND=1 the demonstration does what a person would: it looks at the page, and presses its button. With it,
-link and token are printed, and it waits for you, at the end too: the pages stay until you press Enter. Either way it
-looks into the link first as robots do, which has to change nothing, and opens the same link again at the end.
+Without BY_HAND=1, the demonstration opens the page and presses its button as a person would. With it, link and token
+are printed, and the demonstration waits for you. At the end the pages stay until you press Enter. In both cases it
+first opens the link as robots do, which must change nothing, and opens the same link again at the end.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Story:
         """Run the whole demonstration.
 
         Raises:
-            StackError: something is not as promised.
+            StackError: a promise is broken.
         """
         self._say(f"[bold]{disk_backups.TELLS}[/bold]")
         disk_backups.inject(self._probe)
@@ -85,7 +85,7 @@ class Story:
 
     def _robots(self, link: str, run_id: str) -> None:
         """Open the link as robots do: unfurling, prefetching, scanning."""
-        with httpx.Client(headers={"User-Agent": "Slackbot-LinkExpanding 1.0"}) as robot:
+        with httpx.Client(headers={"User-Agent": "Slackbot-LinkExpanding 1.0"}, timeout=60) as robot:
             for method in ("HEAD", "GET", "GET"):
                 robot.request(method, link).raise_for_status()
             robot.post(link, data={"verb": "approve", "token": self._token})
@@ -94,7 +94,7 @@ class Story:
         self._say("robots opened the link and posted to it: the run still waits, the disk is still full")
 
     def _decide(self, link: str) -> None:
-        with httpx.Client() as browser:
+        with httpx.Client(timeout=60) as browser:
             page = browser.get(link).text
             found = re.search(r'name="nonce" value="([^"]+)"', page)
             self._demand(found is not None, "the page has no form")
@@ -125,7 +125,7 @@ class Story:
         self._say(f"[green]healed, checked independently:[/green] {proof}")
 
     def _look_again(self, link: str) -> None:
-        text = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", httpx.get(link).text)))
+        text = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", httpx.get(link, timeout=60).text)))
         found = re.search(rf"Approved at [0-9: -]+Z by {PERSON}", text)
         self._demand(found is not None, "the link does not show who approved and when")
         assert found is not None

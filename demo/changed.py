@@ -12,15 +12,15 @@ import yaml
 from demo.probe import Probe
 from demo.stack import processes
 
-PATIENCE = 90.0
+PATIENCE = 240.0
 """Timeout in seconds until it is ready again."""
 RECURRENCE_WINDOW = timedelta(seconds=10)
-"""How long the demonstration lets each success be watched: its faults follow each other, and none is a relapse."""
+"""How long each success is watched. It is short, because successive faults of the demonstration are no recurrences."""
 
 
 @contextmanager
 def settings(probe: Probe, changes: Mapping[str, Any]) -> Iterator[None]:
-    """Replace top-level settings and restore the old ones at the end, also after an error."""
+    """Replace top-level settings, and restore the old ones at the end, also after an error."""
     path = probe.settings.remediator_yaml
     before = path.read_text()
     try:
@@ -31,7 +31,7 @@ def settings(probe: Probe, changes: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _put_in_force(probe: Probe, text: str) -> None:
-    """Restart the remediator, because it reads these settings at the start."""
+    """Restart the remediator, because it reads these settings only at its start."""
     probe.settings.remediator_yaml.write_text(text)
     supervisor = processes.Supervisor(probe.settings)
     if supervisor.info("remediator")["pid"]:

@@ -1,4 +1,4 @@
-"""A chat on loopback: it keeps the messages that a channel of kind ``webhook`` posts."""
+"""A chat on loopback that stores the messages of a channel of kind ``webhook``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from demo.http_server import QuietHandler, serve
 
 @dataclass
 class Chat:
-    """Address and received messages."""
+    """The address of the chat and its received messages."""
 
     url: str
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -21,7 +21,7 @@ class Chat:
 
 @contextmanager
 def chat() -> Iterator[Chat]:
-    """Start it on a free port."""
+    """Start a chat on a free port."""
     kept = Chat("")
 
     class Handler(QuietHandler):

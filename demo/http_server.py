@@ -1,4 +1,4 @@
-"""A small HTTP server on a free port of loopback, in a thread: for receivers of messages, here and in tests."""
+"""A small HTTP server in a thread, on a free port of loopback, for receivers of messages here and in tests."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class _Server(ThreadingHTTPServer):
-    request_queue_size = 256  # many may come at once, and none should be turned away for that
+    request_queue_size = 256  # many connections may come at once, and none should be refused
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """A handler that logs nothing."""
+    """A request handler that logs nothing."""
 
     def log_message(self, format: str, *args: object) -> None:
-        """Log nothing: the caller prints what matters."""
+        """Log nothing, because the caller prints the important lines."""
 
 
 @contextmanager
 def serve(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Serve until the block ends. Yields the URL, without a slash at its end.
+    """Serve until the block ends. Yield the URL without a slash at its end.
 
     Args:
         handler: answers the requests.
-        tls: the certificate of the server; None for plain HTTP.
+        tls: the certificate of the server, or None for plain HTTP.
     """
     server = _Server(("127.0.0.1", 0), handler)
     if tls is not None:

@@ -1,4 +1,4 @@
-"""Independent checks of the demonstration: they ask every server directly and do not rely on the remediator."""
+"""Independent checks of the demonstration, which ask every server directly and do not rely on the remediator."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from demo import proc
 from demo.stack.processes import Supervisor
 from demo.stack.settings import Settings, StackError
 
@@ -28,14 +28,14 @@ class Probe:
         self._supervisor = Supervisor(settings)
 
     def pid(self, program: str) -> int:
-        """Return the PID of a program under supervisord; 0 if it does not run."""
+        """Return the PID of a program under supervisord, 0 if it does not run."""
         return int(self._supervisor.info(program)["pid"])
 
     def signal(self, program: str, number: int) -> int:
         """Send a signal to a program, and return its PID.
 
         Raises:
-            StackError: it does not run. PID 0 would mean the process group of the demonstration itself.
+            StackError: the program does not run. PID 0 would signal the process group of the demonstration itself.
         """
         pid = self.pid(program)
         if pid == 0:
@@ -45,11 +45,7 @@ class Probe:
 
     def workers(self) -> int:
         """Return the number of app workers, from the kernel's list of child processes."""
-        pid = self.pid("app")
-        try:
-            return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        except OSError:
-            return 0
+        return len(proc.children(self.pid("app")))
 
     def starts(self, program: str) -> int:
         """Return how often supervisord has started a program, from its log."""
@@ -57,7 +53,7 @@ class Probe:
         return len(re.findall(rf"spawned: '{re.escape(program)}' with pid", log))
 
     def redis_serves(self) -> str | None:
-        """Return a sentence if Redis accepts and returns a write and the app is ready; else None."""
+        """Return a sentence if Redis accepts and returns a write and the app is ready, otherwise None."""
         try:
             with self.redis() as client:
                 client.ping()
@@ -69,7 +65,7 @@ class Probe:
         return "PING, SET and GET answered, app ready" if self.app_ready() else None
 
     def redis_run_id(self) -> str:
-        """Return the run_id of Redis, which changes with each start; empty while Redis does not answer."""
+        """Return the run_id of Redis, which changes with each start, empty while Redis does not answer."""
         try:
             with self.redis() as client:
                 return str(client.info("server")["run_id"])
@@ -91,7 +87,7 @@ class Probe:
         return self.get(self.settings.ports.app, "/readyz") is not None
 
     def firing(self, alertname: str) -> bool:
-        """Return whether Alertmanager has this alert as active; True if Alertmanager does not answer."""
+        """Return whether Alertmanager has this alert as active, True if Alertmanager does not answer."""
         query = urllib.parse.urlencode({"filter": f'alertname="{alertname}"'})
         found = self.get(self.settings.ports.alertmanager, f"/api/v2/alerts?{query}")
         return found is None or bool(found)
@@ -115,13 +111,13 @@ class Probe:
         return found is not None and bool(found["data"]["result"])
 
     def runs(self, alertname: str) -> list[dict[str, Any]]:
-        """Return the runs for an alert, newest first; empty while the remediator does not answer."""
+        """Return the runs for an alert, newest first, empty while the remediator does not answer."""
         newest = self.get(self.settings.ports.remediator, "/api/v1/runs?limit=20") or []
         told = (self.run(run["id"]) for run in newest)
         return [run for run in told if run and alertname in {alert["alertname"] for alert in run["alerts"]}]
 
     def at_rest(self, alertname: str) -> bool:
-        """Return whether the alert, its runs and the resolve grace are over: the next alert is a new incident."""
+        """Return whether alert, runs and resolve grace are over, so that the next alert is a new incident."""
         if self.firing(alertname):
             return False
         return all(
@@ -130,22 +126,22 @@ class Probe:
         )
 
     def unwatched(self, alertname: str, window: timedelta) -> bool:
-        """Return whether no success of a run is watched any more: the next alert is no relapse of it."""
+        """Return whether no success of a run is watched any more, so that the next alert is no recurrence."""
         ended = (run["finished_at"] for run in self.runs(alertname))
         return all(text and datetime.now(UTC) - datetime.fromisoformat(text) > window for text in ended)
 
     def run(self, run_id: str) -> dict[str, Any] | None:
-        """Return one run with its timeline; None while the remediator does not answer."""
+        """Return one run with its timeline, or None while the remediator does not answer."""
         found: dict[str, Any] | None = self.get(self.settings.ports.remediator, f"/api/v1/runs/{run_id}")
         return found
 
     def get(self, port: int, path: str) -> Any:
-        """Return JSON from a server of the stack; None without a good answer."""
+        """Return JSON from a server of the stack, or None without a good answer."""
         text = self.text(port, path)
         return None if text is None else json.loads(text)
 
     def text(self, port: int, path: str) -> str | None:
-        """Return text from a server of the stack; None without a good answer."""
+        """Return text from a server of the stack, or None without a good answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
                 return str(answer.read(), "utf-8", "replace")

@@ -1,7 +1,7 @@
 """Refusals and their reasons: RedisDown in a change freeze, with a stop and a silence, and above the rate limit.
 
-Each time Redis is killed for real and stays down, because a guard refuses the remedy; the reason is the
-remediator's, that nothing was done is seen by ourselves. Then the obstacle is taken away, and Redis is healed.
+Each time Redis is killed for real and stays down, because a guard refuses the remedy. The remediator gives the reason,
+and the demonstration checks independently that nothing was done. Then the obstacle is removed, and Redis is fixed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from demo.probe import Probe
 from demo.stack import processes
 from demo.stack.settings import ROOT, StackError, from_environment
 
-PATIENCE = 90.0
+PATIENCE = 240.0
 """Timeouts in seconds: until the refusal, and until the healing afterwards."""
 ALERT = "RedisDown"
 
@@ -48,12 +48,12 @@ class Refusal:
 
     @property
     def well(self) -> bool:
-        """Return whether the remedy was refused with a reason, nothing was done, and Redis healed in the end."""
+        """Return whether the remedy was refused with a reason, nothing was done, and Redis was fixed in the end."""
         return bool(self.reason) and self.dead and self.healed
 
 
 def show(probe: Probe, console: Console) -> list[Refusal]:
-    """Run all refusals on a running stack; the settings are restored at the end."""
+    """Run all refusals on a running stack, and restore the settings at the end."""
     told = []
     for scene in (_freeze, _silence, _budget):
         told.append(scene(probe, console))
@@ -102,7 +102,7 @@ def _silence(probe: Probe, console: Console) -> Refusal:
 
 
 def _budget(probe: Probe, console: Console) -> Refusal:
-    """Refuse above a limit of three runs an hour; earlier runs of the demonstration count too."""
+    """Refuse above a limit of three runs an hour. Earlier runs of the demonstration count too."""
     _rule(console, "RedisDown for the fourth time in an hour, with a limit of three")
     with _guards(probe, {"rate_limit": {"target": ["3/1h"]}}):
         for _ in range(4):
@@ -186,7 +186,7 @@ def _call(probe: Probe, method: str, path: str, body: Any) -> bytes:
     url = f"http://127.0.0.1:{probe.settings.ports.alertmanager}{path}"
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return bytes(answer.read())
 
 
@@ -203,13 +203,13 @@ def _say(console: Console, text: str) -> None:
 
 
 def main() -> int:
-    """Run on a stack that is already up ('make up'); return 0 if every remedy was refused and healed as expected."""
+    """Run on a stack that is already up ('make up'). Return 0 if every remedy was refused and later done."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     try:
         probe = Probe(from_environment(os.environ))
         if not processes.running(probe.settings):
             raise StackError("the stack is not running; start it with 'make up'")
-        processes.wait(probe.watchdog_heard, "the Watchdog alert at the remediator", 60)
+        processes.wait(probe.watchdog_heard, "the Watchdog alert at the remediator", PATIENCE)
         refusals = show(probe, console)
     except StackError as error:
         console.print(escape(str(error)), style="red")

@@ -1,4 +1,4 @@
-"""Follow one fault from injection to proof, printed line by line."""
+"""Follow one fault from injection to proof, and print each event on a line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.status import Status
 from demo.faults import Fault
 from demo.probe import Probe
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Timeout in seconds for healing a fault."""
 LOOK = 0.1
 OVER = frozenset({"succeeded", "failed", "escalated", "cancelled"})
@@ -22,7 +22,7 @@ OVER = frozenset({"succeeded", "failed", "escalated", "cancelled"})
 
 @dataclass
 class Outcome:
-    """Result of one fault; times are seconds since its injection."""
+    """The result of one fault. Times are seconds since its injection."""
 
     fault: Fault
     detected: float | None = None
@@ -38,11 +38,11 @@ class Outcome:
 
     @property
     def well(self) -> bool:
-        """Return whether the fault is healed and proved."""
+        """Return whether the fault is fixed and this was proved."""
         return not self.problem()
 
     def problem(self) -> str:
-        """Return why this is no proved heal; empty if it is one."""
+        """Return why the result is not a proved fix, empty if it is."""
         for missing, text in (
             (self.detected is None, f"{self.fault.ALERT} did not fire"),
             (not self.run_id, "the remediator started no run"),
@@ -56,7 +56,7 @@ class Outcome:
 
 
 class Follower:
-    """Follow one fault."""
+    """The progress of one fault, with checks that do not rely on the remediator."""
 
     def __init__(self, probe: Probe, console: Console, fault: Fault, *, crash: bool) -> None:
         self._probe = probe
@@ -69,7 +69,7 @@ class Follower:
         self._redis = ""
 
     def follow(self) -> Outcome:
-        """Inject the fault and watch; return when everything is proved or at the timeout."""
+        """Inject the fault and follow it until everything is proved or the timeout."""
         fault, outcome = self._outcome.fault, self._outcome
         known = {run["id"] for run in self._probe.runs(fault.ALERT)}
         starts = self._probe.starts(fault.STARTED_ONCE) if fault.STARTED_ONCE else 0
@@ -126,7 +126,7 @@ class Follower:
             self._say("[red]kill -9 of the remediator in the middle of the run[/red]; supervisord starts it again")
 
     def _conclude(self, starts: int) -> None:
-        """Check once at the end that nothing was done twice."""
+        """Check once at the end that no action was repeated."""
         outcome, program = self._outcome, self._outcome.fault.STARTED_ONCE
         if program is not None and outcome.healed is not None:
             more = self._probe.starts(program) - starts
@@ -163,7 +163,7 @@ class Follower:
             self._say(f"[red]{otherwise}[/red]")
 
     def _show(self, status: Status) -> None:
-        """Show what it waits for; visible on a terminal only."""
+        """Show the current wait, at a terminal only."""
         outcome = self._outcome
         if outcome.detected is None:
             doing = "waiting for the alert"

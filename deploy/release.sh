@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Makes the artefacts of a release in build/release, without publishing anything: usage: deploy/release.sh [PYTHON]
-# It checks that all files name one version and that the changelog has it, builds the wheel and the source archive from
-# the committed files only, and writes their checksums and a statement about their origin (in-toto, SLSA provenance v1).
+# Makes the artefacts of a release in build/release, and publishes nothing. Usage: deploy/release.sh [PYTHON]
+#
+# It checks that all files name one version and that the changelog has it. It builds the wheel and the source archive
+# from the committed files only. It writes their checksums and a statement about their origin (in-toto, SLSA provenance
+# v1).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-python3}

@@ -57,11 +57,6 @@ class Webhook(Strict):
         description="Maximum size of a request body in bytes. Larger requests get 413.",
     )
 
-    @property
-    def token_files(self) -> dict[str, Path]:
-        """All files with bearer tokens, by name. The one of ``token_file`` has the name ``token_file``."""
-        return {**({} if self.token_file is None else {"token_file": self.token_file}), **self.tokens}
-
 
 class Hmac(Strict):
     """A signature of each body: HMAC-SHA256 in hexadecimal digits, as Grafana sends it."""
@@ -76,7 +71,7 @@ class Hmac(Strict):
         "can be sent again.",
     )
     max_age: PositiveDuration = Field(
-        default=timedelta(minutes=5), description="How far this time may be from the time here."
+        default=timedelta(minutes=5), description="Maximum difference between this time and the time of this service."
     )
 
 
@@ -84,13 +79,16 @@ class Watchdog(Strict):
     """The alert that always fires. If it does not arrive, alerts do not arrive."""
 
     alertname: str = Field(default="Watchdog", description="Name of the alert.")
-    source: Name = Field(default=ALERTMANAGER, description="Source that sends it: alertmanager, or one of 'sources'.")
+    source: Name = Field(
+        default=ALERTMANAGER, description="Source that sends the Watchdog: alertmanager, or one of 'sources'."
+    )
     max_silence: Duration = Field(
         default=timedelta(minutes=5), description="After this time without the alert, the guard watchdog blocks."
     )
     notify: tuple[str, ...] = Field(
         default=("watchdog",),
-        description="Channels to notify when the Watchdog is lost or back. Do not use one that needs Alertmanager.",
+        description="Channels to notify when the Watchdog is lost or back. Do not use a channel that needs "
+        "Alertmanager.",
     )
 
 
@@ -170,14 +168,14 @@ class SourceSettings(Channel):
 
     @model_validator(mode="after")
     def _authenticated(self) -> SourceSettings:
-        if not self.token_files and self.basic is None and self.hmac is None:
+        if not token_files(self) and self.basic is None and self.hmac is None:
             raise ValueError("authentication is required: set token_file, tokens, basic or hmac")
         return self
 
-    @property
-    def token_files(self) -> dict[str, Path]:
-        """All files with bearer tokens, by name. The one of ``token_file`` has the name ``token_file``."""
-        return {**({} if self.token_file is None else {"token_file": self.token_file}), **self.tokens}
+
+def token_files(section: Webhook | SourceSettings) -> dict[str, Path]:
+    """Return all files with bearer tokens, by name. The file of ``token_file`` has the name ``token_file``."""
+    return {**({} if section.token_file is None else {"token_file": section.token_file}), **section.tokens}
 
 
 class CheckpointLocation(Channel):
@@ -209,8 +207,8 @@ class Timing(Strict):
     )
     observe_within: Duration = Field(
         default=timedelta(minutes=2),
-        description="How long a target that cannot be reached is asked again whether an interrupted call took effect, "
-        "before people are asked. Nothing is repeated meanwhile.",
+        description="How long to observe an unreachable target for the effect of an interrupted call, before people "
+        "are asked. No call is repeated during this time.",
     )
     run_timeout: Duration = Field(
         default=timedelta(hours=1), description="Maximum time from the permission to act to the end of the run."
@@ -221,8 +219,8 @@ class Timing(Strict):
     )
     incident_window: Duration = Field(
         default=timedelta(minutes=15),
-        description="Runs with the same target, or with one that depends on the other, that begin at most this far "
-        "apart are one incident: one message that changes.",
+        description="Runs that begin at most this far apart are one incident, with one message that changes. Their "
+        "targets must be the same or depend on each other.",
     )
     inbox_retention: Duration = Field(
         default=timedelta(days=30), description="How long received notifications are stored."
@@ -274,7 +272,7 @@ class Audit(Strict):
 
 
 def _public(url: str) -> str:
-    """Check the base URL of links; an empty text means that there is none."""
+    """Check the base URL of links; an empty text means that no URL is set."""
     return checked_url(http_url(url, "https://remediator.example.com")) if url else ""
 
 
@@ -296,11 +294,11 @@ class Config(Strict):
     kind: Literal["Config"] = Field(description="Kind of the file.")
     listen: Annotated[str | tuple[str, ...], AfterValidator(_listen)] = Field(
         default="127.0.0.1:8095",
-        description="Address and port on which the service listens, unix:/PATH for a Unix socket, or systemd for the "
-        "sockets that systemd opened. A list for several.",
+        description="Address and port on which the service listens. Or unix:/PATH for a Unix socket, or systemd for "
+        "the sockets that systemd opened. A list for several.",
     )
     tls: ServerTls | None = Field(
-        default=None, description="Certificate with which the service speaks HTTPS itself. Without it, HTTP."
+        default=None, description="Certificate for HTTPS. Without a certificate, the service uses HTTP."
     )
     public_url: Annotated[str, AfterValidator(_public)] = Field(
         default="", description="Base URL of the links in messages. Without it, messages have no links."
@@ -316,7 +314,7 @@ class Config(Strict):
     inventory: FilePath = Field(description="Inventory file.")
     webhook: Webhook = Field(default=Webhook(), description="Webhook for Alertmanager.")
     alertmanagers: tuple[Endpoint, ...] = Field(
-        default=(), description="Every peer of Alertmanager. Each one is queried before an action."
+        default=(), description="Every peer of Alertmanager. Each peer is queried before an action."
     )
     alertmanager_receiver: str | None = Field(
         default=None,
@@ -390,7 +388,7 @@ class Config(Strict):
     @model_validator(mode="after")
     def _require_authentication(self) -> Config:
         if (
-            not self.webhook.token_files
+            not token_files(self.webhook)
             and self.webhook.basic is None
             and not all(each.is_local for each in self.addresses)
         ):
@@ -441,7 +439,7 @@ class Config(Strict):
 
     @property
     def addresses(self) -> tuple[ListenAddress, ...]:
-        """Where the service listens."""
+        """The addresses on which the service listens."""
         return tuple(parse_listen(text) for text in ((self.listen,) if isinstance(self.listen, str) else self.listen))
 
     @property
@@ -485,7 +483,7 @@ def read_secret(path: Path) -> str:
 
 
 def configure_clients(config: Config) -> None:
-    """Set what all clients of this process share: the outgoing proxy, and the programs that may log in to clusters."""
+    """Set the outgoing proxy, and the programs that may log in to clusters, for all clients of this process."""
     egress.use(config.outgoing_proxy)
     exec_login.use(config.kubernetes_logins)
 
@@ -499,7 +497,10 @@ def redactor_for(*models: BaseModel) -> Redactor:
 
 
 def _with_files(model: BaseModel) -> tuple[BaseModel, ...]:
-    """Return the parts of a model that name files. Of an inventory with many services, some stand for all."""
+    """Return the parts of a model that name files.
+
+    For an inventory with many services, return only typical services.
+    """
     if not isinstance(model, Inventory):
         return (model,)
     return (*model.typical, model.defaults, *model.discover.values())

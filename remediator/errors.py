@@ -1,8 +1,8 @@
-"""Every error that the remediator raises on purpose, as one tree.
+"""All errors that the remediator raises itself, as one tree.
 
 RemediatorError
 ├── InputError                wrong input from a person or another system
-│   ├── NotFound              what was named does not exist
+│   ├── NotFound              the named object does not exist
 │   ├── Conflict              well-formed, but not possible now
 │   ├── PayloadError          a webhook body that is not an Alertmanager notification of version 4
 │   ├── ParseError            a matcher, pattern or condition that cannot be parsed; has the column
@@ -32,11 +32,11 @@ class InputError(RemediatorError):
 
 
 class NotFound(InputError):
-    """What was named does not exist."""
+    """The named object does not exist."""
 
 
 class Conflict(InputError):
-    """What was asked for is well-formed, but not possible now with this run, playbook or replica."""
+    """The request is valid, but not possible now with this run, playbook or replica."""
 
 
 class PayloadError(InputError):

@@ -1,4 +1,4 @@
-"""The supported API for plugins. ``__all__`` lists what a plugin can use; every other module can change at any time."""
+"""The supported API for plugins. ``__all__`` lists the supported names; every other module can change at any time."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Service:
 
     @property
     def health(self) -> Health:
-        """Return what is wrong with this process now."""
+        """Return the current problems of this process."""
         return self.metrics.health
 
 
@@ -135,7 +135,8 @@ async def run_service(config: Config, role: Role = "all", settings_file: Path | 
     trace_context.configure(config.tracing is not None)
     registry = Registry.for_settings(config)
     async with AsyncExitStack() as stack:
-        seen = signature((*config.playbooks, config.inventory))  # before they are read, so that no change is missed
+        # take the signature before reading the files, so that no change is missed
+        seen = signature((*config.playbooks, config.inventory))
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
         store = open_store(config, clock, redactor_for(config, loaded.inventory, *registry.models(config)))
         stack.push_async_callback(store.close)
@@ -143,7 +144,7 @@ async def run_service(config: Config, role: Role = "all", settings_file: Path | 
         await live.load(store)
         store.redactor = redactor_for(config, live.inventory, *registry.models(config))
         ssh_configuration.use(own_folder(config.state, "ssh"))
-        if config.store == "sqlite":  # else the database has the time
+        if config.store == "sqlite":  # otherwise use the time of the database
             clock.continue_from(await store.read(audit.newest_time))
         keys = load_signing_keys(config)
         sources = registry.make_sources(config)

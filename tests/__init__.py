@@ -1,1 +1,1 @@
-"""Promises of the remediator, as tests."""
+"""Tests of the remediator and its promises."""

@@ -1,4 +1,4 @@
-"""Fixtures for every test: the real servers, and the mark of the tests that need none."""
+"""Fixtures for every test: the real servers, and the mark of unit tests, which need no server."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-os.environ["TZ"] = "UTC"  # messages and documents show local times; the golden files expect UTC
+os.environ["TZ"] = "UTC"  # messages and documents show local times, and the golden files expect UTC
 time.tzset()
 
-# a busy machine is no failed property
+# a slow machine must not fail a property test
 settings.register_profile("any-speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-speed")
 
@@ -31,7 +31,7 @@ SERVERS = [
     "tests.support.servers.supervisord",
     "tests.support.servers.ssh_hosts",
     "tests.support.servers.app",  # after redis, which it imports: pytest rewrites a module only before its first import
-    "tests.support.servers.remediator",  # last: it is made of the others
+    "tests.support.servers.remediator",  # last, because it imports the others
 ]
 pytest_plugins = SERVERS
 
@@ -39,9 +39,9 @@ UNIT = ("core", "audit", "playbooks", "pipeline", "authoring", "reporting")
 """Packages whose tests are unit tests, unless a test uses a server or starts a process."""
 NOT_UNIT = {"process", "slow", "long", "browser", "docker", "kubernetes", "soak"}
 _STARTS = {"subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty"}
-"""Audit events of Python that tell of a new process."""
+"""Audit events of Python for a new process."""
 _started: list[str] = []
-"""What the running test started, by the events."""
+"""Audit events of the running test."""
 
 
 def _note_start(event: str, _: tuple[object, ...]) -> None:
@@ -49,12 +49,12 @@ def _note_start(event: str, _: tuple[object, ...]) -> None:
         _started.append(event)
 
 
-sys.addaudithook(_note_start)  # it only notes: an error raised in a hook can reach any code
+sys.addaudithook(_note_start)  # the hook only records, because an error raised in it can reach any code
 
 
 @pytest.fixture(autouse=True)
 def _unit_tests_start_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let a unit test that starts a process fail."""
+    """Fail a unit test that starts a process."""
     _started.clear()
     yield
     if _started and request.node.get_closest_marker("unit"):
@@ -62,7 +62,10 @@ def _unit_tests_start_no_process(request: pytest.FixtureRequest) -> Iterator[Non
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the unit tests: ``make test-unit`` runs them."""
+    """Mark the unit tests, which ``make test-unit`` runs, and move files with only such tests to the end.
+
+    They are short, so that all processes of ``make test`` end at about the same time.
+    """
     here = Path(__file__).parent
     for item in items:
         fixtures = getattr(item, "_fixtureinfo", None)
@@ -71,3 +74,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marked = NOT_UNIT & {mark.name for mark in item.iter_markers()}
         if item.path.relative_to(here).parts[0] in UNIT and not servers and not marked:
             item.add_marker("unit")
+    longer = {item.path for item in items if not item.get_closest_marker("unit")}
+    items.sort(key=lambda item: item.path not in longer)

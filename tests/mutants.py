@@ -1,6 +1,6 @@
-"""Does the proof prove anything? Each promise is broken on purpose in a copy, and has to be found out.
+"""Mutants: each promise is broken on purpose in a copy of the code, and a test must fail.
 
-``python -m tests.mutants`` prints which mutant was caught by what, and fails if one was not.
+``python -m tests.mutants`` prints which test caught each mutant, and fails if none did.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ MUTANTS = (
     Mutant(14, "the time goes back with the clock of the host", "core/clock.py",
            "self._last = max(host, self._last + timedelta(seconds=_CATCHING_UP * (at - self._at)))", "self._last = host", CLOCK),
     Mutant(14, "an observer of events reaches the run", "pipeline/context.py",
-           "        with suppress(Exception):  # whatever it is", "        with suppress(ZeroDivisionError):  # whatever it is"),
+           "        with suppress(Exception):  # catch", "        with suppress(ZeroDivisionError):  # catch"),
     Mutant(14, "an event that cannot be logged reaches the run", "runtime/log_output.py",
            "            raise structlog.DropEvent from None", "            raise"),
     Mutant(14, "the queue of the log has no bound", "runtime/background_queue.py",
@@ -228,7 +228,7 @@ def caught(mutant: Mutant) -> tuple[bool, str]:
 
 
 def main(wanted: str) -> int:
-    """Run the mutants whose name contains ``wanted``; returns 1 if one escaped."""
+    """Run the mutants whose name contains ``wanted``. Return 1 if no test caught one of them."""
     escaped = []
     for mutant in MUTANTS:
         if wanted not in mutant.name:

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: its example is an action of this version, and continuous integration runs what it says."""
+"""The example in CONTRIBUTING.md works in this version, and continuous integration runs the documented commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE = ROOT / "CONTRIBUTING.md"
 
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the example as a module."""
+    """Return the example of CONTRIBUTING.md as a module."""
     block = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
     module = ModuleType("marker_create")
@@ -31,7 +31,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 async def test_the_example_plans_acts_and_observes(example: ModuleType, tmp_path: Path) -> None:
-    """As a reader would try it: observe says no before the call and yes after it."""
+    """The example works: `observe` answers no before the call and yes after it."""
     platform = {"kind": "supervisor", "url": "unix:///nowhere/s.sock", "program": "redis"}
     service = Service.model_validate({"name": "redis", "platform": platform})
     action, parameters = example.MarkerCreate(ClientSet()), example.MarkerCreateParameters(folder=tmp_path)
@@ -45,7 +45,7 @@ async def test_the_example_plans_acts_and_observes(example: ModuleType, tmp_path
 
 
 def test_continuous_integration_runs_all_tests_and_nothing_that_the_readme_lacks() -> None:
-    """The tests come last, so that their summary is the last line; what `make test` leaves out runs before."""
+    """`make test` comes last, so that its summary is the last line. The README has every command."""
     called = re.findall(r"^make ([a-z-]+)", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
     assert called[-1] == "test" and {"test-long", "fuzz", "bench"} <= {*called}
     readme, page = (ROOT / "README.md").read_text(encoding="utf-8"), PAGE.read_text(encoding="utf-8")
@@ -53,7 +53,7 @@ def test_continuous_integration_runs_all_tests_and_nothing_that_the_readme_lacks
 
 
 def test_each_test_is_in_one_tier() -> None:
-    """`make test` runs what `make test-long` does not, and neither names files."""
+    """`make test` runs the tests that `make test-long` does not, and neither names files."""
     recipes = re.findall(r"^(test|test-long):.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     selected = {name: re.search(r'pytest .* -m "?([a-z ]+?)"?$', lines, re.M) for name, lines in recipes}
     assert {name: found and found[1] for name, found in selected.items()} == {"test": "not long", "test-long": "long"}

@@ -1,7 +1,7 @@
-"""Words that are not used here: ``python -m tests.test_prose [PATH...]`` prints where they are.
+"""Words that the project does not use: ``python -m tests.test_prose [PATH...]`` prints their places.
 
-The list is tests/prose_words.txt. It is read against what people read: Markdown, docstrings, comments, messages (string
-literals of at least two words) and page templates. Code in Markdown is left out, because it names identifiers.
+The list is tests/prose_words.txt. It applies to Markdown, docstrings, comments, messages (string literals of at least
+two words) and page templates. Code in Markdown is left out, because it names identifiers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 WORDS = Path(__file__).with_name("prose_words.txt")
 PACKAGES = ("remediator", "app", "demo", "bench")
 SHOWN = 40
-"""Places in the message of a failed test."""
+"""Number of places in the message of a failed test."""
 
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`[^`\n]+`")
@@ -32,7 +32,7 @@ _TWO_WORDS = re.compile(r"[A-Za-z]\S*\s+\S*[A-Za-z]")
 
 @dataclass(frozen=True)
 class Rule:
-    """An expression that is not used, and what to write instead."""
+    """An expression that is not used, and its replacement."""
 
     expression: re.Pattern[str]
     replacement: str
@@ -40,7 +40,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Place:
-    """A word that is not used, where it is, and what to write instead."""
+    """A word that is not used, its place, and its replacement."""
 
     file: str
     line: int
@@ -74,7 +74,7 @@ def rules() -> list[Rule]:
 
 @cache
 def _any_rule() -> re.Pattern[str]:
-    """Return what matches where some rule does: one search instead of one for each rule."""
+    """Return one expression that matches wherever a rule does, which is faster than a search for each rule."""
     return re.compile("|".join(rule.expression.pattern for rule in rules()), re.IGNORECASE)
 
 
@@ -88,7 +88,7 @@ def files(root: Path = ROOT) -> list[Path]:
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield each text of a file that people read, with the line on which it begins."""
+    """Yield each text of a file that people read, with its first line number."""
     source = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         yield from _python(source)
@@ -108,7 +108,7 @@ def _python(source: str) -> Iterator[tuple[int, str]]:
             continue
         if id(node) in documented or _TWO_WORDS.search(node.value):
             yield node.lineno, node.value
-    if not _any_rule().search(source):  # so no comment does; tokenizing takes longer than all else
+    if not _any_rule().search(source):  # then no comment can match, and tokenizing is the slowest part
         return
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
@@ -116,12 +116,12 @@ def _python(source: str) -> Iterator[tuple[int, str]]:
 
 
 def _blank(expression: re.Pattern[str], text: str) -> str:
-    """Replace what matches by its line breaks, so that line numbers stay."""
+    """Replace every match by its line breaks, so that line numbers stay."""
     return expression.sub(lambda match: " " + "\n" * match[0].count("\n"), text)
 
 
 def places(paths: Iterable[Path]) -> list[Place]:
-    """Return every place with a word that is not used, in the order of files and lines."""
+    """Return every place of a word that is not used, in the order of files and lines."""
     found, listed = [], rules()
     for path in paths:
         name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
@@ -134,7 +134,7 @@ def places(paths: Iterable[Path]) -> list[Place]:
 
 
 def test_no_text_has_a_word_that_is_not_used() -> None:
-    """Each place is printed with what to write instead; the list is prose_words.txt."""
+    """No text has a word on the list. The failure prints each place and its replacement."""
     found = places(files())
 
     shown = "\n".join(map(str, found[:SHOWN]))
@@ -153,7 +153,7 @@ def test_no_text_has_a_word_that_is_not_used() -> None:
     ],
 )
 def test_a_word_is_found_on_its_line(tmp_path: Path, name: str, text: str, line: int) -> None:
-    """In Markdown, docstrings, comments, messages and templates."""
+    """Words are found in Markdown, docstrings, comments, messages and templates."""
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
 
@@ -177,7 +177,7 @@ def test_code_is_not_prose(tmp_path: Path, name: str, text: str) -> None:
 
 
 def test_no_replacement_is_on_the_list_itself() -> None:
-    """What the list recommends is never what it refuses."""
+    """No replacement in the list contains a word on the list."""
     expressions = [rule.expression for rule in rules()]
 
     assert [rule for rule in rules() if any(each.search(rule.replacement) for each in expressions)] == []

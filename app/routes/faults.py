@@ -16,7 +16,7 @@ def current(parts: Parts) -> Faults:
 
 @router.put("")
 def put(faults: Faults, parts: Parts) -> Faults:
-    """Set faults in all workers, from their next request on."""
+    """Set faults in all workers, for their next requests."""
     parts.faults.put(faults)
     return parts.faults.current()
 

@@ -1,7 +1,8 @@
-"""``python -m demo.compose``: real faults in the Compose stack on a real Docker Engine, and how they heal.
+"""``python -m demo.compose``: real faults in the Compose stack on a real Docker Engine, and how they are fixed.
 
-Needs docker, docker-compose (or ``docker compose``) and the images; where none can be pulled, ``make images`` builds
-them. Environment: DOCKER_HOST, FAULT=<alert> for one, KEEP=1 keeps it up, STATE=folder for the demonstration's files.
+The demonstration needs docker, docker-compose (or ``docker compose``) and the images. If none can be pulled, ``make
+images`` builds them. Environment: DOCKER_HOST; FAULT=<alert> shows one fault; KEEP=1 leaves the stack running; STATE is
+the folder for the files of the demonstration.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ENDS = ("succeeded", "failed", "escalated", "cancelled")
 
 
 class DemoError(Exception):
-    """The demonstration cannot run; the message says why."""
+    """The demonstration cannot run. The message says why."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Stack:
 
 
 def main() -> int:
-    """Return the exit status: 0 all faults healed, 1 not all healed or it cannot run, 2 wrong usage."""
+    """Return the exit status: 0 all faults fixed, 1 not all fixed or it cannot run, 2 wrong usage."""
     wanted = os.environ.get("FAULT", "")
     faults = [fault for fault in FAULTS if wanted in ("", fault.ALERT)]
     if not faults:
@@ -137,7 +138,7 @@ def _require() -> None:
     """Check what the demonstration needs before it writes or starts anything.
 
     Raises:
-        DemoError: something is missing; the message says how to get it.
+        DemoError: a requirement is missing. The message says how to get it.
     """
     if shutil.which("docker") is None:
         raise DemoError("docker is not installed; install the package docker.io, or Docker's own docker-ce")
@@ -184,7 +185,7 @@ def _settings(settings: dict[str, Any]) -> dict[str, Any]:
     return {
         **settings,
         "environment": "demo",
-        # the demonstration looks from outside of the container, and its port is published on loopback only
+        # the demonstration asks from outside the container, and the port is published on loopback only
         "access": {"anonymous_role": "viewer"},
         "watchdog": {"alertname": "Watchdog", "max_silence": "1m"},
         "timing": {"resolve_grace": "3s", "guard_recheck_interval": "2s"},
@@ -243,7 +244,7 @@ def _quiet(stack: Stack) -> bool:
 
 
 def _show(stack: Stack, fault: Fault) -> bool:
-    """Inject the fault, follow the run that heals it, and check the result independently."""
+    """Inject the fault, follow the run that fixes it, and check the result independently."""
     wait(lambda: _quiet(stack), "the end of earlier alerts")
     known = {run["id"] for run in stack.runs()}
     begun = time.monotonic()
@@ -266,7 +267,7 @@ def _show(stack: Stack, fault: Fault) -> bool:
 
     try:
         wait(over, f"the end of {fault.ALERT}")
-        wait(lambda: fault.healed(stack) is not None, f"independent proof that {fault.ALERT} is over", 60)
+        wait(lambda: fault.healed(stack) is not None, f"independent proof that {fault.ALERT} is over", 240)
     except DemoError as error:
         print(f"  {time.monotonic() - begun:6.1f} s  NOT healed: {error}", flush=True)
         return False
@@ -275,10 +276,10 @@ def _show(stack: Stack, fault: Fault) -> bool:
 
 
 def wait(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-    """Poll until it holds.
+    """Poll until the condition holds.
 
     Raises:
-        DemoError: it did not.
+        DemoError: the condition did not hold before the timeout.
     """
     deadline = time.monotonic() + seconds
     while not condition():

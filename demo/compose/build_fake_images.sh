@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds all images of the stack on a machine that reaches no image registry: substitutes for the published images, made
-# of Debian's packages, under the published names and tags, and the project's own images on top of them.
+# Builds all images of the stack on a machine that reaches no image registry. Substitutes for the published images are
+# made of Debian's packages, under the published names and tags. The project's own images are built on top of them.
 #
 # The versions are Debian 12's, not those of the tags. Grafana, which Debian does not have, is a page that answers its
 # health check and nothing more.
@@ -50,8 +50,8 @@ image() { # NAME:TAG, lines of a Dockerfile on standard input
 image busybox:1 <<'D'
 CMD ["sh"]
 D
-# The lock file is for Python 3.11.3 or newer, and Debian 12 has 3.11.2: there, redis asks for one more package, of which
-# it needs what asyncio has too. The lock file is complete, so that pip need not look for dependencies.
+# The lock file is for Python 3.11.3 or newer, and Debian 12 has 3.11.2. With 3.11.2, redis requires one more package,
+# but asyncio has the part that it uses. The lock file is complete, so that pip need not look for dependencies.
 image python:3.11.15-slim-bookworm <<'D'
 RUN mkdir /usr/local/lib/later && echo 'from asyncio import timeout' > /usr/local/lib/later/async_timeout.py
 ENV PIP_NO_DEPS=1 PYTHONPATH=/usr/local/lib/later

@@ -14,22 +14,22 @@ class Fault(Protocol):
     NAME: str
     """Name in the table."""
     ALERT: str
-    """Alert that it must raise."""
+    """Alert that the fault must raise."""
     TELLS: str
     """Sentence that describes the fault."""
     STARTED_ONCE: str | None
     """Program that the remedy must start exactly once, by the log of supervisord; None if that does not apply."""
 
     def needs(self, probe: Probe) -> str | None:
-        """Return why it cannot be shown here, as the second half of a sentence; None if it can."""
+        """Return why the fault cannot be shown here, as the second half of a sentence, or None if it can."""
 
     def inject(self, probe: Probe) -> None:
         """Inject the fault."""
 
     def healed(self, probe: Probe) -> str | None:
-        """Return independent proof that it is over; None while it is not."""
+        """Return independent proof that the fault is over, or None until then."""
 
-    # a fault with a temporary remedy also has ``over(probe)``: proof that the remedy was undone, None until then
+    # a fault with a temporary remedy also has ``over(probe)``: proof that the remedy was undone, or None until then
 
 
 FAULTS: tuple[Fault, ...] = (redis_killed, redis_hung, app_bad_release, app_bad_code, app_spike, disk_backups, disk_aof)

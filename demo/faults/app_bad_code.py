@@ -13,7 +13,7 @@ VERSION = "1.2.0"
 
 
 def needs(probe: Probe) -> str | None:
-    """Return None: it works everywhere."""
+    """Return None, because the fault can be made everywhere."""
     return None
 
 

@@ -1,4 +1,4 @@
-"""A release that does not start: a module is missing. gunicorn exits, supervisord starts it again."""
+"""A release that does not start, because a module is missing. gunicorn exits, and supervisord starts it again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VERSION = "1.1.0"
 
 
 def needs(probe: Probe) -> str | None:
-    """Return None: it works everywhere."""
+    """Return None, because the fault can be made everywhere."""
     return None
 
 

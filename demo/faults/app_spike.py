@@ -1,4 +1,4 @@
-"""More requests than the workers can take: the app refuses requests with status 503."""
+"""More requests than the workers can handle, so that the app refuses requests with status 503."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ASKED = 10
 
 
 def needs(probe: Probe) -> str | None:
-    """Return None: it works everywhere."""
+    """Return None, because the fault can be made everywhere."""
     return None
 
 
 def inject(probe: Probe) -> None:
-    """Start the spike; it ends after a while."""
+    """Start the spike, which ends after a while."""
     processes.Supervisor(probe.settings).call("startProcess", "spike")
 
 

@@ -1,4 +1,4 @@
-"""The append-only file fills the disk of Redis: one key is written again and again."""
+"""The append-only file fills the disk of Redis, because one key is written again and again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST = 1000
 def inject(probe: Probe) -> None:
     """Write 256 KiB each time. Redis starts its own rewrite at 64 MiB, which is more than the disk has."""
     for backup in (volume.folder(probe.settings) / "backups").glob("*.rdb"):
-        backup.unlink()  # from the fault before: backups must not be the cause here
+        backup.unlink()  # removes backups of the previous fault, which must not be the cause here
     with probe.redis() as client:
         for _ in range(_MOST):
             if disk_backups.percent(probe) >= disk_backups.FULL:

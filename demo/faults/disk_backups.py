@@ -14,13 +14,13 @@ ALERT = "RedisDiskFull"
 TELLS = "backups of Redis are copied to its data disk until it is nearly full"
 STARTED_ONCE: str | None = None
 FULL, WELL = 92.0, 80.0
-"""Percent of the disk: filled to, and healthy below."""
+"""Percent of the disk after the fault, and limit of a healthy disk."""
 _BALLAST = "demo:ballast"
 _MOST = 50
 
 
 def inject(probe: Probe) -> None:
-    """Copy real snapshots, each a day older than the last; the newest is from last night."""
+    """Copy real snapshots, each a day older than the last. The newest is from last night."""
     with probe.redis() as client:
         client.set(_BALLAST, os.urandom(4 * volume.MEBIBYTE))
         client.save()
@@ -51,7 +51,7 @@ def percent(probe: Probe) -> float:
 
 
 def needs(probe: Probe) -> str | None:
-    """Return why it cannot be shown here; None if it can."""
+    """Return why the fault cannot be shown here, or None if it can."""
     if not volume.mounted(probe.settings):
         return "it needs a small file system for the data of Redis, which only root can mount"
     if not volume.seen(probe.settings):

@@ -13,7 +13,7 @@ STARTED_ONCE: str | None = "redis"
 
 
 def needs(probe: Probe) -> str | None:
-    """Return None: it works everywhere."""
+    """Return None, because the fault can be made everywhere."""
     return None
 
 

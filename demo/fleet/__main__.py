@@ -1,7 +1,7 @@
-"""``make demo-fleet``: 200 simulated hosts behind real sshd. A unit fails on 40 of them, and one host is cut off in
-mid-step. Then a flood of false alarms arrives. The result is a table, which is checked on the hosts.
+"""``make demo-fleet``: 200 simulated hosts behind a real sshd, with a failed unit on 40 of them.
 
-Environment: KEEP=1 keeps the files, HOSTS=200 and FAILED=40 change the size.
+During the remedy, one host is cut off. Then many false alarms arrive. The result is a table, which is checked on the
+hosts. Environment: KEEP=1 keeps the files, HOSTS=200 and FAILED=40 change the size.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ PROGRAMS = {name: programs.PACKAGES[name] for name in ("prometheus", "prometheus
 }
 WAVES = (1, 2, 4)
 STORM = 60
-"""New alerts in a minute from which the storm guard holds everything back."""
+"""New alerts per minute from which the guard `storm` blocks all actions."""
 PATIENCE = 240.0
-"""Seconds for each part."""
+"""Timeout of each part in seconds."""
 OVER = frozenset({"succeeded", "failed", "escalated", "cancelled"})
 
 PLAYBOOK: dict[str, Any] = {
@@ -74,7 +74,7 @@ PLAYBOOK: dict[str, Any] = {
 
 @dataclass
 class Fleet:
-    """The simulated hosts, of which one is reached through a link that can be cut."""
+    """The simulated hosts. One is reached through a link that can be cut."""
 
     folder: Path
     names: list[str]
@@ -89,11 +89,11 @@ class Fleet:
         return self.remote.names[0]
 
     def of(self, name: str) -> SimulatedHosts:
-        """Return where a host is simulated."""
+        """Return the simulation that has this host."""
         return self.remote if name == self.cut_off else self.hosts
 
     def restarts(self, name: str) -> Counter[str]:
-        """Return how often a restart began and was done on a host, by the host's own record."""
+        """Return how often a restart began and ended on a host, from the host's record."""
         return Counter(call.split()[0] for call in self.of(name).calls(name))
 
     def state(self, name: str) -> str:
@@ -108,7 +108,7 @@ class Fleet:
 
 @contextmanager
 def fleet(folder: Path, count: int, failing: int) -> Iterator[tuple[Fleet, list[dict[str, Any]], dict[str, Any]]]:
-    """Start the hosts. Yields them with their targets for ``file_sd``, and the section ``ssh`` of the inventory."""
+    """Start the hosts. Yield them with their targets for ``file_sd`` and the section ``ssh`` of the inventory."""
     names = [f"web-{number:03d}" for number in range(1, count + 1)]
     cut_off, others = names[failing // 2], [name for name in names if name != names[failing // 2]]
     hosts = SimulatedHosts(folder / "hosts", others, [UNIT])
@@ -129,7 +129,7 @@ def fleet(folder: Path, count: int, failing: int) -> Iterator[tuple[Fleet, list[
 
 
 def inventory(targets: Path, ssh: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """Return an inventory whose services are discovered: 20 lines, however many hosts there are."""
+    """Return an inventory that discovers its services: 20 lines for any number of hosts."""
     return {
         "apiVersion": "remediator/v1",
         "kind": "Inventory",
@@ -166,7 +166,7 @@ def settings(port: int, alertmanager: str) -> dict[str, Any]:
         "inventory": "inventory.yaml",
         "webhook": {"token_file": "webhook.token"},
         "alertmanagers": [{"url": alertmanager}],
-        # 200 hosts share the processors of one machine, so each call may take longer than it would elsewhere
+        # 200 hosts share the processors of one machine, so each call may take longer than elsewhere
         "timing": {
             "resolve_grace": "3s",
             "guard_recheck_interval": "2s",
@@ -189,7 +189,7 @@ class Story:
     begun: float = field(default_factory=time.monotonic)
 
     def tell(self) -> list[str]:
-        """Run all parts. Returns what is not as promised."""
+        """Run all parts. Return the broken promises."""
         self._wait(lambda: self._discovered() == len(self.fleet.names), "the discovery of all hosts")
         self.say(f"{len(self.fleet.names)} hosts are discovered from one file and one template")
         self._fail_units()
@@ -214,13 +214,20 @@ class Story:
     def _runs(self) -> list[dict[str, Any]]:
         return list(self.remediator.json("/api/v1/runs?limit=500") or [])
 
+    @property
+    def _others(self) -> list[str]:
+        return [name for name in self.fleet.failed if name != self.fleet.cut_off]
+
     def _fail_units(self) -> None:
-        (self.fleet.of(self.fleet.cut_off).place(self.fleet.cut_off) / "hold").touch()
-        for name in self.fleet.failed:
+        # The first wave is one host, and the others wait until it is healed. The host that is cut off must not be it.
+        first, *rest = self.fleet.failed
+        self.fleet.of(first).fail(first, UNIT)
+        self.say(f"[bold]{UNIT} fails on {first}[/bold]")
+        self._wait(lambda: self.fleet.restarts(first)["begun"] == 1, f"the restart on {first}")
+        (self.fleet.remote.place(self.fleet.cut_off) / "hold").touch()
+        for name in rest:
             self.fleet.of(name).fail(name, UNIT)
-        self.say(f"[bold]{UNIT} fails on {len(self.fleet.failed)} hosts at the same time[/bold]")
-        self._wait(lambda: bool(self._runs()), "the first run")
-        self.say("Prometheus and Alertmanager have reported them; the first run has begun")
+        self.say(f"its restart has begun; [bold]{UNIT} fails on {len(rest)} others at the same time[/bold]")
 
     def _cut_off(self) -> None:
         name = self.fleet.cut_off
@@ -228,9 +235,10 @@ class Story:
         self.fleet.link.cut()
         self.say(f"[bold]{name} is cut off in the middle of its restart[/bold]; the others go on")
         (self.fleet.of(name).place(name) / "hold").unlink()
-        others = [each for each in self.fleet.failed if each != name]
-        self._wait(lambda: all(self.fleet.state(each) == "active" for each in others), "the other hosts")
-        self.say(f"the other {len(others)} hosts are healed; the result on {name} is unknown, and nothing is repeated")
+        self._wait(lambda: all(self.fleet.state(each) == "active" for each in self._others), "the other hosts")
+        self.say(
+            f"the other {len(self._others)} hosts are healed; the result on {name} is unknown, and nothing is repeated"
+        )
         self._wait(lambda: self._asked_in_vain(name), f"the question to {name} what it has done")
         self.fleet.link.repair()
         self.say(f"{name} is reachable again")
@@ -280,7 +288,7 @@ class Story:
         return problems
 
     def waves(self) -> list[int]:
-        """Return on how many hosts work was in progress, each time that it grew: from the first action to the proof."""
+        """Return the number of hosts in progress after each increase, counted from first action to proof."""
         with contextlib.closing(sqlite3.connect(self.remediator.folder / "state/remediator.db")) as database:
             rows = database.execute("SELECT first_action_at, finished_at FROM runs WHERE first_action_at IS NOT NULL")
             changes = sorted(
@@ -300,16 +308,15 @@ class Story:
         return runs
 
     def table(self) -> Table:
-        """Return what happened, by group of hosts."""
+        """Return the results by group of hosts."""
         runs = self._runs_of_each()
         table = Table(title="Hosts and results", title_justify="left")
         for column in ("hosts", "what happened there", "restarts on each host", "unit now", "runs"):
             table.add_column(column, overflow="fold")
-        failed = [name for name in self.fleet.failed if name != self.fleet.cut_off]
         alarms = [name for name in runs if name not in self.fleet.failed]
         quiet = [name for name in self.fleet.names if name not in runs]
         for names, what in (
-            (failed, f"{UNIT} failed"),
+            (self._others, f"{UNIT} failed"),
             ([self.fleet.cut_off], f"{UNIT} failed; cut off in the middle of the restart"),
             (alarms, f"false alarm in a flood of {len(alarms)}"),
             (quiet, "nothing"),
@@ -326,11 +333,13 @@ def _counts(found: Counter[Any]) -> str:
 
 
 def main(environment: Mapping[str, str]) -> int:
-    """Return the exit status: 0 all healed or explained, 1 something is not as promised or cannot run."""
+    """Return the exit status: 0 all fixed or explained, 1 a promise is broken or it cannot run."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     count, failing = int(environment.get("HOSTS") or 200), int(environment.get("FAILED") or 40)
     folder = Path(tempfile.mkdtemp(prefix="fleet-"))
     try:
+        if failing < 2:
+            raise StackError("FAILED must be at least 2: one host is cut off, and another one is healed before.")
         programs.ensure(PROGRAMS)
         problems = _demonstrate(console, folder, count, failing)
     except StackError as error:

@@ -1,4 +1,4 @@
-"""The way to one host: a TCP forwarder that can be cut in mid-connection and repaired again."""
+"""The link to one host: a TCP forwarder that can be cut during a connection and repaired again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _AT_ONCE = 64
 
 
 class Link:
-    """Forward an address to another one, until it is cut.
+    """Forward an address to another one until the link is cut.
 
     Args:
         here: address and port to listen on.
@@ -42,7 +42,7 @@ class Link:
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
     def cut(self) -> None:
-        """Reset every connection on the side of the client, and refuse new ones. The host goes on with its work."""
+        """Reset every connection on the side of the client, and refuse new ones. The host continues its work."""
         listener, self._listener = self._listener, None
         if listener is not None:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""One exporter for all simulated hosts: the state of each unit, as the node exporter's systemd collector names it."""
+"""One exporter for all simulated hosts: unit states with the names of the systemd collector of the node exporter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SERIES = 'node_systemd_unit_state{{instance="{instance}",service="{host}",name=
 
 @dataclass
 class Exporter:
-    """What the exporter reports.
+    """An exporter with the state of one unit on every host.
 
     Args:
         unit: name of the unit.
@@ -26,7 +26,7 @@ class Exporter:
     failed: Callable[[], Collection[str]]
     url: str = ""
     false_alarms: set[str] = field(default_factory=set)
-    """Hosts whose unit it reports as failed although it runs."""
+    """Hosts whose running unit the exporter reports as failed."""
 
     def metrics(self) -> str:
         """Return all series in the text format of Prometheus."""

@@ -21,8 +21,8 @@ from demo.stack.processes import PASSED_ON, wait
 from demo.stack.programs import find
 from demo.stack.settings import ROOT
 
-STARTS_WITHIN = 60.0
-"""Seconds, on a slow and busy machine."""
+STARTS_WITHIN = 120.0
+"""Timeout of a start in seconds, long for a busy machine."""
 
 
 @dataclass
@@ -30,10 +30,10 @@ class Server:
     """One process, which ends with the block.
 
     Args:
-        folder: its files and its log.
-        port: of loopback.
-        argv: what starts it in the foreground.
-        ready: path that answers when it serves.
+        folder: the folder of the server's files and log.
+        port: the port on loopback.
+        argv: the command that starts the server in the foreground.
+        ready: the path that answers when the server is ready.
     """
 
     folder: Path
@@ -76,11 +76,11 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Return its address."""
+        """Return the URL of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str) -> str | None:
-        """Return the text of an answer; None without a good one."""
+        """Return the text of an answer, or None without a good answer."""
         try:
             with urllib.request.urlopen(self.url + path, timeout=5) as answer:
                 return str(answer.read(), "utf-8", "replace")
@@ -88,7 +88,7 @@ class Server:
             return None
 
     def json(self, path: str) -> Any:
-        """Return an answer in JSON; None without a good one."""
+        """Return an answer in JSON, or None without a good answer."""
         text = self.get(path)
         return None if text is None else json.loads(text)
 
@@ -129,7 +129,7 @@ def alertmanager(folder: Path, port: int, *, remediator: str, token_file: Path) 
 
 
 def remediator(folder: Path, port: int, files: Mapping[str, Any]) -> Server:
-    """Return a remediator with these files; ``remediator.yaml`` is the settings file."""
+    """Return a remediator with these files. ``remediator.yaml`` is the settings file."""
     for name, content in files.items():
         _write(folder / name, content)
     argv = [sys.executable, "-m", "remediator", "serve", "--config", str(folder / "remediator.yaml")]

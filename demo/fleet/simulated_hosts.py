@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from demo import proc
 from remediator.clients.ssh.bundle import wrapper_text
 
 _HERE = Path(__file__).parent
@@ -39,7 +40,7 @@ def keygen(*arguments: str | Path) -> None:
     """Run ssh-keygen.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        subprocess.CalledProcessError: ssh-keygen failed.
     """
     subprocess.run(["ssh-keygen", "-q", *map(str, arguments)], check=True, stdin=subprocess.DEVNULL)
 
@@ -49,11 +50,11 @@ class SimulatedHosts:
 
     Args:
         folder: for keys, hosts and logs.
-        names: of the hosts.
-        units: the units of each host; they run.
+        names: the names of the hosts.
+        units: the units of each host, which run at first.
         python: interpreter of the wrapper.
-        addresses: of the hosts; default: 127.77.0.1 and the following ones.
-        prefix: what starts sshd, such as ``ip netns exec NAME``.
+        addresses: the addresses of the hosts. Default: 127.77.0.1 and the following ones.
+        prefix: the command that starts sshd, such as ``ip netns exec NAME``.
         lines: additional lines of the configuration of sshd.
     """
 
@@ -85,7 +86,7 @@ class SimulatedHosts:
         self.stop()
 
     def start(self) -> None:
-        """Make keys and hosts that are missing, start sshd and wait until it listens."""
+        """Make missing keys and hosts, start sshd, and wait until it listens."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for key in (self.key, self.host_key):
             if not key.exists():
@@ -97,14 +98,14 @@ class SimulatedHosts:
         )
         for name in self.names:
             self._make(name)
-        Path("/run/sshd").mkdir(exist_ok=True)  # sshd of root wants it; the package's start script makes it
+        Path("/run/sshd").mkdir(exist_ok=True)  # the start script of the package makes this folder
         for first in range(0, len(self.names), _AT_ONCE):
             self._launch(first // _AT_ONCE, self.names[first : first + _AT_ONCE])
 
     def stop(self) -> None:
-        """End sshd, its connections, and the shared connections of clients."""
+        """Stop sshd, its connections, and the shared connections of clients."""
         for process in self._running:
-            for child in _children(process.pid):
+            for child in proc.descendants(process.pid):
                 _end(child)
             process.kill()
             process.wait()
@@ -112,12 +113,12 @@ class SimulatedHosts:
 
     @property
     def wrapper(self) -> Path:
-        """The file of remediator-remote, which all hosts share."""
+        """Return the file of remediator-remote, which all hosts share."""
         return self.folder / "remediator-remote"
 
     @property
     def ssh(self) -> dict[str, Any]:
-        """The section ``defaults.ssh`` of an inventory."""
+        """Return the section ``defaults.ssh`` of an inventory."""
         return {
             "user": getpass.getuser(),
             "port": self.port,
@@ -126,15 +127,15 @@ class SimulatedHosts:
         }
 
     def host(self, name: str) -> dict[str, Any]:
-        """The ``host`` of a service on it."""
+        """Return the ``host`` of a service on this host."""
         return {"address": self._addresses[name]}
 
     def place(self, name: str) -> Path:
-        """The folder of a host."""
+        """Return the folder of a host."""
         return self.folder / "hosts" / name
 
     def allow(self, name: str, **changes: Any) -> None:
-        """Write the allow-list of a host: all its units, and these other entries."""
+        """Write the allow-list of a host with all its units and these other entries."""
         place = self.place(name)
         allowed = {
             "state": str(place / "markers"),
@@ -145,28 +146,28 @@ class SimulatedHosts:
         (place / "allow-list.json").write_text(json.dumps({**allowed, **changes}, indent=1))
 
     def authorize(self, name: str, options: str | None = None, key: str | None = None) -> None:
-        """Write the authorized keys of a host; default: our key, with the wrapper as the forced command."""
+        """Write the authorized keys of a host, by default our key with the wrapper as the forced command."""
         command = f"{self._python} -IS {self.wrapper} {self.place(name) / 'allow-list.json'}"
         options = f'restrict,command="{command}"' if options is None else options
         key = self.key.with_suffix(".pub").read_text() if key is None else key
         (self.place(name) / "authorized_keys").write_text(f"{options} {key}\n".lstrip())
 
     def fail(self, name: str, unit: str, **state: str) -> None:
-        """Make a unit fail, as if its process had crashed; or with another ``active``, ``sub`` or ``result``."""
+        """Make a unit fail as after a crash, or with another ``active``, ``sub`` or ``result``."""
         failed: dict[str, Any] = {"active": "failed", "sub": "failed", "result": "exit-code", "pid": 0}
         self._write(name, unit, **{**failed, **state})
 
     def seen(self, path: Path) -> Path:
-        """Return a path as the first sshd sees it, which may have file systems of its own."""
+        """Return a path as the first sshd sees it, which may have a separate view of file systems."""
         return Path(f"/proc/{self._running[0].pid}/root{path}")
 
     def calls(self, name: str) -> list[str]:
-        """The restarts on a host: ``begun UNIT`` and ``done UNIT``."""
+        """Return the restarts on a host: ``begun UNIT`` and ``done UNIT``."""
         log = self.place(name) / "calls"
         return log.read_text().splitlines() if log.exists() else []
 
     def markers(self, name: str) -> list[str]:
-        """The names of the markers of a host."""
+        """Return the names of the markers of a host."""
         return sorted(each.name for each in (self.place(name) / "markers").glob("*"))
 
     def _make(self, name: str) -> None:
@@ -237,15 +238,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _children(pid: int) -> list[int]:
-    """Every process below a process."""
-    found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            found += [*_children(child), child]
-    return found
 
 
 def _end(pid: int) -> None:

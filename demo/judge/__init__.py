@@ -1,1 +1,1 @@
-"""Judge the shipped playbooks: make each fault on real servers, and measure what was named, done and harmed."""
+"""Judge the shipped playbooks: make each fault on real servers, and record causes, actions and harm."""

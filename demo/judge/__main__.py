@@ -1,7 +1,7 @@
-"""``make judge``: make each fault for real, and print what was named, done and harmed.
+"""``make judge``: make each fault for real, and print the named causes, the actions and the harm.
 
-Environment: ROWS=1,4,7 selects rows; WRITE=1 puts their results into docs/judgement.md. STATE and the ports select the
-stack, as in ``make up``.
+Environment: ROWS=1,4,7 selects rows. WRITE=1 writes their results into docs/judgement.md. STATE and the ports select
+the stack, as in ``make up``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(environment: Mapping[str, str]) -> int:
             found.append(judge(settings, row))
             _tell(console, found[-1])
             if environment.get("WRITE", "") not in ("", "0"):
-                record.write(found[-1:], ROWS)  # at once: a later row may end the judgement
+                record.write(found[-1:], ROWS)  # now, because a later row may end the judgement
     except KeyboardInterrupt:
         console.print("interrupted", style="red")
         return 1
@@ -47,7 +47,7 @@ def main(environment: Mapping[str, str]) -> int:
 
 
 def chosen(numbers: str) -> tuple[Row, ...]:
-    """Return the rows with these numbers, which commas separate; all rows for an empty text.
+    """Return the rows with these comma-separated numbers, or all rows for an empty text.
 
     Rows with the same number are variants of a fault.
 

@@ -1,4 +1,4 @@
-"""Faults of the app, made for real."""
+"""Real faults of the app."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def three_bad_releases(scene: Scene) -> None:
     for version in ("1.1.0", "1.1.1", "1.1.2"):
         scene.release(version, _MISSING)
         if version != "1.1.2":
-            scene.wait(lambda: running_release(scene) == "1.0.0", f"the rollback of {version}", 90)
+            scene.wait(lambda: running_release(scene) == "1.0.0", f"the rollback of {version}", 150)
             scene.wait(lambda: scene.probe.at_rest("AppCrashLoopBackOff"), f"the end of the incident of {version}", 120)
 
 
 def running_release(scene: Scene) -> str:
-    """Return the release that the app reports; empty while it is not ready."""
+    """Return the release that the app reports, empty while it is not ready."""
     ready = scene.probe.get(scene.settings.ports.app, "/readyz")
     return "" if ready is None else str(ready["release"])
 
@@ -43,13 +43,13 @@ def serves_first_release(scene: Scene) -> str | None:
 
 
 def linked_to_bad_release(scene: Scene) -> str | None:
-    """Return a sentence if the app was returned to a release that had been bad before."""
+    """Return a sentence if the app was returned to a release that was already known as bad."""
     name = (scene.settings.state / "app/current").readlink().name
     return None if name == "1.0.0" else f"the app is left with {name}, which is bad"
 
 
 def require_variable(scene: Scene) -> None:
-    """Let the release of yesterday require a variable that is set."""
+    """Make the release of yesterday require a variable that is set."""
     scene.variable(VARIABLE, "http://prices.example")
     (scene.settings.state / "app/releases/1.0.0/release.toml").write_text(f'requires = ["{VARIABLE}"]\n')
     scene.age_release()
@@ -63,32 +63,32 @@ def unset_variable(scene: Scene) -> None:
 
 
 def release_without_variable(scene: Scene) -> None:
-    """Deploy a release that requires a variable that nobody set."""
+    """Deploy a release that requires a variable that is not set."""
     scene.release("1.1.0", f'requires = ["{VARIABLE}"]\n')
 
 
 def bad_code(scene: Scene) -> None:
-    """Deploy a release of which every second request ends in an error."""
+    """Deploy a release in which every second request ends in an error."""
     app_bad_code.inject(scene.probe)
 
 
 def errors_without_release(scene: Scene) -> None:
-    """Let every second request fail, with no release at all: data or a setting changed."""
+    """Make every second request fail without a release, as after a change of data or a setting."""
     (scene.settings.state / "app/faults.json").write_text('{"error_rate": 0.5}')
 
 
 def spike(scene: Scene) -> None:
-    """Send more requests than the workers can take."""
+    """Send more requests than the workers can handle."""
     app_spike.inject(scene.probe)
 
 
 def served_spike(scene: Scene) -> str | None:
-    """Return proof: the workers are back to the usual number and requests are answered."""
+    """Return proof that the workers are back to the usual number and requests are answered."""
     return app_spike.over(scene.probe) if not scene.probe.pid("spike") else None
 
 
 def sick_redis_behind_app(break_redis: Callable[[Scene], None]) -> Callable[[Scene], None]:
-    """Return a fault: Redis refuses writes, its own alerts are silenced, and the app is under its usual load."""
+    """Return a fault: Redis refuses writes, its alerts are silenced, and the app is under its usual load."""
 
     def make(scene: Scene) -> None:
         for alert in ("RedisDown", "RedisDiskFull", "RedisHighMemory", "RedisConnectionErrors"):
@@ -100,7 +100,7 @@ def sick_redis_behind_app(break_redis: Callable[[Scene], None]) -> Callable[[Sce
 
 
 def _logins(scene: Scene) -> tuple[str, ...]:
-    """Return a command that logs in again and again, which needs a write to Redis."""
+    """Return a command that logs in repeatedly, which needs writes to Redis."""
     code = (
         "import http.client,time\nwhile True:\n  c=http.client.HTTPConnection('127.0.0.1',"
         f"{scene.settings.ports.nginx},timeout=3)\n  try:\n    c.request('POST','/login','{{\"username\":\"a\"}}',"
@@ -123,7 +123,7 @@ def fewer_workers(scene: Scene) -> str | None:
 
 
 def exhaust_descriptors(scene: Scene) -> None:
-    """Leave the workers hardly any file descriptors, and open connections until there is none."""
+    """Leave the workers few file descriptors, and open connections until none is left."""
     for worker in scene.app_processes():
         used = len(os.listdir(f"/proc/{worker}/fd"))
         resource.prlimit(worker, resource.RLIMIT_NOFILE, (used + 1, used + 1))
@@ -155,7 +155,7 @@ def dying_module(scene: Scene) -> None:
 
 
 def dies_after_six_seconds(scene: Scene) -> None:
-    """Deploy a release that starts, serves, and ends six seconds later, again and again."""
+    """Deploy a release that starts, serves, and ends six seconds later, after each restart."""
     scene.release("1.1.0", 'modules = ["price_cache"]\n')
 
 

@@ -1,4 +1,4 @@
-"""A client of the app that counts its failed requests, second by second."""
+"""A client of the app that counts its failed requests per second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PATIENCE = 3.0
 
 
 class Client:
-    """Sends a request through nginx ten times a second, and keeps when each was sent and whether it was answered."""
+    """A client that sends ten requests a second through nginx, and records the time and success of each."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -34,7 +34,7 @@ class Client:
         return found.count(False), len(found)
 
     def share(self, since: float, until: float) -> float:
-        """Return the share of failed requests between two times, from 0 to 1; 0 without requests."""
+        """Return the share of failed requests between two times, from 0 to 1, and 0 without requests."""
         failed, total = self.count(since, until)
         return failed / total if total else 0.0
 

@@ -1,4 +1,4 @@
-"""Faults of an app in containers, made on a real Docker Engine (DOCKER_HOST)."""
+"""Real faults of an app in containers, on a Docker Engine (DOCKER_HOST)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LITTLE_MEMORY = ("--memory=32m", "--memory-swap=32m")
 
 
 def needed(_: Scene) -> str | None:
-    """Return what is missing on the Engine of DOCKER_HOST."""
+    """Return the requirements that the Engine of DOCKER_HOST lacks."""
     if run("docker", "version").returncode:
         return f"a Docker Engine that answers at {os.environ['DOCKER_HOST']}"
     missing = run("docker", "image", "inspect", IMAGE).returncode
@@ -21,7 +21,7 @@ def needed(_: Scene) -> str | None:
 
 
 def app_in_containers(scene: Scene) -> None:
-    """Let a container with little memory be the app, from the first image of a repository of this row's own."""
+    """Make a container with little memory the app, from the first image of a repository for this row."""
     project = own_name(scene)
     _deploy(scene, project, "1.0", SERVE)
     let_be_app(scene, {"kind": "docker", "url": os.environ["DOCKER_HOST"], "project": project})
@@ -35,20 +35,20 @@ def lacks_module(scene: Scene) -> None:
 
 
 def dies_after_six_seconds(scene: Scene) -> None:
-    """Deploy a release that starts, and ends six seconds later, again and again."""
+    """Deploy a release that starts, and ends six seconds later, after each restart."""
     _deploy(scene, own_name(scene), "1.1", DIES)
     _fire_after_crashes(scene, own_name(scene))
 
 
 def other_crashes(scene: Scene) -> None:
-    """Let a container of a Compose service that is named app as well crash again and again, in another project."""
+    """Make a container of a Compose service named app crash repeatedly in another project."""
     project = f"{own_name(scene)}-other"
     _deploy(scene, project, "1.0", "echo no prices; exit 3")
     _fire_after_crashes(scene, project)
 
 
 def out_of_memory(scene: Scene) -> None:
-    """Let the app need more memory than it has, until the kernel kills it, again and again."""
+    """Make the app need more memory than it has, so that the kernel kills it repeatedly."""
     app = _container(own_name(scene))
     must("docker", "exec", app, "touch", "/tmp/leak")
     scene.wait(lambda: _restarts(app) >= 3, "three kills", SECONDS)
@@ -57,14 +57,14 @@ def out_of_memory(scene: Scene) -> None:
 
 
 def touched(scene: Scene) -> str | None:
-    """Return a sentence if the healthy container is not as it was."""
+    """Return a sentence if the healthy container has changed."""
     if _inspect(_container(own_name(scene)), "{{.State.StartedAt}}") == scene.noted["begun"]:
         return None
     return "the healthy app was restarted or replaced"
 
 
 def remade(scene: Scene) -> str | None:
-    """Return a sentence if the container was replaced, or has another image than the one that was deployed."""
+    """Return a sentence if the container was replaced, or has another image than the deployed one."""
     image = _inspect(_container(own_name(scene)), "{{.Config.Image}}")
     return None if image == f"{own_name(scene)}:1.0" else f"the app has the image {image}"
 

@@ -1,7 +1,7 @@
-"""What faults on a real engine have in common: its command-line program, and an app of the inventory that runs there.
+"""Shared parts of faults on a real engine: its command-line program, and an app of the inventory that runs there.
 
 The local stack runs as always. Only the service ``app`` of its inventory is another one: containers or a Deployment,
-under a name of this row's own, removed after it. Alerts carry the labels that ``alerting/rules.yml`` gives.
+with a name for this row, removed after it. Alerts carry the labels that ``alerting/rules.yml`` gives.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from demo.stack.settings import StackError
 
 IMAGE = "busybox:1"
 SERVE = "while [ ! -e /tmp/leak ]; do sleep 0.5; done; exec tail /dev/zero"
-"""Serves until a file exists; then needs more memory until it is killed, also after each restart."""
+"""A command that serves until a file exists, and then needs more memory until it is killed, also after a restart."""
 LACKS_MODULE = """echo "ModuleNotFoundError: No module named 'prices_client'" >&2; exit 1"""
 DIES = "sleep 6; exit 1"
 SECONDS = 90.0
 
 
 def own_name(scene: Scene) -> str:
-    """Return a name for what this row creates on the engine."""
+    """Return a name for objects that this row creates on the engine."""
     name: str = scene.noted.setdefault("name", f"judge-{secrets.token_hex(4)}")
     return name
 
 
 def let_be_app(scene: Scene, binding: Mapping[str, Any]) -> None:
-    """Let the service ``app`` of the inventory be on an engine. Its HTTP address stays that of the local app."""
+    """Make the service ``app`` of the inventory run on an engine. Its HTTP address stays that of the local app."""
 
     def change(services: dict[str, Any]) -> None:
         services["app"] = {
@@ -43,7 +43,7 @@ def let_be_app(scene: Scene, binding: Mapping[str, Any]) -> None:
 
 
 def run(*argv: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command and return how it ended; exit status 127 if the program is not installed."""
+    """Run a command and return its result, with exit status 127 if the program is not installed."""
     try:
         return subprocess.run(argv, input=given, capture_output=True, text=True, timeout=120)
     except FileNotFoundError:
@@ -54,7 +54,7 @@ def must(*argv: str, given: str | None = None) -> str:
     """Run a command and return its output.
 
     Raises:
-        StackError: it failed.
+        StackError: the command failed.
     """
     done = run(*argv, given=given)
     if done.returncode:

@@ -1,5 +1,7 @@
-"""Rows that need more than the local stack: a Docker Engine (DOCKER_HOST), or a Kubernetes cluster
-(KUBECONFIG). Without it they are listed with what they need, so that no row is silently missing."""
+"""Rows that need a Docker Engine (DOCKER_HOST) or a Kubernetes cluster (KUBECONFIG).
+
+Without it they are listed with what they need, so that no row is silently missing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A failover by Sentinel, made for real: the stack's Redis with two replicas and three Sentinels."""
+"""A real failover by Sentinel: the Redis of the stack with two replicas and three Sentinels."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from demo.stack.programs import find
 
 MASTER = "main"
 _DOWN_AFTER = 15_000
-"""Milliseconds after which the Sentinels call the master down: longer than the alert takes to fire and to arrive."""
+"""Milliseconds after which the Sentinels declare the master down: longer than the alert takes to fire and arrive."""
 
 
 def with_sentinels(scene: Scene) -> None:
-    """Add two replicas with an exporter each, and three Sentinels, and let the remediator ask the Sentinels."""
+    """Add two replicas with an exporter each and three Sentinels, and configure the remediator to ask the Sentinels."""
     folder, password = scene.settings.state / "failover", scene.settings.secret("redis.password")
     folder.mkdir(exist_ok=True)
     master, ports = scene.settings.ports.redis, list(_free_ports(7))
     replicas, exporters, sentinels = ports[:2], ports[2:4], ports[4:]
     with scene.redis() as client:
-        client.config_set("masterauth", password)  # for the time when it comes back as a replica
+        client.config_set("masterauth", password)  # the old master needs this when it returns as a replica
     shared = (f"requirepass {password}", f"masterauth {password}", f"replicaof 127.0.0.1 {master}", "appendonly yes")
     for port, exporter in zip(replicas, exporters, strict=True):
         _server(scene, folder / f"replica-{port}", port, *shared)
@@ -58,7 +58,7 @@ def kill_master(scene: Scene) -> None:
 
 
 def serves_on_new_master(scene: Scene) -> str | None:
-    """Return proof that the Sentinels name another master and that it accepts writes; the keys are counted there."""
+    """Return proof that the Sentinels name another master, which accepts writes and whose keys are counted."""
     port = _master(scene)
     if port in (None, scene.settings.ports.redis):
         return None
@@ -87,7 +87,7 @@ def _server(scene: Scene, folder: Path, port: int, *lines: str, sentinel: bool =
     folder.mkdir()
     conf = folder / "redis.conf"
     conf.write_text("\n".join((f"port {port}", "bind 127.0.0.1", f'dir "{folder}"', *lines)) + "\n")
-    conf.chmod(0o600)  # it has the password
+    conf.chmod(0o600)  # the file contains the password
     mode = ("--sentinel",) if sentinel else ()
     scene.process(find("redis-server") or "redis-server", str(conf), *mode)
 
@@ -110,7 +110,7 @@ def _knows(port: int) -> bool:
 
 
 def _master(scene: Scene) -> int | None:
-    """Return the port of the master that the first Sentinel names; None if it does not answer."""
+    """Return the port of the master that the first Sentinel names, or None if it does not answer."""
     with suppress(redis_client.RedisError), _sentinel(scene.noted["sentinels"][0]) as client:
         address = client.sentinel_get_master_addr_by_name(MASTER)
         return None if address is None else int(address[1])
@@ -118,7 +118,7 @@ def _master(scene: Scene) -> int | None:
 
 
 def _scrape(scene: Scene, exporters: list[int]) -> None:
-    """Let Prometheus scrape the exporters of the replicas too, and wait until it has."""
+    """Make Prometheus scrape the exporters of the replicas too, and wait for the first scrape."""
     path = scene.settings.state / "prometheus/prometheus.yml"
     content = yaml.safe_load(path.read_text())
     job = next(each for each in content["scrape_configs"] if each["job_name"] == "redis-exporter")

@@ -1,4 +1,4 @@
-"""Faults of an app in pods, made on a real Kubernetes cluster (KUBECONFIG)."""
+"""Real faults of an app in pods, on a Kubernetes cluster (KUBECONFIG)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _BAD_IMAGE = "registry.invalid/app:2"
 
 
 def needed(_: Scene) -> str | None:
-    """Return what is missing to use the cluster of KUBECONFIG."""
+    """Return the requirements that are missing for the cluster of KUBECONFIG."""
     if run("kubectl", "version", "--request-timeout=10s").returncode:
         return f"a cluster that answers by {os.environ['KUBECONFIG']}"
     return None
 
 
 def app_in_pods(scene: Scene) -> None:
-    """Let a Deployment of two pods be the app, and wait until both are ready."""
+    """Make a Deployment of two pods the app, and wait until both are ready."""
     namespace = own_name(scene)
     _namespace(scene, namespace)
     _apply(_deployment(namespace, SERVE))
@@ -56,13 +56,13 @@ def three_bad_releases(scene: Scene) -> None:
 
 
 def dies_after_six_seconds(scene: Scene) -> None:
-    """Roll out a release that starts, and ends six seconds later, again and again."""
+    """Roll out a release that starts, and ends six seconds later, after each restart."""
     _apply(_deployment(own_name(scene), DIES))
     _fire_after_crashes(scene, own_name(scene))
 
 
 def out_of_memory(scene: Scene) -> None:
-    """Let a pod need more memory than it has, until the kernel kills its container, again and again."""
+    """Make a pod need more memory than it has, so that the kernel kills its container repeatedly."""
     namespace = own_name(scene)
     for pod in _pods(namespace):
         _kubectl(scene, "exec", pod["metadata"]["name"], "--", "touch", "/tmp/leak")
@@ -70,7 +70,7 @@ def out_of_memory(scene: Scene) -> None:
 
 
 def other_crashes(scene: Scene) -> None:
-    """Let a container that is named app as well crash again and again, in another namespace."""
+    """Make a container named app crash repeatedly in another namespace."""
     namespace = f"{own_name(scene)}-other"
     _namespace(scene, namespace)
     _apply(_deployment(namespace, "echo no prices; exit 3"))
@@ -86,7 +86,7 @@ def image_not_pulled(scene: Scene) -> None:
 
 
 def not_scheduled(scene: Scene) -> None:
-    """Roll out a release that wants a node which does not exist."""
+    """Roll out a release that requires a node that does not exist."""
     where = {"spec": {"template": {"spec": {"nodeSelector": {"example.com/disk": "none"}}}}}
     _kubectl(scene, "patch", "deployment", "app", "--patch", json.dumps(where))
     scene.wait(lambda: any(map(_unscheduled, _pods(own_name(scene)))), "a pod that no node takes", SECONDS)
@@ -101,7 +101,7 @@ def paused(scene: Scene) -> None:
 
 
 def serves_first_release(scene: Scene) -> str | None:
-    """Return proof that two pods are available, that both are of the first template, and that no other is left."""
+    """Return proof that two pods of the first template are available, and no other pod is left."""
     found = _deployed(scene)
     container = found["spec"]["template"]["spec"]["containers"][0]
     first = (container["image"], container["command"][-1]) == (IMAGE, SERVE)
@@ -111,7 +111,7 @@ def serves_first_release(scene: Scene) -> str | None:
 
 
 def scaled(scene: Scene) -> str | None:
-    """Return a sentence if the Deployment wants another number of pods."""
+    """Return a sentence if the Deployment has another number of replicas."""
     wanted = _deployed(scene)["spec"]["replicas"]
     return None if wanted == 2 else f"the Deployment was scaled to {wanted}"
 
@@ -136,7 +136,7 @@ def _rollout_failed(scene: Scene) -> None:
 
 
 def _fire_after_crashes(scene: Scene, namespace: str) -> dict[str, str]:
-    """Wait for a container that waits after its crashes, and fire as the rule for it does. Return the labels."""
+    """Wait for a container in back-off after its crashes, and fire as its alert rule does. Return the labels."""
     seen: list[str] = []
 
     def waits() -> bool:
@@ -208,7 +208,7 @@ def _until_waiting(scene: Scene, namespace: str, *reasons: str) -> None:
 
 
 def _reasons(pod: Mapping[str, Any]) -> set[str]:
-    """Return why containers of a pod wait."""
+    """Return the reasons why containers of a pod wait."""
     states = [each["state"] for each in pod["status"].get("containerStatuses", ())]
     return {state["waiting"].get("reason", "") for state in states if "waiting" in state}
 

@@ -1,4 +1,4 @@
-"""The kept results of judged rows: a run of some rows replaces those rows, and the document shows all of them."""
+"""The stored results of judged rows. A run of some rows replaces their results, and the document shows all rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from demo.stack.settings import ROOT
 RESULTS = ROOT / "demo/judge/results.json"
 DOCUMENT = ROOT / "docs/judgement.md"
 BEGIN, END = "<!-- begin: written by WRITE=1 make judge -->\n", "<!-- end -->\n"
-"""Between these lines, the document is generated; the rest is written by hand."""
+"""Between these lines, the document is generated. The rest is handwritten."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ class Record(msgspec.Struct, frozen=True):
     fault: str
     cells: tuple[str, ...]
     judged: str
-    """When, and on which commit."""
+    """Date and commit of the judgement."""
     ran: bool
     harmed: bool
     wrong: bool
@@ -34,9 +34,9 @@ class Record(msgspec.Struct, frozen=True):
 
 
 def write(found: Sequence[Judgement], rows: Sequence[Row]) -> None:
-    """Replace the results of these rows, drop those of rows that no longer exist, and write the document.
+    """Replace the results of these rows, remove those of deleted rows, and write the document.
 
-    A row that cannot run here, for example without a cluster, keeps the result that it has.
+    A row that cannot run here, for example without a cluster, keeps its result.
     """
     kept = {(each.number, each.fault): each for each in read()}
     new = {(each.number, each.fault): each for each in map(_record, found)}
@@ -49,15 +49,15 @@ def write(found: Sequence[Judgement], rows: Sequence[Row]) -> None:
 
 
 def read() -> list[Record]:
-    """Return the kept results; none if no row was judged yet."""
+    """Return the stored results, none if no row has been judged yet."""
     return msgspec.json.decode(RESULTS.read_bytes(), type=list[Record]) if RESULTS.exists() else []
 
 
 def document(text: str, records: Sequence[Record], missing: Sequence[Row]) -> str:
-    """Return the document with the generated part; what is written by hand stays.
+    """Return the document with the generated part. The handwritten parts stay.
 
     Args:
-        text: the document as it is.
+        text: the present document.
         records: the results.
         missing: rows without a result.
     """
@@ -97,7 +97,7 @@ def _record(found: Judgement) -> Record:
 
 
 def _commit() -> str:
-    """Return the short hash of the commit that was judged; ``unknown`` outside of a Git checkout."""
+    """Return the short hash of the judged commit, ``unknown`` outside a Git checkout."""
     argv = ("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD")
     ended = subprocess.run(argv, capture_output=True, text=True, check=False)
     return ended.stdout.strip() or "unknown"

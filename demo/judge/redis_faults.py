@@ -1,4 +1,4 @@
-"""Faults of Redis, made for real."""
+"""Real faults of Redis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BLOCKED = 120
 _EVICTING = {"maxmemory-policy": "allkeys-lru"}
 _BIG_KEYS, _BIG_VALUE = 2000, 2048
 _DELAY_OF_A_KEY = 13_000
-"""Microseconds; the big keys and those of the judgement take about 40 s to load."""
+"""Microseconds per key. The big keys and those of the judgement take about 40 s to load."""
 
 
 def serves(scene: Scene) -> str | None:
@@ -44,7 +44,7 @@ def hung(scene: Scene) -> None:
 
 
 def slow_loading(scene: Scene) -> None:
-    """Let the next load of the data set take 40 s."""
+    """Make the next load of the data set take 40 s."""
     # While it loads, Redis answers only between two intervals of this many bytes. With a delay for each key and small
     # values, that would take seconds; a real load reads the default of 2 MB in milliseconds.
     scene.redis_conf(f"key-load-delay {_DELAY_OF_A_KEY}", "loading-process-events-interval-bytes 1024")
@@ -55,7 +55,7 @@ def slow_loading(scene: Scene) -> None:
 
 
 def restarted_outside(scene: Scene) -> None:
-    """Restart Redis as a person does: it loads for a while."""
+    """Restart Redis as a person does, with a slow load."""
     scene.supervisor.call("stopProcess", "redis")
     scene.supervisor.call("startProcess", "redis", False)
     scene.fire("RedisDown", service="redis")
@@ -70,12 +70,12 @@ def rotate_password(scene: Scene) -> None:
 
 
 def wrong_password_of_app(scene: Scene) -> None:
-    """Give the app, and nobody else, a wrong password."""
+    """Give only the app a wrong password."""
     scene.variable("SHOP_REDIS_PASSWORD", "of-the-app-only")
 
 
 def our_password_gone(scene: Scene) -> None:
-    """Take away the remediator's own password file. Root reads a file of any mode, so it is moved."""
+    """Move the remediator's password file away, because root can read a file of any mode."""
     path = scene.settings.state / "redis.password"
     scene.password = path.read_text()
     path.rename(path.with_suffix(".moved"))
@@ -84,7 +84,7 @@ def our_password_gone(scene: Scene) -> None:
 
 
 def leak_clients(scene: Scene) -> None:
-    """Take all connections of Redis with idle ones."""
+    """Use all connections of Redis for idle clients."""
     with scene.redis() as client:
         client.config_set("maxclients", 50)
     for _ in range(60):
@@ -96,7 +96,7 @@ def leak_clients(scene: Scene) -> None:
 
 
 def without_append_only_file(scene: Scene) -> None:
-    """Let snapshots be the only persistence."""
+    """Make snapshots the only persistence."""
     with scene.redis() as client:
         client.config_set("appendonly", "no")
         client.save()
@@ -105,7 +105,8 @@ def without_append_only_file(scene: Scene) -> None:
 def disk_filled_by_others(scene: Scene) -> None:
     """Fill the disk of Redis with files of another program, until its snapshot fails.
 
-    Prometheus does not see the disk before, so that the diagnosis is about the fault and not about its beginning.
+    Prometheus does not scrape the disk before that, so the diagnosis is about the complete fault and not about its
+    beginning.
     """
     scene.kill("prometheus", signal.SIGSTOP)
     try:
@@ -139,13 +140,13 @@ def others_files_gone(scene: Scene) -> str | None:
 
 
 def unsaved_lost(scene: Scene) -> str | None:
-    """Return a sentence if the value that was never saved is gone."""
+    """Return a sentence if the value that was never saved is lost."""
     with scene.redis() as client:
         return None if client.exists("judge:unsaved") else "the value that was never saved is lost"
 
 
 def fork_fails(scene: Scene) -> None:
-    """Put Redis into a cgroup that allows no further process, and let it save."""
+    """Move Redis into a cgroup that allows no further process, and start a save."""
     group = pids_controller() / "remediator-judge"
     group.mkdir()
     pid = scene.probe.pid("redis")
@@ -167,7 +168,7 @@ def fork_fails(scene: Scene) -> None:
 
 
 def pids_controller() -> Path:
-    """Return the folder of the pids controller, of either version of cgroups."""
+    """Return the folder of the pids controller in either version of cgroups."""
     first = Path("/sys/fs/cgroup/pids")
     return first if first.is_dir() else Path("/sys/fs/cgroup")
 
@@ -180,7 +181,7 @@ def needs_pids_controller(_: Scene) -> str | None:
 
 
 def out_of_memory(scene: Scene) -> None:
-    """Let Redis reach its memory limit, with nothing to evict."""
+    """Make Redis reach its memory limit with no key to evict."""
     with scene.redis() as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.set("judge:big", b"x" * volume.MEBIBYTE)
@@ -215,7 +216,7 @@ def corrupt_snapshot(scene: Scene) -> None:
 
 
 def snapshots_only(scene: Scene) -> None:
-    """Let snapshots be the only persistence, also after the next start."""
+    """Make snapshots the only persistence, also after the next start."""
     without_append_only_file(scene)
     conf = scene.settings.state / "redis/redis.conf"
     conf.write_text(conf.read_text().replace("appendonly yes", "appendonly no"))
@@ -230,7 +231,7 @@ def bad_configuration(scene: Scene) -> None:
 
 
 def port_taken(scene: Scene) -> None:
-    """Let another program take the port of Redis when it ends."""
+    """Make another program take the port of Redis when Redis ends."""
     time.sleep(1.5)
     waiting = scene.listener(scene.settings.ports.redis)
     scene.noted["other"] = waiting
@@ -238,7 +239,7 @@ def port_taken(scene: Scene) -> None:
 
 
 def unreachable_from_here(scene: Scene) -> None:
-    """Give the remediator an address of Redis where nothing listens; the app and the exporter have the right one."""
+    """Give only the remediator an address of Redis where nothing listens. App and exporter have the right one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -247,7 +248,7 @@ def unreachable_from_here(scene: Scene) -> None:
 
 
 def tls_with_other_authority(scene: Scene) -> None:
-    """Let Redis serve TLS with a certificate of an authority that the remediator does not know."""
+    """Make Redis serve TLS with a certificate of an authority that the remediator does not know."""
     folder, port = scene.settings.state / "tls", scene.settings.ports.redis + 1000
     folder.mkdir(exist_ok=True)
     for name in ("ours", "theirs"):
@@ -295,14 +296,14 @@ def disk_of_other_host(scene: Scene) -> None:
 
 
 def allow_debug_commands(scene: Scene) -> None:
-    """Allow DEBUG SLEEP, with which a command can be slow for a known time."""
+    """Allow DEBUG SLEEP, a command that is slow for a known time."""
     scene.redis_conf("enable-debug-command yes")
     scene.restart("redis")
     scene.wait(scene.probe.redis_serves, "Redis")
 
 
 def slow_command(scene: Scene) -> None:
-    """Run a command that blocks Redis for two minutes: longer than the remedy waits for its end."""
+    """Run a command that blocks Redis for two minutes, longer than the remedy waits for its end."""
 
     def block() -> None:
         with suppress(redis_client.RedisError, OSError), scene.redis(seconds=130) as client:
@@ -312,7 +313,7 @@ def slow_command(scene: Scene) -> None:
 
 
 def evictions(scene: Scene) -> None:
-    """Let Redis evict keys all the time."""
+    """Make Redis evict keys all the time."""
     with scene.redis() as client:
         for name, value in _EVICTING.items():
             client.config_set(name, value)
@@ -323,7 +324,7 @@ def evictions(scene: Scene) -> None:
         "while True: n+=1; c.set(f'evict:{n}', os.urandom(2000)); __import__('time').sleep(.002)"
     )
     scene.process(sys.executable, "-c", code, str(scene.settings.ports.redis), scene.settings.secret("redis.password"))
-    scene.wait(lambda: _evicted(scene) > 100, "evictions", 60)
+    scene.wait(lambda: _evicted(scene) > 100, "evictions", 150)
     scene.fire("CacheHitRatioLow", service="app")
 
 
@@ -333,7 +334,7 @@ def _evicted(scene: Scene) -> int:
 
 
 def flushed(scene: Scene) -> str | None:
-    """Return a sentence if all keys were removed, or the policy was changed."""
+    """Return a sentence if all keys were removed or the eviction policy was changed."""
     with scene.redis() as client:
         used = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
         if removed := used & {"flushall", "flushdb"}:

@@ -1,4 +1,4 @@
-"""The rows whose fault is in Redis, or on its disk."""
+"""Rows with a fault in Redis or on its disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _ids(text: str) -> frozenset[str]:
 
 
 OF_APP = _ids("redis dependency redis-refuses-writes app-without-redis")
-"""Causes of runs for the app while Redis is the cause: they point to it."""
+"""Causes of runs for the app that name Redis as the cause."""
 
 REDIS_ROWS: tuple[Row, ...] = (
     Row(

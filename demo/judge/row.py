@@ -1,4 +1,4 @@
-"""One row of the judgement: a fault, its true causes, the remedies that may follow, and what must not happen."""
+"""One row of the judgement: a fault, its true causes, the allowed remedies, and forbidden effects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from demo.judge.scene import Scene
 PERSON = frozenset({"escalated", "awaiting_approval"})
 """Statuses of a run that waits for a person or was handed to one."""
 HEALED = frozenset({"succeeded"})
-"""The remedy worked, and that was proved."""
+"""The remedy worked and was proved."""
 NOT_NEEDED = frozenset({"not_needed"})
 """The run found the target well and did nothing."""
 
@@ -21,68 +21,67 @@ def _possible(_: Scene) -> str | None:
 
 
 def _nothing(_: Scene) -> None:
-    """Prepare or restore nothing."""
+    """Do nothing, for rows that prepare or restore nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A fault and what is right after it."""
+    """A fault and its correct handling."""
 
     number: int
     fault: str
-    """What is broken, in a few words."""
+    """The fault, in a few words."""
     alert: str
     """Name of the alert that has to reach the remediator."""
     make: Callable[[Scene], None]
-    """Break it, for real."""
+    """Make the real fault."""
     causes: frozenset[str]
-    """IDs of causes of which one has to be named. Empty: nothing is to be named."""
+    """IDs of causes, one of which must be named. If empty, no cause must be named."""
     causes_too: frozenset[str] = frozenset()
-    """IDs of causes that all have to be named as well."""
+    """IDs of further causes that must all be named."""
     true_too: frozenset[str] = frozenset()
-    """IDs of causes that are true as well, or of other runs that the same fault starts. Any other ID is wrong."""
+    """IDs of other true causes, or causes of other runs of the same fault. Any other ID is wrong."""
     says: tuple[str, ...] = ()
-    """Patterns for messages and evidence, for what belongs to the cause: whose, how much, which. All must match."""
+    """Patterns that messages or evidence must all match: details of the cause, such as owner, amount or name."""
     remedies: frozenset[str] = frozenset()
     """Actions that may change something. Any other action is harm."""
     ends: frozenset[str] = PERSON
     """Statuses in which the runs of the alert may end."""
     starts: Mapping[str, int] = field(default_factory=dict)
-    """How often the remedy may start each program. A program that is not listed must not be started.
-
-    Of a restless program, only the restarts and rollbacks by the remediator count.
+    """How often the remedy may start each program. A program that is not listed must not be started. For a restless
+    program, only restarts and rollbacks by the remediator count.
     """
     restless: frozenset[str] = frozenset()
-    """Programs that supervisord itself starts again and again, so that their starts prove nothing."""
+    """Programs that supervisord itself restarts repeatedly, so that their starts prove nothing."""
     proof: Callable[[Scene], str | None] | None = None
-    """Independent proof that the fault is over, where a remedy is expected; None until then."""
+    """Returns independent proof that the fault is over, None until then. Only for rows with an expected remedy."""
     loses_keys: bool = False
     """Whether the fault itself removes keys, so that their loss proves nothing."""
     must_not: tuple[Callable[[Scene], str | None], ...] = ()
-    """Probes of the real servers at the end. Each returns a sentence if something happened that must not."""
+    """Probes of the real servers at the end. Each returns a sentence if a forbidden effect occurred."""
     pages: int | None = None
-    """Most incidents about which a person may be asked; None: any number."""
+    """Maximum number of incidents about which a person may be asked, or None for any number."""
     seconds: float = 90
     """Time limit from the fault to the end of all runs."""
     quiet: float = 6
     """Seconds without an open run after which the row is over."""
     prepare: Callable[[Scene], None] = _nothing
-    """Bring the healthy stack into the state from which the fault starts."""
+    """Prepare the healthy stack for the fault."""
     needs: Callable[[Scene], str | None] = _possible
-    """Return what is missing to make the fault here; None if it can be made."""
+    """Return what is missing to make the fault here, or None if it can be made."""
     without: str = ""
-    """What the local stack never has and the fault needs. The row is then listed and not run."""
+    """Requirement that the local stack never meets. The row is then listed and not run."""
     fast: bool = False
     """Whether `make test-long` runs it."""
 
 
 @dataclass(kw_only=True)
 class Judgement:
-    """What happened in one row."""
+    """The result of one row."""
 
     row: Row
     not_run: str = ""
-    """Why the row was not run; empty if it was."""
+    """Why the row was not run, or empty."""
     named: tuple[str, ...] = ()
     """Established causes, in the order in which they were named."""
     actions: tuple[str, ...] = ()
@@ -95,7 +94,7 @@ class Judgement:
     """Last status of each run, with its playbook."""
     harm: list[str] = field(default_factory=list)
     measured: str = ""
-    """Keys, requests, restarts and messages, as counted."""
+    """Counted keys, requests, restarts and messages."""
     told: tuple[str, ...] = ()
     """Kind and title of each message to people, in order."""
     proof: str = ""
@@ -103,13 +102,13 @@ class Judgement:
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        """Return the causes that are not true."""
+        """Return the named causes that are not true."""
         right = self.row.causes | self.row.causes_too | self.row.true_too
         return tuple(cause for cause in self.named if cause.partition(": ")[2] not in right)
 
     @property
     def unnamed(self) -> bool:
-        """Return whether a cause was to be named and was not."""
+        """Return whether a required cause was not named."""
         named = {cause.partition(": ")[2] for cause in self.named}
         one_of, all_of = self.row.causes, self.row.causes_too
         missing = (one_of and not one_of & named) or not all_of <= named or self.unsaid

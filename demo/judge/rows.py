@@ -1,4 +1,4 @@
-"""All rows of the judgement, as data. Numbers are stable: documents and `ROWS=1,4` use them."""
+"""All rows of the judgement, as data. Their numbers are stable, because documents and `ROWS=1,4` use them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _ids(text: str) -> frozenset[str]:
 
 
 _APP_AWAY = _ids("crash-loop exited not-running app-port")
-"""Causes of runs for AppDown and TargetDown while the app does not stay up: they say so."""
+"""Causes of runs for AppDown and TargetDown which state that the app does not stay up."""
 
 
 _APP = (
@@ -49,7 +49,7 @@ _APP = (
         proof=app.serves_first_release,
         must_not=(app.linked_to_bad_release,),
         seconds=180,
-        quiet=45,  # the alert of the third release needs this long, while the runs before are at rest
+        quiet=45,  # the alert of the third release needs this long, while the earlier runs are at rest
     ),
     Row(
         number=27,

@@ -1,4 +1,4 @@
-"""The running stack of one row, with what faults need to break it."""
+"""The running stack of one row, with helpers for making faults."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import redis
 import yaml
 
+from demo import proc
 from demo.judge.client import Client
 from demo.probe import Probe
 from demo.stack import files, processes
@@ -25,7 +25,7 @@ from demo.stack.settings import Settings
 
 
 class Scene:
-    """One row's stack. What a fault leaves behind is put on ``cleanup``, which runs before the stack is stopped."""
+    """The stack of one row. Faults put their clean-up on ``cleanup``, which runs before the stack is stopped."""
 
     def __init__(self, settings: Settings, cleanup: ExitStack, client: Client, calls: list[dict[str, Any]]) -> None:
         self.settings = settings
@@ -40,7 +40,7 @@ class Scene:
         self.password: str | None = None
         """Password of Redis, if the fault changes it."""
         self.noted: dict[str, Any] = {}
-        """What a fault keeps for the probes of its row."""
+        """Values that a fault stores for the probes of its row."""
 
     # -- the stack
 
@@ -51,7 +51,7 @@ class Scene:
         self.supervisor.call("startProcess", program, wait)
 
     def reconfigure(self, program: str, **changes: str) -> None:
-        """Change lines of a program's section of supervisord.conf and put them in force."""
+        """Change lines in a program's section of supervisord.conf and apply them."""
         parser = configparser.RawConfigParser()
         parser.read(self.settings.supervisord_conf)
         for key, value in changes.items():
@@ -71,7 +71,7 @@ class Scene:
         return parser.get(f"program:{program}", "command")
 
     def variable(self, name: str, value: str) -> None:
-        """Set an environment variable of the app and restart it; an empty value removes it."""
+        """Set an environment variable of the app and restart it. An empty value removes the variable."""
         parser = configparser.RawConfigParser()
         parser.read(self.settings.supervisord_conf)
         variables = dict(item.split("=", 1) for item in parser.get("program:app", "environment").split(","))
@@ -89,12 +89,12 @@ class Scene:
         processes.restart(self.settings, "remediator")
 
     def redis_conf(self, *lines: str) -> None:
-        """Add lines to redis.conf; they are in force after the next start of Redis."""
+        """Add lines to redis.conf, which apply after the next start of Redis."""
         with (self.settings.state / "redis/redis.conf").open("a") as file:
             file.write("".join(f"{line}\n" for line in lines))
 
     def redis(self, *, seconds: float = 5) -> redis.Redis:
-        """Return a client with the password of now."""
+        """Return a client with the current password."""
         return redis.Redis(
             port=self.redis_port,
             password=self.password or self.settings.secret("redis.password"),
@@ -111,7 +111,7 @@ class Scene:
         self.supervisor.call("startProcess", "app", wait)
 
     def age_release(self) -> None:
-        """Let the running release be of yesterday, so that it is no recent change."""
+        """Change the running release to one of yesterday, so that it is no recent change."""
         yesterday = time.time() - 86_400
         app = self.settings.state / "app"
         os.utime(app / "releases" / files.FIRST_RELEASE, (yesterday, yesterday))
@@ -119,19 +119,18 @@ class Scene:
 
     def app_processes(self) -> list[int]:
         """Return the process IDs of the app's workers."""
-        pid = self.probe.pid("app")
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return proc.children(self.probe.pid("app"))
 
     # -- alerts
 
     def fire(self, alertname: str, seconds: float = 600, **labels: str) -> None:
-        """Send a firing alert to Alertmanager by hand, for what no rule of this stack sees."""
+        """Send a firing alert to Alertmanager directly, for faults that no rule of this stack detects."""
         now = datetime.now(UTC)
         self._post_alert(alertname, labels, now, now + timedelta(seconds=seconds))
         self.cleanup.callback(self.resolve, alertname, **labels)
 
     def resolve(self, alertname: str, **labels: str) -> None:
-        """End an alert that was sent by hand."""
+        """End an alert that was sent directly."""
         now = datetime.now(UTC)
         with suppress(OSError):
             self._post_alert(alertname, labels, now - timedelta(seconds=1), now)
@@ -161,7 +160,7 @@ class Scene:
     def _alertmanager(self, path: str, body: object) -> None:
         url = f"http://127.0.0.1:{self.settings.ports.alertmanager}{path}"
         request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=5):
+        with urllib.request.urlopen(request, timeout=60):
             pass
 
     # -- helpers of faults
@@ -174,7 +173,7 @@ class Scene:
         return started
 
     def listener(self, port: int) -> subprocess.Popen[bytes]:
-        """Start another program that listens on a port; return when it does."""
+        """Start another program that listens on a port, and return when it does."""
         code = (
             "import socket,time\ns=socket.socket()\ns.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\n"
             f"while True:\n  try: s.bind(('127.0.0.1',{port})); break\n  except OSError: time.sleep(.005)\n"
@@ -186,7 +185,7 @@ class Scene:
         """Wait until a condition holds.
 
         Raises:
-            StackError: it did not in time.
+            StackError: the condition did not hold in time.
         """
         processes.wait(lambda: bool(condition()), what, seconds)
 
@@ -195,5 +194,5 @@ class Scene:
         self.probe.signal(program, number)
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass, where the fault itself is a matter of time."""
+        """Wait for this time, for faults that depend on time."""
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Faults around Redis and the app: monitoring, our own restarts, our own log."""
+"""Faults around Redis and the app: monitoring, the remediator's own restarts, and its log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from demo.stack import processes
 
 
 def restart_that_is_ours(scene: Scene) -> None:
-    """Deploy a bad release; when the rollback restarts the app, the app's own alert fires."""
+    """Deploy a bad release, so that the rollback restarts the app and the app's own alert fires."""
     app_bad_code.inject(scene.probe)
 
     def alert() -> None:
@@ -30,20 +30,21 @@ def restart_that_is_ours(scene: Scene) -> None:
 
 
 def short_interruption(scene: Scene) -> None:
-    """Stop the app for some seconds, until its alert has arrived, and let it continue.
+    """Stop the app for some seconds, until its alert has arrived, and then let it continue.
 
-    If it continued as soon as the alert fires, Alertmanager might send nothing: it waits for others of the group first.
+    If it continued as soon as the alert fired, Alertmanager might send nothing, because it first waits for other alerts
+    of the group.
     """
     stopped = [scene.probe.pid("app"), *scene.app_processes()]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
-    scene.wait(lambda: scene.probe.runs("AppDown"), "a run for the alert of a stopped app", 30)
+    scene.wait(lambda: scene.probe.runs("AppDown"), "a run for the alert of a stopped app", 120)
     for pid in stopped:
         os.kill(pid, signal.SIGCONT)
 
 
 def stop_exporter(scene: Scene) -> None:
-    """Stop the exporter of Redis; Redis is well."""
+    """Stop the exporter of a healthy Redis."""
     scene.supervisor.call("stopProcess", "redis-exporter")
 
 
@@ -59,12 +60,12 @@ def wrong_scrape_target(scene: Scene) -> None:
 
 
 def nothing_is_wrong(scene: Scene) -> None:
-    """Send an alert about a Redis that is well."""
+    """Send an alert about a healthy Redis."""
     scene.fire("RedisDown", service="redis")
 
 
 def log_on_small_disk(scene: Scene) -> None:
-    """Let the remediator write its log to a small file system of its own, and fill that."""
+    """Make the remediator write its log to a small separate file system, and fill this file system."""
     folder = scene.settings.state / "full"
     folder.mkdir(exist_ok=True)
     subprocess.run(
@@ -73,7 +74,7 @@ def log_on_small_disk(scene: Scene) -> None:
     scene.cleanup.callback(subprocess.run, ("umount", "-l", str(folder)), capture_output=True)
     command = scene.command("remediator")
     scene.reconfigure("remediator", command=f"sh -c 'exec {command} >> \"{folder}/remediator.log\" 2>&1'")
-    scene.wait(lambda: scene.probe.get(scene.settings.ports.remediator, "/readyz"), "the remediator", 30)
+    scene.wait(lambda: scene.probe.get(scene.settings.ports.remediator, "/readyz"), "the remediator", 120)
     with (folder / "ballast").open("wb", buffering=0) as file:
         try:
             while True:
@@ -89,7 +90,7 @@ def killed_with_full_log(scene: Scene) -> None:
 
 
 def needs_root(_: Scene) -> str | None:
-    """Return what is missing for a file system of its own."""
+    """Return what is missing for a separate file system."""
     return None if os.geteuid() == 0 else "root, to mount a small file system"
 
 

@@ -11,7 +11,7 @@ from demo.judge.row import Judgement
 
 COLUMNS = ("#", "fault", "cause named", "remedy", "runs", "harm", "measured", "proof", "s")
 MOST_UNNAMED = 3
-"""This many rows may end without a named cause."""
+"""Maximum number of rows without a named cause."""
 
 
 def table(found: Sequence[Judgement]) -> Table:
@@ -33,7 +33,7 @@ def summary(ran: int, not_run: int, harmed: int, wrong: int, unnamed: int) -> st
 
 
 def passed(found: Sequence[Judgement]) -> bool:
-    """Return whether nothing was harmed, no wrong cause was named, and at most three rows are unnamed."""
+    """Return whether no row did harm or named a wrong cause, and at most three rows named none."""
     return not any(_bad(each) for each in found) and sum(each.unnamed for each in found) <= MOST_UNNAMED
 
 

@@ -1,4 +1,4 @@
-"""Try one row: a fresh stack, the fault, the runs that follow, and what they harmed."""
+"""Try one row: start a new stack, make the fault, follow the runs, and measure their harm."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from remediator.storage.schema import runs as run_table
 _LOOK = 0.5
 _STARTING = 60.0
 _OF_THE_MACHINE = ("HighCpu", "HighMemory")
-"""Alerts about the machine that runs the judgement. They are left out: its load is no fault of a row."""
+"""Alerts about the machine that runs the judgement. They are left out, because its load is not a fault of a row."""
 _RESTARTS = frozenset({ServiceRestart.name, ServiceRollback.name})
 _AT_REST = frozenset(
     {Status.SUCCEEDED, Status.FAILED, Status.ESCALATED, Status.CANCELLED, Status.AWAITING_APPROVAL, Status.BLOCKED}
@@ -37,7 +37,7 @@ _AT_REST = frozenset(
 
 
 def judge(settings: Settings, row: Row) -> Judgement:
-    """Return what happened in one row. The stack is started for it and stopped after it."""
+    """Return the judgement of one row. The stack is started before and stopped after it."""
     begun = time.monotonic()
     found = Judgement(row=row, not_run=row.without)
     if row.without:
@@ -105,7 +105,7 @@ def _judge(scene: Scene, row: Row, found: Judgement) -> None:
 
 
 def _follow(scene: Scene, row: Row, known: set[str]) -> tuple[Sequence[RunTimeline], float | None]:
-    """Wait until the runs of the fault rest, or the time is over. Return them, and when the first one acted."""
+    """Wait until the runs of the fault are at rest or the time is over. Return them and the first action's time."""
     begun, quiet, acted = time.monotonic(), None, None
     runs: list[RunTimeline] = []
     while time.monotonic() - begun < row.seconds:
@@ -127,7 +127,7 @@ def _is_for(found: RunTimeline, alert: str) -> bool:
 
 
 def _timelines(settings: Settings) -> list[RunTimeline]:
-    """Return the runs of the stack, the oldest first, from its database, which is only read."""
+    """Return the runs of the stack, oldest first, from its database, which is only read."""
     engine = create_engine(f"sqlite:///file:{settings.database}?mode=ro&uri=true")
     try:
         with engine.connect() as connection:
@@ -149,7 +149,7 @@ def _fill(found: Judgement, runs: Sequence[RunTimeline]) -> None:
     named: dict[str, None] = {}
     actions: list[str] = []
     for each in runs:
-        for seen in each.evidence if each.run.status is not Status.CANCELLED else ():  # its causes reach nobody
+        for seen in each.evidence if each.run.status is not Status.CANCELLED else ():  # its causes reach no person
             if seen.phase == "conclude" and seen.facts.get("typed"):
                 named[f"{each.run.playbook}: {seen.name}"] = None
         actions += [f"{item.action}: {item.outcome or 'no outcome'}" for item in each.attempts if item.mutates]
@@ -159,7 +159,7 @@ def _fill(found: Judgement, runs: Sequence[RunTimeline]) -> None:
 
 
 def _unsaid(scene: Scene, row: Row, runs: Sequence[RunTimeline]) -> tuple[str, ...]:
-    """Return the patterns that neither a message nor the evidence of a run matches."""
+    """Return the patterns that match neither a message nor evidence of a run."""
     told = [json.dumps(item, ensure_ascii=False) for item in scene.messages]
     told += [seen.summary for each in runs for seen in each.evidence]
     return tuple(pattern for pattern in row.says if not any(re.search(pattern, text) for text in told))

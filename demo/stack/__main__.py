@@ -10,7 +10,7 @@ from demo.stack.settings import Settings, StackError, from_environment
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; return 0 for success, 1 for failure, 2 for wrong usage."""
+    """Run the command. Return 0 for success, 1 for failure, 2 for wrong usage."""
     if not arguments or arguments[0] not in VERBS or (len(arguments) > 1 and arguments[0] != "logs"):
         print(f"usage: python -m demo.stack {'|'.join(VERBS)}   (logs takes a program's name)", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
-"""Alert rules and settings of the repository with shorter times; only durations and addresses differ.
+"""Alert rules and settings of the repository with shorter times. Only durations and addresses differ.
 
 ``alerting/rules.yml``, ``prometheus.yml`` and ``alertmanager.yml`` are the source. The result is for a stack on one
-machine. Tests define what may differ.
+machine. Tests define the allowed differences.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from remediator.core.clock import format_duration, parse_duration
 FOR, RANGE = 60, 5
 """Divisors of the ``for`` of alerts and of the ranges of their rates."""
 LEAST_FOR, LEAST_RANGE = timedelta(seconds=2), timedelta(seconds=10)
-"""No shorter than this: with a scrape each second, a rate still has its samples."""
+"""Minimum durations, so that a rate still has samples with a scrape each second."""
 
 _RANGE = re.compile(r"\[(\d\w*)\]")
 
 
 def rules(source: Any, without: Collection[str] = ()) -> Any:
-    """Return a rule file with shorter ``for`` and ranges, and without these alerts; nothing else changes."""
+    """Return a rule file with shorter ``for`` and ranges, and without these alerts, otherwise unchanged."""
     return {"groups": [_group(group, without) for group in source["groups"]]}
 
 
@@ -53,14 +53,14 @@ _PLAYBOOK_TIMES = {
 
 
 def playbook(text: str) -> str:
-    """Return a playbook with shorter query ranges and temporary measures; nothing else changes."""
+    """Return a playbook with shorter query ranges and temporary measures, otherwise unchanged."""
     for long, short in _PLAYBOOK_TIMES.items():
         text = text.replace(long, short)
     return text
 
 
 def prometheus(source: Any, addresses: Mapping[str, str], rule_file: str) -> Any:
-    """prometheus.yml that looks each second, at ``addresses`` (those of the source → those to use)."""
+    """Return prometheus.yml with a scrape each second, and ``addresses`` (source → replacement) replaced."""
     made = {**source, "rule_files": [rule_file]}
     made["global"] = {
         **source["global"],
@@ -83,7 +83,7 @@ def _moved(block: Mapping[str, Any], addresses: Mapping[str, str]) -> dict[str, 
 
 
 def alertmanager(source: Any, url: str, token_file: str) -> Any:
-    """alertmanager.yml that tells at once, to the webhook at ``url`` with the token in ``token_file``."""
+    """Return alertmanager.yml that sends at once to the webhook at ``url``, with the token in ``token_file``."""
     watchdog, *others = source["route"]["routes"]
     route = {**source["route"], "group_wait": "1s", "group_interval": "2s", "repeat_interval": "1h"}
     route["routes"] = [{**watchdog, "group_interval": "5s", "repeat_interval": "3s"}, *others]

@@ -1,6 +1,6 @@
-"""Everything that the stack's programs read, written under the state folder.
+"""All files of the stack's programs, written below the state folder.
 
-``prometheus.yml``, ``alertmanager.yml`` and ``alerting/rules.yml`` are made of the repository's own files by
+``prometheus.yml``, ``alertmanager.yml`` and ``alerting/rules.yml`` are made from the files of the repository by
 :mod:`demo.stack.fast_timings`.
 """
 
@@ -29,7 +29,7 @@ _IN_FLIGHT = 'sum(app_requests_in_progress{job="fastapi-app"}) or 0 * max(up{job
 
 
 def write_all(settings: Settings, without_alerts: Collection[str] = ()) -> None:
-    """Write every file; secrets and releases only once, so that a second start keeps them.
+    """Write every file. Secrets and releases are written only once, so that a second start keeps them.
 
     Args:
         settings: the stack.
@@ -58,12 +58,12 @@ def write_all(settings: Settings, without_alerts: Collection[str] = ()) -> None:
 
 
 def read(name: str) -> Any:
-    """A YAML file of the repository."""
+    """Return a parsed YAML file of the repository."""
     return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
 
 
 def dump(data: Any) -> str:
-    """YAML, in the order given."""
+    """Return YAML text with keys in the given order."""
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=200)
 
 
@@ -74,7 +74,7 @@ def _write(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 
 def prometheus(settings: Settings) -> Any:
-    """prometheus.yml with this stack's addresses."""
+    """Return prometheus.yml with the addresses of this stack."""
     ports = settings.ports
     chosen = {
         "app:8000": ports.app,
@@ -92,7 +92,7 @@ def prometheus(settings: Settings) -> Any:
 
 
 def _own_disk_only(settings: Settings) -> list[dict[str, Any]]:
-    """The node exporter sees all of this host: the disk of another stack's Redis is none of our alerts' business."""
+    """Return relabelling that drops other disks of Redis, because the node exporter sees the whole host."""
     ours = re.sub(r"([.+])", r"\\\1", str(settings.state / "redis"))
     return [
         {"source_labels": ["mountpoint"], "regex": ".*redis.*", "target_label": "__tmp_whose", "replacement": "other"},
@@ -103,13 +103,13 @@ def _own_disk_only(settings: Settings) -> list[dict[str, Any]]:
 
 
 def alertmanager(settings: Settings) -> Any:
-    """alertmanager.yml with this stack's address and token."""
+    """Return alertmanager.yml with the address and token of this stack."""
     url = f"http://127.0.0.1:{settings.ports.remediator}/api/v1/alerts"
     return fast_timings.alertmanager(read("alertmanager.yml"), url, str(settings.state / "webhook.token"))
 
 
 def redis_conf(settings: Settings) -> str:
-    """Password, append-only file and snapshots, on loopback."""
+    """Return redis.conf with password, append-only file and snapshots, on loopback."""
     return f"""\
 port {settings.ports.redis}
 bind 127.0.0.1
@@ -124,9 +124,11 @@ logfile ""
 
 
 def nginx_conf(settings: Settings) -> str:
-    """In front of the app, with limits on how often one address may ask, and room for rules that the remediator puts
-    there: ``nginx/remediator/*.conf`` is part of every request's location but those for health. A rule may be
-    ``limit_req zone=tight burst=20 nodelay;`` or, for maintenance, ``return 503;``. HUP makes nginx read it."""
+    """Return nginx.conf for the app, with rate limits per address and an include for rules of the remediator.
+
+    ``nginx/remediator/*.conf`` is included in the location of every request except those for health. A rule may be
+    ``limit_req zone=tight burst=20 nodelay;`` or, for maintenance, ``return 503;``. After HUP, nginx reads it.
+    """
     nginx, app = settings.state / "nginx", settings.ports.app
     temporary = "".join(
         f'  {kind}_temp_path "{nginx}/{kind.partition("_")[0]}";\n'
@@ -169,7 +171,7 @@ http {{
 
 
 def remediator(settings: Settings) -> dict[str, Any]:
-    """The remediator's settings: the shipped playbooks, this stack's addresses, a demonstration's patience."""
+    """Return the remediator's settings with the shipped playbooks, the addresses of this stack, and short times."""
     ports = settings.ports
     return {
         "apiVersion": "remediator/v1",
@@ -188,14 +190,14 @@ def remediator(settings: Settings) -> dict[str, Any]:
         "guards": {
             "cooldown": "1s",
             "rate_limit": {"target": ["20/1h"], "playbook": ["50/1h"], "global": ["100/1h"]},
-            "circuit_breaker": {"ineffective": "20/6h"},  # the same fault is shown several times
-            "dependency": {"settle": "20s"},  # what a dead Redis did to the app fades; then it is the app's turn
+            "circuit_breaker": {"ineffective": "20/6h"},  # the demonstration shows the same fault several times
+            "dependency": {"settle": "20s"},  # the app recovers from the fault of Redis before its own faults follow
         },
     }
 
 
 def inventory(settings: Settings) -> dict[str, Any]:
-    """The services of this stack that actions may touch."""
+    """Return the services of this stack that actions may change."""
     ports = settings.ports
     services: Mapping[str, Any] = {
         "redis": {
@@ -203,7 +205,7 @@ def inventory(settings: Settings) -> dict[str, Any]:
             "redis": {"host": "127.0.0.1", "port": ports.redis, "password_file": "../redis.password"},
             "redis_exporter": {"job": "redis-exporter"},
             "disk": {"path": "../redis", "full_percent": 85},
-            # on another disk than Redis': a file that goes there makes room at once
+            # on another disk than that of Redis, so that a moved file frees space at once
             "backups": {"path": "../redis/backups", "keep": 2, "quarantine": "../quarantine", "grace": "1h"},
         },
         "app": {
@@ -234,7 +236,7 @@ def _program(settings: Settings, name: str) -> dict[str, str]:
 
 
 def release(settings: Settings, version: str, manifest: str = "") -> None:
-    """A release folder of the app, current if none is; see app/README.md for what a manifest can say."""
+    """Make a release folder of the app, current if there is none. See app/README.md for the manifest."""
     folder = settings.state / "app/releases" / version
     if not folder.exists():
         folder.mkdir(parents=True)
@@ -245,7 +247,7 @@ def release(settings: Settings, version: str, manifest: str = "") -> None:
 
 
 def switch(settings: Settings, version: str) -> None:
-    """Let the app's next start be of this release, as a deployment does: the link changes at once or not at all."""
+    """Make this release the next one that the app starts, as a deployment does. The link changes atomically."""
     draft = settings.state / "app/.next"
     draft.symlink_to(Path("releases", version))
     draft.replace(settings.state / "app/current")

@@ -1,7 +1,7 @@
-"""A spike of traffic in a slow spell, for a while: ``python -m demo.stack.load_spike NGINX APP``. The demo starts it.
+"""A spike of traffic while answers are slow: ``python -m demo.stack.load_spike NGINX APP``. The demo starts it.
 
-Each answer takes a second, as when something that the app needs is slow, and more clients ask at the same time than its
-workers have room for.
+Each answer takes a second, as with a slow dependency, and more clients send requests at the same time than the workers
+can handle.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import time
 import httpx
 
 CLIENTS = 80
-"""Two workers have room for 64 requests, four for 128."""
+"""Number of clients. Two workers handle 64 requests at once, and four handle 128."""
 SECONDS = 45.0
 SLOW = {"latency_ms": 1000}
 PAUSE = 0.5
-"""Seconds that a client waits when it was sent away."""
+"""Seconds that a client waits after a refused request."""
 
 
 async def main(nginx: str, app: str) -> None:
-    """Slow the app down, ask and ask again, and let it be fast again, however it ends."""
+    """Make the app slow, send requests, and make it fast again, whatever ends the program."""
     async with httpx.AsyncClient(timeout=10.0, trust_env=False, limits=httpx.Limits(max_connections=CLIENTS)) as client:
         await client.put(f"{app}/faults", json=SLOW)
         try:

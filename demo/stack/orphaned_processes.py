@@ -1,4 +1,4 @@
-"""Which processes belong to a stack, found from the kernel's own lists, also when its supervisord is gone."""
+"""Find the processes of a stack in the kernel's lists, even if its supervisord is gone."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+from demo import proc
 from demo.stack.settings import Settings
 
 _REWRITE_ENVIRONMENT = ("redis-server", "nginx")
-"""They put their titles where their environment was, and work in the state folder."""
+"""Programs that overwrite their environment with their title. They work in the state folder."""
 
 
 def find(settings: Settings) -> list[int]:
-    """The processes of this stack: supervisord, its programs, and their children. Zombies are none."""
-    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
-    return [pid for pid in pids if pid != os.getpid() and _ours(Path(f"/proc/{pid}"), settings)]
+    """Return the processes of this stack: supervisord, its programs, and their children. Zombies are left out."""
+    return [pid for pid in proc.pids() if pid != os.getpid() and _ours(Path(f"/proc/{pid}"), settings)]
 
 
 def _ours(process: Path, settings: Settings) -> bool:
@@ -29,7 +29,7 @@ def _ours(process: Path, settings: Settings) -> bool:
             return True
         name = process.joinpath("comm").read_text().strip()
         return name in _REWRITE_ENVIRONMENT and process.joinpath("cwd").readlink().is_relative_to(settings.state)
-    except OSError:  # it ended meanwhile, or is another user's
+    except OSError:  # the process has ended or belongs to another user
         return False
 
 
@@ -39,7 +39,7 @@ def _has(process: Path, file: str, *wanted: str) -> bool:
 
 
 def send(pids: list[int], number: signal.Signals) -> None:
-    """A signal to all of them; those that are gone do not matter."""
+    """Send a signal to all of these processes. Processes that have ended are ignored."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)

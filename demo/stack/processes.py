@@ -1,4 +1,4 @@
-"""Starting, stopping and looking at the stack, through supervisord."""
+"""Start, stop and inspect the stack through supervisord."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from supervisor.xmlrpc import SupervisorTransport
 from demo.stack import files, orphaned_processes, programs, volume
 from demo.stack.settings import Settings, StackError, listens
 
-PATIENCE = 60.0
-"""Seconds in which each program has to answer, on a slow and busy machine."""
+PATIENCE = 120.0
+"""Timeout in seconds for the answer of each program, long for a busy machine."""
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH")
-"""What of our environment the programs get: nobody's REDIS_PASSWORD_FILE or proxy may change the stack."""
+"""Variables that the programs inherit. Others, such as REDIS_PASSWORD_FILE or a proxy, must not change the stack."""
 
 
 def up(settings: Settings, without_alerts: Collection[str] = ()) -> None:
-    """Start all of it and wait until it serves; where it runs already, only wait. Nothing is left where it fails.
+    """Start the stack and wait until it serves. If it already runs, only wait. After a failure nothing is left.
 
     Args:
         settings: the stack.
         without_alerts: names of alerts to leave out of the rules.
 
     Raises:
-        StackError: a program or port is missing, or something does not come up; the message says which.
+        StackError: a program or port is missing, or a program does not start. The message names it.
     """
     if running(settings):
         _wait_until_it_serves(settings)
@@ -59,13 +59,13 @@ def up(settings: Settings, without_alerts: Collection[str] = ()) -> None:
 
 
 def _start(settings: Settings) -> None:
-    # supervisor 4 still imports pkg_resources, which warns about itself
+    # supervisor 4 imports pkg_resources, which prints a warning about itself
     argv = [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(settings.supervisord_conf)]
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     started = subprocess.run(argv, check=False, cwd=settings.state, env=environment, capture_output=True, text=True)
     if started.returncode:
         raise StackError(f"supervisord does not start: {(started.stderr or started.stdout).strip()}")
-    wait(lambda: running(settings), "supervisord", 10)
+    wait(lambda: running(settings), "supervisord", PATIENCE)
 
 
 def _wait_until_it_serves(settings: Settings) -> None:
@@ -74,7 +74,7 @@ def _wait_until_it_serves(settings: Settings) -> None:
 
 
 def health_urls(settings: Settings) -> dict[str, str]:
-    """What has to answer before the stack is up."""
+    """Return the URLs that must answer before the stack is up."""
     ports = settings.ports
     return {
         "app": f"http://127.0.0.1:{ports.app}/readyz",
@@ -91,7 +91,7 @@ def wait(condition: Callable[[], bool], what: str, seconds: float, excuse: Calla
     """Wait until a condition holds.
 
     Raises:
-        StackError: it did not in time.
+        StackError: the condition did not hold in time.
     """
     deadline = time.monotonic() + seconds
     while not condition():
@@ -109,20 +109,20 @@ def _answers(url: str) -> bool:
 
 
 def tail(settings: Settings, name: str, lines: int = 5) -> str:
-    """The end of a program's log, with its path."""
+    """Return the end of a program's log, with its path."""
     log = settings.state / "logs" / f"{name}.log"
     end = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
     return f"The end of {log}:\n" + "\n".join(end)
 
 
 class Supervisor:
-    """supervisord's XML-RPC interface, closed after each call."""
+    """The XML-RPC interface of supervisord, which is closed after each call."""
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.supervisor_url
 
     def call(self, method: str, *arguments: object) -> Any:
-        """One call, such as ``getProcessInfo``."""
+        """Make one call, such as ``getProcessInfo``."""
         transport = SupervisorTransport(None, None, self._url)
         try:
             return getattr(ServerProxy("http://127.0.0.1", transport=transport).supervisor, method)(*arguments)
@@ -130,13 +130,13 @@ class Supervisor:
             transport.close()
 
     def info(self, name: str) -> dict[str, Any]:
-        """What it says of a program."""
+        """Return what supervisord reports about a program."""
         found: dict[str, Any] = self.call("getProcessInfo", name)
         return found
 
 
 def running(settings: Settings) -> bool:
-    """Whether this stack's supervisord answers."""
+    """Return whether the supervisord of this stack answers."""
     if not listens(settings.supervisor_socket):
         return False
     try:
@@ -147,13 +147,13 @@ def running(settings: Settings) -> bool:
 
 
 def processes(settings: Settings) -> list[dict[str, Any]]:
-    """What supervisord says of each program."""
+    """Return what supervisord reports about each program."""
     found: list[dict[str, Any]] = Supervisor(settings).call("getAllProcessInfo")
     return found
 
 
 def restart(settings: Settings, name: str) -> None:
-    """Stop a program and start it, and wait until it serves."""
+    """Stop a program, start it, and wait until it serves."""
     supervisor = Supervisor(settings)
     if supervisor.info(name)["pid"]:
         supervisor.call("stopProcess", name)
@@ -162,12 +162,12 @@ def restart(settings: Settings, name: str) -> None:
 
 
 def down(settings: Settings) -> None:
-    """Stop all of it, in order where supervisord answers, and see that nothing is left.
+    """Stop all programs, in order if supervisord answers, and check that none is left.
 
     Raises:
-        StackError: something cannot even be killed.
+        StackError: a process cannot be killed.
     """
-    orphaned_processes.send(orphaned_processes.find(settings), signal.SIGCONT)  # a fault may have left one stopped
+    orphaned_processes.send(orphaned_processes.find(settings), signal.SIGCONT)  # a fault may leave a process stopped
     if running(settings):
         Supervisor(settings).call("shutdown")
         for _ in _until(PATIENCE):
@@ -194,10 +194,10 @@ def _until(seconds: float) -> Iterator[None]:
 
 
 def forget(settings: Settings) -> None:
-    """Remove the files of an earlier stack in this folder, if there was one; secrets stay.
+    """Remove the files of an earlier stack in this folder. Secrets stay.
 
     Raises:
-        StackError: it runs.
+        StackError: the stack runs.
     """
     if running(settings):
         raise StackError("the stack runs; 'make down' stops it")

@@ -1,4 +1,4 @@
-"""The programs of the stack that are Debian packages: found, installed when root, or named in one sentence."""
+"""The programs of the stack, which are Debian packages: find them, and as root install missing ones."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ PACKAGES = {
     "nginx": "nginx-light",
     "redis-check-rdb": "redis-tools",
 }
-"""Program → Debian package."""
+"""Debian package of each program."""
 
 
 def missing(programs: Mapping[str, str]) -> list[str]:
-    """Packages of programs that are not there."""
+    """Return the packages of missing programs."""
     return sorted({package for program, package in programs.items() if find(program) is None})
 
 
 def find(program: str) -> str | None:
-    """Its path; servers are in sbin, which not every PATH has."""
+    """Return the path of a program, also in the sbin folders, which not every PATH has."""
     postgres = ":".join(str(folder) for folder in Path("/usr/lib/postgresql").glob("*/bin"))
     return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin:{postgres}")
 
 
 def ensure(programs: Mapping[str, str] = PACKAGES) -> None:
-    """Install what is missing.
+    """Install missing packages.
 
     Raises:
-        StackError: something is missing and we are not root, or the installation failed.
+        StackError: a package is missing and the user is not root, or the installation failed.
     """
     packages = missing(programs)
     if not packages:
@@ -61,7 +61,10 @@ def ensure(programs: Mapping[str, str] = PACKAGES) -> None:
 
 
 def _install(packages: Sequence[str]) -> None:
-    """Without starting Debian's own services, which would take the ports: a start-stop policy says no for all."""
+    """Install packages without starting Debian's own services, which would take the ports.
+
+    A start-stop policy refuses every start.
+    """
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     policy = Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists()
@@ -96,7 +99,7 @@ FOR_TESTS = PACKAGES | {
     "sshd": "openssh-server",
     "ip": "iproute2",
 }
-"""What the tests and benches start besides."""
+"""Packages that only tests and benches need in addition."""
 
 
 if __name__ == "__main__":

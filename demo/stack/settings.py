@@ -1,4 +1,4 @@
-"""Where the local stack lives and listens; every port and the folder can be changed by environment variables."""
+"""Folder and ports of the local stack. Environment variables can change each of them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PLAIN = re.compile(r"[\w /.+@,=~-]+")
 
 
 class StackError(Exception):
-    """The stack cannot run; the message is a sentence that says what to do."""
+    """The stack cannot run. The message is a sentence that says what to do."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Each is also a variable: ``REDIS_PORT=26379 make up``."""
+    """The ports. Each is also a variable, such as ``REDIS_PORT=26379 make up``."""
 
     redis: int = 16379
     redis_exporter: int = 19121
@@ -35,7 +35,7 @@ class Ports:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Ports:
-        """The defaults, with what the environment says instead."""
+        """Return the default ports with the changes in the environment."""
         chosen = {}
         for field in fields(cls):
             text = environment.get(variable(field.name))
@@ -58,7 +58,7 @@ class Ports:
 
 
 def variable(name: str) -> str:
-    """The environment variable of a port."""
+    """Return the environment variable of a port."""
     return f"{name.upper()}_PORT"
 
 
@@ -74,48 +74,48 @@ def _taken(port: int) -> bool:
 
 @dataclass(frozen=True)
 class Settings:
-    """One local stack."""
+    """The settings of one local stack."""
 
     state: Path
     ports: Ports
 
     @property
     def supervisord_conf(self) -> Path:
-        """supervisord's configuration; the stack exists once it does."""
+        """Return the path of supervisord's configuration. The stack exists if this file exists."""
         return self.state / "supervisord.conf"
 
     @property
     def supervisor_socket(self) -> Path:
-        """Return the socket of supervisord; only this user can open it."""
+        """Return the socket of supervisord, which only this user can open."""
         return self.state / "supervisor.sock"
 
     @property
     def supervisor_url(self) -> str:
-        """The same, as its clients want it."""
+        """Return the URL of this socket for clients of supervisord."""
         return f"unix://{self.supervisor_socket}"
 
     @property
     def remediator_yaml(self) -> Path:
-        """The remediator's settings file."""
+        """Return the path of the remediator's settings file."""
         return self.state / "remediator" / "remediator.yaml"
 
     @property
     def database(self) -> Path:
-        """The remediator's database, which holds the audit log."""
+        """Return the path of the remediator's database, which contains the audit log."""
         return self.remediator_yaml.with_name("remediator.db")
 
     @property
     def ports_file(self) -> Path:
-        """The ports that this stack was started with; also the mark of a folder that is ours."""
+        """Return the file with the ports of this stack. It also marks the folder as ours."""
         return self.state / "ports.json"
 
     def secret(self, name: str) -> str:
-        """One of the generated secrets."""
+        """Return one of the generated secrets."""
         return (self.state / name).read_text(encoding="utf-8")
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
-    """What the environment says: ``STATE`` and the ports. A stack that runs is met at the ports that it runs with.
+    """Return the settings from ``STATE`` and the ports. A running stack keeps the ports of its start.
 
     Raises:
         StackError: a variable is wrong, or contradicts the stack that runs.

@@ -1,4 +1,4 @@
-"""supervisord's configuration: one section for each program of the stack."""
+"""The configuration of supervisord, with one section for each program of the stack."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _COMMON = {
 
 
 def supervisord_conf(settings: Settings) -> str:
-    """Return all programs. supervisord does not restart Redis: the remediator does.
+    """Return the sections of all programs. supervisord does not restart Redis, because the remediator does.
 
-    The socket asks for no password: only this user may connect to it, which the kernel sees to, and Debian's node
-    exporter, which tells Prometheus of crash loops, cannot send one over a unix socket.
+    The socket asks for no password. The kernel allows only this user to connect. Debian's node exporter, which reports
+    crash loops to Prometheus, cannot send a password over a Unix socket.
     """
     head = {
         "supervisord": {
@@ -57,7 +57,7 @@ def _redis(settings: Settings) -> dict[str, dict[str, str]]:
         find("prometheus-redis-exporter"),
         f"-web.listen-address=127.0.0.1:{ports.redis_exporter}",
         f"-redis.addr=redis://127.0.0.1:{ports.redis}",
-        "-connection-timeout=800ms",  # less than Prometheus waits, so that a hung Redis is redis_up 0, not no data
+        "-connection-timeout=800ms",  # shorter than the scrape timeout, so that a hung Redis gives redis_up 0
     )
     return {
         "redis": {
@@ -125,7 +125,7 @@ def _monitoring(settings: Settings) -> dict[str, dict[str, str]]:
         "--collector.disable-defaults",
         *(f"--collector.{name}" for name in ("cpu", "filesystem", "meminfo", "loadavg", "supervisord")),
         f"--collector.supervisord.url={settings.supervisor_url}",
-        "--collector.filesystem.mount-points-exclude=^/(dev|proc|sys)($|/)",  # wherever the state folder may be
+        "--collector.filesystem.mount-points-exclude=^/(dev|proc|sys)($|/)",  # the state folder can be anywhere
     )
     prometheus = _command(
         find("prometheus"),
@@ -134,7 +134,7 @@ def _monitoring(settings: Settings) -> dict[str, dict[str, str]]:
         "--storage.tsdb.retention.time=1d",
         f"--web.listen-address=127.0.0.1:{ports.prometheus}",
         "--log.level=warn",
-        "--rules.alert.resend-delay=2s",  # an alert sent before Alertmanager listened comes after this, not in a minute
+        "--rules.alert.resend-delay=2s",  # an alert sent before Alertmanager listens is repeated after this time
     )
     alertmanager = _command(
         find("prometheus-alertmanager"),

@@ -13,18 +13,18 @@ PAUSE = 0.1
 
 
 def main(url: str) -> None:
-    """Read and write items and read a session until stopped; errors are ignored."""
+    """Read and write items and read a session until stopped. Errors are ignored."""
     with httpx.Client(base_url=url, timeout=5.0, trust_env=False) as client:
         number = 0
         while True:
-            with suppress(httpx.HTTPError):  # the app or nginx is down: the alerts report it
+            with suppress(httpx.HTTPError):  # the app or nginx is down, which the alerts report
                 one(client, number)
             time.sleep(PAUSE)
             number += 1
 
 
 def one(client: httpx.Client, number: int) -> httpx.Response:
-    """Send the request of this number: every fortieth writes an item or logs in, the others read."""
+    """Send the request with this number. Every fortieth writes an item or logs in, and the others read."""
     if number % 40 == 0:
         return client.post("/items", json={"name": f"item {number}", "price_cents": number})
     if number % 40 == 20:

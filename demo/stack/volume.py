@@ -1,7 +1,7 @@
 """A small file system for the data of Redis, so that a really full disk can be shown.
 
-It needs root and a kernel that mounts: where it cannot be had, Redis' data are in a plain folder, and what shows a full
-disk is left out with a sentence.
+It needs root and the right to mount. Without them, the data of Redis are in a plain folder, and the demonstration
+leaves out full disks with a sentence.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ SIZE = 64 * MEBIBYTE
 
 
 def folder(settings: Settings) -> Path:
-    """Return the mount point. It contains ``redis``, because the alert rule selects mount points by that."""
+    """Return the mount point. Its path contains ``redis``, by which the alert rule selects mount points."""
     return settings.state / "redis"
 
 
 def mounted(settings: Settings) -> bool:
-    """Return whether the data of Redis are on their own file system."""
+    """Return whether the data of Redis are on a separate file system."""
     return folder(settings).is_mount()
 
 
 def seen(settings: Settings) -> bool:
-    """Return whether node_exporter sees it: it reads the mounts of process 1, which differ in a sandbox."""
+    """Return whether node_exporter sees the file system. It reads the mounts of process 1, which a sandbox may hide."""
     try:
         lines = Path("/proc/1/mounts").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return True  # it then reads its own mounts
+        return True  # node_exporter then reads its own mounts
     return str(folder(settings).resolve()).replace(" ", "\\040") in (line.split()[1] for line in lines)
 
 
 def mount(settings: Settings) -> None:
-    """Create and mount it; do nothing where that is not possible."""
+    """Create and mount the file system, if that is possible."""
     if os.geteuid() != 0 or mounted(settings):
         return
     image = settings.state / "redis.img"
@@ -62,10 +62,10 @@ def _loop(image: Path, target: Path) -> bool:
 
 
 def unmount(settings: Settings) -> None:
-    """Unmount it; the data on a disk image stay there.
+    """Unmount the file system. The data on a disk image stay.
 
     Raises:
-        StackError: it is in use.
+        StackError: the file system is in use.
     """
     if mounted(settings) and not _run("umount", str(folder(settings))):
         raise StackError(
@@ -74,7 +74,7 @@ def unmount(settings: Settings) -> None:
 
 
 def forget(settings: Settings) -> None:
-    """Unmount it and delete its data."""
+    """Unmount the file system and delete its data."""
     unmount(settings)
     (settings.state / "redis.img").unlink(missing_ok=True)
 

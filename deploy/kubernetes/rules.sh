@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Prints the alerting rules as the Prometheus operator takes them: deploy/kubernetes/rules.sh | kubectl apply -f -
-# What is given as arguments becomes labels, for an operator that selects by them: rules.sh release=monitoring
-# NAMESPACE is where the app and Redis run; default: the one of shop/kustomization.yaml. One Prometheus has the metrics of
-# the whole cluster, so the rules on the app's and Redis' own metrics get the namespace too.
+# Prints the alerting rules in the format of the Prometheus operator: deploy/kubernetes/rules.sh | kubectl apply -f -
+#
+# Arguments become labels, for an operator that selects rules by labels: rules.sh release=monitoring
+#
+# NAMESPACE is the namespace of the app and Redis. Default: the namespace in shop/kustomization.yaml. One Prometheus has
+# the metrics of the whole cluster, so the rules on the metrics of the app and Redis get the namespace too.
 set -euo pipefail
 here=$(dirname "$0")
 namespace=${NAMESPACE:-$(sed -n 's/^namespace: //p' "$here/shop/kustomization.yaml")}

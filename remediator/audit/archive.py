@@ -92,7 +92,7 @@ def write(folder: Path, start: Head, rows: Sequence[SealedEntry], end: Head, che
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             header = _Header(FORMAT_VERSION, _End.of(segment.start), _End.of(segment.end), segment.checkpoint)
-            # no file name and no time inside: the same entries give the same bytes
+            # write no file name and no time: the same entries must give the same bytes
             with replacing(segment.path) as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
                 packed.write(msgspec.json.encode(header) + b"\n")
                 packed.writelines(map(to_jsonl, rows))

@@ -1,9 +1,9 @@
 """Canonical encoding of entries (RFC 8785).
 
-msgspec's deterministic encoding is much faster than the reference library. It differs from RFC 8785 in two points: the
-format of numbers with a fraction, and the order of keys that contain characters outside the Basic Multilingual Plane.
-The log therefore stores numbers with a fraction or beyond 2^53 as text (as Prometheus does with sample values). An
-entry with such a character is encoded by the reference library. Tests compare both encoders.
+msgspec's deterministic encoding is much faster than the reference library. It differs from RFC 8785 in the format of
+numbers with a fraction. It also differs in the order of keys that contain characters outside the Basic Multilingual
+Plane. The log therefore stores numbers with a fraction or beyond 2^53 as text (as Prometheus does with sample values).
+An entry with such a character is encoded by the reference library. Tests compare both encoders.
 """
 
 from __future__ import annotations

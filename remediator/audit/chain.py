@@ -80,7 +80,7 @@ class _EntryWriter:
     def __init__(self, written: str, redactor: Redactor) -> None:
         self._written = written
         self._redactor = redactor
-        # long text is redacted before it is cut: a secret that was cut in half would not be found
+        # redact long text before cutting it: the redactor cannot find one half of a secret
         self._fast = Normalizer(redactor, lambda text: text if len(text) <= TEXT_LIMIT else redactor.text(text))
         self._thorough = Normalizer(redactor, redactor.text, thorough=True)
         self._short = Normalizer(redactor, partial(redactor.text, limit=SHORT_TEXT_LIMIT), thorough=True)
@@ -91,7 +91,7 @@ class _EntryWriter:
             canonical = self._encode(draft, seq, prev, self._fast)
             if not self._redactor.may_contain_secret(canonical) and len(canonical) <= ENTRY_LIMIT:
                 return canonical
-        except UnicodeEncodeError:  # a lone surrogate; the thorough pass replaces it
+        except UnicodeEncodeError:  # the text has a lone surrogate; the thorough pass replaces it
             pass
         canonical = self._encode(draft, seq, prev, self._thorough)
         if len(canonical) <= ENTRY_LIMIT:

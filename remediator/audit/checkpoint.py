@@ -1,8 +1,8 @@
 """Checkpoints (C2SP tlog-checkpoint): a signed statement of the size and the Merkle root of the log.
 
 Extension lines are read and kept, but never written: the specification advises against them, because witnesses do not
-audit them. The root already covers all they could contain: the head hash of the chain is the hash of the last leaf, and
-the time is in the next entry, ``checkpoint.signed``.
+audit them. The root already covers all they could contain. The head hash of the chain is the hash of the last leaf. The
+time is in the next entry, ``checkpoint.signed``.
 """
 
 from __future__ import annotations
@@ -80,15 +80,15 @@ def verify(note: str, verifiers: Sequence[Verifier]) -> Checkpoint:
 def find_notes(text: str) -> Iterator[str]:
     """Yield every signed note in a text, in order. No signature is verified here.
 
-    The text may be notes one after the other, JSON lines as syslog stores them, or text copied or exported from a chat
-    with other text around the notes. A record that a crash cut off is skipped, also one that was cut off in its last
-    signature: it proves nothing, and is no sign of a forgery.
+    The text may be notes one after the other, or JSON lines as syslog stores them. It may also be text copied or
+    exported from a chat, with other text around the notes. A record that a crash cut off is skipped, also a record
+    without its complete last signature. It proves nothing, and does not indicate a forgery.
     """
     if text.lstrip().startswith(("{", "[")):
         try:
             exported = untrusted_json.decode(text)
         except ValueError:
-            exported = None  # for example JSON lines: they are searched line by line
+            exported = None  # search other formats, for example JSON lines, line by line
         if exported is not None:
             yield from _find_in_json(exported)
             return
@@ -133,7 +133,7 @@ def _find_in_line(line: str) -> Iterator[str]:
     if start < 0:
         return
     try:
-        found, _ = _JSON.raw_decode(line, start)  # ignores what a chat or a log server appends
+        found, _ = _JSON.raw_decode(line, start)  # ignore text that a chat or a log server appends
     except (ValueError, RecursionError):
         return
     yield from _find_in_json(found)

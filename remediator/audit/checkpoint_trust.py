@@ -1,4 +1,4 @@
-"""Selects the checkpoints that can be trusted, and reports what is wrong with the others."""
+"""Selects the trusted checkpoints, and reports the problems of the other checkpoints."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Problem(StrEnum):
     SPLIT = "split"
     EMPTIED = "emptied"
     STATE = "state"
-    """The state in the database is not what the log says."""
+    """The state in the database differs from the log."""
 
 
 class Finding(Struct, frozen=True):
@@ -44,7 +44,7 @@ class Finding(Struct, frozen=True):
 
 
 class TrustedCheckpoints(Struct, frozen=True):
-    """The trusted checkpoints, ordered by size, and what was found about the others."""
+    """The trusted checkpoints, ordered by size, and the findings about the other checkpoints."""
 
     checkpoints: tuple[Checkpoint, ...]
     findings: tuple[Finding, ...]
@@ -82,6 +82,8 @@ def select_trusted(notes: Iterable[str], keys: Sequence[Verifier], origin: str |
         findings.append(Finding(Problem.UNTRUSTED, None, message))
     origins = sorted({point.origin for point in points})
     if len(origins) > 1:
-        message = f"the checkpoints belong to several logs ({', '.join(origins)}); give those of one log only."
+        message = (
+            f"the checkpoints belong to several logs ({', '.join(origins)}); give the checkpoints of one log only."
+        )
         findings.append(Finding(Problem.UNTRUSTED, None, message))
     return TrustedCheckpoints(tuple(points), tuple(findings), tuple(remarks))

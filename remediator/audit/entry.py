@@ -90,11 +90,11 @@ class Kind(StrEnum):
     CONFIG_REJECTED = "config.rejected"
     """Changed files have errors; the last valid version stays active."""
     DISCOVERY_CHANGED = "discovery.changed"
-    """A look-up found other targets than the one before: the services that were added, removed, changed, left out."""
+    """A lookup found other targets than the previous lookup: the added, removed, changed and skipped services."""
     DISCOVERY_REFUSED = "discovery.refused"
-    """A look-up failed or exceeded a limit; the last good targets stay."""
+    """A lookup failed or exceeded a limit; the last good targets stay."""
     INCIDENT_NOTED = "incident.noted"
-    """A note was added to an incident; nobody is notified of it."""
+    """A note was added to an incident; the note notifies no person."""
     OPERATOR_COMMAND = "operator.command"
     """A person did something with a command, the console or the API."""
     ACCESS_CHANGED = "access.changed"
@@ -118,7 +118,7 @@ class Kind(StrEnum):
     SERVICE_STARTED = "service.started"
     """A replica started."""
     STORE_REPLACED = "store.replaced"
-    """The database took the place of another one: a failover, or a restored backup. Commits may be missing."""
+    """The database replaced another database: a failover, or a restored backup. Commits may be missing."""
     CHECKPOINT_SIGNED = "checkpoint.signed"
     """A checkpoint of the audit log was signed."""
     CHECKPOINT_PUBLISHED = "checkpoint.published"
@@ -150,7 +150,7 @@ class Draft(Struct, frozen=True, gc=False):
 
 
 class Written(Struct, Generic[D], frozen=True, forbid_unknown_fields=True, gc=False):
-    """An entry as written. The fields are in the order of RFC 8785, so that encoding need not sort them."""
+    """An entry as written. The fields are in the order of RFC 8785, so the encoder does not sort them."""
 
     actor: str
     data: D

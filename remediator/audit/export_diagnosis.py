@@ -1,5 +1,5 @@
 """Explains a line that is not an entry of an export. The cause is often a mail program or an editor that changed the
-file, not an attack, and the operator must be able to see the difference."""
+file, not an attack. The operator must be able to see the difference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BEGINNINGS = (
 
 
 def describe_line(line: bytes) -> str:
-    """Say in a few words what a line is instead of an entry."""
+    """Describe in a few words a line that is not an entry."""
     for beginning, what in _BEGINNINGS:
         if line.startswith(beginning):
             return what

@@ -20,7 +20,7 @@ _SEED = re.compile(r"[0-9a-fA-F]{64}")
 def create(path: Path, name: str) -> Signer:
     """Create a key and write its public key to ``<path>.pub``. An existing key is kept and returned.
 
-    Two processes that start at the same time get the same key. A crash leaves a complete key or none.
+    Two processes that start at the same time get the same key. A crash leaves either a complete key or no key.
 
     Raises:
         ConfigurationError: the file cannot be written, or is not a key.

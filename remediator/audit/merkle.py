@@ -1,7 +1,7 @@
 """The Merkle tree (RFC 6962) over the entries: its root and proofs.
 
-The state of a growing tree is its compact range: the roots of its perfect subtrees, largest first, one for every bit
-set in its size. Appending and computing the root take O(log n).
+The state of a growing tree is its compact range: the roots of its perfect subtrees, largest first. There is one root
+for every bit set in its size. Appending and computing the root take O(log n).
 """
 
 from __future__ import annotations

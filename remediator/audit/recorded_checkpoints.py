@@ -1,7 +1,7 @@
 """Compare the checkpoints that the entries of a log record with the entries before them.
 
 They were written with the log. So they show a part that was replaced without the signing key, even if the hashes after
-it were computed again, and without any checkpoint kept elsewhere.
+it were computed again. No checkpoint kept elsewhere is needed for this.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RecordedCheckpoints:
         self.signed = 0
         """Number of entries that the last signature inside the log covers."""
         self.too_old = 0
-        """Number of the last entry whose checkpoint was too far back to be compared; 0 if there is none."""
+        """Number of the last entry whose checkpoint was too old to be compared; 0 if there is no such entry."""
 
     def add(self, seq: int, data: Any) -> None:
         """Note an entry that records a checkpoint; :meth:`compare` reads it."""

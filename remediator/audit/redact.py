@@ -1,7 +1,7 @@
 """Removes secrets from entries before they are hashed.
 
 There are two mechanisms. The first is the type: a :class:`Secret` (or pydantic's) in the data of an entry never becomes
-text. The second is for text from outside (a log line, an error, a URL): known secret values and known patterns of
+text. The second is for text from outside (a log line, an error, a URL). Known secret values and known patterns of
 credentials are removed from every string. In doubt, a pattern removes too much rather than too little.
 """
 
@@ -69,7 +69,7 @@ _NAMED = (
     (r"(?i)\b(requirepass|masterauth|auth)\s+[^\s\[]\S*", rf"\1 {REDACTED}"),
     (r"(?i)(^|[^\w-])(--?[\w-]*(?:password|passwd|secret|token|[_-]key)\s)\s*[^\s\[]\S*", rf"\1\2{REDACTED}"),
 )
-"""What is a secret by the name before it."""
+"""Text that is a secret because of the name before it."""
 _SHAPES = (
     # PEM first: it spans several lines, and no other pattern matches its content
     (r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)", REDACTED),
@@ -89,13 +89,13 @@ _SHAPES = (
     (r"((?i:discord(?:app)?\.com)/api/(?:v\d+/)?webhooks/\d+/)[A-Za-z0-9_-]+", rf"\1{REDACTED}"),
     (r"((?i:webhook\.office\.com)/\S*?/IncomingWebhook/)\S+", rf"\1{REDACTED}"),
     (r"([?&](?:sig|signature|code)=)[A-Za-z0-9%_~.-]{16,}", rf"\1{REDACTED}"),
-    (r"(\b|/bot)\d{8,12}:[A-Za-z0-9_-]{33,}", rf"\1{REDACTED}"),  # a bot of Telegram, also in its URL
-    (r"(/hooks/)[a-z0-9]{26}\b", rf"\1{REDACTED}"),  # Mattermost
-    (r"\b1//0[A-Za-z0-9_-]{30,}", REDACTED),  # Google, to refresh a sign-in
-    (r"\bSK[0-9a-f]{32}\b", REDACTED),  # Twilio
+    (r"(\b|/bot)\d{8,12}:[A-Za-z0-9_-]{33,}", rf"\1{REDACTED}"),  # token of a Telegram bot, also in its URL
+    (r"(/hooks/)[a-z0-9]{26}\b", rf"\1{REDACTED}"),  # token of Mattermost
+    (r"\b1//0[A-Za-z0-9_-]{30,}", REDACTED),  # refresh token of Google
+    (r"\bSK[0-9a-f]{32}\b", REDACTED),  # API key of Twilio
     # the files of Docker and npm: user and password in base64
     (r"(?i)(\b_auth\s*[:=]\s*|[\"']_?auth\\?[\"']\s*:\s*\\?[\"'])[A-Za-z0-9+/=]{8,}", rf"\1{REDACTED}"),
-    (r"\b[MNO][A-Za-z0-9_-]{22,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}", REDACTED),  # a bot of Discord
+    (r"\b[MNO][A-Za-z0-9_-]{22,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}", REDACTED),  # token of a Discord bot
     # curl -u user:password, in quotes, and as items of a list
     (rf"(^|\s)({_USER})\"([^\s:\"]+):[^\"\[][^\"]*", rf"\1\2\"\3:{REDACTED}"),
     (rf"(^|\s)({_USER})'([^\s:']+):[^'\[][^']*", rf"\1\2'\3:{REDACTED}"),
@@ -107,8 +107,8 @@ _SHAPES = (
     (rf"\b(?:{_PREFIXES})[A-Za-z0-9_.-]{{16,}}", REDACTED),
     (r"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)?", REDACTED),
 )
-# A cheap filter, broad on purpose: every text that a pattern changes contains one of these, as plain text and as a JSON
-# string, where white space may be written as \n.
+# A cheap filter, broad on purpose: every text that a pattern changes contains one of these. This holds for plain text
+# and for JSON strings, where white space may be written as \n.
 _HINTS = (
     rf"(?i)://[^\s:@/]*:\S+@|{_SCHEMES}(?:\s|\\)|private key|akia|asia[0-9a-z]{{16}}|xox[a-z]-|xapp-|hooks\.slack"
     r"|api/(?:v\d+/)?webhooks/|webhook\.office|[?&](?:sig|signature|code)=|\d{8}:[a-z0-9_-]{33}"
@@ -123,7 +123,7 @@ class Redactor:
     Args:
         known: secret values from the settings. Each is removed wherever it occurs, also when quoted for a URL or JSON,
             or encoded in base64.
-        names: redact what follows a name like ``password``, whatever it looks like.
+        names: redact every text that follows a name like ``password``.
         key: if given, a placeholder contains 32 bits of a keyed digest. It shows a reader whether two places held the
             same secret. Never a plain digest: a short password could be found from it by trying.
     """
@@ -187,7 +187,7 @@ def _inside_json(text: str) -> str:
 
 
 def _spellings(value: str) -> set[str]:
-    """Return the value as it looks in plain text, JSON (also nested), a traceback, a URL, and base64."""
+    """Return the forms of a value in plain text, JSON (also nested), a traceback, a URL, and base64."""
     raw = value.encode("utf-8", "replace")
     text = raw.decode()
     escaped = {_inside_json(text), json.dumps(text)[1:-1], repr(text)[1:-1], ascii(text)[1:-1]}
@@ -205,7 +205,7 @@ WITHOUT_NAMES = Redactor(names=False)
 def redact_texts(value: Any, redactor: Redactor) -> Any:
     """Return a JSON value with the secrets removed from its strings. Field names do not count, and nothing is cut.
 
-    For notifications, which the pipeline still has to process: a label named ``secret`` usually holds a name, but a
+    Used for notifications, which the pipeline still processes. A label named ``secret`` usually holds a name, but a
     value that looks like a token is a token.
     """
     if isinstance(value, str):

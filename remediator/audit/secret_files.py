@@ -54,6 +54,9 @@ def _paths_in(value: Any) -> Iterator[Path]:
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from _paths_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _paths_in(item)
 
 
 _PEM_CERTIFICATE = "-----BEGIN CERTIFICATE-----"

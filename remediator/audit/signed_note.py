@@ -220,6 +220,6 @@ def verify(note: str, verifiers: Sequence[Verifier]) -> tuple[str, list[Verifier
     if not good:
         names = ", ".join(sorted({name for name, _, _ in signatures}))
         raise UnknownKey(
-            f"it is signed with {names}, and none of these keys is trusted; give the right public key with --key"
+            f"it is signed with {names}, and no signing key is trusted; give the right public key with --key"
         )
     return text, good

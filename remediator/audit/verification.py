@@ -1,7 +1,7 @@
 """Verification of a log: is every entry unchanged, does each follow the previous one, do the checkpoints agree?
 
-The chain alone cannot show that its end was cut off, or that the whole log was rewritten. That needs checkpoints kept
-elsewhere. A verification therefore reports not only problems, but also what it could not check.
+The chain alone cannot show that its end was cut off, or that the whole log was rewritten. Only checkpoints on another
+system show this. A verification therefore reports problems, and also the parts that it could not check.
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ __all__ = ["Finding", "Problem", "Verification", "verify"]
 
 
 class Verification(Struct, frozen=True):
-    """The result of a verification. Without findings, the log verifies. Remarks say what could not be checked."""
+    """The result of a verification.
+
+    Without findings, the log verifies. Remarks name the parts that could not be checked.
+    """
 
     first: int
-    """Number of the first entry that was read; 0 if there was none."""
+    """Number of the first entry that was read; 0 if no entry was read."""
     last: int
     """Number of the last entry up to which the chain is intact. A checkpoint may still disagree."""
     hash: str
@@ -83,7 +86,7 @@ class Anchors:
     checkpoints: Iterable[str] = ()
     """Signed notes from outside of the database, in any order."""
     keys: Sequence[Verifier] = ()
-    """The trusted keys; after a key change, the old ones too."""
+    """The trusted keys; after a key change, also the old keys."""
     stored: Sequence[str] = ()
     """The checkpoints that the database itself stores. They are compared, but they do not anchor the log."""
     origin: str | None = None
@@ -175,7 +178,7 @@ class _LogVerifier:
             self._compare_checkpoints()
 
     def _read_block(self, rows: Iterator[SealedEntry]) -> SealedEntry | None:
-        """Return the first bad row, or None. Optimised for speed: it does not say why the row is bad."""
+        """Return the first bad row, or None. Optimised for speed: it does not report the reason."""
         seq, leaf, link = self._seq, self._last, self._last.hex()
         written, time, latest, leaves = self._written, self._time, self._latest, self._leaves
         entry: Written[Any]
@@ -278,7 +281,7 @@ class _LogVerifier:
         return Finding(
             Problem.MISLABELLED,
             row.seq,
-            f"entry {row.seq} is indexed by another time, kind, run or episode than its content says.",
+            f"entry {row.seq} has another time, kind, run or episode in its index than in its content.",
         )
 
     def _compare_checkpoints(self) -> None:
@@ -292,7 +295,7 @@ class _LogVerifier:
                 Finding(
                     Problem.REWRITTEN,
                     good + 1,
-                    f"the first {point.size} entries differ from a signed checkpoint: at least one of the entries "
+                    f"the first {point.size} entries differ from a signed checkpoint. At least one of the entries "
                     f"{good + 1} to {point.size} was replaced, and the hashes after it were recomputed.",
                 )
             )
@@ -302,7 +305,7 @@ class _LogVerifier:
         self._broken = True
 
     def finish(self, head: Head | None) -> None:
-        """Check what is known only after all entries were read: the end of the log."""
+        """Check the end of the log, after all entries were read."""
         if self._broken:
             if self._due:
                 self.remarks.append(f"{len(self._due)} checkpoints of more entries were not compared.")
@@ -313,7 +316,23 @@ class _LogVerifier:
             self._fail(self._truncated(signed, why))
         elif head is not None:
             self._check_head(head)
-        self._note_unchecked()
+        # Say what was not checked, and where the time goes back.
+        if self._start:
+            which = "Entry 1 was" if self._start == 1 else f"Entries 1 to {self._start} were"
+            self.remarks.append(f"{which} not checked: the given entries begin later.")
+        covered = max(self._elsewhere.intersection(self._agreed), default=0)
+        if 0 < covered < self._seq:
+            self.remarks.append(f"Entries {covered + 1} to {self._seq} are newer than the newest checkpoint.")
+        if self._has_keys and not covered and self._seq and not self._recorded.signed:
+            self.remarks.append("The log itself contains no signed checkpoint.")
+        if self._recorded.too_old:
+            self.remarks.append(
+                f"The root in entry {self._recorded.too_old} was not compared: it is of entries too far back."
+            )
+        if self._backwards:
+            self.remarks.append(
+                f"The time goes back at entry {self._backwards}: a clock was set, or the clocks of replicas differ."
+            )
 
     def _truncated(self, wanted: int, why: str) -> Finding:
         gone = f"entry {wanted} is" if wanted == self._seq + 1 else f"entries {self._seq + 1} to {wanted} are"
@@ -335,24 +354,6 @@ class _LogVerifier:
                     f"the log ends at entry {self._seq}, but the database records another end (entry {head.seq}): "
                     "entries were replaced or added without the service.",
                 )
-            )
-
-    def _note_unchecked(self) -> None:
-        if self._start:
-            which = "Entry 1 was" if self._start == 1 else f"Entries 1 to {self._start} were"
-            self.remarks.append(f"{which} not checked: the given entries begin later.")
-        covered = max(self._elsewhere.intersection(self._agreed), default=0)
-        if 0 < covered < self._seq:
-            self.remarks.append(f"Entries {covered + 1} to {self._seq} are newer than the newest checkpoint.")
-        if self._has_keys and not covered and self._seq and not self._recorded.signed:
-            self.remarks.append("The log itself contains no signed checkpoint.")
-        if self._recorded.too_old:
-            self.remarks.append(
-                f"The root in entry {self._recorded.too_old} was not compared: it is of entries too far back."
-            )
-        if self._backwards:
-            self.remarks.append(
-                f"The time goes back at entry {self._backwards}: a clock was set, or the clocks of replicas differ."
             )
 
     def result(self) -> Verification:

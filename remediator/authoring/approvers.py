@@ -1,4 +1,4 @@
-"""Who may approve a playbook, as far as the settings and the people file say."""
+"""The people who may approve a playbook, according to the settings and the people file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explain what would be done for an alert now: match, plan, guard evaluation and the next step. Changes nothing."""
+"""Explain the pipeline for an alert now: match, plan, guard evaluation and the next step. Changes nothing."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ReadOnlyStore(Store):
 
 @dataclass(slots=True)
 class Explanation:
-    """What one playbook would do for the alert."""
+    """The explanation of one playbook for the alert."""
 
     playbook: str
     missing: Sequence[str] = ()
@@ -93,7 +93,7 @@ def read_alert(text: str) -> list[dict[str, str]]:
     """Return the labels in a JSON text: a webhook notification, one alert with ``labels``, or labels alone.
 
     Raises:
-        InputError: the text is not one of these.
+        InputError: the text has another form.
     """
     try:
         data = untrusted_json.decode(text)
@@ -152,7 +152,7 @@ async def by_fingerprint(config: Config, wanted: str) -> tuple[str, dict[str, st
 
 
 async def explain(config: Config, labels: Mapping[str, str], source: str = ALERTMANAGER) -> list[Explanation]:
-    """Return what each playbook would do for an alert of a source with these labels, the matching playbooks first."""
+    """Explain each playbook for an alert of a source with these labels, the matching playbooks first."""
     async with read_only_context(config, ReadOnlyStore(config)) as context:
         return await explain_alert(context, config, labels, source)
 
@@ -160,7 +160,7 @@ async def explain(config: Config, labels: Mapping[str, str], source: str = ALERT
 async def explain_alert(
     context: PipelineContext, config: Config, labels: Mapping[str, str], source: str = ALERTMANAGER
 ) -> list[Explanation]:
-    """Return what each playbook would do for an alert of a source with these labels, with the clients of ``context``.
+    """Explain each playbook for an alert of a source with these labels, with the clients of ``context``.
 
     Raises:
         NotFound: the settings do not have the source.
@@ -180,7 +180,7 @@ async def explain_alert(
 
 
 async def explain_start(context: PipelineContext, person: Person, request: StartRequest) -> Explanation:
-    """Return what a run would do if this person started it now. Changes nothing.
+    """Explain a run that this person would start now. Changes nothing.
 
     Raises:
         PermissionDenied: the role is not sufficient.
@@ -197,7 +197,7 @@ async def explain_start(context: PipelineContext, person: Person, request: Start
 
 _NOT_ABOUT = {
     Relation.OTHER: "the alert is about something else",
-    Relation.UNKNOWN: "no label of the alert says what it is about",
+    Relation.UNKNOWN: "no label of the alert names a target",
 }
 
 
@@ -219,7 +219,7 @@ async def _evaluate(context: PipelineContext, playbook: Playbook, episode: Episo
         if not manual:
             found.about, found.about_any = compare(labels, service), playbook.about_any
             found.sides = sides(labels, service)
-            if found.about_any is None and found.about.relation in _NOT_ABOUT:  # as in the plan stage
+            if found.about_any is None and found.about.relation in _NOT_ABOUT:  # the plan stage does the same
                 found.error = f"none: {_NOT_ABOUT[found.about.relation]}"
                 found.next_step = f"escalate: {found.about.text}"
                 return
@@ -245,7 +245,7 @@ def _next_step(playbook: Playbook, found: Explanation, decision: GuardDecision) 
     if final.answer is GuardAnswer.UNKNOWN:
         return f"request approval: {decision.guard} {final.sentence}"
     if found.mode == "shadow":
-        return "report what it would have done (mode shadow)"
+        return "report the planned actions (mode shadow)"
     if found.mode == "approve" or playbook.approval.required:
         return "request approval"
     return "act"

@@ -8,6 +8,7 @@ from html import escape
 from itertools import pairwise
 from typing import Literal
 
+from remediator.core.text import shorten
 from remediator.playbooks.catalogue import Catalogue
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.steps import Goto
@@ -133,8 +134,8 @@ def svg(made: Flow, label: str) -> str:
 
 def _box(node: Node, row: int) -> str:
     y, middle = 8 + row * _ROW, _LEFT + _ENDS / 2
-    title = f'<text x="{middle:g}" y="{y + (22 if node.detail else 31)}">{escape(_short(node.title, 40))}</text>'
-    detail = f'<text x="{middle:g}" y="{y + 40}" class="small">{escape(_short(node.detail, 50))}</text>'
+    title = f'<text x="{middle:g}" y="{y + (22 if node.detail else 31)}">{escape(shorten(node.title, 40))}</text>'
+    detail = f'<text x="{middle:g}" y="{y + 40}" class="small">{escape(shorten(node.detail, 50))}</text>'
     rect = f'<rect x="{_LEFT}" y="{y}" width="{_ENDS}" height="{_BOX}" rx="{26 if node.kind == "alert" else 8}"/>'
     tip = f"<title>{escape(': '.join(filter(None, (node.title, node.detail))))}</title>"
     return f'<g class="{node.kind}">{tip}{rect}{title}{detail if node.detail else ""}</g>'
@@ -155,7 +156,3 @@ def _arrow(edge: Edge, rows: dict[str, int], lane: int) -> str:
     at = out + sign * 4 if good else side + 6
     text = f'<text x="{at:g}" y="{start - 5:g}" class="{kind}">{escape(edge.label)}</text>'
     return f'<path d="M{side} {start:g}H{out}V{end:g}H{side + sign}" marker-end="url(#tip)"/>{text}'
-
-
-def _short(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

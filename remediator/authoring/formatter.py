@@ -42,12 +42,19 @@ def format_text(text: str, name: str) -> str:
     result = _tidy(text)
     while (shorter := _break_long_collections(result)) != result:
         result = shorter
-    _require_same(text, result, name)
+    # refuse other data and fewer comments, whatever the reason: the author's file is not damaged
+    lost = Counter(_comments(text)) - Counter(_comments(result))
+    if lost:
+        comment = next(iter(lost))
+        line = next(number for number, each in enumerate(text.splitlines(), 1) if comment in each)
+        raise InputError(f"{name}:{line}: the comment {comment!r} would be lost; put it on a line before a key")
+    if yaml.load(text, _LOADER) != yaml.load(result, _LOADER):  # noqa: S506 - the safe loader
+        raise InputError(f"{name}: the file cannot be formatted without a change of its content; nothing was written")
     return result
 
 
 def format_file(path: Path, check: bool) -> bool:
-    """Format a file in its place. Return whether its format was another one.
+    """Format a file in place. Return whether the format was different.
 
     Args:
         path: the file.
@@ -122,17 +129,6 @@ def _flow_collections(node: Any) -> Iterator[Any]:
         return
     for child in node.values() if isinstance(node, CommentedMap) else node:
         yield from _flow_collections(child)
-
-
-def _require_same(before: str, after: str, name: str) -> None:
-    """Refuse a result with other data or fewer comments, whatever the reason: the author's file is not damaged."""
-    lost = Counter(_comments(before)) - Counter(_comments(after))
-    if lost:
-        comment = next(iter(lost))
-        line = next(number for number, text in enumerate(before.splitlines(), 1) if comment in text)
-        raise InputError(f"{name}:{line}: the comment {comment!r} would be lost; put it on a line before a key")
-    if yaml.load(before, _LOADER) != yaml.load(after, _LOADER):  # noqa: S506 - the safe loader
-        raise InputError(f"{name}: the file cannot be formatted without a change of its content; nothing was written")
 
 
 def _comments(text: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What a host needs so that a remediator can act on it by SSH: the allow-list and the line of the authorized keys."""
+"""The files of a host for actions by SSH: the allow-list and the line of the authorized keys."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def schema(kind: str, catalogue: Catalogue, config: type[BaseModel]) -> Schema:
 
     Args:
         kind: one of :data:`KINDS`.
-        catalogue: what playbooks can name.
+        catalogue: the names that playbooks can use.
         config: the model of the settings file.
     """
     if kind == "playbook":
@@ -71,7 +71,7 @@ def _schema_of(model: type[BaseModel]) -> Schema:
 
 
 def _clean(part: Any) -> Any:
-    """Remove what readers do not need: titles that repeat field names, and null, which the loader refuses."""
+    """Remove parts that readers do not need: titles that repeat field names, and null, which the loader refuses."""
     if isinstance(part, list):
         return [_clean(item) for item in part]
     if not isinstance(part, dict):
@@ -125,7 +125,7 @@ def _settings_file(catalogue: Catalogue, config: type[BaseModel]) -> Schema:
 
 
 def _add_kinds(noun: str, name: str, models: Mapping[str, type[BaseModel]], definitions: Schema) -> None:
-    """Add the settings of each kind to the definition of what has a kind."""
+    """Add the settings of each kind to the definitions that have a kind."""
     definition = definitions[name]
     kinds = sorted(models)
     definition["properties"]["kind"]["enum"] = kinds
@@ -153,17 +153,7 @@ def _playbook_file(catalogue: Catalogue) -> Schema:
         "description": "Fragments to merge under this playbook. Its own keys have priority; lists are replaced.",
         "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}],
     }
-    _add_names(definitions, catalogue)
-    is_fragment = {"properties": {"kind": {"const": "Fragment"}}, "required": ["kind"]}
-    return {"if": is_fragment, "then": _ref("Fragment"), "else": _ref("Playbook"), "$defs": definitions}
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/$defs/{name}"}
-
-
-def _add_names(definitions: Schema, catalogue: Catalogue) -> None:
-    """Add the known names: actions and checks with their parameters, guards with their settings."""
+    # the known names: actions and checks with their parameters, guards with their settings
     traits = {name: catalogue.traits_of(name) for name in catalogue.actions}
     actions = {name: _with_facts(each.summary, each.facts) for name, each in traits.items()}
     reading = {name: text for name, text in actions.items() if not traits[name].mutates}
@@ -171,10 +161,9 @@ def _add_names(definitions: Schema, catalogue: Catalogue) -> None:
         name: _with_facts(catalogue.summaries.get(name, ""), catalogue.check_facts.get(name, ()))
         for name in catalogue.checks
     }
-    for name, model in catalogue.actions.items():
-        definitions[f"action {name}"] = _with(model, definitions)
-    for name, model in catalogue.checks.items():
-        definitions[f"check {name}"] = _with(model, definitions)
+    for kind, models in (("action", catalogue.actions), ("check", catalogue.checks)):
+        for name, model in models.items():
+            definitions[f"{kind} {name}"] = _with(model, definitions)
     for place, key, names in (
         ("Step", "action", actions),
         ("Undo", "action", actions),
@@ -184,6 +173,12 @@ def _add_names(definitions: Schema, catalogue: Catalogue) -> None:
     ):
         _limit_to_names(definitions[place], key, names)
     _add_guards(definitions["Guards"], catalogue, definitions)
+    is_fragment = {"properties": {"kind": {"const": "Fragment"}}, "required": ["kind"]}
+    return {"if": is_fragment, "then": _ref("Fragment"), "else": _ref("Playbook"), "$defs": definitions}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name}"}
 
 
 def _with_facts(summary: str, facts: Iterable[Fact]) -> str:

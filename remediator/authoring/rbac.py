@@ -1,4 +1,4 @@
-"""RBAC for Kubernetes, generated from what the playbooks do on the services of the inventory: no right more."""
+"""RBAC for Kubernetes, with exactly the rights that the playbooks need on the services of the inventory."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Subject:
     """``ServiceAccount``, ``User`` or ``Group``."""
     name: str
     namespace: str = ""
-    """Only of a service account."""
+    """The namespace of a service account; empty for users and groups."""
 
     def document(self) -> dict[str, str]:
         """Return the subject of a binding."""
@@ -69,7 +69,7 @@ class Grant:
 
     access: ClusterAccess
     namespace: str
-    """Empty: the whole cluster."""
+    """The namespace of the objects; empty: the whole cluster."""
     right: Right
     names: tuple[str, ...]
     """Names of the objects; empty: all objects of the kind."""
@@ -129,11 +129,11 @@ def _of_flux(flux: Flux, used: Sequence[str]) -> Iterator[Grant]:
         if mine and (verb == "get" or mine & {"flux.suspend", "flux.resume"}):
             yield Grant(access, flux.namespace, Right(verb, *_FLUX_KINDS[flux.kind], named=True), (flux.name,))
         for group, resource in _FLUX_SOURCES if mine & {"flux.rollback", "flux.release"} else ():
-            yield Grant(access, flux.namespace, Right(verb, group, resource), ())  # the object says which source it has
+            yield Grant(access, flux.namespace, Right(verb, group, resource), ())  # the object names its own source
 
 
 def choose_cluster(found: Sequence[Grant], kubeconfig: Path | None, context: str | None) -> list[Grant]:
-    """Return the rights in one cluster: the only one, or the one that the arguments name.
+    """Return the rights in one cluster: the only cluster, or the cluster that the arguments name.
 
     Raises:
         InputError: there are several, or none.
@@ -185,7 +185,7 @@ def documents(found: Iterable[Grant], subject: Subject, name: str) -> list[dict[
 
 
 def rules(wanted: Iterable[Grant]) -> list[dict[str, list[str]]]:
-    """Return the rules of a Role. A right on all objects of a kind includes that on single ones."""
+    """Return the rules of a Role. A right on all objects of a kind includes the right on single objects."""
     names: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     everything: set[tuple[str, str, str]] = set()
     for grant in wanted:

@@ -1,7 +1,7 @@
 """Rehearse a playbook: send an alert that does not exist through the production pipeline, in mode shadow.
 
-The stages, checks, diagnoses and platforms are the real ones, so the rehearsal finds a wrong address, a missing right
-and a label that does not fit. It has a store of its own: the service, its runs and its audit log do not change.
+The stages, checks, diagnoses and platforms are real, so the rehearsal finds a wrong address, a missing right
+and a label that does not fit. It has a separate store: the service, its runs and its audit log do not change.
 """
 
 from __future__ import annotations
@@ -86,7 +86,12 @@ async def rehearse(config: Config, name: str, given: Mapping[str, str], seconds:
     if name not in known:
         raise InputError(f"no playbook {name!r}; {did_you_mean(name, known) or 'no playbook is active'}")
     labels = {**example_labels(known[name], loaded.inventory), **await _rule_labels(config, known[name]), **given}
-    _require_match(known[name], labels)
+    if not holds(known[name], labels):
+        wrong = [str(matcher) for matcher in known[name].match.parsed if not matcher.matches(labels)]
+        raise InputError(
+            f"the playbook {name!r} does not match the alert of the rehearsal: {', '.join(wrong)}; "
+            "give the labels, for example --label severity=critical"
+        )
     with tempfile.TemporaryDirectory(prefix="remediator-rehearsal-") as folder, log_events.given_to():
         clock = SystemClock()
         store = SqliteStore(
@@ -133,7 +138,7 @@ def _example(parameter: Parameter) -> str:
 
 
 async def _rule_labels(config: Config, playbook: Playbook) -> dict[str, str]:
-    """Return the labels that the alert rule in Prometheus sets; none without Prometheus."""
+    """Return the labels that the alert rule in Prometheus sets; empty without Prometheus."""
     if config.prometheus is None or not playbook.match.alertname:
         return {}
     async with aclosing(Prometheus(config.prometheus)) as client:
@@ -145,22 +150,12 @@ async def _rule_labels(config: Config, playbook: Playbook) -> dict[str, str]:
     return {name: value for rule in rules for name, value in rule.labels.items() if "{{" not in value}
 
 
-def _require_match(playbook: Playbook, labels: Mapping[str, str]) -> None:
-    if holds(playbook, dict(labels)):
-        return
-    wrong = [str(matcher) for matcher in playbook.match.parsed if not matcher.matches(labels)]
-    raise InputError(
-        f"the playbook {playbook.name!r} does not match the alert of the rehearsal: {', '.join(wrong)}; "
-        "give the labels, for example --label severity=critical"
-    )
-
-
 async def _run(
     context: PipelineContext, config: Config, playbook: Playbook, labels: Mapping[str, str], seconds: float
 ) -> RunTimeline:
     """Run the pipeline until the run waits or ends.
 
-    The playbook is in mode shadow, in which no stage calls an action that changes something. Its steps are planned, and
+    The playbook is in mode shadow, so no stage calls a mutating action. Its steps are planned, and
     its diagnoses and checks are real.
     """
     shadow = playbook.model_copy(update={"mode": "shadow"})
@@ -168,9 +163,17 @@ async def _run(
     await rehearsed.store.write(lambda tx: playbooks.add_versions(tx, (shadow,)))
     settings = ingest_settings(config, {ALERTMANAGER: DEFAULT})
     worker = Worker(rehearsed, Index((shadow,), config.watchdog.alertname), settings, 1, 0.2)
+    alert = {
+        "status": "firing",
+        "labels": dict(labels),
+        "annotations": {"summary": "rehearsal"},
+        "startsAt": rfc3339(SystemClock().now()),
+        "endsAt": "0001-01-01T00:00:00Z",
+    }
+    body = {"version": "4", "receiver": "rehearsal", "status": "firing", "alerts": [alert]}
     loops = [asyncio.create_task(worker.run_ingest_loop()), asyncio.create_task(worker.run_advance_loop())]
     try:
-        await receive(rehearsed.store, _body(labels))
+        await receive(rehearsed.store, json.dumps(body).encode())
         async with asyncio.timeout(seconds):
             run = await _settled(rehearsed)
         timeline = await rehearsed.store.read(lambda connection: load_timeline(connection, run.id))
@@ -189,14 +192,3 @@ async def _settled(context: PipelineContext) -> Run:
         if found and (found[0].finished_at is not None or found[0].status is Status.BLOCKED):
             return found[0]
         await asyncio.sleep(0.05)
-
-
-def _body(labels: Mapping[str, str]) -> bytes:
-    alert = {
-        "status": "firing",
-        "labels": dict(labels),
-        "annotations": {"summary": "rehearsal"},
-        "startsAt": rfc3339(SystemClock().now()),
-        "endsAt": "0001-01-01T00:00:00Z",
-    }
-    return json.dumps({"version": "4", "receiver": "rehearsal", "status": "firing", "alerts": [alert]}).encode()

@@ -1,8 +1,7 @@
 """Make a playbook skeleton from a Markdown runbook: its headings and its blocks of shell commands.
 
-A runbook does not say which alert it is for, which service it acts on, what proves success, or what a command can
-damage. These gaps are left for the author, as names that do not exist, so that lint refuses the skeleton until they are
-filled.
+A runbook does not name its alert, its service, the proof of success, or the possible damage of its commands. These gaps
+are left for the author, as names that do not exist, so that lint refuses the skeleton until they are filled.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from remediator.errors import InputError
 from remediator.playbooks.diagnostics import did_you_mean
 
 GAP = "GAP"
-"""Placeholder for a missing name. No action, check, cause or service is called so."""
+"""Placeholder for a missing name. No action, check, cause or service has this name."""
 _SHELL = frozenset({"", "sh", "bash", "shell", "console", "zsh"})
 _HEADING = re.compile(r"^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})\s*(\S*)")
@@ -25,7 +24,7 @@ _NAME = re.compile(r"[^a-z0-9]+")
 _PROOF = re.compile(
     r"verif|confirm|afterwards|recover(ed|y)|\b(is|are|has|have) (fixed|healthy|recovered)", re.IGNORECASE
 )
-"""Headings of what shows that a remedy worked."""
+"""Headings of sections that show that a remedy worked."""
 _LONGEST = 40
 _SUGGESTIONS: Sequence[tuple[str, str, str]] = (
     (r"(systemctl|supervisorctl) status\b|docker (ps|inspect)\b", "action", "service.status"),
@@ -71,7 +70,7 @@ class SkeletonEntry:
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """What the template of the skeleton needs."""
+    """The data for the template of the skeleton."""
 
     name: str
     title: str
@@ -81,7 +80,7 @@ class Skeleton:
     diagnoses: tuple[SkeletonEntry, ...] = ()
     steps: tuple[SkeletonEntry, ...] = ()
     proofs: tuple[SkeletonEntry, ...] = ()
-    """What shows that the remedy worked."""
+    """The proof that the remedy worked."""
 
 
 def read_runbook(text: str) -> list[RunbookPart]:
@@ -161,7 +160,7 @@ def _free_id(name: str, command: str, taken: set[str]) -> str:
     """Return an ID from the action or check, or from the program."""
     try:
         program = shlex.split(command)[0].rpartition("/")[2]
-    except ValueError:  # an unclosed quote
+    except ValueError:  # the line has an unclosed quote
         program = command.split()[0]
     stem = name.rpartition(".")[2] if name != GAP else program
     plain = _NAME.sub("-", stem.lower()).strip("-") or "command"

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -15,7 +14,7 @@ from remediator.authoring.json_schema import schema
 from remediator.authoring.schema_examples import valid_parameters
 from remediator.core.matchers import example_match, parse_matcher
 from remediator.errors import InputError
-from remediator.playbooks.catalogue import Catalogue, DeclaredCalls
+from remediator.playbooks.catalogue import Catalogue
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.target_identity import example_value, naming_matchers
@@ -61,7 +60,7 @@ class Scaffold:
     step: str = "restart"
     """ID of the step."""
     title: str = ""
-    """What the step does, for readers."""
+    """The purpose of the step, for readers."""
     parameters: str = ""
     """Its required parameters with example values, as a YAML mapping; possibly empty."""
     asks: bool = False
@@ -121,8 +120,8 @@ def with_action(
     """Return the scaffold with another action than a restart.
 
     Raises:
-        InputError: the action is unknown, only reads, or is impossible on the target; or it needs a command or request
-            that the settings do not declare.
+        InputError: the action is unknown, only reads, or is impossible on the target. Or the settings do not declare
+            the command or request that it needs.
     """
     if name not in catalogue.actions:
         raise InputError(f"unknown action {name!r}; {did_you_mean(name, catalogue.actions)}")
@@ -132,7 +131,15 @@ def with_action(
     if reason := catalogue.why_impossible("action", name, service):
         raise InputError(f"{name} is not possible on {service.name}: {reason}; see docs/actions.md")
     if name in catalogue.declared:
-        required = _declared_example(catalogue.declared[name])
+        # name the first entry of the settings that changes something and needs the fewest values
+        calls = catalogue.declared[name]
+        found = {entry: call for entry, call in calls.known.items() if call.traits.mutates}
+        if not found:
+            message = f"the settings have no {calls.section} that change something"
+            raise InputError(f"{message}; declare one first: see docs/how-to/run-own-commands.md")
+        entry = min(found, key=lambda each: len(found[each].values))
+        values = {key: example_match(pattern) or "example" for key, pattern in found[entry].values.items()}
+        required = {calls.name: entry, **({calls.values: values} if values else {})}
         traits = catalogue.traits_of(name, required)
     else:
         required = valid_parameters("action", name, catalogue, schema("playbook", catalogue, config_model))
@@ -144,21 +151,6 @@ def with_action(
         parameters=json.dumps(required) if required else "",
         asks=traits.destructive or traits.requires_approval or (traits.interrupts and not traits.measures),
     )
-
-
-def _declared_example(calls: DeclaredCalls) -> dict[str, Any]:
-    """Return the parameters that name the first entry of the settings that changes something.
-
-    Raises:
-        InputError: there is none.
-    """
-    found = {name: call for name, call in calls.known.items() if call.traits.mutates}
-    if not found:
-        message = f"the settings have no {calls.section} that change something"
-        raise InputError(f"{message}; declare one first: see docs/how-to/run-own-commands.md")
-    name = min(found, key=lambda each: len(found[each].values))
-    values = {key: example_match(pattern) or "example" for key, pattern in found[name].values.items()}
-    return {calls.name: name, **({calls.values: values} if values else {})}
 
 
 def _find_service(name: str, inventory: Inventory) -> Service:
@@ -175,7 +167,7 @@ def playbook(scaffold: Scaffold, schema_path: str = "") -> str:
 
     Args:
         scaffold: its values.
-        schema_path: path of the JSON Schema, for editors; empty for none.
+        schema_path: path of the JSON Schema, for editors; empty: no schema.
     """
     return TEMPLATES.get_template("playbook.yaml").render(**asdict(scaffold), schema=schema_path)
 
@@ -185,6 +177,6 @@ def test(scaffold: Scaffold, schema_path: str = "") -> str:
 
     Args:
         scaffold: the values of the playbook.
-        schema_path: path of the JSON Schema, for editors; empty for none.
+        schema_path: path of the JSON Schema, for editors; empty: no schema.
     """
     return TEMPLATES.get_template("playbook.test.yaml").render(**asdict(scaffold), schema=schema_path)

@@ -30,9 +30,10 @@ def examples() -> dict[str, Any]:
 
 
 def annotate(kind: str, schema: Schema) -> None:
-    """Add a title and an example to every property of a schema that has none."""
+    """Add a title and an example to every property of a schema without them."""
     for path, name, prop in properties(kind, schema):
-        if "description" not in prop and "$ref" in prop:  # the generator drops one that equals that of the model
+        # the generator drops a description that equals the description of the model
+        if "description" not in prop and "$ref" in prop:
             prop["description"] = schema["$defs"][prop["$ref"].rpartition("/")[2]]["description"]
         prop.setdefault("title", name.replace("_", " ").capitalize() if name.islower() else name)
         example = _example(path, prop)
@@ -83,7 +84,8 @@ def _example(path: str, prop: Schema) -> Any:
 
 
 def valid_parameters(kind: str, name: str, catalogue: Catalogue, playbook: Schema) -> dict[str, Any]:
-    """Return examples of the required parameters of an action or check, and of one more if it needs one of several.
+    """Return examples of the required parameters of an action or check, and of one more parameter if the model needs
+    one of several.
 
     Args:
         kind: ``action`` or ``check``.

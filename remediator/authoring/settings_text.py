@@ -48,7 +48,7 @@ def _setting(value: Any, is_default: bool, redactor: Redactor, name: str) -> Set
         extra = {key: _setting(item, False, redactor, key) for key, item in (value.model_extra or {}).items()}
         return Setting(fields | extra, is_default)
     if isinstance(value, Mapping):
-        hide = name == "headers"  # their values are often credentials
+        hide = name == "headers"  # the values of these keys are often credentials
         return Setting(
             {
                 str(key): Setting(HIDDEN, False) if hide else _setting(item, is_default, redactor, str(key))
@@ -58,21 +58,17 @@ def _setting(value: Any, is_default: bool, redactor: Redactor, name: str) -> Set
         )
     if isinstance(value, list | tuple):
         return Setting([_setting(item, is_default, redactor, name) for item in value], is_default)
-    return Setting(_plain(value, redactor, name), is_default)
-
-
-def _plain(value: Any, redactor: Redactor, name: str) -> Any:
     if isinstance(value, timedelta):
-        return format_duration(value)
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, str) and value:
-        return HIDDEN if _SECRET_NAME.search(name) else _URL_PASSWORD.sub(rf"\1{HIDDEN}@", redactor.text(value))
-    return value
+        value = format_duration(value)
+    elif isinstance(value, Path):
+        value = str(value)
+    elif isinstance(value, str) and value:
+        value = HIDDEN if _SECRET_NAME.search(name) else _URL_PASSWORD.sub(rf"\1{HIDDEN}@", redactor.text(value))
+    return Setting(value, is_default)
 
 
 def as_data(setting: Setting, *, defaults: bool) -> Any:
-    """Return the plain values, without those that are defaults unless ``defaults`` is set."""
+    """Return the plain values; without ``defaults``, omit default values."""
     if isinstance(setting.value, Mapping):
         chosen = {key: item for key, item in setting.value.items() if defaults or not item.is_default}
         return {key: as_data(item, defaults=defaults) for key, item in chosen.items()}

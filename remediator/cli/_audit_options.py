@@ -1,4 +1,4 @@
-"""Options of the ``remediator audit`` commands, and what they name."""
+"""Options of the ``remediator audit`` commands, and the files that they name."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read_notes(paths: tuple[Path, ...]) -> list[str]:
     """Return the signed checkpoints in these files and folders.
 
     Raises:
-        InputError: a file cannot be read, or contains none.
+        InputError: a file cannot be read, or contains no checkpoint.
     """
     found: list[str] = []
     for path in paths:

@@ -53,7 +53,7 @@ class DatabaseLog:
         return records.get_head(self._connection)
 
     def stored_checkpoints(self) -> list[str]:
-        """Return the newest signed checkpoint that the database stores; none if there is none."""
+        """Return the newest signed checkpoint in the database, or an empty text."""
         stored = key_values.get(self._connection, LATEST_CHECKPOINT)
         note = None if stored is None or not isinstance(stored.value, dict) else stored.value.get("note")
         return [note] if isinstance(note, str) else []
@@ -119,7 +119,10 @@ class LogPlace:
     database: Path | None = None
     """A SQLite file; None: the database of the settings."""
     archive: Path | None = None
-    """The folder of the sealed segments; None: that of the settings, or ``archive`` beside the SQLite file."""
+    """The folder of the sealed segments.
+
+    None: use the folder of the settings, or ``archive`` beside the SQLite file.
+    """
 
     def segments(self) -> list[Segment]:
         """Return the sealed segments.

@@ -1,4 +1,4 @@
-"""Shared parts of the commands that decide: who decides, and on which request."""
+"""Shared parts of the commands that decide: the person and the request."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ token_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help=f"File with your operator token (default: the variable {TOKEN_VARIABLE}).",
 )
-reason_option = click.option("--reason", default="", help="Reason, which others read (default: none).")
+reason_option = click.option("--reason", default="", help="Reason, shown to other users (default: none).")
 
 
 def authenticate(config: Config, token_file: Path | None) -> Person:
     """Return the person whose operator token was given.
 
     Raises:
-        InputError: no token was given, or no person in the people file has it.
+        InputError: no token was given, or the token is of no person in the people file.
     """
     token = read_secret(token_file) if token_file is not None else os.environ.get(TOKEN_VARIABLE, "")
     if not token:
@@ -46,7 +46,7 @@ def terminal_operator(actor: str | None = None) -> Person:
     """Return the user of this terminal with all rights. Access to the database is the proof.
 
     Args:
-        actor: for whom this user acts; recorded beside the user, never instead of the user.
+        actor: the person for whom this user acts; recorded in addition to the user, never instead of the user.
     """
     user = _direct_store.terminal_user()
     return Person(f"{user} for {actor}" if actor else user, "terminal", frozenset({Role.ADMIN}))

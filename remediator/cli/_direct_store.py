@@ -17,7 +17,6 @@ from typing import TypeVar
 
 import sqlalchemy
 import sqlalchemy.exc
-from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from remediator.audit import Redactor
@@ -36,19 +35,11 @@ from remediator.storage.url import open_engine
 T = TypeVar("T")
 
 
-def _channel_models(config: Config) -> list[BaseModel]:
-    """Return the settings of the channels, whose secrets are redacted; a stop must not depend on a valid plugin."""
-    try:
-        return Registry.load(config.plugins).models(config)
-    except ConfigurationError:
-        return Registry().models(config)
-
-
 def terminal_user() -> str:
     """Return the user of this terminal, as the audit log names people: ``user:ann@host``.
 
-    The name is that of the process's user ID, never of a variable such as ``LOGNAME``, which everyone can set. With
-    sudo, root acts for another user: ``user:root(ann)@host``. Only root could have set ``SUDO_UID`` to another one.
+    The name comes from the user ID of the process, never from a variable such as ``LOGNAME``, which every user can set.
+    With sudo, root acts for another user: ``user:root(ann)@host``. Only root can set ``SUDO_UID`` to another ID.
     """
     uid = os.getuid()
     name, behind = _user_name(uid), os.environ.get("SUDO_UID", "")
@@ -69,7 +60,7 @@ def write(config: Config, work: Callable[[Tx], T]) -> T:
 
     Raises:
         StoreUnavailable: there is no database, or it cannot be written now; nothing was changed.
-        StoreCorrupt: the schema is not the one of this version.
+        StoreCorrupt: the schema has another version.
     """
     if config.store == "sqlite":
         path = own_database(config.state)
@@ -78,10 +69,13 @@ def write(config: Config, work: Callable[[Tx], T]) -> T:
         url = sqlalchemy.make_url(f"sqlite:///{path}")
     else:
         url = store_url(config)
-    models = _channel_models(config)
+    try:  # the secrets of channels are redacted
+        models = Registry.load(config.plugins).models(config)
+    except ConfigurationError:  # a stop must not depend on a valid plugin
+        models = Registry().models(config)
     try:
         redactor = redactor_for(config, read(config.inventory, Inventory), *models)
-    except ConfigurationError:  # a stop must not depend on a valid inventory
+    except ConfigurationError:  # stops must work without a valid inventory
         redactor = redactor_for(config, *models)
     engine = open_engine(url)
     job = Job(work)

@@ -1,4 +1,4 @@
-"""Text of explanations, from their data: what a playbook would do for an alert, or if a person started it."""
+"""Text of explanations, from their data: a playbook for an alert, or for a manual start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from remediator.core.text import label_text
 
 
 def alert_lines(labels: Mapping[str, str], playbooks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield what each playbook would do for an alert, and why the others do not match."""
+    """Yield the explanation of each playbook for an alert, and why the other playbooks do not match."""
     shown = label_text(labels)
     yield f"receive  {{{shown}}}"
     yield from (
@@ -23,9 +23,16 @@ def alert_lines(labels: Mapping[str, str], playbooks: Sequence[Mapping[str, Any]
 
 
 def playbook_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what one playbook would do: target, mode, plan, cost, guards, verification and the next step."""
+    """Yield the explanation of one playbook: target, mode, plan, cost, guards, verification and the next step."""
     yield f"match    {found['playbook']}, target {found['target'] or '?'}, mode {found['mode']}"
-    yield from _about_lines(found["about"])
+    about = found["about"]
+    if about is not None:  # how the alert compares with the target: each label with both values, then the relation
+        for side in about["labels"]:
+            same = "same" if side["same"] else "different"
+            yield f"about    {side['label']}: alert {side['alert']!r}, target {side['service']}: {same}"
+        yield f"about    {about['relation']}: {about['text']}"
+        if about["any"] is not None:
+            yield f"about    any label is accepted: {about['any']}"
     plan = found["plan"]
     if plan is None:
         yield f"plan     {found['error']}"
@@ -38,15 +45,3 @@ def playbook_lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"guard    {item['guard']}: {item['text']}" for item in found["guards"])
         yield from (f"verify   {check['check']}" for check in plan["checks"])
     yield f"next     {found['next_step']}"
-
-
-def _about_lines(about: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield how the alert compares with the target: each label with both values, then the relation."""
-    if about is None:
-        return
-    for side in about["labels"]:
-        same = "same" if side["same"] else "different"
-        yield f"about    {side['label']}: alert {side['alert']!r}, target {side['service']}: {same}"
-    yield f"about    {about['relation']}: {about['text']}"
-    if about["any"] is not None:
-        yield f"about    any label is accepted: {about['any']}"

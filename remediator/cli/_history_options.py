@@ -90,7 +90,7 @@ def _loaded(config: Config, paths: Sequence[Path]) -> LoadedConfig:
 
 @contextmanager
 def _at_ref(paths: Sequence[Path], ref: str) -> Iterator[list[Path]]:
-    """Extract the same files and folders as they are at a git ref; yield their paths."""
+    """Extract the same files and folders at a git ref; yield their paths."""
     top = Path(_git(paths[0], "rev-parse", "--show-toplevel").decode().strip())
     inside = [path.resolve().relative_to(top.resolve()) for path in paths]
     tree = _git(top, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{tree}}").decode().strip()

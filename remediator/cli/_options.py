@@ -39,7 +39,7 @@ since_option = click.option(
 
 actor_option = click.option(
     "--actor",
-    help="Person for whom you do this, such as user:ann; the audit log has your own user too (default: nobody).",
+    help="Person for whom you act, such as user:ann; the audit log also records your own user (default: none).",
 )
 
 watch_option = click.option(
@@ -75,7 +75,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         InputError: the folder does not exist, or the file cannot be written.
     """
     if str(path) == "-":
-        if sys.stdout.isatty():  # a person reads it
+        if sys.stdout.isatty():  # standard output is a terminal, so a person reads it
             shown = io.BytesIO()
             yield shown
             _output.echo(shown.getvalue().decode("utf-8", "backslashreplace"), nl=False)

@@ -1,7 +1,7 @@
 """The only way from a command to the terminal. Text from outside cannot steer the terminal that shows it.
 
-Labels, log lines and error texts come from other systems. An escape sequence in them could rewrite the lines above, by
-which people decide. The lint rule TID251 forbids ``click.echo`` everywhere else.
+Labels, log lines and error texts come from other systems. An escape sequence in them could rewrite earlier lines, on
+which people base decisions. The lint rule TID251 forbids ``click.echo`` everywhere else.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 
 
 def lines(items: Iterable[str], empty: str = "") -> None:
-    """Print each item on one line, whatever it contains: a newline in a label cannot add a line.
+    """Print each item on one line: a newline in a label cannot add a line.
 
     Args:
         items: the lines.
-        empty: what to print if there are none.
+        empty: text for an empty list.
     """
     echo("\n".join(map(printable, items)) or empty)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str = "") -> None:
-    """Print rows: aligned below their columns on a terminal, else one row a line with two spaces between its values.
+    """Print rows: aligned columns on a terminal, otherwise one row per line with two spaces between the values.
 
     Args:
         columns: the headings, for a terminal.
         rows: the values.
-        empty: what to print if there are none.
+        empty: text for an empty list.
     """
     found = [[printable(value) for value in row] for row in rows]
     if not found or not sys.stdout.isatty():
@@ -100,7 +100,7 @@ def _interrupts() -> Iterator[threading.Event]:
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """Show on a terminal that the command works, and on what; nothing elsewhere."""
+    """Show the current work of the command on a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -111,12 +111,12 @@ def working(what: str) -> Iterator[None]:
 
 
 def counted(items: Iterable[T], what: str, total: int | None = None, step: int = _STEP) -> Iterator[T]:
-    """Yield the items, and show on a terminal how many there were so far, and of how many; nothing elsewhere.
+    """Yield the items, and show the progress on a terminal.
 
     Args:
-        items: what to yield.
-        what: what is done with them.
-        total: how many there are; None if that is unknown.
+        items: the items to yield.
+        what: the operation, for the progress.
+        total: number of items; None if unknown.
         step: number of items after which the count is updated.
     """
     if not sys.stderr.isatty():

@@ -23,8 +23,8 @@ def registry_for(config_path: Path | None, paths: Sequence[Path] = ()) -> Regist
     """Return the built-in extensions, and the plugins, commands and requests of the settings file.
 
     Args:
-        config_path: the settings file; None: ``remediator.yaml`` in the folder of the first path or in its parent. A
-            file that was not named and cannot be used is ignored: lint reports its errors.
+        config_path: the settings file; None: ``remediator.yaml`` in the folder of the first path or in its parent. An
+            unusable default file is ignored: lint reports its errors.
         paths: the files and folders that the command works on.
 
     Raises:

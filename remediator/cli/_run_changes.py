@@ -45,14 +45,15 @@ run_argument = click.argument("run_id", metavar="RUN")
     metavar="NAME=VALUE",
     help="Value of a parameter; can be repeated (default: none).",
 )
-@click.option("--dry-run", is_flag=True, help="Only show what the run would do, and what the guards say now.")
+@click.option("--dry-run", is_flag=True, help="Only show the plan of the run, and the current answers of the guards.")
 @reason_option
 def start(
     source: Source, playbook: str, format_: str, service: str, given: tuple[str, ...], dry_run: bool, reason: str
 ) -> None:
     """Start a run by hand, through the same guards, approval and audit as a run that an alert starts.
 
-    If an approval is needed, another person has to give it. In the modes observe and shadow, one is always needed.
+    If an approval is needed, another person must give it. In the modes observe and shadow, an approval is always
+    needed.
 
     \b
     Examples:
@@ -115,7 +116,7 @@ def _dry_run(source: Source, request: StartRequest) -> Mapping[str, Any]:
 )
 @run_argument
 def undo(source: Source, reason: str, confirm: str, run_id: str) -> None:
-    """Undo what a finished run did, as its playbook and its actions declare, last step first.
+    """Undo the actions of a finished run, as its playbook and actions declare, last step first.
 
     Each step is undone once. The guards kill_switch, freeze and managed_by are evaluated. The result is in the
     timeline of the run.
@@ -140,7 +141,7 @@ def undo(source: Source, reason: str, confirm: str, run_id: str) -> None:
 @run_argument
 @click.argument("text")
 def comment(source: Source, run_id: str, text: str) -> None:
-    """Write a comment about a run; everyone who looks at the run sees it.
+    """Write a comment about a run; all users who open the run see it.
 
     \b
     Example:
@@ -154,7 +155,7 @@ def comment(source: Source, run_id: str, text: str) -> None:
 @reason_option
 @run_argument
 def acknowledge(source: Source, reason: str, run_id: str) -> None:
-    """Say that you take care of a run, so that other people need not.
+    """Acknowledge a run: you take care of it.
 
     \b
     Example:

@@ -1,4 +1,7 @@
-"""What ``config check`` and ``serve`` check in the settings file. The service does not load the rest of ``config``."""
+"""The common checks of the settings file in ``config check`` and ``serve``.
+
+The service does not load the rest of ``config``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from remediator.playbooks.parsing.nodes import Node
 
 
 def check_kinds(config_path: Path, registry: Registry) -> Node:
-    """Check what the model of the settings leaves open: guards, channels and sources. Return the content of the file.
+    """Check the parts that the model of the settings does not check: guards, channels and sources. Return the content
+    of the file.
 
     Raises:
         ConfigurationError: there are errors; each has its place in the file.

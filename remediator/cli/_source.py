@@ -40,7 +40,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ServerError(RemediatorError):
-    """The server cannot be reached, or does not do what was asked."""
+    """The server cannot be reached, or does not execute the request."""
 
 
 server_option = click.option(
@@ -81,7 +81,7 @@ class Source:
         return load_config(self.config_path, Config)
 
     def get(self, path: str, local: Callable[[Connection], Any], **query: Any) -> Any:
-        """Return what ``GET /api/v1/<path>`` answers, or what ``local`` returns for the database of this host.
+        """Return the answer of ``GET /api/v1/<path>``, or the result of ``local`` for the database of this host.
 
         Raises:
             InputError: there is no such resource, or a filter is wrong.
@@ -94,7 +94,7 @@ class Source:
             return local(connection)
 
     def text(self, path: str, local: Callable[[], str], **query: Any) -> str:
-        """Return the text that ``GET /api/v1/<path>`` answers, or what ``local`` returns."""
+        """Return the text of ``GET /api/v1/<path>``, or the result of ``local``."""
         if self.server:
             return str(self._request("GET", path, query, text=True))
         return local()
@@ -106,7 +106,7 @@ class Source:
         body: Mapping[str, Any],
         person: Callable[[], Person] | None = None,
     ) -> Any:
-        """Return what ``POST /api/v1/<path>`` answers, or what ``local`` returns in a transaction of the database.
+        """Return the answer of ``POST /api/v1/<path>``, or the result of ``local`` in a transaction of the database.
 
         Args:
             path: below ``/api/v1/``.
@@ -120,7 +120,7 @@ class Source:
         return _direct_store.write(self.config, lambda tx: local(tx, who))
 
     def call(self, path: str, local: Callable[[], Any], body: Mapping[str, Any]) -> Any:
-        """Return what ``POST /api/v1/<path>`` answers, or what ``local`` returns; for what changes nothing."""
+        """Return the answer of ``POST /api/v1/<path>``, or the result of ``local``, for a read-only operation."""
         return self._request("POST", path, body=body) if self.server else local()
 
     def body(self, body: Mapping[str, Any], actor: str | None) -> Mapping[str, Any]:
@@ -159,8 +159,19 @@ class Source:
         if len(answer.content) > _MAX_ANSWER:
             raise ServerError(f"{self.server}: the answer is longer than {_MAX_ANSWER} bytes; use --limit")
         if answer.status_code == 200:
-            return answer.text if text else _decoded(self.server, answer.text)
-        raise _error(self.server, answer.status_code, answer.text)
+            try:
+                return answer.text if text else untrusted_json.decode(answer.text)
+            except ValueError:
+                why = "the answer is not JSON; is this the address of remediator?"
+                raise ServerError(f"{self.server}: {why}") from None
+        try:
+            message = str(untrusted_json.decode(answer.text)["error"])
+        except (ValueError, KeyError, TypeError):
+            why = f"{self.server} answered {answer.status_code}; is this the address of remediator?"
+            raise ServerError(why) from None
+        if answer.status_code in (400, 404, 409):
+            raise InputError(message)
+        raise ServerError(f"{self.server}: {message}")
 
 
 def segment(name: str) -> str:
@@ -178,20 +189,7 @@ def _checked(server: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username is not None:
         raise InputError(f"--server: {server!r} is not a URL; give one like https://remediator.example")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise InputError(f"--server: {server!r} is not encrypted, so your token could be read on the way; use https")
+        raise InputError(
+            f"--server: {server!r} is not encrypted, so others on the network could read your token; use https"
+        )
     return server.rstrip("/")
-
-
-def _decoded(server: str, text: str) -> Any:
-    try:
-        return untrusted_json.decode(text)
-    except ValueError:
-        raise ServerError(f"{server}: the answer is not JSON; is this the address of remediator?") from None
-
-
-def _error(server: str, status: int, text: str) -> RemediatorError:
-    try:
-        message = str(untrusted_json.decode(text)["error"])
-    except (ValueError, KeyError, TypeError):
-        return ServerError(f"{server} answered {status}; is this the address of remediator?")
-    return InputError(message) if status in (400, 404, 409) else ServerError(f"{server}: {message}")

@@ -104,7 +104,7 @@ def reject(source: Source, reason: str, request_or_run: str) -> None:
 def snooze(source: Source, reason: str, request_or_run: str) -> None:
     """Close a request for now; its run plans and asks again later.
 
-    The setting approvals.snooze_duration says when. Exit status 1 if the request was already decided.
+    The setting approvals.snooze_duration defines the delay. Exit status 1 if the request was already decided.
 
     \b
     Example:

@@ -1,4 +1,7 @@
-"""The ``remediator audit`` commands. They read the database and the archive directly; the service need not run."""
+"""The ``remediator audit`` commands.
+
+They read the database and the archive directly; the service does not have to run.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +175,7 @@ _FORMATS: dict[str, Callable[[SealedEntry], bytes]] = {
 def _from(
     reader: AuditReader, segments: Sequence[Segment], since: datetime | None
 ) -> tuple[Head, Iterator[SealedEntry]]:
-    """Return the entries from this time on, and the state of the log before them."""
+    """Return the entries since this time, and the state of the log before them."""
     end = reader.head().seq
     live = takewhile(lambda row: row.seq <= end, reader.entries(after_seq=segments[-1].end.seq if segments else 0))
     start, rows = archive.join_live(segments, live)

@@ -35,7 +35,7 @@ NOT_ANCHORED = 4
 """Exit status: no finding, but no checkpoint from outside of the database was compared."""
 _SHOWN = 20
 _AGAIN = 1.0
-"""Seconds until a difference between state and log is looked at again: the service may be writing."""
+"""Seconds until a difference between state and log is checked again: the service may be writing."""
 
 
 @click.command("verify")
@@ -66,8 +66,8 @@ def command(
 ) -> None:
     """Check that the log is unchanged, or name the first bad entry.
 
-    Without --db and --export, the checkpoints and the public key come from the settings. A key from this host does not
-    help against a person who controls this host: keep a copy of the key elsewhere and give it with --key.
+    Without --db and --export, the checkpoints and the public key come from the settings. A key from this host proves
+    nothing if an attacker controls this host. Keep a copy of the key on another system and give it with --key.
 
     \b
     Exit status:
@@ -140,7 +140,7 @@ def _require_lines(exported: IO[bytes]) -> Iterator[bytes]:
 
 
 def _own_key(config: Config) -> list[Verifier]:
-    """Return the public key of the settings; none if there is no key yet."""
+    """Return the public key of the settings; empty if there is no key yet."""
     try:
         private = audit_key_file(config)
         public = private.with_name(private.name + ".pub")
@@ -154,7 +154,7 @@ def _own_key(config: Config) -> list[Verifier]:
 
 
 def _from_witnesses(config: Config) -> tuple[list[str], list[str]]:
-    """Return the checkpoints of the places in the settings, and remarks about those that cannot be read."""
+    """Return the checkpoints of the places in the settings, and remarks about unreadable places."""
     witnesses = Registry.load(config.plugins).make_witnesses(config.audit.checkpoints, config.channels)
 
     async def fetch() -> tuple[list[str], list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,13 +12,13 @@ from remediator.authoring.lint.runner import Sources, lint
 from remediator.cli import _output
 from remediator.cli._options import config_option, format_option
 from remediator.cli._settings import check_kinds
-from remediator.config import Config, redactor_for
+from remediator.config import Config, redactor_for, token_files
 from remediator.errors import ConfigurationError
 from remediator.extensions.guard_settings import guard_defaults, guards_off
 from remediator.extensions.registry import Registry
-from remediator.playbooks.diagnostics import Diagnostic, Severity
+from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.loader import load, load_config, load_error
-from remediator.playbooks.parsing.nodes import Node, find
+from remediator.playbooks.parsing.nodes import find
 from remediator.reporting.formatting import plural
 from remediator.runtime.access import credentials_of, load_people, read_credentials
 
@@ -45,7 +44,13 @@ def check(config_path: Path) -> None:
     config = load_config(config_path, Config)
     registry = Registry.for_settings(config)
     root = check_kinds(config_path, registry)
-    if errors := list(_channel_errors(config, registry, root)):
+    errors = []
+    for name, channel in config.channels.items():
+        try:
+            registry.make_channels({name: channel})
+        except ConfigurationError as error:
+            errors.append(find(root, ("channels", name))[0].diagnostic("wrong-channel", str(error)))
+    if errors:
         raise load_error(f"{config_path} cannot be used", errors)
     registry.make_sources(config)
     for name, source in config.sources.items():
@@ -55,7 +60,8 @@ def check(config_path: Path) -> None:
     registry.make_witnesses(config.audit.checkpoints, config.channels)
     loaded = load(config.playbooks, config.inventory, registry.catalogue())
     people = load_people(config)
-    if config.webhook.token_files or config.webhook.basic is not None:  # otherwise the first start creates a token
+    # without this setting, the first start creates a token
+    if token_files(config.webhook) or config.webhook.basic is not None:
         read_credentials(config)
     report = lint(Sources([], None, config_path), registry.catalogue(), Config, datetime.now(UTC).date())
     for found in report.at_least(Severity.WARNING):
@@ -67,19 +73,10 @@ def check(config_path: Path) -> None:
     )
 
 
-def _channel_errors(config: Config, registry: Registry, root: Node) -> Iterator[Diagnostic]:
-    """Yield a diagnostic for each channel with wrong settings, at its place in the file."""
-    for name, channel in config.channels.items():
-        try:
-            registry.make_channels({name: channel})
-        except ConfigurationError as error:
-            yield find(root, ("channels", name))[0].diagnostic("wrong-channel", str(error))
-
-
 @command.command("show")
 @config_option
 @format_option("yaml", "json")
-@click.option("--changed", is_flag=True, help="Show only what the file sets, without defaults.")
+@click.option("--changed", is_flag=True, help="Show only the values in the file, without defaults.")
 def show(config_path: Path, format_: str, changed: bool) -> None:
     """Show the settings in effect, with defaults marked and without secrets.
 

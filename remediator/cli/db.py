@@ -67,7 +67,7 @@ def _owner_url(config: Config, url_file: Path | None) -> sqlalchemy.URL:
 @config_option
 @_url_file
 def grant_(role: str, config_path: Path, url_file: Path | None) -> None:
-    """Give the PostgreSQL role ROLE what the service needs, and no more.
+    """Give the PostgreSQL role ROLE exactly the rights that the service needs.
 
     The role may append to the audit log, but not change or delete entries. Run it as the owner of the tables, after
     each 'db migrate'. Then give the service the URL of ROLE, and keep the URL of the owner elsewhere.

@@ -27,12 +27,12 @@ _MARKS = {Level.OK: "ok", Level.SKIPPED: "-", Level.WARNING: "warning", Level.FA
 @format_option("text", "json")
 @click.option("--send", is_flag=True, help="Send a test message to every channel.")
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
-@click.option("--all", "all_", is_flag=True, help="Show what is well, too.")
+@click.option("--all", "all_", is_flag=True, help="Show successful checks, too.")
 def command(config_path: Path, format_: str, send: bool, strict: bool, all_: bool) -> None:
-    """Show what does not work in this installation, and how to fix it.
+    """Show the problems of this installation, and how to fix them.
 
-    It reads settings, secrets, store, Alertmanager, Prometheus, discoveries, targets, rights on the targets, channels,
-    approvers, checkpoints and TLS. It changes nothing, and sends nothing without --send.
+    The command reads settings, secrets, store, Alertmanager, Prometheus, discoveries, targets, rights on the targets,
+    channels, approvers, checkpoints and TLS. It changes nothing, and sends no messages without --send.
 
     Exit status: 0 nothing failed; 1 something failed; 2 the settings or playbooks cannot be used.
 
@@ -64,7 +64,7 @@ def command(config_path: Path, format_: str, send: bool, strict: bool, all_: boo
 
 
 def _table(results: list[tuple[str, Result]], *, all_: bool) -> Iterator[str]:
-    """Yield one row for each problem, and one for each check that has none."""
+    """Yield one row for each problem, and one row for each check without a problem."""
     counts = dict.fromkeys(Level, 0)
     for name in dict.fromkeys(name for name, _ in results):
         of_check = [result for check, result in results if check == name]

@@ -36,13 +36,13 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
     "sender",
     metavar="NAME",
     default=ALERTMANAGER,
-    help="Source of the alert, such as grafana; a file is then what this source sends (default: alertmanager).",
+    help="Source of the alert, such as grafana; a file then has the format of this source (default: alertmanager).",
 )
 def command(source: Source, format_: str, alert: str, sender: str) -> None:
-    """Show what would be done for an alert, and why; change nothing.
+    """Show the plan for an alert, and the reasons; change nothing.
 
-    A file contains labels, an alert, or a webhook notification. A fingerprint is Alertmanager's: 16 hexadecimal
-    digits. All guards are evaluated, even after one blocks. Exit status 1 if no playbook matches.
+    A file contains labels, an alert, or a webhook notification. A fingerprint comes from Alertmanager: 16 hexadecimal
+    digits. All guards are evaluated, even after a guard blocks. Exit status 1 if no playbook matches.
 
     \b
     Examples:
@@ -69,19 +69,17 @@ def command(source: Source, format_: str, alert: str, sender: str) -> None:
 
 
 def _explained(source: Source, body: dict[str, Any]) -> list[dict[str, Any]]:
-    result: list[dict[str, Any]] = [source.call("explain", lambda: asyncio.run(_local(source.config, body)), body)]
-    return result
+    async def local() -> dict[str, Any]:
+        sender, labels = body.get("source", ALERTMANAGER), body.get("labels")
+        if labels is None:
+            sender, labels = await explain.by_fingerprint(source.config, body["fingerprint"])
+        return explain.as_alert_json(labels, await explain.explain(source.config, labels, sender))
 
-
-async def _local(config: Config, body: dict[str, Any]) -> dict[str, Any]:
-    sender, labels = body.get("source", ALERTMANAGER), body.get("labels")
-    if labels is None:
-        sender, labels = await explain.by_fingerprint(config, body["fingerprint"])
-    return explain.as_alert_json(labels, await explain.explain(config, labels, sender))
+    return [source.call("explain", lambda: asyncio.run(local()), body)]
 
 
 def _labels(config: Config, sender: str, text: str) -> list[dict[str, str]]:
-    """Return the labels of each alert in a text: labels, an alert or a notification, or what another source sends."""
+    """Return the labels of each alert in a text: labels, an alert, a notification, or a body of another source."""
     if sender == ALERTMANAGER:
         return explain.read_alert(text)
     sources = Registry.for_settings(config).make_sources(config)

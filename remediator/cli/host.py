@@ -1,4 +1,4 @@
-"""The ``remediator host`` commands: what another host needs so that the remediator can act on it by SSH."""
+"""The ``remediator host`` commands: the files of another host for actions by SSH."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def command() -> None:
 def wrapper() -> None:
     """Print remediator-remote, the program that a host starts for the remediator.
 
-    It is one file, needs only Python 3.6 or newer, and does what the allow-list of its host permits. Install it as
-    root, so that the user of the remediator cannot change it.
+    The program is one file, needs only Python 3.6 or newer, and does only what the allow-list of its host permits.
+    Install it as root, so that the user of the remediator cannot change it.
 
     \b
     Example:
@@ -41,7 +41,7 @@ def wrapper() -> None:
 @click.argument("service")
 @config_option
 def allow_list(service: str, config_path: Path) -> None:
-    """Print the allow-list of the host of SERVICE: what the inventory and the commands need there, and nothing else.
+    """Print the allow-list of the host of SERVICE: exactly the calls that the inventory and the commands need.
 
     \b
     Example:
@@ -58,7 +58,7 @@ def allow_list(service: str, config_path: Path) -> None:
 def authorized_key(service: str, config_path: Path) -> None:
     """Print the line for the authorized keys of the user on the host of SERVICE.
 
-    It lets the key start remediator-remote, and nothing else: no shell, no forwarding, no terminal.
+    The line allows the key to start only remediator-remote: no shell, no forwarding, no terminal.
 
     \b
     Example:

@@ -35,7 +35,7 @@ def command() -> None:
 @click.option("--open", "open_only", is_flag=True, help="List only incidents that are not over.")
 @click.option("--limit", type=click.IntRange(1, 500), default=20, help="Most incidents to list (default: 20).")
 def list_(source: Source, format_: str, watch: float | None, open_only: bool, limit: int) -> None:
-    """List incidents, the one with the newest run first.
+    """List incidents; the incident with the newest run comes first.
 
     \b
     Example:
@@ -97,7 +97,7 @@ def _lines(incident: Mapping[str, Any]) -> Iterator[str]:
     yield f"{incident['id']}  {state}  {incident['severity']}  since {_time(incident['began_at'])}"
     yield from (f"cause   {text}" for text in incident["causes"])
     yield from (f"run     {item['id']}  {item['line']}" for item in incident["runs"])
-    yield from (f"note    {_time(item['at'])} {item['text']}; nobody was notified" for item in incident["notes"])
+    yield from (f"note    {_time(item['at'])} {item['text']}; no person was notified" for item in incident["notes"])
 
 
 def _time(text: str) -> str:
@@ -109,7 +109,7 @@ def _time(text: str) -> str:
 @incident_argument
 @click.argument("text")
 def comment(source: Source, name: str, text: str) -> None:
-    """Write a comment about the newest run of an incident; everyone who looks at it sees the comment.
+    """Write a comment about the newest run of an incident; all users who open it see the comment.
 
     \b
     Example:
@@ -123,7 +123,7 @@ def comment(source: Source, name: str, text: str) -> None:
 @reason_option
 @incident_argument
 def acknowledge(source: Source, reason: str, name: str) -> None:
-    """Say that you take care of an incident, so that other people need not.
+    """Acknowledge an incident: you take care of it.
 
     \b
     Example:

@@ -25,7 +25,7 @@ _LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}")
 
 @click.command("init")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
-@click.option("--yes", is_flag=True, help="Ask nothing; use what fits best.")
+@click.option("--yes", is_flag=True, help="Ask no questions; use the best match.")
 @click.option(
     "--from",
     "addresses",
@@ -34,7 +34,9 @@ _LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}")
     help="Prometheus or Alertmanager, such as http://prometheus:9090; can be repeated (default: ports of this host).",
 )
 @click.option("--alert", default="", help="Alert for the first playbook, such as CheckoutDown (default: the best fit).")
-@click.option("--service", default="", help="Service for the first playbook (default: the one that the alert names).")
+@click.option(
+    "--service", default="", help="Service for the first playbook (default: the service that the alert names)."
+)
 @click.option(
     "--supervisor",
     metavar="URL",
@@ -52,11 +54,11 @@ def command(
     listen: str,
     person: str,
 ) -> None:
-    """Write a first installation for what runs here.
+    """Write a first installation for the services on this host.
 
-    FOLDER is where to write (default: this folder). It looks at Prometheus, Alertmanager, Kubernetes, Docker Compose,
-    supervisord and systemd, and changes none of them. It writes settings, inventory, people, tokens, one playbook in
-    mode shadow, and what to paste into Alertmanager. It never overwrites a file.
+    FOLDER is the folder to write to (default: this folder). The command reads Prometheus, Alertmanager, Kubernetes,
+    Docker Compose, supervisord and systemd, and changes nothing in them. It writes settings, inventory, people, tokens,
+    one playbook in mode shadow, and a configuration to paste into Alertmanager. It never overwrites a file.
 
     \b
     Examples:
@@ -97,7 +99,7 @@ def command(
 
 async def _look(addresses: tuple[str, ...], surroundings: Surroundings) -> tuple[Monitoring, dict[str, Found]]:
     in_cluster = bool(surroundings.environment.get("KUBERNETES_SERVICE_HOST"))
-    # First, since it refuses a wrong --from: nothing else must be under way when the command ends with an error.
+    # This call comes first, because it refuses a wrong --from: no other work must have begun when the command fails.
     monitoring = await find_monitoring(addresses, in_cluster=in_cluster)
     sources = [kind() for kind in BUILTIN]
     found = await asyncio.gather(*(each.find(surroundings) for each in sources))

@@ -39,9 +39,9 @@ def command() -> None:
 @click.option("--source", metavar="DISCOVERY", help="Only services of this discovery (default: all services).")
 @format_option("text", "json")
 def list_(config_path: Path, source: str | None, format_: str) -> None:
-    """List the services, written and discovered, and the targets that were left out.
+    """List the written and discovered services, and the skipped targets.
 
-    Discovered services are those of the last good look-up of the service.
+    Discovered services come from the last good lookup of the service.
 
     \b
     Examples:
@@ -74,7 +74,7 @@ def _rows(inventory: Inventory) -> Iterator[dict[str, Any]]:
 
 
 def _states(live: LiveInventory, turns: Mapping[str, Turn]) -> Iterator[str]:
-    """Yield the state of each discovery, and what was left out."""
+    """Yield the state of each discovery, and the skipped targets."""
     for name in live.written.discover:
         state = turns[name].problem or ("" if name in live.sets else "not looked up yet; the running service does it")
         services = plural(len(live.inventory.found_by(name)), "service")
@@ -83,7 +83,7 @@ def _states(live: LiveInventory, turns: Mapping[str, Turn]) -> Iterator[str]:
 
 
 def _load(config: Config) -> tuple[LiveInventory, dict[str, Turn]]:
-    """Return the inventory with the targets that the store has, and the last look-up of each discovery."""
+    """Return the inventory with the targets that the store has, and the last lookup of each discovery."""
     parsed = load_inventory(config.inventory)
     if parsed.model is None:
         raise load_error(f"{shown(config.inventory)} cannot be used", parsed.diagnostics)
@@ -104,7 +104,7 @@ def _load(config: Config) -> tuple[LiveInventory, dict[str, Turn]]:
 @command.command("show")
 @config_option
 @click.argument("name", metavar="SERVICE")
-@click.option("--all", "all_", is_flag=True, help="Show the values that nobody set, too.")
+@click.option("--all", "all_", is_flag=True, help="Show default values, too.")
 def show(config_path: Path, name: str, all_: bool) -> None:
     """Show one service with all its values, and where each value comes from.
 
@@ -130,9 +130,9 @@ def show(config_path: Path, name: str, all_: bool) -> None:
 @click.argument("names", metavar="[DISCOVERY]…", nargs=-1)
 @format_option("text", "json")
 def diff(config_path: Path, names: tuple[str, ...], format_: str) -> None:
-    """Look up targets now, and show what would change; change nothing.
+    """Look up targets now, and show the differences; change nothing.
 
-    Exit status: 0 all look-ups are good; 1 one failed or exceeds a limit, so that it would change nothing.
+    Exit status: 0 all lookups are good; 1 a lookup failed or exceeds a limit, and would change nothing.
 
     \b
     Examples:
@@ -144,7 +144,9 @@ def diff(config_path: Path, names: tuple[str, ...], format_: str) -> None:
     known = live.written.discover
     for name in names:
         if name not in known:
-            raise InputError(f"unknown discovery {name!r}; {did_you_mean(name, known) or 'the inventory has none'}")
+            raise InputError(
+                f"unknown discovery {name!r}; {did_you_mean(name, known) or 'the inventory has no discovery'}"
+            )
     with _output.working("looking up targets"):
         found = asyncio.run(_look_up(config, live, names or tuple(known)))
     if format_ == "json":

@@ -61,7 +61,11 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     default="warning",
     help="Lowest severity that gives exit status 1 (default: warning).",
 )
-@click.option("--live", is_flag=True, help="Ask the platforms whether the remediator may do what the playbooks do.")
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Ask the platforms whether the remediator has the rights for all actions of the playbooks.",
+)
 def command(
     paths: tuple[Path, ...],
     format_: str,
@@ -132,7 +136,7 @@ def _configured(config: Path | None) -> list[Path]:
 
 
 def _sources(paths: list[Path], config: Path | None, inventory: Path | None, alerting: Sequence[Path]) -> Sources:
-    """Return the files to check: those given, and those in the folder of the first path or in its parent."""
+    """Return the files to check: the given files, and the files in the folder of the first path or in its parent."""
     for path in paths:
         if not path.exists():
             raise ConfigurationError(

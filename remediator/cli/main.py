@@ -23,14 +23,14 @@ from remediator.errors import InputError, RemediatorError
 
 COMMANDS = {
     "completion": "Print the script that completes commands in a shell.",
-    "doctor": "Show what does not work in this installation, and how to fix it.",
-    "explain": "Show what would be done for an alert, and why; change nothing.",
-    "init": "Write a first installation for what runs here.",
+    "doctor": "Show the problems of this installation, and how to fix them.",
+    "explain": "Show the plan for an alert, and the reasons; change nothing.",
+    "init": "Write a first installation for the services on this host.",
     "lint": "Find all errors in playbooks, inventory and settings.",
     "rbac": "Print the Kubernetes roles that the inventory and the playbooks need.",
-    "report": "Report what was healed, how fast, and what was refused.",
+    "report": "Report the healed incidents, the recovery times, and the refused actions.",
     "serve": "Run the service.",
-    "status": "Show what blocks actions now.",
+    "status": "Show the current blocks of actions.",
     "test": "Run the tests of playbooks on a virtual clock.",
 }
 GROUPS = {
@@ -42,7 +42,7 @@ GROUPS = {
     "incident": "List and show incidents: runs whose alerts belong together.",
     "inventory": "List and show services, and compare discovered targets.",
     "keys": "Create and show the signing keys.",
-    "memory": "List and clear what is remembered of releases and remedies.",
+    "memory": "List and clear the memory of releases and remedies.",
     "playbook": "Write, document and replay playbooks; change their modes.",
     "run": "List, show, start, undo, cancel and retry runs; comment on them.",
     "session": "List and end the sessions of people who signed in.",
@@ -60,7 +60,7 @@ VARIABLES = {
     "REMEDIATOR_SERVER": "URL of the server of commands with --server; without it, they use the database.",
     "REMEDIATOR_TOKEN": "Operator token of commands that decide, instead of --token-file.",
     "REMEDIATOR_BUILD": "Build in --version; the container image sets it.",
-    "TZ": "Time zone of times in messages and reports, such as Europe/Berlin (default: that of the host).",
+    "TZ": "Time zone of times in messages and reports, such as Europe/Berlin (default: the time zone of the host).",
 }
 """Environment variables that the command reads."""
 EXIT_STATUS = (
@@ -95,7 +95,7 @@ def _load(name: str) -> ModuleType:
     """Import a module, and exempt its definitions from garbage collection.
 
     They stay until the command ends. The collector would trace them while they are imported, once more as soon as it is
-    enabled, and again in each full collection: a fifth of the start of the service.
+    enabled, and again in each full collection. That takes a fifth of the time in which the service starts.
     """
     if name in sys.modules:
         return sys.modules[name]
@@ -143,8 +143,9 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 )
 def cli() -> None:
     """Run known remedies for alerts: safely, with approval where needed, and with an audit log of every step."""
-    structlog = importlib.import_module("structlog")  # after the command, so that help for all commands stays fast
-    # Its default is standard output, where a warning would stand among the rows or the JSON of the command.
+    # import this after parsing the command, so that help for all commands stays fast
+    structlog = importlib.import_module("structlog")
+    # The default is standard output, where a warning would be mixed with the rows or the JSON of the command.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
@@ -152,7 +153,7 @@ def main() -> None:
     """Run a command. An expected error ends as one line on standard error and an exit status, never as a traceback."""
     os.umask(0o077)  # databases, backups and exports are for this user only, in whatever folder they are
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None if it is closed
+        if isinstance(stream, io.TextIOWrapper):  # a closed stream is None
             stream.reconfigure(errors="backslashreplace")  # escape characters that the terminal cannot show
     try:
         status = cli(prog_name="remediator", standalone_mode=False)
@@ -166,13 +167,13 @@ def main() -> None:
         _fail(str(error), 2)
     except RemediatorError as error:
         _fail(str(error), 3)
-    except OSError as error:  # a full disk, a folder without permission: a fault of this machine, not a defect
+    except OSError as error:  # a full disk or missing permissions are faults of this machine, not defects
         _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 3)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def usage_message(error: click.UsageError) -> str:
-    """Return what is wrong with a command line, with the nearest valid name, or else the help to read."""
+    """Return the error of a command line, with the nearest valid name, or otherwise the help command."""
     text = error.format_message()
     near: list[str] = []
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:

@@ -1,4 +1,4 @@
-"""The ``remediator memory`` commands: what is remembered of releases and remedies. With ``--server``: its API."""
+"""The ``remediator memory`` commands: the memory of releases and remedies. With ``--server``: its API."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MEANING = {"bad": "was rolled back", "good": "was restored and proved", "no_hel
 
 @click.group("memory")
 def command() -> None:
-    """List and clear what is remembered of releases and remedies."""
+    """List and clear the memory of releases and remedies."""
 
 
 @command.command("list")

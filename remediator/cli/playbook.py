@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -46,7 +46,7 @@ def command() -> None:
 @command.command("new")
 @click.argument("name")
 @click.option("--alert", default="", help="Name of the alert (default: NAME in CamelCase).")
-@click.option("--target", default="", help="Service of the inventory (default: the one that the alert rule names).")
+@click.option("--target", default="", help="Service of the inventory (default: the service that the alert rule names).")
 @click.option("--action", default="", help="Action of the step (default: service.restart).")
 @click.option(
     "--output-dir", "folder", type=_FOLDER, default=Path("playbooks"), help="Folder to write to (default: playbooks)."
@@ -77,7 +77,10 @@ def new(
     known = [] if rules is None else read_alerts([rules]).alerts
     alerts = [scaffold.KnownAlert(item.name, item.labels.get("service", ""), item.expression) for item in known]
     services = read(inventory, Inventory)
-    start = scaffold.make_scaffold(name, alert, target, services, alerts, _channels(folder))
+    settings = _near(folder, "remediator.yaml")
+    config = None if settings is None else read_model(settings, Config).model  # lint reports its errors
+    channels = () if config is None else tuple(config.channels)
+    start = scaffold.make_scaffold(name, alert, target, services, alerts, channels)
     if action:
         catalogue = registry_for(None, [folder]).catalogue()
         start = scaffold.with_action(start, action, services.service(start.target), catalogue, Config)
@@ -100,8 +103,8 @@ def new(
 def import_(runbook: Path, section: str, alert: str, target: str, folder: Path) -> None:
     """Write a playbook skeleton from the headings and shell blocks of a Markdown runbook.
 
-    Each command becomes a diagnosis or a step. What the runbook does not say is a gap, and lint refuses the file until
-    every gap is filled. Nothing is run. Existing files are never overwritten.
+    Each command becomes a diagnosis or a step. Missing information is a gap, and lint refuses the file until every gap
+    is filled. No command is run. Existing files are never overwritten.
 
     \b
     Examples:
@@ -155,13 +158,6 @@ def fmt(paths: tuple[Path, ...], check: bool) -> None:
     _output.echo(f"{len(files)} files, {changed} {'not formatted' if check else 'changed'}")
     if check and changed:
         raise SystemExit(1)
-
-
-def _channels(folder: Path) -> Sequence[str]:
-    """Return the channels of the settings file near the folder; none if it has errors, which lint reports."""
-    found = _near(folder, "remediator.yaml")
-    config = None if found is None else read_model(found, Config).model
-    return () if config is None else tuple(config.channels)
 
 
 def _near(folder: Path, name: str) -> Path | None:
@@ -263,7 +259,7 @@ def schema(config_path: Path | None, kind: str | None, output_dir: Path | None) 
 def replay(
     config_path: Path, format_: str, since: str, playbooks: tuple[Path, ...], against: str | None, svg: Path | None
 ) -> None:
-    """Show what playbooks would have done with the stored notifications; change nothing.
+    """Replay the stored notifications with the playbooks; change nothing.
 
     The production pipeline runs on a virtual clock. The assumptions are printed with the result.
 
@@ -296,7 +292,7 @@ def backtest(
     against: str | None,
     svg: Path | None,
 ) -> None:
-    """Show what playbooks would have done with the alerts in Prometheus' history; change nothing.
+    """Replay the alerts in the history of Prometheus with the playbooks; change nothing.
 
     The history is the series ALERTS.
 
@@ -329,14 +325,15 @@ async def _fetch(endpoint: Endpoint, start: datetime, end: datetime, step: timed
     "labels",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Label of the alert, such as severity=critical; can be repeated (default: what the playbook requires).",
+    help="Label of the alert, such as severity=critical; can be repeated (default: the labels that the playbook "
+    "requires).",
 )
 @click.option("--timeout", type=click.FloatRange(1, 600), default=60.0, help="Seconds to wait (default: 60).")
 def trigger(config_path: Path, format_: str, name: str, labels: tuple[str, ...], timeout: float) -> None:
-    """Rehearse a playbook with an alert that does not exist; change nothing.
+    """Rehearse a playbook with a synthetic alert; change nothing.
 
-    The production pipeline runs in mode shadow, with the real target, checks and diagnoses, and with a store of its
-    own. The service need not run. Exit status 1 if the playbook could not do its work.
+    The production pipeline runs in mode shadow, with the real target, checks and diagnoses, and with a separate store.
+    The service does not have to run. Exit status 1 if the playbook could not be planned or verified.
 
     \b
     Examples:

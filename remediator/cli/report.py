@@ -28,7 +28,7 @@ from remediator.web.api_service import promotion_data, report
 @output_option
 @click.pass_context
 def command(ctx: click.Context, source: Source, since: str, format_: str, minutes: float, output: Path) -> None:
-    """Report what was healed, how fast, and what was refused.
+    """Report the healed incidents, the recovery times, and the refused actions.
 
     'remediator report promotion' shows the evidence for raising the mode of each playbook.
 
@@ -57,7 +57,7 @@ def command(ctx: click.Context, source: Source, since: str, format_: str, minute
 def promotion_(source: Source, format_: str, since: str, playbook: str | None) -> None:
     """Show the evidence for raising the mode of each playbook.
 
-    The evidence compares shadow decisions and approvals with what approvers and on-call engineers did.
+    The evidence compares shadow decisions and approvals with the decisions of approvers and on-call engineers.
 
     \b
     Example:

@@ -109,8 +109,15 @@ def show(source: Source, format_: str, watch: float | None, run_id: str) -> None
       remediator run show @latest --watch
     """
 
+    def local(connection: Connection) -> dict[str, Any]:
+        folder, full_id = archive_folder(source.config), lookup.run_id(connection, run_id)
+        found = run_view(connection, full_id, folder, SystemClock().now(), source.config.public_url)
+        if found is None:
+            raise InputError(run_timeline.missing_run_hint(full_id, folder))
+        return found
+
     def shown() -> bool:
-        found = source.get(f"runs/{segment(run_id)}", lambda connection: _view(connection, source.config, run_id))
+        found = source.get(f"runs/{segment(run_id)}", local)
         if format_ == "json":
             _output.data(found)
         else:
@@ -118,14 +125,6 @@ def show(source: Source, format_: str, watch: float | None, run_id: str) -> None
         return found["finished_at"] is not None
 
     _output.repeat(watch, shown)
-
-
-def _view(connection: Connection, config: Config, name: str) -> dict[str, Any]:
-    folder, run_id = archive_folder(config), lookup.run_id(connection, name)
-    found = run_view(connection, run_id, folder, SystemClock().now(), config.public_url)
-    if found is None:
-        raise InputError(run_timeline.missing_run_hint(run_id, folder))
-    return found
 
 
 def _show_lines(run: Mapping[str, Any]) -> Iterator[str]:
@@ -137,7 +136,7 @@ def _show_lines(run: Mapping[str, Any]) -> Iterator[str]:
     if run["request"]:
         yield f"To decide, run: remediator approval approve {run['id']} (or reject, or snooze)"
     if run["undoable"]:
-        yield f"To undo what it did, run: remediator run undo {run['id']}"
+        yield f"To undo its actions, run: remediator run undo {run['id']}"
     if run["url"]:
         yield f"Show the run: {run['url']}"
     yield ""
@@ -155,8 +154,8 @@ def _show_lines(run: Mapping[str, Any]) -> Iterator[str]:
 def timeline(source: Source, name: str, format_: str, output: Path) -> None:
     """Write the post-incident document of a run, or of all runs of an episode.
 
-    It says what fired, what was decided and why, what was done, and what was observed. With --format html and
-    Prometheus in the settings, it contains a chart of the alert's expression.
+    The document contains the alerts, the decisions with their reasons, the actions, and the observations. With --format
+    html and Prometheus in the settings, it contains a chart of the alert's expression.
 
     \b
     Examples:

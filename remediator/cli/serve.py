@@ -40,8 +40,8 @@ from remediator.web.listener import Certificate, open_sockets, server_config
 log: Any = structlog.get_logger("remediator")
 
 _STOP_TASK = "log the stop"
-_STOP_TIMEOUT = 2.0  # seconds to find out what is in flight
-_FIRST_NOTIFICATIONS = 1.0  # seconds after the start that belong to notifications alone
+_STOP_TIMEOUT = 2.0  # seconds to collect the runs and messages in flight
+_FIRST_NOTIFICATIONS = 1.0  # seconds after the start in which only notifications are processed
 
 
 @click.command("serve")
@@ -75,7 +75,7 @@ def command(config_path: Path, role: Role) -> None:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server without signal handlers, which logs what it serves as soon as its port is open.
+    """A uvicorn server without signal handlers. It logs its addresses as soon as its port is open.
 
     uvicorn raises a signal again after it has handled it. That would end the process before the current steps are
     finished and the store is closed.
@@ -93,7 +93,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the port, then say what is served there."""
+        """Open the port, then log the configuration."""
         await super().startup(sockets)
         if self.started:
             self.announce()
@@ -105,7 +105,7 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._stopping.wait(), 1)
 
     def stop(self) -> None:
-        """Accept no new requests, finish the current ones, and return."""
+        """Accept no new requests, finish the current requests, and return."""
         self.should_exit = True
         self._stopping.set()
 
@@ -118,7 +118,7 @@ async def _serve(config: Config, role: Role, settings_file: Path, output: LogOut
     async with run_service(config, role=role, settings_file=settings_file) as service:
         service.health.counters["log"] = lambda: (output.lost, output.error)
         gc.collect()
-        gc.freeze()  # objects of the start stay: tracing them again would block all answers for 100 ms
+        gc.freeze()  # exempt the objects of the start: tracing them again would block all answers for 100 ms
         limits = ConnectionLimits.for_descriptors(
             descriptors,
             [path.encode() for name in service.worker.ingest.sources for path in webhook_paths(name)],
@@ -178,13 +178,16 @@ async def _load_pages(application: Application) -> None:
 
 
 def _show_token(file: Path, first_start: bool) -> None:
-    """Show the webhook token that the first start has created, at a terminal only: others can read a log."""
+    """Show the webhook token that the first start has created, only on a terminal: other users can read a log."""
     if first_start and file.exists() and sys.stderr.isatty():
         _output.echo(f"webhook token for Alertmanager, shown once: {read_secret(file)}", err=True)
 
 
 async def _log_stop(service: Service) -> None:
-    """Log what is in flight when the service is asked to stop. Other replicas, or the next start, take it up."""
+    """Log the work in flight when the service gets the signal to stop.
+
+    Other replicas, or the next start, continue it.
+    """
     try:
         async with asyncio.timeout(_STOP_TIMEOUT):
             found = await service.context.store.read(lambda connection: in_flight(connection, service))
@@ -194,7 +197,7 @@ async def _log_stop(service: Service) -> None:
 
 
 def in_flight(connection: Connection, service: Service) -> dict[str, Any]:
-    """Return what is not finished: runs that this replica processes, other open runs, and what waits."""
+    """Return the unfinished work: runs of this replica, other open runs, and waiting notifications and messages."""
     mine = set(service.worker.in_flight)
     open_runs = runs.list_page(connection, 1000, only=runs.OPEN_ONLY)
     return {
@@ -208,7 +211,7 @@ def in_flight(connection: Connection, service: Service) -> dict[str, Any]:
 
 
 def served(service: Service) -> dict[str, Any]:
-    """Return what the service serves, for the log: where, with what, and how many playbooks in which mode."""
+    """Return the configuration for the log: addresses, store, and the number of playbooks in each mode."""
     config, context = service.config, service.context
     address = next((each for each in config.addresses if each.port), None)  # None: no TCP address is known
     own_url = None if address is None else f"{'https' if config.https else 'http'}://{address}"

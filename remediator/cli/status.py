@@ -20,7 +20,7 @@ from remediator.web.status import status_data
 @format_option("text", "json")
 @watch_option
 def command(source: Source, format_: str, watch: float | None) -> None:
-    """Show what blocks actions now.
+    """Show the current blocks of actions.
 
     That is: stops, open requests, changed modes, open circuit breakers, the Watchdog, playbooks that were not
     reloaded, and the number of runs in each state. Exit status 1 if a stop is active.
@@ -82,6 +82,7 @@ def _text(found: dict[str, Any]) -> list[str]:
     lines += [f"replica  {item['id']} ({item['role']}) seen {item['seen_at']}" for item in found["replicas"]]
     if not found["replicas"]:
         lines.append(
-            f"replica  ATTENTION: none in the last {format_duration(REPLICA_TIMEOUT)}; check that the service runs"
+            f"replica  ATTENTION: no replica in the last {format_duration(REPLICA_TIMEOUT)}; check that the service "
+            "runs"
         )
     return lines + [f"runs     {count} {status}" for status, count in sorted(found["runs"].items())]

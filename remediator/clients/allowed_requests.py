@@ -70,8 +70,17 @@ async def connected(
         Refused: the address is not allowed.
     """
     parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    address = await _resolved(str(parts.hostname), port, private=private)
+    host, port = str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Unreachable(f"cannot resolve {host}: {error.strerror or error}") from None
+    # all addresses of the host must be allowed, so that the choice does not matter
+    addresses = [str(item[4][0]) for item in found]
+    for address in addresses:
+        if (reason := forbidden_reason(address, private=private)) is not None:
+            raise Refused(f"{host} resolves to {address}, which is not allowed: {reason}; nothing was sent")
+    address = addresses[0]
     shown = f"[{address}]" if ":" in address else address
     named = tls.model_copy(update={"server_name": tls.server_name or parts.hostname})
     endpoint = Endpoint(
@@ -82,19 +91,6 @@ async def connected(
     )
     async with aclosing(HttpClient(endpoint, max_bytes=max_bytes)) as client:
         yield client
-
-
-async def _resolved(host: str, port: int, *, private: bool) -> str:
-    """Return one address of a host. All its addresses must be allowed, so that the choice does not matter."""
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise Unreachable(f"cannot resolve {host}: {error.strerror or error}") from None
-    addresses = [str(item[4][0]) for item in found]
-    for address in addresses:
-        if (reason := forbidden_reason(address, private=private)) is not None:
-            raise Refused(f"{host} resolves to {address}, which is not allowed: {reason}; nothing was sent")
-    return addresses[0]
 
 
 def forbidden_reason(address: str, *, private: bool) -> str | None:
@@ -116,8 +112,8 @@ _METADATA = frozenset(
 _NOT_GLOBAL = tuple(
     map(ipaddress.ip_network, ("fec0::/10", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96", "5f00::/16", "3fff::/20"))
 )
-"""Not for the Internet, although Python calls them global: site-local, local NAT64, IPv4-compatible, IPv4-translated,
-SRv6, examples."""
+"""Networks that are not for the Internet, although Python calls them global: site-local, local NAT64, IPv4-compatible,
+IPv4-translated, SRv6, examples."""
 _CONTAINS_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
 """Networks whose last 32 bits are an IPv4 address: NAT64, IPv4-compatible and IPv4-translated."""
 

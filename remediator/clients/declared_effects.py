@@ -1,4 +1,4 @@
-"""What the settings declare about the effect of a command or request."""
+"""The declared effect of a command or request in the settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from remediator.core.types import FieldError, Strict
 
 
 class DeclaredEffects(Strict):
-    """The effect of a command or request. What is not declared is assumed: it destroys, interrupts and changes."""
+    """The effect of a command or request. An undeclared call counts as destructive, interrupting and mutating."""
 
     read_only: bool = Field(
         default=False,
@@ -28,7 +28,7 @@ class DeclaredEffects(Strict):
         "an approval.",
     )
     risk: str = Field(
-        default="", max_length=300, description="What may go wrong or get lost, in one sentence, for the approver."
+        default="", max_length=300, description="Possible damage or loss, in one sentence, for the approver."
     )
     undo: str | None = Field(
         default=None,
@@ -38,7 +38,7 @@ class DeclaredEffects(Strict):
 
     @property
     def required_values(self) -> frozenset[str]:
-        """The values that each call must have. Default: none."""
+        """The values that each call must have. Default: no values."""
         return frozenset()
 
     @model_validator(mode="after")
@@ -65,7 +65,7 @@ def check_undos(section: str, calls: Mapping[str, DeclaredEffects]) -> None:
         if undo is None:
             raise FieldError(f"unknown undo {call.undo!r}", place, hint=f"add it to {section}")
         if undo.destructive or undo.interrupts:
-            message = f"the undo {call.undo!r} is destructive or interrupts, and nobody approves an undo"
+            message = f"the undo {call.undo!r} is destructive or interrupts, and an undo has no approver"
             hint = f"if it is harmless, write destructive: false and interrupts: false for {section}.{call.undo}"
             raise FieldError(message, place, hint=hint)
         if missing := sorted(undo.required_values - call.required_values):

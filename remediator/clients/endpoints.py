@@ -32,7 +32,7 @@ class TlsSettings(Strict):
     """
 
     ca_file: FilePath | None = Field(
-        default=None, description="File with trusted CA certificates (PEM). Default: those of the system."
+        default=None, description="File with trusted CA certificates (PEM). Default: the certificates of the system."
     )
     cert_file: FilePath | None = Field(default=None, description="File with the client certificate (PEM).")
     key_file: SecretFile | None = Field(
@@ -55,8 +55,8 @@ class TlsSettings(Strict):
 class HttpAuth(Strict):
     """Authentication: at most one of basic and token_file, and any number of headers.
 
-    ``header_files`` are headers with secret values. They are read from their files at every request, as the token is,
-    so a rotated secret is used at once.
+    ``header_files`` are headers with secret values. The client reads these files and the token file at every request,
+    so it uses a rotated secret at once.
     """
 
     basic: BasicAuth | None = Field(default=None, description="User name and password, instead of token_file.")
@@ -123,7 +123,7 @@ class SentinelEndpoint(Strict):
 
 
 class ServerEndpoint(Strict):
-    """A server with a protocol of its own: host and port, or a unix socket; password and TLS.
+    """A server with its own protocol: host and port, or a unix socket; password and TLS.
 
     The server's certificate must be for ``host``; ``server_name`` is not supported.
     """

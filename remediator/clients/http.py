@@ -24,7 +24,7 @@ from remediator.errors import BadAnswer, ClientError, ConfigurationError, Refuse
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-_GATEWAY = frozenset({502, 504})  # sent by a gateway, which does not know whether the server acted
+_GATEWAY = frozenset({502, 504})  # a gateway sends these statuses, and does not know whether the server acted
 _EXCERPT = 300
 _KEPT_TEXT = 4000
 
@@ -299,7 +299,7 @@ def _credentials(endpoint: Endpoint) -> dict[str, str]:
 
 @cache
 def _empty_context() -> ssl.SSLContext:
-    """Return a context without authorities, for http: loading those of the system takes 20 ms."""
+    """Return a context without authorities, for http: loading the authorities of the system takes 20 ms."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

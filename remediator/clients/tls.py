@@ -1,4 +1,4 @@
-"""Trusted certificate authorities for TLS: those of the system, or the configured one."""
+"""Trusted certificate authorities for TLS: the authorities of the system, or the configured authority."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ names and dates are still verified."""
 
 
 def client_context(file: Path | None = None, text: str | None = None) -> ssl.SSLContext:
-    """Return a client context that trusts this authority, or the authorities of the system if none is given.
+    """Return a client context that trusts this authority, or the authorities of the system by default.
 
     Args:
         file: PEM certificates.

@@ -11,7 +11,7 @@ _LONGEST_TEXT = 1000
 
 
 class ValueRule(Strict):
-    """The rule for a value, whose types a subclass lists. A string is bounded by a pattern or a list."""
+    """The rule for a value. A subclass lists the types. A pattern or a list limits a string."""
 
     type: str = "string"
     pattern: Pattern | None = Field(default=None, description="RE2 pattern that the whole string must match.")

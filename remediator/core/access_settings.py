@@ -27,7 +27,7 @@ class Proxy(Strict):
 
     addresses: tuple[str, ...] = Field(
         min_length=1,
-        description="Addresses or networks of the proxy, for example 10.0.0.7 or 10.0.0.0/24; unix for connections "
+        description="Addresses or networks of the proxy, for example 10.0.0.7 or 10.0.0.0/24. Or unix, for connections "
         "over the Unix socket of the service.",
     )
     header: str = Field(
@@ -40,7 +40,7 @@ class Proxy(Strict):
     address_header: str = Field(
         default="",
         description="Header to which the proxy appends the address of the client, for example X-Forwarded-For. Empty: "
-        "all clients of the proxy count as one address, so failed sign-ins of one of them lock out all.",
+        "all clients of the proxy count as one address, so failed sign-ins of one client lock out all clients.",
     )
 
     @field_validator("addresses")
@@ -49,11 +49,11 @@ class Proxy(Strict):
         networks = [ipaddress.ip_network(item) for item in value if item != UNIX_PEER]
         for version, most in _MOST_TRUSTED.items():
             items = [item for item in networks if item.version == version]
-            # halves of the Internet are as wide as all of it, so that the sum counts and not each one
+            # two halves of the Internet are as wide as the whole Internet, so check the sum of all networks
             if sum(item.num_addresses for item in items) > most:
                 raise ValueError(
                     f"{', '.join(map(str, items))}: the service would trust almost every address of IPv{version}, so "
-                    "that every caller can sign in as anyone; name the addresses of the proxy, for example 10.0.0.7"
+                    "every caller can sign in as anyone; name only the proxy, for example 10.0.0.7"
                 )
         return value
 
@@ -69,9 +69,9 @@ class Proxy(Strict):
         return any(found in ipaddress.ip_network(item) for item in self.addresses if item != UNIX_PEER)
 
     def client_address(self, peer: str, headers: Sequence[str]) -> str:
-        """Return the address of a client behind the proxy: the last one in the headers that is not a proxy's.
+        """Return the address of a client behind the proxy: the last address in the headers that is not a proxy.
 
-        What stands before it was sent by the client, who can write anything.
+        The client controls all earlier addresses.
 
         Args:
             peer: address of the connection; also the result if it is no proxy, or the header has no address.
@@ -105,7 +105,7 @@ class Oidc(Strict):
     @field_validator("issuer")
     @classmethod
     def _url(cls, value: str) -> str:
-        """Refuse HTTP off loopback: anyone on the way could then sign in as anyone."""
+        """Refuse HTTP off loopback: anyone on the network path could then sign in as anyone."""
         parts = urlsplit(checked_url(value))
         if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
             raise ValueError(f"{value!r} must begin with https://, for example https://login.example.com")
@@ -144,8 +144,8 @@ class Access(Strict):
     )
     anonymous_role: Literal["auto", "viewer", "none"] = Field(
         default="auto",
-        description="Access without sign-in: viewer may read, none must sign in. auto: viewer if both 'listen' and "
-        "'public_url' are loopback addresses.",
+        description="Access without sign-in. viewer: everyone may read. none: everyone must sign in. auto: viewer if "
+        "both 'listen' and 'public_url' are loopback addresses.",
     )
     group_roles: dict[str, Role] = Field(
         default={}, description="Role for each group of the identity provider, for example {sre: approver}."
@@ -162,6 +162,6 @@ class Access(Strict):
     )
     session_idle: PositiveDuration = Field(
         default=timedelta(hours=1),
-        description="How long a sign-in is valid without a request of the person, unless the person chose to stay "
-        "signed in for the shift.",
+        description="How long a sign-in is valid without a request of the person. It does not apply if the person "
+        "chose to stay signed in for the shift.",
     )

@@ -2,9 +2,8 @@
 
 The other sources are mapped to the same model (:mod:`remediator.extensions.sources`).
 
-What the format guarantees, and what it does not, is in docs/operations.md. The two facts that shape this
-module: every notification repeats all alerts of its group, and neither ``startsAt`` nor ``groupKey`` is stable;
-so the only thing that identifies an alert is its labels.
+docs/operations.md lists the guarantees of the format. Two facts determine this module. Every notification repeats all
+alerts of its group. Neither ``startsAt`` nor ``groupKey`` is stable, so only the labels identify an alert.
 """
 
 from __future__ import annotations
@@ -47,18 +46,15 @@ class Alert(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Notification(msgspec.Struct, frozen=True, rename="camel"):
-    """The body of one webhook call. Unknown fields are ignored, because newer versions of Alertmanager add some."""
+    """The parsed fields of the body of one webhook call.
+
+    All other fields are ignored: newer versions of Alertmanager may add fields.
+    """
 
     version: str
     alerts: list[Alert]
     receiver: str = ""
-    status: str = ""
-    group_key: str = ""
     truncated_alerts: int = 0
-    group_labels: dict[str, str] = {}
-    common_labels: dict[str, str] = {}
-    common_annotations: dict[str, str] = {}
-    external_url: str = msgspec.field(default="", name="externalURL")
 
 
 _decoder = msgspec.json.Decoder(Notification)
@@ -78,7 +74,7 @@ def parse_notification(body: bytes) -> Notification:
 
 
 def decoded(decode: Callable[[bytes], T], body: bytes, what: str) -> T:
-    """Return what a decoder of msgspec makes of a request body.
+    """Return the decoded request body.
 
     Raises:
         PayloadError: not JSON, or not ``what``; one line with the place.
@@ -94,7 +90,7 @@ def decoded(decode: Callable[[bytes], T], body: bytes, what: str) -> T:
 
 
 def check_alerts(alerts: Sequence[Alert]) -> None:
-    """Check what the types of the fields do not say.
+    """Check the rules that the types of the fields do not express.
 
     Raises:
         PayloadError: too many alerts, an alert without labels, or an invalid time.
@@ -103,7 +99,7 @@ def check_alerts(alerts: Sequence[Alert]) -> None:
         raise PayloadError(f"{len(alerts)} alerts in one notification; set max_alerts", 413)
     for position, alert in enumerate(alerts):
         if not alert.labels:
-            raise PayloadError(f"$.alerts[{position}].labels is empty; an alert is known by its labels")
+            raise PayloadError(f"$.alerts[{position}].labels is empty; an alert is identified by its labels")
         instant(alert.starts_at, f"$.alerts[{position}].startsAt")
         instant(alert.ends_at, f"$.alerts[{position}].endsAt")
 
@@ -125,7 +121,7 @@ def instant(text: str, where: str = "time") -> datetime:
 
     Year 1 means "not set" in Alertmanager. Years after 9999 and offsets that leave the range are limited.
     """
-    if text == NOT_SET:  # nearly every endsAt
+    if text == NOT_SET:  # nearly every endsAt has this value
         return YEAR_ONE
     try:
         moment = datetime.fromisoformat(text)
@@ -150,15 +146,17 @@ def identity(source: str, labels: Mapping[str, str], ignore: Collection[str] = (
 
     Alertmanager's own fingerprint covers every label, so that a Prometheus pair with a replica label would send two
     different alerts. It is also the sender's value and not verified. The same labels from two sources are two alerts,
-    because each source says on its own whether its alert still fires.
+    because each source reports separately whether its alert still fires.
     """
     kept = sorted((name, value) for name, value in labels.items() if name not in ignore)
     return hashlib.sha256(msgspec.json.encode((source, kept))).hexdigest()[:32]
 
 
 def fingerprint(labels: Mapping[str, str]) -> str:
-    """Return Alertmanager's fingerprint of an alert, as in its API, ``amtool -o json`` and notifications:
-    64-bit FNV-1a over sorted names and values, each followed by the byte 255 (prometheus/common, model/signature.go).
+    """Return Alertmanager's fingerprint of an alert, as its API, ``amtool -o json`` and notifications have it.
+
+    It is 64-bit FNV-1a over sorted names and values, each followed by the byte 255 (prometheus/common,
+    model/signature.go).
     """
     digest = 14695981039346656037
     for name, value in sorted(labels.items(), key=lambda item: item[0].encode()):

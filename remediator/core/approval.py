@@ -22,11 +22,11 @@ LINK = "approval link"
 BUTTON = "approval button"
 """Purpose of the tokens in chat buttons."""
 LINK_HOLDER = "link holder"
-"""The recorded identity of a person of whom only the possession of the link is known."""
+"""The recorded identity of a person who is identified only by the link."""
 
 
 class Role(StrEnum):
-    """A role. Each one has all permissions of those before it."""
+    """A role. Each role has all permissions of the roles before it."""
 
     VIEWER = "viewer"
     APPROVER = "approver"
@@ -89,7 +89,7 @@ class PermissionDenied(RemediatorError):
 
 
 class DenialReason(StrEnum):
-    """Why a person may not do something."""
+    """The reason why a person lacks a permission."""
 
     ROLE = "role"
     GROUP = "group"
@@ -114,7 +114,7 @@ class Person:
     groups: frozenset[str] = frozenset()
     name: str = ""
     claimed: frozenset[str] = frozenset()
-    """The groups that the identity provider or the proxy reported; the other groups are of the people file."""
+    """The groups that the identity provider or the proxy reported; the other groups come from the people file."""
     authenticated_at: datetime | None = None
     """When the person last proved the identity; None if that time is not known, as with a link or a proxy."""
 
@@ -126,7 +126,7 @@ class Person:
         """Check that one of the roles has the permission.
 
         Raises:
-            PermissionDenied: none has it.
+            PermissionDenied: no role has the permission.
         """
         if not self.may(permission):
             least = NEEDS[permission].value
@@ -138,7 +138,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequirements:
-    """What one approval request requires of the people who decide it."""
+    """The requirements of one approval request for its approvers."""
 
     groups: Collection[str]
     low_risk: bool
@@ -153,8 +153,8 @@ def check_may_decide(person: Person, verb: str, asked: ApprovalRequirements, *, 
     Args:
         person: who decides.
         verb: ``approve``, ``reject`` or ``snooze``.
-        asked: what the request requires.
-        link_holders: whether the settings accept persons of whom only the link is known.
+        asked: the requirements of the request.
+        link_holders: whether the settings accept persons who are identified only by the link.
 
     Raises:
         PermissionDenied: the person may not.
@@ -168,7 +168,8 @@ def check_may_decide(person: Person, verb: str, asked: ApprovalRequirements, *, 
         person.require(Permission.DECIDE)
     if verb != "approve":
         return
-    # Everyone who can read a mailbox has its links. A personal link is no more than that, whatever the person's role.
+    # Everyone who can read a mailbox has its links. A personal link therefore counts as a link only, regardless of the
+    # role of the person.
     if person.how == "link" and (not asked.low_risk or asked.groups):
         raise PermissionDenied(
             DenialReason.RISK,
@@ -176,17 +177,20 @@ def check_may_decide(person: Person, verb: str, asked: ApprovalRequirements, *, 
         )
     if asked.requester is not None and same_person(asked.requester, person.id):
         raise PermissionDenied(
-            DenialReason.REQUESTER, f"{person.id!r} started this run: another person has to approve it"
+            DenialReason.REQUESTER, f"{person.id!r} started this run: another person must approve it"
         )
     if not is_member(person, asked.groups):
         groups = ", ".join(sorted(asked.groups))
         raise PermissionDenied(
-            DenialReason.GROUP, f"{person.id!r} is in none of the groups that may approve this plan: {groups}"
+            DenialReason.GROUP, f"{person.id!r} is not in a group that may approve this plan: {groups}"
         )
 
 
 def is_member(person: Person, groups: Collection[str]) -> bool:
-    """Return whether a person is in one of the playbook's groups. Without groups, everyone is; an admin always is."""
+    """Return whether a person is in one of the playbook's groups.
+
+    Without groups, every person is a member; an admin is always a member.
+    """
     return not groups or bool(person.groups & set(groups)) or Role.ADMIN in person.roles
 
 
@@ -242,7 +246,7 @@ def same_person(one: str, other: str) -> bool:
 
 
 def normalize_id(identity: str) -> str:
-    """Return an ID in the form in which IDs are compared. Roles and groups still use the ID as it is written."""
+    """Return the ID in the form for comparisons. Roles and groups use the written ID."""
     return unicodedata.normalize("NFKC", identity).strip().casefold()
 
 
@@ -260,7 +264,7 @@ BUTTON_CODES: Mapping[str, str] = {
     "s": "silence",
     "u": "undo",
 }
-"""What a button does, by its one-letter name where a chat allows few bytes."""
+"""The decision of a button, by its one-letter name. Some chats allow few bytes."""
 _SHORT_BUTTON = "short chat button"
 
 
@@ -285,7 +289,7 @@ def button_proof_is_valid(keyring: Keyring, proof: str, verb: str, name: str, pl
 
 @dataclass(frozen=True, slots=True)
 class ApprovalLink:
-    """What the token of an approval link is bound to."""
+    """The content of the token of an approval link."""
 
     approval: str
     run: str

@@ -1,7 +1,7 @@
 """The identity of each changing call of an attempt, for servers that remember what they have begun.
 
-The pipeline sets it around a call and its observation. The ID is that of the committed intent, so that the process that
-observes an attempt, which may be another one, asks about exactly the calls that the attempt made.
+The pipeline sets it around a call and its observation. The ID is the ID of the committed intent. The process that
+observes an attempt may be another process; with this ID, it asks about exactly the calls of the attempt.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class SystemClock:
 class SteadyClock(SystemClock):
     """The clock of the host, but it never goes back: timers, leases and the order of entries rely on it.
 
-    After the clock of the host is set back, this one goes on at 90 % of its speed until the other one has caught up. A
-    step forward is followed at once.
+    If the clock of the host is set back, this clock runs at 90 % of its speed until that clock has caught up. It
+    follows a step forward at once.
 
     Args:
         monotonic: seconds that no step of the clock changes.
@@ -64,16 +64,16 @@ class SteadyClock(SystemClock):
             return self._last
 
     def continue_from(self, instant: datetime | None) -> None:
-        """Do not go back to before an instant, if there is one: the end of what this clock has been used for."""
+        """Never return a time before this instant, if it is given: the last time at which this clock was used."""
         with self._lock:
             self._last = max(self._last, instant or self._last)
 
     def problem(self) -> str:
-        """Return how far the clock of the host is behind this one, if that is more than seconds; else an empty text."""
+        """Return how far the clock of the host is behind this clock; empty if the difference is only seconds."""
         behind = self.now() - super().now()
         if behind < _NOTABLE:
             return ""
-        minutes = behind // timedelta(minutes=1)  # no seconds: each other text is logged
+        minutes = behind // timedelta(minutes=1)  # write minutes only: the service logs each new text
         length = format_duration(timedelta(minutes=minutes)) if minutes else "less than a minute"
         return f"it was set back by {length}; times that are written now are ahead of it; synchronize it with NTP"
 

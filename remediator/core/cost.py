@@ -1,4 +1,4 @@
-"""What an action would interrupt or lose, as measured right before it is planned and right before it acts."""
+"""The cost of an action, measured when it is planned and again right before it acts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Cost(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     in_flight_requests: int | None = None
     """Requests that the service works on now."""
     sole_instance: bool | None = None
-    """No other instance serves meanwhile."""
+    """No other instance serves during the interruption."""
     ready_instances: int | None = None
     """Instances that are ready now."""
     unreplicated_bytes: int | None = None
@@ -48,7 +48,7 @@ class Cost(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     unknown: Mapping[str, str] = {}
     """Fields that apply and could not be measured, each with the reason."""
     source: str = ""
-    """Where the values come from, if the service itself could not be asked."""
+    """Source of the values, if the service itself does not answer."""
 
     def known(self) -> dict[str, Amount]:
         """Return the measured fields."""
@@ -56,7 +56,7 @@ class Cost(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return {name: value for name, value in values if value is not None}
 
     def lines(self) -> tuple[str, ...]:
-        """Return the cost in short phrases for people, what is unknown first."""
+        """Return the cost in short phrases for people, unknown values first."""
         return (
             *(f"{_NAMES.get(name, name)}: unknown ({why})" for name, why in self.unknown.items()),
             *_phrases(self.known()),
@@ -70,7 +70,7 @@ class Cost(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 FIELDS: tuple[str, ...] = tuple(field for field in Cost.__struct_fields__ if field not in ("unknown", "source"))
-"""The names of what can be measured."""
+"""The names of the measured values."""
 
 _NAMES = {
     "unsaved_writes": "unsaved writes",
@@ -93,9 +93,12 @@ _TRUE = {
     "cannot_save": "it cannot save its data now",
     "refuses": "it answers and refuses to serve, which an interruption rarely fixes",
     "only_copy": "this is the only copy of the data",
-    "sole_instance": "no other instance serves meanwhile",
+    "sole_instance": "no other instance serves during the interruption",
 }
-_FALSE = {"only_copy": "another copy of the data exists", "sole_instance": "other instances serve meanwhile"}
+_FALSE = {
+    "only_copy": "another copy of the data exists",
+    "sole_instance": "other instances serve during the interruption",
+}
 
 
 def _phrases(known: Mapping[str, Amount]) -> Iterator[str]:
@@ -112,14 +115,14 @@ def _shown(name: str, value: Amount) -> str:
 
 
 GROWTH = 2
-"""An approval covers a loss up to this many times what it showed: a busy service goes on writing meanwhile."""
+"""An approval covers a loss up to this many times the shown loss, because a busy service continues to write."""
 
 
 def excess(cost: Cost, tolerance: Mapping[str, Amount], accepted: Cost | None = None) -> tuple[str, ...]:
-    """Return each loss that is above the tolerance, or unknown; empty if a person need not be asked.
+    """Return each loss that is above the tolerance, or unknown; empty if no approval is needed.
 
     Args:
-        cost: as measured now.
+        cost: the current measurement.
         tolerance: the limits, by field. A field without a limit is never a reason to ask.
         accepted: the cost that a person has approved.
     """
@@ -141,5 +144,5 @@ def _is_above(name: str, value: Amount, limit: Amount, cost: Cost, accepted: Cos
     if isinstance(value, bool):
         return value and not limit and not approved
     if name == "last_save_age" and cost.unsaved_writes == 0:
-        return False  # nothing was written since
+        return False  # no data was written since the save
     return value > max(limit, 0 if approved is None else approved * GROWTH)

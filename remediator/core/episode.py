@@ -25,7 +25,7 @@ class EpisodeChange(StrEnum):
     REOPENED = "reopened"
     RESOLVED = "resolved"
     STALE = "stale"
-    """The update is older than what is known: the end of an earlier firing, or an older answer of Alertmanager."""
+    """The update is older than the stored state: the end of an earlier firing, or an older answer of Alertmanager."""
     NOTHING = "nothing"
     """Resolved, and no firing was known."""
 
@@ -40,7 +40,7 @@ class AlertUpdate:
     annotations: Mapping[str, str]
     starts: str
     ends: str
-    """Times as they were sent; parsed only when needed, because most updates are repetitions."""
+    """The sent times; parsed only when needed, because most updates are repetitions."""
     generator_url: str = ""
     """Link to the expression in Prometheus."""
     as_of: datetime | None = None
@@ -60,7 +60,7 @@ class AlertUpdate:
 
 
 def is_repeat(current: Episode | LastUpdate, seen: AlertUpdate, now: datetime) -> bool:
-    """Return whether an update repeats what was written seconds ago: the common case in a flood, not worth a write."""
+    """Return whether an update repeats a write from seconds ago, as most updates of a flood do."""
     return (
         seen.firing
         and current.status is EpisodeStatus.FIRING
@@ -72,7 +72,7 @@ def is_repeat(current: Episode | LastUpdate, seen: AlertUpdate, now: datetime) -
 def fold(
     current: Episode | None, seen: AlertUpdate, now: datetime, resolve_grace: timedelta, new_id: str
 ) -> tuple[EpisodeChange, Episode | None]:
-    """Return what an update changes, and the episode after it.
+    """Return the changes of an update, and the episode after it.
 
     Args:
         current: the episode of this alert that is not closed, if there is one.
@@ -100,8 +100,8 @@ def fold(
 def _ended_before(current: Episode, seen: AlertUpdate) -> bool:
     """Return whether a resolved update is about a firing before the current one.
 
-    The end decides if it is plausible. An end that is not set (year 1) or lies before the update's own start comes from
-    a sender without an end or with a wrong clock. Then the start decides: the same firing, or an older one.
+    The end decides if it is plausible. The end may be unset (year 1), if the sender has no end. It may be before the
+    start of the update, if the clock of the sender is wrong. Then the start decides: the same firing, or an older one.
     """
     starts_at, ends_at = seen.starts_at, seen.ends_at
     if ends_at.year == 1 or ends_at < starts_at:

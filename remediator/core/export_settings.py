@@ -1,4 +1,4 @@
-"""Settings of what is sent to other systems about runs: traces and events."""
+"""Settings of the traces and events of runs that are sent to other systems."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Failpoints: places where a test can end or pause this process. Without ``REMEDIATOR_CRASH_AT`` they do nothing.
 
 ``REMEDIATOR_CRASH_AT=kill@before:run.transition/running`` ends the process (SIGKILL) before the first commit that moves
-a run to *running*; ``stop@after:action.intended#2`` pauses it (SIGSTOP) after the second commit of an intent. The names
+a run to *running*. ``stop@after:action.intended#2`` pauses it (SIGSTOP) after the second commit of an intent. The names
 are ``before:`` and ``after:`` with what is committed, with ``call`` for the call of an action, or ``answer`` for a 2xx.
 """
 

@@ -23,7 +23,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class Entry(Strict):
     """One person or machine."""
 
-    name: str = Field(default="", description="As shown to others.")
+    name: str = Field(default="", description="Name that other users see.")
     roles: tuple[Role, ...] = Field(default=(Role.VIEWER,), description="viewer, approver, operator or admin.")
     groups: tuple[str, ...] = Field(default=(), description="Groups that playbooks name under approval.groups.")
     tokens: tuple[Digest, ...] = Field(
@@ -73,7 +73,7 @@ class People(Strict):
         """Return the person with an operator token."""
         digest = hash_token(token)
         found = None
-        for who, entry in self.people.items():  # compare all, so that the time reveals nothing
+        for who, entry in self.people.items():  # compare all tokens, so that the duration reveals nothing
             for known in entry.tokens:
                 if hmac.compare_digest(known, digest):
                     found = _person(who, entry, "token")

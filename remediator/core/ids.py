@@ -14,7 +14,7 @@ class Ids:
     """A source of IDs.
 
     Args:
-        randomness: a ``random.Random``; ``SystemRandom`` by default, a seeded one in the simulation.
+        randomness: a ``random.Random``: ``SystemRandom`` by default, and a seeded generator in the simulation.
     """
 
     def __init__(self, randomness: random.Random | None = None) -> None:

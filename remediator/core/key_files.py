@@ -15,7 +15,7 @@ from remediator.errors import ConfigurationError
 def read_key_file(path: Path) -> str:
     """Return the text of a file with secret keys.
 
-    Either only its owner may read it (mode 0600 or 0400), or another user, usually root, owns it and a group of this
+    Either only its owner may read it (mode 0600 or 0400). Or another user owns it, usually root, and a group of this
     process may read it (mode 0440 or 0640). Kubernetes mounts a Secret like this for a pod with ``fsGroup``.
 
     Raises:
@@ -47,7 +47,7 @@ def _is_private(found: os.stat_result) -> bool:
 def create_key_file(path: Path, line: str, mode: int = 0o600) -> None:
     """Create a file atomically with one line, unless it exists.
 
-    Two processes that start at the same time get the same file. A crash leaves a complete file or none.
+    Two processes that start at the same time get the same file. A crash leaves either a complete file or no file.
 
     Raises:
         OSError: the folder cannot be written.

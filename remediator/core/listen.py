@@ -1,4 +1,4 @@
-"""The address on which the service listens, and the certificate that it shows."""
+"""The address on which the service listens, and its certificate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SYSTEMD = "systemd"
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where the service accepts connections.
+    """An address on which the service accepts connections.
 
     Args:
         host: host name or IP address; empty for all addresses of this host. Not used with ``path``.
@@ -52,7 +52,7 @@ def parse_listen(text: str) -> ListenAddress:
     """Parse ``ADDRESS:PORT``, ``unix:/PATH`` or ``systemd``.
 
     Raises:
-        InputError: the text is none of these.
+        InputError: the text has another form.
     """
     if text == _SYSTEMD:
         return ListenAddress(inherited=True)
@@ -70,7 +70,7 @@ def parse_listen(text: str) -> ListenAddress:
 
 
 def network_of(address: str) -> str:
-    """Return what is counted as one client: an IPv4 address, or the /64 of an IPv6 address, which one host can have."""
+    """Return the network that counts as one client: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,5 +1,5 @@
-"""Read and replace files of this host: regular files only, and those of the service only if nobody else can have put
-them there.
+"""Read and replace files of this host: regular files only, and files of the service only if no other user can have
+created them.
 
 All files that settings name, and all files of the state folder, are opened by these functions.
 """
@@ -26,7 +26,7 @@ def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
 
     Args:
         path: the file.
-        follow: open what a link points to. Kubernetes mounts secrets as links, and administrators use them.
+        follow: open the target of a link. Kubernetes mounts secrets as links, and administrators use them.
 
     Raises:
         OSError: it is missing, cannot be read, is not a regular file, or is a link that must not be followed.
@@ -55,9 +55,10 @@ def read_text(path: Path, *, follow: bool = True) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BufferedWriter]:
-    """Open a new file that takes the place of ``path``, durably, when the block has succeeded.
+    """Open a new file that replaces ``path``, durably, when the block has succeeded.
 
-    Nobody ever reads half of it, and after an error the old file is unchanged. It keeps the old file's permissions.
+    No process ever reads an incomplete file, and after an error the old file is unchanged. It keeps the old file's
+    permissions.
 
     Raises:
         OSError: the folder cannot be written.
@@ -110,18 +111,18 @@ def _own(folder: Path, name: str, is_expected: Callable[[int], bool], expected: 
     path, me = folder / name, os.geteuid()
     try:
         owner = folder.stat().st_uid
-        if me != 0 and owner not in (0, me):  # root acts for the owner of the folder, for example with sudo
+        if me != 0 and owner not in (0, me):  # root acts for the owner of the folder, for example by sudo
             raise ConfigurationError(
                 f"the state folder '{folder}' belongs to user {owner}, who can replace its files; give it to the user "
                 f"of the service: chown {me} {folder}"
             )
         seen = path.lstat()
-    except OSError:  # it is missing, or the code that opens it reports why that fails
+    except OSError:  # the file is missing, or the code that opens it reports the error
         return path
     if stat.S_ISLNK(seen.st_mode):
         raise ConfigurationError(
-            f"'{path}' is a symbolic link, and the service follows none in its state folder; replace the link by what "
-            "it points to, or set 'state' to another folder"
+            f"'{path}' is a symbolic link, and the service follows no link in its state folder; "
+            "replace it by its target, or set 'state' to another folder"
         )
     if not is_expected(seen.st_mode):
         raise ConfigurationError(f"'{path}' is not {expected}; remove it, or set 'state' to another folder")

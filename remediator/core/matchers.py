@@ -1,9 +1,13 @@
 """Alertmanager's label matchers: ``=``, ``!=``, ``=~``, ``!~``; regular expressions are RE2 and fully anchored.
 
-They are read as Alertmanager reads them since 0.27 (its *fallback* mode): a plain label name takes the classic
-escapes in its value (``\\\\``, ``\\"`` and ``\\n``; any other backslash stands for itself, so that ``=~"web\\d+"``
-works), a quoted name or one in UTF-8 takes those of Go. Only what its two parsers could read differently is refused:
-a value without quotes that holds quotes, braces, commas, operators or backslashes.
+They are read as Alertmanager 0.27 and later reads them (its *fallback* mode):
+
+- A plain label name takes the classic escapes in its value: ``\\\\``, ``\\"`` and ``\\n``. Any other backslash is a
+  plain character, so ``=~"web\\d+"`` works.
+- A quoted name, or a name in UTF-8, takes the escapes of Go.
+
+Only a value that its two parsers could read differently is refused: a value without quotes that contains quotes,
+braces, commas, operators or backslashes.
 """
 
 from __future__ import annotations
@@ -78,7 +82,7 @@ class Matcher:
             return ""
         try:
             low, high = self._pattern.possiblematchrange(64)
-        except re2.error:  # anything may match
+        except re2.error:  # any text may match
             return ""
         return _common(low, high).decode("utf-8", "ignore")
 
@@ -102,14 +106,14 @@ def parse_matcher(text: str) -> Matcher:
 
 
 def compile_pattern(pattern: str, column: int = 1) -> Any:
-    """An RE2 pattern: linear time and bounded memory, whatever the input.
+    """An RE2 pattern: linear time and bounded memory for every input.
 
     Args:
         pattern: the regular expression.
-        column: of the text that it stands in, for the error.
+        column: column of the pattern in its text, for the error.
 
-    Raises:
-        ParseError: RE2 does not take it.
+        Raises:
+            ParseError: RE2 does not accept the pattern.
     """
     try:
         return re2.compile(pattern, options=_OPTIONS)
@@ -124,7 +128,7 @@ def compile_pattern(pattern: str, column: int = 1) -> Any:
 
 
 def example_match(pattern: str) -> str:
-    """Return a value that a pattern accepts, if one of a few simple ones does; empty if not."""
+    """Return a value that a pattern accepts, from a few simple values; empty if the pattern accepts no such value."""
     compiled, begins = compile_pattern(pattern), _LITERALS.match(pattern)
     starts = (begins[0] if begins else "", "")
     values = (start + sample for start in starts for sample in _SAMPLES)
@@ -132,7 +136,7 @@ def example_match(pattern: str) -> str:
 
 
 _LITERALS = re.compile(r"(?:[^\\.+*?()|\[\]{}^$](?![+*?{]))*")
-"""The characters at the start of a pattern that stand for themselves."""
+"""The literal characters at the start of a pattern."""
 _SAMPLES = ("example", "x", "1", "10", "example-1", "example:9100", "10.0.0.1", "example.service", "")
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
@@ -241,7 +245,7 @@ class _Reader:
             self.at += 1
             return escapes[character]
         if lax:
-            return "\\"  # and the character after it is read as any other
+            return "\\"  # a single backslash; the next character has no special meaning
         raise self._mistake(f"'\\{character}' is no escape", "write a backslash as \\\\")
 
     def _word(self) -> str:

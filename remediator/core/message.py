@@ -6,23 +6,23 @@ from enum import StrEnum
 
 
 class MessageKind(StrEnum):
-    """What a message is for."""
+    """The purpose of a message."""
 
     APPROVAL = "approval"
-    """It asks for a decision on a plan."""
+    """Asks for a decision on a plan."""
     ESCALATION = "escalation"
-    """It hands a run over to people."""
+    """Hands a run over to people."""
     HELD_BACK = "held_back"
-    """It reports that a guard blocks a run."""
+    """Reports that a guard blocks a run."""
     PAGE = "page"
-    """It pages people about a request before its deadline."""
+    """Pages people about a request before its deadline."""
     REMINDER = "reminder"
-    """It reminds of a request."""
+    """Reminds people of a request."""
     UPDATE = "update"
-    """It shows news in a message that was sent before."""
+    """Shows news in a message that was sent before."""
     NOTICE = "notice"
-    """It reports something that no run of an incident is about, for example a storm of alerts."""
+    """Reports something that no run of an incident is about, for example a storm of alerts."""
 
 
 ROOTS = (MessageKind.APPROVAL, MessageKind.ESCALATION, MessageKind.HELD_BACK, MessageKind.PAGE)
-"""Kinds of messages that stand for the whole incident: what is new later is shown in them."""
+"""Kinds of messages that represent the whole incident: later news is shown in them."""

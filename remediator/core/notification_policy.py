@@ -40,7 +40,7 @@ class QuietHours(Strict):
         return value
 
     def quiet_until(self, severity: str, now: datetime) -> datetime | None:
-        """Return until when a message of this severity waits; None if it is sent now."""
+        """Return the time until which a message of this severity waits; None if it is sent now."""
         if severity in SEVERITIES[: SEVERITIES.index(self.severity) + 1]:
             return None
         local = now.astimezone(ZoneInfo(self.timezone))
@@ -58,14 +58,14 @@ class Approvals(Strict):
 
     channels: tuple[str, ...] = Field(
         default=(),
-        description="Channels for requests. All of them are asked at once. If none can be reached, the channels in "
-        "escalate.to of the playbook are used.",
+        description="Channels for requests. All channels get a request at once. If no channel can be reached, the "
+        "service uses the channels in escalate.to of the playbook.",
     )
     remind_after: Duration = Field(
         default=timedelta(minutes=5), description="Remind these channels after this time without a decision; 0s: never."
     )
     page_channels: tuple[str, ...] = Field(
-        default=(), description="Channels to page before the deadline of a request that nobody has decided."
+        default=(), description="Channels to page before the deadline of an undecided request."
     )
     time_to_page: Mapping[Severity, Duration] = Field(
         default={"critical": timedelta(minutes=3)},

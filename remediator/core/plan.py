@@ -13,37 +13,45 @@ from remediator.core.release import ReleaseChange
 
 
 class PlannedCall(msgspec.Struct, frozen=True):
-    """The exact calls that an action will make, and what they were planned against."""
+    """The exact calls that an action will make, and the identity of the target during planning."""
 
     text: str
     """One sentence for people, with real names and values: ``supervisor: stop and start process 'redis'``."""
     arguments: Mapping[str, Any] = {}
     """Resolved, serialisable arguments that ``execute`` uses. Never a secret."""
     pin: Mapping[str, Any] = {}
-    """What the platform showed during planning (PID and start time, container ID …). If it shows something else right
-    before the call, the target has changed and the action refuses."""
+    """The identity of the target during planning (PID and start time, container ID …).
+
+    If the platform shows another identity right before the call, the target has changed and the action refuses.
+    """
     undo: str | None = None
     """How the call is undone, in one sentence; None if it cannot be undone."""
     risk: str | None = None
-    """What may go wrong or get lost, in one sentence."""
+    """Possible damage or loss, in one sentence."""
     infeasible_reason: str | None = None
-    """Why the call cannot be made now. Such a step fails without an attempt, unless it has become feasible."""
+    """The reason why the call is impossible now.
+
+    Such a step fails without an attempt, unless it has become feasible.
+    """
     volatile_fields: tuple[str, ...] = ()
-    """Names of arguments, and of parts of the pin, that differ each time the call is planned: a counter, the name of a
-    folder, the restart count of a crashing container. With other values it is still the same call."""
+    """Names of arguments, and of parts of the pin, that differ each time the call is planned.
+
+    Examples are a counter, the name of a folder, and the restart count of a crashing container. With other values, it
+    is still the same call.
+    """
     release_change: ReleaseChange | None = None
     """The releases that the call changes from and to, so that the store can remember their verdicts."""
     measurement: str | None = None
-    """What was measured during planning, for people. With another measurement it is still the same call."""
+    """The measurement during planning, for people. With another measurement, the call is still the same."""
 
     @property
     def summary(self) -> str:
-        """Return what the call will do, with what was measured or why it is infeasible."""
+        """Return the text of the call, with its measurements or the reason why it is infeasible."""
         more = self.infeasible_reason or self.measurement
         return f"{self.text}: {more}" if more else self.text
 
     def comparable(self) -> PlannedCall:
-        """Return the call without what may differ although the same would be done."""
+        """Return the call without the parts that may differ between equal plans."""
         arguments = {name: value for name, value in self.arguments.items() if name not in self.volatile_fields}
         pin = {name: value for name, value in self.pin.items() if name not in self.volatile_fields}
         infeasible = None if self.infeasible_reason is None else ""
@@ -63,7 +71,7 @@ class PlannedUndo(msgspec.Struct, frozen=True):
     """How a step is undone."""
 
     action: str | None
-    """The action that undoes the step; None: the step's own action says how, from what it recorded."""
+    """The action that undoes the step; None: the action of the step undoes it, with its recorded values."""
     parameters: Mapping[str, Any] = {}
     after: float | None = None
     """Seconds after the step at which it is undone automatically; None: only when the run is aborted."""
@@ -102,16 +110,16 @@ class PlannedStep(msgspec.Struct, frozen=True):
     tolerance: Mapping[str, Amount] = {}
     """The limits of its cost, by field of :class:`Cost`. A greater loss, or an unknown one, asks a person."""
     cost: Cost = Cost()
-    """What the step would interrupt or lose, as measured during planning. With another cost it is the same step."""
+    """The cost of the step, measured during planning. With another cost, the step is still the same."""
 
     @property
     def summary(self) -> str:
-        """Return what the step will do, with its measured cost."""
+        """Return the text of the step, with its measured cost."""
         return f"{self.call.summary} (cost: {self.cost.text})" if self.cost.text else self.call.summary
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What one run will do, in order, and how its success is proved."""
+    """The steps of one run, in order, and the proof of its success."""
 
     playbook: str
     playbook_hash: str

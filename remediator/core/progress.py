@@ -1,4 +1,4 @@
-"""Progress of a background loop. Each loop reports after every turn, so that one that hangs is noticed."""
+"""Progress of a background loop. Each loop reports after every turn, so a hung loop is detected."""
 
 from __future__ import annotations
 

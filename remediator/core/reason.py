@@ -1,4 +1,4 @@
-"""Why a run is in its status."""
+"""The reasons for the status of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Self
 
 
 class OpenEnum(StrEnum):
-    """Texts of which a newer version may have more. Such a text is kept and shown; no stage acts on it."""
+    """Texts with a fixed list, which a newer version may extend.
+
+    An unknown text is kept and shown; no stage acts on it.
+    """
 
     @classmethod
     def _missing_(cls, value: object) -> Self:
@@ -24,17 +27,17 @@ class Reason(OpenEnum):
     NOT_ABOUT_TARGET = "not_about_target"
     """Escalated: the labels of the alert name something else than the target. The detail shows both sides."""
     NO_IDENTIFYING_LABEL = "no_identifying_label"
-    """Escalated: no label of the alert says which target it is about. The detail shows both sides."""
+    """Escalated: no label of the alert names a target. The detail shows both sides."""
     TARGET_GONE = "target_gone"
     """Escalated: the inventory no longer has the target, so nothing more is done to it."""
     NOT_NEEDED = "not_needed"
     """Cancelled: every check of the verification was ok before the first step, so nothing was done."""
     DIAGNOSED = "diagnosed"
-    """Escalated: the playbook has no steps, or none is for the cause. The detail has the likely causes."""
+    """Escalated: the playbook has no steps, or no step is for the cause. The detail has the likely causes."""
     OBSERVE = "observe"
     """Blocked: the mode is ``observe``; nothing is done."""
     SHADOW = "shadow"
-    """Blocked: the mode is ``shadow``; the detail says what would have been done."""
+    """Blocked: the mode is ``shadow``; the detail has the planned actions."""
     GUARD_BLOCKED = "guard_blocked"
     """Blocked: the guard in ``blocked_by`` does not allow an action now. The detail has its reason and inputs."""
     GUARD_UNKNOWN = "guard_unknown"
@@ -56,7 +59,7 @@ class Reason(OpenEnum):
     APPROVAL_EXPIRED = "approval_expired"
     """Escalated: the request expired without a decision."""
     APPROVAL_VOID = "approval_void"
-    """Matched or escalated: the plan or the playbook is not what people were asked about."""
+    """Matched or escalated: the plan or the playbook differs from the request."""
     UNBLOCKED = "unblocked"
     """Matched or running: no guard blocks the run any more."""
     RESOLVED = "resolved"
@@ -66,7 +69,7 @@ class Reason(OpenEnum):
     CANCELLED = "cancelled"
     """Cancelled: a person cancelled the run."""
     NOT_IN_AUDIT_LOG = "not_in_audit_log"
-    """Escalated: the status, mode or plan of the run is not what the audit log says, so nothing was done."""
+    """Escalated: the status, mode or plan of the run differs from the audit log, so nothing was done."""
     DEADLINE = "deadline"
     """Escalated: the run took longer than ``timing.run_timeout``."""
     OUTCOME_UNKNOWN = "outcome_unknown"
@@ -82,8 +85,8 @@ class Reason(OpenEnum):
     NEXT_STEP = "next_step"
     """Running: verification failed; the next step is done."""
     REGRESSION = "regression"
-    """Escalated: a watched value got worse after a step. The detail says what was undone."""
+    """Escalated: a watched value got worse after a step. The detail lists the undone steps."""
     NOT_PROVED = "not_proved"
-    """Escalated: all checks are ok, but none of them had failed before the first step, so they prove nothing."""
+    """Escalated: all checks are ok, but no check had failed before the first step, so they prove nothing."""
     VERIFIED = "verified"
     """Succeeded: every verification check is positive. The detail has the proof."""

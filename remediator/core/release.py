@@ -1,4 +1,4 @@
-"""Releases of a target: what is on record about them, and which one a rollback may restore. Pure functions."""
+"""Releases of a target: their record, and the release that a rollback may restore. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_KEY = 200
 
 
 class Verdict(StrEnum):
-    """What the store knows about a release of a target."""
+    """The stored verdict about a release of a target."""
 
     BAD = "bad"
     """It was rolled back."""
@@ -33,8 +33,8 @@ class Release:
     created_at: datetime | None
     current: bool
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """``redo``: the platform's own record says that it was rolled back before. ``tied``: the order relative to another
-    release is unknown."""
+    """``redo``: according to the record of the platform, the release was rolled back before. ``tied``: the order
+    relative to another release is unknown."""
     identity: str = ""
     """Equal for two records of the same content, for example a ReplicaSet and its restart. Default: the ID."""
     name: str = ""
@@ -44,7 +44,7 @@ class Release:
 
     @property
     def key(self) -> str:
-        """Return the name under which the store remembers it, at most 200 characters."""
+        """Return the key of the release in the store, at most 200 characters."""
         key = self.identity or self.id
         return key if len(key) <= _LONGEST_KEY else hashlib.sha256(key.encode()).hexdigest()
 
@@ -89,18 +89,19 @@ class ReleaseChange:
 
 
 def previous(target: str, releases: Sequence[Release], memory: ReleaseMemory) -> tuple[Release, Release]:
-    """Return the current release and the one that a rollback restores.
+    """Return the current release and the release that a rollback restores.
 
-    That is the newest earlier release that is not known to be bad. If there is none, or if its order is unknown, it is
-    the newest release that is known to be good, also if the platform lists it as newer than the current one.
+    A rollback restores the newest earlier release that is not known to be bad. If there is no such release, or if the
+    order is unknown, it restores the newest release that is known to be good. The platform may list this release as
+    newer than the current one.
 
     Args:
         target: name of the service, for errors.
         releases: as the platform recorded them, the newest first.
-        memory: what the store knows about them.
+        memory: the memory of these releases in the store.
 
     Raises:
-        TargetError: there is none, or not exactly one release is current.
+        TargetError: there is no such release, or not exactly one release is current.
     """
     current = [release for release in releases if release.current]
     if len({release.key for release in current}) != 1:
@@ -116,9 +117,7 @@ def previous(target: str, releases: Sequence[Release], memory: ReleaseMemory) ->
     if good:
         return now, good[0]
     if usable:
-        raise TargetError(
-            f"{target}: several releases have the same age, so that the one before {now.title} is unknown"
-        )
+        raise TargetError(f"{target}: several releases have the same age, so the release before {now.title} is unknown")
     bad = "; ".join(release.title for release in others if memory.is_bad(release))
     because = f"; not used, because they were rolled back: {bad}" if bad else ""
     raise TargetError(f"{target}: no release before {now.title} is recorded{because}")

@@ -1,4 +1,4 @@
-"""Episodes and runs: what they are, and the one table of transitions that everything shares.
+"""Episodes and runs: their data, and the single table of transitions.
 
 The pipeline, the diagram in docs/reliability.md, the metrics and the tests read :data:`TRANSITIONS`.
 """
@@ -111,7 +111,7 @@ class EpisodeStatus(StrEnum):
 
 
 class EpisodeKind(StrEnum):
-    """What an episode is about."""
+    """The subject of an episode."""
 
     ALERT = "alert"
     MANUAL = "manual"
@@ -120,7 +120,7 @@ class EpisodeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LastUpdate:
-    """What was last received about an alert."""
+    """The last received update of an alert."""
 
     status: EpisodeStatus
     last_seen_at: datetime
@@ -141,8 +141,10 @@ class Episode:
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     started_at: datetime
-    """When this installation first saw it fire. ``starts_at`` is Alertmanager's and may change between
-    notifications."""
+    """When this installation first received the alert as firing.
+
+    ``starts_at`` comes from Alertmanager and may change.
+    """
     starts_at: datetime
     last_seen_at: datetime
     resolved_at: datetime | None
@@ -151,7 +153,7 @@ class Episode:
     """How often it fired again while it was resolved."""
     kind: EpisodeKind = EpisodeKind.ALERT
     generator_url: str = ""
-    """Link to the expression in Prometheus, as the alert has it; empty if it has none."""
+    """Link to the expression in Prometheus, from the alert; empty if the alert has no link."""
     source: str = ALERTMANAGER
     """Name of the source in the settings: only this source can say whether the alert still fires."""
 
@@ -162,7 +164,7 @@ class Run:
 
     id: str
     incident_id: str
-    """The incident: the same for runs whose alerts belong together."""
+    """ID of the incident; runs whose alerts belong together have the same incident."""
     status: Status
     reason: Reason | None
     """Why the run is in this status."""
@@ -171,7 +173,7 @@ class Run:
     blocked_by: str | None
     """The guard that blocks the run; None if no guard does."""
     blocked_by_run: str | None
-    """The run whose end may free this one, if the guard names one."""
+    """The run whose end may unblock this run, if the guard names such a run."""
     playbook: str
     playbook_hash: str
     target: str
@@ -181,7 +183,7 @@ class Run:
     cursor: str | None
     """ID of the step to do next, being done, or done last (while verifying)."""
     resume_to: Status | None
-    """For a blocked run: the status in which it goes on."""
+    """For a blocked run: the status in which it continues."""
     engine_version: int
     fence: int
     wakeup_count: int

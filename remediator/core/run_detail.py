@@ -17,11 +17,11 @@ from remediator.core.reason import Reason
 
 
 class ShadowDecision(StrEnum):
-    """What a run in mode ``shadow`` would have done."""
+    """The decision of a run in mode ``shadow``."""
 
     ACT = "act"
     ASK = "ask"
-    """It would have asked for an approval: a guard could not decide, or the loss is above the tolerance."""
+    """The run would have asked for an approval: a guard could not decide, or the loss is above the tolerance."""
     NOTHING = "nothing"
     """No step that changes something was due."""
 
@@ -30,11 +30,11 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Base of the details of all statuses."""
 
     text: str = ""
-    """One sentence for people; empty if the reason says it all."""
+    """One sentence for people; empty if the reason is sufficient."""
 
     @property
     def summary(self) -> str:
-        """Return what stands behind the status in one line; empty if the reason says it all."""
+        """Return the detail of the status in one line; empty if the reason is sufficient."""
         return self.text
 
     def to_data(self) -> dict[str, Any]:
@@ -51,22 +51,22 @@ class GuardDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
     guard_reason: str = ""
     """The guard's typed reason."""
     inputs: Mapping[str, Any] = {}
-    """What the guard decided on."""
+    """The inputs of the decision of the guard."""
     until: datetime | None = None
     """When to evaluate again, if that is known."""
 
 
 class MatchedDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
-    """``matched``: a new run, or one that is planned again."""
+    """``matched``: a new run, or a run that is planned again."""
 
     was: Reason | None = None
-    """Why the run was blocked before."""
+    """The earlier reason why the run was blocked."""
     approval: str = ""
     """The outdated approval request."""
     why: str = ""
-    """Why a person withdrew the request."""
+    """The reason why a person withdrew the request."""
     changed: str = ""
-    """What differs from the plan that people saw."""
+    """The difference to the plan of the request."""
 
 
 class PlannedDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
@@ -82,11 +82,11 @@ class BlockedDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True):
     since: datetime | None = None
     """Since when guards block the run without a pause."""
     would: ShadowDecision | None = None
-    """What mode ``shadow`` kept the run from, also after the alert resolved."""
+    """The action that mode ``shadow`` prevented, also after the alert resolved."""
     approval: str = ""
     """The snoozed approval request."""
     why: str = ""
-    """What the person said who snoozed it."""
+    """The reason of the person who snoozed the request."""
 
 
 class AwaitingApprovalDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True):
@@ -99,16 +99,16 @@ class AwaitingApprovalDetail(GuardDetail, frozen=True, omit_defaults=True, kw_on
     step: str = ""
     """The step that requires an approval."""
     call: str = ""
-    """What this step would do."""
+    """The call of this step."""
     risk: str | None = None
-    """What may go wrong or get lost."""
+    """Possible damage or loss."""
 
 
 class RunningDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
     """``running``."""
 
     was: Reason | None = None
-    """Why the run was blocked before."""
+    """The earlier reason why the run was blocked."""
     approval: str = ""
     """The request that was approved."""
     by: tuple[str, ...] = ()
@@ -116,7 +116,7 @@ class RunningDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
     step: str | None = None
     """The step that the approval is for; None for the whole plan."""
     overrides: Reason | None = None
-    """What the approval answers: why people were asked."""
+    """The reason of the request that the approval answers."""
     guard: str = ""
     """The guard whose *unknown* the approval overrides."""
     attempt: str = ""
@@ -156,7 +156,7 @@ class SucceededDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
     step: str = ""
     """The step that helped."""
     proof: tuple[str, ...] = ()
-    """What the verification checks showed."""
+    """The results of the verification checks."""
     ineffective: bool = False
     """The alert kept firing or returned after the success."""
 
@@ -179,13 +179,13 @@ class EscalatedDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True
     attempt: str = ""
     """The attempt of unknown outcome."""
     observed: str = ""
-    """What the observation of the target showed."""
+    """The result of the observation of the target."""
     undone: tuple[Mapping[str, Any], ...] = ()
     """The steps that were undone, each with outcome and summary."""
     causes: tuple[str, ...] = ()
     """The likely causes."""
     message: str = ""
-    """Why no plan could be made."""
+    """The reason why no plan could be made."""
     error: str = ""
     """Class of this error."""
     approval: str = ""
@@ -193,9 +193,9 @@ class EscalatedDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True
     expired_at: datetime | None = None
     deadline: datetime | None = None
     why: str = ""
-    """Why a person withdrew the request."""
+    """The reason why a person withdrew the request."""
     changed: str = ""
-    """What differs from the plan that people saw."""
+    """The difference to the plan of the request."""
 
     @property
     def summary(self) -> str:
@@ -208,12 +208,12 @@ class CancelledDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
     who: str = ""
     """Who cancelled the run."""
     reason: str = ""
-    """What this person said."""
+    """The reason that this person gave."""
     approval: str = ""
     """The request that was rejected."""
     by: tuple[str, ...] = ()
     """Who rejected it."""
     why: str | None = None
-    """What this person said."""
+    """The reason that this person gave."""
     would: ShadowDecision | None = None
-    """What mode ``shadow`` kept the run from."""
+    """The action that mode ``shadow`` prevented."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-"""Categories of characters without a picture: control characters (ESC, the others of C0, C1), the ones that change
-the direction of text, surrogates, private characters, and line and paragraph separators."""
+"""Categories of invisible characters: control characters, format characters that change the text direction, and others.
+"""
 
 
 def printable(text: str, replacement: str = REPLACEMENT) -> str:
@@ -28,11 +28,16 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def join_names(names: Sequence[str], limit: int = 5) -> str:
+    """Join names with commas: ``a, b, c``. After ``limit`` names, add the number of further names."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
 MAX_LABEL = 80
 """Characters of one label value that people are shown. A value may have megabytes; the API has all of it."""
 
 
 def label_text(labels: Mapping[str, str], without: Collection[str] = ()) -> str:
-    """Return labels for people, in order, each value shortened, so that one long value hides no other label."""
+    """Return labels for people, in order, with shortened values, so that one long value does not hide another label."""
     shown = (f"{name}={shorten(value, MAX_LABEL)}" for name, value in sorted(labels.items()) if name not in without)
     return ", ".join(shown)

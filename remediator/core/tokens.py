@@ -1,7 +1,7 @@
 """Signed tokens: short texts that only this installation can make, each for one purpose and with an expiry.
 
-A token proves who made it, and nothing else: the store decides what it may do. Keys rotate as a list: the first one
-signs, all of them verify. Every error of a token has the same answer: it is not valid.
+A token proves only its origin: the store decides about its rights. Keys rotate as a list: the first key signs, all keys
+verify. Every error of a token has the same answer: the token is not valid.
 """
 
 from __future__ import annotations

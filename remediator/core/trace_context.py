@@ -30,12 +30,12 @@ def trace_id(run_id: str) -> int:
 
 
 def span_id(run_id: str, part: str = "") -> int:
-    """Return the ID of a span of the run: 64 bits, never 0. Without a part, that of the whole run."""
+    """Return the ID of a span of the run: 64 bits, never 0. Without a part, return the ID of the whole run."""
     return int.from_bytes(sha256(f"{run_id} {part}".encode()).digest()[:8]) or 1
 
 
 def traceparent(run_id: str) -> str:
-    """Return the value of the header for requests of a run. The flag says that the trace is recorded."""
+    """Return the value of the header for requests of a run. The flag marks the trace as recorded."""
     return f"00-{trace_id(run_id):032x}-{span_id(run_id):016x}-01"
 
 

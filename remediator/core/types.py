@@ -44,12 +44,15 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
         return path
     joined = Path(base, path)
     shorter = Path(os.path.normpath(joined))
-    # people read these paths in plans; a symbolic link before ``..`` would make it another place
+    # people read these paths in plans; behind a symbolic link, ``..`` would lead to another place
     return shorter if ".." in joined.parts and shorter.resolve() == joined.resolve() else joined
 
 
 DURATION = "^(0|([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$"
-"""The pattern of a duration, largest unit first, for editors. It allows the empty text, which no duration is."""
+"""The pattern of a duration, largest unit first, for editors.
+
+It also allows the empty text, which is not a duration.
+"""
 
 Duration = Annotated[
     timedelta,

@@ -32,10 +32,10 @@ def checked_url(url: str) -> str:
 
 
 def http_url(url: str, example: str = "") -> str:
-    """Return the URL as it is.
+    """Return the URL unchanged.
 
     Raises:
-        ValueError: it is not a URL of HTTP; with an example, if there is one.
+        ValueError: it is not an HTTP URL; with an example, if there is one.
     """
     if not url.startswith(("http://", "https://")):
         raise ValueError("must start with http:// or https://" + (f", for example {example}" if example else ""))

@@ -42,7 +42,7 @@ class CommandParameters(Parameters):
 
 
 def traits_from(declared: AllowedCommand | AllowedRequest, assumed: ActionTraits) -> ActionTraits:
-    """Return the traits of the calls of a command or request: what the settings declare replaces what is assumed."""
+    """Return the traits of the calls of a command or request: declared values replace the assumed values."""
     changes = not declared.read_only
     return replace(
         assumed,
@@ -101,7 +101,7 @@ def argv_of(allowed: AllowedCommand, parameters: CommandParameters) -> tuple[str
 async def run_command(
     service: Service, allowed: AllowedCommand, parameters: CommandParameters, argv: tuple[str, ...]
 ) -> process.Ended:
-    """Run a command once, with the variables that the settings name and no others.
+    """Run a command once, with exactly the variables that the settings name.
 
     Raises:
         TargetError: the file of a variable cannot be read, or the service has no host; nothing was run.
@@ -110,31 +110,25 @@ async def run_command(
     """
     seconds = allowed.timeout.total_seconds()
     if allowed.on_host:
-        return await _run_on_host(service, allowed, parameters, argv)
+        host = RemoteHost(host_for(service, allowed, parameters))
+        call = host.read if allowed.read_only else host.change
+        answer = await call(
+            "command",
+            seconds=seconds,
+            command=parameters.command,
+            values=dict(parameters.values),
+            argv=list(argv),
+            read_only=allowed.read_only,
+        )
+        try:
+            return process.Ended(int(answer["status"]), str(answer["output"]))
+        except (KeyError, TypeError, ValueError):
+            raise BadAnswer(f"{service.host}: the answer has no status and output of the command") from None
     try:
         secret = {name: read_secret(path) for name, path in allowed.environment_files.items()}
     except (OSError, ValueError) as error:
         raise TargetError(f"cannot read a file of environment_files: {error}; nothing was run") from None
     return await process.run(argv, seconds=seconds, environment={**allowed.environment, **secret})
-
-
-async def _run_on_host(
-    service: Service, allowed: AllowedCommand, parameters: CommandParameters, argv: tuple[str, ...]
-) -> process.Ended:
-    host, seconds = RemoteHost(host_for(service, allowed, parameters)), allowed.timeout.total_seconds()
-    call = host.read if allowed.read_only else host.change
-    answer = await call(
-        "command",
-        seconds=seconds,
-        command=parameters.command,
-        values=dict(parameters.values),
-        argv=list(argv),
-        read_only=allowed.read_only,
-    )
-    try:
-        return process.Ended(int(answer["status"]), str(answer["output"]))
-    except (KeyError, TypeError, ValueError):
-        raise BadAnswer(f"{service.host}: the answer has no status and output of the command") from None
 
 
 def host_for(service: Service, allowed: AllowedCommand, parameters: CommandParameters) -> Host:

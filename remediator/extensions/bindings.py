@@ -1,4 +1,4 @@
-"""What actions need from the inventory entry of a service. Each function raises an error if it is missing."""
+"""The parts of the inventory entry of a service that actions need. Each function raises an error if it is missing."""
 
 from __future__ import annotations
 

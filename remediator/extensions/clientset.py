@@ -29,8 +29,10 @@ class ClientSet:
     prometheus: Prometheus | None = None
     alertmanagers: tuple[Alertmanager, ...] = ()
     sources: Mapping[str, Sequence[Peer]] = field(default_factory=dict)
-    """The servers that know which alerts of each further source fire, by the name of the source. Empty for a source
-    that cannot say. ``alertmanagers`` has those of the source alertmanager."""
+    """The servers that know which alerts of each further source fire, by the name of the source.
+
+    Empty for a source without an API. ``alertmanagers`` has the servers of the source alertmanager.
+    """
     ignored_labels: frozenset[str] = frozenset(REPLICA_LABELS)
     """Labels that do not distinguish alerts from each other."""
     clock: Clock = field(default_factory=SystemClock)

@@ -1,4 +1,4 @@
-"""Conformance tests for authors of plugins: they check what the pipeline relies on.
+"""Conformance tests for authors of plugins: they check the assumptions of the pipeline.
 
 Each function raises ``AssertionError`` with the reason, so that any test runner can call it.
 """
@@ -47,7 +47,7 @@ async def plan_only_reads(action: Action, service: Service, parameters: Any, sta
     """Check that planning changes nothing and is repeatable, and return the planned call.
 
     Args:
-        state: returns what the action can change, as a comparable value.
+        state: returns the state that the action can change, as a comparable value.
     """
     before = state()
     first, second = await action.plan(service, parameters), await action.plan(service, parameters)

@@ -1,10 +1,10 @@
-"""Measurements that several actions share: what would be lost if a service were interrupted now.
+"""Measurements that several actions share: the loss if a service were interrupted now.
 
-A hung Redis cannot be asked. What is known without it decides:
+A hung Redis does not answer queries. These facts decide instead:
 
 - If no process runs, its memory is lost already, and a start loses nothing more.
 - If the process holds its append-only file open for writing, and the disk has room, that file has every write.
-- If Prometheus has samples of redis_exporter from right before Redis stopped answering, the last ones count.
+- If Prometheus has samples of redis_exporter from right before Redis stopped answering, the last samples count.
 - Otherwise the unsaved writes are unknown, and a person is asked.
 """
 
@@ -45,7 +45,10 @@ _REFUSALS = frozenset(RedisState) - {
     RedisState.FAILOVER,
     RedisState.CONFUSED,
 }
-"""States in which Redis itself answers and refuses. It may serve others, and most causes outlive a restart."""
+"""States in which Redis itself answers and refuses.
+
+It may serve other clients, and most causes persist after a restart.
+"""
 _WINDOW = timedelta(minutes=30)
 """How old the last samples of a hung Redis can be."""
 _SCRAPES = timedelta(minutes=1)
@@ -74,7 +77,7 @@ _ROOM = MEBIBYTE
 
 
 async def interruption(clients: ClientSet, service: Service) -> Cost:
-    """Return what would be lost if all instances of a service stopped now. Its bindings say what can be measured."""
+    """Return the loss if all instances of a service stopped now. Its bindings determine the measured values."""
     status = await clients.platform_of(service).status(service)
     cost = Cost(sole_instance=status.healthy <= 1, ready_instances=status.healthy)
     if service.redis is not None:
@@ -85,12 +88,12 @@ async def interruption(clients: ClientSet, service: Service) -> Cost:
 
 
 async def redis_data(clients: ClientSet, service: Service, status: ServiceStatus | None = None) -> Cost:
-    """Return what the memory of a Redis has that is saved nowhere else.
+    """Return the data in the memory of a Redis that is saved nowhere else.
 
     Args:
         clients: has the clock.
         service: a service with ``redis``.
-        status: the state on the platform; None if the platform says nothing about this Redis.
+        status: the state on the platform; None if the platform does not manage this Redis.
     """
     assert service.redis is not None, "only for a service with redis"
     redis = Redis(service.redis)
@@ -103,7 +106,10 @@ async def redis_data(clients: ClientSet, service: Service, status: ServiceStatus
 
 
 def _from_info(info: Info, now: float) -> Cost:
-    writes, append_only = info.integer("rdb_changes_since_last_save"), _is_append_only(info)
+    writes, append_only = info.integer("rdb_changes_since_last_save"), info.flag("aof_enabled")
+    first_rewrite = info.flag("aof_rewrite_in_progress") or info.flag("aof_rewrite_scheduled")
+    if first_rewrite and int(info.get("aof_base_size", "1")) == 0:
+        append_only = False  # after CONFIG SET appendonly yes, the file has no write until its first rewrite has ended
     if append_only:
         failed = info.get("aof_last_write_status", "ok") != "ok"
     else:
@@ -116,18 +122,8 @@ def _from_info(info: Info, now: float) -> Cost:
         cannot_save=failed,
         refuses=info.get("loading", "0") == "1",
         only_copy=is_master and not replicas,
-        clients=max(0, info.integer("connected_clients") - 1),  # without the connection that asks
+        clients=max(0, info.integer("connected_clients") - 1),  # do not count our own connection
     )
-
-
-def _is_append_only(info: Info) -> bool:
-    """Return whether the append-only file has every write.
-
-    After ``CONFIG SET appendonly yes`` it has none until its first rewrite has ended.
-    """
-    first_rewrite = info.flag("aof_rewrite_in_progress") or info.flag("aof_rewrite_scheduled")
-    enabled = info.flag("aof_enabled")
-    return enabled and not (first_rewrite and int(info.get("aof_base_size", "1")) == 0)
 
 
 async def _of_silent_redis(
@@ -143,7 +139,8 @@ async def _of_silent_redis(
     pid = None if status is None else status.pin.get("pid")
     written = None if pid is None else await asyncio.to_thread(append_only_file, int(pid))
     if written is None:
-        # Only a silent Redis: one that refuses our password, or that we cannot reach, may still accept writes.
+        # Only for a Redis that does not answer: a Redis that refuses our password, or that we cannot reach, may accept
+        # writes.
         seen = await _last_seen(clients, service) if state is RedisState.SILENT else None
         return seen or Cost(refuses=refuses, unknown=unknown)
     for name in ("unsaved_writes", "cannot_save"):
@@ -153,7 +150,7 @@ async def _of_silent_redis(
 
 
 async def _last_seen(clients: ClientSet, service: Service) -> Cost | None:
-    """Return the cost by the last samples of redis_exporter; None if they are not from right before now.
+    """Return the cost from the last samples of redis_exporter; None if they are too old.
 
     A Redis that does not answer accepts no writes, so the last samples stay true for as long as it hangs. They count
     only if the exporter tried again soon after them: otherwise writes may have followed that no sample shows.
@@ -168,7 +165,7 @@ async def _last_seen(clients: ClientSet, service: Service) -> Cost | None:
         return None
     found = {each.labels["__name__"].removeprefix("redis_"): each.points for each in series}
     if len(found) < len(series) or not set(found) >= _EXPORTED.keys() - _ONLY_WITH_AOF:
-        return None  # of several instances, or not complete
+        return None  # the samples are incomplete, or of several instances
     seen_at = found["rdb_changes_since_last_save"][-1][0]
     failed = [at for at, is_up in found["up"] if at > seen_at and not is_up]
     now = clients.clock.now()
@@ -186,8 +183,8 @@ async def _last_seen(clients: ClientSet, service: Service) -> Cost | None:
 def append_only_file(pid: int) -> Path | None:
     """Return the append-only file that a process of this host holds open for writing, on a disk with room.
 
-    Redis closes the file when ``appendonly`` is switched off, so an open file proves that it is on. None: there is
-    none, or this user may not look.
+    Redis closes the file when ``appendonly`` is switched off, so an open file proves that it is on. None: there is no
+    such file, or this user may not read the process.
     """
     with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
         for entry in entries:
@@ -202,7 +199,7 @@ def append_only_file(pid: int) -> Path | None:
 
 
 async def postgres_sessions(service: Service, status: ServiceStatus) -> Cost:
-    """Return the sessions of a PostgreSQL that end with it. Committed data is in the WAL, so none of it is lost."""
+    """Return the sessions of a PostgreSQL that end with it. Committed data is in the WAL, so it is not lost."""
     assert service.postgres is not None, "only for a service with postgres"
     try:
         sessions = await Postgres(service.postgres).sessions()
@@ -231,7 +228,7 @@ async def in_flight(clients: ClientSet, service: Service) -> Cost:
 
 
 async def replication(clients: ClientSet, service: Service) -> Cost:
-    """Return what a failover of a Redis would lose: the bytes that its best replica has not received."""
+    """Return the loss of a failover of a Redis: the bytes that its best replica has not received."""
     if service.redis is None:
         why = f"service {service.name!r} has no 'redis' in the inventory"
         return Cost(unknown={"unreplicated_bytes": why, "clients": why})

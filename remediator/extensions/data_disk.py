@@ -24,23 +24,21 @@ async def usage(service: Service, prometheus: Prometheus | None) -> disk.Usage:
         return await bindings.data_files(service).usage()
     if prometheus is None:
         raise TargetError(f"the usage of the volume of {service.name} is unknown: the settings name no Prometheus")
-    names = ("capacity", "used", "available")
-    size, used, free = [await _bytes(service, prometheus, name) for name in names]
-    return disk.Usage(size, used, free)
+    platform = service.platform
+    if not isinstance(platform, KubernetesBinding):
+        raise TargetError(f"disk.claim of {service.name} is a volume of Kubernetes, but the service does not run there")
+    labels = f'{{namespace="{platform.namespace}",persistentvolumeclaim="{found.claim}"}}'
+    figures = []
+    for name in ("capacity", "used", "available"):
+        query = f"kubelet_volume_stats_{name}_bytes{labels}"
+        samples = (await prometheus.query(query)).samples
+        if len(samples) != 1:
+            raise TargetError(f"{len(samples)} series instead of one: {query}; does Prometheus scrape the kubelet?")
+        figures.append(round(samples[0].value))
+    return disk.Usage(*figures)
 
 
 def where(service: Service) -> str:
     """Return the folder or the claim, for messages."""
     found = bindings.disk(service)
     return f"the volume of claim {found.claim}" if found.claim is not None else str(found.path)
-
-
-async def _bytes(service: Service, prometheus: Prometheus, name: str) -> int:
-    platform, claim = service.platform, bindings.disk(service).claim
-    if not isinstance(platform, KubernetesBinding):
-        raise TargetError(f"disk.claim of {service.name} is a volume of Kubernetes, but the service does not run there")
-    query = f'kubelet_volume_stats_{name}_bytes{{namespace="{platform.namespace}",persistentvolumeclaim="{claim}"}}'
-    samples = (await prometheus.query(query)).samples
-    if len(samples) != 1:
-        raise TargetError(f"{len(samples)} series instead of one: {query}; does Prometheus scrape the kubelet?")
-    return round(samples[0].value)

@@ -1,4 +1,4 @@
-"""The settings of guards in the settings file: which are off, and what applies to all playbooks."""
+"""The settings of guards in the settings file: guards that are off, and settings for all playbooks."""
 
 from __future__ import annotations
 

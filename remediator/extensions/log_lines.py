@@ -1,7 +1,7 @@
 """Log lines with an age and an owner: which lines belong to the current start of a service, and when each was written.
 
-A log file often survives many starts, and several processes may write to it. A line of an earlier incident says
-nothing about this one, so signs of a cause are searched only in lines that belong to it.
+A log file often survives many starts, and several processes may write to it. A line of an earlier incident proves
+nothing about this incident, so signs of a cause are searched only in lines of this incident.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NGINX = re.compile(r"^(\d{4}/\d{2}/\d{2} \d{2}:\d{2}:\d{2}) ")
 _ISO = re.compile(r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2})(?:[.,](\d+))? ?(Z|[+-]\d{2}:?\d{2})?")
 _STAMP = re.compile(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2}) ")
 _BEGINNING = 120
-"""Characters of a line in which its time is searched."""
+"""Number of leading characters of a line in which its time is searched."""
 _CHILD = "C"
 """Role letter of a child of Redis, which writes snapshots under its own process ID, and of every Redis at its start."""
 _AHEAD = timedelta(minutes=1)
@@ -40,7 +40,7 @@ def of_last_start(text: str, *, previous: bool = False) -> str:
     """Return the lines of the last start of the process; with ``previous``, those of the start before.
 
     Text without the first line of a process is returned as it is, and has no previous start. Lines that another Redis
-    process wrote to the same log are left out.
+    process wrote to the same log are skipped.
     """
     lines = text.splitlines()
     starts = [number for number, line in enumerate(lines) if _START.search(line)]
@@ -53,7 +53,7 @@ def of_last_start(text: str, *, previous: bool = False) -> str:
 
 
 def _owned(lines: Sequence[str]) -> list[str]:
-    """Return the lines without those of another Redis than the one that wrote the first line."""
+    """Return the lines of the Redis process that wrote the first line."""
     first = _REDIS.match(lines[0]) if lines else None
     if first is None or not _START.search(lines[0]):
         return list(lines)
@@ -80,12 +80,12 @@ def shifted(text: str, ahead: timedelta) -> str:
 def _moved(stamp: str, ahead: timedelta) -> str:
     try:
         return f"{(datetime.fromisoformat(stamp.strip()) - ahead).isoformat()} "
-    except (ValueError, OverflowError):  # digits that are no time
+    except (ValueError, OverflowError):  # these digits are not a time
         return stamp
 
 
 def dated(text: str, now: datetime) -> list[LogLine]:
-    """Return the lines with their times. A line without a time has that of the line before.
+    """Return the lines with their times. A line without a time has the time of the previous line.
 
     A time without a zone is local: the log of a process on this host. Docker and Kubernetes add times with a zone.
     """
@@ -107,6 +107,6 @@ def _time(line: str) -> datetime | None:
         if match := _ISO.search(line[:_BEGINNING]):
             zone = (match[4] or "").replace("Z", "+00:00")
             return datetime.fromisoformat(f"{match[1]}T{match[2]}{zone}").astimezone(UTC)
-    except ValueError:  # digits that are no time
+    except ValueError:  # these digits are not a time
         return None
     return None

@@ -26,14 +26,14 @@ from remediator.extensions.witnesses.base import WitnessFactory
 
 _PREFIX = "remediator."
 _WITNESSES = "witnesses"
-"""The only group whose entry points are factories, not classes."""
+"""The only group with factories instead of classes as entry points."""
 _CLASSES: Mapping[str, tuple[type, str, str]] = {
     "actions": (Action, "name", "Parameters"),
     "checks": (Check, "name", "Parameters"),
     "guards": (Guard, "name", "Settings"),
     "notifiers": (Notifier, "kind", "Settings"),
 }
-"""By group: the base class, the attribute with the name, the attribute with the model of the settings."""
+"""For each group: the base class, the attribute with the name, the attribute with the model of the settings."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
 

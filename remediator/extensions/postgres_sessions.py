@@ -1,4 +1,4 @@
-"""What actions and checks share about sessions of PostgreSQL: who blocks whom, and which ones are protected."""
+"""The common parts of actions and checks for sessions of PostgreSQL: blocking and protected sessions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from remediator.clients.postgres.client import PinnedSession
 from remediator.clients.postgres.connection import APPLICATION
 from remediator.clients.postgres.models import Session
 from remediator.clients.postgres.settings import PostgresEndpoint
+from remediator.core.text import join_names
 from remediator.errors import TargetError
 
 _NAMED = 10
@@ -19,8 +20,8 @@ _NAMED = 10
 def why_protected(session: Session, endpoint: PostgresEndpoint) -> str:
     """Return why a session is never ended or cancelled; empty if it can be.
 
-    Background processes are never touched: among them are the senders of WAL, and the autovacuum workers that keep the
-    server from a wraparound of transaction IDs.
+    Background processes are never touched. Among them are the senders of WAL, and the autovacuum workers that prevent a
+    wraparound of transaction IDs.
     """
     if not session.is_client:
         return f"it is a {session.kind or 'background process'}"
@@ -42,15 +43,15 @@ class Blocker:
     pid: int
     """0 for a prepared transaction."""
     session: Session | None
-    """None for a prepared transaction, and for a session that ended meanwhile."""
+    """None for a prepared transaction, and for a session that has ended."""
     waiting: int
-    """Sessions that wait for it, directly or behind others."""
+    """Number of sessions that wait for it, directly or behind other sessions."""
     longest: float
     """Longest of their waits, in seconds."""
 
 
 def root_blockers(sessions: Iterable[Session]) -> tuple[Blocker, ...]:
-    """Return the roots of all chains of locks, the one with the longest wait first."""
+    """Return the roots of all chains of locks, the root with the longest wait first."""
     by_pid = {session.pid: session for session in sessions}
     waits: dict[int, list[float]] = {}
     for session in by_pid.values():
@@ -62,7 +63,7 @@ def root_blockers(sessions: Iterable[Session]) -> tuple[Blocker, ...]:
 
 
 def _roots(session: Session, by_pid: Mapping[int, Session]) -> set[int]:
-    """Return the ends of the chains in front of a waiting session. A deadlock has none; the server resolves it."""
+    """Return the ends of the chains in front of a waiting session. A deadlock has no end; the server resolves it."""
     seen, ahead, roots = {session.pid}, list(session.blocked_by), set()
     while ahead:
         pid = ahead.pop()
@@ -134,8 +135,7 @@ def planned_sessions(
 
 def session_names(chosen: Sequence[Session]) -> str:
     """Return the first sessions for the text of a plan."""
-    more = f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else ""
-    return ", ".join(session.text for session in chosen[:_NAMED]) + more
+    return join_names([session.text for session in chosen], _NAMED)
 
 
 def pinned(chosen: Sequence[Session]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What actions and checks share about the statements that the inventory allows on a PostgreSQL."""
+"""The statements that the inventory allows on a PostgreSQL, for actions and checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def allowed(service: Service, name: str, values: Mapping[str, Value]) -> tuple[P
     """Return the client of a service, and the statement with this name.
 
     Raises:
-        TargetError: the inventory does not allow the statement, or one of its values.
+        TargetError: the inventory does not allow the statement, or a value.
     """
     postgres = bindings.postgres(service)
     statement = postgres.endpoint.statements.get(name)

@@ -1,8 +1,8 @@
-"""The extensions of this installation: the built-in ones and those of the plugins that the settings name."""
+"""The extensions of this installation: the built-in extensions, and the extensions of plugins in the settings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,7 +30,7 @@ from remediator.playbooks.diagnostics import did_you_mean
 
 @dataclass(frozen=True)
 class Registry:
-    """The classes of all extensions. Without arguments: the built-in ones."""
+    """The classes of all extensions. Without arguments: the built-in classes."""
 
     actions: Sequence[type[Action]] = actions.BUILTIN
     checks: Sequence[type[Check]] = checks.BUILTIN
@@ -41,15 +41,15 @@ class Registry:
     discoverers: Sequence[type[Discoverer]] = discoverers.BUILTIN
     sources: Sequence[type[Source]] = sources.BUILTIN
     witnesses: Mapping[str, WitnessFactory] = field(default_factory=lambda: witnesses.BUILTIN)
-    """By kind."""
+    """Functions that create witnesses, by kind."""
     allowed: ClientSet | None = None
     """The commands and requests that the settings allow; None: the settings are not known."""
 
     @classmethod
     def load(cls, packages: Iterable[str]) -> Registry:
-        """Return the built-in extensions and those of these packages.
+        """Return the built-in extensions and the extensions of these packages.
 
-        Guards of plugins are evaluated after the built-in ones.
+        Guards of plugins are evaluated after the built-in guards.
 
         Args:
             packages: names of installed distributions. No other package is loaded.
@@ -76,7 +76,7 @@ class Registry:
 
     @classmethod
     def for_settings(cls, settings: Config) -> Registry:
-        """Return the built-in extensions, those of the plugins of the settings, and their commands and requests.
+        """Return the built-in extensions, the extensions of plugins, and the commands and requests of the settings.
 
         Raises:
             PluginError: a package cannot be used.
@@ -85,7 +85,11 @@ class Registry:
         return replace(cls.load(settings.plugins), allowed=allowed)
 
     def catalogue(self) -> Catalogue:
-        """Return what playbooks can name, with the models of the parameters and settings."""
+        """Return the names that playbooks can use, with the models of the parameters and settings."""
+        calls: dict[str, DeclaredCalls | None] = {}
+        if self.allowed is not None:
+            calls = {each.name: each.declared_calls(self.allowed) for each in self.actions}
+            calls |= {each.name: each.declared_calls(self.allowed) for each in self.checks}
         return Catalogue(
             actions={action.name: action.Parameters for action in self.actions},
             checks={check.name: check.Parameters for check in self.checks},
@@ -107,15 +111,8 @@ class Registry:
             },
             needs_on={platform.kind: platform.needs for platform in self.platforms},
             unsupported={platform.kind: platform.unsupported_on for platform in self.platforms},
-            declared=dict(self._declared_calls()),
+            declared={name: each for name, each in calls.items() if each is not None},
         )
-
-    def _declared_calls(self) -> Iterator[tuple[str, DeclaredCalls]]:
-        if self.allowed is None:
-            return
-        found = {each.name: each.declared_calls(self.allowed) for each in self.actions}
-        found |= {each.name: each.declared_calls(self.allowed) for each in self.checks}
-        yield from ((name, calls) for name, calls in found.items() if calls is not None)
 
     def make_platforms(self) -> dict[str, Platform]:
         """Return a new instance of each platform, by kind."""
@@ -157,7 +154,8 @@ class Registry:
         return channels
 
     def make_sources(self, config: Config) -> dict[str, Source]:
-        """Return every source of the settings by name, with the one that ``webhook`` and ``alertmanagers`` describe.
+        """Return every source of the settings by name, including the source that ``webhook`` and ``alertmanagers``
+        describe.
 
         Raises:
             ConfigurationError: a kind is unknown, or the settings of a source are invalid.
@@ -181,7 +179,7 @@ class Registry:
     def models(self, config: Config) -> list[BaseModel]:
         """Return the settings of all channels, sources and witnesses as the models that these declare.
 
-        What does not fit its model is left out: making the channel, source or witness reports it.
+        Settings that do not fit the model are omitted: creating the channel, source or witness reports them.
         """
         kinds = {notifier.kind: notifier.Settings for notifier in self.notifiers}
         declared: list[tuple[Channel, type[BaseModel] | None]] = [

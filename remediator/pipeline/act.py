@@ -37,14 +37,15 @@ MAX_UNCOUNTED_ATTEMPTS = 3
 
 
 _BEFORE_IS_FRESH = timedelta(minutes=1)
-"""Age up to which the checks before the first change are not repeated while the run is evaluated again."""
+"""Maximum age of the checks before the first change; younger checks are not repeated when the run is evaluated again.
+"""
 
 
 async def act(ctx: RunContext) -> StageResult:
     """Take a ``running`` run one step further: do the step at the cursor, skip it, or end the run.
 
-    The order of the checks is the safety argument: each one may rely on those before it. The checks here choose what to
-    do and change nothing; :func:`_do` continues with those that allow it.
+    The order of the checks is the safety argument: each check may rely on the earlier checks. The checks here choose
+    the next action and change nothing; :func:`_do` continues with the checks that allow it.
     """
     tried = [attempt for attempt in await ctx.attempts() if not attempt.is_undo]  # undo.py settles the undo attempts
     # 1. An attempt without an outcome comes first: its process ended between intent and outcome, and the call may have
@@ -82,7 +83,7 @@ async def act(ctx: RunContext) -> StageResult:
 
 
 async def _check_recorded(ctx: RunContext, step: PlannedStep) -> StageResult | None:
-    """Escalate a run that is not as the audit log says. None: it is. Continues the checks of :func:`act`."""
+    """Escalate a run that differs from the audit log. None: both are equal. Continues the checks of :func:`act`."""
     if not step.mutates or ctx.planned_here:
         return None
     problem = await ctx.pipeline.store.read(lambda connection: planned_problem(connection, ctx.stored, ctx.plan))
@@ -91,7 +92,7 @@ async def _check_recorded(ctx: RunContext, step: PlannedStep) -> StageResult | N
 
 async def _check_applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Attempt]) -> StageResult | None:
     """Skip a step that does not apply, or ask a person. None: the step applies. Continues the checks of :func:`act`."""
-    # 7. The condition. If it is unknown, a step that changes something needs a person: the steps after it may be for
+    # 7. The condition. If it is unknown, a step that changes something needs a person. The steps after it may be for
     #    another case, so skipping it is no safe default either (promise 5). A step that only reads is skipped.
     applies = await _applies(ctx, step, tried)
     if isinstance(applies, cel.Unknown):
@@ -145,7 +146,7 @@ def _skip(tx: RunTransaction, ctx: RunContext, step: PlannedStep, why: str) -> S
 
 
 async def _follow(ctx: RunContext, step: PlannedStep, arrow: str) -> StageResult:
-    """Go where the arrow of a step points. A run that is aborted first undoes what it can."""
+    """Continue with the successor of a step. An aborted run first undoes its steps."""
     if arrow == "abort":
         await undo_steps(ctx)
     return await ctx.write(lambda tx: follow(tx, ctx.plan, step, arrow))
@@ -154,8 +155,8 @@ async def _follow(ctx: RunContext, step: PlannedStep, arrow: str) -> StageResult
 async def _read(ctx: RunContext, step: PlannedStep) -> StageResult:
     """Do a step that only reads. It needs no intent and no guard, because repeating it changes nothing.
 
-    A step that waits is called again until its deadline. The run does not keep a worker busy meanwhile, and each change
-    is evidence.
+    A step that waits is called again until its deadline. During this time, the run does not keep a worker busy, and
+    each change is evidence.
     """
     result = await StepExecution.of_step(ctx, step, step.call).invoke()
     earlier = [item for item in await ctx.evidence() if (item.phase, item.name) == ("step", step.id)]
@@ -173,7 +174,7 @@ async def _read(ctx: RunContext, step: PlannedStep) -> StageResult:
         if seen.at - begun < result.poll.within:
             return wait_until(ctx.run, seen.at + result.poll.after)
     if result.outcome is not Outcome.OK and earlier:
-        await diagnose_again(ctx)  # what was seen before the wait is old
+        await diagnose_again(ctx)  # observations from before the wait are outdated
     return await _follow(ctx, step, step.on_success if result.outcome is Outcome.OK else step.on_failure)
 
 
@@ -188,13 +189,13 @@ async def _change(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> S
 async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> StageResult:
     """Do a step that changes something, if it is allowed now. Continues the checks of :func:`act`."""
     changed_before = any(item.mutates for item in tried)
-    # 9. A step that was infeasible when the plan was made is planned again: it may be feasible now, and must not be
-    #    started if it is not (promise 3).
+    # 9. A step that was infeasible when the plan was made is planned again. It may be feasible now. If it is not, it
+    #    must not be started (promise 3).
     if step.call.infeasible_reason:
         call = await _plan_again(ctx, step)
         if call is not None and call.infeasible_reason:
             return await _fail_infeasible(ctx, step, call.infeasible_reason)
-        changed_before = True  # what was planned is not what can be done now
+        changed_before = True  # the planned call is not possible now
     # 10. Nothing is done to a target that already passes the verification: such a proof could not show that the remedy
     #    worked (promises 7, 12).
     if not any(item.mutates for item in tried):
@@ -214,16 +215,16 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
     evaluation = await evaluate(ctx.pipeline, asked, _overridden_guards(ctx.run), stored=ctx.stored_verdicts)
     if not evaluation.decision.allowed:
         return await ctx.write(lambda tx: _hold(tx, ctx, asked, evaluation.decision))
-    # 13. The call. Its pin proves that the target is as planned; the action itself refuses otherwise (promise 3). After
-    #     an earlier step of this run the target has changed by our own action, so the call is planned again, except
-    #     where a person approved exactly this call (promise 6).
+    # 13. The call. Its pin proves that the target is as planned; the action itself refuses otherwise (promise 3). An
+    # earlier step of this run has changed the target, so the call is planned again. The exception is a call that a
+    # person approved in exactly this form (promise 6).
     planned = await _plan_again(ctx, step) if changed_before and not exact else step.call
     if planned is None:
         return wait_until(ctx.run, ctx.now() + ctx.pipeline.timeouts.guard_recheck_interval)
     if planned.infeasible_reason:
         return await _fail_infeasible(ctx, step, planned.infeasible_reason)
-    # 14. The cost, measured again as late as possible: a loss above the tolerance asks a person in every mode, also if
-    #     a smaller one was approved (promise 6).
+    # 14. The cost is measured again as late as possible. A loss above the tolerance needs a person in every mode, also
+    #     if a smaller one was approved (promise 6).
     cost = await costs.measure_step(ctx, step, planned)
     if (loss := costs.reason_to_ask(step, cost, approved=bool(approved))) is not None:
         reason = Reason.STEP_NEEDS_APPROVAL
@@ -260,8 +261,8 @@ def _commit_intent(
         text = f"run {other} holds the target lock of {tx.run.target}"
         busy = Verdict(GuardAnswer.BLOCK, "target_busy", text, {"run": other})
         raise _held(ctx, asked, GuardDecision((("concurrency", busy),)))
-    # 16. What guards read from the store is read under the intent lock, unless nothing was committed since they read
-    #     it: a stop created since check 12 counts (promise 10), and two replicas cannot exceed a limit together
+    # 16. The data that guards read from the store is read again under the intent lock, unless nothing was committed
+    #     since. So a stop created since check 12 counts (promise 10), and two replicas cannot exceed a limit together
     #     (promise 12).
     decision = evaluation.decide_again(tx.tx)
     if not decision.allowed:
@@ -277,7 +278,7 @@ def _commit_intent(
     tx.add_evidence(measured)
     tx.add_verdicts(decision.records(asked))
     intent = execution.write_intent(tx, tried)
-    # 19. Nothing was cancelled, resolved or decided about the run since its stages looked at it (promise 10).
+    # 19. Nothing was cancelled, resolved or decided about the run since its stages read it (promise 10).
     if tx.run.wakeup_count != ctx.events_seen:
         raise IntentRefused("an event arrived for the run; it is evaluated again", lambda again: proceed(again.save()))
     return intent
@@ -288,7 +289,7 @@ def _held(ctx: RunContext, asked: GuardInput, decision: GuardDecision) -> Intent
 
 
 async def _plan_again(ctx: RunContext, step: PlannedStep) -> PlannedCall | None:
-    """Return the call of a step on the target as it is now; None if the target cannot be asked at the moment."""
+    """Return the call of a step on the current target; None if the target cannot be reached now."""
     action = ctx.pipeline.actions[step.action]
     try:
         return await resolve(ctx.pipeline, action, ctx.service, action.Parameters.model_validate(step.parameters))
@@ -323,7 +324,7 @@ async def _observe_before(ctx: RunContext) -> list[EvidenceRecord]:
 
 
 async def _too_young(ctx: RunContext) -> list[EvidenceRecord]:
-    """Return what shows that the target crashed and has run for less time than its proof takes since then."""
+    """Return the evidence that the target crashed and has run for less time than its proof takes."""
     try:
         async with asyncio.timeout(ctx.pipeline.timeouts.probe_timeout.total_seconds()):
             status = await ctx.pipeline.service_status(ctx.service)
@@ -361,9 +362,9 @@ def _conclude(tx: RunTransaction, execution: StepExecution, attempt: Attempt, re
 
 
 async def observe(ctx: RunContext) -> StageResult:
-    """Take an ``unknown_outcome`` run on: observe the target, and escalate if that does not show what happened.
+    """Continue an ``unknown_outcome`` run: observe the target, and escalate if the outcome stays unknown.
 
-    A target that cannot be reached is observed again for a while: most connections that break come back.
+    An unreachable target is observed again for some time: most broken connections recover.
     """
     attempt = await ctx.read(attempts.get_in_flight)
     if attempt is None:

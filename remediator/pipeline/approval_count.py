@@ -1,14 +1,14 @@
 """Check again, right before anything is done, that the run may act: by the audit log, not by columns.
 
-The status of a request says what was decided then. An approver may have lost the right since, and a status is one cell
-of a table that an SQL statement can change. So acting counts the decisions: each one must be in the audit log, and its
-person must have the right now (promises 6 and 9). For the same reason, the status, the mode and the plan of the run
-itself must be those in the audit log.
+The status of a request records the decision at that time. An approver may have lost the right since, and one SQL
+statement can change the status. So acting counts the decisions: each one must be in the audit log, and its person must
+have the right now (promises 6 and 9). For the same reason, the status, the mode and the plan of the run must equal the
+audit log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from remediator.audit import Kind, decode, redact_json
 from remediator.audit.canonical import NotCanonical
+from remediator.audit.entry import Entry
 from remediator.core.approval import Permission, PermissionDenied, check_may_decide, normalize_id
 from remediator.core.plan import Plan
 from remediator.core.run import Reason, Run
@@ -37,7 +38,7 @@ class IntentRefused(RemediatorError):
 
     Args:
         why: one sentence.
-        then: what to do with the run instead, in a transaction of its own.
+        then: the change of the run to make instead, in a separate transaction.
     """
 
     def __init__(self, why: str, then: Callable[[RunTransaction], StageResult]) -> None:
@@ -46,7 +47,7 @@ class IntentRefused(RemediatorError):
 
 
 def require_authority(tx: IntentTransaction, plan: Plan, step: str, *, is_new: bool) -> None:
-    """Check that a step may be done: the run is as the audit log says, and an approval still counts if it needs one.
+    """Check that a step may be done: the run equals the audit log, and a required approval still counts.
 
     Args:
         tx: the transaction of an intent.
@@ -101,7 +102,7 @@ def missing_approval(connection: Connection, pipeline: PipelineContext, run: Run
         if actor not in recorded:
             lost.append(f"the decision of {decision.identity!r} is not in the audit log")
         elif recorded[actor] != (decision.how, decision.break_glass):
-            lost.append(f"the decision of {decision.identity!r} is not as the audit log says")
+            lost.append(f"the decision of {decision.identity!r} differs from the audit log")
         elif (why := _lost_right(connection, pipeline, run, approval, decision)) is not None:
             lost.append(why)
         elif decision.break_glass:
@@ -119,30 +120,25 @@ def _recorded(connection: Connection, run: Run, approval: Approval) -> tuple[int
     The quorum is None if the log does not have the request.
     """
     quorum = None
-    asked = Kind.APPROVAL_REQUESTED.value
-    for sealed in audit.list_newest(connection, _MAX_DECISIONS, run=run.id, kind=asked):
-        data = _data_of(sealed.canonical, asked)
-        if data.get("approval") == approval.id and isinstance(data.get("quorum"), int):
-            quorum = int(data["quorum"])
+    for entry in _entries_about(connection, run, approval, Kind.APPROVAL_REQUESTED):
+        if isinstance(entry.data.get("quorum"), int):
+            quorum = int(entry.data["quorum"])
     found: dict[str, tuple[Any, Any]] = {}
-    kind = Kind.APPROVAL_DECIDED.value
-    for sealed in audit.list_newest(connection, _MAX_DECISIONS, run=run.id, kind=kind):
-        try:
-            entry = decode(sealed.canonical)
-        except NotCanonical:
-            continue
-        if entry.kind == kind and entry.data.get("approval") == approval.id and entry.data.get("verb") == "approve":
+    for entry in _entries_about(connection, run, approval, Kind.APPROVAL_DECIDED):
+        if entry.data.get("verb") == "approve":
             found[entry.actor] = (entry.data.get("how"), entry.data.get("break_glass"))
     return quorum, found
 
 
-def _data_of(canonical: bytes, kind: str) -> Mapping[str, Any]:
-    """Return the data of an entry of this kind; nothing if it is another one."""
-    try:
-        entry = decode(canonical)
-    except NotCanonical:
-        return {}
-    return entry.data if entry.kind == kind else {}
+def _entries_about(connection: Connection, run: Run, approval: Approval, kind: Kind) -> Iterator[Entry]:
+    """Yield the entries of this kind about a request, newest first. An entry that cannot be read proves nothing."""
+    for sealed in audit.list_newest(connection, _MAX_DECISIONS, run=run.id, kind=kind.value):
+        try:
+            entry = decode(sealed.canonical)
+        except NotCanonical:
+            continue
+        if entry.kind == kind.value and entry.data.get("approval") == approval.id:
+            yield entry
 
 
 def _lost_right(

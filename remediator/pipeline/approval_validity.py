@@ -1,7 +1,7 @@
-"""Check whether a pending request is still about the plan that would be made now, before a person decides.
+"""Check whether the plan of a pending request is still current, before a person decides.
 
-The check changes nothing: it withdraws no request and uses up no link. It decides what people are offered. The approve
-stage plans again after the decision, and that result counts (promise 6).
+The check changes nothing: it withdraws no request and uses up no link. It determines the choices of people. The approve
+stage plans again after the decision, and that plan counts (promise 6).
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Validity:
         """Return the reason that is recorded when the request is refreshed.
 
         Raises:
-            Conflict: it is valid, or that is unknown. A refresh must not discard the decisions of others.
+            Conflict: it is valid, or that is unknown. A refresh must not discard the decisions of other people.
         """
         if self.unknown:
             raise Conflict(f"whether this request is still valid is unknown now: {self.unknown}; try again later")
         if self.change is None:
-            raise Conflict("this request is still valid: decide it as it is")
+            raise Conflict("this request is still valid: decide this request")
         return self.change.why
 
 
@@ -60,5 +60,5 @@ async def check_validity(
             return Validity(await what_changed(RunContext(context, run), approval, plans=plans))
     except TimeoutError:
         return Validity(unknown=f"{run.target} gave no answer within {patience:g} s")
-    except (RemediatorError, *DEFECTS) as error:  # a defect in an action must not make the page fail
+    except (RemediatorError, *DEFECTS) as error:  # a defect in an action must not break the page
         return Validity(unknown=str(error))

@@ -30,11 +30,11 @@ from remediator.storage.repositories.approvals import Approval, Decision
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Why the plan that people were shown is not what would be done now."""
+    """The difference between the plan of the request and the current plan."""
 
     why: str
     plan: Plan | None = None
-    """What would be done now, if that is known."""
+    """The current plan, if it is known."""
 
 
 async def await_approval(ctx: RunContext) -> StageResult:
@@ -61,7 +61,8 @@ def _state(connection: Connection, run_id: str) -> tuple[Approval | None, Sequen
 
 def _expire(tx: RunTransaction, approval: Approval) -> StageResult:
     if tx.now < approval.expires_at:
-        return wait_until(tx.run, approval.expires_at)  # the database's clock decides; it is behind this host's
+        # the clock of the database decides; it is behind the clock of this host
+        return wait_until(tx.run, approval.expires_at)
     approvals.close(tx.tx, approval, "expired")
     detail = EscalatedDetail(approval=approval.id, expired_at=approval.expires_at)
     return proceed(tx.move(Status.ESCALATED, Reason.APPROVAL_EXPIRED, detail))
@@ -78,11 +79,11 @@ def _withdrawn(tx: RunTransaction, approval: Approval) -> StageResult:
 
 
 def void_outdated_requests(tx: Tx, context: PipelineContext) -> None:
-    """Withdraw the requests of playbooks that are no longer active as they were, so that those runs are planned again.
+    """Withdraw the requests of changed or inactive playbooks, so that their runs are planned again.
 
-    Call it only when this replica has loaded its files, never whenever it looks at a run: two replicas whose files
-    differ for a moment would withdraw each other's requests without end. The request of a run that has acted stays
-    until a person answers it, because only a person may let such a run start again.
+    Call this function only when this replica has loaded its files, never when it reads a run. Two replicas whose files
+    differ for a moment would otherwise withdraw each other's requests without end. The request of a run that has acted
+    stays until a person answers it, because only a person may let such a run start again.
     """
     for approval in approvals.list_pending(tx.connection):
         run = runs.get(tx.connection, approval.run_id)
@@ -139,7 +140,7 @@ def _start_again(tx: RunTransaction, approval: Approval, *, why: str = "", chang
 
 
 async def what_changed(ctx: RunContext, approval: Approval, *, plans: bool = True) -> Change | None:
-    """Plan again and return how the result differs from what people were asked about; None if it does not.
+    """Plan again and return how the result differs from the request; None if both are equal.
 
     Changes nothing.
 
@@ -172,7 +173,7 @@ def _cannot_plan(error: RemediatorError) -> str:
 
 
 def _playbook_change(context: PipelineContext, run: Run) -> str | None:
-    """Return how the active playbook differs from the one that the run started with; None if it does not."""
+    """Return how the active playbook differs from the playbook with which the run started; None if both are equal."""
     active = context.playbooks.active_version(run.playbook)
     if not context.playbooks.active or (active is not None and active.content_hash == run.playbook_hash):
         return None

@@ -14,7 +14,7 @@ from remediator.playbooks.inventory import Service
 
 
 async def observe(context: PipelineContext, name: str, service: Service, given: Mapping[str, Any]) -> Evidence:
-    """Return what a check says about a service; *unknown* if it fails or gives no answer in time."""
+    """Return the answer of a check about a service; *unknown* if the check fails or does not answer in time."""
     check = context.checks[name]
     limit = context.timeouts.probe_timeout.total_seconds()
     try:

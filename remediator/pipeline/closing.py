@@ -12,23 +12,22 @@ from remediator.storage.repositories import episodes, outbox, runs
 
 async def close_due_episodes(context: PipelineContext) -> int:
     """Close the episodes whose resolve grace is over, and the incidents that end with them; returns their number."""
-    return await context.store.write(lambda tx: _close_due(tx, context))
 
+    def close(tx: Tx) -> int:
+        due = episodes.list_due_to_close(tx.connection, tx.now)
+        if not due:
+            return 0
+        closed = [episode_rules.close(item) for item in due]
+        episodes.update_all(tx, closed)
+        for item in closed:
+            data = {"alertname": item.alertname}
+            tx.append_audit(Draft(kind=Kind.EPISODE_CLOSED, actor=context.actor, episode=item.id, data=data))
+        concerned = episodes.run_ids_by_episode(tx.connection, [item.id for item in closed])
+        for run_id in sorted({run_id for ids in concerned.values() for run_id in ids}):
+            _close_incident(tx, run_id)
+        return len(due)
 
-def _close_due(tx: Tx, context: PipelineContext) -> int:
-    due = episodes.list_due_to_close(tx.connection, tx.now)
-    if not due:
-        return 0
-    closed = [episode_rules.close(item) for item in due]
-    episodes.update_all(tx, closed)
-    for item in closed:
-        tx.append_audit(
-            Draft(kind=Kind.EPISODE_CLOSED, actor=context.actor, episode=item.id, data={"alertname": item.alertname})
-        )
-    concerned = episodes.run_ids_by_episode(tx.connection, [item.id for item in closed])
-    for run_id in sorted({run_id for ids in concerned.values() for run_id in ids}):
-        _close_incident(tx, run_id)
-    return len(due)
+    return await context.store.write(close)
 
 
 def _close_incident(tx: Tx, run_id: str) -> None:

@@ -26,7 +26,7 @@ def variables(
         target: name and platform.
         seen: the evidence so far.
         tried: the attempts so far.
-        cost: of the step that the condition is about. What is unknown is left out, so that no condition on it holds.
+        cost: of the step that the condition is about. An unknown value is omitted, so that no condition on it holds.
     """
     return {
         "params": parameters,

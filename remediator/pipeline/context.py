@@ -1,4 +1,4 @@
-"""What the stages depend on: the store, the clock, playbooks, actions, checks and guards, as arguments.
+"""The dependencies of the stages: the store, the clock, playbooks, actions, checks and guards, as arguments.
 
 The same stages run in production, in ``remediator test``, in ``remediator explain`` and in the simulation, with other
 dependencies.
@@ -45,14 +45,14 @@ class Timeouts:
     """How often they are evaluated at least, also when the verdict names a later time: a calendar, a file or a
     setting may have changed."""
     observe_within: timedelta = timedelta(minutes=2)
-    """How long a target that cannot be reached is asked again whether a call took effect, after the call's timeout."""
+    """How long to observe an unreachable target for the effect of a call, after the timeout of the call."""
     verify_interval: timedelta = timedelta(milliseconds=500)
     """How often verification repeats its checks."""
     probe_timeout: timedelta = timedelta(seconds=10)
     """Maximum time for one check, one diagnosis, one planning call and one guard."""
     recurrence_window: timedelta = timedelta(minutes=15)
-    """How long a success is watched: it is reported as a relapse if its checks fail or its alert fires again, and as
-    ineffective if its alert still fires after this time."""
+    """How long a success is watched. It is a relapse if its checks fail or its alert fires again. It is ineffective if
+    its alert still fires after this time."""
     watch_interval: timedelta = timedelta(seconds=10)
     """How often the checks of a success are repeated within the recurrence window."""
     incident_window: timedelta = timedelta(minutes=15)
@@ -138,8 +138,11 @@ class PipelineContext:
     platforms: Mapping[str, Platform] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
     current_person: Callable[[str, str, Collection[str]], Person | None] = _unrestricted
-    """Returns a person (ID, how the identity was known, groups of the provider) with the rights of now; None if the
-    person is no longer known. The default is for tests of playbooks, which have no people file."""
+    """Returns a person with the present rights; None if the person is no longer known.
+
+    The arguments are the ID, how the identity was known, and the groups of the provider. The default is for tests of
+    playbooks, which have no people file.
+    """
     allow_link_only: bool = False
     """Whether a link alone can approve plans of low risk."""
     on_event: Callable[[str, Run, Mapping[str, Any]], None] = lambda kind, run, data: None
@@ -153,8 +156,8 @@ class PipelineContext:
         return f"remediator/{self.replica}"
 
     def report(self, kind: str, run: Run, data: Mapping[str, Any]) -> None:
-        """Tell the observers of an event. An observer that fails never changes what the run does (promise 14)."""
-        with suppress(Exception):  # whatever it is: the caller is between an intent and its outcome
+        """Pass an event to the observers. A failed observer never affects the run (promise 14)."""
+        with suppress(Exception):  # catch every exception: the caller is between an intent and its outcome
             self.on_event(kind, run, data)
 
     def lease_is_short(self, began_at: float) -> bool:
@@ -166,7 +169,7 @@ class PipelineContext:
         return asyncio.get_running_loop().time() - began_at > self.timeouts.lease_margin.total_seconds() / 2
 
     async def service_status(self, service: Service) -> ServiceStatus:
-        """Return the status of a service as its platform reports it.
+        """Return the status of a service from its platform.
 
         Raises:
             TargetError: it is missing or ambiguous, or this installation does not have the platform.
@@ -180,7 +183,7 @@ class PipelineContext:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What a stage returns: continue at once, or wait for an event or until a time."""
+    """The result of a stage: continue at once, or wait for an event or until a time."""
 
     run: Run
     waits: bool = False

@@ -1,4 +1,4 @@
-"""What a step would cost: measured when it is planned, and again right before it acts (promise 12)."""
+"""The cost of a step: measured when it is planned, and again right before it acts (promise 12)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from remediator.playbooks.inventory import Service
 from remediator.storage.repositories.evidence import EvidenceRecord
 
 DEFECTS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
-"""What a defect in a measurement raises, also in a plugin. It makes the cost unknown."""
+"""Exceptions of a defect in a measurement, also in a plugin. The cost is then unknown."""
 
 
 async def measure(
@@ -48,11 +48,11 @@ async def measure_step(ctx: RunContext, step: PlannedStep, call: PlannedCall) ->
 def reason_to_ask(step: PlannedStep, cost: Cost, *, approved: bool) -> str | None:
     """Return why a person must decide about the cost of a step; None if the cost is tolerated or approved.
 
-    An approval covers what it showed, and a limited growth since. What it did not show is asked about again.
+    An approval covers the shown cost, and a limited growth since. For other costs, people are asked again.
 
     Args:
         step: has the tolerance, and the cost that the plan showed.
-        cost: as measured now.
+        cost: the current measurement.
         approved: a person has approved the step as planned.
     """
     found = excess(cost, step.tolerance, step.cost if approved else None)

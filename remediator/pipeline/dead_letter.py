@@ -66,9 +66,9 @@ def record(
         return  # a defect that affects every alert must not send thousands of messages; the audit log has each
     key_values.set(tx, _NOTIFIED, True)
     text = (
-        f"{name} could not be processed, and nothing is done about it: check the alert and act yourself "
-        f"(alert {position.alert + 1} of notification {position.notification}, which is kept; {why}); "
-        "list all dead letters: remediator audit search --kind notification.rejected"
+        f"{name} could not be processed, and nothing is done about it. Check the alert and act yourself. "
+        f"It is alert {position.alert + 1} of notification {position.notification}, which is kept: {why}. "
+        "List all dead letters: remediator audit search --kind notification.rejected"
     )
     outbox.enqueue(tx, context.ids, MessageKind.NOTICE, None, {"about": "dead letter", "text": text}, channels)
 

@@ -1,4 +1,4 @@
-"""What people decide, each command in one transaction: approvals, cancel, retry, comments and modes."""
+"""Decisions of people, each in one transaction: approvals, cancel, retry, comments and modes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MAX_COMMENT = 2000
 
 @dataclass(frozen=True, slots=True)
 class DecisionRequest:
-    """What a person decides about one approval request."""
+    """The decision of a person about one approval request."""
 
     approval: str
     plan_hash: str
@@ -63,7 +63,7 @@ class DecisionResult:
 
 
 def requirements_of(connection: Connection, approval: Approval, run: Run) -> ApprovalRequirements:
-    """Return what a request requires of the people who decide it."""
+    """Return the requirements of a request for its approvers."""
     requester = approvals.get_requester(connection, run.id)
     low_risk = rules.is_low_risk(
         approval.asked, approval.quorum, destructive=approval.destructive, costly=approval.costly
@@ -100,8 +100,13 @@ def decide(tx: Tx, request: DecisionRequest, policy: Approvals) -> DecisionResul
         claimed=tuple(person.claimed),
     )
     status = approvals.decide(tx, found, request.plan_hash, decision, policy.snooze_duration)
-    if request.break_glass:
-        _announce_break_glass(tx, request, run)
+    if request.break_glass:  # it has an entry of its own, and approvers and the channels of the run are notified
+        who, why = person.id, request.reason.strip()
+        data = {"command": "break glass", "approval": request.approval, "verb": request.verb, "how": person.how}
+        tx.append_audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=who, run=run.id, reason=why, data=data))
+        text = f"emergency override by {who}: {request.verb} for {run.playbook} on {run.target}: {request.reason}"
+        channels = tuple(dict.fromkeys((outbox.APPROVERS, *run.escalate_to)))
+        outbox.enqueue(tx, Ids(), MessageKind.NOTICE, run, {"about": "break glass", "text": text}, channels)
     return DecisionResult(status, len(approvals.list_decisions(tx.connection, found.id)) > before)
 
 
@@ -133,15 +138,6 @@ def _check_allowed(
         )
 
 
-def _announce_break_glass(tx: Tx, request: DecisionRequest, run: Run) -> None:
-    who, why = request.person.id, request.reason.strip()
-    data = {"command": "break glass", "approval": request.approval, "verb": request.verb, "how": request.person.how}
-    tx.append_audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=who, run=run.id, reason=why, data=data))
-    text = f"emergency override by {who}: {request.verb} for {run.playbook} on {run.target}: {request.reason}"
-    channels = tuple(dict.fromkeys((outbox.APPROVERS, *run.escalate_to)))
-    outbox.enqueue(tx, Ids(), MessageKind.NOTICE, run, {"about": "break glass", "text": text}, channels)
-
-
 def refresh(tx: Tx, person: Person, approval_id: str, why: str, policy: Approvals) -> bool:
     """Withdraw an outdated request: the run is planned again, and people are asked again. Decides nothing.
 
@@ -163,7 +159,7 @@ def refresh(tx: Tx, person: Person, approval_id: str, why: str, policy: Approval
 
 
 def end_sessions(tx: Tx, person: Person, who: str, reason: str) -> int:
-    """End all sessions of a person; returns how many were ended. Everyone may end their own.
+    """End all sessions of a person; returns how many were ended. All users may end their own sessions.
 
     Raises:
         PermissionDenied: the role is not sufficient.
@@ -176,10 +172,10 @@ def end_sessions(tx: Tx, person: Person, who: str, reason: str) -> int:
 def cancel(tx: Tx, person: Person, run_id: str, reason: str) -> str:
     """Cancel a run in any status: at once while it waits, after the current step while it acts.
 
-    A finished run that still holds its target releases it: the person states that its last call is over.
+    A finished run that still holds its target releases the target: the person states that the last call is over.
 
     Returns:
-        what was done, as one sentence.
+        the effect, as one sentence.
 
     Raises:
         PermissionDenied: the role is not sufficient.
@@ -226,7 +222,7 @@ def retry(tx: Tx, person: Person, run_id: str, loaded: PlaybookSet, reason: str)
         raise Conflict(f"there is no finished run {run_id[:64]!r}; only a finished run can be retried")
     alerts = episodes.list_for_run(tx.connection, run_id)
     if all(alert.status is not EpisodeStatus.FIRING for alert in alerts):
-        raise Conflict(f"run {run_id} cannot be retried: none of its alerts fires any more")
+        raise Conflict(f"run {run_id} cannot be retried: no alert of the run fires any more")
     if run.holds_target:
         raise Conflict(
             f"run {run_id} cannot be retried: the outcome of its last call is unknown; check {run.target}, cancel the "
@@ -245,13 +241,13 @@ def retry(tx: Tx, person: Person, run_id: str, loaded: PlaybookSet, reason: str)
 
 
 def comment(tx: Tx, person: Person, run_id: str, text: str, kind: CommentKind = CommentKind.COMMENT) -> Comment:
-    """Write a comment about a run, or acknowledge it: the person takes care of it. Other people see who does.
+    """Write a comment about a run, or acknowledge it: the person takes care of the run. Other people see this.
 
     Args:
         tx: the transaction.
         person: who writes it.
         run_id: ID of the run, or of an incident, whose newest run is meant.
-        text: the comment; an acknowledgement may have none.
+        text: the comment; optional for an acknowledgement.
         kind: what is written.
 
     Raises:
@@ -305,7 +301,7 @@ def set_mode(tx: Tx, person: Person, playbook: str, mode: str, written: str, rea
 
 
 def clear_memory(tx: Tx, person: Person, entry_id: str, reason: str) -> MemoryEntry:
-    """Clear what is remembered of a release or a remedy.
+    """Clear the memory of a release or a remedy.
 
     Raises:
         PermissionDenied: the role is not sufficient.
@@ -313,7 +309,7 @@ def clear_memory(tx: Tx, person: Person, entry_id: str, reason: str) -> MemoryEn
     """
     person.require(Permission.CLEAR_MEMORY)
     if not reason.strip():
-        raise InputError("the reason is empty; say why, for example --reason 'the cause was the network'")
+        raise InputError("the reason is empty; give a reason, for example --reason 'the cause was the network'")
     return remedy_memory.clear(tx, entry_id, person.id, reason)
 
 

@@ -1,8 +1,13 @@
-"""Which steps of a plan are due: those that an approval allows, and that people are shown with their risks.
+"""The due steps of a plan: the steps that an approval allows, and that people see with their risks.
 
-A step is not due if its condition does not hold or is not known yet, if it is for other causes than the established
-ones, if it was done, or if it cannot be reached. A later step that needs an approval of its own is not due either. If
-such a step becomes due later, people are asked again (promise 6).
+A step is not due in each of these cases:
+
+- Its condition does not hold or is not known yet.
+- It is for other causes than the established causes.
+- It was done, or it cannot be reached.
+
+A later step that needs a separate approval is not due either. If such a step becomes due later, people are asked again
+(promise 6).
 """
 
 from __future__ import annotations
@@ -21,14 +26,14 @@ from remediator.storage.repositories.evidence import EvidenceRecord
 
 
 class Follows(StrEnum):
-    """After what a step is reached."""
+    """Whether a step is reached after a success or a failure."""
 
     START = "start"
     """It is the first one."""
     SUCCESS = "success"
     """The step before succeeded."""
     FAILURE = "failure"
-    """The step before failed, or did not help."""
+    """The previous step failed, or did not help."""
 
 
 def due_steps(
@@ -71,7 +76,7 @@ def _applies(step: PlannedStep, scope: Mapping[str, object], causes: set[str]) -
 def reached_after(
     plan: Plan, start: str | None = None, skipped: frozenset[str] | set[str] = frozenset()
 ) -> dict[str, frozenset[Follows]]:
-    """Return after what each step is reached, in order; steps that no arrow leads to are left out.
+    """Return the predecessors of each reachable step, in order.
 
     Args:
         plan: the plan.
@@ -94,6 +99,6 @@ def reached_after(
             to = following.id if arrow == "next" and following is not None else None
             if arrow.startswith("goto "):
                 to = arrow.removeprefix("goto ")
-            if to is not None:  # what follows a step that only reads follows what was before it
+            if to is not None:  # a step after a read-only step follows the step before it
                 reached.setdefault(to, set()).update({follows} if step.mutates else after)
     return {step.id: frozenset(reached[step.id]) for step in plan.steps if step.id in reached}

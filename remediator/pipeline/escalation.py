@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from remediator.core.message import MessageKind
 from remediator.core.run import EpisodeStatus, Run
 from remediator.errors import ConfigurationError
@@ -15,8 +17,9 @@ from remediator.storage.repositories.timers import Timer
 def escalate(tx: Tx, context: PipelineContext, run: Run) -> None:
     """Notify people of a run that ended escalated or failed.
 
-    If its alerts began while another run of the incident repaired something, or waited for the end of the fault, people
-    are notified only if the alerts still fire when that has settled. Otherwise the incident gets a note.
+    Its alerts may have begun while another run of the incident repaired something, or waited for the end of the fault.
+    Then people are notified only if the alerts still fire when that run has settled. Otherwise the incident gets a
+    note.
     """
     settles_at = incident.repair_settles_at(tx.connection, run, tx.now)
     if settles_at is None:
@@ -31,14 +34,14 @@ async def escalate_due(context: PipelineContext) -> int:
     now = context.clock.now()
     due = await context.store.read(lambda connection: timers.list_due_escalations(connection, now))
     for timer in due:
-        await context.store.write(lambda tx, item=timer: _escalate_due(tx, context, item))  # type: ignore[misc]
+        await context.store.write(partial(_escalate_due, context=context, timer=timer))
     return len(due)
 
 
 def _escalate_due(tx: Tx, context: PipelineContext, timer: Timer) -> None:
     run = runs.get(tx.connection, timer.run_id)
     if not timers.complete(tx, timer) or run is None:
-        return  # another replica did it
+        return  # another replica escalated the run
     alerts = episodes.list_for_run(tx.connection, run.id)
     if all(item.status is not EpisodeStatus.FIRING for item in alerts):
         names = ", ".join(sorted({item.alertname for item in alerts}))
@@ -46,7 +49,7 @@ def _escalate_due(tx: Tx, context: PipelineContext, timer: Timer) -> None:
         text = f"{began}, and was over when that had settled"
         incident.note(tx, context, run, text)
     else:
-        escalate(tx, context, run)  # the repair may still go on: then this waits again
+        escalate(tx, context, run)  # if the repair still runs, the run waits again
 
 
 def channels(context: PipelineContext, run: Run) -> tuple[str, ...]:

@@ -33,16 +33,16 @@ async def guard_plan(ctx: RunContext) -> StageResult:
     if snoozed is not None and ctx.now() < snoozed:
         return wait_until(run, snoozed)
     if run.status is Status.PLANNED and run.mode not in PASSIVE_MODES and not await _has_applicable_step(ctx):
-        return proceed(await ctx.write(escalate_diagnosis))  # nobody is asked to approve what would be skipped
+        return proceed(await ctx.write(escalate_diagnosis))  # no approval is requested for skipped steps
     asked = build_input(ctx, await ctx.alerts(), None, await ctx.evidence())
     evaluation = await evaluate(ctx.pipeline, asked)
     decision = evaluation.decision
     if run.status is Status.BLOCKED:
         return await _recheck(ctx, asked, decision)
     # The order matters. 1. A guard that blocks wins over every mode (promise 5). 2. A mode that never acts ends before
-    # its first action. 3. Unknown is not a yes (promise 5), and the mode or the playbook may need a person (promise 6),
-    # but only for a step that changes something: without one that is due, steps that wait or read begin, and the stage
-    # "act" evaluates the guards again and asks when one becomes due.
+    # its first action. 3. Unknown is not a yes (promise 5), and the mode or the playbook may need a person (promise 6).
+    # But this applies only if a step that changes something is due. Otherwise, steps that wait or read begin. The stage
+    # "act" evaluates the guards again, and asks a person when a step that changes something becomes due.
     due = due_steps(ctx.plan, _target(ctx), await ctx.evidence())
     ends_here = decision.final.answer is GuardAnswer.BLOCK or run.mode in PASSIVE_MODES
     if ends_here or (due and (not decision.allowed or needs_approval(run, ctx.plan))):
@@ -105,19 +105,19 @@ def needs_approval(run: Run, plan: Plan) -> bool:
 def _would_have(
     mode: str, plan: Plan, due: Collection[str], decision: GuardDecision
 ) -> tuple[ShadowDecision | None, str]:
-    """Return what the run would have done in a mode that acts, and a sentence about it. None in mode ``observe``."""
+    """Return the action of the run in an acting mode, and a sentence about it. None in mode ``observe``."""
     if mode == "observe":
         return None, "mode observe: nothing is done"
     steps = [plan.step(step_id) for step_id in due]
     if not steps:
         return ShadowDecision.NOTHING, "mode shadow: would have changed nothing: no step is due"
     if decision.final.answer is GuardAnswer.UNKNOWN:
-        return ShadowDecision.ASK, f"mode shadow: would have asked for an approval: {decision.final.text}"
+        return ShadowDecision.ASK, f"mode shadow: the run would have asked for an approval: {decision.final.text}"
     calls = "; ".join(step.summary for step in steps)
     losses = [loss for step in steps for loss in excess(step.cost, step.tolerance)]
     if losses:
         why = "; ".join(dict.fromkeys(losses))
-        return ShadowDecision.ASK, f"mode shadow: would have asked for an approval ({why}): {calls}"
+        return ShadowDecision.ASK, f"mode shadow: the run would have asked for an approval ({why}): {calls}"
     return ShadowDecision.ACT, f"mode shadow: would have done: {calls}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -79,7 +79,7 @@ class GuardDecision:
         }
 
     def records(self, asked: GuardInput) -> Iterable[StoredVerdict]:
-        """Return the verdicts as they are stored."""
+        """Return the verdicts in their stored form."""
         step = None if asked.step is None else asked.step.id
         for name, verdict in self.verdicts:
             inputs = dict(verdict.inputs) | ({"text": verdict.text} if verdict.text else {})
@@ -89,7 +89,7 @@ class GuardDecision:
 
 @dataclass(slots=True)
 class _TargetView:
-    """What guards may look at, each thing once in an evaluation."""
+    """The observations of guards, each made once in an evaluation."""
 
     context: PipelineContext
     service: Service
@@ -97,7 +97,7 @@ class _TargetView:
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def status(self) -> ServiceStatus:
-        async with self._asking:  # guards are asked side by side
+        async with self._asking:  # evaluate these guards in parallel
             if self._status is None:
                 self._status = await self.context.service_status(self.service)
             return self._status
@@ -109,12 +109,12 @@ class _TargetView:
 def build_input(
     ctx: RunContext, alerts: Sequence[Episode], step: PlannedStep | None, seen: Sequence[EvidenceRecord] = ()
 ) -> GuardInput:
-    """Return what the guards are asked, before each guard's own settings are filled in.
+    """Return the input of the guards, without the settings of each guard.
 
     Args:
         ctx: the run.
         alerts: the episodes that the run is for.
-        step: the step about to be done; None to evaluate the plan as a whole.
+        step: the next step; None to evaluate the whole plan.
         seen: the observations of the run.
     """
     return GuardInput(
@@ -153,7 +153,7 @@ def _settings(context: PipelineContext, guard: Guard, playbook: Playbook) -> Set
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the guards say about one run: the answers of the live systems, and of the store when it was last read."""
+    """The answers of the guards for one run: from the live systems, and from the store when it was last read."""
 
     asked: GuardInput
     overridden: frozenset[str]
@@ -161,14 +161,15 @@ class Evaluation:
     """The guards that are on, each with its own settings in the input."""
     stored: StoredVerdicts
     live: Sequence[Verdict]
-    """The answers of the live systems; shorter than ``guards`` if the store refuses before the others are asked."""
+    """The answers of the live systems; shorter than ``guards`` if the store refuses before the other guards are asked.
+    """
     decision: GuardDecision
 
     def decide_again(self, tx: Tx) -> GuardDecision:
-        """Decide from the live answers and from what the store says now.
+        """Decide from the live answers and from the current store.
 
         Call it only in a transaction of :meth:`RunContext.write_intent`, so that no limit can be exceeded. A guard is
-        not asked again if its answer must be the same, because nothing was committed since it was asked.
+        not evaluated again if nothing was committed since its last answer.
         """
         version = tx.version()
         stored = (
@@ -189,17 +190,17 @@ async def evaluate(
 ) -> Evaluation:
     """Evaluate the guards, each from the store and from the live systems.
 
-    The store is read once for all guards. The live systems are asked side by side, but not beyond the first guard that
-    does not allow by what the store says.
+    The store is read once for all guards. The live systems are queried in parallel, but only up to the first guard that
+    the store makes not allow.
 
     Args:
         context: has the guards.
-        asked: what they are asked.
+        asked: the input of the guards.
         overridden: guards whose *unknown* a person has approved.
-        all_guards: do not stop at the first guard that does not allow, to show everything that is in the way.
+        all_guards: do not stop at the first guard that does not allow, to show all blocking guards.
         undo: evaluate only the guards that apply to an undo.
-        stored: what the store said a moment ago, if it allowed everything and is read again in the transaction of the
-            intent. The store is then not read here.
+        stored: recent answers from the store, if they allowed everything and the transaction of the intent reads the
+            store again. The store is then not read here.
     """
     guards = [
         (guard, replace(asked, settings=settings))
@@ -238,23 +239,29 @@ async def _read_stored(
 
 
 async def _ask_live(context: PipelineContext, guards: Sequence[tuple[Guard, GuardInput]]) -> Sequence[Verdict]:
-    """Return the answers of the live systems, all asked side by side."""
-    verdicts = [ALLOW] * len(guards)
+    """Return the answers of the live systems."""
     asked = {
-        number: asyncio.ensure_future(guard.evaluate_live(own))
+        number: (guard, guard.evaluate_live(own))
         for number, (guard, own) in enumerate(guards)
         if type(guard).evaluate_live is not Guard.evaluate_live
     }
+    answers = dict(zip(asked, await _ask(context, list(asked.values())), strict=True))
+    return [answers.get(number, ALLOW) for number in range(len(guards))]
+
+
+async def _ask(
+    context: PipelineContext, questions: Sequence[tuple[Guard, Coroutine[Any, Any, Verdict]]]
+) -> Sequence[Verdict]:
+    """Return the answers of guards that are asked side by side; *unknown* for each one that gives none in time."""
     limit = context.timeouts.probe_timeout.total_seconds()
+    answers = [asyncio.ensure_future(question) for _, question in questions]
     try:
-        if asked:
-            await asyncio.wait(asked.values(), timeout=limit)
-        for number, answer in asked.items():
-            verdicts[number] = _answered(guards[number][0], answer, limit)
+        if answers:
+            await asyncio.wait(answers, timeout=limit)
+        return [_answered(guard, answer, limit) for (guard, _), answer in zip(questions, answers, strict=True)]
     finally:
-        for answer in asked.values():
+        for answer in answers:
             answer.cancel()
-    return verdicts
 
 
 def _answered(guard: Guard, answer: asyncio.Future[Verdict], limit: float) -> Verdict:
@@ -276,7 +283,7 @@ def _decide(
     *,
     all_guards: bool = False,
 ) -> GuardDecision:
-    """Return the verdicts in order. If a guard's live answer allows, what the store says counts."""
+    """Return the verdicts in order. If the live answer of a guard allows, the answer from the store counts."""
     verdicts: list[tuple[str, Verdict]] = []
     for (guard, _), from_store, verdict in zip(guards, stored, live, strict=False):
         if verdict.answer is GuardAnswer.ALLOW and (from_store.answer is not GuardAnswer.ALLOW or from_store.inputs):
@@ -290,7 +297,7 @@ def _decide(
 async def check_regression(
     context: PipelineContext, asked: GuardInput, before: Sequence[StoredVerdict]
 ) -> GuardDecision:
-    """Return whether any guard finds that things are worse than before a step.
+    """Return whether any guard finds a worse signal than before a step.
 
     Args:
         context: has the guards.
@@ -303,7 +310,8 @@ async def check_regression(
             continue
         first = next((item.inputs for item in before if item.guard == guard.name and item.phase == Phase.ACT), {})
         own = replace(asked, settings=settings, phase=Phase.VERIFY)
-        verdicts.append((guard.name, await _bounded(context, guard, guard.check_regression(own, first))))
+        [verdict] = await _ask(context, [(guard, guard.check_regression(own, first))])
+        verdicts.append((guard.name, verdict))
     return GuardDecision(tuple(verdicts))
 
 
@@ -322,17 +330,6 @@ def _evaluate_stored(guard: Guard, connection: Connection, asked: GuardInput) ->
         return _no_answer(guard, error)
 
 
-async def _bounded(context: PipelineContext, guard: Guard, answer: Awaitable[Verdict]) -> Verdict:
-    limit = context.timeouts.probe_timeout.total_seconds()
-    try:
-        async with asyncio.timeout(limit):
-            return await answer
-    except TimeoutError:
-        return _no_answer_in_time(guard, limit)
-    except (RemediatorError, ValueError) as error:
-        return _no_answer(guard, error)
-
-
 def _no_answer_in_time(guard: Guard, limit: float) -> Verdict:
     return Verdict(GuardAnswer.UNKNOWN, NO_ANSWER, f"guard {guard.name} gave no answer within {limit:g} s")
 
@@ -342,7 +339,7 @@ def _no_answer(guard: Guard, error: Exception) -> Verdict:
 
 
 def on_run_finished(tx: Tx, context: PipelineContext, run: Run) -> None:
-    """Schedule the runs that waited for the end of this one, and let the guards record what follows from it."""
+    """Schedule the runs that waited for the end of this run, and call the guards, which record the consequences."""
     blocked_runs.schedule_next(tx, [guard.name for guard in context.guards if guard.waits_for_runs], run)
     if run.first_action_at is None:
         return
@@ -353,15 +350,15 @@ def on_run_finished(tx: Tx, context: PipelineContext, run: Run) -> None:
 
 
 def next_evaluation_at(context: PipelineContext, verdict: Verdict, now: datetime, blocked: int) -> datetime:
-    """Return when a blocked run is evaluated again: when its verdict says so, but at the latest after
+    """Return when a blocked run is evaluated again: at the time of its verdict, but at the latest after
     ``max_guard_recheck_interval``.
 
     Args:
         context: has the intervals.
         verdict: why the run is blocked.
         now: the current time.
-        blocked: number of blocked runs. With thousands, each is evaluated less often, so that evaluation leaves time
-            for the runs that act.
+        blocked: number of blocked runs. With thousands of blocked runs, each run is evaluated less often, to leave time
+            for acting runs.
     """
     in_turn = timedelta(seconds=blocked / _RECHECKS_PER_SECOND)
     until = verdict.until or now + max(context.timeouts.guard_recheck_interval, in_turn)

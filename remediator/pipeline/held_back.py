@@ -28,12 +28,12 @@ NOTICE_DELAY = timedelta(minutes=2)
 def notice_due_at(
     connection: Connection, context: PipelineContext, asked: GuardInput, run: Run, blocked: BlockedDetail
 ) -> datetime | None:
-    """Return when people must be notified that the run is blocked; None if they need not be, or were already.
+    """Return when people must be notified that the run is blocked; None if this is not needed or already done.
 
     Args:
         connection: to read the messages of the run.
         context: has the guards.
-        asked: what the guards were asked; it has the alerts of the run.
+        asked: the input of the guards, with the alerts of the run.
         run: the run, with its plan.
         blocked: why the run is blocked, and since when.
     """
@@ -63,7 +63,7 @@ def notify_if_due(tx: RunTransaction, asked: GuardInput, blocked: BlockedDetail)
 
 
 def held_back_content(blocked: BlockedDetail, run: Run) -> dict[str, Any]:
-    """Return the content of a notice: the guard, its reason, and since and until when the run is blocked."""
+    """Return the content of a notice: the guard, its reason, and the beginning and end of the block."""
     return {
         "guard": blocked.guard,
         "reason": blocked.guard_reason,

@@ -25,11 +25,11 @@ _WAITED = (Status.VERIFYING, Status.SUCCEEDED)
 
 
 def incident_for(tx: Tx, inventory: Inventory, window: timedelta, target: str) -> str:
-    """Return the incident that a new run for a target belongs to; empty if it begins one.
+    """Return the incident that a new run for a target belongs to; empty if the run begins a new incident.
 
     Args:
         tx: the transaction.
-        inventory: says which services depend on each other.
+        inventory: has the dependencies of services.
         window: a run that began and ended longer ago is not related.
         target: of the new run.
     """
@@ -44,11 +44,11 @@ def incident_for(tx: Tx, inventory: Inventory, window: timedelta, target: str) -
 
 
 def repair_settles_at(connection: Connection, run: Run, now: datetime) -> datetime | None:
-    """Return until when nobody is notified of a run, because our own repair may have caused its alerts.
+    """Return the time until which a run notifies no person, because our own repair may have caused its alerts.
 
     Returns:
-        None if no alert of the run began while another run of the incident acted, if that run did not succeed, or if
-        the time is over.
+        None if no alert of the run began while another run of the incident acted. It is also None if that run did not
+        succeed, or if the time is over.
     """
     if run.first_action_at is not None:
         return None

@@ -44,7 +44,7 @@ class IngestSettings:
     watchdog: str = "Watchdog"
     """The alertname that always fires. It proves that alerts arrive, and is never an incident."""
     watchdog_source: str = ALERTMANAGER
-    """The source that sends it."""
+    """The source that sends the Watchdog."""
     sources: Mapping[str, Source] = field(default_factory=lambda: {ALERTMANAGER: DEFAULT})
     """The sources by name."""
     batch_size: int = 64
@@ -55,7 +55,7 @@ class IngestSettings:
 
 @dataclass(slots=True)
 class _Batch:
-    """What one batch of alerts changes."""
+    """The changes of one batch of alerts."""
 
     opened: dict[str, Episode] = field(default_factory=dict)
     changed: dict[str, Episode] = field(default_factory=dict)
@@ -89,7 +89,7 @@ async def process_inbox(
         context: the dependencies.
         index: the active playbooks.
         settings: how alerts become episodes.
-        turn: how many new runs this replica takes; gets what came of it. None: new runs are only created.
+        turn: the number of new runs that this replica claims; it also gets the result. None: new runs are only created.
 
     Returns:
         the number of alerts; -1 if the inbox is empty or another replica processes it.
@@ -109,7 +109,10 @@ async def process_inbox(
 
 
 async def _process_one_by_one(context: PipelineContext, index: Index, settings: IngestSettings) -> int:
-    """Process alerts alone until one fails; this one becomes a dead letter. Returns the number of alerts."""
+    """Process alerts one by one until an alert fails; this alert becomes a dead letter.
+
+    Returns the number of alerts.
+    """
     one = replace(settings, batch_size=1)
     for done in range(settings.batch_size):
         position = dead_letter.AlertPosition()
@@ -210,7 +213,7 @@ def _alerts(
 
 
 def _read(received: Received, settings: IngestSettings) -> tuple[Source, Notification]:
-    """Return the source of a stored notification, and what it says.
+    """Return the source of a stored notification, and its content.
 
     Raises:
         PayloadError: it cannot be mapped, or the settings no longer have the source.
@@ -291,14 +294,14 @@ def _apply_updates(
 def _drop_repeats(tx: Tx, seen: Sequence[AlertUpdate]) -> Sequence[AlertUpdate]:
     """Return the updates that change something; in a flood, nearly all are repetitions."""
     if len(seen) < _FLOOD:
-        return seen  # each is compared with its episode, which is read in any case
+        return seen  # compare each alert with its episode, which is read in any case
     latest = episodes.get_last_updates(tx.connection, sorted({item.identity for item in seen}))
     new = []
     for item in seen:
         known = latest.get(item.identity)
         if known is None or not episode_rules.is_repeat(known, item, tx.now):
             new.append(item)
-            latest.pop(item.identity, None)  # what comes after may no longer be a repetition
+            latest.pop(item.identity, None)  # later alerts may no longer be repetitions
     return new
 
 
@@ -353,7 +356,7 @@ def _apply_update(
 
 
 def _resolve_ignored(current: Episode, item: AlertUpdate) -> Draft:
-    """Return the audit entry that says why a resolved alert did not end its episode."""
+    """Return the audit entry with the reason why a resolved alert did not end its episode."""
     data = {
         "alertname": current.alertname,
         "starts_at": item.starts,

@@ -29,7 +29,7 @@ ALERTNAME = "manual start"
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """What a person wants to start."""
+    """The request of a person to start a run."""
 
     playbook: str
     service: str = ""
@@ -54,7 +54,7 @@ def resolve_start(playbooks: PlaybookSet, request: StartRequest) -> ManualStart:
 
     Raises:
         NotFound: the playbook or the service is unknown.
-        Conflict: a parameter is not as the playbook declares it, or the playbook acts on another service.
+        Conflict: a parameter does not fit its declaration, or the playbook acts on another service.
     """
     playbook = playbooks.active_version(request.playbook)
     if playbook is None:
@@ -75,7 +75,7 @@ def _labels(playbook: Playbook, request: StartRequest) -> dict[str, str]:
     """Return the given parameters as labels; the service fills the parameter that names the target.
 
     Raises:
-        Conflict: the playbook has no such parameter, or one is missing.
+        Conflict: the playbook has no such parameter, or a parameter is missing.
     """
     given = dict(request.parameters)
     target = set(references.references(playbook.target))
@@ -107,7 +107,7 @@ def start(
 ) -> Run:
     """Create a run that a person starts. The person may not approve it.
 
-    In the modes ``observe`` and ``shadow``, in which a playbook never acts automatically, the run asks for an approval.
+    In the modes ``observe`` and ``shadow``, a playbook never acts automatically, so the run asks for an approval.
     A run of the same playbook and target that has ended, or only observes, gives its firing alerts to the new run.
 
     Args:
@@ -170,7 +170,7 @@ def manual_episode(
 
 
 def _take_over(tx: Tx, before: Run) -> Sequence[Episode]:
-    """End the incident of the run before this one; returns its alerts that still fire (promise 2).
+    """End the incident of the previous run; returns its alerts that still fire (promise 2).
 
     Raises:
         Conflict: that run still works, or may still have an effect on the target.
@@ -189,7 +189,7 @@ def _take_over(tx: Tx, before: Run) -> Sequence[Episode]:
 
 
 def parameter_labels(alerts: Sequence[Episode]) -> dict[str, str]:
-    """Return the labels that fill the parameters of a run: of its first alert, overridden by what a person gave."""
+    """Return the labels that fill the parameters of a run: of its first alert, overridden by the input of a person."""
     manual = next((item for item in alerts if item.kind is EpisodeKind.MANUAL), None)
     first = next((item for item in alerts if item.kind is EpisodeKind.ALERT), None)
     return {**({} if first is None else first.labels), **({} if manual is None else manual.labels)}

@@ -34,7 +34,7 @@ class UndoableStep:
 def undoable_steps(run: Run, tried: list[Attempt]) -> list[UndoableStep]:
     """Return the steps of a finished run that took effect and were not undone, last first.
 
-    A step without a declared undo is left out: nothing is guessed.
+    A step without a declared undo is omitted: its undo is not guessed.
     """
     if run.plan is None or run.status not in TERMINAL:
         return []
@@ -85,7 +85,7 @@ def request_undo(tx: Tx, person: Person, run_id: str, reason: str, confirmation:
     request = UndoRequest(person.id, bool(confirmation))
     for number, item in enumerate(steps):
         timers.request_undo(tx, Ids(), run, item.step.id, request, timedelta(microseconds=number))
-    timers.complete_recurrence_check(tx, run.id)  # a person takes the success back; failing checks are no relapse
+    timers.complete_recurrence_check(tx, run.id)  # a person undoes the success, so failing checks are not a relapse
     data = {"command": "undo", "how": person.how, "status": run.status.value, "steps": [item.step.id for item in steps]}
     tx.append_audit(runs.draft(Kind.OPERATOR_COMMAND, run, person.id, data, said or None))
     return steps

@@ -1,4 +1,4 @@
-"""Find the playbooks whose matchers fit an alert. Playbooks for other alerts do not add to the cost."""
+"""Find the playbooks whose matchers fit an alert. Playbooks for other alerts cost no time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Explanation:
     playbook: Playbook
     unmet: tuple[Unmet, ...]
     note: str = ""
-    """Why it does not match although every matcher fits."""
+    """The reason why the playbook does not match although every matcher fits."""
 
     @property
     def matches(self) -> bool:
@@ -53,9 +53,9 @@ class _Key:
 class Index:
     """An index of playbooks by labels, so that only playbooks with a label of the alert are compared.
 
-    Each playbook is indexed by the rarest of its matchers that can be looked up: values that can be listed (``=``, and
-    plain alternatives in ``=~``), or the prefix of a regular expression. The few without one are compared with every
-    alert.
+    Each playbook is indexed by the rarest of its matchers that can be looked up. A matcher can be looked up by a list
+    of values (``=``, and plain alternatives in ``=~``), or by the prefix of a regular expression. The few playbooks
+    without such a matcher are compared with every alert.
 
     Args:
         playbooks: the active playbooks.
@@ -71,19 +71,16 @@ class Index:
         keys = [tuple(_keys(playbook)) for playbook in self.playbooks]
         common = Counter((key.label, text, key.whole) for each in keys for key in each for text in key.texts)
         for playbook, each in zip(self.playbooks, keys, strict=True):
-            self._place(playbook, each, common)
+            if not each:
+                self._others.append(playbook)
+                continue
+            rarest = min(each, key=lambda key: max(common[key.label, text, key.whole] for text in key.texts))
+            table = self._by_value if rarest.whole else self._by_prefix
+            for text in rarest.texts:
+                table.setdefault(rarest.label, {}).setdefault(text, []).append(playbook)
         self._lengths = {
             label: tuple(sorted({len(prefix) for prefix in prefixes})) for label, prefixes in self._by_prefix.items()
         }
-
-    def _place(self, playbook: Playbook, keys: Sequence[_Key], common: Counter[tuple[str, str, bool]]) -> None:
-        if not keys:
-            self._others.append(playbook)
-            return
-        rarest = min(keys, key=lambda key: max(common[key.label, text, key.whole] for text in key.texts))
-        table = self._by_value if rarest.whole else self._by_prefix
-        for text in rarest.texts:
-            table.setdefault(rarest.label, {}).setdefault(text, []).append(playbook)
 
     def match(self, labels: Mapping[str, str]) -> list[Playbook]:
         """Return the playbooks that match an alert, by name."""
@@ -130,9 +127,9 @@ def holds(playbook: Playbook, labels: Mapping[str, str]) -> bool:
     return all(matcher.matches(labels) for matcher in playbook.match.parsed)
 
 
-def possible(playbook: Playbook, label: str, value: str) -> bool:
-    """Return whether all matchers of a playbook for this label accept a value."""
-    return all(matcher.accepts(value) for matcher in playbook.match.parsed if matcher.name == label)
+def accepts_alertname(playbook: Playbook, value: str) -> bool:
+    """Return whether all matchers of a playbook for the label ``alertname`` accept a value."""
+    return all(matcher.accepts(value) for matcher in playbook.match.parsed if matcher.name == "alertname")
 
 
 def _keys(playbook: Playbook) -> Iterator[_Key]:

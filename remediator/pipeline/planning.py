@@ -37,7 +37,7 @@ from remediator.storage.repositories.evidence import EvidenceRecord
 log: Any = structlog.get_logger("remediator.pipeline.planning")
 
 DEFECTS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
-"""What a defect in an action or a check raises, also in a plugin."""
+"""Exceptions of a defect in an action or a check, also in a plugin."""
 
 
 async def plan_run(ctx: RunContext) -> StageResult:
@@ -55,7 +55,7 @@ async def plan_run(ctx: RunContext) -> StageResult:
         # 1. Evidence first: it needs no plan, and people get it also when no plan can be made.
         seen += await planner.diagnose()
         seen += planner.conclude(seen)
-        # 2. An alert about something else is never acted on, and neither is one that names nothing (promise 8).
+        # 2. Never act on an alert about another target, or on an alert that names no target (promise 8).
         if (other := _not_about_target(ctx, alerts)) is not None:
             return await _escalate(ctx, *other, seen)
         plan = await remedy_memory.annotate(ctx, await planner.plan(ctx.run.mode, seen), seen)
@@ -77,7 +77,7 @@ async def plan_run(ctx: RunContext) -> StageResult:
             cursor=plan.steps[0].id if plan.steps else None,
         )
         changes.audit(Kind.RUN_PLANNED, {"plan": plan.to_data()})
-        # its cause may be better than that of an earlier run
+        # this run may have a better cause than an earlier run
         changes.following.append(lambda tx: outbox.enqueue_incident_update(tx, run, "planned"))
 
     ctx.change(planned)
@@ -85,7 +85,7 @@ async def plan_run(ctx: RunContext) -> StageResult:
 
 
 def _began(alerts: Sequence[Episode]) -> datetime | None:
-    """Return when the alerts of a run began, as their senders say, or when they were received."""
+    """Return when the alerts of a run began, according to their senders, or when they were received."""
     return min((alert.started_at if alert.starts_at == YEAR_ONE else alert.starts_at for alert in alerts), default=None)
 
 
@@ -115,8 +115,8 @@ async def _escalate(
 async def diagnose_again(ctx: RunContext) -> None:
     """Collect the evidence of the playbook again after a step that did not help.
 
-    The old evidence is from before the step. What the step did, and why it failed, is only in new evidence: a restart
-    that fails says why in the log of the failed start.
+    The old evidence is from before the step. Only new evidence shows the effect of the step and the reason of its
+    failure, for example in the log of a failed start.
     """
     INCIDENT_START.set(_began(await ctx.alerts()))
     planner = Planner(ctx.pipeline, ctx.playbook, ctx.service, ctx.plan.parameters)
@@ -136,11 +136,11 @@ class Planner:
     """The playbook's parameters, resolved."""
 
     async def plan(self, mode: str, seen: Sequence[EvidenceRecord] = ()) -> Plan:
-        """Return the plan, with every call resolved against the platform as it is now.
+        """Return the plan, with every call resolved against the current state of the platform.
 
         Args:
             mode: the autonomy mode.
-            seen: the diagnosis. A step that it rules out is not needed, so that it may be infeasible.
+            seen: the diagnosis. A step that the diagnosis excludes may be infeasible, because it is not needed.
 
         Raises:
             TargetError: no step is feasible: a target is missing or ambiguous, or there is nothing to do.
@@ -215,7 +215,7 @@ class Planner:
         if step.undo is None:
             return None
         given = references.substitute_all(step.undo.with_, self.values)
-        if step.undo.action is not None:  # checked before anything is done: afterwards it would be too late
+        if step.undo.action is not None:  # check this before anything is done: afterwards it would be too late
             model = self.pipeline.actions[step.undo.action].Parameters
             fitted(model, given, f"step {step.id}: undo: {step.undo.action}")
         after = step.undo.after

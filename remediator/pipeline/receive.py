@@ -1,7 +1,7 @@
 """The receive stage: authenticate, limit, parse, commit, answer. The request does nothing else.
 
-Alertmanager never repeats a 2xx, retries a 5xx, and drops a 4xx. So 2xx is sent only after the commit, 503 if the
-commit failed, and 4xx only for content that no retry can make valid (promise 1).
+Alertmanager never repeats a 2xx, retries a 5xx, and drops a 4xx. So 2xx is sent only after the commit, and 503 if the
+commit failed. 4xx is only for content that no retry can make valid (promise 1).
 """
 
 from __future__ import annotations
@@ -69,8 +69,10 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a sender must present: one of several named tokens, or user name and password; and a signature of the body,
-    if there is one. Without any, every sender is accepted; the service itself never starts without any."""
+    """The credentials that a sender must present: a named token, or a user name and password, and perhaps a signature.
+
+    Without credentials, every sender is accepted; the service never starts without credentials.
+    """
 
     tokens: Mapping[str, bytes] = field(default_factory=dict)
     """Bearer tokens by name, all valid at the same time."""
@@ -81,7 +83,7 @@ class Credentials:
 
     @property
     def challenge(self) -> bytes:
-        """The value of ``WWW-Authenticate``. Some senders, such as SNS, present a password only after it."""
+        """The value of ``WWW-Authenticate``. Some senders, such as SNS, send a password only after this challenge."""
         return b"Bearer" if self.basic is None else b'Basic realm="remediator"'
 
     def check(self, authorization: bytes) -> None:
@@ -95,7 +97,7 @@ class Credentials:
         scheme, _, given = authorization.partition(b" ")
         kind = scheme.lower()
         if kind == b"bearer":
-            # all are compared, so that the time does not tell which one is nearly right
+            # compare all tokens, so that the duration does not reveal which token is nearly right
             fits = any([hmac.compare_digest(given.strip(), token) for token in self.tokens.values()])
         elif self.basic is not None and kind == b"basic":
             fits = hmac.compare_digest(_decoded(given), b":".join(self.basic))

@@ -1,8 +1,7 @@
-"""Compare a run with what the audit log says about it.
+"""Compare a run with the audit log.
 
 A row is changed by one SQL statement, the audit log is not: a change of it is detected. So a run that was read from a
-row is continued only if the audit log says the same, and nothing can make a run act that no decision was recorded for
-(promises 6 and 9).
+row is continued only if it equals the audit log. No run can act without a recorded decision (promises 6 and 9).
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from remediator.storage.repositories import audit
 
 
 def claimed_problem(connection: Connection, run: Run, redactor: Redactor) -> str | None:
-    """Return what of a claimed run is not as the audit log says; None if all is.
+    """Return how a claimed run differs from the audit log; None if both are equal.
 
-    What the run was created with decides: its playbook, target and mode. Its last transition says the status, the plan
-    and the version of the playbook. A run that was just created has none.
+    The entry of its creation has its playbook, target and mode. Its last transition has the status, the plan and the
+    version of the playbook. A new run has no transition.
     """
     created, last = _newest(connection, run, Kind.RUN_MATCHED), _newest(connection, run, Kind.RUN_TRANSITION)
     if created is None:
@@ -39,10 +38,10 @@ def claimed_problem(connection: Connection, run: Run, redactor: Redactor) -> str
 
 
 def planned_problem(connection: Connection, run: Run, plan: Plan) -> str | None:
-    """Return what of a run that is about to act is not as the audit log says; None if all is.
+    """Return how a run that is about to act differs from the audit log; None if both are equal.
 
-    The mode is part of the plan, and the plan of the hash, so the last transition of the run says what is compared: the
-    status, the plan, the mode, and the guard whose *unknown* a person has approved.
+    The mode is part of the plan, and the plan is part of the hash. So the last transition of the run has all compared
+    values: the status, the plan, the mode, and the guard whose *unknown* a person has approved.
     """
     last = _newest(connection, run, Kind.RUN_TRANSITION)
     said: Mapping[str, Any] = {} if last is None else last.data
@@ -57,7 +56,7 @@ def planned_problem(connection: Connection, run: Run, plan: Plan) -> str | None:
 
 
 def _newest(connection: Connection, run: Run, kind: Kind) -> Entry | None:
-    """Return the last entry of a kind about a run; None if there is none that can be read."""
+    """Return the last readable entry of a kind about a run; None if there is no such entry."""
     newest = audit.newest_for_run(connection, run.id, kind.value)
     try:
         return None if newest is None else decode(newest.canonical)
@@ -67,4 +66,4 @@ def _newest(connection: Connection, run: Run, kind: Kind) -> Entry | None:
 
 def _sentence(same: Mapping[str, bool]) -> str | None:
     differs: Iterable[str] = [name for name, equal in same.items() if not equal]
-    return f"the {' and the '.join(differs)} of the run are not as the audit log says" if differs else None
+    return f"the {' and the '.join(differs)} of the run differ from the audit log" if differs else None

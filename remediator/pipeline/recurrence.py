@@ -1,7 +1,12 @@
 """After a success: watch whether it lasts, and report a relapse at once as a relapse of that run (promise 7).
 
-A relapse is seen in three ways: the alert of the run fires again, the same playbook gets a new run for the same target,
-or the checks that proved the success fail. An alert that simply keeps firing is reported when the watch time ends.
+A relapse is any of these events:
+
+- The alert of the run fires again.
+- The same playbook gets a new run for the same target.
+- The checks that proved the success fail.
+
+An alert that simply keeps firing is reported when the watch time ends.
 """
 
 from __future__ import annotations
@@ -38,9 +43,9 @@ def on_refired(tx: Tx, context: PipelineContext, run: Run) -> None:
 
 
 def on_new_run(tx: Tx, context: PipelineContext, run: Run) -> None:
-    """Report the run before this one if it healed the same fault within the recurrence window.
+    """Report the previous run if it healed the same fault within the recurrence window.
 
-    If that run restored a release, the fault can be one of a later release. The platform knows, so a timer asks it.
+    If that run restored a release, a later release may have the fault. A timer queries the platform about this.
     """
     since = tx.now - context.timeouts.recurrence_window
     healed = incidents.find_healed(tx.connection, run, since)
@@ -75,7 +80,14 @@ async def check_recurrence(context: PipelineContext) -> int:
 async def _check(context: PipelineContext, timer: Timer) -> None:
     run = await context.store.read(lambda connection: runs.get(connection, timer.run_id))
     if run is not None and timer.later_run:
-        await _check_return(context, timer, run)
+        # the alert fires again; it is the fault of this run, unless it is that of a later release
+        is_later_release = await _was_released_since(context, run, timer.later_run)
+
+        def report(tx: Tx) -> None:
+            if timers.complete(tx, timer) and not is_later_release:
+                _report_return(tx, context, run, timer.later_run)
+
+        await context.store.write(report)
         return
     ends = None if run is None or run.finished_at is None else run.finished_at + context.timeouts.recurrence_window
     if run is None or ends is None or context.clock.now() >= ends:
@@ -83,7 +95,7 @@ async def _check(context: PipelineContext, timer: Timer) -> None:
         return
     following = min(ends, context.clock.now() + context.timeouts.watch_interval)
     if not await context.store.write(lambda tx: timers.postpone(tx, timer, following)):
-        return  # another replica checks it
+        return  # another replica checks the run
     failed = await _failing_check(context, run)
     if failed and await _was_released_since(context, run):
         await context.store.write(lambda tx: timers.complete(tx, timer))
@@ -91,17 +103,6 @@ async def _check(context: PipelineContext, timer: Timer) -> None:
         await context.store.write(
             lambda tx: _report(tx, context, run, "relapsed", f"{failed}; {_since(tx, run)} it was healed")
         )
-
-
-async def _check_return(context: PipelineContext, timer: Timer, run: Run) -> None:
-    """Report that the fault of a run is back, unless it is the fault of a later release."""
-    is_later_release = await _was_released_since(context, run, timer.later_run)
-
-    def work(tx: Tx) -> None:
-        if timers.complete(tx, timer) and not is_later_release:
-            _report_return(tx, context, run, timer.later_run)
-
-    await context.store.write(work)
 
 
 async def _was_released_since(context: PipelineContext, run: Run, later_run: str = "") -> bool:
@@ -119,26 +120,26 @@ async def _was_released_since(context: PipelineContext, run: Run, later_run: str
         service = context.playbooks.service(run)
         releases = await context.platforms[service.platform.kind].releases(service)
     except (ConfigurationError, ClientError, TargetError, KeyError):
-        return False  # unknown: then it counts as a relapse
+        return False  # an unknown state counts as a relapse
     current = next((release.key for release in releases if release.current), None)
     return current is not None and current != changes[-1].restored
 
 
 def _release_changes(connection: Connection, run_id: str) -> list[ReleaseChange]:
-    """Return the releases that a run changed, oldest first, without those of an undo."""
+    """Return the releases that a run changed, oldest first, without changes by an undo."""
     tried = attempts.list_for_run(connection, run_id)
     return [change for item in tried if not item.is_undo and (change := remedy_memory.release_change(item))]
 
 
 async def _failing_check(context: PipelineContext, run: Run) -> str:
-    """Return what a check of the verification shows if it fails twice in a row; empty if none does.
+    """Return the result of a check of the verification that fails twice in a row; empty if no check does.
 
-    While another run acts on the target, its checks say nothing about this run.
+    While another run acts on the target, its checks prove nothing about this run.
     """
     try:
         service = context.playbooks.service(run)
     except ConfigurationError:
-        return ""  # the inventory no longer has the target
+        return ""  # the target is no longer in the inventory
     if (
         run.plan is None
         or await context.store.read(lambda c: target_locks.lock_holder(c, run.target, run.id)) is not None

@@ -1,7 +1,7 @@
 """Remember per target which releases were rolled back and which remedies did not help (promise 12).
 
-Everything is written in the transaction of the outcome or of the verification that showed it, so that a restart loses
-nothing and every replica reads the same. Planning reads it: a rollback never restores a release that was rolled back.
+Everything is written in the transaction of the outcome or of the verification that showed it. So a restart loses
+nothing, and every replica reads the same. Planning reads it: a rollback never restores a release that was rolled back.
 The guard ``remedy_memory`` asks a person before a remedy that did not help runs again.
 """
 
@@ -30,7 +30,7 @@ from remediator.storage.repositories.remedy_memory import NO_HELP, MemoryEntry, 
 
 
 async def load_releases(pipeline: PipelineContext, action: Action, service: Service) -> None:
-    """Let an action that reads or changes releases see what the store knows about those of its target."""
+    """Give an action that reads or changes releases the stored memory of the releases of its target."""
     if action.reads_releases:
         RELEASES.set(await pipeline.store.read(lambda connection: remedy_memory.releases_of(connection, service.name)))
 
@@ -58,14 +58,14 @@ def _with_note(step: PlannedStep, note: str | None) -> PlannedStep:
 
 
 def describe(entry: MemoryEntry, now: datetime) -> str:
-    """Return what is remembered about a remedy, for people."""
+    """Return the memory of a remedy, as text for people."""
     return f"it did not help {entry.target} at {clock_time(entry.at, now)} (run {entry.run_id}): {entry.reason}"
 
 
 def record_outcome(
     tx: RunTransaction, step: PlannedStep, attempt: Attempt, outcome: Outcome, data: Mapping[str, Any]
 ) -> None:
-    """Remember what follows from the outcome of an attempt: a release that was rolled back, a remedy that failed.
+    """Store the consequences of the outcome of an attempt: a release that was rolled back, a remedy that failed.
 
     Call it in the transaction of the outcome.
     """
@@ -84,7 +84,7 @@ def record_outcome(
 
 
 def release_change(attempt: Attempt) -> ReleaseChange | None:
-    """Return the releases that an attempt changed from and to; None if it changed none."""
+    """Return the old and the new release of an attempt; None if it changed no release."""
     return msgspec.convert(attempt.call, PlannedCall).release_change
 
 
@@ -123,7 +123,7 @@ def record_ineffective(tx: Tx, pipeline: PipelineContext, run: Run, step: Planne
 
 
 def _causes_of_step(tx: RunTransaction | Tx, run: Run, step: PlannedStep) -> tuple[str, ...]:
-    """Return the causes that were established when the step was last begun; a later diagnosis may find others."""
+    """Return the causes that were established when the step last began; a later diagnosis may find other causes."""
     begun = [item.intent_at for item in attempts.list_for_run(tx.connection, run.id) if item.step == step.id]
     seen = evidence.list_for_run(tx.connection, run.id)
     return evidence.established_causes([item for item in seen if not begun or item.at <= begun[-1]])

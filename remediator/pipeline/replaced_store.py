@@ -1,9 +1,9 @@
-"""What was done before the database took the place of another one may not be recorded in it (promise 3).
+"""After the database replaced another database, earlier actions may be missing in it (promise 3).
 
-A run that was planned before observes its target first, as if the intent had been made. A plan that was made
-afterwards is of the target as it is then, so it cannot show what was done before: neither for a run that the database
-knows in an earlier status, nor for one that was made again because the database lost the first one. There a person
-decides about a step that must not be repeated blindly.
+A run that was planned before the replacement observes its target first, as if the intent had been committed. A later
+plan describes the later state of the target, so it cannot show earlier actions. This applies to a run that the database
+has in an earlier status. It also applies to a run that was created again because the database lost the first run. In
+these cases, a person decides about a step that must not be repeated blindly.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _WHY = "the database was replaced after this run began: whether this step was al
 async def reconcile(ctx: RunContext, step: PlannedStep, tried: Sequence[Attempt]) -> StageResult | None:
     """Observe the target before a step is done whose intent may be missing. None: no intent is missing.
 
-    Calls from before the replacement may still be in progress. They end within their timeouts, which is waited for.
+    Calls from before the replacement may still be in progress. They end within their timeouts; the run waits for this
+    end.
     """
     replaced = ctx.pipeline.store.replaced
     if replaced is None or any(item.step == step.id and item.intent_at >= replaced.at for item in tried):
@@ -41,13 +42,15 @@ async def reconcile(ctx: RunContext, step: PlannedStep, tried: Sequence[Attempt]
         if ctx.now() < settled:
             return wait_until(ctx.run, settled)
     if await _is_planned_after(ctx, replaced):
-        return None  # the target cannot show it: see :func:`lossy_replacement`
+        return None  # the target cannot show the lost call: see :func:`lossy_replacement`
     return await ctx.write(lambda tx: _assume_intent(tx, StepExecution.of_step(ctx, step, step.call), list(tried)))
 
 
 async def lossy_replacement(ctx: RunContext, step: PlannedStep) -> Replacement | None:
-    """Return the replacement because of which a person must decide: the step may have been done already, and neither
-    the database nor the target can show it. None if there is none."""
+    """Return the replacement after which a person must decide. The step may have been done, and no record shows it.
+
+    None without such a replacement.
+    """
     replaced = ctx.pipeline.store.replaced
     if step.idempotent or replaced is None or replaced.lossless:
         return None
@@ -72,6 +75,6 @@ async def _is_planned_after(ctx: RunContext, replaced: Replacement) -> bool:
 def _assume_intent(tx: RunTransaction, execution: StepExecution, tried: list[Attempt]) -> StageResult | None:
     """Write an intent as if the call had been made, so that its effect is observed. None: another run has the lock."""
     if target_locks.lock_holder(tx.connection, tx.run.target, tx.run.id) is not None:
-        return None  # the guards and check 15 hold this run until that one has ended
+        return None  # the guards and check 15 block this run until the other run has ended
     intent = execution.write_intent(tx, tried, assumed=True)
     return proceed(to_unknown(tx, intent.attempt, _WHY))

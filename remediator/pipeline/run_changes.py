@@ -1,8 +1,8 @@
-"""Changes of a run that are decided and not committed yet.
+"""Changes of a run that are decided but not committed yet.
 
-Not every change needs a commit of its own. What a process decides alone, and has done nothing about yet, may be lost
-with the process: the next one decides again. Such changes are committed with the next transaction of the run, always
-before anybody outside can see their effect: before an action, a request to people, or a wait.
+Not every change needs a separate commit. A decision without an effect may be lost with the process: the next process
+decides again. Such changes are committed with the next transaction of the run. This is always before their effect is
+visible outside: before an action, a request to people, or a wait.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class RunChanges:
     seen: list[EvidenceRecord] = field(default_factory=list)
     verdicts: list[StoredVerdict] = field(default_factory=list)
     following: list[Callable[[Tx], None]] = field(default_factory=list)
-    """What else belongs into the transaction, for example messages."""
+    """Further work for the transaction, for example messages."""
 
     def __bool__(self) -> bool:
         return bool(self.drafts)
 
     @property
     def has_plan(self) -> bool:
-        """Return whether the plan is one of these changes: this process made it, and it was never read from a row."""
+        """Return whether the plan is one of these changes: this process made the plan, and never read it from a row."""
         return "plan" in self.columns
 
     def copy(self) -> RunChanges:

@@ -1,4 +1,4 @@
-"""One claimed run with what its stages need, and a transaction that is bound to the run.
+"""One claimed run with the data for its stages, and a transaction that is bound to the run.
 
 A stage takes one :class:`RunContext`. It reads with :meth:`RunContext.read`, changes the run in a
 :class:`RunTransaction`, and returns a :class:`~remediator.pipeline.context.StageResult`.
@@ -40,16 +40,16 @@ _OF_RUN: Sequence[Callable[[Connection, str], Any]] = (
     attempts.list_for_run,
     approvals.list_for_run,
 )
-"""What the stages of a run need to know about it."""
+"""The data about a run that its stages need."""
 _INTENT_LOCK_TIMEOUT = timedelta(seconds=5)
 """How long an intent waits for the intents of other replicas, which take milliseconds to commit."""
 
 
 class Origin(Enum):
-    """Where this process has a claimed run from."""
+    """How this process got a claimed run."""
 
     CREATED = "created"
-    """It created the run and claimed it in the same transaction: nobody else has ever worked on it."""
+    """This process created the run and claimed it in the same transaction: no other process has worked on it."""
     CLAIMED = "claimed"
     """It read the run from its row."""
     CONTINUED = "continued"
@@ -96,7 +96,7 @@ class RunTransaction:
         return self.run
 
     def escalate_unrecorded(self, problem: str) -> Run:
-        """Escalate a run that is not as the audit log says."""
+        """Escalate a run that differs from the audit log."""
         return self.move(Status.ESCALATED, Reason.NOT_IN_AUDIT_LOG, EscalatedDetail(text=problem))
 
     def save(self, **changes: Any) -> Run:
@@ -125,23 +125,23 @@ class RunTransaction:
         """Move the run to ``awaiting_approval`` and send the request, all in this transaction.
 
         Args:
-            plan: the plan that people are asked about.
-            step_id: the step that they are asked about; None for every step that is due.
-            reason: why they are asked.
+            plan: the plan of the request.
+            step_id: the step of the request; None for every due step.
+            reason: the reason of the request.
             detail: the inputs behind the reason.
         """
-        steps = (step_id,) if step_id is not None else self._due(plan)
+        steps: tuple[str, ...]
+        if step_id is not None:
+            steps = (step_id,)
+        else:  # the steps that are due, from the cursor of the run on
+            service = self.pipeline.playbooks.service(self.run)
+            seen = evidence.list_for_run(self.connection, self.run.id)
+            tried = [item for item in attempts.list_for_run(self.connection, self.run.id) if not item.is_undo]
+            steps = due_steps(plan, (service.name, service.platform.kind), seen, tried, self.run.cursor)
         self.run = approvals.request(
             self.tx, self.pipeline.ids, self.run, plan, step_id, reason, detail, self.pipeline.actor, steps
         )
         return self.run
-
-    def _due(self, plan: Plan) -> tuple[str, ...]:
-        """Return the steps that are due, from the cursor of the run on."""
-        service = self.pipeline.playbooks.service(self.run)
-        seen = evidence.list_for_run(self.connection, self.run.id)
-        tried = [item for item in attempts.list_for_run(self.connection, self.run.id) if not item.is_undo]
-        return due_steps(plan, (service.name, service.platform.kind), seen, tried, self.run.cursor)
 
     def void_request(self, why: str) -> None:
         """Withdraw the pending approval request of the run, if there is one."""
@@ -152,7 +152,7 @@ class RunTransaction:
 class IntentTransaction(RunTransaction):
     """The transaction of an intent. It writes the changes that were not committed with its own, in the same statements.
 
-    Before the run is saved, its rows in the store are those before the changes.
+    Before the run is saved, its rows in the store are unchanged.
     """
 
     changes: RunChanges
@@ -182,7 +182,7 @@ class RunContext:
         playbook: used instead of the loaded version; only for runs that are not in the store (``explain``, tests).
         service: used instead of the inventory's entry; only for runs that are not in the store.
         origin: where this process has the run from.
-        alerts: the episodes that it is for, if this process created it.
+        alerts: the episodes of the run, if this process created it.
     """
 
     def __init__(
@@ -198,11 +198,11 @@ class RunContext:
         self.run = run
         """The run as of the last committed transaction, with :attr:`changes`."""
         self.is_new = origin is Origin.CREATED
-        """Whether nobody has worked on the run yet, so that it has no evidence, attempts or approvals."""
+        """Whether no process has worked on the run yet, so it has no evidence, attempts or approvals."""
         self.events_seen = run.wakeup_count
         """The number of events for the run before its stages read anything."""
         self.stored_verdicts: StoredVerdicts | None = None
-        """What the guards said about the plan from the store, if they allowed it since the last commit."""
+        """The verdicts of the guards about the plan from the store, if they allowed it since the last commit."""
         self._stored = run
         self._changes = RunChanges(pipeline, run)
         self._known: dict[Callable[..., Any], Any] = {}
@@ -253,7 +253,7 @@ class RunContext:
         return list(found)
 
     async def alerts(self) -> list[Episode]:
-        """Return the episodes that the run is for, as they were when this process last looked."""
+        """Return the episodes of the run, as this process last read them."""
         found: list[Episode] = await self._read_once(episodes.list_for_run)
         return found
 
@@ -268,8 +268,8 @@ class RunContext:
         return found
 
     async def look(self) -> None:
-        """Read in one snapshot what the stages of this run need to know about it."""
-        if not self.is_new:  # otherwise everything is known from its creation
+        """Read in one snapshot all data that the stages of this run need."""
+        if not self.is_new:  # this process has just created a new run, and has its data
             found = await self.read(lambda connection, run_id: [query(connection, run_id) for query in _OF_RUN])
             self._known = dict(zip(_OF_RUN, found, strict=True))
 
@@ -297,7 +297,7 @@ class RunContext:
     def change(self, work: Callable[[RunChanges], object]) -> None:
         """Change the run without a commit. The changes are committed with the next :meth:`write`, before its work.
 
-        Use it only for what the next process may decide again if this one ends.
+        Use this method only for decisions that the next process may make again if this process ends.
         """
         work(self._changes)
         self.run = self._changes.run
@@ -310,11 +310,11 @@ class RunContext:
     async def write(self, work: Callable[[RunTransaction], T]) -> T:
         """Run ``work`` in a transaction bound to the run; returns its result once that is committed and fsynced.
 
-        ``work`` may run more than once: if the database asks for a repetition, it starts again from the run as it was.
+        ``work`` may run more than once: if the database asks for a repetition, it starts again from the unchanged run.
 
         Raises:
             Fenced: the claim is gone; nothing was changed.
-            StoreUnavailable: not committed as far as is known.
+            StoreUnavailable: probably not committed.
         """
         bound, result = await self._fenced(self.pipeline.store.write(lambda tx: self._bind(tx, work)))
         self._committed(bound.run)
@@ -331,7 +331,7 @@ class RunContext:
         return result
 
     async def _fenced(self, writing: Awaitable[T]) -> T:
-        """Await a write. A run that the database lost in a failover is like one whose claim is lost."""
+        """Await a write. A run that the database lost in a failover counts as a run with a lost claim."""
         try:
             return await writing
         except IntegrityError:
@@ -366,9 +366,9 @@ class RunContext:
 
 
 async def with_intent_lock(pipeline: PipelineContext, work: Callable[[Tx], T]) -> T:
-    """Run ``work`` in a transaction while no other replica commits an intent: what one counts, the next must see.
+    """Run ``work`` in a transaction while no other replica commits an intent, so that limits count all intents.
 
-    A transaction never waits for the lock, because others may wait for rows that it holds. It fails at once and is
+    A transaction never waits for the lock, because other transactions may wait for its rows. It fails at once and is
     tried again.
 
     Raises:

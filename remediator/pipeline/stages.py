@@ -1,4 +1,4 @@
-"""The table of pipeline stages: which stage handles a run in which status.
+"""The table of pipeline stages: the stage for each status of a run.
 
 Together with :data:`remediator.core.run.TRANSITIONS` it is the state machine. ``receive`` and ``match`` run before
 a run exists; see :mod:`remediator.pipeline.receive` and :mod:`remediator.pipeline.ingest`.
@@ -54,22 +54,22 @@ _BEFORE_ACTING = (Status.MATCHED, Status.PLANNED, Status.BLOCKED, Status.AWAITIN
 async def advance(
     context: PipelineContext, run: Run, origin: Origin = Origin.CLAIMED, alerts: Sequence[Episode] = ()
 ) -> StageResult:
-    """Take a claimed run on until something is committed, or end it if it was cancelled, resolved or took too long.
+    """Continue a claimed run until the next commit, or end it if it was cancelled, resolved or took too long.
 
     Stages whose changes may be decided again follow each other without a commit (:meth:`RunContext.change`).
 
     Args:
         context: the dependencies.
         run: the run.
-        origin: where this process has the run from. What was read from a row must be in the audit log.
-        alerts: the episodes that it is for, if this process created it.
+        origin: where this process got the run from. A run that was read from a row must equal the audit log.
+        alerts: the episodes of the run, if this process created it.
     """
     RUN.set(run.id)
     if run.status in TERMINAL:
         await with_intent_lock(context, lambda tx: finish(tx, context, run))
         return wait_until(run, None)
     ctx = RunContext(context, run, origin=origin, alerts=alerts)
-    if origin is Origin.CLAIMED and run.cancel_request is None:  # what a person cancels ends in any case
+    if origin is Origin.CLAIMED and run.cancel_request is None:  # a cancelled run ends in any case
         problem = await context.store.read(lambda connection: claimed_problem(connection, run, context.store.redactor))
         if problem is not None:
             return proceed(await ctx.write(lambda tx: tx.escalate_unrecorded(problem)))
@@ -81,7 +81,7 @@ async def advance(
     result = await STAGES[ctx.run.status](ctx)
     while ctx.has_changes and not result.waits:
         result = await STAGES[ctx.run.status](ctx)
-    await ctx.flush()  # a wait must find in the store what it waits for
+    await ctx.flush()  # commit the changes first: a waiting run must find them in the store
     return replace(result, run=ctx.run)
 
 
@@ -102,7 +102,7 @@ def _interrupt(tx: RunTransaction) -> StageResult | None:
         return None
     if run.status is Status.RUNNING and attempts.get_in_flight(tx.connection, run.id) is not None:
         return None
-    # 2. A person's word comes before every automatic decision (promise 10).
+    # 2. The decision of a person comes before every automatic decision (promise 10).
     if (request := run.cancel_request) is not None:
         detail = CancelledDetail(who=request["who"], reason=request["reason"], would=_would(run))
         return proceed(_end(tx, Status.CANCELLED, Reason.CANCELLED, detail))
@@ -131,7 +131,7 @@ def _end(tx: RunTransaction, to: Status, reason: Reason, detail: Detail) -> Run:
 
 
 def _would(run: Run) -> ShadowDecision | None:
-    """Return what mode ``shadow`` kept the run from: evidence for a higher mode, also when the run has ended."""
+    """Return the action that mode ``shadow`` prevented: evidence for a higher mode, also after the end of the run."""
     return run.detail.would if isinstance(run.detail, BlockedDetail) else None
 
 
@@ -141,14 +141,18 @@ def _end_resolved(tx: RunTransaction) -> Run:
 
 
 def _resolved(tx: RunTransaction) -> StageResult | None:
-    """Start nothing new for an alert that resolved. What was done is finished and verified."""
+    """Start nothing new for an alert that resolved. A call that began is finished and verified."""
     run, alerts = tx.run, episodes.list_for_run(tx.connection, tx.run.id)
     if any(alert.status is EpisodeStatus.FIRING for alert in alerts):
         if run.status is Status.BLOCKED and run.reason is Reason.RESOLVED:
             return proceed(tx.move(Status.MATCHED, Reason.FIRED_AGAIN, MatchedDetail()))
         return None
     if run.status is Status.RUNNING or (run.status is Status.BLOCKED and run.resume_to is Status.RUNNING):
-        return proceed(_stop_acting(tx))
+        done = [item for item in attempts.list_for_run(tx.connection, tx.run.id) if item.mutates]
+        if not done:
+            return proceed(_end_resolved(tx))
+        detail = VerifyingDetail(step=done[-1].step, since=tx.now, resolved=True)
+        return proceed(tx.move(Status.VERIFYING, Reason.RESOLVED, detail))
     if run.status not in _BEFORE_ACTING:
         return None
     resolved = [alert.closes_at for alert in alerts if alert.status is EpisodeStatus.RESOLVED and alert.closes_at]
@@ -158,7 +162,7 @@ def _resolved(tx: RunTransaction) -> StageResult | None:
 
 
 def _hold_until_closed(tx: RunTransaction, until: datetime) -> StageResult:
-    """Hold a run whose alert resolved, until the episode closes: a firing before that continues it (promise 2)."""
+    """Hold a run with a resolved alert until the episode closes; a firing before that continues it (promise 2)."""
     run = tx.run
     if run.status is Status.BLOCKED and run.reason is Reason.RESOLVED:
         # the close loop notifies the run; until then, do not advance it in a loop
@@ -170,16 +174,8 @@ def _hold_until_closed(tx: RunTransaction, until: datetime) -> StageResult:
     return wait_until(tx.move(Status.BLOCKED, Reason.RESOLVED, detail, resume_to=Status.MATCHED), until)
 
 
-def _stop_acting(tx: RunTransaction) -> Run:
-    done = [item for item in attempts.list_for_run(tx.connection, tx.run.id) if item.mutates]
-    if not done:
-        return _end_resolved(tx)
-    detail = VerifyingDetail(step=done[-1].step, since=tx.now, resolved=True)
-    return tx.move(Status.VERIFYING, Reason.RESOLVED, detail)
-
-
 def finish(tx: Tx, context: PipelineContext, run: Run) -> None:
-    """Do what follows from the end of a run: notify people, and close the incident if its alerts are over."""
+    """Handle the end of a run: notify people, and close the incident if its alerts are over."""
     if run.status in (Status.ESCALATED, Status.FAILED):
         escalate(tx, context, run)
     if run.status is Status.SUCCEEDED:
@@ -188,7 +184,8 @@ def finish(tx: Tx, context: PipelineContext, run: Run) -> None:
     outbox.enqueue_incident_update(tx, run, run.status.value)
     on_run_finished(tx, context, run)
     end_manual_episode(tx, run, context.actor)
-    runs.get(tx.connection, run.id, lock=True)  # the loop that closes episodes locks it too: one of the two comes last
+    # the loop that closes episodes locks the row too, so neither can miss the other
+    runs.get(tx.connection, run.id, lock=True)
     if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.list_for_run(tx.connection, run.id)):
         runs.close_incident(tx, [run.id])
         outbox.enqueue_incident_update(tx, run, "over")

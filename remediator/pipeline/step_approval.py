@@ -1,4 +1,4 @@
-"""Steps that need an approval of their own: why, whether one was given, and the request for it (promise 6)."""
+"""Steps that need a separate approval: the reason, the approval, and the request for it (promise 6)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ _COMMITS_LOST = "the database lost its last commits after the alert began, and p
 
 
 async def reason_to_ask(ctx: RunContext, step: PlannedStep) -> tuple[Reason, str] | None:
-    """Return why the step needs an approval of its own, also in one sentence; None if it does not."""
-    if await replaced_store.lossy_replacement(ctx, step) is not None:  # first: the approver must know it
+    """Return why the step needs a separate approval, also in one sentence; None if it needs no approval."""
+    # this reason has priority, because the approver must know it
+    if await replaced_store.lossy_replacement(ctx, step) is not None:
         return Reason.COMMITS_LOST, _COMMITS_LOST
     why = await _need(ctx, step)
     return None if why is None else (Reason.STEP_NEEDS_APPROVAL, why)
@@ -51,9 +52,10 @@ async def _need(ctx: RunContext, step: PlannedStep) -> str | None:
 async def approvals_of(ctx: RunContext, step: PlannedStep) -> list[Approval]:
     """Return the approvals that allow this step.
 
-    An approval allows the steps that were due when it was given. For a step that needs one in every mode, it must be
-    for the current plan: an earlier approval was for another one. For other steps, it must be for the same step. If the
-    step may have been done already, because the database lost its last commits, the request must have said so.
+    An approval allows the steps that were due when it was given. For a step that needs an approval in every mode, the
+    approval must be for the current plan: an earlier approval was for another plan. For other steps, it must be for the
+    same step. If the step may have been done already, because the database lost its last commits, the request must have
+    stated this.
     """
     given = [item for item in await ctx.approvals() if item.status == "approved"]
     if (replaced := await replaced_store.lossy_replacement(ctx, step)) is not None:
@@ -71,7 +73,7 @@ async def approvals_of(ctx: RunContext, step: PlannedStep) -> list[Approval]:
 
 
 def _same_step(approved: PlannedStep, step: PlannedStep) -> bool:
-    """Return whether two plans have the same step, whatever its call was planned against."""
+    """Return whether two plans have the same step, regardless of the state of the target."""
     return msgspec.structs.replace(approved, call=step.call, cost=step.cost) == step
 
 

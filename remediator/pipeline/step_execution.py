@@ -1,10 +1,10 @@
-"""The write-ahead protocol: one call of one action for one step. Act, undo and scheduled undo all use it.
+"""The write-ahead protocol: one call of one action for one step. Act, undo and scheduled undo use this protocol.
 
 1. **Intent.** Committed and fsynced before the call starts (promise 3). The same transaction extends the lease over the
-   whole call and takes the target lock, so that no other run and no other replica acts on it (promise 4).
+   whole call and takes the target lock. So no other run and no other replica acts on the target (promise 4).
 2. **Call.** Started only while enough of the lease is left (promise 4), and bounded by the step's timeout.
-3. **Outcome.** Committed in a fenced transaction. A process that lost its claim finds out here and decides nothing
-   more; what it saw still goes to the audit log (promises 4 and 9).
+3. **Outcome.** Committed in a fenced transaction. A process that lost its claim detects this here and makes no more
+   decisions. Its result is still written to the audit log (promises 4 and 9).
 4. **Observation.** If the outcome is unknown, the target is observed. The call is never repeated blindly (promise 3).
 
 An exception becomes *failed* or *unknown* in :meth:`StepExecution.invoke` and nowhere else.
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 PROCESS_LOST = Result(Outcome.UNKNOWN, "the process that started the call ended before it recorded the outcome")
 _NOT_STARTED = Result(
-    Outcome.FAILED, "not started: too much time passed between intent and call, the lease might end during the call"
+    Outcome.FAILED, "not started: too much time passed between intent and call; the lease might end during the call"
 )
 
 
@@ -134,8 +134,8 @@ class StepExecution:
     async def invoke(self) -> Result:
         """Call the action within the step's timeout. Only for a committed intent, or for an action that only reads.
 
-        Errors that prove that nothing was changed are *failed*; all others are *unknown*, because the call may have
-        taken effect.
+        Errors that prove that nothing was changed are *failed*; all other errors are *unknown*, because the call may
+        have taken effect.
         """
         STEP.set(self._step_id)
         try:
@@ -149,7 +149,7 @@ class StepExecution:
             return Result(Outcome.UNKNOWN, str(error), {"error": type(error).__name__})
 
     async def record(self, intent: Intent, result: Result, work: Callable[[RunTransaction], T]) -> T:
-        """Commit what follows from a result with ``work``.
+        """Commit the consequences of a result with ``work``.
 
         Raises:
             Fenced: the claim is gone, and another process decides about the run. The result is in the audit log.
@@ -175,8 +175,8 @@ class StepExecution:
         self.write_outcome(tx, attempt, result.outcome, data)
 
     def write_outcome(self, tx: RunTransaction, attempt: Attempt, outcome: Outcome, data: Mapping[str, Any]) -> None:
-        """Write the outcome of an attempt, with what follows from it for the timers of temporary measures."""
-        tx.save()  # raises Fenced before anything is written
+        """Write the outcome of an attempt, and update the timers of temporary measures."""
+        tx.save()  # this raises Fenced before anything is written
         attempts.record_outcome(tx.tx, tx.run, attempt, outcome.value, data, tx.pipeline.actor)
         remedy_memory.record_outcome(tx, self.step, attempt, outcome, data)
         if self.is_undo:

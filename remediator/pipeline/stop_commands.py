@@ -46,7 +46,7 @@ def create_stop(
     Args:
         tx: the transaction.
         person: who creates it.
-        reason: why; shown to everyone whose runs it blocks.
+        reason: why; all users see it.
         scope: ``global``, ``playbook`` or ``service``.
         name: of the playbook or service.
         duration: how long it lasts; None: until a person releases it.
@@ -59,7 +59,7 @@ def create_stop(
     person.require(Permission.CREATE_STOP)
     reason = reason.strip()
     if not reason:
-        raise InputError("a stop needs a reason, such as 'database move'; everyone whose runs it blocks sees it")
+        raise InputError("a stop needs a reason, such as 'database move'; all users see this reason")
     if scope not in stops.SCOPES:
         raise InputError(f"unknown scope {scope!r}: expected one of {', '.join(stops.SCOPES)}")
     if (scope == "global") != (name == ""):
@@ -84,7 +84,7 @@ def create_stop(
 
 
 def _announce_stop(tx: Tx, text: str) -> None:
-    """Tell everyone who gets requests that a stop began or ended: it changes what happens to their alerts."""
+    """Notify all recipients of requests that a stop began or ended, because it affects their alerts."""
     outbox.enqueue(tx, Ids(), MessageKind.NOTICE, None, {"about": "stop", "text": text}, (outbox.APPROVERS,))
 
 

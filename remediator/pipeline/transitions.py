@@ -1,4 +1,4 @@
-"""Where the arrows of a step lead: for the stages that end a step (act) and that verify it (verify)."""
+"""The next step after the result of a step: for the stages that end a step (act) and that verify it (verify)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def to_verifying(tx: RunTransaction, step_id: str) -> Run:
 
 
 def to_unknown(tx: RunTransaction, attempt: Attempt, why: str) -> Run:
-    """Move the run to ``unknown_outcome``: whether an attempt took effect has to be observed."""
+    """Move the run to ``unknown_outcome``: the effect of an attempt must be observed."""
     detail = UnknownOutcomeDetail(attempt=attempt.id, step=attempt.step, why=why)
     return tx.move(Status.UNKNOWN_OUTCOME, Reason.OUTCOME_UNKNOWN, detail)
 
 
 def escalate_diagnosis(tx: RunTransaction) -> Run:
-    """Escalate what was found: nothing was done, because the playbook has no steps or none of them applies."""
+    """Escalate the diagnosis: nothing was done, because the playbook has no steps or no step applies."""
     found = evidence.list_for_run(tx.connection, tx.run.id)
     newest = max((item.at for item in found if item.phase == "conclude"), default=None)
     causes = tuple(item.summary for item in found if item.phase == "conclude" and item.at == newest)

@@ -1,4 +1,4 @@
-"""Undo what a run has done, where its playbook says how. Each undo follows the write-ahead protocol (promise 3)."""
+"""Undo the steps of a run that declare an undo. Each undo follows the write-ahead protocol (promise 3)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class UndoResult:
     """An active stop prevented it, so that it does not count as a try."""
 
     def to_data(self) -> Mapping[str, str]:
-        """Return the result as it is stored and shown."""
+        """Return the result in its stored and shown form."""
         return {"step": self.step, "outcome": self.outcome, "summary": self.summary}
 
 
@@ -59,10 +59,10 @@ async def undo_steps(ctx: RunContext) -> list[UndoResult]:
 async def undo(
     ctx: RunContext, step: PlannedStep, tried: list[Attempt], request: UndoRequest | None = None
 ) -> UndoResult:
-    """Undo one step, once, planned on the target as it is now.
+    """Undo one step, once, planned on the current target.
 
     Args:
-        ctx: a claimed run; it holds its target from here on.
+        ctx: a claimed run; from this call on, it holds its target.
         step: a step that declares an undo and took effect.
         tried: the attempts of the run so far.
         request: the request of a person; None if the playbook or the pipeline undoes it.
@@ -77,7 +77,7 @@ async def undo(
     # 2. Only a declared undo is done; nothing is guessed.
     found = resolve_undo(ctx, step, tried)
     if found is None:
-        return UndoResult(step.id, "not_tried", f"action {step.action} does not say how to undo it")
+        return UndoResult(step.id, "not_tried", f"action {step.action} does not declare an undo")
     # 2b. For a person, the guards that apply to an undo are evaluated too; unknown is not a yes (promise 5).
     if request is not None and (blocked := await _blocked(ctx, step, found)):
         return UndoResult(step.id, "not_tried", blocked)
@@ -89,7 +89,7 @@ async def undo(
             call = await action.plan(service, parameters)
     except (TimeoutError, RemediatorError, OSError) as error:
         return UndoResult(step.id, "not_tried", f"the undo cannot be planned: {error or 'no answer in time'}")
-    # 4. Nobody approves an undo, so it must not destroy anything, or cost more than the step's tolerance, unless a
+    # 4. No person approves an undo. So it must not destroy anything, or cost more than the step's tolerance, unless a
     #    person typed the name of the target (promise 12).
     cost = await costs.measure(ctx.pipeline, action, service, parameters, call)
     losses = excess(cost, step.tolerance)
@@ -114,7 +114,10 @@ async def _blocked(ctx: RunContext, step: PlannedStep, call: UndoCall) -> str:
 
 
 async def settle_lost_undo(ctx: RunContext, step: PlannedStep, attempt: Attempt, tried: list[Attempt]) -> UndoResult:
-    """Find out the outcome of an undo whose process ended. It is observed, and never repeated blindly (promise 3)."""
+    """Find out the outcome of an undo whose process ended.
+
+    The undo is observed, and never repeated blindly (promise 3).
+    """
     found = resolve_undo(ctx, step, tried)
     execution = StepExecution(ctx, step, attempt.action, None, planned_call(attempt), is_undo=True)
     result = PROCESS_LOST
@@ -126,7 +129,7 @@ async def settle_lost_undo(ctx: RunContext, step: PlannedStep, attempt: Attempt,
 
 
 def resolve_undo(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> UndoCall | None:
-    """Return the call that undoes a step: the playbook's, or the action's own from what it recorded."""
+    """Return the call that undoes a step: from the playbook, or from the action and its record."""
     if step.undo is not None and step.undo.action:
         return UndoCall(step.undo.action, step.undo.parameters)
     made = next((item for item in reversed(tried) if item.step == step.id and _succeeded(item)), None)

@@ -123,7 +123,7 @@ async def _watch(
 async def _lives(ctx: RunContext, seen: list[EvidenceRecord]) -> dict[str, str]:
     """Return the instances of the target, each with a value that changes when it starts again.
 
-    If the platform cannot be asked, an *unknown* observation is added: then it is not known to be stable.
+    If the platform does not answer, an *unknown* observation is added: it is then unknown whether the target is stable.
     """
     limit = ctx.pipeline.timeouts.probe_timeout.total_seconds()
     try:
@@ -136,7 +136,10 @@ async def _lives(ctx: RunContext, seen: list[EvidenceRecord]) -> dict[str, str]:
 
 
 def _restarted(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the instances that started again; all, if all are others. Added or removed ones alone are no restart."""
+    """Return the restarted instances; all instances if all were replaced.
+
+    Added or removed instances alone are not a restart.
+    """
     common = before.keys() & now.keys()
     if before and now and not common:
         return sorted(now)
@@ -144,7 +147,7 @@ def _restarted(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 async def _regression(ctx: RunContext, detail: VerifyingDetail) -> GuardDecision | None:
-    """Return what a guard finds worse than before the step; None if nothing is worse."""
+    """Return the worse signal that a guard finds after the step; None if no signal is worse."""
     before = await ctx.read(evidence.list_verdicts)
     asked = build_input(ctx, await ctx.alerts(), ctx.plan.step(detail.step))
     decision = await check_regression(ctx.pipeline, asked, before)
@@ -169,7 +172,7 @@ def _escalate_regression(
 
 def _escalate_not_proved(tx: RunTransaction, detail: VerifyingDetail, seen: Sequence[EvidenceRecord]) -> Run:
     tx.add_evidence(seen)
-    text = "all checks are ok, but none of them had failed before the first step, so they do not prove that it helped"
+    text = "all checks are ok, but no check had failed before the first step, so they do not prove that the step helped"
     tx.audit(Kind.VERIFICATION, {"step": detail.step, "healed": False, "missing": [text]})
     return tx.move(Status.ESCALATED, Reason.NOT_PROVED, EscalatedDetail(step=detail.step, text=text))
 

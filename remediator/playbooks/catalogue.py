@@ -1,4 +1,7 @@
-"""What playbooks can name: actions, checks and guards, with the models of their settings. The registry fills it."""
+"""The names that playbooks can use: actions, checks and guards, with the models of their settings.
+
+The registry fills the catalogue.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class ActionTraits:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredCall:
-    """What the settings declare about one command or request."""
+    """The declaration of one command or request in the settings."""
 
     traits: ActionTraits
     values: Mapping[str, str] = field(default_factory=dict)
@@ -48,24 +51,24 @@ class DeclaredCall:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredCalls:
-    """The commands or requests of the settings, for an action or a check that calls one of them by its name."""
+    """The commands or requests of the settings, for an action or a check that calls one of them by name."""
 
     section: str
     """Section of the settings that declares them, for example ``commands``."""
     name: str
-    """Parameter that names one of them, for example ``command``."""
+    """Parameter with the name of the command or request, for example ``command``."""
     values: str
     """Parameter with its values, for example ``values``."""
     known: Mapping[str, DeclaredCall]
 
     def find(self, given: Mapping[str, Any]) -> DeclaredCall | None:
-        """Return what a ``with`` block names; None if the settings do not declare it."""
+        """Return the command or request that a ``with`` block names; None if the settings do not declare it."""
         return self.known.get(str(given.get(self.name)))
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """What this installation offers to playbooks, plugins included."""
+    """The names that playbooks can use in this installation, including plugins."""
 
     actions: Mapping[str, type[BaseModel]]
     checks: Mapping[str, type[BaseModel]]
@@ -93,17 +96,17 @@ class Catalogue:
     needs_on: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     """The parts that an action needs on one kind of platform only, by this kind and the action."""
     unsupported: Mapping[str, Callable[[Service], frozenset[str]]] = field(default_factory=dict)
-    """By the kind of a platform: returns the actions that it refuses for a service."""
+    """Functions that return the actions that a platform refuses for a service, by the kind of the platform."""
 
     declared: Mapping[str, DeclaredCalls] = field(default_factory=dict)
-    """What the settings declare for an action or check; without an entry, the settings are not known."""
+    """The declared calls of the settings for an action or check; without an entry, the settings are unknown."""
 
     def traits_of(self, action: str, given: Mapping[str, Any] | None = None) -> ActionTraits:
         """Return the traits of an action.
 
         Args:
             action: the name of the action.
-            given: its ``with`` block. What the settings declare about the command or request that it names replaces
+            given: its ``with`` block. The declaration in the settings of the command or request that it names replaces
                 the traits of the action, which assume the worst.
         """
         if action in self.declared and (call := self.declared[action].find(given or {})) is not None:
@@ -111,7 +114,7 @@ class Catalogue:
         return self.traits.get(action, ActionTraits(destructive=True))
 
     def why_impossible(self, kind: str, name: str, service: Service) -> str:
-        """Return why a service cannot do an action, or answer a check; empty if it can, as far as the inventory says.
+        """Return why a service cannot do an action, or answer a check; empty if the inventory allows it.
 
         Args:
             kind: ``action`` or ``check``.

@@ -28,7 +28,7 @@ MAX_LENGTH = 1000
 
 @dataclass(frozen=True, slots=True)
 class _Language:
-    """What a text is called in errors, and the variables that it can use."""
+    """The name of a kind of text in errors, and the variables that it can use."""
 
     noun: str
     roots: tuple[str, ...]
@@ -54,7 +54,7 @@ class Reference:
 
     root: str
     name: str | None
-    """None if the condition uses the root as a whole, or computes the name."""
+    """The name below the root; None if the condition uses the root as a whole, or computes the name."""
     column: int
     """Column of the root, counted from 1."""
     field: str | None = None
@@ -170,8 +170,10 @@ _MACROS = frozenset({"all", "exists", "exists_one", "filter"})
 
 
 def _require_bounded(text: str, language: _Language) -> None:
-    """Refuse ``map``, and ``+`` inside of the other macros: both make new text and lists in each iteration, and the
-    library keeps all of them until the end. A few thousand long texts would then take gigabytes.
+    """Refuse ``map``, and ``+`` inside other macros.
+
+    Both create new texts and lists in each iteration, and the library keeps all of them until the end. A few thousand
+    long texts would then take gigabytes.
 
     Raises:
         ParseError: the text has one of them, or is too long.
@@ -256,7 +258,7 @@ def _parse_error(text: str, error: str, language: _Language) -> ParseError:
     before = text.split("\n")[: int(found[1]) - 1]
     column = sum(len(line) + 1 for line in before) + int(found[2])
     message, hint, name = _translate(text, found[3], language)
-    if name:  # the library reports the column of what follows the name
+    if name:  # the library reports the column after the name
         starts = [match.start() + 1 for match in re.finditer(rf"\b{re.escape(name)}\b", text)]
         column = max((start for start in starts if start <= column), default=column)
     return ParseError(message, column, hint)
@@ -306,9 +308,9 @@ def _reason(error: str) -> str:
     if missing := _MISSING.search(error):
         return f"there is no {missing[1]!r}"
     if "Applying SELECT" in error:
-        return "a field was read from what is not a mapping"
+        return "a field was read from a value that is not a mapping"
     if "Applying SELECT" in error:
-        return "a field was read from what is not a mapping"
+        return "a field was read from a value that is not a mapping"
     if "No matching overloads" in error:
         return f"these types cannot be combined: {error.rpartition(' : ')[2].replace('_', ' ').strip()}"
     return error.partition(": ")[2] or error

@@ -82,7 +82,7 @@ def render(diagnostic: Diagnostic) -> str:
     """Return a diagnostic with its line and a caret below the place, for a terminal without colors."""
     lines = [f"{diagnostic.place}: {diagnostic.severity}: {diagnostic.message} ({diagnostic.rule})"]
     if diagnostic.source.strip():
-        # tabs stay tabs, so the caret is below its place whatever width the terminal gives them
+        # keep tabs, so that the caret is below its place with every tab width
         before = "".join("\t" if character == "\t" else " " for character in diagnostic.source[: diagnostic.column - 1])
         width = max(1, min(diagnostic.width, len(diagnostic.source) - diagnostic.column + 1))
         number = str(diagnostic.line)

@@ -1,7 +1,7 @@
 """Services from discovered targets: each target fills the template of its discovery and becomes one service.
 
-A service is built from its labels when it is used, and only some are kept, so that ten thousand targets need little
-memory. A target that gives no valid service is left out, with the reason; the others stay.
+A service is built from its labels when it is used, and only some services are kept, so ten thousand targets need little
+memory. A target that gives no valid service is skipped, with the reason; other targets stay.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _PROMQL = frozenset({"in_flight"})
 
 @dataclass(frozen=True, slots=True)
 class TargetSet:
-    """The targets that one look-up found: one row of values for each target, to need little memory."""
+    """The targets that one lookup found: one row of values for each target, to need little memory."""
 
     labels: tuple[str, ...]
-    """The names of the labels: those of the allow-list. A target without one has an empty value."""
+    """The names of the labels in the allow-list. A target without a label has an empty value."""
     rows: tuple[tuple[str, ...], ...]
     version: str
     """Identifies the content."""
@@ -74,7 +74,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The template of one discovery, with what services of the inventory share."""
+    """The template of one discovery, with the defaults of the inventory."""
 
     name: str
     """Name of the discovery."""
@@ -153,7 +153,7 @@ def with_examples(written: Inventory) -> Inventory:
 
 
 class Services(Mapping[str, Service]):
-    """The services of an inventory: the written ones, and one for each discovered target."""
+    """The services of an inventory: the written services, and one service for each discovered target."""
 
     def __init__(self, written: Mapping[str, Service], found: Mapping[str, _Found]) -> None:
         self.written = written
@@ -237,8 +237,12 @@ class _Found:
 def merge(written: Inventory, sets: Mapping[str, TargetSet]) -> Merged:
     """Return the inventory with one service for each discovered target.
 
-    A target is left out if its labels are not allowed, if the template gives no valid service or the name of a written
-    one, if several targets have one name, and if it depends on a service that does not exist, or in a cycle.
+    A target is skipped in each of these cases:
+
+    - Its labels are not allowed.
+    - The template gives no valid service, or the name of a written service.
+    - Several targets have one name.
+    - It depends on a missing service, or in a cycle.
 
     Args:
         written: the inventory as it is in its file.
@@ -273,7 +277,7 @@ def merge(written: Inventory, sets: Mapping[str, TargetSet]) -> Merged:
 
 
 def _valid(template: Template, targets: TargetSet | None, left: list[LeftOut]) -> Iterator[tuple[_Found, Service]]:
-    """Yield the targets that give a valid service; add the others to ``left``."""
+    """Yield the targets that give a valid service; add all other targets to ``left``."""
     if targets is None:
         return
     most = template.discovery.allow.targets
@@ -290,7 +294,7 @@ def _valid(template: Template, targets: TargetSet | None, left: list[LeftOut]) -
 
 
 def _without_impossible_dependencies(written: Inventory, found: dict[str, _Found]) -> Iterator[LeftOut]:
-    """Remove services that depend on one that does not exist, or in a cycle, until there are none; yield them."""
+    """Remove services with a missing or cyclic dependency until no such service is left; yield them."""
     while True:
         wrong = {
             name: f"it depends on {other!r}, which does not exist"
@@ -328,7 +332,7 @@ def values_of(inventory: Inventory, name: str) -> Iterator[tuple[str, str, str]]
 
 
 def _at(value: Any, path: tuple[str | int, ...]) -> Any:
-    """Return what a path leads to; None if there is nothing. A text stands for a list with this text."""
+    """Return the value at a path; None if there is no value. A text means a list with this text."""
     for step in path:
         if isinstance(value, str) and step == 0:
             continue

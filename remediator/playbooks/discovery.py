@@ -1,7 +1,7 @@
 """The model of ``discover`` in the inventory: where targets are looked up, and which of them may become services.
 
 A discovered target is a set of labels. Every label that a template uses is in the allow-list, with the values that it
-may have. What the list does not allow never becomes a target.
+may have. Everything else never becomes a target.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from remediator.playbooks.field_types import as_list
 from remediator.playbooks.references import references
 
 SAFE_VALUE = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:-]{0,252}")
-"""What the value of a label may be. It cannot leave its place in a URL, a pattern, PromQL or an argument."""
+"""Allowed values of a label. Such a value cannot leave its place in a URL, a pattern, PromQL or an argument."""
 
 
 _WRITTEN = frozenset({"jobs", "github", "statements", "pattern"})
-"""Keys in a template whose values are SQL, patterns, or say what may be done: a label is never a part of them."""
+"""Keys in a template whose values are SQL, patterns or allow-lists: a label is never a part of them."""
 
 
 def _pattern(text: str) -> str:
@@ -46,7 +46,7 @@ Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(as_list), Field(min_le
 
 
 class Allow(Strict):
-    """What may become a target. Everything else is left out and reported."""
+    """Targets and names that are allowed. Everything else is left out and reported."""
 
     names: Patterns = Field(description="Names that the services may have, for example web-*.")
     labels: dict[str, Patterns] = Field(
@@ -66,20 +66,19 @@ class Discovery(Strict):
     template: dict[str, Any] = Field(
         description="Entry of each service, as under services; ${label} is replaced by the value of a label."
     )
-    allow: Allow = Field(description="What may become a target.")
+    allow: Allow = Field(description="Targets and names that are allowed.")
     match: dict[str, Patterns] = Field(
         default={},
-        description="Values of labels that a target must have to be looked at; other targets are ignored. Values as in "
-        "allow.labels.",
+        description="Label values of the targets to use; other targets are ignored. Values as in allow.labels.",
     )
-    refresh: PositiveDuration = Field(default=timedelta(minutes=1), description="Time between two look-ups.")
-    timeout: PositiveDuration = Field(default=timedelta(seconds=30), description="Timeout of one look-up.")
+    refresh: PositiveDuration = Field(default=timedelta(minutes=1), description="Time between two lookups.")
+    timeout: PositiveDuration = Field(default=timedelta(seconds=30), description="Timeout of one lookup.")
     max_loss: int = Field(
         default=49,
         ge=0,
         le=100,
-        description="Services that one look-up may remove, in percent. If it would remove more, nothing changes, and "
-        "people are notified. 100 removes this limit.",
+        description="Services that one lookup may remove, in percent. If a lookup would remove more, nothing "
+        "changes, and people are notified. 100 removes this limit.",
     )
 
     @model_validator(mode="after")
@@ -101,13 +100,13 @@ class Discovery(Strict):
             yield FieldError("a label cannot choose the platform", ("template", "platform", "kind"))
         for path, text in texts:
             if any(references(text)) and any(part in _WRITTEN for part in path):
-                message = "a label cannot be part of what remediator may do or match"
+                message = "a label cannot be part of an allow-list or a matcher"
                 yield FieldError(message, path, hint="write the value; it is the same for all targets")
         if "name" in self.template:
             yield FieldError("name is beside template", ("template", "name"), hint="remove it here", at_key=True)
 
     def selects(self, labels: Mapping[str, str]) -> bool:
-        """Return whether a target is looked at."""
+        """Return whether a target is used."""
         return all(any(fits(each, labels.get(label, "")) for each in self.match[label]) for label in self.match)
 
     def refusal(self, labels: Mapping[str, str]) -> str:
@@ -154,7 +153,9 @@ class PrometheusTargets(Discovery):
     """The scrape targets of Prometheus, with the labels that their series have."""
 
     kind: Literal["prometheus_targets"] = Field(description="Kind of the source.")
-    server: Endpoint | None = Field(default=None, description="Prometheus to ask; default: that of the settings.")
+    server: Endpoint | None = Field(
+        default=None, description="Prometheus to query; default: the Prometheus of the settings."
+    )
 
 
 class FileSd(Discovery):

@@ -1,4 +1,4 @@
-"""The addresses of endpoints of the inventory, as they are in the labels of alerts."""
+"""The addresses of endpoints of the inventory, in the form of alert labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def fixed_addresses(endpoints: Iterable[RedisEndpoint | PostgresEndpoint | HasUrl]) -> tuple[set[str], set[str]]:
-    """Return the hosts and addresses of endpoints, as far as they are fixed: Sentinels may name another one later."""
+    """Return the fixed hosts and addresses of endpoints: Sentinels may name another address later."""
     found: set[tuple[str, int | None]] = set()
     for each in endpoints:
         if isinstance(each, PostgresEndpoint):
@@ -39,7 +39,7 @@ def fixed_addresses(endpoints: Iterable[RedisEndpoint | PostgresEndpoint | HasUr
     return {host for host, _ in found}, {_address(host, port) for host, port in found}
 
 
-@lru_cache(maxsize=4096)  # a storm compares each of its alerts
+@lru_cache(maxsize=4096)  # a storm compares every alert with these addresses
 def _host_and_port(url: str) -> tuple[str | None, int | None]:
     split = urlsplit(url)
     return split.hostname, split.port

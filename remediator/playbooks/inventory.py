@@ -17,6 +17,7 @@ from remediator.clients.endpoints import GitHub, RedisEndpoint
 from remediator.clients.postgres.settings import PostgresEndpoint
 from remediator.clients.ssh.settings import Host, SshSettings
 from remediator.core.graph import shortest_cycle
+from remediator.core.text import join_names
 from remediator.core.types import FieldError, Strict, raise_all
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
@@ -76,7 +77,7 @@ class Service(Strict):
     redis_exporter: dict[str, str] = Field(
         default={},
         description="Labels of the redis_exporter series of this Redis in Prometheus, for example job: redis-exporter. "
-        "The last values tell what a restart of a hung Redis would lose.",
+        "The last values show the loss if a hung Redis is restarted.",
     )
     postgres: PostgresEndpoint | None = Field(
         default=None, description="PostgreSQL server, with the statements that playbooks may run on it."
@@ -119,7 +120,7 @@ class Service(Strict):
 
     @property
     def facts(self) -> ServiceFacts:
-        """Return what the index of the inventory needs to know about this service."""
+        """Return the data of this service for the index of the inventory."""
         endpoints = self._endpoints.items()
         found = ((kind, fixed_addresses([each])[1]) for kind, each in endpoints if each is not None)
         addresses = tuple((kind, address) for kind, each in found for address in each)
@@ -130,7 +131,7 @@ class Service(Strict):
         return {"redis": self.redis, "postgres": self.postgres, "http": self.http}
 
     def problems(self) -> Iterator[FieldError]:
-        """Yield which values of this service, with the shared ones, cannot be true together, with their paths in it."""
+        """Yield the contradictions between values of this service, including shared values, with their paths."""
         if self.minimum_healthy > self.instances:
             message = f"minimum_healthy {self.minimum_healthy} is greater than instances {self.instances}"
             yield FieldError(message, ("minimum_healthy",))
@@ -271,9 +272,7 @@ class Inventory(Strict):
     @cached_property  # a storm may name many unknown services
     def known_names(self) -> str:
         """Return the first names for a message."""
-        names = sorted(self.services)
-        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-        return ", ".join(names[:_MAX_NAMES]) + more if names else "none"
+        return join_names(sorted(self.services), _MAX_NAMES) or "none"
 
     def may_contain(self, name: str) -> bool:
         """Return whether the inventory contains a service, or a target with this name may be discovered."""
@@ -284,7 +283,7 @@ class Inventory(Strict):
         return ""
 
     def version_of(self, discovery: str) -> str:
-        """Return the version of the targets of a discovery; empty if no look-up has found any yet."""
+        """Return the version of the targets of a discovery; empty if no lookup has found any yet."""
         return ""
 
     def found_by(self, discovery: str) -> set[str]:
@@ -293,7 +292,7 @@ class Inventory(Strict):
 
     @property
     def typical(self) -> tuple[Service, ...]:
-        """Return services that together name every file of the inventory: the written ones, one of each discovery."""
+        """Return services that name every file of the inventory: all written services, and one of each discovery."""
         return tuple(self.services.values())
 
     @property

@@ -44,9 +44,9 @@ class ParsedFile(Generic[M]):
     """One file."""
 
     model: M | None
-    """None if the file has an error."""
+    """The content of the file; None if it has an error."""
     root: Node | None
-    """None if the file cannot be read."""
+    """The nodes of the file; None if it cannot be read."""
     diagnostics: tuple[Diagnostic, ...]
 
 
@@ -100,9 +100,9 @@ def load_config(path: Path, model: type[M]) -> M:
     """Read the settings file.
 
     Raises:
-        ConfigurationError: there is no such file, or it has errors; the message contains all of them.
+        ConfigurationError: there is no such file, or it has errors; the message contains all errors.
     """
-    if not path.exists():  # what a new user sees first
+    if not path.exists():  # a new user sees this message first
         raise ConfigurationError(
             f"settings file '{path}' does not exist; write a first one with 'remediator init', or name another one "
             "with --config or REMEDIATOR_CONFIG"
@@ -111,7 +111,7 @@ def load_config(path: Path, model: type[M]) -> M:
 
 
 def load_inventory(path: Path) -> ParsedFile[Inventory]:
-    """Read the inventory, and return every error, also those of the templates of its discoveries."""
+    """Read the inventory, and return every error, including errors in the templates of discoveries."""
     parsed = read_model(path, Inventory)
     if parsed.model is None or parsed.root is None:
         return parsed
@@ -167,7 +167,7 @@ def load_playbooks(paths: Sequence[Path], catalogue: Catalogue, inventory: Inven
 
     Args:
         paths: files and folders; of a folder, every ``*.yaml`` and ``*.yml`` except tests and hidden files.
-        catalogue: what playbooks can name.
+        catalogue: the names that playbooks can use.
         inventory: None if it cannot be read; checks that need it are skipped then.
     """
     loader = _Loader(catalogue, inventory)
@@ -201,24 +201,22 @@ class _Loader:
                 continue
             root, diagnostics = read_file(file, name)
             self._diagnostics += diagnostics
-            if root is not None:
-                self._texts[name] = root.text
-                self._add(name, root)
-
-    def _add(self, file: str, root: Node) -> None:
-        if not isinstance(root, Table):
-            message = "a playbook must be a mapping, beginning with apiVersion: remediator/v1"
-            self._diagnostics.append(root.diagnostic("wrong-type", message))
-        elif _text(root, "kind") != "Fragment":
-            self._roots.append((file, root))
-        else:
-            plain = fragments.without_includes(root)
-            self._diagnostics += [error_at(plain, error) for error in field_errors(Fragment, plain)]
-            name = _text(root, "name")
-            if name in self._fragments:
-                self._diagnostics.append(_duplicate_name(root, self._fragments[name], "fragment"))
-            elif name:
-                self._fragments[name] = root
+            if root is None:
+                continue
+            self._texts[name] = root.text
+            if not isinstance(root, Table):
+                message = "a playbook must be a mapping, beginning with apiVersion: remediator/v1"
+                self._diagnostics.append(root.diagnostic("wrong-type", message))
+            elif _text(root, "kind") != "Fragment":
+                self._roots.append((name, root))
+            else:
+                plain = fragments.without_includes(root)
+                self._diagnostics += [error_at(plain, error) for error in field_errors(Fragment, plain)]
+                fragment = _text(root, "name")
+                if fragment in self._fragments:
+                    self._diagnostics.append(_duplicate_name(root, self._fragments[fragment], "fragment"))
+                elif fragment:
+                    self._fragments[fragment] = root
 
     def result(self) -> LoadResult:
         """Check everything that was read."""

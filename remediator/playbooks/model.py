@@ -24,7 +24,7 @@ from remediator.playbooks.steps import Conclusion, Diagnosis, Step, Verify
 
 
 class Match(Strict):
-    """Which alerts start the playbook. All conditions must hold."""
+    """Alerts that start the playbook. All conditions must hold."""
 
     alertname: Annotated[tuple[str, ...], BeforeValidator(as_list), NAMES] = Field(
         default=(), description="Name of the alert, or a list of names."
@@ -157,9 +157,11 @@ class Approval(Strict):
 
 
 class AboutAny(Strict):
-    """The alert carries no label that names the target, and the author says why that is safe."""
+    """The alert carries no label that names the target, and the author states why this is safe."""
 
-    any: str = Field(min_length=10, description="Why no label of the alert names the target, and why that is safe.")
+    any: str = Field(
+        min_length=10, description="Reason why no label of the alert names the target, and why this is safe."
+    )
 
 
 def _about(value: Any) -> Any:
@@ -175,7 +177,7 @@ class Escalate(Strict):
     to: tuple[str, ...] = Field(default=(), description="Channels of the settings file.")
     message: str = Field(
         default="",
-        description="Context for the message, such as whom to call; the service itself says what it did. Can use "
+        description="Context for the message, such as a phone number; the service adds its own actions. Can use "
         "${PARAMETER} and ${evidence.ID.facts.NAME}.",
     )
 
@@ -186,12 +188,12 @@ class Playbook(Strict):
     apiVersion: Literal["remediator/v1"] = Field(description="Version of the playbook language.")
     kind: Literal["Playbook"] = Field(description="Kind of the file.")
     name: Name = Field(description="Name; the file must have the same name.")
-    summary: str = Field(default="", description="What it fixes and how, in one sentence.")
-    match: Match = Field(description="Which alerts start the playbook.")
+    summary: str = Field(default="", description="The fault and the remedy, in one sentence.")
+    match: Match = Field(description="Alerts that start the playbook.")
     mode: Mode | dict[str, Mode] = Field(
         default="approve",
-        description="observe: record only. shadow: plan, and report what it would do. approve: ask first. auto: act "
-        "within the guards. Or a mapping from environment to mode, with default for the others.",
+        description="observe: record only. shadow: plan, and report the planned actions. approve: ask first. auto: act "
+        "within the guards. Or a mapping from environment to mode, with default for other environments.",
     )
     target: str = Field(description="Service of the inventory, or ${name} of a parameter of type service.")
     about: Annotated[Literal["target"] | AboutAny, BeforeValidator(_about)] = Field(
@@ -206,7 +208,7 @@ class Playbook(Strict):
         default=(), description="Evidence that is collected before the first change, for conditions and messages."
     )
     conclude: tuple[Conclusion, ...] = Field(
-        default=(), description="Likely causes; messages name each one whose condition holds, in this order."
+        default=(), description="Likely causes; messages name each cause whose condition holds, in this order."
     )
     steps: tuple[Step, ...] = Field(
         default=(),
@@ -258,7 +260,7 @@ class Playbook(Strict):
 
     @property
     def about_any(self) -> str | None:
-        """Return why the alert need not name the target; None if it must."""
+        """Return why the alert does not have to name the target; None if it must name the target."""
         return self.about.any if isinstance(self.about, AboutAny) else None
 
     def mode_in(self, environment: str) -> Mode:

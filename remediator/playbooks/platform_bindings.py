@@ -108,7 +108,7 @@ class KubernetesNodesBinding(ClusterSettings):
     max_cordoned: int = Field(
         default=1,
         ge=1,
-        description="How many of these nodes may be cordoned at once, counting those that other programs or people "
+        description="How many of these nodes may be cordoned at once, including nodes that other programs or people "
         "cordoned.",
     )
     evict_unmanaged: bool = Field(

@@ -59,7 +59,7 @@ def substitute_all(given: Mapping[str, Any], values: Mapping[str, Any], *, promq
 
 
 def insert(found: re.Match[str], values: Mapping[str, Any], text_of: Callable[[Any], str]) -> str:
-    """Return what replaces one reference that :data:`REFERENCE` found.
+    """Return the replacement of one reference that :data:`REFERENCE` found.
 
     Raises:
         InputError: its name is unknown.
@@ -82,7 +82,7 @@ _STRING = re.compile(
     |(?P<comment>\#[^\n]*)""",
     re.DOTALL | re.VERBOSE,
 )
-"""A comment may be anywhere, also between an operator and its string, and a quote in it begins no string."""
+"""A comment may be anywhere, also between an operator and its string; a quote in a comment begins no string."""
 
 
 def _substitute_promql(query: str, values: Mapping[str, Any]) -> str:

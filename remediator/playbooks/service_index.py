@@ -14,7 +14,7 @@ K = TypeVar("K")
 
 @dataclass(frozen=True, slots=True)
 class ServiceFacts:
-    """What the index needs to know about a service."""
+    """The data of a service for the index."""
 
     name: str
     depends_on: tuple[str, ...]
@@ -24,7 +24,7 @@ class ServiceFacts:
 
 
 class ServiceIndex:
-    """Services by what they depend on, by the labels of their alerts, and by their addresses."""
+    """Services by their dependencies, by the labels of their alerts, and by their addresses."""
 
     def __init__(self, services: Sequence[ServiceFacts]) -> None:
         shared: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -53,14 +53,14 @@ class ServiceIndex:
         return reach(self._needed_by, name)
 
     def named_by(self, labels: Mapping[str, str]) -> Iterator[str]:
-        """Yield the services that have one of these labels; whether all their labels fit is not compared."""
+        """Yield the services that have one of these labels, without comparing all their labels."""
         for pair in labels.items():
             yield from self._by_label.get(pair, ())
 
     def is_neighbour(self, name: str, kinds: Iterable[str], address: str) -> bool:
-        """Return whether an address is that of another service with an endpoint of one of these kinds.
+        """Return whether an address belongs to another service with an endpoint of one of these kinds.
 
-        A service that needs this one may report about it with its own address, so it is no neighbour.
+        A service that needs this service may report about it with its own address, so it is not a neighbour.
         """
         owners = (owner for kind in kinds for owner in self._by_address.get((kind, address), ()))
         return any(owner != name and name not in self.dependencies(owner) for owner in owners)

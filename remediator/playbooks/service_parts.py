@@ -93,7 +93,7 @@ class Backups(Strict):
 class Nginx(Strict):
     """The nginx in front of a service, with one included file that remediator writes."""
 
-    include: FilePath = Field(description="Included file; its content is one of a fixed set.")
+    include: FilePath = Field(description="Included file; its content is one of a fixed list.")
     binary: FilePath | None = Field(default=None, description="nginx binary, to test a configuration; default: nginx.")
     config: FilePath | None = Field(default=None, description="Main configuration file; default: the default of nginx.")
     pid_file: FilePath | None = Field(default=None, description="File with the process ID of the master.")
@@ -159,5 +159,5 @@ class JobTemplate(Strict):
         "an approval.",
     )
     risk: str = Field(
-        default="", max_length=300, description="What may go wrong or get lost, in one sentence, for the approver."
+        default="", max_length=300, description="Possible damage or loss, in one sentence, for the approver."
     )

@@ -1,4 +1,4 @@
-"""The model of what a run does: diagnoses, conclusions, steps and the proof of success."""
+"""The model of the parts of a run: diagnoses, conclusions, steps and the proof of success."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Step(Strict):
     for_: Annotated[tuple[Name, ...], BeforeValidator(as_list), NAMES] = Field(
         default=(),
         alias="for",
-        description="Causes that this step is for: IDs of conclude. A step that interrupts or destroys something runs "
+        description="Causes for this step: IDs of conclude. A step that interrupts or destroys something runs "
         "automatically only if a cause is established and every established cause is one of these.",
     )
     with_: With
@@ -111,10 +111,10 @@ class Step(Strict):
         default="inherit", description="required: this step needs approval in mode auto too."
     )
     on_success: Literal["verify", "next", "escalate"] | Goto | None = Field(
-        default=None, description="What follows on success; default: verify, or next for a read-only action."
+        default=None, description="Next stage after a success; default: verify, or next for a read-only action."
     )
     on_failure: Literal["next", "abort", "escalate"] | Goto | None = Field(
-        default=None, description="What follows if the step or its verification fails; default: next."
+        default=None, description="Next stage if the step or its verification fails; default: next."
     )
     undo: Undo | None = Field(default=None, description="How to undo the step.")
 

@@ -1,9 +1,9 @@
 """Compare the labels of an alert with the identity of a service: is the alert about this service?
 
 The identity has three parts. ``alerts_as`` are labels that every alert about the service has. ``alert_label_values``
-lists the values that a label may have if the alert has it. Bindings give more: the namespace and the names of a
-Kubernetes target, the names of nodes, the containers of a Docker target, the addresses of its endpoints, and the mount
-point of its disk.
+lists the values that a label may have if the alert has it. Bindings give more names: the namespace and the names of a
+Kubernetes target, the names of nodes, and the containers of a Docker target. They also give the addresses of its
+endpoints and the mount point of its disk.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _POD_SUFFIX = {
     WorkloadKind.STATEFUL_SET: (r"-[0-9]+", "-0"),
     WorkloadKind.DAEMON_SET: (r"-[a-z0-9]{5}", "-x2x4z"),
 }
-"""What the controller adds to the name of a workload in the names of its pods: pattern and example."""
+"""Suffixes that the controller adds to the name of a workload in the names of its pods: pattern and example."""
 
 
 class Relation(StrEnum):
@@ -45,12 +45,12 @@ class Relation(StrEnum):
     OTHER = "other"
     """A label names something else."""
     UNKNOWN = "unknown"
-    """No label says which service it is about."""
+    """No label names a service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One label of an alert beside what the service is known by."""
+    """One label of an alert beside the expected values of the service."""
 
     label: str
     alert: str
@@ -88,12 +88,12 @@ def compare(labels: Mapping[str, str], service: Service) -> Comparison:
     shown = (f"{label}={shorten(value, MAX_LABEL)!r}" for label, value in sorted(labels.items()))
     theirs = ", ".join(shown) or "no labels"
     ours = ", ".join(f"{label}={value}" for label, value in sorted(_identity(service).items()))
-    text = f"no label of the alert ({theirs}) says that it is about {service.name}, which has {ours}"
+    text = f"no label of the alert ({theirs}) names {service.name}, which has {ours}"
     return Comparison(Relation.UNKNOWN, text)
 
 
 def _identity(service: Service) -> dict[str, str]:
-    """Return the labels by which alerts about a service are known, each with its value or values as text."""
+    """Return the labels that identify alerts about a service, each with its value or values as text."""
     known = {label: expected for label, _, expected in _derived(service)}
     if addresses := _endpoints(service)[1]:
         known["instance"] = " or ".join(map(repr, sorted(addresses)))
@@ -104,8 +104,23 @@ def _identity(service: Service) -> dict[str, str]:
 
 
 def sides(labels: Mapping[str, str], service: Service) -> tuple[Side, ...]:
-    """Return every label of an alert that says which service it is about, beside the value of the service."""
-    return tuple(Side(label, labels[label], expected, same) for label, same, expected in _judge(labels, service))
+    """Return every label of an alert that identifies a service, beside the value of this service."""
+    found: list[tuple[str, bool, str]] = []  # label, whether its value belongs to the service, the expected value
+    for label, value in service.alert_labels.items():
+        if labels.get(label) == value:
+            found.append((label, True, value))
+        elif label in labels and service.alerts_as:
+            # the default, service=<name>, is a convention that other exporters do not follow
+            found.append((label, False, repr(value)))
+    for label, values in service.alert_label_values.items():
+        if label in labels:
+            same = any(fnmatchcase(labels[label], value) for value in values)
+            found.append((label, same, " or ".join(map(repr, values))))
+    for label, pattern, expected in _derived(service):
+        if label in labels and label not in service.alert_label_values and label not in service.alerts_as:
+            found.append((label, re.fullmatch(pattern, labels[label]) is not None, expected))
+    found += _addresses(labels, service)
+    return tuple(Side(label, labels[label], expected, same) for label, same, expected in found)
 
 
 def naming_matchers(service: Service) -> tuple[str, ...]:
@@ -139,7 +154,7 @@ def _escaped(part: str) -> str:
 
 
 def example_value(matcher: Matcher, service: Service) -> str:
-    """Return a value that the matcher accepts, if possible one of the service; empty if none is known."""
+    """Return a value that the matcher accepts, preferably a value of the service; empty if no value is known."""
     return min(matcher.literals if matcher.literals is not None else _samples(matcher, service), default="")
 
 
@@ -173,25 +188,6 @@ def _samples(matcher: Matcher, service: Service) -> frozenset[str]:
     return frozenset(value for value in known if value and matcher.accepts(value))
 
 
-def _judge(labels: Mapping[str, str], service: Service) -> Iterator[tuple[str, bool, str]]:
-    """Yield each label that says something: its name, whether its value belongs to the service, the expected value."""
-    for label, value in service.alert_labels.items():
-        if label not in labels:
-            continue
-        if labels[label] == value:
-            yield label, True, value
-        elif service.alerts_as:  # the default, service=<name>, is a convention that other exporters do not follow
-            yield label, False, repr(value)
-    for label, values in service.alert_label_values.items():
-        if label in labels:
-            yield label, any(fnmatchcase(labels[label], value) for value in values), " or ".join(map(repr, values))
-    for label, pattern, expected in _derived(service):
-        if label not in labels or label in service.alert_label_values or label in service.alerts_as:
-            continue
-        yield label, re.fullmatch(pattern, labels[label]) is not None, expected
-    yield from _addresses(labels, service)
-
-
 def _derived(service: Service) -> Iterator[tuple[str, str, str]]:
     """Yield labels that the platform's binding knows: name, pattern of the value, and the value as text."""
     platform = service.platform
@@ -215,9 +211,9 @@ def _derived(service: Service) -> Iterator[tuple[str, str, str]]:
 def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[str, bool, str]]:
     """Compare ``instance``, ``mountpoint`` and ``device``.
 
-    An exporter often runs elsewhere and has an address of its own, so another ``instance`` contradicts only if it is
-    that of another service of the inventory, or in an alert about a host, which has a mount point or a device: the disk
-    is on that host.
+    An exporter often runs on another host with its own address. So a different ``instance`` contradicts only if it
+    belongs to another service of the inventory, or if the alert has a mount point or device. In the second case, the
+    disk is on that host.
     """
     hosts, addresses = _endpoints(service)
     instance = labels.get("instance")
@@ -225,7 +221,7 @@ def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[st
     if instance is not None and "instance" not in service.alert_label_values and "instance" not in service.alerts_as:
         split = urlsplit(instance if "//" in instance else f"//{instance}")
         host = split.hostname or instance
-        # with the scheme of Redis, the exporter names the server that it asks, and not itself
+        # with the scheme of Redis, the exporter names the server that it queries, not itself
         names_server = service.redis is not None and split.scheme in _REDIS_SCHEMES
         if split.netloc.lower() in addresses:
             yield "instance", True, instance

@@ -82,8 +82,10 @@ DEFAULT: Mapping[str, Amount] = {
     "rolled_back_transactions": 0,
     "changed_rows": 0,
 }
-"""What is tolerated without a word in the inventory or the playbook: no loss of data, and no restart against a cause
-that a restart does not fix."""
+"""The tolerance if neither the inventory nor the playbook sets one.
+
+It allows no loss of data, and no restart against a cause that a restart does not fix.
+"""
 
 
 def resolve_tolerance(*written: Tolerance) -> dict[str, Amount]:

@@ -1,14 +1,14 @@
 """Links from an alert to other tools: runbook, expression, silence form and dashboards.
 
-The URLs of an alert come from everyone who can send alerts (promise 8). So only http and https become links, and the
-label names the host that they lead to.
+The URLs of an alert come from everyone who can send alerts (promise 8). So only http and https URLs become links, and
+the text of a link shows its host.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote, urlsplit
@@ -37,14 +37,11 @@ def alert_links(config: Config, alert: Episode, service: str, playbook: str, now
     Args:
         config: the settings, with the templates of dashboards.
         alert: the alert.
-        service: the service that it is about; empty if none is known.
-        playbook: the playbook that matched; empty if none did.
+        service: the service of the alert; empty if unknown.
+        playbook: the matching playbook; empty if no playbook matched.
         now: the current time.
     """
-    return list(_links(config, alert, service, playbook, now))
-
-
-def _links(config: Config, alert: Episode, service: str, playbook: str, now: datetime) -> Iterator[Link]:
+    found = []
     for label, url in (
         ("Runbook", alert.annotations.get("runbook_url", "")),
         ("Dashboard of the alert", alert.annotations.get("dashboard_url", "")),
@@ -52,15 +49,21 @@ def _links(config: Config, alert: Episode, service: str, playbook: str, now: dat
         ("Silence", alert.annotations.get("silence_url", "")),
     ):
         if host := _host(url):
-            yield Link(f"{label} ({host})", url)
+            found.append(Link(f"{label} ({host})", url))
     base = config.links.alertmanager or next((peer.url for peer in config.alertmanagers if peer.socket is None), "")
     if base and alert.source == ALERTMANAGER:
-        yield Link("Silence in Alertmanager", f"{base}/#/silences/new?filter={quote(_matchers(alert), safe='')}")
+        # a silence of exactly this alert, with the matchers as Alertmanager's form reads them
+        labels: Sequence[tuple[str, str]] = sorted({"alertname": alert.alertname, **alert.labels}.items())
+        matchers = ",".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels)
+        url = f"{base}/#/silences/new?filter={quote('{' + matchers + '}', safe='')}"
+        found.append(Link("Silence in Alertmanager", url))
     values = {"service": service, "alertname": alert.alertname, "playbook": playbook}
     values |= {"from": _millis(alert.started_at - _BEFORE), "to": _millis(now)}
     values |= {f"label.{name}": value for name, value in alert.labels.items()}
     for label, template in config.links.dashboards.items():
-        yield Link(label, re.sub(r"\{([^{}]*)\}", lambda found: quote(values.get(found[1], ""), safe=""), template))
+        url = re.sub(r"\{([^{}]*)\}", lambda name: quote(values.get(name[1], ""), safe=""), template)
+        found.append(Link(label, url))
+    return found
 
 
 def _host(url: str) -> str:
@@ -71,12 +74,6 @@ def _host(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-def _matchers(alert: Episode) -> str:
-    """Return the matchers of a silence of exactly this alert, as Alertmanager's form reads them."""
-    labels: Sequence[tuple[str, str]] = sorted({"alertname": alert.alertname, **alert.labels}.items())
-    return "{" + ",".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels) + "}"
 
 
 def _millis(at: datetime) -> str:

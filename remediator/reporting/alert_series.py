@@ -23,7 +23,7 @@ _TIMEOUT = 2.0
 
 
 def split_comparison(expression: str) -> tuple[str, float | None]:
-    """Split an alert's expression into what is measured and the limit; the limit is None if it is not that simple."""
+    """Split an alert's expression into the measured value and the limit; the limit is None for other expressions."""
     text = expression.strip()
     match = _COMPARISON.match(text)
     if match is None or re.search(r"\b(and|or|unless)\b|[<>]|==|!=(?![~\"'])", re.sub(r"\{[^}]*\}", "", match["left"])):

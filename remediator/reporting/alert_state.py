@@ -1,4 +1,4 @@
-"""What is or is not being done about a firing alert, and why."""
+"""The state of a firing alert: whether anything is done about it, and why or why not."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from remediator.reporting.formatting import format_time
 from remediator.reporting.request_text import sanitize
 
 _MAX_COMPARED = 300
-"""With more playbooks, the nearest one is not searched for every alert of a page."""
+"""Most playbooks with which a page shows the nearest playbook for every alert."""
 _DOING = {
     Status.MATCHED: "A plan is being made",
     Status.PLANNED: "The guards are being evaluated",
     Status.AWAITING_APPROVAL: "Waiting for an approval",
-    Status.RUNNING: "The remedy is being done",
+    Status.RUNNING: "The remedy is running",
     Status.UNKNOWN_OUTCOME: "It is unknown whether a call took effect; the target is being observed",
     Status.VERIFYING: "The remedy was done; its success is being verified",
 }
@@ -26,10 +26,10 @@ _DOING = {
 
 @dataclass(frozen=True, slots=True)
 class AlertState:
-    """What is being done about an alert."""
+    """The state of the remedy for an alert."""
 
     text: str
-    """One sentence: what is or is not being done, and why."""
+    """The state of the remedy and the reason, in one sentence."""
     run: Run | None
     """The newest run; None if no playbook matched."""
     needs_person: bool
@@ -37,7 +37,7 @@ class AlertState:
 
 
 def describe_alert(alert: Episode, its_runs: Sequence[Run], index: Index) -> AlertState:
-    """Return what is being done about a firing alert.
+    """Return the state of the remedy for a firing alert.
 
     Args:
         alert: the alert.

@@ -45,7 +45,7 @@ _MAX_LINES = 4
 
 
 class Mark(NamedTuple):
-    """An instant with a vertical line in a chart, and what happened then."""
+    """An instant with a vertical line in a chart, and the event at that time."""
 
     at: datetime
     text: str
@@ -143,7 +143,7 @@ def stacked_columns(
         label: the sentence for screen readers.
         standalone: whether the SVG contains its style sheet.
     """
-    height = 170.0  # of the plot, in pixels
+    height = 170.0  # size of the plot in pixels
     top = round_up(max((sum(counts.get(kind, 0) for kind in kinds) for _, counts in columns), default=1))
     slot = _PLOT / max(1, len(columns))
     parts, labelled = _column_axis(top, height), max(1, math.ceil(len(columns) / 10))
@@ -160,14 +160,14 @@ def stacked_columns(
 
 
 def grouped_columns(names: Sequence[str], series: Mapping[str, tuple[str, Sequence[int]]], label: str) -> Markup:
-    """Draw histograms over the same columns, each in percent of its own total, because the totals differ.
+    """Draw histograms over the same columns, each in percent of its total, because the totals differ.
 
     Args:
         names: of the columns.
         series: by colour class: name for the tooltip, and a count for each column.
         label: the sentence for screen readers.
     """
-    height = 150.0  # of the plot, in pixels
+    height = 150.0  # size of the plot in pixels
     shares = {kind: [100 * n / max(1, sum(counts)) for n in counts] for kind, (_, counts) in series.items()}
     top = round_up(max((value for values in shares.values() for value in values), default=1))
     slot = _PLOT / len(names)
@@ -243,7 +243,8 @@ def line_chart(
         parts.append(_line(_LEFT, y(limit), WIDTH - _RIGHT, y(limit), "limit"))
     for number, mark in enumerate(marks):
         if start <= mark.at <= end:
-            left, top = x(mark.at.timestamp()), _TOP + 8 + 13 * number  # one below the other, so that none overlap
+            # draw the labels one below the other, so that they do not overlap
+            left, top = x(mark.at.timestamp()), _TOP + 8 + 13 * number
             parts.append(_line(left, _TOP, left, bottom, "mark"))
             right = left > WIDTH - 130
             parts.append(_text(left - 4 if right else left + 4, top, mark.text, "end" if right else "start", "name"))

@@ -1,5 +1,7 @@
-"""What a person needs in order to decide within ten seconds: what is wrong, what is done, what it costs, and what
-happens if nobody answers. Everything else about a request is in :mod:`remediator.reporting.request_view`."""
+"""The data for a decision within ten seconds: the fault, the steps, their cost, and the result without an answer.
+
+All other data of a request is in :mod:`remediator.reporting.request_view`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from remediator.core.cost import excess
-from remediator.core.plan import Plan, PlannedStep
+from remediator.core.plan import PlannedStep
 from remediator.core.run import Episode
 from remediator.pipeline.due_steps import Follows, reached_after
 from remediator.reporting import request_text
+from remediator.reporting.formatting import capital
 from remediator.reporting.request_text import sanitize
 from remediator.reporting.request_view import RequestView
 
@@ -26,13 +29,13 @@ class BriefStep:
 
     title: str
     only_if_needed: bool
-    """The step is done only if the one before does not help."""
+    """The step is done only if the previous step does not help."""
     undoable: bool
 
 
 @dataclass(frozen=True, slots=True)
 class BriefCost:
-    """One thing that the plan costs."""
+    """One cost of the plan."""
 
     text: str
     severe: bool
@@ -44,20 +47,20 @@ class DecisionBrief:
     """The first screen of a request."""
 
     alert: Episode | None
-    """The first alert of the run; None if it has none."""
+    """The first alert of the run; None if the run has no alert."""
     more_alerts: int
     summary: str
-    """What the alert says, as a quotation; empty if it says nothing."""
+    """The summary of the alert, as a quotation; empty if the alert has no summary."""
     measured: str
     """The worst value that a check has measured; empty if all checks passed."""
     cause: str
-    """The likely cause; empty if none is known."""
+    """The likely cause; empty if no cause is known."""
     steps: tuple[BriefStep, ...]
     costs: tuple[BriefCost, ...]
-    """What the due steps cost, the most severe first."""
+    """The costs of the due steps, the most severe first."""
     more_costs: int
     undo: str
-    """Whether the due steps can be undone; empty if some can: then each step tells."""
+    """Whether the due steps can be undone; empty if only some can be undone: then each step shows it."""
     escalates_to: tuple[str, ...]
 
 
@@ -67,6 +70,13 @@ def brief(view: RequestView) -> DecisionBrief:
     alert = view.alerts[0] if view.alerts else None
     said = "" if alert is None else alert.annotations.get("summary") or alert.annotations.get("description") or ""
     causes = view.causes
+    others = {step.id for step in request_text.mutating_steps(plan)} - {step.id for step in due}
+    reached = reached_after(plan, due[0].id if due else None, others)
+    steps = []
+    for number, step in enumerate(due):
+        only_failure = reached.get(step.id) == frozenset({Follows.FAILURE})
+        title, has_undo = sanitize(step.title, _MAX_TITLE), step.call.undo is not None
+        steps.append(BriefStep(title, number > 0 and only_failure, has_undo))
     costs = sorted(dict.fromkeys(_costs(due)), key=lambda cost: not cost.severe)
     newest = {item.name: item for item in view.evidence if item.phase != "conclude"}
     failed = [item for item in newest.values() if item.status == "fail"]
@@ -76,20 +86,12 @@ def brief(view: RequestView) -> DecisionBrief:
         request_text.quote_alert(sanitize(said, _MAX_SUMMARY)) if said else "",
         sanitize(failed[0].summary, _MAX_LINE) if failed else "",
         sanitize(f"{causes[0]} (and {len(causes) - 1} more)" if len(causes) > 1 else causes[0], 130) if causes else "",
-        tuple(_steps(plan, due)),
+        tuple(steps),
         tuple(costs[:_MAX_COSTS]),
         max(0, len(costs) - _MAX_COSTS),
         _undo(due),
         plan.escalate_to,
     )
-
-
-def _steps(plan: Plan, due: Sequence[PlannedStep]) -> Iterator[BriefStep]:
-    others = {step.id for step in request_text.mutating_steps(plan)} - {step.id for step in due}
-    reached = reached_after(plan, due[0].id if due else None, others)
-    for number, step in enumerate(due):
-        only_failure = reached.get(step.id) == frozenset({Follows.FAILURE})
-        yield BriefStep(sanitize(step.title, _MAX_TITLE), number > 0 and only_failure, step.call.undo is not None)
 
 
 def _costs(due: Sequence[PlannedStep]) -> Iterator[BriefCost]:
@@ -99,9 +101,9 @@ def _costs(due: Sequence[PlannedStep]) -> Iterator[BriefCost]:
         above = excess(step.cost, step.tolerance)
         yield from (BriefCost(sanitize(f"Loss above the tolerance: {loss}", _MAX_LINE), severe=True) for loss in above)
         if step.cost.text:
-            yield BriefCost(sanitize(_capital(step.cost.text), _MAX_LINE), severe=False)
+            yield BriefCost(sanitize(capital(step.cost.text), _MAX_LINE), severe=False)
         elif step.call.risk and not above:
-            yield BriefCost(sanitize(_capital(step.call.risk), _MAX_LINE), severe=False)
+            yield BriefCost(sanitize(capital(step.call.risk), _MAX_LINE), severe=False)
 
 
 def _undo(due: Sequence[PlannedStep]) -> str:
@@ -113,7 +115,3 @@ def _undo(due: Sequence[PlannedStep]) -> str:
     if without == len(due):
         return "It cannot be undone"
     return ""
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -16,7 +16,7 @@ from remediator.reporting import charts
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~&$!])")
 _AUTOLINK = re.compile(r"(@(?=\w)|:(?=//)|\bwww\.)", re.IGNORECASE)
-"""What wikis and ticket systems turn into a mention or a link, even without brackets."""
+"""Text that wikis and ticket systems turn into a mention or a link, even without brackets."""
 
 
 class Card(NamedTuple):
@@ -66,7 +66,7 @@ def escape_markdown(text: object) -> str:
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=select_autoescape(["html"]),  # Markdown is escaped by the filter below
+    autoescape=select_autoescape(["html"]),  # the filter below escapes Markdown
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

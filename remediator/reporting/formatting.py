@@ -33,6 +33,11 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
+def capital(text: str) -> str:
+    """Return a text that starts with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def local(at: datetime) -> datetime:
     """Return an instant in the time zone of this host, which the environment variable ``TZ`` sets."""
     return at.astimezone()

@@ -1,4 +1,4 @@
-"""The post-incident document of one run: the alerts, what was decided and why, what was done, and what was observed."""
+"""The post-incident document of one run: alerts, decisions with reasons, actions, and observations."""
 
 from __future__ import annotations
 

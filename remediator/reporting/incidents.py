@@ -24,14 +24,14 @@ from remediator.storage.repositories.incidents import Note
 
 @dataclass(frozen=True, slots=True)
 class IncidentRun:
-    """A run of an incident, with what is shown of it."""
+    """A run of an incident, with its displayed data."""
 
     run: Run
     alerts: Sequence[Episode]
     evidence: Sequence[EvidenceRecord]
     attempts: Sequence[Attempt]
     acknowledged_by: str | None = None
-    """Who takes care of it; None if nobody acknowledged it."""
+    """The person who takes care of the run; None without an acknowledgement."""
 
     @property
     def fires(self) -> bool:
@@ -55,7 +55,7 @@ class IncidentRun:
         return isinstance(self.run.detail, SucceededDetail) and self.run.detail.ineffective
 
     def line(self) -> str:
-        """Return when the run began, what it is for, and its result."""
+        """Return the beginning of the run, its alerts, and its result."""
         run = self.run
         state = run.status.value.replace("_", " ")
         if run.finished_at is not None and run.status is not Status.SUCCEEDED:
@@ -86,7 +86,7 @@ class Incident:
     def over(self) -> bool:
         """Return whether every run has ended, and healed its fault for good or has no alert that fires any more."""
         if self.runs[-1].relapsed:
-            return False  # until a newer run says otherwise
+            return False  # the newest run relapsed, so only a newer run can end the incident
         return all(
             item.run.finished_at is not None
             and not item.needs_people
@@ -96,7 +96,7 @@ class Incident:
 
     @property
     def severity(self) -> str:
-        """Return the highest severity of its alerts, as pagers name it; ``warning`` if no alert says one."""
+        """Return the highest severity of its alerts, in the terms of pagers; ``warning`` if no alert has a severity."""
         return highest_severity([alert for item in self.runs for alert in item.alerts])
 
     @property
@@ -124,7 +124,10 @@ class Incident:
     def other_lines(self, shown: str) -> tuple[str, ...]:
         """Return a line for each run but the shown one, and the notes."""
         lines = [item.line() for item in self.runs if item.run.id != shown]
-        return (*lines, *(sanitize(f"{format_time(item.at)} {item.text}; nobody was notified") for item in self.notes))
+        return (
+            *lines,
+            *(sanitize(f"{format_time(item.at)} {item.text}; no person was notified") for item in self.notes),
+        )
 
     def to_data(self) -> dict[str, Any]:
         """Return the incident for the API and ``--format json``."""

@@ -71,9 +71,9 @@ class MessageRenderer:
         return replace(_of_incident(message, incident, first), buttons=buttons)
 
     def _approval(self, connection: Connection, queued: OutboxMessage, first: OutboxMessage | None) -> Approval | None:
-        """Return the request that a message shows: its own, or that of the message to update while it is pending.
+        """Return the request that a message shows: its own request, or the pending request of the message to update.
 
-        News about the incident, such as a relapse or an escalation, replace the request in its message.
+        News about the incident, such as a relapse or an escalation, replaces the request in its message.
         """
         own = first is None or "approval" in queued.content
         shown = queued if own or first is None else first
@@ -86,7 +86,7 @@ class MessageRenderer:
     def _about_incident(
         self, connection: Connection, queued: OutboxMessage, run: Run, incident: Incident, now: datetime
     ) -> Message:
-        """Return a message about the run that it reports, or for a silent update, about the one that matters most."""
+        """Return a message about the reported run, or for a silent update, about the most important run."""
         about = str(queued.content.get("about", queued.kind))
         shown, content = run, dict(queued.content)
         if about == MessageKind.UPDATE:
@@ -126,11 +126,11 @@ class MessageRenderer:
             title, tone = "Approve?", Tone.ASK
             if queued.kind is MessageKind.REMINDER:
                 left = format_age(approval.expires_at - now)
-                title = f"Reminder: nobody has decided yet ({left} left):"
+                title = f"Reminder: no decision yet ({left} left):"
                 shown = ("Planned calls", "Approvers and deadline")
                 sections = [section for section in sections if section.heading in shown]
             elif queued.kind is MessageKind.PAGE:
-                title = f"Nobody has decided yet ({format_age(approval.expires_at - now)} left). Approve?"
+                title = f"No decision yet ({format_age(approval.expires_at - now)} left). Approve?"
             if not self.public_url:
                 command = f"To decide, run: remediator approval approve {approval.id} (or reject, snooze)"
                 sections.append(Section("Decide", (command,)))
@@ -188,7 +188,7 @@ class MessageRenderer:
     def _run_buttons(
         self, connection: Connection, message: Message, notifier: Notifier, name: str, now: datetime
     ) -> Mapping[str, str]:
-        """Return the buttons about the run of a message: take it, silence its alerts, or undo what it did."""
+        """Return the buttons for the run of a message: acknowledge it, silence its alerts, or undo its actions."""
         run = None if message.run_id is None else runs.get(connection, message.run_id)
         if run is None or not notifier.identifies_people or message.ask is not None:
             return {}
@@ -213,7 +213,7 @@ def _first_message(connection: Connection, queued: OutboxMessage) -> OutboxMessa
 
 
 def _of_incident(message: Message, incident: Incident, first: OutboxMessage | None) -> Message:
-    """Add what every message about an incident has: its key, severity, other runs and best cause."""
+    """Add the common parts of messages about an incident: its key, severity, other runs and best cause."""
     others = incident.other_lines(message.run_id or "")
     sections = [item for item in message.sections if item.heading not in ("Likely cause", "Same incident")]
     if incident.causes:
@@ -236,7 +236,7 @@ def _of_incident(message: Message, incident: Incident, first: OutboxMessage | No
 def _escalation(
     connection: Connection, queued: OutboxMessage, run: Run, content: Mapping[str, Any], link: str, now: datetime
 ) -> Message:
-    """Return the message that people are needed: what happened, the likely cause, and what to do."""
+    """Return the message that people are needed: the events, the likely cause, and the next action."""
     tried, seen = attempts.list_for_run(connection, run.id), evidence.list_for_run(connection, run.id)
     alerts = episodes.list_for_run(connection, run.id)
     decisions = (
@@ -285,7 +285,7 @@ def _message(
 def _progress(
     connection: Connection, queued: OutboxMessage, run: Run, incident: Incident, link: str, now: datetime
 ) -> Message:
-    """Return the message of an incident for which nobody is needed any more: it is over, or a run works on it."""
+    """Return the message of an incident that needs no person any more: it is over, or a run works on it."""
     tried, seen = attempts.list_for_run(connection, run.id), evidence.list_for_run(connection, run.id)
     alerts = episodes.list_for_run(connection, run.id)
     healed = run.status is Status.SUCCEEDED
@@ -308,7 +308,7 @@ def _progress(
 def _held_back(
     connection: Connection, queued: OutboxMessage, run: Run, content: Mapping[str, Any], link: str, now: datetime
 ) -> Message:
-    """Return the message that a guard blocks a run: the state, the reason, until when, and the next action."""
+    """Return the message that a guard blocks a run: state, reason, end of the block, and next action."""
     since, until = instant(str(content["since"])), content.get("until")
     blocked = run.status is Status.BLOCKED
     state = f"Status: {run.status.value}. Guard {content['guard']} blocks the run since {format_datetime(since)}."

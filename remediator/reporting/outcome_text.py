@@ -1,4 +1,4 @@
-"""What happened in a run, in sentences that hold for what the record has: proposed, tried or not, why, and what to do.
+"""The result of a run, in sentences that the record proves: proposed and tried steps, the reason, and the next action.
 
 An escalation never claims an attempt that was not made (promise 13).
 """
@@ -21,9 +21,9 @@ _HEADLINES: Mapping[Reason, str] = {
     Reason.NO_PLAN: "no plan could be made",
     Reason.NOT_ABOUT_TARGET: "the alert is about something else",
     Reason.DIAGNOSED: "diagnosed; the playbook has no step for this",
-    Reason.APPROVAL_EXPIRED: "nobody decided in time",
+    Reason.APPROVAL_EXPIRED: "no decision before the deadline",
     Reason.APPROVAL_VOID: "the request is outdated and the playbook was removed",
-    Reason.NOT_IN_AUDIT_LOG: "the stored run is not what the audit log says",
+    Reason.NOT_IN_AUDIT_LOG: "the stored run differs from the audit log",
     Reason.DEADLINE: "the run reached its time limit",
     Reason.OUTCOME_UNKNOWN: "it is unknown whether a call took effect",
     Reason.STEP_FAILED: "a step failed",
@@ -41,12 +41,12 @@ _RELAPSES = {
 
 
 def headline(run: Run, tried: Sequence[Attempt], content: Mapping[str, Any] | None = None) -> str:
-    """Return in a few words why people are needed.
+    """Return briefly why people are needed.
 
     Args:
         run: the run.
         tried: its attempts.
-        content: of the message, if it says more than the run: a relapse, or a measure that is still in force.
+        content: of the message, if it has more than the run: a relapse, or a measure that is still in force.
     """
     told = content or {}
     reason = str(told.get("reason") or "")
@@ -57,7 +57,7 @@ def headline(run: Run, tried: Sequence[Attempt], content: Mapping[str, Any] | No
     if run.reason is Reason.NO_STEP_LEFT:
         return "every step was tried" if changes(tried) else "no step applied, so nothing was tried"
     if run.reason is Reason.DIAGNOSED and _has_remedy(run):
-        return "no step is for what the evidence shows"
+        return "no step fits the evidence"
     if run.reason is not None and run.reason in _HEADLINES:
         return _HEADLINES[run.reason]
     return (run.reason or run.status.value).replace("_", " ")
@@ -85,7 +85,7 @@ def done_lines(tried: Sequence[Attempt]) -> Iterator[str]:
 
 
 def what_happened(run: Run, tried: Sequence[Attempt], content: Mapping[str, Any] | None = None) -> Iterator[str]:
-    """Yield what was proposed, what was tried or that nothing was, and why people are needed."""
+    """Yield the proposed and the tried steps, and why people are needed."""
     done = list(done_lines(tried))
     planned = [] if run.plan is None or run.reason is Reason.DIAGNOSED else mutating_steps(run.plan)
     if planned and not done:
@@ -93,10 +93,6 @@ def what_happened(run: Run, tried: Sequence[Attempt], content: Mapping[str, Any]
     yield from (f"Tried: {line}" for line in done)
     if not done:
         yield "Nothing was tried: no call was made that changes anything."
-    yield sanitize(f"Why: {_why(run, content)}")
-
-
-def _why(run: Run, content: Mapping[str, Any] | None) -> str:
     told = dict((content or {}).get("detail") or {})
     reason = str((content or {}).get("reason") or "")
     said = [str(told[name]) for name in ("text", "message", "why", "observed") if told.get(name)]
@@ -106,19 +102,20 @@ def _why(run: Run, content: Mapping[str, Any] | None) -> str:
     first = _sentence(run)
     if reason in _RELAPSES:
         first = "relapse" if said else headline(run, (), content)  # the title has the headline, and the text the rest
-    return ": ".join(dict.fromkeys(part for part in (first, "; ".join(dict.fromkeys(said))) if part))
+    why = dict.fromkeys(part for part in (first, "; ".join(dict.fromkeys(said))) if part)
+    yield sanitize(f"Why: {': '.join(why)}")
 
 
 def _sentence(run: Run) -> str:
     detail = run.detail
     if run.reason is Reason.APPROVAL_EXPIRED and isinstance(detail, EscalatedDetail) and detail.expired_at:
-        return f"nobody decided before {format_datetime(detail.expired_at)}"
+        return f"no decision before {format_datetime(detail.expired_at)}"
     if run.reason is Reason.DEADLINE and isinstance(detail, EscalatedDetail) and detail.deadline:
         return f"the run was not finished at {format_datetime(detail.deadline)}"
     if run.reason is Reason.STEP_FAILED and isinstance(detail, FailedDetail):
         return f"step {detail.step} failed or did not help"
     if run.reason is Reason.STEP_ESCALATES and isinstance(detail, EscalatedDetail):
-        return f"step {detail.step} ended, and the playbook says to escalate then"
+        return f"step {detail.step} ended, and the playbook escalates after this step"
     if run.reason is Reason.NO_STEP_LEFT:
         return "no step of the playbook is left, and the verification did not pass"
     if run.reason is Reason.DIAGNOSED and _has_remedy(run):
@@ -129,7 +126,7 @@ def _sentence(run: Run) -> str:
 
 
 def next_step_lines(run: Run, tried: Sequence[Attempt], *, fires: bool) -> Iterator[str]:
-    """Yield how to have the remedy done now, or what to do instead.
+    """Yield how to run the remedy now, or the alternative.
 
     Args:
         run: the run.
@@ -166,7 +163,7 @@ def _span(span: timedelta) -> str:
 
 
 def result_lines(run: Run, tried: Sequence[Attempt], seen: Sequence[EvidenceRecord]) -> tuple[str, ...]:
-    """Return what happened in a run that has ended; empty for one that goes on."""
+    """Return the result of an ended run; empty for an open run."""
     if run.status is Status.SUCCEEDED:
         return tuple(healed_lines(run, tried, seen))
     if run.finished_at is None:
@@ -175,7 +172,7 @@ def result_lines(run: Run, tried: Sequence[Attempt], seen: Sequence[EvidenceReco
 
 
 def context_line(message: str, seen: Sequence[EvidenceRecord]) -> str:
-    """Return the playbook's own words for an escalation, with its facts filled in; empty if it has none.
+    """Return the playbook's own text for an escalation, with its facts filled in; empty if it has no text.
 
     Args:
         message: ``escalate.message`` with its parameters filled in.

@@ -19,7 +19,7 @@ from remediator.storage.repositories.evidence import EvidenceRecord
 MAX_LINE = 400
 MAX_TITLE = 200
 _MAX_CALL = 8000
-"""Calls have much room: approvers must see exactly what they approve. A channel that cuts a call says so."""
+"""Calls have much space: approvers must see the exact calls. A channel that cuts a call marks it."""
 _MAX_ALERTS = 5
 _MAX_EVIDENCE = 6
 _VOID_REASONS = {
@@ -38,8 +38,8 @@ def sanitize(text: object, limit: int = MAX_LINE) -> str:
 
 
 def quote_alert(text: object) -> str:
-    """Return text of an alert as a quotation. Everyone who can send an alert can write it, so it must not look like a
-    statement of this service among the facts that people decide by."""
+    """Return text of an alert as a quotation. Everyone who can send an alert can write this text. So it must not look
+    like a statement of this service among the facts that people decide by."""
     inner = sanitize(text).translate({ord("“"): "'", ord("”"): "'"})
     return f"the alert says: “{inner}”"
 
@@ -61,7 +61,7 @@ def alert_lines(alerts: Sequence[Episode], now: datetime) -> Iterator[str]:
 
 
 def origin(alert: Episode) -> str:
-    """Return from which source an alert is, for a text after its name; empty for Alertmanager."""
+    """Return the source of an alert, as text after its name; empty for Alertmanager."""
     return "" if alert.source == ALERTMANAGER else f" from {alert.source}"
 
 
@@ -73,7 +73,7 @@ def manual_line(episode: Episode) -> str:
 
 
 def alert_state(alert: Episode, now: datetime) -> str:
-    """Return since when an alert fires; for one that does not fire any more, when it fired and was resolved."""
+    """Return since when an alert fires; for a resolved alert, when it fired and was resolved."""
     fired = format_time(alert.started_at)
     if alert.status is EpisodeStatus.FIRING:
         return f"firing since {fired} ({format_age(now - alert.started_at)} ago)"
@@ -89,7 +89,7 @@ def mutating_steps(plan: Plan) -> list[PlannedStep]:
 
 
 def call_lines(plan: Plan, steps: Collection[str]) -> Iterator[str]:
-    """Yield the exact calls of the steps that are due, in order, and after what each one is done.
+    """Yield the exact calls of the due steps, in order, with the predecessor of each step.
 
     Args:
         plan: the plan.
@@ -101,7 +101,7 @@ def call_lines(plan: Plan, steps: Collection[str]) -> Iterator[str]:
     for number, step in enumerate(due, start=1):
         head = f"{number}. " if len(due) > 1 else ""
         only_failure = reached.get(step.id) == frozenset({Follows.FAILURE})
-        note = " (only if the step before does not help)" if number > 1 and only_failure else ""
+        note = " (only if the previous step does not help)" if number > 1 and only_failure else ""
         yield sanitize(f"{head}{step.title}{note}: {step.call.summary}", _MAX_CALL)
     if not due:
         yield "no step changes anything"
@@ -121,7 +121,7 @@ def later_lines(plan: Plan, steps: Collection[str]) -> Iterator[str]:
 
 
 def risk_lines(plan: Plan, steps: Collection[str]) -> Iterator[str]:
-    """Yield what each step that is due costs, as measured, what it may break or lose, and how it is undone."""
+    """Yield the measured cost of each due step, its risk, and its undo."""
     for step in mutating_steps(plan):
         if step.id not in steps:
             continue
@@ -137,12 +137,12 @@ def risk_lines(plan: Plan, steps: Collection[str]) -> Iterator[str]:
 
 
 def difference(before: Approval, after: Plan, steps: Collection[str] | None = None) -> list[str]:
-    """Return what differs from the plan of a request: lines with ``-`` (was asked) and ``+`` (is planned now).
+    """Return the difference to the plan of a request: lines with ``-`` (was asked) and ``+`` (is planned now).
 
     Args:
         before: the request.
         after: the later plan.
-        steps: IDs of the steps of the later plan that are due; None for those of the request.
+        steps: IDs of the steps of the later plan that are due; None for the steps of the request.
     """
     old = [sanitize(f"{step.title}: {step.call.text}", _MAX_CALL) for step in before.due]
     chosen = before.steps if steps is None else steps
@@ -181,7 +181,8 @@ def outcome_text(run: Run, approval: Approval) -> str:
         }
         return after.get(run.status, "Approved")
     if approval.status != "void":
-        return "Rejected" if approval.status == "rejected" else "Expired"  # a pending request is past its deadline here
+        # a request that is still pending here is past its deadline
+        return "Rejected" if approval.status == "rejected" else "Expired"
     reason = void_reason(approval)
     if reason.startswith(SNOOZED):
         return sanitize(reason[0].upper() + reason[1:], MAX_TITLE)
@@ -194,7 +195,7 @@ def void_reason(approval: Approval) -> str:
 
 
 def decision_line(decision: Decision) -> str:
-    """Return who decided what and when, with the reason that the person gave."""
+    """Return the decision with its person, time and reason."""
     verb = _DECIDED.get(decision.verb, decision.verb.capitalize())
     text = f"{verb} by {decision.identity} at {format_time(decision.at)}"
     return sanitize(f"{text}: {decision.reason}" if decision.reason else text)
@@ -207,10 +208,10 @@ def approvers_text(approval: Approval) -> str:
 
 
 def deadline_text(approval: Approval, now: datetime) -> str:
-    """Return when a request expires, what happens to the target until then, and what happens then."""
+    """Return when a request expires, and what happens to the target before and after that."""
     left = format_age(approval.expires_at - now)
     to = f" to {', '.join(approval.plan.escalate_to)}" if approval.plan.escalate_to else ""
     return sanitize(
-        f"Expires at {format_datetime(approval.expires_at)} (in {left}). Until then, {approval.plan.target} is left as "
-        f"it is. Without a decision, nothing is done and the run is escalated{to}."
+        f"Expires at {format_datetime(approval.expires_at)} (in {left}). Until then, {approval.plan.target} is not "
+        f"changed. Without a decision, nothing is done and the run is escalated{to}."
     )

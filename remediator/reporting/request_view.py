@@ -32,9 +32,9 @@ class RequestView:
     incident: Incident | None = None
     """The incident of the run."""
     before: Approval | None = None
-    """The request of the run before this one."""
+    """The previous request of the run."""
     newer: Approval | None = None
-    """The newest request of the run, if it is another one."""
+    """The newest request of the run, if it is not this request."""
 
     @classmethod
     def load(cls, connection: Connection, approval: Approval, run: Run) -> RequestView:
@@ -58,7 +58,7 @@ class RequestView:
         return self.approval.status == "pending" and now < self.approval.expires_at
 
     def sections(self, now: datetime) -> list[Section]:
-        """Return what people read, in the order in which it matters. The message, the e-mail and the CLI have all
+        """Return the sections of the request, the most important first. The message, the e-mail and the CLI have all
         of it; the page has the same lines in its own layout."""
         pending = self.pending(now)
         found = self.approval
@@ -73,7 +73,7 @@ class RequestView:
             Section("Risks", tuple(request_text.risk_lines(found.plan, found.steps))),
             Section("Later steps", tuple(request_text.later_lines(found.plan, found.steps)) if pending else ()),
         ]
-        if self.run.status is not Status.SUCCEEDED:  # the proof replaces what was found before
+        if self.run.status is not Status.SUCCEEDED:  # the proof replaces earlier findings
             sections.append(Section("Evidence", tuple(request_text.evidence_lines(self.evidence))))
         if pending:
             lines = (request_text.deadline_text(found, now), f"Who may approve: {request_text.approvers_text(found)}")
@@ -91,22 +91,22 @@ class RequestView:
         return request_text.cause_lines(self.evidence) if self.incident is None else self.incident.causes
 
     def result(self) -> tuple[str, ...]:
-        """Return the outcome of a request that was decided, who decided it and why, and what happened then."""
+        """Return the outcome of a decided request, the person and the reason, and the result."""
         said = (request_text.decision_line(item) for item in self.decisions)
         return (request_text.outcome_text(self.run, self.approval), *said, *self.happened())
 
     def happened(self) -> tuple[str, ...]:
-        """Return what the run did after the request; empty while it goes on."""
+        """Return the actions of the run after the request; empty while the run is open."""
         return outcome_text.result_lines(self.run, self.attempts, self.evidence)
 
     def changed(self) -> tuple[str, ...]:
-        """Return what differs from the plan of the request before; empty for the first one."""
+        """Return the difference to the plan of the previous request; empty for the first request."""
         if self.before is None or self.before.status == "approved":
             return ()
         return tuple(request_text.difference(self.before, self.approval.plan, self.approval.steps))
 
     def later_plan(self) -> tuple[str, ...]:
-        """Return what the run plans now, as a difference to the plan of this request; empty if it is the same."""
+        """Return the current plan of the run, as a difference to the plan of this request; empty if both are equal."""
         if self.newer is not None:
             return tuple(request_text.difference(self.approval, self.newer.plan, self.newer.steps))
         if self.run.plan is None or self.run.plan_hash == self.approval.plan_hash:

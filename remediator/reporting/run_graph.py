@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -11,7 +11,6 @@ from remediator.core.run import Run, Status
 from remediator.reporting.formatting import length
 from remediator.reporting.request_text import sanitize
 from remediator.reporting.run_timeline import Event, RunTimeline
-from remediator.storage.repositories.attempts import Attempt
 
 
 class NodeState(StrEnum):
@@ -33,9 +32,9 @@ class Node:
     state: NodeState
     began_at: datetime | None = None
     seconds: float | None = None
-    """How long it took; None if it has not begun or goes on."""
+    """Duration; None if the stage has not begun or not ended."""
     text: str = ""
-    """What happened, in a few words."""
+    """The event, in a few words."""
     steps: tuple[Node, ...] = ()
 
     @property
@@ -55,27 +54,27 @@ def run_graph(timeline: RunTimeline, now: datetime) -> tuple[Node, ...]:
         timeline: the run with its events.
         now: the current time.
     """
-    return tuple(_stages(timeline, now))
-
-
-def _stages(timeline: RunTimeline, now: datetime) -> Iterator[Node]:
     run, events = timeline.run, timeline.events
-    end = run.finished_at or now
+    over = run.finished_at
     planned = _first(events, "run.planned")
-    asked, decided = _first(events, "approval.requested"), _last(events, "approval.decided", "approval.expired")
+    asked = _first(events, "approval.requested")
+    answers = [event.at for event in events if event.kind in ("approval.decided", "approval.expired")]
+    decided = answers[-1] if answers else None
     acted = min((item.intent_at for item in timeline.attempts if not item.is_undo), default=None)
-    done = max((item.outcome_at or end for item in timeline.attempts if not item.is_undo), default=None)
+    done = max((item.outcome_at or over or now for item in timeline.attempts if not item.is_undo), default=None)
     guarded = asked or acted
-    planned = planned or guarded  # its entry may be in the archive
-    yield _stage(run, "plan", run.created_at, planned or (end if run.finished_at else None), Status.MATCHED)
-    yield _stage(run, "guard", planned, guarded or (end if run.finished_at else None), Status.PLANNED, Status.BLOCKED)
-    yield _stage(run, "approve", asked, decided or (end if run.finished_at else None), Status.AWAITING_APPROVAL)
+    planned = planned or guarded  # the entry may be in the archive
     act = _stage(run, "act", acted, done, Status.RUNNING, Status.UNKNOWN_OUTCOME)
-    yield Node(act.name, act.state, act.began_at, act.seconds, act.text, tuple(_steps(timeline, now)))
-    yield _stage(run, "verify", done, end if run.finished_at else None, Status.VERIFYING)
-    state = NodeState.AHEAD if run.finished_at is None else _END_STATES.get(run.status, NodeState.FAILED)
-    total = None if run.finished_at is None else (run.finished_at - run.created_at).total_seconds()
-    yield Node("result", state, run.finished_at, total, "" if run.finished_at is None else run.status.value)
+    state = NodeState.AHEAD if over is None else _END_STATES.get(run.status, NodeState.FAILED)
+    total = None if over is None else (over - run.created_at).total_seconds()
+    return (
+        _stage(run, "plan", run.created_at, planned or over, Status.MATCHED),
+        _stage(run, "guard", planned, guarded or over, Status.PLANNED, Status.BLOCKED),
+        _stage(run, "approve", asked, decided or over, Status.AWAITING_APPROVAL),
+        replace(act, steps=tuple(_steps(timeline, now))),
+        _stage(run, "verify", done, over, Status.VERIFYING),
+        Node("result", state, over, total, "" if over is None else run.status.value),
+    )
 
 
 _WAITING = (Status.BLOCKED, Status.AWAITING_APPROVAL)
@@ -103,20 +102,13 @@ def _steps(timeline: RunTimeline, now: datetime) -> Iterator[Node]:
         last = tried[-1]
         seconds = None if last.outcome_at is None else (last.outcome_at - tried[0].intent_at).total_seconds()
         state = NodeState.NOW if last.outcome is None else _OUTCOME_STATES.get(last.outcome, NodeState.DONE)
-        yield Node(step.title, state, tried[0].intent_at, seconds, _said(tried, now))
-
-
-def _said(tried: Sequence[Attempt], now: datetime) -> str:
-    last = tried[-1]
-    many = f"attempt {last.number}, " if len(tried) > 1 else ""
-    if last.outcome is None:
-        return f"{many}running for {length((now - last.intent_at).total_seconds())}"
-    return sanitize(f"{many}{last.outcome}: {(last.result or {}).get('summary', '')}".rstrip(": "), 200)
+        text = f"attempt {last.number}, " if len(tried) > 1 else ""
+        if last.outcome is None:
+            text += f"running for {length((now - last.intent_at).total_seconds())}"
+        else:
+            text = sanitize(f"{text}{last.outcome}: {(last.result or {}).get('summary', '')}".rstrip(": "), 200)
+        yield Node(step.title, state, tried[0].intent_at, seconds, text)
 
 
 def _first(events: Sequence[Event], kind: str) -> datetime | None:
     return next((event.at for event in events if event.kind == kind), None)
-
-
-def _last(events: Sequence[Event], *kinds: str) -> datetime | None:
-    return next((event.at for event in reversed(events) if event.kind in kinds), None)

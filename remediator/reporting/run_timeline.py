@@ -74,8 +74,8 @@ def missing_run_hint(run_id: str, folder: Path | None = None) -> str:
             file = archive.file_at(folder, at)
             place = "the audit log" if file is None else f"the archive file {file}"
     return (
-        f"run {name!r} is not in the database: it never existed, or it ended before timing.run_retention; "
-        f"its entries may be in {place}: run 'remediator audit search --run {name}'"
+        f"run {name!r} is not in the database: it never existed, or it is older than timing.run_retention; "
+        f"to search {place}, run 'remediator audit search --run {name}'"
     )
 
 
@@ -141,7 +141,7 @@ def _entries(connection: Connection, run: Run, folder: Path | None) -> tuple[Seq
 
 
 def _read(row: SealedEntry) -> list[Event]:
-    """Return the event of an entry; none if other entries say the same."""
+    """Return the event of an entry; None if other entries have the same information."""
     try:
         entry = decode(row.canonical)
         describe = _DESCRIBE.get(entry.kind)
@@ -178,10 +178,10 @@ def _verdict(entry: Entry) -> str:
 
 
 def _sent(entry: Entry) -> str:
-    """Call a message that only the log has by its name: it notified nobody."""
+    """Mark a message that is only in the log: it notified no person."""
     channel = entry.data["channel"]
     if entry.data.get("log_only"):
-        return f"message for {channel} written to the log only; nobody was notified"
+        return f"message for {channel} written to the log only; no person was notified"
     return f"message to {channel} delivered"
 
 
@@ -213,7 +213,7 @@ _DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
     ),
     "run.commented": lambda entry: f"comment by {entry.actor}: {entry.data['text']}",
     "run.acknowledged": lambda entry: _with(f"{entry.actor} takes care of it", entry.data["text"]),
-    "incident.noted": lambda entry: f"noted, nobody was notified: {entry.data['text']}",
+    "incident.noted": lambda entry: f"noted, no person was notified: {entry.data['text']}",
     "run.planned": lambda entry: (
         "planned: " + (_list([step["call"]["text"] for step in entry.data["plan"]["steps"]]) or "no action")
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from remediator.reporting import outcome_text, request_text, run_timeline
 from remediator.reporting.formatting import format_time
 from remediator.reporting.request_text import sanitize
 from remediator.reporting.request_view import RequestView
-from remediator.reporting.run_timeline import RunTimeline
 from remediator.storage.repositories import approvals
 from remediator.storage.repositories.comments import Comment, CommentKind
 
@@ -36,28 +34,26 @@ def run_view(
         return None
     latest = approvals.get_latest(connection, run_id)
     request = None if latest is None else RequestView.load(connection, latest, timeline.run)
+    if request is not None:
+        sections = list(request.sections(now))
+    else:
+        sections = [
+            Section("Result", outcome_text.result_lines(timeline.run, timeline.attempts, timeline.evidence)),
+            Section("Alerts", tuple(request_text.alert_lines(timeline.alerts, now))),
+            Section("Likely cause", request_text.cause_lines(timeline.evidence)),
+        ]
+    sections.append(Section("Comments", tuple(map(comment_line, timeline.comments))))
     return {
         **run_timeline.as_data(timeline),
         "sections": [
             {"heading": section.heading, "lines": list(section.lines), "exact": section.exact}
-            for section in _sections(timeline, request, now)
+            for section in sections
             if section.lines
         ],
         "request": None if request is None or not request.pending(now) else request.approval.id,
         "url": f"{public_url.rstrip('/')}/runs/{run_id}" if public_url else "",
         "complete": timeline.complete,
     }
-
-
-def _sections(timeline: RunTimeline, request: RequestView | None, now: datetime) -> Iterator[Section]:
-    if request is not None:
-        yield from request.sections(now)
-    else:
-        result = outcome_text.result_lines(timeline.run, timeline.attempts, timeline.evidence)
-        yield Section("Result", result)
-        yield Section("Alerts", tuple(request_text.alert_lines(timeline.alerts, now)))
-        yield Section("Likely cause", request_text.cause_lines(timeline.evidence))
-    yield Section("Comments", tuple(map(comment_line, timeline.comments)))
 
 
 def comment_line(comment: Comment) -> str:

@@ -1,13 +1,13 @@
 """Who may do what: people, groups and webhook credentials, read again whenever their files change.
 
-A person or a token that was removed from a file has no access from the next check on, in every replica: within a
-second of the change, because the reload loop checks the files that often.
+A person or a token that was removed from a file has no access after the next check of the file, in every replica. The
+reload loop checks the files once a second.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 
 from remediator.audit import Draft, Kind
-from remediator.config import Config, SourceSettings, Webhook, read_secret
+from remediator.audit.secret_files import secret_files
+from remediator.config import Config, SourceSettings, Webhook, read_secret, token_files
 from remediator.core.access_settings import Access
 from remediator.core.alert import ALERTMANAGER
 from remediator.core.approval import Person
@@ -34,7 +35,7 @@ WEBHOOK_TOKEN = "webhook.token"  # noqa: S105 - the name of a file
 GENERATED = "generated"
 """Name of that token."""
 _SHORTEST_TOKEN = 8
-"""Shorter tokens are refused; lint warns about those of fewer than 16 characters."""
+"""Shorter tokens are refused; lint warns about tokens of fewer than 16 characters."""
 log: Any = structlog.get_logger("remediator.runtime.access")
 
 
@@ -45,7 +46,7 @@ class AccessRules:
     settings: Access
     people: People
     credentials: Mapping[str, Credentials]
-    """What the senders of each source must present, by the name of the source."""
+    """The credentials of each source, by the name of the source."""
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class AccessControl:
     settings_file: Path | None
     rules: AccessRules
     rejected: tuple[str, ...] = field(default=())
-    """Why the current files cannot be used; empty while they are active."""
+    """The reasons why the current files cannot be used; empty while they are active."""
 
     @classmethod
     def load(cls, config: Config, settings_file: Path | None = None) -> AccessControl:
@@ -89,8 +90,7 @@ class AccessControl:
         """The files of the current rules."""
         sections: tuple[Webhook | SourceSettings, ...] = (self.config.webhook, *self.config.sources.values())
         named = (self.settings_file, self.rules.settings.people)
-        secrets = (path for section in sections for path in _secret_files(section))
-        return tuple(path for path in (*named, *secrets) if path is not None)
+        return (*(path for path in named if path is not None), *secret_files(sections))
 
     def read(self) -> AccessRules:
         """Read all files again.
@@ -137,7 +137,7 @@ def read_rules(config: Config) -> AccessRules:
 
 
 def load_people(config: Config) -> People:
-    """Load the people file; return no people if the settings name none.
+    """Load the people file; return no people if the settings have no people file.
 
     Raises:
         ConfigurationError: the file cannot be used.
@@ -146,10 +146,10 @@ def load_people(config: Config) -> People:
 
 
 def read_credentials(config: Config) -> dict[str, Credentials]:
-    """Read what the senders of each source must present: of Alertmanager, at least the token that the first start
-    created.
+    """Read the credentials of each source: for Alertmanager, at least the token that the first start created.
 
-    A loopback address is no identity: any web page can make a browser on this host send a notification there.
+    A loopback address does not identify a sender: any web page can make a browser on this host send a notification
+    there.
 
     Raises:
         ConfigurationError: a file cannot be read, or a secret is too short.
@@ -164,7 +164,7 @@ def read_credentials(config: Config) -> dict[str, Credentials]:
 
 
 def credentials_of(settings: Webhook | SourceSettings, section: str) -> Credentials:
-    """Read what the senders of one source must present.
+    """Read the credentials of one source.
 
     Args:
         settings: its settings.
@@ -173,7 +173,7 @@ def credentials_of(settings: Webhook | SourceSettings, section: str) -> Credenti
     Raises:
         ConfigurationError: a file cannot be read, or a secret is too short.
     """
-    tokens = {name: read_secret(path).encode() for name, path in settings.token_files.items()}
+    tokens = {name: read_secret(path).encode() for name, path in token_files(settings).items()}
     basic, signature = settings.basic, None
     if isinstance(settings, SourceSettings) and settings.hmac is not None:
         stamp = settings.hmac.timestamp_header
@@ -188,19 +188,11 @@ def credentials_of(settings: Webhook | SourceSettings, section: str) -> Credenti
     short = [name for name, secret in named if len(secret) < _SHORTEST_TOKEN]
     if short:
         raise ConfigurationError(
-            f"{section}: the token or secret {short[0]!r} has fewer than {_SHORTEST_TOKEN} characters, so it can be "
-            "guessed; write a new one into its file: head -c 32 /dev/urandom | base64"
+            f"{section}: the token or secret {short[0]!r} has fewer than {_SHORTEST_TOKEN} characters; "
+            "it can be guessed, so write a new one into its file: head -c 32 /dev/urandom | base64"
         )
     password = None if basic is None else (basic.username.encode(), read_secret(basic.password_file).encode())
     return Credentials(tokens, password, signature, section)
-
-
-def _secret_files(settings: Webhook | SourceSettings) -> Iterator[Path]:
-    yield from settings.token_files.values()
-    if settings.basic is not None:
-        yield settings.basic.password_file
-    if isinstance(settings, SourceSettings) and settings.hmac is not None:
-        yield from settings.hmac.secret_files
 
 
 def _new_token(file: Path) -> str:
@@ -213,7 +205,7 @@ def _tokens(people: People) -> set[str]:
 
 
 def _difference(before: AccessRules, after: AccessRules) -> dict[str, Any]:
-    """Return what changed, by name and without any secret; empty if nothing did."""
+    """Return the changes, by name and without secrets; empty without a change."""
     old, new = before.people.people, after.people.people
     found: dict[str, Any] = {
         "people_added": sorted(new.keys() - old.keys()),

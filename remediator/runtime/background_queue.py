@@ -1,4 +1,4 @@
-"""A bounded queue whose items a thread of its own processes: an observer of a run never delays it (promise 14)."""
+"""A bounded queue with its own thread: an observer of a run never delays it (promise 14)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _one(item: object) -> int:
 
 
 class BackgroundQueue(Generic[T]):
-    """Calls a function with each item, in order. What it raises on, or cannot keep up with, is lost and counted.
+    """Calls a function with each item, in order. An item is lost and counted if the function raises or is too slow.
 
     Args:
         name: of the thread.
@@ -50,7 +50,7 @@ class BackgroundQueue(Generic[T]):
     def put(self, item: T) -> None:
         """Put an item into the queue; return at once."""
         with self._changed:
-            if self._thread is None:  # a command that observes nothing needs no thread
+            if self._thread is None:  # a command without observers needs no thread
                 self._thread = Thread(target=self._serve, name=self._name, daemon=True)
                 self._thread.start()
             if self._size + self._size_of(item) > self._limit:
@@ -81,16 +81,13 @@ class BackgroundQueue(Generic[T]):
                 item = self._waiting.popleft()
                 self._size -= self._size_of(item)
                 self._busy = True
-            error = self._failure(item)
+            error = ""
+            try:
+                self._process(item)
+            except OSError as failure:
+                error = failure.strerror or repr(failure)
+            except Exception as failure:  # noqa: BLE001 - whatever an observer does, the next item is processed
+                error = repr(failure)
             with self._changed:
                 self.lost += self._count_of(item) if error else 0
                 self.error = error
-
-    def _failure(self, item: T) -> str:
-        try:
-            self._process(item)
-        except OSError as error:
-            return error.strerror or repr(error)
-        except Exception as error:  # noqa: BLE001 - whatever an observer does, the next item is processed
-            return repr(error)
-        return ""

@@ -28,10 +28,10 @@ def build_id() -> str:
 
 
 def _commit_of(checkout: Path) -> str:
-    """Return the current commit of a checkout without running git; empty if it is none."""
+    """Return the current commit of a checkout without running git; empty if there is no checkout."""
     folder = checkout / ".git"
     try:
-        if folder.is_file():  # a linked worktree
+        if folder.is_file():  # in a linked worktree, .git is a file
             folder = checkout / folder.read_text(encoding="utf-8").partition(":")[2].strip()
         head = (folder / "HEAD").read_text(encoding="utf-8").strip()
         if not head.startswith("ref: "):

@@ -1,4 +1,4 @@
-"""What people do in a chat: decide, stop, silence, undo, acknowledge and start, by the same rules as on the pages.
+"""Commands of people in a chat: decide, stop, silence, undo, acknowledge and start, by the same rules as on the pages.
 
 A chat client proves who pressed a button; here the person is looked up, and the button's signature is checked. A press
 that arrives twice has one effect: decisions, stops and undos count once, and a silence has the ID of its press.
@@ -30,7 +30,7 @@ NOTHING = "Nothing was changed: "
 
 
 class Verb(StrEnum):
-    """What a button does. The first three decide on a request; the others are about its run."""
+    """The effect of a button. The first three verbs decide on a request; the other verbs concern its run."""
 
     APPROVE = "approve"
     REJECT = "reject"
@@ -52,7 +52,7 @@ class Press:
     run: str
     person: Person
     id: str
-    """Identifies the press; the same if the chat delivers it twice. Empty if the chat sends no such ID."""
+    """Identifies the press; the same if the chat delivers it twice. Empty if the chat sends no ID."""
     approval: str = ""
     """For a decision: the request, and the hash of the plan that the message showed."""
     plan: str = ""
@@ -61,7 +61,7 @@ class Press:
 
 @dataclass(frozen=True, slots=True)
 class ChatActions:
-    """Does what people ask for in a chat.
+    """Executes the requests of people in a chat.
 
     Args:
         context: the dependencies of the pipeline.
@@ -76,7 +76,7 @@ class ChatActions:
     silence_for: timedelta = timedelta(hours=1)
 
     async def press(self, press: Press) -> str:
-        """Do what a button says. Return a sentence for the person; empty if the message itself shows the result.
+        """Execute a button. Return a sentence for the person; empty if the message itself shows the result.
 
         Raises:
             StoreError: the store does not answer; nothing was changed, and the press may be delivered again.
@@ -117,9 +117,9 @@ class ChatActions:
         return f"Being undone: {', '.join(item.step.id for item in steps)}. The result is in the timeline of the run."
 
     async def _silence(self, press: Press) -> str:
-        """Silence the alerts of a run that fire now, each by all of its labels, for a limited time.
+        """Silence the firing alerts of a run, each by all of its labels, for a limited time.
 
-        The audit entry is written first: a silence that is created has one, whatever happens then.
+        The audit entry is written first: every created silence has an entry, even if this process ends.
         """
         press.person.require(Permission.SILENCE)
         found = await self.context.store.read(lambda connection: episodes.list_for_run(connection, press.run))
@@ -165,7 +165,7 @@ class ChatActions:
         )
 
     async def command(self, person: Person, text: str) -> str:
-        """Do what a typed command says; return the answer for the person.
+        """Execute a typed command; return the answer for the person.
 
         Raises:
             StoreError: the store does not answer.

@@ -1,4 +1,4 @@
-"""The loops that receive what people do in chats, for the process that runs the loops."""
+"""The loops that receive the actions of people in chats, for the process that runs the loops."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Loop = Callable[[], Coroutine[Any, Any, None]]
 
 
 def chat_actions(context: PipelineContext, config: Config, clients: ClientSet) -> ChatActions:
-    """Return what people can do in a chat, with the settings of this service."""
+    """Return the actions of people in a chat, with the settings of this service."""
     return ChatActions(context, config.approvals, tuple(clients.alertmanagers))
 
 
 def slack_events(
     context: PipelineContext, config: Config, access: AccessControl, keyring: Keyring, clients: ClientSet
 ) -> SlackEvents:
-    """Return the handler of events of Slack. Settings and people are those of now."""
+    """Return the handler of events of Slack. It always uses the current settings and people."""
 
     def settings() -> Slack:
         if access.settings.slack is None:
@@ -48,7 +48,7 @@ def chat_loops(
     clients: ClientSet,
     channels: Mapping[str, Notifier],
 ) -> dict[str, Loop]:
-    """Return the loops of the chats in the settings, by name; none if no chat needs one."""
+    """Return the loops of the chats in the settings, by name; empty if no chat needs a loop."""
     loops: dict[str, Loop] = {}
     if config.access.slack is not None and config.access.slack.app_token_file is not None:
         events = slack_events(context, config, access, keyring, clients)

@@ -1,13 +1,13 @@
-"""Ask a chat for pressed buttons (long polling), for services that send them to a client without an open port.
+"""Poll a chat for pressed buttons (long polling), so that no open port is needed.
 
-One replica polls each channel: it holds a lease in the store, and another one takes over when the lease ends. The
-position in the stream is stored after the effect of a press is committed, so that a press is never lost, and a press
-that is read twice counts once.
+One replica polls each channel: it holds a lease in the store, and another replica takes over when the lease ends. The
+position in the stream is stored after the effect of a press is committed. So a press is never lost, and a press that is
+read twice counts once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,15 +16,14 @@ import structlog
 
 from remediator.core import progress
 from remediator.core.approval import BUTTON_CODES, button_proof_is_valid
-from remediator.core.clock import rfc3339
 from remediator.core.identity import People
 from remediator.core.tokens import Keyring
 from remediator.errors import ClientError, ConfigurationError
 from remediator.extensions.notifiers.base import Notifier, PressedButton
 from remediator.pipeline.context import PipelineContext
 from remediator.runtime.chat import DECISIONS, NOTHING, ChatActions, Press, Verb
-from remediator.storage import Tx
-from remediator.storage.repositories import approvals, key_values, runs
+from remediator.runtime.position_lease import PositionLease
+from remediator.storage.repositories import approvals, runs
 
 log: Any = structlog.get_logger("remediator.runtime.chat_polling")
 
@@ -32,7 +31,7 @@ WAIT = 25.0
 """Seconds that one request waits for a press."""
 LEASE = timedelta(seconds=60)
 CONFIRM_WITHIN = timedelta(seconds=30)
-"""A button that acts has to be pressed twice within this time."""
+"""A button that acts must be pressed twice within this time."""
 _CONFIRMED = (Verb.APPROVE, Verb.PAUSE, Verb.UNDO)
 _PAUSE = 5.0
 
@@ -47,7 +46,7 @@ class ButtonPoller:
         notifier: the channel.
         people: returns the people file.
         keyring: signed the buttons.
-        actions: does what people ask for.
+        actions: executes the requests of people.
         wait: seconds that one request waits.
     """
 
@@ -64,7 +63,7 @@ class ButtonPoller:
         """Poll while this replica holds the lease, for ever."""
         while True:
             progress.report(max(LEASE.total_seconds(), self.wait) + _PAUSE)
-            after = await self.context.store.write(self._claim)
+            after = await self.context.store.write(lambda tx: self.lease.claim(tx, first=0))
             if after is None:
                 await self.context.clock.sleep(LEASE.total_seconds() / 4)
                 continue
@@ -84,47 +83,29 @@ class ButtonPoller:
         for pressed in await self.notifier.poll_buttons(after, self.wait):
             answer = await self._handle(pressed)
             position = pressed.position
-            await self.context.store.write(lambda tx: self._renew(tx, position))  # noqa: B023
+            await self.context.store.write(lambda tx: self.lease.renew(tx, position))  # noqa: B023
             try:
                 await self.notifier.answer_button(pressed.id, answer)
             except ClientError as error:  # the answer is optional: the decision is recorded
                 log.info("press not answered", channel=self.name, message=str(error))
 
-    def _key(self) -> str:
-        return f"buttons {self.name}"
-
-    def _claim(self, tx: Tx) -> int | None:
-        """Take or renew the lease; return the position, or None if another replica holds the lease."""
-        held = key_values.get(tx.connection, self._key())
-        value: Mapping[str, Any] = {"replica": "", "until": "", "after": 0} if held is None else held.value
-        mine = value["replica"] == self.context.replica
-        if not mine and value["until"] and datetime.fromisoformat(value["until"]) > tx.now:
-            return None
-        after = int(value["after"])
-        self._renew(tx, after)
-        return after
-
-    def _renew(self, tx: Tx, after: int) -> None:
-        until = rfc3339(tx.now + LEASE)
-        key_values.set(tx, self._key(), {"replica": self.context.replica, "until": until, "after": after})
+    @property
+    def lease(self) -> PositionLease:
+        """The lease of the replica that polls, with the position in the stream of presses."""
+        return PositionLease(f"buttons {self.name}", self.context.replica, LEASE)
 
     async def _handle(self, pressed: PressedButton) -> str:
-        """Do what a press says; return the answer. The checks: signature, person, then the rules of the page."""
+        """Execute a press; return the answer. The checks: signature, person, then the rules of the page."""
         press = await self._press(pressed)
         if isinstance(press, str):
             return press
-        if press.verb in _CONFIRMED and not self._confirmed(pressed):
-            return f"Press {press.verb.value} again within {CONFIRM_WITHIN.seconds} s to confirm."
+        if press.verb in _CONFIRMED:
+            now, key = self.context.clock.now(), (pressed.user, pressed.value)
+            self._first_presses = {each: at for each, at in self._first_presses.items() if now - at <= CONFIRM_WITHIN}
+            if self._first_presses.pop(key, None) is None:
+                self._first_presses[key] = now
+                return f"Press {press.verb.value} again within {CONFIRM_WITHIN.seconds} s to confirm."
         return await self.actions.press(press) or "Recorded."
-
-    def _confirmed(self, pressed: PressedButton) -> bool:
-        """Return whether this is the second press within the time; remember the first one."""
-        now, key = self.context.clock.now(), (pressed.user, pressed.value)
-        self._first_presses = {each: at for each, at in self._first_presses.items() if now - at <= CONFIRM_WITHIN}
-        if self._first_presses.pop(key, None) is not None:
-            return True
-        self._first_presses[key] = now
-        return False
 
     async def _press(self, pressed: PressedButton) -> Press | str:
         """Return the press, or why it does not count."""

@@ -27,7 +27,7 @@ log: Any = structlog.get_logger("remediator.runtime.checkpointing")
 LATEST_CHECKPOINT = "checkpoint"
 """Name of the stored value with the newest signed checkpoint."""
 POLL = 2.0
-"""Seconds between two looks at the size of the log."""
+"""Seconds between two checks of the size of the log."""
 PUBLISH_TIMEOUT = 60.0
 """Seconds that one witness may take."""
 _OWN_ENTRIES = 8
@@ -56,7 +56,7 @@ class CheckpointSettings:
 
 
 async def run_checkpoint_loop(context: PipelineContext, settings: CheckpointSettings) -> None:
-    """Create checkpoints by number of entries and by time; none if there is nothing new."""
+    """Create checkpoints by number of entries and by time, only if there are new entries."""
     while True:
         head, signed_size, signed_at = await context.store.read(_state)
         grown = head.seq - signed_size

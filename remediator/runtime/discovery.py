@@ -1,7 +1,7 @@
-"""Look up the targets of the inventory's discoveries, and use what all replicas have agreed on.
+"""Look up the targets of the inventory's discoveries, and use the common result of all replicas.
 
-One replica looks up at a time. What it finds replaces the last good targets in the store, with an audit entry; each
-replica takes them from there. A look-up that fails, has too many targets or would remove too many services changes
+One replica looks up at a time. Its result replaces the last good targets in the store, with an audit entry; each
+replica reads them from the store. A lookup that fails, has too many targets or would remove too many services changes
 nothing: people are notified once, and again when it works.
 """
 
@@ -37,17 +37,17 @@ log: Any = structlog.get_logger("remediator.runtime.discovery")
 _SHOWN = 20
 """Most names and reasons in a log line, an audit entry or a message."""
 FAILED, TOO_MANY, TOO_FEW = "failed", "too_many", "too_few"
-"""Why a look-up changes nothing."""
+"""Why a lookup changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one look-up would change."""
+    """The changes of one lookup."""
 
     targets: TargetSet | None = None
-    """The new targets; None if they stay as they are."""
+    """The new targets; None if the targets do not change."""
     limit: str = ""
-    """Why nothing changes although it should; empty if the look-up was good."""
+    """The reason why the lookup changes nothing; empty if the lookup was good."""
     problem: str = ""
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Outcome:
     """The inventory with the new targets."""
 
     def merged_with(self, live: LiveInventory) -> Merged | None:
-        """Return the inventory with the new targets; None if something else has changed since the look-up."""
+        """Return the inventory with the new targets; None if something else has changed since the lookup."""
         unchanged = self.compared is not None and all(
             used is now for used, now in zip(self.compared, (live.written, live.sets), strict=True)
         )
@@ -79,10 +79,7 @@ async def look_up(live: LiveInventory, name: str, discovery: Discovery, discover
     if len(selected) > discovery.allow.targets:
         text = f"the source has {len(selected)} targets, and allow.targets is {discovery.allow.targets}"
         return Outcome(limit=TOO_MANY, problem=text)
-    return await _compare(live, name, discovery, TargetSet.of(discovery, selected))
-
-
-async def _compare(live: LiveInventory, name: str, discovery: Discovery, targets: TargetSet) -> Outcome:
+    targets = TargetSet.of(discovery, selected)
     known, sets = live.sets.get(name), live.sets
     if known is not None and known.version == targets.version:
         return Outcome(left_out=tuple(str(each) for each in live.left_out if each.discovery == name))
@@ -112,7 +109,7 @@ def _differs(before: Inventory, after: Inventory, name: str) -> bool:
 
 
 def settings_of(discovery: Discovery) -> str:
-    """Return what identifies the settings of a discovery: with others, the next look-up is due at once."""
+    """Return an identifier of the settings of a discovery: after a change, the next lookup is due at once."""
     return sha256(json.dumps(discovery.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -124,11 +121,11 @@ class DiscoveryLoop:
         context: its playbooks get the new inventory.
         live: the inventory in use.
         discoverers: by kind.
-        protect: called with an inventory before it is used, so that its secrets are redacted from then on.
+        protect: called with an inventory before it is used, so that its secrets are redacted.
         guards: names of the guards; the runs that they block are evaluated again with the new targets.
-        channels: notified of look-ups that change nothing, and of targets that are left out.
+        channels: notified of failed lookups and of skipped targets.
         health: shows what does not work.
-        looks: whether this replica looks up; the others only follow.
+        looks: whether this replica looks up targets; the other replicas only read the results.
         poll: seconds between two turns.
     """
 
@@ -145,7 +142,7 @@ class DiscoveryLoop:
     """When each discovery is due, in the time of the event loop; by name and settings."""
 
     async def run(self) -> None:
-        """Look up what is due, and follow what any replica found."""
+        """Do the due lookups, and use the results of all replicas."""
         while True:
             if self.live.written.discover:
                 await self.turn()
@@ -160,10 +157,10 @@ class DiscoveryLoop:
             progress.report(longest)
             due = [self._look(name, each) for name, each in self.live.written.discover.items()]
             if any(await asyncio.gather(*due)):
-                await self.follow()  # of several that changed, the first one is in use
+                await self.follow()  # several sets may have changed: use all of them
 
     async def follow(self) -> None:
-        """Use the targets in the store, if they are not those in use."""
+        """Use the targets in the store, if they are not in use already."""
         known = await self.context.store.read(discovered.versions)
         used = {name: each.version for name, each in self.live.sets.items()}
         if used != known:
@@ -174,7 +171,7 @@ class DiscoveryLoop:
 
         Args:
             sets: the targets of all discoveries.
-            outcome: the look-up that found them, if this replica did: its inventory is used if nothing else changed.
+            outcome: the lookup that found them, if this replica did: its inventory is used if nothing else changed.
         """
         async with self.live.lock:
             before, left = self.live.inventory, self.live.left_out
@@ -200,7 +197,7 @@ class DiscoveryLoop:
         targets = set(gone)
         open_runs = runs.list_page(tx.connection, 10_000, only=runs.OPEN_ONLY) if targets else ()
         runs.notify(tx, [run.id for run in open_runs if run.target in targets])
-        blocked_runs.schedule_now(tx, self.guards)  # the new targets may not block them
+        blocked_runs.schedule_now(tx, self.guards)  # the new targets may no longer block these runs
         void_outdated_requests(tx, self.context)
 
     async def _look(self, name: str, discovery: Discovery) -> bool:
@@ -223,7 +220,7 @@ class DiscoveryLoop:
         return saved
 
     def _claim(self, tx: Tx, name: str, discovery: Discovery, settings: str) -> float:
-        """Take the look-up if it is due, so that no other replica does it; else return the seconds until it is."""
+        """Take the lookup if it is due, so that no other replica does it; else return the seconds until it is."""
         turn = discovered.last_turn(tx.connection, name, lock=True)
         left = discovered.seconds_until(turn, settings, tx.now)
         if left <= 0:
@@ -233,7 +230,7 @@ class DiscoveryLoop:
         return left
 
     def _record(self, tx: Tx, name: str, discovery: Discovery, settings: str, outcome: Outcome, before: str) -> bool:
-        """Record a look-up: the new targets, or why there are none. Return whether the targets were replaced."""
+        """Record a lookup: the new targets, or the reason of its failure. Return whether the targets were replaced."""
         last = discovered.last_turn(tx.connection, name, lock=True)
         left_out = outcome.left_out if outcome.limit != FAILED else last.left_out
         due = discovered.after(tx.now, discovery.refresh)
@@ -241,28 +238,23 @@ class DiscoveryLoop:
         saved = outcome.targets is not None and discovered.save(tx, name, outcome.targets, before)
         if saved or (outcome.limit and outcome.limit != last.limit):
             kind = Kind.DISCOVERY_CHANGED if saved else Kind.DISCOVERY_REFUSED
-            tx.append_audit(Draft(kind=kind, actor=self.context.actor, data=_as_data(name, outcome)))
+            data: dict[str, Any] = {"discovery": name}
+            if outcome.problem:
+                data["problem"] = outcome.problem
+            if outcome.targets is not None:
+                data |= {"targets": len(outcome.targets.rows), "version": outcome.targets.version}
+            for key in ("added", "removed", "changed", "left_out"):
+                found = getattr(outcome, key)
+                data[key] = {"count": len(found), "first": list(found[:_SHOWN])}
+            tx.append_audit(Draft(kind=kind, actor=self.context.actor, data=data))
         for text in _news(name, outcome, last):
             content = {"about": "discovery", "text": text}
             outbox.enqueue(tx, self.context.ids, MessageKind.NOTICE, None, content, self.channels)
         return saved
 
 
-def _as_data(name: str, outcome: Outcome) -> dict[str, Any]:
-    """Return a look-up for the audit log: how many, and the first names."""
-    data: dict[str, Any] = {"discovery": name}
-    if outcome.problem:
-        data["problem"] = outcome.problem
-    if outcome.targets is not None:
-        data |= {"targets": len(outcome.targets.rows), "version": outcome.targets.version}
-    for key in ("added", "removed", "changed", "left_out"):
-        found = getattr(outcome, key)
-        data[key] = {"count": len(found), "first": list(found[:_SHOWN])}
-    return data
-
-
 def _news(name: str, outcome: Outcome, last: Turn) -> list[str]:
-    """Return what people are notified of: a look-up that begins or stops to fail, and targets newly left out."""
+    """Return the news for people: a lookup that begins or stops to fail, and newly skipped targets."""
     found = []
     if outcome.limit and outcome.limit != last.limit:
         found.append(f"Discovery {name} changed nothing, the last good targets stay: {outcome.problem}")

@@ -1,4 +1,4 @@
-"""The event loop of the service: names are resolved in threads of their own, in bounded time, and remembered.
+"""The event loop of the service: names are resolved in separate threads, in bounded time, and remembered.
 
 A resolver that hangs would otherwise take all threads of the loop's default executor, which the store and the reload
 of files need too.
@@ -19,7 +19,7 @@ import structlog
 log: Any = structlog.get_logger("remediator.runtime.event_loop")
 
 TIMEOUT = 5.0
-"""Seconds for one look-up."""
+"""Seconds for one lookup."""
 FRESH = 30.0
 """Seconds for which an answer is used again without asking."""
 STALE = 3600.0
@@ -62,7 +62,7 @@ class ServiceLoop(asyncio.SelectorEventLoop):
         Raises:
             socket.gaierror: the name is unknown, or the resolver does not answer in time and never did.
         """
-        try:  # an address needs no resolver
+        try:  # an IP address needs no resolver
             return socket.getaddrinfo(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
         except socket.gaierror:
             pass

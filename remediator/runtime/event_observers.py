@@ -1,7 +1,7 @@
-"""Observers of the pipeline's events, such as logs and metrics, each in a thread of its own.
+"""Observers of the pipeline's events, such as logs and metrics, each in a separate thread.
 
-An observer that raises, hangs or is slow never holds up the run that it observes. What it cannot keep up with is
-dropped and counted.
+An observer that raises an exception, hangs or is slow never delays the run that it observes. Events that do not fit
+into its queue are dropped and counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_WAITING = 10_000
 
 
 class EventObservers:
-    """Passes each event to all observers, in order. Each has a queue of its own, so none waits for another.
+    """Passes each event to all observers, in order. Each observer has its own queue, so no observer waits for another.
 
     Args:
         observers: called with the kind of the event, the run and the data.

@@ -25,7 +25,7 @@ log: Any = structlog.get_logger("remediator.runtime.health")
 STALL = 60.0
 """Seconds without progress after which a loop, or the inbox, is reported."""
 POLL = 5.0
-"""Seconds between two looks at the inbox."""
+"""Seconds between two checks of the inbox."""
 RISK_POLL = 60.0
 """Seconds between two questions about the standbys of the database."""
 INSTANCE = secrets.token_hex(8)
@@ -37,11 +37,11 @@ RECENT = 300.0
 
 @dataclass(slots=True)
 class Loss:
-    """What an observer lost since the start."""
+    """The losses of an observer since the start."""
 
     count: int = 0
     error: str = ""
-    """Why it last failed; empty if it works now."""
+    """The last error; empty if the observer works now."""
     at: float = 0.0
     """Monotonic time of the last loss."""
 
@@ -51,12 +51,12 @@ class _Loop:
     due: float
     """Monotonic time at which the next progress is expected at the latest."""
     error: str = ""
-    """Why its last turn failed; empty if it did not."""
+    """The error of the last turn; empty if it succeeded."""
 
 
 @dataclass(slots=True)
 class Health:
-    """What is wrong with this process now.
+    """The current problems of this process.
 
     Args:
         monotonic: the source of time, in seconds.
@@ -66,18 +66,18 @@ class Health:
     monotonic: Callable[[], float] = time.monotonic
     stall: float = STALL
     losses: dict[str, Loss] = field(default_factory=dict)
-    """By observer, for example ``log``, ``events`` or ``channel ops``."""
+    """The losses of each observer, for example ``log``, ``events`` or ``channel ops``."""
     counters: dict[str, Callable[[], tuple[int, str]]] = field(default_factory=dict)
     """Observers that count for themselves: their losses since the start, and why the last one happened."""
     watches: dict[str, Callable[[], str]] = field(default_factory=dict)
-    """Parts of the surroundings that are looked at regularly. Each returns what is wrong, or an empty text."""
+    """Parts of the environment that are examined regularly. Each function returns its problem, or an empty text."""
     _loops: dict[str, _Loop] = field(default_factory=dict)
     _oldest: tuple[int, int] | None = None
     _moved_at: float = 0.0
     _warnings: dict[str, str] = field(default_factory=dict)
 
     def lost(self, observer: str, error: object, count: int = 1) -> None:
-        """Count what an observer could not write. The first failure is logged."""
+        """Count the items that an observer could not write. The first failure is logged."""
         loss = self.losses.setdefault(observer, Loss())
         first, loss.error = not loss.error, str(error) or type(error).__name__
         loss.count, loss.at = loss.count + count, self.monotonic()
@@ -92,7 +92,7 @@ class Health:
             log.warning("observer works again", observer=observer, lost=loss.count)
 
     def warn(self, what: str, text: str) -> None:
-        """Set what is wrong with a part of the surroundings; an empty text: nothing. A change is logged."""
+        """Set the problem of a part of the environment; an empty text: no problem. A change is logged."""
         before = self._warnings.pop(what, "")
         if text:
             self._warnings[what] = text
@@ -130,12 +130,12 @@ class Health:
         return ""
 
     def parts(self) -> set[str]:
-        """Return the names of all parts that :meth:`problems` may report and that are known by now."""
+        """Return the names of all known parts that :meth:`problems` may report."""
         loops = {f"loop {name}" for name in self._loops}
         return {"intake", "replica", "database", *loops, *self.watches, *self.counters, *self.losses}
 
     def problems(self) -> Mapping[str, str]:
-        """Return everything that is wrong, by what it concerns."""
+        """Return all problems, by their subject."""
         now = self.monotonic()
         found = dict(self._warnings)
         if intake := self.intake_problem():
@@ -158,7 +158,7 @@ class Health:
 
 
 async def run_health_loop(context: PipelineContext, health: Health) -> None:
-    """Look at the inbox, and record the health of this replica for ``status`` and the console."""
+    """Check the inbox, and record the health of this replica for ``status`` and the console."""
     recorded: Mapping[str, str] | None = None
     risk_at = -RISK_POLL
 

@@ -29,7 +29,7 @@ _SECONDS = 10.0
 async def run_heartbeat_loop(
     context: PipelineContext, settings: Heartbeat, accepted: Callable[[datetime], None]
 ) -> None:
-    """Send a heartbeat in each interval; call ``accepted`` with the time of each that the monitor accepted."""
+    """Send a heartbeat in each interval; call ``accepted`` with the time of each accepted heartbeat."""
     while True:
         if await send_heartbeat(context, settings):
             accepted(context.clock.now())

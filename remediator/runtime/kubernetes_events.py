@@ -1,4 +1,4 @@
-"""Write what a run does as Kubernetes Events on the objects that it acts on, from the committed audit log."""
+"""Write the actions of a run as Kubernetes Events on their objects, from the committed audit log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from remediator.storage.repositories import attempts
 from remediator.storage.repositories.attempts import Attempt
 
 _TOO_OLD = timedelta(hours=1)
-"""Kubernetes keeps Events for about an hour, so that an older one is of no use."""
+"""Kubernetes keeps Events for about an hour, so older Events are not written."""
 _ENDS = {Status.SUCCEEDED.value: "Healed", Status.FAILED.value: "NotHealed", Status.ESCALATED.value: "Escalated"}
 _OUTCOMES = {
     Outcome.OK.value: "ActionSucceeded",
@@ -44,7 +44,7 @@ class KubernetesEventsExporter:
 
         Raises:
             PermanentlyRefused: the account may not write Events, or the object does not exist.
-            ClientError: the API server did not take it; it is sent again later.
+            ClientError: the API server did not accept the Event; it is sent again later.
         """
         run = entry.run
         reason = _reason(entry)
@@ -74,7 +74,7 @@ class KubernetesEventsExporter:
 
 
 def _reason(entry: Entry) -> str | None:
-    """Return the reason of the Event of an entry; None if it has none."""
+    """Return the reason of the Event of an entry; None if the entry has no Event."""
     if entry.kind == Kind.ACTION_INTENDED.value:
         return "ActionStarted"
     if entry.kind == Kind.ACTION_OUTCOME.value:

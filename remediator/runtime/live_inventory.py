@@ -1,4 +1,4 @@
-"""The inventory in use: the services of its file, and those of the targets that the store has."""
+"""The inventory in use: the services of its file, and the services of the targets in the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from remediator.storage.repositories import discovered
 
 @dataclass(slots=True)
 class LiveInventory:
-    """What the inventory in use was made of."""
+    """The parts of the inventory in use."""
 
     written: Inventory
     """The inventory as it is in its file."""
@@ -43,7 +43,7 @@ class LiveInventory:
             self.use(self.written, sets, await self.merged(self.written, sets))
 
     async def merged(self, written: Inventory, sets: Mapping[str, TargetSet]) -> Merged:
-        """Return what the inventory would be, without blocking the event loop."""
+        """Return the merged inventory, without blocking the event loop."""
         if not written.discover:
             return Merged(written, ())
         return await asyncio.to_thread(merge, written, sets)

@@ -20,7 +20,7 @@ MAX_WAITING = 4 * MEBIBYTE
 class LogOutput(BackgroundQueue[bytes]):
     """Writes lines to a file descriptor, and counts those that cannot be written.
 
-    A full disk or a closed pipe raises on each write, and a pipe that nobody reads blocks. The caller is often the
+    A full disk or a closed pipe raises on each write, and a pipe without a reader blocks. The caller is often the
     pipeline, between an intent and its outcome.
     """
 
@@ -49,7 +49,7 @@ def _lines(data: bytes) -> int:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    """Write everything. There is no buffer: after an error, a buffered stream would repeat what it could not write."""
+    """Write everything. There is no buffer: after an error, a buffered stream would repeat the unwritten text."""
     while data:
         data = data[os.write(descriptor, data) :]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -63,7 +64,7 @@ async def run_maintenance(context: PipelineContext, settings: MaintenanceSetting
         lambda connection: stuck_runs.list_stuck(connection, context.clock.now() - STUCK_AFTER)
     )
     for run in stuck:
-        await context.store.write(lambda tx, item=run: _report_stuck(tx, context, settings, item))  # type: ignore[misc]
+        await context.store.write(partial(_report_stuck, context=context, settings=settings, run=run))
 
     def clean_up(tx: Tx) -> None:
         inbox.delete_processed(tx, tx.now - settings.inbox_retention)
@@ -101,13 +102,13 @@ async def require_compatible_replicas(context: PipelineContext) -> None:
     for other in others:
         if abs(other.engine_version - ENGINE_VERSION) > 1:
             raise StoreUnavailable(
-                f"replica {other.id} runs engine {other.engine_version} (version {other.version}), this is engine "
-                f"{ENGINE_VERSION} (version {__version__}); they may be one apart: upgrade step by step"
+                f"replica {other.id} runs engine {other.engine_version} (version {other.version}), but this is "
+                f"engine {ENGINE_VERSION} (version {__version__}); engines may differ by one: upgrade step by step"
             )
     newest = ENGINE_VERSION + (context.store.name != "sqlite")
     for run in await context.store.read(stuck_runs.list_unsupported):
         if run.engine_version > newest or run.engine_version <= ENGINE_VERSION:
             raise StoreUnavailable(
-                f"run {run.id} of {run.playbook} on {run.target} is {run.status}, by engine {run.engine_version}; this "
-                f"is engine {ENGINE_VERSION} and cannot continue it: start the newer version, and let it finish there"
+                f"run {run.id} of {run.playbook} on {run.target} is {run.status}, by engine {run.engine_version}; "
+                f"engine {ENGINE_VERSION} cannot continue it; start the newer version, and let the run finish there"
             )

@@ -46,7 +46,7 @@ class _HealthCollector(Collector):
         yield degraded
         losses = CounterMetricFamily(
             "remediator_observer_losses_total",
-            "What an observer could not write: lines of the log, events, messages of a channel, records of a witness.",
+            "Items that an observer could not write: log lines, events, messages of a channel, records of a witness.",
             labels=("observer",),
         )
         for name, loss in self._health.losses.items():
@@ -55,12 +55,12 @@ class _HealthCollector(Collector):
 
 
 class Metrics:
-    """The metrics of one process, with a registry of their own."""
+    """The metrics of one process, in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.health = Health()
-        """What is wrong with this process now; read for each scrape."""
+        """The present problems of this process; read for each scrape."""
         registry = self.registry
         ProcessCollector(registry=registry)
         registry.register(_HealthCollector(self.health))
@@ -137,7 +137,8 @@ class Metrics:
             registry=registry,
         )
         for result in ("loaded", "refused"):
-            self.reloads.labels(result)  # at 0 from the start, so that the first increase is seen
+            # create the series with 0 at the start, so that Prometheus sees the first increase
+            self.reloads.labels(result)
         self.reload_ok = Gauge(
             "remediator_playbooks_last_reload_successful",
             "1 if the playbook files are in use; 0 if they have an error and the last valid ones are used.",

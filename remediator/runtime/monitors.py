@@ -32,7 +32,7 @@ class FloodSettings:
 
 @dataclass(frozen=True, slots=True)
 class MonitorSettings:
-    """What is monitored, and which channels are notified.
+    """The limits of the monitors, and the channels that are notified.
 
     Args:
         state: the folder of the stop file.
@@ -59,7 +59,7 @@ async def run_monitors_loop(context: PipelineContext, settings: MonitorSettings,
 
 
 async def run_monitors(context: PipelineContext, settings: MonitorSettings) -> None:
-    """Run the monitors once. Of several replicas, the first one that sees a change reports it."""
+    """Run the monitors once. Of several replicas, the first replica that detects a change reports it."""
     stop_file = read_stop_file(settings.state)
     if stop_file is None and not await context.store.read(
         lambda connection: _has_changed(connection, context, settings)
@@ -69,7 +69,11 @@ async def run_monitors(context: PipelineContext, settings: MonitorSettings) -> N
     def report(tx: Tx) -> None:
         advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_MONITORS)
         if stop_file is not None:
-            _create_stop(tx, context, stop_file.reason)
+            # every replica stops, and the stop stays when the file is deleted
+            who = f"stop file of {context.replica}"
+            known = stops.list_active(tx.connection, tx.now)
+            if not any(stop.created_by == who and stop.scope == "global" for stop in known):
+                stops.create(tx, context.ids.new("stop", tx.now), "global", "", stop_file.reason, who)
         if settings.max_silence is not None:
             _report_watchdog(tx, context, settings, settings.max_silence)
         if settings.storm is not None:
@@ -82,7 +86,7 @@ async def run_monitors(context: PipelineContext, settings: MonitorSettings) -> N
 
 
 def _has_changed(connection: Connection, context: PipelineContext, settings: MonitorSettings) -> bool:
-    """Return whether the current state differs from what was last reported."""
+    """Return whether the current state differs from the last reported state."""
     now, silence, flood = context.clock.now(), settings.max_silence, settings.storm
     lost = silence is not None and _is_watchdog_lost(connection, now, silence)
     storm = flood is not None and _is_storm(connection, now, flood)
@@ -92,14 +96,6 @@ def _has_changed(connection: Connection, context: PipelineContext, settings: Mon
 def _was_reported(connection: Connection, about: str) -> bool:
     stored = key_values.get(connection, f"reported:{about}")
     return stored is not None and bool(stored.value["is"])
-
-
-def _create_stop(tx: Tx, context: PipelineContext, reason: str) -> None:
-    """Create a stop from the stop file, so that every replica stops. The stop stays when the file is deleted."""
-    who = f"stop file of {context.replica}"
-    if any(stop.created_by == who and stop.scope == "global" for stop in stops.list_active(tx.connection, tx.now)):
-        return
-    stops.create(tx, context.ids.new("stop", tx.now), "global", "", reason, who)
 
 
 def _is_watchdog_lost(connection: Connection, now: datetime, max_silence: timedelta) -> bool:

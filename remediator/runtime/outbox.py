@@ -1,4 +1,4 @@
-"""Send the messages in the outbox: one queue per channel, so that a channel that is down delays no other.
+"""Send the messages in the outbox: one queue per channel, so a channel that is down delays no other channel.
 
 A failed message is retried with growing pauses and within the rate limit of its channel. If it cannot be delivered, it
 becomes a dead letter with an audit entry. A run never waits for this.
@@ -79,11 +79,11 @@ class Outbox:
     _charts: set[asyncio.Task[None]] = field(default_factory=set)
 
     def asked(self, message: OutboxMessage) -> list[str]:
-        """Return the channels that are asked at once; those of the escalation if the settings have none."""
+        """Return the channels that get a request at once; by default, the channels of the escalation."""
         return list(self.policy.channels) or list(message.content.get("escalate_to", []))[:1] or ["log"]
 
     def next_channel(self, message: OutboxMessage) -> str | None:
-        """Return the channel to ask if a request reaches nobody; None if there is no further one."""
+        """Return the next channel if a request reaches no person; None if there is no further channel."""
         if message.kind is not MessageKind.APPROVAL:
             return None
         asked = self.asked(message)
@@ -101,7 +101,7 @@ class Outbox:
         return person is not None and person.may(Permission.DECIDE) and is_member(person, groups)
 
     def rate_limited_until(self, name: str, now: datetime) -> datetime | None:
-        """Return until when a channel is rate limited. If it is not, return None and count this use."""
+        """Return the end of the rate limit of a channel. Without a limit, return None and count this use."""
         free_at = self._free_at.get(name, now)
         if free_at > now:
             return free_at
@@ -109,7 +109,7 @@ class Outbox:
         return None
 
     def consume(self, name: str, now: datetime) -> None:
-        """Count a use of a channel: its next message has to wait."""
+        """Count a use of a channel: its next message must wait."""
         interval = timedelta(seconds=60 / self.notifier(name).per_minute)
         self._free_at[name] = max(now, self._free_at.get(name, now)) + interval
 
@@ -152,11 +152,11 @@ async def run_outbox_loop(context: PipelineContext, channels: Outbox, poll: floa
 async def deliver(context: PipelineContext, channels: Outbox, message: OutboxMessage) -> None:
     """Try once to deliver a message.
 
-    The message is claimed first, so that of several replicas one sends it. Every result is written with an audit entry.
+    The message is claimed first, so that only one replica sends it. Every result is written with an audit entry.
     """
     claimed = await context.store.write(lambda tx: _claim(tx, channels, message))
     if claimed is None:
-        return  # another replica has it, or it waits for the message that it changes
+        return  # another replica has this message, or it waits for the message that it changes
     attempt = _Attempt(context, channels, claimed, claimed.channel, channels.next_channel(claimed))
     until = channels.rate_limited_until(attempt.channel, context.clock.now())
     if until is not None:
@@ -172,7 +172,7 @@ async def deliver(context: PipelineContext, channels: Outbox, message: OutboxMes
         channels.defer(attempt.channel, until)
         await attempt.wait_or_fall_through(until, str(error))
     except StoreError:
-        raise  # nothing is known about the channel; the message is tried again
+        raise  # the channel did not fail; the message is sent again later
     except Exception as error:
         if not isinstance(error, RemediatorError):
             log.exception("internal error of a channel", channel=attempt.channel, message_id=claimed.id)
@@ -181,7 +181,7 @@ async def deliver(context: PipelineContext, channels: Outbox, message: OutboxMes
         permanent = isinstance(error, PermanentFailure)
         await context.store.write(lambda tx: attempt.failed(tx, text, permanent=permanent))
     else:
-        if not delivery.receipt.get("overtaken"):  # then the channel was not used
+        if not delivery.receipt.get("overtaken"):  # in this case the channel was not used
             channels.on_result(attempt.channel, "")
         await context.store.write(lambda tx: attempt.succeeded(tx, delivery))
         attempt.start_chart(delivery)
@@ -199,7 +199,7 @@ def _claim(tx: Tx, channels: Outbox, message: OutboxMessage) -> OutboxMessage | 
     """Claim a message for one attempt; a new request is also enqueued for its other channels.
 
     Returns:
-        the message with its channel; None if another replica has it, or if it has to wait.
+        the message with its channel; None if another replica has it, or if it must wait.
     """
     if not outbox.claim(tx, message, tx.now + CLAIM_TIMEOUT):
         return None
@@ -212,21 +212,16 @@ def _claim(tx: Tx, channels: Outbox, message: OutboxMessage) -> OutboxMessage | 
         return message
     asked = channels.asked(message)
     if message.kind is MessageKind.APPROVAL:
-        _ask(tx, channels, message, asked)
+        approval = approvals.get(tx.connection, str(message.content.get("approval", "")))
+        if approval is not None:
+            severity = highest_severity(episodes.list_for_run(tx.connection, approval.run_id))
+            page_at = channels.policy.page_at(severity, approval.requested_at, approval.expires_at)
+            pages = {} if page_at is None else dict.fromkeys(channels.policy.page_channels, page_at)
+            remind_at = channels.policy.reminder_at(approval.requested_at, approval.expires_at)
+            outbox.ask_channels(tx, message, asked, remind_at, pages)
     elif message.kind is MessageKind.NOTICE:
         outbox.ask_channels(tx, message, asked, None, {})
     return replace(message, channel=asked[0])
-
-
-def _ask(tx: Tx, channels: Outbox, message: OutboxMessage, asked: Sequence[str]) -> None:
-    approval = approvals.get(tx.connection, str(message.content.get("approval", "")))
-    if approval is None:
-        return
-    severity = highest_severity(episodes.list_for_run(tx.connection, approval.run_id))
-    page_at = channels.policy.page_at(severity, approval.requested_at, approval.expires_at)
-    pages = {} if page_at is None else dict.fromkeys(channels.policy.page_channels, page_at)
-    remind_at = channels.policy.reminder_at(approval.requested_at, approval.expires_at)
-    outbox.ask_channels(tx, message, asked, remind_at, pages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +259,9 @@ class _Attempt:
             lambda connection: channels.renderer.render(connection, message, notifier, self.channel, now)
         )
         if message.kind in _REQUESTS and rendered.ask is None:
-            return Delivery({"overtaken": True})  # decided or ended before it was sent
+            return Delivery({"overtaken": True})  # the request was decided or ended before the message was sent
         if message.kind in (MessageKind.ESCALATION, MessageKind.HELD_BACK) and rendered.over:
-            return Delivery({"overtaken": True})  # it waited, and nobody is needed any more
+            return Delivery({"overtaken": True})  # the message waited, and people are no longer needed
         overtaken = message.kind is MessageKind.UPDATE and await context.store.read(
             lambda connection: outbox.is_overtaken(connection, message)
         )
@@ -290,7 +285,8 @@ class _Attempt:
                 if first is not None and first.receipt is not None and not first.receipt.get("overtaken"):
                     return await notifier.update(rendered, first.receipt)
                 if "about" in message.content:
-                    return await notifier.send(rendered)  # people need the news; the first message was never shown
+                    # people need this news, because the first message was never shown
+                    return await notifier.send(rendered)
                 return Delivery({"overtaken": True})  # the first message was never shown, so there is nothing to change
         except TimeoutError:
             raise ClientError(f"{notifier.kind} did not answer in time") from None
@@ -324,7 +320,7 @@ class _Attempt:
             return
         others = outbox.list_requests(tx.connection, message)
         if any(self.channels.notifier(item.channel).person is None for item in others):
-            return  # a channel with many people is asked too
+            return  # a channel with many people gets the request too
         asked = {item.channel for item in others} | {self.channel}
         able = {each for each in asked if self.channels.can_approve(each, found.groups)}
         # A person who started the run manually may not approve it, and may be among those who were asked.

@@ -21,7 +21,7 @@ log: Any = structlog.get_logger("remediator.runtime.preflight")
 
 @dataclass(frozen=True, slots=True)
 class RightsProblem:
-    """What the remediator may not do on one service."""
+    """The missing rights of the remediator on one service."""
 
     service: str
     action: str
@@ -46,7 +46,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What knows about rights, by name: platforms by their kind, actions and checks."""
+    """The extensions that check rights: platforms by their kind, actions and checks by name."""
 
     platforms: Mapping[str, Platform]
     actions: Mapping[str, Action]
@@ -58,7 +58,7 @@ class Capabilities:
         on_platform: tuple[str, ...] = ()
         if kind == "action":
             on_platform = await self.platforms[service.platform.kind].missing_rights(service, name)
-        if any(getattr(service, part) is None for part in used.needs):  # lint says so
+        if any(getattr(service, part) is None for part in used.needs):  # lint reports this
             return on_platform
         return (*on_platform, *await used.missing_rights(service))
 

@@ -1,4 +1,4 @@
-"""Find out, right after the start, which servers cannot be reached: before an incident needs them."""
+"""Find unreachable servers right after the start, before an incident needs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import structlog
 from remediator.errors import RemediatorError
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.notifiers.base import Notifier
-from remediator.playbooks.inventory import Inventory, Service
+from remediator.playbooks.inventory import Inventory
 
 log: Any = structlog.get_logger("remediator.runtime.reachability")
 
@@ -50,6 +50,7 @@ async def find_unreachable(
             return Unreachable(kind, name, str(error) or type(error).__name__)
         return None
 
+    unconfigured = []
     questions = [ask("alertmanager", peer.url, peer.status()) for peer in clients.alertmanagers]
     for source, peers in clients.sources.items():
         questions += [ask("source", f"{source} {peer.url}", peer.alerts()) for peer in peers]
@@ -58,15 +59,12 @@ async def find_unreachable(
     for name, service in inventory.services.items():
         platform = clients.platforms.get(service.platform.kind)
         if platform is None:
-            questions.append(ask("platform", name, _not_configured(service)))
+            text = f"the platform {service.platform.kind!r} is not configured here"
+            unconfigured.append(Unreachable("platform", name, text))
         else:
             questions.append(ask("platform", name, platform.status(service)))
     questions += [ask("channel", name, _connect(channel)) for name, channel in channels.items()]
-    return [found for found in await asyncio.gather(*questions) if found is not None]
-
-
-async def _not_configured(service: Service) -> None:
-    raise RemediatorError(f"the platform {service.platform.kind!r} is not configured here")
+    return unconfigured + [found for found in await asyncio.gather(*questions) if found is not None]
 
 
 async def _connect(channel: Notifier) -> None:

@@ -37,9 +37,9 @@ class ReconcileSettings:
         peers: the servers that know which alerts of the source fire.
         every: time between two reconciliations.
         max_absences: an alert has ended if it was absent, at every peer that answered, this many times in a row.
-        min_uptime: a peer that started more recently may not have all alerts, so it proves no absence. Of a peer that
-            does not say when it started, an alert must be absent for this long.
-        receiver: the receiver that notifies this service; None: those from which notifications came.
+        min_uptime: a peer that started more recently may not have all alerts, so it proves no absence. If a peer does
+            not report its start time, an alert must be absent for this long.
+        receiver: the receiver that notifies this service; None: the receivers of earlier notifications.
         source: name of the source.
     """
 
@@ -51,7 +51,7 @@ class ReconcileSettings:
     source: str = ALERTMANAGER
 
     def absences(self, says_start: bool) -> int:
-        """Return how often in a row an alert must be absent, depending on whether all peers say when they started."""
+        """Return how often in a row an alert must be absent, depending on whether all peers report their start time."""
         whole = math.ceil(self.min_uptime / self.every) if self.every else 0
         return self.max_absences if says_start else max(self.max_absences, whole)
 
@@ -88,7 +88,7 @@ async def reconcile(context: PipelineContext, ingest: IngestSettings, settings: 
 class _PeerAnswer:
     alerts: Sequence[FiringAlert]
     uptime: timedelta | None
-    """None if the peer does not say when it started."""
+    """Time since the start of the peer; None if the peer does not report its start time."""
 
 
 async def _ask(context: PipelineContext, peer: Peer, settings: ReconcileSettings) -> _PeerAnswer | None:
@@ -135,7 +135,7 @@ def _compare(
 
 
 def _redacted_labels(tx: Tx, alert: FiringAlert) -> Mapping[str, str]:
-    """Return the labels as they are stored, so that the identity is the same: without secrets."""
+    """Return the labels in their stored form, without secrets, so that the identity is the same."""
     encoded = msgspec.json.encode(alert.labels)
     clean = tx.redact_json(encoded)
     return alert.labels if clean is encoded else msgspec.json.decode(clean, type=dict[str, str])
@@ -144,7 +144,7 @@ def _redacted_labels(tx: Tx, alert: FiringAlert) -> Mapping[str, str]:
 def _is_for_us(tx: Tx, alert: FiringAlert, ingest: IngestSettings, settings: ReconcileSettings) -> bool:
     """Return whether the source notifies this service of the alert.
 
-    The Watchdog never counts: it monitors the path of notifications, so it has to arrive on that path.
+    The Watchdog never counts: it monitors the path of notifications, so it must arrive on that path.
     """
     if alert.status.suppressed or alert.labels.get("alertname") == ingest.watchdog:
         return False

@@ -60,13 +60,13 @@ class Signatures(NamedTuple):
 
 @dataclass(slots=True)
 class ReloadSettings:
-    """What is reloaded, and the result so far. It outlives failures of the loop, so that no change is lost.
+    """The reloaded parts, and the result so far. The object survives failures of the loop, so no change is lost.
 
     Args:
         worker: its playbooks are replaced.
         metrics: count the results.
         read: reads all files; raises ConfigurationError.
-        protect: called with an inventory before it is used, so that its secrets are redacted from then on.
+        protect: called with an inventory before it is used, so that its secrets are redacted.
         guards: names of the guards; the runs that they block are evaluated again with the new files.
         channels: notified of files that cannot be used.
         seen: signatures of the files before the active ones were read.
@@ -86,7 +86,7 @@ class ReloadSettings:
     live: LiveInventory
     poll: float = 1.0
     rejected: tuple[str, ...] = ()
-    """Why the current files cannot be used; empty while they are active."""
+    """The reasons why the current files cannot be used; empty while they are active."""
     sources: Sequence[Path] = ()
     """Files and folders of playbooks, and the inventory."""
     _requested: asyncio.Event = field(default_factory=asyncio.Event)
@@ -238,7 +238,7 @@ async def _reject(settings: ReloadSettings, findings: tuple[str, ...], *, reques
         data = {"findings": short, "asked": requested}
         tx.append_audit(Draft(kind=Kind.CONFIG_REJECTED, actor=context.actor, data=data))
         if is_new:
-            text = f"Playbooks not reloaded, the last valid ones stay active: {'; '.join(short[:_SHOWN])}{more}"
+            text = f"Playbooks not reloaded; the last valid playbooks stay active: {'; '.join(short[:_SHOWN])}{more}"
             _notify(tx, settings, text, short)
 
     await context.store.write(work)
@@ -254,7 +254,7 @@ async def _apply(settings: ReloadSettings, loaded: LoadedConfig, *, requested: b
     live = settings.live
     inventory_changed = loaded.inventory != live.written
     if versions == before and not inventory_changed and not requested and not settings.rejected:
-        return  # only comments or the order of keys have changed
+        return  # the change affects only comments or the order of keys
     changed = sorted(name for name in versions.keys() | before.keys() if versions.get(name) != before.get(name))
     data = {"playbooks": versions, "changed": changed, "inventory": inventory_changed}
     merged = await live.merged(loaded.inventory, live.sets)
@@ -264,7 +264,7 @@ async def _apply(settings: ReloadSettings, loaded: LoadedConfig, *, requested: b
         playbooks.add_versions(tx, loaded.playbooks)
         replicas.set_rejected_config(tx, context.replica, None)
         tx.append_audit(Draft(kind=Kind.CONFIG_LOADED, actor=context.actor, data={**data, "asked": requested}))
-        blocked_runs.schedule_now(tx, settings.guards)  # the new files may not block them
+        blocked_runs.schedule_now(tx, settings.guards)  # the new files may no longer block these runs
         if settings.rejected:
             _notify(tx, settings, "Playbooks are valid again and active.", ())
         return {run.playbook_hash for run in runs.list_page(tx.connection, 10_000, only=runs.OPEN_ONLY)}

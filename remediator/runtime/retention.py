@@ -30,14 +30,14 @@ from remediator.storage.repositories import audit, key_values
 log: Any = structlog.get_logger("remediator.runtime.retention")
 
 ARCHIVED = "archived"
-"""Name of the stored value that says where the archive ends."""
+"""Name of the stored value with the end of the archive."""
 POLL = 60.0
 """Seconds between two checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionSettings:
-    """Which entries move where.
+    """The entries to archive, and the folder for them.
 
     Args:
         folder: the folder of the archive.
@@ -58,7 +58,7 @@ class _Due:
 
 
 async def run_retention_loop(context: PipelineContext, settings: RetentionSettings) -> None:
-    """Archive what is due; if the archive cannot be written, log it and retry."""
+    """Archive due entries; if the archive cannot be written, log the error and retry."""
     while True:
         try:
             while await archive_segment(context, settings):

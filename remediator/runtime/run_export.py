@@ -1,36 +1,33 @@
-"""Send what the audit log says about runs to another system, such as a collector of traces.
+"""Send the audit log entries of runs to another system, such as a collector of traces.
 
-An exporter is outside of every run. It reads committed entries, so its failure, its slowness and its absence change no
-run. Each entry is sent at least once: the position is stored after an entry was sent.
+An exporter is outside every run. It reads committed entries, so its failures and delays affect no run. Each entry is
+sent at least once: the position is stored after an entry was sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol
-
-from sqlalchemy import Connection
+from typing import Protocol
 
 from remediator.audit import decode
 from remediator.audit.entry import Entry
 from remediator.core import progress
-from remediator.core.clock import rfc3339
 from remediator.errors import ClientError, ConfigurationError
 from remediator.pipeline.context import PipelineContext
 from remediator.runtime.health import Health
-from remediator.storage import Tx
+from remediator.runtime.position_lease import PositionLease
 from remediator.storage.repositories import audit, key_values
 
 POLL = 2.0
-"""Seconds between two looks at the log."""
+"""Seconds between two checks of the log."""
 RETRY = 15.0
 """Seconds before an entry that was not taken is sent again."""
 LEASE = timedelta(minutes=2)
-"""How long one replica is the one that exports."""
+"""Duration of the lease of the exporting replica."""
 GIVE_UP = timedelta(hours=1)
-"""After this time, an entry that the other system does not take is left out, so that later ones arrive."""
+"""After this time, an entry that the other system rejects is skipped, so that later entries arrive."""
 _BATCH = 100
 _ONE_ENTRY = 60.0
 """Seconds that one entry may take."""
@@ -62,11 +59,13 @@ class ExportLoop:
     Args:
         context: the dependencies of the pipeline.
         exporter: where the entries go.
-        health: notes what was not sent.
+        health: records the entries that were not sent.
     """
 
     def __init__(self, context: PipelineContext, exporter: RunExporter, health: Health) -> None:
         self._context, self._exporter, self._health = context, exporter, health
+        self._name = f"export {exporter.name}"
+        self._lease = PositionLease(self._name, context.replica, LEASE)
         self._failing_since: datetime | None = None
 
     async def run(self) -> None:
@@ -78,10 +77,15 @@ class ExportLoop:
 
     async def export_new(self) -> bool:
         """Send the next entries. Return whether there may be more to send at once."""
-        head, stored = await self._context.store.read(self._state)
-        if stored is not None and stored["after"] >= head:
+        head, stored = await self._context.store.read(
+            lambda connection: (audit.get_head(connection).seq, key_values.get(connection, self._name))
+        )
+        if stored is not None and stored.value["after"] >= head:
             return False
-        after = await self._context.store.write(self._claim)
+        after = await self._context.store.write(
+            # entries from before the first start are not sent
+            lambda tx: self._lease.claim(tx, first=audit.get_head(tx.connection).seq)
+        )
         if after is None:
             return False
         entries = await self._context.store.read(
@@ -89,29 +93,29 @@ class ExportLoop:
         )
         sent = await self._send(entries)
         if sent is not None and sent > after:
-            await self._context.store.write(lambda tx: self._renew(tx, sent))
+            await self._context.store.write(lambda tx: self._lease.renew(tx, sent))
         return bool(entries) and sent == entries[-1].seq and len(entries) == _BATCH
 
     async def _send(self, entries: Sequence[Entry]) -> int | None:
-        """Send entries until one fails. Return the number of the last one that is done."""
+        """Send entries until an entry fails. Return the number of the last entry that is done."""
         done: int | None = None
         until = asyncio.get_running_loop().time() + LEASE.total_seconds() / 2
         for entry in entries:
             if asyncio.get_running_loop().time() > until:
-                break  # the rest of the lease is for the entry that is being sent
+                break  # the rest of the lease is reserved for the current entry
             try:
                 async with asyncio.timeout(_ONE_ENTRY):
                     await self._exporter.send(entry)
             except PermanentlyRefused as error:
-                self._health.lost(f"export {self._exporter.name}", error)
+                self._health.lost(self._name, error)
             except (ClientError, ConfigurationError, TimeoutError, OSError, ValueError) as error:
                 if not self._give_up(error or f"no answer within {_ONE_ENTRY:g} s"):
                     break
             else:
                 if self._failing_since is not None:
                     self._failing_since = None
-                    self._health.warn(f"export {self._exporter.name}", "")
-                self._health.works(f"export {self._exporter.name}")
+                    self._health.warn(self._name, "")
+                self._health.works(self._name)
             done = entry.seq
         return done
 
@@ -119,30 +123,8 @@ class ExportLoop:
         """Note a failure. Return whether the entry has failed for too long."""
         now = self._context.clock.now()
         self._failing_since = self._failing_since or now
-        self._health.warn(f"export {self._exporter.name}", str(error) or type(error).__name__)
+        self._health.warn(self._name, str(error) or type(error).__name__)
         if now - self._failing_since < GIVE_UP:
             return False
-        self._health.lost(f"export {self._exporter.name}", error)
+        self._health.lost(self._name, error)
         return True
-
-    @property
-    def _key(self) -> str:
-        return f"export {self._exporter.name}"
-
-    def _state(self, connection: Connection) -> tuple[int, Mapping[str, Any] | None]:
-        stored = key_values.get(connection, self._key)
-        return audit.get_head(connection).seq, None if stored is None else stored.value
-
-    def _claim(self, tx: Tx) -> int | None:
-        """Take or renew the lease; return the position, or None if another replica holds the lease."""
-        head, held = self._state(tx.connection)
-        mine = held is None or held["replica"] == self._context.replica
-        if held is not None and not mine and datetime.fromisoformat(held["until"]) > tx.now:
-            return None
-        after = head if held is None else int(held["after"])  # what was before the first start is not sent
-        self._renew(tx, after)
-        return after
-
-    def _renew(self, tx: Tx, after: int) -> None:
-        value = {"replica": self._context.replica, "until": rfc3339(tx.now + LEASE), "after": after}
-        key_values.set(tx, self._key, value)

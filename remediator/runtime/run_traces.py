@@ -117,7 +117,7 @@ def spans(entries: Sequence[Entry], resource: Resource) -> Iterator[ReadableSpan
 
 
 def _calls(maker: _SpanMaker, entries: Sequence[Entry], begins: Sequence[int]) -> Iterator[ReadableSpan]:
-    """Yield a span for each call, below the status in which it began. One without a result ends with the run."""
+    """Yield a span for each call, below the status in which it began. A call without a result ends with the run."""
     for entry in entries:
         if entry.kind != Kind.ACTION_INTENDED.value:
             continue
@@ -157,7 +157,7 @@ class _SpanMaker:
         code: StatusCode | None = None,
         parent: str = "",
     ) -> ReadableSpan:
-        """Return a span. Its parent is another part of the run; the part without a name has none."""
+        """Return a span. Its parent is another part of the run; the part without a name has no parent."""
         begin, end = between
         return ReadableSpan(
             name=name,
@@ -181,7 +181,7 @@ def _nanoseconds(entry: Entry) -> int:
 
 
 def _attributes(data: Mapping[str, Any]) -> Attributes:
-    """Return the simple values of an entry. The audit log has no secrets, so none gets into a trace."""
+    """Return the simple values of an entry. The audit log has no secrets, so traces have no secrets either."""
     return {
         f"remediator.{name}": value[:_LONGEST_TEXT] if isinstance(value, str) else value
         for name, value in data.items()

@@ -49,7 +49,7 @@ async def run_scheduled_undo(context: PipelineContext, timer: Timer) -> None:
     """Undo one measure, or schedule another try."""
     lease = context.timeouts.lease
     run = await context.store.write(lambda tx: run_claims.claim_finished(tx, timer.run_id, context.replica, lease))
-    if run is None:  # the target or the run is busy: this was no try
+    if run is None:  # the target or the run is busy; this does not count as an attempt
         pause = min(RETRY_DELAY, context.timeouts.guard_recheck_interval)
         await context.store.write(lambda tx: timers.reschedule(tx, timer, tx.now + pause, tried=False))
         return
@@ -98,9 +98,9 @@ def _conclude(tx: RunTransaction, timer: Timer, result: UndoResult) -> None:
 
 
 def _conclude_request(tx: RunTransaction, timer: Timer, request: UndoRequest, result: UndoResult) -> None:
-    """Complete the request of a person, whatever its result: the person decides whether to ask again.
+    """Complete the request of a person, with any result: the person decides whether to ask again.
 
-    What was not tried has its audit entry here; the outcome of a call was written with the call.
+    Steps that were not tried get their audit entry here; the outcome of a call was written with the call.
     """
     timers.complete(tx.tx, timer)
     if result.outcome == Outcome.OK.value:

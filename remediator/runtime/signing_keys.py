@@ -83,10 +83,10 @@ def load_signing_keys(config: Config) -> SigningKeys:
 
 
 def require_same_keys(tx: Tx, replica: str, keys: SigningKeys, timeout: timedelta) -> None:
-    """Refuse to start beside a replica with other keys: each would reject the links and sessions of the other.
+    """Refuse to start beside a replica with other keys: each replica would reject the links and sessions of the other.
 
-    For a change of keys, a replica may verify more keys than another one. It must know the key with which the other
-    one signs, and the other one must know its key.
+    For a change of keys, a replica may verify more keys than another replica. Each replica must know the signing key of
+    the other.
 
     Args:
         timeout: a replica without a heartbeat for this long has stopped.
@@ -107,6 +107,6 @@ def require_same_keys(tx: Tx, replica: str, keys: SigningKeys, timeout: timedelt
 
 def _difference(setting: str, others: list[str]) -> str:
     return (
-        f"{setting}: the key differs from that of {', '.join(sorted(others))}; give all replicas the same file. To "
+        f"{setting}: the key differs from the key of {', '.join(sorted(others))}; give all replicas the same file. To "
         "change the key, see 'Change the signing keys' in docs/operations.md"
     )

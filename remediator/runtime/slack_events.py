@@ -39,7 +39,7 @@ class NotAnEvent(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to answer to a person."""
+    """The answer to a person."""
 
     text: str
     response_url: str
@@ -54,7 +54,7 @@ class SlackEvents:
         settings: returns ``access.slack``.
         people: returns the people file.
         keyring: signed the buttons.
-        actions: does what people ask for.
+        actions: executes the requests of people.
         now: returns the time.
     """
 
@@ -81,7 +81,7 @@ class SlackEvents:
             url = str(payload.get("response_url", ""))
             verb = str(action["action_id"]).removeprefix("remediator.")
             if verb not in list(Verb):
-                return None  # a button that only opens a page
+                return None  # this button only opens a page
             text, trigger = str(action.get("action_ts", "")), str(payload.get("trigger_id", ""))
             press = self._press(Verb(verb), str(action["value"]), payload, text)
             if isinstance(press, str):
@@ -123,7 +123,7 @@ class SlackEvents:
         return Press(verb, link.run, person, press_id, link.approval, link.plan, reason)
 
     async def _ask_reason(self, verb: Verb, value: str, trigger: str, url: str) -> bool:
-        """Open a dialog that asks for a reason; return False if that is not possible, so that no reason is asked."""
+        """Open a dialog that asks for a reason; return False if this is not possible."""
         settings = self.settings()
         if settings.bot_token_file is None or not trigger:
             return False
@@ -167,7 +167,7 @@ def reason_dialog(verb: Verb, metadata: str) -> dict[str, Any]:
                 "type": "input",
                 "block_id": "reason",
                 "optional": verb is not Verb.PAUSE,
-                "label": {"type": "plain_text", "text": "Reason, which others read"},
+                "label": {"type": "plain_text", "text": "Reason, shown to other users"},
                 "element": field,
             }
         ],

@@ -1,7 +1,8 @@
 """Slack's Socket Mode: buttons, dialogs and commands over a WebSocket that this service opens, without an open port.
 
-Every replica that runs the loops keeps one connection. Slack sends each event to one of them. An event is acknowledged
-after its effect is committed; if the store does not answer, it is not acknowledged, and Slack sends it again.
+Every replica that runs the loops keeps one connection. Slack sends each event to one connection. An event is
+acknowledged after its effect is committed; if the store does not answer, the event is not acknowledged, and Slack sends
+it again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before the connection is opened again; doubled after each failure."""
 _LONGEST_CONNECTION = 86_400.0  # seconds; Slack asks to reconnect every few hours
 PING_INTERVAL = 20.0
-"""Seconds between pings. A connection whose ping is not answered in this time is opened again."""
+"""Seconds between pings. If a ping is not answered in this time, the connection is opened again."""
 _MAX_EVENT = MEBIBYTE
 _REMEMBERED = 1000
 """IDs of acknowledged events that are kept, so that a repeat is acknowledged and not handled again."""
@@ -58,7 +59,7 @@ class SlackSocket:
         """Keep a connection until the task is cancelled. After a failure, log it, pause, and connect again."""
         pause = FIRST_PAUSE
         while True:
-            progress.report(_LONGEST_CONNECTION)  # the pings notice a connection that is dead
+            progress.report(_LONGEST_CONNECTION)  # the pings detect a dead connection
             try:
                 await self._serve(await self._open())
                 pause = FIRST_PAUSE
@@ -72,7 +73,7 @@ class SlackSocket:
                 self.connected = False
 
     async def _open(self) -> str:
-        """Return the address of a new connection. Slack gives each one for one use.
+        """Return the address of a new connection. Slack gives each address for one use.
 
         Raises:
             ClientError: Slack refuses, or the address is not on a host of Slack.
@@ -96,7 +97,12 @@ class SlackSocket:
             url, max_size=_MAX_EVENT, ping_interval=PING_INTERVAL, ping_timeout=PING_INTERVAL, open_timeout=15
         ) as connection:
             async for text in connection:
-                event = _decoded(text)
+                try:
+                    event = untrusted_json.decode(text)
+                except ValueError:
+                    continue
+                if not isinstance(event, dict):
+                    continue
                 if event.get("type") == "hello":
                     self.connected = True
                     log.info("socket of Slack connected")
@@ -122,7 +128,7 @@ class SlackSocket:
         await connection.send(json.dumps(answer))
 
     async def _answer(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Handle an event; return what is sent back with the acknowledgement."""
+        """Handle an event; return the payload of the acknowledgement."""
         payload = event.get("payload")
         try:
             if not isinstance(payload, Mapping):
@@ -143,11 +149,3 @@ class SlackSocket:
                 await self._reply(reply)
         except (TimeoutError, ClientError):
             return  # the answer is optional
-
-
-def _decoded(text: str | bytes) -> Mapping[str, Any]:
-    try:
-        found = untrusted_json.decode(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

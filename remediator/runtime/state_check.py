@@ -1,7 +1,7 @@
-"""Compare the state in the database with the audit log: does every row say what the log says?
+"""Compare the state in the database with the audit log.
 
-The chain shows that the log is unchanged. It says nothing about the tables beside it, which an SQL statement can
-change: a request that is approved without a decision, a stop that is gone, a run that never was in the log.
+The chain shows that the log is unchanged. It does not protect the tables beside it, which an SQL statement can change.
+For example, a request is approved without a decision, a stop is gone, or a run never was in the log.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _Memory = tuple[str, str, str]
 
 @dataclass(slots=True)
 class _Logged:
-    """What the log says of the rows."""
+    """The state of the rows according to the log."""
 
     first_at: datetime | None = None
     """Time of the first entry that was read; rows from before it cannot be compared."""
@@ -50,20 +50,10 @@ def compare_state(rows: StateRows, entries: Iterable[SealedEntry], now: datetime
         entries: the log, in order. If it begins later than the state, older rows are not compared.
         now: the current time; an expired stop may be gone.
     """
-    logged = _read(entries)
-    if logged.first_at is None:
-        return
-    yield from _compare_runs(rows, logged)
-    yield from _compare_approvals(rows, logged)
-    yield from _compare_stops(rows, logged, now)
-    yield from _compare_memory(rows, logged)
-
-
-def _read(entries: Iterable[SealedEntry]) -> _Logged:
     logged = _Logged()
     for row in entries:
         if logged.first_at is None:
-            # the genesis has number 1: then the log is complete, whatever the clocks said
+            # entry 1 is in the database, so the log is complete, regardless of the clocks
             logged.first_at = row.time if row.seq > 1 else datetime.min.replace(tzinfo=row.time.tzinfo)
         note = _NOTES.get(row.kind)
         if note is None:
@@ -73,7 +63,12 @@ def _read(entries: Iterable[SealedEntry]) -> _Logged:
         except NotCanonical:
             continue  # the verification of the chain reports it
         note(logged, entry)
-    return logged
+    if logged.first_at is None:
+        return
+    yield from _compare_runs(rows, logged)
+    yield from _compare_approvals(rows, logged)
+    yield from _compare_stops(rows, logged, now)
+    yield from _compare_memory(rows, logged)
 
 
 def _note_run(logged: _Logged, entry: Any) -> None:

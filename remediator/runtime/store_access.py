@@ -32,7 +32,7 @@ def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
     """Open the store that the settings name.
 
     Raises:
-        StoreError: it cannot be used; the message says what to do.
+        StoreError: it cannot be used; the message has the next action.
     """
     if config.store == "sqlite":
         from remediator.storage.sqlite import SqliteStore  # noqa: PLC0415 - load only the store in use
@@ -48,7 +48,8 @@ _PRIVATE = ("*.db", "*.db-wal", "*.db-shm", "*.key", "*.token")
 
 
 def make_private(state: Path) -> None:
-    """Take the rights of others away from the files of the state folder. An older version or a copy may have left them.
+    """Remove the rights of other users on the files of the state folder, which an older version or a copy may have
+    left.
 
     A group keeps its rights on the folder: in Kubernetes, the group owns the volume. A folder of another user than root
     is reported: its owner can replace the database and the keys.
@@ -58,7 +59,7 @@ def make_private(state: Path) -> None:
     for path, unwanted in ((state, 0o007), *((file, 0o077) for pattern in _PRIVATE for file in state.glob(pattern))):
         seen = path.lstat()
         if seen.st_mode & unwanted and (stat.S_ISDIR if path == state else stat.S_ISREG)(seen.st_mode):
-            with suppress(PermissionError):  # not our file; doctor and lint report it
+            with suppress(PermissionError):  # the file belongs to another user; doctor and lint report this
                 path.chmod(stat.S_IMODE(seen.st_mode) & ~unwanted)
                 log.warning("other users had rights on the state; they were taken away", path=str(path))
 
@@ -71,7 +72,7 @@ def database_file(config: Config) -> Path:
         ConfigurationError: another user owns the folder or a link on the way to it, or :func:`own_database`.
     """
     try:
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database is not for other users
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # other users must not read the database
         with opened(config.state, link=True):
             pass
         make_private(config.state)

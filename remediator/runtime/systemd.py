@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 def notify(*state: str, environment: Mapping[str, str] = os.environ) -> bool:
     """Send a state such as ``READY=1`` to the socket that systemd named. Return whether it was sent.
 
-    A datagram that cannot be sent is dropped: the service must not depend on who started it.
+    A datagram that cannot be sent is dropped: the service must not depend on its supervisor.
     """
     address = environment.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
@@ -26,7 +26,7 @@ def notify(*state: str, environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def watchdog_interval() -> float | None:
-    """Return the seconds between two signs of life, half of what systemd waits; None if it does not wait for any."""
+    """Return the seconds between two watchdog notifications, half of the limit of systemd; None without a limit."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     microseconds = os.environ.get("WATCHDOG_USEC", "")

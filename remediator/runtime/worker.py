@@ -69,7 +69,7 @@ class Worker:
             progress.report()
             wakeups.consume(TOPIC_NOTIFICATIONS)  # this turn sees everything that was announced until now
             begun = time()
-            # how many new runs may be claimed when they are created: none while older runs wait for their turn
+            # the number of new runs that may be claimed at their creation: 0 while older runs wait
             turn = InboxTurn(0 if self._has_backlog or not self._takes_new else self.concurrency - len(self._busy))
             processed = await process_inbox(self.context, self.index, self.ingest, turn)
             for new in turn.claimed:
@@ -115,7 +115,7 @@ class Worker:
         return await self.context.store.write(lambda tx: run_claims.claim_due(tx, replica, lease, most, busy))
 
     async def _until_next(self) -> float:
-        """Return the seconds until a run is due, at most until the next poll; 0 or less if one is due now."""
+        """Return the seconds until a run is due, at most until the next poll; 0 or less if a run is due now."""
         busy, now = tuple(self._busy), self.context.clock.now()
         due = await self.context.store.read(lambda connection: run_claims.next_wake_at(connection, now, busy))
         return self.poll if due is None else min((due - now).total_seconds(), self.poll)
@@ -231,6 +231,6 @@ async def run_supervised(
             log.exception("loop failed, restarting", loop=name, retry_in_s=pause)
             health.loop_failed(name, error)
         if time() - begun > _HEALTHY_AFTER:
-            pause = 0.1  # it worked for a while, so this is a new problem
+            pause = 0.1  # the loop worked for a while, so this is a new problem
         await clock_sleep(pause)
         pause = min(pause * 2, 30.0)

@@ -1,8 +1,8 @@
 """The store: all durable state, and the single write path to it.
 
 A piece of work is a function of a transaction (:class:`Tx`). The writer runs many of them in one database transaction,
-each in a savepoint, appends their entries to the audit log, commits once, and only then returns. Therefore an awaited
-``write`` is committed and fsynced, and a state never changes without its audit entry.
+each in a savepoint. It appends their entries to the audit log, commits once, and only then returns. Therefore an
+awaited ``write`` is committed and fsynced, and a state never changes without its audit entry.
 """
 
 from __future__ import annotations
@@ -70,15 +70,16 @@ class Tx:
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """When this database took the place of another one, by a failover or from a backup."""
+    """The time at which this database replaced another database, by a failover or from a backup."""
 
     at: datetime
     lossless: bool
-    """Whether the other database committed nothing that is not here: it waited for a synchronous standby."""
+    """Whether this database has all commits of the other database, which waited for a synchronous standby.
+    """
 
 
 class Wakeups:
-    """Events by topic, so that loops need not poll often. A wake-up may be spurious or lost, so loops poll as well."""
+    """Events by topic, so that loops do not poll often. A wake-up may be spurious or lost, so loops poll as well."""
 
     def __init__(self) -> None:
         self._events: dict[str, asyncio.Event] = {}
@@ -111,12 +112,12 @@ class Store(ABC):
 
     name: str
     description: str = ""
-    """The name, and what is in front of the database; empty if there is nothing to add to the name."""
+    """The name, and the pooler in front of the database; empty if the name is sufficient."""
     wakeups: Wakeups
     redactor: Redactor
-    """Removes the secrets of this installation from what is stored; replaced when the inventory is reloaded."""
+    """Removes the secrets of this installation from stored data; replaced when the inventory is reloaded."""
     replaced: Replacement | None = None
-    """The last time that this database took the place of another one; None if it never did."""
+    """The last time that this database replaced another database; None if it never did."""
     clock_offset: timedelta = timedelta(0)
     """Time of the database minus time of this host, when the database was last asked."""
 
@@ -124,8 +125,8 @@ class Store(ABC):
     def version(self) -> int | None:
         """Return a number that changes with each committed work; None if other processes write too.
 
-        Equal numbers before a read and at the start of a later transaction prove that nothing was committed between
-        them, apart from notifications in the inbox.
+        Compare the number before a read with the number at the start of a later transaction. If they are equal, nothing
+        was committed between them, apart from notifications in the inbox.
         """
         return None
 
@@ -136,7 +137,7 @@ class Store(ABC):
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` in a transaction and return its result after the commit and fsync.
 
-        ``work`` must be quick and do no I/O of its own. The writer may run it again from the start if the database
+        ``work`` must be quick and do no other I/O. The writer may run it again from the start if the database
         requires a retry. If it raises, only its own changes are undone, and the exception is raised to the caller.
 
         Raises:
@@ -152,7 +153,7 @@ class Store(ABC):
         """Run ``work`` on a connection that sees one committed snapshot; ``work`` must not write."""
 
     async def view(self, work: Callable[[Connection], T]) -> T:
-        """As :meth:`read`, for pages, the API and metrics: in threads of their own, so that no run waits for them."""
+        """Like :meth:`read`, for pages, the API and metrics: in separate threads, so that no run waits for them."""
         return await self.read(work)
 
     def require_free_space(self) -> None:

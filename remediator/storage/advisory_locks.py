@@ -12,9 +12,9 @@ _TRY_LOCK = Prepared(select(func.pg_try_advisory_xact_lock(_KEY)))
 _LOCK = Prepared(select(func.pg_advisory_xact_lock(_KEY)))
 
 LOCK_INTENT = 7_302_517_002
-"""Evaluate the guards and write the intent of an action. Each lock has an arbitrary constant of its own."""
+"""Evaluate the guards and write the intent of an action. Each lock has its own arbitrary constant."""
 LOCK_MONITORS = 7_302_517_003
-"""Compare the monitored state with what was last reported."""
+"""Compare the monitored state with the last reported state."""
 LOCK_INGEST = 7_302_517_004
 """Process notifications, because their order matters."""
 LOCK_RECONCILE = 7_302_517_005

@@ -19,8 +19,8 @@ def append(connection: Connection, drafts: Sequence[Draft], now: datetime, redac
     Call this after the transaction has locked all its other rows. Because every replica locks the head last, two
     replicas cannot deadlock on it, and the lock is held only until the commit.
 
-    The head that this connection wrote last is tried first, which saves reading it. If the row has another number and
-    hash, because another process wrote since or this one rolled back, nothing is stored and the row is read.
+    The writer first uses the head that this connection wrote last, without reading the row. If the row has another
+    number and hash, because another process wrote or this process rolled back, nothing is stored and the row is read.
     """
     last: Head | None = connection.info.get(_LAST_HEAD)
     if last is not None and _append_to(connection, last, drafts, now, redactor):

@@ -88,7 +88,7 @@ def restore_backup(backup: Path, database: Path) -> Path | None:
     """Replace a database by a backup. The caller holds the lock of the database.
 
     Returns:
-        where the replaced database was moved to; None if there was none.
+        the new path of the replaced database; None if no database existed.
 
     Raises:
         StoreCorrupt: the backup is not usable; nothing was changed.
@@ -102,7 +102,7 @@ def restore_backup(backup: Path, database: Path) -> Path | None:
         while (kept := database.with_name(f"{database.name}.before-{number}")).exists():
             number += 1
     try:
-        fresh.unlink(missing_ok=True)  # left by a restore that was interrupted
+        fresh.unlink(missing_ok=True)  # an interrupted restore left this file
         with backup.open("rb") as content, fresh.open("xb") as target:
             shutil.copyfileobj(content, target, MEBIBYTE)
             target.flush()

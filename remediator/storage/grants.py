@@ -1,7 +1,7 @@
 """Rights on PostgreSQL: the role of the service may append to the audit log and change nothing in it.
 
 The role that owns the tables could disable the triggers of the audit log, and so could a superuser. So the service
-should use a role of its own, to which :func:`grant` gives exactly what it needs.
+should use a separate role, to which :func:`grant` gives exactly the required rights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def table_rights(table: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class RolePower:
-    """What the current role could do to the audit log."""
+    """The power of the current role over the audit log."""
 
     role: str
     is_superuser: bool
@@ -35,7 +35,7 @@ class RolePower:
 
     @property
     def problem(self) -> str:
-        """Return what is wrong with the role, as a clause; empty if nothing is."""
+        """Return the problem of the role, as a clause; empty without a problem."""
         if self.is_superuser:
             return f"the role {self.role!r} is a superuser, so that a stolen password can rewrite the audit log"
         if self.is_owner:
@@ -43,11 +43,11 @@ class RolePower:
         return ""
 
 
-FIX = "use a role of its own for the service: see 'remediator db grant --help'"
+FIX = "use a separate role for the service: see 'remediator db grant --help'"
 
 
 def role_power(connection: Connection) -> RolePower:
-    """Return what the role of a connection could do to the audit log."""
+    """Return the power of the role of a connection over the audit log."""
     row = connection.exec_driver_sql(
         "SELECT current_user, r.rolsuper, pg_has_role(current_user, t.relowner, 'MEMBER') "
         "FROM pg_roles r, pg_class t WHERE r.rolname = current_user AND t.oid = 'audit'::regclass"
@@ -56,10 +56,11 @@ def role_power(connection: Connection) -> RolePower:
 
 
 def grant(connection: Connection, role: str) -> None:
-    """Give a role what the service needs, and take every other right on the tables away. Needs the owner of the tables.
+    """Grant a role the rights of the service, and revoke every other right on the tables. Needs the owner of the
+    tables.
 
     Raises:
-        InputError: there is no such role, or it could rewrite the audit log whatever is granted.
+        InputError: there is no such role, or it could rewrite the audit log regardless of its grants.
     """
     found = connection.exec_driver_sql(
         "SELECT rolsuper, pg_has_role(rolname, "

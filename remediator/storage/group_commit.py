@@ -17,7 +17,7 @@ from remediator.storage import Tx, Wakeups
 from remediator.storage.transaction import BeginFailed, Dialect, Job, run_group, to_store_error
 
 _MAX_JOBS = 512
-"""Most jobs in one transaction; bounds how long the first answer waits for the others."""
+"""Maximum number of jobs in one transaction; limits the delay of the first answer."""
 _ACCEPT_TIMEOUT = 5.0
 """Seconds until the sender of a notification is answered with an error, so that it retries. A database that hangs
 reports no error, and behind some load balancers a sender's own timeout is not visible."""
@@ -25,7 +25,7 @@ reports no error, and behind some load balancers a sender's own timeout is not v
 
 @dataclass(slots=True)
 class _Batch:
-    """What callers of one event loop asked for in one turn of the loop. It goes to the thread as a whole."""
+    """The work that callers requested in one turn of an event loop. It goes to the thread as a whole."""
 
     loop: asyncio.AbstractEventLoop
     jobs: list[Job] = field(default_factory=list)
@@ -75,7 +75,7 @@ class GroupCommit:
         return future
 
     def _hand_over(self, batch: _Batch) -> None:
-        """Give the thread everything that was asked for in this turn of the loop."""
+        """Give the thread all work of this turn of the loop."""
         if self._open.get(batch.loop) is batch:
             del self._open[batch.loop]
             batch.timeout = batch.loop.call_later(_ACCEPT_TIMEOUT, self._refuse_senders, batch)
@@ -131,7 +131,7 @@ class GroupCommit:
             try:
                 batch.loop.call_soon_threadsafe(self._answer, batch, topics)
             except RuntimeError:
-                continue  # that loop is closed: there is no caller left
+                continue  # the event loop of the caller is closed, so no caller is left
 
     def _transact(self, jobs: Sequence[Job]) -> set[str]:
         try:
@@ -143,7 +143,7 @@ class GroupCommit:
                 return run_group(self._dialect, self._connected(), jobs)
         except Exception as error:  # noqa: BLE001 - the thread must survive a defect; the callers get the error
             cause = error.__cause__ if isinstance(error, BeginFailed) else error
-            for job in jobs:  # nothing of this group is known to be durable, so no caller gets a result
+            for job in jobs:  # it is unknown whether this group is durable, so no caller gets a result
                 job.result, job.error = None, to_store_error(cause)
             self._disconnect()
             return set()
@@ -162,7 +162,7 @@ class GroupCommit:
         except sqlalchemy.exc.SQLAlchemyError:
             pass
         finally:
-            connection.invalidate()  # the pool must not reuse it either
+            connection.invalidate()  # the pool must not reuse this connection either
             connection.close()
 
     def _answer(self, batch: _Batch, topics: set[str]) -> None:

@@ -1,6 +1,6 @@
 """Migrate a database to the schema of this version. A start never migrates, with one exception.
 
-The exception is an empty SQLite file: the service creates its schema when it first opens the file, so that a laptop
+The exception is an empty SQLite file. The service creates its schema when it first opens the file, so that a laptop
 needs no extra command.
 """
 
@@ -55,8 +55,10 @@ def require_current(connection: Connection) -> None:
     if found is None:
         raise StoreCorrupt("the database is empty; run 'remediator db migrate' once")
     if found > HEAD:
-        raise StoreCorrupt(f"the database has schema {found}, this version knows {HEAD}; start the newer remediator")
-    raise StoreCorrupt(f"the database has schema {found}, this version needs {HEAD}; run 'remediator db migrate'")
+        raise StoreCorrupt(
+            f"the database has schema {found}, but this version knows {HEAD}; start the newer remediator"
+        )
+    raise StoreCorrupt(f"the database has schema {found}, but this version needs {HEAD}; run 'remediator db migrate'")
 
 
 def migrate(connection: Connection) -> None:
@@ -84,7 +86,7 @@ def migrate(connection: Connection) -> None:
             environment.configure(
                 connection=connection,
                 fn=lambda current, context: script._upgrade_revs("head", current),
-                transactional_ddl=False,  # this transaction is already open
+                transactional_ddl=False,  # Alembic runs inside this open transaction
             )
             environment.run_migrations()
         connection.exec_driver_sql("COMMIT")

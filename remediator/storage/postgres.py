@@ -187,7 +187,7 @@ class PostgresStore(Store):
             connection.execute(_NOTIFY, {"channel": CHANNEL, "topic": topic})
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        if self._listener is None:  # it needs the running event loop
+        if self._listener is None:  # the listener needs the running event loop
             self._listener = _Listener(self._url, asyncio.get_running_loop(), self.wakeups)
         result: T = await self._writer.write(work)
         return result

@@ -1,8 +1,8 @@
 """Connections to PostgreSQL, also where a pooler such as PgBouncer is in front of it.
 
-A pooler may give each transaction another server connection. Then nothing that a session holds can be relied on: no
-settings of the session, no prepared statements, no LISTEN. Therefore no connection prepares statements, and one that
-goes through a pooler sets its timeouts in each transaction.
+A pooler may give each transaction another server connection. The state of a session is then not reliable: no settings
+of the session, no prepared statements, no LISTEN. Therefore no connection prepares statements, and a connection through
+a pooler sets its timeouts in each transaction.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from sqlalchemy import Connection, event, text
 from remediator.storage.prepared import Prepared
 
 ANSWER_TIMEOUT = 45.0
-"""Seconds to wait for the answer to one statement. The server ends a statement after 30 s, so this is a server that is
-frozen, or that waits for a standby which does not confirm a commit. What was sent may have been done."""
+"""Seconds to wait for the answer to one statement.
+
+The server ends a statement after 30 s. So a server without an answer hangs, or waits for a standby that does not
+confirm a commit. The statement may have been executed.
+"""
 # A replica that is paused inside a transaction must not keep its locks. Values in milliseconds.
 _TIMEOUTS = {"lock_timeout": 10_000, "statement_timeout": 30_000, "idle_in_transaction_session_timeout": 15_000}
 # Detect within 25 s a server that is gone without closing the connection; the kernel's default is 15 minutes.
@@ -68,7 +71,7 @@ def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
                 return super().wait(gen, *args, **{"timeout": ANSWER_TIMEOUT, **more})
             except psycopg.OperationalError as error:
                 if self.pgconn.status == psycopg.pq.ConnStatus.OK and not getattr(error, "sqlstate", None):
-                    self.pgconn.finish()  # the answer may still come, and would be taken for that of the next statement
+                    self.pgconn.finish()  # a late answer would be taken for the answer of the next statement
                 raise
 
     return BoundedConnection.connect(*arguments, autocommit=True, **options)
@@ -130,7 +133,7 @@ def keeps_session(connection: Connection, other: Connection) -> bool:
 
     Args:
         connection: a connection through the pooler.
-        other: another one, through the same pooler.
+        other: another connection through the same pooler.
     """
     return keeps_server_process(connection.connection.driver_connection, other.connection.driver_connection)
 
@@ -138,8 +141,8 @@ def keeps_session(connection: Connection, other: Connection) -> bool:
 def keeps_server_process(connection: Any, other: Any) -> bool:
     """As :func:`keeps_session`, for two connections of psycopg.
 
-    The other modes give the server connection of an idle client to the next one. So while another client is in a
-    transaction, either it has the server connection that this client had, or this client now gets a new one.
+    The other modes give the server connection of an idle client to the next one. Suppose that another client is in a
+    transaction. Then either it has the server connection that this client had, or this client now gets a new one.
     """
     for _ in range(_PROBES):
         first = _server_process(connection)

@@ -1,4 +1,4 @@
-"""What PostgreSQL tells about its standbys: whether a failover can lose commits."""
+"""The standbys of PostgreSQL: whether a failover can lose commits."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def is_synchronous(connection: Connection) -> bool:
 
 
 def failover_risk(connection: Connection) -> str:
-    """Return why a failover of the server could lose acknowledged commits; an empty text if it tells no reason.
+    """Return why a failover of the server could lose acknowledged commits; an empty text without a reason.
 
-    A standby that is not connected now is not seen.
+    A disconnected standby is not visible.
     """
     found = connection.exec_driver_sql(_STATE).one()
     if not found.standbys:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.sql.compiler import SQLCompiler
 
 _MAX_FORMS = 64
-"""Compiled texts kept for one statement. There is one for each number of values in an ``IN`` list."""
+"""Compiled texts kept for one statement. There is one text for each number of values in an ``IN`` list."""
 _NO_VALUES: Mapping[str, Any] = {}
 
 
@@ -35,15 +35,15 @@ class Prepared(Executable):
     def __init__(self, statement: Any) -> None:
         self.statement = statement
         self.columns = tuple(getattr(statement, "exported_columns", ()))
-        """What each row has; read now, because a statement that is derived from this one keeps a stale copy."""
+        """The columns of each row; read now, because a derived statement keeps a stale copy."""
         self._forms: dict[tuple[Any, ...], _Form] = {}
         self.lists: tuple[str, ...] | None = None
         """The names of the parameters that are lists; None before the first execution."""
 
     def _execute_on_connection(self, connection: Connection, distilled_params: Any, execution_options: Any) -> Any:
-        """Execute the statement. ``Connection.execute`` calls this method of what it is given."""
+        """Execute the statement. ``Connection.execute`` calls this method of its argument."""
         if not connection.in_transaction():
-            connection.begin()  # as SQLAlchemy does it, so that ``connection.commit`` commits
+            connection.begin()  # begin as SQLAlchemy does, so that ``connection.commit`` commits
         first: Mapping[str, Any] = distilled_params[0] if distilled_params else _NO_VALUES
         many = len(distilled_params) > 1
         if self.lists is None:
@@ -60,13 +60,13 @@ class Prepared(Executable):
 
 @cache
 def insert_or_update(dialect: str, table: Table, unique: tuple[str, ...], changed: tuple[str, ...] = ()) -> Prepared:
-    """Return the statement that inserts a row, or changes columns of the row that is there.
+    """Return the statement that inserts a row, or changes columns of the existing row.
 
     Args:
-        dialect: name of the dialect. Only the one in use is imported, to save memory.
+        dialect: name of the dialect. Only the dialect in use is imported, to save memory.
         table: the table.
         unique: the columns that name a row.
-        changed: the columns that an existing row gets from the new one; without any, it is left unchanged.
+        changed: the columns that an existing row gets from the new one; without such columns, the row does not change.
     """
     given = import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
     if not changed:
@@ -120,7 +120,7 @@ class _Form:
         self._text = state.statement
         self._many = many
         self._lists = {name: state.parameter_expansion[name] for name in prepared.lists or ()}
-        # what converts a value for the driver; None if nothing has to
+        # converter of a value for the driver; None if no conversion is needed
         binders = {
             name: bind.type.dialect_impl(dialect).bind_processor(dialect)
             for name, bind in compiled.binds.items()

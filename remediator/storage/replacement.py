@@ -1,8 +1,8 @@
-"""A database that took the place of another one: a standby after a failover, or a restored backup.
+"""A database that replaced another database: a standby after a failover, or a restored backup.
 
-The other database may have had more commits. Then intents of actions are missing here, although the actions were done,
-and processes remember what this database does not know. So the time of the replacement is recorded, all claims from
-before are void, and a run that is about something from before observes its target before it acts (promise 3).
+The other database may have had more commits. In this case, intents of completed actions are missing, and processes
+remember commits that this database does not have. So the time of the replacement is recorded, and all earlier claims
+are void. A run with an earlier alert or plan observes its target before it acts (promise 3).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class Incarnation:
     server: str
     """Changes when a standby is promoted, or the server is restored to a point in time."""
     synchronous: bool
-    """Whether its commits wait for a standby, so that a failover loses none of them."""
+    """Whether its commits wait for a standby, so that a failover loses no commit."""
 
 
 def record(tx: Tx, reason: str, actor: str, *, lossless: bool = False) -> None:
-    """Record that this database took the place of another one just now.
+    """Record that this database has just replaced another database.
 
     Args:
         tx: the transaction.
-        reason: how it came about, for the audit log.
-        actor: who noticed or did it.
+        reason: the cause of the replacement, for the audit log.
+        actor: the person or replica that did or detected it.
         lossless: the other database had no more commits.
     """
     key_values.set(tx, key_values.REPLACED, {"reason": reason, "lossless": lossless})
@@ -44,9 +44,10 @@ def record(tx: Tx, reason: str, actor: str, *, lossless: bool = False) -> None:
 
 
 def record_if_new(tx: Tx, found: Incarnation, remembered: Incarnation | None = None) -> None:
-    """Compare the server with the one that the database was last used with.
+    """Compare the server with the last server of the database.
 
-    All replicas notice a failover at the same time. The first one records it, while the others wait for its row lock.
+    All replicas notice a failover at the same time. The first replica records it, while the other replicas wait for the
+    row lock.
 
     Args:
         tx: the transaction.

@@ -46,7 +46,7 @@ _NETWORK_FILE_SYSTEMS = {
 _BEGIN_READ, _BEGIN_WRITE = Prepared(text("BEGIN")), Prepared(text("BEGIN IMMEDIATE"))
 _OTHERS_COMMITTED = Prepared(text("PRAGMA data_version").columns(column("data_version", Integer)))
 _MIN_FREE_BYTES = MEBIBYTE
-"""Free bytes that are required. On a full disk a small write can still fit into SQLite's WAL file, so a successful
+"""Free bytes that are required. On a full disk, a small write can still fit into SQLite's WAL file. So a successful
 write does not prove that there is space for a large notification."""
 
 
@@ -103,7 +103,7 @@ class SqliteStore(Store):
         with _file_errors(self.path):
             connection = self._engine.connect()
             self._others_seen = connection.execute(_OTHERS_COMMITTED).scalar_one()
-            self._version += 1  # what was committed before is unknown here
+            self._version += 1  # earlier commits are unknown here
             return connection
 
     def begin(self, connection: Connection) -> None:
@@ -114,7 +114,7 @@ class SqliteStore(Store):
         return self._version
 
     def version_inside(self, connection: Connection) -> int | None:
-        """Return the version inside a transaction of the writer. Commands may commit on connections of their own."""
+        """Return the version inside a transaction of the writer. Commands may commit on separate connections."""
         others: int = connection.execute(_OTHERS_COMMITTED).scalar_one()
         if others != self._others_seen:
             self._others_seen = others
@@ -149,7 +149,7 @@ class SqliteStore(Store):
     def _read(self, work: Callable[[Connection], T]) -> T:
         try:
             with self._engine.connect() as connection:
-                connection.execute(_BEGIN_READ)  # one snapshot for everything that the work reads
+                connection.execute(_BEGIN_READ)  # all reads of the work use one snapshot
                 try:
                     return work(connection)
                 finally:
@@ -201,7 +201,8 @@ def _engine(path: Path) -> sqlalchemy.Engine:
 
 
 def _take_lock(path: Path) -> IO[str]:
-    """Take the lock file beside the database: two processes on one SQLite file would both act as the only one."""
+    """Take the lock file beside the database. Otherwise, two processes on one SQLite file would both act as if
+    alone."""
     folder = path.parent
     if not folder.is_dir():
         raise StoreUnavailable(f"{path}: the folder {folder} does not exist; create it or correct 'state'")
@@ -209,7 +210,7 @@ def _take_lock(path: Path) -> IO[str]:
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StoreUnavailable(f"{path}: is on {kind}; SQLite needs a local disk, or use PostgreSQL")
     try:
-        # not through a link, whose file the process ID would overwrite, and without waiting for a pipe
+        # do not follow a link: the process ID would overwrite its file; do not wait for a pipe
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         handle = os.fdopen(os.open(f"{path}.lock", flags, 0o600), "r+", encoding="ascii")
     except OSError as error:
@@ -257,7 +258,7 @@ def _file_system(folder: Path) -> str:
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return ""  # not Linux
+        return ""  # only Linux has this file
     for line in mounts:
         _, point, name, *_ = line.split(" ")
         if (here == point or here.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
@@ -266,7 +267,7 @@ def _file_system(folder: Path) -> str:
 
 
 class _file_errors:
-    """Convert errors of SQLite about the file to errors that say what to do."""
+    """Convert errors of SQLite about the file to errors that name the next action."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

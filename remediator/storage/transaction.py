@@ -38,7 +38,7 @@ _CALLER_ERRORS = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.DataError, sqlal
 
 
 class Dialect(Protocol):
-    """What differs between databases for the writer."""
+    """The differences between databases for the writer."""
 
     placeholder: str
     """Placeholder of the driver: ``?`` or ``%s``."""
@@ -58,7 +58,7 @@ class Dialect(Protocol):
         ...
 
     def version_inside(self, connection: Connection) -> int | None:
-        """Return :attr:`remediator.storage.Store.version` as it is inside a transaction, commits of others counted."""
+        """Return :attr:`remediator.storage.Store.version` inside a transaction, with commits of other processes."""
         ...
 
     def count_change(self) -> None:
@@ -90,11 +90,11 @@ class BeginFailed(Exception):
 
 
 class GroupAborted(Exception):
-    """One piece of work made the transaction fail; the others may succeed in transactions of their own."""
+    """One piece of work made the transaction fail; the other work may succeed in separate transactions."""
 
 
 def run_group(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set[str]:
-    """Run all jobs in one transaction; if one of them aborts it, run each job in a transaction of its own.
+    """Run all jobs in one transaction; if a job aborts it, run each job in a separate transaction.
 
     Afterwards each job has its result or its error.
 
@@ -168,7 +168,7 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
     failpoints.reach("before", lambda: _failpoint_names(rows, drafts))
     try:
         connection.execute(COMMIT)
-    finally:  # also if it fails, because it may be committed all the same
+    finally:  # also after a failure, because the transaction may be committed anyway
         if has_work:
             dialect.count_change()
     failpoints.reach("after", lambda: _failpoint_names(rows, drafts))
@@ -176,7 +176,7 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
 
 
 def _insert_notifications(dialect: Dialect, connection: Connection, rows: Sequence[tuple[int, str, bytes]]) -> None:
-    """Insert with few statements: after each one, this thread has to wait for the interpreter's lock again."""
+    """Insert with few statements: after each statement, this thread must wait for the interpreter's lock again."""
     row = f"({dialect.placeholder}, {dialect.placeholder}, {dialect.placeholder})"
     for start in range(0, len(rows), _ROWS_PER_STATEMENT):
         part = rows[start : start + _ROWS_PER_STATEMENT]
@@ -187,7 +187,7 @@ def _insert_notifications(dialect: Dialect, connection: Connection, rows: Sequen
 def _run_all(
     dialect: Dialect, connection: Connection, jobs: Sequence[Job], began_at: float, now: datetime
 ) -> Iterable[Tx]:
-    """Run all pieces of work, each with a transaction object of its own."""
+    """Run all pieces of work, each with a separate transaction object."""
     first = True
     for job in jobs:
         if job.work is None:
@@ -221,7 +221,7 @@ def _run(job: Job, work: Callable[[Tx], Any], tx: Tx, *, alone: bool) -> None:
         tx.connection.execute(ROLLBACK if alone else _ROLLBACK_TO_SAVEPOINT)
         tx.drafts.clear()
         tx.topics.clear()
-        job.error = error  # raised to the caller, who knows what it means
+        job.error = error  # raise the error to the caller, who can interpret it
     if not alone:
         tx.connection.execute(_RELEASE_SAVEPOINT)
 
@@ -237,7 +237,7 @@ def _failpoint_names(rows: Sequence[object], drafts: Sequence[Draft]) -> Iterabl
 
 
 def to_store_error(error: BaseException | None) -> Exception:
-    """Convert an error of the database to a StoreError; return other exceptions as they are."""
+    """Convert an error of the database to a StoreError; return other exceptions unchanged."""
     if not isinstance(error, sqlalchemy.exc.SQLAlchemyError):
         return error if isinstance(error, Exception) else StoreUnavailable("the store cannot write now")
     cause = getattr(error, "orig", None) or error

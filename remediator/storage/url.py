@@ -17,7 +17,8 @@ _FORM = "postgresql://user:password@host:port/database"
 def parse_postgresql_url(text: str) -> sqlalchemy.URL:
     """Return the URL for SQLAlchemy with psycopg.
 
-    With several hosts (``host:port,host:port``), psycopg connects to the one that accepts writes, as after a failover.
+    With several hosts (``host:port,host:port``), psycopg connects to the host that accepts writes, for example after a
+    failover.
 
     Raises:
         ConfigurationError: the text is not a PostgreSQL URL. The message does not repeat the text, because it may

@@ -37,7 +37,7 @@ _APPROVAL = Parameter("approval_id", "path", "ID of the approval request.")
 MAX_ENTRY = 10**15
 """The highest number of an audit entry."""
 _STOP_DURATION = "^([1-9][0-9]?d)?([1-9][0-9]{0,2}h)?([1-9][0-9]{0,3}m)?([1-9][0-9]{0,4}s)?$"
-"""A part of the durations between 1 second and 1 year, which no pattern can express: enough of each unit for a stop."""
+"""A pattern for common durations of a stop; no pattern can express exactly 1 second to 1 year."""
 _DECISION: Mapping[str, Any] = {
     "body": {
         "plan_hash": "Required. Hash of the plan you read; a decision on another plan is rejected.",
@@ -233,7 +233,7 @@ async def list_sessions(call: ApiRequest) -> Any:
 
 @OPERATIONS.post("/sessions/end", body={"person": "Required. ID of the person.", **REASON}, answer=answers.Ended)
 async def end_sessions(call: ApiRequest) -> Any:
-    """End all sessions of a person. Everyone may end their own."""
+    """End all sessions of a person. All users may end their own sessions."""
     who, reason = call.text("person", required=True), call.text("reason")
     return {"ended": await call.write(lambda tx: decisions.end_sessions(tx, call.caller, who, reason))}
 
@@ -294,7 +294,7 @@ def routes(site: Site) -> list[Route]:
     """Return the routes of the API and of its description."""
 
     @cache
-    def document() -> bytes:  # only when it is asked for: the schemas take a tenth of a second
+    def document() -> bytes:  # build it only on request: the schemas take a tenth of a second
         return json.dumps(describe([operation for operation, _ in OPERATIONS])).encode()
 
     async def openapi(request: Request) -> Response:

@@ -52,7 +52,7 @@ class ApiRequest:
         """Return an object of the body whose values are strings; empty if it is missing.
 
         Raises:
-            InputError: it is not such an object, or it has more than 100 values.
+            InputError: it is not an object of strings, or it has more than 100 values.
         """
         value = self.body.get(name, {})
         if not isinstance(value, dict) or len(value) > 100 or not all(isinstance(item, str) for item in value.values()):

@@ -43,7 +43,7 @@ _FILTERS = (
 
 _COMMENT: Mapping[str, Any] = {
     "body": {
-        "text": "The comment; an acknowledgement may have none.",
+        "text": "The comment; optional for an acknowledgement.",
         "acknowledge": BodyField("true: you take care of it, and other users see that.", "boolean"),
     },
     "permission": Permission.COMMENT,
@@ -81,7 +81,7 @@ async def show_run(call: ApiRequest) -> Any:
         "playbook": "Required. Name of the playbook.",
         "service": "Name of the target in the inventory; without it, the playbook needs a fixed target.",
         "parameters": BodyField("Values of parameters by name, each as a string.", "object", **TEXTS),
-        "dry_run": BodyField("true: only show what the run would do.", "boolean"),
+        "dry_run": BodyField("true: only show the plan of the run.", "boolean"),
         **REASON,
     },
     permission=Permission.START,
@@ -95,7 +95,7 @@ async def start_run(call: ApiRequest) -> Any:
     context = call.site.service.context
     if call.flag("dry_run"):
         if call.site.service.role == "receive":
-            raise Conflict("dry_run: this replica has no access to targets; ask one that runs the loops")
+            raise Conflict("dry_run: this replica has no access to targets; ask a replica that runs the loops")
         return explain.as_json(await explain.explain_start(context, call.caller, request))
     return run_timeline.summary(await call.write(lambda tx: form_actions.start_run(tx, context, call.caller, request)))
 
@@ -111,7 +111,7 @@ async def start_run(call: ApiRequest) -> Any:
     answer=answers.UndoRequested,
 )
 async def undo_run(call: ApiRequest) -> Any:
-    """Undo what a finished run did, as its playbook and its actions declare. Once only."""
+    """Undo the actions of a finished run, as its playbook and actions declare. This works once for each run."""
     run_id, reason, confirm = await call.run_id(), call.text("reason"), call.text("confirm")
     steps = await call.write(lambda tx: manual_undo.request_undo(tx, call.caller, run_id, reason, confirm))
     return {"run": run_id, "steps": [{"step": item.step.id, "how": item.how} for item in steps]}
@@ -146,10 +146,10 @@ async def comment_run(call: ApiRequest) -> Any:
     ),
 )
 async def explain_alert(call: ApiRequest) -> Any:
-    """Show what would be done for an alert, and why; change nothing."""
+    """Show the plan for an alert, and the reasons; change nothing."""
     service = call.site.service
     if service.role == "receive":
-        raise Conflict("this replica has no access to targets; ask one that runs the loops")
+        raise Conflict("this replica has no access to targets; ask a replica that runs the loops")
     labels, given = call.texts("labels"), "fingerprint" in call.body
     fingerprint = call.text("fingerprint", required=given or not labels)
     source = call.text("source") or ALERTMANAGER

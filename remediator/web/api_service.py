@@ -45,7 +45,7 @@ OPERATIONS = Operations()
 
 @OPERATIONS.get("/status", answer=answers.Status)
 async def show_status(call: ApiRequest) -> Any:
-    """Show what blocks actions now."""
+    """Show the current blocks of actions."""
     config, now = call.site.service.config, call.site.now
     return await call.read(lambda connection: status_data(connection, config, now))
 
@@ -65,7 +65,7 @@ async def show_status(call: ApiRequest) -> Any:
     media=("text/markdown", "text/html"),
 )
 async def show_report(call: ApiRequest) -> Response:
-    """Report what was healed, how fast, and what was refused."""
+    """Report the healed incidents, the recovery times, and the refused actions."""
     query = call.request.query_params
     since, format_ = query.get("since", "30d"), query.get("format", "json")
     if format_ not in FORMATS:
@@ -183,7 +183,7 @@ def find_playbook(loaded: PlaybookSet, name: str) -> Playbook:
     """Return an active playbook.
 
     Raises:
-        InputError: there is none of this name; the error names the closest match.
+        InputError: there is no playbook with this name; the error names the closest match.
     """
     found = loaded.active_version(name)
     if found is None:
@@ -194,7 +194,7 @@ def find_playbook(loaded: PlaybookSet, name: str) -> Playbook:
 
 @OPERATIONS.get("/memory", _TARGET, answer=list[MemoryEntry])
 async def list_memory(call: ApiRequest) -> Any:
-    """List what is remembered of releases and remedies."""
+    """List the remembered releases and remedies."""
     target = call.request.query_params.get("target")
     return [memory_data(item) for item in await call.read(lambda found: remedy_memory.list_entries(found, target))]
 

@@ -1,7 +1,7 @@
 """The ASGI application: the webhooks and the probes, which are served at once, and all other paths behind them.
 
-The pages, the API and what they import are a tenth of the start. They are loaded when the port is open and the
-notifications that waited for the start are received, or with the first request for one of them.
+Loading the pages and the API takes a tenth of the start. They are loaded when the port is open and the waiting
+notifications are received, or with the first request for a page or the API.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from remediator.web.url_prefix import prefix_of, with_prefix, without_prefix
 from remediator.web.webhook import Webhook
 
 WEBHOOK = "/api/v1/alerts"
-"""Path of the webhook of Alertmanager; those of further sources are below it."""
+"""Path of the webhook of Alertmanager; the webhooks of further sources are below it."""
 
 _NAME = itemgetter(0)
 _SENT_BY_PAGES = frozenset((b"origin", b"sec-fetch-site"))
-"""Headers that browsers add to what a page posts. Programs such as Alertmanager send neither."""
+"""Headers that browsers add to the POST requests of a page. Programs such as Alertmanager send neither."""
 
 
 class Application:
     """The ASGI application of a running service.
 
-    A POST to a webhook takes a path of its own: in Starlette's middleware and router, a notification spends a third of
-    its time (``bench/ingest``). Other methods take the usual path and get status 405 there. So does what a web page
-    sends, for the checks of ``Host`` and ``Origin``: a browser may know the password of Basic authentication.
+    A POST to a webhook has a separate code path: in Starlette's middleware and router, a notification spends a third of
+    its time (``bench/ingest``). Other methods take the usual path and get status 405 there. Requests of web pages take
+    the usual path too, for the checks of ``Host`` and ``Origin``: a browser may know the password of Basic
+    authentication.
     """
 
     def __init__(self, service: Service) -> None:
@@ -71,8 +72,8 @@ class Application:
         await (probe or await self.console())(scope, receive, send)
 
     async def console(self) -> Starlette:
-        """Return the application with every path. The first call loads it, so that nobody waits for it later."""
-        async with self._loading:  # requests that arrive meanwhile wait for it
+        """Return the application with every path. The first call loads it, so that later requests do not wait."""
+        async with self._loading:  # requests that arrive during the import wait for it
             loaded = self._console
             if loaded is None:
                 # in a thread: notifications are received while it is imported

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -35,7 +34,7 @@ class WaitingRequest:
     mine: bool
     """The signed-in person may decide it and has not yet."""
     why_not: str
-    """Why the person may not decide it; empty if the person may, or is not signed in."""
+    """The reason why the person may not decide; empty if the person may decide, or is not signed in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,24 @@ class DecidedRequest:
 
 async def inbox(site: Site, request: Request, identity: RequestIdentity) -> Response:
     """Answer ``GET /approvals``."""
-    waiting, decided = await site.service.context.store.view(
-        lambda connection: (_waiting(connection, site, identity.person), _decided(connection))
-    )
+    person, now = identity.person, site.now
+
+    def read(connection: Connection) -> tuple[list[WaitingRequest], list[DecidedRequest]]:
+        waiting, decided = [], []
+        for approval in approvals.list_pending(connection, _MAX_WAITING):
+            run = runs.get(connection, approval.run_id)
+            if run is not None and approval.expires_at > now:
+                view = RequestView.load(connection, approval, run)
+                why_not = "" if person is None else _why_not(connection, view, person)
+                mine = person is not None and not why_not
+                waiting.append(WaitingRequest(approval, run, brief(view), mine, why_not))
+        for approval in approvals.list_decided(connection, _MAX_DECIDED):
+            run = runs.get(connection, approval.run_id)
+            if run is not None:
+                decided.append(DecidedRequest(approval, run, outcome_text(run, approval)))
+        return waiting, decided
+
+    waiting, decided = await site.service.context.store.view(read)
     return site.render(
         request,
         identity,
@@ -63,21 +77,9 @@ async def inbox(site: Site, request: Request, identity: RequestIdentity) -> Resp
     )
 
 
-def _waiting(connection: Connection, site: Site, person: Person | None) -> Sequence[WaitingRequest]:
-    found = []
-    for approval in approvals.list_pending(connection, _MAX_WAITING):
-        run = runs.get(connection, approval.run_id)
-        if run is None or approval.expires_at <= site.now:
-            continue
-        view = RequestView.load(connection, approval, run)
-        why_not = "" if person is None else _why_not(connection, view, person)
-        found.append(WaitingRequest(approval, run, brief(view), person is not None and not why_not, why_not))
-    return found
-
-
 def _why_not(connection: Connection, view: RequestView, person: Person) -> str:
     if any(rules.same_person(item.identity, person.id) for item in view.decisions):
-        return "you have decided; others have to"
+        return "you have decided; other approvers must decide"
     try:
         rules.check_may_decide(
             person, "approve", decisions.requirements_of(connection, view.approval, view.run), link_holders=False
@@ -85,11 +87,3 @@ def _why_not(connection: Connection, view: RequestView, person: Person) -> str:
     except PermissionDenied as error:
         return str(error)
     return ""
-
-
-def _decided(connection: Connection) -> Sequence[DecidedRequest]:
-    return [
-        DecidedRequest(item, run, outcome_text(run, item))
-        for item in approvals.list_decided(connection, _MAX_DECIDED)
-        if (run := runs.get(connection, item.run_id)) is not None
-    ]

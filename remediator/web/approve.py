@@ -86,7 +86,19 @@ async def by_id(site: Site, request: Request, identity: RequestIdentity) -> Resp
 async def _answer(
     site: Site, request: Request, identity: RequestIdentity, approval_id: str, opened: OpenedLink | None
 ) -> Response:
-    view = await site.service.context.store.view(lambda connection: _read(connection, approval_id, site))
+    now = site.now
+
+    def read(connection: Connection) -> ApprovalView | None:
+        found = approvals.get(connection, approval_id)
+        run = None if found is None else runs.get(connection, found.run_id)
+        if found is None or run is None:
+            return None
+        asked = RequestView.load(connection, found, run)
+        return ApprovalView(
+            asked, decisions.requirements_of(connection, found, run), stops.list_active(connection, now)
+        )
+
+    view = await site.service.context.store.view(read)
     if view is None or (opened is not None and opened.link.run != view.run.id):
         return site.error_page(request, identity, 404, "Approval request not found", _BAD_LINK)
     if request.method == "POST":
@@ -99,18 +111,6 @@ async def _with_validity(site: Site, view: ApprovalView) -> ApprovalView:
     if not view.pending or site.now >= view.approval.expires_at:
         return view
     return replace(view, validity=await site.validity.check(view.approval, view.run))
-
-
-def _read(connection: Connection, approval_id: str, site: Site) -> ApprovalView | None:
-    found = approvals.get(connection, approval_id)
-    run = None if found is None else runs.get(connection, found.run_id)
-    if found is None or run is None:
-        return None
-    return ApprovalView(
-        RequestView.load(connection, found, run),
-        decisions.requirements_of(connection, found, run),
-        stops.list_active(connection, site.now),
-    )
 
 
 def _person(site: Site, identity: RequestIdentity, opened: OpenedLink | None) -> Person | None:
@@ -134,7 +134,7 @@ def _page(
     error: str = "",
     typed: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return the page, with what the person typed before an error or a sign-in."""
+    """Return the page, with the input of the person before an error or a sign-in."""
     kept_for, kept = read_draft(site.service, request)
     found, run, asked = view.approval, view.run, view.request
     person = _person(site, identity, opened)
@@ -225,8 +225,13 @@ async def _handle_form(
 ) -> Response:
     """Make the decision of a form.
 
-    The checks, in this order: the form is from our own page and this browser; the link has not expired; the person is
-    known; a person known only by a link typed the target's name, which a mail scanner that submits forms does not do.
+    The checks, in this order:
+
+    1. The form is from our own page and this browser.
+    2. The link has not expired.
+    3. The person is known.
+    4. A person known only by a link typed the target's name. A mail scanner that submits forms does not do this.
+
     :func:`remediator.pipeline.decisions.decide` then checks role, group, requester and plan in the transaction.
     """
     fields = await form_fields(request)

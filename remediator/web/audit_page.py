@@ -22,7 +22,10 @@ from remediator.web.site import Site
 
 PAGE_SIZE = 50
 INTAKE = tuple(kind.value for kind in Kind if kind.value.startswith(("notification.", "episode.")))
-"""Kinds of entries that say only that alerts arrived. They are most of the log, and are hidden unless asked for."""
+"""Kinds of entries about the arrival of alerts.
+
+Most entries of the log are of these kinds, and they are hidden by default.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,8 @@ def _audit(
 def _first_broken(shown: Sequence[SealedEntry], head: Head, *, newest: bool, all_entries: bool) -> int | None:
     """Return the number of the first entry that is not consistent, or None.
 
-    Every entry must match its hash. Without filters, every entry must also follow the one before it, and the newest
-    page must end where the head says that the log ends: otherwise the last entries were deleted.
+    Every entry must match its hash. Without filters, every entry must also follow the previous entry. The newest page
+    must end at the head of the log; otherwise, the last entries were deleted.
     """
     found = audit.find_broken(shown, contiguous=all_entries)
     if found is not None or not newest or not all_entries:

@@ -22,10 +22,10 @@ class RequestIdentity:
     """The caller of a request."""
 
     person: Person | None
-    """None if the caller is not identified."""
+    """The identified person; None if the caller is not identified."""
     anonymous_read_allowed: bool
     by_cookie: bool = False
-    """Identified by something that a browser sends without being asked. Forms then have to prove their origin."""
+    """Identified by credentials that a browser sends automatically. Forms must then prove their origin."""
 
     def may(self, permission: Permission) -> bool:
         """Return whether the caller has this permission."""
@@ -56,7 +56,7 @@ def address_of(service: Service, request: Request) -> str:
 async def identify(service: Service, request: Request) -> RequestIdentity:
     """Return the caller of a request. With a wrong operator token, the caller is unknown and may not even read.
 
-    Whatever cookies say: a program must notice that its token is wrong.
+    Cookies do not change this: a program must notice that its token is wrong.
 
     Raises:
         StoreError: the store does not answer, so that a session cannot be checked.
@@ -81,7 +81,7 @@ def _from_proxy(service: Service, request: Request) -> Person | None:
     if proxy is None or request.client is None or not proxy.trusts(request.client.host):
         return None
     names = request.headers.getlist(proxy.header) if proxy.header else []
-    if len(names) != 1 or not names[0].strip():  # a second header came from the client, past the proxy
+    if len(names) != 1 or not names[0].strip():  # the client sent a second header, which the proxy did not replace
         return None
     text = request.headers.get(proxy.groups_header, "") if proxy.groups_header else ""
     groups = frozenset(item.strip() for item in text.split(",") if item.strip())
@@ -89,10 +89,13 @@ def _from_proxy(service: Service, request: Request) -> Person | None:
 
 
 async def _from_session(service: Service, request: Request) -> Person | None:
-    """Return the person of a session, with the rights of now and not of the sign-in.
+    """Return the person of a session, with the present rights and not the rights at the sign-in.
 
-    The checks, in this order: the session is in the store and within its limits; the operator token that started it is
-    still the person's; the person is still known.
+    The checks, in this order:
+
+    1. The session is in the store and within its limits.
+    2. The operator token that started it is still the person's.
+    3. The person is still known.
     """
     cookie = request.cookies.get(cookie_name(service, SESSION_COOKIE), "")
     if not cookie:

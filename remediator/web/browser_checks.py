@@ -1,10 +1,10 @@
-"""What every request is checked for before it is routed, because a browser may have been made to send it.
+"""Checks of every request before it is routed, because a web site may have made a browser send it.
 
-A page of any web site can make a browser send requests to this service, also to a loopback address, and DNS rebinding
-can make the answers readable for that page. So the place in the network is no identity:
+A page of any web site can make a browser send requests to this service, also to a loopback address. DNS rebinding can
+make the answers readable for that page. A network address is therefore not an identity:
 
-- A request must name this service in ``Host``: an IP address, a name that public DNS does not have, the host of
-  ``public_url``, or one of ``access.hosts``. Otherwise the answer is 421.
+- A request must name this service in ``Host``; otherwise the answer is 421. Allowed are an IP address, a name that
+  public DNS does not have, the host of ``public_url``, and the names in ``access.hosts``.
 - A request that changes something must not come from another site, according to ``Sec-Fetch-Site`` and ``Origin``.
   Otherwise the answer is 403. Programs send neither.
 """
@@ -66,7 +66,8 @@ class BrowserChecks:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
-        host = hosts[0] if len(hosts) == 1 else ""  # two would let a proxy and this service read different ones
+        # with two headers, a proxy and this service could read different values
+        host = hosts[0] if len(hosts) == 1 else ""
         if scope["path"] not in _PROBES and not self.is_own_host(host):
             return PlainTextResponse(
                 "the Host header does not name this service: set public_url or access.hosts in the settings\n", 421
@@ -92,7 +93,7 @@ class BrowserChecks:
         return True
 
     def _is_own_origin(self, origin: str, host: str) -> bool:
-        parts = urlsplit(origin)  # "null" has no host
+        parts = urlsplit(origin)  # the origin "null" has no host
         return bool(parts.netloc) and parts.netloc.lower() in (host.lower(), urlsplit(self.public_url).netloc.lower())
 
 

@@ -6,9 +6,9 @@ that never send a request take all descriptors, and then the webhook is silent.
 - A connection must send its headers, and then its body, within a time, and the headers have a maximum size.
 - When all places are taken, the connection that has waited longest without a complete request is closed, and the new
   one is accepted. A webhook request is complete at once, so such connections cannot keep it out.
-- Requests that are answered slowly cannot take the places that are reserved for the webhook: they get ``503``.
-- A connection may have only a few requests waiting for the answer to an earlier one: each takes 30 KiB of memory.
-- Descriptors are reserved for files and for outgoing calls.
+- Requests that are answered slowly cannot take the places that are reserved for the webhook: they get ``503``. - Only a
+few requests of a connection may wait for the answer to an earlier request: each request takes 30 KiB of memory. -
+Descriptors are reserved for files and for outgoing calls.
 """
 
 from __future__ import annotations
@@ -29,15 +29,18 @@ from remediator.core.listen import network_of
 MAX_HEADER_BYTES = 32 * 1024
 MAX_HEADERS = 100
 MAX_PIPELINED = 16
-"""Requests of one connection that may wait until earlier ones are answered. Browsers and Alertmanager send none."""
+"""Maximum number of requests of one connection that wait for earlier answers.
+
+Browsers and Alertmanager send no such requests.
+"""
 HEADER_SECONDS = 10.0
-"""Time in which the headers of a request must arrive."""
+"""Seconds within which the headers of a request must arrive."""
 BODY_SECONDS = 30.0
-"""Time in which the body must arrive."""
+"""Seconds within which the body must arrive."""
 WEBHOOK_BODY_SECONDS = 60.0
-"""Time in which the body of a notification must arrive. Alertmanager itself gives up earlier."""
+"""Seconds within which the body of a notification must arrive. Alertmanager itself gives up earlier."""
 STALL_SECONDS = 60.0
-"""Time in which a client must read some of an answer."""
+"""Seconds within which a client must read a part of an answer."""
 MAX_CONNECTIONS = 4096
 RESERVED_FOR_WEBHOOK = 64
 """Places that only webhook requests can take."""
@@ -49,10 +52,10 @@ _WANTED_DESCRIPTORS = 16_384
 
 
 class Phase(Enum):
-    """What a connection is doing."""
+    """The phase of a connection."""
 
     HEADERS = "headers"
-    """It is new, or a request has begun whose headers are not complete."""
+    """The connection is new, or the headers of its request are incomplete."""
     BODY = "body"
     """The headers are complete, the body is not."""
     ANSWER = "answer"
@@ -69,7 +72,7 @@ def raise_descriptor_limit() -> int:
         return soft
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):  # a container may refuse it
+    except (OSError, ValueError):  # a container may refuse this socket option
         return soft
     return wanted
 
@@ -82,7 +85,7 @@ class ConnectionLimits:
         webhook_paths: paths whose requests may use the reserved places.
         maximum: number of connections.
         per_address: number of connections from one address; a trusted proxy is exempt.
-        trusted: returns whether connections from an address are those of the trusted proxy.
+        trusted: returns whether an address belongs to the trusted proxy.
         on_refused: called with a reason for each connection that is refused or closed; for the metrics.
     """
 
@@ -92,7 +95,7 @@ class ConnectionLimits:
     trusted: Callable[[str], bool] = lambda address: False
     on_refused: Callable[[str], None] = lambda reason: None
     open: dict[LimitedProtocol, None] = field(default_factory=dict)
-    """In the order in which they were opened."""
+    """Open connections, the oldest first."""
     by_address: Counter[str] = field(default_factory=Counter)
     _sweeper: asyncio.TimerHandle | None = None
 
@@ -109,7 +112,10 @@ class ConnectionLimits:
         return busy >= self.maximum - RESERVED_FOR_WEBHOOK
 
     def add(self, connection: LimitedProtocol) -> bool:
-        """Add a connection. If its place is taken, close the one that has waited longest. Return False if none has."""
+        """Add a connection.
+
+        If no place is free, close the connection that has waited longest. Return False if no connection waits.
+        """
         address = connection.address
         # a Unix socket has no addresses: its connections come from one proxy
         if address and not self.trusted(address) and self.by_address[address] >= self.per_address:
@@ -133,7 +139,7 @@ class ConnectionLimits:
                 del self.by_address[connection.address]
 
     def _evict(self, among: Collection[LimitedProtocol], reason: str) -> bool:
-        """Close one connection that has no complete request, the one that has waited longest."""
+        """Close the connection without a complete request that has waited longest."""
         for phase in (Phase.HEADERS, Phase.IDLE, Phase.BODY):
             waiting = [item for item in among if item.phase is phase and not (phase is Phase.BODY and item.is_webhook)]
             if waiting:
@@ -172,7 +178,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._established = False
 
     def take_place(self, transport: asyncio.Transport) -> None:
-        """Take a place for a connection, before its TLS handshake if it has one; close it if there is none."""
+        """Take a place for a connection, before its TLS handshake; close the connection if no place is free."""
         self.transport = transport
         peer = get_remote_addr(transport)
         self.address = network_of(peer[0] if peer else "")
@@ -214,7 +220,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.send_400_response("")
 
     def send_400_response(self, msg: str) -> None:
-        """Answer 431 if the headers are too large, else 400; none if earlier requests are still to be answered."""
+        """Answer 431 if the headers are too large, otherwise 400; no answer while earlier requests wait."""
         if self._too_many:
             self.limits.on_refused("pipelined")
             self.transport.abort()
@@ -263,7 +269,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def is_late(self, now: float) -> str | None:
-        """Return which deadline has passed; None if none has."""
+        """Return the deadline that has passed; None if no deadline has passed."""
         body = WEBHOOK_BODY_SECONDS if self.is_webhook else BODY_SECONDS
         waited = now - self.since
         if self.phase is Phase.HEADERS and waited > HEADER_SECONDS:
@@ -275,7 +281,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return None
 
     def give_up(self) -> None:
-        """Close the connection, with an answer if none has begun."""
+        """Close the connection, with an answer if no answer has begun."""
         unfinished = self.cycle is not None and self.cycle.response_started
         if not self._established or self._stalled_at is not None or unfinished:
             self.transport.abort()

@@ -45,7 +45,7 @@ class Decision(TypedDict):
 
 
 class Validity(TypedDict):
-    """Whether a request is still about what would be done; null if that is unknown."""
+    """Whether the plan of a request is still current; null if this is unknown."""
 
     valid: bool | None
     reason: str | None
@@ -114,7 +114,7 @@ class Ended(TypedDict):
 
 
 class AlertFields(TypedDict):
-    """What is known of an alert, or of the manual start of a run."""
+    """The data of an alert, or of the manual start of a run."""
 
     kind: Literal["alert", "manual"]
     alertname: str

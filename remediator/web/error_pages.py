@@ -27,7 +27,7 @@ _INTERNAL_ERROR = (
 )
 
 _NOT_CONFIGURED = "A file that the settings name cannot be used now. Nothing was changed. See the service's log."
-"""Without the name of the file: the caller need not be identified."""
+"""The text omits the name of the file, because the caller may be unidentified."""
 
 
 def handlers(site: Site) -> Handlers:

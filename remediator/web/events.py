@@ -1,6 +1,6 @@
 """``GET /events``: a server-sent event for every change, so that open pages can update themselves.
 
-An event says only *that* something changed. A page then fetches its own content, with the usual permission checks.
+An event reports only *that* a change happened. A page then fetches its own content, with the usual permission checks.
 Without JavaScript, reload the page to update it.
 """
 
@@ -23,13 +23,15 @@ from remediator.web.authentication import RequestIdentity, address_of, identify
 from remediator.web.site import HEADERS, Site
 
 POLL_INTERVAL = 0.5
-"""Seconds between two looks at the audit log's head."""
+"""Seconds between two checks of the audit log's head."""
 STREAM_LIFE = 60.0
 """Seconds after which a stream ends; the browser then connects again."""
 MAX_STREAMS = 64
 MAX_STREAMS_OF_ONE = 8
-"""Streams of one person, or of one address without sign-in, so that one of them cannot use all places. A browser opens
-six connections to a server at most."""
+"""Streams of one person, or of one address without sign-in, so that one person cannot use all places.
+
+A browser opens at most six connections to a server.
+"""
 
 
 async def events(open_streams: Counter[str], site: Site, request: Request, identity: RequestIdentity) -> Response:
@@ -50,7 +52,7 @@ async def events(open_streams: Counter[str], site: Site, request: Request, ident
 
 
 class _CountedStream(StreamingResponse):
-    """A stream that says when it is over, also if the client left before its first byte."""
+    """A stream that reports its end, also if the client left before its first byte."""
 
     def __init__(self, content: AsyncIterator[str], on_end: Callable[[], None]) -> None:
         super().__init__(content, 200, HEADERS, "text/event-stream")
@@ -67,7 +69,7 @@ async def _stream(site: Site, request: Request) -> AsyncIterator[str]:
     """Yield the events of one stream, until the caller may not read any more.
 
     A sign-out and the end of a session are entries of the audit log, and a removed person or token makes new rules. So
-    it is sufficient to look at the caller again when one of the two changes.
+    it is sufficient to check the caller again after one of these changes.
     """
     closing = site.service.closing
     last, rules = -1, site.service.access.rules

@@ -1,5 +1,4 @@
-"""What every page shows around its content: active stops, the number of waiting requests, and what a person typed
-before a sign-in or an error."""
+"""The frame of every page: active stops, the number of waiting requests, and saved input of forms."""
 
 from __future__ import annotations
 
@@ -69,13 +68,13 @@ async def load_frame(service: Service, identity: RequestIdentity) -> Frame:
 
 
 def keep_draft(service: Service, response: Response, action: str, fields: Mapping[str, str]) -> None:
-    """Keep what was typed into a form in a signed cookie, so that neither a sign-in nor an error loses it.
+    """Keep the input of a form in a signed cookie, so that it survives a sign-in or an error.
 
     Args:
         service: the service.
         response: gets the cookie.
         action: the path of the form.
-        fields: the fields of the form. Secrets are left out.
+        fields: the fields of the form, without secrets.
     """
     typed = {name: value[:500] for name, value in fields.items() if value and name not in _SECRET_FIELDS}
     content = {"action": action, "fields": json.dumps(typed)}
@@ -98,5 +97,5 @@ def read_draft(service: Service, request: Request) -> tuple[str, Mapping[str, st
 
 
 def drop_draft(service: Service, response: Response) -> None:
-    """Forget what was typed, because the form was accepted."""
+    """Delete the saved input, because the form was accepted."""
     response.delete_cookie(cookie_name(service, _DRAFT_COOKIE), path="/", secure=service.config.https, httponly=True)

@@ -1,5 +1,5 @@
-"""The endpoints ``/livez`` (serves requests), ``/readyz`` (able to take in), ``/healthz`` (nothing is degraded) and
-``/metrics``.
+"""The endpoints ``/livez`` (serves requests), ``/readyz`` (can receive notifications), ``/healthz`` (nothing is
+degraded) and ``/metrics``.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ STORE_TIMEOUT = 3.0
 
 
 async def live(request: Request) -> Response:
-    """Answer that the process serves requests. This does not look at the store."""
+    """Answer that the process serves requests. The store is not read."""
     return PlainTextResponse("ok\n")
 
 
 def ready(service: Service) -> Handler:
     """Return the readiness probe: 200 if notifications can be acknowledged and are processed.
 
-    It does what taking in needs, and takes it back: it adds a notification, reads the inbox and the head of the log.
+    The probe does the steps of an intake, and rolls them back: it adds a notification, reads the inbox and the head of
+    the log.
     """
     store, replica = service.context.store, service.context.replica
 
@@ -43,7 +44,7 @@ def ready(service: Service) -> Handler:
         replicas.touch(tx, replica)  # committed and fsynced, as a notification is
 
     def take_in(tx: Tx) -> None:
-        audit.get_head(tx.connection)  # every write needs the head of the log
+        audit.get_head(tx.connection)  # the head of the log is needed for every write
         inbox.add(tx, "readiness", b"{}")
         inbox.oldest_pending(tx.connection)
         raise _TakenBack
@@ -66,7 +67,7 @@ def ready(service: Service) -> Handler:
     async def get(request: Request) -> Response:
         if problem := service.health.intake_problem():
             return JSONResponse({"ready": False, "intake": problem}, 503)
-        return JSONResponse(*await shared.get("", probe))  # everyone may ask, and each probe is a write
+        return JSONResponse(*await shared.get("", probe))  # every client may send probes, and each probe is a write
 
     return get
 
@@ -76,7 +77,7 @@ class _TakenBack(Exception):
 
 
 async def healthy(service: Service, request: Request) -> Response:
-    """Answer the health endpoint: 503 with the names of what is degraded. It needs no sign-in, so it gives no details.
+    """Answer the health endpoint: 503 with the names of degraded parts. It needs no sign-in, so it gives no details.
 
     A degraded service heals: do not restart it for this, and do not take it out of a load balancer.
     """
@@ -87,18 +88,18 @@ async def healthy(service: Service, request: Request) -> Response:
 
 async def metrics(service: Service, request: Request) -> Response:
     """Answer ``/metrics``. Gauges are read from the store for each scrape."""
+
+    def set_gauges(connection: Connection) -> None:
+        gauges = service.metrics
+        gauges.open_runs.set(len(runs.list_page(connection, 10_000, only=runs.OPEN_ONLY)))
+        gauges.waiting.set(inbox.count_pending(connection))
+        gauges.audit_entries.set(audit.get_head(connection).seq)
+        last_seen = key_values.get(connection, ingest.WATCHDOG)
+        if last_seen is not None:
+            gauges.watchdog.set(last_seen.at.timestamp())
+
     # without the store, the counters are still useful; /readyz reports the store
     with suppress(StoreError, TimeoutError):
         async with asyncio.timeout(STORE_TIMEOUT):
-            await service.context.store.view(lambda connection: _set_gauges(connection, service))
+            await service.context.store.view(set_gauges)
     return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def _set_gauges(connection: Connection, service: Service) -> None:
-    gauges = service.metrics
-    gauges.open_runs.set(len(runs.list_page(connection, 10_000, only=runs.OPEN_ONLY)))
-    gauges.waiting.set(inbox.count_pending(connection))
-    gauges.audit_entries.set(audit.get_head(connection).seq)
-    last_seen = key_values.get(connection, ingest.WATCHDOG)
-    if last_seen is not None:
-        gauges.watchdog.set(last_seen.at.timestamp())

@@ -23,7 +23,7 @@ PAGE_SIZE = 25
 
 
 async def list_incidents(call: ApiRequest) -> Any:
-    """List incidents, the one with the newest run first."""
+    """List incidents; the incident with the newest run comes first."""
     limit, open_only = call.integer("limit", 50, 500), paging.parse_flag(call.request.query_params, "open")
 
     def read(connection: Connection) -> list[dict[str, Any]]:
@@ -36,24 +36,16 @@ async def list_incidents(call: ApiRequest) -> Any:
 async def show_incident(call: ApiRequest) -> Any:
     """Show an incident with its runs, by its ID or the ID of one of its runs."""
     name = call.request.path_params["incident_id"]
-    found: Incident | None = await call.read(lambda connection: find_incident(connection, name))
+    found: Incident | None = await call.read(
+        lambda connection: load_incident(connection, lookup.incident_id(connection, name))
+    )
     if found is None:
         raise NotFound(f"there is no incident {name[:64]!r}")
     return found.to_data()
 
 
-def find_incident(connection: Connection, name: str) -> Incident | None:
-    """Return an incident by its ID, the ID of one of its runs, the beginning of it, or ``@latest``; None if there is
-    none.
-
-    Raises:
-        InputError: several incidents or runs begin like this.
-    """
-    return load_incident(connection, lookup.incident_id(connection, name))
-
-
 async def incident_list(site: Site, request: Request, identity: RequestIdentity) -> Response:
-    """Answer ``GET /incidents``: the incidents, the one with the newest run first."""
+    """Answer ``GET /incidents``: the incidents; the incident with the newest run comes first."""
     query = request.query_params
     open_only, before = query.get("open") == "true", paging.parse_cursor(query.get("before", ""))
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from remediator.core.run import Episode, EpisodeStatus, Run, Status
-from remediator.playbooks.inventory import Inventory, Service
+from remediator.playbooks.inventory import Service
 from remediator.reporting.charts import lay_out_dependencies
 from remediator.storage.repositories import episodes, runs, stops, target_locks
 from remediator.storage.repositories.stops import Stop
@@ -24,7 +24,7 @@ _MAX_RUNS = 3
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """A service with what the store knows about it now."""
+    """A service with its current state in the store."""
 
     service: Service
     firing: Sequence[Episode]
@@ -38,7 +38,7 @@ class ServiceState:
 
     @property
     def health(self) -> str:
-        """Say how it is, by what the store knows: no target is asked for a page."""
+        """Return the health of the service from the store: a page queries no target."""
         if self.lock is not None and self.lock.finished_at is not None:
             return "locked: the outcome of a call is unknown"
         if self.lock is not None:
@@ -58,35 +58,31 @@ class ServiceState:
 async def inventory(site: Site, request: Request, identity: RequestIdentity) -> Response:
     """Answer ``GET /inventory``."""
     loaded, now = site.service.context.playbooks.inventory, site.now
-    states = await site.service.context.store.view(
-        lambda connection: _states(connection, loaded, stops.list_active(connection, now))
-    )
+
+    def read(connection: Connection) -> dict[str, ServiceState]:
+        firing: dict[str, list[Episode]] = {}
+        for alert in episodes.list_open(connection, _MAX_ALERTS):
+            if alert.status is EpisodeStatus.FIRING:
+                for service in loaded.services_for(alert.labels):
+                    firing.setdefault(service.name, []).append(alert)
+        active = stops.list_active(connection, now)
+        locks = {run.target: run for run in target_locks.list_lock_holders(connection)}
+        return {
+            name: ServiceState(
+                loaded.services[name],
+                firing.get(name, ()),
+                locks.get(name),
+                runs.list_page(connection, _MAX_RUNS, only=runs.RunFilter(target=name)),
+                [stop for stop in active if stop.applies_to("", name)],
+                loaded.source_of(name),
+            )
+            for name in sorted(loaded.services)[:_MAX_SERVICES]
+        }
+
+    states = await site.service.context.store.view(read)
     more = max(0, len(loaded.services) - _MAX_SERVICES)
     drawn = lay_out_dependencies(
         {name: [each for each in state.service.depends_on if each in states] for name, state in states.items()},
         {name: state.service.platform.kind for name, state in states.items()},
     )
     return site.render(request, identity, "inventory.html", states=states, more=more, drawn=drawn, live=True)
-
-
-def _states(connection: Connection, loaded: Inventory, active: Sequence[Stop]) -> dict[str, ServiceState]:
-    open_ones = episodes.list_open(connection, _MAX_ALERTS)
-    firing: dict[str, list[Episode]] = {}
-    for alert in open_ones:
-        if alert.status is EpisodeStatus.FIRING:
-            for service in loaded.services_for(alert.labels):
-                firing.setdefault(service.name, []).append(alert)
-    names = sorted(loaded.services)[:_MAX_SERVICES]
-    locks = {run.target: run for run in target_locks.list_lock_holders(connection)}
-    return {
-        name: ServiceState(
-            service,
-            firing.get(name, ()),
-            locks.get(name),
-            runs.list_page(connection, _MAX_RUNS, only=runs.RunFilter(target=name)),
-            [stop for stop in active if stop.applies_to("", name)],
-            loaded.source_of(name),
-        )
-        for name in names
-        for service in (loaded.services[name],)
-    }

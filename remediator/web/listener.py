@@ -30,7 +30,7 @@ _SOCKET_MODE = 0o660
 """Mode of a Unix socket: the user and the group of the service, so that a proxy in this group can connect."""
 _HANDSHAKE_SECONDS = 10
 _TLS_POLL = 5.0
-"""Seconds between two looks at the files of the certificate."""
+"""Seconds between two checks of the files of the certificate."""
 
 
 class Certificate:
@@ -109,7 +109,7 @@ class _TlsConnection(SSLProtocol):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, http: LimitedProtocol, context: ssl.SSLContext) -> None:
-        # asyncio's own constructor wants a waiter for clients; None is what its server passes
+        # the constructor of asyncio needs a waiter for clients; the server of asyncio passes None
         super().__init__(
             loop,
             http,
@@ -161,7 +161,7 @@ def _inherited_sockets() -> list[socket.socket]:
     try:
         opened = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     except OSError as error:
-        raise ConfigurationError(f"listen: what systemd passed is no socket: {error.strerror}") from None
+        raise ConfigurationError(f"listen: the descriptor from systemd is not a socket: {error.strerror}") from None
     for each in opened:
         each.set_inheritable(False)
         each.setblocking(False)
@@ -192,7 +192,7 @@ def _unix_socket(path: Path) -> socket.socket:
         with suppress(FileNotFoundError):
             if stat.S_ISSOCK(path.lstat().st_mode) and not _answers(path):
                 path.unlink()
-        before = os.umask(0o777 & ~_SOCKET_MODE)  # no moment in which everyone may connect
+        before = os.umask(0o777 & ~_SOCKET_MODE)  # set the mode before listening, so that other users can never connect
         try:
             sock.bind(str(path))
         finally:
@@ -236,7 +236,7 @@ def _protocol(limits: ConnectionLimits, certificate: Certificate | None) -> Call
         return http
 
     def with_tls(**arguments: Any) -> asyncio.Protocol:
-        # uvicorn calls this for each connection, so a new certificate is used from the next connection on
+        # uvicorn calls this for each connection, so the next connection uses a new certificate
         return _TlsConnection(asyncio.get_running_loop(), http(**arguments), certificate.context)  # type: ignore[return-value]
 
     return with_tls

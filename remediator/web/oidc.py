@@ -90,7 +90,7 @@ class OidcClient:
         return self._metadata
 
     def _is_safe(self, url: str) -> bool:
-        """Return whether nobody on the way can read or answer: HTTPS, or HTTP on loopback for an issuer there."""
+        """Return whether the connection is protected: HTTPS, or HTTP on loopback for an issuer on loopback."""
         parts, issuer = urlsplit(url), urlsplit(self._settings.issuer)
         on_loopback = is_loopback(parts.hostname or "") and is_loopback(issuer.hostname or "")
         return parts.scheme == "https" or (parts.scheme == "http" and on_loopback)
@@ -192,7 +192,8 @@ class OidcClient:
                 f"the ID token has no usable claim {self._settings.id_claim!r}: check the setting access.oidc.id_claim"
             )
         verified = claims.get("email_verified")
-        if self._settings.id_claim == "email" and verified is not True and verified != "true":  # some send it as a text
+        # some providers send the value as text
+        if self._settings.id_claim == "email" and verified is not True and verified != "true":
             raise InputError(
                 "this e-mail address is not verified: the identity provider must send email_verified: true"
             )

@@ -38,7 +38,7 @@ LIMIT = Parameter(
     {"minimum": 1, "maximum": MAX_LIMIT},
 )
 DURATION_RULES: Mapping[str, Any] = {"minLength": 1, "pattern": DURATION.replace("+", "{1,3}")}
-"""A duration that no calendar is too short for: at most 999 of each unit."""
+"""A duration that always fits into a calendar: at most 999 of each unit."""
 TIME_RULES: Mapping[str, Any] = {"anyOf": [{"format": "date-time"}, DURATION_RULES]}
 NOT_EMPTY = "[^\\s\\u001c-\\u001f\\u0085]"
 """The pattern of a text that is not only whitespace, which is more to Python than to most patterns."""
@@ -53,7 +53,7 @@ ERRORS: Mapping[str, str] = {
     "429": "Too many wrong tokens from this address; try again in a minute.",
     "503": "The store does not answer; try again.",
 }
-"""What each status of an error means."""
+"""The meaning of each status code of an error."""
 REASON: Mapping[str, str] = {"reason": "Reason, shown to other users."}
 
 
@@ -90,7 +90,7 @@ class Operation:
     media: tuple[str, ...] = ()
     """Media types of the answer besides JSON."""
     body_forms: tuple[Mapping[str, Any], ...] = ()
-    """JSON Schemas of which the body must match at least one; none: its fields say everything."""
+    """JSON Schemas; the body must match at least one of them. Empty if the fields describe the body completely."""
 
 
 _MODE: Literal["serialization"] = "serialization"

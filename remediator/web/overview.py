@@ -1,10 +1,10 @@
-"""The overview: what fires, what is or is not being done about it and why, and what waits."""
+"""The overview: firing alerts, the state of their remedies with the reason, and waiting requests."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -26,7 +26,7 @@ _MAX_OPEN_RUNS = 100
 
 @dataclass(frozen=True, slots=True)
 class AlertCard:
-    """A firing alert, with what is being done about it."""
+    """A firing alert, with the state of its remedy."""
 
     alert: Episode
     state: AlertState
@@ -46,14 +46,31 @@ class Overview:
     dead: Sequence[outbox.OutboxMessage]
     watchdog_at: datetime | None
     watchdog_problem: str
-    """Why alerts may be missing; empty if the Watchdog alert arrives."""
+    """The reason why alerts may be missing; empty if the Watchdog alert arrives."""
     head: int
 
 
 async def overview(site: Site, request: Request, identity: RequestIdentity) -> Response:
     """Answer ``GET /``."""
     now, max_silence = site.now, watchdog_max_silence(site.service.config)
-    state = await site.service.context.store.view(lambda connection: _overview(connection, now, max_silence))
+
+    def read(connection: Connection) -> Overview:
+        alerts = [item for item in episodes.list_open(connection) if item.kind is EpisodeKind.ALERT]
+        firing = [item for item in alerts if item.status is EpisodeStatus.FIRING]
+        watchdog = key_values.get(connection, key_values.WATCHDOG)
+        return Overview(
+            firing,
+            runs_of_alerts(connection, firing[:_MAX_ALERTS]),
+            runs.list_page(connection, _MAX_OPEN_RUNS, only=runs.OPEN_ONLY),
+            [(item, runs.get(connection, item.run_id)) for item in approvals.list_pending(connection, 50)],
+            [run for run in runs.list_page(connection, 12) if run.finished_at is not None],
+            outbox.list_dead(connection, 5),
+            None if watchdog is None else watchdog.at,
+            key_values.watchdog_problem(connection, now, max_silence),
+            audit.get_head(connection).seq,
+        )
+
+    state = await site.service.context.store.view(read)
     return site.render(
         request,
         identity,
@@ -66,7 +83,7 @@ async def overview(site: Site, request: Request, identity: RequestIdentity) -> R
 
 
 def alert_card(site: Site, alert: Episode, its_runs: Sequence[Run]) -> AlertCard:
-    """Return an alert with what is being done about it and its links to other tools."""
+    """Return an alert with the state of its remedy and its links to other tools."""
     loaded = site.service.context.playbooks
     state = describe_alert(alert, its_runs, site.service.worker.index)
     services = loaded.inventory.services_for(alert.labels)
@@ -85,23 +102,3 @@ def runs_of_alerts(connection: Connection, alerts: Sequence[Episode]) -> dict[st
         )
         for episode_id, ids in found.items()
     }
-
-
-def _overview(connection: Connection, now: datetime, max_silence: timedelta | None) -> Overview:
-    firing = [
-        item
-        for item in episodes.list_open(connection)
-        if item.status is EpisodeStatus.FIRING and item.kind is EpisodeKind.ALERT
-    ]
-    watchdog = key_values.get(connection, key_values.WATCHDOG)
-    return Overview(
-        firing,
-        runs_of_alerts(connection, firing[:_MAX_ALERTS]),
-        runs.list_page(connection, _MAX_OPEN_RUNS, only=runs.OPEN_ONLY),
-        [(item, runs.get(connection, item.run_id)) for item in approvals.list_pending(connection, 50)],
-        [run for run in runs.list_page(connection, 12) if run.finished_at is not None],
-        outbox.list_dead(connection, 5),
-        None if watchdog is None else watchdog.at,
-        key_values.watchdog_problem(connection, now, max_silence),
-        audit.get_head(connection).seq,
-    )

@@ -1,4 +1,4 @@
-"""The playbooks: their modes and results, and for each one its source, versions, tests and history."""
+"""The playbooks: their modes and results, and the source, versions, tests and history of each playbook."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class TestResult:
     passed: Sequence[str]
     failed: Sequence[str]
     error: str
-    """Why the tests could not run; empty if they ran."""
+    """The reason why the tests could not run; empty if they ran."""
     branches: str
     """How many branches the tests reach, for example ``12 of 12``."""
 
@@ -171,7 +171,7 @@ class GivenParameter:
 
 
 def _given(playbook: Playbook | None) -> list[GivenParameter]:
-    """Return the parameters that come from a label of the alert, except the one that the service fills."""
+    """Return the parameters that come from a label of the alert, except the parameter that the service fills."""
     if playbook is None:
         return []
     target = set(references.references(playbook.target))
@@ -183,7 +183,7 @@ def _given(playbook: Playbook | None) -> list[GivenParameter]:
 
 
 def _typed(site: Site, request: Request, name: str) -> Mapping[str, str]:
-    """Return what a person typed into the form before an error or a sign-in."""
+    """Return the input of a person in the form before an error or a sign-in."""
     kept_for, kept = read_draft(site.service, request)
     return kept if kept_for == "/runs" and kept.get("playbook") == name else {}
 
@@ -193,7 +193,7 @@ def _as_yaml(content: Any) -> str:
 
 
 def _compare(versions: Sequence[PlaybookVersion], before: str, after: str) -> Mapping[str, str] | None:
-    """Return the differences of two versions; without a choice those of the two newest; None if there is only one."""
+    """Return the differences of two versions (default: the two newest); None if there is only one version."""
     known = {version.hash: version for version in versions}
     new = known.get(after) or (versions[0] if versions else None)
     old = known.get(before) or (versions[1] if len(versions) > 1 else None)
@@ -219,7 +219,7 @@ def _mode_changes(connection: Connection, name: str) -> list[ModeChange]:
 
 
 def _test_file(playbook: Playbook | None) -> str:
-    """Return the file with the tests of a playbook; empty if there is none beside it."""
+    """Return the test file of a playbook; empty if there is no such file beside it."""
     if playbook is None or not playbook.source:
         return ""
     path = Path(playbook.source)
@@ -230,9 +230,9 @@ def _test_file(playbook: Playbook | None) -> str:
 async def run_tests(
     tests: PlaybookTests, site: Site, request: Request, person: Person, fields: Mapping[str, str]
 ) -> Response:
-    """Answer ``POST /playbooks/<name>/test``: run the tests in a process of their own.
+    """Answer ``POST /playbooks/<name>/test``: run the tests in a separate process.
 
-    They need several seconds of a core. A process with a low priority keeps that away from runs.
+    They need several seconds of a core. The process has a low priority, so that runs are not delayed.
     """
     person.require(Permission.RETRY)
     name = request.path_params["name"]

@@ -16,7 +16,7 @@ from remediator.storage import Store
 INTERVAL = 60.0
 """Seconds in which a refusal of the same sender and status is recorded once."""
 MAX_RECORDS = 20
-"""Maximum number of records in ``INTERVAL``, however many senders there are."""
+"""Maximum number of records in ``INTERVAL``, regardless of the number of senders."""
 log: Any = structlog.get_logger("remediator.web.webhook")
 
 
@@ -34,7 +34,7 @@ class Refusals:
     actor: str
     now: Callable[[], float] = time.monotonic
     _recorded: dict[tuple[str, int], float] = field(default_factory=dict)
-    """When a sender and status were last recorded; only those of the current interval."""
+    """The last recorded time of each sender and status in the current interval."""
     _unrecorded: int = 0
 
     async def record(self, sender: str, error: PayloadError) -> None:

@@ -56,7 +56,7 @@ class Attempt(TypedDict):
 
 
 class Evidence(TypedDict):
-    """What a check or a diagnosis showed."""
+    """The result of a check or a diagnosis."""
 
     at: Time
     phase: str
@@ -66,7 +66,7 @@ class Evidence(TypedDict):
 
 
 class Event(TypedDict):
-    """One event of a timeline; its kind is that of its audit entry."""
+    """One event of a timeline; its kind is the kind of its audit entry."""
 
     time: Time
     kind: str
@@ -74,7 +74,7 @@ class Event(TypedDict):
 
 
 class Comment(TypedDict):
-    """What a person wrote about a run."""
+    """A comment of a person about a run."""
 
     id: str
     run: str
@@ -125,7 +125,7 @@ class UndoRequested(TypedDict):
 
 
 class Result(TypedDict):
-    """What was done, in one sentence."""
+    """The effect, in one sentence."""
 
     result: str
 
@@ -146,7 +146,7 @@ class IncidentRun(TypedDict):
 
 
 class Note(TypedDict):
-    """Something about an incident that nobody was notified of."""
+    """A note about an incident that notified no person."""
 
     run: str
     at: Time
@@ -175,7 +175,7 @@ class About(TypedDict):
 
 
 class Call(TypedDict):
-    """What a step would do."""
+    """The planned call of a step."""
 
     summary: str
 
@@ -190,7 +190,7 @@ class ExplainedStep(TypedDict):
 
 
 class Verdict(TypedDict):
-    """What a guard says now."""
+    """The current answer of a guard."""
 
     guard: str
     answer: Literal["allow", "block", "unknown"]
@@ -201,7 +201,7 @@ class Verdict(TypedDict):
 
 
 class Explanation(TypedDict):
-    """What one playbook would do."""
+    """The explanation of one playbook."""
 
     playbook: str
     matches: bool
@@ -217,7 +217,7 @@ class Explanation(TypedDict):
 
 
 class ExplainedAlert(TypedDict):
-    """What each playbook would do for an alert."""
+    """The explanation of every playbook for an alert."""
 
     labels: dict[str, str]
     playbooks: list[Explanation]

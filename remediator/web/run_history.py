@@ -42,7 +42,7 @@ class RunFilters:
 
     @classmethod
     def parse(cls, query: QueryParams, now: datetime) -> RunFilters:
-        """Return the filters of a URL. What is malformed is ignored, so that an old bookmark shows something."""
+        """Return the filters of a URL. Malformed filters are ignored, so that an old bookmark shows something."""
         last = query.get("last", "") if query.get("last", "") in _RANGES else ""
         since = now - _RANGES[last] if last else _instant(query.get("since", ""))
         return cls(
@@ -64,7 +64,7 @@ class RunFilters:
 
 
 def field_value(at: datetime | None) -> str:
-    """Return a time as a field of type ``datetime-local`` has it, in UTC."""
+    """Format a time for a field of type ``datetime-local``, in UTC."""
     return "" if at is None else f"{at:%Y-%m-%dT%H:%M}"
 
 
@@ -84,7 +84,8 @@ async def run_history(site: Site, request: Request, identity: RequestIdentity) -
     shown = found[:PAGE_SIZE]
     loaded = site.service.context.playbooks
     chosen = filters.names["target"]
-    names = sorted(loaded.inventory.services)[:_MAX_TARGETS]  # that the form offers; its search field takes every name
+    # limit of the names that the form offers; its search field accepts every name
+    names = sorted(loaded.inventory.services)[:_MAX_TARGETS]
     return site.render(
         request,
         identity,
@@ -107,8 +108,10 @@ async def run_history(site: Site, request: Request, identity: RequestIdentity) -
 
 
 def _search(connection: Connection, filters: RunFilters, before: Position | None) -> list[Run]:
-    """Return one run more than a page: by filters, and by the ID of a run or episode, or the name of a service,
-    playbook or alert."""
+    """Return one run more than a page.
+
+    The runs are selected by filters, and by the ID of a run or episode, or the name of a service, playbook or alert.
+    """
     if not filters.search:
         return _by_filters(connection, filters, filters.names, before)
     exact = runs.get(connection, filters.search)

@@ -39,7 +39,7 @@ _STAGE_OF = (
 )
 """The stage of an audit entry, by the beginning of its kind."""
 _NOISE = ("evidence", "guard.verdict", "message.sent", "message.chart")
-"""Kinds of events that are folded when several follow each other: they say what was seen, not what was done."""
+"""Kinds of events that are folded when several follow each other: they record observations, not actions."""
 _MIN_FOLDED = 3
 _MAX_OUTPUT_LINES = 100
 """Lines of the output of a running step that are shown."""
@@ -68,7 +68,7 @@ class TimelineGroup:
 
     @property
     def summary(self) -> str:
-        """Say what is folded."""
+        """Summarise the folded events."""
         names = {"evidence": "observations", "guard.verdict": "guard verdicts"}
         kinds = dict.fromkeys(names.get(item.kind, "messages") for item in self.items)
         return f"{len(self.items)} {', '.join(kinds)}"

@@ -90,7 +90,7 @@ class OpenRequest(TypedDict):
 
 
 class Watchdog(TypedDict):
-    """When the Watchdog alert arrived, and what is wrong with it."""
+    """The time of the last Watchdog alert, and its problem."""
 
     received_at: Time | None
     problem: str | None
@@ -106,7 +106,7 @@ class Replica(TypedDict):
 
 
 class Status(TypedDict):
-    """What blocks actions now."""
+    """The current blocks of actions."""
 
     notification_problem: str
     stop_file: StopFile | None

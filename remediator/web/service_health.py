@@ -1,4 +1,4 @@
-"""The health page: replicas, what the doctor says, channels and their newest messages, Alertmanager and Prometheus."""
+"""The health page: replicas, results of the doctor, channels and their newest messages, Alertmanager and Prometheus."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from remediator.web.shared_work import SharedWork
 from remediator.web.site import Site
 
 LIFE = 300.0
-"""Seconds for which an examination is shown again. It asks targets and servers, so readers must not repeat it."""
+"""Seconds for which an examination is shown again. It queries targets and servers, so page views must not repeat it."""
 _WAIT = 2.0
 """Seconds for which the page waits for an examination that is running."""
 _LEVELS = (Level.FAILED, Level.WARNING, Level.SKIPPED, Level.OK)
@@ -38,7 +38,7 @@ class Examined:
     at: datetime
     results: Sequence[tuple[str, Result]]
     error: str = ""
-    """Why there are none."""
+    """Reason why there are no results."""
 
     @property
     def by_level(self) -> list[tuple[Level, list[tuple[str, Result]]]]:
@@ -84,7 +84,7 @@ class DoctorRuns:
 
 @dataclass(frozen=True, slots=True)
 class HealthState:
-    """What the store says about the service itself."""
+    """The stored state of the service itself."""
 
     replicas: Sequence[Replica]
     channels: Sequence[ChannelState]
@@ -97,9 +97,21 @@ class HealthState:
 
 async def health_page(examinations: DoctorRuns, site: Site, request: Request, identity: RequestIdentity) -> Response:
     """Answer ``GET /health``."""
-    state = await site.service.context.store.view(lambda connection: _state(connection, site))
+    now, config = site.now, site.service.config
+
+    def read(connection: Connection) -> HealthState:
+        watchdog = key_values.get(connection, key_values.WATCHDOG)
+        return HealthState(
+            replicas.list_alive(connection, now - REPLICA_TIMEOUT),
+            outbox.channel_states(connection),
+            outbox.list_dead(connection, 10),
+            inbox.count_pending(connection),
+            None if watchdog is None else watchdog.at,
+            key_values.watchdog_problem(connection, now, watchdog_max_silence(config)),
+        )
+
+    state = await site.service.context.store.view(read)
     examined, running = await examinations.get()
-    config = site.service.config
     notifiers = await asyncio.to_thread(site.service.registry.make_channels, config.channels)
     return site.render(
         request,
@@ -114,17 +126,4 @@ async def health_page(examinations: DoctorRuns, site: Site, request: Request, id
         sources={name: [peer.url for peer in peers] for name, peers in site.service.clients.sources.items()},
         prometheus=None if config.prometheus is None else config.prometheus.url,
         live=True,
-    )
-
-
-def _state(connection: Connection, site: Site) -> HealthState:
-    now = site.now
-    watchdog = key_values.get(connection, key_values.WATCHDOG)
-    return HealthState(
-        replicas.list_alive(connection, now - REPLICA_TIMEOUT),
-        outbox.channel_states(connection),
-        outbox.list_dead(connection, 10),
-        inbox.count_pending(connection),
-        None if watchdog is None else watchdog.at,
-        key_values.watchdog_problem(connection, now, watchdog_max_silence(site.service.config)),
     )

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class SharedWork(Generic[T]):
-    """Does the work of a key once for everyone who asks while it runs, and for some time after it began.
+    """Does the work of a key once for all callers during the work, and for some time after its beginning.
 
     Args:
         what: names the work, for the tasks.
@@ -32,7 +32,7 @@ class SharedWork(Generic[T]):
         return task
 
     async def get(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return the result of the work of a key. A reader who leaves does not cancel it for the others."""
+        """Return the result of the work of a key. A reader who leaves does not cancel the work for other readers."""
         return await asyncio.shield(self.start(key, work))
 
     def _forget(self, key: str, until: float, done: asyncio.Task[T]) -> None:

@@ -1,8 +1,8 @@
 """Throttle failed authentications, and record every authentication: in the metrics, the log and the audit log.
 
 Failures are counted for each address and, where it is known, for each account. While there are too many, further
-attempts get 429 without being looked at. Open sessions are not affected, and neither is the webhook: Alertmanager
-drops a notification that gets 401 or 429.
+attempts get 429 without being checked. Open sessions are not affected, and neither is the webhook: Alertmanager drops a
+notification that gets 401 or 429.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log: Any = structlog.get_logger("remediator.web.sign_in")
 
 
 class TooManyFailures(RemediatorError):
-    """The address or the account failed too often; the attempt was not looked at."""
+    """The address or the account failed too often; the attempt was not checked."""
 
     def __init__(self) -> None:
         super().__init__(f"too many failed attempts: wait {WINDOW:g} s, then try again")
@@ -88,7 +88,7 @@ class SignInGuard:
         await self._record("authentication failed", self.actor, why, data)
 
     async def denied(self, request: Request, person: Person | None, error: RemediatorError) -> None:
-        """Count and record that a caller may not do what was requested. Other errors are no refusals."""
+        """Count and record a missing permission of a caller. Other errors are not refusals."""
         if not isinstance(error, PermissionDenied):
             return
         how = "none" if person is None else person.how

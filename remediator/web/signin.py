@@ -45,7 +45,7 @@ async def _form(
     error: str = "",
     fields: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return the form, with what was typed except the token."""
+    """Return the form, with the input except the token."""
     typed = fields or {}
     oidc = site.service.config.access.oidc
     try:
@@ -137,7 +137,7 @@ async def finish_oidc(site: Site, client: OidcClient, request: Request) -> Respo
         return await _form(site, request, "/", 400, "Sign-in took too long or began in another browser. Try again.")
     try:
         await site.guard.require_allowed(request, "oidc")
-    except TooManyFailures as error:  # nor is the provider asked
+    except TooManyFailures as error:  # do not call the provider either
         return await _form(site, request, "/", 429, str(error))
     if not secrets.compare_digest(str(signed.content["state"]).encode(), query.get("state", "").encode()):
         await site.guard.failed(request, "oidc", "the answer of the provider belongs to another sign-in")

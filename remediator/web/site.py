@@ -1,4 +1,4 @@
-"""What all pages share: templates, headers, the caller, and the check that a form came from one of our own pages."""
+"""The common parts of all pages: templates, headers, the caller, and the check of the origin of forms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from remediator.core.approval import Permission, PermissionDenied, Person
 from remediator.core.run import Run
 from remediator.errors import InputError, StoreError
 from remediator.pipeline.approval_validity import Validity, check_validity
-from remediator.reporting.formatting import format_age
+from remediator.reporting.formatting import capital, format_age
 from remediator.service import Service
 from remediator.storage.repositories.approvals import Approval
 from remediator.web.authentication import NOBODY, RequestIdentity, address_of, by_operator_token, cookie_name, identify
@@ -105,7 +105,6 @@ class Site:
     service: Service
     validity: ValidityChecks = field(init=False)
     guard: SignInGuard = field(init=False)
-    templates: ImmutableSandboxedEnvironment = field(init=False)
 
     def __post_init__(self) -> None:
         self.validity = ValidityChecks(self.service)
@@ -114,30 +113,6 @@ class Site:
             self.service.metrics,
             self.service.context.actor,
             lambda request: address_of(self.service, request),
-        )
-        self.templates = ImmutableSandboxedEnvironment(
-            loader=FileSystemLoader(HERE / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            extensions=[PrefixedLinks],
-        )
-        self.templates.filters.update(
-            ago=ago,
-            instant=instant,
-            length=format_age,
-            words=words,
-            sentence=sentence,
-            moment=moment,
-            relative=relative,
-            capital=capital,
-        )
-        self.templates.globals.update(
-            version=__version__,
-            environment=self.service.config.environment,
-            pages=PAGES,
-            root=prefix_of(self.service.config.public_url),
         )
 
     @property
@@ -161,7 +136,9 @@ class Site:
             browser = secrets.token_urlsafe(24)
         made = str(int(self.now.timestamp()))
         kept_for, kept = read_draft(self.service, request)
-        text = self.templates.get_template(template).render(
+        text = _TEMPLATES.get_template(template).render(
+            environment=self.service.config.environment,
+            root=prefix_of(self.service.config.public_url),
             identity=identity,
             path=request.url.path,
             now=self.now,
@@ -222,7 +199,7 @@ class Site:
         return person
 
     async def load_frame(self, request: Request, identity: RequestIdentity) -> None:
-        """Read what the header shows, for :meth:`render`.
+        """Read the data of the header, for :meth:`render`.
 
         Raises:
             StoreError: the store does not answer.
@@ -242,7 +219,7 @@ class Site:
         return self.open_page(get)
 
     def open_page(self, handler: Page) -> Handler:
-        """Wrap a page that everyone may open. A store that does not answer and too many attempts get an error page."""
+        """Wrap a public page. If the store does not answer, or after too many attempts, return an error page."""
 
         async def get(request: Request) -> Response:
             identity = NOBODY
@@ -291,23 +268,23 @@ class Site:
     def error_page(
         self, request: Request, identity: RequestIdentity, status: int, title: str, text: str, back: str = ""
     ) -> HTMLResponse:
-        """Return a page that states an error, with links to what can be done next.
+        """Return a page that states an error, with links to the next actions.
 
         Args:
             request: the request.
             identity: the caller.
             status: the status code.
-            title: what happened.
-            text: why.
-            back: path of the page with the form, which still has what was typed.
+            title: the error.
+            text: the reason.
+            back: path of the page with the form, which still has the input.
         """
         return self.render(request, identity, "error.html", status, title=title, text=text, back=back)
 
 
 def wrong_token(token: str) -> str:
-    """Return why an operator token is not accepted, with what to check."""
+    """Return why an operator token is not accepted, and the next action."""
     if not token.startswith("rmo_"):
-        return "This is not an operator token: it has to start with rmo_. Check that you copied all of it."
+        return "This is not an operator token: it must start with rmo_. Check that you copied the whole token."
     return "This operator token is unknown. Check that you copied all of it, and that it was not replaced."
 
 
@@ -334,7 +311,7 @@ def local_path(path: str) -> str:
 
 
 def page_of(request: Request, fields: Mapping[str, str]) -> str:
-    """Return the path of the page that has a form: what the form says, else the page that its path belongs to."""
+    """Return the path of the page of a form: from the form, otherwise from its own path."""
     if fields.get("next"):
         return local_path(fields["next"])
     return request.url.path.rpartition("/")[0] if request.url.path.startswith("/runs/") else "/"
@@ -379,11 +356,27 @@ def words(text: str) -> str:
     return text.replace("_", " ")
 
 
-def capital(text: str) -> str:
-    """Start a text with a capital letter."""
-    return text[:1].upper() + text[1:]
-
-
 def sentence(text: str) -> str:
     """Start a message with a capital letter and end it with a full stop."""
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+    return f"{capital(text)}{'' if text.endswith(('.', '!', '?')) else '.'}"
+
+
+_TEMPLATES = ImmutableSandboxedEnvironment(
+    loader=FileSystemLoader(HERE / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    extensions=[PrefixedLinks],
+)
+_TEMPLATES.globals.update(version=__version__, pages=PAGES)
+_TEMPLATES.filters.update(
+    ago=ago,
+    instant=instant,
+    length=format_age,
+    words=words,
+    sentence=sentence,
+    moment=moment,
+    relative=relative,
+    capital=capital,
+)

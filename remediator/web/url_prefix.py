@@ -1,6 +1,6 @@
 """The path of ``public_url``, for a service behind a proxy that serves it below a path such as ``/remediator``.
 
-The proxy may pass the path on or remove it; both work. Requests without it, such as probes, work too.
+The proxy may pass the path on or remove it; both work. Requests without the path, such as probes, work too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from starlette.types import Message, Scope, Send
 
 
 def prefix_of(public_url: str) -> str:
-    """Return the path of a URL without a slash at its end; empty if it has none."""
+    """Return the path of a URL without a slash at its end; empty if the URL has no path."""
     return urlsplit(public_url).path.rstrip("/")
 
 

@@ -1,7 +1,7 @@
 """``POST /api/v1/alerts``: the webhook endpoint for Alertmanager; ``/api/v1/alerts/NAME`` for a further source.
 
-Plain ASGI, without Starlette's request and response objects: this is the one path whose speed matters, and it needs
-only one header and the body of a request.
+This is plain ASGI, without Starlette's request and response objects. Speed matters only on this path, and it needs only
+one header and the body of a request.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Webhook:
 
     Args:
         store: where notifications are committed.
-        access: has the credentials of now, which change while the service runs.
+        access: has the current credentials, which change while the service runs.
         limit: maximum length of the body, in bytes.
         health: knows whether notifications are processed.
         metrics: counts every answer.
         refusals: records the refused notifications.
-        source: reads what is sent here.
+        source: parses the notifications of this endpoint.
         clock: has the time for signatures.
     """
 
@@ -75,7 +75,8 @@ class Webhook:
         self._clock = clock
         self._answers = partial(metrics.notifications.labels, source.name)
         self._accepted = self._answers("accepted", "200")
-        self._answers("refused", "503")  # at 0 from the start, so that the first increase is seen
+        # create the series with 0 at the start, so that Prometheus sees the first increase
+        self._answers("refused", "503")
 
     async def __call__(self, scope: Scope, receive_: Receive, send: Send) -> None:
         authorization = b""
@@ -98,7 +99,8 @@ class Webhook:
             challenge = credentials.challenge if isinstance(error, Unauthorized) else b""
             await _refuse(send, error.status, str(error), challenge)
             if error.status < 500:  # the sender tries again after a 5xx
-                await self._refusals.record(_sender(scope), error)
+                client = scope.get("client")  # the connection is from the sender, or from the proxy in front of it
+                await self._refusals.record(str(client[0]) if client else "unknown", error)
         except StoreError as error:
             self._answers("refused", "503").inc()
             await _refuse(send, 503, str(error))
@@ -108,12 +110,6 @@ class Webhook:
             self._accepted.inc()
             await send(_ACCEPTED_START)
             await send(_ACCEPTED_BODY)
-
-
-def _sender(scope: Scope) -> str:
-    """Return the address of the sender, or of the proxy in front of it."""
-    client = scope.get("client")
-    return str(client[0]) if client else "unknown"
 
 
 async def read_body(receive_: Receive, limit: int) -> bytes:

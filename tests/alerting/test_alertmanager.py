@@ -1,4 +1,4 @@
-"""alertmanager.yml: who is told, and what a cause silences, as a real Alertmanager sees it."""
+"""alertmanager.yml: receivers and inhibitions, evaluated by a real Alertmanager."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ HEARD = (
 
 
 def test_settings_are_valid() -> None:
-    """amtool accepts them."""
+    """amtool accepts the settings."""
     done = subprocess.run(
         [require("amtool"), "check-config", str(ROOT / "alertmanager.yml")], capture_output=True, text=True, check=False
     )
@@ -64,7 +64,7 @@ def test_settings_are_valid() -> None:
 
 
 def test_a_cause_silences_what_it_causes(make_alertmanager: Callable[..., Alertmanager]) -> None:
-    """Exactly the symptoms of what fires are inhibited, in the same environment only."""
+    """A firing cause inhibits exactly its symptoms, and only in the same environment."""
     server = make_alertmanager(configuration=TEXT)
     for labels in (*CAUSES, *SILENCED, *HEARD):
         server.fire(**labels)
@@ -78,8 +78,8 @@ def test_a_cause_silences_what_it_causes(make_alertmanager: Callable[..., Alertm
     assert inhibited() == wanted
 
 
-def test_the_webhook_is_told_of_ends_and_identifies_itself() -> None:
-    """send_resolved, a bearer token from a file, and a bound on the size of one notification."""
+def test_the_webhook_gets_resolved_alerts_and_a_token() -> None:
+    """The webhook has send_resolved, a bearer token from a file, and a limit on the size of a notification."""
     [receiver] = SETTINGS["receivers"]
     [hook] = receiver["webhook_configs"]
     assert hook["send_resolved"] is True
@@ -89,7 +89,7 @@ def test_the_webhook_is_told_of_ends_and_identifies_itself() -> None:
 
 
 def test_the_watchdog_arrives_often_enough() -> None:
-    """Each look at its group sends it, and one may be missed before the remediator's view counts as stale."""
+    """Each group interval sends the Watchdog, and one may be missed before the alerts count as outdated."""
     watchdog = next(route for route in SETTINGS["route"]["routes"] if "Watchdog" in route["matchers"][0])
     interval, repeat = parse_duration(watchdog["group_interval"]), parse_duration(watchdog["repeat_interval"])
     assert repeat < interval

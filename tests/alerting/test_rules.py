@@ -1,4 +1,4 @@
-"""The alert rules and Alertmanager's routing, by Prometheus' and Alertmanager's own tools."""
+"""The alert rules and the routing of Alertmanager, checked by promtool and amtool."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ from tests.support.servers.remediator import ROOT
 
 RULES = ROOT / "alerting/rules.yml"
 OWN_RULES = ROOT / "alerting/remediator.yml"
-"""Alerts about remediator itself."""
+"""The file with alerts about remediator itself."""
 
 
 def rules() -> list[dict[str, Any]]:
-    """All rules."""
+    """Return all rules."""
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
 def run(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """A tool, and what it said."""
+    """Run a tool, and return its output."""
     return subprocess.run([require(argv[0]), *argv[1:]], cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_prometheus_takes_the_rules() -> None:
-    """``promtool check rules`` finds nothing."""
+    """``promtool check rules`` has no finding."""
     checked = run("promtool", "check", "rules", "--lint-fatal", str(RULES))
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_each_rule_fires_when_it_should_and_only_then() -> None:
-    """The promtool unit tests: each rule fires, does not fire, and at the boundary."""
+    """The promtool tests have a case that fires, a case that does not fire, and the boundary of each rule."""
     tested = run("promtool", "test", "rules", "rules_test.yml", cwd=RULES.parent)
 
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_each_rule_is_tested() -> None:
-    """No rule without a unit test that expects it to fire, and one that expects it not to; the Watchdog always does."""
+    """Each rule has a unit test that expects it to fire, and a unit test that expects it not to fire.
+
+    The Watchdog always fires.
+    """
     tests = yaml.safe_load((RULES.parent / "rules_test.yml").read_text())["tests"]
     cases = [(case["alertname"], bool(case["exp_alerts"])) for test in tests for case in test["alert_rule_test"]]
 
@@ -53,7 +56,7 @@ def test_each_rule_is_tested() -> None:
 
 
 def test_the_rules_about_remediator_itself_work() -> None:
-    """Prometheus takes them, each fires in a unit test, and their metrics exist."""
+    """promtool accepts the rules, each rule fires in a unit test, and their metrics exist."""
     checked = run("promtool", "check", "rules", "--lint-fatal", str(OWN_RULES))
     assert checked.returncode == 0, checked.stdout + checked.stderr
     tested = run("promtool", "test", "rules", "remediator_test.yml", cwd=RULES.parent)
@@ -63,7 +66,7 @@ def test_the_rules_about_remediator_itself_work() -> None:
     tests = yaml.safe_load((RULES.parent / "remediator_test.yml").read_text())["tests"]
     fires = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case["exp_alerts"]}
     assert {rule["alert"] for rule in own} == fires
-    families = list(Metrics().registry.collect())  # one with labels has no sample before its first event
+    families = list(Metrics().registry.collect())  # a metric with labels has no sample before its first event
     known = {sample.name for family in families for sample in family.samples}
     known |= {f"{family.name}_total" for family in families if family.type == "counter"}
     known |= {family.name for family in families if family.type == "gauge"}
@@ -72,7 +75,7 @@ def test_the_rules_about_remediator_itself_work() -> None:
 
 
 def test_no_playbook_is_for_an_alert_about_remediator_itself() -> None:
-    """The remedy would run in the process that is broken."""
+    """The remedy would run in the process that has the fault."""
     for path in (*(ROOT / "playbooks").glob("*.yaml"), *(ROOT / "cookbook").rglob("*.yaml")):
         names = yaml.safe_load(path.read_text()).get("match", {}).get("alertname", [])
         assert not [name for name in [names, *list(names)] if str(name).startswith("Remediator")], path.name
@@ -80,7 +83,7 @@ def test_no_playbook_is_for_an_alert_about_remediator_itself() -> None:
 
 
 def test_playbooks_are_for_alerts_that_exist() -> None:
-    """What a shipped playbook waits for can come."""
+    """Each alert for which a shipped playbook waits has a rule."""
     known = {rule["alert"] for rule in rules()}
     for path in (ROOT / "playbooks").glob("*.yaml"):
         wanted = yaml.safe_load(path.read_text()).get("match", {}).get("alertname", [])
@@ -90,7 +93,8 @@ def test_playbooks_are_for_alerts_that_exist() -> None:
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
 def test_each_rule_says_what_a_person_needs(rule: dict[str, Any]) -> None:
-    """Severity, service (from the rule or its series), summary, description and a runbook that exists."""
+    """A rule has a severity, a service (or its series has), a summary, a description, and the URL of an existing
+    runbook."""
     assert rule["labels"]["severity"] in ("none", "warning", "high", "critical")
     assert "service" in rule["labels"] or rule["alert"] == "TargetDown"
     assert {"summary", "description", "runbook_url"} <= rule["annotations"].keys()
@@ -99,14 +103,14 @@ def test_each_rule_says_what_a_person_needs(rule: dict[str, Any]) -> None:
 
 
 def headings(page: Path) -> set[str]:
-    """The anchors of a Markdown page, as GitHub makes them."""
+    """Return the anchors of a Markdown page, in the form of GitHub."""
     titles = [line.lstrip("#").strip() for line in page.read_text().splitlines() if line.startswith("#")]
     kept = ["".join(c for c in title.lower() if c.isalnum() or c in " -") for title in titles]
     return {title.replace(" ", "-") for title in kept}
 
 
 def test_alertmanager_takes_its_settings() -> None:
-    """``amtool check-config`` finds nothing."""
+    """``amtool check-config`` has no finding."""
     checked = run("amtool", "check-config", "alertmanager.yml")
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -114,7 +118,7 @@ def test_alertmanager_takes_its_settings() -> None:
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
 def test_each_alert_is_routed_to_the_remediator(rule: dict[str, Any]) -> None:
-    """``amtool config routes test`` sends each alert, the Watchdog included, to the webhook."""
+    """``amtool config routes test`` routes each alert, also the Watchdog, to the webhook."""
     labels = [f"alertname={rule['alert']}", *(f"{name}={value}" for name, value in rule["labels"].items())]
     checked = run(
         "amtool", "config", "routes", "test", "--config.file=alertmanager.yml", "--verify.receivers=remediator", *labels
@@ -124,11 +128,11 @@ def test_each_alert_is_routed_to_the_remediator(rule: dict[str, Any]) -> None:
 
 
 def test_prometheus_takes_its_settings(tmp_path: Path) -> None:
-    """``promtool check config`` finds nothing, and the jobs have the names that the runbook uses."""
+    """``promtool check config`` has no finding, and the jobs have the names in the runbook."""
     checked = run("promtool", "check", "config", "prometheus.yml")
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
     jobs = yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]
     assert {"fastapi-app", "redis-exporter"} <= {job["job_name"] for job in jobs}
-    # TargetDown has the label service because each target has it
+    # TargetDown has the label service from its target
     assert all(static["labels"]["service"] for job in jobs for static in job["static_configs"])

@@ -1,1 +1,1 @@
-"""Promises of the bundled app."""
+"""Tests of the bundled app."""

@@ -1,4 +1,4 @@
-"""The app, in this process or as real gunicorn workers, against a real Redis."""
+"""Fixtures: the app in the test's process or as gunicorn workers, with a real Redis."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +17,7 @@ from tests.support.servers.redis import MakeRedis, Redis
 
 
 class LocalApp:
-    """The app in this process, as one worker sees it, and a client for it."""
+    """The app in the test's process, as one worker runs it, with an HTTP client for it."""
 
     def __init__(self, api: FastAPI, client: httpx.AsyncClient) -> None:
         self.client = client
@@ -30,27 +30,27 @@ class LocalApp:
         return item_id
 
     async def cached(self, item_id: int) -> str:
-        """What X-Cache says about one more read."""
+        """Read an item once more and return the header X-Cache."""
         return (await self.client.get(f"/items/{item_id}")).headers["x-cache"]
 
     def figure(self, name: str, **labels: str) -> float:
-        """One sample of this worker's metrics."""
+        """Return one sample of this worker's metrics, 0.0 if there is none."""
         return self.parts.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 @pytest.fixture
 def redis_server(make_redis: MakeRedis) -> Redis:
-    """A Redis that remembers: what is in it when it is killed is there when it comes back."""
+    """Return a Redis with an append-only file: its data survives a kill."""
     return make_redis("appendonly yes", password="opensesame")
 
 
 def connect(server: Redis) -> redis.Redis:
-    """A client, to be used in a `with`."""
-    return redis.Redis(port=server.port, password=server.password, socket_timeout=5)
+    """Return a client of the server, for use in a `with` statement."""
+    return redis.Redis(port=server.port, password=server.password, socket_timeout=60)
 
 
 def settings_for(server: Redis, folder: Path, **changes: object) -> Settings:
-    """Settings for a local app; Redis gets a long timeout, so that a slow machine is not taken for an outage."""
+    """Return settings for a local app. The Redis timeout is long, so a slow machine does not look like an outage."""
     values: dict[str, object] = {
         "app_env": "test",
         "app_state_dir": folder / "state",
@@ -64,7 +64,7 @@ def settings_for(server: Redis, folder: Path, **changes: object) -> Settings:
 
 @asynccontextmanager
 async def running_app(settings: Settings) -> AsyncIterator[LocalApp]:
-    """The app between start-up and shutdown. Several of them on one state folder are like several workers."""
+    """Run the app from start-up to shutdown. Several apps with one state folder behave like several workers."""
     api = create_app(settings)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(api.router.lifespan_context(api))
@@ -81,5 +81,5 @@ async def local_app(redis_server: Redis, tmp_path: Path) -> AsyncIterator[LocalA
 
 @pytest.fixture
 def app_server(make_app: MakeApp, redis_server: Redis) -> App:
-    """The app as two gunicorn workers with faults enabled, not yet started; the test may still set `variables`."""
+    """Return the app as two gunicorn workers with faults enabled, not yet started, so a test can set `variables`."""
     return make_app(redis_server, start=False, SHOP_WEB_CONCURRENCY="2", SHOP_FAULTS_ENABLED="true")

@@ -1,4 +1,4 @@
-"""The cache never returns old data, and a miss causes one load from the record."""
+"""The cache never returns old data, and concurrent misses cause one load from the record."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ async def two_workers(redis_server: Redis, tmp_path: Path) -> AsyncIterator[tupl
 
 
 class SlowLoad:
-    """A load from the record that has read its row and is then held up until `go`."""
+    """A load from the record that has read its row and then waits for `go`."""
 
     def __init__(self, app: LocalApp, item_id: int) -> None:
         self._app = app
@@ -39,7 +39,7 @@ class SlowLoad:
 
 
 async def test_second_read_is_a_hit(local_app: LocalApp) -> None:
-    """The first read of an item misses, the next one is answered by the cache, and both are counted."""
+    """The first read of an item is a miss and the second a hit. Both are counted."""
     item_id = await local_app.new_item()
     assert [await local_app.cached(item_id), await local_app.cached(item_id)] == ["miss", "hit"]
     assert local_app.figure("cache_requests_total", result="hit") == 1
@@ -47,7 +47,7 @@ async def test_second_read_is_a_hit(local_app: LocalApp) -> None:
 
 
 async def test_fifty_misses_load_once(local_app: LocalApp) -> None:
-    """Fifty concurrent misses of one item are one load from the record."""
+    """Fifty concurrent misses of one item cause one load from the record."""
     item_id = await local_app.new_item()
     answers = await asyncio.gather(*(local_app.client.get(f"/items/{item_id}") for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
@@ -56,7 +56,7 @@ async def test_fifty_misses_load_once(local_app: LocalApp) -> None:
 
 
 async def test_fifty_misses_of_two_workers_load_once(two_workers: tuple[LocalApp, LocalApp]) -> None:
-    """The lease in Redis holds across workers: fifty misses, spread over two, are still one load."""
+    """Fifty concurrent misses at two workers still cause one load: the lease in Redis holds for all workers."""
     first, second = two_workers
     item_id = await first.new_item()
     reads = [worker.client.get(f"/items/{item_id}") for worker in two_workers for _ in range(25)]
@@ -77,7 +77,7 @@ async def test_write_and_delete_invalidate(two_workers: tuple[LocalApp, LocalApp
 
 
 async def test_read_before_a_write_is_not_stored_after_it(two_workers: tuple[LocalApp, LocalApp]) -> None:
-    """A reader that read the old row, and is overtaken by a write, does not put the old row back into the cache."""
+    """A reader that read the old row before a write does not put it into the cache after the write."""
     reader, writer = two_workers
     item_id = await reader.new_item("old")
     slow = SlowLoad(reader, item_id)
@@ -92,7 +92,7 @@ async def test_read_before_a_write_is_not_stored_after_it(two_workers: tuple[Loc
 
 
 async def test_reader_that_joins_a_load_sees_the_write_before_it(two_workers: tuple[LocalApp, LocalApp]) -> None:
-    """A read after an acknowledged write returns it, even while an older load of the item is running."""
+    """A read after an acknowledged write returns the written item, even while an older load is running."""
     reader, writer = two_workers
     item_id = await reader.new_item("old")
     slow = SlowLoad(reader, item_id)
@@ -106,7 +106,7 @@ async def test_reader_that_joins_a_load_sees_the_write_before_it(two_workers: tu
 
 
 async def test_reader_who_goes_away_does_not_fail_the_others(local_app: LocalApp) -> None:
-    """A load belongs to all who wait for it: the first reader's disconnect leaves the second one its answer."""
+    """If the first reader disconnects, its load continues and the second reader gets the answer."""
     item_id = await local_app.new_item()
     slow = SlowLoad(local_app, item_id)
     first = asyncio.create_task(local_app.parts.cache.read(item_id, slow))
@@ -119,8 +119,8 @@ async def test_reader_who_goes_away_does_not_fail_the_others(local_app: LocalApp
     assert slow.times == 1
 
 
-async def test_no_reader_sees_the_past(two_workers: tuple[LocalApp, LocalApp]) -> None:
-    """Under a storm of reads and writes at two workers, no read shows a version older than one acknowledged before."""
+async def test_no_read_returns_an_old_version(two_workers: tuple[LocalApp, LocalApp]) -> None:
+    """During many reads and writes at two workers, no read returns a version older than an acknowledged one."""
     item_id = await two_workers[0].new_item()
     acknowledged = 1
 
@@ -149,7 +149,7 @@ async def test_no_reader_sees_the_past(two_workers: tuple[LocalApp, LocalApp]) -
 async def test_readers_of_one_worker_wait_for_its_load(
     local_app: LocalApp, redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long a load takes, the readers of the same worker wait for it and start none of their own."""
+    """All readers of a worker wait for its load, however long it takes, and start no second load."""
     monkeypatch.setattr("app.cache.PAUSES", (0.5,))
     item_id = await local_app.new_item()
     slow = SlowLoad(local_app, item_id)
@@ -158,14 +158,14 @@ async def test_readers_of_one_worker_wait_for_its_load(
         async with asyncio.timeout(30):
             while client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] < len(reads):
                 await asyncio.sleep(0.01)
-    await asyncio.sleep(1)  # longer than any of them would pause
+    await asyncio.sleep(1)  # longer than every pause of a reader
     slow.go.set()
     assert {answer.result for answer in await asyncio.gather(*reads)} == {"miss"}
     assert slow.times == 1
 
 
 async def test_holder_that_died_is_not_waited_for(local_app: LocalApp, redis_server: Redis) -> None:
-    """A lease whose holder died costs a reader a bounded wait, not an error."""
+    """If the holder of a lease has died, a reader waits for a limited time and gets no error."""
     item_id = await local_app.new_item()
     with connect(redis_server) as client:
         client.set(f"lease:item:{item_id}", "of a worker that died", px=60_000)
@@ -174,7 +174,7 @@ async def test_holder_that_died_is_not_waited_for(local_app: LocalApp, redis_ser
 
 
 async def test_failed_load_gives_its_lease_back(local_app: LocalApp, redis_server: Redis) -> None:
-    """When the record fails, the error reaches the reader, and the next reader need not wait for the lease to end."""
+    """If a load fails, the reader gets the error, and the next reader does not wait for the lease."""
     item_id = await local_app.new_item()
 
     async def fail() -> Item | None:
@@ -187,7 +187,7 @@ async def test_failed_load_gives_its_lease_back(local_app: LocalApp, redis_serve
 
 
 async def test_copy_ends_with_its_ttl(local_app: LocalApp, redis_server: Redis) -> None:
-    """A copy lives at most SHOP_CACHE_TTL, and a little less, so that copies made together do not end together."""
+    """A copy expires a little before SHOP_CACHE_TTL, so that copies made together do not expire together."""
     item_id = await local_app.new_item()
     await local_app.cached(item_id)
     with connect(redis_server) as client:
@@ -196,14 +196,14 @@ async def test_copy_ends_with_its_ttl(local_app: LocalApp, redis_server: Redis) 
 
 
 async def test_absence_is_cached_until_the_item_is_made(local_app: LocalApp) -> None:
-    """A missing item is cached too, until it is created."""
+    """The absence of an item is cached until the item is created."""
     assert [await local_app.cached(1), await local_app.cached(1)] == ["miss", "hit"]
     assert await local_app.new_item() == 1
     assert (await local_app.client.get("/items/1")).status_code == 200
 
 
 async def test_rubbish_in_the_cache_is_thrown_away(local_app: LocalApp, redis_server: Redis) -> None:
-    """An invalid copy is deleted, and the record answers."""
+    """The app deletes an invalid copy and answers from the record."""
     item_id = await local_app.new_item()
     with connect(redis_server) as client:
         client.set(f"item:{item_id}", b"\xff{")

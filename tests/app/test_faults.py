@@ -1,4 +1,4 @@
-"""Faults can be set and removed for all workers, but only with the setting."""
+"""Faults can be set and removed for all workers, but only if SHOP_FAULTS_ENABLED is set."""
 
 import asyncio
 import time
@@ -13,14 +13,14 @@ from tests.support.servers.redis import Redis
 
 @pytest.fixture
 async def faulty(redis_server: Redis, tmp_path: Path) -> AsyncIterator[tuple[LocalApp, LocalApp]]:
-    """Two workers on one state folder, faults enabled."""
+    """Run two workers with one state folder and faults enabled."""
     settings = settings_for(redis_server, tmp_path, faults_enabled=True)
     async with running_app(settings) as first, running_app(settings) as second:
         yield first, second
 
 
 async def test_no_route_without_the_setting(local_app: LocalApp) -> None:
-    """Unless SHOP_FAULTS_ENABLED, /faults does not exist, and a left-over file does nothing."""
+    """Without SHOP_FAULTS_ENABLED, /faults does not exist, and an old faults file has no effect."""
     board = local_app.parts.faults
     (local_app.parts.settings.state_dir / "faults.json").write_text('{"error_rate": 1}')
     assert (await local_app.client.put("/faults", json={"error_rate": 1})).status_code == 404
@@ -29,7 +29,7 @@ async def test_no_route_without_the_setting(local_app: LocalApp) -> None:
 
 
 async def test_errors_reach_every_worker_and_go(faulty: tuple[LocalApp, LocalApp]) -> None:
-    """PUT at one worker makes the other one fail too; DELETE ends it for both; health and metrics are spared."""
+    """A PUT at one worker makes both fail, and a DELETE ends the errors at both. Health and metrics never fail."""
     first, second = faulty
     assert (await first.client.put("/faults", json={"error_rate": 1})).status_code == 200
     for app in faulty:
@@ -51,16 +51,16 @@ async def test_error_rate_is_a_share(faulty: tuple[LocalApp, LocalApp]) -> None:
 
 
 async def test_latency(faulty: tuple[LocalApp, LocalApp]) -> None:
-    """Latency delays each request, and does not hold up the others."""
+    """The latency fault delays every request, and delayed requests run concurrently."""
     first, _ = faulty
     await first.client.put("/faults", json={"latency_ms": 2000})
     begin = time.monotonic()
     await asyncio.gather(*(first.client.get("/items") for _ in range(10)))
-    assert 2 <= time.monotonic() - begin < 12  # one after the other, they would take 20
+    assert 2 <= time.monotonic() - begin < 12  # in sequence, they would take 20
 
 
 async def test_leak_shows_in_the_memory_gauge(faulty: tuple[LocalApp, LocalApp]) -> None:
-    """Leaked memory is resident: the gauge that an alert would watch sees it."""
+    """Leaked memory is resident, so the gauge that an alert watches shows it."""
     first, _ = faulty
     first.parts.metrics.measure_memory()
     before = first.figure("app_resident_memory_bytes")
@@ -73,7 +73,7 @@ async def test_leak_shows_in_the_memory_gauge(faulty: tuple[LocalApp, LocalApp])
 
 
 async def test_faults_of_a_release_stay(redis_server: Redis, tmp_path: Path) -> None:
-    """DELETE takes back what PUT did, not what the release brought: only another release heals that."""
+    """DELETE removes faults that a PUT set, but not the faults of the release. Only another release ends those."""
     (tmp_path / "release.toml").write_text("[faults]\nerror_rate = 1.0\n")
     async with running_app(settings_for(redis_server, tmp_path, faults_enabled=True)) as app:
         await app.client.put("/faults", json={"latency_ms": 1})
@@ -86,14 +86,14 @@ async def test_faults_of_a_release_stay(redis_server: Redis, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("body", [{"error_rate": 2}, {"latency_ms": -1}, {"crash": "host"}, {"unknown": 1}, []])
 async def test_malformed_faults_are_refused(faulty: tuple[LocalApp, LocalApp], body: object) -> None:
-    """A fault that does not exist, or out of its range, is 422 and changes nothing."""
+    """An unknown fault or a value out of range gets 422 and changes nothing."""
     first, _ = faulty
     assert (await first.client.put("/faults", json=body)).status_code == 422
     assert not first.parts.faults.current().any()
 
 
 async def test_full_worker_refuses(redis_server: Redis, tmp_path: Path) -> None:
-    """A worker with SHOP_MAX_IN_FLIGHT requests answers 503 at once. Health still answers, and the worker recovers."""
+    """A worker with SHOP_MAX_IN_FLIGHT requests answers 503 at once. Its health endpoint answers, and it recovers."""
     async with running_app(settings_for(redis_server, tmp_path, faults_enabled=True, max_in_flight=2)) as app:
         await app.client.put("/faults", json={"latency_ms": 3000})
         answers = asyncio.gather(*(app.client.get("/items") for _ in range(5)))

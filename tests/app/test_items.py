@@ -8,7 +8,7 @@ from tests.app.conftest import LocalApp
 
 
 async def test_life_of_an_item(local_app: LocalApp) -> None:
-    """An item can be made, read, changed and deleted; its version counts the changes."""
+    """A client can create, read, change and delete an item. The version counts the changes."""
     made = await local_app.client.post("/items", json={"name": " lamp ", "price_cents": 1999})
     assert (made.status_code, made.headers["location"]) == (201, f"/items/{made.json()['id']}")
     url = made.headers["location"]
@@ -23,7 +23,7 @@ async def test_life_of_an_item(local_app: LocalApp) -> None:
 
 
 async def test_pages_follow_each_other(local_app: LocalApp) -> None:
-    """Pages go by id, without gap or repetition."""
+    """Pages are ordered by ID, without gaps or repetitions."""
     made = [await local_app.new_item(f"item {n}") for n in range(5)]
     first = (await local_app.client.get("/items", params={"limit": 3})).json()
     second = (await local_app.client.get("/items", params={"limit": 3, "after": first[-1]["id"]})).json()
@@ -57,7 +57,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
 async def test_malformed_item_is_refused(local_app: LocalApp, body: bytes) -> None:
-    """Whatever is not an item is 422, or 400 if no parser can read it, with a one-line JSON problem; never 500."""
+    """An invalid item gets 422 and unreadable JSON 400, each with a one-line JSON problem and never a 500."""
     answer = await local_app.client.post("/items", content=body, headers={"content-type": "application/json"})
     assert answer.status_code in (400, 422), answer.text
     assert answer.json()["error"] == "invalid" and "\n" not in answer.json()["detail"]
@@ -65,12 +65,12 @@ async def test_malformed_item_is_refused(local_app: LocalApp, body: bytes) -> No
 
 @pytest.mark.parametrize("item_id", ["0", "-1", "abc", "1.5", str(2**63), "9" * 400])
 async def test_malformed_id_is_422(local_app: LocalApp, item_id: str) -> None:
-    """An id that no item can have is refused before it reaches the record."""
+    """The app rejects an ID that no item can have before it asks the record."""
     assert (await local_app.client.get(f"/items/{item_id}")).status_code == 422
 
 
 async def test_large_body_is_413(local_app: LocalApp) -> None:
-    """A body of more than 64 KiB is not read to its end, whether or not it says how long it is."""
+    """The app stops reading a body after 64 KiB, with and without a Content-Length."""
 
     async def chunks() -> object:
         for _ in range(100):
@@ -81,7 +81,7 @@ async def test_large_body_is_413(local_app: LocalApp) -> None:
 
 
 async def test_unknown_path_and_method(local_app: LocalApp) -> None:
-    """404 and 405 are JSON problems too."""
+    """The answers 404 and 405 are JSON problems too."""
     answers = [await local_app.client.get("/nowhere"), await local_app.client.patch("/items/1")]
     assert [answer.status_code for answer in answers] == [404, 405]
     assert [answer.json()["error"] for answer in answers] == ["not_found", "method_not_allowed"]

@@ -17,19 +17,19 @@ def record(message: str, **values: object) -> logging.LogRecord:
 
 
 def test_text_line() -> None:
-    """A text line has time, level, logger, pid, message, fields; a value with spaces is quoted."""
+    """A text line has time, level, logger, pid, message and fields. A value with spaces is quoted."""
     line = TextFormatter().format(record("GET /items", status=500, user='a "b"', cache=None))
     assert line.split(" ", 1)[0].endswith("Z")
     assert line.endswith('GET /items status=500 user="a \\"b\\""') and " ERROR app.test pid=" in line
 
 
 def test_value_cannot_start_a_line() -> None:
-    """A line break in a value is escaped: one event is one line, whatever a client sends."""
+    """A line break in a value is escaped, so every event is one line, whatever a client sends."""
     assert "\n" not in TextFormatter().format(record("x", path="a\nERROR forged"))
 
 
 def test_json_line() -> None:
-    """A JSON line is one object with the traceback inside."""
+    """A JSON line is one object that contains the traceback."""
     try:
         raise ModuleNotFoundError("No module named 'prices'")
     except ModuleNotFoundError:
@@ -43,7 +43,7 @@ def test_json_line() -> None:
 
 
 def test_throttle_counts_suppressed_events() -> None:
-    """One event of a kind in each period; the next one says how many were held back."""
+    """The log has one event of each kind per period. The next event states how many were suppressed."""
     now = 0.0
     throttle = Throttle(5, lambda: now)
     assert [throttle.suppressed_before("a"), throttle.suppressed_before("b"), throttle.suppressed_before("a")] == [
@@ -56,7 +56,7 @@ def test_throttle_counts_suppressed_events() -> None:
 
 
 async def test_access_lines(local_app: LocalApp, caplog: pytest.LogCaptureFixture) -> None:
-    """Each request leaves one line with status and route template; a 5xx is an ERROR; the user is named."""
+    """Each request logs one line with status, route template and user. A 5xx is logged as ERROR."""
     caplog.set_level(logging.INFO, "app.access")
     await local_app.client.post("/login", json={"username": "ada"})
     await local_app.client.get("/me")

@@ -1,4 +1,4 @@
-"""Without Redis, the app degrades, reports it, stays fast, and recovers automatically."""
+"""Without Redis, the app serves items from the record, reports the outage, stays fast, and recovers automatically."""
 
 import asyncio
 import time
@@ -9,25 +9,25 @@ import pytest
 from tests.app.conftest import LocalApp, connect, running_app, settings_for
 from tests.support.servers.redis import Redis
 
-TIMEOUT = 1.0
-FEW = 5 * TIMEOUT
-"""Far less than if each of these requests waited for a timeout, and enough for a machine that is busy."""
+TIMEOUT = 3.0
+FEW = 10 * TIMEOUT
+"""Seconds: far fewer than if each of these requests waited for a timeout, and enough for a busy machine."""
 
 
 async def wait_for_header(app: LocalApp, item_id: int, value: str) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while await app.cached(item_id) != value:
             await asyncio.sleep(0.02)
 
 
 async def test_killed_redis_is_survived(redis_server: Redis, tmp_path: Path) -> None:
-    """kill -9: items come from the record at once, marked as degraded, and hits come back without a restart."""
+    """After kill -9 of Redis, items come from the record at once, marked as degraded. Hits return without a restart."""
     async with running_app(settings_for(redis_server, tmp_path, redis_timeout=TIMEOUT)) as app:
         item_id = await app.new_item()
         await wait_for_header(app, item_id, "hit")
         redis_server.kill()
         begin = time.monotonic()
-        answers = [await app.client.get(f"/items/{item_id}") for _ in range(20)]
+        answers = [await app.client.get(f"/items/{item_id}") for _ in range(40)]
         assert time.monotonic() - begin < FEW
         assert {answer.status_code for answer in answers} == {200}
         assert {answer.headers["x-cache"] for answer in answers} == {"bypass"}
@@ -40,7 +40,7 @@ async def test_killed_redis_is_survived(redis_server: Redis, tmp_path: Path) -> 
 
 
 async def test_hung_redis_costs_one_timeout(redis_server: Redis, tmp_path: Path) -> None:
-    """SIGSTOP: the readers in flight wait for one timeout together, and nobody after them waits at all."""
+    """When Redis hangs, all readers in flight wait for one timeout, and later readers do not wait."""
     async with running_app(settings_for(redis_server, tmp_path, redis_timeout=TIMEOUT)) as app:
         item_id = await app.new_item()
         await wait_for_header(app, item_id, "hit")
@@ -57,7 +57,7 @@ async def test_hung_redis_costs_one_timeout(redis_server: Redis, tmp_path: Path)
 
 
 async def test_write_during_an_outage_is_seen_after_it(redis_server: Redis, tmp_path: Path) -> None:
-    """Redis returns with old copies. Changed items are invalidated before Redis is used again."""
+    """When Redis returns with old copies, the app invalidates the changed items before it uses Redis again."""
     async with running_app(settings_for(redis_server, tmp_path)) as app:
         item_id = await app.new_item("old")
         await wait_for_header(app, item_id, "hit")
@@ -65,15 +65,15 @@ async def test_write_during_an_outage_is_seen_after_it(redis_server: Redis, tmp_
         written = await app.client.put(f"/items/{item_id}", json={"name": "new", "price_cents": 2})
         assert (written.status_code, written.headers["x-degraded"]) == (200, "redis")
         redis_server.start()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while (answer := await app.client.get(f"/items/{item_id}")).headers["x-cache"] != "hit":
                 assert answer.json()["name"] == "new"
         assert answer.json()["name"] == "new"
         assert await app.parts.records.stale(1) == []
 
 
-async def test_change_whose_writer_died_is_told_by_another(redis_server: Redis, tmp_path: Path) -> None:
-    """If a worker dies between commit and invalidation, the marker stays and another worker invalidates the copy."""
+async def test_another_worker_invalidates_the_change_of_a_dead_writer(redis_server: Redis, tmp_path: Path) -> None:
+    """If a worker dies between commit and invalidation, another worker finds the marker and invalidates the copy."""
     async with running_app(settings_for(redis_server, tmp_path)) as app:
         item_id = await app.new_item("old")
         await wait_for_header(app, item_id, "hit")
@@ -96,7 +96,7 @@ async def test_app_starts_without_redis(redis_server: Redis, tmp_path: Path) -> 
 
 
 async def test_sessions_say_503_without_redis(redis_server: Redis, tmp_path: Path) -> None:
-    """Login, logout and /me cannot do their work without Redis: 503, a reason in JSON, and a time to try again."""
+    """Without Redis, login, logout and /me answer 503 with a reason in JSON and a Retry-After."""
     async with running_app(settings_for(redis_server, tmp_path)) as app:
         await app.client.post("/login", json={"username": "ada"})
         redis_server.kill()
@@ -111,13 +111,13 @@ async def test_sessions_say_503_without_redis(redis_server: Redis, tmp_path: Pat
         assert "session_id" in app.client.cookies
         assert app.figure("sessions_total", event="unavailable") == 3
         redis_server.start()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while (await app.client.get("/me")).status_code != 200:
                 await asyncio.sleep(0.02)
 
 
 async def test_wrong_password_is_named(redis_server: Redis, tmp_path: Path) -> None:
-    """A password mismatch is neither a crash nor "not reachable": readiness and the error count say what it is."""
+    """With a wrong Redis password, readiness and the error count name the password, and the app keeps running."""
     async with running_app(settings_for(redis_server, tmp_path, redis_password="wrong")) as app:
         ready = await app.client.get("/readyz")
         assert ready.status_code == 503
@@ -128,7 +128,7 @@ async def test_wrong_password_is_named(redis_server: Redis, tmp_path: Path) -> N
 
 
 async def test_redis_that_refuses_writes_is_not_ready(local_app: LocalApp, redis_server: Redis) -> None:
-    """A Redis that is full still answers PING: items are served all the same, and readiness says what is wrong."""
+    """When Redis is full and still answers PING, the app serves items, and readiness names the problem."""
     item_id = await local_app.new_item()
     with connect(redis_server) as client:
         client.config_set("maxmemory", 1)
@@ -141,7 +141,7 @@ async def test_redis_that_refuses_writes_is_not_ready(local_app: LocalApp, redis
 
 
 async def test_readiness_names_redis(local_app: LocalApp, redis_server: Redis) -> None:
-    """/readyz is 200 with everything there, and without Redis 503 that names it; /livez does not care."""
+    """/readyz answers 200 with Redis, and without Redis a 503 that names Redis. /livez answers 200 in both cases."""
     assert (await local_app.client.get("/readyz")).json()["ready"] is True
     redis_server.kill()
     ready = await local_app.client.get("/readyz")
@@ -150,20 +150,20 @@ async def test_readiness_names_redis(local_app: LocalApp, redis_server: Redis) -
     assert (await local_app.client.get("/livez")).status_code == 200
 
 
-async def test_log_tells_once_what_happened(
+async def test_log_names_a_problem_once(
     local_app: LocalApp, redis_server: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log has the words that the runbook looks for, once and not once per request."""
+    """The log has the text that the runbook searches for, once per kind of event and not once per request."""
     item_id = await local_app.new_item()
     redis_server.kill()
     for _ in range(50):
         await local_app.cached(item_id)
     lines = [line for line in caplog.messages if "Redis connection not available. redis.exceptions" in line]
-    assert 1 <= len(lines) <= 3  # one of a kind: "get", and the monitor's "ping"
+    assert 1 <= len(lines) <= 3  # one line for "get" and one for the "ping" of the monitor
 
 
 async def test_readiness_names_the_record(local_app: LocalApp) -> None:
-    """A record that cannot be read is missing too, and requests for it say 503, not 500."""
+    """If the record is unreadable, readiness names it, and requests that need it get 503 instead of 500."""
     await local_app.new_item()
     await local_app.parts.records._run(lambda connection: connection.execute("ALTER TABLE item RENAME TO lost"))
     ready = await local_app.client.get("/readyz")

@@ -1,4 +1,4 @@
-"""The record is safe with several workers, and never holds up the event loop."""
+"""Several workers can use the record at once, and it never blocks the event loop."""
 
 import asyncio
 import sqlite3
@@ -17,7 +17,7 @@ CHANGES = 25
 
 
 def work_as_a_worker(file: Path) -> int:
-    """One worker process: opens the record, makes one item, changes item 1 again and again."""
+    """Run one worker process: open the record, create one item, and change item 1 many times."""
 
     async def work() -> int:
         records = Records(file)
@@ -32,7 +32,7 @@ def work_as_a_worker(file: Path) -> int:
 
 
 async def test_workers_share_the_file(tmp_path: Path) -> None:
-    """Workers that start together on no file at all, and write together, lose no change and see no lock error."""
+    """Workers that start together without a file, and then write together, lose no change and get no lock error."""
     file = tmp_path / "app.sqlite3"
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         made = await asyncio.gather(
@@ -48,7 +48,7 @@ async def test_workers_share_the_file(tmp_path: Path) -> None:
 
 
 async def test_locked_record_does_not_block_the_loop(tmp_path: Path) -> None:
-    """While another process holds the write lock, a write waits in its thread, and the event loop goes on."""
+    """While another process holds the write lock, a write waits in its thread, and the event loop continues."""
     records = Records(tmp_path / "app.sqlite3")
     await records.open()
     other = sqlite3.connect(tmp_path / "app.sqlite3", isolation_level=None)
@@ -65,7 +65,7 @@ async def test_locked_record_does_not_block_the_loop(tmp_path: Path) -> None:
 
 
 async def test_failed_change_leaves_nothing(tmp_path: Path) -> None:
-    """The change and its marker are written in one transaction."""
+    """If a transaction fails, neither the change nor its marker is written."""
     records = Records(tmp_path / "app.sqlite3")
     await records.open()
     await records._run(lambda connection: connection.execute("ALTER TABLE stale RENAME TO away"))

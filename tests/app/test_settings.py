@@ -1,4 +1,4 @@
-"""Wrong settings and releases are rejected at start, with one line each that says what to change."""
+"""The app rejects wrong settings and releases at start. One line for each mistake names the change to make."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
 
 
 def test_defaults_work() -> None:
-    """No variable is needed."""
+    """The app starts without any variable."""
     settings = load_settings()
     assert (settings.redis_host, settings.redis_port, settings.app_port) == ("127.0.0.1", 6379, 8000)
     assert not settings.faults_enabled
@@ -45,14 +45,14 @@ def test_env_file_is_read_and_environment_wins(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_the_variables_of_kubernetes_services_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Services that are named app and redis set these variables in each pod of their namespace."""
+    """The app ignores variables that Kubernetes sets in each pod for Services named app and redis."""
     for name in ("APP_PORT", "REDIS_PORT", "REDIS_SERVICE_HOST"):
         monkeypatch.setenv(name, "tcp://10.0.0.7:8000")
     assert (load_settings().app_port, load_settings().redis_port) == (8000, 6379)
 
 
 def test_every_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All wrong variables are named at once, and no value is repeated: it may be a secret in the wrong place."""
+    """One error names all wrong variables. It repeats no value, because a value can be a secret."""
     text = refusal(monkeypatch, SHOP_REDIS_PORT="s3cret", SHOP_SESSION_TTL="0", SHOP_LOG_LEVEL="LOUD")
     assert [line.split(":")[0] for line in text.splitlines()] == [
         "SHOP_LOG_LEVEL",
@@ -63,13 +63,13 @@ def test_every_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_faults_are_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SHOP_FAULTS_ENABLED and SHOP_APP_ENV=production do not go together."""
+    """The app rejects SHOP_FAULTS_ENABLED together with SHOP_APP_ENV=production."""
     text = refusal(monkeypatch, SHOP_APP_ENV="production", SHOP_FAULTS_ENABLED="true")
     assert text == "SHOP_FAULTS_ENABLED must be false when SHOP_APP_ENV is production"
 
 
 def test_password_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The password may come from a file; a file that is not there, and two passwords, are refused."""
+    """The password can come from a file. A missing file is an error, and so are two passwords."""
     (tmp_path / "password").write_text("s3cret\n")
     monkeypatch.setenv("SHOP_REDIS_PASSWORD_FILE", str(tmp_path / "password"))
     assert load_settings().redis_secret() == "s3cret"
@@ -81,7 +81,7 @@ def test_password_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_release_folder(tmp_path: Path) -> None:
-    """RELEASE gives the version, release.toml the rest; a folder without either is the release `dev`."""
+    """RELEASE contains the version and release.toml the rest. A folder without both is the release `dev`."""
     assert read_release(tmp_path, faults_enabled=False).version == "dev"
     (tmp_path / "RELEASE").write_text("1.2.0\n")
     (tmp_path / "release.toml").write_text('requires = ["PRICES_URL", "PATH"]\n')

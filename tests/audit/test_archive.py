@@ -1,4 +1,4 @@
-"""Archive files: entries that left the database still verify."""
+"""Archive files: entries that were moved out of the database still verify."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _archive(folder: Path, *ends: int) -> list[archive.Segment]:
 
 
 def test_segments_and_the_live_log_verify_as_one(tmp_path: Path) -> None:
-    """Entries from several files and the database, with checkpoints signed before and after they moved."""
+    """Entries in several files and in the database verify with checkpoints signed before and after the archiving."""
     _archive(tmp_path, 10, 17)
     start, rows = archive.join_live(archive.list_segments(tmp_path), ROWS[17:])
     result = verify(rows, Anchors([note(HEADS[5]), note(HEADS[12]), note(HEAD)], KEYS), start=start, head=HEAD)
@@ -48,7 +48,7 @@ def test_entries_in_both_places_count_once(tmp_path: Path) -> None:
 
 
 def test_a_missing_segment_is_named(tmp_path: Path) -> None:
-    """A gap between segments, or before the live log."""
+    """Verification names a gap between segments, or between the last segment and the live log."""
     segments = _archive(tmp_path, 10, 17, 20)
     segments[1].path.unlink()
     start, rows = archive.join_live(archive.list_segments(tmp_path), ROWS[20:])
@@ -58,7 +58,7 @@ def test_a_missing_segment_is_named(tmp_path: Path) -> None:
 
 
 def test_oldest_segments_can_be_removed(tmp_path: Path) -> None:
-    """Without the oldest file, verification begins at the next one, and a later checkpoint proves its start."""
+    """Without the oldest file, verification begins at the next file, and a later checkpoint proves its start."""
     segments = _archive(tmp_path, 10, 17)
     segments[0].path.unlink()
     start, rows = archive.join_live(archive.list_segments(tmp_path), ROWS[17:])
@@ -72,7 +72,7 @@ def test_oldest_segments_can_be_removed(tmp_path: Path) -> None:
 
 
 def test_writing_again_after_a_crash_is_harmless(tmp_path: Path) -> None:
-    """The same entries give the same bytes, and an existing file is kept."""
+    """Archiving the same entries again gives the same bytes, and an existing file is kept."""
     [segment] = _archive(tmp_path / "a", 10)
     kept = segment.path.read_bytes()
     [again] = _archive(tmp_path / "a", 10)
@@ -83,7 +83,7 @@ def test_writing_again_after_a_crash_is_harmless(tmp_path: Path) -> None:
 
 
 def test_entries_that_do_not_verify_are_not_archived(tmp_path: Path) -> None:
-    """A gap, a wrong end, or a file of another log: an error, so that nothing is deleted from the database."""
+    """A gap, a wrong end or a file of another log is an error, so nothing is deleted from the database."""
     with pytest.raises(ArchiveError, match="entry 5 is missing"):
         archive.write(tmp_path, GENESIS, [*ROWS[:4], *ROWS[5:10]], HEADS[10])
     with pytest.raises(ArchiveError, match="does not verify"):
@@ -97,7 +97,7 @@ def test_entries_that_do_not_verify_are_not_archived(tmp_path: Path) -> None:
 
 
 def test_a_file_with_the_right_name_and_header_is_not_enough(tmp_path: Path) -> None:
-    """An existing file is read back and verified before it counts as written."""
+    """An existing file counts as written only after it was read back and verified."""
     [segment] = _archive(tmp_path, 10)
     lines = gzip.decompress(segment.path.read_bytes()).replace(b"reason 4", b"reason 5")
     segment.path.write_bytes(gzip.compress(lines))
@@ -108,7 +108,7 @@ def test_a_file_with_the_right_name_and_header_is_not_enough(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_every_damage_to_a_file_is_found(tmp_path: Path) -> None:
-    """Flip a bit in every byte of the file, or cut it anywhere: an error or a finding, never a silent pass."""
+    """Every flipped bit and every truncation of a file gives an error or a finding, never a silent pass."""
     [segment] = _archive(tmp_path, 10)
     whole = segment.path.read_bytes()
     changed = [whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :] for at in range(len(whole))]
@@ -124,12 +124,12 @@ def test_every_damage_to_a_file_is_found(tmp_path: Path) -> None:
         except ArchiveError as error:
             assert segment.path.name in str(error)
             good = False
-        # gzip's header has bytes (time, system) that say nothing about the content
+        # some bytes of a gzip header (time, system) do not affect the content
         assert not good or gzip.decompress(content) == gzip.decompress(whole)
 
 
 def test_file_that_is_not_a_segment_is_refused(tmp_path: Path) -> None:
-    """Missing, not gzip, without a header, of another format version."""
+    """A missing file, a file without gzip or header, or one of another format version is an error."""
     path = tmp_path / "audit-000000000001-000000000002.jsonl.gz"
     with pytest.raises(ArchiveError, match="cannot read the archive file"):
         archive.load(path)
@@ -160,7 +160,7 @@ except archive.ArchiveError as error:
 
 @pytest.mark.process
 def test_full_disk_leaves_no_partial_file(tmp_path: Path) -> None:
-    """If the disk is full, writing fails with a reason, and no file and no temporary file remain."""
+    """If the disk is full, writing fails with a reason and leaves neither a segment nor a temporary file."""
     said = subprocess.run(
         [sys.executable, "-c", _NO_ROOM, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
     )

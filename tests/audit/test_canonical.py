@@ -46,7 +46,7 @@ def test_canonical_bytes_are_those_of_the_reference_library(value: Any) -> None:
 @pytest.mark.promise(9)
 @given(anything)
 def test_whatever_a_draft_holds_becomes_canonical(value: Any) -> None:
-    """Any draft is encoded canonically and decodes to the same values."""
+    """Every draft is encoded canonically and decodes to the same values."""
     [row], _ = seal(GENESIS, [Draft(Kind.EVIDENCE, "a", data={"value": value})], START)
 
     assert rfc8785.dumps(json.loads(row.canonical)) == row.canonical
@@ -83,13 +83,13 @@ class _Size(IntEnum):
     ],
 )
 def test_values_are_converted_to_the_json_subset(value: Any, written: Any) -> None:
-    """Fractions become text, sets are sorted, times are RFC 3339, secrets are placeholders."""
+    """Fractions become text, sets are sorted, times are RFC 3339, and secrets become placeholders."""
     assert _written({"value": value}) == {"value": written}
 
 
 @pytest.mark.parametrize("data", [{"value": object()}, {1: "x"}, {"value": {None: 1}}])
 def test_unsupported_type_is_refused(data: dict[Any, Any]) -> None:
-    """A value that the log cannot store raises an error that aborts the transaction."""
+    """A value of an unsupported type raises an error, which aborts the transaction."""
     with pytest.raises(NotRecordable):
         seal(GENESIS, [Draft(Kind.EVIDENCE, "a", data=data)], START)
 
@@ -103,7 +103,7 @@ def test_self_referencing_data_is_cut_off() -> None:
 
 
 def test_an_entry_has_a_largest_size() -> None:
-    """Long strings are cut with length and digest; data that is still too large is replaced by its digest."""
+    """Long strings are cut with length and digest. Data that is still too large is replaced by its digest."""
     long = _written({"log": "x" * 5000})["log"]
     many = _written({str(number): "y" * 3000 for number in range(100)})
     flood = _written({str(number): number for number in range(20_000)})
@@ -139,7 +139,7 @@ def test_an_entry_has_a_largest_size() -> None:
     ],
 )
 def test_other_encodings_are_refused(change: Any) -> None:
-    """Spaces, escapes, fractions, doubled or unknown keys: the same meaning in other bytes is not an entry."""
+    """Bytes with extra spaces, other escapes, fractions, or repeated or unknown keys are not an entry."""
     raw = make(1)[0][0].canonical
     assert change(raw) != raw
 
@@ -148,7 +148,7 @@ def test_other_encodings_are_refused(change: Any) -> None:
 
 
 def test_normalizer_leaves_no_number_with_a_fraction() -> None:
-    """Encoders differ for fractions, so a fraction never reaches them."""
+    """The normalizer removes all fractions, because encoders write fractions differently."""
     normalizer = Normalizer(Redactor(), str)
 
     assert normalizer.value([1.5, {"a": -0.0}]) == ["1.5", {"a": "-0.0"}]

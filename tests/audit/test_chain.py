@@ -1,4 +1,4 @@
-"""Numbers, hashes and the head of the chain."""
+"""The chain of entries: numbers, hashes and the head."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_how_entries_are_grouped_does_not_matter(groups: list[int]) -> None:
 
 
 def test_indexed_columns_equal_the_entry() -> None:
-    """The columns beside the canonical bytes repeat their values."""
+    """The indexed columns of a row have the values of its canonical bytes."""
     for row in make(40)[0]:
         entry = decode(row.canonical)
         assert (row.seq, row.time, row.kind, row.run, row.episode) == (
@@ -54,7 +54,7 @@ def test_indexed_columns_equal_the_entry() -> None:
 
 
 def test_head_is_small_and_contains_the_root() -> None:
-    """The state that an append needs grows with the logarithm of the log."""
+    """The head, which an append needs, grows with the logarithm of the log."""
     rows, head = make(1000)
     tree = CompactRange()
     for row in rows:
@@ -66,6 +66,6 @@ def test_head_is_small_and_contains_the_root() -> None:
 
 @pytest.mark.parametrize("head", [Head(1, bytes(32), b""), Head(0, bytes(32), bytes(32)), Head(-1, bytes(32), b"")])
 def test_invalid_head_is_refused(head: Head) -> None:
-    """A damaged or foreign head aborts the append instead of starting another log."""
+    """With a damaged or foreign head, an append fails instead of starting another log."""
     with pytest.raises(ValueError, match="the state of a Merkle tree"):
         seal(head, [draft(1)], START)

@@ -1,4 +1,4 @@
-"""Exports: JSON lines that verify, CSV that is safe in a spreadsheet, and OCSF."""
+"""Exports: JSON lines that verify, CSV that is safe in a spreadsheet, and OCSF events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINES = [export.to_jsonl(row) for row in ROWS]
 
 @pytest.mark.promise(9)
 def test_an_export_verifies_without_the_database() -> None:
-    """Lines of JSON hold all that verification needs, and any reader of JSON can read them."""
+    """The JSON lines contain everything that verification needs, and every JSON parser can read them."""
     start, rows = export.read(LINES)
     parsed = [json.loads(line) for line in LINES]
 
@@ -51,7 +51,7 @@ def test_no_byte_of_an_export_can_change() -> None:
     "line", [b"", b"\n", b"{}", b"null\n", b'{"seq":3}\n', b"\xff\xfe\n", b'{"seq":"3","hash":"","entry":{}}']
 )
 def test_bad_line_is_reported_by_number(line: bytes) -> None:
-    """Garbage, a partial line, an empty line."""
+    """An error about garbage, a partial line or an empty line gives the number of the line."""
     [finding] = check(export.read([*LINES[:2], line, *LINES[3:]])[1]).findings
 
     assert (finding.problem, finding.seq) == (Problem.UNREADABLE, 3)
@@ -60,7 +60,7 @@ def test_bad_line_is_reported_by_number(line: bytes) -> None:
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("begin", range(1, 9))
 def test_export_that_begins_later_verifies(begin: int) -> None:
-    """Such an export contains the head before its first entry; a checkpoint proves it."""
+    """An export that begins later contains the head before its first entry, and a checkpoint proves this head."""
     first = export.start_line(heads(ROWS)[begin])
     start, rows = export.read([first, *LINES[begin:]])
     result = verify(rows, Anchors([note(HEAD)], []), start=start)
@@ -76,7 +76,7 @@ def test_export_that_begins_later_verifies(begin: int) -> None:
 
 
 def test_an_empty_export_is_an_empty_log() -> None:
-    """An export without lines."""
+    """An export without lines verifies as an empty log."""
     start, rows = export.read([])
 
     assert check(rows).ok and start == GENESIS
@@ -84,7 +84,7 @@ def test_an_empty_export_is_an_empty_log() -> None:
 
 @given(st.text(st.characters(codec="utf-8"), max_size=12), st.sampled_from(["", "=", "+", "-", "@", "\t", "\r"]))
 def test_csv_round_trips_and_contains_no_formula(text: str, sign: str) -> None:
-    """Cells survive quoting, and none begins like a formula."""
+    """Quoting preserves the cells, and no cell begins like a formula of a spreadsheet."""
     [row], _ = seal(GENESIS, [Draft(Kind.EVIDENCE, sign + text or "x", reason=sign + text)], START)
     header, cells = csv.reader(io.StringIO(export.csv_header() + export.to_csv(row), newline=""))
     found = dict(zip(header, cells, strict=True))
@@ -96,7 +96,7 @@ def test_csv_round_trips_and_contains_no_formula(text: str, sign: str) -> None:
 
 
 def test_ocsf_events_have_what_their_class_requires() -> None:
-    """Every event has class, type, time, severity, product, and the number of the entry."""
+    """Every event has class, type, time, severity and product, and the number of the entry."""
     for sealed in make(len(Kind))[0]:
         event, entry = export.to_ocsf(sealed), decode(sealed.canonical)
         acted = entry.kind.startswith("action.")
@@ -115,7 +115,7 @@ def test_ocsf_events_have_what_their_class_requires() -> None:
     ("outcome", "status"), [*zip([each.value for each in Outcome], (1, 2, 0), strict=True), ("other", 99)]
 )
 def test_ocsf_status_is_the_outcome_of_an_action(outcome: str, status: int) -> None:
-    """For the outcomes that actions use; unknown is not a failure."""
+    """The status of an event follows the outcome of its action. An unknown outcome is not a failure."""
     draft = Draft(Kind.ACTION_OUTCOME, "remediator/a", run="run-1", data={"outcome": outcome, "attempt": "attempt-7"})
     [row], _ = seal(GENESIS, [draft], START)
 
@@ -124,7 +124,7 @@ def test_ocsf_status_is_the_outcome_of_an_action(outcome: str, status: int) -> N
 
 
 def test_ocsf_gives_an_intent_no_outcome() -> None:
-    """An intent has no outcome yet, so it has no status."""
+    """The event of an intent has no status, because its outcome is not known yet."""
     draft = Draft(Kind.ACTION_INTENDED, "remediator/a", run="run-1", data={"attempt": "attempt-7"})
     [row], _ = seal(GENESIS, [draft], START)
 

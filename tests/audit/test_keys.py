@@ -15,7 +15,7 @@ from remediator.errors import ConfigurationError
 
 
 def test_only_the_owner_can_read_a_new_key(tmp_path: Path) -> None:
-    """The private key has mode 0600 with any umask; the public key beside it is readable by all."""
+    """The private key has mode 0600 with every umask. All users can read the public key."""
     before = os.umask(0)
     try:
         signer = audit_keys.create(tmp_path / "audit.key", "remediator.example/log")
@@ -41,7 +41,7 @@ def test_existing_key_is_kept(tmp_path: Path) -> None:
 
 
 def test_replicas_that_start_together_have_one_key(tmp_path: Path) -> None:
-    """Many processes at once end up with one key."""
+    """Many processes that start at once end up with one key."""
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: audit_keys.create(tmp_path / "audit.key", "a.example").encode(), range(16)))
 
@@ -60,7 +60,7 @@ def test_key_that_other_users_can_access_is_refused(tmp_path: Path, mode: int) -
 
 
 def test_a_key_of_plain_digits_has_the_name_of_the_log(tmp_path: Path) -> None:
-    """The form that a shell can make: 64 digits. Other files are refused without showing their text."""
+    """A file of 64 hexadecimal digits is a key. An error about any other file does not show its text."""
     (tmp_path / "audit.key").write_text("0f" * 32 + "\n")
     (tmp_path / "audit.key").chmod(0o600)
     signer = audit_keys.load_signer(tmp_path / "audit.key", "a.example")
@@ -71,7 +71,7 @@ def test_a_key_of_plain_digits_has_the_name_of_the_log(tmp_path: Path) -> None:
 
 
 def test_unusable_file_is_reported(tmp_path: Path) -> None:
-    """No folder, no file, no key in the file."""
+    """A missing folder, a missing file, or a file without a key is an error."""
     with pytest.raises(ConfigurationError):
         audit_keys.create(tmp_path / "missing" / "audit.key", "a.example")
     with pytest.raises(ConfigurationError):

@@ -1,4 +1,4 @@
-"""The Merkle tree: against RFC 6962's definition written down naively, and against independent libraries."""
+"""The Merkle tree agrees with a direct implementation of RFC 6962 and with independent libraries."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _split(size: int) -> int:
 
 
 def _naive_root(leaves: list[bytes]) -> bytes:
-    """MTH of RFC 6962, 2.1, word for word."""
+    """Return MTH as section 2.1 of RFC 6962 defines it."""
     if not leaves:
         return hashlib.sha256(b"").digest()
     if len(leaves) == 1:
@@ -58,7 +58,7 @@ def _root(leaves: list[bytes]) -> bytes:
 
 @given(st.integers(0, 300), st.lists(st.integers(1, 70), max_size=8))
 def test_a_growing_tree_has_the_root_of_its_definition(size: int, steps: list[int]) -> None:
-    """One by one, in blocks of any size, or stored and loaded in between: the root is the same."""
+    """A tree has the same root whether leaves are added singly, in blocks, or after loading a stored tree."""
     leaves, tree, at = _leaves(size), CompactRange(), 0
     for step in [*steps, size]:
         tree.extend(leaves[at : at + step])
@@ -73,7 +73,7 @@ def test_a_growing_tree_has_the_root_of_its_definition(size: int, steps: list[in
 
 
 def test_an_empty_tree_has_the_root_of_nothing() -> None:
-    """RFC 6962: the hash of an empty string."""
+    """The root of an empty tree is the hash of an empty string (RFC 6962)."""
     assert (
         CompactRange().root()
         == EMPTY_ROOT
@@ -83,7 +83,7 @@ def test_an_empty_tree_has_the_root_of_nothing() -> None:
 
 @given(sizes, st.data())
 def test_inclusion_proofs_are_those_of_the_definition(size: int, data: st.DataObject) -> None:
-    """A proof is RFC 6962's path, verifies, and verifies for nothing else."""
+    """A proof is the path of RFC 6962. It verifies for its entry and for no other."""
     index = data.draw(st.integers(0, size - 1))
     leaves = _leaves(size)
     proof, root = inclusion_proof(leaves, index, size), _root(leaves)
@@ -100,7 +100,7 @@ def test_inclusion_proofs_are_those_of_the_definition(size: int, data: st.DataOb
 
 
 def test_proofs_at_the_edges() -> None:
-    """What is not in the tree cannot be proved."""
+    """A proof for an entry that is not in the tree is refused."""
     leaves = _leaves(5)
 
     assert not verify_inclusion(leaves[0], 5, 5, [], leaves[0])
@@ -111,7 +111,7 @@ def test_proofs_at_the_edges() -> None:
 
 @given(st.integers(1, 60), st.data())
 def test_an_independent_library_agrees_on_roots_and_proofs(size: int, data: st.DataObject) -> None:
-    """pymerkle, given the same contents, has our roots, verifies our proofs, and we verify its proofs."""
+    """pymerkle computes the same roots, verifies our proofs, and its proofs verify here."""
     tree = pymerkle.InmemoryTree(algorithm="sha256")
     for content in _contents(size):
         tree.append_entry(content)
@@ -127,7 +127,7 @@ def test_an_independent_library_agrees_on_roots_and_proofs(size: int, data: st.D
     assert theirs.path == [leaves[index], *inclusion_proof(leaves, index, size)]
 
 
-# the leaves, roots and proofs by which implementations of RFC 6962 compare themselves
+# test vectors of Certificate Transparency: leaves, roots and proofs
 _REFERENCE = ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")
 _ROOTS = {
     1: "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
@@ -138,14 +138,14 @@ _ROOTS = {
 
 
 def test_published_vectors_of_certificate_transparency_hold() -> None:
-    """Roots over the reference leaves are those that every other implementation has."""
+    """The roots over the reference leaves are the published ones."""
     leaves = [leaf_hash(bytes.fromhex(content)) for content in _REFERENCE]
 
     assert {size: _root(leaves[:size]).hex() for size in _ROOTS} == _ROOTS
 
 
 def test_nodes_and_leaves_cannot_be_taken_for_each_other() -> None:
-    """A node's children as a leaf's content give another hash: a tree cannot be told as a shorter one."""
+    """The hash of a node differs from that of a leaf with the same bytes, so no tree can pass for a shorter one."""
     left, right = _leaves(2)
 
     assert node_hash(left, right) != leaf_hash(left + right)

@@ -26,7 +26,7 @@ def _proof(seq: int) -> Proof:
 
 @pytest.mark.parametrize("seq", range(1, 22))
 def test_every_entry_can_be_proved(seq: int) -> None:
-    """A proof survives being written and read, and leads to the signed root."""
+    """A proof can be written and read back, and it leads to the signed root."""
     proof = _proof(seq)
     again = Proof.parse(proof.text())
 
@@ -45,7 +45,7 @@ def _for_sigstore(proof: Proof, point: Checkpoint) -> Any:
 
 @pytest.mark.parametrize("seq", range(1, 22))
 def test_an_independent_library_verifies_our_proofs(seq: int) -> None:
-    """sigstore's verifier follows our path from the entry's bytes to our root, and refuses another entry."""
+    """The verifier of sigstore accepts our path from an entry to the root, and refuses another entry."""
     proof = _proof(seq)
     theirs = _for_sigstore(proof, proof.verify(KEYS))
     verify_merkle_inclusion(theirs)
@@ -57,7 +57,7 @@ def test_an_independent_library_verifies_our_proofs(seq: int) -> None:
 
 @pytest.mark.slow
 def test_no_bit_of_a_proof_can_change() -> None:
-    """Flip any bit: it is no proof, proves nothing, or is not signed by whom it should."""
+    """With any bit flipped, the proof cannot be read, proves nothing, or has no valid signature."""
     text = _proof(6).text()
     raw = bytearray(text.encode())
     for bit in range(8 * len(raw)):
@@ -81,7 +81,7 @@ def test_checkpoint_of_another_log_is_refused() -> None:
 
 
 def test_a_checkpoint_must_cover_the_entry() -> None:
-    """An older checkpoint does not prove a newer entry; a log that is cut off proves nothing."""
+    """An older checkpoint does not prove a newer entry, and a truncated log gives no proof."""
     with pytest.raises(BadProof, match="a checkpoint of 5 entries cannot prove"):
         prove(ROWS[5].canonical, 6, LEAVES, note(heads(ROWS)[5]))
     with pytest.raises(BadProof, match="ends before"):
@@ -94,6 +94,6 @@ def test_a_checkpoint_must_cover_the_entry() -> None:
     "text", ["", "x", FIRST_LINE, f"{FIRST_LINE}\nindex 1\n\n{NOTE}", f"{FIRST_LINE}\nextra !\nindex 1\n\n{NOTE}"]
 )
 def test_invalid_proof_is_refused(text: str) -> None:
-    """Missing parts and damaged lines."""
+    """A proof with missing parts or damaged lines is an error."""
     with pytest.raises(BadProof):
         Proof.parse(text)

@@ -1,4 +1,4 @@
-"""Verification of a log that grows during the verification."""
+"""Verification of a log that grows while it is verified."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.promise(9)
 
 
 class Growing:
-    """A log in memory that grows by an entry whenever it is asked for anything."""
+    """A log in memory that grows by one entry at every call."""
 
     def __init__(self, rows: list[SealedEntry], head: Head, *, grow: bool = True) -> None:
         self.rows, self._head, self._grow = rows, head, grow
@@ -35,12 +35,12 @@ class Growing:
         kind: str | None = None,
         since: datetime | None = None,
     ) -> Iterator[SealedEntry]:
-        """See AuditReader."""
+        """Return entries as `AuditReader.entries` does."""
         self._write()
         return islice((row for row in self.rows if row.seq > after_seq), limit)
 
     def head(self) -> Head:
-        """See AuditReader."""
+        """Return the head as `AuditReader.head` does."""
         before = self._head
         self._write()
         return before
@@ -55,7 +55,7 @@ def test_growing_log_verifies() -> None:
 
 
 def test_entry_beyond_the_head_is_reported() -> None:
-    """A row in the table that the head never includes."""
+    """A row that the head never includes is a finding."""
     rows, head = make(6)
     [more], _ = seal(head, [draft(50)], START)
     result = verify_live(Growing([*rows, more], head, grow=False))
@@ -64,7 +64,7 @@ def test_entry_beyond_the_head_is_reported() -> None:
 
 
 def test_an_archive_and_the_live_log_are_one() -> None:
-    """Archived entries first, then the live ones that follow them."""
+    """The reader yields the archived entries first, and then the following live entries."""
     rows, head = make(12)
     live = Growing(rows[6:], head, grow=False)
 

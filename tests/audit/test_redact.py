@@ -1,4 +1,4 @@
-"""Secrets do not reach the log."""
+"""No secret reaches the audit log."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _bytes(data: dict[str, Any], redactor: Redactor = PATTERNS_ONLY, **more: Any
     "wrap", [lambda s: s, lambda s: [s], lambda s: {"deep": [{"er": (s,)}]}, lambda s: {s.reveal(): s}]
 )
 def test_a_secret_never_becomes_text(wrap: Any) -> None:
-    """A value of the type Secret becomes a placeholder, anywhere in the data."""
+    """A value of the type Secret becomes a placeholder everywhere in the data."""
     secret = Secret("correct-horse")
 
     assert b"correct-horse" not in _bytes({"value": wrap(secret)}, Redactor(["correct-horse"]))
@@ -67,7 +67,7 @@ def test_a_secret_never_becomes_text(wrap: Any) -> None:
 
 @pytest.mark.parametrize("line", LINES)
 def test_credentials_in_text_are_removed(line: str) -> None:
-    """Text from outside loses what looks like a credential, even if the value is not known."""
+    """Text that looks like a credential is removed from external text, even if the value is unknown."""
     said = line.format("Zx81kQ9-hunter2")
 
     assert b"hunter2" not in _bytes({"log": f"before {said} after"})
@@ -78,7 +78,7 @@ def test_credentials_in_text_are_removed(line: str) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_known_token_formats_are_removed(shape: str) -> None:
-    """Keys and tokens of known formats are recognised by the format alone."""
+    """Keys and tokens of known formats are recognised by their format."""
     written = decode(_bytes({"log": f"before {shape} after"})).data["log"]
 
     assert shape not in written and "[redacted]" in written and written.startswith("before ")
@@ -88,13 +88,13 @@ def test_known_token_formats_are_removed(shape: str) -> None:
     "name", ["password", "redis_password", "client-secret", "apiKey", "X-Auth-Token", "Authorization"]
 )
 def test_field_with_a_secret_name_is_redacted(name: str) -> None:
-    """A string under such a name is redacted even if it looks ordinary."""
+    """A string in a field with a secret name is redacted even if it looks ordinary."""
     assert decode(_bytes({"outer": {name: "abc"}})).data == {"outer": {name: "[redacted]"}}
     assert decode(_bytes({name: 5, "passwords_tried": "two"})).data[name] == 5
 
 
 def test_argument_after_a_secret_option_is_redacted() -> None:
-    """In a list of arguments, the one after --password is redacted, the others are not."""
+    """In a list of arguments, only the argument after --password is redacted."""
     argv = ["redis-cli", "--password", "abc", "PING", "--token=abc", "--host", "redis"]
 
     assert decode(_bytes({"argv": argv})).data["argv"] == [
@@ -123,7 +123,7 @@ def test_argument_after_a_secret_option_is_redacted() -> None:
     ],
 )
 def test_known_secret_is_removed_in_every_encoding(form: str) -> None:
-    """A secret from the settings is found in plain text, JSON and URLs, in values and in keys."""
+    """A secret of the settings is found in plain text, JSON and URLs, and in values and keys."""
     redactor = Redactor([PASSWORD])
 
     for data in ({"log": form}, {form: 1}, {"log": ["x" * 4090 + form]}, {"log": f"{form} {form}"}):
@@ -132,14 +132,14 @@ def test_known_secret_is_removed_in_every_encoding(form: str) -> None:
 
 
 def test_cutting_text_does_not_split_a_secret() -> None:
-    """A secret at the position where a long string is cut leaves no part of itself."""
+    """If a long string is cut inside a secret, no part of the secret remains."""
     written = _bytes({"log": "x" * 4090 + "correct-horse-battery"}, Redactor(["correct-horse-battery"]))
 
     assert b"correc" not in written
 
 
 def test_placeholder_shows_equal_secrets_only_with_a_key() -> None:
-    """Without a key all placeholders are the same; with one, equal secrets have equal placeholders."""
+    """Without a key all placeholders are the same. With a key, equal secrets have equal placeholders."""
     keyed = Redactor(key=b"installation")
     first, again, other = (keyed.placeholder(value) for value in ("hunter2", b"hunter2", "hunter3"))
 
@@ -163,7 +163,7 @@ def test_ordinary_text_stays() -> None:
 
 @given(anything, st.sampled_from([*LINES, *SHAPES]), st.text(max_size=8))
 def test_fast_pass_writes_the_same_as_the_thorough_pass(value: Any, line: str, text: str) -> None:
-    """The check of the encoded entry never misses what the check of every string would have removed."""
+    """The fast check of the encoded entry removes everything that the check of every string removes."""
     redactor = Redactor(["hunter2"])
     data = {"value": value, "line": text + line.replace("{}", "hunter2 Zx81kQ9abc"), text: text}
     thorough = Normalizer(redactor, redactor.text, thorough=True).mapping(data)
@@ -177,13 +177,13 @@ def test_fast_pass_writes_the_same_as_the_thorough_pass(value: Any, line: str, t
     st.sampled_from(["", " ", "\n", '"', "x ", "'", "(", "=", "[", ",", ";"]),
 )
 def test_no_random_password_survives_a_known_place(line: str, password: str, before: str) -> None:
-    """Whatever the value, a credential in a place for credentials is gone."""
+    """Every random value is removed from a place for credentials."""
     password = "9Z" + password + "Qq7"
 
     assert password.encode() not in _bytes({"log": before + line.format(password)})
 
 
 def test_a_member_of_an_enum_becomes_plain_text() -> None:
-    """Reasons of runs are members of a string enum. RE2 cannot substitute in a subclass of str."""
+    """A member of a string enum, such as a run's reason, becomes plain text, because RE2 rejects subclasses of str."""
     found = Redactor([PASSWORD]).text(Kind.RUN_MATCHED)
     assert (type(found), found) == (str, Kind.RUN_MATCHED.value)

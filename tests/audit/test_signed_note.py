@@ -1,4 +1,4 @@
-"""Signed notes and checkpoints in the C2SP formats; an independent library reads them."""
+"""Signed notes and checkpoints in the C2SP formats, which an independent library can read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EXAMPLE = (
     "— example.com/behind-the-sofa "
     "Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n"
 )
-"""The example of the specification itself (https://c2sp.org/tlog-checkpoint)."""
+"""The example of the specification (https://c2sp.org/tlog-checkpoint)."""
 GO_SIGNER = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
 GO_VERIFIER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
 GO_TEXT = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
@@ -56,7 +56,7 @@ def test_the_specifications_own_example_is_read() -> None:
 
 
 def test_keys_and_notes_of_gos_implementation_are_ours() -> None:
-    """The documented key of Go's package reads, has its id, signs the same bytes, and verifies its note."""
+    """The key in the documentation of Go's package is read, has its ID, signs the same bytes, and verifies its note."""
     signer, verifier = Signer.decode(GO_SIGNER), Verifier.decode(GO_VERIFIER)
 
     assert signer.verifier.encode() == GO_VERIFIER
@@ -74,7 +74,7 @@ def _sigstore(signer: Signer) -> tuple[Keyring, KeyID]:
         valid_for=TimeRange(start=begin),
     )
     ring = Keyring([key])
-    # sigstore finds a key by the digest of its encoding, and a signature by the first four bytes of what it is given
+    # sigstore indexes keys by the digest of their encoding, but looks them up by a four-byte ID
     [found] = ring._keyring.values()
     key_id = KeyID(signer.verifier.key_id)
     ring._keyring = {key_id: found}
@@ -83,7 +83,7 @@ def _sigstore(signer: Signer) -> tuple[Keyring, KeyID]:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 40])
 def test_an_independent_library_verifies_our_checkpoints(size: int) -> None:
-    """sigstore reads origin, size and root from a checkpoint of ours, and finds the signature good."""
+    """sigstore reads origin, size and root of our checkpoint, and accepts its signature."""
     _, head = make(size)
     theirs = SignedCheckpoint.from_text(signed(head))
     ring, key_id = _sigstore(SIGNER)
@@ -95,7 +95,7 @@ def test_an_independent_library_verifies_our_checkpoints(size: int) -> None:
 
 
 def test_an_independent_library_refuses_what_we_refuse() -> None:
-    """A changed checkpoint is refused by both."""
+    """sigstore and remediator both refuse a changed checkpoint."""
     forged = signed(make(5)[1]).replace("\n5\n", "\n6\n")
     ring, key_id = _sigstore(SIGNER)
 
@@ -106,7 +106,7 @@ def test_an_independent_library_refuses_what_we_refuse() -> None:
 
 
 def test_no_byte_of_a_checkpoint_can_change() -> None:
-    """Flip any bit of any byte: it is refused as forged, as of an unknown key, or as no note."""
+    """A checkpoint with any flipped bit is refused as forged, as signed by an unknown key, or as malformed."""
     raw = bytearray(signed(make(12)[1]).encode())
     for at in range(len(raw)):
         for bit in range(8):
@@ -120,7 +120,7 @@ def test_no_byte_of_a_checkpoint_can_change() -> None:
 
 
 def test_keys_are_changed_by_signing_with_both() -> None:
-    """While keys change, a note carries both signatures; who knows either, or both, believes it."""
+    """During a key change, a note carries both signatures, and a verifier with either key accepts it."""
     old, new, other = SIGNER, Signer.generate(ORIGIN), Signer.generate(ORIGIN)
     _, head = make(3)
     both = checkpoint.sign(ORIGIN, head, [old, new])
@@ -134,7 +134,7 @@ def test_keys_are_changed_by_signing_with_both() -> None:
 
 
 def test_wrong_signature_of_a_known_key_fails_the_note() -> None:
-    """A good signature of another key does not help."""
+    """If the signature of a known key is wrong, a valid signature of another key is not sufficient."""
     other = Signer.generate(ORIGIN)
     text, _ = signed_note.split(signed(make(3)[1]))
     wrong = other.signature_line("something else\n")
@@ -144,7 +144,7 @@ def test_wrong_signature_of_a_known_key_fails_the_note() -> None:
 
 
 def test_extension_lines_are_kept_and_none_is_written() -> None:
-    """Checkpoints of ours have three lines; lines that others add are read."""
+    """Our checkpoints have three lines. Extension lines of other tools are read and kept."""
     _, head = make(3)
     text = Checkpoint(ORIGIN, 3, head.root(), ("Timestamp: 1", "more")).text()
 
@@ -167,14 +167,14 @@ def test_extension_lines_are_kept_and_none_is_written() -> None:
     ],
 )
 def test_invalid_checkpoint_is_refused(text: str) -> None:
-    """Leading zeros, short roots, missing or empty lines."""
+    """A checkpoint with leading zeros, a short root, or missing or empty lines is refused."""
     with pytest.raises(BadNote):
         Checkpoint.parse(text)
 
 
 @given(st.text(max_size=200))
 def test_garbage_raises_only_documented_errors(text: str) -> None:
-    """Any text raises one of the documented errors."""
+    """Every text raises one of the documented errors."""
     for read in (signed_note.split, Checkpoint.parse, Verifier.decode, Signer.decode):
         with pytest.raises(BadNote):
             read(text)
@@ -183,7 +183,7 @@ def test_garbage_raises_only_documented_errors(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "a\u00a0b", "a\nb"])
 def test_a_key_needs_a_name_that_fits_a_line(name: str) -> None:
-    """No spaces of any alphabet, no plus sign, not empty."""
+    """The name of a key is not empty and contains neither white space of any script nor a plus sign."""
     with pytest.raises(BadNote):
         Signer.generate(name)
     with pytest.raises(BadNote):
@@ -192,7 +192,7 @@ def test_a_key_needs_a_name_that_fits_a_line(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["no newline", "control\x01\n", "tab\t\n"])
 def test_invalid_text_is_not_signed(text: str) -> None:
-    """Text that readers would refuse is not signed."""
+    """The signer refuses text that readers would refuse."""
     with pytest.raises(BadNote):
         signed_note.sign(text, [SIGNER])
     with pytest.raises(BadNote):
@@ -200,7 +200,7 @@ def test_invalid_text_is_not_signed(text: str) -> None:
 
 
 def test_a_private_key_is_never_in_an_error() -> None:
-    """A damaged private key is refused without being repeated."""
+    """The error about a damaged private key does not contain the key."""
     secret = SIGNER.encode()
 
     for damaged in (
@@ -216,7 +216,7 @@ def test_a_private_key_is_never_in_an_error() -> None:
 
 
 def test_notes_are_found_in_any_container() -> None:
-    """One after the other, in syslog lines, and after records that a crash cut off."""
+    """Notes are found in sequence, in syslog lines, and after records that a crash truncated."""
     first, second, third = (signed(head) for head in heads(make(4)[0])[1:4])
     line = "<109>1 2026-03-01T03:00:00Z host remediator - checkpoint - "
     in_json = '{"checkpoint":"' + third.replace("\n", "\\n") + '"}'

@@ -1,4 +1,4 @@
-"""Attacks on the log. Each is detected, and the first bad entry and what is wrong with it are named."""
+"""Attacks on the log: verification detects each one, and names the first bad entry and its problem."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOTES = [note(HEADS[size]) for size in (4, 8, SIZE)]
 
 
 def _first(result: Verification) -> tuple[Problem, int | None]:
-    """Return problem and entry number; check that the message contains the number."""
+    """Return the first problem and its entry number. Check that the message contains the number."""
     assert result.findings and not result.ok
     finding: Finding = result.findings[0]
     assert finding.message.endswith(".") and finding.message in result.summary()
@@ -45,7 +45,7 @@ def _first(result: Verification) -> tuple[Problem, int | None]:
 
 
 def test_unchanged_log_verifies() -> None:
-    """There are no findings, every checkpoint agrees, and the result names the last entry."""
+    """An unchanged log has no findings, every checkpoint agrees, and the result names the last entry."""
     result = check(ROWS, *NOTES, head=HEAD)
 
     assert result.ok and not result.findings and not result.remarks
@@ -62,7 +62,7 @@ def test_an_empty_log_verifies() -> None:
 
 
 def test_every_flipped_byte_is_found_in_its_entry() -> None:
-    """Every byte of every entry's content, with every bit flipped: found, by number."""
+    """A flipped byte in any entry is found, and the finding has the number of the entry."""
     for row in ROWS:
         raw = bytearray(row.canonical)
         for at in range(len(raw)):
@@ -73,7 +73,7 @@ def test_every_flipped_byte_is_found_in_its_entry() -> None:
 
 
 def test_every_flipped_bit_of_one_entry_is_found() -> None:
-    """All eight bits of all bytes of one entry, content and hash."""
+    """A flip of any single bit in the content or the hash of an entry is found."""
     row = ROWS[4]
     for part in ("canonical", "hash"):
         raw = bytearray(getattr(row, part))
@@ -93,14 +93,14 @@ def test_a_byte_changed_together_with_its_hash_is_found(seq: int, data: st.DataO
     if raw == row.canonical:
         return
     rows = [*ROWS[: seq - 1], structs.replace(row, canonical=raw, hash=leaf_hash(raw)), *ROWS[seq:]]
-    for strict in (False, True):  # which may differ here: the strict one sees a space inside the data at once
+    for strict in (False, True):  # strict verification also refuses a space inside the data
         _, found = _first(verify(rows, Anchors([NOTES[-1]], KEYS), head=HEAD, strict=strict))
         assert found in (seq, seq + 1) or (seq == SIZE and found == 1)
 
 
 @pytest.mark.parametrize("seq", range(1, SIZE + 1))
 def test_a_dropped_entry_is_named(seq: int) -> None:
-    """A gap names the missing number; at the end, the checkpoint or the head shows it."""
+    """A gap is reported with the missing number. At the end of the log, the checkpoint or the head shows the loss."""
     rest = [row for row in ROWS if row.seq != seq]
     problem = Problem.TRUNCATED if seq == SIZE else Problem.MISSING
 
@@ -124,7 +124,7 @@ def test_a_dropped_entry_is_found_after_renumbering(seq: int) -> None:
 
 @pytest.mark.parametrize("at", range(SIZE + 1))
 def test_an_inserted_entry_is_named(at: int) -> None:
-    """Another entry with a number in between: as a number that is there twice, or by the chain."""
+    """An inserted entry is found as a repeated number or by the broken chain."""
     [strange], _ = seal(HEADS[at], [draft(99)], START)
 
     problem, found = _first(check([*ROWS[:at], strange, *ROWS[at:]], head=HEAD))
@@ -135,13 +135,13 @@ def test_an_inserted_entry_is_named(at: int) -> None:
 
 @pytest.mark.parametrize("at", range(SIZE))
 def test_a_repeated_entry_is_named(at: int) -> None:
-    """The same entry twice."""
+    """Verification names an entry that occurs twice."""
     assert _first(check([*ROWS[: at + 1], ROWS[at], *ROWS[at + 1 :]])) == (Problem.REPEATED, at + 1)
 
 
 @given(st.integers(0, SIZE - 2), st.data())
 def test_swapped_entries_are_named(first: int, data: st.DataObject) -> None:
-    """Two entries in each other's place, with or without their numbers."""
+    """Verification names swapped entries, with or without swapped numbers."""
     second = data.draw(st.integers(first + 1, SIZE - 1))
     moved, filed = list(ROWS), list(ROWS)
     moved[first], moved[second] = moved[second], moved[first]
@@ -154,7 +154,7 @@ def test_swapped_entries_are_named(first: int, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("size", range(SIZE))
 def test_a_log_that_was_cut_off_is_found_by_its_checkpoint(size: int) -> None:
-    """Truncation, or an old copy of the database with its old head: shorter than what was signed."""
+    """A truncated log, or an old copy of the database, is shorter than the signed checkpoint."""
     result = check(ROWS[:size], *NOTES, head=HEADS[size])
 
     assert _first(result) == (Problem.TRUNCATED, size + 1)
@@ -163,7 +163,7 @@ def test_a_log_that_was_cut_off_is_found_by_its_checkpoint(size: int) -> None:
 
 
 def test_missing_checkpoints_are_remarked() -> None:
-    """Without checkpoints a truncated or rewritten log has no findings, and the result says so."""
+    """Without checkpoints, a truncated or rewritten log has no findings, and the result warns about this."""
     unanchored = check(ROWS[:5], head=HEADS[5])
     assert unanchored.ok and not unanchored.anchored
     assert "A rewritten log or a missing end would not be detected." in unanchored.summary()
@@ -172,7 +172,7 @@ def test_missing_checkpoints_are_remarked() -> None:
 
 @pytest.mark.parametrize("seq", range(1, SIZE + 1))
 def test_a_rewritten_log_is_found_by_its_checkpoint(seq: int) -> None:
-    """One entry is changed and all hashes after it are recomputed: found between two checkpoints."""
+    """If one entry and all later hashes are rewritten, the change is found between two checkpoints."""
     lie = ROWS[seq - 1].canonical.replace(b"remediator/a", b"remediator/b")
     rows = rechain(ROWS, {seq: lie})
     around = (seq - 1) // 4 * 4
@@ -183,7 +183,7 @@ def test_a_rewritten_log_is_found_by_its_checkpoint(seq: int) -> None:
 
 
 def test_another_log_altogether_is_found() -> None:
-    """A log made from scratch, well chained, does not have the signed roots."""
+    """A valid chain that was made from scratch does not have the signed roots."""
     others, head = make(20, tag="forged")
 
     assert check(others, head=head).ok
@@ -191,14 +191,14 @@ def test_another_log_altogether_is_found() -> None:
 
 
 def test_a_forged_checkpoint_is_named() -> None:
-    """A checkpoint for the forger's own log, with a signature that is none."""
+    """A checkpoint for the forged log has an invalid signature."""
     forged = NOTES[-1].replace("\n12\n", "\n11\n")
 
     assert _first(check(ROWS, forged)) == (Problem.FORGED, None)
 
 
 def test_checkpoints_of_unknown_keys_are_ignored() -> None:
-    """An unknown key, no key, a damaged note: ignored. Without any other checkpoint, they are a finding."""
+    """Checkpoints with an unknown key, no key or damage are ignored. If none is left, this is a finding."""
     stranger = note(HEADS[4], Signer.generate(ORIGIN))
 
     assert check(ROWS, stranger, "torn", *NOTES).ok
@@ -211,14 +211,14 @@ def test_checkpoints_of_unknown_keys_are_ignored() -> None:
 
 
 def test_two_histories_under_one_key_are_named() -> None:
-    """The key signed two roots for one size: found with either log."""
+    """If a key signed two roots for one size, this is found with either log."""
     _, other = make(8, tag="other")
 
     assert _first(check(ROWS, *NOTES, note(other))) == (Problem.SPLIT, None)
 
 
 def test_checkpoints_of_several_logs_need_a_choice() -> None:
-    """Two logs are not mixed up; saying which is meant settles it."""
+    """With checkpoints of two logs, verification asks for the origin and then uses only the checkpoints of that log."""
     elsewhere = Signer.generate("elsewhere.example")
     from_elsewhere = checkpoint.sign("elsewhere.example", HEADS[4], [elsewhere])
     keys = [*KEYS, elsewhere.verifier]
@@ -227,7 +227,7 @@ def test_checkpoints_of_several_logs_need_a_choice() -> None:
 
 
 def test_an_index_that_disagrees_with_its_entry_is_named() -> None:
-    """An entry filed under another run, kind, episode or time would be hidden from searches."""
+    """A row with a wrong run, kind, episode or time is found, because searches would miss its entry."""
     row = ROWS[5]
     for change in (
         {"run": "run-99"},
@@ -240,7 +240,7 @@ def test_an_index_that_disagrees_with_its_entry_is_named() -> None:
 
 
 def test_an_entry_from_the_future_is_named() -> None:
-    """A time that has not come yet is refused; a clock that is a little ahead is not."""
+    """An entry with a future time is a finding, unless the clock is only a little ahead."""
     rows, head = seal(GENESIS, [draft(1)], START)
     more, _ = seal(head, [draft(2)], START + timedelta(days=1, minutes=6))
 
@@ -249,7 +249,7 @@ def test_an_entry_from_the_future_is_named() -> None:
 
 
 def test_time_that_goes_back_is_remarked() -> None:
-    """Clocks are set back and replicas differ: a remark, not a finding."""
+    """A time that goes back is a remark and not a finding, because clocks are corrected and replicas differ."""
     rows, head = seal(GENESIS, [draft(1)], START)
     more, _ = seal(head, [draft(2)], START - timedelta(seconds=1))
 
@@ -294,7 +294,7 @@ def test_bytes_that_are_not_canonical_are_named(seq: int, change: Callable[[byte
     ],
 )
 def test_strict_names_data_that_is_not_canonical(seq: int, change: Callable[[bytes], bytes]) -> None:
-    """With strict, data in another encoding or with a repeated key is found."""
+    """Strict verification finds data in another encoding or with a repeated key."""
     raw = change(ROWS[seq - 1].canonical)
     assert raw != ROWS[seq - 1].canonical
 
@@ -303,14 +303,14 @@ def test_strict_names_data_that_is_not_canonical(seq: int, change: Callable[[byt
 
 @pytest.mark.parametrize("seq", [5, 6], ids=["ascii", "not-ascii"])
 def test_an_entry_with_a_wrong_number_is_named(seq: int) -> None:
-    """The chain is right, but the number inside differs from the number of the row."""
+    """If the chain is right but the number inside an entry differs from that of its row, the entry is named."""
     lie = ROWS[seq - 1].canonical.replace(b'"seq":%d,' % seq, b'"seq":50,')
 
     assert _first(check(rechain(ROWS, {seq: lie}))) == (Problem.OUT_OF_ORDER, seq)
 
 
 def test_the_first_of_several_problems_is_named() -> None:
-    """Verification stops at the first bad entry; findings about checkpoints come before it."""
+    """Verification stops at the first bad entry, and findings about checkpoints come before it."""
     rows = list(ROWS)
     for at in (3, 7):
         rows[at] = structs.replace(rows[at], canonical=rows[at].canonical + b" ")
@@ -323,7 +323,7 @@ def test_the_first_of_several_problems_is_named() -> None:
 
 @pytest.mark.parametrize("start", range(SIZE))
 def test_a_log_verifies_from_a_known_head(start: int) -> None:
-    """From a given head the rest verifies, and later checkpoints prove that head."""
+    """Verification can begin at a given head, and later checkpoints prove that head."""
     result = verify(ROWS[start:], Anchors(NOTES, KEYS), start=HEADS[start], head=HEAD)
     lie = Head(HEADS[start].seq, HEADS[start].hash, bytes(len(HEADS[start].tree)))
 
@@ -333,14 +333,14 @@ def test_a_log_verifies_from_a_known_head(start: int) -> None:
 
 
 def test_an_entry_missing_from_the_head_is_found() -> None:
-    """A valid entry in the table that the head does not include."""
+    """A valid entry that the head does not include is a finding."""
     [more], _ = seal(HEAD, [draft(50)], START)
 
     assert _first(check([*ROWS, more], head=HEAD)) == (Problem.REWRITTEN, 13)
 
 
 def test_long_logs_verify_across_blocks_and_checkpoints() -> None:
-    """Checkpoints and damage at, before and after the block boundaries of the verifier."""
+    """Checkpoints and damage are handled before, at and after the block boundaries of the verifier."""
     rows, head = make(2100, group=100)
     stood = heads(rows)
     notes = [note(stood[size]) for size in (1, 1023, 1024, 1025, 2048, 2100)]
@@ -356,7 +356,7 @@ def test_long_logs_verify_across_blocks_and_checkpoints() -> None:
     )
 )
 def test_no_combination_of_changes_passes(changes: list[tuple[str, int]]) -> None:
-    """Whatever is done to the rows, the log verifies only if it is the same log."""
+    """After any combination of changes to the rows, only a log that is the same as before verifies."""
     rows = list(ROWS)
     for what, where in changes:
         if not rows:
@@ -377,7 +377,7 @@ def test_no_combination_of_changes_passes(changes: list[tuple[str, int]]) -> Non
 
 
 def test_entries_are_read_once() -> None:
-    """A log of any length verifies from a stream."""
+    """Verification reads the entries once, as a stream."""
 
     def stream() -> Iterator[SealedEntry]:
         head = GENESIS

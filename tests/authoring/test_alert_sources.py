@@ -1,4 +1,4 @@
-"""The tools for authors know sources: explain, playbook tests, backtests, the doctor and the check of the settings."""
+"""explain, playbook tests, backtests, the doctor and the check of the settings support alert sources."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ BODY = {"value": "1", "name": "WebDown"}
 
 
 def write(folder: Path, **sources: Any) -> Path:
-    """Write an installation; the settings file."""
+    """Write an installation and return its settings file."""
     (folder / "playbooks").mkdir()
     (folder / "playbooks" / "restart-web.yaml").write_text(PLAYBOOK)
     (folder / "inventory.yaml").write_text(INVENTORY)
@@ -102,7 +102,10 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.process
 def test_explain_maps_a_body_of_a_source(tmp_path: Path) -> None:
-    """And says that its alert cannot be confirmed. A body that cannot be mapped and an unknown source say why."""
+    """The output states that the alert cannot be confirmed.
+
+    For an unmappable body or an unknown source, the output states the reason.
+    """
     write(tmp_path)
     (tmp_path / "body.json").write_text(json.dumps(BODY))
     done = call(tmp_path, "explain", "--alert", "body.json", "--source", "zabbix", "--format", "json")
@@ -118,7 +121,10 @@ def test_explain_maps_a_body_of_a_source(tmp_path: Path) -> None:
 
 
 def test_a_playbook_test_has_alerts_of_sources(tmp_path: Path) -> None:
-    """One that can be asked acts at once; one that cannot asks a person, and does nothing once the alert is over."""
+    """For a source with an API, the run acts at once.
+
+    For another source, the run asks a person, and does nothing after the alert has ended.
+    """
     (tmp_path / "restart-web.yaml").write_text(PLAYBOOK)
     (tmp_path / "restart-web.test.yaml").write_text(TEST)
     report = run(tmp_path / "restart-web.test.yaml", Registry())
@@ -128,7 +134,7 @@ def test_a_playbook_test_has_alerts_of_sources(tmp_path: Path) -> None:
 
 
 def test_a_backtest_maps_stored_bodies_with_their_source(tmp_path: Path) -> None:
-    """A history of Zabbix' bodies predicts its run; of a source that was removed, nothing."""
+    """Stored bodies from Zabbix predict a run. Bodies of a source that was removed predict nothing."""
     config = load_config(write(tmp_path), Config)
     registry = Registry.for_settings(config)
     loaded = load(config.playbooks, config.inventory, registry.catalogue())
@@ -153,7 +159,7 @@ def examined(settings: Path) -> list[tuple[str, str, str]]:
 
 
 def test_the_doctor_asks_each_source(tmp_path: Path) -> None:
-    """Grafana answers with the right token only; a source that cannot be asked is a warning."""
+    """The doctor accepts Grafana with the right token only, and warns about a source without an API."""
     with grafana.grafana() as running:
         running.fire(alertname="WebDown")
         api = {"url": running.url, "token_file": "api"}
@@ -162,7 +168,7 @@ def test_the_doctor_asks_each_source(tmp_path: Path) -> None:
         found = {name: (level, text) for level, name, text in examined(write(tmp_path, good=right, bad=wrong))}
     assert found["good"] == ("ok", "alerts arrive at /api/v1/alerts/good; 1 alerts have not ended there")
     assert found["bad"][0] == "failed" and "401" in found["bad"][1]
-    assert found["zabbix"][0] == "warning" and "cannot be asked" in found["zabbix"][1]
+    assert found["zabbix"][0] == "warning" and "has no API" in found["zabbix"][1]
 
 
 @pytest.mark.process
@@ -182,7 +188,7 @@ def test_the_doctor_asks_each_source(tmp_path: Path) -> None:
 def test_wrong_settings_of_a_source_are_reported_with_their_place(
     tmp_path: Path, changes: dict[str, Any], where: str
 ) -> None:
-    """By the check of the settings, and before the service starts."""
+    """The check of the settings and the start of the service report a wrong setting with its place."""
     given = {key: value for key, value in {**SETTINGS["sources"]["zabbix"], **changes}.items() if value is not None}
     write(tmp_path, zabbix=given)
     done = call(tmp_path, "config", "check")
@@ -205,7 +211,7 @@ def test_wrong_settings_of_a_source_are_reported_with_their_place(
     ],
 )
 def test_names_of_sources_are_checked(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
-    """One name is taken, and the Watchdog comes from a source that exists."""
+    """A reserved name is an error, and so is a Watchdog that comes from an unknown source."""
     path = write(tmp_path)
     path.write_text(yaml.safe_dump({**SETTINGS, **changes}))
     done = call(tmp_path, "config", "check")

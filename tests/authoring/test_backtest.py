@@ -1,4 +1,4 @@
-"""``replay`` and ``backtest`` on a real store and a real Prometheus: what would have been done, and nothing done."""
+"""``replay`` and ``backtest`` predict runs from a real store and a real Prometheus, and execute nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tests.support.servers import until
 from tests.support.servers.prometheus import Prometheus
 from tests.support.servers.remediator import PLAYBOOK, Remediator
 
-pytestmark = pytest.mark.timeout(600)
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = NOW.replace(hour=0, minute=0, second=0) - timedelta(days=3)
 TWO_HOURS = 120
@@ -27,7 +26,7 @@ def firing(name: str, starts: list[datetime], minutes: int, **labels: str) -> st
     """Return the ALERTS series of an alert that fired at these times for this duration, with a sample every minute."""
     shown = ",".join(f'{key}="{value}"' for key, value in {"alertname": name, "alertstate": "firing", **labels}.items())
     times = [start + timedelta(minutes=minute) for start in starts for minute in range(minutes)]
-    # blocks that are made afterwards have no marks of staleness: each firing looks five minutes longer
+    # imported blocks have no staleness markers, so each firing appears five minutes longer
     return "".join(f"ALERTS{{{shown}}} 1 {at.timestamp():.0f}\n" for at in times)
 
 
@@ -70,7 +69,7 @@ def other(project: Remediator, **changes: Any) -> Path:
 
 @pytest.fixture
 def remembered(make_prometheus: Callable[..., Prometheus]) -> Prometheus:
-    """Start a Prometheus with two firings of RedisDown 20 minutes apart, a later one, and other alerts."""
+    """Start a Prometheus with two firings of RedisDown 20 minutes apart, a later firing, and other alerts."""
     starts = [DAY + timedelta(hours=2), DAY + timedelta(hours=2, minutes=20), DAY + timedelta(days=1)]
     history = "# TYPE ALERTS gauge\n"
     history += firing("RedisDown", starts, 5, service="redis")
@@ -80,7 +79,7 @@ def remembered(make_prometheus: Callable[..., Prometheus]) -> Prometheus:
 
 
 def test_a_backtest_replays_the_history(project: Remediator, remembered: Prometheus) -> None:
-    """Three episodes: one restart each, the second one blocked by the cooldown; other alerts have no playbook."""
+    """Three episodes give two restarts and one block by the cooldown. Other alerts match no playbook."""
     found = told(project, "playbook", "backtest", "--prometheus", remembered.url, "--since", "7d")
 
     assert found["episodes"] == 4
@@ -95,7 +94,7 @@ def test_a_backtest_replays_the_history(project: Remediator, remembered: Prometh
 
 
 def test_approval_requests_are_counted(project: Remediator, remembered: Prometheus) -> None:
-    """In mode approve every run requests approval; the comparison names the differences."""
+    """In mode approve every run requests approval, and the comparison names the differences."""
     changed = other(project, mode="approve", guards={})
     arguments = ["--prometheus", remembered.url, "--since", "7d", "--playbooks", str(changed)]
 
@@ -109,7 +108,7 @@ def test_approval_requests_are_counted(project: Remediator, remembered: Promethe
 
 
 def test_a_version_in_git_can_be_compared_with(project: Remediator, remembered: Prometheus) -> None:
-    """``--against HEAD`` is the committed version, not the current files."""
+    """``--against HEAD`` compares with the committed version and not with the current files."""
     for arguments in (
         ["init", "-q"],
         ["add", "."],
@@ -129,7 +128,7 @@ def test_a_version_in_git_can_be_compared_with(project: Remediator, remembered: 
 
 
 def test_the_result_as_text_and_chart(project: Remediator, remembered: Prometheus) -> None:
-    """The text has figures, bars and assumptions; the SVG is standalone."""
+    """The text has figures, bars and assumptions. The SVG needs no other file."""
     chart = project.folder / "chart.svg"
     done = call(project, "playbook", "backtest", "--prometheus", remembered.url, "--since", "7d", "--svg", str(chart))
 
@@ -141,7 +140,7 @@ def test_the_result_as_text_and_chart(project: Remediator, remembered: Prometheu
 
 @pytest.mark.process
 def test_a_replay_reads_the_store_and_does_not_change_it(project: Remediator) -> None:
-    """A changed playbook with stored notifications; the database is unchanged, byte for byte."""
+    """A replay runs a changed playbook on stored notifications and leaves the database unchanged, byte for byte."""
     project.playbooks[0]["mode"] = "observe"
     try:
         project.start()

@@ -1,4 +1,4 @@
-"""Authors test what a costly step does, and lint finds costs that an action does not measure."""
+"""A playbook test can set the costs of a step, and lint finds costs that an action does not measure."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ tests:
 
 @pytest.mark.slow
 def test_costs_of_a_test_decide_as_measured_ones_do(tmp_path: Path) -> None:
-    """By the production pipeline: tolerated, greater, unknown, accepted, and grown since the approval."""
+    """The pipeline decides on a test's costs: tolerated, too high, unknown, accepted, or risen since approval."""
     (tmp_path / "redis-sick.yaml").write_text(PLAYBOOK.replace("    WHEN\n", ""))
     (tmp_path / "redis-sick.test.yaml").write_text(TEST)
     report = run(tmp_path / "redis-sick.test.yaml", Registry())
@@ -83,14 +83,14 @@ def test_costs_of_a_test_decide_as_measured_ones_do(tmp_path: Path) -> None:
     ],
 )
 def test_lint_knows_what_an_action_measures(tmp_path: Path, condition: str, said: str) -> None:
-    """A condition on another cost could never hold."""
+    """Lint reports a condition on a cost that the action does not measure, because it never holds."""
     (tmp_path / "redis-sick.yaml").write_text(PLAYBOOK.replace("WHEN", f'when: "{condition}"'))
     done = CliRunner().invoke(cli, ["lint", str(tmp_path)])
     assert (said in done.output) if said else ("unknown-fact" not in done.output), done.output
 
 
 def test_a_conclusion_cannot_use_a_cost(tmp_path: Path) -> None:
-    """Conclusions are drawn before any step is planned."""
+    """A conclusion that uses a cost is an error, because conclusions are drawn before a step is planned."""
     text = PLAYBOOK.replace("    WHEN\n", "").replace('when: "true"', 'when: "cost.clients > 3"')
     (tmp_path / "redis-sick.yaml").write_text(text)
     done = CliRunner().invoke(cli, ["lint", str(tmp_path)])
@@ -98,7 +98,7 @@ def test_a_conclusion_cannot_use_a_cost(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_limit_is_an_error(tmp_path: Path) -> None:
-    """With the limits that exist."""
+    """The error about an unknown limit lists the existing limits."""
     text = PLAYBOOK.replace("    WHEN\n", "").replace("{unsaved_writes: 100}", "{unsaved_wirtes: 100}")
     (tmp_path / "redis-sick.yaml").write_text(text)
     done = CliRunner().invoke(cli, ["lint", str(tmp_path)])

@@ -1,4 +1,4 @@
-"""What the settings declare about commands and requests: in lint, at the start, in tests, and in the pipeline."""
+"""Lint, the start, playbook tests and the pipeline follow the declarations of commands and requests in the settings."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def change(folder: Path, section: str, **parts: Any) -> None:
 
 
 def check(folder: Path, case: dict[str, Any]) -> str:
-    """Run one test of the playbook through the production pipeline, and return what it says."""
+    """Run one test of the playbook through the production pipeline, and return its output."""
     suite = {"apiVersion": "remediator/v1", "kind": "PlaybookTest", "playbook": "queue-long", "given": GIVEN}
     suite["tests"] = [{"name": "case", "alerts": [ALERT], **case}]
     (folder / "playbooks/queue-long.test.yaml").write_text(yaml.safe_dump(suite))
@@ -94,7 +94,7 @@ def check(folder: Path, case: dict[str, Any]) -> str:
 
 
 def test_a_declared_command_has_no_findings(folder: Path) -> None:
-    """A read-only command diagnoses and proves, and one without harm acts."""
+    """Lint accepts a read-only command as diagnosis and proof, and a harmless command as step."""
     out = lint(folder)
     assert "(unknown-" not in out and "(not-read-only)" not in out and "(destructive-auto)" not in out, out
 
@@ -110,13 +110,13 @@ def test_a_declared_command_has_no_findings(folder: Path) -> None:
     ],
 )
 def test_lint_knows_the_commands_and_their_values(folder: Path, with_: dict[str, Any], says: str) -> None:
-    """A wrong name or value is found before the alert fires."""
+    """Lint finds a wrong name or value of a command before the alert fires."""
     change(folder, "steps", **{"with": with_})
     assert says in lint(folder)
 
 
 def test_lint_knows_the_requests(folder: Path) -> None:
-    """As for commands."""
+    """Lint finds a wrong name or value of a request before the alert fires."""
     change(folder, "steps", action="http.request", **{"with": {"request": "flsh"}})
     assert "the settings do not allow the request 'flsh'" in lint(folder)
     change(folder, "steps", action="http.request", **{"with": {"request": "flush", "fields": {"shp": 1}}})
@@ -125,14 +125,14 @@ def test_lint_knows_the_requests(folder: Path) -> None:
 
 
 def test_a_command_that_changes_something_cannot_diagnose(folder: Path) -> None:
-    """Lint says how to declare it if it only reads."""
+    """Lint refuses such a command as a diagnosis, and shows how to declare a read-only command."""
     change(folder, "diagnose", **{"with": {"command": "purge"}})
     out = lint(folder)
     assert "a diagnosis must not change anything" in out and "read_only: true in commands of the settings" in out
 
 
 def test_lint_warns_of_an_undeclared_command_in_mode_auto(folder: Path) -> None:
-    """It may lose data, as far as anyone knows."""
+    """Lint warns because the effect of an undeclared command is unknown: it may lose data."""
     change(folder, "steps", **{"with": {"command": "wipe"}})
     assert "destructive-auto" in lint(folder)
 
@@ -150,7 +150,7 @@ def test_lint_warns_of_an_undeclared_command_in_mode_auto(folder: Path) -> None:
     ],
 )
 def test_the_declaration_decides_whether_a_person_is_asked(folder: Path, command: str, expected: Any) -> None:
-    """Only a command that is declared to neither destroy nor interrupt runs automatically."""
+    """Only a command declared as neither destructive nor interrupting runs without approval."""
     change(folder, "steps", **{"with": {"command": command}})
     assert check(folder, {"expect": expected}) == ""
 
@@ -160,12 +160,12 @@ def test_the_declaration_decides_whether_a_person_is_asked(folder: Path, command
     [
         ({"a": {"argv": ["/bin/true"], "undo": "b"}}, "unknown undo 'b'"),
         ({"a": {"argv": ["/bin/true"], "on_host": True, "environment": {"A": "b"}}}, "the host sets the variables"),
-        ({"a": {"argv": ["/bin/true"], "undo": "b"}, "b": {"argv": ["/bin/true"]}}, "nobody approves an undo"),
+        ({"a": {"argv": ["/bin/true"], "undo": "b"}, "b": {"argv": ["/bin/true"]}}, "an undo has no approver"),
         ({"a": {"argv": ["/bin/true"], "read_only": True, "destructive": True}}, "cannot be read-only and destructive"),
     ],
 )
 def test_contradictions_in_the_settings_are_errors(folder: Path, commands: dict[str, Any], says: str) -> None:
-    """They are found when the settings are read."""
+    """Contradictory declarations are reported when the settings are read."""
     (folder / "remediator.yaml").write_text(yaml.safe_dump({**SETTINGS, "commands": commands}))
     with pytest.raises(ConfigurationError, match=says):
         load_config(folder / "remediator.yaml", Config)

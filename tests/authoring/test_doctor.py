@@ -1,4 +1,4 @@
-"""Each check of ``remediator doctor`` finds its fault, and says how to fix it."""
+"""Each check of ``remediator doctor`` finds its fault and names a fix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy
 import yaml
 from click.testing import CliRunner
 
@@ -41,8 +40,6 @@ from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load, load_config
 from remediator.playbooks.model import Parameter
-from remediator.storage.migrate import migrate
-from remediator.storage.url import parse_postgresql_url
 from tests.support.fake_servers import Authority, engine_with_proxy, peer
 from tests.support.servers import free_port
 from tests.support.servers.prometheus import Prometheus
@@ -84,7 +81,7 @@ services:
 
 @pytest.fixture
 def examination(tmp_path: Path) -> Callable[..., Examination]:
-    """Make an installation with these changes of its settings."""
+    """Return a function that makes an installation with changed settings and examines it."""
 
     def make(people: People | None = None, **changes: Any) -> Examination:
         (tmp_path / "playbooks").mkdir(exist_ok=True)
@@ -104,7 +101,7 @@ def examination(tmp_path: Path) -> Callable[..., Examination]:
 
 
 def results(check: type[DoctorCheck], about: Examination) -> list[Result]:
-    """Run one check."""
+    """Run one check and return its results."""
 
     async def run() -> list[Result]:
         return [each async for each in check().run(about)]
@@ -113,7 +110,7 @@ def results(check: type[DoctorCheck], about: Examination) -> list[Result]:
 
 
 def problems(found: Iterable[Result]) -> list[str]:
-    """What failed, or may fail, as subject and text."""
+    """Return subject and text of each failure and warning."""
     return [f"{each.level}: {each.subject}: {each.text}" for each in found if each.level in ("failed", "warning")]
 
 
@@ -140,7 +137,7 @@ discover:
 def test_a_discovery_is_looked_up(
     examination: Callable[..., Examination], tmp_path: Path, hosts: list[str] | None, problem: str
 ) -> None:
-    """A source that fails or exceeds a limit, and targets that are left out."""
+    """The check reports a source that fails or exceeds a limit, and the targets that are left out."""
     about = examination()
     assert [each.level for each in results(Discoveries, about)] == [Level.SKIPPED]
     (tmp_path / "inventory.yaml").write_text(INVENTORY + DISCOVERY)
@@ -153,7 +150,7 @@ def test_a_discovery_is_looked_up(
 
 
 def test_every_problem_has_a_fix(examination: Callable[..., Examination]) -> None:
-    """Of an installation in which nothing runs, each check yields results, and each problem says what to do."""
+    """For an installation without running servers, each check has results, and each problem has a fix."""
     about = examination(
         alertmanagers=[{"url": "http://127.0.0.1:1"}],
         prometheus={"url": "https://127.0.0.1:1"},
@@ -167,7 +164,7 @@ def test_every_problem_has_a_fix(examination: Callable[..., Examination]) -> Non
 
 
 def test_files_reports_what_lint_finds(examination: Callable[..., Examination]) -> None:
-    """Warnings about the settings come with their place and fix; the rest with the command that shows all of them."""
+    """Warnings about the settings have place and fix. For other findings, the check names the lint command."""
     found = results(Files, examination())
     assert {each.level for each in found} == {Level.WARNING}
     *settings, rest = found
@@ -183,7 +180,7 @@ def test_files_reports_what_lint_finds(examination: Callable[..., Examination]) 
 def test_secrets_finds_missing_empty_and_readable_files(
     examination: Callable[..., Examination], tmp_path: Path
 ) -> None:
-    """A file that others can read is a warning; one that cannot be used is a failure."""
+    """A secret file that other users can read is a warning. A missing or empty one is a failure."""
     about = examination()
     assert problems(results(Secrets, about)) == []
     path = tmp_path / "webhook.token"
@@ -196,18 +193,14 @@ def test_secrets_finds_missing_empty_and_readable_files(
 
 
 def test_store_without_a_service_is_a_failure(examination: Callable[..., Examination]) -> None:
-    """The fix names the command that makes the database."""
+    """If the database is missing, the fix names the command that creates it."""
     found = results(StoreCheck, examination())
     assert "there is no database" in problems(found)[0]
 
 
-def test_store_on_postgresql(examination: Callable[..., Examination], postgres_url: str) -> None:
-    """A real server, which runs with fsync off for tests, and without a replica: both are found."""
-    engine = sqlalchemy.create_engine(parse_postgresql_url(postgres_url))
-    with engine.begin() as connection:
-        migrate(connection)
-    engine.dispose()
-    found = results(StoreCheck, examination(store=postgres_url))
+def test_store_on_postgresql(examination: Callable[..., Examination], migrated_url: str) -> None:
+    """On a PostgreSQL server with fsync off and no standby, the check reports both."""
+    found = results(StoreCheck, examination(store=migrated_url))
     assert [each.subject for each in found if each.level is Level.FAILED] == ["postgresql", "replicas"]
     assert "fsync is off" in problems(found)[0]
     assert {"postgresql", "clock", "pooler", "standbys"} <= {each.subject for each in found}
@@ -248,7 +241,7 @@ receivers:
 def test_routes_of_alertmanager(
     examination: Callable[..., Examination], old: str, new: str, problem: str | None
 ) -> None:
-    """Each fault of a configuration is found, alone."""
+    """The check finds each fault of an Alertmanager configuration separately."""
     found = problems(examine_routes(yaml.safe_load(CONFIGURATION.replace(old, new)), examination()))
     assert [each.startswith(problem or "") for each in found] == ([] if problem is None else [True])
 
@@ -268,7 +261,7 @@ def test_routes_of_alertmanager(
 def test_rules_of_prometheus(
     examination: Callable[..., Examination], rules: dict[str, tuple[str, dict[str, str]]], problem: str | None
 ) -> None:
-    """A playbook that no alert can start is found."""
+    """The check finds a playbook that no alert can start."""
     made = {
         name: AlertRule(name=name, query=query, duration=0, labels=labels, health="ok")
         for name, (query, labels) in rules.items()
@@ -280,7 +273,7 @@ def test_rules_of_prometheus(
 def test_prometheus_finds_metrics_that_do_not_exist(
     examination: Callable[..., Examination], make_prometheus: Callable[..., Prometheus]
 ) -> None:
-    """A real Prometheus that does not scrape the shop."""
+    """The check reports the missing metrics of a Prometheus that does not scrape the shop."""
     server = make_prometheus(
         rules="groups: [{name: a, rules: [{alert: ShopDown, expr: 'shop_up == 0', labels: {service: shop}}]}]\n"
     )
@@ -291,13 +284,13 @@ def test_prometheus_finds_metrics_that_do_not_exist(
 
 
 def test_targets_finds_a_platform_that_does_not_answer(examination: Callable[..., Examination]) -> None:
-    """Both the service and the playbook that needs it are named."""
+    """The check names both the service and the playbook that needs it."""
     found = results(Targets, examination())
     assert [(each.subject, each.level) for each in found] == [("shop", Level.FAILED), ("shop-down", Level.FAILED)]
 
 
 def test_targets_asks_for_a_value_that_it_cannot_invent(examination: Callable[..., Examination]) -> None:
-    """A parameter whose pattern accepts no simple value is no defect of the playbook."""
+    """If no simple value fits the pattern of a parameter, the check asks for a value and reports no defect."""
     about = examination()
     [playbook] = about.playbooks
     parameter = Parameter(label="disk", pattern="(sd|nvme)[0-9]{3}x")
@@ -318,7 +311,7 @@ def test_targets_asks_for_a_value_that_it_cannot_invent(examination: Callable[..
 async def test_rights_finds_what_a_proxy_denies(
     examination: Callable[..., Examination], tmp_path: Path, status: int, problem: str | None
 ) -> None:
-    """A right that is missing is a failure; one that is unknown is a warning. lint --live says the same."""
+    """A missing right is a failure and an unknown right a warning. lint --live reports the same."""
     async with peer(engine_with_proxy(status)) as server:
         about = examination()
         binding = {"kind": "docker", "url": server.url, "labels": {"remediator.service": "shop"}}
@@ -335,7 +328,7 @@ async def test_rights_finds_what_a_proxy_denies(
 
 
 ANN = Entry(roles=("approver",), tokens=("0" * 64,))
-"""One who can sign in."""
+"""A person who can sign in."""
 
 
 @pytest.mark.parametrize(
@@ -351,7 +344,7 @@ ANN = Entry(roles=("approver",), tokens=("0" * 64,))
 def test_approvals_needs_people_who_can_be_reached(
     examination: Callable[..., Examination], people: dict[str, Entry], changes: dict[str, Any], problem: str | None
 ) -> None:
-    """Roles, quorum and channels together."""
+    """The check examines roles, quorum and channels together."""
     chat = {"kind": "webhook", "url": "http://127.0.0.1:1/"}
     channels = {"oncall": {"kind": "log"}, "chat": chat}
     found = problems(results(Approvals, examination(People(people=people), channels=channels, **changes)))
@@ -359,7 +352,7 @@ def test_approvals_needs_people_who_can_be_reached(
 
 
 def test_channels_sends_a_message_only_on_request(examination: Callable[..., Examination]) -> None:
-    """A real HTTP receiver gets one message; a channel that playbooks name and settings do not is found."""
+    """A real HTTP receiver gets one message. A channel that playbooks name but settings lack is a failure."""
     with receiver() as chat:
         about = examination(channels={"chat": {"kind": "webhook", "url": chat.url}})
         text = "and not in the settings: its messages go to the log only"
@@ -376,14 +369,14 @@ def test_channels_sends_a_message_only_on_request(examination: Callable[..., Exa
 
 
 def test_tls_warns_about_links_without_tls(examination: Callable[..., Examination]) -> None:
-    """Loopback is not a network."""
+    """The check warns about a link without TLS, unless it uses loopback."""
     assert problems(results(Tls, examination())) == []
     assert "clear text" in problems(results(Tls, examination(public_url="http://shop.example.com")))[0]
 
 
 @contextmanager
 def tls_server(authority: Authority, *, days: float) -> Iterator[str]:
-    """A server with a certificate for 127.0.0.1, which ends in so many days. Yields its URL."""
+    """Run a server with a certificate for 127.0.0.1 that expires in the given number of days. Yield its URL."""
     context = authority.server_context(*authority.issue("server", "127.0.0.1", days=days))
     with serve(QuietHandler, context) as url:
         yield url
@@ -403,7 +396,7 @@ def tls_server(authority: Authority, *, days: float) -> Iterator[str]:
 def test_tls_examines_the_certificates_of_servers(
     examination: Callable[..., Examination], tmp_path: Path, days: float, tls: dict[str, Any], problem: str | None
 ) -> None:
-    """A real handshake with a server of the settings."""
+    """The check makes a TLS handshake with each server of the settings."""
     authority = Authority(tmp_path)
     with tls_server(authority, days=days) as url:
         about = examination(prometheus={"url": url, "tls": tls})
@@ -425,7 +418,7 @@ def test_tls_examines_the_certificates_of_servers(
 def test_tls_examines_the_certificate_of_the_service(
     examination: Callable[..., Examination], tmp_path: Path, days: float, key: str, problem: str | None
 ) -> None:
-    """Without a connection: the service may not run yet."""
+    """The check reads the service's certificate from its file, because the service may not run yet."""
     certificate, own = Authority(tmp_path).issue("remediator.example.com", days=days)
     file = {"own": own, "other": Authority(tmp_path).issue("other")[1], "missing": tmp_path / "none.key"}[key]
     about = examination(tls={"certificate_file": str(certificate), "key_file": str(file)}, public_url="")
@@ -435,7 +428,7 @@ def test_tls_examines_the_certificate_of_the_service(
 
 
 def test_tls_examines_what_people_open(examination: Callable[..., Examination], tmp_path: Path) -> None:
-    """A public URL that only others reach is no failure; one that shows a wrong certificate is."""
+    """A public URL that only other hosts reach is not a failure. A wrong certificate is a failure."""
     closed = f"https://127.0.0.1:{free_port()}"
     assert problems(results(Tls, examination(public_url=closed)))[0].startswith(
         f"warning: public_url {closed}: cannot be reached from here: "
@@ -446,7 +439,7 @@ def test_tls_examines_what_people_open(examination: Callable[..., Examination], 
 
 
 def test_all_checks_use_the_outgoing_proxy(examination: Callable[..., Examination]) -> None:
-    """The proxy refuses everything: both servers are asked through it, and no certificate is read beside it."""
+    """If the proxy refuses everything, both servers fail through the proxy, and no certificate is read directly."""
     with receiver() as proxy:
         servers = {"alertmanagers": [{"url": "http://am.invalid"}], "prometheus": {"url": "https://prom.invalid"}}
         found = asyncio.run(examine(examination(outgoing_proxy={"url": proxy.url}, **servers)))
@@ -457,14 +450,14 @@ def test_all_checks_use_the_outgoing_proxy(examination: Callable[..., Examinatio
 
 
 def test_the_worst_result_decides() -> None:
-    """The exit status is that of the worst result."""
+    """The worst result determines the exit status."""
     assert worst([("a", ok("x", "")), ("b", warning("x", "", "fix"))]) is Level.WARNING
     assert worst([("a", failed("x", "", "fix")), ("b", ok("x", ""))]) is Level.FAILED
     assert worst([]) is Level.OK
 
 
 def test_hosts(hosts: SimulatedHosts, examination: Callable[..., Examination], tmp_path: Path) -> None:
-    """The key is private, the host answers, its wrapper is ours and its allow-list has what the inventory needs."""
+    """The key is private, the host answers, its wrapper is ours, and its allow-list covers the inventory."""
     about = on_hosts(examination(), hosts)
     assert problems(results(Hosts, about)) == []
 
@@ -475,7 +468,7 @@ def test_hosts(hosts: SimulatedHosts, examination: Callable[..., Examination], t
     hosts.key.chmod(0o600)
     address = f"127.77.0.1:{hosts.port}"
     assert problems(results(Hosts, about))[:2] == [
-        f"warning: {address}: remediator-remote there is not the one of this version, or was changed",
+        f"warning: {address}: remediator-remote on the host has another version, or was changed",
         f"failed: {address}: its allow-list does not allow logs, restart of {UNIT}",
     ]
     hosts.known_hosts.unlink()

@@ -1,4 +1,4 @@
-"""``remediator explain`` compares the alert with the target: both sides, and how they relate."""
+"""``remediator explain`` compares the alert with the target: it shows both values and their relation."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def explain(folder: Path, labels: dict[str, str], *more: str, about: str = "") -
 
 
 def test_an_alert_of_another_host_shows_both_sides(tmp_path: Path) -> None:
-    """The label, both values and the relation; the next step is an escalation, as in the service."""
+    """The output has the label, both values and the relation. The next step is an escalation, as in the service."""
     shown = explain(tmp_path, {"instance": "10.20.30.40:9100"})
     assert "about    instance: alert '10.20.30.40:9100', target '10.0.0.5:9100': different" in shown
     assert "about    other: the alert has instance='10.20.30.40:9100'; redis has instance='10.0.0.5:9100'" in shown
@@ -67,26 +67,26 @@ def test_an_alert_of_another_host_shows_both_sides(tmp_path: Path) -> None:
         (
             {},
             "unknown",
-            "no label of the alert (alertname='RedisDiskFull') says that it is about redis, which has instance",
+            "no label of the alert (alertname='RedisDiskFull') names redis, which has instance",
         ),
     ],
 )
 def test_the_relation_is_shown(tmp_path: Path, labels: dict[str, str], relation: str, said: str) -> None:
-    """An alert about the target, and one without a label that says so."""
+    """The output states whether the alert is about the target or has no identifying label."""
     shown = explain(tmp_path, labels)
     assert f"about    {relation}: " in shown
     assert said in shown
 
 
 def test_an_alert_without_a_label_is_escalated_not_asked_about(tmp_path: Path) -> None:
-    """Nobody is offered an approval for an alert of which nothing says what it is about."""
+    """An alert without an identifying label is escalated, and no approval is offered."""
     shown = explain(tmp_path, {})
-    assert "plan     none: no label of the alert says what it is about" in shown
+    assert "plan     none: no label of the alert names a target" in shown
     assert "next     escalate: no label of the alert" in shown
 
 
 def test_a_playbook_for_any_alert_says_why(tmp_path: Path) -> None:
-    """The reason of ``about: {any: …}`` stands beside the comparison, in the JSON too."""
+    """The output, in text and JSON, shows the reason of ``about: {any: …}`` beside the comparison."""
     about = "about: {any: there is one host only}\n"
     other = {"instance": "10.20.30.40:9100"}
     assert "about    any label is accepted: there is one host only" in explain(tmp_path, other, about=about)

@@ -1,4 +1,4 @@
-"""``remediator playbook fmt``: one format; neither content nor a comment is lost."""
+"""``remediator playbook fmt`` writes one format and loses neither content nor comments."""
 
 from __future__ import annotations
 
@@ -68,23 +68,26 @@ summary: >-
 
 
 def test_indentation_blank_lines_and_long_collections_are_put_right() -> None:
-    """Quotes, comments, literal texts and the line ends of sentences stay."""
+    """Quotes, comments, literal texts and line ends of sentences stay as they are."""
     assert format_text(MESSY, "p.yaml") == TIDY
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
-    sorted([*ROOT.glob("playbooks/**/*.yaml"), *ROOT.glob("deploy/**/remediator*.yaml")]),
+    sorted(ROOT.glob("deploy/**/remediator*.yaml")),
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_every_file_of_the_repository_keeps_its_content(path: Path) -> None:
-    """The result has the same data and comments, is stable, and has no long collection."""
+def test_a_file_keeps_its_content(path: Path) -> None:
+    """The result has the same data and comments, is stable, and has no long collection.
+
+    The shipped playbooks already have the format: see the test of the command below.
+    """
     text = path.read_text()
     result = format_text(text, path.name)
     assert yaml.safe_load(result) == yaml.safe_load(text)
     assert result.count("#") == text.count("#")
-    assert format_text(result, path.name) == result
+    assert result == text or format_text(result, path.name) == result
     assert [line for line in result.splitlines() if len(line) > WIDTH and line.rstrip().endswith(("}", "]"))] == []
 
 
@@ -111,7 +114,7 @@ def test_a_file_with_errors_is_not_touched(tmp_path: Path, text: str, message: s
 
 
 def test_the_command_changes_files_once_and_keeps_their_mode(tmp_path: Path) -> None:
-    """``--check`` writes nothing and has exit status 1 as long as a file has another format."""
+    """``--check`` writes nothing, and exits with 1 while a file has another format."""
     folder = tmp_path / "playbooks"
     (folder / "more").mkdir(parents=True)
     messy, tidy = folder / "more" / "messy.yaml", folder / "tidy.yml"
@@ -132,7 +135,7 @@ def test_the_command_changes_files_once_and_keeps_their_mode(tmp_path: Path) -> 
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    """The file behind it is changed."""
+    """The command changes the file that a symbolic link names, and keeps the link."""
     file, link = tmp_path / "file.yaml", tmp_path / "link.yaml"
     file.write_text("a:   1\n")
     link.symlink_to(file)
@@ -143,13 +146,13 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_playbooks_and_the_cookbook_have_the_format() -> None:
-    """The command of the README succeeds on what the repository has. If this fails: leave out ``--check``."""
+    """The command of the README succeeds in the repository. If this test fails, run the command without ``--check``."""
     done = CliRunner().invoke(cli, ["playbook", "fmt", "--check", str(ROOT / "playbooks"), str(ROOT / "cookbook")])
     assert done.exit_code == 0, done.output
 
 
 def test_a_new_playbook_has_the_format(tmp_path: Path) -> None:
-    """What ``playbook new`` writes needs no formatting."""
+    """A playbook written by ``playbook new`` already has the format."""
     inventory = str(ROOT / "deploy/compose/inventory.yaml")
     made = CliRunner().invoke(
         cli,

@@ -1,4 +1,4 @@
-"""Alerts that begin together in a test of a playbook arrive together, as Alertmanager sends those of a group."""
+"""Alerts of a playbook test that begin together arrive in one notification, as a group of Alertmanager does."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ tests:
 
 
 def test_alerts_that_begin_together_are_seen_together(tmp_path: Path) -> None:
-    """The guard against storms sees all of them before anything else is decided."""
+    """The guard `storm` counts all alerts that begin together before it decides about one."""
     (tmp_path / "restart-web.yaml").write_text(PLAYBOOK)
     (tmp_path / "restart-web.test.yaml").write_text(TEST)
     report = run(tmp_path / "restart-web.test.yaml", Registry())

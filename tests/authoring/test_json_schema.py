@@ -1,4 +1,4 @@
-"""JSON Schema: current, valid, agrees with the loader on what people write, and explains every key."""
+"""The JSON Schemas are current and valid, agree with the loader, and explain every key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def complaints(content: Any) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_committed_schemas_are_current(kind: str) -> None:
-    """If this fails: python -m remediator playbook schema --output-dir docs/schema"""
+    """The committed schemas are current.
+
+    If this fails: python -m remediator playbook schema --output-dir docs/schema
+    """
     made = committed([kind], Registry().catalogue(), Config)
     for name, content in made.items():
         assert (ROOT / "docs" / "schema" / name).read_text(encoding="utf-8") == content
@@ -38,13 +41,13 @@ def test_the_committed_schemas_are_current(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_schema_is_valid(kind: str) -> None:
-    """It conforms to JSON Schema draft 7."""
+    """Every schema conforms to JSON Schema draft 7."""
     jsonschema.Draft7Validator.check_schema(schema(kind, Registry().catalogue(), Config))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "playbooks").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_playbooks_and_tests_pass_and_name_their_schema(path: Path) -> None:
-    """An editor shows no false errors."""
+    """Shipped playbooks and tests are valid by their schema, so an editor shows no false errors."""
     kind = "test" if path.name.endswith(".test.yaml") else "playbook"
     text = path.read_text(encoding="utf-8")
     judge = jsonschema.Draft7Validator(schema(kind, Registry().catalogue(), Config))
@@ -68,12 +71,12 @@ def test_shipped_playbooks_and_tests_pass_and_name_their_schema(path: Path) -> N
     ],
 )
 def test_valid_files_pass(changes: dict[str, Any]) -> None:
-    """Shorthands, fragments, and parameters instead of numbers."""
+    """The schema accepts shorthands, fragments, and parameters in place of numbers."""
     assert complaints({**BASE, **changes}) == []
 
 
 def test_a_fragment_passes() -> None:
-    """Playbooks and fragments have the same schema."""
+    """The schema of playbooks accepts fragments."""
     head = {"apiVersion": "remediator/v1", "kind": "Fragment", "name": "f"}
     assert complaints({**head, "diagnose": [{"id": "a", "check": "redis.ping"}]}) == []
     assert complaints({**head, "target": "redis"})
@@ -107,7 +110,7 @@ def test_a_fragment_passes() -> None:
     ],
 )
 def test_an_editor_shows_common_errors(case: str) -> None:
-    """The schema finds errors of the loader while the author types."""
+    """The schema refuses common errors that the loader refuses, so an editor shows them."""
     assert complaints(yaml.safe_load((FOLDER / case / "redis-down.yaml").read_text(encoding="utf-8")))
 
 
@@ -127,14 +130,14 @@ def undescribed(made: Any, path: str = "") -> list[str]:
 
 
 def test_every_key_of_a_playbook_is_explained() -> None:
-    """Editors show the description of a key."""
+    """Every key has a description, because editors show it."""
     definitions = {name: made for name, made in SCHEMA["$defs"].items() if " " not in name}
     missing = [path for path in undescribed(definitions) if ".with" not in path]
     assert not [path for path in missing if ".if." not in path and ".then." not in path]
 
 
 def test_the_command_prints_and_writes(tmp_path: Path) -> None:
-    """One schema to standard output, all schemas to a folder; without either, an error."""
+    """The command prints one schema or writes all schemas to a folder. Without a choice it fails."""
     runner = CliRunner()
     printed = runner.invoke(command, ["inventory"])
     assert json.loads(printed.output)["$defs"]["Service"]["properties"].keys() >= {"platform", "depends_on"}

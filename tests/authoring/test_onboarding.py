@@ -13,17 +13,17 @@ from remediator.errors import InputError
 
 
 def service(name: str, *aliases: str) -> FoundService:
-    """A service of supervisord."""
+    """Return a service of supervisord."""
     return FoundService(name, {"kind": "supervisor", "program": name}, frozenset((name, *aliases)))
 
 
 def alert(name: str, expression: str = "up == 0", severity: str = "", **labels: str) -> Alert:
-    """An alert with these labels."""
+    """Return an alert with these labels."""
     return Alert(name, expression, (labels,) if labels else (), severity)
 
 
 def test_an_outage_of_a_known_service_is_the_first_choice() -> None:
-    """Rules about latency come later; a critical one comes before a warning."""
+    """Outages come before latency, and critical alerts before warnings."""
     found = candidates(
         Monitoring(
             alerts=(
@@ -39,7 +39,7 @@ def test_an_outage_of_a_known_service_is_the_first_choice() -> None:
 
 
 def test_the_most_specific_label_names_the_service() -> None:
-    """A job is often an exporter, so ``service`` comes first. Letter case does not matter."""
+    """The label ``service`` comes before ``job``, which often names an exporter. Letter case does not matter."""
     (found,) = candidates(
         Monitoring(alerts=(alert("X", service="Checkout", job="blackbox"),)), [service("checkout"), service("blackbox")]
     )
@@ -48,7 +48,7 @@ def test_the_most_specific_label_names_the_service() -> None:
 
 @pytest.mark.parametrize("name", ["remediator", "prometheus", "kube-prometheus-alertmanager", "grafana"])
 def test_monitoring_and_remediator_itself_are_never_a_target(name: str) -> None:
-    """Without them, nobody sees what a remedy does."""
+    """Monitoring and remediator are not proposed: without them, no person could observe a remedy."""
     assert candidates(Monitoring(alerts=(alert("JobDown", job=name),)), [service(name)]) == []
 
 
@@ -70,13 +70,13 @@ def test_monitoring_and_remediator_itself_are_never_a_target(name: str) -> None:
 def test_without_a_candidate_the_message_says_what_to_do(
     alerts: tuple[Alert, ...], services: list[FoundService], chosen: dict[str, str], message: str
 ) -> None:
-    """Nothing is guessed."""
+    """If no alert fits a service, the command guesses nothing and names the next action."""
     with pytest.raises(InputError, match=message):
         choose(Monitoring(alerts=alerts), services, **chosen)
 
 
 def test_units_of_the_operating_system_are_not_services() -> None:
-    """The output of ``systemctl list-units --plain --no-legend``."""
+    """The parser of ``systemctl list-units --plain --no-legend`` leaves out units of the operating system."""
     listed = """\
   checkout.service             loaded    active   running Checkout
   missing.service              not-found inactive dead    missing.service
@@ -94,12 +94,12 @@ def test_units_of_the_operating_system_are_not_services() -> None:
     [("RedisDown", "redis-down"), ("HTTPDown", "httpdown"), ("job:down", "job-down"), ("a.B", "a--b"), ("X", "x")],
 )
 def test_names_of_playbooks_are_valid(given: str, name: str) -> None:
-    """The name of an alert becomes the name of a file."""
+    """Every alert name becomes a valid file name."""
     assert playbook_name(given) == name
 
 
 def test_names_of_services_are_valid() -> None:
-    """Any text becomes a name that the inventory accepts."""
+    """Every text becomes a name that the inventory accepts."""
     assert [service_name(text) for text in ("Shop API", "-x-", "äöü", "a" * 80)] == [
         "shop-api",
         "x",
@@ -109,6 +109,6 @@ def test_names_of_services_are_valid() -> None:
 
 
 def test_the_service_listens_on_loopback_only_if_alertmanager_is_there_too() -> None:
-    """Otherwise Alertmanager could not reach it; the token protects the webhook."""
+    """With Alertmanager on another host, the service listens on all addresses. A token protects the webhook."""
     assert default_listen(Monitoring(alertmanagers=("http://127.0.0.1:9093",))) == "127.0.0.1:8095"
     assert default_listen(Monitoring(alertmanagers=("http://am:9093",))) == "0.0.0.0:8095"

@@ -1,4 +1,4 @@
-"""RBAC from the inventory and the playbooks: exactly what is needed, which a real API server confirms."""
+"""RBAC generated from inventory and playbooks grants exactly the needed rights. A real API server confirms this."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ EVENT = ObjectEvent("k", SystemClock().now(), "ActionStarted", "test", False, "s
 
 
 def installation(folder: Path, services: dict[str, Any], playbooks: dict[str, list[dict[str, Any]]]) -> Path:
-    """Settings, an inventory, and a playbook for each target with its steps."""
+    """Write settings, an inventory, and one playbook with its steps for each target."""
     (folder / "playbooks").mkdir(parents=True, exist_ok=True)
     (folder / "remediator.yaml").write_text(SETTINGS)
     inventory = {"apiVersion": "remediator/v1", "kind": "Inventory", "services": services}
@@ -78,14 +78,14 @@ def installation(folder: Path, services: dict[str, Any], playbooks: dict[str, li
 
 
 def printed(config: Path, *arguments: str) -> list[dict[str, Any]]:
-    """What the command prints, as objects."""
+    """Return the objects that the command prints."""
     done = CliRunner().invoke(cli, ["rbac", "--config", str(config), *arguments])
     assert done.exit_code == 0, done.output
     return list(yaml.safe_load_all(done.output))
 
 
 def rule(found: list[dict[str, Any]], kind: str, resource: str, namespace: str | None = None) -> list[dict[str, Any]]:
-    """The rules for a resource."""
+    """Return the rules for a resource."""
     roles = [
         each for each in found if each["kind"] == kind and (not namespace or each["metadata"]["namespace"] == namespace)
     ]
@@ -93,7 +93,7 @@ def rule(found: list[dict[str, Any]], kind: str, resource: str, namespace: str |
 
 
 def test_only_what_the_playbooks_use_is_granted(tmp_path: Path) -> None:
-    """A restart patches one Deployment by its name; nothing is scaled, and no node is touched."""
+    """For a restart, the Role allows to patch one named Deployment. It allows neither scaling nor access to nodes."""
     services = {
         "web": {"platform": {"kind": "kubernetes", "namespace": "shop", "deployment": "web"}},
         "db": {"platform": {"kind": "kubernetes", "namespace": "data", "deployment": "db"}},
@@ -120,7 +120,7 @@ def test_only_what_the_playbooks_use_is_granted(tmp_path: Path) -> None:
 
 
 def test_nodes_get_a_cluster_role_with_their_names(tmp_path: Path) -> None:
-    """By pattern there are no names, because RBAC has no patterns; Events of nodes are in the namespace default."""
+    """RBAC has no patterns, so a node pattern gives no names. Events of nodes are in the namespace default."""
     steps = {"workers": [{"action": "node.drain", "with": {"node": "worker-1"}}]}
 
     def of(*nodes: str) -> list[dict[str, Any]]:
@@ -140,7 +140,7 @@ def test_nodes_get_a_cluster_role_with_their_names(tmp_path: Path) -> None:
 
 
 def test_gitops_objects_are_named(tmp_path: Path) -> None:
-    """In their own namespaces."""
+    """Rights on GitOps objects name each object in its own namespace."""
     services = {
         "web": {
             "platform": {"kind": "kubernetes", "namespace": "shop", "selector": {"app": "web"}},
@@ -171,7 +171,7 @@ def test_gitops_objects_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_is_explained(arguments: list[str], message: str, tmp_path: Path) -> None:
-    """With what to write instead."""
+    """The error shows a valid value."""
     services = {"web": {"platform": {"kind": "kubernetes", "namespace": "shop", "deployment": "web"}}}
     config = installation(tmp_path, services, {"web": [{"action": "service.restart"}]})
     done = CliRunner().invoke(cli, ["rbac", "--config", str(config), *arguments])
@@ -179,7 +179,7 @@ def test_wrong_usage_is_explained(arguments: list[str], message: str, tmp_path: 
 
 
 def test_one_cluster_is_chosen() -> None:
-    """Roles of two clusters in one output would be applied to the wrong one."""
+    """The output has the roles of one cluster, so that no role is applied to the wrong cluster."""
     right = Right("list", "", "pods")
     inside, east, west = (
         Grant(each, "a", right, ())
@@ -195,7 +195,7 @@ def test_one_cluster_is_chosen() -> None:
 
 
 def test_a_right_on_all_objects_includes_single_ones() -> None:
-    """One rule, without names."""
+    """A right on all objects gives one rule without names."""
     here, get = ClusterAccess(), Right("get", "apps", "deployments", named=True)
     made = rbac.rules([Grant(here, "a", get, ("web",)), Grant(here, "a", get, ())])
     assert made == [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}]
@@ -203,7 +203,7 @@ def test_a_right_on_all_objects_includes_single_ones() -> None:
 
 
 class Account:
-    """A service account with the generated rights, and everything that a run does, with them."""
+    """A service account with the generated rights, which performs every call of a run."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster, self.node = cluster, f"{cluster.namespace}-a"
@@ -233,11 +233,11 @@ class Account:
         return {"web": {"platform": web, "jobs": jobs}, "workers": {"platform": nodes}}
 
     def service(self, name: str) -> Service:
-        """A service of the inventory."""
+        """Return a service of the inventory."""
         return self.inventory.service(name)
 
     def apply(self, grants: list[Grant]) -> None:
-        """Give exactly these rights to the account."""
+        """Grant exactly these rights to the account."""
         if not any(each.namespace == "default" for each in grants):
             self.cluster.kubectl("delete", "role", self.role, "--namespace=default", "--ignore-not-found")
         made = rbac.documents(grants, Subject("ServiceAccount", "remediator", self.cluster.namespace), self.role)
@@ -251,11 +251,11 @@ class Account:
 
     @property
     def role(self) -> str:
-        """Name of the roles, which other tests do not have."""
+        """Return the name of the roles, which no other test uses."""
         return f"remediator-{self.cluster.namespace}"
 
     async def everything(self) -> None:
-        """Do all that the playbooks can do."""
+        """Perform every action of the playbooks."""
         RUN.set("run-rbac")
         STEP.set("step")
         platform, web, workers = self.platforms["kubernetes"], self.service("web"), self.service("workers")
@@ -292,7 +292,7 @@ def STEPS(node: str) -> dict[str, list[dict[str, Any]]]:
 
 @pytest.fixture
 async def account(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Account]:
-    """An account without rights, a Deployment with two revisions and a node."""
+    """Return an account without rights, a Deployment with two revisions, and a node."""
     made = Account(cluster, tmp_path)
     cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": made.node}})
     cluster.deploy("web", "echo one; sleep 1000")
@@ -308,7 +308,7 @@ async def account(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Account]:
 
 
 async def refused(work: Callable[[], Awaitable[Any]]) -> bool:
-    """Whether the API server refuses a call for want of a right."""
+    """Return whether the API server refuses a call because a right is missing."""
     try:
         await work()
     except (KubernetesRefused, TargetError) as error:
@@ -318,9 +318,8 @@ async def refused(work: Callable[[], Awaitable[Any]]) -> bool:
 
 @pytest.mark.kubernetes
 @pytest.mark.long
-@pytest.mark.timeout(600)
 async def test_everything_works_with_these_rights_and_not_without_one_of_them(account: Account) -> None:
-    """The API server enforces each right: with all of them every action works, without one its call is refused."""
+    """With all rights, every action works. Without any one right, the API server refuses its call."""
     loaded = printed(account.config, "--name", account.role)
     assert {each["kind"] for each in loaded} == {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
     grants = list(dict.fromkeys(_grants(account)))
@@ -338,14 +337,14 @@ async def test_everything_works_with_these_rights_and_not_without_one_of_them(ac
 
 
 def covers(other: Grant, grant: Grant) -> bool:
-    """Whether a right includes another one: the same, in the same namespace or in the whole cluster."""
+    """Return whether a right includes another: the same right, in the same namespace or in the whole cluster."""
     one, two = other.right, grant.right
     same = (one.verb, one.group, one.resource, one.subresource) == (two.verb, two.group, two.resource, two.subresource)
     return same and other.namespace in (grant.namespace, "")
 
 
 async def becomes(look: Callable[[], Awaitable[bool]], expected: bool) -> bool:
-    """Whether the API server, which learns of a changed Role a moment later, answers as expected."""
+    """Return whether the API server answers as expected soon, because it applies a changed Role after a delay."""
     for _ in range(50):
         if await look() is expected:
             return True
@@ -360,7 +359,7 @@ def _grants(account: Account) -> list[Grant]:
 
 
 async def probe(account: Account, grant: Grant, name: str = "web") -> None:
-    """Make a call that needs exactly this right, and that changes nothing of importance."""
+    """Make a call that needs exactly this right and changes nothing important."""
     right, name = grant.right, account.node if not grant.namespace else name
     allowed = access(ClusterSettings(kubeconfig=account.kubeconfig), grant.namespace or "default")
     client = Kubernetes(allowed) if grant.namespace else Nodes(allowed)
@@ -381,7 +380,7 @@ async def probe(account: Account, grant: Grant, name: str = "web") -> None:
     try:
         await client._call(method, path, **more)
     except KubernetesRefused as error:
-        if error.status == 403:  # anything else was allowed: there is no such pod, or the body is not valid
+        if error.status == 403:  # any other error means that the right exists: no such pod, or an invalid body
             raise
     finally:
         await client.aclose()

@@ -1,4 +1,4 @@
-"""The labels of an alert that a rehearsal invents: parameters accept them."""
+"""The rehearsal of a playbook invents alert labels that its parameters accept."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.support.guard_history import INVENTORY, playbook
     ],
 )
 def test_an_example_is_accepted_by_its_parameter(declared: dict[str, Any]) -> None:
-    """Each label that the rehearsal sets can be read as the value of its parameter."""
+    """Each invented label is a valid value of its parameter."""
     chosen = playbook("redis-down", "app", parameters={"which": {"label": "which", **declared}})
     labels = example_labels(chosen, INVENTORY)
     assert set(resolve(chosen, labels, INVENTORY)) == {"which"}
 
 
 def test_a_label_without_a_known_example_is_left_out() -> None:
-    """A value that the parameter refuses would be reported as a defect of the playbook."""
+    """The rehearsal omits a label without a known example: a refused value would look like a defect of the playbook."""
     chosen = playbook("redis-down", "app", parameters={"which": {"label": "which", "pattern": "(a|b)-[0-9]{7}"}})
     assert "which" not in example_labels(chosen, INVENTORY)

@@ -1,4 +1,4 @@
-"""``remediator playbook import``: a Markdown runbook becomes a skeleton whose gaps lint refuses."""
+"""``remediator playbook import`` turns a Markdown runbook into a skeleton. Lint refuses its gaps."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ df -h
 
 
 def test_headings_and_shell_blocks_are_read() -> None:
-    """Prompts and comments are dropped, continued lines are joined, and other blocks are ignored."""
+    """The importer drops prompts and comments, joins continued lines, and ignores other blocks."""
     parts = {part.title: part.commands for part in read_runbook(RUNBOOK)}
     assert parts["Queue is long"] == ("systemctl status importer", "curl -fs http://importer/healthz")
     assert parts['Empty it: the "fast" way'] == (
@@ -57,7 +57,7 @@ def test_headings_and_shell_blocks_are_read() -> None:
 
 
 def test_a_section_has_its_subsections_and_nothing_else() -> None:
-    """Known commands get a suggestion, the others a gap."""
+    """A section is imported with its subsections only. Known commands get a suggestion, and other commands a gap."""
     made = make_skeleton(RUNBOOK, "runbook.md", "queue is long")
     assert [(entry.kind, entry.name) for entry in made.diagnoses] == [
         ("action", "service.status"),
@@ -68,7 +68,7 @@ def test_a_section_has_its_subsections_and_nothing_else() -> None:
 
 
 def test_lint_refuses_every_gap(tmp_path: Path) -> None:
-    """Each GAP that is a name is an error with its line; without gaps nothing is left to refuse."""
+    """Each GAP in place of a name is an error with its line. Without gaps, lint refuses nothing."""
     (tmp_path / "runbook.md").write_text(RUNBOOK)
     arguments = ["playbook", "import", str(tmp_path / "runbook.md"), "--section", "Queue is long"]
     done = CliRunner().invoke(cli, [*arguments, "--output-dir", str(tmp_path / "playbooks")])
@@ -80,7 +80,7 @@ def test_lint_refuses_every_gap(tmp_path: Path) -> None:
     assert linted.exit_code == 1
     reported = {int(found) for found in re.findall(r"queue-is-long\.yaml:(\d+):\d+: error", linted.output)}
     assert len(gaps) > 5
-    targets = {at for at in gaps if lines[at - 1].startswith("target:")}  # checked only with an inventory
+    targets = {at for at in gaps if lines[at - 1].startswith("target:")}  # lint checks targets only with an inventory
     assert set(gaps) - targets <= reported
 
     again = CliRunner().invoke(cli, [*arguments, "--output-dir", str(tmp_path / "playbooks")])
@@ -88,7 +88,7 @@ def test_lint_refuses_every_gap(tmp_path: Path) -> None:
 
 
 def test_what_a_runbook_looks_at_afterwards_is_a_proof() -> None:
-    """A check below a heading such as *Verify* goes to verify; other commands there stay what they are."""
+    """A check below a heading such as *Verify* goes to verify. Other commands there are not treated as changes."""
     text = "# Shop is down\n```\ncurl shop\n```\n## Fix\n```\nsystemctl restart shop\n```\n"
     text += "## Verify the recovery\n```\ncurl -fsS http://shop/healthz\nsystemctl status shop\n```\n"
     made = make_skeleton(text, "runbook.md")
@@ -103,7 +103,7 @@ def test_what_a_runbook_looks_at_afterwards_is_a_proof() -> None:
 
 
 def test_a_runbook_that_only_looks_has_no_steps() -> None:
-    """Its skeleton is valid YAML with an empty list."""
+    """The skeleton of a read-only runbook is valid YAML with an empty list of steps."""
     text = skeleton_text(make_skeleton(RUNBOOK, "runbook.md", "Disk is full", "DiskFull", "redis"))
     assert "match: {alertname: DiskFull}" in text and "target: redis\n" in text
     assert re.search(r"steps:\n  \[\]", text)
@@ -111,7 +111,7 @@ def test_a_runbook_that_only_looks_has_no_steps() -> None:
 
 @pytest.mark.parametrize(("section", "says"), [("Queue is lng", "did you mean 'Queue is long'"), ("Importer", "")])
 def test_a_wrong_section_is_named(section: str, says: str) -> None:
-    """With the closest heading; a heading that contains the whole document is allowed."""
+    """The error names the closest heading. The heading of the whole document is allowed."""
     if says:
         with pytest.raises(InputError, match=says):
             make_skeleton(RUNBOOK, "runbook.md", section)
@@ -120,6 +120,6 @@ def test_a_wrong_section_is_named(section: str, says: str) -> None:
 
 
 def test_a_text_without_commands_is_an_error() -> None:
-    """Nothing is written then."""
+    """For a text without commands, the command fails and writes nothing."""
     with pytest.raises(InputError, match="no shell commands"):
         make_skeleton("# Title\n\nCall Ann.\n", "runbook.md")

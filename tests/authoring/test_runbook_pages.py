@@ -1,4 +1,4 @@
-"""``remediator playbook docs``: the pages say what the playbooks do, and those in the repository are current."""
+"""``remediator playbook docs`` writes what the playbooks do, and the pages in the repository are current."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_pages_in_the_repository_are_current() -> None:
 
 @pytest.mark.parametrize("playbook", SHIPPED, ids=lambda each: each.name)
 def test_the_page_has_every_step_diagnosis_and_check(playbook: Playbook) -> None:
-    """Both formats are complete."""
+    """Pages in both formats contain every step, diagnosis and check."""
     for _, make in runbook_pages.FORMATS.values():
         page = make(playbook, CATALOGUE)
         for step in playbook.steps:
@@ -57,7 +57,7 @@ def test_the_page_has_every_step_diagnosis_and_check(playbook: Playbook) -> None
 
 @pytest.mark.parametrize("playbook", [*SHIPPED, Playbook.model_validate(TRICKY)], ids=lambda each: each.name)
 def test_the_diagram_is_valid(playbook: Playbook) -> None:
-    """Every arrow leads from a box to a box, every box can be reached, and the SVG is well-formed and standalone."""
+    """Every arrow connects two boxes, every box can be reached, and the SVG is well-formed and needs no other file."""
     made = flow(playbook, CATALOGUE)
     ids = {node.id for node in made.nodes}
     assert all(edge.start in ids and edge.end in ids for edge in made.edges)
@@ -75,7 +75,7 @@ def test_the_diagram_is_valid(playbook: Playbook) -> None:
 
 
 def test_special_characters_are_escaped() -> None:
-    """Angle brackets in HTML, and bars in Markdown tables."""
+    """Angle brackets are escaped in HTML, and bars in Markdown tables."""
     playbook = Playbook.model_validate(TRICKY)
     assert "<b>," not in runbook_pages.html(playbook, CATALOGUE)
     row = next(line for line in runbook_pages.markdown(playbook, CATALOGUE).splitlines() if "`look`" in line)

@@ -1,4 +1,4 @@
-"""``remediator playbook new``: what it writes can be used at once and cannot do harm."""
+"""``remediator playbook new`` writes a playbook that works at once and cannot do harm."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def remediator(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     ],
 )
 def test_a_new_playbook_passes_lint_and_its_test(folder: Path, name: str, target: str, matcher: str) -> None:
-    """It names its target in the match, its causes and positive facts. Lint and test find nothing, in mode auto too."""
+    """The new playbook names target, causes and positive facts. Lint and its test pass, in mode auto too."""
     made = remediator(folder, "playbook", "new", name, "--target", target)
     assert made.returncode == 0, made.stderr
     text = (folder / "playbooks" / f"{name}.yaml").read_text()
@@ -119,13 +119,13 @@ def test_a_new_playbook_passes_lint_and_its_test(folder: Path, name: str, target
 
     checked = remediator(folder, "lint", "playbooks", "--format", "json")
     found = {item["rule"] for item in json.loads(checked.stdout)["findings"]}
-    assert found <= ({"weak-proof"} if target in ("worker", "api") else set()), checked.stdout  # no probe is known
+    assert found <= ({"weak-proof"} if target in ("worker", "api") else set()), checked.stdout  # these have no probe
     tested = remediator(folder, "test", "playbooks")
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_an_existing_playbook_is_not_overwritten(folder: Path) -> None:
-    """The command refuses, and the file is unchanged."""
+    """The command refuses to overwrite a playbook, and the file is unchanged."""
     path = folder / "playbooks" / "shop-down.yaml"
     path.parent.mkdir()
     path.write_text("mine")
@@ -146,7 +146,7 @@ def test_an_existing_playbook_is_not_overwritten(folder: Path) -> None:
     ],
 )
 def test_missing_values_are_reported(folder: Path, arguments: list[str], said: str) -> None:
-    """An invalid name, an unknown target and a misspelled service: an error and exit status 2."""
+    """An invalid name, an unknown target or a misspelled service is an error with exit status 2."""
     made = remediator(folder, "playbook", "new", *arguments)
     assert made.returncode == 2
     assert said in made.stderr
@@ -158,7 +158,7 @@ MUTATING = sorted(action.name for action in Registry().actions if action.mutates
 @pytest.mark.long
 @pytest.mark.parametrize("action", MUTATING)
 def test_every_action_can_be_the_remedy_of_a_new_playbook(folder: Path, action: str) -> None:
-    """``--action`` with any action that changes something: lint finds nothing to correct, and the tests pass."""
+    """With ``--action`` and any mutating action, lint has no findings and the tests pass."""
     target = "workload" if action.startswith(("pod.", "job.")) else "everything"
     (folder / "remediator.yaml").write_text(SETTINGS)
     arguments = [
@@ -197,7 +197,7 @@ def test_every_action_can_be_the_remedy_of_a_new_playbook(folder: Path, action: 
     ],
 )
 def test_a_wrong_action_is_named(folder: Path, action: str, says: str) -> None:
-    """Nothing is written then."""
+    """The error names the wrong action, and nothing is written."""
     head = SETTINGS.partition("commands:")[0]
     (folder / "remediator.yaml").write_text(head)
     done = CliRunner().invoke(

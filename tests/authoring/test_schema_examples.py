@@ -1,4 +1,4 @@
-"""Every key of every file has a title, a description and an example that is valid: references and editors need them."""
+"""Every key of every file has a title, a description and a valid example, for references and editors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ SCHEMAS = {kind: schema(kind, Registry().catalogue(), Config) for kind in KINDS}
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_key_has_a_title_a_description_and_an_example(kind: str) -> None:
-    """If this fails: describe the field in its model, and add an example to authoring/schema_examples.yaml."""
+    """Every key has a title, a description and an example.
+
+    If this fails: describe the field in its model, and add an example to authoring/schema_examples.yaml.
+    """
     missing = [
         f"{path}: {key}"
         for path, _, prop in properties(kind, SCHEMAS[kind])
@@ -29,7 +32,7 @@ def test_every_key_has_a_title_a_description_and_an_example(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_example_is_valid(kind: str) -> None:
-    """An example that its own schema refuses would teach an error."""
+    """The schema accepts its own examples."""
     root = SCHEMAS[kind]
     wrong = []
     for path, _, prop in properties(kind, root):
@@ -41,7 +44,7 @@ def test_every_example_is_valid(kind: str) -> None:
 
 
 def test_the_file_has_no_example_of_a_key_that_does_not_exist() -> None:
-    """A renamed field takes its example with it."""
+    """Every example in the file belongs to an existing key, so a renamed field needs its example renamed too."""
     paths = {path for kind, made in SCHEMAS.items() for path, _, _ in properties(kind, made)}
     names = {path.rpartition(".")[2] for path in paths}
     stale = [key for key in examples() if key not in paths and not (key.startswith("*.") and key[2:] in names)]
@@ -50,7 +53,7 @@ def test_the_file_has_no_example_of_a_key_that_does_not_exist() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_schema_has_an_id_a_title_and_a_description(kind: str) -> None:
-    """Editors and registries of schemas identify a schema by its ID."""
+    """Every schema has an ID, by which editors and registries identify it, a title and a description."""
     made = SCHEMAS[kind]
     assert made["$id"] == f"urn:remediator:schema:v1:{kind}"
     assert made["title"] and made["description"]
@@ -69,6 +72,6 @@ def test_a_schema_has_an_id_a_title_and_a_description(kind: str) -> None:
     ],
 )
 def test_an_editor_completes_channels_and_guards(settings: dict[str, Any], valid: bool) -> None:
-    """The settings of each kind of channel and of each guard are part of the schema."""
+    """The schema contains the settings of each kind of channel and of each guard."""
     head = {"apiVersion": "remediator/v1", "kind": "Config", "state": "s", "playbooks": ["p"], "inventory": "i"}
     assert jsonschema.Draft7Validator(SCHEMAS["config"]).is_valid({**head, **settings}) is valid

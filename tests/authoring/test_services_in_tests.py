@@ -1,4 +1,4 @@
-"""Authors describe the services of a test: what alerts are about, and what the inventory declares about a Job."""
+"""A playbook test can describe its services: the workload of the alerts, and the Jobs of the inventory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ON_KUBERNETES = "platform: {kind: kubernetes, namespace: shop, deployment: shop}
 
 
 def report_of(folder: Path, service: str, labels: str, expect: str) -> Report:
-    """Run the test with this service, these labels and this expectation."""
+    """Run a test with this service, these labels and this expectation, and return the report."""
     (folder / "index-broken.yaml").write_text(PLAYBOOK)
     path = folder / "index-broken.test.yaml"
     path.write_text(TEST.replace("SHOP", service).replace("LABELS", labels).replace("EXPECT", expect))
@@ -54,13 +54,13 @@ def report_of(folder: Path, service: str, labels: str, expect: str) -> Report:
     ids=["harmless", "other namespace", "undeclared", "other labels", "other value", "unknown"],
 )
 def test_a_service_of_a_test(tmp_path: Path, service: str, labels: str, expect: str) -> None:
-    """A Job that is declared harmless needs no approval; an alert about something else is escalated."""
+    """A Job that is declared harmless needs no approval. An alert about another workload is escalated."""
     report = report_of(tmp_path, service, labels, expect)
     assert [*report.errors, *(item for test in report.tests for item in test.diagnostics)] == []
 
 
 def test_jobs_without_a_cluster(tmp_path: Path) -> None:
-    """The error names the place, and how to correct it."""
+    """The error about jobs without a platform names the place and the correction."""
     (error,) = report_of(tmp_path, f"{{jobs: {HARMLESS}}}", "service: shop", "outcome: succeeded").errors
     assert "index-broken.test.yaml:4:" in str(error)
     assert "jobs need a platform" in str(error)

@@ -21,8 +21,8 @@ from remediator.cli.audit import command
 from remediator.cli.audit_verify import NOT_ANCHORED
 from remediator.errors import AuditError, StoreCorrupt
 from remediator.storage.audit_writer import append
-from remediator.storage.migrate import migrate
 from tests.support.sample_logs import ORIGIN, SIGNER, START, draft, heads, make, note
+from tests.support.stores import new_file
 
 pytestmark = pytest.mark.promise(9)
 
@@ -32,11 +32,9 @@ ROWS, HEAD = make(SIZE)
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """Return a database as the store writes it, with a log of twelve entries."""
-    path = tmp_path / "remediator's #1.db"
+    """Return a database with a log of twelve entries, as the store writes it."""
+    path = new_file(tmp_path / "remediator's #1.db")
     engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(path)))
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        migrate(connection)
     with engine.connect() as connection:
         for at in range(0, SIZE, 3):
             drafts = [draft(number, tag="") for number in range(at, at + 3)]
@@ -48,7 +46,7 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
-    """Return the file with the public key of the checkpoints."""
+    """Return the file of the public key of the checkpoints."""
     path = tmp_path / "audit.key.pub"
     path.write_text(f"# of {ORIGIN}\n{SIGNER.verifier.encode()}\n")
     return path
@@ -67,7 +65,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run() -> Run:
-    """Return a function that runs a command; expected errors are raised, because main() prints them."""
+    """Return a function that runs a command. It raises expected errors, which main() would print."""
 
     def invoke(*words: object, stdin: bytes | None = None) -> Result:
         return CliRunner().invoke(command, [str(word) for word in words], input=stdin)
@@ -81,7 +79,7 @@ def _change(database: Path, statement: str, *values: object) -> None:
 
 
 def test_an_unchanged_log_verifies(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
-    """The command prints the result and the head of the log, with status 0."""
+    """The command prints the result and the head of the log, and exits with 0."""
     done = run("verify", "--db", database, "--checkpoints", checkpoints, "--key", key)
 
     assert done.exit_code == 0, done.output
@@ -103,7 +101,7 @@ def _attacks() -> Iterator[tuple[str, str, tuple[object, ...], str, int | None]]
     back = heads(ROWS)[11]
     yield "beyond", "UPDATE audit_head SET seq = 11, hash = ?, tree = ?", (back.hash, back.tree), "rewritten", 12
     yield "everything", "DELETE FROM audit", (), "truncated", 1
-    edit = "UPDATE audit SET canonical = replace(canonical, 'reason 4', 'reason 5') WHERE seq = 5"  # leaves it as text
+    edit = "UPDATE audit SET canonical = replace(canonical, 'reason 4', 'reason 5') WHERE seq = 5"  # keeps the text
     yield "by hand", edit, (), "changed", 5
     yield "hash as text", "UPDATE audit SET hash = hex(hash) WHERE seq = 5", (), "changed", 5
     yield "a number", "UPDATE audit SET canonical = 99999999999999 WHERE seq = 5", (), "changed", 5
@@ -118,7 +116,7 @@ def _attacks() -> Iterator[tuple[str, str, tuple[object, ...], str, int | None]]
 def test_a_changed_database_is_detected(
     run: Run, database: Path, statement: str, values: tuple[object, ...], problem: str, seq: int
 ) -> None:
-    """Every edit of the tables is found without a checkpoint: status 1, the entry and the problem."""
+    """Every edit of the tables is found without a checkpoint: exit status 1, with the entry and the problem."""
     _change(database, statement, *values)
     text, said = run("verify", "--db", database, "--strict"), run("verify", "--db", database, "--format", "json")
     found = json.loads(said.stdout)
@@ -131,7 +129,7 @@ def test_a_changed_database_is_detected(
 
 @pytest.mark.parametrize("words", [["tail"], ["export", "--format", "csv"], ["export", "--format", "ocsf"]])
 def test_an_unreadable_entry_is_named(run: Run, database: Path, words: list[str]) -> None:
-    """The error names the entry and the next step; there is no traceback."""
+    """The error names the unreadable entry and the next action, without a traceback."""
     _change(database, "UPDATE audit SET canonical = replace(canonical, 'reason', 'REASON') WHERE seq = 5")
     error = run(*words, "--db", database).exception
     assert isinstance(error, AuditError)
@@ -162,7 +160,7 @@ _SENT = [
 def test_a_changed_export_is_explained(
     run: Run, database: Path, sent: Callable[[bytes], bytes], seq: int, what: str
 ) -> None:
-    """The message says whether an export was forged, or only changed by an editor or a mail program."""
+    """The message distinguishes a forged export from an export that an editor or a mail program changed."""
     done = run("verify", "--export", "-", stdin=sent(run("export", "--db", database).stdout_bytes))
     assert done.exit_code == 1
     assert f"something else in place of entry {seq}" in done.stdout and what in done.stdout.splitlines()[0]
@@ -170,14 +168,14 @@ def test_a_changed_export_is_explained(
 
 @pytest.mark.parametrize("form", ["csv", "ocsf"])
 def test_exports_that_cannot_be_verified_are_recognised(run: Run, database: Path, form: str) -> None:
-    """The message for a CSV or OCSF export says which format can be verified."""
+    """The error about a CSV or OCSF export names the format that can be verified."""
     done = run("verify", "--export", "-", stdin=run("export", "--db", database, "--format", form).stdout_bytes)
     assert done.exit_code == 1 and "--format jsonl" in done.stdout
     assert "give it with --db" in run("verify", "--export", database).stdout
 
 
 def test_an_empty_export_is_an_error(run: Run, database: Path) -> None:
-    """A failed export leaves an empty pipe; an export that begins at the end of the log says so."""
+    """An empty pipe from a failed export is an error. An export from the end of the log gets its own message."""
     assert isinstance(run("verify", "--export", "-", stdin=b"").exception, AuditError)
     part = run("export", "--db", database, "--since", "1s").stdout_bytes
     said = run("verify", "--export", "-", stdin=part).stdout
@@ -185,7 +183,7 @@ def test_an_empty_export_is_an_error(run: Run, database: Path) -> None:
 
 
 def test_checkpoints_reveal_an_old_copy_of_the_database(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
-    """Tables and head set back together: only a checkpoint kept elsewhere shows it."""
+    """If tables and head are set back together, only a checkpoint stored elsewhere shows it."""
     old = heads(ROWS)[6]
     _change(database, "DELETE FROM audit WHERE seq > 6")
     _change(database, "UPDATE audit_head SET seq = 6, hash = ?, tree = ?", old.hash, old.tree)
@@ -198,7 +196,7 @@ def test_checkpoints_reveal_an_old_copy_of_the_database(run: Run, database: Path
 def test_an_export_is_verified_without_the_database(
     run: Run, database: Path, checkpoints: Path, key: Path, tmp_path: Path
 ) -> None:
-    """From a file or from a pipe; a changed byte is found."""
+    """An export verifies from a file or a pipe, and a changed byte is found."""
     run("export", "--db", database, "--output", tmp_path / "log.jsonl")
     content = (tmp_path / "log.jsonl").read_bytes()
     database.unlink()
@@ -210,7 +208,7 @@ def test_an_export_is_verified_without_the_database(
 
 
 def test_an_export_that_begins_later_verifies(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
-    """An export with ``--since`` contains the state before it, and later checkpoints agree."""
+    """An export with ``--since`` contains the head before its first entry, and agrees with later checkpoints."""
     part = run("export", "--db", database, "--since", "2026-03-01T03:00:06Z").stdout_bytes
     done = run("verify", "--export", "-", "--checkpoints", checkpoints, "--key", key, "--format", "json", stdin=part)
 
@@ -221,7 +219,7 @@ def test_an_export_that_begins_later_verifies(run: Run, database: Path, checkpoi
 def test_archive_and_database_verify_together(
     run: Run, database: Path, checkpoints: Path, key: Path, tmp_path: Path
 ) -> None:
-    """After entries were archived, the database alone does not verify; with the archive it does."""
+    """After entries were archived, the log verifies with the archive but not from the database alone."""
     archive.write(tmp_path / "elsewhere", GENESIS, ROWS[:6], heads(ROWS)[6])
     _change(database, "DELETE FROM audit WHERE seq <= 6")
     both = ("verify", "--db", database, "--archive", tmp_path / "elsewhere", "--checkpoints", checkpoints, "--key", key)
@@ -235,7 +233,7 @@ def test_archive_and_database_verify_together(
 def test_a_proof_is_checked_without_the_log(
     run: Run, database: Path, checkpoints: Path, key: Path, tmp_path: Path
 ) -> None:
-    """A proof is valid only with the right key and only unchanged."""
+    """A proof verifies without the log, but only with the right key and if it is unchanged."""
     proof = tmp_path / "entry.tlog-proof"
     made = run("prove", "--db", database, "--checkpoints", checkpoints, "--key", key, "7")
     proof.write_text(made.stdout)
@@ -253,7 +251,7 @@ def test_a_proof_is_checked_without_the_log(
 
 
 def test_a_changed_log_gives_no_proof(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
-    """Status 1, and nothing on standard output."""
+    """For a changed log, the command exits with 1 and writes nothing to standard output."""
     _change(database, "UPDATE audit SET hash = ? WHERE seq = 3", bytes(32))
     done = run("prove", "--db", database, "--checkpoints", checkpoints, "--key", key, "7")
 
@@ -261,7 +259,7 @@ def test_a_changed_log_gives_no_proof(run: Run, database: Path, checkpoints: Pat
 
 
 def test_tail_and_search_find_entries(run: Run, database: Path) -> None:
-    """Search combines all conditions; the output is text, or JSON that verifies."""
+    """Search combines all conditions. Its output is text, or JSON that verifies."""
     lines = run("tail", "--db", database, "-n", "3").stdout.splitlines()
     found = run("search", "--db", database, "--run", "run-2", "--format", "json", "REASON 8").stdout.splitlines()
 
@@ -278,7 +276,7 @@ def test_tail_and_search_find_entries(run: Run, database: Path) -> None:
 
 
 def test_control_characters_are_not_printed(run: Run, database: Path) -> None:
-    """Escape sequences and line breaks in labels do not reach the terminal."""
+    """The command prints no escape sequence and no line break of a label to the terminal."""
     engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(database)))
     with engine.connect() as connection:
         evil = Draft(Kind.EVIDENCE, "alertmanager", reason="\x1b[2J\nok\u202e", data={"x": Secret("hunter2")})
@@ -291,7 +289,7 @@ def test_control_characters_are_not_printed(run: Run, database: Path) -> None:
 
 
 def test_export_as_csv_and_ocsf(run: Run, database: Path) -> None:
-    """A table with a header, and one event per line."""
+    """The CSV has a header, and OCSF has one event per line."""
     table = list(csv.DictReader(io.StringIO(run("export", "--db", database, "--format", "csv").stdout, newline="")))
     events = [json.loads(line) for line in run("export", "--db", database, "--format", "ocsf").stdout.splitlines()]
 
@@ -328,14 +326,14 @@ def test_the_database_is_only_read(run: Run, database: Path, checkpoints: Path, 
     ],
 )
 def test_wrong_usage_has_status_2(run: Run, database: Path, checkpoints: Path, words: list[str]) -> None:
-    """Missing files, missing keys and invalid values."""
+    """Missing files, missing keys and invalid values give exit status 2."""
     done = run(*(word.format(db=database, points=checkpoints) for word in words))
 
     assert done.exit_code == 2, done.output
 
 
 def test_an_unreadable_database_is_an_expected_error(run: Run, tmp_path: Path, database: Path) -> None:
-    """A file that is not a database, a damaged one, or none: main() prints the error with status 3."""
+    """For a missing, damaged or wrong file, main() prints the error and exits with 3."""
     (tmp_path / "plain").write_text("plain text, and long enough to be looked at" * 100)
     (tmp_path / "empty").touch()
     for path in (tmp_path / "plain", tmp_path / "empty"):

@@ -1,4 +1,4 @@
-"""``remediator config``, ``completion`` and ``--version``."""
+"""The commands ``remediator config`` and ``completion``, and the option ``--version``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ channels:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with settings that contain several secrets."""
+    """Return a folder with settings that contain several secrets."""
     (tmp_path / "remediator.yaml").write_text(SETTINGS)
     (tmp_path / "chat.token").write_text("s3cr3t-of-the-chat")
     (tmp_path / "inventory.yaml").write_text("apiVersion: remediator/v1\nkind: Inventory\nservices: {}\n")
@@ -46,7 +46,7 @@ def remediator(folder: Path, *arguments: str, **environment: str) -> subprocess.
 
 @pytest.mark.parametrize("options", [(), ("--format", "json"), ("--changed",)])
 def test_config_show_contains_no_secret(folder: Path, options: tuple[str, ...]) -> None:
-    """Passwords in URLs, headers and keys of plugins are hidden; paths of secret files are not secret."""
+    """The output hides passwords in URLs, headers and keys of plugins, but shows paths of secret files."""
     done = remediator(folder, "config", "show", *options)
     assert done.returncode == 0, done.stderr
     for secret in ("hunter2", "tenant-key", "abcdef", "s3cr3t"):
@@ -56,7 +56,7 @@ def test_config_show_contains_no_secret(folder: Path, options: tuple[str, ...]) 
 
 
 def test_config_show_marks_defaults_and_is_valid_yaml(folder: Path) -> None:
-    """Without its hidden values, the output has the same content as the JSON output."""
+    """The YAML output marks defaults. Apart from hidden values, it has the content of the JSON output."""
     done = remediator(folder, "config", "show")
     assert 'listen: "127.0.0.1:8095"  # default' in done.stdout
     assert '  resolve_grace: "5m"  # default' in done.stdout
@@ -66,7 +66,7 @@ def test_config_show_marks_defaults_and_is_valid_yaml(folder: Path) -> None:
 
 
 def test_config_check_says_what_is_wrong_and_where(folder: Path) -> None:
-    """A wrong setting of a channel has its line; the settings of another folder come from the environment."""
+    """A wrong channel setting is reported with its line. An environment variable names settings in another folder."""
     done = remediator(folder, "config", "check")
     assert done.returncode == 2
     assert "remediator.yaml:10:" in done.stderr and "routing_key" in done.stderr
@@ -79,14 +79,14 @@ def test_config_check_says_what_is_wrong_and_where(folder: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script(shell: str, tmp_path: Path) -> None:
-    """It registers the program for completion."""
+    """The script registers the program for completion."""
     done = remediator(tmp_path, "completion", shell)
     assert done.returncode == 0
     assert "_REMEDIATOR_COMPLETE" in done.stdout
 
 
 def test_completion_completes_commands_and_options(tmp_path: Path) -> None:
-    """What the script of bash asks for."""
+    """The completion answers the requests of the bash script."""
     for words, wanted in (("remediator playb", "plain,playbook"), ("remediator doctor --se", "plain,--send")):
         asked = {"_REMEDIATOR_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
         assert wanted in remediator(tmp_path, **asked).stdout
@@ -100,9 +100,10 @@ compadd() {{ print -l -- ${{(P)@[-1]}} }}; _describe() {{ print -l -- "${{(@P)3}
 words=({words}); CURRENT=$(({at} + 1)); _remediator_completion""",
     "fish": """source {script}; complete -C "{line}" """,
 }
-"""Ask the completion of a real shell what can follow."""
+"""Commands with which a real shell prints its completions."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.parametrize(
     ("line", "wanted"),
@@ -114,7 +115,7 @@ words=({words}); CURRENT=$(({at} + 1)); _remediator_completion""",
     ],
 )
 def test_a_shell_completes(shell: str, line: str, wanted: str, folder: Path) -> None:
-    """Commands, options, allowed values and names of playbooks, in the shell itself."""
+    """A real shell completes commands, options, allowed values and names of playbooks."""
     if shutil.which(shell) is None:
         pytest.skip(f"needs {shell}")
     (folder / "remediator.yaml").write_text(SETTINGS.replace(", routing_key: abcdef", ""))
@@ -135,7 +136,7 @@ def test_a_shell_completes(shell: str, line: str, wanted: str, folder: Path) -> 
 
 
 def test_version_names_the_build(tmp_path: Path) -> None:
-    """The container image sets the build."""
+    """`--version` shows the build, which the container image sets."""
     done = remediator(tmp_path, "--version", REMEDIATOR_BUILD="abc1234")
     assert done.stdout.startswith("remediator ")
     assert "(build abc1234)" in done.stdout

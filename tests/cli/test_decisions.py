@@ -1,4 +1,4 @@
-"""Decisions from the command line while the service runs: the same rules, for the person who owns the token."""
+"""A decision on the command line follows the rules of the service, for the person who owns the token."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.web_service import WebService, web_service
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[WebService]:
-    """A service at the present time, which is the only clock of the commands."""
+    """Return a running service that uses the real time, because the commands have no other clock."""
     async with web_service(tmp_path) as made:
         made.clock.time = datetime.now(UTC)
         yield made
 
 
 async def _run(web: WebService, who: str, *argv: str) -> tuple[int, str]:
-    """Run a command as this person; return its exit status and its output."""
+    """Run a command as this person. Return its exit status and its output."""
     environment = {**os.environ, "REMEDIATOR_TOKEN": web.tokens.get(who, "")}
     words = (*argv, "--config", str(web.service.config.base_dir / "remediator.yaml"))
     done = await asyncio.to_thread(commands.remediator, *words, environment=environment)
@@ -34,7 +34,7 @@ async def _run(web: WebService, who: str, *argv: str) -> tuple[int, str]:
 @pytest.mark.promise(6)
 @pytest.mark.parametrize(("verb", "status"), [("approve", "approved"), ("reject", "rejected"), ("snooze", "void")])
 async def test_a_decision_counts_once(web: WebService, verb: str, status: str) -> None:
-    """The run or the request can be named; a second decision changes nothing and ends with status 1."""
+    """A decision can name the run or the request. A second decision changes nothing and exits with 1."""
     asked = await web.request_approval()
     code, said = await _run(web, "ann", "approval", verb, asked.run_id, "--reason", "seen")
     assert code == 0 and f"{verb} by ann recorded" in said
@@ -48,7 +48,7 @@ async def test_a_decision_counts_once(web: WebService, verb: str, status: str) -
 
 @pytest.mark.promise(6)
 async def test_refresh_replaces_a_request_whose_playbook_changed(web: WebService) -> None:
-    """Only a person who may decide can refresh a request, only once, and only if it is outdated."""
+    """Only a person with the right to decide can refresh a request, once, and only if it is outdated."""
     asked = await web.request_approval()
     code, said = await _run(web, "ann", "approval", "refresh", asked.run_id)
     assert code == 2 and "is still valid is unknown now" in said, said
@@ -67,7 +67,7 @@ async def test_refresh_replaces_a_request_whose_playbook_changed(web: WebService
 
 @pytest.mark.promise(6)
 async def test_a_refused_person_sees_the_reason(web: WebService) -> None:
-    """Without a token, as a viewer, or outside the group: the message names the reason; the request stays open."""
+    """The command refuses a person without token, role or group, names the reason, and the request stays open."""
     asked = await web.request_approval(groups=("sre",))
     for who, told in (("", "no operator token"), ("victor", "needs the role 'approver'"), ("eve", "sre")):
         code, said = await _run(web, who, "approval", "approve", asked.run_id)
@@ -78,7 +78,7 @@ async def test_a_refused_person_sees_the_reason(web: WebService) -> None:
 
 @pytest.mark.promise(6)
 async def test_a_destructive_plan_needs_confirmation(web: WebService) -> None:
-    """The approval counts only with the target's name."""
+    """An approval of a destructive plan counts only with the name of the target."""
     asked = await web.request_approval(destructive=True)
     code, said = await _run(web, "ann", "approval", "approve", asked.run_id)
     assert code != 0 and "redis" in said
@@ -97,7 +97,7 @@ async def test_a_destructive_plan_needs_confirmation(web: WebService) -> None:
     ],
 )
 async def test_a_stop_with_an_unknown_name_is_refused(web: WebService, what: str, name: str, told: str) -> None:
-    """The error suggests the nearest name and nothing is recorded; the right name is accepted."""
+    """The error suggests the nearest name, and nothing is recorded. The right name is accepted."""
     book = web.context.playbooks.active
     await web.context.store.write(lambda tx: playbooks.add_versions(tx, book))
     before = await web.head()
@@ -110,14 +110,14 @@ async def test_a_stop_with_an_unknown_name_is_refused(web: WebService, what: str
 
 
 async def test_a_stop_is_possible_with_a_broken_inventory(web: WebService) -> None:
-    """The command says that the name is not checked, and creates the stop."""
+    """With a broken inventory, the command warns that it did not check the name, and creates the stop."""
     web.service.config.inventory.write_text("kind: Nonsense")
     code, said = await _run(web, "oscar", "stop", "create", "--service", "redis", "--reason", "x")
     assert code == 0 and "cannot be read" in said and "service redis stopped" in said, said
 
 
 async def test_status_shows_requests_and_stops(web: WebService) -> None:
-    """An open request and a stop."""
+    """`status` shows an open request and a stop."""
     asked = await web.request_approval()
     code, said = await _run(
         web, "oscar", "stop", "create", "--service", "redis", "--reason", "by hand", "--duration", "1h"

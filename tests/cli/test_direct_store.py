@@ -1,4 +1,4 @@
-"""Direct writes of commands, on both databases: one transaction, with its audit entries, or nothing."""
+"""A direct write of a command is one transaction with its audit entries, or nothing, on both databases."""
 
 from __future__ import annotations
 
@@ -13,23 +13,20 @@ from remediator.cli import _direct_store
 from remediator.config import Config
 from remediator.errors import InputError, StoreCorrupt, StoreUnavailable
 from remediator.playbooks.loader import load_config
-from remediator.runtime.store_access import read_only_connection, store_url
+from remediator.runtime.store_access import read_only_connection
 from remediator.storage import Tx
-from remediator.storage.migrate import migrate
 from remediator.storage.repositories import audit, stops
+from tests.support.stores import new_file
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
     """Return settings whose database has the schema of this version."""
-    store = "sqlite" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    store = "sqlite" if request.param == "sqlite" else request.getfixturevalue("migrated_url")
     made = _config(tmp_path, store)
     made.state.mkdir()
-    url = sqlalchemy.make_url(f"sqlite:///{made.state / 'remediator.db'}") if store == "sqlite" else store_url(made)
-    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        migrate(connection)
-    engine.dispose()
+    if store == "sqlite":
+        new_file(made.state / "remediator.db")
     return made
 
 
@@ -48,7 +45,7 @@ def _create(tx: Tx) -> str:
 
 
 def test_a_write_is_committed_with_its_audit_entry(config: Config) -> None:
-    """The inventory does not exist: a stop must not depend on it."""
+    """A stop and its audit entry are committed together, even if the inventory does not exist."""
     assert _direct_store.write(config, _create) == "created"
     with read_only_connection(config) as connection:
         stop = stops.get(connection, "stop-1")
@@ -57,7 +54,7 @@ def test_a_write_is_committed_with_its_audit_entry(config: Config) -> None:
 
 
 def test_an_error_leaves_nothing_behind(config: Config) -> None:
-    """The error of the work is raised as it is, and the transaction is rolled back."""
+    """An error during the write is raised unchanged, and the transaction is rolled back."""
 
     def fail(tx: Tx) -> None:
         _create(tx)
@@ -71,7 +68,7 @@ def test_an_error_leaves_nothing_behind(config: Config) -> None:
 
 
 def test_a_database_error_is_a_store_error(config: Config) -> None:
-    """The command ends with a message instead of a traceback."""
+    """A database error ends the command with a message instead of a traceback."""
 
     def fail(tx: Tx) -> None:
         tx.connection.exec_driver_sql("SELECT 1 FROM no_such_table")
@@ -80,28 +77,23 @@ def test_a_database_error_is_a_store_error(config: Config) -> None:
         _direct_store.write(config, fail)
 
 
-def test_replicas_are_notified(postgres_url: str, tmp_path: Path) -> None:
-    """PostgreSQL tells the replicas that there is work, so that a stop is seen at once."""
-    config = _config(tmp_path, postgres_url)
-    engine = sqlalchemy.create_engine(store_url(config), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        migrate(connection)
-    engine.dispose()
-    with closing(psycopg.connect(postgres_url, autocommit=True)) as listener:
+def test_replicas_are_notified(migrated_url: str, tmp_path: Path) -> None:
+    """PostgreSQL notifies the replicas, so a stop takes effect at once."""
+    config = _config(tmp_path, migrated_url)
+    with closing(psycopg.connect(migrated_url, autocommit=True)) as listener:
         listener.execute("LISTEN remediator")
         _direct_store.write(config, _create)
         assert next(iter(listener.notifies(timeout=60))).payload == "runs"
 
 
 def test_a_missing_or_old_database_is_an_error(tmp_path: Path) -> None:
-    """The message names the command that creates or migrates it."""
+    """The error names the command that creates or migrates the database."""
     config = _config(tmp_path, "sqlite")
     config.state.mkdir()
     with pytest.raises(StoreUnavailable, match="remediator db migrate"):
         _direct_store.write(config, _create)
-    engine = sqlalchemy.create_engine(f"sqlite:///{config.state / 'remediator.db'}", isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        migrate(connection)
+    engine = sqlalchemy.create_engine(f"sqlite:///{new_file(config.state / 'remediator.db')}")
+    with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
     engine.dispose()
     with pytest.raises(StoreCorrupt, match="remediator db migrate"):

@@ -1,4 +1,4 @@
-"""The path of a new user, as a script: from an empty folder to a guarded remedy for an alert of a service of their own.
+"""The steps of a new user, from an empty folder to a guarded remedy for an alert of the user's own service.
 
 The service, ``checkout``, appears in no playbook of this repository. Prometheus, Alertmanager and supervisord are real.
 """
@@ -51,6 +51,8 @@ groups:
         labels: {severity: critical}
         annotations: {summary: No customer can pay.}
 """
+SCRAPE = {"job_name": "checkout", "scrape_interval": "5s", "scrape_timeout": "5s"}
+"""A slow answer of the service on a busy machine must not look like an outage."""
 ALERTMANAGER = """
 route:
   receiver: team
@@ -65,7 +67,7 @@ receivers:
 
 
 class Company:
-    """What a new user has before the first command: a service, its supervisor, Prometheus and Alertmanager."""
+    """The installation of a new user before the first command: a service, supervisord, Prometheus and Alertmanager."""
 
     def __init__(self, folder: Path) -> None:
         self.service_port = free_port()
@@ -82,7 +84,7 @@ class Company:
         service, alertmanager = f"127.0.0.1:{self.service_port}", f"127.0.0.1:{self.alertmanager.port}"
         self.prometheus.configuration = yaml.safe_dump(
             {
-                "scrape_configs": [{"job_name": "checkout", "static_configs": [{"targets": [service]}]}],
+                "scrape_configs": [{**SCRAPE, "static_configs": [{"targets": [service]}]}],
                 "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
             }
         )
@@ -91,7 +93,7 @@ class Company:
         self.service: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start everything, and wait until Prometheus has scraped the service."""
+        """Start all servers, and wait until Prometheus has scraped the service."""
         for server in (self.supervisord, self.alertmanager, self.prometheus):
             server.start()
         self.control("start")
@@ -105,7 +107,7 @@ class Company:
             getattr(proxy.supervisor, f"{verb}Process")("checkout")
 
     def supervisord_state(self) -> str:
-        """The state of the service, read without the code under test."""
+        """Return the state of the service, as supervisord reports it."""
         with self._supervisor() as proxy:
             info: Any = proxy.supervisor.getProcessInfo("checkout")
         return str(info["statename"])
@@ -137,24 +139,24 @@ class Company:
         return self.remediator("init", *given, "--listen", f"127.0.0.1:{self.port}", *arguments, status=status)
 
     def problems(self) -> list[str]:
-        """What ``remediator doctor`` calls failed."""
+        """Return the failures that ``remediator doctor`` reports."""
         found = json.loads(self.remediator("doctor", "--format", "json", status=None))["results"]
         return [f"{each['check']} {each['subject']}: {each['text']}" for each in found if each["level"] == "failed"]
 
     def watchdog_arrived(self) -> bool:
-        """Whether the service has received the alert that always fires."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+        """Return whether the service has received the Watchdog, the alert that always fires."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=60) as answer:
             found = re.search(
                 r"^remediator_watchdog_last_seen_timestamp_seconds ([0-9.e+]+)", answer.read().decode(), re.MULTILINE
             )
         return found is not None and float(found[1]) > 0
 
     def paste(self) -> None:
-        """Do what the output of ``init`` says: paste the parts into Alertmanager and Prometheus, and reload both."""
+        """Follow the output of ``init``: paste its parts into Alertmanager and Prometheus, and reload both."""
         config = yaml.safe_load(self.alertmanager.configuration)
         parts = yaml.safe_load((self.work / "alertmanager.remediator.yml").read_text())
         config["route"]["routes"] = parts["route"]["routes"]
-        for route in config["route"]["routes"]:  # the intervals of a demo
+        for route in config["route"]["routes"]:  # short intervals, as in a demo
             route |= {"group_wait": "100ms", "group_interval": "1s", "repeat_interval": "2s"}
         config["receivers"] += parts["receivers"]
         self.alertmanager.configuration = yaml.safe_dump(config)
@@ -184,12 +186,12 @@ class Company:
             return False
 
     def get(self, path: str) -> Any:
-        """An answer of the service's API, which is faster to poll than a command is to start."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+        """Return an answer of the service's API, which is faster to poll than a command."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
             return json.load(answer)
 
     def wait_for_run(self, status: str) -> dict[str, Any]:
-        """The newest run, as soon as it has this status."""
+        """Return the newest run when it has this status."""
         found: list[dict[str, Any]] = []
 
         def reached() -> bool:
@@ -200,7 +202,7 @@ class Company:
         return found[0]
 
     def stop(self) -> None:
-        """Stop everything."""
+        """Stop all servers."""
         if self.service is not None:
             self.service.terminate()
             self.service.wait(30)
@@ -210,7 +212,7 @@ class Company:
 
 @pytest.fixture
 def company(tmp_path: Path) -> Iterator[Company]:
-    """A company with everything but remediator."""
+    """Return a company with all servers but without remediator."""
     made = Company(tmp_path)
     try:
         made.start()
@@ -219,12 +221,11 @@ def company(tmp_path: Path) -> Iterator[Company]:
         made.stop()
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.long
 def test_from_an_empty_folder_to_a_guarded_remedy(
     company: Company, record_property: Callable[[str, object], None]
 ) -> None:
-    """Every command that ``init`` names works, the alert is observed in mode shadow, and then healed in mode auto."""
+    """Every command that ``init`` names works. The service is observed in mode shadow and restarted in mode auto."""
     begun = time.monotonic()
     said = company.init()
     assert "alert CheckoutDown, target checkout, mode shadow" in said
@@ -236,7 +237,7 @@ def test_from_an_empty_folder_to_a_guarded_remedy(
     assert "0 failed" in company.remediator("test", "playbooks")
     company.paste()
     with (company.work / "remediator.yaml").open("a") as settings:
-        settings.write("timing: {resolve_grace: 1s}\n")  # do not wait five minutes for the end of an episode
+        settings.write("timing: {resolve_grace: 1s}\n")  # the default is five minutes
     company.serve()
 
     until(lambda: company.watchdog_arrived(), "the Watchdog has arrived")
@@ -256,14 +257,14 @@ def test_from_an_empty_folder_to_a_guarded_remedy(
 
     company.remediator("playbook", "set-mode", "checkout-down", "--mode", "auto", "--reason", "the plan was right")
     company.control("stop")
-    until(lambda: company.supervisord_state() == "RUNNING", "remediator started the service again", 120)
+    until(lambda: company.supervisord_state() == "RUNNING", "remediator started the service again")
     company.wait_for_run("succeeded")
     record_property("seconds", round(time.monotonic() - begun, 1))
 
 
 @pytest.fixture(scope="module")
 def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
-    """A company for tests that only run ``init``, each in a folder of its own."""
+    """Return a company for tests that only run ``init``, each in a new folder."""
     made = Company(tmp_path_factory.mktemp("company"))
     try:
         made.start()
@@ -273,7 +274,7 @@ def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
 
 
 def test_init_never_overwrites_a_file(unchanged: Company) -> None:
-    """A second run names the files that exist and writes nothing, not even the missing ones."""
+    """A second run names the existing files and writes nothing, not even missing files."""
     unchanged.init("twice")
     folder = unchanged.work / "twice"
     (folder / "people.yaml").unlink()
@@ -283,7 +284,7 @@ def test_init_never_overwrites_a_file(unchanged: Company) -> None:
 
 
 def test_init_protects_secrets_and_shows_none_of_them(unchanged: Company) -> None:
-    """Tokens are in files of mode 0600; settings, people and the output have only names and hashes."""
+    """Tokens are only in files of mode 0600. Settings, people and output contain only names and hashes."""
     said = unchanged.init("secrets")
     folder = unchanged.work / "secrets"
     for name in ("webhook.token", "operator.token"):
@@ -295,7 +296,7 @@ def test_init_protects_secrets_and_shows_none_of_them(unchanged: Company) -> Non
 
 
 def test_init_refuses_an_alert_that_names_no_service(unchanged: Company) -> None:
-    """The expression is summed, so the alert has no label of the service: a playbook for it would never run."""
+    """`init` refuses an alert whose sum drops the service label, because its playbook would never run."""
     unchanged.init("summed", "--alert", "CheckoutErrors", status=2)
     assert not (unchanged.work / "summed").exists()
 
@@ -310,7 +311,7 @@ def test_init_refuses_an_alert_that_names_no_service(unchanged: Company) -> None
     ],
 )
 def test_init_says_how_to_write_an_address(unchanged: Company, option: str, value: str, said: str) -> None:
-    """A wrong address ends with one line and status 2: no traceback, and it does not wait for a search in progress."""
+    """A wrong address gives one line and status 2, without a traceback and without waiting for a search."""
     (unchanged.work / "twice.sock").touch()
     done = unchanged.run(
         "init",
@@ -328,7 +329,7 @@ def test_init_says_how_to_write_an_address(unchanged: Company, option: str, valu
 
 
 def test_existing_receivers_still_get_every_alert(company: Company) -> None:
-    """Alertmanager's own tool says where alerts go after the parts were pasted."""
+    """With the pasted parts, amtool shows that existing receivers still get every alert."""
     company.init()
     company.paste()
     amtool = require("amtool")

@@ -1,4 +1,4 @@
-"""The commands that print what another host needs."""
+"""The commands that print the files and keys for another host."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ INVENTORY = {
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
-    """An installation with three services on two other hosts."""
+    """Return settings with three services on two other hosts."""
     (tmp_path / "playbooks").mkdir()
     (tmp_path / "inventory.yaml").write_text(yaml.safe_dump(INVENTORY))
     (tmp_path / "id.pub").write_text("ssh-ed25519 AAAA remediator\n")
@@ -50,12 +50,12 @@ def run(settings: Path, *words: str) -> Result:
 
 
 def test_the_wrapper() -> None:
-    """It needs no settings."""
+    """The command prints the wrapper without any settings."""
     assert CliRunner().invoke(command, ["wrapper"]).output == wrapper_text()
 
 
 def test_the_allow_list(settings: Path) -> None:
-    """The units of all services on the host, and no others."""
+    """The allow-list has exactly the units of the services on the host."""
     found = json.loads(run(settings, "allow-list", "web-1").output)
     verbs = ["status", "logs", "restart"]
     assert found["units"] == {"api.service": verbs, "web.service": verbs}
@@ -64,7 +64,7 @@ def test_the_allow_list(settings: Path) -> None:
 
 
 def test_a_discovered_host(settings: Path) -> None:
-    """It is known after the first look-up of the service, whose targets are in the store."""
+    """The command knows a discovered host after the first look-up of the service, which stores the targets."""
     template = {"platform": {"kind": "systemd", "unit": "job.service"}, "host": {"address": "${host}"}}
     allow = {"names": ["job-*"], "labels": {"host": ["job-*"]}, "targets": 5}
     discovery = {"kind": "file_sd", "files": ["t.json"], "name": "${host}", "allow": allow, "template": template}
@@ -85,7 +85,7 @@ def test_a_discovered_host(settings: Path) -> None:
 
 
 def test_the_authorized_key(settings: Path) -> None:
-    """The wrapper as the forced command, and nothing else."""
+    """The line has the wrapper as forced command and allows nothing else."""
     assert run(settings, "authorized-key", "web-1").output == (
         'restrict,command="/usr/bin/python3 -IS /usr/local/bin/remediator-remote /etc/remediator-remote.json" '
         "ssh-ed25519 AAAA remediator\n"
@@ -100,12 +100,12 @@ def test_the_authorized_key(settings: Path) -> None:
     ],
 )
 def test_a_service_without_a_host(settings: Path, words: tuple[str, ...], said: str) -> None:
-    """One sentence."""
+    """For a service without a host, the error is one sentence."""
     assert said in str(run(settings, *words).exception)
 
 
 def test_what_a_service_on_another_host_cannot_have(settings: Path) -> None:
-    """Files and processes that are reached on this host only, and a host without a key."""
+    """A service on another host cannot use local files or processes, and needs a key for the host."""
     inventory = settings.parent / "inventory.yaml"
     app = {"platform": {"kind": "systemd", "unit": "a.service"}, "host": {"address": "a"}}
     content = {**INVENTORY, "services": {"app": {**app, "app_server": {"pid_file": "/run/a.pid"}}}}

@@ -16,7 +16,7 @@ from tests.support.web_service import web_service
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with settings and a database that has the incident."""
+    """Return a folder with settings and a database with one incident."""
 
     async def write() -> None:
         async with web_service(tmp_path) as web:
@@ -33,7 +33,7 @@ def run(folder: Path, *arguments: str) -> Result:
 
 
 def test_it_lists_incidents(folder: Path) -> None:
-    """One line for each: ID, begin, state, severity and number of runs."""
+    """Each incident has one line with ID, begin, state, severity and number of runs."""
     found = run(folder, "list", "--open")
     assert found.exit_code == 0, found.output
     [line] = found.output.splitlines()
@@ -41,7 +41,7 @@ def test_it_lists_incidents(folder: Path) -> None:
 
 
 def test_a_list_without_incidents_says_so(folder: Path, tmp_path: Path) -> None:
-    """An incident that is over is not open."""
+    """An incident that is over is not in the list of open incidents."""
 
     async def end() -> None:
         async with web_service(tmp_path) as web:
@@ -54,7 +54,7 @@ def test_a_list_without_incidents_says_so(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [INCIDENT, "run-app"])
 def test_it_shows_an_incident_by_its_id_or_a_run(folder: Path, name: str) -> None:
-    """State, the best cause, its runs and its notes; the same as data."""
+    """The output has state, best cause, runs and notes, as text or data."""
     found = run(folder, "show", name)
     assert found.exit_code == 0, found.output
     first, *lines = found.output.splitlines()
@@ -66,7 +66,7 @@ def test_it_shows_an_incident_by_its_id_or_a_run(folder: Path, name: str) -> Non
 
 
 def test_an_unknown_name_is_an_error_that_says_what_to_do(folder: Path) -> None:
-    """No traceback; the error names the command that lists the incidents."""
+    """The error names the command that lists the incidents, without a traceback."""
     found = run(folder, "show", "incident-9")
     assert found.exit_code != 0
     assert "no incident or run 'incident-9'" in str(found.exception or found.output)

@@ -1,4 +1,4 @@
-"""The ``remediator`` command itself: a fast ``--help``, and what it says about a wrong command line."""
+"""The ``remediator`` command: a fast ``--help``, and errors about a wrong command line."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from remediator.cli.main import cli, usage_message
     ],
 )
 def test_a_wrong_command_line_gets_the_nearest_name_or_the_help(line: str, message: str) -> None:
-    """One lower-case line without a full stop, as with all errors."""
+    """The error is one lower-case line without a full stop, and suggests the nearest name or the help."""
     with pytest.raises(click.UsageError) as caught:
         cli(line.split(), prog_name="remediator", standalone_mode=False)
     assert usage_message(caught.value).startswith(message)
 
 
 def test_a_wrong_command_line_ends_with_status_2() -> None:
-    """The message goes to standard error."""
+    """The error goes to standard error, and the exit status is 2."""
     done = _run("run", "lst")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "remediator: no such command 'lst'; did you mean 'list'?\n"
 
 
 def test_help_imports_no_command() -> None:
-    """The main help is fast because it needs neither SQLAlchemy nor the pipeline (``bench/footprint`` measures it)."""
+    """The main help imports neither SQLAlchemy nor the pipeline, so it is fast (``bench/footprint`` measures it)."""
     code = (
         "import sys\n"
         "from remediator.cli.main import cli\n"

@@ -1,4 +1,4 @@
-"""Shared behaviour of commands: output files, durations, error messages and exit status."""
+"""Output files, durations, error messages and exit status are the same for all commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 
 
 def test_an_output_file_is_replaced_only_on_success(tmp_path: Path) -> None:
-    """After an error the old file is unchanged and no other file is left; permissions are kept."""
+    """After an error, the old file is unchanged and no other file remains. Permissions are kept."""
     path = tmp_path / "report.html"
     path.write_bytes(b"old")
     path.chmod(0o640)
@@ -50,7 +50,7 @@ def test_a_symbolic_link_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
-    """The reader of the pipe gets the output."""
+    """``--output`` with a named pipe gives the output to the reader of the pipe."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     read: list[bytes] = []
@@ -74,13 +74,13 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", ["3000y", "999999999w", "soon", ""])
 def test_an_impossible_age_is_an_error(length: str) -> None:
-    """``--since`` refuses ages before the year 1 and words that are no duration."""
+    """``--since`` refuses an age that begins before the year 1, and a word that is not a duration."""
     with pytest.raises(InputError):
         before(NOW, length)
 
 
 def test_a_day_has_24_hours() -> None:
-    """An age in days is counted in hours, not in calendar days."""
+    """One day is 24 hours, and not a calendar day."""
     assert before(NOW, "30d") == NOW - timedelta(days=30)
 
 
@@ -94,7 +94,7 @@ def test_a_day_has_24_hours() -> None:
     ],
 )
 def test_errors_are_one_line_with_an_exit_status(tmp_path: Path, argv: tuple[str, ...], status: int, said: str) -> None:
-    """No expected error prints a traceback."""
+    """An expected error is one line without a traceback, and has an exit status."""
     (tmp_path / "inventory.yaml").write_text("apiVersion: remediator/v1\nkind: Inventory\nservices: {}\n")
     (tmp_path / "remediator.yaml").write_text(
         "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
@@ -108,7 +108,7 @@ def test_errors_are_one_line_with_an_exit_status(tmp_path: Path, argv: tuple[str
 
 @pytest.mark.parametrize("argv", [("serve",), ("doctor",), ("status",), ("run", "list"), ("lint",), ("test",)])
 def test_in_a_folder_without_files_every_command_says_what_to_do_first(tmp_path: Path, argv: tuple[str, ...]) -> None:
-    """It ends with status 2 and names ``remediator init``."""
+    """The command exits with 2 and names ``remediator init``."""
     done = commands.remediator(*argv, folder=tmp_path, environment={})
     assert done.returncode == 2, done.stderr
     assert "'remediator init'" in done.stderr and "Traceback" not in done.stderr
@@ -116,7 +116,7 @@ def test_in_a_folder_without_files_every_command_says_what_to_do_first(tmp_path:
 
 
 def test_text_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
-    """A Latin-1 terminal gets escape sequences instead of an error."""
+    """For a Latin-1 terminal, other characters are escaped and cause no error."""
     (tmp_path / "→.yaml").write_text("apiVersion: remediator/v1\nkind: Playbok\n", encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1"}
     command = (sys.executable, "-m", "remediator", "lint", ".")

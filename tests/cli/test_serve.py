@@ -1,4 +1,4 @@
-"""What ``remediator serve`` loads before it is ready: only what an installation needs to receive alerts."""
+"""``remediator serve`` loads only what it needs to receive alerts before it is ready."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOT_AT_THE_START = (
     "sqlalchemy.dialects.postgresql",
     "sqlalchemy.orm",
 )
-"""Packages and modules, each with what is below it. They are loaded when they are needed."""
+"""Packages and modules that are loaded only when they are needed, each with its submodules."""
 
 
 class _ListsImports(Remediator):
@@ -39,7 +39,7 @@ class _ListsImports(Remediator):
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[_ListsImports]:
-    """A service that logs what it imports; it is not started."""
+    """Return a service that logs its imports. It is not started."""
     made = _ListsImports(tmp_path)
     made.playbooks = []
     yield made
@@ -47,7 +47,7 @@ def service(tmp_path: Path) -> Iterator[_ListsImports]:
 
 
 def test_a_start_does_not_load_what_it_does_not_need(service: _ListsImports) -> None:
-    """The pages and the API come after the start, unasked. Only a new database needs the migrations."""
+    """The pages and the API load after the start, without a request. Migrations load only for a new database."""
     service.start()
     service.stop()
     first_start = len(service.log)
@@ -64,7 +64,7 @@ def _has_loaded_pages(log: str) -> bool:
 
 
 async def test_pages_that_cannot_be_loaded_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A damaged installation: the log says so before somebody opens a page."""
+    """If the pages cannot be loaded, the log reports it before a person opens a page."""
 
     class Damaged:
         async def console(self) -> None:

@@ -1,4 +1,4 @@
-"""Commands with --server: the output of the local commands, over the API, with a token and no database."""
+"""With --server, commands use the API with a token and no database, and print the output of local commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.web_service import WebService, web_service
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[WebService]:
-    """A service at the present time, which is the only clock of the commands."""
+    """Return a running service that uses the real time, because the commands have no other clock."""
     async with web_service(tmp_path) as made:
         made.clock.time = datetime.now(UTC)
         yield made
@@ -28,7 +28,7 @@ async def web(tmp_path: Path) -> AsyncIterator[WebService]:
 
 @pytest.fixture
 async def url(web: WebService) -> AsyncIterator[str]:
-    """The address at which the service answers."""
+    """Return the address of the service."""
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(Application(web.service), port=port, log_level="warning", lifespan="off"))
     serving = asyncio.create_task(server.serve())
@@ -40,7 +40,7 @@ async def url(web: WebService) -> AsyncIterator[str]:
 
 
 async def _run(web: WebService, who: str, *argv: str) -> tuple[int, str]:
-    """Run a command as this person, in a folder without settings; return its exit status and its output."""
+    """Run a command as this person, in a folder without settings. Return its exit status and its output."""
     empty = web.service.config.base_dir / "laptop"
     empty.mkdir(exist_ok=True)
     environment = {**os.environ, "REMEDIATOR_TOKEN": web.tokens.get(who, "")}
@@ -65,13 +65,13 @@ READS = (
 
 
 def _without_ages(text: str) -> str:
-    """Return an output without ages and countdowns, which pass between two commands."""
+    """Return the output without ages and countdowns, which change between two commands."""
     return re.sub(r"\(in [^)]*\)|\([^)]* ago\)", "()", text)
 
 
 @pytest.mark.parametrize("argv", READS, ids=" ".join)
 async def test_what_is_read_is_the_same(web: WebService, url: str, argv: tuple[str, ...]) -> None:
-    """A command that reads prints the same lines from the database and from the server."""
+    """A reading command prints the same lines from the database and from the server."""
     await web.request_approval()
     local = ("--config", str(web.service.config.base_dir / "remediator.yaml"))
     here, there = await asyncio.gather(_run(web, "ann", *argv, *local), _run(web, "ann", *argv, "--server", url))
@@ -81,7 +81,7 @@ async def test_what_is_read_is_the_same(web: WebService, url: str, argv: tuple[s
 
 @pytest.mark.promise(6)
 async def test_a_decision_over_the_server_counts_once(web: WebService, url: str) -> None:
-    """Approve by the beginning of a run's ID: the person of the token, once, with the rights of the server."""
+    """A person approves a run by the beginning of its ID. The decision counts once and needs the person's rights."""
     asked = await web.request_approval()
     server = ("--server", url)
     code, said = await _run(web, "victor", "approval", "approve", asked.run_id, *server)
@@ -93,9 +93,11 @@ async def test_a_decision_over_the_server_counts_once(web: WebService, url: str)
     assert code == 1 and "nothing was changed" in said
 
 
-@pytest.mark.timeout(600)  # ten processes, one after the other
 async def test_what_is_changed_over_the_server(web: WebService, url: str) -> None:
-    """Start, acknowledge, comment, cancel, stop and release; a dry run plans on the server."""
+    """A person can start, acknowledge, comment on and cancel a run, create a stop, and set a mode over the server.
+
+    A dry run plans on the server and changes nothing.
+    """
     server = ("--server", url)
     start = ("run", "start", "redis-disk-full", "--service", "redis", *server)
     code, said = await _run(web, "oscar", *start, "--dry-run")
@@ -118,13 +120,13 @@ async def test_what_is_changed_over_the_server(web: WebService, url: str) -> Non
 @pytest.mark.parametrize(
     ("server", "who", "told"),
     [
-        ("http://192.0.2.1", "ann", "is not encrypted, so your token could be read on the way; use https"),
+        ("http://192.0.2.1", "ann", "is not encrypted, so others on the network could read your token; use https"),
         ("ftp://x", "ann", "is not a URL"),
         ("http://127.0.0.1:1", "ann", "cannot be reached"),
         ("http://127.0.0.1:1", "", "no operator token"),
     ],
 )
 async def test_a_wrong_server_is_one_line(web: WebService, server: str, who: str, told: str) -> None:
-    """No token leaves over an open network, and no traceback reaches the user."""
+    """The error about a wrong server is one line. The command sends no token over an unencrypted network."""
     code, said = await _run(web, who, "run", "list", "--server", server)
     assert code in (2, 3) and told in said and said.count("\n") == 1, said

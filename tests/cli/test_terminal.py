@@ -1,4 +1,4 @@
-"""What a person at a terminal gets: tables, progress, filters, beginnings of IDs, @latest and --watch."""
+"""Output at a terminal: tables, progress, filters, beginnings of IDs, @latest and --watch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """A command whose standard output and error are a terminal of 200 columns."""
+    """The other side of a command whose standard output and error are a terminal of 200 columns."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
@@ -38,7 +38,7 @@ class Terminal:
     def _read(self) -> None:
         try:
             piece = os.read(self._handle, 65536)
-        except OSError:  # the other end was closed
+        except OSError:  # the command closed its end
             piece = b""
         if not piece:
             asyncio.get_running_loop().remove_reader(self._handle)
@@ -47,17 +47,17 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What was shown, without colours and movements."""
+        """Return the shown text without colours and cursor movements."""
         return CONTROL.sub("", self.raw).replace("\r", "")
 
     async def shows(self, *parts: str) -> None:
-        """Wait until the terminal has shown these texts."""
+        """Wait until the terminal shows these texts."""
         async with asyncio.timeout(60):
             while not all(part in self.text for part in parts):
                 await asyncio.sleep(0.05)
 
     async def ended(self) -> None:
-        """Wait until nothing more comes."""
+        """Wait until the output ends."""
         async with asyncio.timeout(60):
             await self._closed.wait()
 
@@ -77,7 +77,7 @@ async def at_terminal(*argv: str) -> AsyncIterator[tuple[Terminal, commands.Comm
     mine, its = pty.openpty()
     path = Path(os.ttyname(its))
     command = await asyncio.to_thread(commands.Command, argv, path, path, environment=environment, stdin=path)
-    # a terminal that nobody has open says that it has ended
+    # a terminal without an open end reports end of file
     await asyncio.to_thread(until, lambda: Path(f"/proc/{command.pid}/fd/2").readlink() == path, "it has its terminal")
     os.close(its)
     try:
@@ -92,7 +92,7 @@ async def at_terminal(*argv: str) -> AsyncIterator[tuple[Terminal, commands.Comm
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[WebService]:
-    """A service at the present time, which is the only clock of the commands."""
+    """Return a running service that uses the real time, because the commands have no other clock."""
     async with web_service(tmp_path) as made:
         made.clock.time = datetime.now(UTC)
         yield made
@@ -114,7 +114,7 @@ async def piped(web: WebService, *argv: str) -> tuple[int, str]:
 
 @pytest.mark.promise(8)
 async def test_a_table_is_aligned_and_its_values_are_literal(web: WebService) -> None:
-    """Headings above their columns; markup and escape sequences in a name are text."""
+    """Headings are above their columns. Markup and escape sequences in a name are shown as text."""
     one, other = await web.request_approval(), await web.request_approval()
     await change(web, one.run_id, target="[red]shop[/red]")
     await change(web, other.run_id, target="\x1b]0;owned\x07\x1b[2Jr")
@@ -134,7 +134,7 @@ async def test_a_table_is_aligned_and_its_values_are_literal(web: WebService) ->
 
 @pytest.mark.promise(9)
 async def test_the_progress_of_a_verification_is_shown_at_a_terminal_only(web: WebService) -> None:
-    """A long log is counted; a pipe gets the result alone."""
+    """A terminal shows the progress through a long log. A pipe gets only the result."""
     await web.request_approval()
     async with on_terminal(web, "audit", "verify") as (terminal, process):
         await terminal.ended()
@@ -146,7 +146,7 @@ async def test_the_progress_of_a_verification_is_shown_at_a_terminal_only(web: W
 
 
 async def test_the_progress_of_a_replay_is_shown_at_a_terminal_only(web: WebService) -> None:
-    """A long history is counted; a pipe gets the result alone."""
+    """A terminal shows the progress through a long history. A pipe gets only the result."""
     await web.request_approval()
     async with on_terminal(web, "playbook", "replay") as (terminal, process):
         await terminal.ended()
@@ -158,7 +158,10 @@ async def test_the_progress_of_a_replay_is_shown_at_a_terminal_only(web: WebServ
 
 @pytest.mark.promise(11)
 async def test_a_first_start_shows_the_webhook_token_at_a_terminal_only(tmp_path: Path) -> None:
-    """A person can copy it; a log, which others read, has the name of its file; a second start shows it no more."""
+    """At a terminal, the first start shows the token, so that a person can copy it.
+
+    A log, which other users may read, has only the file name. A second start does not show the token.
+    """
     service = Remediator(tmp_path)
     service.inventory["services"] = {"redis": {"platform": {"kind": "supervisor", "url": "unix:///no", "program": "r"}}}
     del service.settings["webhook"]
@@ -175,7 +178,7 @@ async def test_a_first_start_shows_the_webhook_token_at_a_terminal_only(tmp_path
 
 
 async def test_a_run_is_watched_until_it_ends(web: WebService) -> None:
-    """The command shows the new state by itself, and ends with the run."""
+    """The command shows each new state of the run, and ends with the run."""
     asked = await web.request_approval()
     async with on_terminal(web, "run", "show", "@latest", "--watch", "0.2") as (terminal, process):
         await terminal.shows("awaiting_approval", "Planned calls")
@@ -188,7 +191,7 @@ async def test_a_run_is_watched_until_it_ends(web: WebService) -> None:
 
 
 async def test_a_watched_list_ends_at_ctrl_c(web: WebService) -> None:
-    """It shows runs that come later, and Ctrl-C ends it without a traceback."""
+    """The list shows new runs, and Ctrl-C ends the command without a traceback."""
     async with on_terminal(web, "run", "list", "--open", "--watch", "0.2") as (terminal, process):
         await terminal.shows("no runs")
         asked = await web.request_approval()
@@ -210,7 +213,7 @@ FILTERS: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.parametrize("argv", FILTERS.values(), ids=FILTERS)
 async def test_a_filter_lists_what_it_names(web: WebService, argv: tuple[str, ...]) -> None:
-    """Two runs, which differ in everything that can be filtered: each filter shows the one that it names."""
+    """Two runs differ in every filtered property, and each filter shows only the matching run."""
     old = await web.request_approval(labels={"severity": "critical"})
     new = await web.request_approval(labels={"severity": "warning"})
     began = web.clock.now() - timedelta(hours=2)
@@ -229,7 +232,7 @@ async def test_a_filter_lists_what_it_names(web: WebService, argv: tuple[str, ..
     ids=["the ID", "without its kind", "its beginning", "@latest"],
 )
 async def test_a_run_is_found_by(web: WebService, name: Callable[[str], str]) -> None:
-    """Whatever names one run only."""
+    """A run is found by every name that identifies exactly one run."""
     web.numbers = 11110000
     first = await web.request_approval()
     await change(web, first.run_id, created_at=web.clock.now() - timedelta(hours=1))
@@ -240,7 +243,7 @@ async def test_a_run_is_found_by(web: WebService, name: Callable[[str], str]) ->
 
 
 async def test_a_beginning_of_several_ids_names_them(web: WebService) -> None:
-    """The command does not guess, and says which runs there are."""
+    """If an ID prefix matches several runs, the command lists them and chooses none."""
     web.numbers = 11110000
     first, second = await web.request_approval(), await web.request_approval()
     status, said = await piped(web, "run", "show", "run-1111")
@@ -251,7 +254,7 @@ async def test_a_beginning_of_several_ids_names_them(web: WebService) -> None:
 
 
 async def test_latest_of_nothing_is_an_error(web: WebService) -> None:
-    """A new installation has no run."""
+    """In a new installation, @latest is an error, because there is no run."""
     for noun in ("run", "incident"):
         status, said = await piped(web, noun, "show", "@latest")
-        assert status != 0 and "yet, so @latest means none" in said, (noun, said)
+        assert status != 0 and "yet, so @latest does not exist" in said, (noun, said)

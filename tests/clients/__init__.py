@@ -1,1 +1,1 @@
-"""The clients, against the real servers."""
+"""Tests of the clients against real servers."""

@@ -1,4 +1,4 @@
-"""Alertmanager's client, against real Alertmanagers."""
+"""The client of Alertmanager, against real Alertmanagers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def client(alertmanager: Server) -> AsyncIterator[Alertmanager]:
 
 
 def silence(**labels: str) -> NewSilence:
-    """For ten minutes, for alerts with these labels."""
+    """Return a silence of ten minutes for alerts with these labels."""
     now = datetime.now(UTC)
     return NewSilence(
         matchers=tuple(Matcher(name=name, value=value) for name, value in labels.items()),
@@ -44,24 +44,24 @@ def silence(**labels: str) -> NewSilence:
 
 
 async def eventually(seen: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    """Poll until it is so."""
+    """Poll until the result is true."""
     async with asyncio.timeout(seconds):
         while not await seen():
             await asyncio.sleep(0.02)
 
 
 async def exactly(client: Alertmanager, labels: Mapping[str, str]) -> FiringAlert | None:
-    """The alert with exactly these labels, or None if it does not fire."""
+    """Return the alert with exactly these labels, or None if it does not fire."""
     return next((each for each in await client.alerts(matchers_for(labels)) if each.labels == labels), None)
 
 
 async def of(client: Alertmanager, silence_id: str) -> Silence | None:
-    """The silence with this ID."""
+    """Return the silence with this ID."""
     return next((each for each in await client.silences() if each.id == silence_id), None)
 
 
 async def fetch(client: Alertmanager, **labels: str) -> FiringAlert:
-    """The alert with these labels, once it has been processed."""
+    """Return the alert with these labels after Alertmanager has processed it."""
 
     async def processed() -> bool:
         alert = await exactly(client, labels)
@@ -74,7 +74,7 @@ async def fetch(client: Alertmanager, **labels: str) -> FiringAlert:
 
 
 async def test_a_firing_alert_is_found_by_exactly_its_labels(client: Alertmanager, alertmanager: Server) -> None:
-    """Subsets and supersets of the labels are other alerts; values may hold anything."""
+    """An alert with more or fewer labels is another alert. Label values may hold any text."""
     alertmanager.fire(alertname="A", weird=NASTY)
     alertmanager.fire(alertname="A", weird=NASTY, instance="1")
     alert = await fetch(client, alertname="A", weird=NASTY)
@@ -88,13 +88,13 @@ async def test_a_firing_alert_is_found_by_exactly_its_labels(client: Alertmanage
 
 
 async def test_fingerprints_are_alertmanagers_own(client: Alertmanager, alertmanager: Server) -> None:
-    """The fingerprint is the one that its webhooks carry."""
+    """The client returns the fingerprint that webhooks of Alertmanager carry."""
     alertmanager.fire(alertname="A")
     assert (await fetch(client, alertname="A")).fingerprint == alertmanager.get("/api/v2/alerts")[0]["fingerprint"]
 
 
 async def test_filters_are_matchers(client: Alertmanager, alertmanager: Server) -> None:
-    """All of them must hold; a broken one is refused and not ignored."""
+    """All matchers must hold. An invalid matcher is an error and is not ignored."""
     for instance in ("a", "b"):
         alertmanager.fire(alertname="A", instance=instance)
     found = await client.alerts([equals("alertname", "A"), str(matchers.Matcher("instance", Operator("=~"), "a|x"))])
@@ -109,7 +109,7 @@ async def test_filters_are_matchers(client: Alertmanager, alertmanager: Server) 
 
 
 async def test_a_resolved_alert_is_gone(client: Alertmanager, alertmanager: Server) -> None:
-    """An alert that ended is not among those that fire."""
+    """A resolved alert is not in the list of firing alerts."""
     alertmanager.fire(alertname="A")
     await fetch(client, alertname="A")
     alertmanager.resolve("2020-01-01T00:00:00Z", alertname="A")
@@ -123,7 +123,7 @@ async def test_a_resolved_alert_is_gone(client: Alertmanager, alertmanager: Serv
 
 @pytest.mark.promise(5)
 async def test_a_silenced_alert_says_by_which_silence(client: Alertmanager, alertmanager: Server) -> None:
-    """Silenced: it is suppressed and names the silence; expired: it is active again."""
+    """A silenced alert is suppressed and names the silence. After the silence expires, the alert is active again."""
     alertmanager.fire(alertname="A", weird=NASTY)
     silence_id = await client.post_silence(silence(weird=NASTY))
     alert = await fetch(client, alertname="A", weird=NASTY)
@@ -140,7 +140,7 @@ async def test_a_silenced_alert_says_by_which_silence(client: Alertmanager, aler
 
 @pytest.mark.promise(5)
 async def test_an_inhibited_alert_says_by_which_alert(client: Alertmanager, alertmanager: Server) -> None:
-    """The symptom is suppressed by the cause of the same service, and by no other."""
+    """An inhibited alert is suppressed and names the inhibiting alert of the same service, not another alert."""
     alertmanager.fire(alertname="Cause", role="cause", service="redis")
     alertmanager.fire(alertname="Symptom", role="symptom", service="redis")
     alertmanager.fire(alertname="Symptom", role="symptom", service="other")
@@ -156,7 +156,7 @@ async def test_an_inhibited_alert_says_by_which_alert(client: Alertmanager, aler
 
 
 async def test_silences_are_listed_read_and_expired(client: Alertmanager) -> None:
-    """A created silence is returned, an expired one has this state, an unknown one is None."""
+    """A created silence is returned, an expired silence has this state, and an unknown silence is None."""
     wanted = silence(service="app")
     silence_id = await client.post_silence(wanted)
     found = await of(client, silence_id)
@@ -173,7 +173,7 @@ async def test_silences_are_listed_read_and_expired(client: Alertmanager) -> Non
 
 
 async def test_what_alertmanager_does_not_allow_is_refused(client: Alertmanager) -> None:
-    """A silence for everything, one that ends before it starts, and the end of one that is unknown."""
+    """Refused are a silence for everything, one that ends before its start, and the end of an unknown silence."""
     with pytest.raises(HttpRefused):
         await client.post_silence(silence())
     backwards = silence(a="b")
@@ -195,7 +195,7 @@ async def test_what_alertmanager_does_not_allow_is_refused(client: Alertmanager)
 
 
 async def test_groups_status_receivers_and_readiness(client: Alertmanager, alertmanager: Server) -> None:
-    """Status, receivers and readiness."""
+    """The client reads groups, status, receivers and readiness."""
     alertmanager.fire(alertname="A", instance="1")
     alertmanager.fire(alertname="A", instance="2")
 
@@ -215,7 +215,7 @@ async def test_groups_status_receivers_and_readiness(client: Alertmanager, alert
 
 @pytest.mark.promise(5)
 async def test_a_silence_made_on_one_peer_is_seen_on_the_other(alertmanager_pair: tuple[Server, Server]) -> None:
-    """Two that gossip: the silence arrives; the one left alone still answers when the other is gone."""
+    """A silence made on one peer appears on the other. When one peer is down, the other answers."""
     first, second = (Alertmanager(Endpoint(url=each.url)) for each in alertmanager_pair)
     for each in alertmanager_pair:
         each.fire(alertname="A")
@@ -237,7 +237,7 @@ async def test_a_silence_made_on_one_peer_is_seen_on_the_other(alertmanager_pair
 async def test_a_route_prefix_and_a_password_are_honoured(
     make_alertmanager: Callable[..., Server], tmp_path: Path
 ) -> None:
-    """Behind /team/alerts with basic authentication: right password, wrong password, no prefix."""
+    """Behind /team/alerts with basic authentication, only the right prefix and password give an answer."""
     server = make_alertmanager(prefix="/team/alerts", web=f"basic_auth_users: {{operator: '{OPENSESAME}'}}\n")
     (tmp_path / "right").write_text("opensesame\n")
     (tmp_path / "wrong").write_text("guess\n")
@@ -260,7 +260,7 @@ async def test_a_route_prefix_and_a_password_are_honoured(
 
 @pytest.mark.promise(3)
 async def test_a_hung_alertmanager_is_not_taken_for_a_quiet_one(client: Alertmanager, alertmanager: Server) -> None:
-    """No answer is TimedOut, a dead one is Unreachable; neither is an empty list."""
+    """A hung Alertmanager is TimedOut and a stopped one Unreachable. Neither is an empty list."""
     hasty = Alertmanager(Endpoint.model_validate({"url": alertmanager.url, "timeout": "2s"}))
     alertmanager.pause()
     with pytest.raises(TimedOut):
@@ -294,7 +294,7 @@ async def _alerts_from(body: Any) -> tuple[FiringAlert, ...]:
 
 
 async def test_what_newer_versions_add_is_understood_or_ignored() -> None:
-    """Mute time intervals suppress; other zones become UTC; unknown keys and year 1 do no harm."""
+    """Mute time intervals suppress alerts, other time zones become UTC, and unknown keys and year 1 are harmless."""
     (alert,) = await _alerts_from([ALERT])
     assert alert.status.suppressed and alert.status.muted_by == ("weekend",)
     assert alert.starts_at == datetime(2026, 1, 2, 1, 4, 5, 123456, tzinfo=UTC)
@@ -315,13 +315,13 @@ async def test_what_newer_versions_add_is_understood_or_ignored() -> None:
     ],
 )
 async def test_an_answer_that_is_not_understood_is_not_taken_for_permission(body: Any) -> None:
-    """A state that we do not know is an error, never 'not suppressed'."""
+    """An unknown alert state is an error and never means 'not suppressed'."""
     with pytest.raises(BadAnswer):
         await _alerts_from(body)
 
 
 def test_label_names_that_need_quotes_are_quoted() -> None:
-    """As Alertmanager reads them since 0.27; a classic name stays as every version reads it."""
+    """Names that need quotes are quoted for Alertmanager 0.27 and later. Classic names stay unquoted."""
     assert equals("label with space", "x") == '"label with space"="x"'
     assert str(matchers.Matcher('brace{"', Operator("!="), "y")) == '"brace{\\""!="y"'
     assert equals("größe", "1") == '"größe"="1"'
@@ -331,7 +331,7 @@ def test_label_names_that_need_quotes_are_quoted() -> None:
 async def test_an_alert_with_such_a_name_is_looked_for_without_an_error(
     client: Alertmanager, alertmanager: Server
 ) -> None:
-    """Alertmanager 0.25 rejects a quoted name, so only the classic names are sent."""
+    """The client sends only classic names, because Alertmanager 0.25 rejects a quoted name."""
     alertmanager.fire(alertname="A")
     await fetch(client, alertname="A")
     assert await exactly(client, {"alertname": "A", "label with space": "x"}) is None

@@ -1,4 +1,4 @@
-"""The routing tree is followed as Alertmanager's own tool follows it."""
+"""The client follows the routing tree exactly as amtool does."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ALERTS = [
 
 @pytest.mark.parametrize("labels", ALERTS, ids=lambda labels: "-".join(labels.values()))
 def test_alerts_reach_the_same_receivers_as_with_amtool(labels: dict[str, str], tmp_path: Path) -> None:
-    """Every kind of matcher, nested routes, and ``continue``."""
+    """The receivers equal those of amtool for all matcher kinds, nested routes and ``continue``."""
     file = tmp_path / "alertmanager.yml"
     file.write_text(CONFIG)
     argv = [require("amtool"), "config", "routes", "test", f"--config.file={file}"]
@@ -47,7 +47,7 @@ def test_alerts_reach_the_same_receivers_as_with_amtool(labels: dict[str, str], 
 
 
 def test_a_route_that_contains_itself_ends() -> None:
-    """YAML anchors can make a cycle; the configuration comes from another system."""
+    """The search ends even if a YAML anchor in another system's configuration makes a route contain itself."""
     route: dict[str, object] = {"receiver": "top"}
     route["routes"] = [route]
     assert receivers_for(route, {}) == ("top",)
@@ -55,5 +55,5 @@ def test_a_route_that_contains_itself_ends() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "route: []", "receivers: []"])
 def test_an_unreadable_configuration_has_no_top_receiver(text: str) -> None:
-    """It is not an error: the caller uses a placeholder."""
+    """An unreadable configuration gives no top receiver and no error. The caller uses a placeholder."""
     assert top_receiver(text) == ""

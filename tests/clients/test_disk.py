@@ -1,4 +1,4 @@
-"""Files that this service has written and reads back: whose content it uses, and whose it does not."""
+"""Files that this service writes and reads back: which files it accepts as its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_hard_link_is_not_read_as_an_own_file(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_replaced_while_it_is_open_is_still_an_own_file(tmp_path: Path) -> None:
-    """A thread that moves files writes its list again and again; a reader between two of them must not fail."""
+    """A thread replaces the list of files repeatedly. A reader that has the old file open must not fail."""
     (tmp_path / "note.json").write_text("old")
     with disk.opened(tmp_path) as folder, os.fdopen(disk.open_file(folder, "note.json"), "rb") as file:
         (tmp_path / "draft").write_text("new")

@@ -1,4 +1,4 @@
-"""Docker's client, against a real Docker Engine."""
+"""The client of Docker, against a real Docker Engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ real = pytest.mark.docker
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Callable[..., Docker]]:
-    """Make clients that are closed after the test."""
+    """Return a function that makes clients. They are closed after the test."""
     made: list[Docker] = []
 
     def make(url: str, **settings: Any) -> Docker:
@@ -43,7 +43,10 @@ def client(docker_engine: Engine, connect: Callable[..., Docker]) -> Docker:
 
 @real
 async def test_containers_are_found_by_their_labels(client: Docker, docker_engine: Engine) -> None:
-    """Running and stopped ones; all labels must hold; none at all is a mistake and not everything."""
+    """The client finds running and stopped containers with all given labels.
+
+    No label is an error, and does not mean all containers.
+    """
     one = docker_engine.run("--label=part=a")
     two = docker_engine.run("--label=part=b")
     docker_engine.cli("stop", "--time=0", two)
@@ -58,7 +61,7 @@ async def test_containers_are_found_by_their_labels(client: Docker, docker_engin
 
 @real
 async def test_the_exit_of_a_container_is_reported(client: Docker, docker_engine: Engine) -> None:
-    """Exit code and times; how often it was restarted; what its health check says."""
+    """The result has exit code, times, number of restarts and health."""
     failed = docker_engine.run("--restart=on-failure:2 --- exit 3")
     until(lambda: docker_engine.inspect(failed, "{{.RestartCount}} {{.State.Status}}") == "2 exited", "restarts")
     container = await client.container(failed)
@@ -74,7 +77,7 @@ async def test_the_exit_of_a_container_is_reported(client: Docker, docker_engine
 
 @real
 async def test_a_container_that_ran_out_of_memory_says_so(client: Docker, docker_engine: Engine) -> None:
-    """OOMKilled, and 137."""
+    """A container that ran out of memory has OOMKilled set and exit code 137."""
     hog = docker_engine.run("--memory=16m --memory-swap=16m --- tail /dev/zero")
     docker_engine.until_state(hog, "exited")
     state = (await client.container(hog)).state
@@ -83,7 +86,7 @@ async def test_a_container_that_ran_out_of_memory_says_so(client: Docker, docker
 
 @real
 async def test_start_stop_and_restart_change_it_once(client: Docker, docker_engine: Engine) -> None:
-    """Asked for what is so already, they say that nothing was to be done."""
+    """If the container already has the requested state, the call reports that it changed nothing."""
     container = docker_engine.run()
     before = await client.container(container)
     assert await client.start(container) is False
@@ -108,8 +111,6 @@ async def test_a_container_that_was_replaced_since_the_plan_is_left_alone(
     for change in (client.restart, client.stop):
         with pytest.raises(TargetError, match="nothing was changed"):
             await change(container, expected=planned)
-    with pytest.raises(TargetError, match="nothing was changed"):
-        await client.signal(container, "TERM", expected=planned)
     assert (await client.container(container)).pin == now.pin
     docker_engine.cli("rm", "--force", container)
     with pytest.raises(TargetError, match="does not exist any more; nothing was changed"):
@@ -121,7 +122,7 @@ async def test_a_container_that_was_replaced_since_the_plan_is_left_alone(
 async def test_a_restart_that_outlasts_our_patience_is_unknown_and_happens(
     docker_engine: Engine, connect: Callable[..., Docker]
 ) -> None:
-    """The client stops waiting; the Engine continues."""
+    """If the client stops waiting, the outcome is unknown, and the Engine still restarts the container."""
     container = docker_engine.run("--- trap '' TERM; while true; do sleep 0.1; done")
     started = docker_engine.inspect(container, "{{.State.StartedAt}}")
     hasty = connect(docker_engine.host, timeout="50ms")
@@ -133,23 +134,34 @@ async def test_a_restart_that_outlasts_our_patience_is_unknown_and_happens(
 
 
 @real
-async def test_a_signal_reaches_the_first_process(client: Docker, docker_engine: Engine) -> None:
-    """The allowed ones; others are not sent, and one to a stopped container is refused."""
-    container = docker_engine.run("--- trap 'exit 7' USR1; echo ready; while true; do sleep 0.05; done")
-    until(lambda: "ready" in docker_engine.cli("logs", container), "the trap is set")
-    await client.signal(container, "USR1")
+async def test_a_restart_by_docker_itself_keeps_the_pin(client: Docker, docker_engine: Engine) -> None:
+    """A container that crashed since the plan can be changed: Docker restarted it, and no other user did."""
+    container = docker_engine.run("--restart=always --- while ! [ -e /crash ]; do sleep 0.05; done; exit 3")
+    planned = (await client.container(container)).pin
+    docker_engine.cli("exec", container, "sh", "-c", ": > /crash")
+    until(lambda: docker_engine.inspect(container, "{{.RestartCount}}") >= "2", "a crash loop")
+    assert (await client.container(container)).pin != planned
+    await client.stop(container, stop_timeout=0, expected=planned)
     docker_engine.until_state(container, "exited")
-    assert docker_engine.inspect(container, "{{.State.ExitCode}}") == "7"
-    with pytest.raises(DockerRefused) as refused:
-        await client.signal(container, "TERM")
-    assert refused.value.status == 409
-    with pytest.raises(InputError, match="not allowed"):
-        await client.signal(container, "STOP")
+
+
+@real
+@pytest.mark.promise(3)
+async def test_a_restart_by_another_user_after_a_crash_loop_is_refused(client: Docker, docker_engine: Engine) -> None:
+    """The pin of a container that Docker restarted twice does not cover a restart by another user."""
+    crash_twice = "[ -e /b ] && exec sleep 1000; [ -e /a ] && : > /b; : > /a; exit 3"
+    container = docker_engine.run(f"--restart=always --- {crash_twice}")
+    until(lambda: docker_engine.inspect(container, "{{.RestartCount}} {{.State.Running}}") == "2 true", "two crashes")
+    planned = (await client.container(container)).pin
+    docker_engine.cli("restart", "--time=0", container)
+    with pytest.raises(TargetError, match="was restarted after planning; nothing was changed"):
+        await client.stop(container, expected=planned)
+    assert (await client.container(container)).state.running
 
 
 @real
 async def test_logs_are_separated_by_stream(client: Docker, docker_engine: Engine) -> None:
-    """Both streams, of a container that has ended, bytes that are no text; with a terminal all in one."""
+    """Logs have both streams, may hold bytes that are not text, and have one stream for a terminal."""
     container = docker_engine.run("--- echo out; echo err >&2; echo -e '\\xff'; exit 1")
     docker_engine.until_state(container, "exited")
     logs = await client.logs(container)
@@ -162,7 +174,7 @@ async def test_logs_are_separated_by_stream(client: Docker, docker_engine: Engin
 
 @real
 async def test_of_long_logs_the_end_is_kept(client: Docker, docker_engine: Engine) -> None:
-    """As many of the last lines as fit; what was left out is said."""
+    """The client returns as many of the last lines as fit, and states how much it left out."""
     container = docker_engine.run("--- i=0; while test $i -lt 2000; do echo line $i; i=$((i+1)); done")
     docker_engine.until_state(container, "exited")
     assert (await client.logs(container, 3)).stdout == "line 1997\nline 1998\nline 1999\n"
@@ -173,7 +185,7 @@ async def test_of_long_logs_the_end_is_kept(client: Docker, docker_engine: Engin
 
 @real
 async def test_stats_and_events(client: Docker, docker_engine: Engine) -> None:
-    """Memory, processes and time used; what happened to it and when."""
+    """The client reads memory, processes and CPU time, and the events of a container with their times."""
     begun = datetime.now(UTC) - timedelta(seconds=1)
     container = docker_engine.run("--memory=64m --- true; sleep 1000")
     stats = await client.stats(container)
@@ -192,7 +204,7 @@ async def test_stats_and_events(client: Docker, docker_engine: Engine) -> None:
 
 @real
 async def test_images_are_those_on_the_host(client: Docker, docker_engine: Engine) -> None:
-    """By name and pattern; one that is not there is refused."""
+    """The client finds images by name and pattern. A missing image is refused."""
     other = docker_engine.build("2")
     repository = docker_engine.image.removesuffix(":1")
     found = await client.images(reference=f"{repository}:*")
@@ -206,7 +218,7 @@ async def test_images_are_those_on_the_host(client: Docker, docker_engine: Engin
 
 @real
 async def test_a_container_is_made_again_from_another_image(client: Docker, docker_engine: Engine) -> None:
-    """Name, networks, data, limits and own settings are kept; what was the old image's is the new one's."""
+    """Name, networks, data, limits and own settings are kept. Defaults of the old image become those of the new one."""
     newer = docker_engine.build("2", 'CMD ["sleep", "2000"]', "ENV FROM_IMAGE=two", "ENV MORE=x", "LABEL image=two")
     token = docker_engine.token
     for network in (f"front-{token}", f"back-{token}"):
@@ -241,7 +253,7 @@ async def test_a_container_is_made_again_from_another_image(client: Docker, dock
 
 @real
 async def test_what_is_taken_or_runs_is_refused(client: Docker, docker_engine: Engine) -> None:
-    """A name in use, the removal of a running container, one that does not exist."""
+    """Refused are a name in use, the removal of a running container, and a missing container."""
     one = docker_engine.run(f"--name=one-{docker_engine.token}")
     two = docker_engine.run()
     for call, status in (
@@ -260,7 +272,7 @@ async def test_what_is_taken_or_runs_is_refused(client: Docker, docker_engine: E
 async def test_over_tcp_with_a_client_certificate(
     docker_engine: Engine, connect: Callable[..., Docker], tmp_path: Path
 ) -> None:
-    """As remote Engines want it: with our certificate it answers, without it nothing is sent."""
+    """A remote Engine answers with our client certificate. Without it, nothing is sent."""
     if not docker_engine.host.startswith("unix://"):
         pytest.skip("needs an Engine on a unix socket to put TLS in front of")
     authority = Authority(tmp_path)
@@ -277,7 +289,7 @@ async def test_over_tcp_with_a_client_certificate(
 
 
 def _relay(socket: str) -> Serve:
-    """Everything to and from a unix socket."""
+    """Copy bytes between a connection and a unix socket, in both directions."""
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -301,7 +313,7 @@ def version(text: str) -> Any:
 
 @pytest.mark.parametrize(("offered", "spoken"), [("1.40", "1.40"), ("1.41", "1.41"), ("1.52", "1.51"), ("2.0", "1.51")])
 async def test_the_newest_common_version_is_spoken(connect: Callable[..., Docker], offered: str, spoken: str) -> None:
-    """Old Engines refuse a version that is too new, new ones one that is too old."""
+    """Client and Engine use the newest API version that both support."""
     async with peer(version(offered)) as server:
         with pytest.raises(BadAnswer):
             await connect(server.url).container("x")
@@ -309,10 +321,10 @@ async def test_the_newest_common_version_is_spoken(connect: Callable[..., Docker
 
 
 @pytest.mark.parametrize(("offered", "error"), [("1.39", DockerRefused), ("", BadAnswer), ("new", BadAnswer)])
-async def test_an_engine_that_is_too_old_or_none_is_named(
+async def test_an_old_engine_or_another_server_is_named(
     connect: Callable[..., Docker], offered: str, error: type[Exception]
 ) -> None:
-    """Before anything else is sent."""
+    """If the server is too old or not an Engine, the error says so before any other call."""
     async with peer(version(offered)) as server:
         with pytest.raises(error):
             await connect(server.url).restart("x")
@@ -320,7 +332,7 @@ async def test_an_engine_that_is_too_old_or_none_is_named(
 
 
 async def test_a_proxy_that_forbids_a_call_is_a_refusal(connect: Callable[..., Docker]) -> None:
-    """A socket proxy answers 403 and some HTML."""
+    """A 403 with HTML from a socket proxy is a refusal."""
     async with peer(reply(403, b"<html>Forbidden</html>")) as server:
         with pytest.raises(DockerRefused, match="Forbidden") as refused:
             await connect(server.url).containers({"remediator.test": "none"})
@@ -330,7 +342,7 @@ async def test_a_proxy_that_forbids_a_call_is_a_refusal(connect: Callable[..., D
 @pytest.mark.promise(8)
 @pytest.mark.parametrize("name", ["", "../info", "a/b", "a?x=1", "-a", "a b", "a\n", "é"])
 async def test_a_name_cannot_become_another_call(connect: Callable[..., Docker], name: str) -> None:
-    """What is no name is not sent."""
+    """A name that could change the URL is refused, and nothing is sent."""
     async with peer(version("1.41")) as server:
         client = connect(server.url)
         calls = (
@@ -363,7 +375,7 @@ async def test_a_name_cannot_become_another_call(connect: Callable[..., Docker],
     ],
 )
 async def test_no_container_with_power_over_its_host_is_created(connect: Callable[..., Docker], host: Any) -> None:
-    """Whatever form the privilege has, nothing is sent."""
+    """A privileged container is refused in every form, and nothing is sent."""
     with pytest.raises(InputError, match="are not created"):
         check_privileges({"HostConfig": host})
     async with peer(version("1.41")) as server:
@@ -373,14 +385,14 @@ async def test_no_container_with_power_over_its_host_is_created(connect: Callabl
 
 
 def test_ordinary_containers_are_not_refused() -> None:
-    """Volumes, folders of its own, limits, dropped capabilities."""
+    """Volumes, folders of the container, limits and dropped capabilities are accepted."""
     host = {"Binds": ["data:/data", "/srv/app:/app"], "CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges"]}
     check_privileges({"HostConfig": {**host, "Mounts": [{"Type": "volume", "Target": "/x"}]}})
     check_privileges({})
 
 
 def test_addresses_as_docker_host_has_them() -> None:
-    """The usual forms; ssh is not one of ours."""
+    """The usual forms of DOCKER_HOST are accepted. ssh is not supported."""
     assert endpoint_url("unix:///run/docker.sock", tls=False) == "unix:///run/docker.sock"
     assert endpoint_url("tcp://engine:2376", tls=True) == "https://engine:2376"
     assert endpoint_url("tcp://engine:2375", tls=False) == "http://engine:2375"
@@ -390,7 +402,7 @@ def test_addresses_as_docker_host_has_them() -> None:
 
 
 def test_a_stream_that_was_cut_is_read_as_far_as_it_came() -> None:
-    """Half a header is nothing, half a piece is half a piece."""
+    """Of a truncated stream, a partial header is dropped and a partial chunk is returned."""
     whole = bytes([1, 0, 0, 0, 0, 0, 0, 2]) + b"ab" + bytes([2, 0, 0, 0, 0, 0, 0, 3]) + b"cde"
     assert demultiplex(whole) == [("stdout", b"ab"), ("stderr", b"cde")]
     assert demultiplex(whole[:-1]) == [("stdout", b"ab"), ("stderr", b"cd")]
@@ -411,7 +423,7 @@ MINIMAL: dict[str, Any] = {
 
 
 def test_volumes_without_a_name_are_kept() -> None:
-    """Whichever way they were asked for, the new container has the same ones."""
+    """The new container has the same anonymous volumes, however they were declared."""
     body = successor_spec(MINIMAL, {"Config": {"Cmd": ["serve"]}}, "app:2").body
     assert body["HostConfig"]["Binds"] == ["v1:/anonymous", "v2:/m:ro"]
     assert body["HostConfig"]["Mounts"] == []
@@ -420,19 +432,19 @@ def test_volumes_without_a_name_are_kept() -> None:
 
 
 def test_a_command_stays_with_an_entrypoint_of_its_own() -> None:
-    """Docker forgets the image's command when the entrypoint is overridden."""
+    """The command is kept with its own entrypoint, because Docker drops the image's command then."""
     assert successor_spec(MINIMAL, {"Config": {"Cmd": ["serve"]}}, "app:2").body["Cmd"] == ["serve"]
 
 
 @pytest.mark.parametrize("missing", ["Id", "Config", "HostConfig", "NetworkSettings"])
 def test_a_description_that_lacks_something_is_a_bad_answer(missing: str) -> None:
-    """Nothing is made up."""
+    """A description without a required key is a BadAnswer. The client does not invent a value."""
     broken = {key: value for key, value in MINIMAL.items() if key != missing}
     with pytest.raises(BadAnswer, match=missing):
         successor_spec(broken, {}, "app:2")
 
 
 async def test_a_dead_engine_is_unreachable(connect: Callable[..., Docker], tmp_path: Path) -> None:
-    """No socket, no call."""
+    """Without a socket, the call is Unreachable."""
     with pytest.raises(Unreachable):
         await connect(f"unix://{tmp_path}/none.sock").restart("x")

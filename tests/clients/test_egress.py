@@ -1,4 +1,4 @@
-"""The proxy for outgoing HTTP: which hosts go through it, and what it sees."""
+"""The proxy for outgoing HTTP: which hosts it serves, and which requests reach it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def restore() -> Iterator[None]:
 
 @pytest.mark.usefixtures("restore")
 async def test_a_request_is_sent_to_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proxy of the settings is used, and that of the environment is not."""
+    """The proxy of the settings is used, not the proxy of the environment."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     seen: list[bytes] = []
 

@@ -1,4 +1,4 @@
-"""Logins of a kubeconfig by a program: only allowed ones, without a shell, and kept until they expire."""
+"""Logins of a kubeconfig by a program: only allowed programs run, without a shell, and a login is cached."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def _nothing_allowed() -> Iterator[None]:
 
 
 def program(folder: Path, body: str, name: str = "login") -> Path:
-    """A program that may log in: it notes that it ran, and then does what the body says."""
+    """Return a program for logins that records its start and then runs the given body."""
     path = folder / name
     path.write_text(f"#!/bin/sh\necho run >> {folder}/runs\n{body}\n")
     path.chmod(0o755)
-    exec_login.use([LoginProgram(program=str(path), inherit=("HOME",), timeout=timedelta(seconds=5))])
+    exec_login.use([LoginProgram(program=str(path), inherit=("HOME",), timeout=timedelta(seconds=60))])
     return path
 
 
 def answer(expires: timedelta | None = None, version: str = V1, **status: str) -> str:
-    """The body of a program that answers with a credential."""
+    """Return the body of a program that answers with a credential."""
     if expires is not None:
         status["expirationTimestamp"] = (datetime.now(UTC) + expires).strftime("%Y-%m-%dT%H:%M:%SZ")
     document = {"apiVersion": version, "kind": "ExecCredential", "status": status}
@@ -50,7 +50,7 @@ def answer(expires: timedelta | None = None, version: str = V1, **status: str) -
 
 
 def kubeconfig(folder: Path, url: str, authority: Path | None = None, **login: Any) -> Path:
-    """A kubeconfig whose user logs in by a program."""
+    """Return a kubeconfig whose user logs in by a program."""
     cluster = {"server": url} if authority is None else {"server": url, "certificate-authority": str(authority)}
     config = {
         "clusters": [{"name": "c", "cluster": cluster}],
@@ -64,7 +64,7 @@ def kubeconfig(folder: Path, url: str, authority: Path | None = None, **login: A
 
 
 def runs(folder: Path) -> int:
-    """How often the program ran."""
+    """Return how often the program ran."""
     path = folder / "runs"
     return len(path.read_text().splitlines()) if path.exists() else 0
 
@@ -83,7 +83,7 @@ OK = reply(200, b'{"gitVersion": "v1.31.2"}', "connection: close")
 
 
 async def test_the_token_is_sent_and_kept_until_it_expires(tmp_path: Path) -> None:
-    """One run for many calls and clients; a token near its end is replaced before it is used."""
+    """One run serves many calls and clients. A token that is about to expire is replaced before the next call."""
     path = program(tmp_path, answer(timedelta(hours=1), token="t0ken"))
     async with peer(OK) as server:
         config = kubeconfig(tmp_path, server.url, command=str(path))
@@ -97,7 +97,7 @@ async def test_the_token_is_sent_and_kept_until_it_expires(tmp_path: Path) -> No
 
 
 async def test_a_credential_that_the_server_rejects_is_replaced_at_the_next_call(tmp_path: Path) -> None:
-    """The rejected call itself is not repeated."""
+    """After a rejected call, the next call uses a new credential. The rejected call is not repeated."""
     path = program(tmp_path, answer(token="t"))
     async with peer(reply(401, b"{}", "connection: close")) as server:
         client = Kubernetes(access(ClusterSettings(kubeconfig=kubeconfig(tmp_path, server.url, command=str(path)))))
@@ -109,7 +109,7 @@ async def test_a_credential_that_the_server_rejects_is_replaced_at_the_next_call
 
 
 async def test_a_client_certificate_is_presented(tmp_path: Path) -> None:
-    """To a server that demands one; after its end the next one is used."""
+    """A server that requires a client certificate gets it. After its expiry, the client uses the next certificate."""
     authority = Authority(tmp_path)
     certificate, key = authority.issue("localhost", "127.0.0.1")
     mine, my_key = authority.issue("remediator")
@@ -126,7 +126,7 @@ async def test_a_client_certificate_is_presented(tmp_path: Path) -> None:
 async def test_the_program_gets_arguments_variables_and_the_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """argv unchanged, the variables of the kubeconfig and the inherited ones, and no others."""
+    """The program gets its arguments unchanged, and only the inherited variables and those of the kubeconfig."""
     monkeypatch.setenv("HOME", "/home/service")
     monkeypatch.setenv("OTHER_SECRET", "hidden")
     record = f"printf '%s|' \"$@\" > {tmp_path}/argv\nenv > {tmp_path}/env\n"
@@ -156,7 +156,7 @@ async def test_the_program_gets_arguments_variables_and_the_cluster(
     ],
 )
 def test_a_login_that_is_not_allowed_is_refused(login: Any, message: str, tmp_path: Path) -> None:
-    """When the kubeconfig is read; nothing is run."""
+    """A program that is not allowed is refused when the kubeconfig is read, and never runs."""
     program(tmp_path, answer(token="t"))
     with pytest.raises(ConfigurationError, match=f"config: user: exec: .*{message}"):
         from_kubeconfig(kubeconfig(tmp_path, "https://127.0.0.1:1", **login))
@@ -177,9 +177,9 @@ def test_a_login_that_is_not_allowed_is_refused(login: Any, message: str, tmp_pa
     ],
 )
 async def test_a_program_that_fails_means_that_nothing_was_sent(body: str, message: str, tmp_path: Path) -> None:
-    """The error shows the last line of standard error, and nothing of the output, which may be a secret."""
+    """The error has the last line of standard error, but nothing of standard output, which may hold a secret."""
     path = program(tmp_path, body)
-    exec_login.use([LoginProgram(program=str(path), timeout=timedelta(seconds=1))])
+    exec_login.use([LoginProgram(program=str(path), timeout=timedelta(seconds=5))])
     async with peer(OK) as server:
         with pytest.raises(Unreachable, match=message) as failed:
             await ask(kubeconfig(tmp_path, server.url, command="login"))
@@ -187,8 +187,8 @@ async def test_a_program_that_fails_means_that_nothing_was_sent(body: str, messa
     assert "not-json" not in str(failed.value)
 
 
-async def test_the_output_is_followed_by_nobody(tmp_path: Path) -> None:
-    """The console shows the output of a running command; a token must not be there. Warnings do no harm."""
+async def test_the_output_is_not_shown(tmp_path: Path) -> None:
+    """The console never shows the output of a login program, which may contain a token. Warnings are harmless."""
     path = program(tmp_path, "echo warning >&2\n" + answer(token="t0ken"))
     seen: list[bytes] = []
     process.output_follower.set(seen.append)
@@ -199,14 +199,14 @@ async def test_the_output_is_followed_by_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["login", "bin/login", "/opt/../bin/login", ""])
 def test_a_program_needs_an_absolute_path(wrong: str) -> None:
-    """A name would be searched for in folders that others can write to."""
+    """A relative path is refused: the search could find a program in a folder that other users can write."""
     with pytest.raises(ValueError, match="absolute path"):
         LoginProgram(program=wrong)
 
 
 @pytest.mark.kubernetes
 async def test_a_real_cluster_accepts_the_login(cluster: Cluster, tmp_path: Path) -> None:
-    """The program answers with the token of a service account, which may do what its Role says."""
+    """The program answers with the token of a service account, and the cluster allows what its Role grants."""
     token = cluster.account("exec", {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]})
     program(tmp_path, answer(timedelta(hours=1), token=token))
     config = yaml.safe_load(cluster.kubeconfig.read_text())
@@ -225,7 +225,7 @@ async def test_a_real_cluster_accepts_the_login(cluster: Cluster, tmp_path: Path
 
 
 def test_a_certificate_of_the_cluster_is_passed_on(tmp_path: Path) -> None:
-    """As data, so that the program needs no file."""
+    """The program gets the CA certificate of the cluster as data, so it needs no file."""
     authority = Authority(tmp_path)
     record = f"printf '%s' \"$KUBERNETES_EXEC_INFO\" > {tmp_path}/info\n"
     program(tmp_path, record + answer(token="t"))

@@ -1,4 +1,4 @@
-"""HTTP in one place: every way to fail means one thing, credentials go where they belong, answers are bounded."""
+"""The HTTP client: each failure has one meaning, credentials reach only their server, and answers are bounded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.servers import free_port
 async def ask(
     url: str, method: str = "GET", path: str = "/x", call: dict[str, Any] | None = None, **settings: Any
 ) -> bytes:
-    """One call by a client of its own; what it answered."""
+    """Make one call with a new client, and return the answer."""
     client = HttpClient(Endpoint(url=url, **{"timeout": "300ms", **settings}))
     try:
         return (await client.call(method, "/x", **(call or {}))).body
@@ -38,7 +38,7 @@ async def test_a_refused_connection_means_that_nothing_happened(method: str) -> 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_connection_that_is_not_accepted_in_time_means_that_nothing_happened(method: str) -> None:
-    """A full accept queue swallows the connection: nothing was sent, so it is Unreachable and not TimedOut."""
+    """If the accept queue is full, the call is Unreachable and not TimedOut: nothing was sent."""
     with socket.socket() as listener, socket.socket() as filler, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -52,7 +52,7 @@ async def test_a_connection_that_is_not_accepted_in_time_means_that_nothing_happ
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PATCH"])
 async def test_no_answer_in_time_means_unknown(method: str) -> None:
-    """The request went out and nothing came back: TimedOut."""
+    """If the request was sent and no answer came in time, the call is TimedOut."""
     async with peer(silence) as server:
         with pytest.raises(TimedOut):
             await ask(server.url, method)
@@ -61,7 +61,7 @@ async def test_no_answer_in_time_means_unknown(method: str) -> None:
 
 @pytest.mark.promise(3)
 async def test_a_connection_lost_after_sending_is_unknown_unless_it_only_read() -> None:
-    """A peer that dies with a POST in its hands may have done it; with a GET in its hands it changed nothing."""
+    """If the peer dies after a POST, the outcome is unknown. After a GET, nothing was changed."""
     async with peer(hang_up) as server:
         with pytest.raises(TimedOut):
             await ask(server.url, "POST")
@@ -71,7 +71,7 @@ async def test_a_connection_lost_after_sending_is_unknown_unless_it_only_read() 
 
 
 async def test_a_call_may_say_that_its_post_only_reads() -> None:
-    """A query sent by POST is judged like a GET."""
+    """If the caller marks a POST as read-only, its failures have the meaning of a GET."""
     async with peer(hang_up) as server:
         with pytest.raises(Unreachable):
             await ask(server.url, "POST", call={"reads": True})
@@ -79,7 +79,7 @@ async def test_a_call_may_say_that_its_post_only_reads() -> None:
 
 @pytest.mark.promise(3)
 async def test_an_answer_that_trickles_does_not_outlast_the_time_limit() -> None:
-    """The limit is for the whole call, not for each byte of it."""
+    """The time limit is for the whole call and not for each byte."""
 
     async def trickle(_: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
@@ -119,7 +119,7 @@ async def test_a_refusal_says_which_and_why(status: int) -> None:
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("status", [502, 504])
 async def test_a_gateway_that_gave_up_leaves_the_outcome_unknown(status: int) -> None:
-    """502 and 504 come from something in between: after a POST the outcome is unknown, after a GET it is a no."""
+    """A gateway answers 502 or 504: after a POST the outcome is unknown, after a GET the call was refused."""
     async with peer(reply(status, b"")) as server:
         with pytest.raises(TimedOut):
             await ask(server.url, "POST")
@@ -129,7 +129,7 @@ async def test_a_gateway_that_gave_up_leaves_the_outcome_unknown(status: int) ->
 
 @pytest.mark.promise(11)
 async def test_a_redirect_is_not_followed_and_gets_no_credentials(tmp_path: Path) -> None:
-    """Redirects are not followed, so the token is not sent elsewhere."""
+    """The client follows no redirect, so it sends the token to no other server."""
     (tmp_path / "token").write_text("secret\n")
     async with peer(reply(200, b"{}")) as other, peer(reply(307, b"", f"location: {other.url}/y")) as server:
         with pytest.raises(HttpRefused, match="redirects are not followed"):
@@ -138,7 +138,7 @@ async def test_a_redirect_is_not_followed_and_gets_no_credentials(tmp_path: Path
 
 
 async def test_an_answer_that_is_too_long_is_refused_or_cut_as_asked() -> None:
-    """An answer never exceeds its limit."""
+    """The client refuses or truncates a long answer, as the caller asks, so an answer never exceeds its limit."""
     async with peer(reply(200, b"x" * 5000)) as server:
         with pytest.raises(BadAnswer, match="longer than 1000 bytes"):
             await ask(server.url, call={"max_bytes": 1000})
@@ -146,7 +146,7 @@ async def test_an_answer_that_is_too_long_is_refused_or_cut_as_asked() -> None:
 
 
 async def test_a_compressed_answer_is_not_unpacked() -> None:
-    """A small answer cannot become a large one here."""
+    """The client does not decompress an answer, so a small answer cannot become large."""
     async with peer(reply(200, b"x", "content-encoding: gzip")) as server:
         with pytest.raises(BadAnswer, match="compressed"):
             await ask(server.url)
@@ -154,7 +154,7 @@ async def test_a_compressed_answer_is_not_unpacked() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"a": "x"}', b'{"a": "\xff"}'])
 async def test_an_answer_of_another_shape_is_a_bad_answer(body: bytes) -> None:
-    """JSON that is not what was asked for is named as such, and never guessed at."""
+    """JSON with an unexpected structure is an error and never a guess."""
     async with peer(reply(200, body)) as server:
         client = HttpClient(Endpoint(url=server.url))
         answer = await client.get("/x")
@@ -164,7 +164,7 @@ async def test_an_answer_of_another_shape_is_a_bad_answer(body: bytes) -> None:
 
 
 async def test_credentials_and_headers_are_read_for_every_call(tmp_path: Path) -> None:
-    """A rotated token is used by the next call; the newline that ends its file is not part of it."""
+    """The next call uses a rotated token. The final newline of the file is not part of the token."""
     token = tmp_path / "token"
     async with peer(reply(200, b"{}", "connection: close")) as server:
         client = HttpClient(Endpoint(url=server.url + "/prefix/", token_file=token, headers={"X-Scope-OrgID": "team"}))
@@ -179,7 +179,7 @@ async def test_credentials_and_headers_are_read_for_every_call(tmp_path: Path) -
 
 
 async def test_basic_and_secret_headers_come_from_files(tmp_path: Path) -> None:
-    """User name from the settings, password and secret header values from their files."""
+    """The user name comes from the settings, and the password and secret headers come from files."""
     (tmp_path / "password").write_text("pä:ss\n")
     (tmp_path / "key").write_text("k-123")
     basic = {"username": "me", "password_file": tmp_path / "password"}
@@ -191,7 +191,7 @@ async def test_basic_and_secret_headers_come_from_files(tmp_path: Path) -> None:
 
 
 async def test_a_secret_file_that_is_missing_means_that_nothing_was_sent(tmp_path: Path) -> None:
-    """Without its credentials a call is not made at all."""
+    """If a file with credentials is missing, the client does not make the call."""
     async with peer(reply(200, b"{}")) as server:
         with pytest.raises(Unreachable, match="was not sent"):
             await ask(server.url, "POST", token_file=tmp_path / "missing")
@@ -200,14 +200,14 @@ async def test_a_secret_file_that_is_missing_means_that_nothing_was_sent(tmp_pat
 
 @pytest.mark.parametrize("content", ["", "\n", "a\nb", "a\r\nX-Other: b\n"])
 def test_a_secret_is_exactly_one_line(content: str, tmp_path: Path) -> None:
-    """An empty file is no secret, and a second line cannot become a header of its own."""
+    """An empty secret file is refused. A second line is refused, so it cannot become a second header."""
     (tmp_path / "secret").write_bytes(content.encode())
     with pytest.raises(ValueError, match="exactly one line"):
         read_secret(tmp_path / "secret")
 
 
 async def test_proxy_settings_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy variable on the host does not get to see what we ask."""
+    """Proxy variables of the environment do not redirect requests."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     async with peer(reply(200, b"direct")) as server:
@@ -215,7 +215,7 @@ async def test_proxy_settings_of_the_environment_are_ignored(monkeypatch: pytest
 
 
 async def test_a_unix_socket_is_an_address_too(tmp_path: Path) -> None:
-    """unix:///path speaks HTTP over that socket; a socket that is not there is Unreachable."""
+    """The client speaks HTTP over unix:///path. A missing socket is Unreachable."""
     path = tmp_path / "s.sock"
     with pytest.raises(Unreachable):
         await ask(f"unix://{path}")
@@ -236,7 +236,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 async def test_tls_verifies_the_server_by_ca_and_name(authority: Authority) -> None:
-    """The right CA and name pass; a name that is not in the certificate, or no CA, means that nothing was sent."""
+    """Without the right CA, or with a name that is not in the certificate, nothing is sent."""
     certificate, key = authority.issue("redis.internal")
     tls = {"ca_file": authority.ca_file, "server_name": "redis.internal"}
     async with peer(reply(200, b"ok"), authority.server_context(certificate, key)) as server:
@@ -250,7 +250,7 @@ async def test_tls_verifies_the_server_by_ca_and_name(authority: Authority) -> N
 
 
 async def test_a_client_certificate_opens_a_server_that_demands_one(authority: Authority) -> None:
-    """mTLS: with the certificate it answers, without it does not."""
+    """A server with mTLS answers with our client certificate and refuses a call without it."""
     certificate, key = authority.issue("server", "127.0.0.1")
     mine, my_key = authority.issue("remediator")
     context = authority.server_context(certificate, key, clients=True)
@@ -263,7 +263,7 @@ async def test_a_client_certificate_opens_a_server_that_demands_one(authority: A
 
 @pytest.mark.parametrize("content", [None, "not a certificate"])
 def test_tls_files_are_looked_at_when_the_client_is_made(content: str | None, tmp_path: Path) -> None:
-    """A missing or wrong CA file is a configuration error at start, not a surprise at 3 a.m."""
+    """A missing or wrong CA file is a configuration error at start, and not at the first call."""
     path = tmp_path / "ca.crt"
     if content:
         path.write_text(content)
@@ -291,13 +291,13 @@ def test_tls_files_are_looked_at_when_the_client_is_made(content: str | None, tm
     ],
 )
 def test_settings_that_cannot_work_are_named(settings: dict[str, Any], message: str) -> None:
-    """A mistake in the settings file is found when it is read."""
+    """A wrong setting of an endpoint is reported when the settings are read."""
     with pytest.raises(ValidationError, match=message):
         Endpoint.model_validate(settings)
 
 
 def test_relative_files_are_beside_the_settings_file() -> None:
-    """The working directory does not change what the settings mean."""
+    """Relative paths start at the folder of the settings file, whatever the working directory is."""
     settings = {"url": "http://host", "token_file": "t", "tls": {"ca_file": "/abs/ca"}}
     endpoint = Endpoint.model_validate(settings, context={"base": Path("/etc/remediator")})
     assert endpoint.token_file == Path("/etc/remediator/t")
@@ -305,7 +305,7 @@ def test_relative_files_are_beside_the_settings_file() -> None:
 
 
 def test_an_endpoint_survives_being_written_and_read() -> None:
-    """Durations go out as they came in."""
+    """An endpoint that is written and read back is equal, and durations keep their form."""
     endpoint = Endpoint.model_validate({"url": "http://host/prefix/", "timeout": "1m30s"})
     assert endpoint.model_dump(mode="json")["timeout"] == "1m30s"
     assert Endpoint.model_validate_json(endpoint.model_dump_json()) == endpoint

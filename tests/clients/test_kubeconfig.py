@@ -20,7 +20,7 @@ from tests.support.fake_servers import Authority, peer, reply
 
 
 def write(folder: Path, its_cluster: Any = None, its_user: Any = None, /, **context: Any) -> Path:
-    """A kubeconfig with one of each."""
+    """Write a kubeconfig with one cluster, user and context."""
     config = {
         "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:6443", **(its_cluster or {})}}],
         "users": [{"name": "u", "user": its_user or {}}],
@@ -33,7 +33,7 @@ def write(folder: Path, its_cluster: Any = None, its_user: Any = None, /, **cont
 
 
 def test_the_current_context_is_used(tmp_path: Path) -> None:
-    """Server, namespace, token; another context by its name."""
+    """The client uses server, namespace and token of the current context, or of a named one."""
     found = from_kubeconfig(write(tmp_path, None, {"token": "t"}, namespace="apps"))
     assert (found.endpoint.url, found.namespace) == ("https://127.0.0.1:6443", "apps")
     assert found.credentials() == {"Authorization": "Bearer t"}
@@ -44,7 +44,7 @@ def test_the_current_context_is_used(tmp_path: Path) -> None:
 
 
 def test_a_token_file_is_read_for_every_call(tmp_path: Path) -> None:
-    """It is beside the kubeconfig, and is rotated."""
+    """The token file is found beside the kubeconfig and read for every call, so a rotated token works."""
     found = from_kubeconfig(write(tmp_path, None, {"tokenFile": "token"}))
     for token in ("one", "two"):
         (tmp_path / "token").write_text(token + "\n")
@@ -53,7 +53,7 @@ def test_a_token_file_is_read_for_every_call(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("inline", [True, False])
 async def test_certificates_are_taken_from_files_or_from_the_config(tmp_path: Path, inline: bool) -> None:
-    """A server that demands our certificate and shows its own; the name it is checked for may be another."""
+    """Client certificate and CA come from files or from the kubeconfig. The server name to verify is configurable."""
     authority = Authority(tmp_path)
     certificate, key = authority.issue("kubernetes.default.svc")
     mine, my_key = authority.issue("remediator")
@@ -102,14 +102,14 @@ async def ask(way: Access) -> bytes:
     ],
 )
 def test_logins_that_are_not_supported_are_named(cluster: Any, user: Any, message: str, tmp_path: Path) -> None:
-    """Nothing is run, nothing is ignored."""
+    """An unsupported login is an error: it is neither run nor ignored."""
     with pytest.raises(ConfigurationError, match=message):
         from_kubeconfig(write(tmp_path, cluster, user))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b"a: [", b"\xff", b"contexts: []"])
 def test_a_file_that_is_no_kubeconfig_is_named(content: bytes | None, tmp_path: Path) -> None:
-    """With its path."""
+    """The error about an invalid kubeconfig has its path."""
     path = tmp_path / "config"
     if content is not None:
         path.write_bytes(content)
@@ -119,13 +119,13 @@ def test_a_file_that_is_no_kubeconfig_is_named(content: bytes | None, tmp_path: 
 
 @pytest.mark.parametrize("kind", ["cluster", "user"])
 def test_a_context_that_leads_nowhere_is_named(kind: str, tmp_path: Path) -> None:
-    """Its cluster or user is not in the file."""
+    """A context whose cluster or user is missing is an error."""
     with pytest.raises(ConfigurationError, match=f"no {kind} 'x'"):
         from_kubeconfig(write(tmp_path, **{kind: "x"}))
 
 
 def test_a_service_account_is_the_pods_own(tmp_path: Path) -> None:
-    """Address from the environment, the rest from its folder; outside of a pod that is said."""
+    """In a pod, the address comes from the environment and the rest from its folder. Elsewhere this is an error."""
     authority = Authority(tmp_path)
     authority.ca_file.rename(tmp_path / "ca.crt")
     (tmp_path / "namespace").write_text("apps")
@@ -146,7 +146,7 @@ def test_a_service_account_is_the_pods_own(tmp_path: Path) -> None:
 
 
 def test_settings_choose_one_way_in(tmp_path: Path) -> None:
-    """A kubeconfig or the pod's own account; the namespace may be another."""
+    """The settings choose a kubeconfig or the service account of the pod, and may set another namespace."""
     path = write(tmp_path, namespace="apps")
     assert access(ClusterSettings(kubeconfig=path)).namespace == "apps"
     assert access(ClusterSettings(kubeconfig=path), "other").namespace == "other"

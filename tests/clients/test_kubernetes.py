@@ -1,4 +1,4 @@
-"""Kubernetes' client, against a real cluster."""
+"""The client of Kubernetes, against a real cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOREVER = "while true; do sleep 1; done"
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
-    """Make clients that are closed after the test."""
+    """Return a function that makes clients. They are closed after the test."""
     made: list[Kubernetes] = []
 
     def make(access: Access) -> Kubernetes:
@@ -49,7 +49,7 @@ def in_namespace(access: Access, namespace: str) -> Access:
 
 
 async def eventually(seen: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
-    """Poll until it gives something."""
+    """Poll until the result is not empty, and return it."""
     async with asyncio.timeout(seconds):
         while not (found := await seen()):
             await asyncio.sleep(0.1)
@@ -57,7 +57,7 @@ async def eventually(seen: Callable[[], Awaitable[Any]], seconds: float = 60) ->
 
 
 async def crashed(client: Kubernetes, app: str) -> Pod | None:
-    """The pod, once it waits to be started after a crash."""
+    """Return the pod when it waits for a restart after a crash."""
     for pod in await client.pods({"app": app}):
         for status in pod.status.container_statuses:
             if status.state.waiting is not None and status.state.waiting.reason == "CrashLoopBackOff":
@@ -67,7 +67,7 @@ async def crashed(client: Kubernetes, app: str) -> Pod | None:
 
 @real
 async def test_a_crash_loop_is_seen_with_its_last_words(client: Kubernetes, cluster: Cluster) -> None:
-    """Waiting for CrashLoopBackOff, the last exit code, the log of the container before, and the events."""
+    """The client shows CrashLoopBackOff, the last exit code, the log of the previous container, and the events."""
     cluster.deploy("crash", "echo about to fail; exit 3")
     pod = await eventually(lambda: crashed(client, "crash"))
     (status,) = pod.status.container_statuses
@@ -87,7 +87,7 @@ async def test_a_crash_loop_is_seen_with_its_last_words(client: Kubernetes, clus
 
 @real
 async def test_a_restart_recreates_the_pods(client: Kubernetes, cluster: Cluster) -> None:
-    """The annotation of kubectl rollout restart; the status is about the new generation before it is believed."""
+    """A restart sets the annotation of kubectl rollout restart. The status counts only for the new generation."""
     cluster.deploy("web", FOREVER)
     cluster.until_available("web")
     (before,) = await client.pods({"app": "web"})
@@ -114,7 +114,7 @@ async def test_a_restart_recreates_the_pods(client: Kubernetes, cluster: Cluster
 @real
 @pytest.mark.promise(3)
 async def test_what_was_changed_since_the_plan_is_left_alone(client: Kubernetes, cluster: Cluster) -> None:
-    """The API server compares: patch, scale and rollback against an old version do nothing."""
+    """Patch, scale and rollback against an old version change nothing: the API server compares versions."""
     cluster.deploy("web", FOREVER)
     cluster.until_available("web")
     old = (await client.workload("deployments", "web")).metadata.resource_version
@@ -135,7 +135,7 @@ async def test_what_was_changed_since_the_plan_is_left_alone(client: Kubernetes,
 
 @real
 async def test_a_dry_run_is_judged_and_not_kept(client: Kubernetes, cluster: Cluster) -> None:
-    """The API server does everything but store it."""
+    """The API server validates a dry run but does not store it."""
     cluster.deploy("web", FOREVER)
     scaled = await client.set_scale("deployments", "web", 5, dry_run=True)
     assert scaled.spec.replicas == 5
@@ -147,7 +147,7 @@ async def test_a_dry_run_is_judged_and_not_kept(client: Kubernetes, cluster: Clu
 
 @real
 async def test_a_rollback_brings_back_the_recorded_revision(client: Kubernetes, cluster: Cluster) -> None:
-    """The template of the ReplicaSet with that revision; the one that it replaces is the next revision."""
+    """A rollback restores the template of the revision. The replaced template becomes the next revision."""
     cluster.deploy("web", FOREVER)
     cluster.until_available("web")
     cluster.deploy("web", "exit 1")
@@ -171,7 +171,7 @@ async def test_a_rollback_brings_back_the_recorded_revision(client: Kubernetes, 
                 "deployments", "web", template, expected=planned.metadata.resource_version
             )
         except TargetError:
-            return None  # the controller wrote its status in between
+            return None  # the controller updated the status in the meantime
 
     await eventually(undone)
     cluster.until_available("web")
@@ -183,7 +183,7 @@ async def test_a_rollback_brings_back_the_recorded_revision(client: Kubernetes, 
 
 @real
 async def test_scale_and_who_else_scales(client: Kubernetes, cluster: Cluster) -> None:
-    """By the subresource; an autoscaler of the same thing is named."""
+    """The client uses the scale subresource, and names an autoscaler of the same workload."""
     cluster.deploy("web", FOREVER)
     planned = await client.scale("deployments", "web")
     scaled = await client.set_scale("deployments", "web", 2)
@@ -203,7 +203,7 @@ async def test_scale_and_who_else_scales(client: Kubernetes, cluster: Cluster) -
 
 @real
 async def test_stateful_sets_are_workloads_too(client: Kubernetes, cluster: Cluster) -> None:
-    """Found, read and patched like Deployments."""
+    """The client finds, reads and patches StatefulSets like Deployments."""
     cluster.deploy("db", FOREVER, kind="StatefulSet", serviceName="db", replicas=0)
     assert (await client.workload("statefulsets", "db")).spec.replicas == 0
     assert [each.metadata.name for each in await client.workloads("statefulsets", {"app": "db"})] == ["db"]
@@ -213,7 +213,7 @@ async def test_stateful_sets_are_workloads_too(client: Kubernetes, cluster: Clus
 
 @real
 async def test_of_long_logs_the_end_is_kept(client: Kubernetes, cluster: Cluster) -> None:
-    """As many of the last lines as fit."""
+    """The client returns as many of the last lines as fit."""
     cluster.deploy("talk", "i=0; while test $i -lt 2000; do echo line $i; i=$((i+1)); done; " + FOREVER)
 
     async def written() -> Any:
@@ -232,7 +232,7 @@ async def test_of_long_logs_the_end_is_kept(client: Kubernetes, cluster: Cluster
 async def test_a_long_list_is_read_to_its_end(
     client: Kubernetes, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lists are read page by page; too many pages are an error."""
+    """The client reads a list page by page. Too many pages are an error."""
     cluster.deploy("web", FOREVER, replicas=0)
     for number in range(3):
         cluster.deploy(f"web-{number}", FOREVER, replicas=0)
@@ -246,7 +246,7 @@ async def test_a_long_list_is_read_to_its_end(
 
 @real
 async def test_selectors_of_every_form_are_understood(client: Kubernetes, cluster: Cluster) -> None:
-    """Labels and expressions, as a Deployment has them."""
+    """Label selectors with labels and expressions are supported."""
     for name in ("one", "two"):
         cluster.deploy(name, FOREVER, replicas=0)
     both = Selector(match_expressions=(Requirement(key="app", operator="In", values=("one", "two")),))
@@ -260,7 +260,7 @@ async def test_selectors_of_every_form_are_understood(client: Kubernetes, cluste
 
 @real
 async def test_a_service_account_may_what_its_role_says(cluster: Cluster, connect: Connect, tmp_path: Path) -> None:
-    """As in a pod: its token, its CA, its namespace; everything else is refused, and can be asked about before."""
+    """With token, CA and namespace of a pod, only calls in the Role succeed. Rights can be checked before a call."""
     cluster.deploy("web", FOREVER)
     token = cluster.account(
         "watcher",
@@ -299,7 +299,7 @@ async def test_a_service_account_may_what_its_role_says(cluster: Cluster, connec
 
 @real
 async def test_what_is_not_there_is_refused(client: Kubernetes) -> None:
-    """With the API server's own reason."""
+    """A call for a missing object is refused, with the reason of the API server."""
     for call in (
         client.workload("deployments", "none"),
         client.pod("none"),
@@ -313,7 +313,7 @@ async def test_what_is_not_there_is_refused(client: Kubernetes) -> None:
 
 
 def plain(url: str) -> Access:
-    """Access to a peer without TLS."""
+    """Return access to a peer without TLS."""
     endpoint = Endpoint(url=url)
     return Access(endpoint, "default", tls_context(endpoint.tls), dict)
 
@@ -321,7 +321,7 @@ def plain(url: str) -> Access:
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("status", [500, 503, 504])
 async def test_an_error_of_the_server_after_a_change_is_unknown(connect: Connect, status: int) -> None:
-    """etcd may have kept it before the API server gave up; after a question it is only a refusal."""
+    """After a change, a server error means unknown, because etcd may have stored it. After a read it is a refusal."""
     body = json.dumps({"kind": "Status", "reason": "InternalError", "message": "etcdserver: request timed out"})
     async with peer(reply(status, body.encode())) as server:
         client = connect(plain(server.url))
@@ -333,7 +333,7 @@ async def test_an_error_of_the_server_after_a_change_is_unknown(connect: Connect
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b'{"metadata": {"name": "x"}, "spec": {}}'])
 async def test_garbage_is_a_bad_answer(connect: Connect, body: bytes) -> None:
-    """Nothing is made up."""
+    """An invalid answer is a BadAnswer. The client does not invent values."""
     async with peer(reply(200, body)) as server:
         client = connect(plain(server.url))
         for call in (client.workload("deployments", "x"), client.template("deployments", "x")):
@@ -344,7 +344,7 @@ async def test_garbage_is_a_bad_answer(connect: Connect, body: bytes) -> None:
 @pytest.mark.promise(8)
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a?x=1", "A", "-a", "a b", "a\n", "x" * 254])
 async def test_a_name_cannot_become_another_call(connect: Connect, name: str) -> None:
-    """What is no name is not sent."""
+    """A name that could change the URL is refused, and nothing is sent."""
     async with peer(reply(200, b"{}")) as server:
         client = connect(plain(server.url))
         calls = (
@@ -362,20 +362,20 @@ async def test_a_name_cannot_become_another_call(connect: Connect, name: str) ->
 
 
 def test_an_empty_selector_is_refused() -> None:
-    """It would mean every pod."""
+    """An empty selector is refused, because it would select every pod."""
     for empty in ({}, Selector()):
         with pytest.raises(InputError, match="empty"):
             selector_text(empty)
 
 
 async def test_a_dead_server_is_unreachable(connect: Connect) -> None:
-    """Nothing happened."""
+    """A call to a dead server is Unreachable: nothing happened."""
     with pytest.raises(Unreachable):
         await connect(plain("http://127.0.0.1:1")).set_scale("deployments", "web", 1)
 
 
 @real
 async def test_kubeconfig_of_the_cluster_itself(cluster: Cluster) -> None:
-    """The one that the cluster came with is understood."""
+    """The client accepts the kubeconfig that the cluster provides."""
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     assert from_kubeconfig(cluster.kubeconfig, config["current-context"]).endpoint.url.startswith("http")

@@ -1,4 +1,4 @@
-"""Why a pod does not serve, in the words of the API server: scheduler, image, configuration, probe, quota."""
+"""The client explains a pod that is not ready with the messages of scheduler, image, configuration, probe or quota."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ NODES = "0/3 nodes are available: 3 Insufficient memory."
 
 
 def pod(**status: Any) -> Pod:
-    """A pod with this status."""
+    """Return a pod with this status."""
     return msgspec.convert({"metadata": {"name": "app-1"}, "status": status}, Pod)
 
 
 def container(**state: Any) -> dict[str, Any]:
-    """The status of one container."""
+    """Return the status of one container."""
     return {"name": "main", "ready": False, "restartCount": 0, "image": "app:1", "state": state}
 
 
 def test_a_pod_without_a_node_has_the_words_of_the_scheduler() -> None:
-    """It has no containers yet, so nothing else says why."""
+    """For a pod without a node, the reason is that of the scheduler, because there is no container yet."""
     unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": NODES}
     assert troubles(pod(conditions=[unscheduled])) == [f"app-1: not scheduled: {NODES}"]
 
@@ -38,7 +38,7 @@ def test_a_pod_without_a_node_has_the_words_of_the_scheduler() -> None:
     ],
 )
 def test_a_container_that_waits_has_the_words_of_the_node(reason: str, message: str) -> None:
-    """The container is named, and so are the image or the ConfigMap that is missing."""
+    """The reason names the container and the missing image or ConfigMap."""
     waiting = container(waiting={"reason": reason, "message": message})
     assert troubles(pod(containerStatuses=[waiting])) == [f"app-1/main: {reason} ({message})"]
 
@@ -46,8 +46,8 @@ def test_a_container_that_waits_has_the_words_of_the_node(reason: str, message: 
 @pytest.mark.parametrize(
     ("lives", "age", "before", "loops_now"),
     [
-        (3, 5, 6, True),  # it ran for 6 s, and has run for 5 s since: it ends again soon
-        (1, 5, 6, False),  # one restart is no loop
+        (3, 5, 6, True),  # it ran for 6 s before, and now for 5 s: it ends again soon
+        (1, 5, 6, False),  # one restart is not a loop
         (3, 90, 6, False),  # it has run for long enough
         (3, 5, 86_400, False),  # it ended once after a day
     ],
@@ -55,7 +55,7 @@ def test_a_container_that_waits_has_the_words_of_the_node(reason: str, message: 
 def test_a_container_that_runs_between_two_crashes_is_in_a_crash_loop(
     lives: int, age: int, before: int, loops_now: bool
 ) -> None:
-    """Without a probe, such a container is ready for some seconds after each start."""
+    """A container that runs between two crashes is in a loop: without a probe, it is ready for some seconds."""
     now = datetime(2026, 11, 29, 12, tzinfo=UTC)
     begun = now - timedelta(seconds=age)
     ended = {"startedAt": begun - timedelta(seconds=before), "finishedAt": begun, "exitCode": 1, "reason": "Error"}
@@ -65,7 +65,7 @@ def test_a_container_that_runs_between_two_crashes_is_in_a_crash_loop(
 
 
 def test_the_memory_limit_of_a_killed_container_is_named() -> None:
-    """As the specification of the pod has it."""
+    """The reason has the memory limit, as the specification of the pod writes it."""
     killed = container(waiting={"reason": "CrashLoopBackOff"}) | {"restartCount": 2}
     killed["lastState"] = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
     spec = {"containers": [{"name": "main", "resources": {"limits": {"memory": "32Mi"}}}]}
@@ -75,7 +75,7 @@ def test_the_memory_limit_of_a_killed_container_is_named() -> None:
 
 
 def test_an_init_container_that_fails_is_named() -> None:
-    """The main container only waits for it."""
+    """The reason names the failed init container, and not the main container, which waits for it."""
     failed = {**container(waiting={"reason": "CrashLoopBackOff"}), "name": "migrate", "restartCount": 2}
     failed["lastState"] = {"terminated": {"exitCode": 3, "reason": "Error"}}
     assert troubles(pod(initContainerStatuses=[failed])) == [
@@ -84,7 +84,7 @@ def test_an_init_container_that_fails_is_named() -> None:
 
 
 def test_probes_volumes_and_quotas_are_explained_by_events() -> None:
-    """The newest warning of each reason; other warnings are no explanation."""
+    """The explanation is the newest warning event of each relevant reason. Other warnings are ignored."""
     events = [
         {"type": "Warning", "reason": "Unhealthy", "message": "Readiness probe failed: 500"},
         {"type": "Warning", "reason": "Unhealthy", "message": "Readiness probe failed: 503"},

@@ -1,4 +1,4 @@
-"""The ``postgres`` block of the inventory: what it allows, and its errors; and how queries are shown."""
+"""The ``postgres`` block of the inventory: allowed values, errors, and the display of queries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UPDATE: dict[str, Any] = {"update": "shop.jobs", "set": {"state": "'queued'"}, "
     [
         ({"delete": "shop.jobs"}, "set either update or delete"),
         ({"update": None}, "set either update or delete"),
-        ({"set": {}}, "set works with update, and update needs it"),
+        ({"set": {}}, "set is only for update, and update needs set"),
         ({"update": "jobs"}, "should match pattern"),
         ({"update": 'shop.jobs"; DROP TABLE x'}, "should match pattern"),
         ({"set": {'a" = 1, "b': "1"}}, "should match pattern"),
@@ -34,14 +34,14 @@ UPDATE: dict[str, Any] = {"update": "shop.jobs", "set": {"state": "'queued'"}, "
     ],
 )
 def test_a_statement_that_is_not_bounded_is_an_error(changes: dict[str, Any], why: str) -> None:
-    """The error says what is wrong."""
+    """A statement that could affect any number of rows is an error that names the problem."""
     with pytest.raises(ValidationError) as error:
         Statement.model_validate({**UPDATE, **changes})
     assert why in str(error.value)
 
 
 def test_count_and_change_have_the_same_condition() -> None:
-    """So the plan counts the rows that the statement changes."""
+    """The plan counts exactly the rows that the statement changes."""
     made = Statement.model_validate({**UPDATE, "where": "note LIKE '10%%'"})
     assert made.text == 'UPDATE "shop"."jobs" SET "state" = (\'queued\') WHERE (note LIKE \'10%%\'\n)'
     assert "WHERE (note LIKE '10%%'\n) LIMIT 2" in made.count_text
@@ -61,7 +61,7 @@ def test_count_and_change_have_the_same_condition() -> None:
     ],
 )
 def test_values_are_bounded(rule: dict[str, Any], good: list[Any], bad: list[Any]) -> None:
-    """By their type and rule."""
+    """Values of a statement are checked by type and rule."""
     made = StatementValue.model_validate(rule)
     assert all(made.fits(value) for value in good)
     assert not any(made.fits(value) for value in bad)
@@ -77,7 +77,7 @@ def test_values_are_bounded(rule: dict[str, Any], good: list[Any], bad: list[Any
     ],
 )
 def test_a_rule_that_bounds_nothing_is_an_error(rule: dict[str, Any], why: str) -> None:
-    """Any text would be allowed."""
+    """A rule that allows every text is an error."""
     with pytest.raises(ValidationError, match=why):
         StatementValue.model_validate(rule)
 
@@ -87,12 +87,12 @@ def test_a_rule_that_bounds_nothing_is_an_error(rule: dict[str, Any], why: str) 
     [
         ({"tls": {"server_name": "db"}}, "server_name is not supported here"),
         ({"tls": {}, "socket": "/run"}, "tls does not work with a unix socket"),
-        ({"host": "db", "socket": "/run"}, "socket is used instead of host"),
+        ({"host": "db", "socket": "/run"}, "socket and host cannot be used together"),
         ({"statements": {"Not A Name": UPDATE}}, "should match pattern"),
     ],
 )
 def test_an_endpoint_that_is_not_possible_is_an_error(endpoint: dict[str, Any], why: str) -> None:
-    """The error says what to change."""
+    """The error about an impossible endpoint names the change to make."""
     with pytest.raises(ValidationError, match=why):
         PostgresEndpoint.model_validate(endpoint)
 
@@ -111,7 +111,7 @@ def test_an_endpoint_that_is_not_possible_is_an_error(endpoint: dict[str, Any], 
     ],
 )
 def test_a_query_is_shown_without_its_values(query: str, shape: str) -> None:
-    """They may be personal data or passwords."""
+    """Queries are shown without values, which may be personal data or passwords."""
     assert query_shape(query) == shape
 
 
@@ -134,6 +134,6 @@ def test_a_query_is_shown_without_its_values(query: str, shape: str) -> None:
     ],
 )
 def test_the_text_of_a_failed_connection_names_the_state(text: str, state: PostgresState) -> None:
-    """Libpq gives no code for it."""
+    """The client finds the state in the text of the error, because libpq gives no code for it."""
     error = Exception(f'connection failed: connection to server at "127.0.0.1", port 1 failed: {text}')
     assert _not_connected(PostgresEndpoint(), error).state is state

@@ -1,4 +1,4 @@
-"""Prometheus' client, against a real Prometheus."""
+"""The client of Prometheus, against a real Prometheus."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ scrape_configs:
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
-    """Make clients that are closed after the test."""
+    """Return a function that makes clients. They are closed after the test."""
     made: list[Prometheus] = []
 
     def make(url: str, **settings: Any) -> Prometheus:
@@ -52,14 +52,14 @@ async def connect() -> AsyncIterator[Connect]:
 
 
 async def eventually(seen: Callable[[], Awaitable[object]], seconds: float = 60) -> None:
-    """Poll until it is so."""
+    """Poll until the result is true."""
     async with asyncio.timeout(seconds):
         while not await seen():
             await asyncio.sleep(0.05)
 
 
 async def test_an_instant_query_gives_values_with_their_labels(prometheus: Server, connect: Connect) -> None:
-    """Scalars too, and the values that are not numbers in JSON."""
+    """A query returns values with labels, also for scalars and for NaN and infinity, which JSON lacks."""
     client = connect(prometheus.url)
     vector = await client.query("vector(2.5)")
     assert [(each.labels, each.value) for each in vector.samples] == [({}, 2.5)]
@@ -79,7 +79,7 @@ async def test_no_data_is_an_empty_vector_and_not_an_error(prometheus: Server, c
 
 
 async def test_a_refusal_carries_prometheus_own_reason(prometheus: Server, connect: Connect) -> None:
-    """A query that cannot be parsed, one that cannot be executed, one that gives the wrong kind of thing."""
+    """If a query cannot be parsed or executed, or has the wrong type, the error has the reason of Prometheus."""
     client = connect(prometheus.url)
     with pytest.raises(PrometheusRefused, match="parse error") as refused:
         await client.query("up{")
@@ -96,21 +96,21 @@ async def test_a_refusal_carries_prometheus_own_reason(prometheus: Server, conne
 async def test_an_evaluation_that_runs_out_of_time_over_there_is_timed_out(
     make_prometheus: Make, connect: Connect
 ) -> None:
-    """Prometheus' own timeout is no refusal: asked again it may answer."""
+    """A timeout in Prometheus is TimedOut and not a refusal: a later query may succeed."""
     server = make_prometheus(flags=["--query.timeout=1ms"])
     with pytest.raises(TimedOut):
         await connect(server.url).query(" + ".join(["quantile_over_time(0.5, vector(time())[12h:1s])"] * 3))
 
 
 async def test_a_long_query_is_sent_whole(prometheus: Server, connect: Connect) -> None:
-    """Longer than any url may be."""
+    """A query that is longer than any URL is sent completely."""
     query = " or ".join(f'label_replace(vector({number}), "n", "{number}", "", "")' for number in range(500))
     assert len(query) > 20_000
     assert len((await connect(prometheus.url).query(query)).samples) == 500
 
 
 async def test_alerts_rules_and_history(make_prometheus: Make, connect: Connect) -> None:
-    """A firing, a pending and an inactive rule; ALERTS remembers since when one fires."""
+    """The client reads firing, pending and inactive rules. The series ALERTS shows since when an alert fires."""
     started = datetime.now(UTC)
     server = make_prometheus(rules=RULES)
     client = connect(server.url)
@@ -145,7 +145,7 @@ async def test_alerts_rules_and_history(make_prometheus: Make, connect: Connect)
 
 @pytest.mark.promise(8)
 async def test_a_label_value_cannot_leave_its_quotes(make_prometheus: Make, connect: Connect) -> None:
-    """Whatever is in it, the built selector finds exactly that series, in either kind of quotes."""
+    """A selector for any label value, in either kind of quotes, finds exactly that series."""
     client = connect(make_prometheus(rules=RULES).url)
 
     async def found() -> Any:
@@ -158,7 +158,7 @@ async def test_a_label_value_cannot_leave_its_quotes(make_prometheus: Make, conn
 
 
 async def test_targets_report_their_health(make_prometheus: Make, connect: Connect) -> None:
-    """One target answers; the other is down, with the reason."""
+    """A target that answers is up. Another one is down, with the reason."""
     client = connect(make_prometheus(configuration=SCRAPES).url)
 
     async def scraped() -> bool:
@@ -178,7 +178,7 @@ def backfill(now: datetime, *ages: float, metric: str = "redis_up") -> str:
 
 @pytest.mark.promise(5)
 async def test_old_data_is_known_to_be_old(make_prometheus: Make, connect: Connect) -> None:
-    """Two minutes after the last scrape the value still looks alive; its freshness says when it was measured."""
+    """Two minutes after the last scrape, the value still exists, and its freshness shows the time of the scrape."""
     now = datetime.now(UTC)
     history = backfill(now, 240, 180, 120) + backfill(now, 30, metric="redis_load")
     client = connect(make_prometheus(history=history).url)
@@ -193,7 +193,7 @@ async def test_old_data_is_known_to_be_old(make_prometheus: Make, connect: Conne
 
 
 async def test_raw_samples_come_with_the_time_they_were_taken(make_prometheus: Make, connect: Connect) -> None:
-    """Not at the instant of the question."""
+    """Raw samples have the time of their scrape and not the time of the query."""
     now = datetime.now(UTC)
     client = connect(make_prometheus(history=backfill(now, 240, 180, 120)).url)
     (series,) = await client.samples('redis_up{instance="a"}', timedelta(seconds=200), now)
@@ -201,7 +201,7 @@ async def test_raw_samples_come_with_the_time_they_were_taken(make_prometheus: M
 
 
 async def test_a_long_range_is_asked_in_pieces(prometheus: Server, connect: Connect) -> None:
-    """More steps than Prometheus gives at once come back as one series, each instant once."""
+    """A range with too many steps is queried in parts and returned as one series, with each instant once."""
     end = datetime(2026, 1, 1, tzinfo=UTC)
     start = end - timedelta(seconds=25_000)
     (series,) = await connect(prometheus.url).query_range("vector(1)", start, end, timedelta(seconds=1))
@@ -211,7 +211,7 @@ async def test_a_long_range_is_asked_in_pieces(prometheus: Server, connect: Conn
 
 
 async def test_a_route_prefix_version_and_readiness(make_prometheus: Make, connect: Connect) -> None:
-    """Behind /team/prom it answers; without the prefix the client says that it was refused."""
+    """Prometheus answers behind /team/prom. Without the prefix, the client reports a refusal."""
     server = make_prometheus(prefix="/team/prom")
     client = connect(server.url)
     await client.ready()
@@ -222,7 +222,7 @@ async def test_a_route_prefix_version_and_readiness(make_prometheus: Make, conne
 
 @pytest.mark.promise(5)
 async def test_a_hung_prometheus_is_timed_out_and_a_dead_one_unreachable(prometheus: Server, connect: Connect) -> None:
-    """Neither is an empty vector."""
+    """A hung Prometheus is TimedOut and a dead one Unreachable. Neither is an empty vector."""
     client = connect(prometheus.url, timeout="300ms")
     prometheus.pause()
     with pytest.raises(TimedOut):
@@ -258,21 +258,21 @@ def vector(*items: Any) -> Any:
     ],
 )
 async def test_an_answer_that_is_not_understood_is_never_an_empty_vector(body: bytes, connect: Connect) -> None:
-    """A login page, an error in a 200, another shape: BadAnswer."""
+    """A login page, an error with status 200, or another structure is a BadAnswer."""
     async with peer(reply(200, body)) as server:
         with pytest.raises(BadAnswer):
             await connect(server.url).query("up")
 
 
 async def test_warnings_of_a_partial_answer_are_kept(connect: Connect) -> None:
-    """A gateway in front of several servers says when one of them did not answer."""
+    """The result keeps the warning of a gateway about a server that did not answer."""
     body = ok(vector({"metric": {}, "value": [1, "1"]}), warnings=["store b did not answer"])
     async with peer(reply(200, body)) as server:
         assert (await connect(server.url).query("up")).warnings == ("store b did not answer",)
 
 
 async def test_an_error_page_of_a_proxy_is_a_refusal(connect: Connect) -> None:
-    """It is not Prometheus who answers, and that is said."""
+    """The error states that a proxy answered and not Prometheus."""
     async with peer(reply(503, b"<html>maintenance</html>")) as server:
         with pytest.raises(Refused, match="maintenance"):
             await connect(server.url).query("up")

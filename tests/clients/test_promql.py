@@ -1,4 +1,4 @@
-"""PromQL as text."""
+"""Functions that read and write PromQL text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from remediator.errors import InputError
 @pytest.mark.promise(8)
 @given(st.text())
 def test_an_escaped_value_holds_no_quote_and_no_newline(value: str) -> None:
-    """Nothing in it can end a string of any kind, and its backslashes come in complete escapes."""
+    """An escaped value cannot end a string of any kind, and its backslashes form complete escapes."""
     escaped = escape_value(value)
     assert not set(escaped) & set("\"'`\n")
     rest = escaped.replace("\\\\", "")
@@ -21,12 +21,12 @@ def test_an_escaped_value_holds_no_quote_and_no_newline(value: str) -> None:
 
 
 def test_a_pattern_matches_only_itself() -> None:
-    """Characters with a meaning in a regular expression lose it."""
+    """Special characters of regular expressions are escaped, so a pattern matches only its own text."""
     assert escape_pattern("a.b|c") == "a\\\\.b\\\\|c"
 
 
 def test_a_selector_is_built_from_checked_names() -> None:
-    """Label values may be anything, names may not."""
+    """Label values may be any text. Label names are checked."""
     assert selector("up", {}) == "up"
     assert selector("up", {"job": 'x"y', "a": "b"}) == 'up{job="x\\x22y",a="b"}'
     for metric, label in (("up{}", "a"), ("", "a"), ("up", "a-b"), ("up", "a:b"), ("up", "")):
@@ -57,7 +57,7 @@ def test_a_selector_is_built_from_checked_names() -> None:
     ],
 )
 def test_the_selectors_of_an_expression_are_found(expression: str, expected: tuple[str, ...]) -> None:
-    """Metrics, and not functions, operators, label lists, durations, strings or comments."""
+    """The search finds metrics, and no functions, operators, label lists, durations, strings or comments."""
     assert selectors(expression) == expected
 
 
@@ -84,7 +84,7 @@ def test_the_selectors_of_an_expression_are_found(expression: str, expected: tup
     ],
 )
 def test_whether_samples_or_their_values_are_the_answer(expression: str, expected: bool) -> None:
-    """A comparison yields the series for which it holds, whatever their values; anything else yields values."""
+    """A comparison yields the series for which it holds. Other expressions yield values."""
     assert is_comparison(expression) is expected
 
 
@@ -102,7 +102,7 @@ def test_whether_samples_or_their_values_are_the_answer(expression: str, expecte
     ],
 )
 def test_a_duration_that_does_not_fit_is_an_error_of_the_query(query: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """The library panics on these, and a panic writes a stack trace."""
+    """A duration out of range is an error, because the library would panic and write a stack trace."""
     with pytest.raises(ValueError, match="duration"):
         parse(query)
     assert capfd.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Replies of Redis that no Redis gives: each is named, none is guessed at."""
+"""The client names every impossible reply of Redis and guesses none."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from remediator.clients.redis.connection import RedisBadAnswer
     ],
 )
 def test_an_impossible_reply_is_a_bad_answer(read: Callable[[Any], Any], replies: list[Any]) -> None:
-    """Another type, another length, another meaning."""
+    """A reply of another type, length or meaning is a BadAnswer."""
     for reply in replies:
         with pytest.raises(RedisBadAnswer):
             read(reply)
 
 
 def test_answers_of_an_old_redis() -> None:
-    """Before Redis 4 the slow log had no client, before 7 a client no total memory: the rest is read all the same."""
+    """Replies of Redis before 4 (slow log without client) and before 7 (client without total memory) are read."""
     (slow,) = models.slow_commands([[1, 1700000000, 12, [b"GET", b"key", b"more"]]])
     assert (slow.command, slow.client) == ("GET key", "")
     (client,) = models.clients(b"id=3 addr=1.2.3.4:5 name= age=1 idle=2 cmd=get omem=7\n")

@@ -1,4 +1,4 @@
-"""The labels of the result of a PromQL expression, which decide which labels an alert can have."""
+"""The labels of the result of a PromQL expression decide which labels an alert can have."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from remediator.errors import InputError
     ],
 )
 def test_fixed_values(expression: str, values: dict[str, str]) -> None:
-    """A label has a fixed value only if every result has it."""
+    """A label has a fixed value only if every result has this value."""
     assert result_labels(expression).values == values
 
 
@@ -50,11 +50,11 @@ def test_fixed_values(expression: str, values: dict[str, str]) -> None:
     ],
 )
 def test_possible_labels(expression: str, label: str, possible: bool) -> None:
-    """An aggregation removes labels; a join adds some."""
+    """An aggregation removes labels, and a join adds some."""
     assert result_labels(expression).may_have(label) is possible
 
 
 def test_an_invalid_expression_is_an_error() -> None:
-    """The message contains the expression."""
+    """The error contains the expression."""
     with pytest.raises(InputError, match="invalid PromQL 'sum by'"):
         result_labels("sum by")

@@ -1,4 +1,4 @@
-"""Sentinel's client, against real Sentinels."""
+"""The client of Sentinel, against real Sentinels."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def sentinels(make_redis: MakeRedis, master: Server) -> list[Server]:
 
 
 def client_of(servers: list[Server], master: str = "main") -> Sentinel:
-    """A client of all of these."""
+    """Return a client of these Sentinels."""
     addresses = tuple(SentinelAddress(host="127.0.0.1", port=each.port) for each in servers)
     return Sentinel(SentinelEndpoint.model_validate({"sentinels": addresses, "master": master, "timeout": "300ms"}))
 
 
 async def test_a_majority_names_the_master(sentinels: list[Server], master: Server) -> None:
-    """All three, and also two when one is gone; one alone is not believed."""
+    """Three Sentinels agree, or two if one is down. A single Sentinel is not sufficient."""
     client = client_of(sentinels)
     assert await client.master() == Master("127.0.0.1", master.port, 3, 3)
     sentinels[0].kill()
@@ -44,7 +44,7 @@ async def test_a_majority_names_the_master(sentinels: list[Server], master: Serv
 
 
 async def test_sentinels_that_disagree_are_not_believed(make_redis: MakeRedis, sentinels: list[Server]) -> None:
-    """Two that name two masters are no majority."""
+    """Two Sentinels with two masters are not a majority."""
     other = make_redis()
     stray = make_redis(kind=SentinelServer, master=other)
     with pytest.raises(RedisBadAnswer, match="do not agree"):
@@ -52,29 +52,29 @@ async def test_sentinels_that_disagree_are_not_believed(make_redis: MakeRedis, s
 
 
 async def test_a_master_that_they_do_not_watch_is_refused(sentinels: list[Server]) -> None:
-    """A mistake in the settings is not taken for a failover."""
+    """A wrong master name in the settings is refused and does not look like a failover."""
     with pytest.raises(RedisRefused, match="does not monitor 'other'"):
         await client_of(sentinels, "other").master()
 
 
 async def test_a_sentinel_is_not_a_redis(sentinels: list[Server]) -> None:
-    """Named as a Redis it is refused, with where it belongs."""
+    """If the settings name a Sentinel as a Redis, the error names the right setting."""
     health = await Redis(RedisEndpoint(port=sentinels[0].port)).health()
     assert health.state is RedisState.SENTINEL and "under 'sentinel'" in health.detail
 
 
 def wait_for(sentinel: Server, question: str, redis: Server) -> None:
-    """Until its answer names that Redis."""
-    until(lambda: str(redis.port) in sentinel.ask(*question.split()), question, 60)
+    """Wait until the answer of a Sentinel names that Redis."""
+    until(lambda: str(redis.port) in sentinel.ask(*question.split()), question)
 
 
 @pytest.mark.long
 async def test_after_a_failover_the_new_master_is_named(
     make_redis: MakeRedis, master: Server, sentinels: list[Server]
 ) -> None:
-    """kill -9 of the master: the replica is named once they agree."""
+    """After kill -9 of the master, the client names the replica as soon as the Sentinels agree."""
     replica = make_redis(f"replicaof 127.0.0.1 {master.port}")
-    until(lambda: "master_link_status:up" in replica.ask("INFO", "replication"), "replica in sync", 60)
+    until(lambda: "master_link_status:up" in replica.ask("INFO", "replication"), "replica in sync")
     for each in sentinels:
         wait_for(each, "SENTINEL REPLICAS main", replica)
     master.kill()
@@ -85,14 +85,14 @@ async def test_after_a_failover_the_new_master_is_named(
 
 
 def behind(servers: list[Server], master: str = "main", **more: object) -> RedisEndpoint:
-    """A Redis as the inventory names it: by its Sentinels."""
+    """Return the endpoint of a Redis that the inventory names by its Sentinels."""
     addresses = [{"host": "127.0.0.1", "port": each.port} for each in servers]
     sentinel = {"sentinels": addresses, "master": master, "timeout": "300ms"}
     return RedisEndpoint.model_validate({"sentinel": sentinel, **more})
 
 
 async def test_the_master_is_asked_wherever_it_is(sentinels: list[Server], master: Server) -> None:
-    """Health, figures and parameters are those of the one that the Sentinels name."""
+    """Health, figures and parameters come from the master that the Sentinels name."""
     redis = Redis(behind(sentinels))
     health = await redis.health()
     assert (health.state, health.role) == (RedisState.SERVING, "master")
@@ -101,8 +101,8 @@ async def test_the_master_is_asked_wherever_it_is(sentinels: list[Server], maste
     assert master.ask("CONFIG", "GET", "maxmemory").endswith("104857600")
 
 
-async def test_without_a_word_of_the_sentinels_nothing_is_asked(sentinels: list[Server]) -> None:
-    """No majority, an unknown master: the state says what is wrong, and no address is guessed."""
+async def test_without_a_majority_of_the_sentinels_no_server_is_asked(sentinels: list[Server]) -> None:
+    """Without a majority or with an unknown master, the state names the problem, and no address is guessed."""
     other = await Redis(behind(sentinels, "other")).health()
     assert other.state is RedisState.REFUSING and "does not monitor 'other'" in other.detail
     for each in sentinels[:2]:
@@ -112,7 +112,7 @@ async def test_without_a_word_of_the_sentinels_nothing_is_asked(sentinels: list[
 
 
 def test_an_address_beside_the_sentinels_is_a_mistake() -> None:
-    """One of the two would be wrong one day."""
+    """An address beside Sentinels is an error, because the two would disagree after a failover."""
     with pytest.raises(ValidationError, match="remove host, port and socket"):
         RedisEndpoint.model_validate({"host": "redis", "sentinel": {"sentinels": [{"host": "a"}], "master": "m"}})
 
@@ -122,9 +122,9 @@ def test_an_address_beside_the_sentinels_is_a_mistake() -> None:
 async def test_a_failover_between_plan_and_act_is_noticed(
     make_redis: MakeRedis, master: Server, sentinels: list[Server]
 ) -> None:
-    """What was planned for the old master is not done to the new one."""
+    """The new master gets no action that was planned for the old master."""
     replica = make_redis(f"replicaof 127.0.0.1 {master.port}")
-    until(lambda: "master_link_status:up" in replica.ask("INFO", "replication"), "replica in sync", 60)
+    until(lambda: "master_link_status:up" in replica.ask("INFO", "replication"), "replica in sync")
     for each in sentinels:
         wait_for(each, "SENTINEL REPLICAS main", replica)
     redis = Redis(behind(sentinels))
@@ -132,7 +132,7 @@ async def test_a_failover_between_plan_and_act_is_noticed(
     master.kill()
     for each in sentinels:
         wait_for(each, "SENTINEL GET-MASTER-ADDR-BY-NAME main", replica)
-    until(lambda: "role:master" in replica.ask("INFO", "replication"), "it is the master", 60)
+    until(lambda: "role:master" in replica.ask("INFO", "replication"), "it is the master")
 
     with pytest.raises(TargetError, match="another server is the master now"):
         await redis.config_set("maxmemory", "100mb", expected=planned)

@@ -1,4 +1,4 @@
-"""The agent of a volume, as a process of its own: the actions on files work through it, and it does nothing else."""
+"""The agent of a volume, as a separate process, performs the actions on files and nothing else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DAY = 86_400
 
 @dataclass
 class Volume:
-    """Folders as in the pod of Redis, the agent for them, and the remediator's file with the token."""
+    """Folders as in the pod of Redis, an agent for them, and the token file of the remediator."""
 
     folder: Path
     quarantine: Path
@@ -53,18 +53,18 @@ class Volume:
         return self.folder / "data/backups"
 
     def service(self, **backups: Any) -> Service:
-        """The service as the inventory of the remediator has it."""
+        """Return the service as the inventory describes it."""
         agent = {"url": f"http://127.0.0.1:{self.port}", "token_file": str(self.folder / "remediator.token")}
         disk = {"claim": "redis", "path": str(self.folder / "data"), "agent": agent, "full_percent": 99}
         where = {"path": str(self.backups), "quarantine": str(self.quarantine), "keep": 2, **backups}
         return service("redis", disk=disk, backups=where)
 
     def post(self, operation: str, body: bytes, token: str = TOKEN) -> tuple[int, str]:
-        """Status and text of an answer."""
+        """Send a request to the agent, and return status and text of its answer."""
         headers = {"Authorization": f"Bearer {token}"}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/{operation}", body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -79,7 +79,7 @@ class Volume:
 
 @pytest.fixture
 def volume(tmp_path: Path, redis_server: Redis) -> Iterator[Volume]:
-    """Five complete backups, one a day, a grown append-only file, and a quarantine on another filesystem."""
+    """Return a volume with five daily backups, a large append-only file, and a quarantine on another filesystem."""
     redis_server.ask("SET", "key", "x" * 1000)
     redis_server.ask("SAVE")
     backups = tmp_path / "data/backups"
@@ -113,7 +113,7 @@ def volume(tmp_path: Path, redis_server: Redis) -> Iterator[Volume]:
 
 
 async def test_old_backups_go_to_quarantine_and_come_back(volume: Volume) -> None:
-    """As on this host: the newest stay, space is freed at once, the observation finds it, and undo returns all."""
+    """The agent moves old backups to quarantine, which frees space at once, and undo moves all of them back."""
     target = volume.service()
     call = await plan(PRUNE, target)
     assert "move 3 of 5 backups" in call.text and str(volume.quarantine) in call.text
@@ -127,7 +127,7 @@ async def test_old_backups_go_to_quarantine_and_come_back(volume: Volume) -> Non
 
 
 async def test_a_file_that_changed_since_the_plan_stays(volume: Volume) -> None:
-    """The agent compares each file with the plan, as a host does."""
+    """The agent compares each file with the plan, and does not move a changed file."""
     target = volume.service()
     call = await plan(PRUNE, target)
     (volume.backups / "day-4.rdb").write_bytes(b"other")
@@ -137,7 +137,7 @@ async def test_a_file_that_changed_since_the_plan_stays(volume: Volume) -> None:
 
 
 async def test_a_file_with_other_content_and_the_same_time_stays(volume: Volume) -> None:
-    """The agent compares the content too, which it read to plan."""
+    """The agent also compares the content, which it read during planning."""
     target = volume.service()
     call = await plan(PRUNE, target)
     oldest = volume.backups / "day-4.rdb"
@@ -150,7 +150,7 @@ async def test_a_file_with_other_content_and_the_same_time_stays(volume: Volume)
 
 
 async def test_an_expired_batch_is_deleted_only_as_it_was_approved(volume: Volume) -> None:
-    """Its list has a checksum in the plan; a list that changed since is left alone."""
+    """The plan has a checksum of the batch's list. A batch whose list has changed is not deleted."""
 
     class Later(SystemClock):
         def now(self) -> Any:
@@ -172,7 +172,7 @@ async def test_an_expired_batch_is_deleted_only_as_it_was_approved(volume: Volum
 
 
 async def test_without_a_complete_backup_nothing_moves(volume: Volume) -> None:
-    """The check of the newest backups runs where the files are."""
+    """The agent checks the newest backups on the volume, and moves nothing without a complete one."""
     for path in volume.backups.iterdir():
         path.write_bytes(b"REDIS0000")
     with pytest.raises(TargetError, match="none of the newest backups"):
@@ -180,7 +180,7 @@ async def test_without_a_complete_backup_nothing_moves(volume: Volume) -> None:
 
 
 async def test_usage_and_sizes_are_read(volume: Volume) -> None:
-    """What fills the volume is named, and the check needs no metrics of the kubelet."""
+    """The agent names what fills the volume, and the check needs no metrics of the kubelet."""
     target = volume.service()
     found = await do(DISK_USE, target)
     assert found.output["culprit"] == "backups" and found.output["kinds"]["aof"] > 0
@@ -189,7 +189,7 @@ async def test_usage_and_sizes_are_read(volume: Volume) -> None:
 
 
 async def test_other_folders_are_denied(volume: Volume) -> None:
-    """Neither the inventory nor whoever has the token chooses a folder; the answer names both."""
+    """Neither inventory nor token holder can choose another folder. The answer names both folders."""
     other = volume.folder / "other"
     other.mkdir()
     (other / "secret.rdb").write_text("x")
@@ -201,7 +201,7 @@ async def test_other_folders_are_denied(volume: Volume) -> None:
 
 
 async def test_names_cannot_leave_the_folder(volume: Volume) -> None:
-    """A hostile name is an error of the target, and its file is neither read nor moved."""
+    """A hostile file name is an error of the target. Its file is neither read nor moved."""
     secret = volume.folder / "data/secret.rdb"
     secret.write_text("x")
     client = bindings.volume(volume.service())
@@ -217,12 +217,12 @@ async def test_names_cannot_leave_the_folder(volume: Volume) -> None:
 
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN + "x", "ä"])
 def test_a_wrong_token_is_refused(volume: Volume, token: str) -> None:
-    """Before the body is read."""
+    """The agent refuses a wrong token before it reads the body."""
     assert volume.post("backups", b"not JSON", token)[0] == 401
 
 
 async def test_a_new_token_counts_at_once(volume: Volume) -> None:
-    """A Secret that changes is used without a restart; an empty one lets nobody in."""
+    """A changed Secret takes effect without a restart. An empty Secret gives no access."""
     (volume.folder / "agent.token").write_text("another-token-of-the-tests")
     assert volume.post("backups", b"{}")[0] == 401
     assert volume.post("backups", b"{}", "another-token-of-the-tests")[0] == 400
@@ -231,7 +231,7 @@ async def test_a_new_token_counts_at_once(volume: Volume) -> None:
 
 
 def test_a_token_file_that_cannot_be_read_is_an_error_of_one_sentence(volume: Volume) -> None:
-    """A file that is missing, and a pipe, which would hold up the agent for ever."""
+    """A missing token file, or a pipe, which would block the agent, gives a 503 with one sentence."""
     token = volume.folder / "agent.token"
     token.unlink()
     status, text = volume.post("backups", b"{}")
@@ -256,14 +256,14 @@ def test_a_token_file_that_cannot_be_read_is_an_error_of_one_sentence(volume: Vo
         ("read", b"{}", 404),
     ],
 )
-def test_what_is_no_request_is_an_error(volume: Volume, operation: str, body: bytes, status: int) -> None:
-    """Never a 5xx, and the agent continues to serve."""
+def test_an_invalid_request_is_an_error(volume: Volume, operation: str, body: bytes, status: int) -> None:
+    """An invalid request gets a 4xx, never a 5xx, and the agent continues to serve."""
     assert volume.post(operation, body)[0] == status
     assert volume.ready()
 
 
 async def test_an_agent_that_is_gone_was_asked_nothing(volume: Volume) -> None:
-    """The call did not happen, so that it can be repeated; no answer at all is unknown."""
+    """If the agent is gone, the call did not happen and can be repeated. Without an answer it is unknown."""
     volume.port = free_port()
     with pytest.raises(Unreachable):
         await bindings.volume(volume.service()).delete("20260101T000000", "0" * 64)
@@ -271,7 +271,7 @@ async def test_an_agent_that_is_gone_was_asked_nothing(volume: Volume) -> None:
 
 @pytest.mark.parametrize("variable", ["DATA", "BACKUPS", "QUARANTINE", "TOKEN_FILE"])
 def test_a_missing_setting_is_named(variable: str, tmp_path: Path) -> None:
-    """In one sentence with an example, without a traceback."""
+    """The error about a missing setting is one sentence with an example, without a traceback."""
     known = dict.fromkeys(("DATA", "BACKUPS", "QUARANTINE", "TOKEN_FILE"), "/data")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **known, variable: "relative"}
     argv = [sys.executable, "-m", "remediator.clients.volume.agent"]

@@ -1,4 +1,4 @@
-"""The clock of the service: it never goes back, whatever happens to the clock of the host."""
+"""The clock of the service never goes back, whatever happens to the clock of the host."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Host:
-    """The clock of a host, which the test moves."""
+    """The clock of a host, which the test changes."""
 
     wall = START
     monotonic = 100.0
 
     def passes(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.wall += timedelta(seconds=seconds)
         self.monotonic += seconds
 
     def step(self, seconds: float) -> None:
-        """Somebody sets the clock."""
+        """Set the clock to another time."""
         self.wall += timedelta(seconds=seconds)
 
 
@@ -44,7 +44,7 @@ def test_it_is_the_clock_of_the_host_and_follows_a_step_forward(host: Host) -> N
     assert not clock.problem()
 
 
-def test_after_a_step_back_it_goes_on_until_the_host_has_caught_up(host: Host) -> None:
+def test_after_a_step_back_it_continues_until_the_host_has_caught_up(host: Host) -> None:
     clock = SteadyClock(lambda: host.monotonic)
     host.step(-60)
     assert clock.now() == START
@@ -56,7 +56,7 @@ def test_after_a_step_back_it_goes_on_until_the_host_has_caught_up(host: Host) -
     assert not clock.problem()
 
 
-def test_it_goes_on_from_the_last_entry_of_the_process_before(host: Host) -> None:
+def test_it_continues_from_the_last_entry_of_the_earlier_process(host: Host) -> None:
     clock = SteadyClock(lambda: host.monotonic)
     clock.continue_from(None)
     clock.continue_from(START + timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""When a measured loss needs a person."""
+"""The losses that need an approval."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SILENT = {"unsaved_writes": "Redis does not answer"}
             ("age of the last save: 2h, tolerated: 5m",),
         ),
         (Cost(sole_instance=True), {}, ()),
-        (Cost(sole_instance=True), {"sole_instance": False}, ("no other instance serves meanwhile",)),
+        (Cost(sole_instance=True), {"sole_instance": False}, ("no other instance serves during the interruption",)),
         (Cost(unknown={"clients": "no answer"}), {}, ()),
         (Cost(unknown={EFFECT: "not measured"}), {"unsaved_writes": "any"}, ("effect: unknown (not measured)",)),
     ],
@@ -38,7 +38,7 @@ SILENT = {"unsaved_writes": "Redis does not answer"}
 def test_a_loss_above_the_tolerance_or_unknown_is_named(
     cost: Cost, tolerance: dict[str, object], found: tuple[str, ...]
 ) -> None:
-    """Without a declared tolerance no data may be lost; ``any`` tolerates a loss of unknown size too."""
+    """Without a declared tolerance, no data may be lost; ``any`` also tolerates a loss of unknown size."""
     assert excess(cost, resolve_tolerance(Tolerance.model_validate(tolerance))) == found
 
 
@@ -57,19 +57,22 @@ def test_a_loss_above_the_tolerance_or_unknown_is_named(
     ],
 )
 def test_an_approval_covers_what_it_showed(accepted: Cost, now: Cost, covered: bool) -> None:
-    """And a limited growth since: up to twice as much. What it did not show is asked about again."""
+    """An approval covers the shown cost, and a growth of up to twice the value.
+
+    For any other cost, a new approval is needed.
+    """
     assert (not excess(now, DEFAULT, accepted)) is covered
 
 
 def test_a_later_tolerance_replaces_single_limits() -> None:
-    """The step's limits win over those of the service, field by field."""
+    """The limits of the step override the limits of the service, field by field."""
     service = Tolerance.model_validate({"unsaved_writes": 1000, "clients": 50})
     step = Tolerance.model_validate({"unsaved_writes": 5})
     assert resolve_tolerance(service, step) == {**DEFAULT, "unsaved_writes": 5, "clients": 50}
 
 
 def test_every_fact_of_a_cost_has_its_phrase() -> None:
-    """Each field has words for people, and each tolerance is about a field."""
+    """Each field of a cost has a phrase for messages, and each tolerance belongs to a field."""
     values = {"cannot_save": True, "refuses": True, "only_copy": True, "sole_instance": True}
     for name in FIELDS:
         assert Cost(**{name: values.get(name, 3)}).text  # type: ignore[arg-type]

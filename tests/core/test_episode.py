@@ -1,4 +1,4 @@
-"""Resolved alerts with strange times: they end their episode, or say why not."""
+"""A resolved alert with unusual times ends its episode, or gives the reason why not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CASES = {
 
 @pytest.mark.parametrize("starts, ends, expected", CASES.values(), ids=CASES)
 def test_a_resolved_alert_ends_the_firing_that_it_is_about(starts: str, ends: str, expected: EpisodeChange) -> None:
-    """The known firing began at noon."""
+    """The known firing began at noon; the result depends on the times of the resolved alert."""
     current = alert(instance="a")
     seen = AlertUpdate(current.identity, False, current.labels, {}, starts, ends)
 

@@ -1,4 +1,5 @@
-"""Files with secret keys: the modes of a Secret that Kubernetes mounts, and those that other users can use."""
+"""Files with secret keys: accepted with the modes of a mounted Secret, and refused if other users can read or change
+them."""
 
 from __future__ import annotations
 
@@ -16,14 +17,14 @@ SOMEBODY_ELSE = 12_345
 
 @pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_a_file_of_its_own(tmp_path: Path, mode: int) -> None:
-    """Only this service reads it."""
+    """A file that only this service can read is accepted."""
     assert read_key_file(_file(tmp_path, mode)) == "key\n"
 
 
 @needs_root
 @pytest.mark.parametrize("mode", [0o440, 0o640])
 def test_a_mounted_secret(tmp_path: Path, mode: int) -> None:
-    """Another user owns it, and a group of this service may read it: a Secret with fsGroup."""
+    """A file of another user that a group of this service can read is accepted, as in a Secret with fsGroup."""
     path = _file(tmp_path, mode)
     os.chown(path, SOMEBODY_ELSE, os.getegid())
     assert read_key_file(path) == "key\n"
@@ -33,7 +34,8 @@ def test_a_mounted_secret(tmp_path: Path, mode: int) -> None:
 @needs_root
 @pytest.mark.parametrize(("mode", "group"), [(0o444, "ours"), (0o460, "ours"), (0o660, "ours"), (0o440, "other")])
 def test_a_file_of_others_is_refused(tmp_path: Path, mode: int, group: str) -> None:
-    """Everybody reads it, the group may change it, or the group is a foreign one."""
+    """A file is refused if everyone can read it, if the group can change it, or if the group is not one of this
+    service."""
     path = _file(tmp_path, mode)
     os.chown(path, SOMEBODY_ELSE, os.getegid() if group == "ours" else SOMEBODY_ELSE)
     with pytest.raises(ConfigurationError, match="let root own it with mode 0440"):

@@ -39,7 +39,7 @@ LABELS = st.dictionaries(NAMES, TEXTS, max_size=4)
     ],
 )
 def test_what_alertmanager_reads_is_read(text: str, name: str, operator: str, value: str) -> None:
-    """Plain and quoted names, all operators, classic escapes for plain names and Go's for others."""
+    """Plain names are read with classic escapes, and quoted names with the escapes of Go."""
     assert parse_matcher(text) == Matcher(name, Operator(operator), value)
 
 
@@ -86,7 +86,7 @@ def test_a_mistake_points_at_its_column(text: str, column: int, message: str) ->
     ],
 )
 def test_a_mistake_comes_with_a_way_out(text: str, hint: str) -> None:
-    """The hint proposes what the author may have meant."""
+    """The hint proposes the likely intended text."""
     with pytest.raises(ParseError) as refused:
         parse_matcher(text)
     assert hint in refused.value.hint
@@ -112,14 +112,14 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 
 @given(NAMES, TEXTS, LABELS)
 def test_the_negative_operator_is_the_opposite(name: str, value: str, labels: dict[str, str]) -> None:
-    """= and != never agree, whatever the labels."""
+    """For any labels, exactly one of ``=`` and ``!=`` matches."""
     equal, unequal = Matcher(name, Operator.EQUAL, value), Matcher(name, Operator.NOT_EQUAL, value)
     assert equal.matches(labels) is not unequal.matches(labels)
 
 
 @given(NAMES, TEXTS, LABELS)
 def test_an_absent_label_is_an_empty_one(name: str, value: str, labels: dict[str, str]) -> None:
-    """A missing label and an empty label match equally."""
+    """A missing label matches like an empty label."""
     absent = {key: text for key, text in labels.items() if key != name}
     for operator in (Operator.EQUAL, Operator.NOT_EQUAL):
         matcher = Matcher(name, operator, value)
@@ -142,14 +142,14 @@ def test_an_absent_label_is_an_empty_one(name: str, value: str, labels: dict[str
     ],
 )
 def test_regular_expressions_match_the_whole_value(pattern: str, value: str, matches: bool) -> None:
-    """They are anchored at both ends, as everywhere in Prometheus."""
+    """Regular expressions are anchored at both ends, as in Prometheus."""
     assert Matcher("a", Operator.MATCHES, pattern).accepts(value) is matches
     assert Matcher("a", Operator.NOT_MATCHES, pattern).accepts(value) is not matches
 
 
 @given(st.lists(st.from_regex(r"[a-z \-_0-9]{0,6}", fullmatch=True), min_size=1, max_size=4), TEXTS)
 def test_plain_alternatives_are_listed_without_changing_what_they_mean(options: list[str], value: str) -> None:
-    """The short cut for a|b|c accepts exactly what the pattern does."""
+    """The alternatives of a|b|c are exactly the values that the pattern accepts."""
     matcher = Matcher("a", Operator.MATCHES, "|".join(options))
     assert matcher.literals == frozenset(options)
     for candidate in (*options, value):
@@ -159,7 +159,7 @@ def test_plain_alternatives_are_listed_without_changing_what_they_mean(options: 
 
 @given(st.from_regex(r"[a-z]{0,3}[.*+?a-z|()\[\]-]{0,6}", fullmatch=True), TEXTS)
 def test_a_prefix_is_shared_by_all_that_is_accepted(pattern: str, value: str) -> None:
-    """Lookup keys never exclude a value that the pattern accepts."""
+    """A lookup key never excludes a value that the pattern accepts."""
     try:
         matcher = Matcher("a", Operator.MATCHES, pattern)
     except ParseError:
@@ -169,7 +169,7 @@ def test_a_prefix_is_shared_by_all_that_is_accepted(pattern: str, value: str) ->
 
 
 def test_a_greedy_pattern_costs_no_more_than_its_length() -> None:
-    """A pattern with exponential time in backtracking engines takes linear time."""
+    """A pattern that needs exponential time in a backtracking engine needs linear time."""
     matcher = Matcher("a", Operator.MATCHES, "(a*)*b")
     assert not matcher.accepts("a" * 100_000)
 
@@ -210,7 +210,7 @@ def test_alertmanager_itself_agrees(tmp_path: Path) -> None:
         given_ = [f"{name}={_quoted(value)}" for name, value in labels.items()]
         command = [amtool, "config", "routes", "test", "--config.file", str(config), *given_]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        theirs = set(said.splitlines()[-1].split(",")) - {"none"}  # newer ones warn of what they read the old way first
+        theirs = set(said.splitlines()[-1].split(",")) - {"none"}  # newer versions first warn of classic matchers
         ours = {f"r{number}" for number, text in enumerate(CASES) if parse_matcher(text).matches(labels)}
         assert ours == theirs, labels
 
@@ -233,6 +233,6 @@ def _quoted(value: str) -> str:
     ],
 )
 def test_an_example_is_accepted_by_its_pattern(pattern: str, example: str) -> None:
-    """A simple value is found, or none; what is found matches."""
+    """Every example that is found matches its pattern."""
     assert example_match(pattern) == example
     assert not example or compile_pattern(pattern).fullmatch(example)

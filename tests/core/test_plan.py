@@ -1,4 +1,4 @@
-"""The hash of a plan depends on what would be done, and not on measurements."""
+"""The hash of a plan depends on its actions, and not on measurements."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _plan(call: PlannedCall) -> Plan:
     ],
 )
 def test_a_plan_is_the_same_if_it_would_do_the_same(change: dict[str, Any], same: bool) -> None:
-    """Volatile fields and measurements do not change the hash; everything else needs a new approval."""
+    """Volatile fields and measurements do not change the hash; any other difference needs a new approval."""
     other = _plan(msgspec.structs.replace(CALL, **change))
     assert (other.hash == _plan(CALL).hash) is same
     assert Plan.from_data(other.to_data()).hash == other.hash
@@ -54,7 +54,7 @@ def test_a_plan_is_the_same_if_it_would_do_the_same(change: dict[str, Any], same
 
 @pytest.mark.promise(6)
 def test_the_text_of_an_infeasible_reason_does_not_change_the_hash() -> None:
-    """Only the fact that a step is infeasible counts."""
+    """The hash contains whether a step is infeasible, not the reason."""
     texts = ("4711 bytes are missing", "4712 bytes are missing")
     first, second = (msgspec.structs.replace(CALL, infeasible_reason=text) for text in texts)
     assert _plan(first).hash == _plan(second).hash

@@ -1,4 +1,4 @@
-"""Which release a rollback restores: never one that was rolled back, and a good one whenever one is on record."""
+"""The release that a rollback restores is never one that was rolled back, and is a good one if one is recorded."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
 def release(name: str, *, current: bool = False, **facts: bool) -> Release:
-    """Return a release without a history of its own."""
+    """Return a release without a history."""
     return Release(name, NOON, current, facts)
 
 
 def memory(**verdicts: str) -> ReleaseMemory:
-    """Return a memory of these releases."""
+    """Return a memory with these releases."""
     return ReleaseMemory({name: Verdict(verdict) for name, verdict in verdicts.items()})
 
 
@@ -38,7 +38,7 @@ def memory(**verdicts: str) -> ReleaseMemory:
     ],
 )
 def test_the_restored_release(releases: str, known: dict[str, str], expected: str) -> None:
-    """The newest earlier release that is not bad; otherwise the newest that was proved good."""
+    """The restored release is the newest earlier one that is not bad, otherwise the newest one that was proved good."""
     listed = [release(name.rstrip("*"), current=name.endswith("*")) for name in releases.split()]
 
     _, restored = previous("app", listed, memory(**known))
@@ -47,7 +47,7 @@ def test_the_restored_release(releases: str, known: dict[str, str], expected: st
 
 
 def test_the_store_wins_over_the_record_of_the_platform() -> None:
-    """A person cleared the entry, or the release was proved good later."""
+    """The store has priority: a person may have cleared the entry, or the release was proved good later."""
     listed = [release("b", current=True), release("a", redo=True)]
 
     with pytest.raises(TargetError, match="not used, because they were rolled back: a"):
@@ -56,7 +56,7 @@ def test_the_store_wins_over_the_record_of_the_platform() -> None:
 
 
 def test_a_good_release_decides_between_releases_of_the_same_age() -> None:
-    """The order of reproducible builds is unknown; what was proved good is not."""
+    """If the order of the releases is unknown, the one that was proved good is restored."""
     listed = [release("c", current=True), release("b", tied=True), release("a", tied=True)]
 
     with pytest.raises(TargetError, match="several releases have the same age"):
@@ -65,7 +65,7 @@ def test_a_good_release_decides_between_releases_of_the_same_age() -> None:
 
 
 def test_a_restart_of_the_current_release_is_not_the_one_before() -> None:
-    """Both have one identity, and restoring it would change nothing."""
+    """Both have the same identity, so the rollback restores the release before both."""
     restarted = replace(release("b2", current=True), identity="b")
 
     assert previous("app", [restarted, replace(release("b1"), identity="b"), release("a")], memory())[1].id == "a"
@@ -73,13 +73,13 @@ def test_a_restart_of_the_current_release_is_not_the_one_before() -> None:
 
 @pytest.mark.parametrize("current", [(), ("a", "b")])
 def test_not_exactly_one_current_release_is_an_error(current: tuple[str, ...]) -> None:
-    """A half-finished deployment is for a person."""
+    """No current release, or several, as in an unfinished deployment, need a person."""
     with pytest.raises(TargetError, match="exactly one release must be current"):
         previous("app", [release(name, current=name in current) for name in "ba"], memory())
 
 
 def test_a_release_is_named_as_people_know_it() -> None:
-    """Image and version, time and author; only without a name the ID."""
+    """A release is named by image and version, with its time and author; the ID is used only without these."""
     named = Release("sha256:0", NOON, True, name="shop:1.4.2", deployed_by="helm")
 
     assert named.title == "shop:1.4.2 (since 2024-05-01T12:00Z by helm)"
@@ -87,7 +87,7 @@ def test_a_release_is_named_as_people_know_it() -> None:
 
 
 def test_a_long_identity_fits_the_store() -> None:
-    """Two long identities that differ stay different."""
+    """Two long identities that differ are stored as different ones."""
     one, other = (Release("a", None, False, identity="x" * 300 + end).key for end in "12")
 
     assert one != other and len(one) <= 200
@@ -98,16 +98,16 @@ class Shop:
     """A target whose releases are deployed, found bad and rolled back, with the memory of the store."""
 
     deployed: list[tuple[str, datetime]] = field(default_factory=list)
-    """Each release with the time of its last deployment, the current one last."""
+    """Each release with the time of its last deployment; the current release is the last item."""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
 
     def deploy(self, name: str) -> None:
-        """Deploy a release, for the first time or again."""
+        """Deploy a release for the first time or again."""
         at = NOON + timedelta(minutes=len(self.deployed))
         self.deployed.append((name, at))
 
     def roll_back(self) -> str:
-        """Roll back and prove the target healthy, as the pipeline does; return the restored release."""
+        """Roll back, mark the result as healthy as the pipeline does, and return the restored release."""
         newest = list(dict.fromkeys(name for name, _ in reversed(self.deployed)))
         listed = [Release(name, NOON, number == 0) for number, name in enumerate(newest)]
         left, restored = previous("app", listed, ReleaseMemory(self.verdicts))
@@ -118,7 +118,7 @@ class Shop:
 
 @given(st.lists(st.sampled_from(["bad-1", "bad-2", "bad-3", "bad-4"]), min_size=1, max_size=12))
 def test_every_bad_release_is_rolled_back_to_the_last_good_one(bad: list[str]) -> None:
-    """However many bad releases follow each other, and however often one of them is deployed again."""
+    """This holds for any number of bad releases in sequence, and for repeated deployments of a bad release."""
     shop = Shop()
     shop.deploy("good")
     for name in bad:
@@ -128,7 +128,7 @@ def test_every_bad_release_is_rolled_back_to_the_last_good_one(bad: list[str]) -
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12))
 def test_the_last_good_release_moves_with_each_good_deployment(outcomes: list[bool]) -> None:
-    """A good release that nobody rolled back is restored, not an older one that was proved once."""
+    """The newest good release that was never rolled back is restored, not an older proved one."""
     shop = Shop()
     shop.deploy("release-0")
     good = "release-0"
@@ -148,7 +148,7 @@ def test_the_last_good_release_moves_with_each_good_deployment(outcomes: list[bo
 def test_a_bad_release_is_never_chosen_and_a_good_one_never_missed(
     order: list[str], verdicts: dict[str, Verdict], current: str
 ) -> None:
-    """In every order that a platform lists, with every memory."""
+    """This holds for any order of the releases on a platform, and for any memory."""
     listed = [Release(name, NOON, name == current) for name in order]
     others_good = {name for name, verdict in verdicts.items() if verdict is Verdict.GOOD} - {current}
 

@@ -1,4 +1,4 @@
-"""The diagram in docs/reliability.md shows exactly the legal transitions."""
+"""The diagram in docs/reliability.md shows exactly the allowed transitions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK = re.compile(r"```mermaid\n(stateDiagram.*?)```\n", re.S)
 
 
 def diagram() -> str:
-    """Return the diagram in Mermaid's syntax."""
+    """Return the diagram in Mermaid syntax."""
     lines = ["stateDiagram-v2", "  [*] --> matched"]
     for before, following in TRANSITIONS.items():
         lines += [f"  {before.value} --> {after.value}" for after in sorted(following)]
@@ -22,7 +22,7 @@ def diagram() -> str:
 
 
 def test_the_diagram_is_current() -> None:
-    """The diagram is current; otherwise run python -m tests.core.test_run."""
+    """The diagram matches the code. To regenerate it: python -m tests.core.test_run."""
     found = _BLOCK.search(PAGE.read_text(encoding="utf-8"))
     assert found is not None and found[1] == diagram()
 

@@ -1,4 +1,4 @@
-"""Paths in files, as the service uses and shows them."""
+"""The form in which paths of files are read and shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from remediator.core.types import FilePath, Strict
 
 
 class Named(Strict):
-    """A file that names another."""
+    """A file that refers to another one."""
 
     path: FilePath
 

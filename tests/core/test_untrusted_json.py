@@ -1,4 +1,4 @@
-"""JSON from outside this service: everything that can be wrong with it is one kind of error."""
+"""JSON from outside of the service: every error in it has the same type."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OWN = {
     "web/frame.py": "the content of a token that this service signed",
     "web/playbook_pages.py": "what a command of this service printed",
 }
-"""Modules that decode JSON themselves, and why that text is no input from outside."""
+"""Modules that decode JSON without this function, and why their text does not come from outside."""
 
 
 class _Document(msgspec.Struct):
@@ -70,7 +70,7 @@ def _decodes(path: Path) -> bool:
 
 
 def test_input_from_outside_is_decoded_here_only() -> None:
-    """A text that is nested too deeply raises another error than a damaged one, and most callers forget it."""
+    """No other module decodes JSON from outside, because callers forget that too deep nesting raises another error."""
     root = Path(remediator.__file__).parent
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if _decodes(path)}
     assert found == {*OWN, "core/untrusted_json.py"}

@@ -1,4 +1,4 @@
-"""A local stack of a test's own, on ports that nobody uses."""
+"""Fixtures: a local stack for one test, on free ports."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.servers import require
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """A folder whose path leaves room for a socket's name beneath it, with a space."""
+    """Return a folder with a space in its path, short enough for the path of a socket."""
     with tempfile.TemporaryDirectory(prefix="a stack ") as name:
         yield Path(name)
 
 
 @pytest.fixture
 def local_stack(short_folder: Path) -> Iterator[Settings]:
-    """A stack that is not started; stopped at the end, however the test ends."""
+    """Return a stack that is not started. It is stopped at the end, however the test ends."""
     for program in programs.PACKAGES:
         require(program)
     settings = Settings(short_folder, _free_ports())
@@ -33,7 +33,7 @@ def local_stack(short_folder: Path) -> Iterator[Settings]:
 
 
 def _free_ports() -> Ports:
-    """Below those that the kernel gives to connections, which might take one meanwhile."""
+    """Return ports below the range that the kernel gives to connections, so that no connection takes one."""
     names = [field.name for field in fields(Ports)]
     while True:
         ports = Ports(**dict(zip(names, random.sample(range(20_000, 32_000), len(names)), strict=True)))

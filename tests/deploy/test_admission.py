@@ -1,4 +1,4 @@
-"""The admission policy, read by a CEL evaluator with the one function that Kubernetes adds and the policy uses."""
+"""The admission policy, evaluated by a CEL library with the function that Kubernetes adds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENVIRONMENT = cel.NewEnv(
 
 
 def refused(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """The messages of the validations that do not hold for this change; an error counts, as failurePolicy Fail says."""
+    """Return the messages of the validations that do not hold for a change. An error counts as refusal."""
     policy = next(yaml.safe_load_all((FOLDER / "admission.yaml").read_text()))
     given = {"object": new, "oldObject": old}
     results = {
@@ -39,21 +39,21 @@ def refused(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def deployment(image: str = "remediator-app:1.0", name: str = "app") -> dict[str, Any]:
-    """A Deployment of the shop as it is shipped, with this image."""
+    """Return a Deployment of the shop as shipped, with this image."""
     found = copy.deepcopy(next(each for each in of_kind("Deployment") if each["metadata"]["name"] == name))
     found["spec"]["template"]["spec"]["containers"][0]["image"] = image
     return found
 
 
 def pod(of: dict[str, Any]) -> dict[str, Any]:
-    """Its template's spec."""
+    """Return the pod specification of a Deployment's template."""
     spec: dict[str, Any] = of["spec"]["template"]["spec"]
     return spec
 
 
 @pytest.mark.parametrize("name", ["app", "redis"])
 def test_a_restart_is_let_in(name: str) -> None:
-    """An annotation of the template, whatever the image looks like: tag, digest, both, neither, a registry's port."""
+    """The policy allows an annotation of the template with every form of image name."""
     for image in ("app", "app:1", "r.example:5000/a/app", "r.example:5000/app:1", "app@sha256:ab", "r/app:1@sha256:ab"):
         old = deployment(image, name)
         new = copy.deepcopy(old)
@@ -70,7 +70,7 @@ def test_a_restart_is_let_in(name: str) -> None:
     ],
 )
 def test_a_rollback_is_let_in(old: str, new: str) -> None:
-    """Another image of the same repository, other variables."""
+    """The policy allows another image of the same repository and other variables."""
     after = deployment(new)
     pod(after)["containers"][0]["env"] = []
     assert refused(deployment(old), after) == []
@@ -101,7 +101,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_everything_else_is_refused(what: str) -> None:
-    """What the right to patch a Deployment would allow besides, with the sentence that says so."""
+    """The policy refuses every other change that the right to patch would allow, with a sentence."""
     change, told = CHANGES[what]
     old = deployment()
     new = copy.deepcopy(old)
@@ -110,7 +110,7 @@ def test_everything_else_is_refused(what: str) -> None:
 
 
 def test_an_init_container_that_is_there_keeps_its_repository() -> None:
-    """It may be of another release, as after a rollback, and of no other image."""
+    """An existing init container may get another tag, as in a rollback, but no other repository."""
     old = deployment()
     pod(old)["initContainers"] = [{"name": "migrate", "image": "r:5000/tool:1"}]
     new = copy.deepcopy(old)

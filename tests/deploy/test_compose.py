@@ -1,4 +1,4 @@
-"""The Compose files: who may what, who waits for whom, and that every container is held back."""
+"""The Compose files: permissions, start order and restrictions of every container."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.support.servers.remediator import ROOT
 COMPOSE = ROOT / "deploy/compose"
 DASHBOARDS = sorted((COMPOSE / "grafana/dashboards").glob("*.json"))
 FOREIGN = ("up", "ALERTS", "http_", "cache_", "app_", "redis_", "node_")
-"""What Prometheus, the app and the exporters bring; the rest has to be ours or that of container_metrics."""
+"""Prefixes of metrics of Prometheus, the app and the exporters. Other metrics are ours or of container_metrics."""
 
 
 def files(*names: str) -> dict[str, Any]:
-    """Services of the files, the last one's words on top."""
+    """Return the services of the files. A later file overrides an earlier one."""
     services: dict[str, Any] = {}
     for name in names:
         for service, body in yaml.safe_load((ROOT / name).read_text())["services"].items():
@@ -40,7 +40,7 @@ def files(*names: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.prod.yml"])
 def test_every_container_is_held_back(name: str) -> None:
-    """A user that is not root, a read-only root, no capabilities, no new privileges, limits, a pinned image."""
+    """Every container has a non-root user, a read-only root, limits, a pinned image and no capabilities."""
     for service, body in files("docker-compose.yml", name).items():
         assert body.get("privileged") is None and body.get("network_mode") is None, service
         assert body["read_only"] is True and body["cap_drop"] == ["ALL"], service
@@ -48,23 +48,23 @@ def test_every_container_is_held_back(name: str) -> None:
         assert body["pids_limit"] and body["logging"]["options"]["max-size"], service
         image = body["image"]
         assert re.search(r":(\$\{\w+:-)?v?[0-9]", image) or image.startswith("${APP_IMAGE:?"), image
-        if not image.startswith(("remediator", "${APP_IMAGE")):  # ours say USER in their Dockerfiles
+        if not image.startswith(("remediator", "${APP_IMAGE")):  # our images set USER in their Dockerfiles
             assert not str(body["user"]).startswith(("0", "root")), service
-        if service not in ("remediator_migrate", "remediator_grant", "remediator_keys"):  # they end by themselves
+        if service not in ("remediator_migrate", "remediator_grant", "remediator_keys"):  # these end after their task
             assert "memory" in body["deploy"]["resources"]["limits"], service
             assert body["healthcheck"]["test"], service
 
 
 @pytest.mark.parametrize("path", ["Dockerfile", "app/Dockerfile"])
 def test_our_images_do_not_run_as_root(path: str) -> None:
-    """The last USER of each Dockerfile is a number, so that it can be told not to be root; the base is pinned."""
+    """The last USER of each Dockerfile is a number, which proves that it is not root. The base image is pinned."""
     text = (ROOT / path).read_text()
     assert re.findall(r"^USER (\d+):\d+$", text, re.MULTILINE)[-1] != "0"
     assert re.search(r"^ARG PYTHON_IMAGE=python:\d+\.\d+\.\d+-", text, re.MULTILINE)
 
 
 def test_the_package_has_all_of_its_files() -> None:
-    """What is not Python goes into the image too: templates, styles, the mark that types are to be had."""
+    """The package includes its files that are not Python: templates, styles and the marker of types."""
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["remediator"]
     package = ROOT / "remediator"
     packed = {path for pattern in wanted for path in package.glob(pattern)}
@@ -73,7 +73,7 @@ def test_the_package_has_all_of_its_files() -> None:
 
 
 def test_only_the_proxies_reach_the_engine() -> None:
-    """The socket is in two containers, alone in networks with those who may ask; one of them changes nothing."""
+    """Only two containers have the socket, each in a network with its clients. One of them is read-only."""
     services = files("docker-compose.yml")
     holders = {name for name, body in services.items() if "docker.sock" in json.dumps(body.get("volumes", []))}
     assert holders == {"socket_proxy", "socket_proxy_read"}
@@ -88,13 +88,13 @@ def test_only_the_proxies_reach_the_engine() -> None:
 
 
 def test_what_is_published_is_on_loopback() -> None:
-    """No port of the stack is open to others."""
+    """No port of the stack is open to other hosts."""
     published = [port for body in files("docker-compose.yml").values() for port in body.get("ports", ())]
     assert published and all(port.startswith("127.0.0.1:") for port in published)
 
 
-def test_whoever_waits_waits_for_health() -> None:
-    """depends_on says on which condition, and names who is there."""
+def test_services_wait_for_healthy_dependencies() -> None:
+    """Every depends_on has a condition and names existing services."""
     services = files("docker-compose.yml", "docker-compose.prod.yml")
     waits = {name: body["depends_on"] for name, body in services.items() if "depends_on" in body}
     assert {"app", "nginx", "alertmanager", "grafana", "remediator"} <= waits.keys()
@@ -104,7 +104,7 @@ def test_whoever_waits_waits_for_health() -> None:
 
 
 def test_no_secret_is_in_a_file_of_the_stack() -> None:
-    """Secrets are files in a folder that is never committed, and never in the environment."""
+    """Secrets are files in a folder that is never committed, and are never in the environment."""
     for name in ("docker-compose.yml", "docker-compose.prod.yml"):
         document = yaml.safe_load((ROOT / name).read_text())
         assert all(each["file"].startswith("./deploy/compose/secrets/") for each in document["secrets"].values())
@@ -116,7 +116,7 @@ def test_no_secret_is_in_a_file_of_the_stack() -> None:
 
 @pytest.mark.parametrize("overlay", [(), ("docker-compose.prod.yml",)])
 def test_compose_takes_it(overlay: tuple[str, ...]) -> None:
-    """Compose's own reader has nothing to say against the files, alone and with the overlay."""
+    """Compose accepts the base file alone and with the overlay."""
     flags = [part for name in ("docker-compose.yml", *overlay) for part in ("-f", str(ROOT / name))]
     argv = [require("docker-compose"), "-p", "checked", *flags, "config", "-q"]
     environment = {**os.environ, "APP_IMAGE": "registry.example.com/app:1.0", "DOCKER_HOST": "unix:///nowhere"}
@@ -126,7 +126,7 @@ def test_compose_takes_it(overlay: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("name", ["remediator.yaml", "remediator.prod.yaml"])
 def test_the_remediator_takes_its_settings(name: str) -> None:
-    """Settings and inventory load, and each service is one that Compose starts with the label that finds it."""
+    """Settings and inventory load, and each of their services is in the Compose file with the label of the platform."""
     assert load_config(COMPOSE / name, Config).environment in ("compose", "production")
     services = files("docker-compose.yml")
     for service in read(COMPOSE / "inventory.yaml", Inventory).services:
@@ -134,7 +134,7 @@ def test_the_remediator_takes_its_settings(name: str) -> None:
 
 
 def test_prometheus_takes_its_settings(tmp_path: Path) -> None:
-    """promtool finds nothing wrong, rules included."""
+    """promtool accepts the settings and the rules."""
     (tmp_path / "alerting").mkdir()
     (tmp_path / "alerting/rules.yml").write_text((ROOT / "alerting/rules.yml").read_text())
     (tmp_path / "prometheus.yml").write_text((COMPOSE / "prometheus.yml").read_text())
@@ -144,7 +144,7 @@ def test_prometheus_takes_its_settings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_dashboards_ask_what_there_is(path: Path, tmp_path: Path) -> None:
-    """Each query is PromQL, of the provisioned data source, for metrics that somebody exposes."""
+    """Each query of a dashboard is valid PromQL, uses the provisioned data source, and names existing metrics."""
     board = json.loads(path.read_text())
     provisioned = yaml.safe_load((COMPOSE / "grafana/provisioning/datasources/prometheus.yaml").read_text())
     sources = {each["uid"] for each in provisioned["datasources"]}

@@ -1,4 +1,4 @@
-"""The dashboards can be imported into any Grafana, and their expressions are about metrics that exist."""
+"""The dashboards can be imported into any Grafana, and their expressions use existing metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def expressions(value: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_form_for_an_import_is_current(name: str) -> None:
-    """If this fails: python -m tests.support.dashboards"""
+    """The form for an import is current. If this fails: python -m tests.support.dashboards"""
     assert (FOLDER / name).read_text(encoding="utf-8") == importable(PROVISIONED / name)
     made = json.loads((FOLDER / name).read_text(encoding="utf-8"))
     assert [each["name"] for each in made["__inputs"]] == ["DS_PROMETHEUS"]
@@ -39,7 +39,7 @@ def test_the_form_for_an_import_is_current(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_expressions_are_promql_about_metrics_that_exist(name: str) -> None:
-    """A renamed metric would leave a panel empty."""
+    """Every expression is PromQL about existing metrics, because a renamed metric leaves a panel empty."""
     families = list(Metrics().registry.collect())
     known = {sample.name for family in families for sample in family.samples} | {each.name for each in families}
     known |= {f"{each.name}{end}" for each in families for end in ("_total", "_bucket", "_sum", "_count")}

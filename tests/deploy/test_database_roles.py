@@ -1,4 +1,4 @@
-"""The roles that the installations make: the service can append to the audit log and not change it."""
+"""With the database roles of the installations, the service can append to the audit log but not change it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PRODUCTION = ("docker-compose.yml", "docker-compose.prod.yml")
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Postgres]:
-    """A server of its own, as after its first start: the shipped script has made the database and the roles."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # pytest's are closed to the user that PostgreSQL runs as
+    """Return a server after its first start: the shipped script has created database and roles."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # the folders of pytest are closed to the user of PostgreSQL
     server = Postgres(folder)
     server.start()
     try:
@@ -48,22 +48,22 @@ def server(tmp_path: Path) -> Iterator[Postgres]:
 
 
 def url(server: Postgres, role: str) -> str:
-    """The URL of the database for a role, as in the secrets."""
+    """Return the URL of the database for a role, as in the secrets."""
     return f"postgresql://{role}@127.0.0.1:{server.port}/remediator"
 
 
 def shipped_commands() -> list[list[str]]:
-    """What the init containers of Kubernetes run, which is what Compose runs once."""
+    """Return the commands of the init containers in Kubernetes, which Compose runs once."""
     (deployment,) = [each for each in of_kind("Deployment") if each["metadata"]["name"] == "remediator"]
     found: list[list[str]] = [each["args"] for each in deployment["spec"]["template"]["spec"]["initContainers"]]
     services = files(*PRODUCTION)
     once = [services[name]["command"] for name in ("remediator_migrate", "remediator_grant")]
-    assert [each[:-1] for each in once] == [each[:-1] for each in found]  # the paths of the secret differ
+    assert [each[:-1] for each in once] == [each[:-1] for each in found]  # the paths of the secrets differ
     return found
 
 
 def test_the_service_cannot_change_the_audit_log(server: Postgres, tmp_path: Path) -> None:
-    """The shipped commands, run by four replicas at once; then every statement against entries is refused."""
+    """After four replicas ran the shipped commands at once, PostgreSQL refuses every statement against entries."""
     (tmp_path / "owner-url").write_text(url(server, "remediator_owner"))
     config = tmp_path / "remediator.yaml"
     settings = yaml.safe_load((FOLDER / "remediator/remediator.yaml").read_text())
@@ -94,7 +94,7 @@ def test_the_service_cannot_change_the_audit_log(server: Postgres, tmp_path: Pat
 
 
 def test_only_migrations_and_backups_know_the_owner() -> None:
-    """Neither a remediator's container nor its URL has the owner's password; both overlays say so in their files."""
+    """In both overlays, neither a container of remediator nor its URL has the owner's password."""
     services = files(*PRODUCTION)
     owners = {name for name, body in services.items() if any("owner" in str(each) for each in body.get("secrets", ()))}
     assert owners == {"postgres", "postgres_backup", "remediator_migrate", "remediator_grant"}

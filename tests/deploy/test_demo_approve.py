@@ -1,4 +1,4 @@
-"""``make demo-approve``, with a person at a real browser: the question from the chat, the yes, the healing, live."""
+"""``make demo-approve`` with a person at a real browser: the request in the chat, the approval, and the remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.deploy.test_stack import environment
 from tests.support.browser import chromium, picture
 
 PATIENCE = 200_000
-"""Milliseconds for what the real stack has to do meanwhile."""
+"""Timeout in milliseconds for each step of the real stack."""
 
 
 async def _begin(settings: Settings) -> Process:
@@ -26,7 +26,7 @@ async def _begin(settings: Settings) -> Process:
 
 
 async def _asked(process: Process, told: list[str]) -> tuple[str, str]:
-    """Token and link, as they are printed for a person."""
+    """Return the token and the link that the demonstration prints for a person."""
     assert process.stdout is not None
     while line := (await process.stdout.readline()).decode():
         told.append(line)
@@ -41,10 +41,9 @@ async def _asked(process: Process, told: list[str]) -> tuple[str, str]:
 
 @pytest.mark.long
 @pytest.mark.browser
-@pytest.mark.timeout(900)
 @pytest.mark.promise(6)
 async def test_a_person_approves_from_the_chats_link_and_sees_it_heal(local_stack: Settings) -> None:
-    """A real disk, a real alert, a message, a browser: approved, healed while one looks, and on record by name."""
+    """A person opens the link, approves, sees the run succeed on a real full disk, and is recorded by name."""
     told: list[str] = []
     async with chromium() as browser:
         process = await _begin(local_stack)
@@ -59,10 +58,10 @@ async def test_a_person_approves_from_the_chats_link_and_sees_it_heal(local_stac
             await page.click("button[value=approve]")
             await page.wait_for_selector("text=Approved at")
             await page.click("text=Show the run")
-            await page.wait_for_selector("h1 .status.succeeded")  # nobody reloads it
+            await page.wait_for_selector("h1 .status.succeeded")  # without a reload
             await picture(page, "demo-healed")
             await page.goto(link)
-            # the script of the page shows the time as the browser's language and time zone have it
+            # the page's script shows the time in the browser's language and time zone
             assert re.search(r"Approved at .*\d{4}.*\d\d:\d\d.* by ann", await page.inner_text("main"))
             await picture(page, "demo-link-again")
             told.append((await process.communicate(b"\n"))[0].decode())

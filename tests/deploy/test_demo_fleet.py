@@ -1,4 +1,4 @@
-"""``make demo-fleet``, smaller: hosts behind real sshd, a failed unit, a host that is cut off, and a flood."""
+"""A smaller ``make demo-fleet``: hosts behind a real sshd, a failed unit, a host that is cut off, and many alerts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from tests.support.servers import require
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 @pytest.mark.promise(3)
 def test_a_fleet_heals_in_waves_and_nothing_is_done_twice() -> None:
-    """The demonstration itself checks each host's own record, and ends with 1 if anything is not as promised."""
+    """The demonstration checks the record of each host, and exits with 1 if a promise is broken."""
     for program in ("sshd", "prometheus", "prometheus-alertmanager"):
         require(program)
     environment = {**os.environ, "HOSTS": "80", "FAILED": "8", "COLUMNS": "200"}
@@ -27,7 +26,7 @@ def test_a_fleet_heals_in_waves_and_nothing_is_done_twice() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=550,
+        timeout=850,
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The local stack's files come from the repository's own, with nothing changed but what has to be."""
+"""The files of the local stack are those of the repository, with the necessary changes only."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.servers import require
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A stack that is not started, in a folder with a space, whose programs are there."""
+    """Return a stack that is not started, in a folder with a space, whose programs are installed."""
     for program in programs.PACKAGES:
         require(program)
     return Settings(tmp_path / "my state", Ports())
 
 
 def test_the_remediator_takes_what_is_written_for_it(settings: Settings) -> None:
-    """Settings and inventory load; secrets are in files that only their owner reads."""
+    """Settings and inventory load, and only the owner can read the files of secrets."""
     files.write_all(settings)
 
     config = load_config(settings.remediator_yaml, Config)
@@ -37,7 +37,7 @@ def test_the_remediator_takes_what_is_written_for_it(settings: Settings) -> None
 
 
 def test_a_second_start_keeps_the_secrets(settings: Settings) -> None:
-    """Writing everything again changes no secret and no file."""
+    """Writing all files again changes no secret and no file."""
     files.write_all(settings)
     before = {path: path.read_bytes() for path in settings.state.rglob("*") if path.is_file()}
     files.write_all(settings)
@@ -46,7 +46,7 @@ def test_a_second_start_keeps_the_secrets(settings: Settings) -> None:
 
 
 def test_the_written_settings_are_taken_by_their_programs(settings: Settings) -> None:
-    """promtool, amtool and nginx check what was generated, rules included."""
+    """promtool, amtool and nginx accept the generated files, including rules."""
     files.write_all(settings)
     (settings.state / "nginx/remediator/slower.conf").write_text("limit_req zone=tight burst=20 nodelay;\n")
     for argv in (
@@ -59,7 +59,7 @@ def test_the_written_settings_are_taken_by_their_programs(settings: Settings) ->
 
 
 def test_prometheus_tells_how_many_requests_the_app_serves(settings: Settings) -> None:
-    """The same expression everywhere: the sum of all instances, none where nobody answers, unknown without any."""
+    """The expression is the sum of all instances: 0 if no instance answers, unknown without instances."""
     files.write_all(settings)
     paths = (
         settings.remediator_yaml.with_name("inventory.yaml"),
@@ -101,7 +101,7 @@ def test_prometheus_tells_how_many_requests_the_app_serves(settings: Settings) -
 
 
 def test_the_app_starts_in_a_release_folder(settings: Settings) -> None:
-    """The first release is current; another one that was made current stays so."""
+    """The first release becomes current. A release that was made current later stays current."""
     files.write_all(settings)
     current = settings.state / "app/current"
     assert (current / "RELEASE").read_text().strip() == files.FIRST_RELEASE
@@ -114,7 +114,7 @@ def test_the_app_starts_in_a_release_folder(settings: Settings) -> None:
 
 
 def test_missing_programs_are_named_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is not root reads which packages to ask for."""
+    """A user who is not root gets the names of the missing packages."""
     monkeypatch.setattr("os.geteuid", lambda: 1000)
 
     with pytest.raises(StackError, match=r"run 'apt-get install no-such-package', then try again\.$"):
@@ -122,7 +122,7 @@ def test_missing_programs_are_named_in_one_sentence(monkeypatch: pytest.MonkeyPa
 
 
 def test_without_apt_the_packages_are_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root on another distribution reads what to bring."""
+    """On another distribution, root gets the names of the missing packages."""
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setenv("PATH", "/nowhere")
 
@@ -131,5 +131,5 @@ def test_without_apt_the_packages_are_named_too(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_yaml_that_is_written_is_yaml(settings: Settings) -> None:
-    """What dump writes, a loader reads back."""
+    """A YAML loader reads the output of `dump` back unchanged."""
     assert yaml.safe_load(files.dump(files.remediator(settings))) == files.remediator(settings)

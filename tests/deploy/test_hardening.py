@@ -1,4 +1,4 @@
-"""What an expert expects of the shipped Compose files, manifests and images, read from the files themselves."""
+"""The shipped Compose files, manifests and images follow the usual hardening rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.servers.remediator import ROOT
 
 OVERLAYS = (("docker-compose.yml",), ("docker-compose.yml", "docker-compose.prod.yml"))
 ENDS_ALONE = ("remediator_migrate", "remediator_grant", "remediator_keys")
-"""Services that do one thing and end."""
+"""Services that perform one task and end."""
 DOCUMENTATION = (ROOT / "docs/deployment.md").read_text()
 OLDEST = {
     "apps/v1": (1, 9),
@@ -34,7 +34,7 @@ OLDEST = {
 
 
 def templates() -> list[tuple[str, dict[str, Any]]]:
-    """The pods of all workloads, with the name of their workload."""
+    """Return the pods of all workloads, with the name of their workload."""
     jobs = [each["spec"]["jobTemplate"] for each in of_kind("CronJob")]
     workloads = [*of_kind("Deployment"), *of_kind("StatefulSet")]
     found = [(each["metadata"]["name"], each["spec"]["template"]["spec"]) for each in workloads]
@@ -43,7 +43,7 @@ def templates() -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize("names", OVERLAYS, ids=["development", "production"])
 def test_every_container_is_bounded_and_watched(names: tuple[str, ...]) -> None:
-    """Processes, memory, processors and logs have limits, and health is asked for."""
+    """Every container has limits for processes, memory, CPU and logs, and a health check."""
     for service, body in files(*names).items():
         assert body["pids_limit"] <= 512, service
         assert {"max-size", "max-file"} <= body["logging"]["options"].keys(), service
@@ -53,13 +53,13 @@ def test_every_container_is_bounded_and_watched(names: tuple[str, ...]) -> None:
 
 
 def test_images_have_one_version_everywhere() -> None:
-    """No tag is *latest*, each is a full version, and Compose and Kubernetes use the same."""
+    """Every tag is a full version and not *latest*, and Compose and Kubernetes use the same tags."""
     compose = {body["image"] for body in files(*OVERLAYS[1]).values()}
     pods = {each["image"] for _, pod in templates() for each in pod["containers"]}
     tags: dict[str, set[str]] = {}
     for image in compose | pods:
         name, _, tag = image.partition("@")[0].partition(":")
-        if name.startswith(("remediator", "${")):  # ours: their version is in variables and kustomizations
+        if name.startswith(("remediator", "${")):  # the versions of our images are in variables and kustomizations
             continue
         assert re.match(r"v?\d+\.\d+(\.\d+)?", tag), image
         tags.setdefault(name, set()).add(tag)
@@ -71,7 +71,7 @@ def test_images_have_one_version_everywhere() -> None:
 
 @pytest.mark.parametrize("path", ["Dockerfile", "app/Dockerfile"])
 def test_our_images_say_what_they_are(path: str) -> None:
-    """Labels of the Open Container Initiative, with the version of the package."""
+    """Our images have the labels of the Open Container Initiative, with the version of the package."""
     text = (ROOT / path).read_text()
     for name in ("title", "description", "version", "licenses"):
         assert f"org.opencontainers.image.{name}=" in text
@@ -82,7 +82,7 @@ def test_our_images_say_what_they_are(path: str) -> None:
 
 
 def test_a_database_stops_and_backs_up_in_time() -> None:
-    """A server that is killed has to recover before it serves again; Compose gives ten seconds otherwise."""
+    """A database has more than the ten seconds of Compose to stop, because a killed server must recover first."""
     services = files(*OVERLAYS[1])
     assert services["postgres"]["stop_grace_period"] == "60s"
     assert services["redis"]["stop_grace_period"] == "20s"
@@ -94,7 +94,7 @@ def test_a_database_stops_and_backs_up_in_time() -> None:
 
 
 def test_production_runs_two_replicas_behind_one_address() -> None:
-    """The console's proxy finds both by their name."""
+    """The proxy of the console finds both replicas by their name."""
     services = files(*OVERLAYS[1])
     assert services["remediator"]["deploy"]["replicas"] == 2 and "ports" not in services["remediator"]
     assert services["console"]["ports"] and "remediator" in services["console"]["depends_on"]
@@ -102,7 +102,7 @@ def test_production_runs_two_replicas_behind_one_address() -> None:
 
 
 def test_pods_start_slowly_end_gently_and_stay_available() -> None:
-    """Startup probes where a start takes time, preStop before requests end, and a budget for each pair."""
+    """Slow pods have a startup probe, serving pods wait before they stop, and each pair has a disruption budget."""
     for name, pod in templates():
         container = pod["containers"][0]
         if name in ("remediator", "app", "postgres", "redis"):
@@ -116,8 +116,8 @@ def test_pods_start_slowly_end_gently_and_stay_available() -> None:
 
 
 def test_manifests_fit_the_documented_version_of_kubernetes() -> None:
-    """Each API version is there in the oldest version that the documentation names; kubectl is the only tool."""
-    oldest = tuple(map(int, re.findall(r"Kubernetes (\d+)\.(\d+) or newer is needed", DOCUMENTATION)[0]))
+    """Each API version exists in the oldest documented Kubernetes, and kubectl is the only tool."""
+    oldest = tuple(map(int, re.findall(r"You need Kubernetes (\d+)\.(\d+) or newer", DOCUMENTATION)[0]))
     for path in FOLDER.rglob("*.yaml"):
         if path.name in (
             "admission.yaml",
@@ -135,12 +135,12 @@ def test_manifests_fit_the_documented_version_of_kubernetes() -> None:
 
 
 def test_tls_is_shown_for_both() -> None:
-    """An example for nginx and one for an Ingress."""
+    """There is an example of TLS for nginx and one for an Ingress."""
     assert "ssl_certificate " in DOCUMENTATION and "kind: Ingress" in DOCUMENTATION
 
 
 def test_dumps_are_checked_and_the_oldest_removed(postgres: Postgres, tmp_path: Path) -> None:
-    """The script of Compose before a real server: whole dumps that pg_restore reads, never more than it keeps."""
+    """The dump script of Compose writes dumps that pg_restore reads, and never keeps more than its limit."""
     require("pg_dump")
     name = postgres.database()
     server = sqlalchemy.make_url(postgres.url(name))
@@ -174,7 +174,7 @@ def test_dumps_are_checked_and_the_oldest_removed(postgres: Postgres, tmp_path: 
 
 
 def test_a_dump_that_fails_leaves_no_file(tmp_path: Path) -> None:
-    """No server: an error that says when the next try is, and nothing that looks like a backup."""
+    """Without a server, the error names the time of the next attempt, and no file remains."""
     require("pg_dump")
     (tmp_path / "password").write_text("x")
     environment = {

@@ -1,4 +1,4 @@
-"""The remediator before a real cluster: it heals with the shipped playbooks and no more than the shipped Role."""
+"""On a real cluster, the remediator fixes faults with the shipped playbooks and only the shipped Role."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from tests.support.servers.docker import Engine
 from tests.support.servers.kubernetes import Cluster
 from tests.support.servers.remediator import ROOT, TOKEN, Remediator
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kubernetes]
 
 SERVE = "echo serving; sleep 1000"
 CRASH = "echo ModuleNotFoundError: prices >&2; exit 3"
 PUBLISHED = "redis:7.2.16-bookworm"
-"""Pulled by the cluster where its node's engine is not known; otherwise the image is made of this machine's Redis."""
+"""Image that the cluster pulls. If the engine of its node is known, the image is built from this machine's Redis."""
 ANN = "the token of ann"
 ELSEWHERE = ("promql", "http.ok")
-"""Checks of the shipped playbooks that ask Prometheus and the app; neither is part of these tests."""
+"""Checks of the shipped playbooks that need Prometheus or the app, which these tests lack."""
 
 
 def playbook(name: str) -> dict[str, Any]:
-    """A shipped playbook, but for the checks that ask who is not there."""
+    """Return a shipped playbook without the checks of servers that these tests lack."""
     made: dict[str, Any] = yaml.safe_load((ROOT / f"playbooks/{name}.yaml").read_text())
     made["verify"]["checks"] = [each for each in made["verify"]["checks"] if each["check"] not in ELSEWHERE]
     return made
 
 
 def account(cluster: Cluster, folder: Path) -> Path:
-    """A kubeconfig of an account that may do what the shipped Role allows, in the test's namespace."""
+    """Return a kubeconfig of an account with the rights of the shipped Role in the namespace of the test."""
     (role,) = of_kind("Role")
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     config["users"] = [{"name": each["name"], "user": {}} for each in config["users"]]
@@ -51,7 +51,7 @@ def account(cluster: Cluster, folder: Path) -> Path:
 
 
 def node(cluster: Cluster) -> str:
-    """The address of a node, on which pods with its network are reached."""
+    """Return the address of a node, where pods on its network can be reached."""
     addresses = cluster.get("nodes")["items"][0]["status"]["addresses"]
     found: str = next(each["address"] for each in addresses if each["type"] == "InternalIP")
     return found
@@ -59,7 +59,7 @@ def node(cluster: Cluster) -> str:
 
 @pytest.fixture
 def redis_there(cluster: Cluster, node_engine: Engine | None) -> redis.Redis:
-    """Redis as a Deployment that is never two at once, on the node's network."""
+    """Return Redis as a Deployment with at most one pod, on the network of the node."""
     image = PUBLISHED if node_engine is None else node_engine.build_program("redis-server")
     port = free_port()
     argv = [
@@ -86,12 +86,12 @@ def redis_there(cluster: Cluster, node_engine: Engine | None) -> redis.Redis:
     cluster.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "redis"}, "spec": spec})
     cluster.until_available("redis")
     client = redis.Redis(node(cluster), port, socket_timeout=2)
-    until(lambda: answers(client), "Redis answers", 60)
+    until(lambda: answers(client), "Redis answers")
     return client
 
 
 def answers(client: redis.Redis) -> bool:
-    """Whether it says PONG."""
+    """Return whether Redis answers PING."""
     try:
         return bool(client.ping())
     except redis.RedisError:
@@ -100,14 +100,14 @@ def answers(client: redis.Redis) -> bool:
 
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
-    """It tells the remediator, and is asked by it whether an alert still fires; not started yet."""
+    """Return an Alertmanager, not started, that notifies the remediator and answers whether an alert still fires."""
     made = Alertmanager(tmp_path / "alertmanager")
     yield made
     made.stop()
 
 
 def routing(made: Remediator) -> str:
-    """The configuration of an Alertmanager that tells a remediator every alert at once."""
+    """Return the configuration of an Alertmanager that sends every alert to the remediator at once."""
     return f"""
 route: {{receiver: remediator, group_by: [alertname], group_wait: 100ms, group_interval: 1s, repeat_interval: 1h}}
 receivers:
@@ -122,7 +122,7 @@ receivers:
 def remediator(
     cluster: Cluster, redis_there: redis.Redis, alertmanager: Alertmanager, tmp_path: Path
 ) -> Iterator[Remediator]:
-    """Started, with the app and Redis in its inventory, and with an Alertmanager that tells it."""
+    """Return a started remediator with the app and Redis in its inventory, notified by an Alertmanager."""
     made = Remediator(tmp_path / "remediator")
     made.playbooks = [playbook("app-crash-loop"), playbook("redis-down")]
     where = {"kind": "kubernetes", "namespace": cluster.namespace, "kubeconfig": str(account(cluster, tmp_path))}
@@ -151,11 +151,11 @@ def remediator(
 def test_a_bad_rollout_that_crash_loops_is_rolled_back(
     cluster: Cluster, alertmanager: Alertmanager, remediator: Remediator
 ) -> None:
-    """The revision before it serves again, once, and the record tells which."""
+    """One rollback restores the previous revision, and the record names it."""
     cluster.deploy("app", SERVE)
     cluster.until_available("app")
     cluster.deploy("app", CRASH)
-    until(lambda: _crashes(cluster), "the new pods crash", 120)
+    until(lambda: _crashes(cluster), "the new pods crash")
 
     alertmanager.fire(alertname="AppCrashLoopBackOff", service="app")
     run = remediator.wait_for("succeeded", 180)
@@ -170,9 +170,9 @@ def test_a_bad_rollout_that_crash_loops_is_rolled_back(
 def test_a_redis_that_hangs_is_restarted_after_a_yes(
     cluster: Cluster, alertmanager: Alertmanager, remediator: Remediator, redis_there: redis.Redis
 ) -> None:
-    """Another pod answers, and takes writes; Kubernetes alone would have left the hung one.
+    """After an approval, another pod answers and accepts writes. Kubernetes alone would keep the hung one.
 
-    From outside of the pod nobody can tell a hung Redis from one with a slow command, so a person decides.
+    From outside the pod, a hung Redis looks like one with a slow command, so a person decides.
     """
     (before,) = _pods(cluster, "redis")
     with pytest.raises(redis.TimeoutError):

@@ -1,4 +1,4 @@
-"""A Job as a remedy, by the real service on a real cluster: login by a program, a crash at the call, and the Events."""
+"""The real service starts a Job as a remedy on a real cluster: with a login program, a crash at the call, Events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.servers.alertmanager import Alertmanager
 from tests.support.servers.kubernetes import Cluster
 from tests.support.servers.remediator import TOKEN, Remediator
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.long]
 
 PLAYBOOK: dict[str, Any] = {
     "apiVersion": "remediator/v1",
@@ -53,14 +53,14 @@ RIGHTS = (
 
 
 def executable(path: Path, *lines: str) -> Path:
-    """A shell script."""
+    """Write a shell script that can be executed."""
     path.write_text("\n".join(("#!/bin/sh", *lines, "")))
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
 
 
 def logs_in(cluster: Cluster, folder: Path) -> tuple[Path, Path]:
-    """A kubeconfig whose user logs in by a program, and the program."""
+    """Return a kubeconfig whose user logs in by a program, and the program."""
     token = cluster.account("remediator", *RIGHTS)
     version = "client.authentication.k8s.io/v1"
     answer = json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": {"token": token}})
@@ -74,7 +74,7 @@ def logs_in(cluster: Cluster, folder: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
-    """Started by the remediator's fixture."""
+    """Return an Alertmanager that the fixture of the remediator starts."""
     made = Alertmanager(tmp_path / "alertmanager")
     yield made
     made.stop()
@@ -82,7 +82,7 @@ def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
 
 @pytest.fixture
 def remediator(cluster: Cluster, alertmanager: Alertmanager, tmp_path: Path) -> Iterator[Remediator]:
-    """Not started, with a Deployment and a Job for it; Alertmanager is started."""
+    """Return a remediator, not started, with a Deployment and a Job for it. Its Alertmanager is started."""
     cluster.deploy("shop", "sleep 1000", replicas=0)
     kubeconfig, program = logs_in(cluster, tmp_path)
     shell = ["/bin/sh", "-c", 'echo "indexing $TABLE"; sleep 1; echo indexed']
@@ -101,7 +101,7 @@ def remediator(cluster: Cluster, alertmanager: Alertmanager, tmp_path: Path) -> 
     made.inventory["services"] = {"shop": {"platform": where, "jobs": jobs}}
     made.settings["kubernetes_logins"] = [{"program": str(program)}]
     made.settings["kubernetes_events"] = True
-    made.settings["replica"] = "one"  # another one would wait for the end of the lease of the export
+    made.settings["replica"] = "one"  # another run would wait for the end of the lease on the export
     made.settings["commands"] = {"indexed": {"argv": [str(indexed)], "read_only": True}}
     made.settings["alertmanagers"] = [{"url": alertmanager.url}]
     alertmanager.configuration = f"""
@@ -127,11 +127,11 @@ def test_a_job_is_created_once_whenever_the_service_is_killed(
     remediator: Remediator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """kill -9 at the call: the next process finds the Job by its name or creates it; its logs are evidence."""
+    """After kill -9 at the call, the next process finds the Job by its name or creates it. Its logs are evidence."""
     monkeypatch.setenv("REMEDIATOR_CRASH_AT", f"kill@{moment}")
     remediator.start()
     alertmanager.fire(alertname="IndexBroken", service="shop", table="orders")
-    until(lambda: remediator._process is not None and remediator._process.poll() is not None, "the service is dead", 90)
+    until(lambda: remediator._process is not None and remediator._process.poll() is not None, "the service is dead")
     monkeypatch.delenv("REMEDIATOR_CRASH_AT")
     remediator.start()
     remediator.wait_for("succeeded", 180)
@@ -144,6 +144,6 @@ def test_a_job_is_created_once_whenever_the_service_is_killed(
         found = cluster.get("events")["items"]
         return {each["reason"] for each in found if each["reportingComponent"] == "remediator"}
 
-    until(lambda: reasons() >= {"ActionStarted", "ActionSucceeded", "Healed"}, "the Events are written", 60)
+    until(lambda: reasons() >= {"ActionStarted", "ActionSucceeded", "Healed"}, "the Events are written")
     described = cluster.kubectl("describe", "deployment", "shop")
     assert "create the Job reindex with TABLE=orders" in described

@@ -1,4 +1,4 @@
-"""The remediator before a StatefulSet on a real cluster, with no more rights than `remediator rbac` prints."""
+"""The remediator fixes a StatefulSet on a real cluster, with only the rights that `remediator rbac` prints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from tests.support.servers.remediator import ROOT, Remediator
 __all__ = ["alertmanager"]
 pytestmark = [
     pytest.mark.kubernetes,
-    pytest.mark.timeout(600),
     pytest.mark.usefixtures("controllers"),
 ]
 
@@ -65,7 +64,7 @@ escalate:
 
 
 def deploy(cluster: Cluster, **container: Any) -> None:
-    """The app: two pods that answer a readiness probe."""
+    """Deploy the app: two pods with a readiness probe."""
     cluster.deploy(
         "app",
         SERVES,
@@ -78,7 +77,7 @@ def deploy(cluster: Cluster, **container: Any) -> None:
 
 @pytest.fixture
 def remediator(cluster: Cluster, alertmanager: Alertmanager, tmp_path: Path) -> Iterator[Remediator]:
-    """Started, with the app in its inventory. Its account has the rights of the actions that the playbooks use."""
+    """Return a started remediator with the app in its inventory. Its account has the rights that its playbooks need."""
     rights = {each for action in ACTIONS for each in rights_for(action, WorkloadKind.STATEFUL_SET)} | set(EVIDENCE)
     grants = (Grant(ClusterAccess(), cluster.namespace, each, ("app",) if each.named else ()) for each in rights)
     path = kubeconfig(tmp_path, server_of(cluster), token=cluster.account("remediator", *rules(grants)))
@@ -99,13 +98,13 @@ def remediator(cluster: Cluster, alertmanager: Alertmanager, tmp_path: Path) -> 
 
 
 def ready(cluster: Cluster, count: int) -> bool:
-    """Whether so many pods are ready, of the newest template."""
+    """Return whether this number of pods is ready with the newest template."""
     status = cluster.get("statefulset", "app")["status"]
     return bool(status.get("readyReplicas", 0) == count and status.get("updatedReplicas", count) == 2)
 
 
 def uids(cluster: Cluster) -> dict[str, str]:
-    """The pods of the app, by name."""
+    """Return the UIDs of the app's pods by name."""
     pods = cluster.get("pods", "--selector=app=app")["items"]
     return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods}
 
@@ -113,15 +112,15 @@ def uids(cluster: Cluster) -> dict[str, str]:
 def test_a_release_without_its_configuration_is_rolled_back(
     cluster: Cluster, alertmanager: Alertmanager, remediator: Remediator
 ) -> None:
-    """Its last pod never starts, and a StatefulSet would wait for it for ever; the other pod is not touched."""
+    """The last pod never starts, and the StatefulSet would wait forever. The other pod is not changed."""
     deploy(cluster)
-    until(lambda: ready(cluster, 2), "both pods serve", 120)
+    until(lambda: ready(cluster, 2), "both pods serve")
     before = uids(cluster)
     deploy(cluster, env=[MISSING])
-    until(lambda: _waits(cluster) == "CreateContainerConfigError", "the new pod lacks its ConfigMap", 120)
+    until(lambda: _waits(cluster) == "CreateContainerConfigError", "the new pod lacks its ConfigMap")
 
     alertmanager.fire(alertname="DeploymentFailed", service="app")
-    run = remediator.wait_for("succeeded", 60)
+    run = remediator.wait_for("succeeded")
 
     assert [(step["action"], step["outcome"]) for step in run["steps"]] == [("service.rollback", "ok")]
     found = cluster.get("statefulset", "app")
@@ -134,15 +133,15 @@ def test_a_release_without_its_configuration_is_rolled_back(
 def test_only_the_pod_that_hangs_is_replaced(
     cluster: Cluster, alertmanager: Alertmanager, remediator: Remediator
 ) -> None:
-    """Once, and no more than that pod. If both hang, nothing is done and a person decides."""
+    """The hung pod is replaced once, and no other pod."""
     deploy(cluster)
-    until(lambda: ready(cluster, 2), "both pods serve", 120)
+    until(lambda: ready(cluster, 2), "both pods serve")
     before = uids(cluster)
     _hang(cluster, "app-1")
-    until(lambda: ready(cluster, 1), "one pod hangs", 60)
+    until(lambda: ready(cluster, 1), "one pod hangs")
 
     alertmanager.fire(alertname="PodHangs", service="app")
-    run = remediator.wait_for("succeeded", 60)
+    run = remediator.wait_for("succeeded")
 
     assert [(step["action"], step["outcome"]) for step in run["steps"]] == [("pod.delete", "ok")]
     after = uids(cluster)
@@ -151,13 +150,13 @@ def test_only_the_pod_that_hangs_is_replaced(
 
 
 def test_if_all_pods_hang_none_is_deleted(cluster: Cluster, alertmanager: Alertmanager, remediator: Remediator) -> None:
-    """The cause is another one then, and a person decides."""
+    """If all pods hang, the cause is elsewhere, so no pod is deleted and a person decides."""
     deploy(cluster)
-    until(lambda: ready(cluster, 2), "both pods serve", 120)
+    until(lambda: ready(cluster, 2), "both pods serve")
     before = uids(cluster)
     for pod in before:
         _hang(cluster, pod)
-    until(lambda: ready(cluster, 0), "both pods hang", 60)
+    until(lambda: ready(cluster, 0), "both pods hang")
 
     alertmanager.fire(alertname="PodHangs", service="app")
     run = remediator.wait_for("escalated", 100)
@@ -170,7 +169,7 @@ def _hang(cluster: Cluster, pod: str) -> None:
 
 
 def _waits(cluster: Cluster) -> str:
-    """Why containers of the pods wait."""
+    """Return the reasons why containers of the pods wait."""
     pods = cluster.get("pods", "--selector=app=app")["items"]
     states = [each["state"] for pod in pods for each in pod["status"].get("containerStatuses", ())]
     return "".join(str(each.get("waiting", {}).get("reason", "")) for each in states)

@@ -1,4 +1,4 @@
-"""deploy/helm gives what deploy/kubernetes gives, and the objects that only the chart has are right."""
+"""deploy/helm renders the objects of deploy/kubernetes, and the objects that only the chart has are right."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MONITORING = merged(
 
 @pytest.fixture(scope="module")
 def kustomized() -> dict[tuple[str, str, str], dict[str, Any]]:
-    """The objects of deploy/kubernetes, as kubectl makes them."""
+    """Return the objects of deploy/kubernetes, as kubectl renders them."""
     command = [require("kubectl"), "kustomize", str(ROOT / "deploy/kubernetes")]
     made = objects(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return made | objects((ROOT / "deploy/kubernetes/monitoring.yaml").read_text())
@@ -42,17 +42,17 @@ def kustomized() -> dict[tuple[str, str, str], dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def shop() -> dict[tuple[str, str, str], dict[str, Any]]:
-    """The objects of the chart for the same services."""
+    """Return the objects of the chart for the same services."""
     return objects(render(CHART, SHOP))
 
 
 def _comparable(item: dict[str, Any]) -> dict[str, Any]:
-    """Return an object without what is meant to differ: labels of the release, and the name of the settings."""
+    """Return an object without its intended differences: labels of the release, and the name of the settings."""
     text = json.dumps(item)
     result: dict[str, Any] = json.loads(text)
     result["metadata"].pop("labels", None)
     template = result.get("spec", {}).get("template", {})
-    template.get("metadata", {}).pop("annotations", None)  # the checksum of the settings; Kustomize puts it in the name
+    template.get("metadata", {}).pop("annotations", None)  # Kustomize has the checksum in the name
     for volume in template.get("spec", {}).get("volumes", ()):
         if volume["name"] == "config":
             volume["configMap"]["name"] = "remediator-config"
@@ -64,27 +64,27 @@ def _comparable(item: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", OWN_NAMESPACE)
 def test_an_object_is_that_of_kustomize(kind: str, kustomized: Any, shop: Any) -> None:
-    """Nothing is added, weakened or forgotten in one of the two."""
+    """Neither variant has additional, weaker or missing settings."""
     key = (kind, "remediator", "remediator")
     assert _comparable(shop[key]) == _comparable(kustomized[key])
 
 
 @pytest.mark.parametrize("kind", ["Role", "RoleBinding"])
 def test_the_rights_are_those_of_kustomize(kind: str, kustomized: Any, shop: Any) -> None:
-    """The same rights, in the namespace of the services only."""
+    """The chart grants the same rights, in the namespace of the services only."""
     key = (kind, "shop", "remediator")
     assert _comparable(shop[key]) == _comparable(kustomized[key])
     assert [name for found, namespace, name in shop if found == kind and namespace != "shop"] == []
 
 
 def test_the_scraped_endpoint_is_that_of_kustomize(kustomized: Any, shop: Any) -> None:
-    """The ServiceMonitor of the remediator itself."""
+    """The ServiceMonitor of the remediator scrapes the same endpoint."""
     key = ("ServiceMonitor", "remediator", "remediator")
     assert _comparable(shop[key]) == _comparable(kustomized[key])
 
 
 def test_settings_and_inventory_are_those_of_kustomize(kustomized: Any, shop: Any) -> None:
-    """The same data, and both files are valid."""
+    """Settings and inventory have the same data, and both files are valid."""
     theirs = next(item for (kind, _, name), item in kustomized.items() if name.startswith("remediator-config-"))
     ours = shop["ConfigMap", "remediator", "remediator-config"]
     assert {name: yaml.safe_load(text) for name, text in ours["data"].items()} == {
@@ -96,7 +96,7 @@ def test_settings_and_inventory_are_those_of_kustomize(kustomized: Any, shop: An
 
 
 def test_only_init_containers_know_the_owner_of_the_tables() -> None:
-    """The Secret and the role of the values are used; the service cannot read the URL of the owner."""
+    """The chart uses the Secret and the role of the values, and the service cannot read the URL of the owner."""
     values = merged(SHOP, {"database": {"ownerSecretName": "tables", "serviceRole": "heal"}})
     spec = objects(render(CHART, values))["Deployment", "remediator", "remediator"]["spec"]["template"]["spec"]
     [owner] = [each["name"] for each in spec["volumes"] if each.get("secret", {}).get("secretName") == "tables"]
@@ -113,7 +113,7 @@ def _containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_a_change_of_the_settings_replaces_the_pods() -> None:
-    """The template of the pods has a checksum of the ConfigMap."""
+    """The pod template has a checksum of the ConfigMap, so a change of the settings replaces the pods."""
     key = ("Deployment", "remediator", "remediator")
     sums = {
         objects(render(CHART, values))[key]["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
@@ -123,7 +123,7 @@ def test_a_change_of_the_settings_replaces_the_pods() -> None:
 
 
 def test_playbooks_come_from_labelled_config_maps() -> None:
-    """A first copy before the start, then a watch beside the service; the rights are for this namespace only."""
+    """Playbooks are copied before the start and watched beside the service, with rights for this namespace only."""
     made = objects(render(CHART, merged(SHOP, {"playbooks": {"labelled": True}})))
     spec = made["Deployment", "remediator", "remediator"]["spec"]["template"]["spec"]
     first, beside = spec["initContainers"][0], spec["containers"][1]
@@ -168,13 +168,13 @@ def test_the_rules_about_itself_are_the_tested_ones() -> None:
     ],
 )
 def test_a_missing_value_is_named(values: dict[str, Any], message: str) -> None:
-    """The chart refuses to render, and says what to set."""
+    """If a value is missing, the chart does not render, and the error names the value."""
     with pytest.raises(Exception, match=message):
         render(CHART, values)
 
 
 def test_another_release_name_and_image_are_used_everywhere() -> None:
-    """Nothing but ports and paths is fixed."""
+    """Release name and image of the values are used everywhere. Only ports and paths are fixed."""
     values = merged(SHOP, {"image": {"repository": "registry.example.com/remediator", "digest": "sha256:" + "a" * 64}})
     text = render(CHART, values, release="heal", namespace="ops")
     made = objects(text)
@@ -188,7 +188,7 @@ def test_another_release_name_and_image_are_used_everywhere() -> None:
 
 
 def test_the_schema_of_the_values_holds_and_finds_mistakes() -> None:
-    """Helm checks values with this schema before it renders."""
+    """Helm checks the values with the schema before it renders, and finds mistakes."""
     schema = Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
     defaults = yaml.safe_load((CHART / "values.yaml").read_text())
     for values in ({}, SHOP, MONITORING):
@@ -203,5 +203,5 @@ def test_the_schema_of_the_values_holds_and_finds_mistakes() -> None:
 
 
 def test_no_secret_is_in_the_chart() -> None:
-    """The chart names one Secret and makes none."""
+    """The chart refers to one Secret and creates none."""
     assert not [key for key in objects(render(CHART, MONITORING)) if key[0] == "Secret"]

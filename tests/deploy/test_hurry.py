@@ -1,4 +1,4 @@
-"""The local stack's rules and settings are the repository's own; what may differ is listed here."""
+"""Rules and settings of the local stack equal those of the repository, except for listed differences."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ADDRESSES = {
 
 
 def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
-    """Where two documents differ, as paths; items of lists are ``*``."""
+    """Return the paths where two documents differ. Items of lists are ``*``."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in one | other:
             yield from differences(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
@@ -50,7 +50,7 @@ def timeless(rule: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_rules_differ_in_durations_only() -> None:
-    """Names, expressions, labels, annotations and order are the same."""
+    """Names, expressions, labels, annotations and order of the rules are the same."""
     source = read("alerting/rules.yml")
     made = fast_timings.rules(source)
     assert [group["name"] for group in made["groups"]] == [group["name"] for group in source["groups"]]
@@ -59,7 +59,7 @@ def test_rules_differ_in_durations_only() -> None:
 
 
 def test_no_rule_waits_for_longer_than_the_original() -> None:
-    """Each is quicker, and none so quick that one lost scrape makes an alert."""
+    """No rule is slower than the original, but one lost scrape never causes an alert."""
     pairs = zip(
         rules_of(read("alerting/rules.yml")), rules_of(fast_timings.rules(read("alerting/rules.yml"))), strict=True
     )
@@ -75,14 +75,14 @@ def test_no_rule_waits_for_longer_than_the_original() -> None:
     [("rate(a[1m])", "rate(a[12s])"), ("rate(a[10m])", "rate(a[2m])"), ("a[20s]", "a[10s]"), ("a[5s]", "a[5s]")],
 )
 def test_ranges_shrink(source: str, made: str) -> None:
-    """By one factor, down to what still holds some scrapes, and never grow."""
+    """Ranges shrink by one factor, still contain some scrapes, and never grow."""
     rule = {"alert": "A", "expr": source, "for": "1s"}
     [shorter] = fast_timings.rules({"groups": [{"name": "g", "rules": [rule]}]})["groups"][0]["rules"]
     assert (shorter["expr"], shorter["for"]) == (made, "1s")
 
 
 def test_hurried_rules_are_valid(tmp_path: Path) -> None:
-    """promtool accepts them."""
+    """promtool accepts the rules of the local stack."""
     (tmp_path / "rules.yml").write_text(dump(fast_timings.rules(read("alerting/rules.yml"))))
     argv = [require("promtool"), "check", "rules", "--lint-fatal", str(tmp_path / "rules.yml")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -90,7 +90,7 @@ def test_hurried_rules_are_valid(tmp_path: Path) -> None:
 
 
 def test_prometheus_settings_differ_in_addresses_and_intervals_only() -> None:
-    """Jobs, labels, paths and the rest are those of prometheus.yml."""
+    """Jobs, labels, paths and all other settings equal prometheus.yml."""
     source = read("prometheus.yml")
     made = fast_timings.prometheus(source, ADDRESSES, "rules.yml")
     assert set(differences(source, made)) == {
@@ -106,7 +106,7 @@ def test_prometheus_settings_differ_in_addresses_and_intervals_only() -> None:
 
 
 def test_alertmanager_settings_differ_in_addresses_files_and_intervals_only() -> None:
-    """Grouping, routes, inhibition and the rest are those of alertmanager.yml."""
+    """Grouping, routes, inhibition and all other settings equal alertmanager.yml."""
     source = read("alertmanager.yml")
     made = fast_timings.alertmanager(source, "http://127.0.0.1:1/api/v1/alerts", "/a/token")
     assert set(differences(source, made)) == {

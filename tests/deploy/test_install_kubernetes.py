@@ -1,4 +1,4 @@
-"""deploy/kubernetes by the commands of the documentation: it becomes ready, breaks for real, and heals after a yes."""
+"""deploy/kubernetes, installed as documented, becomes ready, breaks for real, and is fixed after an approval."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ escalate: {{to: [infrastructure], message: The shop is slow.}}
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """The installation, and the token with which the first user signs in."""
+    """The installation and the token of its first user."""
 
     token: str
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
-        """Run kubectl; what it printed."""
+        """Run kubectl and return its output."""
         return _run("kubectl", *arguments, given=given).stdout
 
     def call(self, path: str, body: dict[str, Any] | None = None, host: str = "") -> Any:
-        """An answer of the API, by the address of the Service or of a pod."""
+        """Return an answer of the API, by the address of the Service or of a pod."""
         address = host or self.kubectl(
             "get", "svc", "remediator", "-n", "remediator", "-o", "jsonpath={.spec.clusterIP}"
         )
@@ -75,7 +75,7 @@ class Installed:
             return json.load(answer)
 
     def run(self, playbook: str, status: str) -> dict[str, Any] | None:
-        """The newest run of a playbook, if it has this status. Another playbook may have a newer run."""
+        """Return the newest run of a playbook if it has this status, because another playbook may have a newer run."""
         try:
             found = [each for each in self.call("/api/v1/runs?limit=50") if each["playbook"] == playbook]
         except OSError:
@@ -107,7 +107,7 @@ def _run(*argv: str, given: str | None = None) -> subprocess.CompletedProcess[st
 
 
 def documented() -> str:
-    """The commands of the documentation, from the namespaces to the rollout."""
+    """Return the commands of the documentation, from the namespaces to the rollout."""
     text = (ROOT / "docs/deployment.md").read_text()
     block = re.findall(r"### Install\n+```\n(.*?)```", text, re.DOTALL)[0]
     wanted = [line for line in block.splitlines() if "Kubernetes 1.30" not in line and "operator" not in line]
@@ -116,7 +116,7 @@ def documented() -> str:
 
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Installed]:
-    """The documented commands, run as they are, on a cluster whose node is this machine; removed after the tests."""
+    """Run the documented commands on a cluster whose node is this machine. Remove the installation after the tests."""
     kubeconfig = os.environ.get("KUBECONFIG")
     if not kubeconfig or not os.environ.get("DOCKER_HOST"):
         pytest.skip("needs a cluster of one node, and its engine: set KUBECONFIG and DOCKER_HOST")
@@ -133,7 +133,7 @@ def installed() -> Iterator[Installed]:
         gone = ("kubectl", "delete", "namespace", "shop", "remediator", NAMESPACE, "--ignore-not-found")
         stack.callback(subprocess.run, gone, capture_output=True, timeout=180)
         commands = documented()
-        if "policy/v1\n" not in _run("kubectl", "api-versions").stdout:  # older than the documentation asks for
+        if "policy/v1\n" not in _run("kubectl", "api-versions").stdout:  # older than the documentation requires
             older = "kubectl kustomize deploy/kubernetes | sed 's#policy/v1$#policy/v1beta1#' | kubectl apply -f -"
             commands = commands.replace("kubectl apply -k deploy/kubernetes", older)
             backup = "sed 's#batch/v1$#batch/v1beta1#' deploy/kubernetes/backup.yaml | kubectl apply -f -"
@@ -153,7 +153,7 @@ def installed() -> Iterator[Installed]:
 
 
 def _require_images() -> None:
-    """Build what the node does not have, and our own images from this version; skip where that is not possible."""
+    """Build the images that the node lacks, and our own images from this version. Skip if that is not possible."""
     missing = [
         image
         for image in IMAGES
@@ -169,7 +169,7 @@ def _require_images() -> None:
 
 
 def test_both_replicas_serve_with_the_same_keys(installed: Installed) -> None:
-    """Both are ready, and neither of them was refused for its keys or its settings."""
+    """Both replicas are ready, so neither was refused because of its keys or settings."""
     pods = json.loads(
         installed.kubectl("get", "pods", "-n", "remediator", "-l", "app.kubernetes.io/name=remediator", "-o", "json")
     )["items"]
@@ -182,7 +182,7 @@ def test_both_replicas_serve_with_the_same_keys(installed: Installed) -> None:
 
 
 def test_a_full_volume_is_freed_after_a_yes(installed: Installed) -> None:
-    """The agent in the pod of Redis names the backups; after a yes the old ones are in quarantine, and two stay."""
+    """The agent of the volume lists the backups. After an approval, the old ones are in quarantine, and two stay."""
     installed.kubectl(*REDIS, FULL)
     labels = {"alertname": "RedisDiskFull", "namespace": "shop", "persistentvolumeclaim": "redis", "service": "redis"}
     alert = {"labels": {**labels, "severity": "critical"}, "annotations": {"summary": "The disk of Redis is full"}}
@@ -204,7 +204,7 @@ def test_a_full_volume_is_freed_after_a_yes(installed: Installed) -> None:
 
 
 def test_a_dump_of_the_database_is_written(installed: Installed) -> None:
-    """As at night: the Job of the CronJob ends well, with the rights of the remediator's own role."""
+    """The Job of the nightly CronJob succeeds with the rights of the remediator's own role."""
     documents = yaml.safe_load_all((ROOT / "deploy/kubernetes/backup.yaml").read_text())
     template = next(each["spec"]["jobTemplate"] for each in documents if each["kind"] == "CronJob")
     metadata = {"name": "once", "namespace": "remediator"}
@@ -214,7 +214,7 @@ def test_a_dump_of_the_database_is_written(installed: Installed) -> None:
 
 
 def test_own_playbooks_are_loaded_without_a_restart(installed: Installed, tmp_path: Path) -> None:
-    """By the command of the documentation; a change, and an error that leaves the last valid version in use."""
+    """The documented command loads a changed playbook. After an error, the last valid version stays in use."""
     text = re.findall(r"^kubectl .*configmap own-playbooks.*$", (ROOT / "docs/deployment.md").read_text(), re.MULTILINE)
     command = text[0].replace("books/", str(tmp_path))
     before = installed.kubectl("get", "pods", "-n", "remediator", "-l", SELECTOR, "-o", "name")
@@ -232,7 +232,7 @@ def test_own_playbooks_are_loaded_without_a_restart(installed: Installed, tmp_pa
 
 
 def _summaries(installed: Installed) -> set[str]:
-    """What each replica says about the own playbook."""
+    """Return what each replica reports about the playbook."""
     found = json.loads(installed.kubectl("get", "pods", "-n", "remediator", "-l", SELECTOR, "-o", "json"))["items"]
     return {
         each.get("summary", "")
@@ -243,12 +243,12 @@ def _summaries(installed: Installed) -> set[str]:
 
 
 def test_a_redis_that_hangs_is_restarted_after_a_yes(installed: Installed) -> None:
-    """Prometheus sees it, a person approves by the API, another pod serves, and the proof of the playbook holds."""
+    """Prometheus detects the fault, a person approves by the API, a new pod serves, and verification succeeds."""
     before = installed.kubectl("get", "pods", "-n", "shop", "-l", "app=redis", "-o", "name")
     containers = _run("docker", "ps", "-q", "--filter", "name=k8s_redis_redis-").stdout.split()
     _run("docker", "kill", "--signal=STOP", *containers)
 
-    # the guard "cooldown" waits for five minutes after the prune of an earlier test
+    # the guard "cooldown" blocks for five minutes after the prune of an earlier test
     installed.approve("redis-down", 600)
 
     until(lambda: installed.run("redis-down", "succeeded") is not None, "the run succeeds", 300)

@@ -1,4 +1,4 @@
-"""deploy/kubernetes on a real API server: what the Role lets the remediator do, and what it must not."""
+"""deploy/kubernetes on a real API server: which actions its Role allows the remediator, and which it refuses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FOLDER = ROOT / "deploy/kubernetes"
 real = pytest.mark.kubernetes
 
 NEWER = ("PodDisruptionBudget",)
-"""Not known to the oldest server that tests run on: policy/v1 is of Kubernetes 1.21."""
+"""Kinds that the oldest server of the tests lacks: policy/v1 needs Kubernetes 1.21."""
 
 
 FORBIDDEN = (
@@ -56,25 +56,25 @@ FORBIDDEN = (
     ("impersonate", "", "users", "admin", ""),
     ("create", "batch", "jobs", "", ""),
 )
-"""Verb, group, resource, name and subresource of what the account must not do in the namespace."""
+"""Verb, group, resource, name and subresource of calls that the account must not make in the namespace."""
 
 
 def rendered() -> list[dict[str, Any]]:
-    """All objects, as ``kubectl apply -k`` would send them."""
+    """Return all objects as ``kubectl apply -k`` sends them."""
     done = subprocess.run(["kubectl", "kustomize", FOLDER], capture_output=True, text=True, check=True)
     return list(yaml.safe_load_all(done.stdout))
 
 
 def of_kind(kind: str) -> list[dict[str, Any]]:
-    """The objects of a kind, straight from the files."""
+    """Return the objects of a kind, from the files."""
     documents = [each for path in FOLDER.rglob("*.yaml") for each in yaml.safe_load_all(path.read_text())]
     return [each for each in documents if each and each.get("kind") == kind]
 
 
 @pytest.fixture
 def shop(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster with everything that it knows of ours applied, with no pods; gone after the test."""
-    # a claim would wait for a controller that protects it, which a small cluster does not run
+    """Apply our objects that the cluster supports, without pods, and remove them after the test."""
+    # a small cluster lacks the controller that removes the protection of a claim
     objects = [each for each in rendered() if each["kind"] not in (*NEWER, "PersistentVolumeClaim")]
     for each in objects:
         if each["kind"] in ("Deployment", "StatefulSet"):
@@ -82,7 +82,7 @@ def shop(cluster: Cluster) -> Iterator[Cluster]:
     text = yaml.safe_dump_all(objects)
     flags = [f"--kubeconfig={cluster.kubeconfig}"]
     there = cluster.kubectl("get", "namespaces", "--output=name").split()
-    if taken := {"namespace/shop", "namespace/remediator"} & set(there):  # somebody's own: never to be removed
+    if taken := {"namespace/shop", "namespace/remediator"} & set(there):  # the test did not create these
         pytest.fail(f"the cluster has {', '.join(sorted(taken))} already; this test would change and remove it")
     try:
         done = subprocess.run(["kubectl", *flags, "apply", "-f", "-"], input=text, text=True, capture_output=True)
@@ -95,7 +95,7 @@ def shop(cluster: Cluster) -> Iterator[Cluster]:
 
 @pytest.fixture
 def account(shop: Cluster, tmp_path: Path) -> Path:
-    """A kubeconfig of the remediator's own service account."""
+    """Return a kubeconfig of the remediator's service account."""
     path = "/api/v1/namespaces/remediator/serviceaccounts/remediator/token"
     request = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})
     answer = json.loads(shop.kubectl("create", "--raw", path, "--filename=-", given=request))
@@ -108,7 +108,7 @@ def account(shop: Cluster, tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def client(account: Path) -> AsyncIterator[Kubernetes]:
-    """The remediator's way in."""
+    """Return a client with the rights of the remediator."""
     client = Kubernetes(access(ClusterSettings(kubeconfig=account), "shop"))
     yield client
     await client.aclose()
@@ -116,14 +116,14 @@ async def client(account: Path) -> AsyncIterator[Kubernetes]:
 
 @pytest.fixture
 async def platform() -> AsyncIterator[KubernetesPlatform]:
-    """Closed after the test."""
+    """Return the platform, which is closed after the test."""
     platform = KubernetesPlatform()
     yield platform
     await platform.aclose()
 
 
 def of_inventory(name: str, account: Path) -> Service:
-    """A service as the shipped inventory has it, but from outside of the cluster."""
+    """Return a service of the shipped inventory, for access from outside the cluster."""
     inventory = yaml.safe_load((FOLDER / "remediator/inventory.yaml").read_text())
     for service in inventory["services"].values():
         service["platform"]["kubeconfig"] = str(account)
@@ -134,7 +134,7 @@ def of_inventory(name: str, account: Path) -> Service:
 async def test_the_role_allows_all_that_the_platform_does(
     shop: Cluster, account: Path, platform: KubernetesPlatform
 ) -> None:
-    """Look, read logs, restart, scale, roll back: with the shipped account and nothing more."""
+    """The shipped account can read status and logs, restart, scale and roll back."""
     app, redis = of_inventory("app", account), of_inventory("redis", account)
     async with asyncio.timeout(30):
         while (status := await platform.status(app)).state is not State.STOPPED:
@@ -158,7 +158,10 @@ async def test_the_role_allows_all_that_the_platform_does(
 async def test_missing_rights_are_found_before_a_plan(
     shop: Cluster, account: Path, platform: KubernetesPlatform
 ) -> None:
-    """The shipped Role lacks one right, on purpose: Redis is not scaled. It is named, and such a plan is refused."""
+    """The shipped Role lacks the right to scale Redis on purpose.
+
+    The check names the missing right, and such a plan is refused.
+    """
     app, redis = of_inventory("app", account), of_inventory("redis", account)
     for action in ("service.status", "service.logs", "service.releases", "service.restart", "service.rollback"):
         assert await platform.missing_rights(app, action) == await platform.missing_rights(redis, action) == (), action
@@ -170,7 +173,7 @@ async def test_missing_rights_are_found_before_a_plan(
 
 @real
 async def test_the_role_allows_nothing_else(client: Kubernetes) -> None:
-    """The API server itself says no."""
+    """The API server refuses every other access."""
     for verb, group, resource, name, subresource in FORBIDDEN:
         allowed = await client.may(verb, group, resource, name, subresource)
         assert not allowed, (verb, resource, name, subresource)
@@ -178,7 +181,7 @@ async def test_the_role_allows_nothing_else(client: Kubernetes) -> None:
 
 @real
 async def test_what_is_not_allowed_is_refused_when_tried(shop: Cluster, account: Path) -> None:
-    """Another Deployment, the scale of Redis, and the same names in another namespace."""
+    """The API server refuses another Deployment, the scale of Redis, and the same names in another namespace."""
     for namespace, name in (("shop", "other"), ("remediator", "remediator"), ("default", "app")):
         client = Kubernetes(access(ClusterSettings(kubeconfig=account), namespace))
         with pytest.raises(KubernetesRefused, match="Forbidden"):
@@ -194,7 +197,7 @@ async def test_what_is_not_allowed_is_refused_when_tried(shop: Cluster, account:
 
 @real
 def test_all_of_it_is_taken_by_the_server(shop: Cluster) -> None:
-    """Every object that this server knows the kind of is there."""
+    """The server has stored every object of a kind that it knows."""
     until(lambda: "app" in shop.kubectl("get", "deployments", "--namespace=shop", "--output=name"), "the app")
     for kind, name, namespace in (
         ("networkpolicy", "remediator", "remediator"),
@@ -206,7 +209,7 @@ def test_all_of_it_is_taken_by_the_server(shop: Cluster) -> None:
 
 
 def test_all_kinds_are_there() -> None:
-    """Rendered as ``kubectl apply -k`` does it, without a server: what a deployment is made of, each in its place."""
+    """The manifests, rendered as by ``kubectl apply -k``, contain every object in its namespace."""
     require("kubectl")
     found = {(each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]) for each in rendered()}
     assert found >= {
@@ -225,7 +228,10 @@ def test_all_kinds_are_there() -> None:
 
 
 def test_every_container_is_held_back() -> None:
-    """Not root, a read-only root, no capabilities, no way up, limits, no account token unless it is needed."""
+    """Containers run as non-root with limits and a read-only root, without capabilities or privilege escalation.
+
+    Only the pod of the remediator has a service account token.
+    """
     for workload in (*of_kind("Deployment"), *of_kind("StatefulSet")):
         name, pod = workload["metadata"]["name"], workload["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True, name
@@ -238,7 +244,7 @@ def test_every_container_is_held_back() -> None:
 
 
 def test_the_role_names_what_it_may_change() -> None:
-    """No rule that changes something is without names, and none has a star."""
+    """Every mutating rule has resource names, and no rule has a wildcard."""
     (role,) = of_kind("Role")
     for rule in role["rules"]:
         assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
@@ -250,8 +256,11 @@ def test_the_role_names_what_it_may_change() -> None:
 
 
 def test_what_is_measured_has_the_names_that_the_rules_ask_for() -> None:
-    """Each job and service of prometheus.yml that the rules and playbooks need is a ServiceMonitor's, on a port that
-    its Service has."""
+    """ServiceMonitors provide each job and service that rules and playbooks need.
+
+    Each job and service of prometheus.yml that the rules and playbooks need comes from a ServiceMonitor, on a port of
+    its Service.
+    """
     scraped = yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]
     wanted = {each["job_name"]: each["static_configs"][0]["labels"]["service"] for each in scraped}
     services = {each["metadata"]["name"]: each for each in of_kind("Service")}
@@ -268,7 +277,7 @@ def test_what_is_measured_has_the_names_that_the_rules_ask_for() -> None:
 
 
 def test_services_pods_and_policies_find_each_other() -> None:
-    """Each Service finds pods and a port of theirs; each policy's pods and each secret's key are somebody's."""
+    """Every Service, NetworkPolicy and Secret refers to existing pods, ports and keys."""
     workloads = [*of_kind("Deployment"), *of_kind("StatefulSet")]
     templates = [each["spec"]["template"] for each in workloads]
     templates += [each["spec"]["jobTemplate"]["spec"]["template"] for each in of_kind("CronJob")]
@@ -298,14 +307,14 @@ def test_services_pods_and_policies_find_each_other() -> None:
 
 
 def shipped_secrets() -> list[dict[str, Any]]:
-    """The Secrets that secrets.sh prints."""
+    """Return the Secrets that secrets.sh prints."""
     argv = [FOLDER / "secrets.sh", "ann@example.com"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd="/")
     return list(yaml.safe_load_all(done.stdout))
 
 
 def test_the_person_of_the_secrets_signs_in_with_the_token_that_is_shown() -> None:
-    """The token is only on standard error; the Secret has its hash."""
+    """The token is printed only on standard error, and the Secret has its hash."""
     done = subprocess.run([FOLDER / "secrets.sh", "ann@example.com"], capture_output=True, text=True, check=True)
     token = re.findall(r"shown only now: (\w+)", done.stderr)[0]
     (made,) = (each for each in yaml.safe_load_all(done.stdout) if each["metadata"]["name"] == "remediator")
@@ -316,19 +325,19 @@ def test_the_person_of_the_secrets_signs_in_with_the_token_that_is_shown() -> No
 
 
 def test_no_person_is_refused_with_an_example() -> None:
-    """Each Secret would name nobody."""
+    """Without a person, secrets.sh fails with an example, because its Secrets would name no user."""
     done = subprocess.run([FOLDER / "secrets.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "for example ann@example.com" in done.stderr and not done.stdout
 
 
 def test_no_pod_gets_the_variables_of_services() -> None:
-    """Kubernetes sets REDIS_PORT and APP_PORT to URLs for Services with these names; programs read them as ports."""
+    """Pods do not get REDIS_PORT or APP_PORT from Kubernetes: they are URLs, but programs read them as ports."""
     for workload in (*of_kind("Deployment"), *of_kind("StatefulSet")):
         assert workload["spec"]["template"]["spec"]["enableServiceLinks"] is False, workload["metadata"]["name"]
 
 
 def test_the_rules_become_what_the_operator_takes() -> None:
-    """The same rules, in the shape of its own kind, with the labels that it selects by."""
+    """The rules stay the same in the format of the operator, with its selector labels."""
     done = subprocess.run([FOLDER / "rules.sh", "release=mine"], capture_output=True, text=True, check=True, cwd="/")
     made = yaml.safe_load(done.stdout)
     assert (made["kind"], made["metadata"]["namespace"]) == ("PrometheusRule", "monitoring")
@@ -338,7 +347,7 @@ def test_the_rules_become_what_the_operator_takes() -> None:
 
 
 def test_the_rules_name_the_namespace_that_is_given() -> None:
-    """Every rule on the cluster's, the app's and Redis' metrics is about this namespace alone."""
+    """Every rule on metrics of the cluster, the app or Redis selects only the given namespace."""
     given = {**os.environ, "NAMESPACE": "other"}
     done = subprocess.run([FOLDER / "rules.sh"], capture_output=True, text=True, check=True, env=given)
     made = yaml.safe_load(done.stdout)["spec"]["groups"]
@@ -349,8 +358,8 @@ def test_the_rules_name_the_namespace_that_is_given() -> None:
     assert "shop" not in "".join(rules)
 
 
-def test_a_namespace_that_is_none_is_refused() -> None:
-    """It would end in a rule that matches nothing."""
+def test_an_invalid_namespace_is_refused() -> None:
+    """An invalid namespace is an error, because its rules would match nothing."""
     given = {**os.environ, "NAMESPACE": 'x",y="'}
     done = subprocess.run([FOLDER / "rules.sh"], capture_output=True, text=True, check=False, env=given)
     assert done.returncode == 2 and "invalid namespace" in done.stderr

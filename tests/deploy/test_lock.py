@@ -1,4 +1,4 @@
-"""The lock files: what is installed is what was tested, by version and hash, and its licence is known."""
+"""The lock files pin every package by version and hash, as tested, with a known licence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOCKS = {RUNTIME: ["postgres"], DEMO: ["postgres", "app", "stack"], DEVELOPMENT:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_package_has_one_version_and_hashes(lock: str) -> None:
-    """No range, no URL, no option, and so no registry; pip refuses a file with another hash."""
+    """Lock files have no range, URL or option, hence no registry, and pip refuses a file with another hash."""
     lines = [line.strip() for line in (ROOT / lock).read_text().splitlines() if line and not line.startswith("#")]
     pattern = r"([a-z0-9._-]+==[0-9][\w.!+]*( ; .+)?|--hash=sha256:[0-9a-f]{64})( \\)?"
     assert [line for line in lines if not re.fullmatch(pattern, line)] == []
@@ -39,7 +39,7 @@ def test_every_dependency_is_pinned_to_a_version_that_it_allows(lock: str, extra
 
 
 def test_runtime_is_apart_from_tests_and_has_the_same_versions() -> None:
-    """The image contains no package that only tests need."""
+    """The runtime lock has no package that only tests need, and the same versions."""
     runtime, development = pins(RUNTIME), pins(DEVELOPMENT)
     assert {name: pin for name, pin in runtime.items() if development[name][0] != pin[0]} == {}
     assert not {"pytest", "hypothesis", "moto", "ruff", "mypy", "fastapi"} & runtime.keys()
@@ -47,7 +47,7 @@ def test_runtime_is_apart_from_tests_and_has_the_same_versions() -> None:
 
 @pytest.mark.parametrize("path", ["Dockerfile", "app/Dockerfile", "deploy/setup.sh"])
 def test_every_installation_requires_the_hashes(path: str) -> None:
-    """Nothing is installed from an index without its hash."""
+    """No installation takes a package from an index without its hash."""
     installs = [line for line in (ROOT / path).read_text().splitlines() if " install " in line and "pip" in line]
     assert installs
     for line in installs:
@@ -55,7 +55,7 @@ def test_every_installation_requires_the_hashes(path: str) -> None:
 
 
 def test_the_licence_list_is_that_of_the_lock_files() -> None:
-    """Every package has a licence; those under the GPL are named with the reason."""
+    """Every package has a licence. Those under the GPL are listed with the reason."""
     page = (ROOT / "docs/licences.md").read_text()
     assert page == supply_chain.licences_page(), "run: python -m tests.support.supply_chain licences"
     assert "unknown" not in page
@@ -65,7 +65,7 @@ def test_the_licence_list_is_that_of_the_lock_files() -> None:
 
 
 def test_the_bill_of_materials_names_what_the_image_contains() -> None:
-    """CycloneDX, with version, package URL, licence and hashes of each package."""
+    """The CycloneDX file has version, package URL, licence and hashes of each package."""
     made = supply_chain.sbom()
     assert (made["bomFormat"], made["specVersion"]) == ("CycloneDX", "1.6")
     assert {item["name"]: item["version"] for item in made["components"]} == {
@@ -93,13 +93,13 @@ def test_the_bill_of_materials_names_what_the_image_contains() -> None:
 def test_the_audit_says_when_it_has_no_data(
     answer: str, status: int, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No finding and no data are different answers."""
+    """The audit distinguishes "no finding" from "no data"."""
     assert supply_chain.judge(answer, "") == status
     assert told in capsys.readouterr().out
 
 
 def test_the_image_runs_as_a_user_with_a_health_check() -> None:
-    """Not as root, in every shipped image."""
+    """No shipped image runs as root, and each has a health check."""
     for path in (Path("Dockerfile"), Path("app/Dockerfile")):
         text = (ROOT / path).read_text()
         assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", text, re.MULTILINE), path

@@ -1,4 +1,4 @@
-"""The documented figures of memory come from a bench that really gives them."""
+"""The bench measures every documented figure of memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT_MB = 256 * 1.048576
 
 @pytest.mark.long
 def test_the_bench_of_replicas_gives_figures_within_half_the_limit(postgres_url: str) -> None:
-    """Two replicas on a real PostgreSQL, at rest, after alerts and after pages."""
+    """Two replicas on PostgreSQL need at most half the limit at rest, after alerts and after pages."""
     argv = [sys.executable, "-m", "bench.replicas", postgres_url, "--json", "--alerts", "40"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -29,7 +29,7 @@ def test_the_bench_of_replicas_gives_figures_within_half_the_limit(postgres_url:
 
 
 def test_the_documentation_states_every_figure() -> None:
-    """RSS and PSS of each state, and the limit."""
+    """The documentation has RSS and PSS of each state, and the limit."""
     text = (ROOT / "docs/deployment.md").read_text().partition("## Memory")[2].partition("\n## ")[0]
     assert len(re.findall(r"^\| .* \| \d+ MB \| \d+ MB \|$", text, re.MULTILINE)) == 3
     assert "256 MiB" in text

@@ -1,4 +1,4 @@
-"""The wheel, the unit of systemd and the Debian package: built, installed and used."""
+"""The wheel, the systemd units and the Debian package can be built, installed and used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.servers.remediator import ROOT
 
 UNIT = ROOT / "deploy/systemd/remediator.service"
 MAX_EXPOSURE = 1.5
-"""Of ``systemd-analyze security``: 0 is best, 10 is worst; a unit without any limit has 9.6."""
+"""Highest result of ``systemd-analyze security``: 0 is best and 10 worst. A unit without any limit has 9.6."""
 
 
 def run(*argv: str | Path, **more: object) -> subprocess.CompletedProcess[str]:
@@ -29,7 +29,7 @@ def run(*argv: str | Path, **more: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel, without a network: the build tools are those of this environment."""
+    """Build the wheel without a network, with the build tools of this environment."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     names = ("remediator", "docs/man", "pyproject.toml", "README.md", "LICENSE", "requirements.lock")
@@ -46,7 +46,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the wheel into an environment of its own; only its dependencies come from this one."""
+    """Install the wheel into a separate environment, which takes only the dependencies from this one."""
     folder = tmp_path_factory.mktemp("environment")
     assert run(sys.executable, "-m", "venv", "--without-pip", folder).returncode == 0
     python = folder / "bin/python"
@@ -54,13 +54,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = run(*argv)
     assert made.returncode == 0, made.stderr
     packages = run(python, "-c", "import site; print(site.getsitepackages()[0])").stdout.strip()
-    # a path file is not used for the editable install of the project itself: names in the environment come first
+    # names in the new environment come before those of the path file, so its editable install is not used
     (Path(packages) / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
     return folder
 
 
 def test_the_wheel_has_the_package_its_data_and_nothing_else(wheel: Path) -> None:
-    """No demonstration app, no tests; templates, schemas of the authoring tools, and the manual page."""
+    """The wheel has templates, schemas and the manual page, but neither tests nor the demonstration app."""
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.startswith("remediator")} == set()
@@ -73,7 +73,7 @@ def test_the_wheel_has_the_package_its_data_and_nothing_else(wheel: Path) -> Non
 
 @pytest.mark.long
 def test_the_installed_command_works(installed: Path, tmp_path: Path) -> None:
-    """It starts without the checkout, prints its version, and writes a playbook from its own templates."""
+    """The command starts without the checkout, prints its version, and writes a playbook from its templates."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     command = installed / "bin/remediator"
     shown = run(command, "--version", env=environment, cwd=tmp_path)
@@ -91,7 +91,7 @@ def test_the_installed_command_works(installed: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def packages(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel and its locked dependencies: the package index of docs/deployment.md."""
+    """Return a folder with the wheel and its locked dependencies: the package index of docs/deployment.md."""
     folder = tmp_path_factory.mktemp("packages")
     argv = [sys.executable, "-m", "pip", "download", "-q", "--require-hashes", "-r", ROOT / "requirements.lock"]
     done = run(*argv, "-d", folder)
@@ -104,10 +104,9 @@ def packages(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 @pytest.mark.process
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("tool", ["pipx", "uvx"])
 def test_the_command_comes_from_a_folder_of_packages(tool: str, packages: Path, tmp_path: Path) -> None:
-    """No other index is asked: everything that the command needs is among its locked dependencies."""
+    """The locked dependencies are complete: the installation needs no other index."""
     if shutil.which(tool) is None:
         pytest.skip(f"needs {tool}")
     environment = {
@@ -130,7 +129,7 @@ def test_the_command_comes_from_a_folder_of_packages(tool: str, packages: Path, 
 
 @pytest.mark.long
 def test_systemd_opens_the_port_and_the_first_connection_starts_the_service(installed: Path, tmp_path: Path) -> None:
-    """systemd's own tool for socket activation, with the command of the wheel and ``listen: systemd``."""
+    """With ``listen: systemd``, systemd's own tool for socket activation starts the installed command."""
     activate, port = require("systemd-socket-activate"), free_port()
     (tmp_path / "playbooks").mkdir()
     (tmp_path / "inventory.yaml").write_text("apiVersion: remediator/v1\nkind: Inventory\nservices: {}\n")
@@ -154,7 +153,7 @@ def test_systemd_opens_the_port_and_the_first_connection_starts_the_service(inst
 
 
 def test_systemd_accepts_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
-    """``systemd-analyze verify`` finds nothing in service and socket, and the exposure stays low."""
+    """``systemd-analyze verify`` finds no error in service and socket, and the exposure level stays low."""
     analyze = require("systemd-analyze")
     text = UNIT.read_text().replace("/opt/remediator/bin/remediator", "/bin/true")
     unit = tmp_path / "remediator.service"
@@ -170,7 +169,7 @@ def test_systemd_accepts_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
 
 
 def test_users_and_folders_can_be_created(tmp_path: Path) -> None:
-    """By systemd's own tools, in an empty root."""
+    """The tools of systemd create users and folders in an empty root."""
     for folder, name in (("sysusers.d", "sysusers.conf"), ("tmpfiles.d", "tmpfiles.conf")):
         (tmp_path / "usr/lib" / folder).mkdir(parents=True)
         shutil.copy(UNIT.parent / name, tmp_path / "usr/lib" / folder / "remediator.conf")
@@ -203,9 +202,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 @pytest.mark.process
-@pytest.mark.timeout(600)
 def test_the_debian_package_is_complete_and_its_command_works(package: Path, tmp_path: Path) -> None:
-    """One command, the unit that names it, the manual page, and an environment that needs Debian's Python only."""
+    """The package has command, unit, manual page and an environment that needs only Debian's Python."""
     fields = run("dpkg-deb", "--field", package).stdout
     assert re.search(r"^Depends: python3 \(>= 3\.\d+\), python3 \(<< 3\.\d+\)$", fields, re.MULTILINE), fields
     root = tmp_path / "root"

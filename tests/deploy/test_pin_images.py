@@ -1,4 +1,4 @@
-"""`make pin-images`: every published image gets the digest that the engine pulled, in all files or in none."""
+"""`make pin-images` pins every published image to the digest that the engine pulled, in all files or in none."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FAKE = """\
   echo "registry.example.com/mirror@sha256:$(echo -n "$image$REBUILT" | sha256sum | cut -d' ' -f1)"
 }
 """
-"""An engine that has pulled everything: the digest is the checksum of the name."""
+"""A stand-in for an engine that has pulled every image. The digest is the checksum of the name."""
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what the command reads and writes, and an engine that answers."""
+    """Return a copy of the files that the command reads and writes, and an engine that answers."""
     for name in COPIED:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -48,12 +48,12 @@ def pin(checkout: Path, *arguments: str, **variables: str) -> subprocess.Complet
 
 
 def contents(checkout: Path) -> dict[Path, str]:
-    """All files of the copy."""
+    """Return the contents of all files of the copy."""
     return {path: path.read_text() for path in sorted(checkout.rglob("*")) if path.is_file()}
 
 
 def test_every_published_image_is_pinned(checkout: Path) -> None:
-    """Compose, manifests and Dockerfiles; nothing but the digests changes, and a second run changes nothing."""
+    """In all files, only the digests change, and a second run changes nothing."""
     before = contents(checkout)
     assert pin(checkout, "--check").returncode == 1
     done = pin(checkout)
@@ -70,7 +70,7 @@ def test_every_published_image_is_pinned(checkout: Path) -> None:
 
 
 def test_a_rebuilt_tag_gets_its_new_digest(checkout: Path) -> None:
-    """The old digest is replaced, not kept beside the new one."""
+    """The new digest replaces the old one."""
     pin(checkout)
     once = contents(checkout)
     assert pin(checkout, REBUILT="again").returncode == 0
@@ -79,7 +79,7 @@ def test_a_rebuilt_tag_gets_its_new_digest(checkout: Path) -> None:
 
 
 def test_an_image_that_cannot_be_pulled_leaves_all_files_alone(checkout: Path) -> None:
-    """The tag is named."""
+    """If an image cannot be pulled, the error names its tag, and no file changes."""
     before = contents(checkout)
     image = files("docker-compose.yml", "docker-compose.prod.yml")["postgres"]["image"].partition("@")[0]
     done = pin(checkout, BROKEN=image)
@@ -89,7 +89,7 @@ def test_an_image_that_cannot_be_pulled_leaves_all_files_alone(checkout: Path) -
 
 @pytest.mark.docker
 def test_a_real_engine_that_reaches_no_registry(checkout: Path, docker_engine: Engine) -> None:
-    """One sentence, and nothing is changed."""
+    """Without a registry, the error is one sentence, and nothing is changed."""
     (checkout / "bin/docker").unlink()
     before = contents(checkout)
     compose = checkout / "docker-compose.yml"

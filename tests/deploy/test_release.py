@@ -1,4 +1,4 @@
-"""``make release`` makes the artefacts of a release from committed files, and publishes nothing."""
+"""``make release`` builds the artefacts of a release from committed files, and publishes nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.servers.remediator import ROOT
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clone the repository, since a release refuses a checkout with changes."""
+    """Clone the repository, because a release refuses a checkout with changes."""
     folder = tmp_path_factory.mktemp("release") / "clone"
     made = subprocess.run(
         ["git", "clone", "-q", "--depth=1", f"file://{ROOT}", folder], capture_output=True, check=False
@@ -32,9 +32,8 @@ def release(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_release_has_checksums_and_provenance_and_is_reproducible(clone: Path) -> None:
-    """Twice from one commit gives the same files."""
+    """Two builds of one commit give the same files."""
     done = release(clone)
     assert done.returncode == 0, done.stderr
     out = clone / "build/release"
@@ -55,7 +54,7 @@ def test_a_release_has_checksums_and_provenance_and_is_reproducible(clone: Path)
 
 
 def test_a_checkout_with_changes_is_refused(clone: Path) -> None:
-    """What is released is what is committed."""
+    """A release contains exactly the committed files."""
     extra = clone / "remediator" / "extra.py"
     extra.write_text("")
     try:
@@ -66,7 +65,7 @@ def test_a_checkout_with_changes_is_refused(clone: Path) -> None:
 
 
 def test_another_version_is_refused(clone: Path) -> None:
-    """All files name one version, and the changelog has it."""
+    """A release fails unless all files name one version and the changelog has it."""
     project = clone / "pyproject.toml"
     text = project.read_text()
     project.write_text(text.replace('version = "0.1.0"', 'version = "9.9.9"', 1))

@@ -1,4 +1,4 @@
-"""What the environment says of the local stack, and what is wrong with it in one sentence."""
+"""Settings of the local stack in the environment: an error is one sentence that names the variable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.servers import free_port
 
 
 def test_ports_and_folder_can_be_changed(tmp_path: Path) -> None:
-    """Each by a variable of its own."""
+    """Each port and the folder have their own variable."""
     settings = from_environment({"STATE": str(tmp_path), "REDIS_PORT": "26379", "NGINX_PORT": "8080"})
 
     assert settings.state == tmp_path
@@ -21,20 +21,20 @@ def test_ports_and_folder_can_be_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["many", "0", "65536", "-1", "", "²"])
-def test_a_port_that_is_none_is_named(text: str) -> None:
-    """A wrong variable is a sentence with its name."""
+def test_an_invalid_port_is_named(text: str) -> None:
+    """The error about a wrong port is one sentence with the name of the variable."""
     with pytest.raises(StackError, match=f"^REDIS_PORT='{text}' is not a port"):
         Ports.from_environment({"REDIS_PORT": text})
 
 
 def test_two_programs_on_one_port_are_named() -> None:
-    """Both variables, so that one of them can be changed."""
+    """The error about a shared port names both variables."""
     with pytest.raises(StackError, match=r"^REDIS_PORT and APP_PORT are both 18000"):
         Ports.from_environment({"REDIS_PORT": "18000"})
 
 
 def test_a_taken_port_is_named() -> None:
-    """With the variable that changes it."""
+    """The error about a port in use names the variable that changes it."""
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
         assert f"PROMETHEUS_PORT={port}" in Ports(prometheus=port).busy()
@@ -42,19 +42,19 @@ def test_a_taken_port_is_named() -> None:
 
 @pytest.mark.parametrize("folder", ["/tmp/a;b", '/tmp/a"b', "/tmp/100%", "/tmp/a#b", "/tmp/$HOME"])
 def test_a_folder_that_some_program_would_misread_is_refused(folder: str) -> None:
-    """Rather than a stack that half works."""
+    """A folder name that a program of the stack would misread is an error."""
     with pytest.raises(StackError, match=r"^STATE is "):
         from_environment({"STATE": folder})
 
 
 def test_a_folder_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
-    """The kernel allows 107 bytes."""
+    """A folder is refused if the path of a socket in it exceeds the 107 bytes of the kernel."""
     with pytest.raises(StackError, match="too long for a socket"):
         from_environment({"STATE": str(tmp_path / ("x" * 100))})
 
 
 def test_a_running_stack_is_met_at_its_own_ports(short_folder: Path) -> None:
-    """``make down`` and ``make demo`` need not repeat what ``make up`` was told, and may not contradict it."""
+    """``make down`` and ``make demo`` use the ports of ``make up``, and refuse other values."""
     (short_folder / "ports.json").write_text(json.dumps({**vars(Ports()), "redis": 26379}))
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(short_folder / "supervisor.sock"))

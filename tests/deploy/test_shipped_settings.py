@@ -1,4 +1,4 @@
-"""Everything that is shipped passes its own lint without a warning, with the settings of each deployment."""
+"""All shipped files pass lint without a warning, with the settings of each deployment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SETTINGS = (
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_lint_finds_nothing(settings: str) -> None:
-    """Playbooks, their tests, alert rules, inventory and settings, as a user would check them."""
+    """Lint finds nothing in playbooks, their tests, alert rules, inventory and settings."""
     done = commands.remediator("lint", "playbooks", "--config", settings, "--alerting", "alerting")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 errors" not in done.stdout and "warning" not in done.stdout, done.stdout

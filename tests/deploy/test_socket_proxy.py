@@ -1,4 +1,4 @@
-"""The proxy before a real Engine's socket: all that the platform does goes through, and nothing else."""
+"""The proxy in front of a real Engine socket forwards the requests of the platform and nothing else."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 from remediator.extensions.platforms.base import State
 from remediator.extensions.platforms.docker import DockerPlatform
 from remediator.playbooks.inventory import Service
-from tests.support.servers import Server
+from tests.support.servers import DEADLINE, Server
 from tests.support.servers.docker import LABEL, Engine
 from tests.support.servers.remediator import ROOT
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.docker
 
 
 class Proxy(Server):
-    """The proxy as a process of its own."""
+    """The proxy as a separate process."""
 
     def __init__(self, folder: Path, context: Engine, *, read_only: bool) -> None:
         super().__init__(folder)
@@ -35,7 +35,7 @@ class Proxy(Server):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Return the URL of the proxy."""
         return f"http://127.0.0.1:{self.port}"
 
     def environment(self) -> Mapping[str, str]:
@@ -47,7 +47,7 @@ class Proxy(Server):
 
 @pytest.fixture(params=[False, True], ids=["changes", "read-only"])
 def proxy(request: pytest.FixtureRequest, docker_engine: Engine, tmp_path: Path) -> Iterator[Proxy]:
-    """Started, once as the remediator has it and once for those who only look."""
+    """Return a started proxy, once as the remediator uses it and once read-only."""
     if not docker_engine.host.startswith("unix://"):
         pytest.skip("the proxy stands before a unix socket")
     made = Proxy(tmp_path, docker_engine, read_only=request.param)
@@ -57,13 +57,13 @@ def proxy(request: pytest.FixtureRequest, docker_engine: Engine, tmp_path: Path)
 
 
 def serving(context: Engine) -> str:
-    """A container of the service ``web``; its id."""
+    """Start a container of the service ``web``, and return its ID."""
     return context.run(f"--name={context.token}_web", "--stop-signal=KILL", "--label=web=yes")
 
 
 @pytest.mark.parametrize("proxy", [False], indirect=True)
 async def test_the_platform_gets_through(docker_engine: Engine, proxy: Proxy) -> None:
-    """Look, read logs, restart, make a twin and take it away, roll back: all through the proxy."""
+    """Status, logs, restart, creation and removal of a second container, and rollback work through the proxy."""
     old = docker_engine.build("one", 'CMD ["sleep", "1001"]')
     new = docker_engine.build("two", 'CMD ["sleep", "1002"]')
     docker_engine.run(f"--name={docker_engine.token}_web", "--stop-signal=KILL", "--label=web=yes", image=new)
@@ -86,12 +86,12 @@ async def test_the_platform_gets_through(docker_engine: Engine, proxy: Proxy) ->
 
 
 async def test_nothing_else_gets_through(docker_engine: Engine, proxy: Proxy) -> None:
-    """No other container, no program in one, no other kind of creation, no image, volume, or secret."""
+    """The proxy refuses other containers, exec, other forms of creation, images, volumes and secrets."""
     mine = serving(docker_engine)
     other = docker_engine.cli("create", docker_engine.image)
     try:
         for method, path, body in _forbidden(docker_engine, mine, other):
-            answer = httpx.request(method, proxy.url + path, json=body)
+            answer = httpx.request(method, proxy.url + path, json=body, timeout=DEADLINE)
             assert answer.status_code in (403, 404), (method, path, answer.text)
             assert "Engine" not in answer.text and answer.headers.get("server") != "Docker", "it was forwarded"
     finally:
@@ -130,10 +130,10 @@ def _forbidden(context: Engine, mine: str, other: str) -> list[tuple[str, str, A
 
 
 async def test_a_container_without_the_label_is_as_if_it_were_not_there(docker_engine: Engine, proxy: Proxy) -> None:
-    """The same answer for both, so that nobody can ask which containers exist."""
+    """The answer for a container without the label equals that for a missing one, so clients learn nothing."""
     other = docker_engine.cli("create", docker_engine.image)
     try:
-        answers = [httpx.get(f"{proxy.url}/containers/{each}/json") for each in (other, "f" * 64)]
+        answers = [httpx.get(f"{proxy.url}/containers/{each}/json", timeout=DEADLINE) for each in (other, "f" * 64)]
     finally:
         docker_engine.cli("rm", "--force", other)
     assert [each.status_code for each in answers] == [404, 404]
@@ -141,7 +141,7 @@ async def test_a_container_without_the_label_is_as_if_it_were_not_there(docker_e
 
 
 async def test_rights_are_asked_through_the_proxy(docker_engine: Engine, proxy: Proxy) -> None:
-    """The platform finds that the read-only proxy denies changes; the other one denies nothing."""
+    """The platform detects that the read-only proxy denies changes. The other proxy denies nothing."""
     mine = serving(docker_engine)
     begun = docker_engine.inspect(mine, "{{.State.StartedAt}}")
     read_only = proxy.environment()["READ_ONLY"] == "1"
@@ -159,9 +159,9 @@ async def test_rights_are_asked_through_the_proxy(docker_engine: Engine, proxy: 
 
 @pytest.mark.parametrize("proxy", [True], indirect=True)
 async def test_who_only_looks_changes_nothing(docker_engine: Engine, proxy: Proxy) -> None:
-    """Its own container may be seen; starting it again may not be asked for."""
+    """The read-only proxy shows the container, and refuses to restart it."""
     mine = serving(docker_engine)
-    assert httpx.get(f"{proxy.url}/containers/{mine}/json").status_code == 200
+    assert httpx.get(f"{proxy.url}/containers/{mine}/json", timeout=DEADLINE).status_code == 200
     for verb in ("restart", "stop", "start", "rename?name=x"):
-        assert httpx.post(f"{proxy.url}/containers/{mine}/{verb}").status_code == 403
+        assert httpx.post(f"{proxy.url}/containers/{mine}/{verb}", timeout=DEADLINE).status_code == 403
     assert docker_engine.inspect(mine, "{{.State.Running}}") == "true"

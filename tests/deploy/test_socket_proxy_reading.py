@@ -1,4 +1,4 @@
-"""The proxy and the Engine read the same text: what one of them judged is what the other is asked."""
+"""The proxy and the Engine interpret a request in the same way: the Engine gets exactly what the proxy checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MINE = {"Id": "mine", "Config": {"Labels": {"remediator.service": "web"}}}
 
 @dataclass
 class Asked:
-    """What the Engine's stand-in was asked, word for word."""
+    """The requests that the stand-in for the Engine received, verbatim."""
 
     socket: str
     lines: list[str] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Asked:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Asked]:
-    """Knows one container, which is ours, and answers everything."""
+    """Run a stand-in for the Engine that has one container, which is ours, and answers every request."""
     asked = Asked(str(tmp_path / "engine.sock"))
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,7 +43,7 @@ def context(tmp_path: Path) -> Iterator[Asked]:
         do_GET = do_POST = do_DELETE = _answer
 
         def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
+            """Write nothing."""
 
     server = ThreadingUnixStreamServer(asked.socket, Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -54,7 +54,7 @@ def context(tmp_path: Path) -> Iterator[Asked]:
 
 @pytest.fixture
 async def client(context: Asked) -> AsyncIterator[httpx.AsyncClient]:
-    """Whoever asks the proxy."""
+    """Return a client of the proxy."""
     app = application(context.socket, "remediator.service", read_only=False)
     made = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://proxy")
     async with app.router.lifespan_context(app), made:
@@ -79,22 +79,22 @@ FILTERS = '{"label": ["remediator.service"]}'
 async def test_what_two_readers_could_read_differently_is_refused(
     context: Asked, client: httpx.AsyncClient, method: str, path: str, params: list[tuple[str, str]]
 ) -> None:
-    """A parameter said twice, filters that are none, an answer without an end: 403, and the Engine is not asked."""
+    """A repeated parameter, invalid filters and an endless answer get 403, and the Engine gets no request."""
     answer = await client.request(method, path, params=params)
     assert answer.status_code == 403, answer.text
     assert f"{method} {path}" not in " ".join(line.partition("?")[0] for line in context.lines)
 
 
 async def test_the_query_that_was_judged_is_the_one_that_is_sent(context: Asked, client: httpx.AsyncClient) -> None:
-    """Escaped anew, so that no character in it ends a parameter for one reader only."""
+    """The proxy encodes the query again, so that both read the same parameters."""
     answer = await client.request("POST", "/containers/mine/rename?name=a;v=1%26force=1")
     assert answer.status_code == 200, answer.text
     assert context.lines[-1] == "POST /containers/mine/rename?name=a%3Bv%3D1%26force%3D1"
 
 
 @pytest.mark.parametrize("body", [b'{"Image": "' + b"a" * LIMIT + b'"}', b"[" * 100_000, b"[]", b"\xff"])
-async def test_a_body_that_is_none_creates_nothing(context: Asked, client: httpx.AsyncClient, body: bytes) -> None:
-    """Too long, too deep, no object, no text: 403, and the Engine is not asked to create."""
+async def test_an_invalid_body_creates_nothing(context: Asked, client: httpx.AsyncClient, body: bytes) -> None:
+    """A body that is too long, too deep, not an object or not text gets 403, and the Engine gets no request."""
     answer = await client.post("/containers/create", content=body)
     assert answer.status_code == 403, answer.text
     assert not [line for line in context.lines if "create" in line]

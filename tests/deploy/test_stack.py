@@ -1,4 +1,4 @@
-"""The local stack, for real: it comes up, is seen by Prometheus, and leaves nothing behind."""
+"""The real local stack starts, is scraped by Prometheus, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from demo.stack import orphaned_processes, processes
 from demo.stack.__main__ import main
 from demo.stack.settings import Settings, StackError, variable
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.long
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -24,7 +24,7 @@ def environment(settings: Settings) -> dict[str, str]:
 def test_all_of_it_comes_up_and_goes_down(
     local_stack: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Up, seen by Prometheus, one program restarted, a hung one stopped, and nothing is left; twice changes nothing."""
+    """The stack starts, Prometheus scrapes it, and it stops even with a hung program. Repetition is harmless."""
     for name, value in environment(local_stack).items():
         monkeypatch.setenv(name, value)
     assert main(["up"]) == 0, capsys.readouterr().err
@@ -52,7 +52,7 @@ def test_all_of_it_comes_up_and_goes_down(
 
 
 def _prometheus_knows_what_supervisord_knows(probe: Probe, settings: Settings) -> None:
-    """What AppCrashLoopBackOff is made of: Debian's node exporter reads supervisord's socket."""
+    """Wait for the metric of AppCrashLoopBackOff, which Debian's node exporter reads from supervisord's socket."""
     programs = {process["name"] for process in processes.processes(settings) if process["statename"] == "RUNNING"}
 
     def seen() -> bool:
@@ -63,7 +63,7 @@ def _prometheus_knows_what_supervisord_knows(probe: Probe, settings: Settings) -
 
 
 def test_a_program_that_does_not_run_gets_no_signal(local_stack: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PID 0 would be the process group of the demonstration, which killed itself."""
+    """A stopped program has pid 0, which would signal the process group of the demonstration itself."""
     monkeypatch.setattr(processes.Supervisor, "info", lambda *_: {"pid": 0})
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
     with pytest.raises(StackError, match="redis does not run, so it gets no signal"):
@@ -71,7 +71,7 @@ def test_a_program_that_does_not_run_gets_no_signal(local_stack: Settings, monke
 
 
 def test_what_a_killed_supervisord_leaves_is_cleared(local_stack: Settings) -> None:
-    """Its programs live on without it; ``down`` finds them, and ``up`` starts anew."""
+    """After kill -9 of supervisord its programs continue. ``down`` stops them, and ``up`` starts again."""
     processes.up(local_stack)
     os.kill(int((local_stack.state / "supervisord.pid").read_text()), signal.SIGKILL)
     processes.wait(lambda: not processes.running(local_stack), "supervisord is gone", 60)
@@ -84,7 +84,7 @@ def test_what_a_killed_supervisord_leaves_is_cleared(local_stack: Settings) -> N
 
 
 def test_a_taken_port_stops_nothing_of_its_owner(local_stack: Settings) -> None:
-    """The variable is named, with an example that works, and nothing is started."""
+    """The error names the variable with a working example, and nothing is started or stopped."""
     with (
         socket.create_server(("127.0.0.1", local_stack.ports.redis)),
         pytest.raises(StackError, match=f"REDIS_PORT={local_stack.ports.redis}.* for example: make up REDIS_PORT="),

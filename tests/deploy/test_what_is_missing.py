@@ -1,4 +1,4 @@
-"""Commands that need an engine or an image say in a sentence what is missing and how to get it."""
+"""Commands that need an engine or an image name in one sentence what is missing and how to get it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.servers.remediator import ROOT
 
 
 def said(*argv: str, **variables: str) -> str:
-    """What a command that cannot run prints to standard error: one sentence, no traceback."""
+    """Return the one sentence that a failed command prints to standard error, without a traceback."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -31,12 +31,12 @@ def said(*argv: str, **variables: str) -> str:
 
 
 def test_the_demonstration_without_docker(tmp_path: Path) -> None:
-    """The package is named."""
+    """Without Docker, the error names the package."""
     assert "docker is not installed; install" in said(sys.executable, "-m", "demo.compose", PATH=str(tmp_path))
 
 
 def test_the_demonstration_without_compose(tmp_path: Path) -> None:
-    """Docker alone is not enough."""
+    """With Docker but without Compose, the error names Compose."""
     (tmp_path / "docker").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "docker").chmod(0o755)
     found = said(sys.executable, "-m", "demo.compose", PATH=str(tmp_path))
@@ -44,7 +44,7 @@ def test_the_demonstration_without_compose(tmp_path: Path) -> None:
 
 
 def test_the_demonstration_without_an_engine() -> None:
-    """The address that was tried, and the variable that changes it."""
+    """Without an Engine, the error names the address and the variable that changes it."""
     require("docker")
     require("docker-compose")
     found = said(sys.executable, "-m", "demo.compose", DOCKER_HOST="unix:///nowhere.sock")
@@ -53,7 +53,7 @@ def test_the_demonstration_without_an_engine() -> None:
 
 @pytest.mark.docker
 def test_the_demonstration_without_images(docker_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first image that is missing, and the command that builds all of them."""
+    """Without images, the error names the first missing image and the command that builds all of them."""
     require("docker-compose")
     monkeypatch.setenv("DOCKER_HOST", docker_engine.host)
     monkeypatch.setattr(demo, "RELEASES", ("0.0-none",))
@@ -62,7 +62,7 @@ def test_the_demonstration_without_images(docker_engine: Engine, monkeypatch: py
 
 
 def test_the_compose_stack_without_a_person_or_an_engine() -> None:
-    """The command of the documentation, before it makes secrets or starts anything."""
+    """The documented command fails before it creates secrets or starts anything."""
     script = str(ROOT / "deploy/compose/up.sh")
     assert "example: deploy/compose/up.sh ann@example.com" in said(script)
     if shutil.which("docker-compose"):
@@ -72,7 +72,7 @@ def test_the_compose_stack_without_a_person_or_an_engine() -> None:
 
 @pytest.mark.kubernetes
 def test_the_tests_of_kubernetes_without_their_image(cluster: Cluster) -> None:
-    """The image, why it does not run, and three ways to change that; the pod is removed."""
+    """The error names the image, why it cannot run, and three fixes. The pod is removed."""
     found = engines.image_problem(str(cluster.kubeconfig), "registry.invalid/none:1", 90)
     assert re.match(
         r"The cluster cannot run the image registry\.invalid/none:1 \((ErrImagePull|ImagePullBackOff)\)", found
@@ -82,14 +82,14 @@ def test_the_tests_of_kubernetes_without_their_image(cluster: Cluster) -> None:
 
 @pytest.mark.kubernetes
 def test_the_controllers_that_a_cluster_lacks_are_started(cluster: Cluster) -> None:
-    """With them, each acts on its objects; nothing is left of the objects by which that is seen."""
+    """Each started controller acts on its objects, and the test objects are removed."""
     with cluster_controllers.running(cluster.kubeconfig):
         assert cluster_controllers.missing(cluster.kubeconfig) == ()
     assert "remediator-test" not in cluster.kubectl("get", "statefulsets,jobs,pv", "--all-namespaces", "--output=name")
 
 
 def test_the_controllers_that_a_cluster_lacks_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where the program that has them is not installed: which ones, and two ways to get them."""
+    """Without their program, the error names the missing controllers and two ways to get them."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert cluster_controllers.problem(()) == ""
     found = cluster_controllers.problem(("statefulset", "job"))
@@ -105,13 +105,13 @@ def test_the_controllers_that_a_cluster_lacks_are_named(monkeypatch: pytest.Monk
     ],
 )
 def test_the_tests_of_kubernetes_without_a_cluster(variables: dict[str, str], sentence: str) -> None:
-    """Before any test runs."""
+    """Without a cluster, the error comes before any test runs."""
     require("kubectl")
     assert sentence in said(sys.executable, "-m", "tests.support.engines", "kubernetes", **variables)
 
 
 def test_one_command_builds_every_image() -> None:
-    """`make images`: each image that Compose, the manifests and our Dockerfiles name."""
+    """`make images` builds every image that Compose, the manifests and our Dockerfiles name."""
     script = (ROOT / "demo/compose/build_fake_images.sh").read_text()
     workloads = [
         *of_kind("Deployment"),

@@ -1,4 +1,4 @@
-"""Every ``remediator …`` command that documents, messages, pages and help texts name exists, with its options."""
+"""Every ``remediator …`` command in documents, messages, pages and help texts exists, with its options."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _BEFORE_A_COMMAND = {"|", "||", "&&", ";", "(", "until", "while", "if", "then", 
 
 @pytest.fixture(autouse=True)
 def files_need_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accept any file name: only the command line is checked."""
+    """Accept any file name, because only the command line is checked."""
     for kind in (click.Path, click.File):
         monkeypatch.setattr(kind, "convert", lambda self, value, param, ctx: value)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_in_documents_exist(page: Path) -> None:
-    """Commands in blocks are complete; in running text, required options and values may be left out."""
+    """Commands in code blocks are complete. Those in running text may omit required options and values."""
     text = page.read_text(encoding="utf-8")
     wrong = []
     for kind, block in _BLOCK.findall(text):
@@ -72,7 +72,7 @@ EVERY = dict(_all_commands(cli))
 
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
 def test_each_help_has_an_example_that_works(path: tuple[str, ...]) -> None:
-    """The first line is an imperative sentence, and each example is a command line of this command."""
+    """The first line is an imperative sentence, and each example is a valid command line of this command."""
     help_ = EVERY[path].help or ""
     first, _, rest = help_.partition("\n\n")
     assert re.fullmatch(r"[A-Z][a-z]+ [^.]+\.( [A-Z][^.]+\.)?", first), first
@@ -85,7 +85,7 @@ def test_each_help_has_an_example_that_works(path: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
 def test_each_option_has_a_help_with_its_default(path: tuple[str, ...]) -> None:
-    """A flag needs no default; click itself marks required options."""
+    """Each option has a help with its default, except flags and options that click marks as required."""
     for option in EVERY[path].params:
         if not isinstance(option, click.Option) or option.name == "help":
             continue
@@ -99,7 +99,7 @@ def test_each_option_has_a_help_with_its_default(path: tuple[str, ...]) -> None:
 
 
 def test_the_list_of_commands_says_what_their_help_says() -> None:
-    """``--help`` prints its own table, so that no command needs to be imported; the texts are the same."""
+    """The table of ``--help``, which imports no command, has the texts of the commands."""
     context = click.Context(cli)
     for name, text in (COMMANDS | GROUPS).items():
         command = cli.get_command(context, name)
@@ -128,7 +128,7 @@ def _calls(line: str) -> Iterator[list[str]]:
 
 
 def _problem(args: list[str], *, partial: bool = False) -> str | None:
-    """Parse a command line as click does, without running it; return the error, if there is one."""
+    """Parse a command line as click does, without running it. Return the error, or nothing if it is valid."""
     group: click.Command = cli
     context: click.Context | None = None
     name, rest = "remediator", list(args)
@@ -153,7 +153,7 @@ def _problem(args: list[str], *, partial: bool = False) -> str | None:
 
 
 def _strings(path: Path) -> Iterator[str]:
-    """Yield the texts of a file; a value that is formatted into one is a placeholder."""
+    """Yield the texts of a file, with a placeholder for each formatted value."""
     if path.suffix == ".html":
         yield re.sub(r"\{\{.*?\}\}", "X", path.read_text(encoding="utf-8"))
         return

@@ -1,4 +1,4 @@
-"""The recorded terminal is valid, fits its tutorial, and its picture shows it. If a test fails: make docs-media"""
+"""The recorded terminal is valid and fits its tutorial, and its picture shows it. If a test fails: make docs-media"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUTPUT = "".join(data for _, kind, data in EVENTS if kind == "o")
 
 
 def test_the_recording_is_an_asciicast() -> None:
-    """A player for asciicast v2 plays it: a header, then events of output and chapters in the order of their times."""
+    """The file is asciicast v2: a header, then output and chapter events in the order of their times."""
     header = json.loads(RECORDING.splitlines()[0])
     assert header["version"] == 2 and header["width"] > 0 and header["height"] > 0
     assert all(kind in ("o", "m") and isinstance(data, str) for _, kind, data in EVENTS)
@@ -24,7 +24,7 @@ def test_the_recording_is_an_asciicast() -> None:
 
 
 def test_the_recording_has_the_commands_and_results_of_the_tutorial() -> None:
-    """Every command of the recorded chapters, in order, each with the results that the page promises."""
+    """The recording has every command of its chapters in order, with the results that the page promises."""
     rest = OUTPUT
     page = recorded_blocks(blocks(text_of(NAME)))
     assert len(page) >= 3
@@ -43,7 +43,7 @@ def test_the_recording_has_nothing_of_the_machine_that_made_it() -> None:
 
 
 def test_the_picture_shows_the_recording() -> None:
-    """It is made from the recording, and loads nothing from another site."""
+    """The picture is made from the recording, and loads nothing from another site."""
     shown = PICTURE.read_text(encoding="utf-8")
     assert shown == picture(RECORDING)
     assert not re.search(r"url\((?!#)|href=|src=|@import|<image", shown)
@@ -51,6 +51,6 @@ def test_the_picture_shows_the_recording() -> None:
 
 
 def test_pages_lead_to_the_picture_and_the_recording() -> None:
-    """The README shows the picture; the tutorial shows it and links the recording."""
+    """The README shows the picture. The tutorial shows the picture and links the recording."""
     assert f"docs/images/{PICTURE.name}" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"images/{PICTURE.name}" in text_of(NAME) and f"images/{CAST.name}" in text_of(NAME)

@@ -21,31 +21,34 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_current(name: str) -> None:
-    """If this fails: python -m tests.support.file_reference"""
+    """Each reference page is current. If this fails: python -m tests.support.file_reference"""
     assert (FOLDER / name).read_text(encoding="utf-8") == PAGES[name]()
 
 
 def test_no_page_is_left_over() -> None:
-    """Every page of the folder is generated."""
+    """The folder has only generated pages."""
     assert {path.name for path in FOLDER.glob("*.md")} == set(PAGES)
 
 
 def test_every_kind_of_audit_entry_is_described() -> None:
-    """If this fails: write a text below the new value of ``Kind``."""
+    """Each kind has a description. If this fails: write a text below the new value of ``Kind``."""
     found = kinds()
     assert found.keys() == {kind.value for kind in Kind}
     assert [kind for kind, text in found.items() if not text] == []
 
 
 def test_every_environment_variable_is_described() -> None:
-    """If this fails: add the variable to ``VARIABLES`` in ``remediator/cli/main.py``."""
-    internal = {"REMEDIATOR_CRASH_AT"}  # only for tests of crashes
+    """Each environment variable has a description.
+
+    If this fails: add the variable to ``VARIABLES`` in ``remediator/cli/main.py``.
+    """
+    internal = {"REMEDIATOR_CRASH_AT"}  # used only by tests of crashes
     text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "remediator").rglob("*.py"))
     assert set(re.findall(r"\"(REMEDIATOR_[A-Z_]+)\"", text)) - internal <= set(VARIABLES)
 
 
 def test_the_manual_page_is_current_and_valid_roff() -> None:
-    """If this fails: python -m tests.support.man_page"""
+    """The manual page is current and valid roff. If this fails: python -m tests.support.man_page"""
     assert PAGE.read_text(encoding="utf-8") == man_page()
     checked = subprocess.run(
         [require("groff"), "-man", "-Tutf8", "-ww", "-z", str(PAGE)], capture_output=True, text=True, check=True
@@ -60,17 +63,17 @@ EXAMPLES = [example for *_, example in NAMES.values()] + [
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_example_of_a_condition_holds(example: str) -> None:
-    """An operator or function that the library does not have, or that means something else, fails this test."""
+    """Every example gives the documented result, so each operator and function exists with the stated meaning."""
     assert cel.compile(example).evaluate(SAMPLE) is True
 
 
 def test_every_root_of_conditions_is_described() -> None:
-    """A new variable needs a text."""
+    """Every variable of conditions has a description."""
     assert set(NAMES) == set(cel.ROOTS)
 
 
 def test_links_between_pages_lead_to_a_heading() -> None:
-    """A type in a page links to the section that describes it."""
+    """A link from a type leads to an existing heading that describes it."""
     for path in FOLDER.glob("*.md"):
         page = path.read_text(encoding="utf-8")
         headings = {

@@ -1,4 +1,4 @@
-"""The table of the runbook names the steps of the playbooks."""
+"""The table of the runbook agrees with the steps of the playbooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ROW = re.compile(r"^\| §(?P<step>[^|]+)\| (?P<playbook>[a-z-]+) \| (?P<names>[
 
 
 def test_every_step_in_the_table_exists() -> None:
-    """A renamed step fails this test."""
+    """Every step in the table exists in a playbook."""
     rows = list(_ROW.finditer((ROOT / "docs/runbook.md").read_text(encoding="utf-8")))
     assert len(rows) > 25
     for row in rows:
@@ -24,7 +24,7 @@ def test_every_step_in_the_table_exists() -> None:
 
 
 def test_every_playbook_is_in_the_table() -> None:
-    """The runbook covers every playbook."""
+    """The table has every playbook."""
     text = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
     named = {row["playbook"] for row in _ROW.finditer(text)}
     files = (path for path in (ROOT / "playbooks").glob("*.yaml") if not path.name.endswith(".test.yaml"))

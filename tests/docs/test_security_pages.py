@@ -1,4 +1,4 @@
-"""The pages about security name files and tests that exist, and cover every chapter of the standard."""
+"""The pages about security name existing files and tests, and cover every chapter of the standard."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _TEST = re.compile(r"`(test_\w+)(?:\.py)?`")
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_a_page_names_exists(page: str) -> None:
-    """A moved test is found here."""
+    """Every file that a page names exists."""
     named = set(_PATH.findall((ROOT / page).read_text(encoding="utf-8")))
     assert not {each for each in named if not (ROOT / each.rstrip("/")).exists()}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_test_that_a_page_names_exists(page: str) -> None:
-    """By the name of its file or of its function."""
+    """Every test that a page names exists as a file or a function."""
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     files = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     named = set(_TEST.findall((ROOT / page).read_text(encoding="utf-8")))
@@ -30,7 +30,7 @@ def test_every_test_that_a_page_names_exists(page: str) -> None:
 
 
 def test_every_row_of_the_standard_says_why() -> None:
-    """What is met has evidence, and what is not met or does not apply has a reason."""
+    """Each requirement that is met has evidence, and each other one has a reason."""
     text = (ROOT / "docs/security/asvs.md").read_text(encoding="utf-8")
     rows = [line.strip("|").split("|") for line in text.splitlines() if re.match(r"\| \d", line)]
     assert {number.strip().split(".")[0] for number, *_ in rows} == {str(each) for each in range(1, 15)}

@@ -1,6 +1,6 @@
-"""The documentation site builds without warnings, its links lead somewhere, and its search answers newcomers.
+"""The documentation site builds without warnings, its links work, and its search answers newcomers.
 
-The commands that pages show are checked by ``test_commands.py``.
+``test_commands.py`` checks the commands on the pages.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ QUESTIONS = {
     "commands from a laptop": "how-to/use-commands-from-a-laptop.html",
     "write an action": "plugins.html",
 }
-"""What a newcomer types into the search, and the page that answers. It must be among the first results."""
+"""Questions that a newcomer types into the search, each with a page that must be among the first results."""
 FIRST = 3
 RESULTS = "a[role=option]"
 """The links that the search of the theme shows."""
@@ -66,7 +66,7 @@ RESULTS = "a[role=option]"
 
 
 class _Page(HTMLParser):
-    """Collects the links and the anchors of a page."""
+    """A parser that collects the links and the anchors of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def _parse(path: Path) -> _Page:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site into a folder of its own."""
+    """Build the site into a new folder."""
     folder = tmp_path_factory.mktemp("site")
     made = subprocess.run(
         [sys.executable, "-m", "tests.support.site", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
@@ -100,18 +100,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_in_the_navigation() -> None:
-    """If this fails: add the page to ``nav`` in zensical.toml."""
+    """Each page is in the navigation. If this fails: add the page to ``nav`` in zensical.toml."""
     assert pages_without_nav() == []
     assert [page for page in nav_pages().values() if not (ROOT / "docs" / page).is_file()] == []
 
 
 def test_the_list_for_language_models_is_current() -> None:
-    """If this fails: python -m tests.support.site --llms"""
+    """docs/llms.txt is current. If this fails: python -m tests.support.site --llms"""
     assert (ROOT / "docs/llms.txt").read_text(encoding="utf-8") == llms()
 
 
 def test_links_lead_to_a_page_and_an_anchor(site: Path) -> None:
-    """Links inside the site. Those to other sites are only required to use https, unless they are on this machine."""
+    """Links inside the site lead to a page and anchor. Links to other sites use https, except on this machine."""
     pages = {path: _parse(path) for path in site.rglob("*.html")}
     assert len(pages) >= len(nav_pages())
     broken = []
@@ -163,17 +163,16 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 async def search(page: Any, address: str, question: str) -> list[str]:
-    """Type a question into the search, and return the pages of the results, once they do not change any more."""
+    """Type a question into the search, wait until the results stay the same, and return their pages."""
     await page.goto(address)
     entry = page.locator("input[type=search], input[role=combobox], [role=dialog] input").first
-    while not await entry.is_visible():  # the script that listens for the key may not have started
+    while not await entry.is_visible():  # the script that handles the key may not have started yet
         await page.keyboard.press("/")
         await page.wait_for_timeout(200)
     await entry.fill(question)
     before: list[str] | None = None
     while True:
-        links = await page.locator(RESULTS).all()
-        addresses = [str(await link.get_attribute("href", timeout=1000)) for link in links]
+        addresses = await page.locator(RESULTS).evaluate_all("links => links.map(link => link.getAttribute('href'))")
         found = list(dict.fromkeys(urlsplit(each).path.lstrip("./") for each in addresses))
         if found and found == before:
             return found
@@ -183,9 +182,8 @@ async def search(page: Any, address: str, question: str) -> list[str]:
 
 @pytest.mark.browser
 @pytest.mark.long
-@pytest.mark.timeout(300)
 async def test_search_answers_the_questions_of_a_newcomer(address: str) -> None:
-    """Each question is typed into the search of the built site, in a browser."""
+    """For each question, the search of the built site in a browser finds the expected page."""
     assert len(QUESTIONS) >= 13
     wrong = []
     async with chromium() as browser:
@@ -198,7 +196,6 @@ async def test_search_answers_the_questions_of_a_newcomer(address: str) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.timeout(120)
 async def test_charts_are_drawn_without_a_network(address: str) -> None:
     """The page loads from this machine only, and the chart of a playbook becomes a picture."""
     async with chromium() as browser:
@@ -214,7 +211,7 @@ async def test_charts_are_drawn_without_a_network(address: str) -> None:
 
         await page.route("**/*", only_here)
         await page.goto(f"{address}/playbooks/redis-down.html")
-        # the theme draws into a closed shadow root, so only the size of the box can be seen
+        # the theme draws into a closed shadow root, so the test can only measure the box
         box = page.locator("div.mermaid").first
         await box.wait_for()
         assert (await box.bounding_box())["height"] > 100
@@ -222,7 +219,7 @@ async def test_charts_are_drawn_without_a_network(address: str) -> None:
 
 
 def test_versions_stand_side_by_side(site: Path, tmp_path: Path) -> None:
-    """The newest one is ``latest``, the first page leads there, and the selector gets the list."""
+    """The newest version is ``latest``, the first page leads to it, and the selector has the list of versions."""
     whole = site.parent
     listed = json.loads((whole / "versions.json").read_text())
     assert listed == [{"version": current_version(), "title": current_version(), "aliases": [LATEST]}]
@@ -238,9 +235,8 @@ def test_versions_stand_side_by_side(site: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.timeout(120)
 async def test_the_reader_can_choose_a_version(site: Path) -> None:
-    """The selector of the theme shows what versions.json lists."""
+    """The selector of the theme shows the versions of versions.json."""
     with _served(site.parent) as address:
         async with chromium() as browser:
             page = await browser.new_page()
@@ -251,12 +247,12 @@ async def test_the_reader_can_choose_a_version(site: Path) -> None:
 
 
 def test_every_how_to_can_be_found_by_a_question() -> None:
-    """A new guide needs a question in ``QUESTIONS``."""
+    """Every guide has a question in ``QUESTIONS``."""
     guides = {f"how-to/{path.stem}.html" for path in (ROOT / "docs/how-to").glob("*.md")}
     assert guides - set(QUESTIONS.values()) == set()
 
 
 def test_the_configuration_needs_no_network() -> None:
-    """Fonts of other sites are off."""
+    """The configuration disables fonts of other sites."""
     settings = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
     assert settings["project"]["theme"]["font"] is False

@@ -1,4 +1,4 @@
-"""The tutorials work word for word: this test writes their files and runs their commands."""
+"""The tutorials work exactly as written: this test writes their files and runs their commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from tests.support.tutorials import TUTORIALS, Tutorial
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_the_tutorial_works_word_for_word(tmp_path: Path, name: str) -> None:
     """Every command succeeds in order, and every line of an expected output appears."""

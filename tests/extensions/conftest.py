@@ -1,4 +1,4 @@
-"""Every check and action that these tests run reports only facts that it declares."""
+"""Verify in every test that checks and actions report only facts that they declare."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from remediator.extensions.registry import Registry
 
 @pytest.fixture(autouse=True, scope="session")
 def only_declared_facts() -> Iterator[None]:
-    """Compare the facts of each evidence and the output of each result with the declared ones.
+    """Compare the facts of each evidence and the output of each result with the declarations.
 
-    An undeclared output fails too, so that no built-in check or action is left out.
+    An undeclared output fails too, so every built-in check and action is covered.
     """
     with pytest.MonkeyPatch.context() as patch:
         for check in Registry().checks:

@@ -1,4 +1,4 @@
-"""What is known about the data of a real Redis: while it answers, while it hangs, and when it does not run."""
+"""The cost of an action on a real Redis: while Redis answers, while it hangs, and while it is stopped."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def status(state: State, pid: int = 0) -> ServiceStatus:
 
 
 async def measured(server: Redis, platform: ServiceStatus | None = None) -> Cost:
-    """Return what would be lost."""
+    """Return the measured cost."""
     return await costs.redis_data(CLIENTS, target(server), platform)
 
 
 async def test_a_redis_without_persistence_may_lose_every_write(make_redis: MakeRedis) -> None:
-    """All changes since the start are only in its memory."""
+    """Without persistence, all changes since the start are only in memory."""
     redis = make_redis()
     redis.ask("MSET", "a", "1", "b", "2")
     cost = await measured(redis)
@@ -50,7 +50,7 @@ async def test_a_redis_without_persistence_may_lose_every_write(make_redis: Make
 
 
 async def test_a_save_makes_the_cost_zero(make_redis: MakeRedis) -> None:
-    """And the age of the last save counts from it."""
+    """After a save, no write would be lost, and the age of the save is known."""
     redis = make_redis()
     redis.ask("SET", "a", "1")
     redis.ask("SAVE")
@@ -60,7 +60,7 @@ async def test_a_save_makes_the_cost_zero(make_redis: MakeRedis) -> None:
 
 
 async def test_a_replica_is_another_copy(make_redis: MakeRedis) -> None:
-    """The master is no longer the only copy once its replica is online."""
+    """If a replica is online, the master does not have the only copy."""
     master = make_redis("repl-diskless-sync-delay 0")
     replica = make_redis(f"replicaof 127.0.0.1 {master.port}")
     until(lambda: "state=online" in master.ask("INFO", "replication"), "the replica is online")
@@ -71,34 +71,34 @@ async def test_a_replica_is_another_copy(make_redis: MakeRedis) -> None:
 
 
 async def test_a_failover_without_a_replica_is_unknown(make_redis: MakeRedis) -> None:
-    """No replica has anything."""
+    """Without a replica, a failover has an unknown cost."""
     assert "unreplicated_bytes" in (await costs.replication(CLIENTS, target(make_redis()))).unknown
 
 
 @pytest.mark.parametrize("state", [State.EXITED, State.STOPPED, State.CRASH_LOOP])
 async def test_what_a_dead_process_had_is_lost_already(make_redis: MakeRedis, state: State) -> None:
-    """A start loses nothing more."""
+    """The memory of a dead process is lost already, so a start costs nothing."""
     redis = make_redis()
     redis.kill()
     assert (await measured(redis, status(state))).unsaved_writes == 0
 
 
 async def test_nobody_listens_although_the_platform_says_that_it_runs(make_redis: MakeRedis) -> None:
-    """It may be another Redis, or another port: unknown."""
+    """Another Redis or another port may be meant, so the cost is unknown."""
     redis = make_redis()
     redis.kill()
     assert "unsaved_writes" in (await measured(redis, status(State.RUNNING))).unknown
 
 
 async def test_a_refused_password_leaves_it_unknown(make_redis: MakeRedis) -> None:
-    """Others may still write."""
+    """Other clients may still write, so the cost is unknown."""
     redis = make_redis(password="secret")
     assert "unsaved_writes" in (await measured(redis, status(State.RUNNING, redis.pid))).unknown
 
 
 @pytest.fixture
 def hung() -> Iterator[Callable[[Redis], int]]:
-    """Stop the process of a Redis without ending it."""
+    """Stop the process of a Redis by SIGSTOP, and continue it afterwards."""
     stopped: list[int] = []
 
     def stop(redis: Redis) -> int:
@@ -112,7 +112,7 @@ def hung() -> Iterator[Callable[[Redis], int]]:
 
 
 async def test_an_open_append_only_file_has_every_write(make_redis: MakeRedis, hung: Callable[[Redis], int]) -> None:
-    """The hung process holds it open for writing."""
+    """The hung process has the append-only file open for writing, so no write would be lost."""
     redis = make_redis("appendonly yes")
     redis.ask("SET", "a", "1")
     cost = await measured(redis, status(State.RUNNING, hung(redis)))
@@ -123,7 +123,7 @@ async def test_an_open_append_only_file_has_every_write(make_redis: MakeRedis, h
 async def test_an_append_only_file_that_was_switched_off_proves_nothing(
     make_redis: MakeRedis, hung: Callable[[Redis], int]
 ) -> None:
-    """Its files are still on the disk, and later writes are not in them."""
+    """The files are still on the disk but lack the later writes, so they prove nothing."""
     redis = make_redis("appendonly yes")
     redis.ask("CONFIG", "SET", "appendonly", "no")
     redis.ask("SET", "a", "1")
@@ -135,7 +135,7 @@ async def test_an_append_only_file_that_was_switched_off_proves_nothing(
 def exported(
     tmp_path: Path, make_redis: MakeRedis, make_prometheus: Callable[..., Prometheus]
 ) -> Iterator[tuple[Redis, Prometheus]]:
-    """A Redis whose metrics a real redis_exporter gives to a real Prometheus."""
+    """Return a Redis whose metrics a real redis_exporter exports to a real Prometheus."""
     redis, port = make_redis(), free_port()
     argv = [require("prometheus-redis-exporter"), f"-web.listen-address=127.0.0.1:{port}"]
     argv += [f"-redis.addr=redis://127.0.0.1:{redis.port}", "-connection-timeout=50ms"]
@@ -151,7 +151,8 @@ def exported(
 async def test_the_last_samples_tell_what_a_hung_redis_holds(
     exported: tuple[Redis, Prometheus], hung: Callable[[Redis], int]
 ) -> None:
-    """Prometheus saw 50 unsaved writes right before Redis hung. Without the labels of the exporter it is unknown."""
+    """Prometheus saw 50 unsaved writes directly before Redis hung. Without the labels of the exporter, the cost is
+    unknown."""
     redis, server = exported
     for number in range(50):
         redis.ask("SET", f"key{number}", "x")
@@ -172,7 +173,7 @@ async def test_the_last_samples_tell_what_a_hung_redis_holds(
 
 
 async def test_requests_in_progress_come_from_prometheus(make_prometheus: Callable[..., Prometheus]) -> None:
-    """By the expression of the inventory; without one series the number is unknown."""
+    """The number comes from the expression in the inventory; if the result is not one series, it is unknown."""
     server = make_prometheus()
     prometheus = client.Prometheus(Endpoint.model_validate({"url": server.url}))
     clients = ClientSet(prometheus=prometheus)

@@ -1,4 +1,4 @@
-"""Lines of an earlier start, of another process or of an earlier incident are no signs of this incident."""
+"""Lines of an earlier start, another process or an earlier incident are not evidence of this incident."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAILED_START = [
 
 
 def test_only_the_last_start_counts() -> None:
-    """The lines of the start before are those of the previous instance."""
+    """The lines before the last start are returned as those of the earlier instance."""
     log = "\n".join([*EARLIER, *FAILED_START])
     assert of_last_start(log).splitlines() == FAILED_START
     assert of_last_start(log, previous=True).splitlines() == EARLIER
@@ -28,7 +28,7 @@ def test_only_the_last_start_counts() -> None:
 
 
 def test_lines_of_another_redis_in_the_same_log_are_left_out() -> None:
-    """Only its children write under other process IDs."""
+    """Lines with the process ID of another Redis are skipped; the children of this Redis count."""
     other = "99:M 28 Nov 2026 17:59:01.000 # No space left on device"
     child = "13:C 28 Nov 2026 17:59:02.000 # Failed opening the temp RDB file temp-13.rdb"
     assert of_last_start("\n".join([*FAILED_START, other, child])).splitlines() == [*FAILED_START, child]
@@ -44,12 +44,12 @@ def test_lines_of_another_redis_in_the_same_log_are_left_out() -> None:
     ],
 )
 def test_the_first_line_of_a_process(mark: str) -> None:
-    """Redis, Valkey, gunicorn and uvicorn, and a Redis that rejects its configuration."""
+    """The first line of Redis, Valkey, gunicorn and uvicorn is found, also if Redis rejects its configuration."""
     assert of_last_start("\n".join([*EARLIER, mark, "more"])).splitlines() == [mark, "more"]
 
 
 def test_a_log_without_a_first_line_is_returned_as_it_is() -> None:
-    """Its lines have ages, if they have times."""
+    """Without a first line, all lines are returned, with their ages if they have times."""
     assert of_last_start("a\nb") == "a\nb"
 
 
@@ -65,18 +65,18 @@ def test_a_log_without_a_first_line_is_returned_as_it_is() -> None:
     ],
 )
 def test_times_of_lines(line: str) -> None:
-    """Each known format, local times included. The next line without a time has the same one."""
+    """Each known format of times is parsed, also local times. A line without a time has the time of the line before."""
     first, second = dated(f"{line}\n  File 'a.py'", NOW)
     assert first.at is not None and abs(first.at - (NOW - timedelta(minutes=1))) < timedelta(seconds=1)
     assert second.at == first.at
 
 
 def test_the_time_that_the_platform_added_is_no_part_of_the_line() -> None:
-    """So that patterns for the beginning of a line match."""
+    """The time is removed, so patterns match the beginning of the line."""
     assert [line.text for line in dated("2026-11-28T17:59:00.123456789Z ValueError: no", NOW)] == ["ValueError: no"]
 
 
 @pytest.mark.parametrize("line", ["text", "2026-13-45 99:99:99 text", "2026-11-28T23:59:00Z from another zone"])
 def test_an_unknown_time_is_not_guessed(line: str) -> None:
-    """Nor is a time in the future believed."""
+    """A missing time is unknown, and so is a time in the future."""
     assert dated(line, NOW)[0].at is None

@@ -1,4 +1,5 @@
-"""What actions and checks declare to need is what they refuse without; lint and the reference read the declaration."""
+"""An action or check needs exactly the parts of the inventory that it declares; lint and the reference use the
+declaration."""
 
 from __future__ import annotations
 
@@ -24,13 +25,13 @@ MISSING = "in the inventory; add it"
 
 
 async def refusal(action: type[Action], target: Service) -> str:
-    """Return the refusal for what the inventory does not have; empty if it fails for another reason, or not at all."""
+    """Return the error for a missing part of the inventory; empty if there is another error or none."""
     parameters = action.Parameters.model_validate(reference_pages.example_values("action", action))
     made = Registry().make_actions(ClientSet(platforms=Registry().make_platforms()))[action.name]
     try:
         async with asyncio.timeout(20):
             call = await made.plan(target, parameters)
-            if not action.mutates:  # what only reads may find out when it reads
+            if not action.mutates:  # a read-only action may fail only when it reads
                 await made.execute(target, parameters, call)
     except TargetError as error:
         return str(error) if MISSING in str(error) else ""
@@ -40,7 +41,7 @@ async def refusal(action: type[Action], target: Service) -> str:
 
 
 def parts(redis: Redis, folder: Path) -> dict[str, Any]:
-    """Parts of an inventory entry that can be used on this host."""
+    """Return parts of an inventory entry that can be used on this host."""
     return {
         "redis": {"host": "127.0.0.1", "port": redis.port},
         "disk": {"path": str(folder)},
@@ -50,7 +51,7 @@ def parts(redis: Redis, folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("action", Registry().actions, ids=lambda action: action.name)
 async def test_an_action_needs_what_it_declares(action: type[Action], make_redis: MakeRedis, tmp_path: Path) -> None:
-    """Without any part it refuses for one that it declares; without each single part, it refuses for that part."""
+    """Without a declared part, the action is refused, and the error names the part."""
     said = await refusal(action, service())
     needs = action.needs or (SupervisorPlatform.needs.get(action.name, ()) if said else ())
     assert [name for name in needs if f"'{name}'" in said] or (not needs and not said), said
@@ -63,7 +64,7 @@ async def test_an_action_needs_what_it_declares(action: type[Action], make_redis
 
 @pytest.mark.parametrize("check", [each for each in Registry().checks if each.needs], ids=lambda check: check.name)
 async def test_a_check_is_unknown_without_what_it_declares(check: type[Check]) -> None:
-    """It never fails and is never ok."""
+    """Without a declared part, the answer is unknown."""
     made = Registry().make_checks(ClientSet())[check.name]
     parameters = check.Parameters.model_validate(reference_pages.example_values("check", check))
     assert (await made.ask(service(), parameters)).answer is CheckAnswer.UNKNOWN
@@ -71,7 +72,7 @@ async def test_a_check_is_unknown_without_what_it_declares(check: type[Check]) -
 
 @pytest.mark.parametrize("platform", Registry().platforms, ids=lambda platform: platform.kind)
 async def test_a_platform_refuses_what_it_does_not_support(platform: type[Platform]) -> None:
-    """What lint calls unsupported is refused before any call."""
+    """An action that lint reports as unsupported is refused by the platform before any call."""
     made, target = platform(), service()
     if "service.scale" in platform.unsupported():
         with pytest.raises(TargetError, match="does not support it"):

@@ -35,7 +35,7 @@ def written(folder: str) -> str:
 
 @pytest.mark.parametrize("plural", sorted(CLASSES))
 def test_every_file_is_registered(plural: str) -> None:
-    """``BUILTIN`` lists every file, and the name of the class equals the name of the file."""
+    """``BUILTIN`` lists every file, and the name of each class matches the name of its file."""
     kinds = CLASSES[plural]
 
     assert {called(kind) for kind in kinds} == files(f"extensions/{plural}")
@@ -43,13 +43,13 @@ def test_every_file_is_registered(plural: str) -> None:
 
 
 def test_every_witness_is_registered() -> None:
-    """The kind of a witness equals the name of its file."""
+    """The kind of each witness is the name of its file."""
     assert set(Registry().witnesses) == files("extensions/witnesses")
 
 
 @pytest.mark.parametrize(("plural", "kind"), EACH, ids=lambda each: each if isinstance(each, str) else called(each))
 def test_every_one_has_a_section_and_a_test(plural: str, kind: type) -> None:
-    """It has a docstring, a docs section with its name and a test."""
+    """Each extension has a docstring, a docs section with its name, and a test."""
     page = (ROOT / "docs" / f"{plural}.md").read_text()
 
     assert kind.__doc__
@@ -65,7 +65,7 @@ def test_every_one_has_a_section_and_a_test(plural: str, kind: type) -> None:
 
 @pytest.mark.parametrize("kind", sorted(Registry().witnesses))
 def test_every_witness_has_a_test_and_is_documented(kind: str) -> None:
-    """It has a test file, and a docs page shows its settings."""
+    """Each witness has a test file, and a docs page shows its settings."""
     pages = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
 
     assert (ROOT / "tests" / "extensions" / "witnesses" / f"test_{kind}.py").exists()
@@ -74,7 +74,7 @@ def test_every_witness_has_a_test_and_is_documented(kind: str) -> None:
 
 @pytest.mark.parametrize("store", ["sqlite", "postgres"])
 def test_every_store_has_tests_and_is_documented(store: str) -> None:
-    """Both run the same tests, and docs/operations.md describes the choice."""
+    """The same tests run on both stores, and docs/operations.md describes the choice."""
     operations = (ROOT / "docs" / "operations.md").read_text().lower()
 
     assert store in files("storage")

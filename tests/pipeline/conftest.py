@@ -1,3 +1,3 @@
-"""A house for every test: the fixture of the guards."""
+"""The fixtures of the guard tests: an empty SQLite store and all guards."""
 
 from tests.extensions.guards.conftest import house as house

@@ -1,4 +1,4 @@
-"""A step that changes something needs an approval if its condition is unknown."""
+"""A mutating step needs an approval if its condition is unknown."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_conditions_decide_about_steps(case: str, tmp_path: Path) -> None:
-    """An unknown condition is neither true nor false."""
+    """An unknown condition counts neither as true nor as false."""
     (tmp_path / "kick.yaml").write_text(PLAYBOOK)
     (tmp_path / "kick.test.yaml").write_text(HEAD + CASES[case])
     kinds = Registry()
@@ -98,7 +98,7 @@ WAITS = PLAYBOOK.replace("mode: auto", "mode: approve").replace(
     when: "!evidence.ping.ok && evidence.wait.status == 'fail'"
 """,
 )
-"""A step that only waits, and one that changes something after it. The second one's condition is known only then."""
+"""A step that only waits, and a mutating step after it, whose condition is known only after the wait."""
 WAITING = {
     "no step applies, so nobody is asked to approve nothing": """\
     checks: {redis.ping: ok}
@@ -118,7 +118,7 @@ WAITING = {
 
 @pytest.mark.promise(13)
 def test_shadow_reports_only_the_steps_that_are_due(tmp_path: Path) -> None:
-    """A step whose condition does not hold would not have been done."""
+    """A step whose condition does not hold is not part of the shadow decision."""
     (tmp_path / "kick.yaml").write_text(WAITS.replace("mode: approve", "mode: shadow"))
     case = """\
     checks: {redis.ping: ok}
@@ -127,14 +127,14 @@ def test_shadow_reports_only_the_steps_that_are_due(tmp_path: Path) -> None:
     (tmp_path / "kick.test.yaml").write_text(HEAD + case)
     report = run(tmp_path / "kick.test.yaml", Registry())
     assert [str(item) for item in report.errors] == []
-    [unmet] = report.tests[0].diagnostics  # it says how the run ended instead
+    [unmet] = report.tests[0].diagnostics  # the error says how the run ended
     assert "blocked (mode shadow: would have changed nothing: no step is due)" in str(unmet)
 
 
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("case", WAITING)
 def test_people_are_asked_only_about_a_step_that_changes_something(case: str, tmp_path: Path) -> None:
-    """A request says what will be done. Where nothing is due that changes anything, there is nothing to approve."""
+    """If no mutating step is due, there is nothing to approve, and no request is sent."""
     (tmp_path / "kick.yaml").write_text(WAITS)
     (tmp_path / "kick.test.yaml").write_text(HEAD + WAITING[case])
     report = run(tmp_path / "kick.test.yaml", Registry())
@@ -164,7 +164,7 @@ def test_people_are_asked_only_about_a_step_that_changes_something(case: str, tm
     ],
 )
 def test_a_value_that_nobody_reported_satisfies_no_condition(condition: str) -> None:
-    """Neither as null nor as a missing name, under no operator: the condition is unknown."""
+    """A missing or null value makes a condition unknown, whatever the operator."""
     facts = {"state": None, "clients": None, "recent": None, "disk": {"free": None}}
     seen = [EvidenceRecord("diagnose", "ping", "fail", "said nothing", facts, datetime(2026, 1, 1, tzinfo=UTC))]
     found = cel.compile(condition).evaluate(variables({}, ("redis", "supervisor"), seen))

@@ -1,4 +1,4 @@
-"""What a restart of a real Redis would lose is measured, shown and decided on; no key is lost without a person."""
+"""The loss by a restart of a real Redis is measured, shown and compared; no key is lost without an approval."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ RESTART: dict[str, Any] = PLAYBOOK | {
         "checks": [{"check": "redis.info", "with": {"field": "total_commands_processed", "maximum": 500}}],
     },
 }
-"""A playbook that restarts a Redis that serves. Its proof fails while Redis has done many commands."""
+"""A playbook that restarts a running Redis. Its verification fails while Redis has a high number of commands."""
 
 
 class Place(Stack):
-    """The small real stack, whose Redis keeps everything in memory only, or in an append-only file."""
+    """The small real stack, whose Redis keeps its data only in memory, or also in an append-only file."""
 
     def run_redis(self, *, append_only: bool) -> None:
-        """Define how Redis persists, before the start."""
+        """Define the persistence of Redis before its start."""
         argv = f"redis-server --port {self.redis_port} --bind 127.0.0.1 --dir {self.supervisord.folder} --save ''"
         command = f"{argv} --appendonly {'yes' if append_only else 'no'}"
         self.supervisord.program("redis", command, "startsecs=1", "stopwaitsecs=2")
@@ -43,21 +43,21 @@ class Place(Stack):
     def ask(self, *words: str) -> str:
         """Return the answer of Redis to one command."""
         argv = [require("redis-cli"), "-p", str(self.redis_port), *words]
-        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
     def write(self, keys: int, prefix: str = "key") -> None:
-        """Write that many keys."""
+        """Write this number of keys."""
         argv = [require("redis-cli"), "-p", str(self.redis_port), "--pipe"]
         text = "".join(f"SET {prefix}{number} x\r\n" for number in range(keys))
-        subprocess.run(argv, input=text, capture_output=True, text=True, check=True, timeout=30)
+        subprocess.run(argv, input=text, capture_output=True, text=True, check=True, timeout=60)
 
     @property
     def keys(self) -> int:
-        """The number of keys in Redis."""
+        """Return the number of keys in Redis."""
         return int(self.ask("DBSIZE"))
 
     def fire(self) -> None:
-        """Let the alert fire."""
+        """Send the alert."""
         self.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
 
     def approve(self, run: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ class Place(Stack):
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """The stack, not started."""
+    """Return the stack, not started."""
     made = Place(tmp_path)
     made.run_redis(append_only=False)
     made.remediator.playbooks = [RESTART]
@@ -86,7 +86,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 @pytest.mark.promise(12)
 def test_unsaved_writes_ask_a_person_in_mode_auto(place: Place) -> None:
-    """Nothing saves the 900 keys: the run shows them, asks, and leaves Redis as it is; an approval restarts it."""
+    """900 keys are not saved: the run shows this, asks a person, and restarts Redis only after the approval."""
     place.start()
     place.write(900)
     pid = place.redis()["pid"]
@@ -108,7 +108,7 @@ def test_unsaved_writes_ask_a_person_in_mode_auto(place: Place) -> None:
 
 @pytest.mark.promise(12)
 def test_an_append_only_file_makes_a_restart_cheap(place: Place) -> None:
-    """Every write is in the file: nobody is asked, and after the restart every key is there."""
+    """Every write is in the append-only file: no approval is needed, and all keys are there after the restart."""
     place.run_redis(append_only=True)
     place.start()
     place.write(900)
@@ -135,7 +135,7 @@ def test_a_declared_tolerance_needs_no_approval(place: Place) -> None:
 
 @pytest.mark.promise(6)
 def test_a_loss_that_grew_since_the_approval_is_asked_about_again(place: Place) -> None:
-    """600 writes were shown and approved; 5600 would be lost: the approval does not cover them."""
+    """The approver saw 600 writes. If 5600 would be lost later, the approval does not cover them."""
     place.remediator.playbooks = [RESTART | {"mode": "approve"}]
     place.start()
     place.write(600)
@@ -157,7 +157,7 @@ def test_a_loss_that_grew_since_the_approval_is_asked_about_again(place: Place) 
 
 
 def hang(place: Place) -> int:
-    """Stop the process of Redis without ending it; returns its pid."""
+    """Stop the process of Redis by SIGSTOP; return its process ID."""
     pid = int(place.redis()["pid"])
     os.kill(pid, signal.SIGSTOP)
     return pid
@@ -165,7 +165,7 @@ def hang(place: Place) -> int:
 
 @pytest.mark.promise(12)
 def test_a_hung_redis_with_unsaved_writes_is_not_restarted(place: Place) -> None:
-    """It cannot be asked, and no append-only file is open: the loss is unknown, so a person is asked. Keys stay."""
+    """Redis does not answer and has no append-only file open: the loss is unknown, so a person is asked."""
     place.remediator.playbooks = [PLAYBOOK]
     place.start()
     place.write(900)
@@ -181,7 +181,7 @@ def test_a_hung_redis_with_unsaved_writes_is_not_restarted(place: Place) -> None
 
 @pytest.mark.promise(12)
 def test_a_hung_redis_with_an_append_only_file_is_restarted(place: Place) -> None:
-    """The process holds its append-only file open for writing: that file has every write, and no key is lost."""
+    """The process has its append-only file open for writing, which contains every write, so no key is lost."""
     place.run_redis(append_only=True)
     place.remediator.playbooks = [PLAYBOOK]
     place.start()
@@ -197,7 +197,7 @@ def test_a_hung_redis_with_an_append_only_file_is_restarted(place: Place) -> Non
 
 @pytest.mark.promise(12)
 def test_a_redis_that_cannot_save_is_not_restarted(place: Place) -> None:
-    """MISCONF: the last save failed. The tolerated number of writes does not matter: a person decides."""
+    """MISCONF: the last save failed. A person decides, whatever number of writes is tolerated."""
     place.remediator.inventory["services"]["redis"]["tolerance"] = {"unsaved_writes": 1000}
     place.start()
     place.write(900)
@@ -214,7 +214,7 @@ def test_a_redis_that_cannot_save_is_not_restarted(place: Place) -> None:
 
 
 def test_a_condition_can_use_the_cost(place: Place) -> None:
-    """The step is only for the case that little is lost; with more it is skipped, and the run is escalated."""
+    """The step is only for a small loss; with a larger loss it is skipped, and the run is escalated."""
     step = RESTART["steps"][0] | {"when": "cost.unsaved_writes < 100"}
     place.remediator.playbooks = [RESTART | {"steps": [step]}]
     place.start()
@@ -229,7 +229,8 @@ def test_a_condition_can_use_the_cost(place: Place) -> None:
 
 @pytest.mark.promise(12)
 def test_an_undo_that_would_lose_writes_is_not_made(place: Place) -> None:
-    """The second step cannot be done, so the run is aborted. Its undo would restart Redis: nobody approved that."""
+    """The second step fails, so the run is aborted. Its undo would restart Redis without an approval, so it is not
+    made."""
     first = {
         "id": "limit",
         "action": "redis.config_set",

@@ -1,4 +1,4 @@
-"""A measurement that fails makes the cost unknown; it never stops a run, and never counts as no cost."""
+"""A failed measurement makes the cost unknown; it neither stops a run nor counts as no cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIPELINE: Any = SimpleNamespace(timeouts=SimpleNamespace(probe_timeout=timedelta
 
 
 class Plugin(Action):
-    """An action of a plugin that interrupts, and measures nothing."""
+    """An action of a plugin that interrupts a service and measures nothing."""
 
     name = "plugin.kick"
     interrupts = True
@@ -37,7 +37,7 @@ class Plugin(Action):
 
 
 class Broken(Plugin):
-    """One whose measurement fails."""
+    """An action whose measurement fails."""
 
     measures = ("unsaved_writes",)
 
@@ -68,24 +68,24 @@ async def measured(action: Action) -> Cost:
     ],
 )
 async def test_a_failed_measurement_is_unknown(failure: Any, why: str) -> None:
-    """An error of a client, a defect, a hanging call, and a value of the wrong type."""
+    """An error of a client, a defect, a hanging call, and a value of the wrong type make the cost unknown."""
     cost = await measured(Broken(failure))
     assert why in cost.unknown["unsaved_writes"]
     assert excess(cost, DEFAULT)
 
 
 async def test_an_interruption_without_a_measurement_asks() -> None:
-    """A plugin that does not measure what it interrupts: no tolerance covers that."""
+    """A plugin does not measure what its action interrupts, so no tolerance covers the action."""
     cost = await measured(Plugin(ClientSet()))
     assert list(cost.unknown) == [EFFECT]
     assert excess(cost, {})
 
 
 async def test_an_action_that_only_adds_something_costs_nothing() -> None:
-    """It neither interrupts nor destroys anything."""
+    """The action neither interrupts nor destroys anything, so its cost is 0."""
 
     class Harmless(Plugin):
-        """It interrupts nothing."""
+        """An action that interrupts nothing."""
 
         interrupts = False
 
@@ -93,6 +93,6 @@ async def test_an_action_that_only_adds_something_costs_nothing() -> None:
 
 
 async def test_what_cannot_be_done_now_costs_nothing() -> None:
-    """It is not measured: there is no call."""
+    """An infeasible step has no call, so nothing is measured."""
     call = PlannedCall("kick", infeasible_reason="nobody is there")
     assert await costs.measure(PIPELINE, Broken(KeyError("x")), service("redis"), None, call) == Cost()

@@ -1,4 +1,4 @@
-"""Only what an alert itself may cause makes it a dead letter; for everything else the alerts wait."""
+"""An alert becomes a dead letter only by an error in its own data; after any other error, alerts wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which steps are due: an approval allows them, and people are shown their calls and risks."""
+"""Due steps: an approval allows exactly these, and the request shows their calls and risks."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ FULL = EvidenceRecord("diagnose", "disk", "fail", "97 % used", {}, NOON)
     ids=["none", "holds", "platform", "does not hold", "unknown", "later"],
 )
 def test_a_step_is_due_only_if_its_condition_holds(when: str | None, expected: tuple[str, ...]) -> None:
-    """A condition that is unknown, or known only later, is not an approval in advance."""
+    """A step whose condition is unknown, or known only later, is not approved in advance."""
     assert due(planned("prune", when=when), seen=(FULL,)) == expected
 
 
 def test_a_step_for_another_cause_is_not_due() -> None:
-    """The established cause decides which steps are shown."""
+    """Only steps for the established cause are shown."""
     cause = EvidenceRecord("conclude", "full", "ok", "The disk is full.", {"typed": True}, NOON)
     steps = (planned("prune", causes=("full",)), planned("restart", causes=("down",)))
     assert due(*steps, seen=(FULL, cause)) == ("prune",)
 
 
 def test_a_later_destructive_step_is_asked_about_when_it_is_due() -> None:
-    """The first yes covers the fallback that is harmless, and not the one that destroys data or needs its own yes."""
+    """The first approval covers the harmless fallback, not the destructive fallback or a step with its own approval."""
     steps = (
         planned("restart"),
         planned("workers"),
@@ -72,7 +72,7 @@ def test_a_later_destructive_step_is_asked_about_when_it_is_due() -> None:
 
 
 def test_risks_are_those_of_the_due_steps() -> None:
-    """The red line of a step that is not due is not shown, and the step is listed as a later one."""
+    """Only the risks of due steps are shown; another step is listed as a later one."""
     shown = plan(planned("restart"), planned("delete", destructive=True, approval=True, when="evidence.disk.ok"))
     assert list(risk_lines(shown, ("restart",))) == ["Restart: risk of restart", "Restart: cannot be undone"]
     [later] = later_lines(shown, ("restart",))
@@ -80,19 +80,19 @@ def test_risks_are_those_of_the_due_steps() -> None:
 
 
 def test_the_note_about_the_step_before_is_true() -> None:
-    """It stands only before a step that nothing else leads to."""
+    """A step has the note only if it follows the failure of the previous step."""
     fallback = plan(planned("restart"), planned("workers"))
     chain = plan(planned("pause", on_success="next"), planned("prune"))
     both = ("restart", "workers"), ("pause", "prune")
     assert list(call_lines(fallback, both[0])) == [
         "1. Restart: call restart",
-        "2. Workers (only if the step before does not help): call workers",
+        "2. Workers (only if the previous step does not help): call workers",
     ]
     assert list(call_lines(chain, both[1])) == ["1. Pause: call pause", "2. Prune: call prune"]
 
 
 def test_steps_that_no_arrow_leads_to_are_not_due() -> None:
-    """After a step that escalates on failure and verifies on success, nothing follows."""
+    """If a step verifies on success and escalates on failure, the next step is not due."""
     steps = (planned("restart", on_failure="escalate"), planned("workers"))
     assert due(*steps) == ("restart",)
     jump = plan(planned("a", on_success="goto c", on_failure="escalate"), planned("b"), planned("c"))

@@ -1,4 +1,4 @@
-"""The guard stage: what a guard that does not know leads to, before anything is done."""
+"""The guard stage: the result of an unknown answer, before anything is done."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENDED = ["awaiting_approval", "escalated", "succeeded", "failed", "blocked"]
 
 
 class Unsure(Guard):
-    """A guard that never knows."""
+    """A guard whose answer is always unknown."""
 
     name = "unsure"
     reasons = frozenset({"no_data"})
@@ -32,7 +32,7 @@ class Unsure(Guard):
 
 
 async def begun(house: House, mode: str, more: list[Guard], **step: Any) -> PipelineContext:
-    """A service breaks, and its run is due in an engine with more guards."""
+    """Break a service, and return the engine with this guard and the run that is due."""
     steps = [{"id": "mend", "action": "test.mend", **step}]
     diagnosis = {
         "diagnose": [{"id": "well", "check": "test.well"}],
@@ -55,7 +55,7 @@ async def judged(house: House, mode: str, **step: Any) -> tuple[Run, int]:
 @pytest.mark.promise(5)
 @pytest.mark.parametrize("mode", ["auto", "approve"])
 async def test_unknown_asks_a_person_before_a_step_that_is_due(house: House, mode: str) -> None:
-    """Nothing is done before somebody has answered, and the request names what is not known."""
+    """No action is done before the approval, and the request names the unknown guard."""
     run, done = await judged(house, mode, when="!evidence.well.ok")
     assert (run.status, run.reason, done) == ("awaiting_approval", Reason.GUARD_UNKNOWN, 0)
     pending = await house.store.read(lambda connection: approvals.get_pending(connection, run.id))
@@ -66,7 +66,7 @@ async def test_unknown_asks_a_person_before_a_step_that_is_due(house: House, mod
 @pytest.mark.promise(13)
 @pytest.mark.parametrize("mode", ["auto", "approve"])
 async def test_unknown_asks_nobody_about_a_plan_that_changes_nothing(house: House, mode: str) -> None:
-    """No step is for what the diagnosis shows: people get the diagnosis, and no request without a step."""
+    """No step fits the diagnosis: people are notified of it, and there is no request."""
     run, done = await judged(house, mode, when="evidence.well.ok")
     assert (run.status, run.reason, done) == ("escalated", Reason.DIAGNOSED, 0)
     assert await house.store.read(lambda connection: approvals.get_pending(connection, run.id)) is None
@@ -82,7 +82,8 @@ async def test_unknown_asks_nobody_about_a_plan_that_changes_nothing(house: Hous
     ],
 )
 async def test_shadow_records_what_it_would_have_done(house: House, when: str, more: list[Guard], would: str) -> None:
-    """Also after the alert resolved and the run ended. Only what would have been done speaks for a higher mode."""
+    """The decision is recorded even if the alert resolves and the run ends. Only planned actions count for a higher
+    mode."""
     made = await begun(house, "shadow", more, when=when)
     shadow = await advance_until(made, ENDED, house.clock)
     assert (shadow.status, shadow.reason, shadow.detail.to_data()["would"]) == ("blocked", Reason.SHADOW, would)

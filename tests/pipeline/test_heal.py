@@ -14,7 +14,7 @@ from tests.support.servers.remediator import Stack
 
 @pytest.mark.promise(7)
 def test_a_dead_redis_is_restarted_and_verified(stack: Stack) -> None:
-    """RedisDown through a real Alertmanager ends in one restart and a run that succeeded on evidence."""
+    """An alert from a real Alertmanager leads to one restart, and the run succeeds by its verification."""
     pid = stack.kill_redis()
 
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
@@ -49,8 +49,8 @@ def test_run_show_lists_the_events_in_order(stack: Stack) -> None:
 
 @pytest.mark.promise(3)
 def test_a_run_survives_a_kill_during_its_call(stack: Stack) -> None:
-    """kill -9 during the call: the next process observes the target, continues and verifies."""
-    os.kill(int(stack.redis()["pid"]), signal.SIGSTOP)  # so that stopping it takes supervisord two seconds
+    """After a SIGKILL during the call, the next process observes the target, continues and verifies."""
+    os.kill(int(stack.redis()["pid"]), signal.SIGSTOP)  # so that supervisord needs two seconds to stop it
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     stack.remediator.wait_for("running")
     until(lambda: stack.redis()["statename"] == "STOPPING", "the call is under way")
@@ -66,7 +66,8 @@ def test_a_run_survives_a_kill_during_its_call(stack: Stack) -> None:
 
 @pytest.mark.promise(3)
 def test_a_call_that_took_effect_is_not_repeated(stack: Stack) -> None:
-    """kill -9 after the call took effect and before its outcome: the observation finds that it happened."""
+    """After a SIGKILL between the effect and the outcome, the observation shows the effect, and the call is not
+    repeated."""
     stack.kill_redis()
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     stack.remediator.wait_for("running")
@@ -84,7 +85,7 @@ def test_a_call_that_took_effect_is_not_repeated(stack: Stack) -> None:
 
 @pytest.mark.promise(2)
 def test_repeats_never_start_a_second_run(stack: Stack) -> None:
-    """The same alert from two senders, many times, during and after the fix: one run, one restart."""
+    """Two senders send the same alert many times, during and after the fix: there is one run and one restart."""
     stack.kill_redis()
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     body = stack.remediator.notification("firing", alertname="RedisDown", instance="redis:6379")
@@ -100,8 +101,8 @@ def test_repeats_never_start_a_second_run(stack: Stack) -> None:
 
 
 def test_sigterm_waits_for_the_current_call(stack: Stack) -> None:
-    """SIGTERM during a call: the process ends after the outcome is recorded; the next one continues."""
-    os.kill(int(stack.redis()["pid"]), signal.SIGSTOP)  # so that stopping it takes supervisord two seconds
+    """After a SIGTERM during a call, the process ends when the outcome is recorded; the next process continues."""
+    os.kill(int(stack.redis()["pid"]), signal.SIGSTOP)  # so that supervisord needs two seconds to stop it
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     stack.remediator.wait_for("running")
     until(lambda: stack.redis()["statename"] == "STOPPING", "the call is under way")

@@ -1,4 +1,4 @@
-"""One incident: runs that belong together, alerts of our own repair, and relapses, through the production engine."""
+"""Incidents: runs that belong together, alerts caused by an action, and relapses, in the production engine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DIAGNOSIS = playbook(
     conclude=[{"id": "dependency", "when": "true", "cause": "Redis does not answer the app."}],
     escalate={"to": ["oncall"]},
 )
-"""A playbook that only diagnoses, and escalates at once."""
+"""A playbook that only diagnoses and then escalates."""
 
 
 async def fires(engine: PipelineContext, chosen: Playbook, target: str, number: int, **labels: str) -> Run:
@@ -87,7 +87,8 @@ def render(house: House, queued: OutboxMessage) -> Any:
 async def test_runs_that_belong_together_are_one_incident(
     house: House, first: str, second: str, after: timedelta, same: bool
 ) -> None:
-    """Same target or a dependency in the inventory, minutes apart; whichever replica creates the run."""
+    """Runs on the same target or its dependencies, within minutes, are one incident, whichever replica creates the
+    run."""
     one = context(house.store, house.clock, [DIAGNOSIS], Health(), "a")
     two = context(house.store, house.clock, [DIAGNOSIS], Health(), "b")
     run = await fires(one, playbook("x"), first, 1)
@@ -97,7 +98,7 @@ async def test_runs_that_belong_together_are_one_incident(
 
 
 async def test_a_run_that_belongs_to_two_incidents_makes_them_one(house: House) -> None:
-    """Two unrelated services fail, then the one that both need: the older incident has all three."""
+    """Two unrelated services fail, then their common dependency: the older incident has all three runs."""
     engine = context(house.store, house.clock, [DIAGNOSIS], Health(), "a")
     inventory = engine.playbooks.inventory
     needing = [name for name in inventory.services if "redis" in inventory.services[name].depends_on]
@@ -114,7 +115,8 @@ async def test_a_run_that_belongs_to_two_incidents_makes_them_one(house: House) 
 
 @pytest.mark.promise(13)
 async def test_one_message_changes_and_the_better_cause_replaces_the_earlier(house: House) -> None:
-    """Two diagnosing runs: the second escalation is an update of the first message, with its cause alone."""
+    """Two runs diagnose the same incident: the second escalation updates the first message, and only the better cause
+    is left."""
     later = playbook(
         "app-crash-loop",
         "app",
@@ -142,7 +144,7 @@ async def test_one_message_changes_and_the_better_cause_replaces_the_earlier(hou
 
 @pytest.mark.promise(13)
 async def test_nothing_is_said_to_have_been_tried(house: House) -> None:
-    """A diagnosing playbook: the escalation says that nothing was tried, and why people are needed."""
+    """If a playbook has no step, the escalation says that nothing was tried, and why a person is needed."""
     engine = context(house.store, house.clock, [DIAGNOSIS], Health(), "a")
     await fires(engine, DIAGNOSIS, "app", 1)
     await advance_until(engine, ["escalated"], house.clock)
@@ -154,7 +156,7 @@ async def test_nothing_is_said_to_have_been_tried(house: House) -> None:
 
 @pytest.mark.promise(13)
 async def test_a_remedy_for_another_cause_is_not_called_missing(house: House) -> None:
-    """The playbook has a step, but not for what the evidence shows: nothing was proposed, a retry would not help."""
+    """The only step is for another cause: the message says that no step fits, and suggests no remedy and no new run."""
     cause = {"id": "stopped", "when": "false", "cause": "It does not run."}
     steps = [{"id": "mend", "action": "test.mend", "for": "stopped", "when": "false", "on_failure": "escalate"}]
     chosen = playbook("redis-down", "redis", conclude=[cause], steps=steps, verify={"checks": [{"check": "test.well"}]})
@@ -163,13 +165,14 @@ async def test_a_remedy_for_another_cause_is_not_called_missing(house: House) ->
     await advance_until(engine, ["escalated"], house.clock)
     [message] = await sent(house)
     text = "\n".join((await render(house, message)).text())
-    assert "no step is for what the evidence shows: the evidence points to no known cause" in text
+    assert "no step fits the evidence: the evidence points to no known cause" in text
     assert "no remedy" not in text and "Proposed:" not in text and "start a new run" not in text
 
 
 @pytest.mark.parametrize("waited", [False, True], ids=["it acted", "it waited for the end of the fault"])
 async def test_an_alert_of_our_own_repair_pages_nobody(house: House, waited: bool) -> None:
-    """While redis is repaired, the app's alert fires and resolves: no message, and a note on the incident."""
+    """While Redis is restarted, the alert of the app fires and resolves: no message is sent, and the incident has a
+    note."""
     mend = remedy("mend", {})
     health = Health()
     engine = context(house.store, house.clock, [mend, DIAGNOSIS], health, "a")
@@ -194,7 +197,7 @@ async def test_an_alert_of_our_own_repair_pages_nobody(house: House, waited: boo
 
 
 async def test_an_alert_that_outlives_our_repair_is_reported(house: House) -> None:
-    """It still fires when the repair has settled: then people are notified, once."""
+    """If the alert still fires after the settle time, people are notified once."""
     mend = remedy("mend", {})
     engine = context(house.store, house.clock, [mend, DIAGNOSIS], Health(), "a")
     await fires(engine, mend, "redis", 1)
@@ -210,8 +213,8 @@ async def test_an_alert_that_outlives_our_repair_is_reported(house: House) -> No
 
 
 @pytest.mark.promise(7)
-async def test_a_relapse_is_told_at_once_as_a_relapse_of_that_run(house: House) -> None:
-    """The checks fail 20 s after the success: people hear it then, not when the watch time ends."""
+async def test_a_relapse_is_reported_at_once_for_its_run(house: House) -> None:
+    """If the checks fail 20 s after the success, people are notified then, not at the end of the watch time."""
     mend = remedy("mend", {})
     health = Health()
     engine = context(house.store, house.clock, [mend], health, "a")
@@ -234,7 +237,8 @@ async def test_a_relapse_is_told_at_once_as_a_relapse_of_that_run(house: House) 
 
 @pytest.mark.promise(7)
 async def test_a_new_run_for_the_same_fault_is_a_relapse_of_the_one_before(house: House) -> None:
-    """Ten minutes after the success the fault is back, in a new episode: one incident, and it is said."""
+    """If the fault returns ten minutes after the success in a new episode, the incident is the same, and the message
+    says so."""
     mend = remedy("mend", {})
     engine = context(house.store, house.clock, [mend], Health(), "a")
     await fires(engine, mend, "web-1", 1)
@@ -251,7 +255,7 @@ async def test_a_new_run_for_the_same_fault_is_a_relapse_of_the_one_before(house
 
 
 async def resolve(house: House, episode_id: str) -> None:
-    """Let an alert be over."""
+    """Resolve an alert."""
 
     def work(tx: Any) -> None:
         item = episodes.get(tx.connection, episode_id)

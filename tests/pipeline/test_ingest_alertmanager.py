@@ -1,4 +1,4 @@
-"""From a real Alertmanager to episodes, with truncated and lost notifications."""
+"""Episodes from a real Alertmanager, with truncated and lost notifications."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.support.servers import until
 from tests.support.servers.remediator import TOKEN, Stack
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.promise(1)]
 
 Started = Callable[[str], Stack]
 
@@ -53,7 +53,7 @@ def episodes(stack: Stack) -> Counter[tuple[str, str]]:
 
 
 def test_what_a_group_leaves_out_is_fetched(started: Started) -> None:
-    """max_alerts is 2 and the group has 12 alerts: every alert gets one episode."""
+    """max_alerts is 2 and the group has 12 alerts: the rest is fetched, so every alert has one episode."""
     stack = started("max_alerts: 2")
     for number in range(12):
         stack.alertmanager.fire(alertname="Many", n=str(number))
@@ -63,7 +63,7 @@ def test_what_a_group_leaves_out_is_fetched(started: Started) -> None:
 
 
 def test_what_was_missed_is_found(started: Started) -> None:
-    """The notification is lost; the reconcile loop still finds the alert."""
+    """The notification is lost, and the reconcile loop finds the alert."""
     stack = started("max_alerts: 1")
     stack.remediator.kill()
     for number in range(3):

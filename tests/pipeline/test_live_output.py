@@ -1,4 +1,4 @@
-"""The output of a running step: shown while it runs, without secrets, and gone when it ends."""
+"""The output of a running step: visible while the step runs, without secrets, and deleted at its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ async def _until(outputs: LiveOutputs, wanted: list[str]) -> None:
 
 
 async def test_the_output_of_a_running_program_is_followed(tmp_path: Path) -> None:
-    """Complete lines are there while the program runs; afterwards nothing is kept. Another task is not followed."""
+    """Complete lines are visible while the program runs, and deleted afterwards. The output of another task is not
+    collected."""
     outputs = LiveOutputs()
     script = "echo one; echo -n half; read -r line < $0; echo ' done'"
 
@@ -42,7 +43,7 @@ async def test_the_output_of_a_running_program_is_followed(tmp_path: Path) -> No
 
 
 async def test_a_long_output_keeps_its_end() -> None:
-    """Only complete lines of the end are kept."""
+    """A long output is cut at its start, at a line break."""
     outputs = LiveOutputs()
     with outputs.follow("attempt-1"):
         await process.run(["/bin/sh", "-c", "seq 1 20000"], seconds=60)

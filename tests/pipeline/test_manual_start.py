@@ -1,4 +1,4 @@
-"""Runs that a person starts: the same guards, approval and audit as runs that an alert starts."""
+"""Runs that a person starts have the same guards, approvals and audit as runs that an alert starts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ REQUEST = StartRequest("mend", "app", reason="it does not answer")
 
 @pytest.mark.promise(9)
 async def test_a_manual_run_heals_and_is_recorded(house: House) -> None:
-    """In mode auto it runs at once. The timeline names the person, the reason, and the guards that were not needed."""
+    """In mode auto the run acts at once. The timeline has the person, the reason, and the guards that were not
+    needed."""
     made = engine(house, remedy("mend", {}))
     run = await start(made, REQUEST)
     ended = await advance_until(made, ["succeeded"], house.clock)
@@ -65,7 +66,8 @@ async def test_a_manual_run_heals_and_is_recorded(house: House) -> None:
 
 @pytest.mark.promise(5)
 async def test_guards_about_alerts_say_that_they_are_not_needed(house: House) -> None:
-    """still_firing, watchdog and about_target allow a manual run and say why; a stop blocks it like every run."""
+    """still_firing, watchdog and about_target allow a manual run and give the reason; a stop blocks it like any other
+    run."""
     made = engine(house, remedy("mend", {}, about="target"), every_guard=True)
     run = await start(made, REQUEST)
     await house.write(lambda tx: stop_commands.create_stop(tx, OSCAR, "we look at it"))
@@ -88,7 +90,7 @@ def _stops(tx: Any) -> list[str]:
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("mode", ["observe", "shadow", "approve"])
 async def test_a_manual_run_asks_another_person(house: House, mode: str) -> None:
-    """In every mode but auto it asks, and the person who started it may not approve it."""
+    """In every other mode than auto the run needs an approval, which the person who started it cannot give."""
     made = engine(house, remedy("mend", {}, mode=mode))
     run = await start(made, REQUEST)
     await advance_until(made, ["awaiting_approval"], house.clock)
@@ -116,7 +118,7 @@ async def test_a_manual_run_asks_another_person(house: House, mode: str) -> None
     ],
 )
 async def test_a_wrong_start_is_refused(house: House, request_: StartRequest, told: str) -> None:
-    """An unknown name, a missing parameter or another target is refused in one line; nothing is stored."""
+    """An unknown name, a missing parameter or another target is refused in one line, and nothing is stored."""
     made = engine(house, remedy("mend", {}))
     with pytest.raises(InputError) as error:
         await start(made, request_)
@@ -125,7 +127,7 @@ async def test_a_wrong_start_is_refused(house: House, request_: StartRequest, to
 
 
 async def test_only_an_operator_starts(house: House) -> None:
-    """An approver may decide, but not start."""
+    """An approver cannot start a run."""
     made = engine(house, remedy("mend", {}))
     with pytest.raises(PermissionDenied, match="operator"):
         await start(made, REQUEST, ANN)
@@ -164,7 +166,7 @@ async def test_a_manual_run_takes_over_from_a_run_that_only_observes(house: Hous
 
 @pytest.mark.promise(13)
 async def test_a_manual_run_that_failed_needs_people_until_one_takes_it(house: House) -> None:
-    """Its episode ends with the run, but the incident is over only when a person has acknowledged it."""
+    """The episode ends with the run, but the incident stays open until a person acknowledges it."""
     made = engine(house, remedy("mend", {}), Health(heals=lambda name: False))
     run = await start(made, REQUEST)
     await advance_until(made, ["escalated", "failed"], house.clock)

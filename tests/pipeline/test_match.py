@@ -1,4 +1,4 @@
-"""The index finds exactly the playbooks that a comparison with all finds, and explains the result."""
+"""The index finds the same playbooks as a comparison with each playbook, and explains the result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.match import BUDGET_MICROSECONDS, BUDGET_RATIO, measure
-from remediator.pipeline.match import Index, explain, holds, possible
+from remediator.pipeline.match import Index, accepts_alertname, explain, holds
 from remediator.playbooks.model import Playbook
 
 
@@ -48,7 +48,7 @@ ALERTS = st.dictionaries(LABEL, VALUES, max_size=4)
 @pytest.mark.slow
 @given(st.lists(MATCHES, max_size=8), ALERTS)
 def test_the_index_finds_what_trying_each_would(matches: list[dict[str, Any]], labels: dict[str, str]) -> None:
-    """For any playbooks and any alert: nothing is missed, nothing is added, in the order of names."""
+    """For any playbooks and any alert, the index finds the same playbooks in the order of their names."""
     playbooks = [playbook(f"p{at}", **match) for at, match in enumerate(matches)]
     wanted = [each.name for each in playbooks if holds(each, labels)]
     assert names(Index(playbooks).match(labels)) == sorted(wanted)
@@ -56,7 +56,7 @@ def test_the_index_finds_what_trying_each_would(matches: list[dict[str, Any]], l
 
 @given(st.lists(MATCHES, max_size=6), ALERTS)
 def test_an_explanation_agrees_with_the_match(matches: list[dict[str, Any]], labels: dict[str, str]) -> None:
-    """Every playbook is explained, and those without an unmet condition are those that match."""
+    """Every playbook has an explanation, and it has no unmet condition exactly if it matches."""
     index = Index([playbook(f"p{at}", **match) for at, match in enumerate(matches)])
     explained = index.explain(labels)
     assert len(explained) == len(matches)
@@ -64,7 +64,7 @@ def test_an_explanation_agrees_with_the_match(matches: list[dict[str, Any]], lab
 
 
 def test_an_explanation_names_the_condition_and_what_was_found() -> None:
-    """The explanation has the matcher and the alert's value."""
+    """The explanation has the matcher and the value of the alert."""
     asked = playbook("p", alertname="RedisDown", matchers=['severity="critical"', 'team=~"a.+"'])
     (explained,) = explain([asked], {"alertname": "RedisDown", "severity": "warning"})
     assert [str(unmet) for unmet in explained.unmet] == [
@@ -74,7 +74,7 @@ def test_an_explanation_names_the_condition_and_what_was_found() -> None:
 
 
 def test_the_watchdog_is_never_matched() -> None:
-    """The watchdog alert matches no playbook, not even one that matches everything, and the reason is given."""
+    """The Watchdog alert matches no playbook, even one that matches every alert, and the explanation has the reason."""
     index = Index([playbook("greedy", matchers=['team=""'])], watchdog="AlwaysOn")
     assert names(index.match({"alertname": "RedisDown"})) == ["greedy"]
     assert index.match({"alertname": "AlwaysOn"}) == []
@@ -97,16 +97,16 @@ def test_one_of_several_alertnames_is_enough() -> None:
 
 
 @pytest.mark.parametrize(("value", "expected"), [("Watchdog", True), ("RedisDown", False)])
-def test_whether_a_label_may_have_a_value(value: str, expected: bool) -> None:
-    """Only the matchers of this label count."""
+def test_whether_the_alertname_may_have_a_value(value: str, expected: bool) -> None:
+    """Only the matchers of the label alertname count."""
     asked = playbook("p", matchers=['alertname=~"Watch.*"', 'severity="critical"'])
-    assert possible(asked, "alertname", value) is expected
+    assert accepts_alertname(asked, value) is expected
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", ["alertname", "service", "pattern"])
 def test_many_playbooks_cost_no_more_than_ten(shape: str) -> None:
-    """The cost does not grow with playbooks that do not match (bench.match has 10,000; here is a wider margin)."""
+    """Playbooks that do not match add no cost (``bench.match`` has 10,000; this test has a wider margin)."""
     found: Mapping[str, float | bool] = measure(shape, rounds=40, many=1500)
     assert found["us_many"] <= BUDGET_MICROSECONDS * 3
     assert found["ratio"] <= BUDGET_RATIO * 2

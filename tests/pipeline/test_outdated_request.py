@@ -1,4 +1,4 @@
-"""An outdated request: its channel is told, and people are asked again once, with the difference marked."""
+"""An outdated request: its message is updated, and a new request marks the difference."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ANN = Person("ann", "token", frozenset({Role.APPROVER}))
 
 
 class Measured(Mend):
-    """Deletes files: which ones matters, how many bytes they have does not."""
+    """An action that deletes files: the names of the files are part of its plan, their sizes are not."""
 
     def __init__(self, health: Health) -> None:
         super().__init__(health)
@@ -63,8 +63,9 @@ async def _approve(house: House, asked: Approval) -> None:
 
 
 @pytest.mark.promise(6)
-async def test_an_outdated_request_is_told_and_asked_again_once(house: House) -> None:
-    """The yes to three files does not cover five: the old message is updated, and one new request marks the change."""
+async def test_an_outdated_request_is_updated_and_replaced_once(house: House) -> None:
+    """An approval for three files does not cover five: the old message is updated, and one new request marks the
+    change."""
     made, action, run, first = await _asked(house)
     action.files = 5
     house.clock.time += timedelta(seconds=30)
@@ -89,7 +90,7 @@ async def test_an_outdated_request_is_told_and_asked_again_once(house: House) ->
 
 
 async def test_sizes_that_drift_do_not_outdate_a_request(house: House) -> None:
-    """A size that grew meanwhile changes nothing that people were asked about: the yes counts."""
+    """A changed size does not change the plan, so the approval stays valid."""
     made, action, run, first = await _asked(house)
     action.size = 100_000
     await _approve(house, first)

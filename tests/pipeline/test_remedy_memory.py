@@ -26,11 +26,11 @@ lasts = pathlib.Path("lasts")
 time.sleep(float(lasts.read_text()) if lasts.exists() else 1000)
 sys.exit("ModuleNotFoundError: No module named 'prices'")
 """
-"""A program that dies after the seconds in the file of its release, or serves. It is not started at first."""
+"""A program that exits after the seconds in the file ``lasts`` of its release, or serves if there is no file."""
 
 
 def playbook(number: int, **verify: Any) -> dict[str, Any]:
-    """Return a playbook for one alert; each has its own, so that each alert is an incident of its own."""
+    """Return a playbook for one alert, with an alert name of its own, so each alert is a separate incident."""
     return PLAYBOOK | {
         "name": f"app-crash-loop-{number}",
         "match": {"alertname": f"AppCrashLoop{number}"},
@@ -43,7 +43,7 @@ def playbook(number: int, **verify: Any) -> dict[str, Any]:
 
 
 class Shop(Stack):
-    """The small real stack, with an app that has releases in folders."""
+    """The small real stack with an app whose releases are folders."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -60,7 +60,7 @@ class Shop(Stack):
         self._made = 0
 
     def deploy(self, name: str, lasts: float | None = None) -> None:
-        """Deploy a release; it dies after that many seconds, or serves."""
+        """Deploy a release that exits after this number of seconds, or serves."""
         release = self.releases / name
         release.mkdir(parents=True, exist_ok=True)
         if lasts is not None:
@@ -72,32 +72,32 @@ class Shop(Stack):
         self.current.symlink_to(release)
 
     def run(self, number: int, status: str) -> dict[str, Any]:
-        """Let an alert fire, and return its run when that has a status."""
+        """Send an alert, and return its run when the run has this status."""
         self.alertmanager.fire(alertname=f"AppCrashLoop{number}", service="app")
 
         def found() -> list[dict[str, Any]]:
             runs = self.remediator.runs()
             return [each for each in runs if each["playbook"].endswith(str(number)) and each["status"] == status]
 
-        until(lambda: bool(found()), f"run {number} is {status}: {self.remediator.runs()}", 60)
+        until(lambda: bool(found()), f"run {number} is {status}: {self.remediator.runs()}")
         shown: dict[str, Any] = self.remediator.get(f"/api/v1/runs/{found()[0]['id']}")
         return shown
 
     def return_checks(self) -> int:
-        """Return how many times it was checked whether a later run shows a relapse."""
+        """Return how often the service checked whether a later run is a relapse."""
         query = "SELECT count(*) FROM timers WHERE done_at IS NOT NULL AND content LIKE '%later_run%'"
         with closing(sqlite3.connect(self.remediator.folder / "state/remediator.db")) as connection:
             return int(connection.execute(query).fetchone()[0])
 
     def memory(self, *arguments: str) -> str:
-        """Run a command of the memory; return what it printed."""
+        """Run a command of the memory, and return its output."""
         argv = [sys.executable, "-m", "remediator", "memory", *arguments, "--config", str(self.remediator.config)]
         return subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
-    """The stack; its first release is good. It is not started."""
+    """Return the stack with a good first release, not started."""
     made = Shop(tmp_path)
     made.deploy("1")
     try:
@@ -108,44 +108,45 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 @pytest.mark.promise(7)
 def test_a_later_bad_release_is_no_relapse_of_the_rollback_before(shop: Shop) -> None:
-    """The same playbook rolls back release after release, although its checks fail again after each success."""
+    """The same playbook rolls back one release after another; a new bad release is not a relapse of the earlier run."""
     shop.remediator.settings["timing"] = {"resolve_grace": "0s"}
     shop.deploy("2", lasts=0)
     shop.start()
     first = shop.run(1, "succeeded")
     shop.alertmanager.resolve(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}", alertname="AppCrashLoop1", service="app")
     path = f"/api/v1/runs/{first['id']}"
-    until(lambda: {item["status"] for item in shop.remediator.get(path)["alerts"]} == {"closed"}, "it is over", 90)
+    until(lambda: {item["status"] for item in shop.remediator.get(path)["alerts"]} == {"closed"}, "it is over")
     shop.deploy("3", lasts=0)
     shop.control("stop", "app")
     shop.alertmanager.fire(alertname="AppCrashLoop1", service="app")
-    until(lambda: len(shop.remediator.runs()) == 2 and shop.remediator.runs()[0]["finished_at"], "the second run", 60)
+    until(lambda: len(shop.remediator.runs()) == 2 and shop.remediator.runs()[0]["finished_at"], "the second run")
     second = shop.remediator.get(f"/api/v1/runs/{shop.remediator.runs()[0]['id']}")
     assert (second["status"], shop.current.resolve().name) == ("succeeded", "1")
     call = second["plan"]["steps"][0]["call"]
     assert "roll app back from 3 (since " in call["text"] and "did not help" not in str(call)
-    until(lambda: shop.return_checks() == 1, "it was checked whether the fault returned", 60)
+    until(lambda: shop.return_checks() == 1, "it was checked whether the fault returned")
     assert not shop.remediator.audit_has("run.ineffective")
 
 
 @pytest.mark.promise(7)
 def test_the_restored_release_that_dies_is_a_relapse(shop: Shop) -> None:
-    """No release came since: people hear that the run has not helped."""
+    """If the restored release exits and no other was deployed, people are notified that the run did not help."""
     shop.remediator.settings["timing"] = {"resolve_grace": "0s"}
     shop.deploy("2", lasts=0)
     shop.start()
     first = shop.run(1, "succeeded")
     shop.alertmanager.resolve(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}", alertname="AppCrashLoop1", service="app")
     path = f"/api/v1/runs/{first['id']}"
-    until(lambda: {item["status"] for item in shop.remediator.get(path)["alerts"]} == {"closed"}, "it is over", 90)
+    until(lambda: {item["status"] for item in shop.remediator.get(path)["alerts"]} == {"closed"}, "it is over")
     (shop.current.resolve() / "lasts").write_text("0")
     shop.control("stop", "app")
     shop.alertmanager.fire(alertname="AppCrashLoop1", service="app")
-    until(lambda: shop.remediator.audit_has("run.ineffective"), "the relapse is recorded", 60)
+    until(lambda: shop.remediator.audit_has("run.ineffective"), "the relapse is recorded")
 
 
 def test_every_bad_release_is_rolled_back_to_the_last_good_one(shop: Shop) -> None:
-    """Also a third bad release after a restart of the remediator, without the record beside the releases."""
+    """A third bad release is rolled back too, after a restart of remediator and without the record beside the
+    releases."""
     shop.deploy("2", lasts=0)
     shop.start()
     for number, bad in enumerate(("2", "3", "4"), start=1):
@@ -168,7 +169,8 @@ def test_every_bad_release_is_rolled_back_to_the_last_good_one(shop: Shop) -> No
 
 
 def test_a_remedy_that_did_not_help_asks_a_person_the_next_time(shop: Shop) -> None:
-    """Every release dies after a second: no success, and the next alert asks, with the reason, until it is cleared."""
+    """Each release exits after a second, so no run succeeds: the next run needs an approval until the entry is
+    cleared."""
     shop.remediator.playbooks = [playbook(number, within="4s", stable="3s") for number in (1, 2, 3)]
     shop.deploy("1", lasts=1)
     shop.deploy("0", lasts=1)
@@ -189,7 +191,7 @@ def test_a_remedy_that_did_not_help_asks_a_person_the_next_time(shop: Shop) -> N
 
 @pytest.mark.promise(7)
 def test_a_release_that_dies_again_within_the_stable_time_is_not_healed(shop: Shop) -> None:
-    """It lives for two seconds each time, and supervisord starts it again."""
+    """The release runs for two seconds each time, and supervisord starts it again: this is not a success."""
     shop.remediator.playbooks = [playbook(1, within="6s", stable="5s")]
     shop.deploy("1", lasts=2)
     shop.deploy("2", lasts=0)

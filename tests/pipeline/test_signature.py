@@ -1,4 +1,4 @@
-"""Signed bodies: the secret, the time and the body must fit, as Grafana signs them."""
+"""Signed bodies: the secret, the time and the body must match, as Grafana signs them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def headers(**changed: str) -> list[tuple[bytes, bytes]]:
 
 @pytest.mark.parametrize("off", [-299, 0, 299])
 def test_a_signature_of_any_current_secret_is_valid(off: int) -> None:
-    """Within the allowed difference of the clocks."""
+    """A signature with any current secret is valid within the allowed difference of the clocks."""
     assert TIMED.problem(headers(), BODY, NOW + timedelta(seconds=off)) == ""
 
 
@@ -48,12 +48,12 @@ def test_a_signature_of_any_current_secret_is_valid(off: int) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(given: list[tuple[bytes, bytes]], body: bytes, at: datetime, why: str) -> None:
-    """Another body, another secret, another time, and a request that is sent again later."""
+    """Another body, secret or time is refused, and so is a request that is sent again later."""
     assert why in TIMED.problem(given, body, at)
 
 
 def test_a_signature_without_a_time_covers_the_body() -> None:
-    """With the prefix that other senders write, and in capital letters."""
+    """A signature without a time covers the body; its prefix and its case may differ."""
     plain = Signature((b"s3cret-s3cret",), b"x-signature-256")
     digest = hmac.new(b"s3cret-s3cret", BODY, hashlib.sha256).hexdigest()
     for value in (digest, f"sha256={digest}", digest.upper()):
@@ -62,7 +62,7 @@ def test_a_signature_without_a_time_covers_the_body() -> None:
 
 
 def test_a_token_and_a_signature_are_both_required() -> None:
-    """And a sender that needs a challenge before it sends a password gets one."""
+    """Both are required, and a request without credentials gets a challenge."""
     both = Credentials({"t": b"token-token"}, None, TIMED, "sources.grafana")
     both.check(b"Bearer token-token")
     with pytest.raises(Unauthorized, match="compare with 'sources\\.grafana'"):

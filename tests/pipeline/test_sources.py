@@ -1,4 +1,4 @@
-"""End to end on a real service: an alert of each source heals Redis, as guarded as one of Alertmanager."""
+"""Alerts of each source heal Redis on a real service, with the same guards as alerts of Alertmanager."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPERATOR = "rmo_sources0operator0token0number1"
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Iterator[tuple[Stack, grafana.Grafana]]:
-    """The small real stack with a Grafana that can be asked, and a Zabbix that cannot."""
+    """Return the small real stack with a Grafana that answers, and a Zabbix that cannot be asked."""
     made = Stack(tmp_path)
     folder = made.remediator.folder
     for name, text in (("hmac", grafana.SECRET), ("api", grafana.TOKEN), ("zabbix", ZABBIX_TOKEN)):
@@ -66,7 +66,7 @@ def sources(tmp_path: Path) -> Iterator[tuple[Stack, grafana.Grafana]]:
 
 
 def post(remediator: Remediator, source: str, body: bytes, headers: dict[str, str]) -> int:
-    """Send a body to the endpoint of a source; the status."""
+    """Send a body to the endpoint of a source, and return the status."""
     request = urllib.request.Request(f"{remediator.url}/api/v1/alerts/{source}", body, headers)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -91,23 +91,23 @@ def alerts(run: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def accepted(remediator: Remediator, source: str) -> bool:
-    """Whether the metric counts the accepted notifications of the source."""
+    """Return whether the metric counts accepted notifications of the source."""
     counted = f'remediator_notifications_total{{code="200",result="accepted",source="{source}"}} '
     return any(line.startswith(counted) and not line.endswith(" 0.0") for line in remediator.metrics().splitlines())
 
 
 def test_an_alert_of_alertmanager_heals_redis(sources: tuple[Stack, grafana.Grafana]) -> None:
-    """Alertmanager has the alert, so Redis is restarted at once."""
+    """Alertmanager confirms the alert, so Redis is restarted at once."""
     stack, _ = sources
     pid = stack.kill_redis()
     stack.alertmanager.fire(**ALERT)
-    assert alerts(stack.remediator.wait_for("succeeded", 60)) == [("alertmanager", "firing")]
+    assert alerts(stack.remediator.wait_for("succeeded")) == [("alertmanager", "firing")]
     assert stack.redis()["pid"] not in (0, pid)
     assert accepted(stack.remediator, "alertmanager")
 
 
 def test_an_alert_of_grafana_heals_redis(sources: tuple[Stack, grafana.Grafana]) -> None:
-    """Grafana has the alert, so Redis is restarted at once. A body without a signature does nothing."""
+    """Grafana confirms the alert, so Redis is restarted at once. A body without a signature has no effect."""
     stack, running = sources
     remediator = stack.remediator
     pid = stack.kill_redis()
@@ -116,22 +116,22 @@ def test_an_alert_of_grafana_heals_redis(sources: tuple[Stack, grafana.Grafana])
     assert post(remediator, "grafana", body, {"Content-Type": "application/json"}) == 401
     assert remediator.runs() == []
     assert post(remediator, "grafana", body, grafana.signed(body)) == 200
-    assert alerts(remediator.wait_for("succeeded", 60)) == [("grafana", "firing")]
+    assert alerts(remediator.wait_for("succeeded")) == [("grafana", "firing")]
     assert stack.redis()["pid"] not in (0, pid)
     assert accepted(remediator, "grafana")
     running.alerts.clear()
     ended = grafana.notification("resolved", **ALERT)
     assert post(remediator, "grafana", ended, grafana.signed(ended)) == 200
-    until(lambda: not remediator.get("/api/v1/episodes"), "the alert is over", 60)
+    until(lambda: not remediator.get("/api/v1/episodes"), "the alert is over")
 
 
 def test_an_alert_of_zabbix_asks_a_person(sources: tuple[Stack, grafana.Grafana]) -> None:
-    """Zabbix cannot be asked whether the alert still fires, so a person decides; then Redis is restarted."""
+    """Zabbix cannot confirm the alert, so a person decides before Redis is restarted."""
     stack, _ = sources
     remediator = stack.remediator
     pid = stack.kill_redis()
     assert zabbix(remediator) == 200
-    asked = remediator.wait_for("awaiting_approval", 60)
+    asked = remediator.wait_for("awaiting_approval")
     assert stack.redis()["pid"] == 0, "nothing was done before a person decided"
     shown = command(stack, "run", "show", asked["id"])
     assert "the source 'zabbix' cannot be asked" in shown
@@ -139,14 +139,16 @@ def test_an_alert_of_zabbix_asks_a_person(sources: tuple[Stack, grafana.Grafana]
     [request] = remediator.get("/api/v1/approvals")
     decision = json.dumps({"plan_hash": request["plan_hash"], "reason": "it is down"}).encode()
     assert remediator.post(decision, f"/api/v1/approvals/{request['id']}/approve", OPERATOR)[0] == 200
-    assert alerts(remediator.wait_for("succeeded", 60)) == [("zabbix", "firing")]
+    assert alerts(remediator.wait_for("succeeded")) == [("zabbix", "firing")]
     assert stack.redis()["pid"] not in (0, pid)
     assert accepted(remediator, "zabbix")
 
 
 def test_what_a_source_does_not_have_is_not_acted_on(sources: tuple[Stack, grafana.Grafana]) -> None:
-    """Grafana no longer has the alert, or it is silenced there: nothing is done. Alertmanager, which never had it, does
-    not end it, and an alert that Zabbix resolved needs no decision."""
+    """If Grafana does not confirm the alert or has silenced it, nothing is done.
+
+    Alertmanager does not end an alert of Grafana, and an alert that Zabbix resolved needs no approval.
+    """
     stack, running = sources
     remediator = stack.remediator
     os.kill(int(stack.redis()["pid"]), signal.SIGSTOP)
@@ -154,20 +156,20 @@ def test_what_a_source_does_not_have_is_not_acted_on(sources: tuple[Stack, grafa
     body = grafana.notification(**ALERT)
     running.fire(("s1",), **ALERT)
     assert post(remediator, "grafana", body, grafana.signed(body)) == 200
-    run = remediator.wait_for("blocked", 60)
+    run = remediator.wait_for("blocked")
     assert run["detail"]["guard"] == "still_firing" and "suppressed" in json.dumps(run["detail"])
 
     until(lambda: remediator.get("/api/v1/episodes")[0]["source"] == "grafana", "the alert is known")
     asked = len(running.requests)
-    until(lambda: len(running.requests) > asked + 5, "it was compared several times", 60)
+    until(lambda: len(running.requests) > asked + 5, "it was compared several times")
     assert [item["status"] for item in remediator.get("/api/v1/episodes")] == ["firing"], "Alertmanager ended it"
     assert stack.redis()["pid"] == pid
 
     assert zabbix(remediator) == 200
-    until(lambda: len(remediator.get("/api/v1/episodes")) == 2, "the same labels are another alert", 60)
+    until(lambda: len(remediator.get("/api/v1/episodes")) == 2, "the same labels are another alert")
     assert zabbix(remediator, "0") == 200
     over = (["firing"], ["firing", "resolved"])
-    until(lambda: sorted(item["status"] for item in remediator.get("/api/v1/episodes")) in over, "it is over", 60)
+    until(lambda: sorted(item["status"] for item in remediator.get("/api/v1/episodes")) in over, "it is over")
     assert len(remediator.runs()) == 1
     assert stack.redis()["pid"] == pid
     os.kill(pid, signal.SIGCONT)

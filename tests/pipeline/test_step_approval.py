@@ -1,4 +1,4 @@
-"""``approval: required`` on a later step: an earlier yes, to another step or to another plan, never covers it."""
+"""``approval: required`` on a later step: an approval of another step or of another plan does not cover it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ANN = Person("ann", "token", frozenset({Role.APPROVER}))
 
 
 class Changing(Mend):
-    """Mends, with a call that a test can change after people were asked."""
+    """An action whose call the test can change after the approval."""
 
     def __init__(self, health: Health) -> None:
         super().__init__(health)
@@ -38,7 +38,7 @@ class Changing(Mend):
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("mode", ["approve", "auto"])
 async def test_a_yes_to_one_plan_does_not_cover_a_later_step(house: House, mode: str) -> None:
-    """The later step is asked for on its own; after its plan changed, the yes is void and people are asked again."""
+    """The later step has its own request; if its plan changes, the approval is void, and a new request is sent."""
     steps = [
         {"id": "first", "action": "test.mend", "for": "down"},
         {"id": "second", "action": "test.mend", "for": "down", "approval": "required"},
@@ -84,7 +84,7 @@ async def test_a_yes_to_one_plan_does_not_cover_a_later_step(house: House, mode:
 
 
 async def approved(house: House, made: PipelineContext, run_id: str) -> Approval:
-    """Wait until people are asked, approve, and return the request."""
+    """Wait for the request, approve it, and return it."""
     await advance_until(made, ["awaiting_approval"], house.clock)
     asked = await house.store.read(lambda connection: approvals.get_pending(connection, run_id))
     assert asked is not None
@@ -95,7 +95,8 @@ async def approved(house: House, made: PipelineContext, run_id: str) -> Approval
 
 @pytest.mark.promise(3)
 async def test_a_yes_from_before_a_lost_commit_does_not_cover_what_may_be_done_already(house: House) -> None:
-    """The plan was approved and then held. The database lost its last commits: perhaps that the step was done."""
+    """A run was approved and then blocked. The database lost its last commits, so the step may be done: a new approval
+    is needed."""
     playbook = remedy("mend", {}, mode="approve")
     made = context(house.store, house.clock, [playbook], Health(heals=lambda name: False), "r1")
     run_id = await breaks(made, playbook, "app", 1, "approve")
@@ -120,7 +121,7 @@ async def test_a_yes_from_before_a_lost_commit_does_not_cover_what_may_be_done_a
 
 @pytest.mark.promise(3)
 async def test_a_request_of_a_replica_that_did_not_know_of_the_loss_does_not_count(house: House) -> None:
-    """It was made after the database had lost its last commits, but told nobody so: people are asked again."""
+    """A request that does not mention the lost commits does not count, and a new one is sent."""
     steps = [
         {"id": "first", "action": "test.mend", "for": "down"},
         {"id": "second", "action": "test.mend", "for": "down", "approval": "required"},

@@ -1,6 +1,8 @@
-"""How many commits and statements a run needs, from the 2xx to its action and until its end, and what they must see.
+"""The number of commits and statements from the 2xx to the action and to the end of a run, and the events that they
+must see.
 
-The counts do not depend on the speed of the machine. They are limits: a change that needs more must say why here.
+The numbers do not depend on the speed of the machine. They are limits: a change that needs more must give its reason
+here.
 """
 
 from __future__ import annotations
@@ -31,11 +33,11 @@ from tests.support.fleet import Health, context, remedy
 from tests.support.guard_history import House
 
 COMMITS_TO_ACTION = 3
-"""The inbox; the episode with its claimed run; the plan with its guards and the intent."""
+"""The commits are: the inbox; the episode with its claimed run; the plan with its guards and the intent."""
 STATEMENTS_TO_ACTION = 35
-"""Without BEGIN, COMMIT and ROLLBACK, with all guards that need no server. The goal is 30."""
+"""Statements without BEGIN, COMMIT and ROLLBACK, with all guards that need no server. The goal is 30."""
 COMMITS_OF_RUN = 6
-"""Those, the outcome, the result of the verification, and the end of the run."""
+"""The commits to the action, and one each for the outcome, the verification and the end of the run."""
 STATEMENTS_OF_RUN = 68
 CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 HEAL = remedy(
@@ -64,12 +66,12 @@ ENTRIES = [
     "verification",
     "run.transition",
 ]
-"""What one healed run leaves in the audit log, however its transactions are cut."""
+"""The audit entries of one healed run, however its transactions are divided."""
 
 
 @contextmanager
 def heard() -> Iterator[list[str]]:
-    """Collect every statement that any connection executes meanwhile."""
+    """Collect every statement of all connections."""
     statements: list[str] = []
 
     def hear(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
@@ -83,7 +85,7 @@ def heard() -> Iterator[list[str]]:
 
 
 def counted(statements: list[str]) -> tuple[int, int]:
-    """Return the number of commits, and of statements that are not about the transaction itself."""
+    """Return the number of commits, and the number of statements other than transaction control."""
     return (
         sum(statement.startswith("COMMIT") for statement in statements),
         sum(not statement.startswith(CONTROL) for statement in statements),
@@ -92,10 +94,10 @@ def counted(statements: list[str]) -> tuple[int, int]:
 
 @asynccontextmanager
 async def working(engine: PipelineContext, playbook: Playbook) -> AsyncIterator[None]:
-    """Run the loops of the inbox and of the runs meanwhile."""
+    """Run the loops of the inbox and of the runs."""
     worker = Worker(engine, Index([playbook], "Watchdog"), IngestSettings(), poll=60.0)
     loops = [asyncio.create_task(worker.run_ingest_loop()), asyncio.create_task(worker.run_advance_loop())]
-    await asyncio.sleep(0.05)  # both have seen that there is nothing to do
+    await asyncio.sleep(0.05)  # both loops have found nothing to do
     try:
         yield
     finally:
@@ -116,7 +118,7 @@ def notification(service: str, status: str = "firing") -> bytes:
 
 
 async def ended(store: Store, target: str) -> Run:
-    """Return the run of a target when it has ended and is released."""
+    """Wait until the run of a target has ended and is released, and return it."""
     async with asyncio.timeout(60):
         while True:
             for run in await store.read(
@@ -128,7 +130,7 @@ async def ended(store: Store, target: str) -> Run:
 
 
 async def released(house: House, target: str) -> None:
-    """Return when nobody works on the run of a target. It asks on a connection that :func:`heard` does not hear."""
+    """Wait until the run of a target is released, on a connection that :func:`heard` does not see."""
     query = "SELECT lease_owner FROM runs WHERE target = ? AND (finished_at IS NOT NULL OR status = 'blocked')"
     with closing(sqlite3.connect(house.store.path)) as connection:  # type: ignore[attr-defined]
         async with asyncio.timeout(60):
@@ -139,7 +141,7 @@ async def released(house: House, target: str) -> None:
 @pytest.mark.promise(3)
 @pytest.mark.promise(9)
 async def test_a_run_needs_few_commits_and_statements(house: House) -> None:
-    """From the 2xx to the action: three commits; nothing of the audit log is lost or in another order."""
+    """The number of commits from the 2xx to the action is three, and the audit log is complete and in order."""
     health, before_action, wholes, statements = Health(), [], [], []
     engine = context(house.store, house.clock, [HEAL], health, "a")
 
@@ -157,7 +159,7 @@ async def test_a_run_needs_few_commits_and_statements(house: House) -> None:
                 wholes.append(list(statements))
             run = await ended(house.store, target)
             assert run.status is Status.SUCCEEDED
-    # the fewest of three runs: meanwhile, the worker may have looked for other work
+    # the minimum of three runs, because the worker may have looked for other work during one of them
     fewest = min(before_action, key=counted)
     commits, asked = counted(fewest)
     assert commits <= COMMITS_TO_ACTION and asked <= STATEMENTS_TO_ACTION, "\n".join(fewest)
@@ -169,7 +171,7 @@ async def test_a_run_needs_few_commits_and_statements(house: House) -> None:
 
 
 class Interfering(Guard):
-    """A guard that lets something happen between the evaluation of the guards and the intent."""
+    """A guard that starts an event between the evaluation of the guards and the intent."""
 
     name = "interfering"
     reasons = frozenset({"never"})
@@ -184,7 +186,7 @@ class Interfering(Guard):
 
 
 async def interfered(house: House, happens: Any) -> tuple[Run, Health]:
-    """Run a remedy while something happens between its guards and its intent, once."""
+    """Run a remedy, and let one event happen between its guards and its intent."""
     health, done = Health(), []
 
     async def once(run: Run) -> None:
@@ -206,7 +208,7 @@ async def interfered(house: House, happens: Any) -> tuple[Run, Health]:
 
 @pytest.mark.promise(10)
 async def test_a_stop_between_the_guards_and_the_intent_counts(house: House) -> None:
-    """A stop that is committed after the guards were asked, and before the intent, prevents the action."""
+    """A stop that is committed after the evaluation of the guards and before the intent prevents the action."""
 
     async def stop(run: Run) -> None:
         await house.store.write(lambda tx: stops.create(tx, "stop-1", "global", "", "wait", "user:ann"))
@@ -219,7 +221,7 @@ async def test_a_stop_between_the_guards_and_the_intent_counts(house: House) -> 
 
 @pytest.mark.promise(10)
 async def test_a_stop_of_another_process_counts(house: House) -> None:
-    """A command commits on a connection of its own, beside the service: the guards are asked again too."""
+    """If a command commits on another connection, the guards are evaluated again."""
 
     async def stop(run: Run) -> None:
         engine = sqlalchemy.create_engine(f"sqlite:///{house.store.path}")  # type: ignore[attr-defined]
@@ -238,7 +240,7 @@ async def test_a_stop_of_another_process_counts(house: House) -> None:
 
 @pytest.mark.promise(10)
 async def test_a_cancellation_between_the_guards_and_the_intent_counts(house: House) -> None:
-    """A person who cancels the run while its guards are asked is heard before the action."""
+    """A cancellation during the evaluation of the guards takes effect before the action."""
 
     async def cancel(run: Run) -> None:
         await house.store.write(lambda tx: runs.request_cancel(tx, run.id, "user:ann", "enough"))
@@ -250,7 +252,7 @@ async def test_a_cancellation_between_the_guards_and_the_intent_counts(house: Ho
 
 
 async def test_a_new_run_is_claimed_where_it_is_created(house: House) -> None:
-    """The replica that creates a run has claimed it in the same transaction; a replica without room leaves it."""
+    """The replica that creates a run claims it in the same transaction; a replica without a free slot does not."""
     engine = context(house.store, house.clock, [HEAL], Health(), "a")
     worker = Worker(engine, Index([HEAL], "Watchdog"), IngestSettings(), concurrency=0, poll=60.0)
     await receive(house.store, notification("web-2"))

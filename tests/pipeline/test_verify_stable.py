@@ -1,4 +1,4 @@
-"""Verification over a time: an instance that starts again between two looks is seen, although every look is healthy."""
+"""Stable verification: a restart between two checks is found, although every check is ok."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from remediator.pipeline import act, verify
 from remediator.pipeline.context import StageResult
 from remediator.pipeline.run_context import RunContext
 from remediator.storage.repositories.evidence import EvidenceRecord
-from remediator.storage.sqlite import SqliteStore
 from tests.support.guard_history import INVENTORY, NOON, STEP, House, SetClock, plan_of, playbook
+from tests.support.stores import new_store
 
 pytestmark = pytest.mark.promise(7)
 
@@ -27,7 +27,7 @@ PLAN = msgspec.structs.replace(plan_of(STEP), stable=60.0, within=90.0)
 
 
 class Watched(RunContext):
-    """A run that is verified; what it would store is kept here."""
+    """A run in verification that keeps its changes in memory instead of the store."""
 
     async def write(self, work: Callable[[Any], Any]) -> Any:
         """Apply a change of the detail to the run."""
@@ -40,15 +40,15 @@ class Watched(RunContext):
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    """A store with nothing in it, at noon."""
+    """Return all guards with an empty store, at noon."""
     clock = SetClock()
-    store = SqliteStore(tmp_path / "remediator.db", clock)
+    store = new_store(tmp_path, clock)
     yield House(store, clock)
     await store.close()
 
 
 class Watch:
-    """A verification that began at noon, with a healthy look at each time."""
+    """A verification that began at noon, with a successful check at each time."""
 
     def __init__(self, house: House) -> None:
         chosen = playbook()
@@ -56,13 +56,13 @@ class Watch:
         self.house, self.ctx = house, Watched(house.context, run, chosen, INVENTORY.service("redis"))
 
     async def at(self, seconds: float, **lives: str) -> tuple[StageResult | None, list[EvidenceRecord]]:
-        """Look, so many seconds after noon, at instances with these lives; return the result and the evidence."""
+        """Check instances with these lives at this number of seconds after noon; return the result and the evidence."""
         self.house.clock.time = NOON + timedelta(seconds=seconds)
         self.house.platform.services["redis"] = ServiceStatus(State.RUNNING, "runs", 1, 1, {}, lives=lives)
         return await self.look()
 
     async def look(self) -> tuple[StageResult | None, list[EvidenceRecord]]:
-        """Look at the platform as it is."""
+        """Check the current state of the platform."""
         seen = [EvidenceRecord("verify", "service.running", "ok", "runs", {}, self.ctx.now())]
         detail = self.ctx.run.detail
         assert isinstance(detail, VerifyingDetail)
@@ -70,7 +70,7 @@ class Watch:
 
 
 async def test_it_is_stable_after_the_time_without_a_restart(house: House) -> None:
-    """It waits for 60 seconds, and then nothing is in the way of a success."""
+    """The verification waits for 60 seconds without a restart and is then complete."""
     watch = Watch(house)
     for seconds in (0, 30, 59):
         assert (await watch.at(seconds, a="1"))[0] is not None
@@ -80,7 +80,7 @@ async def test_it_is_stable_after_the_time_without_a_restart(house: House) -> No
 
 
 async def test_a_restart_starts_the_time_again(house: House) -> None:
-    """60 seconds from the restart on, not from the first healthy look."""
+    """The 60 seconds count from the restart, not from the first successful check."""
     watch = Watch(house)
     await watch.at(0, a="1")
     assert (await watch.at(50, a="2"))[0] is not None
@@ -90,7 +90,8 @@ async def test_a_restart_starts_the_time_again(house: House) -> None:
 
 @pytest.mark.parametrize("lives", [{"a": "2"}, {"b": "1"}])
 async def test_a_restart_after_the_time_for_verification_is_a_failure(house: House, lives: dict[str, str]) -> None:
-    """The instance started again, or all instances are others: not healed, with the name of the instance."""
+    """If an instance was restarted or all instances were replaced, the run is not healed, and the evidence names the
+    instance."""
     watch = Watch(house)
     await watch.at(40, a="1")
     result, seen = await watch.at(95, **lives)
@@ -100,7 +101,7 @@ async def test_a_restart_after_the_time_for_verification_is_a_failure(house: Hou
 
 
 async def test_an_added_or_removed_instance_is_no_restart(house: House) -> None:
-    """An autoscaler may add and remove instances; an added one is watched from then on."""
+    """An autoscaler may add and remove instances; a new instance is watched from then on."""
     watch = Watch(house)
     await watch.at(0, a="1")
     await watch.at(20, a="1", b="1")
@@ -109,7 +110,7 @@ async def test_an_added_or_removed_instance_is_no_restart(house: House) -> None:
 
 
 async def test_a_platform_that_does_not_answer_is_not_stable(house: House) -> None:
-    """Unknown is no proof."""
+    """Without an answer of the platform, the target is not proved stable."""
     watch = Watch(house)
     await watch.at(0, a="1")
     house.platform.services["redis"] = Unreachable("no route to host")
@@ -126,7 +127,7 @@ async def test_a_platform_that_does_not_answer_is_not_stable(house: House) -> No
 async def test_a_proof_did_not_hold_before_if_the_target_crashed_just_now(
     house: House, crashes: int, age: int | None, young: bool
 ) -> None:
-    """It answers between two crashes. Without this, the run of a crash loop would end as *not needed*."""
+    """The target answers between two crashes. Without this rule, the run would end as *not needed*."""
     ctx = Watch(house).ctx
     started = None if age is None else house.clock.time - timedelta(seconds=age)
     house.platform.services["redis"] = ServiceStatus(

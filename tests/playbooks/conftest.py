@@ -1,4 +1,4 @@
-"""Fixtures of the tests that judge real faults of a real Redis."""
+"""Fixtures of the tests with real faults of a real Redis."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tests.support.redis_bench import Bench, started
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder of the bench."""
+    """Return the folder of the bench."""
     return tmp_path / "bench"
 
 
 @pytest.fixture
 def bench(folder: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """A bench with an append-only file, started."""
+    """Start a bench with an append-only file."""
     yield from started(Bench(folder, server=getattr(request, "param", "redis-server")))
 
 
 @pytest.fixture
 def snapshots(folder: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """A bench with snapshots only, started."""
+    """Start a bench with snapshots only."""
     server = getattr(request, "param", "redis-server")
     yield from started(Bench(folder, "appendonly no", 'save "3600 1"', server=server))

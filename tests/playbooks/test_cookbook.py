@@ -1,4 +1,4 @@
-"""Every playbook of the cookbook: its alert, its inventory, what it does, and what it must not do."""
+"""Every playbook of the cookbook, with its alert, its inventory, its actions, and effects that must not happen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TODAY = date(2026, 11, 28)
 
 
 def test_all_recipes_are_complete() -> None:
-    """Each has a playbook, a test, an inventory, settings and the alert rule; and the Jobs of its inventory."""
+    """Each recipe has a playbook, a test, an inventory, settings, an alert rule, and the Jobs of its inventory."""
     assert len(RECIPES) >= 21
     for name in RECIPES:
         files = {str(path.relative_to(COOKBOOK / name)) for path in (COOKBOOK / name).rglob("*") if path.is_file()}
@@ -35,7 +35,7 @@ def test_all_recipes_are_complete() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_lint_finds_nothing(name: str) -> None:
-    """Not even informational findings, except programs that only the machine of the service has."""
+    """Lint has no finding, not even an informational one, except for programs that exist only on the target machine."""
     folder = COOKBOOK / name
     registry = Registry.for_settings(load_config(folder / "remediator.yaml", Config))
     sources = Sources(
@@ -48,7 +48,7 @@ def test_lint_finds_nothing(name: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", RECIPES)
 def test_its_tests_pass_on_every_branch(name: str) -> None:
-    """At least one test says what must not happen."""
+    """The tests pass, and at least one of them names effects that must not happen."""
     folder = COOKBOOK / name
     registry = Registry.for_settings(load_config(folder / "remediator.yaml", Config))
     report = run(folder / f"playbooks/{name}.test.yaml", registry)
@@ -61,7 +61,7 @@ def test_its_tests_pass_on_every_branch(name: str) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("name", RECIPES)
 def test_prometheus_accepts_its_rule(name: str) -> None:
-    """And the playbook is for the alert of that rule, in mode shadow until a person raises it."""
+    """The playbook matches the alert of its rule, and is in mode ``shadow`` until a person raises it."""
     rules = COOKBOOK / name / "alerting/rules.yml"
     checked = subprocess.run([require("promtool"), "check", "rules", str(rules)], capture_output=True, check=False)
     assert checked.returncode == 0, checked.stderr
@@ -71,7 +71,7 @@ def test_prometheus_accepts_its_rule(name: str) -> None:
 
 
 def test_the_page_is_current() -> None:
-    """If this fails: python -m tests.support.cookbook"""
+    """The page matches the recipes. To regenerate it: python -m tests.support.cookbook"""
     assert PAGE.read_text(encoding="utf-8") == cookbook_page()
 
 

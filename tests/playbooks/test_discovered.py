@@ -1,4 +1,5 @@
-"""Services from discovered targets: what is allowed, what is left out, and that labels are only data."""
+"""Services from discovered targets: allowed ones are added, the others are skipped with a reason, and labels are only
+data."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ HOST = {"host": "1", "ip": "10.0.0.1", "needs": "db"}
 
 
 def inventory(**changes: Any) -> Inventory:
-    """An inventory with a written service ``db``, shared values, and one discovery."""
+    """Return an inventory with a written service ``db``, shared values, and one discovery."""
     return Inventory.model_validate(
         {
             "apiVersion": "remediator/v1",
@@ -47,13 +48,13 @@ def inventory(**changes: Any) -> Inventory:
 
 
 def merged(*targets: dict[str, str], **changes: Any) -> Merged:
-    """The inventory with these targets."""
+    """Return the inventory with these targets."""
     written = inventory(**changes)
     return merge(written, {"web": TargetSet.of(written.discover["web"], targets)})
 
 
 def test_a_target_becomes_a_service_with_shared_values() -> None:
-    """Labels fill the template, defaults fill what neither sets, and the index knows the service."""
+    """Labels fill the template, the defaults fill fields that neither sets, and the index knows the service."""
     found = merged(HOST, {**HOST, "host": "2", "ip": "10.0.0.2"}).inventory
     web = found.service("web-1")
     assert web.http is not None and web.http.url == "http://10.0.0.1:80"
@@ -84,7 +85,7 @@ def test_a_target_becomes_a_service_with_shared_values() -> None:
     ],
 )
 def test_what_is_not_allowed_is_left_out_with_the_reason(label: str, value: str, reason: str) -> None:
-    """The other target stays."""
+    """A target that is not allowed is skipped with the reason, and the other target stays."""
     other = {"host": "other", "ip": "10.9.9.9", "needs": "db"}
     found = merged({**HOST, label: value}, other)
     assert list(found.inventory.services) == ["db", "web-other"]
@@ -93,7 +94,8 @@ def test_what_is_not_allowed_is_left_out_with_the_reason(label: str, value: str,
 
 
 def test_names_that_are_not_unique_are_left_out() -> None:
-    """Two targets with one name, and a target with the name of a written service: which one is meant is not known."""
+    """Two targets with one name, and a target with the name of a written service, are skipped: the name would be
+    ambiguous."""
     two = merged(HOST, {**HOST, "ip": "10.0.0.2"})
     assert list(two.inventory.services) == ["db"]
     assert ["2 targets have the name 'web-1'" in each.reason for each in two.left_out] == [True, True]
@@ -102,20 +104,20 @@ def test_names_that_are_not_unique_are_left_out() -> None:
 
 
 def test_a_target_that_depends_on_one_that_is_left_out_is_left_out() -> None:
-    """Also indirectly."""
+    """A target is skipped if one of its dependencies is skipped, also an indirect one."""
     chain = [{**HOST, "host": str(number), "needs": f"web-{number + 1}"} for number in range(3)]
     found = merged(*chain, HOST | {"host": "ok"})
     assert list(found.inventory.services) == ["db", "web-ok"]
 
 
 def test_a_name_must_be_one_that_is_allowed() -> None:
-    """The allow-list has the last word on names."""
+    """A target is skipped if its name is not in the allow-list."""
     found = merged(HOST, allow={**WEB["allow"], "names": ["web-2*"]})
     assert found.left_out[0].reason == "name 'web-1' is not allowed; allowed: web-2*"
 
 
 def test_more_targets_than_allowed_are_all_left_out() -> None:
-    """A limit that a person lowered is obeyed at once: which of them to keep would be a guess."""
+    """If there are more targets than the limit, all are skipped, because a choice among them would be a guess."""
     found = merged(HOST, {**HOST, "host": "2"}, allow={**WEB["allow"], "targets": 1})
     assert list(found.inventory.services) == ["db"] and len(found.left_out) == 2
 
@@ -123,7 +125,7 @@ def test_more_targets_than_allowed_are_all_left_out() -> None:
 @pytest.mark.promise(8)
 @given(st.dictionaries(st.sampled_from(["host", "ip", "needs"]), st.text(max_size=30)))
 def test_a_label_is_never_structure(changed: dict[str, str]) -> None:
-    """Whatever a label is: only leaves of the template differ, and nothing that it contains has a meaning."""
+    """Any text in a label changes only leaves of the template, and is never parsed."""
     template = templates(inventory())[0]
     try:
         made = template.service({**HOST, **changed})
@@ -146,11 +148,11 @@ def test_a_label_is_never_structure(changed: dict[str, str]) -> None:
         ({"template": {**WEB["template"], "platform": {"kind": "${host}"}}}, "a label cannot choose the platform"),
         (
             {"template": {**WEB["template"], "backups": {"path": "/b", "pattern": "${host}*"}}},
-            "what remediator may do or",
+            "part of an allow-list or a matcher",
         ),
         (
             {"template": {**WEB["template"], "github": {"repository": "shop/${host}"}}},
-            "what remediator may do or match",
+            "part of an allow-list or a matcher",
         ),
         ({"template": {**WEB["template"], "name": "x"}}, "name is beside template"),
         ({"allow": {**WEB["allow"], "targets": 0}}, "greater than or equal to 1"),
@@ -160,7 +162,8 @@ def test_a_label_is_never_structure(changed: dict[str, str]) -> None:
     ],
 )
 def test_a_discovery_without_bounds_is_refused(changes: dict[str, Any], message: str) -> None:
-    """Names, labels and the number of targets are written, and a label chooses neither name space nor platform."""
+    """A discovery must set the allowed names, labels and number of targets; a label cannot choose the namespace or
+    platform."""
     with pytest.raises(ValidationError, match=message):
         inventory(**changes)
 
@@ -176,7 +179,7 @@ def test_a_discovery_without_bounds_is_refused(changes: dict[str, Any], message:
     ],
 )
 def test_a_wrong_template_is_an_error_of_the_file(tmp_path: Path, part: dict[str, Any], message: str) -> None:
-    """With its place. What depends on a label is checked with the value of a target."""
+    """The error has its place in the file. Fields that depend on a label are checked when a target has a value."""
     content = yaml.safe_load(yaml.safe_dump(inventory().model_dump(mode="json", exclude_unset=True)))
     del content["services"]["db"]["name"]
     content["discover"] = {"web": {**WEB, "template": {**part, **WEB["template"]} | part}}
@@ -189,14 +192,14 @@ def test_a_wrong_template_is_an_error_of_the_file(tmp_path: Path, part: dict[str
 
 
 def test_examples_stand_for_targets_that_are_not_known() -> None:
-    """Lint checks playbooks with them; a fixed target may be one that is discovered later."""
+    """Lint checks playbooks with example targets; a fixed target of a playbook may be discovered later."""
     allow = {**WEB["allow"], "labels": {"host": ["a*"], "ip": ["10.0.0.0/8"], "needs": ["db"]}}
     assert list(with_examples(inventory(allow=allow)).services) == ["db", "web-a1"]
     assert inventory().may_contain("web-77") and not inventory().may_contain("app")
 
 
 def test_each_value_says_where_it_comes_from() -> None:
-    """Template, label, defaults or nobody."""
+    """The origin of a value is the template, a label or the defaults; a missing value has none."""
     found = merged(HOST).inventory
     origins = {path: origin for path, _, origin in values_of(found, "web-1")}
     assert origins["http.url"] == "template, ip='10.0.0.1'"
@@ -209,7 +212,7 @@ def test_each_value_says_where_it_comes_from() -> None:
 
 @pytest.mark.promise(8)
 def test_a_target_on_another_host() -> None:
-    """Its address fills the host, and the rest of the connection comes from the shared values."""
+    """The address of the target fills the host; the shared values have the rest of the connection."""
     template = {"platform": {"kind": "systemd", "unit": "nginx.service"}, "host": {"address": "${ip}"}}
     content: dict[str, Any] = {
         "apiVersion": "remediator/v1",

@@ -1,4 +1,4 @@
-"""The inventory: what can be a target, what depends on what, and which alerts speak of it."""
+"""The inventory: possible targets, their dependencies, and the alerts that belong to them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHAIN = {"redis": {}, "app": {"depends_on": ["redis"]}, "web": {"depends_on": ["
 
 
 def test_dependencies_and_dependents_are_transitive() -> None:
-    """Indirect dependencies count; the nearest comes first; unrelated services are left out."""
+    """Indirect dependencies count, the nearest ones come first, and unrelated services are not listed."""
     known = inventory(**CHAIN)
     assert known.dependencies("web") == ("app", "redis")
     assert known.dependents("redis") == ("app", "web")
@@ -36,7 +36,8 @@ def test_dependencies_and_dependents_are_transitive() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=8))
 def test_a_graph_is_refused_exactly_if_it_has_a_cycle(edges: list[tuple[int, int]]) -> None:
-    """Without a cycle, no service depends on itself, and dependents are the inverse of dependencies."""
+    """Without a cycle, no service depends on itself, and dependents are the inverse of dependencies. A cycle is
+    refused."""
     services: dict[str, Any] = {f"s{number}": {"depends_on": []} for number in range(6)}
     for service, other in edges:
         services[f"s{service}"]["depends_on"].append(f"s{other}")
@@ -68,7 +69,7 @@ def test_only_services_of_the_inventory_are_targets() -> None:
 
 
 def test_relative_paths_start_at_the_folder_of_the_inventory(tmp_path: Path) -> None:
-    """The working folder of the process does not matter."""
+    """The working folder of the process has no effect."""
     known = inventory(tmp_path, redis={"redis": {"password_file": "redis.password"}, "disk": {"path": "/data"}})
     redis, disk = known.service("redis").redis, known.service("redis").disk
     assert redis is not None
@@ -78,7 +79,7 @@ def test_relative_paths_start_at_the_folder_of_the_inventory(tmp_path: Path) -> 
 
 
 def test_labels_assign_alerts_to_services() -> None:
-    """By service=<name>, or by alerts_as of the inventory."""
+    """An alert belongs to a service by ``service=NAME``, or by ``alerts_as`` of the inventory."""
     known = inventory(redis={}, app={"alerts_as": {"job": "fastapi-app", "tier": "web"}})
     about = [service.name for service in known.services_for({"service": "redis", "job": "fastapi-app", "tier": "web"})]
     assert about == ["redis", "app"]
@@ -106,7 +107,8 @@ def test_labels_assign_alerts_to_services() -> None:
     ],
 )
 def test_invalid_services_are_refused(service: dict[str, Any]) -> None:
-    """Unknown platforms, credentials in urls, bindings without a selection, paths in patterns, impossible numbers."""
+    """Unknown platforms, credentials in URLs, bindings without a selection, paths in patterns, and impossible numbers
+    are refused."""
     with pytest.raises(ValidationError):
         inventory(x=service)
 
@@ -122,12 +124,12 @@ def test_invalid_services_are_refused(service: dict[str, Any]) -> None:
     ],
 )
 def test_every_platform_kind_is_valid(platform: dict[str, Any]) -> None:
-    """Each kind of binding can be loaded."""
+    """Each kind of platform binding can be loaded."""
     assert inventory(x={"platform": platform}).service("x").platform.kind == platform["kind"]
 
 
 def test_what_is_derived_from_an_inventory_is_no_difference() -> None:
-    """A reload compares inventories; addresses that were looked up in between change nothing."""
+    """A reload compares inventories; addresses that were resolved in between are not a difference."""
     services = {name: {"http": {"url": f"http://{name}:80"}} for name in ("app", "web")}
     used, fresh = inventory(**services), inventory(**services)
     assert used.services["app"].is_neighbour("web:80")

@@ -1,8 +1,8 @@
-"""A nightly Job that fails on a real cluster, judged by the cookbook's playbook.
+"""A nightly Job that fails on a real cluster, handled by the playbook of the cookbook.
 
-A pod writes the report, or what its script says, into a folder of the node. The exporter reports the time of the
-report, and the failed Jobs of the namespace as kube-state-metrics names them. Prometheus evaluates the rule of the
-recipe. Each test makes a fault, and states what follows and which Jobs there must be.
+The script of the pod writes the report into a folder of the node. The exporter reports the time of the report, and the
+failed Jobs of the namespace as kube-state-metrics does. Prometheus evaluates the rule of the recipe. Each test causes a
+fault, and asserts the reaction and the Jobs that exist afterwards.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tests.support.servers import until
 from tests.support.servers.kubernetes import Cluster
 from tests.support.servers.recipe import Recipe, causes, lines
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.long]
 
 NIGHT, LATER, OTHER = "nightly-report-29384115", "nightly-report-29384175", "invoices-29384115"
-"""Names as a CronJob gives them."""
+"""Names of Jobs in the form that a CronJob gives them."""
 RIGHTS = (
     {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list"]},
     {"apiGroups": ["", "apps", "autoscaling"], "resources": ["*"], "verbs": ["get", "list"]},
@@ -43,7 +43,7 @@ class Reports(Recipe):
         self.series = self._series
 
     def _series(self, host: str) -> str:
-        """Return the time of the report, and which Jobs have failed."""
+        """Return the time of the report, and the failed Jobs, as series."""
         written = float((self.reports / "written").read_text() or OLD)
         labels = {"namespace": self.cluster.namespace}
         found = [("report_last_success_timestamp_seconds", {**labels, "report": "nightly"}, written)]
@@ -53,7 +53,7 @@ class Reports(Recipe):
         return lines(found)
 
     def job(self, name: str, script: str) -> dict[str, Any]:
-        """Return a Job whose pod runs a script beside the folder of the reports."""
+        """Return a Job whose pod runs a script with the folder of the reports mounted."""
         mounts = {"volumeMounts": [{"name": "reports", "mountPath": "/reports"}]}
         pod = {
             "restartPolicy": "Never",
@@ -64,7 +64,7 @@ class Reports(Recipe):
         return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
 
     def fail(self, name: str) -> None:
-        """Let a Job run and fail."""
+        """Create a Job that fails, and wait until it has failed."""
         self.cluster.apply(self.job(name, "echo no space left; exit 1"))
 
     def jobs(self) -> set[str]:
@@ -98,7 +98,7 @@ class Reports(Recipe):
 
 @pytest.fixture
 def reports(controllers: None, cluster: Cluster, tmp_path: Path) -> Reports:
-    """Not started; the report of the last night is missing."""
+    """Return the recipe, not started; the report of the last night is missing."""
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(folder.stat().st_mode | 0o755)  # a pod may run as another user
     cluster.deploy("reports", "sleep 1000", replicas=0)
@@ -107,7 +107,8 @@ def reports(controllers: None, cluster: Cluster, tmp_path: Path) -> Reports:
 
 @pytest.mark.promise(7)
 def test_a_missing_report_is_written_once_more(reports: Reports) -> None:
-    """By one Job, whose log is evidence; and the report is there, as Prometheus says. The other Job is left alone."""
+    """One Job writes the report, and its log is evidence. Prometheus shows the report. The other Job does not
+    change."""
     with reports.running():
         reports.fail(OTHER)
         reports.fail(NIGHT)
@@ -122,7 +123,8 @@ def test_a_missing_report_is_written_once_more(reports: Reports) -> None:
 
 
 def test_a_second_failure_is_escalated_and_starts_no_third_job(reports: Reports) -> None:
-    """The same alert reports its own failed Job, and later the next one of the CronJob: no further Job is created."""
+    """The same alert reports the failure of the new Job, and later of the next one of the CronJob: no further Job is
+    created."""
     reports.script = "echo the database is gone; exit 1"
     with reports.running():
         reports.fail(NIGHT)
@@ -143,13 +145,13 @@ def test_a_second_failure_is_escalated_and_starts_no_third_job(reports: Reports)
             lambda: all(each["resolved_at"] for each in reports.remediator.get(path)["alerts"]), "the incident is over"
         )
         reports.fail(LATER)
-        until(lambda: reports.remediator.runs()[0]["status"] == "blocked", "the next run is held back", 120)
+        until(lambda: reports.remediator.runs()[0]["status"] == "blocked", "the next run is held back")
         assert "rate_limit 1/20h" in reports.remediator.text(f"/api/v1/runs/{reports.remediator.runs()[0]['id']}")
         assert reports.jobs() == {LATER}
 
 
 def test_a_report_that_is_there_needs_no_job(reports: Reports) -> None:
-    """A later Job wrote it before the alert was handled."""
+    """If a later Job wrote the report before the alert was handled, no Job is created."""
     (reports.reports / "written").write_text("4000000000")
     with reports.running():
         reports.fail(NIGHT)
@@ -162,13 +164,13 @@ def test_a_report_that_is_there_needs_no_job(reports: Reports) -> None:
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("moment", ["before:call", "after:call"])
 def test_a_killed_service_creates_the_job_once(reports: Reports, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """kill -9 at the call that creates it: there is one Job, and the run goes on to its proof."""
+    """After a SIGKILL at the call that creates the Job, there is one Job, and the run continues to its verification."""
     monkeypatch.setenv("REMEDIATOR_CRASH_AT", f"kill@{moment}")
     with reports.running():
         reports.fail(NIGHT)
         process = reports.remediator._process
         assert process is not None
-        until(lambda: process.poll() is not None, "the service is dead", 120)
+        until(lambda: process.poll() is not None, "the service is dead")
         monkeypatch.delenv("REMEDIATOR_CRASH_AT")
         reports.remediator.start()
         assert reports.run("nightly-report", seconds=180)["status"] == "succeeded"

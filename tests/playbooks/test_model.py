@@ -1,4 +1,4 @@
-"""The words of a playbook: what they mean by default, what contradicts itself, and what makes a version."""
+"""The playbook model: defaults, contradictions, and the hash of a version."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def made(**changes: Any) -> Playbook:
 
 
 def test_the_defaults_are_safe() -> None:
-    """A minimal playbook asks for approval, has all guards on, and does nothing."""
+    """A minimal playbook needs an approval, has all guards active, and does nothing."""
     least = made()
     assert least.mode_in("production") == "approve"
     assert least.guards.off == ()
@@ -64,12 +64,12 @@ def test_the_defaults_are_safe() -> None:
     ],
 )
 def test_the_mode_depends_on_the_environment(mode: Any, environment: str, expected: str) -> None:
-    """An environment that is not listed has the default; without a default it is approve."""
+    """An environment that is not listed has the default mode; without a default, the mode is ``approve``."""
     assert made(mode=mode).mode_in(environment) == expected
 
 
 def test_the_hash_covers_the_content_only() -> None:
-    """Order of keys, shorthands and explicit defaults do not change it; other content does."""
+    """The order of keys, shorthands and explicit defaults do not change the hash; other content does."""
     one = Playbook.model_validate(FULL)
     reordered = Playbook.model_validate(dict(reversed(FULL.items())))
     spelled = Playbook.model_validate({**FULL, "match": {"alertname": ["A"], "matchers": []}, "summary": ""})
@@ -79,7 +79,7 @@ def test_the_hash_covers_the_content_only() -> None:
 
 
 def test_the_hash_survives_the_store() -> None:
-    """A run reads back the playbook that it started with."""
+    """A run reads the same playbook version from the store that it started with."""
     one = Playbook.model_validate(FULL)
     again = Playbook.model_validate(one.model_dump(mode="json", by_alias=True))
     assert again == one
@@ -87,7 +87,7 @@ def test_the_hash_survives_the_store() -> None:
 
 
 def test_the_file_does_not_change_the_hash() -> None:
-    """Moving a playbook does not change it."""
+    """The path of the file is not part of the hash."""
     moved = made()
     moved._source = "elsewhere/p.yaml"
     assert moved.source == "elsewhere/p.yaml"
@@ -95,7 +95,7 @@ def test_the_file_does_not_change_the_hash() -> None:
 
 
 def test_a_playbook_does_not_change_while_a_run_uses_it() -> None:
-    """The model is frozen."""
+    """The model is immutable."""
     with pytest.raises(ValidationError, match="frozen"):
         made().target = "app"  # type: ignore[misc]
 
@@ -124,7 +124,7 @@ def test_a_playbook_does_not_change_while_a_run_uses_it() -> None:
 def test_contradictions_are_refused_with_their_place(
     changes: dict[str, Any], place: tuple[Any, ...], message: str
 ) -> None:
-    """IDs are unique, and a run only moves forward, so it ends."""
+    """IDs are unique, and a run only moves forward, so it ends. Errors have their place."""
     with pytest.raises(ValidationError) as refused:
         made(**changes)
     (error,) = refused.value.errors()
@@ -155,13 +155,13 @@ def test_contradictions_are_refused_with_their_place(
     ],
 )
 def test_an_invalid_parameter_is_refused(parameter: dict[str, Any]) -> None:
-    """It has one source, and its options and defaults match the type."""
+    """A parameter has exactly one source, and its options and defaults match its type."""
     with pytest.raises(ValidationError):
         made(parameters={"p": parameter})
 
 
 def test_on_failure_is_a_word_or_a_goto() -> None:
-    """Other values are refused."""
+    """``on_failure`` accepts its fixed values or a ``goto``, and nothing else."""
     playbook = Playbook.model_validate(FULL)
     assert playbook.steps[0].on_failure == Goto(goto="again")
     assert list(playbook.steps[0].gotos) == [("on_failure", "again")]

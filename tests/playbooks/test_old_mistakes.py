@@ -1,4 +1,4 @@
-"""An author's playbook with mistakes that once did harm: lint warns or refuses, and on a real Redis it does no harm.
+"""Playbooks with mistakes that once did harm: lint warns of them or refuses them, and on a real Redis they do no harm.
 
 Each playbook is in mode ``auto`` and runs in the production engine, against a real fault.
 """
@@ -43,7 +43,7 @@ MISTAKE: dict[str, Any] = {
 
 
 def findings(playbook: dict[str, Any], folder: Path) -> set[str]:
-    """Return the IDs of what lint finds in a playbook."""
+    """Return the IDs of lint's findings for a playbook."""
     folder.mkdir()
     (folder / f"{playbook['name']}.yaml").write_text(yaml.safe_dump(playbook, sort_keys=False))
     redis = {"platform": {"kind": "supervisor", "url": "unix:///none", "program": "redis"}}
@@ -56,7 +56,7 @@ def findings(playbook: dict[str, Any], folder: Path) -> set[str]:
 
 @contextmanager
 def bench_with(folder: Path, playbook: dict[str, Any], *settings: str) -> Iterator[Bench]:
-    """Run a bench that has this playbook only."""
+    """Run a bench that has only this playbook."""
     made = Bench(folder / "bench", *settings)
     made.playbooks = [playbook]
     yield from started(made)
@@ -68,7 +68,7 @@ def loading(bench: Bench) -> None:
 
 
 def rotated_password(bench: Bench) -> None:
-    """Change the password on the server; the remediator has the one of yesterday."""
+    """Change the password on the server, so remediator has the old one."""
     bench.remediator.stop()
     secret = bench.folder / "password"
     secret.write_text("of-yesterday")
@@ -80,7 +80,7 @@ def rotated_password(bench: Bench) -> None:
 
 
 def too_many_clients(bench: Bench) -> None:
-    """Let a leak take all connections."""
+    """Open connections until Redis accepts no more."""
     with bench.client() as client:
         client.config_set("maxclients", 20)
 
@@ -92,14 +92,14 @@ def too_many_clients(bench: Bench) -> None:
 
 
 def own_password_gone(bench: Bench) -> None:
-    """Take away the remediator's own password file; Redis is well."""
+    """Remove the password file of remediator, while Redis is healthy."""
     bench.remediator.stop()
     bench.binding["password_file"] = str(bench.folder / "gone")
     bench.start_remediator()
 
 
 def test_a_cause_that_is_only_not_ok_is_warned_of(tmp_path: Path) -> None:
-    """The condition of a cause lets a step act, as the step's own condition does; a cause for no step only informs."""
+    """Lint warns of a negated condition if a step acts for its cause; a cause without a step has no effect."""
     restart = {"id": "restart", "action": "service.restart", "for": "down"}
     assert "negated-ok" in findings(MISTAKE | {"steps": [restart]}, tmp_path / "cause")
     named = [
@@ -112,7 +112,8 @@ def test_a_cause_that_is_only_not_ok_is_warned_of(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", [loading, rotated_password, too_many_clients, own_password_gone])
 def test_a_restart_whenever_ping_is_not_ok(tmp_path: Path, fault: Callable[[Bench], None]) -> None:
-    """Lint warns. Nothing is restarted: a person is asked, because Redis answers and refuses, or nothing is known."""
+    """Lint warns. Redis is not restarted, because it answers with an error or its state is unknown: a person is
+    asked."""
     assert "negated-ok" in findings(MISTAKE, tmp_path / "lint")
     with bench_with(tmp_path, MISTAKE) as bench:
         fault(bench)
@@ -122,7 +123,7 @@ def test_a_restart_whenever_ping_is_not_ok(tmp_path: Path, fault: Callable[[Benc
 
 
 def test_an_alert_of_another_host(tmp_path: Path) -> None:
-    """Lint warns of a playbook without a matcher for its target. The alert of another host changes nothing here."""
+    """Lint warns of a playbook without a matcher for its target. An alert of another host changes nothing."""
     anywhere = MISTAKE | {"match": {"alertname": "RedisDown"}}
     assert "alert-from-elsewhere" in findings(anywhere, tmp_path / "lint")
     with bench_with(tmp_path, anywhere) as bench:
@@ -134,7 +135,8 @@ def test_an_alert_of_another_host(tmp_path: Path) -> None:
 
 
 def test_a_proof_that_held_before(tmp_path: Path) -> None:
-    """Lint warns of a proof by a running process. A verification that held before the first step ends *not needed*."""
+    """Lint warns of a verification that only needs a running process. If it holds before the first step, the run ends
+    as *not needed*."""
     weak = MISTAKE | {
         "diagnose": [{"id": "status", "action": "service.status"}],
         "conclude": [{"id": "odd", "when": 'evidence.status.facts.state == "running"', "cause": "It looks odd."}],
@@ -150,7 +152,7 @@ def test_a_proof_that_held_before(tmp_path: Path) -> None:
 
 
 def test_a_summary_that_is_matched_by_text(tmp_path: Path) -> None:
-    """Lint refuses it, and the service does not load it: no condition can read prose."""
+    """Lint and the service refuse the playbook, because a condition must not read text that is written for people."""
     prose = MISTAKE | {
         "conclude": [{"id": "full", "when": 'evidence.ping.summary.contains("disk")', "cause": "The disk is full."}],
         "steps": [{"id": "restart", "action": "service.restart", "for": "full"}],

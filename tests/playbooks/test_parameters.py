@@ -1,4 +1,4 @@
-"""Parameters: labels come in through declared, validated values, and stay data whatever they hold."""
+"""Parameters: labels enter a playbook only through declared, validated values, and always stay data."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_missing_label_uses_the_default_or_is_an_error(labels: dict[str, str])
 
 
 def test_labels_do_not_change_a_constant() -> None:
-    """The value of the playbook is used."""
+    """A constant has the value of the playbook, whatever labels the alert has."""
     assert value({"value": 5, "type": "integer"}, p="7", value="8") == 5
 
 
@@ -135,7 +135,8 @@ def test_the_target_is_a_service_of_the_inventory() -> None:
 
 
 def test_references_are_replaced_at_any_depth() -> None:
-    """In strings, lists and mappings; a string that is one reference gets the type of the parameter."""
+    """References in strings, lists and mappings are replaced; a string that is only a reference gets the type of its
+    parameter."""
     given_ = {"lines": "${n}", "names": ["a-${s}", {"x": "$${s} ${s}"}], "flag": True}
     assert substitute(given_, {"n": 5, "s": "web"}) == {
         "lines": 5,
@@ -146,7 +147,7 @@ def test_references_are_replaced_at_any_depth() -> None:
 
 
 def test_an_undeclared_reference_is_an_error() -> None:
-    """A reference is never left unchanged."""
+    """A reference to an undeclared parameter is an error and never stays in the text."""
     with pytest.raises(InputError, match=r"unknown parameter \$\{b\}"):
         substitute("${a}${b}", {"a": 1})
 
@@ -154,7 +155,7 @@ def test_an_undeclared_reference_is_an_error() -> None:
 @pytest.mark.promise(8)
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_inserted_values_are_not_parsed_again(first: str, second: str) -> None:
-    """A value that looks like a reference, a template or a shell command is text."""
+    """A value that looks like a reference, a template or a shell command stays text."""
     values = {"a": f"{first}${{b}}{{{{ 7*7 }}}}$(id)`id`", "b": second}
     assert substitute("x ${a} y", values) == f"x {values['a']} y"
     assert substitute("${a}", values) == values["a"]
@@ -171,14 +172,14 @@ def test_inserted_values_are_not_parsed_again(first: str, second: str) -> None:
     ],
 )
 def test_a_value_cannot_leave_its_string_in_promql(query: str, expected: str) -> None:
-    """Quotes and backslashes are escaped, and in a pattern the value matches only itself."""
+    """Quotes and backslashes are escaped; in a pattern, the value matches only itself."""
     assert substitute(query, {"v": 'a"} or vector(1) #'}, promql=True) == expected
 
 
 @pytest.mark.promise(8)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), max_size=20))
 def test_no_value_changes_the_structure_of_promql(text: str) -> None:
-    """With any label, the query has the same strings at the same places."""
+    """Whatever the label, the query has the same strings at the same places."""
     query = substitute('a{x="${v}",y="b"} > 1', {"v": text}, promql=True)
     inside = query.removeprefix('a{x="').removesuffix('",y="b"} > 1')
     assert '"' not in inside
@@ -188,7 +189,7 @@ def test_no_value_changes_the_structure_of_promql(text: str) -> None:
 
 @pytest.mark.promise(8)
 def test_only_numbers_and_durations_are_allowed_outside_of_quotes() -> None:
-    """Text outside of quotes is refused."""
+    """Outside of quotes, a parameter of another type is refused."""
     assert substitute("rate(a[${w}]) > ${n}", {"w": "5m", "n": 3}, promql=True) == "rate(a[5m]) > 3"
     for evil in ("a or b", "5m]) or vector(1", True):
         with pytest.raises(InputError, match="only inside quotes"):
@@ -198,7 +199,7 @@ def test_only_numbers_and_durations_are_allowed_outside_of_quotes() -> None:
 
 
 def test_only_the_query_of_a_check_is_promql() -> None:
-    """Other parameters of the check are substituted without escapes."""
+    """Other parameters of the check are inserted without escapes."""
     found = substitute_all({"query": 'a{x="${v}"}', "note": '"${v}"'}, {"v": '"'}, promql=True)
     assert found == {"query": 'a{x="\\x22"}', "note": '"""'}
 
@@ -212,10 +213,10 @@ def test_only_the_query_of_a_check_is_promql() -> None:
     ],
 )
 def test_a_comment_does_not_change_how_a_value_is_escaped(query: str) -> None:
-    """A value in a pattern matches only itself, wherever comments are and whatever quotes are in them."""
+    """A value in a pattern matches only itself, whatever comments and quotes come before it."""
     assert '"\\\\.\\\\*"' in substitute(query, {"v": ".*"}, promql=True)
 
 
 def test_a_reference_in_a_comment_stays() -> None:
-    """It is no value, so nothing is inserted there."""
+    """A reference in a comment is not replaced."""
     assert substitute("up # ${v}", {"v": "x\n or vector(1)"}, promql=True) == "up # ${v}"

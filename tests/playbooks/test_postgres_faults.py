@@ -1,7 +1,7 @@
-"""Real faults of a real PostgreSQL, judged by the cookbook's playbooks in the production engine.
+"""Real faults of a real PostgreSQL, handled by the playbooks of the cookbook in the production engine.
 
-Each test makes a fault, sends the alert, and states the cause that must be named, what follows, and what must not
-happen: no session that works, writes, or belongs to another program is ended, and no row is changed.
+Each test causes a fault, sends the alert, and asserts the cause, the reaction and effects that must not happen: no
+session that works, writes or belongs to another program is ended, and no row is changed.
 """
 
 from __future__ import annotations
@@ -93,21 +93,21 @@ RELEASE: dict[str, Any] = {
 
 
 class Bench:
-    """A PostgreSQL with an application, and the remediator with the cookbook's playbooks in mode auto."""
+    """A PostgreSQL with an application, and remediator with the playbooks of the cookbook in mode ``auto``."""
 
     def __init__(self, folder: Path) -> None:
         self.server = Postgres(_folder())
         self.server.start()
         self.target = make_target(self.server)
         self.target.grant(*rights(self.target.service()))
-        # the superuser has slots beyond this limit, and the remediator connects to another database
+        # the superuser has reserved connections, and remediator connects to another database
         self.target.server.sql(f"ALTER DATABASE {self.target.database} CONNECTION LIMIT {SLOTS}")
         self.supervisord = Supervisord(folder / "supervisord")
         self.supervisord.program("postgresql", "/bin/sleep 3600", "startsecs=0")
         self.remediator = Remediator(folder / "remediator")
 
     def start(self, *, standby: Postgres | None = None, database: str = "postgres") -> None:
-        """Start the remediator; with a standby, the service is that one."""
+        """Start remediator; if a standby is given, the service is the standby."""
         names = ("postgresql-connections-exhausted", "postgresql-replication-lag")
         found = [yaml.safe_load((COOKBOOK / name / "playbooks" / f"{name}.yaml").read_text()) for name in names]
         playbooks = yaml.safe_load(
@@ -142,7 +142,7 @@ class Bench:
         self.remediator.start()
 
     def judge(self, alertname: str) -> dict[str, Any]:
-        """Send the alert, and return the run when it has ended or asks a person."""
+        """Send the alert, and return the run when it has ended or waits for an approval."""
         body = self.remediator.notification("firing", alertname=alertname, service="postgresql", instance="db-1:9187")
         assert self.remediator.post(body)[0] == 200
 
@@ -150,11 +150,11 @@ class Bench:
             runs = self.remediator.runs()
             return bool(runs) and runs[0]["status"] in ENDED
 
-        until(ended, f"{alertname} is judged", 90)
+        until(ended, f"{alertname} is judged")
         return dict(self.remediator.get(f"/api/v1/runs/{self.remediator.runs()[0]['id']}"))
 
     def stop(self) -> None:
-        """Stop all of it."""
+        """Stop all processes."""
         self.target.close()
         self.remediator.stop()
         self.supervisord.stop()
@@ -163,19 +163,19 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """A bench whose remediator is not started."""
+    """Return a bench whose remediator is not started."""
     made = Bench(tmp_path)
     yield made
     made.stop()
 
 
 def causes(run: dict[str, Any]) -> set[str]:
-    """Return the causes that a run names."""
+    """Return the causes that a run found."""
     return {item["name"] for item in run["evidence"] if item["phase"] == "conclude"}
 
 
 def fill(target: Target, number: int, statement: str, application: str = "leaky") -> list[Any]:
-    """Open sessions that do nothing after a statement, and wait until they are idle for long enough."""
+    """Open sessions that are idle after a statement, and wait until they have been idle for long enough."""
     made = [target.open(application) for _ in range(number)]
     for session in made:
         session.execute(statement)
@@ -197,13 +197,13 @@ def is_full(target: Target) -> bool:
 
 
 def test_idle_transactions_are_ended_and_nothing_else(bench: Bench) -> None:
-    """The connections are free again. A backup, a superuser and a working session stay."""
+    """The application can connect again. A backup, a superuser and a working session stay."""
     target = bench.target
     bench.start()
     backup = fill(target, 1, "BEGIN; SELECT 1", "pg_dump")
     superuser = target.open("admin", user="postgres")
     superuser.execute("BEGIN; SELECT 1")
-    leaky = fill(target, SLOTS - 2, "BEGIN; SELECT 1")  # both others count, too
+    leaky = fill(target, SLOTS - 2, "BEGIN; SELECT 1")  # the two other sessions count too
     assert is_full(target)
     run = bench.judge("PostgresqlTooManyConnections")
     assert (causes(run), run["status"]) == ({"idle-transactions"}, "succeeded"), run
@@ -213,7 +213,7 @@ def test_idle_transactions_are_ended_and_nothing_else(bench: Bench) -> None:
 
 
 def test_leaked_sessions_are_ended(bench: Bench) -> None:
-    """They hold no transaction, so nothing is lost."""
+    """Leaked sessions without a transaction are ended, because nothing is lost."""
     bench.start()
     leaky = fill(bench.target, SLOTS, "SELECT 1")
     assert is_full(bench.target)
@@ -223,7 +223,7 @@ def test_leaked_sessions_are_ended(bench: Bench) -> None:
 
 
 def test_transactions_with_changes_are_put_to_a_person(bench: Bench) -> None:
-    """Their changes would be lost: nothing is ended without an approval."""
+    """The transactions have changes that would be lost, so no session is ended without an approval."""
     target = bench.target
     target.sql("INSERT INTO sessions SELECT g, 1 FROM generate_series(1, 20) AS g")
     bench.start()
@@ -240,7 +240,7 @@ _IDLE = "SELECT min(extract(epoch FROM clock_timestamp() - state_change)) FROM p
 
 
 def test_a_blocker_is_ended_and_the_others_go_on(bench: Bench) -> None:
-    """The session idle in a transaction is ended; the sessions that wait behind it do their work."""
+    """The session that is idle in a transaction is ended, and the waiting sessions finish their work."""
     target = bench.target
     target.sql("INSERT INTO jobs (id, state) VALUES (1, 'new')")
     bench.start()
@@ -262,7 +262,7 @@ def test_a_blocker_is_ended_and_the_others_go_on(bench: Bench) -> None:
 
 
 def test_a_paused_replay_is_named_and_not_resumed(bench: Bench) -> None:
-    """A person paused it, so a person resumes it."""
+    """A person paused the replay, so only a person resumes it."""
     standby = start_standby(bench.server)
     try:
         standby.sql("SELECT pg_wal_replay_pause()")
@@ -277,7 +277,7 @@ def test_a_paused_replay_is_named_and_not_resumed(bench: Bench) -> None:
 
 
 def test_a_statement_waits_for_an_approval_that_shows_its_rows(bench: Bench) -> None:
-    """Also in mode auto. Nothing is changed before; then exactly the shown rows, and that is proved."""
+    """The statement waits for an approval even in mode ``auto``. After it, exactly the rows of the request change."""
     target = bench.target
     insert = "INSERT INTO jobs SELECT g, '{}', 'running', 'w', now() - interval '2h' FROM generate_series({}, {}) AS g"
     target.sql("; ".join((insert.format("mail", 1, 3), insert.format("images", 4, 6))))
@@ -291,6 +291,6 @@ def test_a_statement_waits_for_an_approval_that_shows_its_rows(bench: Bench) -> 
     assert target.sql("SELECT count(*) FROM jobs WHERE state = 'running'") == "6"
     decision = json.dumps({"plan_hash": asked["plan_hash"], "reason": "seen", "confirm": "postgresql"}).encode()
     assert bench.remediator.post(decision, f"/api/v1/approvals/{asked['id']}/approve", ANN)[0] == 200
-    bench.remediator.wait_for("succeeded", 60)
+    bench.remediator.wait_for("succeeded")
     assert target.sql("SELECT DISTINCT queue FROM jobs WHERE state = 'running'") == "images"
     assert target.sql("SELECT changed FROM remediator.applied_calls") == "3"

@@ -1,7 +1,7 @@
-"""Real faults of a real Redis, judged by the shipped playbooks in the production engine.
+"""Real faults of a real Redis, handled by the shipped playbooks in the production engine.
 
-Each test makes a fault, sends the alert, and states the cause that must be named, what follows, and what must not
-happen: no restart, no lost key, no changed setting.
+Each test causes a fault, sends the alert, and asserts the cause, the reaction and effects that must not happen: no
+restart, no lost key, no changed setting.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.process, pytest.mark.long]
 
 
 def test_killed(bench: Bench) -> None:
-    """It is started once, with all its keys, and proved well."""
+    """A killed Redis is started once, keeps all its keys, and is verified."""
     bench.kill()
     run = bench.judge()
     assert (causes(run), run["status"], bench.starts) == ({"down"}, "succeeded", 2)
@@ -39,7 +39,7 @@ def test_killed(bench: Bench) -> None:
 
 @pytest.mark.parametrize("how", ["supervisorctl stop", "SHUTDOWN"])
 def test_stopped_by_an_operator(bench: Bench, how: str) -> None:
-    """It stays stopped, and a person is asked whether to start it: somebody may work on it."""
+    """Redis stays stopped, and a person is asked, because the operator may still work on it."""
     if how == "SHUTDOWN":
         with bench.client() as client:
             client.shutdown()
@@ -52,14 +52,14 @@ def test_stopped_by_an_operator(bench: Bench, how: str) -> None:
 
 
 def test_hung(bench: Bench) -> None:
-    """A stopped process is told from one that nobody can reach, and started anew."""
+    """The cause is a stopped process, not the network, and Redis is restarted."""
     os.kill(int(bench.control("getProcessInfo")["pid"]), signal.SIGSTOP)
     run = bench.judge()
     assert (causes(run), run["status"], bench.starts) == ({"silent"}, "succeeded", 2)
 
 
 def test_hung_with_a_full_queue(tmp_path: Path) -> None:
-    """Once no connection gets through any more, it is still not the network; a person decides what it may cost."""
+    """With a full accept queue, the cause is still not the network, and a person decides because of the cost."""
     settings = ("appendonly yes", "appendfsync always", 'save ""', "tcp-backlog 1")
     for bench in started(Bench(tmp_path, *settings)):
         os.kill(int(bench.control("getProcessInfo")["pid"]), signal.SIGSTOP)
@@ -79,7 +79,7 @@ def test_hung_with_a_full_queue(tmp_path: Path) -> None:
 
 
 def test_busy(bench: Bench) -> None:
-    """A command that blocks Redis is waited for, and Redis is not restarted."""
+    """The run waits for the end of a command that blocks Redis, and does not restart Redis."""
     bench.control("stopProcess")
     with bench.configuration.open("a") as file:
         file.write("enable-debug-command local\n")
@@ -88,7 +88,7 @@ def test_busy(bench: Bench) -> None:
 
     def block() -> None:
         with suppress(redis.RedisError), bench.client(60) as client:
-            # longer than the diagnosis takes on a busy machine, and shorter than it and the wait together
+            # longer than the diagnosis on a busy machine, shorter than the diagnosis and the wait together
             client.execute_command("DEBUG", "SLEEP", "30")
 
     blocked = threading.Thread(target=block)
@@ -111,7 +111,7 @@ def answers(bench: Bench) -> bool:
 
 
 def test_password_rotated(bench: Bench) -> None:
-    """The password that Redis refuses is named; a restart would undo the rotation."""
+    """The cause is the rejected password; a restart would undo the rotation."""
     before = Untouched(bench)
     secret = bench.folder / "password"
     secret.write_text("of-yesterday")
@@ -128,7 +128,7 @@ def test_password_rotated(bench: Bench) -> None:
 
 @both("bench")
 def test_no_password_given(bench: Bench) -> None:
-    """NOAUTH: the inventory names no password."""
+    """Redis answers NOAUTH, and the cause is the missing password in the inventory."""
     before = Untouched(bench)
     with bench.client() as client:
         client.config_set("requirepass", "of-today")
@@ -139,7 +139,7 @@ def test_no_password_given(bench: Bench) -> None:
 
 
 def test_our_password_file_is_gone(bench: Bench) -> None:
-    """Our own trouble says nothing about Redis."""
+    """A missing password file of remediator proves nothing about Redis, which is not changed."""
     before = Untouched(bench)
     bench.remediator.stop()
     bench.binding["password_file"] = str(bench.folder / "gone")
@@ -151,7 +151,7 @@ def test_our_password_file_is_gone(bench: Bench) -> None:
 
 @both("bench")
 def test_too_many_clients(bench: Bench) -> None:
-    """The addresses are named, from the kernel, because Redis rejects us too."""
+    """The diagnosis has the addresses of the clients from the kernel, because Redis rejects remediator too."""
     before = Untouched(bench)
     with bench.client() as client:
         client.config_set("maxclients", 20)
@@ -178,7 +178,8 @@ def _is_closed(connection: socket.socket) -> bool:
 
 
 def test_idle_connections_leave_no_room(bench: Bench) -> None:
-    """While Redis still lets us in, connections that are idle for long are closed, at most 20, and nothing else."""
+    """While Redis still accepts remediator, at most 20 connections that have been idle for long are closed, and nothing
+    else."""
     bench.remediator.stop()
     bench.change("redis-connection-errors", "clients", idle_over="2s")
     bench.change("redis-connection-errors", "close-idle", idle_over="2s")
@@ -197,7 +198,8 @@ def test_idle_connections_leave_no_room(bench: Bench) -> None:
 
 @both("bench")
 def test_out_of_memory(bench: Bench) -> None:
-    """OOM with noeviction: the limit, the policy and the biggest keys are named; nothing is evicted or restarted."""
+    """With OOM and noeviction, the limit, the policy and the biggest keys are reported; nothing is evicted or
+    restarted."""
     with bench.client() as client:
         client.set("big:list", "x" * 300_000)
         client.config_set("maxmemory", "1mb")
@@ -210,7 +212,7 @@ def test_out_of_memory(bench: Bench) -> None:
 
 
 def test_read_only_replica(bench: Bench) -> None:
-    """READONLY: PING is answered, so only a write shows it; the master is named."""
+    """A read-only replica answers PING, so only a write shows the fault; the master is named."""
     other = Supervisord(bench.folder / "other")
     master = free_port()
     other.program("master", f"redis-server --port {master} --save ''", "autostart=true")
@@ -226,7 +228,7 @@ def test_read_only_replica(bench: Bench) -> None:
 
 @pytest.mark.parametrize("alert", ["RedisDown", "RedisDiskFull"])
 def test_disk_full_by_others(folder: Path, alert: str) -> None:
-    """MISCONF: Redis is not restarted, because its memory is the only copy of the newest data."""
+    """MISCONF: Redis is not restarted, because only its memory has the newest data."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small file system")
     made = Bench(folder, "appendonly no", 'save "3600 1"')
@@ -261,7 +263,7 @@ def corrupt_aof(bench: Bench) -> None:
 
 
 def corrupt_rdb(bench: Bench) -> None:
-    """Flip bytes of the snapshot of a killed Redis."""
+    """Flip bytes in the snapshot of a killed Redis."""
     with bench.client() as client:
         client.save()
     bench.kill()
@@ -274,20 +276,21 @@ def corrupt_rdb(bench: Bench) -> None:
 
 @both("snapshots")
 def test_corrupt_snapshot(snapshots: Bench) -> None:
-    """As a corrupt append-only file."""
+    """A corrupt snapshot has the same cause as a corrupt append-only file."""
     judge_corrupt(snapshots, corrupt_rdb)
 
 
 @both("bench")
 def test_corrupt_data(bench: Bench) -> None:
-    """The log of the failed start names it; the start is tried once, and an old disk error is not the cause."""
+    """The cause comes from the log of the failed start. Redis is started once, and an old disk error is not the
+    cause."""
     judge_corrupt(bench, corrupt_aof)
 
 
 def judge_corrupt(bench: Bench, make: Callable[[Bench], None]) -> None:
-    """Corrupt the data, and judge."""
+    """Corrupt the data, send the alert, and assert the cause."""
     log = next(bench.supervisord.folder.glob("redis-stdout*"))
-    with log.open("a") as file:  # of an earlier incident, by another process
+    with log.open("a") as file:  # an earlier incident of another process
         file.write("99:M 28 Nov 2020 16:00:00.000 # Write error saving DB on disk: No space left on device\n")
     make(bench)
     starts = bench.starts
@@ -298,13 +301,13 @@ def judge_corrupt(bench: Bench, make: Callable[[Bench], None]) -> None:
 
 
 def test_a_backup_is_offered_for_corrupt_data(bench: Bench) -> None:
-    """After the one failed start, a person decides about the newest complete backup, and reads what would be lost."""
+    """After the failed start, a person is asked about the newest complete backup, and sees the loss."""
     with bench.client() as client:
         client.save()
     backups = bench.folder / "backups"
     backups.mkdir()
     shutil.copyfile(bench.data / "dump.rdb", backups / "dump-1.rdb")
-    (backups / "dump-2.rdb").write_bytes((bench.data / "dump.rdb").read_bytes()[:-20])  # newer, and not complete
+    (backups / "dump-2.rdb").write_bytes((bench.data / "dump.rdb").read_bytes()[:-20])  # newer, but incomplete
     corrupt_aof(bench)
     starts = bench.starts
     run = bench.judge()
@@ -316,7 +319,7 @@ def test_a_backup_is_offered_for_corrupt_data(bench: Bench) -> None:
 
 @both("bench")
 def test_bad_configuration(bench: Bench) -> None:
-    """The line and the reason are named, after one failed start at most."""
+    """The line and the reason are reported, after at most one failed start."""
     with bench.configuration.open("a") as file:
         file.write("maxmemory-polcy allkeys-lru\n")
     bench.kill()
@@ -327,9 +330,10 @@ def test_bad_configuration(bench: Bench) -> None:
 
 @both("bench")
 def test_port_taken(bench: Bench) -> None:
-    """The process that has the port is named, and left alone."""
+    """The process that uses the port is named and not changed."""
     bench.kill()
-    other = subprocess.Popen([sys.executable, "-m", "http.server", str(bench.port), "--bind", "127.0.0.1"])
+    argv = [sys.executable, "-m", "http.server", str(bench.port), "--bind", "127.0.0.1"]
+    other = bench.calls.enter_context(subprocess.Popen(argv))
     bench.calls.callback(other.kill)
     until(lambda: "HTTP" in reply(bench.port), "the other server answers")
     with suppress(Exception):
@@ -341,7 +345,7 @@ def test_port_taken(bench: Bench) -> None:
 
 
 def reply(port: int) -> str:
-    """Return the beginning of the answer of an HTTP server; empty without one."""
+    """Return the beginning of the answer of an HTTP server; empty without an answer."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -351,7 +355,7 @@ def reply(port: int) -> str:
 
 
 def test_out_of_reach_from_here_only(bench: Bench) -> None:
-    """The way from the remediator is broken; the exporter and everybody else reach Redis."""
+    """Only the connection of remediator is broken; the exporter reaches Redis, so nothing is changed."""
     before = Untouched(bench)
     bench.remediator.stop()
     bench.binding["port"] = free_port()

@@ -1,4 +1,4 @@
-"""States of a real Redis that end without help, that no rule knows, or that an earlier process was in."""
+"""States of a real Redis that end without help, that are unknown, or that belong to an earlier process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.process, pytest.mark.long]
 
 
 def load_slowly(bench: Bench, *, seconds: int = 20, answers_meanwhile: bool = True) -> None:
-    """Restart Redis from outside, so that it loads for a while, and says so or does not answer meanwhile."""
+    """Restart Redis so that it loads for some time, and answers LOADING or does not answer meanwhile."""
     with bench.client() as client:
         client.mset({f"big:{number}": os.urandom(2048) for number in range(KEYS)})
         client.execute_command("BGREWRITEAOF")
@@ -34,7 +34,7 @@ def load_slowly(bench: Bench, *, seconds: int = 20, answers_meanwhile: bool = Tr
 
 @both("bench")
 def test_loading(bench: Bench) -> None:
-    """It is waited for with progress, and proved well without a restart."""
+    """The run waits and shows the progress, and succeeds without a restart."""
     load_slowly(bench)
     starts = bench.starts
     run = bench.judge()
@@ -44,7 +44,7 @@ def test_loading(bench: Bench) -> None:
 
 @both("bench")
 def test_loading_without_an_answer(bench: Bench) -> None:
-    """While a big value loads, nothing is answered. It is not called busy, and nobody is asked for a restart."""
+    """While Redis loads a big value, it does not answer. The cause is loading, and Redis is not restarted."""
     load_slowly(bench, seconds=40, answers_meanwhile=False)
     starts = bench.starts
     run = bench.judge()
@@ -54,7 +54,7 @@ def test_loading_without_an_answer(bench: Bench) -> None:
 
 
 def test_loading_without_an_answer_beyond_the_deadline(bench: Bench) -> None:
-    """A person hears that it loads, and no restart is planned."""
+    """After the deadline, a person is notified that Redis still loads, and no restart is planned."""
     bench.remediator.stop()
     bench.change("redis-down", "wait", within="2s")
     bench.start_remediator()
@@ -65,7 +65,7 @@ def test_loading_without_an_answer_beyond_the_deadline(bench: Bench) -> None:
 
 
 def test_a_state_that_is_not_known(bench: Bench) -> None:
-    """An error that no rule knows, from a command that somebody renamed: its words are shown, and a person decides."""
+    """A renamed command gives an unknown error: the message of Redis is shown, and a person decides."""
     with bench.configuration.open("a") as file:
         file.write('rename-command PING ""\n')
     bench.control("stopProcess")
@@ -79,7 +79,7 @@ def test_a_state_that_is_not_known(bench: Bench) -> None:
 
 @pytest.mark.parametrize("answer", [b"-MIGRATING this slot leaves\r\n", b"-ERR upstream failure\r\n", b"+SERENE\r\n"])
 def test_an_answer_of_a_later_version_or_of_a_proxy(bench: Bench, answer: bytes) -> None:
-    """Whatever it says: it is no reason to touch the Redis behind it."""
+    """An unknown answer is never a reason to act on Redis."""
     before = Untouched(bench)
     bench.remediator.stop()
     bench.binding["port"] = bench.calls.enter_context(answering(answer))
@@ -91,7 +91,7 @@ def test_an_answer_of_a_later_version_or_of_a_proxy(bench: Bench, answer: bytes)
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[int]:
-    """Answer every command in the same way, on the port that is returned."""
+    """Answer every command in the same way, and yield the port."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -111,11 +111,11 @@ def answering(answer: bytes) -> Iterator[int]:
 
 
 def test_what_an_earlier_process_said_is_no_evidence(bench: Bench) -> None:
-    """A start that failed minutes ago and a later one that worked: only the latter's end counts, and it is started."""
+    """Lines of an earlier failed start do not count, so Redis is started."""
     good = bench.configuration.read_text()
     bench.control("stopProcess")
     bench.configuration.write_text(good + "maxmemory-polcy allkeys-lru\n")
-    with suppress(Exception):  # it ends at once
+    with suppress(Exception):  # the process ends at once
         bench.control("startProcess")
     until(lambda: "FATAL CONFIG FILE ERROR" in log_of(bench), "the start that fails has logged why")
     bench.configuration.write_text(good)
@@ -127,12 +127,12 @@ def test_what_an_earlier_process_said_is_no_evidence(bench: Bench) -> None:
 
 
 def log_of(bench: Bench) -> str:
-    """Return the log of Redis, of all its starts."""
+    """Return the log of Redis with all its starts."""
     return next(bench.supervisord.folder.glob("redis-stdout*")).read_text()
 
 
 def test_loading_beyond_the_deadline(bench: Bench) -> None:
-    """The wait ends at its deadline, and a person hears how far it is; Redis is not restarted."""
+    """The wait ends at its deadline, and a person is notified with the progress; Redis is not restarted."""
     bench.remediator.stop()
     bench.change("redis-down", "wait", within="2s")
     bench.start_remediator()
@@ -144,7 +144,7 @@ def test_loading_beyond_the_deadline(bench: Bench) -> None:
 
 
 def test_an_alert_whose_label_names_need_quotes(bench: Bench) -> None:
-    """It is acted on as any other, and its end closes the incident."""
+    """The alert is handled as any other, and its resolution closes the incident."""
     labels = {"label with space": "x", "brace{": "y"}
     bench.kill()
     run = bench.judge(**labels)

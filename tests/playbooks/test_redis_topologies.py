@@ -1,4 +1,4 @@
-"""Real faults around Redis: certificates, protected mode, Sentinel, replicas, scripts, evictions, disks, and Valkey."""
+"""Real faults around Redis: certificates, protected mode, Sentinel, replicas, scripts, evictions, disks and Valkey."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ CGROUP = Path("/sys/fs/cgroup/pids") if Path("/sys/fs/cgroup/pids").is_dir() els
 
 @pytest.fixture
 def valkey(folder: Path) -> Iterator[Bench]:
-    """The same with Valkey."""
+    """Start a bench with Valkey instead of Redis."""
     yield from started(Bench(folder, server="valkey-server"))
 
 
 def test_a_killed_valkey(valkey: Bench) -> None:
-    """Valkey is started once, as Redis is."""
+    """A killed Valkey is started once, like Redis."""
     valkey.kill()
     run = valkey.judge()
     assert (causes(run), run["status"], valkey.starts) == ({"down"}, "succeeded", 2)
@@ -44,7 +44,7 @@ def test_a_killed_valkey(valkey: Bench) -> None:
 
 
 def test_a_certificate_that_is_not_trusted(folder: Path) -> None:
-    """TLS fails, so the state of Redis is unknown; it is not restarted."""
+    """The TLS handshake fails, so the state of Redis is unknown, and Redis is not restarted."""
     (folder / "ours").mkdir(parents=True)
     (folder / "theirs").mkdir()
     theirs, port = Authority(folder / "theirs"), free_port()
@@ -61,7 +61,7 @@ def test_a_certificate_that_is_not_trusted(folder: Path) -> None:
 
 
 def test_protected_mode(folder: Path) -> None:
-    """Redis without a password refuses other hosts."""
+    """The cause is protected mode: without a password, Redis refuses other hosts."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -78,7 +78,7 @@ def test_protected_mode(folder: Path) -> None:
 
 
 def test_a_fork_that_fails(folder: Path) -> None:
-    """MISCONF because of a limit of processes: that is named, and Redis is not restarted."""
+    """Redis reports MISCONF because of a process limit: the cause is named, and Redis is not restarted."""
     if os.geteuid() != 0 or not os.access(CGROUP, os.W_OK) or CGROUP.name != "pids":
         pytest.skip("needs root and a pids cgroup that can be written")
     for bench in started(Bench(folder, "appendonly no", 'save "3600 1"')):
@@ -103,7 +103,7 @@ def test_a_fork_that_fails(folder: Path) -> None:
 
 
 def test_a_script_that_does_not_end(bench: Bench) -> None:
-    """BUSY: the script is named, and Redis is not restarted."""
+    """Redis answers BUSY: the script is named, and Redis is not restarted."""
     before = Untouched(bench)
     with bench.client() as client:
         client.config_set("busy-reply-threshold", 100)
@@ -126,7 +126,7 @@ def test_a_script_that_does_not_end(bench: Bench) -> None:
 
 
 def refusal(bench: Bench) -> str:
-    """Return why Redis refuses a PING; empty if it does not."""
+    """Return the error with which Redis refuses a PING; empty if it answers."""
     try:
         with bench.client() as client:
             client.ping()
@@ -136,7 +136,7 @@ def refusal(bench: Bench) -> str:
 
 
 def test_a_replica_without_its_master(bench: Bench) -> None:
-    """MASTERDOWN: the master is the trouble, so the replica is left alone."""
+    """MASTERDOWN: the cause is the master, so the replica is not changed."""
     with bench.client() as client:
         client.config_set("replica-serve-stale-data", "no")
         client.replicaof("127.0.0.1", free_port())
@@ -146,7 +146,7 @@ def test_a_replica_without_its_master(bench: Bench) -> None:
 
 
 def test_evictions(bench: Bench) -> None:
-    """The rate and the hit ratio are named; nothing is flushed."""
+    """The rate of evictions and the hit ratio are reported; nothing is flushed."""
     with bench.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.config_set("maxmemory", "2mb")
@@ -176,7 +176,7 @@ def test_evictions(bench: Bench) -> None:
 
 
 def test_the_append_only_file_fills_the_disk(folder: Path) -> None:
-    """It is rewritten; no key is lost and persistence stays on."""
+    """The append-only file is rewritten; no key is lost, and persistence stays on."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small file system")
     made = Bench(folder)
@@ -196,13 +196,13 @@ def test_the_append_only_file_fills_the_disk(folder: Path) -> None:
 
 
 def percent(bench: Bench) -> float:
-    """Return how full the disk of Redis is."""
+    """Return the usage of the disk of Redis in percent."""
     found = os.statvfs(bench.data)
     return 100 * (1 - found.f_bavail / found.f_blocks)
 
 
 def test_the_disk_of_another_host(bench: Bench) -> None:
-    """Nothing is done here, and both sides are shown."""
+    """The alert is about the disk of another host: nothing is changed, and both hosts are named."""
     before = Untouched(bench)
     run = bench.judge("RedisDiskFull", instance="10.20.30.40:9100")
     assert (run["status"], run["steps"]) == ("escalated", [])
@@ -211,7 +211,7 @@ def test_the_disk_of_another_host(bench: Bench) -> None:
 
 
 def test_a_failover_of_sentinel(folder: Path, make_redis: MakeRedis) -> None:
-    """The old master is not restarted; the run waits and is proved on the new master."""
+    """The old master is not restarted; the run waits, and is verified on the new master."""
     made = Bench(folder)
     sentinels: list[Server] = []
     with ExitStack() as stack:
@@ -235,7 +235,7 @@ def test_a_failover_of_sentinel(folder: Path, make_redis: MakeRedis) -> None:
             os.kill(int(bench.control("getProcessInfo")["pid"]), signal.SIGKILL)
             run = bench.judge()
             assert bench.starts == 1
-            if run["reason"] != "not_needed":  # the Sentinels may be faster than the first look
+            if run["reason"] != "not_needed":  # the Sentinels may be faster than the first check
                 assert (causes(run), run["status"]) == ({"failover"}, "succeeded"), run
                 assert f"127.0.0.1:{replica.port} serves" in said(run, "wait")
             assert replica.ask("DBSIZE") == str(KEYS)
@@ -247,7 +247,7 @@ def knows(sentinel: Server, replica: Server) -> bool:
 
 
 def test_being_shut_down(bench: Bench) -> None:
-    """A shutdown that waits for a replica is not taken for a hung Redis."""
+    """A shutdown that waits for a replica is not mistaken for a hung Redis."""
     other = Supervisord(bench.folder / "other")
     other.program("replica", f"redis-server --port {free_port()} --replicaof 127.0.0.1 {bench.port}", "autostart=true")
     other.start()
@@ -267,7 +267,7 @@ def test_being_shut_down(bench: Bench) -> None:
 
 
 def test_cluster_node(folder: Path) -> None:
-    """A cluster node is not supported, and not restarted."""
+    """A node of Redis Cluster is not supported, so it is not restarted."""
     for bench in started_without_keys(Bench(folder, "cluster-enabled yes", "appendonly no")):
         run = bench.judge()
         assert (causes(run), run["status"], bench.starts) == ({"wrong-server"}, "escalated", 1)

@@ -1,4 +1,4 @@
-"""Every shipped playbook is linted and tested, on all of its branches; and a wrong expectation is found out."""
+"""The tests of every shipped playbook cover all its branches, and a wrong expectation fails."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ OF_NO_RUN = [
 
 @pytest.mark.parametrize(("expected", "place"), OF_NO_RUN)
 def test_expectations_about_a_run_fail_without_a_run(kick: Path, expected: str, place: str) -> None:
-    """The tests of a playbook that no longer matches fail."""
+    """The tests of a playbook that no longer matches its alert fail."""
     text = TESTS.replace("Down", "Up").replace("outcome: succeeded", "runs: 0").replace("steps: {again: ok}", expected)
     kick.write_text(text)
     [test] = play(kick).tests
@@ -147,7 +147,7 @@ def test_expectations_about_a_run_fail_without_a_run(kick: Path, expected: str, 
 
 
 def test_a_read_only_step_counts_for_coverage(kick: Path) -> None:
-    """It has no attempt, but it succeeds or fails like other steps."""
+    """A read-only step has no attempt, but it succeeds or fails like other steps, so it counts for the coverage."""
     steps = "steps: [{id: look, action: service.logs}, "
     kick.with_name("kick.yaml").write_text(PLAYBOOK.replace("steps: [", steps))
     assert "look fails" in play(kick).taken
@@ -157,7 +157,7 @@ def test_a_read_only_step_counts_for_coverage(kick: Path) -> None:
 
 @pytest.mark.slow
 def test_a_scheduled_undo_runs_in_time(kick: Path) -> None:
-    """Timers use the clock of the test: the step is undone after its time, not before."""
+    """Timers use the clock of the test: the step is undone when its time is over, not before."""
     undo = "for: down, undo: {action: redis.memory_purge, after: 10m}, "
     kick.with_name("kick.yaml").write_text(PLAYBOOK.replace("for: down, ", undo))
     for lasts, undone in (("9m", "[]"), ("11m", "[again]")):
@@ -166,7 +166,7 @@ def test_a_scheduled_undo_runs_in_time(kick: Path) -> None:
 
 
 def test_a_failed_plan_is_escalated(kick: Path) -> None:
-    """If the alert has no label that the playbook needs, the channels of the playbook are notified."""
+    """If the alert lacks a label that the playbook needs, the channels of the playbook are notified."""
     missing = "parameters: {size: {label: size, type: integer}}\nmode: auto"
     kick.with_name("kick.yaml").write_text(PLAYBOOK.replace("mode: auto", missing))
     expect = "outcome: escalated\n      reason: no_plan\n      messages: [{kind: escalation, to: oncall}]"
@@ -190,14 +190,14 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("right", "wrong", "hint"), MISTAKES)
 def test_an_error_in_a_test_file_is_reported(kick: Path, right: str, wrong: str, hint: str) -> None:
-    """An unknown name is an error with its place, never a test that cannot fail."""
+    """An unknown name in a test file is an error with its place, so no test passes by mistake."""
     kick.write_text(TESTS.replace(right, wrong))
     report = play(kick)
     assert report.tests == [] and any(hint in str(item) for item in report.errors), [str(i) for i in report.errors]
 
 
 def test_the_command_prints_text_and_json(kick: Path) -> None:
-    """Text with coverage, JSON, and the documented exit statuses."""
+    """The command prints text with the coverage, or JSON, and has the documented exit statuses."""
     runner = CliRunner()
     fine = runner.invoke(command, [str(kick)])
     assert fine.exit_code == 0
@@ -232,5 +232,5 @@ def test_a_test_has_the_same_result_each_time(kick: Path) -> None:
 
 
 def test_every_test_file_is_found() -> None:
-    """A folder stands for every test file below it."""
+    """Every test file below a given folder is run."""
     assert [file.name for file in files_in([PLAYBOOKS])] == [f"{name}.test.yaml" for name in REMEDIES]

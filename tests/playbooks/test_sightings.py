@@ -1,4 +1,4 @@
-"""Harm that was seen once: docs/judgement.md names a test for each. Tests that fit nowhere else are here."""
+"""Tests for harm that was seen once and that fits no other file; docs/judgement.md names a test for each case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCUMENT = ROOT / "docs/judgement.md"
 
 
 def test_every_test_in_the_list_exists() -> None:
-    """A test that is renamed or removed must not leave a promise in the document."""
+    """Each test that the document names exists."""
     text = DOCUMENT.read_text(encoding="utf-8")
     files = {path.name: path for path in (ROOT / "tests").rglob("test_*.py")}
     named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", text)
@@ -31,7 +31,8 @@ def _has(files: dict[str, Path], file: str, test: str) -> bool:
 
 @pytest.mark.process
 def test_evidence_without_a_possible_step(tmp_path: Path) -> None:
-    """supervisord cannot be asked, so no restart can be planned. What can be seen of Redis and its disk is shown."""
+    """supervisord does not answer, so no restart can be planned. The evidence about Redis and its disk is still
+    shown."""
     service = Remediator(tmp_path / "remediator")
     service.playbooks = [yaml.safe_load((ROOT / "playbooks/redis-down.yaml").read_text(encoding="utf-8"))]
     service.settings |= {"environment": "demo", "channels": {"infrastructure": {"kind": "log"}}}

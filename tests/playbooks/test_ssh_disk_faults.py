@@ -1,8 +1,8 @@
-"""Full file systems of hosts behind real sshd, judged by the cookbook's playbook.
+"""Full file systems of hosts behind real sshd, handled by the playbook of the cookbook.
 
-Each host has two small file systems in a mount namespace of its own, at the same paths. What an allow-list of the host
-permits is what ``remediator host allow-list`` prints. Each test fills a file system, and states the cause that must be
-named, which files are moved on which host, and which must stay.
+Each host has two small file systems in its own mount namespace, at the same paths. The allow-list of a host is the
+output of ``remediator host allow-list``. Each test fills a file system, and asserts the cause, the files that are moved
+on each host, and the files that must stay.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.support.servers import require
 from tests.support.servers.recipe import causes, lines
 from tests.support.servers.ssh_fleet import FAR, STRANGER, SshFleet
 
-pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 MIB = 1024 * 1024
 _MOUNT = "mount -t tmpfs -o mode=755,size="
@@ -30,7 +30,7 @@ _MOUNTS = f'{_MOUNT}16m none "$0" && {_MOUNT}32m none "$1" && shift && exec "$@"
 
 
 class Disks(SshFleet):
-    """Hosts with a file system of 16 MiB, and a larger one for the quarantine."""
+    """Hosts with a file system of 16 MiB, and a larger file system for the quarantine."""
 
     def __init__(self, folder: Path) -> None:
         self.srv, self.quarantine = folder / "srv", folder / "quarantine"
@@ -46,21 +46,21 @@ class Disks(SshFleet):
         )
         self.series = self._series
         self.more: dict[str, list[tuple[str, dict[str, str], float]]] = {}
-        """Series of other file systems of a host."""
+        """Series of other file systems, by host."""
 
     def seen(self, host: str, path: Path) -> Path:
-        """Return a path of a host."""
+        """Return a path on a host."""
         return self.simulated[host].seen(path)
 
     def _series(self, host: str) -> str:
-        """Return what the node exporter's filesystem collector reports."""
+        """Return the metrics of the filesystem collector of node exporter."""
         usage = os.statvfs(self.seen(host, self.srv))
         labels = {"mountpoint": str(self.srv), "fstype": "tmpfs"}
         found = _of_filesystem(labels, usage.f_bavail * usage.f_frsize, usage.f_blocks * usage.f_frsize)
         return lines([*found, *self.more.get(host, [])])
 
     def write(self, host: str, path: str, size: int, days: float) -> None:
-        """Write a file below the file system of a host that was last changed so many days ago."""
+        """Write a file to the file system of a host, with this age in days."""
         file = self.seen(host, self.srv) / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(os.urandom(size))
@@ -72,7 +72,7 @@ class Disks(SshFleet):
         return {str(each.relative_to(top)): each.read_bytes() for each in top.rglob("*") if each.is_file()}
 
     def command(self, *arguments: str) -> str:
-        """Return what a command of the installation prints."""
+        """Return the output of a command of the installation."""
         argv = [sys.executable, "-m", "remediator", *arguments, "--config", str(self.remediator.config)]
         done = subprocess.run(argv, env=dict(self.remediator.environment()), capture_output=True, text=True)
         return done.stdout
@@ -85,7 +85,7 @@ def _of_filesystem(labels: dict[str, str], free: float, size: float) -> list[tup
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Disks]:
-    """Hosts with file systems that have much room."""
+    """Return hosts whose file systems have much space."""
     if subprocess.run([require("unshare"), "--mount", "true"], capture_output=True).returncode:
         pytest.skip("needs the right to make a mount namespace")
     made = Disks(tmp_path)
@@ -98,20 +98,20 @@ def fleet(tmp_path: Path) -> Iterator[Disks]:
 
 
 def dumps(fleet: Disks, host: str, days: list[float], size: int) -> None:
-    """Write dumps of these ages."""
+    """Write dumps with these ages in days."""
     for each in days:
         fleet.write(host, f"shop/dumps/{each:g}d.dump", size, each)
 
 
 def test_old_dumps_are_moved_and_everything_else_stays(fleet: Disks) -> None:
-    """The two oldest are enough. Newer ones, other files, other folders and other hosts are left alone."""
+    """Only the two oldest dumps are moved. Newer dumps, other files, other folders and other hosts do not change."""
     for host in ("web-1", "web-2"):
         fleet.write(host, "shop/dumps/notes.txt", 1000, 90)
         fleet.write(host, "other/90d.dump", 100_000, 90)
     dumps(fleet, "web-1", [40, 30, 20, 10], 2 * MIB)
     dumps(fleet, "web-2", [40, 30, 20, 3, 2, 1], int(2.5 * MIB))
     before = {host: fleet.files(host) for host in fleet.simulated}
-    fleet.write("web-2", "shop/index", int(0.55 * MIB), 0)  # now it is almost full
+    fleet.write("web-2", "shop/index", int(0.55 * MIB), 0)  # the file system is almost full now
     run = fleet.run("shop-web-2")
     assert (causes(run), run["status"]) == ({"dumps"}, "succeeded"), str(run)
 
@@ -130,7 +130,7 @@ def test_old_dumps_are_moved_and_everything_else_stays(fleet: Disks) -> None:
 
 @pytest.mark.parametrize(("days", "size"), [([6, 5, 4, 3, 2, 1], 2.6), ([60, 50, 40], 5.2)], ids=["young", "newest"])
 def test_dumps_that_must_stay_are_not_moved(fleet: Disks, days: list[float], size: float) -> None:
-    """They are younger than a week, or the newest three: a person is asked for more room."""
+    """The dumps are younger than a week, or are the newest three: a person is asked for more space."""
     dumps(fleet, "web-2", days, int(size * MIB))
     before = fleet.files("web-2")
     run = fleet.run("shop-web-2")
@@ -141,7 +141,7 @@ def test_dumps_that_must_stay_are_not_moved(fleet: Disks, days: list[float], siz
 
 
 def test_other_files_are_named_and_nothing_is_moved(fleet: Disks) -> None:
-    """A log fills the file system: to move the old dumps would not be the remedy."""
+    """A log fills the file system, so moving the old dumps would not be the remedy: nothing is moved."""
     dumps(fleet, "web-2", [60, 50, 40, 30], MIB // 2)
     fleet.write("web-2", "shop/debug.log", int(13.5 * MIB), 0)
     before = fleet.files("web-2")
@@ -154,7 +154,7 @@ def test_other_files_are_named_and_nothing_is_moved(fleet: Disks) -> None:
 
 @pytest.mark.promise(8)
 def test_a_host_that_was_not_discovered_is_escalated(fleet: Disks) -> None:
-    """SSH would reach it, and its own allow-list would permit it."""
+    """A host that was not discovered is not changed, although SSH and its allow-list would permit it."""
     dumps(fleet, STRANGER, [60, 50, 40, 30, 20, 10], int(2.6 * MIB))
     before = fleet.files(STRANGER)
     assert f"service='shop-{STRANGER}' is not a service of the inventory" in fleet.escalated()
@@ -164,7 +164,7 @@ def test_a_host_that_was_not_discovered_is_escalated(fleet: Disks) -> None:
 
 @pytest.mark.promise(8)
 def test_another_file_system_of_the_host_is_escalated(fleet: Disks) -> None:
-    """The alert names the root file system, and the playbook has nothing for it."""
+    """The alert is about the root file system, for which the playbook has no step."""
     dumps(fleet, "web-1", [60, 50, 40, 30], MIB)
     before = fleet.files("web-1")
     fleet.more["web-1"] = _of_filesystem({"mountpoint": "/", "fstype": "ext4"}, 1.0, 1000.0)
@@ -175,7 +175,7 @@ def test_another_file_system_of_the_host_is_escalated(fleet: Disks) -> None:
 
 
 def test_a_host_that_is_cut_off_or_allows_less_is_escalated(fleet: Disks) -> None:
-    """Nothing is moved on either, and neither counts as healed."""
+    """No file is moved on either host, and neither run counts as healed."""
     fleet.simulated["web-3"].allow("web-3")
     fleet.link.cut()
     for host in (FAR, "web-3"):
@@ -189,7 +189,7 @@ def test_a_host_that_is_cut_off_or_allows_less_is_escalated(fleet: Disks) -> Non
 
 
 def test_the_doctor_knows_discovered_hosts(fleet: Disks) -> None:
-    """It compares the allow-list of each of them with what the inventory needs."""
+    """The doctor compares the allow-list of each host with the needs of the inventory."""
     fleet.simulated["web-3"].allow("web-3")
     said = fleet.command("doctor")
     assert said.count("FAILED   hosts") == 1, said

@@ -1,4 +1,4 @@
-"""A run keeps the version of its playbook: what is stored of one is read back as the very same."""
+"""A run keeps the version of its playbook: the stored version is read back unchanged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BOOKS = (
 
 @pytest.mark.parametrize("playbook", BOOKS, ids=lambda playbook: playbook.name)
 def test_a_stored_playbook_is_read_back_as_the_same_version(playbook: Playbook) -> None:
-    """Written as in the store, with fragments merged, and read again, it has the same hash."""
+    """After a round trip through the store, with merged fragments, the playbook has the same hash."""
     stored = json.dumps(playbook.model_dump(mode="json", by_alias=True, exclude_unset=True))
 
     assert Playbook.model_validate(json.loads(stored)).content_hash == playbook.content_hash

@@ -1,4 +1,4 @@
-"""Houses for the tests of this folder."""
+"""Fixtures for the tests of promises."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MakeHouse = Callable[..., House]
 
 @pytest.fixture
 def make_house(tmp_path: Path) -> Iterator[MakeHouse]:
-    """Make a house, started; it is torn down at the end."""
+    """Return a function that makes and starts a house: targets and a store. All houses are stopped after the test."""
     made: list[House] = []
 
     def make(**arguments: Any) -> House:

@@ -1,4 +1,4 @@
-"""The lists of tests in docs/promises.md, from the marks in the tests: ``python -m tests.promises.reference``."""
+"""The lists of tests in docs/promises.md, from marks in the tests: ``python -m tests.promises.reference``."""
 
 from __future__ import annotations
 

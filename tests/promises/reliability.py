@@ -17,7 +17,7 @@ _TABLE = re.compile(r"(<!-- faults -->\n).*?(<!-- end -->)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault of the surroundings, what is seen, and the test that makes the fault for real."""
+    """One fault of the environment, its visible effect, and the test that causes it for real."""
 
     fault: str
     promise: int
@@ -95,7 +95,7 @@ def table() -> str:
 
 
 def with_table(page: str, result: str | None = None) -> str:
-    """Return the page with the table; with the result of the last run, if there is a new one."""
+    """Return the page with the table, and with the result of the last run if there is a new one."""
 
     def section(match: re.Match[str]) -> str:
         old = re.search(r"^Last run: .*$", match[0], re.MULTILINE)

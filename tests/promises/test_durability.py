@@ -1,4 +1,4 @@
-"""What is acknowledged is on the disk: the system calls of a real service, watched and broken by strace."""
+"""Every acknowledged notification is on disk: strace watches and fails the system calls of a real service."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from demo import proc
 from tests.promises.conftest import MakeHouse
 from tests.support.replicas import CrashingRemediator
 from tests.support.servers import until
 
-pytestmark = [pytest.mark.long, pytest.mark.promise(1), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(1)]
 
 
 @contextmanager
 def strace(pid: int, log: Path, *options: str) -> Iterator[None]:
-    """Watch all threads of a process."""
+    """Attach strace to all threads of a process."""
     program = shutil.which("strace")
     if program is None:
         pytest.skip("needs strace")
@@ -38,18 +39,18 @@ def strace(pid: int, log: Path, *options: str) -> Iterator[None]:
 
 
 def traced(pid: int) -> bool:
-    """Whether every thread has its tracer."""
-    found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    """Return whether every thread is traced."""
+    found = proc.of_threads(pid, "status")
     return bool(found) and all("TracerPid:\t0" not in text for text in found)
 
 
 def posted(replica: CrashingRemediator, number: int) -> int:
-    """The answer to a notification of its own."""
+    """Send a new notification and return the answer."""
     return int(replica.post(replica.notification("firing", alertname="Other", n=str(number)))[0])
 
 
 def test_the_answer_comes_after_the_sync(make_house: MakeHouse, tmp_path: Path) -> None:
-    """In the order of the kernel: between the request and its 200, the write-ahead log is written and synced."""
+    """Between a request and its 200, the service writes and syncs the write-ahead log."""
     replica = make_house().replica()
     replica.start()
     log = tmp_path / "calls"
@@ -66,7 +67,7 @@ def test_the_answer_comes_after_the_sync(make_house: MakeHouse, tmp_path: Path) 
 
 
 def test_a_disk_that_cannot_sync_is_a_503_and_never_a_lost_200(make_house: MakeHouse, tmp_path: Path) -> None:
-    """Every sync fails with EIO: nothing is acknowledged. When the disk is well again, so is the service."""
+    """While every sync fails with EIO, nothing is acknowledged. When syncs work again, so does the service."""
     replica = make_house().replica()
     replica.start()
     assert posted(replica, 0) == 200

@@ -1,4 +1,4 @@
-"""A real service whose clock is set, or that runs out of threads, memory or descriptors: it survives and heals."""
+"""A real service survives a clock that is set, or a lack of threads, memory or descriptors, and then fixes faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HALF_AN_HOUR = 1800
 
 
 class SteppedClock(CrashingRemediator):
-    """A remediator whose clock of the host the test sets."""
+    """A remediator for which the test sets the clock of the host."""
 
     def command(self) -> list[str]:
         self.set_clock(0) if not self.offset_file.exists() else None
@@ -46,18 +46,18 @@ class SteppedClock(CrashingRemediator):
 
     @property
     def offset_file(self) -> Path:
-        """Where the library reads how many seconds the clock is off."""
+        """Return the file in which the preloaded library finds the offset of the clock in seconds."""
         return self.folder / "clock_step"
 
     def set_clock(self, seconds: int) -> None:
-        """Set the clock, relative to the true time."""
+        """Set the clock to this offset from the true time."""
         descriptor = os.open(self.offset_file, os.O_WRONLY | os.O_CREAT)
         os.pwrite(descriptor, struct.pack("l", seconds), 0)
         os.close(descriptor)
 
 
 def made_house(make_house: MakeHouse, store: str, **arguments: int) -> tuple[House, SteppedClock]:
-    """A house, and a replica that is started with the true time."""
+    """Return a house, and a replica that was started with the true time."""
     house = make_house(store=store, **arguments)
     replica = house.replica()
     replica.__class__ = SteppedClock
@@ -71,13 +71,13 @@ def made_house(make_house: MakeHouse, store: str, **arguments: int) -> tuple[Hou
 def test_a_step_of_the_clock_repeats_nothing_and_stops_nothing(
     make_house: MakeHouse, request: pytest.FixtureRequest, kind: str, step: int
 ) -> None:
-    """The clock is set while a restart takes its six seconds, and once more while nothing happens."""
+    """If the clock is set during a restart of six seconds, and again later, every target is restarted once."""
     store = "sqlite" if kind == "sqlite" else request.getfixturevalue("postgres_url")
     house, replica = made_house(make_house, store, targets=3, stubborn=0)
     assert replica.tell("target-0")
     until(lambda: any(run["status"] == "running" for run in replica.runs()), "the restart has begun")
     replica.set_clock(step)
-    until(lambda: [run["status"] for run in replica.runs()] == ["succeeded"], "the first is healed", 60)
+    until(lambda: [run["status"] for run in replica.runs()] == ["succeeded"], "the first is healed")
     assert replica.tell("target-1")
     until(lambda: len([run for run in replica.runs() if run["status"] == "succeeded"]) == 2, "the second is healed")
     if kind == "sqlite" and step < 0:
@@ -87,12 +87,12 @@ def test_a_step_of_the_clock_repeats_nothing_and_stops_nothing(
     until(lambda: len([run for run in replica.runs() if run["status"] == "succeeded"]) == 3, "the third is healed")
     assert [house.starts(target) for target in house.targets] == [2, 2, 2]
     if kind == "sqlite":
-        replica.set_clock(max(step, 0))  # by the right clock, entries of a time that has not come are a finding
+        replica.set_clock(max(step, 0))  # with the true time, entries of the future would be a finding
         replica.verified()
 
 
 def test_a_start_after_the_clock_was_set_back_goes_on_from_the_last_entry(make_house: MakeHouse) -> None:
-    """What was written under the wrong clock is due half an hour from now by the right one. Nobody waits for it."""
+    """After the clock was set back, work that seems due in half an hour is done without a wait."""
     house, replica = made_house(make_house, "sqlite", targets=2)
     replica.set_clock(HALF_AN_HOUR)
     until(lambda: bool(replica.tell("target-0")), "accepted")
@@ -109,22 +109,22 @@ def test_a_start_after_the_clock_was_set_back_goes_on_from_the_last_entry(make_h
 
 
 def limited(replica: CrashingRemediator, what: str, limit: int, *user: str) -> Callable[[], None]:
-    """Set a limit of the running process, as ``prlimit`` names it. Return what removes it.
+    """Set a limit of the running process, as ``prlimit`` names it, and return a function that removes the limit.
 
-    Args:
-        user: the command that runs another command as the user of the process, if it is not ours.
+    With ``user``, the command that runs another command as the user of the process, the limit of another user's process
+    is set.
     """
 
     def set_limit(value: str) -> None:
         subprocess.run([*user, require("prlimit"), f"--pid={replica.pid}", f"--{what}={value}:"], check=True)
 
     set_limit(str(limit))
-    _, most = resource.getrlimit(getattr(resource, f"RLIMIT_{what.upper()}"))  # the process has it from us
+    _, most = resource.getrlimit(getattr(resource, f"RLIMIT_{what.upper()}"))  # inherited by the process
     return lambda: set_limit("unlimited" if most == resource.RLIM_INFINITY else str(most))
 
 
 def answer(replica: CrashingRemediator, body: bytes) -> int:
-    """Send a notification once. Return the status; 0 without an answer, or even a connection."""
+    """Send a notification once. Return the status, or 0 without an answer or a connection."""
     try:
         return replica.post(body)[0]
     except (URLError, OSError, ValueError):
@@ -132,7 +132,7 @@ def answer(replica: CrashingRemediator, body: bytes) -> int:
 
 
 def press(replica: CrashingRemediator, bodies: list[bytes], seconds: float = 15) -> None:
-    """Send notifications for some seconds. The process survives, and tells no sender not to try again."""
+    """Send notifications for some seconds. The process must survive and answer 200 or 5xx, so that senders retry."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for body in bodies:
@@ -144,20 +144,20 @@ def press(replica: CrashingRemediator, bodies: list[bytes], seconds: float = 15)
 
 
 def heals_after(house: House, replica: CrashingRemediator) -> None:
-    """With the limit gone, all targets are healed, each by one restart, and everything works again."""
+    """Without the limit, every target is restarted exactly once, and the service works again."""
     for target in house.targets:
         until(lambda target=target: replica.tell(target), "acknowledged", 60)  # type: ignore[misc]
     wanted = dict.fromkeys(house.targets, 2)
-    until(lambda: {target: house.starts(target) for target in house.targets} == wanted, "each is restarted once", 120)
-    until(lambda: all(run["status"] == "succeeded" for run in replica.runs()), "each run succeeds", 60)
+    until(lambda: {target: house.starts(target) for target in house.targets} == wanted, "each is restarted once")
+    until(lambda: all(run["status"] == "succeeded" for run in replica.runs()), "each run succeeds")
     assert {target: house.starts(target) for target in house.targets} == wanted
-    until(lambda: not [name for name in degraded(replica) if name.startswith(("loop", "intake"))], "it works", 60)
+    until(lambda: not [name for name in degraded(replica) if name.startswith(("loop", "intake"))], "it works")
     assert replica.ready()
     replica.verified()
 
 
 def test_it_survives_without_a_free_descriptor(make_house: MakeHouse) -> None:
-    """Nothing can be opened or connected: no log file, no target, no client."""
+    """Without a free descriptor, no log file, target or client can be opened, and the service survives."""
     house = make_house(targets=4)
     replica = house.replica()
     replica.start()
@@ -169,7 +169,7 @@ def test_it_survives_without_a_free_descriptor(make_house: MakeHouse) -> None:
 
 @pytest.mark.parametrize("pace", [0.0, 0.2], ids=["endless", "slow"])
 def test_a_target_whose_answer_never_ends_holds_up_no_other(make_house: MakeHouse, pace: float) -> None:
-    """Its proof is unknown, so its run does not succeed. Its service is restarted once."""
+    """A check with an endless answer is unknown, so its run does not succeed. Its service is restarted once."""
 
     class Endless(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -181,7 +181,7 @@ def test_a_target_whose_answer_never_ends_holds_up_no_other(make_house: MakeHous
                     time.sleep(pace)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Quiet."""
+            """Write nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
     server.daemon_threads = True
@@ -197,8 +197,8 @@ def test_a_target_whose_answer_never_ends_holds_up_no_other(make_house: MakeHous
     def statuses() -> dict[str, str]:
         return {run["target"]: run["status"] for run in replica.runs()}
 
-    until(lambda: {statuses()[name] for name in house.targets[1:]} == {"succeeded"}, "the others are healed", 60)
-    until(lambda: statuses()["target-0"] in ("failed", "escalated", "succeeded"), "its run ends", 120)
+    until(lambda: {statuses()[name] for name in house.targets[1:]} == {"succeeded"}, "the others are healed")
+    until(lambda: statuses()["target-0"] in ("failed", "escalated", "succeeded"), "its run ends")
     assert [house.starts(target) for target in house.targets] == [2, 2, 2]
     assert replica.memory() - memory < 64 * 1024 * 1024
     server.shutdown()
@@ -206,7 +206,7 @@ def test_a_target_whose_answer_never_ends_holds_up_no_other(make_house: MakeHous
 
 
 class Unprivileged(CrashingRemediator):
-    """A remediator of a user of its own, so that its threads can be limited, in a folder that this user can reach."""
+    """A remediator that runs as a separate user, so that its threads can be limited. Its user can reach its folder."""
 
     uid = 300_000 + os.getpid() % 100_000
 
@@ -216,21 +216,21 @@ class Unprivileged(CrashingRemediator):
         return [*self.as_user(), *inner]
 
     def as_user(self) -> tuple[str, ...]:
-        """The command that runs another command as its user, who can read everything."""
+        """Return the command that runs another command as this user, with the right to read all files."""
         reads = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
         return (require("setpriv"), f"--reuid={self.uid}", "--clear-groups", "--regid=0", *reads)
 
 
 @pytest.fixture
 def reachable_folder() -> Iterator[Path]:
-    """A folder that every user can reach."""
+    """Return a folder that every user can reach."""
     with tempfile.TemporaryDirectory(prefix="remediator-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 
 
 def test_it_survives_without_a_free_thread(make_house: MakeHouse, reachable_folder: Path) -> None:
-    """No thread and no process can be started."""
+    """If no thread or process can be started, the service survives, and then fixes all targets."""
     if os.geteuid() != 0:
         pytest.skip("only root can start a process of another user")
     house = make_house(targets=4)
@@ -246,7 +246,7 @@ def test_it_survives_without_a_free_thread(make_house: MakeHouse, reachable_fold
 
 
 def test_it_survives_without_memory(make_house: MakeHouse) -> None:
-    """Its address space has 24 MiB left, and notifications of megabytes arrive."""
+    """With 24 MiB of address space left and notifications of megabytes, the service survives."""
     house = make_house(targets=4)
     replica = house.replica()
     replica.start()

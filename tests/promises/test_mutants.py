@@ -1,4 +1,4 @@
-"""The mutants: each still changes the code, although ``make mutants`` takes too long for every change."""
+"""Each mutant still changes the code. ``make mutants`` itself takes too long for every change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL is lost for a while, in both ways that there are: nothing acknowledged is lost, nothing is done twice."""
+"""When PostgreSQL hangs or is gone, nothing acknowledged is lost and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from tests.support.replicas import CrashingRemediator, counted, rows, succeeded
 from tests.support.servers import until
 from tests.support.servers.postgres import MakePostgres, Postgres
 
-pytestmark = [pytest.mark.long, pytest.mark.promise(1), pytest.mark.promise(4), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(1), pytest.mark.promise(4)]
 
 SECONDS = float(os.environ.get("OUTAGE", "8"))
-"""How long it is away: past the lease (3 s) of these houses and a sender's patience; ``make outage`` has a minute."""
+"""Seconds of the outage, more than the lease (3 s) and the timeout of a sender. ``make outage`` uses 60."""
 REPLICAS = 3
 BEFORE = 4
-"""Incidents that are under way, or just acknowledged, when the database goes."""
+"""Incidents that are in progress or just acknowledged when the outage begins."""
 TARGETS = 12
-"""And those that are told meanwhile, so many in all."""
+"""All incidents, including those that are sent during the outage."""
 
 
 @dataclass
 class Senders:
-    """One Alertmanager for each target: posts to the replicas in turn until it gets its 2xx."""
+    """One Alertmanager for each target, which posts to the replicas in turn until it gets a 2xx."""
 
     replicas: list[CrashingRemediator]
     heard: Counter[int] = field(default_factory=Counter)
-    """Answers while the database was away, by status; 0 for none."""
+    """Answers during the outage by status, with 0 for no answer."""
     acknowledged: dict[str, bytes] = field(default_factory=dict)
     threads: list[threading.Thread] = field(default_factory=list)
     enough: threading.Event = field(default_factory=threading.Event)
     away: threading.Event = field(default_factory=threading.Event)
 
     def send(self, target: str, first: int = 0) -> None:
-        """Begin to tell of a target, and go on until it is acknowledged."""
+        """Begin to send the alert of a target, and repeat it until it is acknowledged."""
         self.threads.append(threading.Thread(target=self._insist, args=(target, first), daemon=True))
         self.threads[-1].start()
 
@@ -60,14 +60,14 @@ class Senders:
             self.enough.wait(0.3)
 
     def wait(self) -> None:
-        """Until each has its 2xx."""
+        """Wait until every alert has got its 2xx."""
         for thread in self.threads:
             thread.join(120)
         assert not any(thread.is_alive() for thread in self.threads), f"not acknowledged: {self.heard}"
 
 
 def lose(server: Postgres, how: str) -> None:
-    """Hang: connections stand and nobody answers. Gone: connections are refused."""
+    """Stop PostgreSQL. If it hangs, connections stay open without answers. If it is gone, they are refused."""
     if how == "hangs":
         server.pause()
     else:
@@ -75,7 +75,7 @@ def lose(server: Postgres, how: str) -> None:
 
 
 def bring_back(server: Postgres, how: str) -> None:
-    """The same database again."""
+    """Start the same database again."""
     if how == "hangs":
         server.resume()
     else:
@@ -84,12 +84,12 @@ def bring_back(server: Postgres, how: str) -> None:
 
 
 def inboxes(url: str) -> Counter[bytes]:
-    """Every body that is stored, and how often."""
+    """Return every stored body, and how often it is stored."""
     return Counter(bytes(body) for (body,) in rows(url, "SELECT body FROM notifications"))
 
 
 def unready(replica: CrashingRemediator) -> bool:
-    """Whether it says so itself, in time, rather than saying nothing."""
+    """Return whether the replica answers in time that it is not ready."""
     try:
         replica.get("/readyz")
     except HTTPError as error:
@@ -100,7 +100,7 @@ def unready(replica: CrashingRemediator) -> bool:
 
 
 def nothing_left(url: str) -> bool:
-    """No open run, no lease, no hand on a target, no notification that was not taken in."""
+    """Return whether there is no open run, lease, target lock or unprocessed notification."""
     left = "SELECT count(*) FROM runs WHERE finished_at IS NULL OR lease_owner IS NOT NULL OR holds_target"
     waiting = "SELECT count(*) FROM notifications WHERE processed_at IS NULL"
     return counted(url, left) == 0 and counted(url, waiting) == 0
@@ -109,9 +109,11 @@ def nothing_left(url: str) -> bool:
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("how", ["hangs", "gone"])
 def test_losing_postgresql_loses_nothing(make_house: MakeHouse, make_postgres: MakePostgres, how: str) -> None:
-    """Three replicas at work, the database away for a while, alerts posted all the time: never a 2xx without a
-    database, everything acknowledged is there, each target has one run and one restart by its own log, and no run,
-    lease or notification is left lying."""
+    """If PostgreSQL fails for a time while alerts arrive, no alert is lost and each target is restarted once.
+
+    Three replicas run on the database. Without it there is never a 2xx. In the end, no run, lease or notification
+    remains.
+    """
     server = make_postgres(durable=True)
     url = server.url(server.database(), tcp=True)
     house = make_house(targets=TARGETS, store=url)
@@ -127,7 +129,7 @@ def test_losing_postgresql_loses_nothing(make_house: MakeHouse, make_postgres: M
     senders.away.set()
     for number, target in enumerate(house.targets[BEFORE:]):
         senders.send(target, number)
-    threading.Event().wait(SECONDS)  # the outage itself: its length is what this test is about
+    threading.Event().wait(SECONDS)  # the outage itself, whose length matters here
     until(lambda: senders.heard[503] > 0, "senders are told to try again")
     until(lambda: all(unready(replica) for replica in replicas), "every replica says that it is not ready")
     senders.away.clear()

@@ -1,4 +1,4 @@
-"""docs/promises.md names modules and tests that exist."""
+"""Modules and tests that docs/promises.md names exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PROMISES = range(1, 15)
 
 
 def test_every_promise_has_a_section() -> None:
-    """The sections are numbered 1 to 14, and no test has a mark of another number."""
+    """The sections have the numbers 1 to 14, and no test has a mark with another number."""
     numbers = [int(number) for number in re.findall(r"(?m)^## (\d+)\. ", PAGE.read_text(encoding="utf-8"))]
 
     assert numbers == list(PROMISES)
@@ -18,21 +18,21 @@ def test_every_promise_has_a_section() -> None:
 
 
 def test_the_lists_of_tests_are_current() -> None:
-    """If this fails: python -m tests.promises.reference"""
+    """The lists of tests are current. If this fails: python -m tests.promises.reference"""
     page = PAGE.read_text(encoding="utf-8")
 
     assert with_lists(page) == page
 
 
 def test_every_module_on_the_page_exists() -> None:
-    """The page names files and folders of the package; a moved module is named by its new place."""
+    """Every file and folder of the package that the page names exists."""
     named = set(re.findall(r"`(remediator/[\w/.]+)`", PAGE.read_text(encoding="utf-8")))
 
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
 def test_a_promise_without_tests_is_marked_open() -> None:
-    """The page never claims a proof that does not exist."""
+    """The page claims no test that does not exist: a promise without tests is marked as open."""
     sections = re.split(r"(?m)^## (?=\d)", PAGE.read_text(encoding="utf-8"))[1:]
     unproved = [section for section in sections if "Tests: none yet." in section]
 

@@ -1,4 +1,4 @@
-"""Three replicas on one PostgreSQL, each alert posted to all of them at once and many times: one run, one action."""
+"""If each alert is posted many times to three replicas on one PostgreSQL, there is one run and one action."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.support.servers import until
 from tests.support.servers.receivers import Receiver, receiver
 
 ROUNDS = int(os.environ.get("RACES", "3"))
-"""Incidents; ``make races`` has more."""
+"""Number of incidents. ``make races`` uses more."""
 EPISODES = int(os.environ.get("EPISODES", "60"))
-"""Alerts at once, each at a service of its own; ``make races`` has thousands."""
+"""Number of alerts at once, each for another service. ``make races`` uses thousands."""
 COPIES = 10
 """How often each alert is posted, spread over the replicas."""
 
@@ -28,8 +28,11 @@ pytestmark = [pytest.mark.long, pytest.mark.promise(2), pytest.mark.promise(4), 
 
 
 def test_duplicates_at_three_replicas_are_one_run_and_one_action(make_house: MakeHouse, postgres_url: str) -> None:
-    """Each incident is announced ten times at once, and one replica is killed half-way and another started: every
-    copy is acknowledged, each target has one run and one restart by its own log, and no intent was written twice."""
+    """Ten copies of each alert, posted at once, give one run, one restart and no second intent.
+
+    Meanwhile one replica is killed and another one started. Every copy is acknowledged. The log of each target counts
+    its restarts.
+    """
     house = make_house(targets=ROUNDS, store=postgres_url)
     record(postgres_url)
     replicas = [house.replica() for _ in range(3)]
@@ -53,7 +56,7 @@ def test_duplicates_at_three_replicas_are_one_run_and_one_action(make_house: Mak
 
 
 HARMLESS = {"destructive": False, "interrupts": False}
-"""What the settings declare about a request, so that no person is asked."""
+"""Declaration of a request in the settings, so that no approval is needed."""
 PUSHES = {
     **PLAYBOOK,
     "name": "target-pushed",
@@ -67,11 +70,11 @@ PUSHES = {
         }
     ],
 }
-"""Its action leaves no sign at the target and cannot be repeated: only the counting of the one who is asked tells."""
+"""The action leaves no trace at the target, so only the receiver of the request can count its calls."""
 
 
 def pushing(house: House, chat: Receiver, services: list[str]) -> CrashingRemediator:
-    """A replica with so many services, whose remedy is one request to the one who counts; not started."""
+    """Return a replica, not started, with these services. Their remedy is one request to a receiver that counts it."""
     made = house.replica(
         requests={"push": {"url": f"{chat.url}/push", "fields": ["target"], "private": True, **HARMLESS}}
     )
@@ -87,8 +90,7 @@ def pushing(house: House, chat: Receiver, services: list[str]) -> CrashingRemedi
 
 
 def test_thousands_of_episodes_are_each_acted_on_once(make_house: MakeHouse, postgres_url: str) -> None:
-    """Alerts at so many services in notifications of fifty, each posted ten times in any order to any of three
-    replicas: as many requests as episodes, one for each, and a history of claims that is one of locks."""
+    """Each alert is posted ten times to three replicas. Each episode causes one request, and all claims are valid."""
     house = make_house(store=postgres_url)
     record(postgres_url)
     services = [f"service-{number}" for number in range(EPISODES)]
@@ -106,7 +108,7 @@ def test_thousands_of_episodes_are_each_acted_on_once(make_house: MakeHouse, pos
         until(lambda: counted(postgres_url, over) == EPISODES, "everything is over", 300 + 2 * EPISODES)
         pushed = Counter(item.json["target"] for item in asked.received)
 
-    # a request that was not answered in time is never sent again: a person is asked
+    # a request without an answer in time is never sent again, and a person is asked
     ends = Counter((row.status, row.reason) for row in rows(postgres_url, "SELECT status, reason FROM runs"))
     unknown = ends.pop(("escalated", "outcome_unknown"), 0)
     assert {status for status, _ in ends} == {"succeeded"} and unknown <= EPISODES // 20
@@ -124,7 +126,7 @@ def test_thousands_of_episodes_are_each_acted_on_once(make_house: MakeHouse, pos
 
 
 def group(replica: CrashingRemediator, services: list[str]) -> bytes:
-    """One notification about them all."""
+    """Return one notification with an alert for each service."""
     return replica.notification_of([{"alertname": "TargetPushed", "service": service} for service in services])
 
 
@@ -142,12 +144,12 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_the_judge_of_histories_sees(case: str) -> None:
-    """A history that no lock could have is not let pass; a good one is."""
+    """The check rejects an impossible history of locks and accepts a valid one."""
     assert faults([CLAIM, MOVE], [CALL]) == []
     assert faults(BAD[case]) != []
 
 
 def test_the_judge_of_histories_sees_calls() -> None:
-    """Two at once on a target, or one under a token that nobody was given."""
+    """The check rejects two calls at once on a target, and a call with a token that was never granted."""
     assert faults([CLAIM, MOVE], [CALL, Tried("r", "t", 1, 65, 80)]) != []
     assert faults([CLAIM, MOVE], [Tried("r", "t", 2, 60, 70)]) != []

@@ -1,4 +1,4 @@
-"""The table of faults in docs/reliability.md is that of the code, and its tests exist."""
+"""The table of faults in docs/reliability.md is current, and its tests exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.promises.reliability import FAULTS, PAGE, ROOT, Fault, with_table
 
 
 def test_the_table_is_current() -> None:
-    """If this fails: make reliability."""
+    """The table is current. If this fails: make reliability."""
     page = PAGE.read_text(encoding="utf-8")
     assert page == with_table(page)
 

@@ -1,4 +1,4 @@
-"""A database that lost its last commits, as a backup or a standby that was behind: no action is done again for it."""
+"""If a database lost its last commits, as after a restore or a failover, no action is repeated because of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.long, pytest.mark.promise(3)]
 
 
 def test_a_restored_run_does_not_act_again(make_house: MakeHouse) -> None:
-    """The backup was made just before the intent. Since then the target was restarted, and it is still not well."""
+    """With a backup from just before the intent, a target that was restarted and still fails is not restarted again."""
     house = make_house()
     replica = house.replica(crash_at="kill@before:action.intended")
     replica.start()
@@ -33,11 +33,11 @@ def test_a_restored_run_does_not_act_again(make_house: MakeHouse) -> None:
     assert house.starts("target-0") == 2
     replica.stop()
 
-    house.mended = lambda name: False  # a service that is well again would need no action
+    house.mended = lambda name: False  # a healthy service would need no action
     restored = replica.command_line("db", "restore", str(backup), "--actor", "user:ann")
     assert restored.returncode == 0, restored.stderr
     replica.start()
-    run = replica.wait_for("awaiting_approval", 60)  # its plan was lost with the intent, and a new one cannot see it
+    run = replica.wait_for("awaiting_approval")  # a new plan cannot show the restart
     assert house.starts("target-0") == 2, "the target was restarted again"
     assert "the database lost its last commits after the alert began" in str(run["timeline"])
     assert replica.audit_has("restored from backup.db")
@@ -46,7 +46,7 @@ def test_a_restored_run_does_not_act_again(make_house: MakeHouse) -> None:
 
 @pytest.mark.parametrize("helped", [False, True])
 def test_what_a_lost_run_did_is_not_done_again(make_house: MakeHouse, helped: bool) -> None:
-    """The backup is from before the alert. A new plan cannot see the restart, so a person is asked if one is needed."""
+    """With a backup from before the alert, a new plan cannot show the restart, so a person decides about an action."""
     house = make_house()
     replica = house.replica()
     replica.start()
@@ -60,14 +60,14 @@ def test_what_a_lost_run_did_is_not_done_again(make_house: MakeHouse, helped: bo
     restored = replica.command_line("db", "restore", str(backup), "--actor", "user:ann")
     assert restored.returncode == 0, restored.stderr
     replica.start()
-    assert replica.tell("target-0")  # Alertmanager repeats what still fires
-    run = replica.wait_for("cancelled" if helped else "awaiting_approval", 60)
+    assert replica.tell("target-0")  # Alertmanager repeats alerts that still fire
+    run = replica.wait_for("cancelled" if helped else "awaiting_approval")
     assert ("the database lost its last commits after the alert began" in str(run["timeline"])) is not helped
     assert house.starts("target-0") == 2, "the target was restarted again"
 
 
 def test_a_step_of_a_plan_from_before_is_observed_before_it_is_done_again(make_house: MakeHouse) -> None:
-    """The backup has the plan and its first step. Since then its second step was done."""
+    """A second step that the backup lacks is observed before it could be repeated."""
     house = make_house()
     house.mended = lambda name: house.starts(name) > 2
     replica = house.replica(crash_at="kill@before:action.intended#2")
@@ -90,6 +90,6 @@ def test_a_step_of_a_plan_from_before_is_observed_before_it_is_done_again(make_h
     restored = replica.command_line("db", "restore", str(backup), "--actor", "user:ann")
     assert restored.returncode == 0, restored.stderr
     replica.start()
-    run = replica.wait_for("escalated", 60)
+    run = replica.wait_for("escalated")
     assert house.starts("target-0") == 3, "the target was restarted again"
     assert "perhaps started before the database was replaced" in str(run["timeline"])

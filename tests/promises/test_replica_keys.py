@@ -1,4 +1,4 @@
-"""Replicas on PostgreSQL sign with the same keys, or do not start."""
+"""Replicas on PostgreSQL sign with the same keys, or refuse to start."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import pytest
 from tests.promises.conftest import MakeHouse
 from tests.support.replicas import CrashingRemediator
 
-pytestmark = pytest.mark.timeout(120)
 
-
+@pytest.mark.long
 @pytest.mark.promise(6)
 def test_postgresql_without_named_keys_is_refused(make_house: MakeHouse, postgres_url: str) -> None:
-    """Each replica would create keys of its own, and reject the links and sessions of the others."""
+    """Without named keys the start fails, because replicas would reject each other's links and sessions."""
     replica = make_house(store=postgres_url).replica()
     replica.write()
     replica.shares_keys = False
@@ -27,9 +26,10 @@ def test_postgresql_without_named_keys_is_refused(make_house: MakeHouse, postgre
         replica.settings[group] = given
 
 
+@pytest.mark.long
 @pytest.mark.promise(6)
 def test_a_replica_with_other_keys_is_refused(make_house: MakeHouse, postgres_url: str, tmp_path: Path) -> None:
-    """While a replica runs, another one needs its keys; further keys that only verify are allowed."""
+    """A second replica needs the keys of the first. Additional keys that only verify are allowed."""
     house = make_house(store=postgres_url)
     first, second = house.replica(), house.replica()
     first.start()
@@ -38,11 +38,11 @@ def test_a_replica_with_other_keys_is_refused(make_house: MakeHouse, postgres_ur
     links, audit = dict(second.settings["approvals"]), dict(second.settings["audit"])
 
     second.settings["approvals"] = {"keys_file": str(_key(tmp_path / "other", "ab" * 32))}
-    assert "approvals.keys_file: the key differs from that of" in _refusal(second)
+    assert "approvals.keys_file: the key differs from the key of" in _refusal(second)
     second.settings["approvals"] = links
 
     second.settings["audit"] = {"key_file": str(_key(tmp_path / "audit", "cd" * 32))}
-    assert "audit.key_file: the key differs from that of" in _refusal(second)
+    assert "audit.key_file: the key differs from the key of" in _refusal(second)
     second.settings["audit"] = audit
 
     second.settings["approvals"] = {"keys_file": str(_key(tmp_path / "both", shared.read_text() + "ab" * 32))}
@@ -51,7 +51,7 @@ def test_a_replica_with_other_keys_is_refused(make_house: MakeHouse, postgres_ur
 
 
 def _refusal(replica: CrashingRemediator) -> str:
-    """Return the error, without warnings that the start logged before it (the role of this database is a superuser)."""
+    """Return the error without the warning about the superuser, which the start logs before it."""
     done = replica.command_line("serve")
     error = "".join(line for line in done.stderr.splitlines(keepends=True) if not line.startswith('{"'))
     assert done.returncode in (2, 3) and error.startswith("remediator: "), done

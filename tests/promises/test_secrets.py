@@ -1,4 +1,4 @@
-"""Secrets do not leave: recognisable ones in every place that has any, a whole heal, then a search of everything."""
+"""No secret leaves the service: every place for a secret gets a recognisable one, and all output is searched."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.support.servers import until
 from tests.support.servers.receivers import Receiver, receiver
 from tests.support.servers.remediator import PLAYBOOK, ROOT, TOKEN, Stack
 
-pytestmark = [pytest.mark.long, pytest.mark.promise(11), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(11)]
 
 FILES = {
     "redis.password": "seeded/redis+pass word1",
     "chat.token": "seeded-chat-token-2",
     "chat.secret": "seeded-chat-signing-3",
 }
-"""Files that the settings and the inventory name, and what stands in them."""
+"""Files that the settings and the inventory name, with their contents."""
 OPERATOR = "rmo_seeded0operator0token0number4"
 IN_DATA = {
     "url": "seededpass5",
@@ -38,26 +38,26 @@ IN_DATA = {
     "aws": "AKIASEEDED0KEY000008",
     "field": "seeded-field-value-9",
 }
-"""What others write into labels, annotations and logs; nobody told the remediator of these, only their shape does."""
+"""Secrets in labels, annotations and logs, which the remediator can recognise only by their form."""
 TEXT = (
     f"cannot reach redis://app:{IN_DATA['url']}@cache:6379/0, Authorization: Bearer {IN_DATA['bearer']}\\n"
     f"key {IN_DATA['aws']}, {IN_DATA['github']}, password={IN_DATA['field']}"
 )
 
 TOLD = (b"redis-down", b"Approved by ann", b"cannot reach redis://app:[redacted]@cache", b"requirepass [redacted]")
-"""What is to be seen all the same: the search has looked where the secrets would be."""
+"""Texts that must be found, which proves that the search covered the places of the secrets."""
 
 
 @pytest.fixture
 def chat() -> Iterator[Receiver]:
-    """Where messages to people arrive."""
+    """Return the receiver of messages to people."""
     with receiver() as made:
         yield made
 
 
 @pytest.fixture
 def seeded(tmp_path: Path, chat: Receiver) -> Iterator[Stack]:
-    """The small real stack, secrets everywhere."""
+    """Return the small real stack with a secret in every place."""
     made = Stack(tmp_path)
     remediator = made.remediator
     for name, value in FILES.items():
@@ -65,7 +65,7 @@ def seeded(tmp_path: Path, chat: Receiver) -> Iterator[Stack]:
     password = FILES["redis.password"]
     redis = f"redis-server --port {made.redis_port} --bind 127.0.0.1 --dir {tmp_path} --save ''"
     start = tmp_path / "start.sh"
-    says = f"sleep 1; printf '%b\\n' '{TEXT}'; echo 'requirepass {password}'"  # after the first line of this start
+    says = f"sleep 1; printf '%b\\n' '{TEXT}'; echo 'requirepass {password}'"  # after the first log line of this start
     start.write_text(f"({says}) & exec {redis} --requirepass '{password}'")
     made.supervisord.program("redis", f"sh {start}", "startsecs=1", "stopwaitsecs=2")
     remediator.inventory["services"]["redis"]["redis"]["password_file"] = "redis.password"
@@ -92,7 +92,7 @@ def seeded(tmp_path: Path, chat: Receiver) -> Iterator[Stack]:
 
 
 def _spelled(secret: str) -> set[bytes]:
-    """A secret as it may stand in text, JSON, HTML, an URL or base64."""
+    """Return the forms of a secret in text, JSON, HTML, URLs and base64."""
     raw = secret.encode()
     return {raw, json.dumps(secret)[1:-1].encode(), quote(secret, safe="").encode(), b64encode(raw).rstrip(b"=")}
 
@@ -107,7 +107,7 @@ def _found(secrets: dict[str, str], written: dict[str, bytes]) -> list[str]:
 
 
 def _healed(stack: Stack) -> dict[str, Any]:
-    """Redis dies, an alert full of secrets comes, ann says yes with her token, Redis is back."""
+    """Kill Redis, send an alert full of secrets, approve with ann's token, and wait until Redis is back."""
     stack.kill_redis()
     remediator = stack.remediator
     labels = {"alertname": "RedisDown", "instance": "redis:6379", "note": IN_DATA["github"]}
@@ -125,7 +125,7 @@ def _healed(stack: Stack) -> dict[str, Any]:
 
 
 def _tables(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Everything in the database, column by column, as it is stored."""
+    """Return every column of the database as it is stored."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
@@ -164,8 +164,11 @@ def _said(stack: Stack, run: str) -> Iterator[tuple[str, bytes]]:
 
 
 def test_a_search_of_everything_finds_no_seeded_secret(seeded: Stack, chat: Receiver) -> None:
-    """Database, logs, messages, pages, API, metrics, exports, report, timeline and checkpoints after a heal that
-    used every secret, and was told of others in labels, annotations and logs: none of them is anywhere."""
+    """After a run that used every secret, no secret is found in any output.
+
+    The search covers database, logs, messages, pages, API, metrics, exports, report, timeline and checkpoints. Other
+    secrets were in labels, annotations and logs.
+    """
     run = _healed(seeded)["id"]
     state = seeded.remediator.folder / "state"
     until(lambda: (seeded.remediator.folder / "points").exists(), "a checkpoint is published")

@@ -1,4 +1,4 @@
-"""The set-up of docs/reliability.md: three replicas on PostgreSQL behind nginx, two gossiping Alertmanagers."""
+"""The set-up of docs/reliability.md: three replicas on PostgreSQL behind nginx, and two gossiping Alertmanagers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.servers import Server, free_port, require, until
 from tests.support.servers.alertmanager import Alertmanager
 from tests.support.servers.remediator import ROOT
 
-pytestmark = [pytest.mark.long, pytest.mark.promise(1), pytest.mark.promise(2), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(1), pytest.mark.promise(2)]
 
 PAGE = ROOT / "docs" / "reliability.md"
 FRAME = """\
@@ -45,12 +45,12 @@ receivers:
 
 
 class Balancer(Server):
-    """nginx with the documented block, on the test's own ports."""
+    """nginx with the documented block, on the ports of the test."""
 
     replicas: list[CrashingRemediator]
 
     def command(self) -> list[str]:
-        """As documented, but for addresses."""
+        """Return the documented command with the addresses of the test."""
         found = re.search(r"```nginx\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
         assert found is not None, "the page has no nginx block"
         servers = " ".join(f"server 127.0.0.1:{replica.port};" for replica in self.replicas)
@@ -63,13 +63,13 @@ class Balancer(Server):
         path.write_text(FRAME.format(folder=self.folder, temporary=temporary, block=block))
         for folder in (self.folder, *self.folder.parents):
             if folder.stat().st_mode & 0o5 != 0o5:
-                folder.chmod(folder.stat().st_mode | 0o5)  # nginx' workers are nobody when its master is root
+                folder.chmod(folder.stat().st_mode | 0o5)  # if the master of nginx is root, its workers run as nobody
         return [require("nginx"), "-p", str(self.folder), "-c", str(path), "-e", "stderr"]
 
 
 @pytest.fixture
 def balancer(tmp_path: Path) -> Iterator[Balancer]:
-    """Not started."""
+    """Return a balancer that is not started."""
     made = Balancer(tmp_path / "balancer")
     yield made
     made.stop()
@@ -77,7 +77,7 @@ def balancer(tmp_path: Path) -> Iterator[Balancer]:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[list[Alertmanager]]:
-    """Two Alertmanagers, not started."""
+    """Return two Alertmanagers that are not started."""
     made = [Alertmanager(tmp_path / f"alertmanager-{number}") for number in range(2)]
     for one in made:
         one.cluster_port, one.peers = free_port(), made
@@ -89,8 +89,10 @@ def pair(tmp_path: Path) -> Iterator[list[Alertmanager]]:
 def test_a_pair_of_alertmanagers_and_three_replicas_are_one_remedy(
     make_house: MakeHouse, postgres_url: str, balancer: Balancer, pair: list[Alertmanager]
 ) -> None:
-    """The alert is given to both Alertmanagers, which both post and repeat; one replica is killed; then one
-    Alertmanager: one run, one restart, and the survivors still answer."""
+    """One alert at both Alertmanagers gives one run and one restart.
+
+    Both post and repeat the alert. One replica is killed, then one Alertmanager. The others still answer.
+    """
     house = make_house(targets=2, store=postgres_url)
     replicas = [house.replica() for _ in range(3)]
     for replica in replicas:
@@ -110,7 +112,7 @@ def test_a_pair_of_alertmanagers_and_three_replicas_are_one_remedy(
     raise_on(pair[:1], "target-1")
     until(lambda: succeeded(replicas[0]) == {"target-0", "target-1"}, "the second is healed", 180)
 
-    until(lambda: counted(postgres_url, "SELECT count(*) FROM notifications") > 4, "they repeat it", 120)
+    until(lambda: counted(postgres_url, "SELECT count(*) FROM notifications") > 4, "they repeat it")
 
     assert [house.starts(target) for target in house.targets] == [2, 2]
     assert counted(postgres_url, "SELECT count(*) FROM runs") == 2
@@ -118,6 +120,6 @@ def test_a_pair_of_alertmanagers_and_three_replicas_are_one_remedy(
 
 
 def raise_on(pair: list[Alertmanager], target: str) -> None:
-    """As Prometheus does: to each of them."""
+    """Send an alert to each Alertmanager, as Prometheus does."""
     for one in pair:
         one.fire(alertname="TargetDown", service=target)

@@ -1,4 +1,4 @@
-"""A start that cannot come to good is refused: one sentence that says what, where and how to mend it."""
+"""A start that cannot succeed is refused with one sentence that names the problem, its place and the fix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.servers import require, until
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.remediator import Remediator
 
-pytestmark = [pytest.mark.long, pytest.mark.promise(1), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(1)]
 
 RUN = (
     "INSERT INTO runs (id, status, detail, playbook, playbook_hash, target, mode, engine_version, wake_at, "
@@ -32,7 +32,7 @@ UNHEARD_OF = RUN.format(status="meditating", engine=ENGINE_VERSION)
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[CrashingRemediator]:
-    """Not started."""
+    """Return a service that is not started."""
     made = CrashingRemediator(tmp_path / "remediator")
     made.playbooks = []
     yield made
@@ -40,18 +40,18 @@ def service(tmp_path: Path) -> Iterator[CrashingRemediator]:
 
 
 def refusal(service: CrashingRemediator) -> str:
-    """How a start ends: the one sentence on standard error, with a status that says that it could not."""
+    """Return the one sentence on standard error with which a start fails. Check the exit status."""
     service.write()
     done = service.command_line("serve")
     assert done.returncode in (2, 3), done
-    # a log line warns of the superuser that tests connect as
+    # the log has a warning, because tests connect as superuser
     lines = [line for line in done.stderr.strip().splitlines() if "taken away" not in line and not line.startswith("{")]
     assert len(lines) == 1 and lines[0].startswith("remediator: "), done.stderr
     return lines[0].removeprefix("remediator: ")
 
 
 def once(service: CrashingRemediator) -> Path:
-    """Start it and end it, so that there is a good database; where."""
+    """Start and stop the service, and return the path of its database."""
     service.start()
     service.stop()
     return service.folder / "state" / "remediator.db"
@@ -68,14 +68,14 @@ SQLITE = {
     "an older schema": ("UPDATE alembic_version SET version_num = '0000'", "run 'remediator db migrate'"),
     "no version": ("DROP TABLE alembic_version", "not a remediator's, or half migrated; restore it"),
     "a table that is missing": ("DROP TABLE verdicts", "no table verdicts: half migrated or damaged; restore it"),
-    "a run of a newer version": (LATER, "start the newer version, and let it finish there"),
+    "a run of a newer version": (LATER, "start the newer version, and let the run finish there"),
     "a state that nobody knows": (UNHEARD_OF, "run-1 of redis-down on redis is meditating, by engine"),
 }
 
 
 @pytest.mark.parametrize("case", SQLITE)
 def test_a_database_that_is_not_this_versions(service: CrashingRemediator, case: str) -> None:
-    """Newer, older, half migrated, or with runs that this version cannot go on with; mended, it starts."""
+    """A newer, older or half-migrated database, or unsupported runs, are refused. After the fix, the service starts."""
     statement, told = SQLITE[case]
     database = once(service)
     kept = database.with_suffix(".kept")
@@ -87,8 +87,8 @@ def test_a_database_that_is_not_this_versions(service: CrashingRemediator, case:
     service.start()
 
 
-def test_what_is_no_database(service: CrashingRemediator) -> None:
-    """A text, half a database and a folder are refused by name, and left as they are."""
+def test_a_file_that_is_not_a_database(service: CrashingRemediator) -> None:
+    """A text file, half a database and a folder are refused by name and not changed."""
     database = once(service)
     half = database.read_bytes()[: database.stat().st_size // 2]
     for wrong in (b"not a database, and long enough to be looked at" * 100, half):
@@ -102,14 +102,14 @@ def test_what_is_no_database(service: CrashingRemediator) -> None:
 
 
 def test_a_second_process_on_one_file(service: CrashingRemediator) -> None:
-    """The second is told who has it and what there is for replicas; the first goes on."""
+    """The second process fails with an error that names the first one and how to run replicas. The first continues."""
     service.start()
     assert f"is in use by process {service.pid}; stop it, or use PostgreSQL" in refusal(service)
     assert service.ready()
 
 
 def test_a_wrong_path(service: CrashingRemediator) -> None:
-    """A file where the folder should be, and a place where nobody can make one."""
+    """A file instead of the folder, and a folder that cannot be created, are refused."""
     (service.folder / "state").write_text("a file")
     assert "the folder cannot be created" in refusal(service)
     service.settings["state"] = "/proc/remediator"
@@ -118,7 +118,7 @@ def test_a_wrong_path(service: CrashingRemediator) -> None:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mount a file system of its own, with these options; needs privilege."""
+    """Mount a new file system with these options, which needs root."""
     made: list[Path] = []
 
     def mount(options: str) -> Path:
@@ -137,7 +137,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def test_a_disk_that_is_read_only(service: CrashingRemediator, mounted: Callable[[str], Path]) -> None:
-    """With and without a database on it."""
+    """A start on a read-only disk is refused, with and without a database on it."""
     disk = mounted("size=64m")
     service.settings["state"] = str(disk)
     service.start()
@@ -149,7 +149,7 @@ def test_a_disk_that_is_read_only(service: CrashingRemediator, mounted: Callable
 
 
 def test_a_file_that_may_not_be_written(service: CrashingRemediator) -> None:
-    """Not even by root: the rights of the file, not of its folder, are what is wrong."""
+    """A start with a read-only database file is refused, even for root."""
     database = once(service)
     done = subprocess.run([require("chattr"), "+i", str(database)], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -162,7 +162,11 @@ def test_a_file_that_may_not_be_written(service: CrashingRemediator) -> None:
 
 
 def test_a_full_disk(service: CrashingRemediator, mounted: Callable[[str], Path]) -> None:
-    """Full at the start: refused. Full later: 503 and not ready, nothing acknowledged is lost; emptied, it goes on."""
+    """With a full disk, the start is refused.
+
+    If the disk fills later, the service answers 503, loses no acknowledged notification, and continues when there is
+    space again.
+    """
     disk = mounted("size=8m")
     service.settings["state"] = str(disk)
     ballast = disk / "ballast"
@@ -187,13 +191,13 @@ def test_a_full_disk(service: CrashingRemediator, mounted: Callable[[str], Path]
 
 
 def bodies(service: Remediator, name: str, count: int = 5) -> Iterator[bytes]:
-    """Some of 32 KiB: more of them than fit into what was left over."""
+    """Yield notifications of 32 KiB, more than fit into the free space."""
     for number in range(count):
         yield service.notification("firing", alertname="Other", n=f"{name}-{number}", text="x" * 32_768)
 
 
 def fill(ballast: Path) -> None:
-    """To the last byte."""
+    """Write until the disk is full."""
     with ballast.open("wb") as full:
         try:
             while os.write(full.fileno(), bytes(4096)):
@@ -203,16 +207,16 @@ def fill(ballast: Path) -> None:
 
 
 def overwritten(file: Path, start: int) -> None:
-    """Garbage from there to the end."""
+    """Overwrite the file with random bytes from this position to its end."""
     with file.open("r+b") as open_file:
         open_file.seek(start)
         open_file.write(os.urandom(max(file.stat().st_size - start, 0)))
 
 
 def test_a_database_that_was_damaged(service: CrashingRemediator) -> None:
-    """Pages overwritten while it was away: refused, with a word of the backup."""
+    """If pages of the database were overwritten, the start is refused, and the error names the backup."""
     database = once(service)
-    for number in range(200):  # enough for the tables to have pages of their own
+    for number in range(200):  # enough rows for separate pages of the tables
         sql(database, f"INSERT INTO key_values (name, value, at) VALUES ('{number}', '{'x' * 500}', 1)")
     overwritten(database, 4096)
     told = refusal(service)
@@ -220,20 +224,20 @@ def test_a_database_that_was_damaged(service: CrashingRemediator) -> None:
 
 
 def test_a_database_that_is_damaged_while_it_runs(service: CrashingRemediator) -> None:
-    """Pages overwritten under it: 503 and not ready, with a word of the backup; never a 2xx for what is not kept."""
+    """With overwritten pages, the service answers 503 and never 2xx, is not ready, and names the backup."""
     service.start()
     body = service.notification("firing", alertname="TargetDown", service="redis")
     assert service.post(body)[0] == 200
     database = service.folder / "state" / "remediator.db"
     sql(
         database, "INSERT INTO key_values (name, value, at) VALUES ('x', '1', 1)"
-    )  # it cannot trust what it has in memory
+    )  # a change by another process, so the pages in memory are outdated
     overwritten(Path(f"{database}-wal"), 64)
     overwritten(database, 4096)
     for _ in range(5):
         status, answer = service.post(body)
         assert status == 503 and "restore it from a backup" in answer["error"]
-    until(lambda: not service.ready(), "it is not ready")  # repeated probes share an answer for a moment
+    until(lambda: not service.ready(), "it is not ready")  # the service caches the answer to probes for a short time
     assert "Traceback" not in service.log
 
 
@@ -243,10 +247,10 @@ POSTGRES = {
     "an older schema": ("UPDATE alembic_version SET version_num = '0000'", "run 'remediator db migrate'"),
     "no version": ("DROP TABLE alembic_version", "not a remediator's, or half migrated; restore it"),
     "a table that is missing": ("DROP TABLE verdicts", "no table verdicts: half migrated or damaged; restore it"),
-    "a run two versions ahead": (MUCH_LATER, "start the newer version, and let it finish there"),
+    "a run two versions ahead": (MUCH_LATER, "start the newer version, and let the run finish there"),
     "a state that nobody knows": (UNHEARD_OF, "run-1 of redis-down on redis is meditating, by engine"),
     "a standby": ("ALTER DATABASE {name} SET default_transaction_read_only = on", "configure the URL of the primary"),
-    # the functions of the first schema are found before PostgreSQL's own
+    # PostgreSQL searches its own functions after those of the first schema
     "a clock an hour ahead": (
         "CREATE SCHEMA skew; CREATE FUNCTION skew.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
         "'SELECT pg_catalog.clock_timestamp() + interval ''1 hour'''; "
@@ -258,7 +262,7 @@ POSTGRES = {
 
 @pytest.fixture
 def replica(service: CrashingRemediator, postgres_url: str) -> CrashingRemediator:
-    """On a migrated PostgreSQL; not started."""
+    """Return a service on a migrated PostgreSQL. It is not started."""
     service.settings["store"] = postgres_url
     migrated = service.command_line("db", "migrate")
     assert migrated.stdout == f"schema: none -> {HEAD}\n", migrated.stderr
@@ -267,7 +271,7 @@ def replica(service: CrashingRemediator, postgres_url: str) -> CrashingRemediato
 
 @pytest.mark.parametrize("case", POSTGRES)
 def test_a_postgresql_that_is_not_fit(replica: CrashingRemediator, postgres_url: str, case: str) -> None:
-    """Not this version's, read only, or of another time."""
+    """A PostgreSQL with another schema version, read-only, or with a wrong clock is refused."""
     statement, told = POSTGRES[case]
     name = postgres_url.partition("@/")[2].partition("?")[0]
     for one in statement.replace("{name}", name).split("; "):
@@ -276,7 +280,7 @@ def test_a_postgresql_that_is_not_fit(replica: CrashingRemediator, postgres_url:
 
 
 def test_a_postgresql_that_is_not_there(service: CrashingRemediator, postgres_url: str) -> None:
-    """Nobody listens, no such database, no such user: said without the password."""
+    """A closed port, a missing database and a missing user are reported without the password."""
     for url, told in (
         ("postgresql://ann:opensesame@127.0.0.1:1/remediator", "refused"),
         (postgres_url.replace("/test_", "/no_such_"), "does not exist"),
@@ -295,7 +299,7 @@ RIGHTS = (
 
 
 def test_a_postgresql_without_rights(replica: CrashingRemediator, postgres: Postgres, postgres_url: str) -> None:
-    """A missing right is named, with the command that gives it; with all of them it starts, and acknowledges."""
+    """The error names the missing right and the command that grants it. With all rights, the service starts."""
     user = "guest_" + postgres_url.partition("@/")[2].partition("?")[0]
     postgres.sql(f"CREATE ROLE {user} LOGIN")
     try:

@@ -1,4 +1,4 @@
-"""What the service says when it starts and stops: to people in its log, and to systemd."""
+"""The service reports its start and stop in its log and to systemd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.servers import free_port, until
 
 
 def events(replica: CrashingRemediator) -> list[dict[str, Any]]:
-    """Return the events of its log. Every line is JSON, because it does not write to a terminal."""
+    """Return the events of the service's log. Every line is JSON, because the output is not a terminal."""
     return [json.loads(line) for line in replica.log.splitlines()]
 
 
@@ -82,7 +82,7 @@ def test_systemd_is_told_of_the_start_of_life_and_of_the_stop(make_house: MakeHo
     replica.notify_socket = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(replica.notify_socket))
-        receiver.settimeout(30)
+        receiver.settimeout(60)
         replica.launch()
         seen = [receiver.recv(4096).decode() for _ in range(4)]
         ready = next(text for text in seen if text.startswith("READY=1"))
@@ -95,7 +95,7 @@ def test_systemd_is_told_of_the_start_of_life_and_of_the_stop(make_house: MakeHo
 
 
 def test_it_listens_on_several_addresses(make_house: MakeHouse, tmp_path: Path) -> None:
-    """Two TCP addresses and a Unix socket, for example for a proxy on this host."""
+    """The service listens on two TCP addresses and a Unix socket, for example for a proxy on this host."""
     house = make_house()
     replica = house.replica()
     other, path = free_port(), tmp_path / "remediator.sock"
@@ -105,7 +105,7 @@ def test_it_listens_on_several_addresses(make_house: MakeHouse, tmp_path: Path) 
     for address in (("127.0.0.1", replica.port), ("127.0.0.1", other), str(path)):
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         with socket.socket(family) as opened:
-            opened.settimeout(10)
+            opened.settimeout(60)
             opened.connect(address)
             opened.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert opened.recv(4096).startswith(b"HTTP/1.1 200")
@@ -123,7 +123,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 class Activated(CrashingRemediator):
-    """A remediator whose socket is opened by its parent, as systemd does."""
+    """A remediator whose socket its parent opens, as systemd does."""
 
     def command(self) -> list[str]:
         return [sys.executable, "-c", _ACTIVATE, str(self.port), *super().command()]

@@ -1,4 +1,4 @@
-"""A real service in odd surroundings: its log cannot be written, its root is read-only, its inbox does not move."""
+"""A real service works in a difficult environment: a log that cannot be written, a read-only root, a blocked inbox."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.promise(14), pytest.mark.long]
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB of its own."""
+    """Return a separate file system of 256 KiB."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
@@ -40,7 +40,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(descriptor: int) -> None:
-    """Write until nothing more fits into a disk or a pipe."""
+    """Write until a disk or a pipe is full."""
     with suppress(OSError):
         while True:
             os.write(descriptor, b"x" * 4096)
@@ -50,7 +50,7 @@ def fill(descriptor: int) -> None:
 
 
 def degraded(replica: CrashingRemediator) -> list[str]:
-    """Return what its health endpoint names; nothing if it is healthy."""
+    """Return the problems that the health endpoint names, none if the service is healthy."""
     try:
         found = replica.get("/healthz")
     except urllib.error.HTTPError as error:
@@ -60,7 +60,7 @@ def degraded(replica: CrashingRemediator) -> list[str]:
 
 
 def heals(replica: CrashingRemediator, target: str = "target-0") -> None:
-    """An alert arrives, and the run succeeds."""
+    """Send an alert, and wait until its run succeeds."""
     status, _ = replica.post(replica.notification("firing", alertname="TargetDown", service=target))
     assert status == 200
     replica.wait_for("succeeded")
@@ -81,7 +81,7 @@ def test_it_heals_with_its_log_on_a_full_disk_and_says_what_was_lost(make_house:
     with ballast.open("wb", buffering=0) as file:
         fill(file.fileno())
     with replica.log_file.open("ab", buffering=0) as file:
-        fill(file.fileno())  # the last page of the log, which is there already
+        fill(file.fileno())  # fills the last page of the log, which already exists
     heals(replica)
     assert house.starts("target-0") == 2
     assert "log" in degraded(replica)
@@ -100,7 +100,7 @@ def test_it_heals_with_its_log_on_a_full_disk_and_says_what_was_lost(make_house:
 
 @pytest.mark.parametrize("reader", ["hangs", "has ended"])
 def test_it_heals_with_a_reader_of_its_log_that(make_house: MakeHouse, tmp_path: Path, reader: str) -> None:
-    """As with ``remediator serve 2>&1 | head``."""
+    """If the reader of its log hangs or ends, as with ``remediator serve 2>&1 | head``, the service still works."""
     house = make_house()
     replica = house.replica()
     replica.log_file = tmp_path / "pipe"
@@ -120,7 +120,7 @@ def test_it_heals_with_a_reader_of_its_log_that(make_house: MakeHouse, tmp_path:
 
 
 class ReadOnlyRoot(CrashingRemediator):
-    """A remediator whose state folder is the only place that can be written. There is no folder for temporary files."""
+    """A remediator that can write only to its state folder. There is no folder for temporary files."""
 
     def command(self) -> list[str]:
         inner = super().command()
@@ -138,7 +138,7 @@ class ReadOnlyRoot(CrashingRemediator):
 
 
 def test_it_heals_on_a_read_only_root_without_a_temporary_folder(make_house: MakeHouse) -> None:
-    """SQLite would put its temporary data there, and nothing would be taken in."""
+    """The service processes notifications although SQLite has no folder for temporary data."""
     if os.geteuid() != 0:
         pytest.skip("only root can make a mount namespace")
     house = make_house()
@@ -146,7 +146,7 @@ def test_it_heals_on_a_read_only_root_without_a_temporary_folder(make_house: Mak
     replica.__class__ = ReadOnlyRoot
     replica.start()
     heals(replica)
-    # many alerts in one notification: their sorting needs room
+    # sorting many alerts of one notification needs temporary space
     labels = [{"alertname": "Other", "number": str(number), "text": "x" * 500} for number in range(3000)]
     assert replica.post(replica.notification_of(labels))[0] == 200
     until(lambda: "remediator_waiting_notifications 0.0" in replica.metrics(), "the inbox is empty")
@@ -156,7 +156,10 @@ def test_it_heals_on_a_read_only_root_without_a_temporary_folder(make_house: Mak
 def test_an_inbox_that_does_not_move_is_refused_within_the_documented_time(
     make_house: MakeHouse, postgres_url: str
 ) -> None:
-    """Another replica hangs while it holds the lock of the inbox. Acknowledged alerts would wait for nobody."""
+    """If another replica hangs while it holds the lock of the inbox, notifications get a 503.
+
+    Otherwise acknowledged alerts would wait forever.
+    """
     house = make_house(store=postgres_url)
     replica = house.replica()
     replica.start()

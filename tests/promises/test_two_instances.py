@@ -1,4 +1,4 @@
-"""Two instances by mistake: with the same replica ID on one database, and on one file."""
+"""Two instances by mistake, with one replica ID on one database or on one file, do nothing twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.promise(4), pytest.mark.promise(14)]
 def test_two_processes_with_one_replica_id_do_nothing_twice_and_say_so(
     make_house: MakeHouse, postgres_url: str
 ) -> None:
-    """The settings file was copied to a second host, with its 'replica'."""
+    """Two processes with one replica ID, as after a copy of the settings file, do nothing twice and report it."""
     house = make_house(targets=6, store=postgres_url)
     first, second = (house.replica(replica="remediator-0") for _ in range(2))
     first.start()
@@ -21,7 +21,7 @@ def test_two_processes_with_one_replica_id_do_nothing_twice_and_say_so(
     for number, target in enumerate(house.targets):
         assert (first, second)[number % 2].tell(target)
     wanted = dict.fromkeys(house.targets, 2)
-    until(lambda: {target: house.starts(target) for target in house.targets} == wanted, "each is restarted", 60)
+    until(lambda: {target: house.starts(target) for target in house.targets} == wanted, "each is restarted")
     until(lambda: "another process started with the same replica ID" in first.command_line("status").stdout, "status")
     assert {target: house.starts(target) for target in house.targets} == wanted
 

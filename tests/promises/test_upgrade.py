@@ -1,7 +1,7 @@
-"""Two versions side by side on one PostgreSQL: this one, and the one that will follow it.
+"""Two versions side by side on one PostgreSQL: this version and the next one.
 
-The one to come is made here from this one, by as much as an upgrade may change between neighbours: the next engine
-version, which it writes into its runs, and a migration that adds a column, a table and an index.
+The next version is made from this one, with the changes that are allowed between neighbours: the next engine version,
+which it writes into its runs, and a migration that adds a column, a table and an index.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from remediator.core.run import ENGINE_VERSION
 from remediator.storage.migrate import HEAD
 from tests.promises.conftest import MakeHouse
 from tests.support.replicas import PLAYBOOK, CrashingRemediator, House, changed, counted, rows, succeeded
-from tests.support.servers import until
+from tests.support.servers import DEADLINE, until
 from tests.support.servers.remediator import ROOT
 
-pytestmark = [pytest.mark.long, pytest.mark.promise(2), pytest.mark.promise(3), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.promise(2), pytest.mark.promise(3)]
 
 NEXT = f"{int(HEAD) + 1:04d}"
 MIGRATION = f'''
@@ -51,7 +51,7 @@ LAPSED = "lease_until < (extract(epoch FROM clock_timestamp()) * 1000000)::bigin
 
 
 def later_version(folder: Path, ahead: int = 1) -> Path:
-    """A copy of the code that is so many engine versions ahead, with the next schema."""
+    """Copy the code with an engine version that is higher by ``ahead``, and with the next schema."""
     shutil.copytree(ROOT / "remediator", folder / "remediator", ignore=shutil.ignore_patterns("__pycache__"))
     package = folder / "remediator"
     change(
@@ -65,14 +65,14 @@ def later_version(folder: Path, ahead: int = 1) -> Path:
 
 
 def change(path: Path, pattern: str, becomes: str) -> None:
-    """Exactly one line of a file."""
+    """Replace exactly one line of a file."""
     text, times = re.subn(pattern, becomes, path.read_text(), flags=re.M)
     assert times == 1, f"{path.name} has {pattern} {times} times"
     path.write_text(text)
 
 
 def replica(house: House, name: str, tree: Path = ROOT, crash_at: str = "") -> CrashingRemediator:
-    """One of a name, with all three playbooks and somebody who may approve; not started."""
+    """Return a replica with this name, all three playbooks and an approver. It is not started."""
     made = house.replica(crash_at, tree, replica=name, access={"people": "people.yaml"})
     made.playbooks = [PLAYBOOK, ASKS, SETTLES]
     people = {"ann": {"roles": ["approver"], "tokens": [hash_token(ANN)]}}
@@ -81,27 +81,29 @@ def replica(house: House, name: str, tree: Path = ROOT, crash_at: str = "") -> C
 
 
 def tell(to: CrashingRemediator, alertname: str, target: str) -> None:
-    """An alert, acknowledged."""
+    """Send an alert, and check that it is acknowledged."""
     assert to.post(to.notification("firing", alertname=alertname, service=target))[0] == 200
 
 
 def refused(one: CrashingRemediator) -> str:
-    """Start it; the sentence with which it ends."""
+    """Start a replica, and return the sentence with which the start fails."""
     one.launch()
     until(lambda: one.ended, "it does not start")
     return one.log.strip().splitlines()[-1]
 
 
 def movers(url: str, run: str) -> set[str]:
-    """Who moved a run, by the audit log."""
+    """Return the replicas that changed the state of a run, from the audit log."""
     found = rows(url, f"SELECT canonical FROM audit WHERE run_id = '{run}' AND kind = 'run.transition'")
     return {str(re.search(rb'"actor":"remediator/([^"]*)"', bytes(canonical))[1], "utf-8") for (canonical,) in found}
 
 
 def test_an_upgrade_with_everything_in_flight(make_house: MakeHouse, postgres_url: str, tmp_path: Path) -> None:
-    """Migrated while a request waits, a call is under way and a proof is awaited; then old and new replicas share the
-    work. What the new version began the old one leaves alone, and says so; who cannot take part is told why. Each
-    target has one run and one restart by its own log."""
+    """The database is migrated during open runs, and then old and new replicas share the work.
+
+    The old version does not change runs of the new version, and reports them. An incompatible replica gets an error.
+    The log of each target has one restart.
+    """
     url = postgres_url
     new = later_version(tmp_path / "new")
     house = make_house(targets=9, store=url, stubborn=2)
@@ -115,7 +117,7 @@ def test_an_upgrade_with_everything_in_flight(make_house: MakeHouse, postgres_ur
     until(lambda: counted(url, "SELECT count(*) FROM attempts WHERE mutates AND outcome IS NULL") == 1, "it restarts")
 
     first = replica(house, "new-1", new, "kill@before:call")
-    assert f"schema {HEAD}, this version needs {NEXT}; run 'remediator db migrate'" in refused(first)
+    assert f"schema {HEAD}, but this version needs {NEXT}; run 'remediator db migrate'" in refused(first)
     migrated = first.command_line("db", "migrate")
     assert migrated.stdout == f"schema: {HEAD} -> {NEXT}\n", migrated.stderr
     tell(old, "TargetDown", others[0])
@@ -127,7 +129,7 @@ def test_an_upgrade_with_everything_in_flight(make_house: MakeHouse, postgres_ur
     assert "upgrade step by step" in refused(replica(house, "new-9", too_new))
     old.pause()
     tell(first, "TargetDown", others[1])
-    until(lambda: first.ended, "the new version has begun a run, and dies before its call", 120)
+    until(lambda: first.ended, "the new version has begun a run, and dies before its call")
     old.resume()
     run = left_alone(old, url, others[1])
 
@@ -143,24 +145,25 @@ def test_an_upgrade_with_everything_in_flight(make_house: MakeHouse, postgres_ur
         f"{second.url}/api/v1/approvals/{request}/approve",
         headers={"Authorization": f"Bearer {ANN}"},
         json={"plan_hash": plan_hash},
+        timeout=DEADLINE,
     )
     assert answer.status_code == 200, answer.text
-    until(lambda: succeeded(second) == set(house.targets), "what was asked before the upgrade is done after it", 120)
+    until(lambda: succeeded(second) == set(house.targets), "what was asked before the upgrade is done after it")
 
     assert {target: house.starts(target) for target in house.targets} == dict.fromkeys(house.targets, 2)
     assert counted(url, "SELECT count(*) FROM runs") == len(house.targets)
     verified = second.command_line("audit", "verify")
-    assert verified.returncode == NOT_ANCHORED, verified.stdout + verified.stderr  # no checkpoints are kept elsewhere
+    assert verified.returncode == NOT_ANCHORED, verified.stdout + verified.stderr  # no checkpoints are stored elsewhere
 
 
 def statuses(url: str, *targets: str) -> list[str]:
-    """Of the runs on these targets."""
+    """Return the status of the run on each target."""
     found = dict(tuple(row) for row in rows(url, "SELECT target, status FROM runs"))
     return [found.get(target, "") for target in targets]
 
 
 def left_alone(old: CrashingRemediator, url: str, target: str) -> str:
-    """The id of the run on a target that an old replica, alone with it, does not touch, and tells people of."""
+    """Return the ID of a run of the new version that an old replica does not change but reports to people."""
     ((run, engine, fence),) = rows(url, f"SELECT id, engine_version, fence FROM runs WHERE target = '{target}'")
     assert engine == ENGINE_VERSION + 1
     tell(old, "Other", target)

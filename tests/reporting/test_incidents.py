@@ -1,4 +1,4 @@
-"""One incident as people see it: its best cause, its state and its severity, from the store."""
+"""Incidents as they are shown: the best cause, the state and the severity, from the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.web_service import WebService, web_service
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[WebService]:
-    """A service with its store."""
+    """Return a service with its store."""
     async with web_service(tmp_path) as made:
         yield made
 
@@ -28,7 +28,7 @@ async def loaded(web: WebService) -> Incident:
 
 
 async def test_the_later_cause_replaces_the_earlier(web: WebService) -> None:
-    """The run for Redis began later and names why the app waits; its cause stands alone."""
+    """The run for Redis began later and explains why the app waits: only its cause is shown."""
     await write_incident(web)
     found = await loaded(web)
     assert len(found.causes) == 1 and found.causes[0].startswith("The process of Redis has ended")
@@ -36,17 +36,17 @@ async def test_the_later_cause_replaces_the_earlier(web: WebService) -> None:
 
 
 async def test_the_run_that_needs_people_leads(web: WebService) -> None:
-    """An escalated run whose alert fires matters more than a run that still works; both are listed, oldest first."""
+    """An escalated run whose alert fires has priority over a run in progress; both are listed, oldest first."""
     await write_incident(web)
     found = await loaded(web)
     assert found.lead.run.id == "run-app" and [item.run.id for item in found.runs] == ["run-app", "run-redis"]
     assert "run-app" not in " ".join(found.other_lines("run-app"))
     assert any("redis-down on redis: running" in line for line in found.other_lines("run-app"))
-    assert any(NOTE in line and "nobody was notified" in line for line in found.other_lines("run-app"))
+    assert any(NOTE in line and "no person was notified" in line for line in found.other_lines("run-app"))
 
 
 async def test_it_is_over_when_all_runs_are_and_no_alert_needs_people(web: WebService) -> None:
-    """Open while a run works or an escalated alert fires; over when the fault is healed and the alerts are closed."""
+    """An incident is open while a run is in progress or the alert of an escalated run fires, and over after the fix."""
     await write_incident(web)
     assert not (await loaded(web)).over
     await end_incident(web)
@@ -54,7 +54,7 @@ async def test_it_is_over_when_all_runs_are_and_no_alert_needs_people(web: WebSe
 
 
 async def test_its_data_is_complete(web: WebService) -> None:
-    """The API and the command show the same: runs with status and alerts, causes, notes, severity and begin."""
+    """The API and the command show the same data: runs with status and alerts, causes, notes, severity and start."""
     await write_incident(web)
     data = (await loaded(web)).to_data()
     assert (data["id"], data["over"], data["severity"]) == (INCIDENT, False, "critical")
@@ -78,5 +78,5 @@ async def test_its_data_is_complete(web: WebService) -> None:
     ],
 )
 def test_the_highest_severity_counts(labels: list[str], expected: str) -> None:
-    """Names of teams are translated to those of pagers; an unknown one counts as a warning."""
+    """Severity names of teams are mapped to the names of pagers; an unknown name counts as a warning."""
     assert highest_severity([alert(number, severity=name) for number, name in enumerate(labels)]) == expected

@@ -1,6 +1,6 @@
-"""What each channel sends for each kind of message, as files that a person reads.
+"""The messages of each kind for each channel, as files to read.
 
-``GOLDEN=write`` rewrites the files. Read them as the person on call, before you commit them.
+``GOLDEN=write`` rewrites the files. Read them as the on-call before you commit them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tests.support.web_service import WebService, web_service
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:.*imghdr:DeprecationWarning"),  # Apprise imports it
+    pytest.mark.filterwarnings("ignore:.*imghdr:DeprecationWarning"),  # required by Apprise
 ]
 
 GOLDEN = Path(__file__).parent / "golden" / "messages"
@@ -110,14 +110,15 @@ def _mail(raw: bytes) -> str:
 
 
 class Story:
-    """One incident is asked, reminded of, paged about, healed and relapses; the other is outdated, then expires."""
+    """Messages of two incidents: one is requested, reminded, paged, healed and relapses; the other is outdated and then
+    expires."""
 
     def __init__(self, web: WebService, post: Outbox, take: Take) -> None:
         self.web, self.post, self.take = web, post, take
         self.sent: dict[str, list[str]] = {}
 
     async def tell(self) -> dict[str, list[str]]:
-        """Have everything happen; return what was sent, by event."""
+        """Run all steps, and return the sent messages by event."""
         first = await self.ask_until_paged()
         await self.heal(first)
         self.web.clock.time += timedelta(minutes=2)
@@ -133,7 +134,7 @@ class Story:
         return {name: self.sent[name] for name in EVENTS}
 
     async def ask_until_paged(self) -> Approval:
-        """Ask, remind and page, since nobody decides."""
+        """Send the request, the reminder and the page, because nobody decides."""
         asked = await self._ask(1)
         await self._send("ask")
         self.web.clock.time += timedelta(minutes=5)
@@ -143,7 +144,7 @@ class Story:
         return asked
 
     async def heal(self, asked: Approval) -> None:
-        """Approve and heal."""
+        """Approve the request, and let the run succeed."""
         await self._write(lambda tx: self._heal(tx, asked))
         await self._send("heal")
 
@@ -230,7 +231,7 @@ class Story:
 
 
 def _stable(text: str) -> str:
-    """Replace what differs from run to run: IDs, tokens, proofs."""
+    """Replace values that differ in each run: IDs, tokens and proofs."""
     text = re.sub(r"/approve/[\w.-]+", "/approve/TOKEN", text)
     text = re.sub(r"\b[0-9a-f]{8}\.[\w-]{20,}\.[\w-]{43}", "TOKEN", text)
     text = re.sub(r":[\w-]{22}(?=\s|$|')", ":PROOF", text, flags=re.MULTILINE)
@@ -241,7 +242,7 @@ def _stable(text: str) -> str:
 @pytest.mark.promise(13)
 @pytest.mark.parametrize("kind", ["teams", "google_chat", "email"])
 async def test_people_of_one_channel_hear_the_result_once(kind: str, tmp_path: Path) -> None:
-    """A channel that was asked and later paged, and cannot change its messages, gets one closing message."""
+    """A channel that got the request and the page, and cannot edit its messages, gets one closing message."""
     async with web_service(tmp_path) as web, channel(kind, tmp_path) as (given, take):
         policy = Approvals(channels=("chat",), page_channels=("chat",))
         post = web.post({"chat": given}, policy=policy)
@@ -256,7 +257,7 @@ async def test_people_of_one_channel_hear_the_result_once(kind: str, tmp_path: P
 @pytest.mark.promise(13)
 @pytest.mark.parametrize("kind", sorted(KINDS))
 async def test_messages_are_the_golden_files(kind: str, tmp_path: Path) -> None:
-    """Request, reminder, page, heal, relapse, outdated request and escalation, as this kind of channel sends them."""
+    """The request, reminder, page, success, relapse, outdated request and escalation match their golden files."""
     async with web_service(tmp_path) as web, channel(kind, tmp_path) as (given, take):
         policy = Approvals(channels=("chat",), page_channels=("pager",))
         post = web.post({"chat": given, "pager": given}, policy=policy)

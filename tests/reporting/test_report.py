@@ -23,7 +23,7 @@ SINCE = END - timedelta(days=30)
 
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store with a generated month."""
+    """Return a store with a generated month."""
     path = tmp_path_factory.mktemp("past") / "past.db"
     make(path, 400, 30)
     return path
@@ -31,7 +31,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(past: Path) -> Report:
-    """The report of that month."""
+    """Return the report of that month."""
     context = open_(past)
     with context.connect() as connection:
         made = figures.build_report(connection, figures.ReportRequest(SINCE, END, "bench", 30))
@@ -40,7 +40,7 @@ def report(past: Path) -> Report:
 
 
 def counted(past: Path, statement: str) -> int:
-    """Return a number by plain SQL, independent of the tested code."""
+    """Return a number by plain SQL, independent of the code under test."""
     context = open_(past)
     with context.connect() as connection:
         number = connection.execute(text(statement)).scalar_one()
@@ -49,7 +49,7 @@ def counted(past: Path, statement: str) -> int:
 
 
 def test_markdown_is_the_golden_file(report: Report) -> None:
-    """GOLDEN=write rewrites the file; read it before you commit it."""
+    """``GOLDEN=write`` rewrites the file; read it before you commit it."""
     made = render.markdown(report)
     if os.environ.get("GOLDEN") == "write":
         GOLDEN.write_text(made, encoding="utf-8")
@@ -57,7 +57,7 @@ def test_markdown_is_the_golden_file(report: Report) -> None:
 
 
 def test_numbers_match_the_store(past: Path, report: Report) -> None:
-    """Incidents, outcomes, approvals and actions, counted again with SQL."""
+    """Incidents, outcomes, approvals and actions are counted again with SQL."""
     data = json.loads(render.as_json(report))
     ended = "SELECT count(*) FROM runs WHERE status = '{}'"
     assert sum(data["outcomes"].values()) == counted(past, "SELECT count(*) FROM runs")
@@ -75,7 +75,7 @@ def test_numbers_match_the_store(past: Path, report: Report) -> None:
 
 @pytest.mark.parametrize("length", [timedelta(days=30), timedelta(days=366_000)])
 def test_a_period_longer_than_a_year_has_the_days_since_its_first_incident(past: Path, length: timedelta) -> None:
-    """A shorter one has all its days, and no incident is lost."""
+    """A shorter period has all its days. No incident is left out."""
     first = counted(past, "SELECT min(created_at) FROM runs") / 1e6
     context = open_(past)
     with context.connect() as connection:
@@ -88,7 +88,7 @@ def test_a_period_longer_than_a_year_has_the_days_since_its_first_incident(past:
 
 
 def test_recovery_ends_with_the_proof(past: Path, report: Report) -> None:
-    """The median of a playbook is the median over its runs."""
+    """The recovery time ends with the verification; the median of a playbook is the median over its runs."""
     context = open_(past)
     with context.connect() as connection:
         rows = (
@@ -109,21 +109,21 @@ def test_recovery_ends_with_the_proof(past: Path, report: Report) -> None:
 
 
 class _Outside(HTMLParser):
-    """Everything that a page would fetch or execute."""
+    """A parser that collects everything that a page would fetch or execute."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Record what comes from outside the page."""
+        """Record a reference to the outside of the page."""
         if tag in ("script", "link", "iframe", "img", "object"):
             self.found.append(tag)
         self.found += [f"{tag} {name}" for name, _ in attrs if name in ("src", "href") or name.startswith("on")]
 
 
 def test_page_is_self_contained(report: Report) -> None:
-    """One file with its charts: nothing is fetched, no script, and every chart has a label."""
+    """The page fetches nothing and has no script, and each chart has a label."""
     made = render.html(report)
     outside = _Outside()
     outside.feed(made)

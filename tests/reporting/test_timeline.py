@@ -1,4 +1,4 @@
-"""The post-incident document: everything that happened, in order, and safe to paste."""
+"""The post-incident document: all events in order, and safe to paste."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = Registry()
 
 
 def timeline_of(name: str, test: str, **changes: object) -> RunTimeline:
-    """Return the timeline of a run in a playbook test."""
+    """Return the timeline of a run of a playbook test."""
     suite = read(ROOT / "playbooks" / f"{name}.test.yaml", Suite)
     known = load_playbooks([ROOT / "playbooks"], Registry().catalogue(), None).playbooks
     playbook = next(item for item in known if item.name == name)
@@ -50,7 +50,7 @@ def timeline_of(name: str, test: str, **changes: object) -> RunTimeline:
     ],
 )
 def test_document_is_the_golden_file(name: str, test: str) -> None:
-    """GOLDEN=write rewrites the files; read them before you commit them."""
+    """``GOLDEN=write`` rewrites the files; read them before you commit them."""
     made = re.sub(
         r"\b[0-9a-f]{12}\b", "HASH", document.to_markdown(incident_document.document(timeline_of(name, test)))
     )
@@ -61,7 +61,7 @@ def test_document_is_the_golden_file(name: str, test: str) -> None:
 
 
 def test_text_of_an_alert_is_escaped() -> None:
-    """Labels that contain Markdown, links or HTML are shown as text in both formats."""
+    """Labels that contain Markdown, links or HTML are shown as plain text in both formats."""
     label = "[x](http://evil) <img src=x onerror=alert(1)> | `a`"
     alerts = [{"labels": {"alertname": "RedisDown", "where": label}}]
     timeline = timeline_of("redis-down", "it is restarted once, and proved well", alerts=alerts)
@@ -71,7 +71,8 @@ def test_text_of_an_alert_is_escaped() -> None:
 
 
 def test_html_contains_the_chart() -> None:
-    """The expression of the alert, with marks at the begin of a step and the end of the run; nothing is fetched."""
+    """The chart has the expression of the alert, with marks at the start of each step and the end of the run; nothing
+    is fetched."""
     timeline = timeline_of("redis-down", "it is restarted once, and proved well")
     begun = timeline.run.created_at
     line = [(begun + timedelta(seconds=second), float(second > 5)) for second in range(-60, 60, 5)]
@@ -83,7 +84,7 @@ def test_html_contains_the_chart() -> None:
 
 
 def test_unknown_run_is_an_error_message(tmp_path: Path) -> None:
-    """Without a store: an error message, not a traceback."""
+    """Without a store, the error is a message, not a traceback."""
     result = CliRunner().invoke(command, ["run-none", "--config", str(tmp_path / "remediator.yaml")])
     assert result.exit_code != 0
     assert "Traceback" not in result.output

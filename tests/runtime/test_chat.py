@@ -1,4 +1,4 @@
-"""What people do in a chat: silence on a real Alertmanager, take a run over, and typed commands."""
+"""Actions in a chat: create a silence on a real Alertmanager, take over a run, and typed commands."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ VICTOR = Person("victor", "slack", frozenset({Role.VIEWER}))
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[WebService]:
-    """A service at the present time, because Alertmanager has its own clock."""
+    """Return a service at the present time, because Alertmanager has its own clock."""
     async with web_service(tmp_path) as made:
         made.clock.time = datetime.now(UTC)
         yield made
 
 
 def actions(web: WebService, *alertmanagers: Client) -> ChatActions:
-    """Return what people can do, with these Alertmanagers."""
+    """Return the actions of a chat with these Alertmanagers."""
     return chat_actions(web.context, web.service.config, ClientSet(alertmanagers=alertmanagers))
 
 
 async def test_a_silence_is_created_once(web: WebService, tmp_path: Path) -> None:
-    """The alerts of the run are silenced by all their labels for one hour, once for each press, with an audit entry."""
+    """A press creates one silence for one hour with all labels of the alert, and an audit entry; a second press creates
+    none."""
     asked = await web.request_approval(labels={"severity": "critical"})
     server = Alertmanager(tmp_path / "alertmanager")
     server.start()
@@ -60,7 +61,7 @@ async def test_a_silence_is_created_once(web: WebService, tmp_path: Path) -> Non
 
 
 async def test_what_cannot_be_silenced_says_why(web: WebService) -> None:
-    """Without an Alertmanager, and without the role, nothing is silenced."""
+    """Without an Alertmanager, or without the role, no silence is created, and the answer has the reason."""
     asked = await web.request_approval()
     press = Press(Verb.SILENCE, asked.run_id, ANN, "press-1")
     assert await actions(web).press(press) == "Nothing was changed: no Alertmanager is in the settings."
@@ -69,7 +70,7 @@ async def test_what_cannot_be_silenced_says_why(web: WebService) -> None:
 
 
 async def test_an_alert_of_another_source_is_not_silenced_in_alertmanager(web: WebService) -> None:
-    """The person gets the name of the source, where a silence helps."""
+    """The answer names the source in which the person can create a silence."""
     asked = await web.request_approval()
     await web.context.store.write(lambda tx: tx.connection.execute(update(episodes).values(source="grafana")))
     said = await actions(web).press(Press(Verb.SILENCE, asked.run_id, ANN, "press-1"))
@@ -77,7 +78,7 @@ async def test_an_alert_of_another_source_is_not_silenced_in_alertmanager(web: W
 
 
 async def test_a_run_is_taken_over(web: WebService) -> None:
-    """The incident names the person who takes care of it."""
+    """The incident names the person who took it over."""
     asked = await web.request_approval()
     told = await actions(web).press(Press(Verb.ACKNOWLEDGE, asked.run_id, ANN, ""))
     assert told == f"You take care of {asked.run_id}. Messages about the incident name you."
@@ -99,7 +100,7 @@ async def test_a_run_is_taken_over(web: WebService) -> None:
     ],
 )
 async def test_typed_commands(web: WebService, text: str, told: str) -> None:
-    """A wrong command changes nothing and says what is right."""
+    """A wrong command changes nothing, and the answer has the correct usage."""
     await web.request_approval()
     oscar = Person("oscar", "slack", frozenset({Role.OPERATOR}))
     assert told in await actions(web).command(oscar, text)

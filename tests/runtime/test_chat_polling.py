@@ -1,4 +1,5 @@
-"""Telegram's buttons against a server that speaks its protocol: long polling with an offset, callback queries."""
+"""The buttons of Telegram against a test server with its protocol: long polling with an offset, and callback
+queries."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ CHAT = "-1001"
 
 @dataclass
 class FakeTelegram:
-    """A server with the methods of the Bot API that the service uses. It keeps updates until they are confirmed."""
+    """A server with the methods of the Bot API that the service uses. It keeps each update until the client confirms
+    it."""
 
     port: int = field(default_factory=free_port)
     updates: list[dict[str, Any]] = field(default_factory=list)
@@ -39,7 +41,7 @@ class FakeTelegram:
     answers: list[dict[str, Any]] = field(default_factory=list)
 
     async def call(self, request: Request) -> JSONResponse:
-        """Answer one method."""
+        """Answer one method of the API."""
         if request.path_params["bot"] != "bot1:secret":
             return JSONResponse({"ok": False, "error_code": 401, "description": "Unauthorized"}, 401)
         body, method = await request.json(), request.path_params["method"]
@@ -55,7 +57,7 @@ class FakeTelegram:
         return JSONResponse({"ok": True, "result": {"message_id": len(self.sent)}})
 
     def press(self, user: int, data: str, chat: str = CHAT) -> None:
-        """A user presses a button."""
+        """Let a user press a button."""
         number = 100 + len(self.answers) + len(self.updates)
         query = {
             "id": f"query-{number}",
@@ -74,7 +76,7 @@ class FakeTelegram:
 
 @asynccontextmanager
 async def fake_telegram() -> AsyncIterator[FakeTelegram]:
-    """Run the server."""
+    """Start the server."""
     telegram = FakeTelegram()
     app = Starlette(routes=[Route("/{bot}/{method}", telegram.call, methods=["POST"])])
     server = uvicorn.Server(uvicorn.Config(app, port=telegram.port, log_level="warning", lifespan="off"))
@@ -89,7 +91,7 @@ async def fake_telegram() -> AsyncIterator[FakeTelegram]:
 
 @dataclass
 class Polled:
-    """A service that polls the server, and a request that the chat shows."""
+    """A service that polls the server, and a request in the chat."""
 
     web: WebService
     telegram: FakeTelegram
@@ -105,9 +107,9 @@ class Polled:
         )
 
     async def poll(self, poller: ButtonPoller) -> list[str]:
-        """Poll once; return the new answers."""
+        """Poll once, and return the new answers."""
         before = len(self.telegram.answers)
-        after = await self.web.context.store.write(poller._claim)
+        after = await self.web.context.store.write(lambda tx: poller.lease.claim(tx, 0))
         assert after is not None
         await poller.poll_once(after)
         return [item["text"] for item in self.telegram.answers[before:]]
@@ -115,7 +117,7 @@ class Polled:
 
 @pytest.fixture
 async def polled(tmp_path: Path) -> AsyncIterator[Polled]:
-    """A request in a Telegram chat with buttons."""
+    """Return a request in a Telegram chat with buttons."""
     token = tmp_path / "telegram.token"
     token.write_text("1:secret")
     async with fake_telegram() as telegram, web_service(tmp_path) as web:
@@ -137,7 +139,7 @@ async def polled(tmp_path: Path) -> AsyncIterator[Polled]:
 
 @pytest.mark.promise(6)
 async def test_a_press_has_to_be_confirmed_and_counts_once(polled: Polled) -> None:
-    """The first press asks to press again; the second decides; a repeat of the update changes nothing."""
+    """The first press asks for a second one, which decides; a repeated update changes nothing."""
     data = polled.telegram.buttons()
     assert list(data) == ["Approve", "Reject", "Not now", "Stop all actions"]
     assert max(len(value.encode()) for value in data.values()) <= 64
@@ -155,7 +157,8 @@ async def test_a_press_has_to_be_confirmed_and_counts_once(polled: Polled) -> No
 
 @pytest.mark.promise(6)
 async def test_presses_that_do_not_count(polled: Polled) -> None:
-    """A stranger, a viewer, a forged button, the proof of another verb, and another chat change nothing."""
+    """A press by an unknown person or a viewer, a forged button, the proof of another verb, and another chat change
+    nothing."""
     data, poller = polled.telegram.buttons(), polled.poller()
     reject = data["Reject"]
     polled.telegram.press(999, reject)
@@ -172,20 +175,20 @@ async def test_presses_that_do_not_count(polled: Polled) -> None:
 
 @pytest.mark.promise(4)
 async def test_one_replica_polls(polled: Polled) -> None:
-    """The other one takes over when the lease has ended, after the last position."""
+    """Another replica continues after the last offset when the lease has ended."""
     store = polled.web.context.store
     first, second = polled.poller("r1"), polled.poller("r2")
     polled.telegram.press(700, polled.telegram.buttons()["Not now"])
     assert await polled.poll(first) == ["Recorded."]
-    assert await store.write(second._claim) is None
+    assert await store.write(lambda tx: second.lease.claim(tx, 0)) is None
     polled.web.clock.time += LEASE * 2
-    after = await store.write(second._claim)
+    after = await store.write(lambda tx: second.lease.claim(tx, 0))
     assert after == 100
-    assert await store.write(first._claim) is None
+    assert await store.write(lambda tx: first.lease.claim(tx, 0)) is None
 
 
 async def test_pause_by_button(polled: Polled) -> None:
-    """*Stop all actions* creates one stop, by the person of the press."""
+    """*Stop all actions* creates one stop with the person who pressed the button."""
     data, poller = polled.telegram.buttons(), polled.poller()
     for _ in range(2):
         polled.telegram.press(701, data["Stop all actions"])

@@ -1,4 +1,4 @@
-"""A place for checkpoints that fails or hangs keeps no other place from the checkpoint, and is recorded."""
+"""A witness that fails or hangs does not keep the checkpoint from the other witnesses, and is recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Discovery on a real running service: targets appear, are healed, disappear; a broken source changes nothing."""
+"""Discovery on a real service: targets appear, are healed and disappear; a failed source changes nothing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ import pytest
 import yaml
 
 from demo.http_server import QuietHandler, serve
-from remediator.storage.migrate import migrate
-from remediator.storage.url import open_engine, parse_postgresql_url
 from tests.support import commands
 from tests.support.servers import until
 from tests.support.servers.receivers import Receiver, receiver
@@ -26,7 +24,7 @@ PROGRAMS = ("w1", "w2", "w3", "stranger")
 
 
 class Fleet:
-    """Programs under supervisord, a file that names some of them, and a remediator that discovers them."""
+    """Programs under supervisord, a file that lists some of them, and a remediator that discovers them."""
 
     def __init__(self, folder: Path, chat: Receiver) -> None:
         self.supervisord = Supervisord(folder / "supervisord")
@@ -42,7 +40,7 @@ class Fleet:
         self.remediator.inventory |= {"defaults": {"owner": "chat"}, "discover": {"workers": self.discovery()}}
 
     def discovery(self) -> dict[str, Any]:
-        """The discovery of the workers."""
+        """Return the discovery of the workers."""
         return {
             "kind": "file_sd",
             "files": [str(self.targets)],
@@ -57,7 +55,7 @@ class Fleet:
 
     @staticmethod
     def playbook(mode: str) -> dict[str, Any]:
-        """A playbook whose target is named by the alert."""
+        """Return a playbook whose target comes from the alert."""
         changed = {
             "name": "worker-down",
             "match": {"alertname": "WorkerDown"},
@@ -72,31 +70,31 @@ class Fleet:
         return copy.deepcopy(PLAYBOOK) | changed
 
     def write(self, *hosts: str, **labels: str) -> None:
-        """Put these hosts into the file, as a tool does: a new file in the place of the old one."""
+        """Replace the file by a new one with these hosts, as a tool does."""
         groups = [{"targets": [f"{host}:9100" for host in hosts], "labels": {"team": "shop", **labels}}]
         new = self.targets.with_suffix(".new")
         new.write_text(json.dumps(groups))
         new.rename(self.targets)
 
     def running(self, program: str) -> bool:
-        """Whether supervisord runs a program."""
+        """Return whether supervisord runs a program."""
         with ServerProxy(f"http://operator:opensesame@127.0.0.1:{self.supervisord.port}/RPC2") as proxy:
             state: Any = proxy.supervisor.getProcessInfo(program)
         return bool(state["statename"] == "RUNNING")
 
     def services(self) -> set[str]:
-        """The services in use, as the API tells."""
+        """Return the active services, from the API."""
         return {item["name"] for item in self.remediator.get("/api/v1/inventory")}
 
     def until_services(self, *names: str) -> None:
-        """Wait until exactly these are in use."""
+        """Wait until exactly these services are active."""
         try:
             until(lambda: self.services() == set(names), f"the services are {names}")
         except AssertionError as error:
             raise AssertionError(f"{error}; they are {self.services()}\n{self.remediator.log}") from None
 
     def alert(self, worker: str, status: str = "firing") -> None:
-        """Say that a worker is down."""
+        """Send the alert that a worker is down."""
         body = self.remediator.notification(status, alertname="WorkerDown", worker=worker)
         assert self.remediator.post(body)[0] == 200
 
@@ -107,14 +105,14 @@ class Fleet:
 
 @pytest.fixture
 def chat() -> Iterator[Receiver]:
-    """Where people are notified."""
+    """Receive the messages of the chat."""
     with receiver() as made:
         yield made
 
 
 @pytest.fixture
 def fleet(tmp_path: Path, chat: Receiver) -> Iterator[Fleet]:
-    """The fleet with three workers; the remediator is started by the test."""
+    """Return three workers with a remediator that the test starts."""
     made = Fleet(tmp_path, chat)
     made.write("w1", "w2", "w3")
     try:
@@ -126,14 +124,14 @@ def fleet(tmp_path: Path, chat: Receiver) -> Iterator[Fleet]:
 
 
 def notified(chat: Receiver, text: str) -> int:
-    """How many messages have this text."""
+    """Return the number of messages with this text."""
     return sum(text.encode() in item.body for item in chat.received)
 
 
 @pytest.mark.long
 @pytest.mark.promise(8)
 def test_a_discovered_target_is_healed_and_a_stranger_is_never_touched(fleet: Fleet, chat: Receiver) -> None:
-    """The alert about a worker starts it. An alert about a program that is not in the set is escalated."""
+    """An alert about a worker starts it. An alert about a program outside of the set is escalated."""
     fleet.remediator.start()
     fleet.until_services("w1", "w2", "w3")
 
@@ -163,7 +161,7 @@ def test_a_discovered_target_is_healed_and_a_stranger_is_never_touched(fleet: Fl
 
 @pytest.mark.long
 def test_the_loss_of_half_the_targets_changes_nothing_and_survives_a_restart(fleet: Fleet, chat: Receiver) -> None:
-    """The last good set stays, people are notified once, and it is the same after a restart without the source."""
+    """The last valid set stays, people are notified once, and a restart without the source changes nothing."""
     fleet.remediator.start()
     fleet.until_services("w1", "w2", "w3")
 
@@ -190,7 +188,7 @@ def test_the_loss_of_half_the_targets_changes_nothing_and_survives_a_restart(fle
 @pytest.mark.long
 @pytest.mark.promise(8)
 def test_a_run_ends_when_its_target_leaves_the_set(fleet: Fleet) -> None:
-    """A run that waits for an approval is escalated; nothing is done to the target."""
+    """A run that waits for an approval is escalated, and nothing is done on the target."""
     fleet.remediator.playbooks = [fleet.playbook("approve")]
     fleet.remediator.start()
     fleet.until_services("w1", "w2", "w3")
@@ -205,7 +203,7 @@ def test_a_run_ends_when_its_target_leaves_the_set(fleet: Fleet) -> None:
 
 @pytest.mark.long
 def test_targets_of_a_real_http_server(fleet: Fleet, chat: Receiver) -> None:
-    """The set follows the server; an answer that cannot be read and too many targets change nothing."""
+    """The set follows the server; an invalid answer and too many targets change nothing."""
 
     served: dict[str, Any] = {"status": 200, "hosts": ["w1", "w2"]}
 
@@ -235,7 +233,8 @@ def test_targets_of_a_real_http_server(fleet: Fleet, chat: Receiver) -> None:
 
 @pytest.mark.long
 def test_a_narrower_allow_list_is_obeyed_at_once(fleet: Fleet) -> None:
-    """The file is reloaded: a target that it no longer allows is no service any more, before the next look-up."""
+    """After a reload, a target that the inventory no longer allows is not a service any more, even before the next
+    discovery."""
     fleet.remediator.inventory["discover"]["workers"]["refresh"] = "1h"
     fleet.remediator.start()
     fleet.until_services("w1", "w2", "w3")
@@ -251,15 +250,11 @@ def test_a_narrower_allow_list_is_obeyed_at_once(fleet: Fleet) -> None:
 
 
 @pytest.mark.long
-def test_replicas_use_the_same_targets(fleet: Fleet, tmp_path: Path, postgres_url: str) -> None:
-    """One of them looks up at a time; when it stops, the other one goes on."""
-    engine = open_engine(parse_postgresql_url(postgres_url))
-    with engine.connect() as connection:
-        migrate(connection)
-    engine.dispose()
+def test_replicas_use_the_same_targets(fleet: Fleet, tmp_path: Path, migrated_url: str) -> None:
+    """One replica at a time discovers targets; if it stops, another one continues."""
     second = Remediator(tmp_path / "second")
     for replica in (fleet.remediator, second):
-        replica.settings |= {"store": postgres_url, "replica": replica.folder.name}
+        replica.settings |= {"store": migrated_url, "replica": replica.folder.name}
     second.playbooks, second.inventory = fleet.remediator.playbooks, fleet.remediator.inventory
     second.settings |= {key: fleet.remediator.settings[key] for key in ("channels", "watchdog", "guards")}
 
@@ -274,6 +269,6 @@ def test_replicas_use_the_same_targets(fleet: Fleet, tmp_path: Path, postgres_ur
         until(lambda: services() == [{"w1", "w2", "w3", "w4"}] * 2, "both have the new target")
         fleet.remediator.kill()
         fleet.write("w1", "w2", "w3", "w4", "w5")
-        until(lambda: "w5" in {item["name"] for item in second.get("/api/v1/inventory")}, "the other one goes on", 90)
+        until(lambda: "w5" in {item["name"] for item in second.get("/api/v1/inventory")}, "the other one goes on")
     finally:
         second.stop()

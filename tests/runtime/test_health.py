@@ -1,4 +1,4 @@
-"""Health: a loop that stands still and an inbox that does not move are noticed, and observers that fail are counted."""
+"""Health: a stopped loop and an inbox without progress are found, and failures of observers are counted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.promise(14), pytest.mark.unit]
 
 
 class Time:
-    """A monotonic clock that the test moves."""
+    """A monotonic clock that the test advances."""
 
     now = 1000.0
 
@@ -93,7 +93,7 @@ async def test_a_loop_that_fails_is_degraded_until_it_makes_progress(health: Hea
 
 
 def test_an_inbox_that_does_not_move_stops_the_intake_and_one_that_moves_does_not(health: Health, time: Time) -> None:
-    for number in range(10):  # a flood: always something waits, but always something else
+    for number in range(10):  # during a flood, there is always a waiting notification, but not always the same one
         health.inbox_is((1, number))
         time.now += STALL / 2
     assert not health.intake_problem()

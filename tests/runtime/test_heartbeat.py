@@ -1,4 +1,4 @@
-"""The heartbeat to an external monitor: sent while this replica works, and never while it only seems to."""
+"""The heartbeat to an external monitor: sent while this replica makes progress, and not otherwise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.promise(14)
 
 @pytest.fixture
 async def room(tmp_path: Path) -> AsyncIterator[WebService]:
-    """A service without its loops."""
+    """Return a service without its loops."""
     folder = tmp_path / "service"
     folder.mkdir()
     async with web_service(folder) as made:
@@ -31,13 +31,13 @@ async def room(tmp_path: Path) -> AsyncIterator[WebService]:
 
 
 async def record(room: WebService) -> None:
-    """Record that the replica works, as the maintenance loop does."""
+    """Record progress of the replica, as the maintenance loop does."""
     context = room.service.context
     await context.store.write(lambda tx: replicas.record_heartbeat(tx, context.replica, "1", 1, "all"))
 
 
 async def test_a_working_replica_sends_its_heartbeat(room: WebService, tmp_path: Path) -> None:
-    """To the URL of a file, with its query; the file is read each time."""
+    """The heartbeat goes to the URL in the file, with its query; the file is read each time."""
     await record(room)
     secret = tmp_path / "url"
     with receiver() as monitor:
@@ -47,7 +47,7 @@ async def test_a_working_replica_sends_its_heartbeat(room: WebService, tmp_path:
 
 
 async def test_a_replica_without_progress_sends_nothing(room: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither before its first record, nor when the record is old, nor when the store cannot be read."""
+    """No heartbeat is sent before the first record, with an old record, or without the store."""
     context = room.service.context
     with receiver() as monitor:
         settings = Heartbeat(url=monitor.url)
@@ -68,7 +68,7 @@ async def test_a_replica_without_progress_sends_nothing(room: WebService, monkey
 
 
 async def test_a_monitor_that_does_not_accept_it_changes_nothing(room: WebService) -> None:
-    """It refuses, or nobody listens: only the log says so, and without the URL."""
+    """If the monitor refuses or does not answer, only the log reports it, without the URL."""
     await record(room)
     with receiver() as monitor:
         monitor.answers = [(500, {}, b"")]
@@ -78,6 +78,6 @@ async def test_a_monitor_that_does_not_accept_it_changes_nothing(room: WebServic
 
 @pytest.mark.parametrize("given", [{}, {"url": "http://a/", "url_file": "b"}, {"url": "ftp://a/"}])
 def test_exactly_one_address_is_needed(given: dict[str, str]) -> None:
-    """A URL that often is a secret belongs into a file."""
+    """The settings need a URL or a file, not both; a URL may be a secret and then belongs into a file."""
     with pytest.raises(ValidationError):
         Heartbeat.model_validate(given)

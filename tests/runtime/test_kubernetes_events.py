@@ -1,4 +1,4 @@
-"""Kubernetes Events on the objects that runs act on, on a real cluster: what kubectl shows, and what a failure does."""
+"""Kubernetes Events for runs, on a real cluster: the output of kubectl, and the result of a failure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture
 async def platforms() -> AsyncIterator[dict[str, Platform]]:
-    """Closed after the test."""
+    """Return the platforms, and close them after the test."""
     made: dict[str, Platform] = {each.kind: each() for each in (KubernetesPlatform, KubernetesNodesPlatform)}
     yield made
     for platform in made.values():
@@ -41,7 +41,7 @@ async def platforms() -> AsyncIterator[dict[str, Platform]]:
 
 
 def attempt(target: str = "web", **more: Any) -> Attempt:
-    """An attempt of a run, as the store has it."""
+    """Return an attempt of a run as the store has it."""
     values: dict[str, Any] = {
         "id": "attempt-1", "run_id": "run-7", "step": "restart", "number": 1, "action": "service.restart",
         "playbook": "web-down", "target": target, "mutates": True, "is_undo": False, "fence": 1, "intent_at": NOW,
@@ -52,7 +52,7 @@ def attempt(target: str = "web", **more: Any) -> Attempt:
 
 
 def entry(kind: Kind, seq: int = 1, age: timedelta = timedelta(0), **data: Any) -> Entry:
-    """An entry of the audit log about the run."""
+    """Return an entry of the audit log about the run."""
     written = rfc3339(NOW - age)
     about: dict[str, Any] = {"run": "run-7", "playbook": "web-down", "actor": "remediator/a", "written": written}
     return cast(Entry, SimpleNamespace(kind=kind.value, seq=seq, data=data, reason=None, **about))
@@ -61,7 +61,7 @@ def entry(kind: Kind, seq: int = 1, age: timedelta = timedelta(0), **data: Any) 
 def exporter(
     service: Service, platforms: dict[str, Platform], tried: Sequence[Attempt] = ()
 ) -> KubernetesEventsExporter:
-    """The exporter beside a store that has these attempts."""
+    """Return the exporter with a store that has these attempts."""
 
     async def read(work: Any) -> list[Attempt]:
         return list(tried or [attempt(service.name)])
@@ -77,7 +77,7 @@ def exporter(
 
 
 class Recorder:
-    """A platform that records the events instead of writing them."""
+    """A platform that keeps the events instead of writing them."""
 
     def __init__(self, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
         self.platform = platform
@@ -88,25 +88,25 @@ class Recorder:
         self.events.append(event)
 
     def service(self) -> Service:
-        """A service that no cluster has."""
+        """Return a service that does not run on Kubernetes."""
         where = {"kind": "kubernetes", "namespace": "a", "deployment": "web", "kubeconfig": "/no"}
         return Service.model_validate({"name": "web", "platform": where})
 
 
 @pytest.fixture
 def recorded(platforms: dict[str, Platform], monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """What is written on Kubernetes."""
+    """Return the events that would be written to Kubernetes."""
     return Recorder(platforms["kubernetes"], monkeypatch)
 
 
 def web(cluster: Cluster, **binding: Any) -> Service:
-    """A Deployment of the test's namespace."""
+    """Deploy a Deployment in the namespace of the test."""
     where = {"kind": "kubernetes", "namespace": cluster.namespace, "kubeconfig": str(cluster.kubeconfig)}
     return Service.model_validate({"name": "web", "platform": {**where, "deployment": "web", **binding}})
 
 
 def events(cluster: Cluster, *flags: str) -> list[dict[str, Any]]:
-    """The Events of the remediator in the namespace."""
+    """Return the Events of remediator in the namespace."""
     found = json.loads(cluster.kubectl("get", "events", "--output=json", *flags))["items"]
     return [each for each in found if each["source"].get("component") == "remediator"]
 
@@ -118,7 +118,8 @@ OVER = entry(Kind.RUN_TRANSITION, 3, to="escalated", detail={})
 
 @real
 async def test_what_a_run_does_is_shown_on_its_deployment(cluster: Cluster, platforms: dict[str, Platform]) -> None:
-    """Reason, message, type and reporting controller; kubectl describe finds them; sent again, they are the same."""
+    """The Event has reason, message, type and controller, and ``kubectl describe`` shows it; a repeated export adds no
+    Event."""
     cluster.deploy("web", "sleep 1000", replicas=0)
     send = exporter(web(cluster), platforms).send
     for each in (STARTED, ENDED, OVER, STARTED):
@@ -137,7 +138,7 @@ async def test_what_a_run_does_is_shown_on_its_deployment(cluster: Cluster, plat
 
 @real
 async def test_the_events_of_a_node_are_on_the_node(cluster: Cluster, platforms: dict[str, Platform]) -> None:
-    """In the namespace default, as those of the kubelet."""
+    """Events of a node are in the namespace ``default``, like Events of the kubelet."""
     name = f"{cluster.namespace}-a"
     cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
     try:
@@ -158,7 +159,7 @@ async def test_the_events_of_a_node_are_on_the_node(cluster: Cluster, platforms:
 async def test_an_event_that_may_not_be_written_is_given_up(
     cluster: Cluster, platforms: dict[str, Platform], tmp_path: Any
 ) -> None:
-    """No right, or no Deployment: the loss is reported, and nothing else happens."""
+    """Without the right or the Deployment, the event is dropped and reported, and nothing else changes."""
     cluster.deploy("web", "sleep 1000", replicas=0)
     read = {"apiGroups": ["", "apps"], "resources": ["*"], "verbs": ["get", "list"]}
     token = cluster.account("reader", read)
@@ -173,7 +174,7 @@ async def test_an_event_that_may_not_be_written_is_given_up(
 
 
 async def test_a_cluster_that_is_down_is_tried_again(platforms: dict[str, Platform], tmp_path: Any) -> None:
-    """The loop sends the entry again later."""
+    """The loop exports the entry again later."""
     config = {
         "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
         "users": [{"name": "u", "user": {}}],
@@ -198,7 +199,7 @@ async def test_a_cluster_that_is_down_is_tried_again(platforms: dict[str, Platfo
     ],
 )
 async def test_what_is_no_action_is_not_written(quiet: Entry, recorded: Recorder) -> None:
-    """Nor what happened before Kubernetes would have forgotten it."""
+    """Entries that are no actions, or are older than the retention of Events, are not exported."""
     service, platforms = recorded.service(), {"kubernetes": recorded.platform}
     await exporter(service, platforms).send(quiet)
     assert recorded.events == []
@@ -207,7 +208,7 @@ async def test_what_is_no_action_is_not_written(quiet: Entry, recorded: Recorder
 
 
 async def test_a_service_that_is_gone_gets_no_event(recorded: Recorder) -> None:
-    """A service that is not in the inventory any more is unknown."""
+    """If the inventory no longer has the service, no Event is written."""
     service, platforms = recorded.service(), {"kubernetes": recorded.platform}
     await exporter(service, platforms, [attempt("gone")]).send(STARTED)
     assert recorded.events == []
@@ -216,7 +217,7 @@ async def test_a_service_that_is_gone_gets_no_event(recorded: Recorder) -> None:
 
 
 def test_a_message_fits_and_stays_text() -> None:
-    """At most 1024 bytes; a character is not cut in two."""
+    """A message has at most 1024 bytes, and no character is cut."""
     about = ObjectReference("v1", "Node", "n", "uid")
     event = ObjectEvent("k", NOW, "ActionStarted", "ä" * 1000 + "<b>", False, "a", "i")
     document = event_document(about, event)

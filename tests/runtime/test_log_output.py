@@ -1,4 +1,4 @@
-"""A log that cannot be written: nothing is raised into the caller, and the loss is counted and reported."""
+"""A log that cannot be written: the caller gets no exception, and the lost lines are counted and reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.promise(14)
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB of its own."""
+    """Mount a file system of 64 KiB."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
@@ -46,7 +46,7 @@ def fill(folder: Path) -> Path:
 
 
 def logger(output: LogOutput) -> structlog.stdlib.BoundLogger:
-    """Return a logger that writes to an output, as the service has it."""
+    """Return a logger that writes to an output, configured as in the service."""
     made = structlog.wrap_logger(
         structlog.WriteLoggerFactory(cast(TextIO, output))(), processors=[structlog.processors.JSONRenderer()]
     )
@@ -83,7 +83,7 @@ def test_a_full_disk_never_reaches_the_caller_and_the_loss_is_reported(small_dis
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE, errno.EIO])
 def test_an_error_of_the_output_never_reaches_the_caller(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk, a reader that has ended, a broken disk."""
+    """A full disk, a closed pipe and a broken disk raise no exception in the caller."""
 
     def write(descriptor: int, data: bytes) -> int:
         raise OSError(number, os.strerror(number))
@@ -97,7 +97,8 @@ def test_an_error_of_the_output_never_reaches_the_caller(number: int, monkeypatc
 
 
 def test_a_pipe_that_nobody_reads_never_blocks_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pipe is full after 64 KiB. What waits is bounded; more is lost, counted, and reported in the end."""
+    """When the pipe is full after 64 KiB, a limited number of lines waits; the others are lost, counted and reported
+    later."""
     monkeypatch.setattr(log_output, "MAX_WAITING", 100_000)
     reader, writer = os.pipe()
     output = LogOutput(writer)

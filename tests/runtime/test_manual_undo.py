@@ -1,4 +1,4 @@
-"""Undo of a finished run by hand, on a real Redis: what its action declares, guarded, audited, and once."""
+"""The undo of a finished run by a person, on a real Redis: declared by the action, guarded, audited, and done once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from tests.runtime.test_scheduled_undo import started as started
 from tests.support.servers import until
 from tests.support.servers.remediator import Stack
 
-pytestmark = pytest.mark.timeout(300)  # each command is a process of its own, on a busy machine too
-
 TOKEN = make_token()
 PEOPLE = {"kind": "People", "people": {"oscar": {"roles": ["operator"], "tokens": [hash_token(TOKEN)]}}}
 MEASURE_ONCE = {name: value for name, value in MEASURE.items() if name != "undo"}
@@ -23,7 +21,7 @@ MEASURE_ONCE = {name: value for name, value in MEASURE.items() if name != "undo"
 
 @pytest.fixture
 def stack(started: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stack:
-    """A running stack with an operator."""
+    """Start a stack with an operator."""
     monkeypatch.setenv("REMEDIATOR_TOKEN", TOKEN)
     people = tmp_path / "people.yaml"
     people.write_text(yaml.safe_dump(PEOPLE))
@@ -32,7 +30,8 @@ def stack(started: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @pytest.mark.promise(3)
 def test_start_and_undo_by_hand(stack: Stack) -> None:
-    """A run is started by hand without any alert, changes Redis, and is undone by hand; a second undo is refused."""
+    """A person starts a run without an alert, the run changes Redis, and the person undoes it; a second undo is
+    refused."""
     assert policy(stack) == "noeviction"
     told = command(stack, "run", "start", "redis-memory", "--service", "redis", "--reason", "memory is full")
     run_id = told.split()[0]
@@ -51,7 +50,8 @@ def test_start_and_undo_by_hand(stack: Stack) -> None:
 
 @pytest.mark.promise(10)
 def test_a_stop_prevents_an_undo_by_hand(stack: Stack) -> None:
-    """While a stop is active, the undo is not tried, which is on record; after the release it can be asked again."""
+    """While a stop is active, the undo is refused and this is recorded; after the release, it can be requested
+    again."""
     command(stack, "run", "start", "redis-memory", "--service", "redis")
     run = stack.remediator.wait_for("succeeded")
     stop = command(stack, "stop", "create", "--reason", "we look at it ourselves").split(":")[0]

@@ -25,7 +25,7 @@ def _heal(stack: Stack) -> None:
 
 
 def test_the_metrics_of_a_service_that_healed_follow_the_conventions(stack: Stack) -> None:
-    """promtool finds nothing; names, units, help texts and label values are those of the field."""
+    """promtool has no finding; names, units, help texts and label values follow the conventions."""
     service = stack.remediator
     _heal(stack)
     assert service.post(b"{}", token="wrong")[0] == 401
@@ -60,7 +60,7 @@ def test_the_metrics_of_a_service_that_healed_follow_the_conventions(stack: Stac
 
 
 def test_a_sender_cannot_create_series(stack: Stack) -> None:
-    """Each label value comes from the code or the files of the installation, so memory and Prometheus stay small."""
+    """Each label value comes from the code or from files of the installation, so the number of series is limited."""
     service = stack.remediator
     service.post(service.notification("firing", alertname="Other", service="none"))
     service.post(b"{}", token="wrong")

@@ -1,4 +1,4 @@
-"""Whether any channel reaches a person."""
+"""The check whether any channel reaches a person."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.promise(13)
 
 
 def test_a_log_reaches_nobody() -> None:
-    """No channel at all, and a channel that is only a log."""
+    """Without any channel, and with a log as the only channel, no person is reached."""
     assert "the settings have no channels" in reach_problem({})
     assert "infrastructure: log notifies nobody" in reach_problem({"infrastructure": LogNotifier({})})
 
 
 def test_a_placeholder_reaches_nobody(tmp_path: Path) -> None:
-    """The address that the examples have until a person replaces it, in the settings or in its file."""
+    """The example address counts as no channel, in the settings and in a file."""
     (tmp_path / "chat_url").write_text("https://chat.invalid/replace-this-url\n")
     channels = {
         "file": MattermostNotifier({"url_file": str(tmp_path / "chat_url")}),
@@ -31,6 +31,6 @@ def test_a_placeholder_reaches_nobody(tmp_path: Path) -> None:
 
 
 def test_one_channel_is_enough() -> None:
-    """A chat beside a log: the log is no problem."""
+    """A chat is sufficient; a log beside it is no problem."""
     channels = {"chat": MattermostNotifier({"url": "https://chat.example.com/hooks/1"}), "log": LogNotifier({})}
     assert reach_problem(channels) == ""

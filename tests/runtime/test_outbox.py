@@ -1,5 +1,7 @@
-"""The outbox: retried, never too fast, given up on record; a request goes on to the next channel; no channel holds up
-another, and none a run."""
+"""The outbox: messages are retried within limits and then dropped with a record; a request goes to the next channel.
+
+A channel delays neither another channel nor a run.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +39,15 @@ def _hook(chat: Receiver) -> dict[str, Any]:
 
 
 async def _later(web: WebService, post: Any, minutes: int = 10) -> None:
-    """Time goes on and whatever is due is sent."""
+    """Advance the clock, and send all messages that are due."""
     for _ in range(minutes * 6):
         web.clock.time += timedelta(seconds=10)
         await web.deliver(post)
 
 
 async def test_a_request_that_reaches_nobody_goes_to_the_escalation(web: WebService) -> None:
-    """The channel is dead: three tries, then the playbook's channel gets it; what was given up is on record."""
+    """The channel fails three times, then the channel of the escalation gets the request; the dropped message is
+    recorded."""
     asked = await web.request_approval()
     with receiver() as chat:
         dead = {"kind": "webhook", "url": f"http://127.0.0.1:{free_port()}/"}
@@ -64,7 +67,8 @@ async def test_a_request_that_reaches_nobody_goes_to_the_escalation(web: WebServ
 
 
 async def test_the_decision_updates_the_delivered_requests(web: WebService) -> None:
-    """One update for each change, however often it is told; a request decided before it was sent is not sent."""
+    """Each change causes one update, also after repeated calls; a request that is decided before it is sent is not
+    sent."""
     asked, early = await web.request_approval(), None
     with receiver() as chat:
         post = web.post({"chat": _hook(chat)}, "chat")
@@ -84,7 +88,7 @@ async def test_the_decision_updates_the_delivered_requests(web: WebService) -> N
 
 
 async def test_a_message_that_is_not_needed_does_not_show_that_its_channel_works(web: WebService) -> None:
-    """The request failed, and was decided: nothing is sent, so nothing is known about the channel."""
+    """The request was not delivered, and then decided: the channel sends nothing, so its state stays unknown."""
     asked = await web.request_approval()
     seen: list[str] = []
     dead = {"kind": "webhook", "url": f"http://127.0.0.1:{free_port()}/"}
@@ -102,7 +106,8 @@ async def test_a_message_that_is_not_needed_does_not_show_that_its_channel_works
 
 
 async def test_an_expired_request_keeps_asking_for_help(web: WebService) -> None:
-    """The run is escalated with the expiry: whichever update is sent first, the message ends as "Action needed"."""
+    """The run is escalated when the request expires: in any order of the updates, the message ends as *Action
+    needed*."""
     asked = await web.request_approval()
     with receiver() as chat:
         post = web.post({"chat": _hook(chat)}, "chat")
@@ -110,7 +115,7 @@ async def test_an_expired_request_keeps_asking_for_help(web: WebService) -> None
         await web.context.store.write(lambda tx: _expire(tx, web, asked))
         waiting = [item for item in await web.outbox(asked.run_id) if item.status == "waiting"]
         assert len(waiting) == 2
-        for item in sorted(waiting, key=lambda item: "about" not in item.content):  # the escalation first
+        for item in sorted(waiting, key=lambda item: "about" not in item.content):  # the escalation is sent first
             web.clock.time += timedelta(seconds=1)  # the channel has a rate limit
             await deliver(web.context, post, item)
         await post.aclose()
@@ -129,7 +134,7 @@ def _expire(tx: Tx, web: WebService, asked: Approval) -> None:
 
 
 async def test_a_channel_that_is_rate_limited_is_used_later(web: WebService) -> None:
-    """429 with Retry-After: not before then, and it counts as no try."""
+    """After a 429 with Retry-After, the next attempt waits for that time, and the 429 counts as no attempt."""
     await web.request_approval()
     with receiver() as chat:
         chat.answers = [(429, {"Retry-After": "60"}, b""), (200, {}, b"{}")]
@@ -149,7 +154,7 @@ async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def test_a_request_does_not_wait_for_a_long_rate_limit(web: WebService) -> None:
-    """A channel wants an hour's rest: the request, and the next one too, go to the other channel at once."""
+    """If a channel has a rate limit of one hour, this request and the next one go to the other channel at once."""
     await web.request_approval()
     with receiver() as busy, receiver() as chat:
         busy.answers = [(429, {"Retry-After": "3600"}, b"")]
@@ -166,7 +171,7 @@ async def test_a_request_does_not_wait_for_a_long_rate_limit(web: WebService) ->
 
 
 async def test_all_channels_are_asked_at_once(web: WebService) -> None:
-    """Channels that reach one person each: everyone is asked, by a link that is theirs alone."""
+    """Each person with a personal channel gets the request with a link for this person only."""
     await web.request_approval()
     async with _mailboxes(web, "ann", "bob", "eve") as (post, box):
         for _ in range(2):
@@ -180,7 +185,8 @@ async def test_all_channels_are_asked_at_once(web: WebService) -> None:
 async def test_people_are_reminded_and_then_paged_before_the_deadline(
     web: WebService, severity: str, paged_after: int
 ) -> None:
-    """After five minutes a reminder; a page after three minutes for a critical alert, else five before the deadline."""
+    """A reminder is sent after five minutes. A page is sent after three minutes for a critical alert, else five minutes
+    before the deadline."""
     await web.request_approval(labels={"severity": severity})
     policy = Approvals(channels=("chat",), page_channels=("pager",))
     with receiver() as chat, receiver() as pager:
@@ -198,7 +204,7 @@ async def test_people_are_reminded_and_then_paged_before_the_deadline(
 
 
 async def test_a_decided_request_reminds_and_pages_nobody(web: WebService) -> None:
-    """Decided after a minute: neither a reminder nor a page."""
+    """If the request is decided after a minute, neither a reminder nor a page is sent."""
     asked = await web.request_approval()
     policy = Approvals(channels=("chat",), page_channels=("pager",))
     with receiver() as chat, receiver() as pager:
@@ -216,7 +222,7 @@ async def test_a_decided_request_reminds_and_pages_nobody(web: WebService) -> No
 
 @pytest.mark.parametrize(("severity", "sent"), [("warning", 0), ("critical", 1)])
 async def test_quiet_hours_hold_messages_about_less_severe_alerts(web: WebService, severity: str, sent: int) -> None:
-    """At noon in quiet hours from 11:00 to 13:00: only the critical alert is sent."""
+    """At noon, in quiet hours from 11:00 to 13:00, only the message about the critical alert is sent."""
     await web.request_approval(labels={"severity": severity})
     with receiver() as chat:
         quiet = {"from": "11:00", "to": "13:00"}
@@ -228,7 +234,7 @@ async def test_quiet_hours_hold_messages_about_less_severe_alerts(web: WebServic
 
 @asynccontextmanager
 async def _mailboxes(web: WebService, *names: str) -> AsyncIterator[tuple[Outbox, Mailbox]]:
-    """A personal channel for each of these people, in this order, and the mail server that takes their mail."""
+    """Return a personal channel for each of these people, in this order, and their mail server."""
     box = Mailbox()
     controller = Controller(box, "127.0.0.1", port := free_port())
     controller.start()
@@ -251,7 +257,7 @@ def _plain(mail: bytes) -> str:
 
 
 async def test_a_channel_that_hangs_delays_no_other(web: WebService) -> None:
-    """One channel does not answer at all; the other has its message all the same."""
+    """If one channel does not answer, the other channel still gets its message."""
     async with listener(_silent) as port:
         with receiver() as chat:
             post = web.post({"slow": {"kind": "webhook", "url": f"http://127.0.0.1:{port}/"}, "chat": _hook(chat)})
@@ -279,7 +285,7 @@ class _Odd(Notifier):
     kind = "odd"
 
     class Settings(BaseModel):
-        """None."""
+        """No settings."""
 
     def __init__(self, error: BaseException | None) -> None:
         super().__init__({})
@@ -307,7 +313,8 @@ class _Odd(Notifier):
 async def test_a_defective_channel_is_recorded_and_delays_no_message_after_it(
     web: WebService, monkeypatch: pytest.MonkeyPatch, error: BaseException | None
 ) -> None:
-    """A plugin may raise anything. The failure counts as a try, is in the audit log, and makes the service degraded."""
+    """A plugin may raise any exception: it counts as an attempt, is in the audit log, and makes the service
+    degraded."""
     monkeypatch.setattr("remediator.runtime.outbox.CLAIM_TIMEOUT", timedelta(seconds=0.4))
     seen: list[tuple[str, str]] = []
     with receiver() as chat:

@@ -1,4 +1,4 @@
-"""Missing rights are found for the actions that playbooks use, on their targets."""
+"""Missing rights are reported for the actions that playbooks use, on their targets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Account(KubernetesPlatform):
 
 
 def playbook(target: str, action: str) -> Playbook:
-    """A playbook with one step."""
+    """Return a playbook with one step."""
     body: dict[str, Any] = {
         "apiVersion": "remediator/v1",
         "kind": "Playbook",
@@ -49,7 +49,7 @@ def playbook(target: str, action: str) -> Playbook:
 
 
 async def test_what_is_missing_and_what_is_unknown_is_reported() -> None:
-    """Actions that no playbook uses on a target are not asked for."""
+    """Only actions that a playbook uses on a target are checked."""
     books = (playbook("app", "service.rollback"), playbook("redis", "service.restart"))
     registry, clients = Registry(), ClientSet()
     capabilities = Capabilities(

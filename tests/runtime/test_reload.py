@@ -1,4 +1,4 @@
-"""Hot reload on a real running service: a change is taken up, a mistake is loud and changes nothing."""
+"""Hot reload on a real service: a valid change is used, and an invalid one is reported and changes nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OK = "remediator_playbooks_last_reload_successful"
 
 
 class Reloaded(Remediator):
-    """A remediator that only observes a service, and tells a chat."""
+    """A remediator that only observes a service, and notifies a chat."""
 
     def __init__(self, folder: Path, chat: Receiver) -> None:
         super().__init__(folder)
@@ -48,21 +48,21 @@ class Reloaded(Remediator):
         return path
 
     def gauge(self) -> str:
-        """The value of the gauge that says whether the files are in force."""
+        """Return the gauge that shows whether the files are active."""
         return next(line.split()[1] for line in self.metrics().splitlines() if line.startswith(OK))
 
     def version_of_the_run(self) -> str:
-        """The hash that the one run keeps."""
+        """Return the playbook hash of the only run."""
         with closing(sqlite3.connect(f"file:{self.folder / 'state/remediator.db'}?mode=ro", uri=True)) as connection:
             ((found,),) = connection.execute("select playbook_hash from runs")
         return str(found)
 
     def names(self) -> set[str]:
-        """Playbooks in force, as the API tells."""
+        """Return the names of the active playbooks, from the API."""
         return {item["name"] for item in self.get("/api/v1/playbooks")}
 
     def status(self) -> dict[str, Any]:
-        """What ``remediator status`` says."""
+        """Return the output of ``remediator status``."""
         found: dict[str, Any] = json.loads(
             commands.remediator("status", "--config", str(self.config), "--format", "json").stdout
         )
@@ -70,20 +70,20 @@ class Reloaded(Remediator):
 
 
 def observing(name: str, alertname: str) -> dict[str, Any]:
-    """A playbook that only observes."""
+    """Return a playbook that only observes."""
     return copy.deepcopy(PLAYBOOK) | {"name": name, "match": {"alertname": alertname}, "mode": "observe"}
 
 
 @pytest.fixture
 def chat() -> Iterator[Receiver]:
-    """Where people are told."""
+    """Receive the messages of the chat."""
     with receiver() as made:
         yield made
 
 
 @pytest.fixture
 def service(tmp_path: Path, chat: Receiver) -> Iterator[Reloaded]:
-    """A running service."""
+    """Start the service."""
     made = Reloaded(tmp_path / "remediator", chat)
     try:
         made.start()
@@ -93,7 +93,7 @@ def service(tmp_path: Path, chat: Receiver) -> Iterator[Reloaded]:
 
 
 def test_a_new_playbook_is_active_without_a_restart(service: Reloaded) -> None:
-    """A file that appears is taken up, audited, and takes alerts."""
+    """A new file is loaded and audited, and its playbook receives alerts."""
     service.save(observing("app-down", "AppDown"))
 
     until(lambda: "app-down" in service.names(), "the new playbook is in force")
@@ -104,7 +104,7 @@ def test_a_new_playbook_is_active_without_a_restart(service: Reloaded) -> None:
 
 
 def test_an_invalid_file_is_reported_and_changes_nothing(service: Reloaded, chat: Receiver) -> None:
-    """One broken file among good changes: none is used; metric, log, console, status, chat and audit name the line."""
+    """With one invalid file, no change is used; metric, log, console, status, chat and audit log have its line."""
     good = service.save(observing("app-down", "AppDown"))
     broken = service.folder / "playbooks" / "redis-down.yaml"
     whole = broken.read_text()
@@ -129,7 +129,7 @@ def test_an_invalid_file_is_reported_and_changes_nothing(service: Reloaded, chat
 
 
 def test_a_mounted_config_map_is_followed(service: Reloaded, tmp_path: Path) -> None:
-    """As the kubelet writes it: links into a folder that is replaced as a whole, so no file is seen twice or half."""
+    """The kubelet replaces the whole folder by a symbolic link, so no file is read twice or in part."""
     mounted = tmp_path / "mounted"
     _publish(mounted, "first", {"own-down": observing("own-down", "OwnDown")})
     service.settings["playbooks"].append(str(mounted))
@@ -159,7 +159,7 @@ def _publish(mounted: Path, version: str, playbooks: dict[str, Any]) -> None:
 
 
 def test_sighup_reloads_and_records_it(service: Reloaded) -> None:
-    """SIGHUP is answered in the audit log although nothing changed, and ends nothing."""
+    """SIGHUP writes an audit entry even without a change, and does not end the process."""
     os.kill(service.pid, signal.SIGHUP)
 
     until(lambda: service.audit_has("asked"), "the audit log has it")
@@ -167,7 +167,7 @@ def test_sighup_reloads_and_records_it(service: Reloaded) -> None:
 
 
 def test_a_run_keeps_its_playbook_version(service: Reloaded) -> None:
-    """A run that is open when its playbook changes goes on with what it began with; the next takes the new one."""
+    """An open run continues with its first playbook version; the next run uses the new version."""
     service.save(observing("redis-down", "RedisDown") | {"mode": "approve"})
     until(lambda: service.log.count("playbooks reloaded") == 1, "it is in force")
     assert service.post(service.notification("firing", alertname="RedisDown"))[0] == 200
@@ -183,7 +183,7 @@ def test_a_run_keeps_its_playbook_version(service: Reloaded) -> None:
 
 
 async def test_unchanged_playbooks_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """People and credentials are read once more after the start, and the playbooks only when one of them changes."""
+    """People and credentials are read once more after the start; the playbooks are read only after a change."""
     async with web_service(tmp_path) as web:
         settings, read, done = web.service.reload, web.service.reload.read, list[str]()
         settings.seen = Signatures(settings.signatures().sources)  # as at the start

@@ -1,4 +1,4 @@
-"""Traces and events of runs: made from the audit log, sent at least once, and never in the way of a run."""
+"""Traces and events of runs: made from the audit log, sent at least once, and without an effect on a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RUN = "run-7"
 
 @pytest.fixture
 async def room(tmp_path: Path) -> AsyncIterator[WebService]:
-    """A service without its loops."""
+    """Return a service without its loops."""
     folder = tmp_path / "service"
     folder.mkdir()
     async with web_service(folder) as made:
@@ -41,7 +41,7 @@ async def room(tmp_path: Path) -> AsyncIterator[WebService]:
 
 @pytest.fixture
 def traced() -> Iterator[None]:
-    """Tracing is on, as with the setting ``tracing``."""
+    """Switch tracing on, as the setting ``tracing`` does."""
     trace_context.configure(True)
     yield
     trace_context.configure(False)
@@ -72,14 +72,14 @@ STORY = (
 
 
 async def write(room: WebService, *drafts: Draft) -> None:
-    """Write entries, each at a time of its own."""
+    """Write entries, each at its own time."""
     for draft in drafts:
         room.clock.time = room.clock.now() + timedelta(seconds=1)
         await room.context.store.write(lambda tx, draft=draft: tx.append_audit(draft))
 
 
 async def started(room: WebService, exporter: RunExporter) -> ExportLoop:
-    """Return a loop whose first turn is over, so that later entries are sent."""
+    """Start a loop and wait for its first turn, so later entries are sent."""
     loop = ExportLoop(room.context, exporter, room.service.health)
     await loop.export_new()
     return loop
@@ -91,7 +91,8 @@ def events(room: WebService, webhook: Receiver, **more: Any) -> CloudEventsExpor
 
 
 async def test_each_change_of_status_is_one_cloud_event(room: WebService, tmp_path: Path) -> None:
-    """CloudEvents 1.0 in structured mode, in order; what is no change of status is not sent, nor what was before."""
+    """Each event is a CloudEvent 1.0 in structured mode, in order; other entries and entries before the start are not
+    sent."""
     await write(room, _moved("matched", "planned", run="run-before"))
     token = tmp_path / "token"
     token.write_text("secret-token\n")
@@ -122,7 +123,7 @@ async def test_each_change_of_status_is_one_cloud_event(room: WebService, tmp_pa
 
 
 async def test_a_receiver_that_does_not_answer_gets_the_events_later(room: WebService) -> None:
-    """In order, and the health says so meanwhile."""
+    """The events arrive later in order, and the health reports the delay."""
     with receiver() as webhook:
         loop = await started(room, events(room, webhook))
         await write(room, *STORY)
@@ -138,7 +139,7 @@ async def test_a_receiver_that_does_not_answer_gets_the_events_later(room: WebSe
 
 
 async def test_an_event_that_is_refused_does_not_hold_up_the_others(room: WebService) -> None:
-    """A status such as 400 means that the receiver would refuse it again."""
+    """A status such as 400 would be the same after a retry, so the event is dropped."""
     with receiver() as webhook:
         loop = await started(room, events(room, webhook))
         await write(room, *STORY)
@@ -149,7 +150,7 @@ async def test_an_event_that_is_refused_does_not_hold_up_the_others(room: WebSer
 
 
 async def test_an_entry_that_fails_for_an_hour_is_left_out(room: WebService) -> None:
-    """Otherwise one broken entry would stop the export for ever."""
+    """Without this, one invalid entry would stop the export forever."""
     with receiver() as webhook:
         loop = await started(room, events(room, webhook))
         await write(room, STORY[0])
@@ -164,7 +165,7 @@ async def test_an_entry_that_fails_for_an_hour_is_left_out(room: WebService) -> 
 
 
 async def test_one_replica_exports_at_a_time(room: WebService) -> None:
-    """Another one takes over when the lease is over, from the stored position."""
+    """Another replica continues from the stored position after the lease has ended."""
     with receiver() as webhook:
         first = await started(room, events(room, webhook))
         await write(room, *STORY[:3])
@@ -190,7 +191,8 @@ def _spans(collector: Receiver) -> list[Any]:
 
 
 async def test_an_ended_run_is_one_trace(room: WebService, tmp_path: Path) -> None:
-    """The run, each status below it, and the call of the action below its status; nothing before the end."""
+    """The trace has a span of the run, a span per status, and a span of the action; nothing is sent before the end of
+    the run."""
     key = tmp_path / "key"
     key.write_text("k1")
     with receiver() as collector:
@@ -224,7 +226,7 @@ async def test_an_ended_run_is_one_trace(room: WebService, tmp_path: Path) -> No
 
 
 async def test_a_collector_that_is_down_loses_no_trace(room: WebService) -> None:
-    """The trace is sent when the collector is back; the run has ended long before."""
+    """The trace is sent when the collector is available again, long after the end of the run."""
     with receiver() as collector:
         loop = await started(room, RunTraceExporter(Tracing(url=collector.url), room.context.store, "test"))
         await write(room, *STORY)
@@ -238,7 +240,7 @@ async def test_a_collector_that_is_down_loses_no_trace(room: WebService) -> None
 
 @pytest.mark.usefixtures("traced")
 async def test_requests_of_a_run_have_the_header_traceparent() -> None:
-    """It names the span of the whole run; a request outside of a run has no such header."""
+    """The header names the span of the whole run; a request outside of a run has no such header."""
     with receiver() as server:
         client = HttpClient(Endpoint(url=server.url))
         await client.call("POST", "/outside")
@@ -254,7 +256,7 @@ async def test_requests_of_a_run_have_the_header_traceparent() -> None:
 
 @pytest.mark.usefixtures("traced")
 async def test_the_worker_works_on_a_run_within_its_trace(room: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every stage of the run makes its requests with the header."""
+    """The requests of every stage of the run have the header."""
     asked = await room.request_approval()
     seen: list[str] = []
 
@@ -279,6 +281,6 @@ async def test_the_worker_works_on_a_run_within_its_trace(room: WebService, monk
     ],
 )
 def test_a_wrong_address_is_refused(model: type[Any], given: dict[str, str]) -> None:
-    """When the settings are read, not when the first run ends."""
+    """The settings are refused when they are loaded, not at the end of the first run."""
     with pytest.raises(ValidationError):
         model.model_validate(given)

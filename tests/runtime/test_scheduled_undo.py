@@ -1,4 +1,4 @@
-"""Temporary measures on real servers: put back when their time is over, after a crash too, and on abort."""
+"""Temporary steps on real servers: undone at the end of their time, also after a crash and on abort."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def playbook(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
-    """The small real stack with a playbook of the test's own."""
+    """Start the small real stack with a playbook of the test."""
     stacks: list[Stack] = []
 
     def start(made: dict[str, Any], **settings: Any) -> Stack:
@@ -63,13 +63,13 @@ def started(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 
 
 def policy(stack: Stack) -> str:
-    """What Redis itself says."""
+    """Return the memory policy from Redis."""
     argv = ["redis-cli", "-p", str(stack.redis_port), "CONFIG", "GET", "maxmemory-policy"]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()[-1]
 
 
 def test_a_temporary_step_is_undone_automatically(started: Callable[..., Stack]) -> None:
-    """In force while it lasts; then the value of before, as an audited attempt of its own."""
+    """The step is in effect for its time; then a separate audited attempt restores the old value."""
     stack = started(playbook(MEASURE))
     stack.alertmanager.fire(alertname="RedisHighMemory")
     run = stack.remediator.wait_for("succeeded")
@@ -84,7 +84,7 @@ def test_a_temporary_step_is_undone_automatically(started: Callable[..., Stack])
 
 @pytest.mark.promise(3)
 def test_a_step_is_undone_after_a_crash(started: Callable[..., Stack]) -> None:
-    """kill -9 while it is in force: the next process sees to it, once."""
+    """After a SIGKILL while the step is in effect, the next process undoes the step once."""
     stack = started(playbook(MEASURE))
     stack.alertmanager.fire(alertname="RedisHighMemory")
     run = stack.remediator.wait_for("succeeded")
@@ -99,12 +99,12 @@ def test_a_step_is_undone_after_a_crash(started: Callable[..., Stack]) -> None:
 
 @pytest.mark.promise(10)
 def test_a_stop_delays_a_scheduled_undo(started: Callable[..., Stack]) -> None:
-    """During a stop the undo comes due, and nothing is undone; after its release, the step is undone."""
+    """An undo that comes due during a stop waits; after the release, the step is undone."""
     stack = started(playbook({**MEASURE, "undo": {"after": "10s"}}))
     stack.alertmanager.fire(alertname="RedisHighMemory")
     stack.remediator.wait_for("succeeded")
     ((due, _),) = undos(stack)
-    file = stack.remediator.folder / "state/STOP"  # it counts at once; a command needs seconds to start
+    file = stack.remediator.folder / "state/STOP"  # the stop counts at once; a command needs seconds to start
     file.write_text("we look at it ourselves")
 
     until(lambda: undos(stack)[0][0] > due, "the undo is delayed")
@@ -116,7 +116,8 @@ def test_a_stop_delays_a_scheduled_undo(started: Callable[..., Stack]) -> None:
 
 
 def test_a_failed_undo_counts_as_a_try(started: Callable[..., Stack]) -> None:
-    """An undo that fails with the word stopped in its name is a try, so that it is escalated after the last try."""
+    """An undo that fails counts as an attempt even if its name has the word *stopped*; after the last attempt it is
+    escalated."""
     measure = {**MEASURE, "undo": {"action": "command.run", "with": {"command": "stopped"}, "after": "1s"}}
     harmless = {"argv": ["/no/such/program"], "destructive": False, "interrupts": False}
     stack = started(playbook(measure), commands={"stopped": harmless})
@@ -127,21 +128,21 @@ def test_a_failed_undo_counts_as_a_try(started: Callable[..., Stack]) -> None:
 
 
 def undos(stack: Stack) -> list[tuple[int, dict[str, Any]]]:
-    """When each scheduled undo comes due, in microseconds, and its content."""
+    """Return the time of each scheduled undo in microseconds, and its content."""
     with closing(sqlite3.connect(stack.remediator.folder / "state/remediator.db")) as database:
         found = database.execute("SELECT due_at, content FROM timers WHERE kind = 'undo'").fetchall()
     return [(due, json.loads(content)) for due, content in found]
 
 
 def command(stack: Stack, *words: str, status: int = 0) -> str:
-    """Run a command as an operator; return its output, or its error if it should end with another status."""
+    """Run a command as an operator; return its output, or its error if another exit status is expected."""
     done = commands.remediator(*words, "--config", str(stack.remediator.config))
     assert done.returncode == status, done.stderr
     return done.stderr if status else done.stdout
 
 
 def test_an_aborted_run_is_undone(started: Callable[..., Stack]) -> None:
-    """A later step fails with abort: the earlier steps are undone first, and their timers are not needed any more."""
+    """A later step fails with ``abort``: the earlier steps are undone first, and their timers are removed."""
     failing = {"id": "fails", "action": "http.request", "with": {"request": "refused"}, "on_failure": "abort"}
     measure = {**MEASURE, "undo": {"after": "1h"}, "on_success": "next"}
     with receiver() as elsewhere:
@@ -162,7 +163,7 @@ def test_an_aborted_run_is_undone(started: Callable[..., Stack]) -> None:
 
 
 def test_a_step_that_cannot_be_planned_is_skipped(started: Callable[..., Stack]) -> None:
-    """A step that cannot be planned is skipped; the next one heals."""
+    """The step is skipped, and the next step heals the target."""
     closed = {"id": "prune", "action": "files.prune"}
     stack = started(playbook(closed, MEASURE))
     stack.alertmanager.fire(alertname="RedisHighMemory")

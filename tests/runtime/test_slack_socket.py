@@ -1,4 +1,5 @@
-"""Slack's Socket Mode against a server that speaks its protocol: WebSocket, envelopes, acknowledgements, reconnects."""
+"""Slack's Socket Mode against a test server with its protocol: WebSocket, envelopes, acknowledgements and
+reconnects."""
 
 from __future__ import annotations
 
@@ -27,16 +28,14 @@ from remediator.runtime import slack_socket
 from remediator.runtime.chat_loops import slack_events
 from remediator.runtime.slack_events import Reply
 from remediator.runtime.slack_socket import SlackSocket
-from remediator.storage.migrate import migrate
 from remediator.storage.repositories import approvals, runs, stops
-from remediator.storage.url import open_engine, parse_postgresql_url
 from tests.support.servers import free_port
 from tests.support.web_service import WebService, web_service
 
 
 @dataclass
 class FakeSlack:
-    """A server with the methods of the Web API and the sockets that the service uses."""
+    """A server with the methods of the Web API and the WebSockets that the service uses."""
 
     port: int = field(default_factory=free_port)
     sockets: list[WebSocket] = field(default_factory=list)
@@ -47,11 +46,11 @@ class FakeSlack:
 
     @property
     def url(self) -> str:
-        """Return the base URL."""
+        """Return the base URL of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     async def open_connection(self, request: Request) -> JSONResponse:
-        """``apps.connections.open``: an address for one use, for the app-level token only."""
+        """Answer ``apps.connections.open``: a URL for one connection, only for the app-level token."""
         if request.headers.get("authorization") != "Bearer xapp-1-secret":
             return JSONResponse({"ok": False, "error": "invalid_auth"})
         self.opened += 1
@@ -60,13 +59,13 @@ class FakeSlack:
         return JSONResponse({"ok": True, "url": f"ws://127.0.0.1:{self.port}/link/?ticket={ticket}"})
 
     async def open_view(self, request: Request) -> JSONResponse:
-        """``views.open``: a dialog, for the bot token."""
+        """Answer ``views.open``, which opens a dialog, only for the bot token."""
         assert request.headers["authorization"] == "Bearer xoxb-secret"
         self.views.append(await request.json())
         return JSONResponse({"ok": True})
 
     async def link(self, socket: WebSocket) -> None:
-        """One socket: greet, then collect the acknowledgements."""
+        """Serve one WebSocket: send the greeting, then collect the acknowledgements."""
         ticket = socket.query_params.get("ticket", "")
         assert ticket in self.tickets, "an address works once"
         self.tickets.remove(ticket)
@@ -80,7 +79,7 @@ class FakeSlack:
             pass
 
     async def send(self, kind: str, payload: dict[str, Any], envelope: str, **more: Any) -> dict[str, Any]:
-        """Send an event over the newest socket and return its acknowledgement."""
+        """Send an event over the newest WebSocket, and return its acknowledgement."""
         event = {"type": kind, "envelope_id": envelope, "payload": payload, "accepts_response_payload": False, **more}
         before = len(self.acknowledged)
         await self.sockets[-1].send_json(event)
@@ -97,7 +96,7 @@ async def eventually(condition: Callable[[], bool], seconds: float = 60) -> None
 
 @asynccontextmanager
 async def fake_slack() -> AsyncIterator[FakeSlack]:
-    """Run the server."""
+    """Start the server."""
     slack = FakeSlack()
     app = Starlette(
         routes=[
@@ -144,7 +143,7 @@ class Connected:
 
 @asynccontextmanager
 async def connection(folder: Path, slack: FakeSlack, **settings: Any) -> AsyncIterator[Connected]:
-    """Run a service that is connected to the server."""
+    """Start a service, and connect it to the server."""
     (folder / "app.token").write_text("xapp-1-secret")
     (folder / "bot.token").write_text("xoxb-secret")
     chat = {"app_token_file": "app.token", "bot_token_file": "bot.token", "api": slack.url}
@@ -165,7 +164,7 @@ async def connection(folder: Path, slack: FakeSlack, **settings: Any) -> AsyncIt
 
 @pytest.fixture
 async def connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connected]:
-    """A service that is connected to the server."""
+    """Return a service that is connected to the server."""
     monkeypatch.setattr(slack_socket, "FIRST_PAUSE", 0.05)
     async with fake_slack() as slack, connection(tmp_path, slack) as made:
         yield made
@@ -173,7 +172,7 @@ async def connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 @pytest.mark.promise(6)
 async def test_a_press_counts_once(connected: Connected) -> None:
-    """Approve over the socket: the person of the people file, once, also if Slack sends the event again."""
+    """The approval counts once for the person in the people file, also if Slack sends the event again."""
     asked = await connected.web.request_approval()
     press = connected.press("approve", "U00", connected.value(asked))
     assert await connected.slack.send("interactive", press, "e-1") == {"envelope_id": "e-1"}
@@ -198,7 +197,7 @@ async def test_a_press_counts_once(connected: Connected) -> None:
 async def test_a_press_that_does_not_count(
     connected: Connected, user: str, change: Callable[[str], str], told: str
 ) -> None:
-    """A stranger, a forged button and a viewer change nothing, and are told why."""
+    """A press by an unknown person or a viewer, and a forged button, change nothing, and the answer has the reason."""
     asked = await connected.web.request_approval()
     await connected.slack.send("interactive", connected.press("approve", user, change(connected.value(asked))), "e-1")
     assert told in connected.replies[-1].text
@@ -206,7 +205,7 @@ async def test_a_press_that_does_not_count(
 
 
 async def test_a_rejection_asks_for_a_reason(connected: Connected) -> None:
-    """*Reject* opens a dialog; only the submitted dialog decides, and its reason is recorded."""
+    """*Reject* opens a dialog; only its submission decides, and its reason is recorded."""
     asked = await connected.web.request_approval()
     await connected.slack.send("interactive", connected.press("reject", "U00", connected.value(asked)), "e-1")
     assert (await connected.web.state(asked)).status == "pending"
@@ -230,7 +229,7 @@ async def test_a_rejection_asks_for_a_reason(connected: Connected) -> None:
 
 
 async def test_a_command_starts_a_run(connected: Connected) -> None:
-    """``/remediator start`` answers in the acknowledgement; an approver may not start."""
+    """``/remediator start`` is answered in the acknowledgement; an approver cannot start a run."""
     fields = {
         "team_id": "T01",
         "user_id": "U03",
@@ -250,7 +249,7 @@ async def test_a_command_starts_a_run(connected: Connected) -> None:
 
 @pytest.mark.promise(14)
 async def test_the_socket_is_opened_again(connected: Connected) -> None:
-    """After Slack asks to reconnect, and after the connection breaks, events arrive over a new connection."""
+    """Events arrive over a new connection after a reconnect request from Slack, and after a broken connection."""
     await connected.slack.sockets[-1].send_json({"type": "disconnect", "reason": "refresh_requested"})
     await eventually(lambda: len(connected.slack.sockets) == 2 and connected.socket.connected)
     await connected.slack.sockets[-1].close(1011)
@@ -264,10 +263,10 @@ async def test_the_socket_is_opened_again(connected: Connected) -> None:
 async def test_an_event_is_not_acknowledged_while_the_store_is_down(
     connected: Connected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Slack then sends it again, and it counts."""
+    """Slack sends the event again, and then the press counts."""
     asked = await connected.web.request_approval()
     press = connected.press("pause", "U00", connected.value(asked))
-    press["trigger_id"] = ""  # without a dialog
+    press["trigger_id"] = ""  # the press needs no dialog
     store, tried = connected.web.context.store, asyncio.Event()
 
     async def down(work: Any) -> Any:
@@ -286,16 +285,12 @@ async def test_an_event_is_not_acknowledged_while_the_store_is_down(
 
 @pytest.mark.process
 @pytest.mark.promise(2)
-async def test_of_two_replicas_one_answers(tmp_path: Path, postgres_url: str) -> None:
-    """Each replica has a connection of its own. A press counts once, whichever gets it, also if both get it."""
+async def test_of_two_replicas_one_answers(tmp_path: Path, migrated_url: str) -> None:
+    """Each replica has its own connection. A press counts once on any replica, also if both receive it."""
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
         folder.mkdir()
-    engine = open_engine(parse_postgresql_url(postgres_url))
-    with engine.connect() as database:
-        migrate(database)
-    engine.dispose()
-    shared = {"store": postgres_url}
+    shared = {"store": migrated_url}
     async with fake_slack() as slack, connection(one, slack, **shared) as first:
         (two / "state").mkdir()
         shutil.copy(one / "state/links.key", two / "state/links.key")
@@ -304,7 +299,7 @@ async def test_of_two_replicas_one_answers(tmp_path: Path, postgres_url: str) ->
             to_first, to_second = slack.sockets
             asked = await first.web.request_approval()
             press = first.press("approve", "U00", first.value(asked))
-            for socket, envelope in ((to_second, "e-1"), (to_first, "e-2")):  # Slack saw no answer, and sends it again
+            for socket, envelope in ((to_second, "e-1"), (to_first, "e-2")):  # Slack got no answer, and sends it again
                 await socket.send_json({"type": "interactive", "envelope_id": envelope, "payload": press})
                 await eventually(lambda envelope=envelope: {"envelope_id": envelope} in slack.acknowledged)
             assert second.replies == [], "the replica that recorded the decision answers in the message"
@@ -325,7 +320,7 @@ async def test_of_two_replicas_one_answers(tmp_path: Path, postgres_url: str) ->
 
 
 def test_the_manifest_has_what_the_service_uses() -> None:
-    """Socket Mode, interactivity, the command, and the scopes of the calls that the service makes."""
+    """The manifest has Socket Mode, interactivity, the command, and the scopes of the calls of the service."""
     manifest = yaml.safe_load((Path(__file__).parents[2] / "deploy/slack/manifest.yaml").read_text())
     assert manifest["settings"]["socket_mode_enabled"] and manifest["settings"]["interactivity"]["is_enabled"]
     assert {"chat:write", "files:write", "commands"} <= set(manifest["oauth_config"]["scopes"]["bot"])

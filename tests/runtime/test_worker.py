@@ -1,4 +1,4 @@
-"""The loop that advances a claimed run."""
+"""The loops of the worker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RUN = Run(
 
 @dataclass
 class _Context:
-    """The clock notes how long it is asked to wait, and the store accepts everything."""
+    """A context whose clock notes each requested wait, and whose store accepts every change."""
 
     slept: list[float] = field(default_factory=list)
 
@@ -43,7 +43,7 @@ class _Context:
         self.slept.append(seconds)
 
     async def write(self, work: Callable[..., Any]) -> None:
-        """Commit nothing."""
+        """Accept a change without a commit."""
 
 
 async def _slept(monkeypatch: pytest.MonkeyPatch, results: list[StageResult]) -> list[float]:
@@ -67,7 +67,7 @@ async def test_a_run_that_does_not_change_is_evaluated_again_after_a_growing_pau
     assert slept[:3] == [0.02, 0.04, 0.08] and slept == sorted(slept) and slept[-1] == 1.0
 
 
-async def test_a_run_that_changes_goes_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_changes_continues_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     changed = [replace(_RUN, cursor="second"), replace(_RUN, cursor="second", status=Status.VERIFYING)]
     assert await _slept(monkeypatch, [*map(proceed, changed), wait_until(changed[-1], None)]) == []
 
@@ -97,7 +97,7 @@ class _Idle(_Context):
     ("due_in", "closed", "pause"), [(None, 0, 1.0), (30.0, 0, 1.0), (0.3, 0, 0.3), (0.0, 1, 0.05), (-9.0, 1, 0.05)]
 )
 async def test_episodes_are_closed_when_one_is_due(due_in: float | None, closed: int, pause: float) -> None:
-    """A service at rest opens no write transaction for it."""
+    """An idle service opens no write transaction to close episodes."""
     idle: Any = _Idle(due=None if due_in is None else NOON + timedelta(seconds=due_in))
     with pytest.raises(asyncio.CancelledError):
         await worker.Worker(idle, Index((), "Watchdog"), Any).run_close_loop()  # type: ignore[arg-type]

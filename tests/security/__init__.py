@@ -1,1 +1,1 @@
-"""Attacks on the service, one module for each kind of fault."""
+"""Attacks on the service, with one module for each kind of attack."""

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of attacks."""
+"""Fixtures for the security tests."""
 
 from tests.web.conftest import web
 

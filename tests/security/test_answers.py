@@ -1,4 +1,4 @@
-"""What every answer has, and what it does not tell."""
+"""Headers and contents of all answers: the required ones, and what they must not reveal."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ pytestmark = pytest.mark.promise(11)
     ],
 )
 async def test_every_answer_forbids_to_guess_its_type(web: Any, method: str, path: str) -> None:
-    """Static files, metrics, probes, errors and the webhook included."""
+    """Every answer forbids content sniffing, also static files, metrics, probes, errors and the webhook."""
     async with web.client() as client:
         answer = await client.request(method, path)
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 async def test_a_missing_secret_file_is_503_and_not_named_to_the_caller(tmp_path: Path) -> None:
-    """The log of the service names it."""
+    """The answer does not name a missing secret file. The log of the service does."""
     secret = tmp_path / "slack-signing"
     secret.write_text("signing")
     settings = {"slack": {"signing_secret_file": str(secret)}}
@@ -52,7 +52,7 @@ async def test_a_missing_secret_file_is_503_and_not_named_to_the_caller(tmp_path
 
 
 async def test_a_signature_with_a_present_secret_is_checked(tmp_path: Path) -> None:
-    """The check above is not refused for another reason."""
+    """If the secret exists, a right signature is accepted, so the test above fails for no other reason."""
     secret = tmp_path / "slack-signing"
     secret.write_text("signing")
     settings = {"slack": {"signing_secret_file": str(secret)}}
@@ -69,12 +69,12 @@ async def test_a_signature_with_a_present_secret_is_checked(tmp_path: Path) -> N
     "path", ["/static/%2e%2e/site.py", "/static//etc/passwd", "/static/..%2fsite.py", "/static/%00"]
 )
 async def test_static_files_are_those_of_the_package_only(web: Any, path: str) -> None:
-    """No other file is served."""
+    """The service serves only static files of the package."""
     async with web.client() as client:
         assert (await client.get(path)).status_code == 404
 
 
 async def test_a_caller_is_checked_before_the_body(web: Any) -> None:
-    """Also where everyone may read without sign-in."""
+    """The service checks the caller before it reads the body, also where everyone may read without sign-in."""
     async with web.client() as client:
         assert (await client.post("/api/v1/sessions/end", content=b"{")).status_code == 401

@@ -1,14 +1,13 @@
-"""On PostgreSQL, the role of the service can append to the audit log and change nothing in it."""
+"""On PostgreSQL, the role of the service can append to the audit log but not change it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import pytest_asyncio
 from click.testing import CliRunner
 from structlog.testing import capture_logs
 
@@ -54,22 +53,33 @@ class Database:
         return PostgresStore(parse_postgresql_url(url))
 
     def make_older(self, until: int) -> None:
-        """Let the first entries look two days old, which only the owner can do."""
+        """Make the first entries two days older, which only the owner can do."""
         with psycopg.connect(self.owner, autocommit=True) as connection:
             connection.execute("ALTER TABLE audit DISABLE TRIGGER USER")
             connection.execute("UPDATE audit SET at = at - 172800000000 WHERE seq <= %s", (until,))
             connection.execute("ALTER TABLE audit ENABLE TRIGGER USER")
 
 
-@pytest_asyncio.fixture
-async def database(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Database]:
+def migrated(postgres: Postgres, folder: Path) -> Iterator[Database]:
     """Yield a migrated database whose service role has its rights."""
-    made = Database(postgres, tmp_path)
+    made = Database(postgres, folder)
     assert made.run("migrate").exit_code == 0
     granted = made.run("grant", ROLE)
     assert granted.exit_code == 0, granted.output
     yield made
     postgres.drop(made.name)
+
+
+@pytest.fixture
+def database(postgres: Postgres, tmp_path: Path) -> Iterator[Database]:
+    """Return a database that the test may change."""
+    yield from migrated(postgres, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def attacked(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """Return a database for all attacks that are refused. Each test checks that its attack changed nothing."""
+    yield from migrated(postgres, tmp_path_factory.mktemp("attacked"))
 
 
 async def append(store: PostgresStore, number: int) -> None:
@@ -113,24 +123,25 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("statement", ATTACKS)
-async def test_the_role_of_the_service_can_change_no_entry(database: Database, statement: str) -> None:
-    """Rights and triggers refuse it; the log still verifies."""
-    store = database.open(database.service)
+async def test_the_role_of_the_service_can_change_no_entry(attacked: Database, statement: str) -> None:
+    """Rights and triggers refuse every change, and the log still verifies."""
+    store = attacked.open(attacked.service)
     await append(store, 3)
-    with psycopg.connect(database.service, autocommit=True) as connection, pytest.raises(psycopg.Error):
+    before = (await verified(store)).last
+    with psycopg.connect(attacked.service, autocommit=True) as connection, pytest.raises(psycopg.Error):
         connection.execute(statement)
     await append(store, 1)
-    assert (await verified(store)).last == 4
+    assert (await verified(store)).last == before + 1
     await store.close()
 
 
 @pytest.mark.parametrize("statement", ATTACKS[:6])
-async def test_the_triggers_hold_for_the_owner_too(database: Database, statement: str) -> None:
-    """A superuser has to disable them first."""
-    store = database.open(database.owner)
+async def test_the_triggers_hold_for_the_owner_too(attacked: Database, statement: str) -> None:
+    """The triggers refuse changes by the owner too. Only a superuser can disable them."""
+    store = attacked.open(attacked.owner)
     await append(store, 3)
     with (
-        psycopg.connect(database.owner, autocommit=True) as connection,
+        psycopg.connect(attacked.owner, autocommit=True) as connection,
         pytest.raises(psycopg.Error, match=r"append-only|only grows"),
     ):
         connection.execute(statement)
@@ -138,7 +149,7 @@ async def test_the_triggers_hold_for_the_owner_too(database: Database, statement
 
 
 async def test_the_service_can_archive_the_oldest_entries(database: Database) -> None:
-    """It has no right to delete, but the function that removes archived entries of earlier days."""
+    """The role cannot delete entries, but may call the function that removes archived entries of earlier days."""
     store = database.open(database.service)
     await append(store, 5)
     database.make_older(2)
@@ -149,7 +160,7 @@ async def test_the_service_can_archive_the_oldest_entries(database: Database) ->
 
 
 async def test_a_superuser_is_warned_about_and_a_role_of_its_own_is_not(database: Database) -> None:
-    """The start says that a stolen password could rewrite the log."""
+    """With a superuser, the start warns that a stolen password could rewrite the log. With its own role it does not."""
     said: dict[str, list[Any]] = {}
     for url in (database.owner, database.service):
         with capture_logs() as logs:
@@ -160,7 +171,7 @@ async def test_a_superuser_is_warned_about_and_a_role_of_its_own_is_not(database
 
 
 async def test_a_role_without_its_rights_is_told_what_to_run(database: Database) -> None:
-    """The error names the right that is missing and the command."""
+    """The error names the missing right and the command that grants it."""
     with psycopg.connect(database.owner, autocommit=True) as connection:
         connection.execute(f"REVOKE INSERT ON audit FROM {ROLE}")
     with pytest.raises(StoreUnavailable, match="INSERT on audit; run 'remediator db grant remediator_service'"):
@@ -169,14 +180,14 @@ async def test_a_role_without_its_rights_is_told_what_to_run(database: Database)
 
 @pytest.mark.parametrize(("role", "told"), [("postgres", "is a superuser"), ("nobody_here", "there is no role")])
 async def test_rights_are_not_granted_to_a_role_that_does_not_fit(database: Database, role: str, told: str) -> None:
-    """A superuser could do everything anyway."""
+    """The command grants nothing to a superuser, which could do everything anyway."""
     done = database.run("grant", role)
     assert done.exit_code != 0
     assert told in f"{done.output}{done.exception}"
 
 
 async def verified(store: PostgresStore) -> Verification:
-    """Return the verification of the log."""
+    """Verify the log and return the result."""
     result = await store.read(lambda connection: verify_live(DatabaseLog(connection), start=GENESIS))
     assert result.ok, result
     return result

@@ -1,4 +1,4 @@
-"""What the verification of the audit log detects without any option, and what it says about itself."""
+"""Attacks on the audit log that verification detects without options, and its statements about its own limits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KEY, OTHER = Signer.generate("log"), Signer.generate("log")
 @pytest.mark.parametrize("forged", [False, True])
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_recorded_root_that_does_not_fit_is_found(forged: bool, strict: bool) -> None:
-    """An entry about a checkpoint is compared with the entries that the checkpoint covers, also without a witness."""
+    """Verification compares each recorded checkpoint with the entries that it covers, even without a witness."""
     first, head = seal(GENESIS, [Draft(Kind.SERVICE_STARTED, "test") for _ in range(1500)], NOW)
     root = bytes(32).hex() if forged else head.root().hex()
     drafts = [Draft(Kind.CHECKPOINT_SIGNED, "test", data={"size": head.seq, "root": root}), Draft(Kind.EVIDENCE, "x")]
@@ -54,17 +54,17 @@ def test_a_recorded_root_that_does_not_fit_is_found(forged: bool, strict: bool) 
     ],
 )
 def test_the_signature_in_an_entry_is_checked(change: dict[str, Any], problem: Problem | None) -> None:
-    """With the public key, every checkpoint in the log needs its signature over exactly what the entry says."""
+    """With the public key, each checkpoint in the log needs a signature over the content of its entry."""
     assert _signed(KEY, change) == problem
 
 
 def test_a_log_that_was_written_again_with_another_key_is_found() -> None:
-    """Without the signing key, the checkpoints inside cannot be made again."""
+    """A rewritten log is found, because its checkpoints cannot be signed without the signing key."""
     assert _signed(OTHER, {}) is Problem.UNTRUSTED
 
 
 def _signed(signer: Signer, change: dict[str, Any]) -> Problem | None:
-    """Return what is found in a log of five entries, the last about a checkpoint of the first four."""
+    """Return the findings in a log of five entries whose last entry is about a checkpoint of the first four."""
     first, head = seal(GENESIS, [Draft(Kind.SERVICE_STARTED, "test") for _ in range(4)], NOW)
     note = checkpoint.sign("log", head, [signer])
     data = {"size": head.seq, "root": head.root().hex(), "note": note} | change
@@ -75,13 +75,13 @@ def _signed(signer: Signer, change: dict[str, Any]) -> Problem | None:
 
 
 class Foreign(StrEnum):
-    """A kind that the service does not have."""
+    """A kind of entry that the service does not have."""
 
     GRANTED = "approval.granted"
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    """The list of kinds is closed, so the service did not write such an entry."""
+    """An entry of an unknown kind is a finding, because the service writes only known kinds."""
     first, head = seal(GENESIS, [Draft(Kind.SERVICE_STARTED, "test")], NOW)
     second, _ = seal(head, [Draft(Foreign.GRANTED, "mallory")], NOW)  # type: ignore[arg-type]
     result = verify([*first, *second])
@@ -90,7 +90,7 @@ def test_an_unknown_kind_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def healed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield the folder of a stopped service that healed a Redis, has a stop, and published checkpoints elsewhere."""
+    """Yield the folder of a stopped service that fixed a Redis, has a stop, and published checkpoints elsewhere."""
     folder = tmp_path_factory.mktemp("healed")
     (folder / "elsewhere").mkdir()
     stack = Stack(folder)
@@ -102,25 +102,25 @@ def healed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         stack.start()
         stack.kill_redis()
         stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
-        stack.remediator.wait_for("succeeded", 60)
+        stack.remediator.wait_for("succeeded")
         config = ["--config", str(stack.remediator.config)]
         for name in ("kept", "gone"):
             made = run("stop", "create", "--service", "redis", "--reason", name, *config)
             assert made.exit_code == 0, made.output
-        until(lambda: run("audit", "verify", *config).exit_code == 0, "a checkpoint was published", 30)
+        until(lambda: run("audit", "verify", *config).exit_code == 0, "a checkpoint was published")
     finally:
         stack.stop()
     yield stack.remediator.folder
 
 
 def run(*arguments: str) -> Any:
-    """Run the command line in this process."""
+    """Run the command line in the process of the test."""
     return CliRunner().invoke(cli, arguments)
 
 
 @pytest.fixture
 def copy(healed: Path, tmp_path: Path) -> Path:
-    """Return a copy of the folder that a test may change."""
+    """Return a copy of the folder that the test may change."""
     shutil.copytree(healed, tmp_path / "copy", ignore=shutil.ignore_patterns("log"))
     return tmp_path / "copy"
 
@@ -141,13 +141,13 @@ def change(folder: Path, *statements: str) -> None:
 
 
 def test_an_unchanged_log_and_its_state_verify(copy: Path) -> None:
-    """The places and the key come from the settings: exit status 0 means anchored."""
+    """With places and key from the settings, an unchanged log verifies with exit status 0, anchored."""
     status, said = verified(copy, "--state")
     assert (status, said["findings"], said["anchored"]) == (0, [], True)
 
 
 def test_a_log_without_checkpoints_elsewhere_has_its_own_status_and_sentence(copy: Path) -> None:
-    """Exit status 4, and a sentence that does not say that the log verifies."""
+    """The exit status is 4, and the sentence does not claim that the log verifies."""
     database = str(copy / "state/remediator.db")
     done = run("audit", "verify", "--db", database)
     assert done.exit_code == 4
@@ -157,7 +157,7 @@ def test_a_log_without_checkpoints_elsewhere_has_its_own_status_and_sentence(cop
 
 @pytest.mark.parametrize("anchored", [True, False])
 def test_an_emptied_log_beside_runs_is_found(copy: Path, anchored: bool) -> None:
-    """Also when the head was set back to the beginning and nothing is kept elsewhere."""
+    """An emptied log is found, even with its head set back and no checkpoint elsewhere."""
     genesis = f"UPDATE audit_head SET seq = 0, hash = x'{bytes(32).hex()}', tree = x''"
     change(copy, "DELETE FROM audit", genesis, "DELETE FROM key_values WHERE name = 'checkpoint'")
     options = () if anchored else ("--db", str(copy / "state/remediator.db"))
@@ -167,7 +167,7 @@ def test_an_emptied_log_beside_runs_is_found(copy: Path, anchored: bool) -> None
 
 
 def test_a_truncated_log_is_found_by_the_checkpoint_in_the_database(copy: Path) -> None:
-    """Even where the places for checkpoints are gone, the newest signature is still in the database."""
+    """A truncated log is found by the newest signature in the database, even without the places for checkpoints."""
     rows, _ = sealed_again(copy, drop=3)
     shutil.rmtree(copy.parent / "elsewhere", ignore_errors=True)
     status, said = verified(copy)
@@ -176,14 +176,14 @@ def test_a_truncated_log_is_found_by_the_checkpoint_in_the_database(copy: Path) 
 
 
 def test_a_rewritten_log_is_found(copy: Path) -> None:
-    """All hashes were computed again, and the head fits."""
+    """A rewritten log is found even with new hashes and a matching head."""
     sealed_again(copy, drop=0)
     change(copy, "DELETE FROM key_values WHERE name = 'checkpoint'")
     assert verified(copy)[0] == 1
 
 
 def sealed_again(folder: Path, drop: int) -> tuple[list[Any], Any]:
-    """Write the log again with another actor in the first entry, without its last entries."""
+    """Write the log again with another actor in the first entry and without its last entries."""
     database = folder / "state/remediator.db"
     with sqlite3.connect(database) as connection:
         old = [json.loads(row[0]) for row in connection.execute("SELECT canonical FROM audit ORDER BY seq")]
@@ -249,7 +249,7 @@ TAMPERED = {
 
 @pytest.mark.parametrize(("statement", "told"), TAMPERED.values(), ids=TAMPERED)
 def test_a_state_that_is_not_what_the_log_says_is_found(copy: Path, statement: str, told: str) -> None:
-    """``--state`` finds what an SQL statement changed beside the log; without it, the log alone still verifies."""
+    """``--state`` finds a change that SQL made beside the log. Without this option, the log alone verifies."""
     change(copy, "PRAGMA foreign_keys = ON", *statement.split(";"))
     assert verified(copy)[0] == 0
     status, said = verified(copy, "--state")

@@ -24,7 +24,7 @@ WRONG = {"Authorization": "Bearer another-token-of-the-webhook"}
 
 @pytest.fixture
 def guarded(web: WebService) -> WebService:
-    """Let the webhook accept one token only."""
+    """Make the webhook accept one token only."""
     rules = web.service.access.rules
     credentials = {ALERTMANAGER: Credentials({"token": b"the-token-of-the-webhook"})}
     web.service.access.rules = replace(rules, credentials=credentials)
@@ -39,7 +39,7 @@ async def attempt(client: object, web: WebService, token: str) -> int:
 
 
 async def test_wrong_sign_ins_are_throttled_and_leave_a_trace(web: WebService) -> None:
-    """After ten failures, an address gets 429 even with a right token. Audit log and metrics have the failures."""
+    """After ten failures, an address gets 429 even with a right token. Audit log and metrics record the failures."""
     async with web.client() as client:
         statuses = [await attempt(client, web, f"rmo_guess{number}") for number in range(15)]
         assert statuses == [403] * sign_in_guard.MAX_FAILURES + [429] * 5
@@ -53,7 +53,7 @@ async def test_wrong_sign_ins_are_throttled_and_leave_a_trace(web: WebService) -
 
 
 async def test_other_addresses_are_not_locked_out(web: WebService) -> None:
-    """The failures of one address do not keep a person at another address out."""
+    """After failures of one address, a person at another address can still sign in."""
     async with web.client() as attacker, web.client(client=("198.51.100.1", 1)) as person:
         for number in range(12):
             await attempt(attacker, web, f"rmo_guess{number}")
@@ -62,7 +62,7 @@ async def test_other_addresses_are_not_locked_out(web: WebService) -> None:
 
 
 async def test_alertmanager_at_a_locked_address_is_heard(guarded: WebService) -> None:
-    """Neither failed sign-ins nor wrong webhook tokens from its address refuse a notification with a right token.
+    """A notification with a right token is accepted after any failures from its address.
 
     Alertmanager drops a notification that gets 401 or 429, and may share its address with people behind one proxy.
     """
@@ -76,7 +76,7 @@ async def test_alertmanager_at_a_locked_address_is_heard(guarded: WebService) ->
 
 
 async def test_wrong_webhook_tokens_do_not_lock_people_out(guarded: WebService) -> None:
-    """A wrong token in the configuration of Alertmanager is no guess at the token of a person."""
+    """A wrong webhook token does not count as a guess at the token of a person."""
     async with guarded.client() as client:
         for _ in range(sign_in_guard.MAX_FAILURES + 2):
             assert (await client.post("/api/v1/alerts", content=NOTIFICATION, headers=WRONG)).status_code == 401
@@ -96,7 +96,7 @@ async def test_wrong_bearer_tokens_and_tokens_of_forms_count(web: WebService) ->
 
 
 async def test_a_flood_of_failures_does_not_fill_the_audit_log(web: WebService) -> None:
-    """From many addresses, the records are limited; the next one says how many were left out."""
+    """With failures from many addresses, the records are limited, and the next one states how many were left out."""
     for number in range(40):
         async with web.client(client=(f"198.51.100.{number}", 1)) as client:
             await client.get("/api/v1/runs", headers={"Authorization": "Bearer rmo_x"})
@@ -104,14 +104,14 @@ async def test_a_flood_of_failures_does_not_fill_the_audit_log(web: WebService) 
 
 
 def test_the_shipped_alert_rules_fire() -> None:
-    """The rules about failed authentications and refused connections pass their own tests."""
+    """The rules about failed authentications and refused connections pass their tests."""
     argv = [require("promtool"), "test", "rules", "remediator_test.yml"]
     done = subprocess.run(argv, cwd=ROOT / "alerting", capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 async def test_all_addresses_of_an_ipv6_network_count_as_one(web: WebService) -> None:
-    """One host can have all addresses of a /64, so that another address of it does not make it another client."""
+    """All addresses of an IPv6 /64 count as one client, because one host can have all of them."""
     for number in range(sign_in_guard.MAX_FAILURES):
         async with web.client(client=(f"2001:db8::{number + 1:x}", 1)) as client:
             assert await attempt(client, web, "rmo_guess") == 403
@@ -125,7 +125,7 @@ PROXY = {"proxy": {"addresses": ["192.0.2.7"], "header": "", "address_header": "
 
 
 async def test_a_client_behind_the_proxy_does_not_lock_out_the_others(tmp_path: Path) -> None:
-    """The address that the proxy appended counts, and the audit log has it."""
+    """Behind a proxy, the address that the proxy appended counts, and the audit log has it."""
     async with web_service(tmp_path, access=PROXY) as web, web.client() as client:
         attacker, person = {"X-Forwarded-For": "198.51.100.9"}, {"X-Forwarded-For": "203.0.113.5, 198.51.100.7"}
         for _ in range(sign_in_guard.MAX_FAILURES + 1):
@@ -137,7 +137,7 @@ async def test_a_client_behind_the_proxy_does_not_lock_out_the_others(tmp_path: 
 
 @pytest.mark.parametrize("spoofed", ["198.51.100.{}, 203.0.113.5", "not an address {}", ""])
 async def test_a_client_cannot_choose_its_address(tmp_path: Path, spoofed: str) -> None:
-    """Neither by what it sends to the proxy, nor past the proxy: only the last address counts, from the proxy only."""
+    """Only the last address from the proxy counts. Headers of a client or a direct connection do not."""
     async with web_service(tmp_path, access=PROXY) as web:
         for peer in ("192.0.2.7", "198.51.100.200"):
             async with web.client(client=(peer, 1)) as client:
@@ -149,7 +149,7 @@ async def test_a_client_cannot_choose_its_address(tmp_path: Path, spoofed: str) 
 
 
 async def test_an_empty_header_of_the_proxy_identifies_nobody(tmp_path: Path) -> None:
-    """A proxy that is named for its addresses only cannot sign people in."""
+    """A proxy that the settings trust only for addresses cannot sign people in."""
     async with web_service(tmp_path, access={**PROXY, "anonymous_role": "none"}) as web, web.client() as client:
         for name in ("X-Forwarded-User", ""):
             answer = await client.get("/api/v1/runs", headers={name: "ann"} if name else {})

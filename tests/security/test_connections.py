@@ -1,4 +1,4 @@
-"""Limits hold before authentication: half-open requests, large headers, slow bodies and too many connections."""
+"""Limits before authentication: half-open requests, large headers, slow bodies and many connections."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from remediator.web import connections
 from remediator.web.listener import server_config
-from tests.support.servers import require
+from tests.support.servers import DEADLINE, require
 from tests.support.servers.remediator import Remediator
 from tests.support.web_service import INVENTORY
 
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.promise(14)
 
 
 class Small(Remediator):
-    """A remediator that may open 512 files only."""
+    """A remediator that may open only 512 files."""
 
     def command(self) -> list[str]:
         return [require("prlimit"), "--nofile=512:512", *super().command()]
@@ -33,7 +32,7 @@ class Small(Remediator):
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
-    """A running service."""
+    """Return a running service."""
     server = Small(tmp_path_factory.mktemp("small"))
     server.inventory["services"] = INVENTORY["services"]
     server.start()
@@ -49,7 +48,7 @@ def connect(service: Small, sent: bytes = b"", source: str = "127.0.0.1") -> soc
 
 
 def test_half_open_requests_from_many_addresses_do_not_silence_the_webhook(service: Small) -> None:
-    """More connections than descriptors, none with a complete request: notifications are still acknowledged."""
+    """With more half-open connections than descriptors, notifications are still acknowledged."""
     with ExitStack() as stack:
         for number in range(700):
             half = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
@@ -59,7 +58,7 @@ def test_half_open_requests_from_many_addresses_do_not_silence_the_webhook(servi
 
 
 def test_large_headers_are_refused_and_take_no_memory(service: Small) -> None:
-    """Headers of 64 MiB are cut off at once."""
+    """Headers of 64 MiB end the connection at once."""
     before = service.memory()
     opened = connect(service, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n")
     chunk = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 1000) for number in range(1000))
@@ -75,7 +74,7 @@ def test_large_headers_are_refused_and_take_no_memory(service: Small) -> None:
 
 
 def test_requests_that_do_not_wait_for_answers_take_no_memory(service: Small) -> None:
-    """A client that sends thousands of requests on a connection and reads nothing is cut off."""
+    """A client that sends thousands of requests and reads no answer is disconnected."""
     service.get("/api/v1/openapi.json")
     before = service.memory()
     with ExitStack() as stack:
@@ -91,7 +90,7 @@ def test_requests_that_do_not_wait_for_answers_take_no_memory(service: Small) ->
 
 
 def test_a_few_requests_on_one_connection_are_answered_in_order(service: Small) -> None:
-    """HTTP/1.1 allows a client to send the next request before it has the answer."""
+    """Pipelined requests, which HTTP/1.1 allows, are answered in order."""
     with connect(service, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 8) as opened:
         seen = b""
         while seen.count(b"HTTP/1.1 200 OK") < 8:
@@ -102,7 +101,7 @@ def test_a_few_requests_on_one_connection_are_answered_in_order(service: Small) 
 
 @pytest.mark.parametrize("header", [b"X: " + b"a" * 40_000, b"\r\n".join(b"X-%d: y" % i for i in range(200))])
 def test_too_large_or_too_many_headers_get_431(service: Small, header: bytes) -> None:
-    """The answer says which limit was exceeded."""
+    """The answer 431 names the exceeded limit."""
     with connect(service, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\n\r\n") as opened:
         answer = http.client.HTTPResponse(opened)
         answer.begin()
@@ -111,19 +110,17 @@ def test_too_large_or_too_many_headers_get_431(service: Small, header: bytes) ->
 
 @pytest.mark.parametrize("path", ["/sign-in", "/api/v1/stops"])
 def test_a_body_that_never_arrives_ends_the_connection(service: Small, path: str) -> None:
-    """Every endpoint has a deadline for the body, not only the webhook."""
+    """Every endpoint has a deadline for the body."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
     with connect(service, head.encode()) as opened:
-        opened.settimeout(connections.BODY_SECONDS + 20)
-        began = time.monotonic()
+        opened.settimeout(connections.BODY_SECONDS + DEADLINE)
         while opened.recv(4096):
             pass
-        assert time.monotonic() - began < connections.BODY_SECONDS + 15
 
 
 @pytest.mark.promise(1)
 async def test_a_notification_that_arrives_too_slowly_gets_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Alertmanager repeats what got 503, and drops what got 408."""
+    """A slow notification gets 503, which Alertmanager repeats. After 408 it would drop the notification."""
     monkeypatch.setattr(connections, "WEBHOOK_BODY_SECONDS", 0.1)
     broken_off = asyncio.Event()
 
@@ -151,19 +148,19 @@ async def test_a_notification_that_arrives_too_slowly_gets_503(monkeypatch: pyte
 
 
 def test_headers_that_never_end_get_408(service: Small) -> None:
-    """The deadline for headers is short."""
+    """Headers that do not end within a short deadline get 408."""
     with connect(service, b"POST /api/v1/alerts HTTP/1.1\r\nHost: x\r\n") as opened:
         opened.settimeout(connections.HEADER_SECONDS + 20)
         assert b"408" in opened.recv(4096)
 
 
 def test_refused_connections_are_counted(service: Small) -> None:
-    """The metrics name the reason, so that an attack is seen."""
+    """Metrics count refused connections by reason, so that an attack is visible."""
     assert "remediator_refused_connections_total" in service.metrics()
 
 
 def test_the_soft_limit_of_descriptors_is_raised(tmp_path: Path) -> None:
-    """A start with a soft limit of 256 uses the hard limit."""
+    """A start with a soft limit of 256 descriptors raises it to the hard limit."""
     code = "from remediator.web.connections import raise_descriptor_limit; print(raise_descriptor_limit())"
     argv = [require("prlimit"), "--nofile=256:2048", *Remediator(tmp_path).command()[:1], "-c", code]
     done = subprocess.run(
@@ -186,13 +183,13 @@ def test_the_soft_limit_of_descriptors_is_raised(tmp_path: Path) -> None:
     ids=["length and chunks", "two lengths", "negative length", "bare newline", "HTTP/2", "CONNECT"],
 )
 def test_requests_that_a_proxy_may_read_differently_are_refused(service: Small, sent: bytes) -> None:
-    """No request can hide another one."""
+    """Ambiguous requests are refused, so no request can hide another one."""
     with connect(service, sent) as opened:
         assert opened.recv(100).startswith(b"HTTP/1.1 400")
 
 
 def test_open_event_streams_do_not_silence_the_webhook(service: Small) -> None:
-    """A browser, or an attacker, may keep many pages open."""
+    """Many open pages of a browser or an attacker do not block notifications."""
     with ExitStack() as stack:
         for number in range(300):
             opened = connect(service, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", f"127.0.8.{1 + number % 200}")

@@ -1,4 +1,4 @@
-"""An SQL statement that changes a run or a request starts nothing: acting reads the audit log, not columns."""
+"""A forged row of a run or request starts no action, because the service acts on the audit log and not on columns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def to_running(connection: sqlite3.Connection) -> None:
 
 
 def to_automatic(connection: sqlite3.Connection) -> None:
-    """Move the run past the approval, and let row and plan say that it needs none."""
+    """Move the run past the approval, and change row and plan so that no approval seems necessary."""
     to_running(connection)
     plan = json.loads(connection.execute("SELECT plan FROM runs").fetchone()[0])
     connection.execute("UPDATE runs SET mode = 'auto', plan = ?", (json.dumps(plan | {"mode": "auto"}),))
@@ -49,7 +49,7 @@ def to_planned(connection: sqlite3.Connection) -> None:
 
 
 def to_matched(connection: sqlite3.Connection) -> None:
-    """Let the run look as if nobody had worked on it yet, in a mode that asks nobody."""
+    """Make the run look new, in a mode without approval."""
     connection.execute(
         "UPDATE runs SET status = 'matched', reason = NULL, detail = '{}', mode = 'auto', plan = NULL, "
         "plan_hash = NULL, cursor = NULL, fence = 0, lease_owner = NULL, lease_until = NULL, wake_at = 1, "
@@ -59,7 +59,7 @@ def to_matched(connection: sqlite3.Connection) -> None:
 
 
 def to_blocked(connection: sqlite3.Connection) -> None:
-    """Let the run wait for its guards again, in a mode that asks nobody."""
+    """Make the run wait for its guards again, in a mode without approval."""
     connection.execute(
         "UPDATE runs SET status = 'blocked', reason = 'guard_blocked', detail = '{}', resume_to = 'running', "
         "mode = 'auto', wake_at = 1, lease_until = NULL, deadline_at = NULL",
@@ -67,13 +67,13 @@ def to_blocked(connection: sqlite3.Connection) -> None:
 
 
 def to_new(connection: sqlite3.Connection) -> None:
-    """End the run, and add one for the same alert that the service has never created."""
+    """End the run, and add another one for the same alert that the service did not create."""
     to_matched(connection)
     rows = connection.execute("SELECT * FROM runs")
     names = [column[0] for column in rows.description]
     old = dict(zip(names, rows.fetchone(), strict=True))
     ids = {"id": "run-forged", "incident_id": "incident-forged"}
-    new = old | ids | {"created_at": old["created_at"] + 1}  # the newest is the one that is looked at
+    new = old | ids | {"created_at": old["created_at"] + 1}  # the service looks at the newest run
     connection.execute("UPDATE runs SET status = 'cancelled', incident_open = 0, finished_at = 1, wake_at = NULL")
     connection.execute(
         f"INSERT INTO runs ({', '.join(new)}) VALUES ({', '.join('?' * len(new))})",
@@ -83,7 +83,7 @@ def to_new(connection: sqlite3.Connection) -> None:
 
 
 def to_approved(connection: sqlite3.Connection) -> None:
-    """Move the run past the approval, and let the request be approved by a decision that nobody made."""
+    """Move the run past the approval, with a decision that no person made."""
     to_running(connection)
     approval = connection.execute("SELECT id FROM approvals").fetchone()[0]
     connection.execute("UPDATE approvals SET status = 'approved'")
@@ -95,7 +95,7 @@ def to_approved(connection: sqlite3.Connection) -> None:
 
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service that was killed while its run waited for approval; the folder ``kept`` has its state of then."""
+    """Return a service that was killed while its run waited for approval. Its state then is in the folder ``kept``."""
     folder = tmp_path_factory.mktemp("waiting")
     stack = Stack(folder)
     stack.remediator.playbooks = [{**PLAYBOOK, "mode": "approve"}]
@@ -103,7 +103,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.start()
         stack.kill_redis()
         stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
-        stack.remediator.wait_for("awaiting_approval", 60)
+        stack.remediator.wait_for("awaiting_approval")
         stack.remediator.kill()
         shutil.copytree(folder / "remediator/state", folder / "kept")
         yield stack
@@ -113,18 +113,18 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.mark.parametrize("forge", [to_running, to_automatic, to_planned, to_matched, to_blocked, to_new, to_approved])
 def test_a_forged_row_does_not_act(waiting: Stack, forge: Callable[[sqlite3.Connection], None]) -> None:
-    """The target is not touched, and the run is escalated with what differs from the audit log."""
+    """The target is not changed, and the run is escalated with the difference from the audit log."""
     state = waiting.remediator.folder / "state"
     shutil.rmtree(state)
     shutil.copytree(state.parents[1] / "kept", state)
-    waiting.alertmanager.fire(alertname="RedisDown", instance="redis:6379")  # it still does
+    waiting.alertmanager.fire(alertname="RedisDown", instance="redis:6379")  # the alert still fires
     with closing(sqlite3.connect(state / "remediator.db", isolation_level=None)) as connection:
         forge(connection)
     waiting.remediator.start()
     try:
-        run = waiting.remediator.wait_for("escalated", 60)
+        run = waiting.remediator.wait_for("escalated")
         assert run["reason"] == "not_in_audit_log", run
-        assert "not as the audit log says" in json.dumps(run) or "does not have the start of" in json.dumps(run)
+        assert "from the audit log" in json.dumps(run) or "does not have the start of" in json.dumps(run)
         assert run["first_action_at"] is None, run
     finally:
         waiting.remediator.kill()
@@ -141,11 +141,12 @@ class ServiceRole:
         return self._connection.execute(statement.replace("?", "%s").encode(), values)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("forge", [to_running, to_automatic, to_planned, to_matched, to_blocked])
 def test_a_row_that_the_role_of_the_service_forged_in_postgresql_does_not_act(
     postgres: Postgres, tmp_path: Path, forge: Callable[[Any], None]
 ) -> None:
-    """A stolen password of the database changes rows, but nothing that was not approved is done."""
+    """A person with the database password can change rows, but without an approval nothing is done."""
     database = Database(postgres, tmp_path)
     assert database.run("migrate").exit_code == 0 and database.run("grant", ROLE).exit_code == 0
     stack = Stack(tmp_path)
@@ -158,12 +159,12 @@ def test_a_row_that_the_role_of_the_service_forged_in_postgresql_does_not_act(
         stack.start()
         stack.kill_redis()
         stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
-        stack.remediator.wait_for("awaiting_approval", 60)
+        stack.remediator.wait_for("awaiting_approval")
         stack.remediator.kill()
         with psycopg.connect(database.service, autocommit=True) as connection:
             forge(ServiceRole(connection))
         stack.remediator.start()
-        run = stack.remediator.wait_for("escalated", 60)
+        run = stack.remediator.wait_for("escalated")
         assert (run["reason"], run["first_action_at"]) == ("not_in_audit_log", None), run
     finally:
         stack.stop()

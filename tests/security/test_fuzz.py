@@ -1,7 +1,7 @@
-"""Fuzz the parsers: whatever a text holds, a parser returns a value or its own error, never another exception.
+"""Fuzz the parsers: for every text, a parser returns a value or raises its own error.
 
 The texts are valid examples with parts replaced, repeated, cut and inserted. ``FUZZ=60`` fuzzes for 60 seconds (`make
-fuzz`); the default is a second for each parser. A failure prints the seed; ``FUZZ_SEED=n`` repeats it.
+fuzz`). The default is a third of a second for each parser. A failure prints the seed, and ``FUZZ_SEED=n`` repeats it.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ PARSERS: dict[str, tuple[Parser, list[bytes]]] = {
     ),
     "alert of a command": (lambda raw, folder: explain.read_alert(text(raw)), [json.dumps(NOTIFICATION).encode()]),
     "targets of Prometheus": (
-        lambda raw, folder: file_sd._read(as_file(raw, folder, "targets.json")),
+        lambda raw, folder: list(file_sd._groups([as_file(raw, folder, "targets.json")])),
         [b'[{"targets": ["redis:6379"], "labels": {"job": "redis"}}]'],
     ),
     "inventory of Ansible": (
@@ -217,19 +217,18 @@ def mutated(raw: bytes, random_: random.Random) -> bytes:
 
 
 LEAST = 20
-"""Inputs for each parser and for the pages, on a machine of any speed."""
+"""Minimum number of inputs for each parser and for the pages, however slow the machine is."""
 
 
 def fuzz_seconds() -> float:
-    """Return the time for one parser."""
-    return float(os.environ.get("FUZZ", len(PARSERS) + 1)) / (len(PARSERS) + 1)
+    """Return the time for one parser in seconds."""
+    return float(os.environ.get("FUZZ", (len(PARSERS) + 1) / 3)) / (len(PARSERS) + 1)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", PARSERS)
 def test_a_parser_returns_a_value_or_its_own_error(name: str, tmp_path: Path) -> None:
-    """No other exception, and no input takes longer than two seconds."""
+    """A parser raises no other exception, and no input takes longer than two seconds."""
     parse, examples = PARSERS[name]
     end, number = time.monotonic() + fuzz_seconds(), 0
     while number < LEAST or time.monotonic() < end:
@@ -247,9 +246,8 @@ def test_a_parser_returns_a_value_or_its_own_error(name: str, tmp_path: Path) ->
         assert taken < 2, f"{name}: FUZZ_SEED={SEED}, input {number} took {taken:.1f} s of CPU: {raw[:500]!r}"
 
 
-@pytest.mark.timeout(600)
 async def test_forms_and_bodies_get_an_answer(web: WebService) -> None:
-    """Slack forms, JSON bodies and pages: never a 5xx, and no traceback."""
+    """Slack forms, JSON bodies and pages never get a 5xx or a traceback."""
     payload = {"payload": json.dumps({"actions": [{"value": "x"}], "user": {"id": "U1"}, "response_url": "https://x"})}
     targets = [
         ("POST", "/api/v1/slack/interactions", urlencode(payload).encode()),

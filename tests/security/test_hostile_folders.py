@@ -1,4 +1,4 @@
-"""Folders that belong to other users: their owner cannot make the service read, write or delete other files.
+"""The owner of a hostile folder cannot make the service read, write or delete other files.
 
 The attacks run as another user. They need root, as the tests in CI have.
 """
@@ -42,14 +42,14 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def enterable(tmp_path: Path) -> None:
-    """Let other users enter the folders above their own."""
+    """Let other users enter all folders above."""
     for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
 
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """A folder that belongs to another user."""
+    """Return a folder that belongs to another user."""
     enterable(tmp_path)
     folder = tmp_path / "hostile"
     folder.mkdir()
@@ -59,7 +59,7 @@ def hostile(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """A file that only the service may change."""
+    """Return a file that only the service may change."""
     path = tmp_path / "victim"
     path.write_text("precious")
     path.chmod(0o600)
@@ -68,7 +68,7 @@ def victim(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["../victim", "/etc/passwd", "..", "a/b", ""])
 def test_a_batch_note_of_another_user_deletes_nothing(hostile: Path, victim: Path, name: str) -> None:
-    """The owner of the backups makes a quarantine with a note that names other files."""
+    """A quarantine that the owner of the backups made, with a note about other files, deletes nothing."""
     note = {"at": "2020-01-01T00:00:00Z", "from": str(hostile), "files": [
         {"name": "x", "stored": str(victim) if name == "/etc/passwd" else name, "size": 1, "sha256": ""}
     ]}  # fmt: skip
@@ -83,7 +83,7 @@ def test_a_batch_note_of_another_user_deletes_nothing(hostile: Path, victim: Pat
 
 
 def test_a_note_in_our_own_folder_names_only_files_of_its_batch(tmp_path: Path, victim: Path) -> None:
-    """Even a note that we could have written must not name a file outside the quarantine."""
+    """A note that names a file outside the quarantine is refused, even in our own folder."""
     folder = tmp_path / "quarantine"
     folder.mkdir(mode=0o700)
     file = {"name": "victim", "stored": "../victim", "size": 8, "sha256": hashlib.sha256(b"precious").hexdigest()}
@@ -95,7 +95,7 @@ def test_a_note_in_our_own_folder_names_only_files_of_its_batch(tmp_path: Path, 
 
 
 def test_a_quarantine_that_is_a_link_is_refused(hostile: Path, tmp_path: Path) -> None:
-    """The owner of the backups points the quarantine at another folder."""
+    """A quarantine that is a link to another folder is refused."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)
     with nobody():
@@ -107,7 +107,7 @@ def test_a_quarantine_that_is_a_link_is_refused(hostile: Path, tmp_path: Path) -
 
 
 def pins(folder: Path) -> tuple[disk.Pin, ...]:
-    """Return what a plan pins of the backups in a folder."""
+    """Return the pins of a plan for the backups in a folder."""
     with disk.opened(folder) as handle:
         return tuple(disk.pinned(handle, file) for file in disk.listed_in(handle, "*.rdb"))
 
@@ -123,7 +123,7 @@ def planned(backups: Path, name: str = "dump.rdb") -> dict[str, Any]:
 
 @pytest.fixture
 def backups(tmp_path: Path) -> Path:
-    """A folder with one backup of another user."""
+    """Return a folder with one backup of another user."""
     enterable(tmp_path)
     folder = tmp_path / "backups"
     folder.mkdir()
@@ -160,7 +160,7 @@ def a_pipe(backups: Path) -> None:
 def test_only_the_approved_backup_is_restored(
     hostile: Path, backups: Path, change: Callable[[Path], None], append_only: bool
 ) -> None:
-    """A backup that was changed after planning is not restored, and Redis' own files stay."""
+    """A backup that changed after planning is not restored, and the files of Redis stay."""
     with nobody():
         (hostile / "dump.rdb").write_text("own")
     plan = planned(backups)
@@ -176,7 +176,7 @@ def test_only_the_approved_backup_is_restored(
 def test_only_the_approved_backup_goes_into_quarantine(
     backups: Path, tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
-    """A backup that was changed after planning is not moved, also when its size and time are as before."""
+    """A backup that changed after planning is not moved, even if its size and time are the same."""
     approved = pins(backups)
     with nobody():
         change(backups)
@@ -189,14 +189,14 @@ def test_only_the_approved_backup_goes_into_quarantine(
 
 @pytest.fixture
 def held(backups: Path, tmp_path: Path) -> Quarantine:
-    """A quarantine with the backup of another user, who still has it open."""
+    """Return a quarantine with the backup of another user, who still has it open."""
     quarantine = Quarantine(tmp_path / "quarantine")
     quarantine.take(backups, pins(backups), "1", rfc3339(NOW), lambda: True)
     return quarantine
 
 
 def test_a_file_that_was_changed_in_quarantine_is_neither_deleted_nor_restored(held: Quarantine, backups: Path) -> None:
-    """Its owner can write it through a handle that was open before the move."""
+    """A file that its owner changed by a descriptor from before the move is neither deleted nor restored."""
     approved = digest_of_note(held.held("1"))
     path = held.folder / "1-dump.rdb"
     path.write_text(path.read_text().upper())
@@ -208,7 +208,7 @@ def test_a_file_that_was_changed_in_quarantine_is_neither_deleted_nor_restored(h
 
 
 def test_only_the_approved_batch_is_deleted_or_restored(held: Quarantine, backups: Path) -> None:
-    """The list of a batch is pinned too."""
+    """The plan also pins the list of a batch."""
     for attempt in (
         lambda: held.delete("1", "0" * 64, lambda: True),
         lambda: held.restore("1", "0" * 64, backups, bool),
@@ -222,7 +222,7 @@ def test_only_the_approved_batch_is_deleted_or_restored(held: Quarantine, backup
 def test_a_link_at_the_place_of_a_restored_backup_is_not_followed(
     held: Quarantine, backups: Path, victim: Path, link: str
 ) -> None:
-    """The owner of the backups puts a link where the backup was."""
+    """A link that the owner of the backups put at the place of a backup is not followed."""
     with nobody():
         (backups / "dump.rdb").symlink_to(victim.with_name(link))
     with pytest.raises(TargetError):
@@ -232,12 +232,12 @@ def test_a_link_at_the_place_of_a_restored_backup_is_not_followed(
 
 
 def test_a_file_is_read_again_after_each_change(backups: Path) -> None:
-    """The checksum of a file that stays the same is kept, but never beyond a change, even of the same size and time."""
+    """A stored checksum is valid only until the file changes, even if size and time stay the same."""
     path = backups / "dump.rdb"
     [first] = pins(backups)
     settled = disk._SETTLED
     try:
-        disk._SETTLED = -1  # as if the file had been there for long
+        disk._SETTLED = -1  # as if the file were old
         assert pins(backups) == (first,)
         same_size_and_time(backups)
         [second] = pins(backups)
@@ -258,7 +258,7 @@ def test_a_link_in_the_redis_folder_is_not_followed(hostile: Path, backups: Path
 
 
 def test_an_aside_folder_of_another_user_is_not_used(hostile: Path, backups: Path) -> None:
-    """A link or a folder that waits at the name of the new folder ends the restore."""
+    """A link or folder that already has the name of the new folder ends the restore."""
     with nobody():
         (hostile / "before-restore-1").symlink_to("/tmp")
     with pytest.raises(TargetError, match="already exists"):
@@ -266,7 +266,7 @@ def test_an_aside_folder_of_another_user_is_not_used(hostile: Path, backups: Pat
 
 
 def test_the_record_of_rolled_back_releases_must_be_our_own(hostile: Path) -> None:
-    """Another user cannot say which releases were rolled back, nor make the service read another file."""
+    """Another user cannot change the record of releases, nor make the service read another file."""
     with nobody():
         for name in ("1", "2"):
             (hostile / name).mkdir()
@@ -277,7 +277,7 @@ def test_the_record_of_rolled_back_releases_must_be_our_own(hostile: Path) -> No
 
 
 def test_the_included_file_replaces_a_link_and_never_writes_through_it(hostile: Path, victim: Path) -> None:
-    """nginx' folder is written by a new file that is renamed."""
+    """The file of nginx is written as a new file and renamed, so a link at its place is replaced."""
     with nobody():
         (hostile / "limit.conf").symlink_to(victim)
     included = IncludedFile(NginxFiles(hostile / "limit.conf", hostile / "nginx.pid", "nginx", None))
@@ -287,7 +287,7 @@ def test_the_included_file_replaces_a_link_and_never_writes_through_it(hostile: 
 
 @pytest.fixture
 def above(tmp_path: Path, hostile: Path) -> Path:
-    """A path whose parent another user replaced by a link to a folder of the service."""
+    """Return a path whose parent another user replaced by a link to a folder of the service."""
     private = tmp_path / "private"
     (private / "inner").mkdir(parents=True, mode=0o700)
     (private / "inner" / "current").symlink_to("2")
@@ -333,12 +333,14 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "platforms.supervisor": _switch,
     "witnesses.file": _append,
 }
-"""Every extension that changes files in folders of others, and how. `service.rollback` does so through its platform."""
+"""Every extension that changes files in folders of others, with a function that does so. `service.rollback` uses
+its platform.
+"""
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_folder_above_that_is_a_link_of_another_user_is_not_entered(above: Path, tmp_path: Path, name: str) -> None:
-    """The owner of a folder above cannot choose where the service writes; a link of root is followed."""
+    """The owner of a parent folder cannot choose where the service writes."""
     inner = tmp_path / "private" / "inner"
     before = sorted(inner.iterdir())
     with pytest.raises((TargetError, Refused), match=f"way is a symbolic link of user {NOBODY}"):
@@ -347,14 +349,14 @@ def test_a_folder_above_that_is_a_link_of_another_user_is_not_entered(above: Pat
 
 
 def test_a_link_of_root_above_is_followed(above: Path, tmp_path: Path) -> None:
-    """Administrators move folders to other disks, and leave links."""
+    """A link of root is followed, because administrators move folders to other disks."""
     (tmp_path / "link").symlink_to("private")
     _switch(tmp_path / "link" / "inner")
     assert (tmp_path / "private/inner/current").readlink() == Path("1")
 
 
 def test_the_owner_of_the_releases_cannot_choose_the_file_that_is_written(hostile: Path, victim: Path) -> None:
-    """A link in the place of the record is refused; the link to the release is replaced, never followed."""
+    """A link in place of the record is refused. The link to the release is replaced and never followed."""
     with nobody():
         for name in ("1", "2"):
             (hostile / name).mkdir()
@@ -369,7 +371,7 @@ def test_the_owner_of_the_releases_cannot_choose_the_file_that_is_written(hostil
 async def test_a_checkpoint_is_not_written_through_a_link_or_into_a_pipe(
     hostile: Path, victim: Path, make: Callable[[Path, Path], None]
 ) -> None:
-    """The owner of the folder of the checkpoints cannot make the service append to another file, or wait."""
+    """The owner of the checkpoint folder cannot make the service append to another file or wait."""
     with nobody():
         make(hostile / "checkpoints", victim)
     with pytest.raises((TargetError, OSError)):
@@ -381,7 +383,7 @@ async def test_a_checkpoint_is_not_written_through_a_link_or_into_a_pipe(
 async def test_nginx_actions_do_not_read_or_write_through_a_link(
     nginx: Nginx, hostile: Path, victim: Path, action: type[Action]
 ) -> None:
-    """Before planning, and between planning and execution."""
+    """No action follows a link that appears before planning or between planning and execution."""
     victim.write_text(MARK + "precious")
     files = {"include": hostile / "limit.conf", "pid_file": nginx.folder / "nginx.pid", "config": nginx.config}
     target = service("app", nginx={**{key: str(value) for key, value in files.items()}, "zone": "tight"})
@@ -429,7 +431,7 @@ def _changes_files(tree: ast.Module) -> bool:
             modes = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
             if name in ("open", "fdopen") and any(len(mode) <= 3 and set("wax+") & set(mode) for mode in modes):
                 return True
-            if name == "replace" and len(node.args) == 1 and not node.keywords:  # Path.replace; a text needs two
+            if name == "replace" and len(node.args) == 1 and not node.keywords:  # Path.replace
                 return True
     return False
 
@@ -443,7 +445,7 @@ def _trees(folder: str) -> dict[str, ast.Module]:
 
 
 def _names(tree: ast.AST) -> set[str]:
-    """Return the modules and names that are imported, in full, and the functions of `bindings` that are used."""
+    """Return the full names of the imported modules and objects, and the functions of `bindings` that are used."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
@@ -454,13 +456,13 @@ def _names(tree: ast.AST) -> set[str]:
 
 
 def test_every_extension_that_changes_files_is_attacked_here() -> None:
-    """A new action, platform or other extension that changes files, itself or by a client, must be added above."""
+    """Every extension that changes files, itself or by a client, must be in the lists of this test."""
     clients, extensions = _trees("clients"), _trees("extensions")
     writers = {name for name, tree in clients.items() if _changes_files(tree)} - set(HARMLESS)
     writers |= {name for name, tree in clients.items() if _names(tree) & writers}
     assert writers == {
         *(f"remediator.clients.host.{name}" for name in ("disk_changes", "folders", "nginx", "quarantine", "releases")),
-        # an agent and remediator-remote do what this host does, with the same code
+        # the agent and remediator-remote run the same code as this host
         *(f"remediator.clients.volume.{name}" for name in ("client", "files")),
         *(f"remediator.clients.ssh.{name}" for name in ("bundle", "configuration", "wrapper")),
     }

@@ -1,4 +1,4 @@
-"""Possession of a link is not an identity: what a personal e-mail link alone can and cannot do."""
+"""A personal e-mail link is not an identity: decisions that it allows and decisions that need a sign-in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.promise(6)
 
 
 async def test_a_personal_link_never_breaks_the_glass(web: WebService) -> None:
-    """An operator's link without a sign-in approves nothing over a quorum of two."""
+    """With a link and no sign-in, an operator cannot use break-glass over a quorum of two."""
     asked = await web.request_approval(quorum=2)
     async with web.client() as client:
         link = web.link(asked, "person:oscar")
@@ -28,7 +28,7 @@ async def test_a_personal_link_never_breaks_the_glass(web: WebService) -> None:
     "plan", [{"destructive": True}, {"quorum": 2}, {"groups": ("sre",)}], ids=["destructive", "quorum", "group"]
 )
 async def test_a_personal_link_approves_only_plans_of_low_risk(web: WebService, plan: dict[str, Any]) -> None:
-    """A plan that destroys, needs two people or names groups needs a sign-in. To reject it, the link is sufficient."""
+    """Plans that destroy, need two people or name groups need a sign-in for approval, but not for rejection."""
     asked = await web.request_approval(**plan)
     async with web.client() as client:
         link = web.link(asked, "person:ann")
@@ -38,7 +38,7 @@ async def test_a_personal_link_approves_only_plans_of_low_risk(web: WebService, 
 
 
 async def test_the_record_says_how_each_person_was_known(web: WebService) -> None:
-    """Decisions, the page and the audit log name link and token; break-glass does not hide it."""
+    """Decisions, page and audit log state link or token, also for break-glass."""
     asked = await web.request_approval()
     async with web.client() as client:
         await submit_decision(client, web.link(asked, "person:ann"), "approve", typed="redis")
@@ -53,7 +53,7 @@ async def test_the_record_says_how_each_person_was_known(web: WebService) -> Non
 
 
 async def test_break_glass_needs_a_recent_sign_in(web: WebService) -> None:
-    """A session of an hour ago is not enough; the token, entered again, is."""
+    """Break-glass needs a recent sign-in or the token again. A session of an hour ago is not enough."""
     asked = await web.request_approval(quorum=2)
     async with web.client() as browser:
         await sign_in(browser, web.tokens["oscar"])

@@ -1,4 +1,4 @@
-"""The service listens with TLS or on a Unix socket by itself."""
+"""The service itself listens with TLS or on a Unix socket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.promise(14)
 
 
 def write_certificate(folder: Path, name: str) -> None:
-    """Write a certificate for localhost that signs itself, and its key."""
+    """Write a self-signed certificate for localhost and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -54,7 +54,7 @@ def write_certificate(folder: Path, name: str) -> None:
 
 
 class Encrypted(Remediator):
-    """A remediator with a certificate, which may open 512 files only."""
+    """A remediator with a certificate that may open only 512 files."""
 
     def command(self) -> list[str]:
         return [require("prlimit"), "--nofile=512:512", *super().command()]
@@ -66,7 +66,7 @@ class Encrypted(Remediator):
             return False
 
     def request(self, method: str, path: str, body: bytes = b"", token: str = "") -> tuple[int, dict[str, str]]:
-        """Send a request; return the status and the headers of the answer."""
+        """Send a request. Return the status and the headers of the answer."""
         context = ssl.create_default_context(cafile=str(self.folder / "tls.crt"))
         opened = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=30)
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -79,7 +79,7 @@ class Encrypted(Remediator):
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
-    """A service that speaks TLS."""
+    """Return a service that uses TLS."""
     server = Encrypted(tmp_path_factory.mktemp("encrypted"))
     write_certificate(server.folder, "first")
     server.inventory["services"] = INVENTORY["services"]
@@ -91,16 +91,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
 
 
 def test_a_notification_arrives_with_tls_and_plain_http_gets_nothing(service: Encrypted) -> None:
-    """The webhook works by HTTPS; the same port does not answer HTTP."""
+    """The webhook works by HTTPS, and the same port does not answer HTTP."""
     body = service.notification("firing", alertname="Other")
     assert service.request("POST", "/api/v1/alerts", body, TOKEN)[0] == 200
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as plain:
         plain.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"HTTP/" not in plain.recv(100)
 
 
 def test_pages_with_tls_have_hsts_and_host_cookies(service: Encrypted) -> None:
-    """Without any public_url, the service knows that browsers reach it by HTTPS."""
+    """Without public_url, the service knows from its certificate that browsers use HTTPS."""
     status, headers = service.request("GET", "/")
     assert status == 200
     assert headers["strict-transport-security"].startswith("max-age=")
@@ -109,20 +109,20 @@ def test_pages_with_tls_have_hsts_and_host_cookies(service: Encrypted) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 def test_old_versions_of_tls_are_refused(service: Encrypted, version: ssl.TLSVersion) -> None:
-    """TLS 1.2 is the minimum."""
+    """TLS 1.2 is the oldest accepted version."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with pytest.warns(DeprecationWarning):
         context.minimum_version = context.maximum_version = version
     with (
-        socket.create_connection(("127.0.0.1", service.port), timeout=10) as opened,
+        socket.create_connection(("127.0.0.1", service.port), timeout=60) as opened,
         pytest.raises((ssl.SSLError, ConnectionError)),
     ):
         context.wrap_socket(opened)
 
 
 def test_connections_that_never_finish_the_handshake_do_not_silence_the_webhook(service: Encrypted) -> None:
-    """More of them than the service may open files: a notification is still acknowledged."""
+    """With more unfinished handshakes than descriptors, a notification is still acknowledged."""
     body = service.notification("firing", alertname="Other")
     with ExitStack() as stack:
         for number in range(700):
@@ -133,16 +133,16 @@ def test_connections_that_never_finish_the_handshake_do_not_silence_the_webhook(
 
 
 def test_a_renewed_certificate_is_used_without_a_restart(service: Encrypted) -> None:
-    """New connections get the certificate that was written last."""
+    """New connections get the newest certificate without a restart."""
     pid = service.pid
     write_certificate(service.folder, "renewed")
-    # the client trusts only the new certificate, so that ready() holds as soon as it is used
-    until(service.ready, "the new certificate is used", 60)
+    # the client trusts only the new certificate, so ready() means that it is in use
+    until(service.ready, "the new certificate is used")
     assert service.pid == pid
 
 
 def test_a_certificate_with_another_key_is_refused_and_the_last_one_stays(tmp_path: Path) -> None:
-    """While only one of the two files has been renewed, the old pair serves."""
+    """While only one of the two files is renewed, the old pair stays in use."""
     write_certificate(tmp_path, "first")
     files = ServerTls(certificate_file=tmp_path / "tls.crt", key_file=tmp_path / "tls.key")
     certificate = Certificate(files)
@@ -161,7 +161,7 @@ def test_a_certificate_with_another_key_is_refused_and_the_last_one_stays(tmp_pa
 
 
 def test_a_key_with_a_password_or_a_missing_file_is_refused_at_the_start(tmp_path: Path) -> None:
-    """The error names both files; nothing asks for a password."""
+    """The error names both files, and the start does not ask for a password."""
     key = ec.generate_private_key(ec.SECP256R1())
     write_certificate(tmp_path, "first")
     locked = serialization.BestAvailableEncryption(b"password")
@@ -173,7 +173,7 @@ def test_a_key_with_a_password_or_a_missing_file_is_refused_at_the_start(tmp_pat
 
 
 class OnSocket(Remediator):
-    """A remediator on a Unix socket."""
+    """A remediator that listens on a Unix socket."""
 
     def ready(self) -> bool:
         try:
@@ -182,16 +182,16 @@ class OnSocket(Remediator):
             return False
 
     def request(self, path: str) -> bytes:
-        """Return the start of the answer to a request."""
+        """Send a request. Return the start of the answer."""
         with socket.socket(socket.AF_UNIX) as opened:
-            opened.settimeout(10)
+            opened.settimeout(60)
             opened.connect(str(self.folder / "r.sock"))
             opened.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             return opened.recv(4096)
 
 
 def test_a_unix_socket_serves_and_only_user_and_group_may_connect(tmp_path: Path) -> None:
-    """The mode is 0660, a socket file left from a crash is replaced, and callers must sign in."""
+    """The socket has mode 0660 and replaces a file left from a crash. Callers must sign in."""
     server = OnSocket(tmp_path)
     path = tmp_path / "r.sock"
     server.inventory["services"] = INVENTORY["services"]
@@ -210,7 +210,7 @@ def test_a_unix_socket_serves_and_only_user_and_group_may_connect(tmp_path: Path
 
 
 def test_a_socket_in_use_and_a_file_are_not_replaced(tmp_path: Path) -> None:
-    """Another service keeps its socket; a file of that name keeps its content."""
+    """A socket of another service and a file of that name are not replaced."""
     path = tmp_path / "r.sock"
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
@@ -226,7 +226,7 @@ def test_a_socket_in_use_and_a_file_are_not_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("listen", ["8095", "127.0.0.1:http", "127.0.0.1:70000", "unix:relative.sock"])
 def test_an_invalid_address_is_an_error_of_the_settings(tmp_path: Path, listen: str) -> None:
-    """It is found by validation, before anything starts."""
+    """An invalid address is reported when the settings are read."""
     with pytest.raises(ValueError, match="invalid address"):
         Config.model_validate(settings(tmp_path, listen=listen))
 
@@ -252,13 +252,13 @@ def test_http_links_do_not_fit_tls(tmp_path: Path) -> None:
     ],
 )
 def test_a_proxy_at_almost_every_address_is_refused(tmp_path: Path, networks: list[str]) -> None:
-    """It would let every caller sign in as anyone, however the networks are cut into parts."""
+    """Trusted proxies at almost all addresses are refused, however split, because every caller could sign in."""
     with pytest.raises(ValueError, match="trust almost every address"):
         Config.model_validate(settings(tmp_path, access={"proxy": {"addresses": networks}}))
 
 
 def test_a_proxy_in_all_private_networks_is_accepted(tmp_path: Path) -> None:
-    """Lint warns of it, but a cluster may have no narrower network."""
+    """All private networks are accepted with a warning of lint, because a cluster may have no narrower one."""
     networks = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00:1234::/32"]
     made = Config.model_validate(settings(tmp_path, access={"proxy": {"addresses": networks}}))
     assert made.access.proxy is not None

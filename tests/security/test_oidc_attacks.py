@@ -1,4 +1,4 @@
-"""A hostile identity provider, or a hostile page between it and the browser, against a running service."""
+"""Attacks on a running service by a hostile identity provider, or by a page between provider and browser."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import httpx
 import pytest
 from joserfc import jwe, jwk, jws
 
+from tests.support.servers import DEADLINE
 from tests.support.servers.identity_provider import CLIENT, IdentityProvider
 from tests.support.servers.remediator import Remediator
 
@@ -24,7 +25,7 @@ ATTEMPT = "remediator_sign_in"
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[IdentityProvider]:
-    """The provider on loopback."""
+    """Return the provider on loopback."""
     made = IdentityProvider()
     yield made
     made.stop()
@@ -32,7 +33,7 @@ def provider() -> Iterator[IdentityProvider]:
 
 @pytest.fixture(scope="module")
 def service(provider: IdentityProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remediator]:
-    """The service, as a process. It gets the addresses of clients from a header, so that each test has its own."""
+    """Return the service as a process that reads client addresses from a header, so each test has its own address."""
     made = Remediator(tmp_path_factory.mktemp("service"))
     made.playbooks = []
     (made.folder / "oidc.secret").write_text("the secret of this client")
@@ -55,7 +56,7 @@ NUMBERS = iter(range(1, 250))
 
 @pytest.fixture
 def browser(service: Remediator, provider: IdentityProvider) -> Iterator[httpx.Client]:
-    """A browser, and a provider that behaves."""
+    """Return a browser and a provider that behaves correctly."""
     provider.published, provider.token = [provider.key], provider.right_token
     headers = {"X-Forwarded-For": f"198.51.100.{next(NUMBERS)}"}
     with httpx.Client(base_url=service.url, headers=headers, timeout=30) as client:
@@ -63,7 +64,7 @@ def browser(service: Remediator, provider: IdentityProvider) -> Iterator[httpx.C
 
 
 def begin(browser: httpx.Client, provider: IdentityProvider) -> str:
-    """Begin a sign-in; return its state."""
+    """Begin a sign-in and return its state."""
     answer = browser.get("/sign-in/oidc")
     assert answer.status_code == 303, answer.text
     query = parse_qs(urlsplit(answer.headers["location"]).query)
@@ -77,24 +78,24 @@ def finish(browser: httpx.Client, state: str, **more: str) -> httpx.Response:
 
 
 def signed_in(browser: httpx.Client) -> bool:
-    """Return whether the browser may read."""
+    """Return whether the browser has the right to read."""
     return browser.get("/api/v1/runs").status_code == 200
 
 
 def test_the_right_token_signs_in_once(browser: httpx.Client, provider: IdentityProvider) -> None:
-    """What the attacks below change is otherwise right. The code goes out with PKCE and the secret of the client."""
+    """A right token signs in once, with PKCE and the secret of the client. The attacks below change one part of it."""
     state = begin(browser, provider)
     assert finish(browser, state).status_code == 303 and signed_in(browser)
     assert len(provider.forms[-1]["code_verifier"]) >= 43
     assert provider.headers[-1]["Authorization"].startswith("Basic ")
     browser.cookies.delete(SESSION)
-    assert finish(browser, state).status_code == 400 and not signed_in(browser)  # the attempt was used up
+    assert finish(browser, state).status_code == 400 and not signed_in(browser)  # the attempt is used up
 
 
 def test_refused_answers_are_throttled_and_audited(
     browser: httpx.Client, service: Remediator, provider: IdentityProvider
 ) -> None:
-    """Nobody can make the service ask the provider about one code after the other."""
+    """Refused answers are throttled, so a client cannot make the service send many codes to the provider."""
     provider.token = lambda nonce: None
     statuses, before = [], len(provider.forms)
     for _ in range(13):
@@ -107,7 +108,7 @@ def test_refused_answers_are_throttled_and_audited(
 def test_the_denial_of_the_provider_is_an_event(
     browser: httpx.Client, service: Remediator, provider: IdentityProvider
 ) -> None:
-    """So is an answer to another sign-in."""
+    """A denial by the provider, or an answer to another sign-in, is an audit event."""
     state = begin(browser, provider)
     answer = browser.get("/sign-in/oidc/back", params={"error": "access_denied", "state": state})
     assert answer.status_code == 403 and service.audit_has("the identity provider denied the sign-in")
@@ -151,7 +152,7 @@ CLAIMS: dict[str, Callable[[IdentityProvider], dict[str, Any]]] = {
 def test_a_token_with_a_wrong_claim_signs_nobody_in(
     browser: httpx.Client, provider: IdentityProvider, name: str
 ) -> None:
-    """Each token has a right signature and is right but for one claim."""
+    """A token with a valid signature but one wrong claim signs nobody in."""
     provider.token = lambda nonce: provider.sign(provider.claims(nonce, **CLAIMS[name](provider)))
     answer = finish(browser, begin(browser, provider))
     assert answer.status_code == 403 and 'role="alert"' in answer.text, answer.text
@@ -234,7 +235,7 @@ TOKENS: dict[str, Callable[[IdentityProvider, str], str | None]] = {
 def test_a_token_without_a_signature_of_the_provider_signs_nobody_in(
     browser: httpx.Client, provider: IdentityProvider, name: str
 ) -> None:
-    """Confused algorithms, keys that the token brings along, changed tokens. Nothing is fetched because of a token."""
+    """Confused algorithms, keys inside the token and changed tokens are refused, and no key is fetched for them."""
     asked = len(provider.asked)
     provider.token = lambda nonce: TOKENS[name](provider, nonce)
     answer = finish(browser, begin(browser, provider))
@@ -256,8 +257,10 @@ def test_a_key_counts_only_while_the_provider_publishes_it(browser: httpx.Client
 def test_the_answer_must_be_of_this_browser_and_this_provider(
     browser: httpx.Client, service: Remediator, provider: IdentityProvider
 ) -> None:
-    """State of another browser, no state, a second provider (RFC 9207): the code is not sent on."""
-    with httpx.Client(base_url=service.url, headers={"X-Forwarded-For": "198.51.100.251"}) as attacker:
+    """With a foreign or missing state, or a second provider (RFC 9207), the service does not send the code on."""
+    with httpx.Client(
+        base_url=service.url, headers={"X-Forwarded-For": "198.51.100.251"}, timeout=DEADLINE
+    ) as attacker:
         foreign = begin(attacker, provider)
     begin(browser, provider)
     before = len(provider.forms)
@@ -274,7 +277,7 @@ def test_the_answer_must_be_of_this_browser_and_this_provider(
 def test_the_way_back_leads_to_a_page_of_this_service(
     browser: httpx.Client, service: Remediator, provider: IdentityProvider, back: str
 ) -> None:
-    """A link to the sign-in cannot lead to another site afterwards."""
+    """A sign-in link cannot redirect to another site."""
     answer = browser.get("/sign-in/oidc", params={"next": back})
     query = parse_qs(urlsplit(answer.headers["location"]).query)
     provider.nonce = query["nonce"][0]
@@ -297,14 +300,14 @@ def test_the_way_back_leads_to_a_page_of_this_service(
 def test_metadata_that_leads_elsewhere_is_refused(
     tmp_path: Path, provider: IdentityProvider, metadata: dict[str, Any]
 ) -> None:
-    """Of another issuer, or with an address that others on the way can read and answer."""
+    """Metadata of another issuer or with an unprotected address is refused."""
     made = Remediator(tmp_path)
     made.playbooks = []
     made.settings |= {"public_url": made.url, "access": {"oidc": {"issuer": provider.issuer, "client_id": CLIENT}}}
     provider.metadata = metadata
     try:
         made.start()
-        with httpx.Client(base_url=made.url) as client:
+        with httpx.Client(base_url=made.url, timeout=DEADLINE) as client:
             answer = client.get("/sign-in/oidc")
         assert answer.status_code == 502 and "location" not in answer.headers, answer.text
     finally:

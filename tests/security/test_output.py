@@ -1,4 +1,4 @@
-"""Text from outside steers no terminal, mentions nobody, and never looks like a statement of the service."""
+"""External text cannot control a terminal, mention people, or look like a statement of the service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOSTILE = ["\x1b[2J", "\x1b]0;owned\x07", "\x9b31m", "\r", "\u202e", "\u2066", "
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=ascii)
 def test_no_control_character_reaches_the_terminal(hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of all functions of the output layer."""
+    """No function of the output layer prints a control character of external text."""
     _output.echo(f"a{hostile}b")
     _output.lines([f"a{hostile}b"])
     _output.data({"a": hostile})
@@ -36,18 +36,18 @@ def test_no_control_character_reaches_the_terminal(hostile: str, capsys: pytest.
 
 
 def test_a_newline_in_a_label_adds_no_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """A list has one line for each item."""
+    """A newline in a label does not add a line to a list."""
     _output.lines(["alert  a\ndecide  remediator approval approve run-1", "b"])
     assert capsys.readouterr().out.count("\n") == 2
 
 
 def test_newlines_and_tabs_of_texts_stay() -> None:
-    """A text of several lines is cleaned line by line."""
+    """A text of several lines keeps its newlines and tabs, and each line is cleaned."""
     assert printable_lines("a\tb\n\x1bc") == f"a\tb\n{REPLACEMENT}c"
 
 
 def test_commands_print_through_the_output_layer_only() -> None:
-    """No command calls click.echo, print or a stream. The lint rule TID251 says so while editing."""
+    """No command calls click.echo, print or a stream. The lint rule TID251 reports this too."""
     for path in sorted((ROOT / "remediator" / "cli").rglob("*.py")):
         if path.name == "_output.py":
             continue
@@ -59,18 +59,18 @@ def test_commands_print_through_the_output_layer_only() -> None:
 
 @pytest.mark.parametrize("text", ["@everyone look", "see https://evil.example", "www.evil.example", "a@evil.example"])
 def test_markdown_has_no_mention_and_no_bare_link(text: str) -> None:
-    """A zero-width space is in the middle of what would become one."""
+    """A zero-width space breaks each possible mention and link."""
     assert "&#8203;" in escape_markdown(text)
 
 
 @pytest.mark.parametrize("text", ["[x](y)", "<b>", "`x`", "a|b", "~~a~~", "$x$", "&amp;", "![x](y)"])
 def test_markdown_shows_markup_as_text(text: str) -> None:
-    """Each special character has a backslash."""
+    """Each special character in Markdown gets a backslash."""
     assert escape_markdown(text).replace("\\", "") == text and "\\" in escape_markdown(text)
 
 
 async def test_alert_text_is_shown_as_a_quotation(web: WebService) -> None:
-    """On the approval page, a summary cannot pass for a fact that the service has found."""
+    """The approval page quotes a summary, so it cannot look like a fact that the service found."""
     asked = await web.request_approval()
     async with web.client() as client:
         page = (await client.get(web.link(asked))).text
@@ -79,7 +79,7 @@ async def test_alert_text_is_shown_as_a_quotation(web: WebService) -> None:
 
 
 def test_the_operator_name_comes_from_the_user_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables that everyone can set do not change it, and --actor does not replace it."""
+    """The name comes from the user ID. Neither environment variables nor --actor replace it."""
     before = _direct_store.terminal_user()
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(name, "ann")
@@ -89,13 +89,13 @@ def test_the_operator_name_comes_from_the_user_id(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="SUDO_UID counts only for root")
 def test_sudo_names_the_user_behind_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user ID that sudo records is shown beside root."""
+    """For root, the name also has the user ID that sudo records."""
     monkeypatch.setenv("SUDO_UID", "1")
     assert _direct_store.terminal_user().startswith("user:root(")
 
 
 def test_state_files_are_made_private(tmp_path: Path) -> None:
-    """Files that an older version left readable for all are corrected at the start."""
+    """The start corrects files that an older version left readable for all."""
     tmp_path.chmod(0o755)
     for name in ("remediator.db", "remediator.db-wal", "audit.key"):
         (tmp_path / name).write_text("x")
@@ -107,7 +107,7 @@ def test_state_files_are_made_private(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_state_folder_of_another_user_is_reported(tmp_path: Path) -> None:
-    """Its owner can replace the database and the keys, so the log and the doctor say it."""
+    """Log and doctor report a state folder of another user, who can replace database and keys."""
     tmp_path.chmod(0o700)
     with capture_logs() as quiet:
         make_private(tmp_path)

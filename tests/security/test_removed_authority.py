@@ -1,4 +1,4 @@
-"""No authority outlives its removal: people, tokens, groups, sessions, webhook tokens and votes."""
+"""No permission outlives its removal: people, tokens, groups, sessions, webhook tokens and decisions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.promise(6)
 
 
 def change_people(folder: Path, **people: dict[str, Any] | None) -> None:
-    """Change entries of the people file; None removes an entry."""
+    """Change entries of the people file. None removes an entry."""
     path = folder / "people.yaml"
     content = yaml.safe_load(path.read_text())
     for name, entry in people.items():
@@ -36,7 +36,7 @@ def change_people(folder: Path, **people: dict[str, Any] | None) -> None:
 
 
 async def reload_files(web: WebService) -> None:
-    """Do what the reload loop does after a change of a file."""
+    """Reload the files as the reload loop does after a change."""
     await reload(web.service.reload, web.service.reload.signatures(), requested=False)
 
 
@@ -48,13 +48,13 @@ async def sign_in(client: httpx.AsyncClient, token: str) -> None:
 
 
 async def who(client: httpx.AsyncClient, **headers: str) -> int:
-    """Return the status of a request that only people who may read can make."""
+    """Return the status of a request that only people with read access can make."""
     return (await client.get("/api/v1/runs", headers=headers)).status_code
 
 
 @pytest.fixture
 def access() -> dict[str, Any]:
-    """The section of the settings: no reading without sign-in."""
+    """Return access settings without anonymous reading."""
     return {"anonymous_role": "none"}
 
 
@@ -73,7 +73,7 @@ async def test_a_removed_person_loses_token_and_session_without_a_restart(tmp_pa
 
 
 async def test_a_replaced_operator_token_ends_the_sessions_that_it_started(tmp_path: Path, access: Any) -> None:
-    """Whoever signed in with a leaked token is signed out when the token is replaced."""
+    """A replaced token ends all sessions that it started, so a leaked token is useless."""
     async with web_service(tmp_path, access=access) as web, web.client() as browser:
         await sign_in(browser, web.tokens["ann"])
         change_people(tmp_path, ann={"tokens": [hash_token(make_token())]})
@@ -82,7 +82,7 @@ async def test_a_replaced_operator_token_ends_the_sessions_that_it_started(tmp_p
 
 
 async def test_a_changed_role_counts_at_once(tmp_path: Path, access: Any) -> None:
-    """A session has the rights of now, not those of the sign-in."""
+    """A session has the current rights, not the rights at the sign-in."""
     async with web_service(tmp_path, access=access) as web, web.client() as client:
         asked = await web.request_approval()
         change_people(tmp_path, ann={"roles": ["viewer"]})
@@ -92,7 +92,7 @@ async def test_a_changed_role_counts_at_once(tmp_path: Path, access: Any) -> Non
 
 
 async def test_a_broken_people_file_keeps_the_last_valid_one_and_is_reported(web: WebService, tmp_path: Path) -> None:
-    """An error in the file gives nobody rights and takes nobody's away."""
+    """An error in the people file changes no rights and is reported."""
     (tmp_path / "people.yaml").write_text("people: [")
     await reload_files(web)
     async with web.client() as client:
@@ -101,7 +101,7 @@ async def test_a_broken_people_file_keeps_the_last_valid_one_and_is_reported(web
 
 
 async def test_a_signed_out_cookie_is_not_accepted_again(tmp_path: Path, access: Any) -> None:
-    """The cookie of before the sign-out opens nothing, even if a copy of it was kept."""
+    """After a sign-out, a copy of the cookie is refused."""
     async with web_service(tmp_path, access=access) as web, web.client() as browser, web.client() as thief:
         await sign_in(browser, web.tokens["ann"])
         thief.cookies.update(browser.cookies)
@@ -112,7 +112,7 @@ async def test_a_signed_out_cookie_is_not_accepted_again(tmp_path: Path, access:
 
 
 async def test_sessions_end_when_idle_and_at_their_absolute_limit(tmp_path: Path, access: Any) -> None:
-    """Use extends a session up to its absolute limit only."""
+    """Use extends a session, but only up to its absolute limit."""
     limits = {"session": "3h", "session_idle": "1h"}
     async with web_service(tmp_path, access=access | limits) as web, web.client() as busy, web.client() as idle:
         await sign_in(busy, web.tokens["ann"])
@@ -130,7 +130,7 @@ async def test_sessions_end_when_idle_and_at_their_absolute_limit(tmp_path: Path
 
 
 async def test_an_administrator_ends_all_sessions_of_a_person(tmp_path: Path, access: Any) -> None:
-    """Only an administrator may; the sessions of others stay."""
+    """Only an administrator can end all sessions of a person. Other sessions stay."""
     async with web_service(tmp_path, access=access) as web, web.client() as ann, web.client() as bob:
         change_people(tmp_path, oscar={"roles": ["admin"]})
         await reload_files(web)
@@ -145,7 +145,7 @@ async def test_an_administrator_ends_all_sessions_of_a_person(tmp_path: Path, ac
 
 
 async def test_a_copy_of_the_sessions_table_opens_no_session(web: WebService) -> None:
-    """The table has hashes of the cookies only."""
+    """The table has only hashes of the cookies, so a copy opens no session."""
     async with web.client() as browser:
         await sign_in(browser, web.tokens["ann"])
         [session] = await web.context.store.read(sessions.list_open)
@@ -153,7 +153,7 @@ async def test_a_copy_of_the_sessions_table_opens_no_session(web: WebService) ->
 
 
 async def test_webhook_tokens_rotate_without_losing_an_alert(tmp_path: Path) -> None:
-    """Both tokens are accepted until the old one is removed; no restart is needed."""
+    """Without a restart, both tokens are accepted until the old one is removed."""
     for name in ("old", "new"):
         (tmp_path / f"{name}.token").write_text(f"the {name} token of Alertmanager")
     webhook = {"tokens": {"old": "old.token"}}
@@ -163,7 +163,7 @@ async def test_webhook_tokens_rotate_without_losing_an_alert(tmp_path: Path) -> 
             headers = {"Authorization": f"Bearer the {name} token of Alertmanager"}
             return (await client.post("/api/v1/alerts", content=b"{}", headers=headers)).status_code
 
-        unauthorized, accepted = 401, 400  # the body is not a notification, which is looked at after the token
+        unauthorized, accepted = 401, 400  # the body is not a notification, but the service checks the token first
         assert (await send("old"), await send("new")) == (accepted, unauthorized)
         settings = yaml.safe_load((tmp_path / "remediator.yaml").read_text())
         for tokens, expected in (
@@ -181,7 +181,7 @@ async def test_webhook_tokens_rotate_without_losing_an_alert(tmp_path: Path) -> 
 async def test_a_vote_counts_only_while_its_person_has_the_right(
     web: WebService, tmp_path: Path, loss: dict[str, Any] | None
 ) -> None:
-    """A person who lost the right after the decision does not count when the service wants to act."""
+    """A decision does not count if its person has lost the right before the service acts."""
     asked = await web.request_approval(groups=("sre",))
     async with web.client() as client:
         await submit_decision(client, web.link(asked), "approve", token=web.tokens["ann"])
@@ -195,7 +195,7 @@ async def test_a_vote_counts_only_while_its_person_has_the_right(
 
 
 async def test_a_status_without_a_decision_starts_nothing(web: WebService) -> None:
-    """An SQL statement that sets the status of a request, or adds a decision, is not an approval."""
+    """If SQL sets the status of a request or adds a decision, this is not an approval."""
     asked = await web.request_approval()
     for statement in (
         f"UPDATE approvals SET status = 'approved' WHERE id = '{asked.id}'",
@@ -218,7 +218,7 @@ async def test_a_status_without_a_decision_starts_nothing(web: WebService) -> No
     ],
 )
 async def test_a_quorum_and_break_glass_are_those_of_the_audit_log(web: WebService, before: str, after: str) -> None:
-    """One vote is not enough for a quorum of two, whatever SQL makes of the request before or after the vote."""
+    """One decision is not enough for a quorum of two, even if SQL changes the request before or after it."""
     asked = await web.request_approval(quorum=2)
     await forge(web, before)
     async with web.client() as client:
@@ -230,7 +230,7 @@ async def test_a_quorum_and_break_glass_are_those_of_the_audit_log(web: WebServi
 
 
 async def test_the_groups_of_a_request_are_those_of_its_plan(web: WebService) -> None:
-    """A person outside of the groups does not count, also if SQL has removed the groups before the vote."""
+    """A person outside the groups does not count, even if SQL removed the groups before the decision."""
     asked = await web.request_approval(groups=("sre",))
     await forge(web, "UPDATE approvals SET groups = '[]'")
     async with web.client() as client:
@@ -238,7 +238,7 @@ async def test_the_groups_of_a_request_are_those_of_its_plan(web: WebService) ->
     assert (await web.state(asked)).status == "approved"
     await advance(web, asked.run_id)
     found = await web.state(asked)
-    assert (found.status, "is in none of the groups" in (found.reason or "")) == ("void", True), found.reason
+    assert (found.status, "is not in a group" in (found.reason or "")) == ("void", True), found.reason
 
 
 async def forge(web: WebService, *statements: str) -> None:
@@ -248,7 +248,7 @@ async def forge(web: WebService, *statements: str) -> None:
 
 
 async def advance(web: WebService, run_id: str) -> None:
-    """Let the approve stage look at the run, as the worker does."""
+    """Process the run in the approve stage, as a worker does."""
 
     def claim(tx: Tx) -> None:
         lease = {"lease_owner": "test", "lease_until": tx.now + timedelta(minutes=1)}

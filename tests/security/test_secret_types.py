@@ -1,4 +1,4 @@
-"""A secret is a type: every setting that has it is redacted, also after a reload, and common tokens are recognised."""
+"""Every setting of the type Secret is redacted, also after a reload, and common tokens are recognised."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ SECRETS: dict[str, dict[str, Any]] = {
         "access": {"oidc": {"issuer": "https://id.example", "client_id": "x", "client_secret_file": "secret"}},
         "public_url": "https://remediator.example.com",
     },
+    "signature of a source": {
+        "sources": {"grafana": {"kind": "grafana", "hmac": {"secret_files": ["secret"], "header": "X-Signature"}}}
+    },
     "webhook token": {"webhook": {"tokens": {"new": "secret"}}},
     "link keys": {"approvals": {"keys_file": "secret"}},
     "audit key": {"audit": {"key_file": "secret"}},
@@ -47,7 +50,7 @@ VALUE = "plain words that no pattern knows"
 
 
 class CustomSettings(Strict):
-    """Settings whose secret is in a key with a name of its own."""
+    """Settings with a secret in a field with an unusual name."""
 
     credentials: SecretFile
 
@@ -67,7 +70,7 @@ REGISTRY = Registry(
 
 @pytest.mark.parametrize("settings", SECRETS.values(), ids=SECRETS)
 def test_every_secret_file_of_the_settings_is_redacted(tmp_path: Path, settings: dict[str, Any]) -> None:
-    """The Slack signing secret and the OIDC client secret were missed by a list of names."""
+    """Every secret file is redacted, also the Slack signing secret and the OIDC client secret."""
     (tmp_path / "secret").write_text(f"{VALUE}\n")
     base = {"apiVersion": "remediator/v1", "kind": "Config", "state": "s", "playbooks": [], "inventory": "i.yaml"}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(base | settings))
@@ -76,7 +79,7 @@ def test_every_secret_file_of_the_settings_is_redacted(tmp_path: Path, settings:
 
 
 def test_files_that_the_service_creates_are_redacted(tmp_path: Path) -> None:
-    """The default key files are named nowhere in the settings."""
+    """The default key files, which the settings do not name, are redacted."""
     (tmp_path / "state").mkdir()
     base = {"apiVersion": "remediator/v1", "kind": "Config", "playbooks": [], "inventory": "i.yaml"}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(base | {"state": "state"}))
@@ -87,7 +90,7 @@ def test_files_that_the_service_creates_are_redacted(tmp_path: Path) -> None:
 
 
 def fields(model: type[BaseModel], seen: set[type]) -> list[tuple[str, Any]]:
-    """Return every field of a model and of the models inside."""
+    """Return every field of a model and of its nested models."""
     if model in seen:
         return []
     seen.add(model)
@@ -107,12 +110,12 @@ def _arguments(annotation: Any) -> list[Any]:
 
 PUBLIC = {"ca_file", "cert_file", "pid_file", "certificate_file"}
 ONLY_FOR_SSH = {"identity_file"}
-"""Secret, but only ssh reads it: the remediator never has its content, so it cannot show it."""
+"""Files that are secret, but that only ssh reads, so the remediator cannot show their content."""
 
 
 @pytest.mark.parametrize("model", [Config, Inventory])
 def test_a_file_setting_is_secret_or_known_to_be_public(model: type[BaseModel]) -> None:
-    """A new setting with a file has to say which one it is."""
+    """Every setting with a file declares whether the file is secret."""
     for name, about in fields(model, set()):
         last = name.rpartition(".")[2]
         if (
@@ -124,7 +127,7 @@ def test_a_file_setting_is_secret_or_known_to_be_public(model: type[BaseModel]) 
 
 
 def test_the_type_is_found_inside_containers() -> None:
-    """Optional fields and values of mappings count."""
+    """The type is found in optional fields and in values of mappings."""
 
     class Model(Strict):
         one: SecretFile | None = None
@@ -135,7 +138,7 @@ def test_the_type_is_found_inside_containers() -> None:
 
 
 def test_a_created_webhook_token_is_in_its_file_only(tmp_path: Path) -> None:
-    """The log names the file. It never has the token, which a journal would keep for years."""
+    """The log has the file name but never the token, because a journal keeps lines for years."""
     config = Config.model_validate(
         {
             "apiVersion": "remediator/v1",
@@ -153,7 +156,7 @@ def test_a_created_webhook_token_is_in_its_file_only(tmp_path: Path) -> None:
 
 
 async def test_a_secret_of_a_reload_is_redacted_from_then_on(tmp_path: Path) -> None:
-    """The new webhook token does not reach the audit log with a later entry."""
+    """A new webhook token is redacted from later audit entries."""
     (tmp_path / "one").write_text("the first token of all")
     (tmp_path / "two").write_text("the second token of all")
     async with web_service(tmp_path, webhook={"tokens": {"one": "one"}}) as web, web.client() as client:
@@ -197,7 +200,7 @@ async def test_a_secret_of_a_reload_is_redacted_from_then_on(tmp_path: Path) -> 
     ],
 )
 def test_tokens_of_2026_are_recognised(token: str) -> None:
-    """In text and in the filter for encoded JSON."""
+    """Current token formats are recognised in text and in encoded JSON."""
     redactor, secret = Redactor(), token[-16:]
     assert secret not in redactor.text(f"error with {token} while sending")
     assert redactor.may_contain_secret(f'{{"a": "error with {token}"}}'.encode())
@@ -219,7 +222,7 @@ def test_tokens_of_2026_are_recognised(token: str) -> None:
     ],
 )
 def test_passwords_of_curl_are_recognised(command: str) -> None:
-    """The user name and the rest of the command stay readable."""
+    """The password of a curl command is redacted. The user name and the rest stay readable."""
     for form in (command, json.dumps({"m": command})):
         assert Redactor().may_contain_secret(form.encode())
     clean = Redactor().text(command)
@@ -237,7 +240,7 @@ def test_passwords_of_curl_are_recognised(command: str) -> None:
     ],
 )
 def test_plain_words_stay_readable(text: str) -> None:
-    """A shape that is too broad would hide what an operator needs."""
+    """Ordinary words are not redacted, because operators need them."""
     assert Redactor().text(text) == text
 
 
@@ -254,7 +257,7 @@ WRONG_PLACES = {
 
 @pytest.mark.parametrize("place", WRONG_PLACES)
 def test_the_refusal_of_settings_does_not_repeat_a_secret(tmp_path: Path, place: str) -> None:
-    """The message goes to the log of the system, the audit log and a notification; the line is shown without it."""
+    """The error, which reaches log, audit log and a notification, shows the line without the secret."""
     path = tmp_path / "remediator.yaml"
     head = "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
     path.write_text(f"{head}{WRONG_PLACES[place]}\n")
@@ -266,7 +269,7 @@ def test_the_refusal_of_settings_does_not_repeat_a_secret(tmp_path: Path, place:
 
 
 def test_the_path_of_a_secret_file_stays_in_the_refusal(tmp_path: Path) -> None:
-    """A person has to see which file is meant."""
+    """The error keeps the path of a secret file, because a person needs it."""
     path = tmp_path / "remediator.yaml"
     path.write_text("apiVersion: remediator/v1\nkind: Config\nwebhook: {token_file: /etc/token, nothing: 1}\n")
     assert "token_file: /etc/token" in "".join(map(render, read_model(path, Config).diagnostics))

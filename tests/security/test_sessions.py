@@ -1,4 +1,4 @@
-"""Cookies and sessions: their attributes, where a session may come from, and what a denied request leaves behind."""
+"""Cookies and sessions: their attributes, their origin, and the record of a denied request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cookies_of(*answers: httpx.Response) -> SimpleCookie:
 
 @pytest.mark.parametrize("https", [True, False])
 async def test_every_cookie_is_for_this_site_only_and_not_for_scripts(tmp_path: Path, https: bool) -> None:
-    """Of the session, of the browser, of a kept draft. With HTTPS, the browser accepts it from this host only."""
+    """The cookies of session, browser and draft are HttpOnly and SameSite. With HTTPS, they are bound to this host."""
     url = "https://remediator.test" if https else "http://remediator.test"
     async with web_service(tmp_path, access=CLOSED, public_url=url) as web, web.client() as client:
         client.base_url = httpx.URL(url)
@@ -55,7 +55,7 @@ async def test_every_cookie_is_for_this_site_only_and_not_for_scripts(tmp_path: 
 
 
 async def test_a_session_comes_from_the_service_only(tmp_path: Path) -> None:
-    """Each sign-in makes a new value, a planted value is not adopted, and a URL carries no session."""
+    """Each sign-in creates a new value, a planted value is not adopted, and no URL carries a session."""
     async with web_service(tmp_path, access=CLOSED) as web, web.client() as client:
         client.cookies.set("remediator_session", "planted" * 6, domain="remediator.test")
         await sign_in(client, web.tokens["ann"])
@@ -74,7 +74,7 @@ async def test_a_session_comes_from_the_service_only(tmp_path: Path) -> None:
 
 
 async def test_a_denied_request_is_in_the_audit_log_and_the_metrics(tmp_path: Path) -> None:
-    """A person without the role leaves a trace, by page, form and API; a flood of them does not fill the log."""
+    """A request without the role is recorded for page, form and API. Many of them do not fill the log."""
     async with web_service(tmp_path) as web, web.client() as client, web.client() as browser:
         asked = await web.request_approval()
         viewer = web.bearer("victor")
@@ -96,7 +96,7 @@ async def test_a_denied_request_is_in_the_audit_log_and_the_metrics(tmp_path: Pa
 
 
 async def test_no_answer_names_its_server(web: WebService) -> None:
-    """Neither product nor version is in a header."""
+    """No header has the product or the version."""
     async with web.client() as client:
         for path in ("/", "/livez", "/metrics", "/static/icon.svg", "/api/v1/runs", "/nothing"):
             headers = (await client.get(path)).headers
@@ -105,7 +105,7 @@ async def test_no_answer_names_its_server(web: WebService) -> None:
 
 
 def test_the_pages_store_one_preference_and_no_data_in_the_browser() -> None:
-    """Whether keyboard shortcuts are on; everything else is in cookies of the service."""
+    """Pages store only whether keyboard shortcuts are on. All other data is in cookies of the service."""
     code = "".join(path.read_text() for path in (HERE / "static").glob("*.js"))
     assert set(re.findall(r"(?:local|session)Storage\.\w+\(\"(\w+)\"", code)) == {"shortcuts"}
     assert not re.search(r"indexedDB|document\.cookie|caches\.", code)

@@ -1,4 +1,4 @@
-"""Settings that let others in: the worst are refused; lint, ``config check`` and the doctor say the rest."""
+"""Insecure settings: the worst are refused, and lint, ``config check`` and the doctor report the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OIDC = {"client_id": "remediator"}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with everything that the settings name."""
+    """Return a folder with all files that the settings name."""
     (tmp_path / "playbooks").mkdir()
     (tmp_path / "inventory.yaml").write_text("{apiVersion: remediator/v1, kind: Inventory, services: {}}")
     write(tmp_path / "token", "a-token-of-more-than-sixteen-characters")
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write a file with a mode, whatever the umask is."""
+    """Write a file with this mode, whatever the umask is."""
     path.write_text(text)
     path.chmod(mode)
 
@@ -71,14 +71,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("settings", "told"), REFUSED.values(), ids=REFUSED)
 def test_the_worst_settings_are_refused(folder: Path, settings: dict[str, Any], told: str) -> None:
-    """The service does not start with them, and ``config check`` says why."""
+    """The service does not start with the worst settings, and ``config check`` gives the reason."""
     done = check(folder, **settings)
     assert done.exit_code == 2 or done.exception is not None
     assert told in f"{done.output}{done.exception}"
 
 
 def test_a_token_of_one_character_is_refused(folder: Path) -> None:
-    """It can be guessed at once."""
+    """A token of one character is refused, because it can be guessed at once."""
     write(folder / "token", "x")
     done = check(folder)
     assert "has fewer than 8 characters" in f"{done.output}{done.exception}"
@@ -86,7 +86,7 @@ def test_a_token_of_one_character_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_a_mail_server_on_this_host_may_get_the_password(folder: Path, host: str) -> None:
-    """Nothing leaves the host."""
+    """A mail server on this host may get the password without TLS, because nothing leaves the host."""
     assert check(folder, channels={"mail": {**MAIL, "host": host}}).exit_code == 0
 
 
@@ -111,7 +111,7 @@ WARNED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("settings", "rule"), WARNED.values(), ids=WARNED)
 def test_other_risks_are_warnings_with_their_place(folder: Path, settings: dict[str, Any], rule: str) -> None:
-    """``config check``, lint and the doctor say the same; the settings stay valid."""
+    """``config check``, lint and the doctor report the same warnings, and the settings stay valid."""
     done = check(folder, **settings)
     assert done.exit_code == 0, done.output
     assert f"({rule})" in done.output and "remediator.yaml:" in done.output
@@ -122,7 +122,7 @@ def test_other_risks_are_warnings_with_their_place(folder: Path, settings: dict[
 
 @pytest.mark.parametrize("store", ["postgresql://remediator@db.example.com/remediator", {"url_file": "secret"}])
 def test_a_database_url_without_a_password_or_in_a_file_is_no_finding(folder: Path, store: Any) -> None:
-    """PostgreSQL can recognize the service by its certificate or its user."""
+    """A URL without password is valid: PostgreSQL may identify the service by certificate or user."""
     assert "(password-in-settings)" not in check(folder, store=store).output
 
 
@@ -133,7 +133,7 @@ def rules(folder: Path) -> set[str]:
 
 
 def test_good_settings_have_no_findings(folder: Path) -> None:
-    """HTTPS by the service itself, long tokens, private files and a place for checkpoints."""
+    """HTTPS, long tokens, private files and a place for checkpoints give no findings."""
     for name in ("crt", "key"):
         write(folder / name, name)
     done = check(
@@ -154,7 +154,7 @@ def test_good_settings_have_no_findings(folder: Path) -> None:
 def test_a_short_token_and_a_file_that_all_can_read_are_warnings(
     folder: Path, content: str, mode: int, rule: str
 ) -> None:
-    """Both are about the files that the settings name."""
+    """A short token and a secret file that all users can read are warnings."""
     write(folder / "token", content, mode)
     assert f"({rule})" in check(folder).output
     assert rules(folder) == {rule, "no-checkpoints"}
@@ -163,7 +163,7 @@ def test_a_short_token_and_a_file_that_all_can_read_are_warnings(
 
 @pytest.mark.parametrize("name", ["people.yaml", "inventory.yaml", "playbooks", "playbooks/one.yaml"])
 def test_a_file_that_all_can_change_is_a_warning(folder: Path, name: str) -> None:
-    """Who can change the people file can give all rights to a person."""
+    """A people file that all users can write is a warning, because they could grant every right."""
     (folder / "people.yaml").write_text("{kind: People, people: {}}")
     one = {
         "apiVersion": "remediator/v1",

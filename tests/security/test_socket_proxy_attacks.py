@@ -1,4 +1,4 @@
-"""Raw requests to the running Docker socket proxy, before an engine that renames containers between check and call."""
+"""Raw requests to the running Docker socket proxy. Its engine renames containers between check and call."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ OURS, THEIRS = "1" * 64, "2" * 64
 
 
 class RenamingEngine:
-    """An engine on a Unix socket. After each look at a container, ``app`` and ``vault`` exchange their names."""
+    """An engine on a Unix socket. After each look-up of a container, ``app`` and ``vault`` exchange their names."""
 
     def __init__(self, path: Path) -> None:
         self.names = {"app": OURS, "vault": THEIRS}
         self.calls: list[str] = []
-        """What reached the engine, without the looks of the proxy itself at ``/containers/ID/json``."""
+        """Calls that reached the engine, without the look-ups ``/containers/ID/json`` of the proxy itself."""
         engine = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -62,12 +62,12 @@ class RenamingEngine:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 
     def answer(self, method: str, target: str) -> tuple[int, Any]:
-        """Answer a call by what the engine knows now."""
+        """Answer a call with the engine's current state."""
         path = unquote(re.sub(r"^/v[\d.]+", "", urlsplit(target).path))
         found = re.fullmatch(r"/containers/([^/]+)/json", path)
         if found is None or method != "GET":
@@ -81,7 +81,7 @@ class RenamingEngine:
 
 
 class Proxy(Server):
-    """The proxy as a process of its own."""
+    """The proxy as a separate process."""
 
     def environment(self) -> Mapping[str, str]:
         settings = {"DOCKER_SOCKET": str(self.folder / "engine.sock"), "LISTEN": f"127.0.0.1:{self.port}"}
@@ -93,7 +93,7 @@ class Proxy(Server):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, RenamingEngine]]:
-    """The engine and the proxy before it."""
+    """Run the engine and the proxy in front of it."""
     folder = tmp_path_factory.mktemp("proxy")
     engine = RenamingEngine(folder / "engine.sock")
     proxy = Proxy(folder)
@@ -106,7 +106,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, R
 
 
 def send(proxy: Proxy, raw: bytes) -> int:
-    """Send raw bytes; return the status of the first answer, 0 without one."""
+    """Send raw bytes. Return the status of the first answer, 0 without one."""
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=30) as connection:
         connection.sendall(raw)
         head = connection.recv(4096)
@@ -119,7 +119,7 @@ def request(target: str, method: str = "POST", headers: str = "Host: proxy\r\n",
 
 
 def test_only_the_checked_container_is_called_while_names_change(running: tuple[Proxy, RenamingEngine]) -> None:
-    """A hundred calls by name during a hundred renames: each reaches the labelled container or none."""
+    """During a hundred renames, each of a hundred calls reaches the labelled container or no container."""
     proxy, engine = running
     engine.calls.clear()
     for number in range(100):
@@ -160,7 +160,7 @@ SNEAKY = {
 def test_no_spelling_of_a_path_reaches_another_container(
     running: tuple[Proxy, RenamingEngine], name: str, method: str
 ) -> None:
-    """Whatever the path is read as, the engine gets no change of a container without the label."""
+    """However a path is spelled, the engine gets no change of a container without the label."""
     proxy, engine = running
     engine.calls.clear()
     status = send(proxy, request(quote(SNEAKY[name], safe="/%?:;#=.", encoding="utf-8"), method))
@@ -180,7 +180,7 @@ def test_no_spelling_of_a_path_reaches_another_container(
 def test_only_the_parameters_that_the_platform_needs_are_forwarded(
     running: tuple[Proxy, RenamingEngine], query: str
 ) -> None:
-    """A start from a checkpoint reads a folder of the host; other parameters are not needed either."""
+    """Other parameters are refused: for example, a start from a checkpoint reads a folder of the host."""
     proxy, engine = running
     engine.calls.clear()
     engine.names = {"app": OURS, "vault": THEIRS}
@@ -195,7 +195,7 @@ def test_only_the_parameters_that_the_platform_needs_are_forwarded(
      '{"label":"remediator.service"}', '{"label":[["remediator.service"]]}'],
 )  # fmt: skip
 def test_containers_without_the_label_are_not_listed(running: tuple[Proxy, RenamingEngine], filters: str) -> None:
-    """However the filter is written."""
+    """A list has only containers with the label, however its filter is written."""
     proxy, engine = running
     engine.calls.clear()
     assert send(proxy, request(f"/containers/json?filters={quote(filters)}", "GET")) == 403
@@ -203,7 +203,7 @@ def test_containers_without_the_label_are_not_listed(running: tuple[Proxy, Renam
 
 
 def test_the_engine_gets_the_filter_that_was_checked(running: tuple[Proxy, RenamingEngine]) -> None:
-    """In an encoding of the proxy, so that the engine cannot read it differently."""
+    """The proxy encodes the checked filter again, so that the engine cannot read it differently."""
     proxy, engine = running
     engine.calls.clear()
     filters = '{"label": ["other"], "label": ["remediator.service=app"]}'
@@ -218,7 +218,7 @@ def test_the_engine_gets_the_filter_that_was_checked(running: tuple[Proxy, Renam
      "Host: a#b\r\n"],
 )  # fmt: skip
 def test_headers_do_not_change_what_is_called(running: tuple[Proxy, RenamingEngine], headers: str) -> None:
-    """The target of the request alone decides."""
+    """Only the target of the request decides which call is made, and no header changes it."""
     proxy, engine = running
     engine.calls.clear()
     send(proxy, request(f"/containers/{THEIRS}/stop", "POST", headers))

@@ -1,4 +1,4 @@
-"""The Docker socket proxy forwards what it has checked: a rename between check and call changes nothing."""
+"""The Docker socket proxy forwards the checked request: a rename between check and call changes nothing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ LABEL = "remediator.service"
 
 
 class RenamingEngine:
-    """A Docker Engine in which the name ``app`` belongs to another container after the first look."""
+    """A Docker Engine in which the name ``app`` belongs to another container after the first look-up."""
 
     def __init__(self) -> None:
         self.names = {"app": "1" * 64}
         self.called: list[str] = []
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
-        """Answer one call; after a look at a container, its name goes to another one."""
+        """Answer one call. After a look-up of a container, its name belongs to another one."""
         self.called.append(f"{request.method} {request.url.path}")
         if request.method == "GET" and request.url.path.endswith("/json"):
             name = request.url.path.split("/")[2]

@@ -1,4 +1,4 @@
-"""The state folder: only files that the service can have written itself are used, and nothing that waits is opened."""
+"""In the state folder, the service uses only files that it can have written itself, and opens none that blocks."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be ano
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """Settings with a state folder that exists."""
+    """Return settings with an existing state folder."""
     (tmp_path / "state").mkdir(mode=0o700)
     settings = {"apiVersion": "remediator/v1", "kind": "Config", "playbooks": [], "inventory": "inventory.yaml"}
     return Config.model_validate({**settings, "state": str(tmp_path / "state")})
 
 
 def read_only(config: Config) -> None:
-    """Open the database as commands that only read do."""
+    """Open the database as read-only commands do."""
     with read_only_connection(config):
         pass
 
@@ -56,7 +56,7 @@ USERS: dict[str, tuple[Callable[[Config], object], ...]] = {
     "webhook.token": (read_credentials,),
     "archive": (retention_settings,),
 }
-"""The files of the service, and what opens each of them."""
+"""The files of the service, each with functions that open it."""
 
 
 def a_link(path: Path, victim: Path) -> None:
@@ -93,7 +93,7 @@ SENTENCES = {
 def test_what_others_put_in_the_place_of_a_file_of_ours_is_refused_in_one_sentence(
     config: Config, tmp_path: Path, name: str, put: Callable[[Path, Path], None]
 ) -> None:
-    """A link, also to nothing, a pipe and a file of another user: nothing is read, written or created."""
+    """A link, a pipe or a file of another user is refused: nothing is read, written or created."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     put(config.state / name, victim)
@@ -107,7 +107,7 @@ def test_what_others_put_in_the_place_of_a_file_of_ours_is_refused_in_one_senten
 
 @needs_root
 def test_a_folder_of_another_user_is_refused_except_by_root(tmp_path: Path) -> None:
-    """Its owner can replace each file at any time. Root may act for the owner, for example with sudo."""
+    """The owner of a folder can replace its files. Root may act for the owner, for example with sudo."""
     for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
     os.chown(tmp_path, NOBODY - 1, -1)
@@ -118,7 +118,7 @@ def test_a_folder_of_another_user_is_refused_except_by_root(tmp_path: Path) -> N
 
 @needs_root
 def test_a_link_of_another_user_above_the_folder_is_not_followed(config: Config, tmp_path: Path) -> None:
-    """Its owner could otherwise choose where the service keeps its state. A link of root is followed."""
+    """A link of another user could choose the place of the state, so it is refused. A link of root is followed."""
     (tmp_path / "way").symlink_to(config.state.parent)
     moved = config.model_copy(update={"state": tmp_path / "way" / "state"})
     assert database_file(moved).parent == moved.state
@@ -128,7 +128,7 @@ def test_a_link_of_another_user_above_the_folder_is_not_followed(config: Config,
 
 
 def test_the_lock_overwrites_no_file_behind_a_link(tmp_path: Path) -> None:
-    """The process ID is written into the lock file. The store itself follows no link, whatever was checked before."""
+    """The lock file with the process ID is never a link. The store itself refuses links too, after all checks."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "remediator.db.lock").symlink_to(victim)
@@ -138,7 +138,7 @@ def test_the_lock_overwrites_no_file_behind_a_link(tmp_path: Path) -> None:
 
 
 def test_a_secret_is_not_created_through_a_link(tmp_path: Path) -> None:
-    """The check and the use are two moments: the use follows no link either."""
+    """The creation itself refuses a link, because a link can appear after the check."""
     (tmp_path / "webhook.token").symlink_to(tmp_path / "victim")
     with pytest.raises(ConfigurationError):
         tokens.create_secret(tmp_path / "webhook.token", lambda: "secret")
@@ -146,7 +146,7 @@ def test_a_secret_is_not_created_through_a_link(tmp_path: Path) -> None:
 
 
 def test_the_reason_of_a_stop_is_no_other_file(tmp_path: Path) -> None:
-    """The content of the stop file is shown to everyone. A link stops too, but what it points to is not shown."""
+    """All users can read the reason of a stop, so the target of a link is not shown. A link still stops."""
     (tmp_path / "links.key").write_text("the key")
     (tmp_path / "STOP").symlink_to(tmp_path / "links.key")
     found = read_stop_file(tmp_path)
@@ -154,7 +154,7 @@ def test_the_reason_of_a_stop_is_no_other_file(tmp_path: Path) -> None:
 
 
 def test_an_archive_file_that_is_a_link_is_not_read(tmp_path: Path) -> None:
-    """Its error could show parts of another file."""
+    """An archive file that is a link is not read, because the error could show parts of another file."""
     (tmp_path / "audit-000000000001-000000000002.jsonl.gz").symlink_to("/etc/passwd")
     with pytest.raises(archive.ArchiveError, match="cannot read the archive file"):
         archive.list_segments(tmp_path)
@@ -163,7 +163,7 @@ def test_an_archive_file_that_is_a_link_is_not_read(tmp_path: Path) -> None:
 @needs_root
 @pytest.mark.parametrize("prepared", ["link", "file"])
 def test_a_backup_is_not_written_into_what_others_prepared(tmp_path: Path, prepared: str) -> None:
-    """The name of the draft cannot be known, and the draft is a new file that only this user may read."""
+    """The draft of a backup is a new file with a random name that only this user may read."""
     victim, database, folder = tmp_path / "victim", tmp_path / "remediator.db", tmp_path / "backups"
     victim.write_bytes(b"")
     folder.mkdir()
@@ -175,14 +175,14 @@ def test_a_backup_is_not_written_into_what_others_prepared(tmp_path: Path, prepa
     else:
         (folder / "copy.db.part").write_bytes(b"")
         (folder / "copy.db.part").chmod(0o666)
-    with pytest.raises(RemediatorError):  # not a database of this version, so that no copy is left
+    with pytest.raises(RemediatorError):  # not a database of this version, so the copy is removed
         create_backup(database, folder / "copy.db")
     assert victim.read_bytes() == b"" and (folder / "copy.db.part").stat().st_size == 0
     assert [item.name for item in folder.iterdir()] == ["copy.db.part"]
 
 
 def at_once(work: Callable[[], object]) -> BaseException | None:
-    """Run something that must not wait. Return its error."""
+    """Run a function that must not block. Return its error."""
     raised: list[BaseException | None] = []
 
     def run() -> None:
@@ -211,17 +211,17 @@ READERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
 def test_no_file_of_the_settings_holds_up_the_service(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
-    """A named pipe would wait for a writer, and a device may have no end: both are refused at once."""
+    """A named pipe, which blocks, and a device, which may be endless, are refused at once."""
     path = tmp_path / "STOP"
     make(path)
     error = at_once(lambda: READERS[name](path))
-    if name != "stop file":  # the file stops the service in any case
+    if name != "stop file":  # this file stops the service, whatever it is
         assert isinstance(error, (RemediatorError, OSError)), error
 
 
 @pytest.mark.parametrize("what", ["settings", "people", "certificate"])
 def test_a_start_with_a_pipe_says_why_and_ends(tmp_path: Path, what: str) -> None:
-    """The process itself, with the pipe in each kind of place."""
+    """With a pipe in any of the places, the process ends and names the reason."""
     service = Remediator(tmp_path)
     service.playbooks = []
     if what == "people":
@@ -239,7 +239,7 @@ def test_a_start_with_a_pipe_says_why_and_ends(tmp_path: Path, what: str) -> Non
 
 
 def test_a_start_with_a_link_in_the_state_folder_says_why_and_ends(tmp_path: Path) -> None:
-    """The process itself: one sentence, and the file behind the link is as before."""
+    """The process ends with one sentence, and the target of the link is unchanged."""
     service = Remediator(tmp_path)
     service.playbooks = []
     (tmp_path / "state").mkdir(mode=0o700)
@@ -252,7 +252,7 @@ def test_a_start_with_a_link_in_the_state_folder_says_why_and_ends(tmp_path: Pat
 
 
 def test_everything_in_the_state_folder_is_found_by_the_checked_functions() -> None:
-    """No other code joins a name to the state folder."""
+    """Only the checked functions join a name to the path of the state folder."""
     found = subprocess.run(
         ["grep", "-rnE", r"config\.state */|self\.state */", "remediator", "--include=*.py"],
         cwd=Path(__file__).parents[2],

@@ -1,4 +1,4 @@
-"""The engine on a virtual clock, in a world that goes wrong in every way that it can: what happens follows from a seed.
+"""Simulate the engine on a virtual clock with every kind of fault. A seed determines all events.
 
-``python -m tests.simulation 1..1000`` runs schedules; a seed whose schedule breaks a promise replays exactly.
+``python -m tests.simulation 1..1000`` runs schedules. A seed that breaks a promise replays exactly.
 """

@@ -1,4 +1,5 @@
-"""``python -m tests.simulation 1..1000``: run schedules; a broken promise ends it with the seed and its trace."""
+"""``python -m tests.simulation 1..1000``: run schedules, and stop at the first broken promise with its seed and
+trace."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def main(seeds: str, jobs: int, trace: bool, keep_going: bool) -> None:
 
 
 def _simulate(seed: int, *, keep_trace: bool) -> Result:
-    """Run the schedule of a seed. A trace that nobody reads need not travel between processes."""
+    """Run the schedule of a seed. Its trace is dropped if it is not needed, to save the transfer between processes."""
     result = simulate(seed)
     if not (keep_trace or result.broken):
         result.trace = []
@@ -53,7 +54,7 @@ def _simulate(seed: int, *, keep_trace: bool) -> Result:
 
 
 if __name__ == "__main__":
-    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of a schedule
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the iteration order of sets is part of a schedule
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
     main()

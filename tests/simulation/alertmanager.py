@@ -1,4 +1,5 @@
-"""Alertmanagers that notify: twice, late, out of order, shortened, or not at all; and that can be asked what fires."""
+"""Simulated Alertmanagers whose notifications are repeated, late, out of order, shortened or lost, and that answer
+queries."""
 
 from __future__ import annotations
 
@@ -19,12 +20,12 @@ from tests.simulation.world import World
 
 RECEIVER = "remediator"
 PATIENCE = 10.0
-"""Seconds after which a sender gives an unanswered request up, and sends it again."""
+"""Seconds after which a sender gives up an unanswered request and sends it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendFaults:
-    """How likely it is that a notification…"""
+    """Probability of each fault of a notification."""
 
     lost: float = 0.0
     late: float = 0.0
@@ -34,23 +35,23 @@ class SendFaults:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A body that was answered with 2xx."""
+    """A body that was answered with a 2xx."""
 
     body: bytes
     firing: tuple[str, ...]
-    """Identities of the alerts in it that fire."""
+    """Identities of the firing alerts in the body."""
     sent_at: float
-    """When it was sent, in seconds of the virtual clock."""
+    """Time of the request, in seconds of the virtual clock."""
 
 
 Post = Callable[[bytes], "asyncio.Future[bool]"]
 
 
 class SimAlertmanager:
-    """One of a pair.
+    """One Alertmanager of a pair.
 
     Args:
-        post: hands a body to some living host; the future says whether it was answered with 2xx.
+        post: sends a body to a running host; the future has whether the answer was a 2xx.
     """
 
     def __init__(self, name: str, world: World, chance: random.Random, faults: SendFaults, post: Post) -> None:
@@ -61,12 +62,12 @@ class SimAlertmanager:
         self._faults = faults
         self._post = post
         self.firing: dict[str, float] = {}
-        """Targets whose alert fires, and since when."""
+        """The time since which the alert of each target fires."""
         self.accepted: list[Accepted] = []
         self._sending: set[asyncio.Task[None]] = set()
 
     async def watch(self) -> None:
-        """Scrape and evaluate, for ever."""
+        """Scrape and evaluate the targets forever."""
         while True:
             await asyncio.sleep(self._chance.uniform(1.0, 6.0))
             bad = {name for name, target in self._world.targets.items() if not target.healthy}
@@ -125,12 +126,12 @@ class SimAlertmanager:
             await asyncio.sleep(self._chance.uniform(0.5, 5.0))
 
     async def alerts(self) -> Sequence[FiringAlert]:
-        """API v2."""
+        """Return the firing alerts, like the API v2."""
         await self._reach()
         return [self._held(name, at) for name, at in self.firing.items()]
 
     async def status(self) -> AlertmanagerStatus:
-        """API v2; it runs for long."""
+        """Return the status, like the API v2 of an Alertmanager that started a day ago."""
         await self._reach()
         return AlertmanagerStatus(version="0", started=START - timedelta(days=1), cluster=Cluster(status="ready"))
 

@@ -1,9 +1,9 @@
-"""Hosts that are paused and killed, and a store that fails: the event loop and the database of ``remediator test``,
-with everything that can go wrong.
+"""Hosts that are paused and killed, and a store that fails: the event loop and the database of ``remediator test`` with
+faults.
 
 Every callback belongs to a host (a process that can be paused or killed) or to the environment. Callbacks of a paused
 host wait until the host resumes. Callbacks of a dead host never run. A crash can therefore happen between any two steps
-of a task, and no ``finally`` block runs then, as with kill -9.
+of a task, and no ``finally`` block runs then, as after a SIGKILL.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ HOST: ContextVar[Host | None] = ContextVar("host", default=None)
 
 
 class HostLoop(VirtualLoop):
-    """A loop whose callbacks belong to hosts. Only the steps of hosts count."""
+    """An event loop whose callbacks belong to hosts. Only callbacks of hosts count as steps."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__(chance, MOST_STEPS)
         self.before_step: Callable[[Host], None] = lambda host: None
-        """Called before each step of a host; it may kill or pause the host."""
+        """Called before each step of a host; can kill or pause the host."""
 
     def run_step(self, handle: asyncio.Handle) -> None:
         host = handle._context.get(HOST)  # type: ignore[attr-defined]
@@ -86,7 +86,7 @@ class StoreFaults:
     """Probability of each fault, for each access."""
 
     unavailable: float = 0.0
-    """The access fails, and nothing is done."""
+    """The access fails, and nothing is written."""
     lost: float = 0.0
     """The access succeeds, but its answer is lost."""
     crash: float = 0.0
@@ -108,23 +108,23 @@ class FaultyDatabase(Database):
         super().__init__(loop)
         self.after_commit: Callable[[], None] = lambda: None
         self.replaced: Replacement | None = None
-        """When a standby took over; see :meth:`fail_over`."""
+        """The time at which a standby took over; see :meth:`fail_over`."""
         self._kept: deque[bytes] | None = None
         self.over = False
-        """True after the end of the schedule: nothing is read or written then."""
+        """Set at the end of the schedule; after that, nothing is read or written."""
 
     def keep_commits(self, number: int) -> None:
-        """Keep the last commits, so that a standby can be behind by as many."""
+        """Keep this number of last commits, so a standby can lack them."""
         self._kept = deque(maxlen=number + 1)
 
     def committed(self) -> None:
-        """Note a commit: the standby gets it, and the judge sees it."""
+        """Record a commit: the standby receives it, and the judge checks it."""
         if self._kept is not None:
             self._kept.append(self.raw.serialize())
         self.after_commit()
 
     def fail_over(self, lost: int) -> int:
-        """Make a standby the primary that is behind by up to ``lost`` commits. Return how many were lost."""
+        """Make a standby the primary that lacks up to ``lost`` commits. Return the number of lost commits."""
         kept = self._kept or deque()
         lost = min(lost, len(kept) - 1)
         if lost < 1:
@@ -143,7 +143,7 @@ class FaultyDatabase(Database):
 
 
 class FaultyStore(MemoryStore):
-    """The store of one host, with faults in every access."""
+    """The store of one host; each access can have a fault."""
 
     def __init__(self, database: FaultyDatabase, host: Host, chance: random.Random, faults: StoreFaults) -> None:
         super().__init__(database)
@@ -155,7 +155,7 @@ class FaultyStore(MemoryStore):
 
     @property
     def replaced(self) -> Replacement | None:  # type: ignore[override]
-        """Return when a standby took over; each host finds out when its connection is cut."""
+        """Return the time at which a standby took over; each host notices this when its connection is closed."""
         return self._world.replaced
 
     def now(self, connection: Connection) -> datetime:

@@ -1,6 +1,6 @@
-"""The judge: looks after every commit, before every call and at the end, and says which promise was broken.
+"""The judge: checks the promises after every commit, before every call and at the end, and reports a broken one.
 
-It reads the tables and the targets' own records only; it shares no code with what it judges.
+It reads only the tables and the records of the targets; it shares no code with the engine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.simulation.world import Call, World
 
 
 class _Row(NamedTuple):
-    """A run, as the table has it."""
+    """A run as a row of its table."""
 
     id: str
     status: str
@@ -41,11 +41,11 @@ class Broken(Exception):
     """A promise was broken.
 
     Args:
-        promise: its number; 0 for what every engine has to hold.
+        promise: the number of the promise; 0 for an invariant of any engine.
     """
 
     def __init__(self, promise: int, text: str) -> None:
-        super().__init__(promise, text)  # as given, so that it can be sent from one process to another
+        super().__init__(promise, text)  # complete, so another process can unpickle it
         self.promise, self.text = promise, text
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Broken(Exception):
 
 
 class Judge:
-    """Watches one schedule."""
+    """Check one schedule."""
 
     def __init__(self, database: FaultyDatabase, world: World) -> None:
         self._database = database
@@ -62,7 +62,7 @@ class Judge:
         self._audited_to = 0
         self._changes = -1
         self._forgiven: list[Call] = []
-        """Calls that began before a failover: their intents may be lost."""
+        """Calls that began before a failover, whose intents may be lost."""
         self._failed_over_at: int | None = None
         self._lost: set[bytes] = set()
         """Notifications that a failover lost."""
@@ -73,12 +73,12 @@ class Judge:
         world.before_call = self._before_call
 
     def forgive(self, stored_before: set[bytes]) -> None:
-        """The database lost its last commits. What was acknowledged or intended by them is not held against anybody.
+        """Accept the loss of the last commits: their acknowledgements and intents do not count as broken promises.
 
-        What stays: a run that the database still has does nothing twice, and everything comes to an end.
+        A run that the database still has must not act twice, and every run must end.
 
         Args:
-            stored_before: the notifications that the database had before.
+            stored_before: the notifications that the database had before the loss.
         """
         self._before = {row.id: row for row in self._runs()}
         self._audited_to = self._rows("SELECT coalesce(max(seq), 0) FROM audit")[0][0]
@@ -91,11 +91,12 @@ class Judge:
         return {bytes(body) for (body,) in self._rows("SELECT body FROM notifications")}
 
     def _is_forgiven(self, other: Call) -> bool:
-        """Whether a call began before a failover, for a run that may have been lost or whose lease went back."""
+        """Return whether the call began before a failover, so its run or its lease may be lost."""
         return any(other is call for call in self._forgiven)
 
     def _is_allowed_again(self, run: str) -> bool:
-        """Whether a person allowed a step of the run after a failover, knowing that it may have been done already."""
+        """Return whether a person approved a step after a failover, with the note that it may have been done
+        already."""
         statement = (
             "SELECT 1 FROM approvals WHERE run_id = ? AND status = 'approved' AND decided_at > ? "
             "AND why LIKE '%lost its last commits%'"
@@ -103,7 +104,7 @@ class Judge:
         return self._failed_over_at is not None and bool(self._rows(statement, run, self._failed_over_at))
 
     def _say(self, promise: int, text: str) -> None:
-        """The first is what counts; the schedule is ended by whoever looks."""
+        """Record the first broken promise; the caller of the schedule ends it."""
         self.broken = self.broken or Broken(promise, text)
 
     @property
@@ -119,7 +120,7 @@ class Judge:
     def _after_commit(self) -> None:
         changes = self._database.raw.total_changes
         if changes == self._changes:
-            return  # it committed nothing, as most polls of the loops do
+            return  # the commit changed nothing, like most polls of the loops
         self._changes = changes
         moves = self._moves()
         holding: Counter[str] = Counter()
@@ -152,7 +153,8 @@ class Judge:
         return moves
 
     def _follow(self, old: _Row | None, new: _Row, moves: list[tuple[str, str]]) -> None:
-        """Check that the audit log has every transition of a commit: each allowed, from the old status to the new."""
+        """Check that the audit log has every transition of a commit, and that each leads from the old status to an
+        allowed one."""
         status = Status.MATCHED.value if old is None else old.status
         for before, after in moves:
             if before != status:
@@ -174,7 +176,7 @@ class Judge:
                 self._say(4, f"{new.lease_owner} took {new.id} while the lease of {old.lease_owner} lasted")
 
     def _before_call(self, call: Call) -> None:
-        """Whoever is about to touch a target must have said so durably, and hold the run, now."""
+        """Check that a call has a durable intent, and that its host holds the run and the target now."""
         rows = self._rows(
             "SELECT a.fence, r.fence, r.lease_owner, r.lease_until, r.holds_target FROM attempts a "
             "JOIN runs r ON r.id = a.run_id WHERE r.id = ? AND a.step = ? AND a.outcome IS NULL",
@@ -198,14 +200,15 @@ class Judge:
         self._not_again(call, where)
 
     def _rules(self, other: Call) -> bool:
-        """Whether a call that is under way is one of somebody who still holds its run."""
+        """Return whether the host of a call in progress still holds the run."""
         if other.host is None or not other.host.alive or other.host.paused:
             return False
         rows = self._rows("SELECT fence, lease_until FROM runs WHERE id = ?", other.run)
         return bool(rows) and rows[0][0] == other.fence and rows[0][1] is not None and rows[0][1] >= self._now
 
     def _not_again(self, call: Call, where: str) -> None:
-        """A kick leaves no sign: after one that was not answered, only a person may let anything be done there."""
+        """Check that no call follows an unanswered kick on the target: its effect cannot be observed, so a person must
+        decide."""
         for other in self._world.calls:
             if self._is_forgiven(other) and (other.run != call.run or self._is_allowed_again(call.run)):
                 continue
@@ -213,7 +216,7 @@ class Judge:
                 self._say(3, f"{where}, though nobody knows what became of the kick for {other.run}")
 
     def at_the_end(self, alertmanagers: list[SimAlertmanager], playbooks: int) -> None:
-        """After a long calm: everything is accounted for, and nothing is stuck."""
+        """Check, after a long calm, that every alert is accounted for and that no run is stuck."""
         self._accounted(alertmanagers, playbooks)
         self._no_action_twice()
         self._nothing_stuck()
@@ -240,7 +243,7 @@ class Judge:
                 self._say(2, f"episode {episode} has {runs} runs for {playbooks} playbooks")
 
     def _is_lost(self, accepted: Accepted) -> bool:
-        """Whether a failover lost what was committed for a request; its answer may have arrived after that."""
+        """Return whether a failover lost the commit of a request; the answer may have arrived after the failover."""
         return accepted.body in self._lost and accepted.sent_at < self._lost_at
 
     def _no_action_twice(self) -> None:
@@ -285,7 +288,7 @@ class Judge:
                 run,
                 run,
             )
-            told = self._rows(  # by a message of its own, or by a change of the message of its incident
+            told = self._rows(  # by a separate message, or by an update of the message of its incident
                 "SELECT 1 FROM messages WHERE run_id = ? AND (kind = 'escalation' OR kind = 'update' AND "
                 'CAST(content AS TEXT) LIKE \'%"about":"escalation"%\')',
                 run,

@@ -1,4 +1,4 @@
-"""One schedule: hosts, targets, faults and people, all drawn from a seed; run to the end and judged."""
+"""One schedule: the seed determines hosts, targets, faults and people; the schedule runs to its end and is checked."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from tests.simulation.invariants import Broken, Judge
 from tests.simulation.world import Adjust, CallFaults, Healthy, Kick, Moody, Restart, World
 
 TROUBLE = 150.0
-"""Seconds in which things go wrong."""
+"""Seconds in which faults happen."""
 CALM = 900.0
-"""Seconds after that in which everything has to come to an end."""
+"""Seconds without faults after that, in which every run must end."""
 POLL = 20.0
 PACE = Timeouts(
     lease=timedelta(seconds=10),
@@ -61,7 +61,7 @@ F = TypeVar("F")
 
 @dataclass(slots=True)
 class Result:
-    """What came of a seed."""
+    """The result of a seed."""
 
     seed: int
     broken: Broken | None
@@ -76,7 +76,7 @@ class Result:
 
 @dataclass(slots=True)
 class Chaos:
-    """What is done to hosts, and when, counted in steps of the loop so that it may be anywhere."""
+    """Kills and pauses of hosts; their times are counted in steps of the loop, so they can happen anywhere."""
 
     kill_at: list[int]
     pause_at: list[tuple[int, float]]
@@ -111,7 +111,7 @@ def simulate(seed: int) -> Result:
 
 
 def _drawn(chance: random.Random, kind: Callable[..., F], most: float) -> F:
-    """Each fault is off in half of the schedules, so that each is seen alone and in company."""
+    """Draw the probability of each fault. Each is 0 in half of the schedules, so faults occur alone and together."""
     names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: chance.choice((0.0, chance.uniform(0.0, most))) for name in names})
 
@@ -149,7 +149,7 @@ def _playbooks(chance: random.Random) -> list[Playbook]:
 
 
 class Schedule:
-    """Everything of one seed."""
+    """The complete schedule of a seed."""
 
     def __init__(self, seed: int, loop: HostLoop) -> None:
         self.seed = seed
@@ -183,11 +183,11 @@ class Schedule:
         self._others: list[asyncio.Task[Any]] = []
 
     def tell(self, text: str) -> None:
-        """Into the trace."""
+        """Add a line to the trace."""
         self.trace.append(f"{self.loop.time():9.3f}  {text}")
 
     def hear(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> Any:
-        """What the engine logs. What it calls a defect is one."""
+        """Receive each log event of the engine; an event with an exception is a broken promise."""
         if event.get("exc_info"):
             text = "".join(traceback.format_exc().splitlines(keepends=True)[-12:])
             self.judge.broken = self.judge.broken or Broken(0, f"{event['event']}: {text}")
@@ -195,13 +195,13 @@ class Schedule:
         raise structlog.DropEvent
 
     def _observe(self) -> None:
-        """An observer, such as the log or a metric, fails in some schedules. No run may notice."""
+        """Let an observer, such as the log or a metric, fail in some schedules. No run may be affected."""
         if self._observers.random() < self.observer_faults and not self.world.calm:
             number = self._observers.choice((errno.ENOSPC, errno.EPIPE, errno.EIO))
             raise OSError(number, os.strerror(number))
 
     async def run(self) -> None:
-        """The trouble, the calm, the judgement."""
+        """Run the time with faults, the calm, and the final checks."""
         self._others = [asyncio.create_task(item) for item in self._cast()]
         for _ in range(self.hosts):
             self._start()
@@ -237,7 +237,7 @@ class Schedule:
         ]
 
     def _calm(self) -> None:
-        """From now on everything works, and people mend what is still broken."""
+        """Switch all faults off, and let people fix the targets that are still broken."""
         self.tell("calm")
         self.world.calm = True
         self.store_faults = StoreFaults()
@@ -251,7 +251,7 @@ class Schedule:
         for target in self.world.targets.values():
             target.healthy = True
 
-    # hosts
+    # -- hosts
 
     def _start(self) -> None:
         self.started += 1
@@ -276,7 +276,7 @@ class Schedule:
                 break
             except RemediatorError:
                 await asyncio.sleep(1.0)
-        if self.hosts == 1:  # one process on one file: nobody else can hold a lease
+        if self.hosts == 1:  # with one process on one file, no other process can hold a lease
             await self._forget(context)
         loops = Worker(context, Index(self.playbooks, "Watchdog"), INTAKE, 4, POLL)
         peers = ReconcileSettings(self.alertmanagers, timedelta(seconds=30), 3, receiver=RECEIVER)
@@ -321,7 +321,7 @@ class Schedule:
         if kind == "transition":
             self.tell(f"{host.name}: {run.id} is {run.status} {run.reason or ''}")
 
-    # what is done to hosts
+    # -- faults of hosts
 
     def _before_step(self, host: Host) -> None:
         chaos, steps = self.chaos, self.loop.steps
@@ -336,7 +336,7 @@ class Schedule:
             self._resumptions.append((self.loop.time() + length, host))
 
     async def _ends_of_pauses(self) -> None:
-        """Pauses end, and what died is started again."""
+        """Resume paused hosts when their pause is over, and start dead ones again."""
         dead: set[str] = set()
         while True:
             await asyncio.sleep(0.5)
@@ -355,7 +355,7 @@ class Schedule:
                 self._start()
 
     async def _failover(self) -> None:
-        """A standby that is behind becomes the primary; its last commits, with what they acknowledged, are lost."""
+        """Make a standby the primary that lacks the last commits, with all that these acknowledged."""
         if self.fail_over_at is None:
             return
         at, behind = self.fail_over_at
@@ -373,7 +373,7 @@ class Schedule:
             replica = self.chance.choice(self.replicas)
             replica.host.offset = self.chance.choice((0.0, 0.0, 0.2, -0.2, 3600.0, -3600.0))
 
-    # what happens
+    # -- events
 
     async def _breaks(self) -> None:
         while not self.world.calm:
@@ -404,7 +404,7 @@ class Schedule:
                     self.database.do(lambda tx, r=run: runs.request_cancel(tx, r.id, "user:ann", "enough"))  # type: ignore[misc]
 
     def _post(self, body: bytes) -> asyncio.Future[bool]:
-        """Through the load balancer, to a host that looks alive."""
+        """Send a body through the load balancer to a host that is alive."""
         answer: asyncio.Future[bool] = self.loop.create_future()
         living = [replica for replica in self.replicas if replica.host.alive]
         if not living:
@@ -415,7 +415,7 @@ class Schedule:
         return answer
 
     def end(self) -> None:
-        """Let everything go."""
+        """Stop all hosts and tasks."""
         self.database.over = True
         self.loop.before_step = lambda host: None
         for replica in self.replicas:
@@ -425,7 +425,7 @@ class Schedule:
         self.database.close()
 
     def result(self) -> Result:
-        """What came of it."""
+        """Return the result of the schedule."""
         return Result(
             self.seed,
             self.judge.broken,
@@ -450,7 +450,7 @@ async def _request(store: FaultyStore, body: bytes, answer: asyncio.Future[bool]
 
 
 def _failover(chance: random.Random) -> tuple[float, int] | None:
-    """When a standby becomes the primary, and by how many commits it is behind; None in most schedules."""
+    """Return the time of a failover and the number of lost commits; None in most schedules."""
     return (chance.uniform(5.0, TROUBLE - 10.0), chance.choice((1, 1, 2, 4, 8))) if chance.random() < 0.15 else None
 
 

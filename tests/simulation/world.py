@@ -1,7 +1,7 @@
-"""The world that is acted upon: targets that write down what was really done to them, and calls that go wrong.
+"""The simulated targets: they record each real effect, and calls on them can fail.
 
-A call's effect belongs to the world, not to the caller: it lands although the caller is paused or dead, and may land
-long after the caller gave up.
+The effect of a call does not depend on its caller: it happens although the caller is paused or dead, and maybe long
+after the caller gave up.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.simulation.hosts import HOST, Host, HostLoop
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Something that was really done to a target."""
+    """An effect that really happened on a target."""
 
     at: float
     kind: str
@@ -38,7 +38,7 @@ class Effect:
 
 @dataclass(slots=True)
 class Target:
-    """A service with a fault, and what heals it."""
+    """A service with a fault and the action that heals it."""
 
     name: str
     incarnation: int = 1
@@ -49,7 +49,7 @@ class Target:
 
 @dataclass(slots=True)
 class Call:
-    """One call that is, or was, under way."""
+    """A call that is in progress or has ended."""
 
     run: str
     step: str
@@ -64,26 +64,26 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class CallFaults:
-    """How often which way of going wrong: weights beside 1 for going well."""
+    """The weight of each fault of a call, relative to 1 for success."""
 
     unreachable: float = 0.0
     refused: float = 0.0
     lost: float = 0.0
-    """It is done, and nobody hears of it."""
+    """The call takes effect, and its answer is lost."""
     never: float = 0.0
-    """It is not done, and nobody hears of it."""
+    """The call has no effect, and its answer is lost."""
     slow: float = 0.0
-    """It is done after the caller gave up."""
+    """The call takes effect after the caller gave up."""
     partial: float = 0.0
-    """Something is done, it does not help, and it is called failed."""
+    """The call has an effect that does not help, and reports a failure."""
     blind: float = 0.0
-    """Looking at the target fails."""
+    """The observation of the target fails."""
     moody: float = 0.0
-    """A guard blocks or cannot tell."""
+    """A guard blocks, or answers unknown."""
 
 
 class World:
-    """All targets, and what is done to them."""
+    """All targets, and the calls on them."""
 
     def __init__(self, loop: HostLoop, chance: random.Random, faults: CallFaults, names: list[str]) -> None:
         self.loop = loop
@@ -96,14 +96,14 @@ class World:
         self.tell: Callable[[str], None] = lambda text: None
 
     def pick(self, *ways: str) -> str:
-        """How a call goes."""
+        """Return the fault of a call, or ``well``."""
         if self.calm:
             return "well"
         weights = [1.0, *(getattr(self.faults, way) for way in ways)]
         return self.chance.choices(("well", *ways), weights)[0]
 
     async def act(self, kind: str, service: Service, step: str, pin: int | None) -> Result:
-        """Call a target: maybe late, maybe in vain, maybe without an answer."""
+        """Call a target. The effect may be late or missing, and the answer may be lost."""
         task = asyncio.current_task()
         run = "" if task is None else task.get_name().removeprefix("run ")
         call = Call(run, step, service.name, kind, HOST.get(), 0, self.loop.time())
@@ -153,7 +153,7 @@ class World:
             landed.set_result(holds)
 
     async def look(self) -> None:
-        """Looking takes time, and may fail."""
+        """Take time for an observation, and maybe raise :class:`Unreachable`."""
         way = self.pick("blind")
         await asyncio.sleep(0 if self.calm else self.chance.choice((0.0, 0.0, 0.1)))
         if way == "blind":
@@ -171,7 +171,8 @@ class _WorldAction(Action):
 
 
 class Restart(_WorldAction):
-    """Compares before it acts, and leaves a sign: like a restart on a platform that has incarnations."""
+    """An action that compares before it acts and has an observable effect, like a restart on a platform with
+    incarnations."""
 
     name = "sim.restart"
 
@@ -190,7 +191,7 @@ class Restart(_WorldAction):
 
 
 class Kick(_WorldAction):
-    """Compares nothing and leaves no sign: whether it happened cannot be told."""
+    """An action that compares nothing and has no observable effect, so its outcome may stay unknown."""
 
     name = "sim.kick"
 
@@ -202,7 +203,7 @@ class Kick(_WorldAction):
 
 
 class Adjust(_WorldAction):
-    """May be repeated at will, and leaves no sign."""
+    """An idempotent action without an observable effect."""
 
     name = "sim.adjust"
     idempotent = True
@@ -215,7 +216,7 @@ class Adjust(_WorldAction):
 
 
 class Healthy(Check):
-    """Whether a target is well."""
+    """A check whether a target is healthy."""
 
     name = "sim.healthy"
 
@@ -232,7 +233,7 @@ class Healthy(Check):
 
 
 class Moody(Guard):
-    """A guard that says no, or nothing, now and then."""
+    """A guard that sometimes blocks or answers unknown."""
 
     name = "moody"
     reasons = frozenset({"mood"})

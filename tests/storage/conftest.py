@@ -1,4 +1,4 @@
-"""One suite, two databases: every test here that takes ``store`` runs on a file and on a server."""
+"""Fixtures of the tests of the store: each test with ``store`` runs on a SQLite file and on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 
 from remediator.core.clock import SystemClock
 from remediator.storage import Store
-from remediator.storage.migrate import migrate
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.sqlite import SqliteStore
+from tests.support.stores import new_file
 
 KINDS = ("sqlite", "postgresql")
 
@@ -23,33 +23,27 @@ OpenStore = Callable[[], Awaitable[Store]]
 
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
-    """Which database."""
+    """Return the kind of database."""
     return str(request.param)
 
 
 @pytest.fixture
 def url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    """Where a migrated database is, for SQLAlchemy."""
+    """Return the SQLAlchemy URL of a migrated database."""
     if kind == "sqlite":
-        at = f"sqlite:///{tmp_path / 'remediator.db'}"
-    else:
-        plain = sqlalchemy.make_url(request.getfixturevalue("postgres_url"))
-        at = plain.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    engine = sqlalchemy.create_engine(at, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        migrate(connection)
-        if kind == "postgresql":  # these tests archive what they have just written
-            connection.exec_driver_sql(
-                "CREATE OR REPLACE FUNCTION remediator_protected_age() RETURNS interval LANGUAGE sql IMMUTABLE "
-                "AS $$ SELECT interval '0' $$"
-            )
-    engine.dispose()
-    return at
+        return f"sqlite:///{new_file(tmp_path / 'remediator.db')}"
+    plain = sqlalchemy.make_url(request.getfixturevalue("migrated_url"))
+    request.getfixturevalue("postgres").sql(  # these tests archive recent entries
+        "CREATE OR REPLACE FUNCTION remediator_protected_age() RETURNS interval LANGUAGE sql IMMUTABLE "
+        "AS $$ SELECT interval '0' $$",
+        plain.database,
+    )
+    return plain.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
 @pytest.fixture
 async def open_store(kind: str, url: str) -> AsyncIterator[OpenStore]:
-    """Open the store; more than once on PostgreSQL is more than one replica."""
+    """Return a function that opens the store; several stores on PostgreSQL are several replicas."""
     async with AsyncExitStack() as stack:
 
         async def open_() -> Store:
@@ -67,13 +61,13 @@ async def open_store(kind: str, url: str) -> AsyncIterator[OpenStore]:
 
 @pytest.fixture
 async def store(open_store: OpenStore) -> Store:
-    """An open store with nothing in it."""
+    """Return an open, empty store."""
     return await open_store()
 
 
 @pytest.fixture
 def connection(url: str) -> Iterator[Connection]:
-    """A connection beside the store's own, to look and to disturb."""
+    """Return a separate connection to the same database."""
     engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connected:
         yield connected

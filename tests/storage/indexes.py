@@ -1,7 +1,7 @@
-"""The indexes that the migrations have to create, for the comparison in ``test_migrations``.
+"""The expected indexes of the migrations, for the comparison in ``test_migrations``.
 
-They are not part of ``storage/schema.py``: naming PostgreSQL's options loads its whole dialect, which takes 80 ms and
-6 MB that a start on SQLite does not need.
+They are not part of ``storage/schema.py``, because the options of PostgreSQL load its whole dialect, which takes 80 ms
+and 6 MB that a start on SQLite does not need.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def _where(condition: str) -> dict[str, Any]:
 
 
 def _true(column: str) -> dict[str, Any]:
-    """Write the condition as SQLAlchemy does: SQLite uses a partial index only if the query repeats its condition."""
+    """Return the condition in SQLAlchemy's form: SQLite uses a partial index only if the query repeats its
+    condition."""
     return {"sqlite_where": text(f"{column} = 1"), "postgresql_where": text(column)}
 
 
@@ -49,7 +50,7 @@ Index("ix_episodes_closes_at", episodes.c.closes_at, **_where("status = 'resolve
 Index("ix_episodes_open", episodes.c.started_at, **_where("status <> 'closed'"))
 Index("ix_episodes_alertname_started_at", episodes.c.alertname, episodes.c.started_at)
 Index("ix_episodes_started_at", episodes.c.started_at)
-# Promises: one run per incident, and at most one run with the lock of a target.
+# For the promises: one run per incident, and at most one run with the lock of a target.
 Index("uq_runs_incident", runs.c.playbook, runs.c.target, unique=True, **_true("incident_open"))
 Index("uq_runs_target_lock", runs.c.target, unique=True, **_true("holds_target"))
 Index("ix_runs_due", runs.c.wake_at, **_where("wake_at IS NOT NULL"))
@@ -62,7 +63,7 @@ Index("ix_runs_target_created_at", runs.c.target, runs.c.created_at)
 Index("ix_runs_severity_created_at", runs.c.severity, runs.c.created_at)
 Index("ix_runs_blocked_by", runs.c.blocked_by, runs.c.wake_at, **_where("status = 'blocked'"))
 Index("ix_runs_blocked_by_run", runs.c.blocked_by_run, **_where("blocked_by_run IS NOT NULL"))
-# The guards ramp and circuit_breaker look at the newest results.
+# For the guards ramp and circuit_breaker, which read the newest results.
 _ACTED = "first_action_at IS NOT NULL"
 Index("ix_runs_result", runs.c.playbook, runs.c.status, runs.c.first_action_at, **_where(_ACTED))
 _ENDED = _where(f"{_ACTED} AND finished_at IS NOT NULL")
@@ -74,7 +75,7 @@ Index("ix_incident_notes_run_id", incident_notes.c.run_id)
 Index("ix_comments_run_id", comments.c.run_id, comments.c.at)
 Index("ix_run_episodes_episode_id", run_episodes.c.episode_id)
 Index("ix_attempts_run_id", attempts.c.run_id, attempts.c.intent_at)
-# The guards rate_limit and cooldown count the actions that were started.
+# For the guards rate_limit and cooldown, which count the started actions.
 Index("ix_attempts_target", attempts.c.target, attempts.c.intent_at, **_true("mutates"))
 Index("ix_attempts_playbook", attempts.c.playbook, attempts.c.intent_at, **_true("mutates"))
 Index("ix_attempts_intent_at", attempts.c.intent_at, **_true("mutates"))

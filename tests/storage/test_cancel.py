@@ -1,4 +1,4 @@
-"""A run can be cancelled whatever state it is in: at once where nothing is under way, else once that is known."""
+"""A run can be cancelled in every status: at once, or after an outcome in progress is known."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from remediator.storage.schema import runs as table
 from tests.storage.test_intake import context_on
 
 AT_ONCE = sorted(OPEN - {Status.UNKNOWN_OUTCOME})
-"""What an unknown outcome waits for is the observation; then it is cancelled from ``running`` or by people."""
+"""A run with an unknown outcome is first observed, and then cancelled from ``running`` or by a person."""
 
 
 def test_every_open_status_can_be_cancelled() -> None:
-    """The table of transitions has it for each of them."""
+    """The table of transitions allows it for each open status."""
     assert all(Status.CANCELLED in TRANSITIONS[status] for status in OPEN)
 
 
 @pytest.mark.parametrize("status", AT_ONCE)
 async def test_cancel_in_every_status(store: Store, status: Status) -> None:
-    """Asked for by name and with a reason, it is due at once, and ends cancelled; asked again, it changes nothing."""
+    """A run with a cancel request is due at once and ends as cancelled; a second request changes nothing."""
     context = context_on(store)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     await store.write(lambda tx: tx.connection.execute(update(table).values(status=status.value, wake_at=None)))

@@ -1,4 +1,4 @@
-"""Claims between neighbours: what a newer version wrote is left alone, and what is held does not turn in circles."""
+"""Claims of several replicas and versions: runs of a newer version are not claimed, and a blocked run waits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOW = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 async def claimed(store: Store, owner: str = "me", lease: timedelta = MINUTE) -> Run:
-    """A new run in somebody's hands."""
+    """Create a run and claim it for an owner."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     [run] = await store.write(lambda tx: run_claims.claim_due(tx, owner, lease, 5))
     return run
@@ -34,7 +34,8 @@ async def claimed(store: Store, owner: str = "me", lease: timedelta = MINUTE) ->
 
 @pytest.mark.promise(4)
 async def test_a_run_of_a_newer_version_is_not_claimed(store: Store, connection: Connection) -> None:
-    """Not claimed while it is open, not put back when it is over, found by who asks why nothing moves."""
+    """Such a run is not claimed while it is open or finished, and is listed as one that this version cannot
+    continue."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     connection.execute(update(table).values(engine_version=ENGINE_VERSION + 1))
     assert await store.write(lambda tx: run_claims.claim_due(tx, "me", MINUTE, 5)) == []
@@ -47,7 +48,7 @@ async def test_a_run_of_a_newer_version_is_not_claimed(store: Store, connection:
 
 
 async def test_an_unknown_status_is_listed(store: Store, connection: Connection) -> None:
-    """An unknown word is no error; it is kept as it is, and named among what nobody here can go on with."""
+    """An unknown status is not an error: the run is kept, and listed as one that this version cannot continue."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     connection.execute(update(table).values(status="meditating"))
     [run] = await store.read(stuck_runs.list_unsupported)
@@ -56,7 +57,7 @@ async def test_an_unknown_status_is_listed(store: Store, connection: Connection)
 
 @pytest.mark.promise(4)
 async def test_an_expired_claim_writes_nothing(store: Store, connection: Connection) -> None:
-    """Nobody else has taken the run yet, and its owner may not write all the same: others count on the lease."""
+    """After the lease, the owner of a run may not write to it, even if no other process has claimed it."""
     run = await claimed(store, lease=timedelta(microseconds=1))
     with pytest.raises(Fenced):
         await store.write(lambda tx: run_transitions.transition(tx, run, Status.BLOCKED, None, BlockedDetail(), "test"))
@@ -67,7 +68,7 @@ async def test_an_expired_claim_writes_nothing(store: Store, connection: Connect
 
 @pytest.mark.promise(4)
 async def test_one_of_many_replicas_claims_a_run(store: Store) -> None:
-    """Fifty at once: one gets it, with the next fence; the first owner is fenced as soon as another has it."""
+    """Of fifty replicas, one claims the run with the next fence, and the first owner cannot write any more."""
     first = await claimed(store, "first", timedelta(microseconds=1))
     found = await asyncio.gather(
         *(store.write(lambda tx, n=n: run_claims.claim_due(tx, f"other-{n}", MINUTE, 5)) for n in range(50))  # type: ignore[misc]
@@ -79,8 +80,8 @@ async def test_one_of_many_replicas_claims_a_run(store: Store) -> None:
 
 
 async def test_a_blocked_run_waits_before_its_next_evaluation(store: Store) -> None:
-    """Its alerts are over and their quiet time too, and they are not swept up yet: it waits for that, or for its turn
-    to be looked at again; it does not turn in circles."""
+    """The alerts are resolved but their episodes are still open: the run waits for the next evaluation and does not
+    loop."""
     context = context_on(store)
     settings, index = IngestSettings(resolve_grace=timedelta(microseconds=1)), Index((), "Watchdog")
     await receive(store, told("firing"))
@@ -98,7 +99,7 @@ async def test_a_blocked_run_waits_before_its_next_evaluation(store: Store) -> N
 
 
 def told(status: str) -> bytes:
-    """A notification of the one alert."""
+    """Return a notification of the only alert."""
     alert = {
         "status": status,
         "labels": {"alertname": "Down"},

@@ -1,4 +1,4 @@
-"""Between the inbox and the runs: nothing of a long notification is dropped, and no event is slept through."""
+"""From the inbox to the runs: no part of a long notification is lost, and no event is missed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from remediator.storage.schema import audit, episodes, messages, notifications
 
 
 def context_on(store: Store) -> PipelineContext:
-    """An engine that only takes in."""
+    """Return an engine that only processes the inbox."""
     book = PlaybookSet((), NOTHING, "test")
     return PipelineContext(
         store=store,
@@ -46,7 +46,7 @@ def context_on(store: Store) -> PipelineContext:
 async def test_a_notification_of_any_length_is_processed_completely(
     store: Store, connection: Connection, alerts: int
 ) -> None:
-    """Longer than one transaction takes: the rest comes in the next, each alert once, and then it is done."""
+    """A notification that is too long for one transaction continues in the next one; each alert is processed once."""
     context, settings = context_on(store), IngestSettings()
     told = [
         {
@@ -70,8 +70,8 @@ async def test_a_notification_of_any_length_is_processed_completely(
     assert connection.execute(waiting).scalar_one() == 0
 
 
-async def test_an_event_during_the_evaluation_wakes_a_run(store: Store) -> None:
-    """Resolved, decided or cancelled meanwhile: who lets go of the run until later finds it due at once."""
+async def test_a_run_is_due_after_an_event_during_its_evaluation(store: Store) -> None:
+    """If the run was resolved, decided or cancelled during its evaluation, it is due at once after its release."""
     hour = timedelta(hours=1)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     [run] = await store.write(lambda tx: run_claims.claim_due(tx, "me", timedelta(minutes=1), 5))
@@ -81,7 +81,7 @@ async def test_an_event_during_the_evaluation_wakes_a_run(store: Store) -> None:
 
 
 async def test_without_an_event_a_run_waits(store: Store) -> None:
-    """It is due when it was said to be, and not before."""
+    """The run is due at the time of its last evaluation result, and not earlier."""
     hour = timedelta(hours=1)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     [run] = await store.write(lambda tx: run_claims.claim_due(tx, "me", timedelta(minutes=1), 5))
@@ -90,7 +90,7 @@ async def test_without_an_event_a_run_waits(store: Store) -> None:
 
 
 def body_of(labels: dict[str, str], annotations: dict[str, str] | None = None) -> bytes:
-    """A notification of one alert that fires."""
+    """Return a notification of one firing alert."""
     alert = {
         "status": "firing",
         "labels": labels,
@@ -117,7 +117,8 @@ STRANGE = {
 async def test_an_invalid_alert_does_not_block_the_next(
     store: Store, connection: Connection, labels: dict[str, str], annotations: dict[str, str]
 ) -> None:
-    """What was acknowledged is folded, whatever its labels hold: or nothing that comes after it ever would be."""
+    """An accepted notification is processed whatever its labels are; otherwise it would block all later
+    notifications."""
     context, settings = context_on(store), IngestSettings()
     await receive(store, body_of(labels, annotations))
     await receive(store, body_of({"alertname": "Next"}))
@@ -129,7 +130,7 @@ async def test_an_invalid_alert_does_not_block_the_next(
 
 
 class Careless(Index):
-    """An index that some alerts are too much for."""
+    """An index that fails for some alerts."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__((), "Watchdog")
@@ -142,11 +143,11 @@ class Careless(Index):
 
 
 @pytest.mark.promise(1)
-@pytest.mark.parametrize("before, after", [(0, 0), (0, 2), (2, 0), (70, 70)])
+@pytest.mark.parametrize("before, after", [(0, 0), (0, 2), (2, 0), pytest.param(70, 70, marks=pytest.mark.long)])
 async def test_an_alert_that_cannot_be_processed_is_reported(
     store: Store, connection: Connection, before: int, after: int
 ) -> None:
-    """Whatever is wrong with it: those before it, after it, and in the next notification are folded, each once."""
+    """Whatever the error: all other alerts of this notification and of the next one are processed once."""
     context, settings = context_on(store), IngestSettings(channels=("pager",))
     names = [*(f"B{n}" for n in range(before)), "Bad\x00", *(f"A{n}" for n in range(after))]
     alerts = [{"status": "firing", "labels": {"alertname": name}} for name in names]
@@ -169,7 +170,7 @@ async def test_an_alert_that_cannot_be_processed_is_reported(
 
 @pytest.mark.promise(1)
 async def test_many_dead_letters_send_one_message(store: Store, connection: Connection) -> None:
-    """A defect that meets every alert: each is on record, and people are told once a minute."""
+    """If a defect affects every alert, each alert is recorded, and people are notified once a minute."""
     context, settings = context_on(store), IngestSettings(channels=("pager",))
     for number in range(3):
         await receive(store, body_of({"alertname": f"Bad{number}"}))
@@ -185,7 +186,7 @@ async def test_many_dead_letters_send_one_message(store: Store, connection: Conn
     "error", [StoreUnavailable("full"), ProgrammingError("insert", {}, Exception("permission denied"))], ids=repr
 )
 async def test_a_store_error_makes_no_dead_letter(store: Store, connection: Connection, error: Exception) -> None:
-    """It would set aside every one of them: they wait until it is well, and are folded then."""
+    """While the store fails, alerts wait; they are processed afterwards and do not become dead letters."""
     context, settings = context_on(store), IngestSettings(channels=("pager",))
     await receive(store, body_of({"alertname": "Bad"}))
     with pytest.raises(type(error)):
@@ -197,7 +198,7 @@ async def test_a_store_error_makes_no_dead_letter(store: Store, connection: Conn
 
 
 async def test_text_with_a_zero_byte_is_stored(store: Store) -> None:
-    """A line that a service wrote while it died is evidence; that it is odd does not keep its run from going on."""
+    """A line with a zero byte, for example from a dying service, is stored as evidence, and its run continues."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     [run] = await store.write(lambda tx: run_claims.claim_due(tx, "me", timedelta(minutes=1), 5))
     odd = EvidenceRecord(
@@ -212,7 +213,7 @@ async def test_text_with_a_zero_byte_is_stored(store: Store) -> None:
 async def test_a_resolve_with_an_implausible_end_ends_the_episode(
     store: Store, connection: Connection, ends: str
 ) -> None:
-    """Alertmanager says that it resolved: a wrong clock does not hold the incident open for ever."""
+    """Alertmanager reports the alert as resolved: a wrong clock does not keep the incident open."""
     context, settings = context_on(store), IngestSettings()
     for status, until in (("firing", "0001-01-01T00:00:00Z"), ("resolved", ends)):
         await receive(store, _update(status, "2026-01-01T00:00:00Z", until))
@@ -221,7 +222,7 @@ async def test_a_resolve_with_an_implausible_end_ends_the_episode(
 
 
 async def test_the_resolve_of_an_earlier_firing_is_ignored_and_recorded(store: Store, connection: Connection) -> None:
-    """The episode stays open, and the audit log says why."""
+    """The episode of the later firing stays open, and the audit log has the reason."""
     context, settings = context_on(store), IngestSettings()
     await receive(store, _update("firing", "2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z"))
     await process_inbox(context, Index((), "Watchdog"), settings)

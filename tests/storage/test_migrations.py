@@ -1,4 +1,4 @@
-"""A database made by migrations alone is what ``schema.py`` says, on both kinds; and a migration stays as it is."""
+"""On both databases, the migrations lead to the schema in ``schema.py``, and a released migration does not change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSIONS = sorted((Path(module.__file__).parent / "migrations" / "versions").glo
 
 @pytest.fixture
 def connection(url: str) -> Iterator[Connection]:
-    """Into a migrated database."""
+    """Return a connection to a migrated database."""
     engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as opened:
         yield opened
@@ -32,7 +32,7 @@ def connection(url: str) -> Iterator[Connection]:
 
 @pytest.mark.promise(1)
 def test_migrations_end_at_the_schema(connection: Connection) -> None:
-    """Tables, columns, constraints, indexes with their conditions and comments: nothing more, less or otherwise."""
+    """Tables, columns, constraints, comments, and indexes with their conditions are the same."""
     migrated = _shape(connection)
     metadata.drop_all(connection)
     assert not _shape(connection)
@@ -42,13 +42,13 @@ def test_migrations_end_at_the_schema(connection: Connection) -> None:
 
 
 def test_the_newest_migration_is_the_head() -> None:
-    """What is required at a start is what the last file brings."""
+    """The start requires the revision of the newest file."""
     assert VERSIONS[-1].name.startswith(f"{module.HEAD}_")
 
 
 @pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
 def test_a_migration_stands_alone(path: Path) -> None:
-    """It imports nothing of ours: what changes later must not change what it once did."""
+    """A migration imports no code of remediator, so later changes of the code do not change it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
@@ -57,7 +57,8 @@ def test_a_migration_stands_alone(path: Path) -> None:
 
 @pytest.mark.promise(8)
 def test_the_owner_of_the_database_need_not_be_a_superuser(postgres: Postgres) -> None:
-    """As the shipped deployments create it: the migration succeeds, and archived entries leave the log, no others."""
+    """The owner has the rights that the shipped deployments grant: the migration succeeds, and only archived entries
+    can be deleted."""
     postgres.sql("CREATE ROLE owner LOGIN")
     postgres.sql("CREATE DATABASE owned OWNER owner")
     url = sqlalchemy.make_url(postgres.url("owned")).set(drivername="postgresql+psycopg", username="owner")
@@ -77,7 +78,8 @@ def test_the_owner_of_the_database_need_not_be_a_superuser(postgres: Postgres) -
 def test_a_database_with_another_encoding_is_refused_with_the_statement_that_makes_it(
     postgres: Postgres, tmp_path: Path
 ) -> None:
-    """SQL_ASCII, the default of a cluster that was created without a locale: one sentence, and nothing is created."""
+    """SQL_ASCII is the default of a cluster without a locale: the error has the CREATE DATABASE statement, and nothing
+    is created."""
     postgres.sql("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
     settings = {"apiVersion": "remediator/v1", "kind": "Config", "store": postgres.url("ascii"), "state": "state"}
     (tmp_path / "remediator.yaml").write_text(json.dumps(settings | {"playbooks": [], "inventory": "inventory.yaml"}))
@@ -91,7 +93,7 @@ def test_a_database_with_another_encoding_is_refused_with_the_statement_that_mak
 
 
 def _shape(connection: Connection) -> dict[str, Any]:
-    """Everything that a database says of its tables, as plain data."""
+    """Return the tables of a database as plain data."""
     found = inspect(connection)
     return {name: _table(found, name) for name in found.get_table_names() if name != "alembic_version"}
 
@@ -110,7 +112,7 @@ def _table(found: Any, name: str) -> dict[str, Any]:
 
 
 def _plain(item: Any) -> dict[str, Any]:
-    """Types and conditions as text: two objects of SQLAlchemy's are never equal."""
+    """Return types and conditions as text, because two objects of SQLAlchemy are never equal."""
     return {key: _text(value) for key, value in item.items()}
 
 

@@ -1,4 +1,4 @@
-"""PgBouncer in front of PostgreSQL: both usable modes work, and the third is refused in one sentence."""
+"""PgBouncer in front of PostgreSQL: both usable modes work, and the third mode is refused with an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 
 from remediator.errors import StoreUnavailable
 from remediator.storage import TOPIC_RUNS, Tx, postgres_connection
-from remediator.storage.migrate import migrate
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.url import open_engine, parse_postgresql_url
 from tests.support.servers.pgbouncer import PgBouncer
@@ -20,13 +19,13 @@ from tests.support.servers.postgres import Postgres
 
 pytestmark = pytest.mark.promise(14)
 MODES = [("session", False), ("transaction", False), ("transaction", True)]
-"""Each with whether servers are taken in turn, which is what a client that counts on one server notices first."""
+"""Each mode, with whether PgBouncer rotates the servers, which reveals a client that relies on one server."""
 TIMEOUTS = {"lock_timeout": "10s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "15s"}
 
 
 @pytest.fixture(params=MODES, ids=["session", "transaction", "transaction-round-robin"])
 def pooler(request: pytest.FixtureRequest, postgres: Postgres, tmp_path: Path) -> Iterator[PgBouncer]:
-    """A running pooler."""
+    """Start a pooler."""
     mode, round_robin = request.param
     server = PgBouncer(tmp_path / "pgbouncer", postgres, mode, round_robin=round_robin)
     server.start()
@@ -35,24 +34,19 @@ def pooler(request: pytest.FixtureRequest, postgres: Postgres, tmp_path: Path) -
 
 
 @pytest.fixture
-def url(pooler: PgBouncer, postgres_url: str) -> sqlalchemy.URL:
-    """A migrated database, through the pooler."""
-    found = parse_postgresql_url(pooler.url(str(sqlalchemy.make_url(postgres_url).database)))
-    engine = open_engine(found)
-    with engine.connect() as connection:
-        migrate(connection)
-    engine.dispose()
-    return found
+def url(pooler: PgBouncer, migrated_url: str) -> sqlalchemy.URL:
+    """Return the URL of a migrated database through the pooler."""
+    return parse_postgresql_url(pooler.url(str(sqlalchemy.make_url(migrated_url).database)))
 
 
 def settings(connection: Connection) -> dict[str, str]:
-    """Return the timeouts that hold now, and whether a commit waits for its fsync."""
+    """Return the active timeouts, and whether a commit waits for its fsync."""
     names = (*TIMEOUTS, "synchronous_commit")
     return {name: str(connection.exec_driver_sql(f"SHOW {name}").scalar()) for name in names}
 
 
 async def test_every_transaction_has_its_timeouts_and_is_fsynced(pooler: PgBouncer, url: sqlalchemy.URL) -> None:
-    """The default of the role is not to wait for the fsync, and other clients share the servers."""
+    """The role does not wait for the fsync by default, and other clients share the servers."""
     pooler.server.sql("ALTER ROLE postgres SET synchronous_commit = off")
     store = PostgresStore(url)
     try:
@@ -72,7 +66,7 @@ async def test_every_transaction_has_its_timeouts_and_is_fsynced(pooler: PgBounc
 
 
 async def test_concurrent_readers_and_writers_see_no_error(url: sqlalchemy.URL) -> None:
-    """Prepared statements would fail here: each statement is used often, on many server connections."""
+    """Each statement is used often on many server connections, on which prepared statements would fail."""
     store = PostgresStore(url)
 
     async def use(number: int) -> None:
@@ -89,11 +83,11 @@ async def test_concurrent_readers_and_writers_see_no_error(url: sqlalchemy.URL) 
 
 
 async def test_the_mode_is_found_out_and_wakeups_are_a_hint_only(pooler: PgBouncer, url: sqlalchemy.URL) -> None:
-    """In session mode, LISTEN works. In transaction mode nobody listens, since the pooler would lose it."""
+    """In session mode, LISTEN works. In transaction mode it is not used, because the pooler would lose it."""
     first, second = PostgresStore(url), PostgresStore(url)
     try:
         assert first.description == f"postgresql through a pooler in {pooler.mode} mode"
-        await first.write(lambda tx: None)  # starts its listener
+        await first.write(lambda tx: None)  # start the listener
         first.wakeups.consume(TOPIC_RUNS)
         heard = False
         for _ in range(20):
@@ -106,8 +100,8 @@ async def test_the_mode_is_found_out_and_wakeups_are_a_hint_only(pooler: PgBounc
         await second.close()
 
 
-def test_a_direct_connection_is_no_pooler(postgres_url: str) -> None:
-    engine = open_engine(parse_postgresql_url(postgres_url))
+def test_a_direct_connection_is_no_pooler(migrated_url: str) -> None:
+    engine = open_engine(parse_postgresql_url(migrated_url))
     with engine.connect() as connection:
         assert not postgres_connection.is_pooled(connection)
         postgres_connection.begin(connection)
@@ -120,31 +114,23 @@ def test_a_direct_connection_is_no_pooler(postgres_url: str) -> None:
     "mode, size, says", [("statement", 20, "transaction blocks not allowed"), ("session", 1, "query_wait_timeout")]
 )
 def test_a_pooler_that_cannot_work_is_refused_at_the_start(
-    postgres: Postgres, postgres_url: str, tmp_path: Path, mode: str, size: int, says: str
+    postgres: Postgres, migrated_url: str, tmp_path: Path, mode: str, size: int, says: str
 ) -> None:
-    engine = open_engine(parse_postgresql_url(postgres_url))
-    with engine.connect() as connection:
-        migrate(connection)
-    engine.dispose()
     server = PgBouncer(tmp_path / "pgbouncer", postgres, mode, size)
     server.start()
     try:
         with pytest.raises(StoreUnavailable, match=says) as refused:
-            PostgresStore(parse_postgresql_url(server.url(str(sqlalchemy.make_url(postgres_url).database))))
+            PostgresStore(parse_postgresql_url(server.url(str(sqlalchemy.make_url(migrated_url).database))))
         assert "pool" in str(refused.value) and "\n" not in str(refused.value)
     finally:
         server.stop()
 
 
 async def test_a_server_that_freezes_is_given_up(
-    postgres: Postgres, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres: Postgres, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A frozen server keeps its connections. A writer that waited for it forever would not use the new primary."""
-    url = parse_postgresql_url(postgres_url)
-    engine = open_engine(url)
-    with engine.connect() as connection:
-        migrate(connection)
-    engine.dispose()
+    """A frozen server keeps its connections. A writer that waits forever would not use the new primary."""
+    url = parse_postgresql_url(migrated_url)
     monkeypatch.setattr(postgres_connection, "ANSWER_TIMEOUT", 0.5)
     store = PostgresStore(url)
 

@@ -1,4 +1,4 @@
-"""Where PostgreSQL is: what is written in the settings is understood, and a server that was made a standby is left."""
+"""The hosts of PostgreSQL: each form of URL is parsed, and a server that became a standby is not used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 import sqlalchemy
 
 from remediator.errors import ConfigurationError
-from remediator.storage.migrate import migrate
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.url import parse_postgresql_url
 from tests.support.servers.postgres import Postgres
@@ -25,7 +24,8 @@ PASSWORD = "s3cr3t-of-a-database"
 
 @pytest.mark.parametrize("text, meant", UNDERSTOOD.items(), ids=list(UNDERSTOOD))
 def test_every_form_of_url_is_parsed(text: str, meant: tuple[str | None, int | None, dict[str, str]]) -> None:
-    """One host, several in libpq's form, and its short name for itself."""
+    """The URL has one host, or several hosts in the form of libpq; ``postgres://`` means the same as
+    ``postgresql://``."""
     url = parse_postgresql_url(text)
     assert (url.host, url.port, dict(url.query)) == (*meant[:2], {"client_encoding": "utf8"} | meant[2])
     assert (url.drivername, url.database) == ("postgresql+psycopg", "d")
@@ -42,34 +42,26 @@ def test_every_form_of_url_is_parsed(text: str, meant: tuple[str | None, int | N
     ],
 )
 def test_an_invalid_url_is_reported_without_its_password(text: str) -> None:
-    """One sentence that says what a URL looks like; it may end in a log that many read."""
+    """The error shows a valid URL and no password, because many people can read the log."""
     with pytest.raises(ConfigurationError) as refused:
         parse_postgresql_url(text)
     assert "'store'" in str(refused.value) and "postgresql://user:password@host:port/database" in str(refused.value)
     assert PASSWORD not in str(refused.value)
 
 
-async def test_the_writable_host_of_several_is_used(postgres: Postgres, postgres_url: str) -> None:
-    """A failover by the client: the first is gone."""
-    name = str(sqlalchemy.make_url(postgres_url).database)
+async def test_the_writable_host_of_several_is_used(postgres: Postgres, migrated_url: str) -> None:
+    """If the first host is down, the client connects to the next writable one."""
+    name = str(sqlalchemy.make_url(migrated_url).database)
     several = postgres.url(name, tcp=True).replace("127.0.0.1", "127.0.0.1:1,127.0.0.1")
-    engine = sqlalchemy.create_engine(parse_postgresql_url(several), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        migrate(connection)
-    engine.dispose()
     store = PostgresStore(parse_postgresql_url(several))
     await store.accept("test", b"{}")
     assert await store.read(lambda found: found.exec_driver_sql("SELECT count(*) FROM notifications").scalar()) == 1
     await store.close()
 
 
-async def test_a_server_that_became_a_standby_is_not_used(postgres_url: str) -> None:
-    """A connection on which nothing can be written any more is no use; the next one may lead to the new primary."""
-    url = parse_postgresql_url(postgres_url)
-    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        migrate(connection)
-    engine.dispose()
+async def test_a_server_that_became_a_standby_is_not_used(migrated_url: str) -> None:
+    """A read-only connection is closed, so the next connection can reach the new primary."""
+    url = parse_postgresql_url(migrated_url)
     store = PostgresStore(url)
     before = await store.write(lambda tx: tx.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar())
     await store.write(lambda tx: tx.connection.exec_driver_sql("SET default_transaction_read_only = on"))

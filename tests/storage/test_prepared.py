@@ -1,4 +1,4 @@
-"""Prepared statements do what the same statements do through SQLAlchemy, on both databases."""
+"""Prepared statements have the same result as SQLAlchemy's statements, on both databases."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import sqlalchemy
 import sqlalchemy.exc
 from sqlalchemy import Connection, bindparam, event, insert, select, text, tuple_, update
 
-from remediator.storage.migrate import migrate
 from remediator.storage.prepared import Prepared
 from remediator.storage.schema import key_values, stops
+from tests.support.stores import new_file
 
 NOON = datetime(2026, 5, 6, 12, 0, 0, 123456, tzinfo=UTC)
 ROWS = [{"name": name, "value": {"deep": [1, "é", None]}, "at": NOON} for name in ("a", "b", "c")]
@@ -93,15 +93,13 @@ def test_listeners_hear_the_statement_that_the_driver_gets(connection: Connectio
 
 
 def test_a_commit_keeps_what_a_prepared_statement_changed(tmp_path: Path) -> None:
-    """Also as the first statement of a connection that is not in autocommit mode."""
-    engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(tmp_path / "store.db")))
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        migrate(connection)
+    """The commit includes a prepared statement, also as the first statement of a connection without autocommit."""
+    engine = sqlalchemy.create_engine(f"sqlite:///{new_file(tmp_path / 'store.db')}")
     with engine.connect() as connection:
         connection.execute(INSERT, ROWS)
         connection.commit()
     with engine.connect() as connection:
         connection.execute(Prepared(update(key_values).values(value=1)))
-    with engine.connect() as connection:  # without a commit, nothing stays
+    with engine.connect() as connection:  # without a commit, nothing is kept
         assert [row.value for row in connection.execute(Prepared(select(key_values)))] == [ROWS[0]["value"]] * 3
     engine.dispose()

@@ -1,4 +1,4 @@
-"""What is over for long leaves the database; what still means something stays, however old."""
+"""Old finished data is deleted from the database; data that is still needed is kept at any age."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HANGING = ("attempts", "evidence", "verdicts", "approvals", "decisions", "messag
 
 
 def context_on(store: Store) -> PipelineContext:
-    """An engine that only keeps house."""
+    """Return an engine for maintenance only."""
     book = PlaybookSet((), NOTHING, "test")
     return PipelineContext(
         store=store, clock=SystemClock(), ids=Ids(), replica="test", playbooks=book, actions={}, checks={}, guards=()
@@ -46,13 +46,13 @@ def context_on(store: Store) -> PipelineContext:
 
 
 def old_run(name: str, at: datetime, **more: Any) -> dict[str, Any]:
-    """A run that was over an hour after it began."""
+    """Return a run that ended an hour after its start."""
     over = {"finished_at": at + timedelta(hours=1), "incident_open": False, "holds_target": False}
     return {**row(name, "redis-down", name, "succeeded", at), **over, **more}
 
 
 def full(tx: Tx, name: str, number: int, at: datetime, **more: Any) -> None:
-    """A run with everything that can hang on one."""
+    """Write a run with a row in every table that refers to runs."""
 
     def put(table: str, values: dict[str, Any]) -> None:
         tx.connection.execute(insert(getattr(schema, table)), values)
@@ -86,23 +86,23 @@ def full(tx: Tx, name: str, number: int, at: datetime, **more: Any) -> None:
 
 
 def counted(connection: Connection, table: str) -> int:
-    """How many rows it has."""
+    """Return the number of rows of a table."""
     return int(connection.execute(select(func.count()).select_from(getattr(schema, table))).scalar_one())
 
 
 def names(connection: Connection, table: str) -> set[str]:
-    """The ids that it has."""
+    """Return the IDs in a table."""
     return set(connection.execute(select(getattr(schema, table).c.id)).scalars())
 
 
 def pruned(connection: Connection) -> list[dict[str, Any]]:
-    """What the audit log says of it."""
+    """Return the data of the audit entries about pruning."""
     found = [json.loads(item.canonical) for item in audit.iterate(connection)]
     return [item["data"] for item in found if item["kind"] == Kind.HISTORY_PRUNED]
 
 
 async def test_an_old_run_is_deleted_with_its_rows(store: Store) -> None:
-    """Nothing is left of it but what the audit log says; a younger one is whole."""
+    """Only the audit entries of the old run remain; a younger run is complete."""
     context = context_on(store)
     now = context.clock.now()
     await store.write(lambda tx: full(tx, "run-old", 1, now - YEAR - timedelta(days=2)))
@@ -121,8 +121,7 @@ async def test_an_old_run_is_deleted_with_its_rows(store: Store) -> None:
 
 
 async def test_runs_that_are_still_needed_are_kept(store: Store) -> None:
-    """However old: an open incident, a held target, a claim, a run that goes on, a measure to be put back, a message
-    that waits, and an alert that still fires."""
+    """An old run is kept while any part of the service still needs it, for example a scheduled undo."""
     context = context_on(store)
     now = context.clock.now()
     at = now - 3 * YEAR
@@ -152,7 +151,7 @@ async def test_runs_that_are_still_needed_are_kept(store: Store) -> None:
 
 
 async def test_pruning_by_age_in_small_batches(store: Store) -> None:
-    """A long past goes within a few looks, however it is spread; what is left is what is young enough."""
+    """A long history is deleted within a few turns, and only young runs are left."""
     context = context_on(store)
     now = context.clock.now()
 
@@ -172,7 +171,7 @@ async def test_pruning_by_age_in_small_batches(store: Store) -> None:
 
 
 def test_a_retention_shorter_than_a_guard_needs_is_rejected(tmp_path: Path) -> None:
-    """Guards and reports look back for a month."""
+    """Guards and reports need the history of a month."""
     (tmp_path / "remediator.yaml").write_text(
         "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
         "timing: {run_retention: 7d}\n"
@@ -182,7 +181,8 @@ def test_a_retention_shorter_than_a_guard_needs_is_rejected(tmp_path: Path) -> N
 
 
 async def test_a_run_is_kept_until_its_entries_are_archived(store: Store) -> None:
-    """With an archive: one entry in the live log is enough to keep a run; when it has left, so does the run."""
+    """With an archive, a run is kept while the live log has an entry of it, and deleted after the last one is
+    archived."""
     context = context_on(store)
     at = context.clock.now() - 2 * YEAR
 
@@ -200,11 +200,11 @@ async def test_a_run_is_kept_until_its_entries_are_archived(store: Store) -> Non
 
 
 async def test_an_archive_that_lags_delays_pruning(store: Store, connection: Connection) -> None:
-    """What was over after the oldest entry that has not left was written is not even looked at."""
+    """Only runs that ended before the oldest entry in the live log are candidates for pruning."""
     context = context_on(store)
     at = context.clock.now() - 2 * YEAR
     await store.write(lambda tx: tx.append_audit(Draft(kind=Kind.EVIDENCE, actor="test")))
-    if connection.dialect.name == "postgresql":  # the log is append-only; only its owner can make an entry older
+    if connection.dialect.name == "postgresql":  # the log is append-only: only its owner can change a time
         connection.exec_driver_sql("ALTER TABLE audit DISABLE TRIGGER USER")
     connection.execute(schema.audit.update().values(at=at))
     if connection.dialect.name == "postgresql":
@@ -216,7 +216,7 @@ async def test_an_archive_that_lags_delays_pruning(store: Store, connection: Con
 
 
 async def test_baselines_of_reports_survive_pruning(store: Store) -> None:
-    """Since when a playbook acts by itself, and how long its alerts lasted before, read as before they left."""
+    """Reports still have the start of automatic actions of a playbook, and the durations of its alerts before that."""
     context = context_on(store)
     began = context.clock.now() - 2 * YEAR
 
@@ -227,7 +227,7 @@ async def test_baselines_of_reports_survive_pruning(store: Store) -> None:
             tx.connection.execute(
                 insert(schema.episodes), {field: getattr(over, field) for field in over.__dataclass_fields__}
             )
-        acted = began + timedelta(days=4, seconds=30)  # after its own alert began, which is none of the time before
+        acted = began + timedelta(days=4, seconds=30)  # after the start of its alert, which does not count as earlier
         run = old_run("run-1", began + timedelta(days=4), mode="auto", first_action_at=acted)
         tx.connection.execute(insert(schema.runs), run)
         joined = {"run_id": "run-1", "episode_id": "episode-4", "joined_at": began + timedelta(days=4)}
@@ -247,7 +247,7 @@ async def test_baselines_of_reports_survive_pruning(store: Store) -> None:
 
 
 async def test_baselines_are_bounded(store: Store) -> None:
-    """However many alerts leave, no more lengths are kept than a distribution needs; the latest of them."""
+    """The number of stored durations has a limit, and the latest ones are kept."""
     at = SystemClock().now() - 3 * YEAR
     lengths = [(at + timedelta(hours=hour), at + timedelta(hours=hour, seconds=hour)) for hour in range(700)]
     for start in range(0, 700, 70):
@@ -259,7 +259,7 @@ async def test_baselines_are_bounded(store: Store) -> None:
 
 
 async def test_old_messages_are_deleted(store: Store) -> None:
-    """Messages about no run, unless they wait; what was remembered of a run that has left, and of no other."""
+    """Old messages without a run are deleted, except waiting ones. The circuit breaker of a playbook stays."""
     context = context_on(store)
     at = context.clock.now() - 2 * YEAR
 
@@ -276,11 +276,11 @@ async def test_old_messages_are_deleted(store: Store) -> None:
     await prune(context, PruningSettings())
     assert await store.read(lambda connection: names(connection, "messages")) == {"waits", "young"}
     left = await store.read(lambda connection: set(key_values.with_prefix(connection, "")))
-    assert left - {"incarnation"} == {"breaker:run-1"}  # PostgreSQL: the server that was used last
+    assert left - {"incarnation"} == {"breaker:run-1"}  # PostgreSQL: the last server that was used
 
 
 async def test_old_stops_and_versions_are_deleted(store: Store) -> None:
-    """Not a stop that stands, however old; not a version that is in force, or that a run which goes on began with."""
+    """An active stop is kept at any age, and so is an active version or the version of an open run."""
     context = context_on(store)
     context.playbooks = PlaybookSet((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
     [in_force] = context.playbooks.active
@@ -321,7 +321,7 @@ async def test_old_stops_and_versions_are_deleted(store: Store) -> None:
 
 
 async def test_an_active_version_deleted_by_another_replica_is_added_again(store: Store) -> None:
-    """Two replicas whose files differ: each has its own in the store again at its next look."""
+    """Two replicas have different files: each adds its own version to the store again in its next turn."""
     context, other = context_on(store), context_on(store)
     context.playbooks = PlaybookSet((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
     [ours] = context.playbooks.active
@@ -335,7 +335,7 @@ async def test_an_active_version_deleted_by_another_replica_is_added_again(store
 
 
 async def test_runs_within_the_lookback_of_guards_are_kept(store: Store) -> None:
-    """A budget over longer than the history keeps what it counts."""
+    """If a rate limit has a longer window than the retention, its runs are kept."""
     context = context_on(store)
     context.guards = Registry().make_guards(ClientSet())
     context.playbooks = PlaybookSet(
@@ -351,7 +351,7 @@ async def test_runs_within_the_lookback_of_guards_are_kept(store: Store) -> None
 
 
 def test_a_deleted_run_is_reported_with_its_archive(tmp_path: Path) -> None:
-    """Not just that it is not there: in which file the log of its time is, if the name tells its time."""
+    """If the ID of the run contains a time, the error names the archive file of that time."""
     assert "remediator audit search --run run-1" in missing_run_hint("run-1", tmp_path)
     rows, end = make(12)
     written = archive.write(tmp_path, GENESIS, rows, end)
@@ -359,7 +359,7 @@ def test_a_deleted_run_is_reported_with_its_archive(tmp_path: Path) -> None:
     def said(at: datetime) -> str:
         return missing_run_hint(Ids().new("run", at), tmp_path)
 
-    assert f"in the archive file {written.path.name}" in said(rows[4].time)
+    assert f"the archive file {written.path.name}" in said(rows[4].time)
     assert "file" not in said(rows[0].time - YEAR) and "file" not in said(rows[-1].time + YEAR)
     written.path.write_bytes(b"damaged")
     assert "audit search" in said(rows[4].time)

@@ -1,4 +1,4 @@
-"""Forgetting where it hurts: killed in the middle, two replicas at once, and how the database finds what is due."""
+"""Pruning with a crash, with two replicas, and with the query plans of the database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.promise(2), pytest.mark.promise(9)]
 
 
 async def test_one_replica_at_a_time(open_store: OpenStore, kind: str) -> None:
-    """Two that look at once forget everything once; who finds the turn taken leaves it for now."""
+    """If two replicas prune at the same time, everything is deleted once; the second one skips its turn."""
     stores = [await open_store()] if kind == "sqlite" else [await open_store(), await open_store()]
     at = SystemClock().now() - 2 * YEAR
 
@@ -45,7 +45,7 @@ async def test_one_replica_at_a_time(open_store: OpenStore, kind: str) -> None:
 
 
 async def test_one_replica_holds_the_lock(open_store: OpenStore, kind: str, connection: Connection) -> None:
-    """On PostgreSQL, where another one is at it, nothing is done and nothing waits."""
+    """On PostgreSQL, the second replica deletes nothing and does not wait."""
     store = await open_store()
     await store.write(lambda tx: full(tx, "run-1", 1, tx.now - 2 * YEAR))
     if kind == "postgresql":
@@ -56,9 +56,8 @@ async def test_one_replica_holds_the_lock(open_store: OpenStore, kind: str, conn
 
 
 def test_pruning_uses_indexes(url: str, kind: str) -> None:
-    """Whatever points at something that is forgotten is found by an index that begins with it; and on SQLite the plan
-    of what is looked for says so too."""
-    assert indexes  # they hang on the tables once it is loaded
+    """Every reference to a deleted row has an index, and the query plans of SQLite use it."""
+    assert indexes  # the import adds the indexes to the tables
     for table in schema.metadata.tables.values():
         whole = [each for each in table.indexes if each.dialect_options["sqlite"]["where"] is None]
         unique = [each for each in table.constraints if isinstance(each, UniqueConstraint)]
@@ -75,7 +74,7 @@ _VERSIONS = "SELECT playbook_versions"
 
 
 def _plans(url: str) -> list[str]:
-    """How SQLite finds what a batch forgets, statement by statement."""
+    """Return the query plan of SQLite for each statement of a batch."""
     said: list[str] = []
     context = sqlalchemy.create_engine(url)
 
@@ -107,17 +106,20 @@ asyncio.run(prune_all(Path(sys.argv[1])))
 
 
 async def prune_all(path: Path) -> None:
-    """Forget everything that is due, in this process."""
+    """Delete everything that is due, in this process."""
     store = SqliteStore(path, SystemClock())
     while await prune(context_on(store), PruningSettings()) is not None:
         pass
     await store.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_crash_while_pruning_is_consistent(tmp_path: Path, moment: str) -> None:
-    """kill -9 around the commit of the second batch: whole batches are gone, each with its entry; the next look goes
-    on; what is open is untouched."""
+    """After a SIGKILL around the commit of the second batch, only whole batches are deleted, each with its entry.
+
+    The next turn continues, and open runs are not changed.
+    """
     path = tmp_path / "remediator.db"
     store = SqliteStore(path, SystemClock())
     at = SystemClock().now() - 2 * YEAR

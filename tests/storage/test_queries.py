@@ -1,4 +1,4 @@
-"""What the engine asks all the time goes by an index, on both databases: its cost does not grow with history."""
+"""The frequent queries of the engine use an index on both databases, so their cost does not grow with the history."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ GROWING = (
     *("approvals", "attempts", "audit", "decisions", "episodes", "evidence", "messages", "notifications"),
     *("run_episodes", "runs", "timers", "verdicts"),
 )
-"""Tables that grow with history; of the others there are as many rows as there are things."""
+"""Tables that grow with the history; the size of any other table depends on the installation."""
 HOUR = timedelta(hours=1)
 MOMENT = from_micros(1_800_000_000_000_000)
 Asked = list[tuple[str, Any]]
@@ -58,7 +58,7 @@ Asked = list[tuple[str, Any]]
 
 @contextmanager
 def listening() -> Iterator[Asked]:
-    """Every statement that is executed meanwhile, with what it was given."""
+    """Collect every statement with its parameters."""
     heard: Asked = []
 
     def hear(
@@ -75,14 +75,14 @@ def listening() -> Iterator[Asked]:
 
 
 def plan(connection: Connection, kind: str, statement: str, parameters: Any) -> list[str]:
-    """The lines of the database's plan."""
+    """Return the lines of the query plan."""
     how = "EXPLAIN QUERY PLAN" if kind == "sqlite" else "EXPLAIN"
     rows = connection.exec_driver_sql(f"{how} {statement}", parameters).all()
     return [str(row[-1]) for row in rows]
 
 
 def partial_indexes(connection: Connection, kind: str) -> set[str]:
-    """Those that hold only what is open, waiting or due: to walk along one is not to walk through history."""
+    """Return the indexes that contain only open, waiting or due rows; a scan of these does not scan the history."""
     asked = (
         "SELECT name FROM sqlite_master WHERE type = 'index' AND sql LIKE '% WHERE %'"
         if kind == "sqlite"
@@ -92,9 +92,9 @@ def partial_indexes(connection: Connection, kind: str) -> set[str]:
 
 
 def walks(line: str, names: dict[str, str], partial: set[str]) -> bool:
-    """Whether a line of a plan says that a growing table is read from end to end."""
+    """Return whether a line of a query plan scans a growing table completely."""
     words = line.split()
-    if "Seq" in words and "Scan" in words:  # PostgreSQL, told to avoid it wherever it can
+    if "Seq" in words and "Scan" in words:  # PostgreSQL is configured to avoid this where possible
         return words[words.index("on") + 1] in GROWING
     if words[0] == "SCAN" and names.get(words[1], words[1]) in GROWING:
         return not ("INDEX" in words and words[words.index("INDEX") + 1] in partial)
@@ -112,7 +112,7 @@ def told(status: str, number: int) -> bytes:
 
 
 async def everything(store: Store, heals: Playbook) -> None:
-    """What the loops, the verbs and the guards ask of the store for each notification, run and poll."""
+    """Run the queries of the loops, the API and the guards for a notification, a run and a poll."""
     context, index, settings = (
         context_on(store),
         Index((heals,), "Watchdog"),
@@ -199,8 +199,7 @@ def _looked(connection: Connection) -> None:
 
 
 async def test_every_hot_query_uses_an_index(store: Store, connection: Connection, kind: str) -> None:
-    """Whatever is asked for each notification, each run, each poll and each page: no plan reads a table that grows
-    with history from end to end."""
+    """No query for a notification, run, poll or page scans a whole table that grows with the history."""
     with listening() as asked:
         await everything(store, playbook())
     if kind == "postgresql":
@@ -211,7 +210,7 @@ async def test_every_hot_query_uses_an_index(store: Store, connection: Connectio
         lines = plan(connection, kind, statement, given)
         words = statement.replace(",", " ").split()
         names = {words[place + 1]: words[place - 1] for place, word in enumerate(words[:-1]) if word == "AS"}
-        page = "WHERE" not in statement and "LIMIT" in statement  # so many of the newest
+        page = "WHERE" not in statement and "LIMIT" in statement  # a limited number of the newest
         if not page and any(walks(line, names, partial) for line in lines):
             bad[statement] = lines
     assert len(asked) > 60

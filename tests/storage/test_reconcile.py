@@ -1,4 +1,5 @@
-"""A resolution that is never sent (a restart, a silence, no data): what a real Alertmanager no longer holds is over."""
+"""A resolved notification that is never sent (a restart, a silence, no data): an alert that Alertmanager no longer has
+is over."""
 
 from __future__ import annotations
 
@@ -32,8 +33,7 @@ ALERT = {
 async def test_an_alert_absent_from_long_running_peers_has_ended(
     store: Store, connection: Connection, alertmanager: Server
 ) -> None:
-    """One that was started lately proves nothing, however often it is asked; one that is old enough, asked three
-    times, ends the episode."""
+    """A peer that started recently proves nothing; three answers of an older peer end the episode."""
     context, intake = context_on(store), IngestSettings(resolve_grace=timedelta(hours=1))
     client = Alertmanager(Endpoint(url=alertmanager.url))
 
@@ -62,8 +62,11 @@ async def test_an_alert_absent_from_long_running_peers_has_ended(
 async def test_a_notification_during_the_request_is_newer_than_the_answer(
     store: Store, connection: Connection, alertmanager: Server, folded: str
 ) -> None:
-    """Resolved between the question and its being written down: the episode is not opened again, nor its remedy called
-    ineffective; the next look would know."""
+    """The alert resolves while the answer is processed: the episode is not opened again and its remedy not marked as
+    ineffective.
+
+    The next reconcile turn finds the truth.
+    """
     context, intake = context_on(store), IngestSettings(resolve_grace=timedelta(hours=1))
     client = Alertmanager(Endpoint(url=alertmanager.url))
     over = {**ALERT, "status": "resolved", "endsAt": "2026-01-01T00:01:00Z"}
@@ -106,7 +109,7 @@ async def test_a_notification_during_the_request_is_newer_than_the_answer(
 async def test_the_oldest_of_many_alerts_is_reconciled(
     store: Store, connection: Connection, alertmanager: Server
 ) -> None:
-    """After a storm whose end was never told, none of its alerts is left behind as firing for ever."""
+    """After a storm without resolved notifications, no alert stays firing forever."""
     context, intake = context_on(store), IngestSettings(resolve_grace=timedelta(hours=1))
     client = Alertmanager(Endpoint(url=alertmanager.url))
     settings = ReconcileSettings((client,), every=timedelta(0), min_uptime=timedelta(0))

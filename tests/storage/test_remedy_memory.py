@@ -31,25 +31,25 @@ KEY = remedy_key(STEP, ["down"])
 
 
 def run_of(name: str, target: str = "app") -> Run:
-    """Return a run that acts on a target."""
+    """Return a run that acted on a target."""
     values = row(name, "app-crash-loop", target, "running", NOON)
     names = [each for each in Run.__dataclass_fields__ if each not in values]
     return Run(**{**dict.fromkeys(names), **values, "status": Status.RUNNING, "detail": RunningDetail()})
 
 
 def remember(tx: Tx, run: str, kind: MemoryKind, key: str, verdict: str, target: str = "app") -> None:
-    """Remember one verdict."""
+    """Store one verdict."""
     about = Subject(kind, key, f"name of {key}")
     remedy_memory.remember(tx, Ids(), run_of(run, target), about, verdict, "why", "test")
 
 
 async def release(store: Store, key: str, verdict: str, run: str = "run-1", target: str = "app") -> None:
-    """Remember a release."""
+    """Store the verdict on a release."""
     await store.write(lambda tx: remember(tx, run, MemoryKind.RELEASE, key, verdict, target))
 
 
 async def releases(store: Store, target: str = "app") -> ReleaseMemory:
-    """Return what is known about the releases of a target."""
+    """Return the stored verdicts on the releases of a target."""
     return await store.read(lambda connection: remedy_memory.releases_of(connection, target))
 
 
@@ -68,7 +68,7 @@ async def audited(store: Store, kind: Kind) -> list[dict[str, Any]]:
 
 
 async def test_a_release_is_remembered_by_every_replica_and_after_a_restart(kind: str, open_store: OpenStore) -> None:
-    """What one process wrote, another one reads. A SQLite file has one process at a time."""
+    """Another process reads the entries; on SQLite, the processes run one after the other."""
     first = await open_store()
     other = await open_store() if kind == "postgresql" else first
     await release(first, "b", Verdict.BAD)
@@ -82,7 +82,7 @@ async def test_a_release_is_remembered_by_every_replica_and_after_a_restart(kind
 
 
 async def test_the_newest_verdict_replaces_the_older_one_and_the_audit_log_has_both(store: Store) -> None:
-    """A release that was good can become bad; there is one entry for it."""
+    """A release that was good can become bad: the memory has one entry, and the audit log both."""
     await release(store, "a", Verdict.GOOD)
     await release(store, "a", Verdict.BAD, "run-2")
 
@@ -93,7 +93,7 @@ async def test_the_newest_verdict_replaces_the_older_one_and_the_audit_log_has_b
 
 
 async def test_nothing_is_remembered_of_a_transaction_that_fails(store: Store) -> None:
-    """Memory and outcome are committed together, or neither is."""
+    """The verdict and the outcome are committed together, or neither is."""
 
     def fail(tx: Tx) -> None:
         remember(tx, "run-1", MemoryKind.RELEASE, "b", Verdict.BAD)
@@ -106,7 +106,7 @@ async def test_nothing_is_remembered_of_a_transaction_that_fails(store: Store) -
 
 
 async def test_a_remedy_is_found_by_action_parameters_and_cause(store: Store) -> None:
-    """Not with another cause or parameter, not when it is too old, and not by the run that applied it."""
+    """Another cause or parameter, an old entry, and the run that applied the remedy do not count."""
     await store.write(lambda tx: remember(tx, "run-1", MemoryKind.REMEDY, KEY, NO_HELP))
 
     def find(run: str, key: str, since: timedelta = timedelta(hours=1), target: str = "app") -> Any:
@@ -124,7 +124,7 @@ async def test_a_remedy_is_found_by_action_parameters_and_cause(store: Store) ->
 
 
 def test_only_causes_that_the_step_is_for_make_another_remedy() -> None:
-    """A cause that the step does not treat does not make the same remedy a new one."""
+    """A cause that the step does not treat does not make it another remedy."""
     step, other = replace_step(causes=("down",)), replace_step(causes=("down",), parameters={"stop_timeout": "5s"})
 
     assert remedy_key(step, ["down", "slow"]) == remedy_key(step, ["down"])
@@ -138,7 +138,8 @@ def replace_step(**changes: Any) -> PlannedStep:
 
 
 async def test_a_person_clears_an_entry_once_with_an_audit_entry(store: Store) -> None:
-    """Then the release may be restored, whatever the platform says, and the remedy runs again."""
+    """After that, the release may be restored, even against the record of the platform, and the remedy can run
+    again."""
     await release(store, "b", Verdict.BAD)
     await store.write(lambda tx: remember(tx, "run-1", MemoryKind.REMEDY, KEY, NO_HELP))
 
@@ -156,7 +157,7 @@ async def test_a_person_clears_an_entry_once_with_an_audit_entry(store: Store) -
 
 
 async def test_a_cleared_release_that_is_rolled_back_again_is_bad_again(store: Store) -> None:
-    """The clearing was about the knowledge of then."""
+    """The cleared entry does not cover the new rollback."""
     await release(store, "b", Verdict.BAD)
     (entry,) = await entries(store)
     await store.write(lambda tx: remedy_memory.clear(tx, entry.id, "user:ann", "fixed"))
@@ -167,7 +168,7 @@ async def test_a_cleared_release_that_is_rolled_back_again_is_bad_again(store: S
 
 
 async def test_old_entries_are_pruned_with_the_rest(store: Store) -> None:
-    """Entries within the retention stay."""
+    """Entries older than the retention are deleted, and younger ones stay."""
     await release(store, "old", Verdict.BAD)
     await release(store, "new", Verdict.BAD)
     years = 2 * 365 * 24 * 3600 * 1_000_000

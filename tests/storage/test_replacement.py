@@ -1,4 +1,4 @@
-"""A database that took the place of another one: noticed once, and what processes remember of the other one is void."""
+"""A database that replaced another one: recorded once, and the claims of processes from before are void."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from remediator.core.run import Run, Status
 from remediator.core.run_detail import CancelledDetail
 from remediator.errors import Fenced
 from remediator.storage import Replacement, Store, Tx, replacement
-from remediator.storage.migrate import migrate
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.postgres_replication import server
 from remediator.storage.replacement import Incarnation
@@ -27,11 +26,9 @@ OLD, NEW = Incarnation("1/00000001", False), Incarnation("1/00000002", False)
 
 
 @pytest.fixture
-def engine(postgres_url: str) -> Iterator[sqlalchemy.Engine]:
-    """A migrated database on PostgreSQL."""
-    made = open_engine(parse_postgresql_url(postgres_url))
-    with made.connect() as connection:
-        migrate(connection)
+def engine(migrated_url: str) -> Iterator[sqlalchemy.Engine]:
+    """Return a migrated PostgreSQL database."""
+    made = open_engine(parse_postgresql_url(migrated_url))
     yield made
     made.dispose()
 
@@ -65,7 +62,7 @@ def test_two_replicas_that_notice_a_failover_at_the_same_time_record_it_once(eng
 
 
 def claimed(tx: Tx) -> Run:
-    """A new run, claimed."""
+    """Create and claim a run."""
     runs.create(tx, "run-1", "redis-down", "hash", "redis", "auto", "test")
     (run,) = run_claims.claim_due(tx, "remediator-0", timedelta(seconds=60), 1)
     return run
@@ -73,7 +70,7 @@ def claimed(tx: Tx) -> Run:
 
 @pytest.mark.parametrize("lossless", [True, False])
 async def test_claims_from_before_are_void_if_commits_may_be_lost(store: Store, lossless: bool) -> None:
-    """The lease stays: a call of the process may still be in progress, so nobody else begins."""
+    """The lease stays, so no other process starts while a call of the first process may be in progress."""
     run = await store.write(claimed)
     await store.write(lambda tx: replacement.record(tx, "failover", "test", lossless=lossless))
     assert not await store.write(lambda tx: run_claims.claim_due(tx, "remediator-1", timedelta(seconds=60), 1))
@@ -92,7 +89,7 @@ async def test_claims_from_before_are_void_if_commits_may_be_lost(store: Store, 
 
 @pytest.mark.parametrize("claims", [1, 5])
 async def test_a_claim_that_the_lost_commits_gave_is_void(store: Store, claims: int) -> None:
-    """The same process had released the run and claimed it again; of that, this database knows only the first claim."""
+    """The process released the run and claimed it again; the database lost the second claim, so it is void."""
     run = await store.write(claimed)
     lost = replace(run, fence=run.fence + claims)
     await store.write(lambda tx: replacement.record(tx, "failover", "test"))
@@ -101,11 +98,11 @@ async def test_a_claim_that_the_lost_commits_gave_is_void(store: Store, claims: 
 
 
 async def test_a_failover_behind_a_pooler_that_keeps_the_connection_is_noticed(
-    engine: sqlalchemy.Engine, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    engine: sqlalchemy.Engine, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client's connection outlives its server, so the server is compared in each transaction."""
+    """The pooler keeps the connection although the server changes, so each transaction compares the server."""
     monkeypatch.setattr("remediator.storage.postgres_connection.is_pooled", lambda connection: True)
-    store = PostgresStore(parse_postgresql_url(postgres_url))
+    store = PostgresStore(parse_postgresql_url(migrated_url))
     try:
         await store.write(lambda tx: None)
         assert store.replaced is None
@@ -118,10 +115,10 @@ async def test_a_failover_behind_a_pooler_that_keeps_the_connection_is_noticed(
 
 
 async def test_a_process_remembers_the_server_if_the_failover_lost_that_it_was_used(
-    engine: sqlalchemy.Engine, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    engine: sqlalchemy.Engine, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The standby was behind: it does not even know that the lost primary was in use."""
-    store = PostgresStore(parse_postgresql_url(postgres_url))
+    """The standby was behind and has no record of the lost primary, so the process must remember it."""
+    store = PostgresStore(parse_postgresql_url(migrated_url))
     try:
         await store.write(lambda tx: None)
         with engine.begin() as connection:
@@ -142,9 +139,9 @@ async def test_a_process_remembers_the_server_if_the_failover_lost_that_it_was_u
 
 
 async def test_whether_commits_wait_for_a_standby_is_remembered_for_after_the_failover(
-    engine: sqlalchemy.Engine, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    engine: sqlalchemy.Engine, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = PostgresStore(parse_postgresql_url(postgres_url))
+    store = PostgresStore(parse_postgresql_url(migrated_url))
     try:
         await store.write(lambda tx: None)
         monkeypatch.setattr("remediator.storage.postgres.is_synchronous", lambda connection: True)

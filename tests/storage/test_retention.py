@@ -1,4 +1,4 @@
-"""Old audit entries leave the database for sealed segments, and the whole log verifies as before."""
+"""Old audit entries move from the database to sealed segments, and the whole log still verifies."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ SIZE = 100
 
 
 class Later(SystemClock):
-    """A clock of a hundred days from now: everything is old."""
+    """A clock that is a hundred days ahead, so every entry is old."""
 
     def now(self) -> datetime:
-        """Then."""
+        """Return the time in a hundred days."""
         return super().now() + timedelta(days=100)
 
 
 def context_on(store: Store) -> PipelineContext:
-    """An engine that only keeps its log."""
+    """Return an engine for the audit log only."""
     book = PlaybookSet((), NOTHING, "test")
     return PipelineContext(
         store=store, clock=Later(), ids=Ids(), replica="test", playbooks=book, actions={}, checks={}, guards=()
@@ -44,19 +44,19 @@ def context_on(store: Store) -> PipelineContext:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> RetentionSettings:
-    """Segments of a hundred entries, of what is older than a month."""
+    """Return settings with segments of a hundred entries that are older than a month."""
     return RetentionSettings(tmp_path / "archive", timedelta(days=30), SIZE)
 
 
 @pytest.fixture
 def signing(tmp_path: Path) -> Iterator[CheckpointSettings]:
-    """A key, and nobody who keeps checkpoints."""
+    """Return a signing key without witnesses."""
     signer = keys.create(tmp_path / "audit.key", "remediator/test")
     yield CheckpointSettings("remediator/test", signer, {}, 10, timedelta(minutes=1))
 
 
 async def fill(context: PipelineContext, count: int) -> None:
-    """So many entries."""
+    """Append this number of entries."""
     for start in range(0, count, 50):
         drafts = [
             Draft(kind=Kind.OPERATOR_COMMAND, actor="test", data={"number": number})
@@ -66,12 +66,12 @@ async def fill(context: PipelineContext, count: int) -> None:
 
 
 async def sign(context: PipelineContext, signing: CheckpointSettings) -> None:
-    """A checkpoint of all there is."""
+    """Sign a checkpoint of all entries."""
     await create_checkpoint(context, signing, await context.store.read(audit.get_head))
 
 
 async def whole(context: PipelineContext, settings: RetentionSettings, signing: CheckpointSettings) -> Any:
-    """What verification says of archive and database together, with the newest checkpoint."""
+    """Verify archive and database together, with the newest checkpoint."""
     fact = await context.store.read(lambda connection: key_values.get(connection, LATEST_CHECKPOINT))
     live = await context.store.read(lambda connection: list(audit.iterate(connection)))
     head = await context.store.read(audit.get_head)
@@ -81,14 +81,14 @@ async def whole(context: PipelineContext, settings: RetentionSettings, signing: 
 
 
 async def numbers(context: PipelineContext) -> list[int]:
-    """Of the entries that are in the database."""
+    """Return the numbers of the entries in the database."""
     return [row.seq for row in await context.store.read(lambda connection: list(audit.iterate(connection)))]
 
 
 async def test_old_entries_move_and_verify(
     store: Store, settings: RetentionSettings, signing: CheckpointSettings
 ) -> None:
-    """Whole segments only; the database begins after them; a signed checkpoint vouches for the whole."""
+    """Only whole segments move, the database starts after them, and a signed checkpoint covers both."""
     context = context_on(store)
     await fill(context, 250)
     await sign(context, signing)
@@ -102,7 +102,7 @@ async def test_old_entries_move_and_verify(
 
 
 async def test_only_signed_entries_move(store: Store, settings: RetentionSettings, signing: CheckpointSettings) -> None:
-    """Without a checkpoint over it, an archive could be any archive."""
+    """Entries after the last checkpoint stay, because their archive could not be verified."""
     context = context_on(store)
     await fill(context, 250)
     assert not await archive_segment(context, settings)
@@ -112,7 +112,7 @@ async def test_only_signed_entries_move(store: Store, settings: RetentionSetting
 
 
 async def test_young_entries_stay(store: Store, settings: RetentionSettings, signing: CheckpointSettings) -> None:
-    """Entries stay as long as the settings say."""
+    """Entries stay for the time in the settings."""
     context = context_on(store)
     await fill(context, 250)
     await sign(context, signing)
@@ -123,7 +123,7 @@ async def test_young_entries_stay(store: Store, settings: RetentionSettings, sig
 async def test_a_crash_after_the_segment_is_written(
     store: Store, settings: RetentionSettings, signing: CheckpointSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is written and the entries are still there: it verifies so, and the next look goes on."""
+    """The file is written and the entries still exist: both verify, and the next turn continues."""
     context = context_on(store)
     await fill(context, 150)
     await sign(context, signing)
@@ -147,7 +147,7 @@ async def test_a_crash_after_the_segment_is_written(
 async def test_two_replicas_archive_a_segment_once(
     store: Store, settings: RetentionSettings, signing: CheckpointSettings
 ) -> None:
-    """Both seal the same file; one deletes, and the log says so once."""
+    """Both replicas write the same file; one deletes the entries, and the log records this once."""
     context = context_on(store)
     await fill(context, 150)
     await sign(context, signing)
@@ -160,7 +160,7 @@ async def test_two_replicas_archive_a_segment_once(
 async def test_a_missing_segment_is_found(
     store: Store, settings: RetentionSettings, signing: CheckpointSettings
 ) -> None:
-    """What left the database and is not in the archive is named."""
+    """The error names the entries that are neither in the database nor in the archive."""
     context = context_on(store)
     await fill(context, 350)
     await sign(context, signing)

@@ -1,4 +1,4 @@
-"""Retention where it hurts: killed in the middle, settings changed meanwhile, entries gone; and what commands say."""
+"""Retention with a crash, with changed settings and with missing entries, and the output of the commands."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ MONTH = timedelta(days=30)
 
 @pytest.fixture
 def kind() -> str:
-    """What is tried here is in code that both databases share; the process that is killed has a file."""
+    """Use SQLite, because the tested code is the same for both databases and the killed process needs a file."""
     return "sqlite"
 
 
 @pytest.fixture
 def database(url: str, tmp_path: Path) -> Path:
-    """A migrated file."""
+    """Return the file of a migrated database."""
     assert url
     return tmp_path / "remediator.db"
 
 
 async def _filled(database: Path, count: int) -> None:
-    """A log of so many old entries, signed for."""
+    """Write a signed log with this number of old entries."""
     store = SqliteStore(database, SystemClock())
     await fill(context_on(store), count)
     await sign(context_on(store), SIGNING)
@@ -87,12 +87,12 @@ def _killed(database: Path, folder: Path, moment: str) -> None:
     assert subprocess.run(argv, env=crash, check=False).returncode == -9
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_crash_between_segment_and_deletion(
     database: Path, connection: Connection, tmp_path: Path, moment: str
 ) -> None:
-    """kill -9 with the file written and the deletion not committed, or just committed: it verifies as it was left, and
-    the next look goes on from there, with one copy of each entry."""
+    """After a SIGKILL around the commit of the deletion, the log verifies, and each entry exists once."""
     folder = tmp_path / "archive"
     await _filled(database, 25)
     _killed(database, folder, moment)
@@ -106,11 +106,12 @@ async def test_a_crash_between_segment_and_deletion(
     assert _first(connection) == 21 and _verified(connection, folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [4, 12])
 async def test_another_segment_size_after_a_crash(
     database: Path, connection: Connection, tmp_path: Path, size: int
 ) -> None:
-    """The file that was left keeps its size, whatever the settings say by now; the next one has the new size."""
+    """The existing file keeps its size, and the next file has the new size."""
     folder = tmp_path / "archive"
     await _filled(database, 25)
     _killed(database, folder, "before")
@@ -122,7 +123,7 @@ async def test_another_segment_size_after_a_crash(
 async def test_entries_that_do_not_verify_are_not_deleted(
     database: Path, connection: Connection, tmp_path: Path
 ) -> None:
-    """An entry that was changed, or a file in the place that is none: said, and every entry stays."""
+    """A changed entry, or an invalid file in place of the segment, is reported, and every entry stays."""
     folder = tmp_path / "archive"
     await _filled(database, 12)
     connection.execute(audit.update().where(audit.c.seq == 4).values(canonical=b"{}"))
@@ -136,8 +137,10 @@ async def test_entries_that_do_not_verify_are_not_deleted(
 
 
 async def test_the_commands_find_the_archive(database: Path, connection: Connection, tmp_path: Path) -> None:
-    """verify, search and export read both parts; without the files, entries are missing, and where they went is said;
-    who deletes entries and pretends that they were archived is found."""
+    """verify, search and export read both parts; without the files, the error names the missing entries and their file.
+
+    The commands also find deleted entries that are only said to be archived.
+    """
     await _filled(database, 25)
     await _moved(database, tmp_path / "archive", 10)
     at, run = ["--db", str(database)], CliRunner()
@@ -160,8 +163,7 @@ async def test_the_commands_find_the_archive(database: Path, connection: Connect
 async def test_a_missing_segment_among_others_is_reported(
     database: Path, connection: Connection, tmp_path: Path
 ) -> None:
-    """An archive with a gap: which entries, and in which folder they were looked for; a fact that somebody wrote over
-    is a sentence too."""
+    """The report names the missing entries and the searched folder; an overwritten file has its own message."""
     folder, at, run = tmp_path / "archive", ["--db", str(database)], CliRunner()
     await _filled(database, 25)
     assert await _moved(database, folder, 10) and await _moved(database, folder, 10)

@@ -1,4 +1,4 @@
-"""Alerts of several sources: each is its own episode, and only its own source can end it. Nothing is lost."""
+"""Alerts of several sources: each is a separate episode that only its own source can end, and none is lost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def json_body(state: str = "firing", **more: Any) -> bytes:
 
 
 def found(connection: Connection) -> dict[str, str]:
-    """The status of the episodes, by source."""
+    """Return the status of the episodes by source."""
     rows = connection.execute(select(episodes.c.source, episodes.c.status).order_by(episodes.c.started_at))
     return {source: status for source, status in rows}
 
@@ -63,7 +63,7 @@ async def take(store: Store, settings: IngestSettings, source: str, body: bytes)
 
 @pytest.mark.promise(2)
 async def test_the_same_labels_from_three_sources_are_three_alerts(store: Store, connection: Connection) -> None:
-    """Each ends by a notification of its own source; the others still fire."""
+    """Each alert ends by a notification of its own source; the others still fire."""
     settings = IngestSettings(sources=PLAIN, resolve_grace=timedelta(hours=1))
     await take(store, settings, ALERTMANAGER, alertmanager_body())
     await take(store, settings, "grafana", server.notification(**LABELS))
@@ -80,7 +80,7 @@ async def test_the_same_labels_from_three_sources_are_three_alerts(store: Store,
 
 @pytest.mark.promise(1)
 async def test_a_body_that_cannot_be_mapped_is_a_dead_letter(store: Store, connection: Connection) -> None:
-    """It is kept, the audit log has the reason, people get a message, and the next body is processed."""
+    """The body is kept, the audit log has the reason, people are notified, and the next body is processed."""
     settings = IngestSettings(sources=PLAIN, channels=("pager",))
     await receive(store, b'{"state": "odd", "name": "A", "instance": "b", "id": 1}', JSON)
     await receive(store, b"[]", JSON)
@@ -96,7 +96,7 @@ async def test_a_body_that_cannot_be_mapped_is_a_dead_letter(store: Store, conne
 
 @pytest.mark.promise(1)
 async def test_a_source_that_was_removed_from_the_settings_loses_nothing(store: Store, connection: Connection) -> None:
-    """What was acknowledged before is a dead letter, which names the source."""
+    """An earlier accepted body becomes a dead letter that names the source."""
     await receive(store, json_body(), JSON)
     await take(store, IngestSettings(), ALERTMANAGER, alertmanager_body())
     assert found(connection) == {"alertmanager": "firing"}
@@ -122,8 +122,10 @@ def reconcile_settings(source: Source, **more: Any) -> ReconcileSettings:
 async def test_each_source_reconciles_its_own_alerts_only(
     store: Store, connection: Connection, alertmanager: AlertmanagerServer, tmp_path: Path
 ) -> None:
-    """An Alertmanager that does not know an alert of Grafana does not end it, and Grafana ends its own. An alert whose
-    notification was lost is added to its source."""
+    """An Alertmanager that does not have an alert of Grafana does not end it, and Grafana ends its own.
+
+    An alert whose notification was lost is added to its source.
+    """
     (tmp_path / "token").write_text(server.TOKEN)
     first = AlertmanagerSource(ALERTMANAGER, AlertmanagerSettings(peers=(Endpoint(url=alertmanager.url),)))
     with server.grafana() as running:
@@ -156,6 +158,6 @@ async def test_each_source_reconciles_its_own_alerts_only(
 
 
 def test_a_client_of_alertmanager_is_a_peer() -> None:
-    """The first source needs no other class."""
+    """The client of Alertmanager can be used as a source without another class."""
     source = AlertmanagerSource(ALERTMANAGER, AlertmanagerSettings(peers=(Endpoint(url="http://127.0.0.1:9"),)))
     assert [type(peer) for peer in source.peers] == [Alertmanager]

@@ -17,7 +17,7 @@ def service(name: str = "redis", **parts: Any) -> Service:
 
 
 async def plan(action: Action, target: Service, **given: Any) -> PlannedCall:
-    """Plan an action twice, and return the call. A different second call would void every approval."""
+    """Plan an action twice, and return the call. If the second call differed, every approval would become outdated."""
     parameters = action.Parameters.model_validate(given)
     made = await action.plan(target, parameters)
     assert (await action.plan(target, parameters)).comparable() == made.comparable(), f"{action.name}: two plans differ"

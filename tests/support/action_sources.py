@@ -1,4 +1,4 @@
-"""Read from the source of an action what only its methods say: the risk in its plans, and the action of its undo."""
+"""Read the risks of an action's plans and the action of its undo from its source: only its methods have them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from remediator.extensions.actions.base import Action
 
 
 def risks(action: type[Action]) -> tuple[str, ...]:
-    """Return the sentences about the risk that the plans of an action can contain; ``…`` is a value of the plan."""
+    """Return the sentences about risk that the plans of an action can contain, with ``…`` for a value of the plan."""
     nodes = list(_nodes(action))
     found = [each.value for each in nodes if isinstance(each, ast.keyword) and each.arg == "risk"]
     found += [each.value for each in nodes if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "risk"]

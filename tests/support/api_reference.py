@@ -34,7 +34,7 @@ Alertmanager sends notifications to `/api/v1/alerts`, with its own token; see [o
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the text of docs/api.md."""
     parts = [HEAD]
     for operation, _ in OPERATIONS:
         parts.append("\n".join(_section(operation)))

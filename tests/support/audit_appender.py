@@ -1,7 +1,7 @@
-"""A process that appends to the audit log and has it signed for, and says what was acknowledged; to be killed.
+"""A process, to be killed, that appends to the audit log, signs checkpoints, and prints acknowledged entries.
 
 ``python -m tests.support.audit_appender URL FOLDER NAME COUNT [together]`` prints the text of each acknowledged entry.
-With ``together``, it prints ``open`` first, and begins when it gets a line.
+With ``together``, it prints ``open`` first, and begins when it reads a line.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tests.storage.test_retention import context_on
 
 ORIGIN = "remediator/test"
 SIGN = 5
-"""A checkpoint comes after so many entries."""
+"""Number of entries between two checkpoints."""
 
 
 def opened(url: str) -> Store:
-    """The store at a URL of SQLAlchemy's."""
+    """Open the store at a URL of SQLAlchemy."""
     at = sqlalchemy.make_url(url)
     if at.drivername.startswith("sqlite"):
         return SqliteStore(Path(str(at.database)), SystemClock())
@@ -39,7 +39,7 @@ def opened(url: str) -> Store:
 
 
 def signing(folder: Path, name: str) -> CheckpointSettings:
-    """One key for all, and a notary for each."""
+    """Return settings with one key for all processes and a notary for this one."""
     signer = keys.create(folder / "audit.key", ORIGIN)
     return CheckpointSettings(
         ORIGIN, signer, {"file": FileWitness(folder / f"checkpoints.{name}")}, SIGN, timedelta(minutes=1)
@@ -47,13 +47,13 @@ def signing(folder: Path, name: str) -> CheckpointSettings:
 
 
 async def append(store: Store, text: str) -> None:
-    """One entry, acknowledged."""
+    """Append one entry, and return when it is acknowledged."""
     draft = Draft(kind=Kind.OPERATOR_COMMAND, actor="user:ann", data={"text": text})
     await store.write(lambda tx: tx.append_audit(draft))
 
 
 async def append_all(url: str, folder: Path, name: str, count: int, together: str = "") -> None:
-    """So many entries, a checkpoint after every few."""
+    """Append this number of entries, with a checkpoint after every few."""
     store, settings = opened(url), signing(folder, name)
     if together:
         print("open", flush=True)
@@ -68,5 +68,5 @@ async def append_all(url: str, folder: Path, name: str, count: int, together: st
 
 
 if __name__ == "__main__":
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for entries
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output has only entries
     asyncio.run(append_all(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), *sys.argv[5:]))

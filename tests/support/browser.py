@@ -29,6 +29,8 @@ FLAGS = [
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
+    # Chromium sometimes never answers about the page that it opens itself (two of nine starts at load 20).
+    "--no-startup-window",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -36,26 +38,47 @@ FLAGS = [
 ]
 SHOTS = Path(os.environ.get("REMEDIATOR_SCREENSHOTS", "test-artefacts/screenshots"))
 """Directory of the screenshots."""
+PATIENCE = 100_000
+"""Timeout of a page in milliseconds, long for a busy machine. A test ends after 300 seconds in any case."""
 _TRIES = 10
 
 
+class Browser:
+    """A browser of Playwright with long timeouts."""
+
+    def __init__(self, driven: Any) -> None:
+        self._driven = driven
+
+    async def new_context(self, **options: Any) -> Any:
+        """Return a new context, which shares nothing with others."""
+        context = await self._driven.new_context(**options)
+        context.set_default_timeout(PATIENCE)
+        return context
+
+    async def new_page(self, **options: Any) -> Any:
+        """Return a page in a new context."""
+        return await (await self.new_context(**options)).new_page()
+
+
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Any]:
-    """Connect to the browser; a context of it shares nothing with those of other tests. Skip the test without
-    Playwright or Chromium."""
+async def chromium() -> AsyncIterator[Browser]:
+    """Connect to the browser, in contexts that are separate from other tests.
+
+    Skip the test without Playwright or Chromium.
+    """
     playwright = pytest.importorskip("playwright.async_api", reason="needs playwright")
     address = await asyncio.to_thread(_running)
     async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.connect_over_cdp(address)
+        browser = await driver.chromium.connect_over_cdp(address, timeout=PATIENCE)
         try:
-            yield browser
+            yield Browser(browser)
         finally:
-            await browser.close()  # its contexts; the browser itself goes on
+            await browser.close()  # closes only its contexts; the browser continues
 
 
 @cache
 def _running() -> str:
-    """Start the one browser of this process, which ends with it: a start costs seconds. Return where it is driven."""
+    """Start one browser for this process, because a start takes seconds. Return its URL. It ends with the process."""
     folder = Path(tempfile.mkdtemp())
     argv = [require("chromium"), *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={folder}"]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -93,7 +116,7 @@ async def serving(room: WebService) -> AsyncIterator[str]:
 async def picture(page: Any, name: str, *, full_page: bool = True) -> None:
     """Save a screenshot of the whole page, or of its visible part.
 
-    On a busy machine Chromium sometimes fails, so this tries again.
+    On a busy machine Chromium sometimes fails, so this function tries again.
     """
     SHOTS.mkdir(parents=True, exist_ok=True)
     for left in reversed(range(_TRIES)):

@@ -12,8 +12,8 @@ from remediator.playbooks.parsing.semantics import EVIDENCE_FIELDS, STEP_FIELDS,
 
 NAMES: Mapping[str, tuple[str, tuple[str, ...], str, str]] = {
     "evidence": (
-        "What a diagnosis saw. `evidence.<id>` has the ID of an entry of `diagnose`, or of an earlier step that only "
-        "reads. `ok` is missing if the evidence is unknown; `facts` has the facts of the check or action.",
+        "The results of the diagnosis. `evidence.<id>` has the ID of an entry of `diagnose`, or of an earlier step "
+        "that only reads. `ok` is missing if the evidence is unknown; `facts` has the facts of the check or action.",
         EVIDENCE_FIELDS,
         "conclude, steps",
         'evidence.ping.facts.state == "down"',
@@ -147,7 +147,7 @@ forever.
 
 
 def conditions(note: str) -> str:
-    """Return the page."""
+    """Return the text of the page."""
     lines = [_HEAD.format(note=note, length=f"{cel.MAX_LENGTH:,}")]
     for root in cel.ROOTS:
         text, fields, where, example = NAMES[root]

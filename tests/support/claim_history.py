@@ -1,5 +1,8 @@
-"""The history of claims, as PostgreSQL itself saw it: a trigger writes down every change of a run, and a judge that
-shares no code with the engine holds it against what a lock with fencing tokens may do."""
+"""The history of claims as PostgreSQL saw it, and a check of this history.
+
+A trigger records every change of a run. The check shares no code with the engine, and compares the record with the
+rules of a lock with fencing tokens.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ _RECORDER = (
     "coalesce(OLD.status, NEW.status), NEW.status, coalesce(OLD.fence, 0), NEW.fence, OLD.lease_owner, "
     "NEW.lease_owner, OLD.lease_until, NEW.lease_until, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint); "
     "RETURN NULL; END $$",
-    # a run may be claimed where it is created; OLD is null then
+    # a run may be claimed when it is created; then OLD is null
     "CREATE TRIGGER see AFTER INSERT OR UPDATE ON runs FOR EACH ROW EXECUTE FUNCTION see()",
 )
 
 
 class Seen(NamedTuple):
-    """One change of a run's row; a row's changes are in the order in which its lock was held."""
+    """One change of a run's row. The changes of a row are in the order in which its lock was held."""
 
     run: str
     was: str
@@ -38,7 +41,7 @@ class Seen(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """One call to a target: by whose word, under which token, and from when to when."""
+    """One call to a target: its run, its token, its begin and its end."""
 
     run: str
     target: str
@@ -48,29 +51,28 @@ class Tried(NamedTuple):
 
 
 def record(url: str) -> None:
-    """From now on every change of a run is written down."""
+    """Start to record every change of a run."""
     for statement in _RECORDER:
         changed(url, statement)
 
 
 def seen(url: str) -> list[Seen]:
-    """What was written down."""
+    """Return the recorded changes."""
     return [Seen(*row) for row in rows(url, f"SELECT {', '.join(Seen._fields)} FROM seen ORDER BY seq")]
 
 
 def tried(url: str) -> list[Tried]:
-    """Every call that changed something, by the attempts' own table."""
+    """Return every call that changed something, from the table of attempts."""
     asked = "SELECT run_id, target, fence, intent_at, outcome_at FROM attempts WHERE mutates ORDER BY intent_at"
     return [Tried(*row) for row in rows(url, asked)]
 
 
 def faults(history: Iterable[Seen], calls: Sequence[Tried] = ()) -> list[str]:
-    """Where it is not the history of one lock for each run, taken by one at a time; and of one call at a time.
+    """Return violations of the lock's rules: one holder per run, and one call at a time per target.
 
-    Each run's changes follow one upon the other; a claim raises the token by one and is granted only when nobody
-    holds the run or the holder's time is over; nobody but the holder changes the run's state, and prolonging and
-    letting go are the holder's too. A call was begun under a token that was granted, and calls to one target do not
-    overlap.
+    Each change of a run follows the one before. A claim raises the token by one, and is granted only when the run has
+    no holder or the lease of its holder has expired. Only the holder changes the state of the run, renews the lease or
+    releases it. Each call begins with a granted token, and calls to one target do not overlap.
     """
     found: list[str] = []
     last: dict[str, Seen] = {}
@@ -87,7 +89,7 @@ def faults(history: Iterable[Seen], calls: Sequence[Tried] = ()) -> list[str]:
 
 
 def _wrong(one: Seen) -> list[str]:
-    """With one change by itself."""
+    """Return the violations in one change by itself."""
     found = []
     claim = one.fence != one.old_fence
     if claim and one.fence != one.old_fence + 1:

@@ -1,8 +1,8 @@
-"""Commands of remediator, each as a process of its own, without the seconds of its imports.
+"""Commands of remediator, each as a separate process, without the seconds of its imports.
 
-A server, one for all tests of a worker, has imported the commands and the service; each process is forked from it. In
-the process, a warning is an error. For tests of what a command or the service does. A test of the process itself (its
-imports, its environment of Python, its encoding) starts Python.
+A server, one for all tests of a worker, has imported the commands and the service. Each process is forked from this
+server. In the process, a warning is an error. Use it for tests of the behaviour of a command or the service. A test of
+the process itself (its imports, its Python environment, its encoding) starts Python.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _changes = threading.Lock()
 def remediator(
     *argv: str, folder: Path = ROOT, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder, with this environment or that of the test; return its status and what it wrote."""
+    """Run a command in a folder, with this environment or the test's. Return its status and output."""
     with TemporaryDirectory() as kept:
         stdout, stderr = Path(kept, "stdout"), Path(kept, "stderr")
         command = Command(argv, stdout, stderr, folder, environment)
@@ -50,9 +50,10 @@ def remediator(
 
 
 class Command:
-    """A command that runs, with the interface of :class:`subprocess.Popen`.
+    """A running command with the interface of :class:`subprocess.Popen`.
 
-    It leads a session of its own. A terminal is no file that it can append to, but one that it opens.
+    The command leads a new session. If one of its streams is a terminal, the command opens it instead of appending to
+    it.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Command:
         environment: Mapping[str, str] | None = None,
         stdin: Path = Path("/dev/null"),
     ) -> None:
-        sys.audit("os.fork")  # for tests/conftest.py: a unit test starts no process
+        sys.audit("os.fork")  # tests/conftest.py detects with it that a unit test starts a process
         given = dict(os.environ if environment is None else environment)
         self._process = _SERVER.Process(
             target=_command, args=(argv, folder, given, (stdin, stdout, stderr)), daemon=True
@@ -75,20 +76,20 @@ class Command:
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
-        """Return its exit status, or None while it runs."""
+        """Return the exit status, or None while the command runs."""
         with _changes:
             return self._process.exitcode
 
     @property
     def returncode(self) -> int | None:
-        """Its exit status; None while it runs."""
+        """Return the exit status, or None while the command runs."""
         return self.poll()
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until it has ended, and return its exit status.
+        """Wait until the command has ended, and return its exit status.
 
         Raises:
-            subprocess.TimeoutExpired: it did not end within so many seconds.
+            subprocess.TimeoutExpired: the command did not end within ``timeout`` seconds.
         """
         if not wait([self._process.sentinel], timeout):
             raise subprocess.TimeoutExpired("remediator", timeout or 0)
@@ -97,23 +98,23 @@ class Command:
         return status
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, unless it has ended."""
+        """Send the command a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 
 def _command(
     argv: tuple[str, ...], folder: Path, environment: dict[str, str], standard: tuple[Path, Path, Path]
 ) -> None:
-    """Become a command that was started by ``python -W error -m remediator``."""
+    """Turn this process into a command that was started by ``python -W error -m remediator``."""
     os.setsid()
     for number, (path, mode) in enumerate(
         zip(standard, (os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND), strict=True)
@@ -121,7 +122,7 @@ def _command(
         opened = os.open(path, mode | os.O_CREAT if mode != os.O_RDONLY else mode)
         os.dup2(opened, number)
         os.close(opened)
-    # new ones: Python asks once what kind of file these are
+    # new objects, because Python detects the kind of file only once
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115

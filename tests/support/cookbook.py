@@ -28,7 +28,7 @@ To use one:
 
 
 def cookbook_page() -> str:
-    """Return the page: for each recipe the alert, what it does, and what must not happen."""
+    """Return the page. For each recipe it has the alert, the actions, and what must not happen."""
     parts = [_HEAD]
     for folder in sorted(path for path in COOKBOOK.iterdir() if path.is_dir()):
         playbook = yaml.safe_load((folder / f"playbooks/{folder.name}.yaml").read_text(encoding="utf-8"))

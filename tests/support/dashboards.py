@@ -1,7 +1,8 @@
 """The dashboards for any Grafana, ``deploy/grafana``: ``python -m tests.support.dashboards`` writes them.
 
-Compose provisions dashboards with a fixed data source. When a person imports one, Grafana asks for the data source,
-which ``__inputs`` declares. So each has two forms, and this makes the second one from the first.
+Compose provisions dashboards with a fixed data source. When a person imports a dashboard, Grafana asks for the data
+source that ``__inputs`` declares. So each dashboard has two forms, and this module makes the second form from the
+first.
 """
 
 from __future__ import annotations

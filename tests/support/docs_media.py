@@ -1,4 +1,4 @@
-"""Make the pictures of the documentation: ``make docs-media``. They show the real pages in a real browser."""
+"""Make the pictures of the documentation from real pages in a real browser: ``make docs-media``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.support.browser import chromium, serving
+from tests.support.browser import Browser, chromium, serving
 from tests.support.web_service import WebService, web_service
 from tests.web.test_ten_seconds import REQUESTS
 
@@ -32,7 +32,7 @@ async def main() -> None:
             await _show(desk, f"{url}/runs/{asked['one-step'].run_id}", "run")
 
 
-async def _signed_in(web: WebService, url: str, browser: Any, device: dict[str, Any]) -> Any:
+async def _signed_in(web: WebService, url: str, browser: Browser, device: dict[str, Any]) -> Any:
     page = await (await browser.new_context(**device)).new_page()
     await page.goto(f"{url}/sign-in")
     await page.fill("#token", web.tokens["oscar"])

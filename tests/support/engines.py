@@ -1,8 +1,8 @@
-"""``python -m tests.support.engines docker|kubernetes``: the tests that need an engine which is there already.
+"""``python -m tests.support.engines docker|kubernetes`` runs the tests that need an existing engine.
 
-Nothing is started and nothing is installed. Docker: the Engine at DOCKER_HOST, or at the default socket. Kubernetes:
-the cluster of KUBECONFIG, which has to be named, because namespaces are made and removed there; with DOCKER_HOST, the
-node's own Engine, the image of the pods is built on the node and never pulled.
+The command starts and installs nothing. Docker: the Engine at DOCKER_HOST, or at the default socket. Kubernetes: the
+cluster of KUBECONFIG, which is required, because tests create and remove namespaces there. With DOCKER_HOST, the Engine
+of the node, the image of the pods is built on the node and never pulled.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tests.support.servers import cluster_controllers
 
 SOCKET = "unix:///var/run/docker.sock"
 IMAGE = "busybox:1"
-"""Of the pods of the tests, where the node's engine is not known."""
+"""Image of the test pods if the engine of the node is not known."""
 
 
 def docker(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """The environment for the tests, and what is missing for them, in a sentence, if something is."""
+    """Return the environment for the tests, and a sentence about what is missing, or an empty one."""
     host = environment.get("DOCKER_HOST") or SOCKET
     found = {**environment, "DOCKER_HOST": host}
     if missing := _without("docker", "busybox"):
@@ -33,7 +33,7 @@ def docker(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
 
 
 def kubernetes(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """The same for Kubernetes."""
+    """Return the environment for the tests of Kubernetes, and a sentence about what is missing, or an empty one."""
     found = dict(environment)
     config = environment.get("KUBECONFIG")
     if not config:
@@ -45,13 +45,13 @@ def kubernetes(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
         return found, silent
     if lacking := cluster_controllers.problem(cluster_controllers.missing(Path(config))):
         return found, lacking
-    if environment.get("DOCKER_HOST"):  # the image of the pods is built on the node, from this machine's busybox
+    if environment.get("DOCKER_HOST"):  # the image of the pods is built on the node from this machine's busybox
         return found, _without("docker", "busybox")
     return found, image_problem(config, IMAGE)
 
 
 def image_problem(kubeconfig: str, image: str, seconds: float = 60) -> str:
-    """Start a pod of the image. Return a sentence if the cluster has not run it in time; empty if it has."""
+    """Start a pod of the image. Return a sentence if the cluster has not run it in time, otherwise an empty text."""
     name = f"remediator-test-{os.getpid()}"
     kubectl = ["kubectl", f"--kubeconfig={kubeconfig}", "--namespace=default"]
     reason = "{.status.containerStatuses[0].state.waiting.reason}"
@@ -86,7 +86,7 @@ ENGINES: Mapping[str, Callable[[Mapping[str, str]], tuple[dict[str, str], str]]]
 
 
 def main(arguments: list[str]) -> int:
-    """pytest's own exit status; 1 if something is missing, 2 for wrong usage."""
+    """Return the exit status of pytest, 1 if something is missing, 2 for wrong usage."""
     if not arguments or arguments[0] not in ENGINES:
         print(f"usage: python -m tests.support.engines {'|'.join(ENGINES)} [pytest's arguments]", file=sys.stderr)
         return 2
@@ -95,8 +95,8 @@ def main(arguments: list[str]) -> int:
     if missing:
         print(missing, file=sys.stderr)
         return 1
-    # REQUIRE_ALL: a tool that is missing inside of a test is a failure too, not a skipped test
-    argv = [sys.executable, "-m", "pytest", "-q", "-m", name, "--timeout=600", *rest]
+    # with REQUIRE_ALL, a missing tool fails a test instead of skipping it
+    argv = [sys.executable, "-m", "pytest", "-q", "-m", name, *rest]
     return subprocess.run(argv, env={**environment, "REQUIRE_ALL": "1"}).returncode
 
 

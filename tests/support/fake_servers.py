@@ -1,4 +1,4 @@
-"""Small TCP peers that misbehave in ways that real servers do only on bad days, and throw-away certificates."""
+"""Small TCP servers that misbehave in ways that real servers rarely do, and temporary certificates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Script = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Peer:
-    """Where a peer listens, and the raw requests that it got."""
+    """The port of a peer and the raw requests that it received."""
 
     port: int
     requests: list[bytes]
@@ -35,7 +35,7 @@ class Peer:
 
 @asynccontextmanager
 async def listener(serve: Serve, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A TCP server on the port that it gives; whatever is still open at the end is cut and waited for."""
+    """Run a TCP server and yield its port. At the end, open connections are closed and awaited."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,7 +67,7 @@ async def listener(serve: Serve, context: ssl.SSLContext | None = None) -> Async
 
 @asynccontextmanager
 async def peer(script: Script, context: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
-    """A server that reads one HTTP request a connection and then follows the script."""
+    """Run a server that reads one HTTP request per connection and then follows the script."""
     requests: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -79,7 +79,7 @@ async def peer(script: Script, context: ssl.SSLContext | None = None) -> AsyncIt
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
-    """One whole HTTP request: head, and as much body as it announces."""
+    """Return one whole HTTP request: its head, and the length of body that the head announces."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(
         (line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), b"0"
@@ -88,7 +88,7 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
 
 
 def reply(status: int, body: bytes, *headers: str) -> Script:
-    """The script of a peer that simply answers."""
+    """Return the script of a peer that answers."""
 
     async def script(_: bytes, writer: asyncio.StreamWriter) -> None:
         lines = [f"HTTP/1.1 {status} x", f"content-length: {len(body)}", *headers]
@@ -98,7 +98,7 @@ def reply(status: int, body: bytes, *headers: str) -> Script:
 
 
 def engine_with_proxy(status: int) -> Script:
-    """The script of a Docker API that tells its version and answers every other call with a status."""
+    """Return the script of a Docker API that returns its version and answers every other call with a status."""
 
     async def script(request: bytes, writer: asyncio.StreamWriter) -> None:
         ping = b"/_ping" in request.split(b"\r\n")[0]
@@ -108,18 +108,18 @@ def engine_with_proxy(status: int) -> Script:
 
 
 async def silence(_: bytes, writer: asyncio.StreamWriter) -> None:
-    """The script of a peer that took the request and hangs until the client goes away."""
+    """The script of a peer that reads the request and then hangs until the client disconnects."""
     await writer.wait_closed()
 
 
 async def hang_up(_: bytes, writer: asyncio.StreamWriter) -> None:
-    """The script of a peer that dies with the request in its hands."""
+    """The script of a peer that reads the request and then drops the connection."""
     writer.transport.abort()
 
 
 @dataclass
 class Authority:
-    """A certificate authority of a test, and where it keeps its files."""
+    """A certificate authority for a test, and the folder of its files."""
 
     folder: Path
 
@@ -130,7 +130,7 @@ class Authority:
         self.ca_file = self._write("ca.crt", self._certificate.public_bytes(Encoding.PEM))
 
     def issue(self, name: str, *addresses: str, days: float = 1) -> tuple[Path, Path]:
-        """Files of a certificate for a host name and addresses, which ends in so many days, and of its key."""
+        """Return the files of a certificate, valid for this number of days, and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = [x509.DNSName(name), *(x509.IPAddress(ip_address(address)) for address in addresses)]
@@ -139,9 +139,9 @@ class Authority:
         return self._write(f"{name}.crt", certificate.public_bytes(Encoding.PEM)), self._write(f"{name}.key", secret)
 
     def server_context(self, certificate: Path, key: Path, *, clients: bool = False) -> ssl.SSLContext:
-        """What a server uses; with ``clients`` it demands a certificate of this authority."""
+        """Return the TLS context of a server. With ``clients`` it requires a certificate of this authority."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(self.ca_file))
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # this authority writes no more than many a company's
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # short certificates
         context.load_cert_chain(certificate, key)
         context.verify_mode = ssl.CERT_REQUIRED if clients else ssl.CERT_NONE
         return context

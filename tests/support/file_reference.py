@@ -1,6 +1,7 @@
 """Generate docs/reference from the code: ``python -m tests.support.file_reference``.
 
-One page for each kind of file, made of its JSON Schema, and pages for commands, metrics, audit entries and environment.
+Each kind of file has a page made from its JSON Schema. Other pages describe commands, metrics, audit entries and the
+environment.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _one_line(text: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as in a file; a text that looks like a command of remediator is quoted."""
+    """Return a value as it is written in a file. A text that looks like a command of remediator is quoted."""
     plain = isinstance(value, str) and not value.startswith("remediator ")
     return value if plain else json.dumps(value, ensure_ascii=False)
 
@@ -135,7 +136,7 @@ def commands() -> str:
 
 
 def _help(text: str) -> Iterator[str]:
-    """Yield a help text; its examples become a block."""
+    """Yield the lines of a help text, with its examples as a block."""
     for paragraph in inspect.cleandoc(text).split("\n\n"):
         if paragraph.startswith("\b"):
             heading, _, examples = paragraph.lstrip("\b\n").partition("\n")
@@ -182,7 +183,7 @@ def audit_entries() -> str:
 
 
 def kinds() -> dict[str, str]:
-    """Return the description of each kind of audit entry; empty if it has none."""
+    """Return the description of each kind of audit entry, empty for a kind without one."""
     tree = ast.parse(inspect.getsource(entry.Kind))
     body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
     found: dict[str, str] = {}
@@ -216,7 +217,7 @@ OTHERS = {
     "../api.md": "The HTTP API.",
     "../lint.md": "Rules and errors of lint.",
 }
-"""What the pages outside the files describe."""
+"""Contents of the pages that describe no file."""
 
 
 def index() -> str:

@@ -1,5 +1,7 @@
-"""Many services and one remedy for them, run by the real engine on a real store: what guards must hold is checked
-against every action that was really begun."""
+"""Many services and one remedy for them, run by the real engine on a real store.
+
+Tests compare the limits of the guards with every action that was begun.
+"""
 
 from __future__ import annotations
 
@@ -37,16 +39,16 @@ WITHOUT_WORLD = ("watchdog", "still_firing")
 
 @dataclass
 class Health:
-    """Which services are well, and how mending goes."""
+    """The services that are healthy, and whether the remedy works."""
 
     well: set[str] = field(default_factory=set)
     heals: Callable[[str], bool] = lambda name: True
     before: Callable[[], Awaitable[None]] | None = None
-    """Awaited inside every action, so that others can get in between."""
+    """Awaited inside every action, so that other tasks can run during it."""
 
 
 class Mend(Action):
-    """Makes a service well, or does not."""
+    """An action that makes a service healthy, or fails to do so."""
 
     name = "test.mend"
 
@@ -65,7 +67,7 @@ class Mend(Action):
 
 
 class Well(Check):
-    """Whether a service is well."""
+    """A check whether a service is healthy."""
 
     name = "test.well"
 
@@ -78,7 +80,7 @@ class Well(Check):
 
 
 def remedy(name: str, guards: Mapping[str, Any], **more: Any) -> Playbook:
-    """A playbook that mends the service that the alert names."""
+    """Return a playbook that fixes the service that the alert names."""
     steps = more.pop("steps", [{"id": "mend", "action": "test.mend", "on_failure": "escalate"}])
     verify = {"settle": "1s", "within": "2s", "checks": [{"check": "test.well"}]}
     return playbook(
@@ -100,7 +102,7 @@ def context(
     name: str,
     inventory: Inventory = INVENTORY,
 ) -> PipelineContext:
-    """An engine for these playbooks, with every guard that needs no server of somebody else's."""
+    """Return an engine for these playbooks, with every guard that needs no external server."""
     world = ClientSet(clock=clock)
     return PipelineContext(
         store=store,
@@ -120,7 +122,7 @@ def context(
 async def breaks(
     engine_: PipelineContext, chosen: Playbook, service: str, number: int, mode: str = "auto"
 ) -> str | None:
-    """A service breaks: its alert fires, and the playbook gets a run, unless that incident has one."""
+    """Make a service fail: its alert fires, and the playbook gets a run unless the incident has one."""
 
     def work(tx: Any) -> str | None:
         if runs.get_open_incidents(tx.connection, [(chosen.name, service)]):
@@ -146,7 +148,7 @@ class Begun:
 
 
 async def begun(store: Store) -> list[Begun]:
-    """Every action that was begun, in the order in which it was written."""
+    """Return every action that was begun, in the order of the records."""
     columns = (
         attempts_table.c.run_id,
         attempts_table.c.playbook,
@@ -161,7 +163,7 @@ async def begun(store: Store) -> list[Begun]:
 
 
 def overdrawn(done: Sequence[Begun], scope: Callable[[Begun], str], rate: str) -> list[str]:
-    """Where a budget was overdrawn, counted from what was done alone."""
+    """Return the places where a rate was exceeded, computed only from the actions."""
     count, length = parse_rate(rate)
     found = []
     for last in done:
@@ -172,26 +174,26 @@ def overdrawn(done: Sequence[Begun], scope: Callable[[Begun], str], rate: str) -
 
 
 async def holding(store: Store) -> list[Run]:
-    """The runs that have their hand on a target now."""
+    """Return the runs that hold a target lock now."""
     return await store.read(target_locks.list_lock_holders)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    """Poll until it holds."""
+    """Poll until the condition holds."""
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.05)
 
 
 class GaugeParameters(Parameters):
-    """What a PromQL check takes."""
+    """Parameters of a PromQL check."""
 
     query: str
     max_age: str = "1m"
 
 
 class Gauge(Check):
-    """Stands where Prometheus is asked: a series of numbers, one for each look; the last one stays."""
+    """A stand-in for PromQL that returns the next number at each query, and then always the last one."""
 
     name = "promql"
     Parameters = GaugeParameters
@@ -207,7 +209,7 @@ class Gauge(Check):
 async def advance_until(
     engine_: PipelineContext, statuses: Sequence[str], clock: Any = None, seconds: float = 20
 ) -> Run:
-    """Advance the only run, moving the clock on where it waits, until it has one of these statuses."""
+    """Advance the only run, and move the clock where the run waits, until it has one of these statuses."""
     async with asyncio.timeout(seconds):
         while True:
             claimed = await engine_.store.write(lambda tx: run_claims.claim_due(tx, "test", engine_.timeouts.lease, 1))

@@ -1,4 +1,4 @@
-"""A store with a past, and the guards that judge by it: real records in a real database, with a clock that is set."""
+"""A store with past runs, and guards that evaluate them: real records in a real database, and a clock for tests."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ STEP = PlannedStep(
 
 
 class SetClock(SystemClock):
-    """A clock that stands where it is put."""
+    """A clock that the test sets."""
 
     def __init__(self, now: datetime = NOON) -> None:
         self.time = now
@@ -81,7 +81,7 @@ class SetClock(SystemClock):
 
 
 class TownPlatform(Platform):
-    """A platform whose services are as a test says; without a word about one, it does not answer."""
+    """A platform whose services have the states that a test sets. Without a state, it does not answer."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind  # type: ignore[misc]
@@ -104,12 +104,12 @@ class TownPlatform(Platform):
 
 
 def status(healthy: int, instances: int, state: State = State.RUNNING, **facts_: Any) -> ServiceStatus:
-    """A look at a service."""
+    """Return an observed status of a service."""
     return ServiceStatus(state, f"{healthy} of {instances} run", instances, healthy, {}, None, facts_)
 
 
 def playbook(name: str = "redis-down", target: str = "redis", **more: Any) -> Playbook:
-    """A playbook; ``more`` are further keys, such as ``guards``."""
+    """Return a playbook. ``more`` has further keys, such as ``guards``."""
     data = {
         "apiVersion": "remediator/v1",
         "kind": "Playbook",
@@ -126,7 +126,7 @@ def playbook(name: str = "redis-down", target: str = "redis", **more: Any) -> Pl
 
 
 def alert(number: int = 0, status_: str = "firing", at: datetime = NOON, **labels: str) -> Episode:
-    """An alert that began then."""
+    """Return an alert that began at this time."""
     labels = {"alertname": "RedisDown", **labels}
     return Episode(
         id=f"episode-{number}",
@@ -145,7 +145,7 @@ def alert(number: int = 0, status_: str = "firing", at: datetime = NOON, **label
 
 
 def row(run_id: str, playbook_: str, target: str, status_: str, created: datetime, **more: Any) -> dict[str, Any]:
-    """The columns of a run."""
+    """Return the columns of a run."""
     return {
         "id": run_id,
         "status": status_,
@@ -170,7 +170,7 @@ def row(run_id: str, playbook_: str, target: str, status_: str, created: datetim
 
 @dataclass
 class House:
-    """An engine on a store, with hands to write its past and to ask its guards."""
+    """An engine on a store, with methods that write past records and ask its guards."""
 
     store: Store
     clock: SetClock
@@ -189,15 +189,15 @@ class House:
             checks=Registry().make_checks(self.world),
             guards=Registry().make_guards(self.world),
             platforms={"supervisor": self.platform, "kubernetes": self.platform},
-            timeouts=Timeouts(probe_timeout=timedelta(seconds=2)),
+            timeouts=Timeouts(probe_timeout=timedelta(seconds=30)),
         )
 
     async def write(self, work: Any) -> Any:
-        """Work in a transaction."""
+        """Run a function in a transaction."""
         return await self.store.write(work)
 
     async def past(self, *rows: dict[str, Any]) -> None:
-        """Runs that there were."""
+        """Store past runs."""
         for values in rows:
             await self.write(lambda tx, values=values: tx.connection.execute(insert(runs_table), values))
 
@@ -212,7 +212,7 @@ class House:
         ended: datetime | None = None,
         holds: bool = False,
     ) -> None:
-        """A run that began an action then."""
+        """Store a run that began an action at this time."""
         over = status_ in ("succeeded", "failed", "escalated", "cancelled")
         finished = (ended or at + MINUTE) if over else None
         values = row(run_id, playbook_, target, status_, at, first_action_at=at, finished_at=finished)
@@ -220,7 +220,7 @@ class House:
         await self.write(lambda tx: tx.connection.execute(insert(attempts), attempt(run_id, at, playbook_, target)))
 
     async def fires(self, *alerts: Episode, run: str | None = None) -> None:
-        """Alerts that there are, and the run that they are of."""
+        """Store alerts, and add them to a run if one is given."""
 
         def work(tx: Tx) -> None:
             for item in alerts:
@@ -233,13 +233,13 @@ class House:
         await self.write(work)
 
     async def hear_watchdog(self, at: datetime, *, firing: bool = True) -> None:
-        """The Watchdog was heard then."""
+        """Record that the Watchdog arrived at this time."""
         now, self.clock.time = self.clock.time, at
         await self.write(lambda tx: key_values.set(tx, key_values.WATCHDOG, {"firing": firing}))
         self.clock.time = now
 
     async def broken(self, table: str) -> None:
-        """The database loses a table: it cannot be read any more."""
+        """Remove a table, so that the database cannot be read any more."""
         await self.write(lambda tx: tx.connection.execute(sqlalchemy.text(f"DROP TABLE {table}")))
 
     async def verdict(
@@ -256,7 +256,7 @@ class House:
         run_id: str = "run-now",
         **more: Any,
     ) -> Verdict:
-        """What one guard says of a run for this target, with these settings in its playbook."""
+        """Return the verdict of one guard on a run for this target, with these settings in its playbook."""
         guards = {} if settings is None else {guard: settings}
         chosen = playbook(name, target, guards=guards, **more)
         run = self.run(run_id, chosen, mode, plan)
@@ -271,7 +271,7 @@ class House:
         return verdict
 
     def run(self, run_id: str, chosen: Playbook, mode: str, plan: Plan | None) -> Run:
-        """A run that is not in the store."""
+        """Return a run that is not in the store."""
         values = row(run_id, chosen.name, chosen.target, "running", self.clock.now(), mode=mode, plan=plan)
         names = [name for name in Run.__dataclass_fields__ if name not in values]
         return Run(**{**dict.fromkeys(names), **values, "status": Status.RUNNING, "detail": RunningDetail()})
@@ -283,7 +283,7 @@ def plan_of(*steps: PlannedStep, **parameters: Any) -> Plan:
 
 
 def attempt(run_id: str, at: datetime, playbook_: str, target: str, number: int = 1) -> dict[str, Any]:
-    """The columns of an attempt."""
+    """Return the columns of an attempt."""
     return {
         "id": f"attempt-{run_id}-{number}",
         "run_id": run_id,

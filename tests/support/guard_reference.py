@@ -13,7 +13,7 @@ BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"
 
 
 def head() -> str:
-    """The guards in the order in which they are asked, their reasons, settings and defaults."""
+    """Return the guards in the order of evaluation, with reasons, settings and defaults."""
     lines = ["| Guard | Reasons | Settings and defaults |", "|---|---|---|"]
     for guard in Registry().guards:
         reasons = ", ".join(f"`{reason}`" for reason in sorted(guard.reasons))
@@ -25,7 +25,7 @@ def head() -> str:
 
 
 def with_head(page: str) -> str:
-    """The page with its head from the code."""
+    """Return the page with its head from the code."""
     before, rest = page.split(BEGIN)
     after = rest.split(END)[1]
     return f"{before}{BEGIN}\n{head()}\n{END}{after}"

@@ -1,4 +1,4 @@
-"""Render a Helm chart without Helm, by gotpl: Go templates with the functions of Helm."""
+"""Render a Helm chart without Helm, with gotpl: Go templates with the functions of Helm."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class ChartFiles:
         self._chart = chart
 
     def Get(self, name: str) -> str:
-        """Return the text of a file of the chart; empty if there is none, as with Helm."""
+        """Return the text of a file of the chart, empty if there is none, as Helm does."""
         path = self._chart / name
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values with those of another file over them: mappings are merged, null removes a key."""
+    """Return values overridden by those of another file: mappings are merged, and null removes a key."""
     result = deepcopy(dict(base))
     for key, value in more.items():
         if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):

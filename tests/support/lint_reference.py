@@ -47,7 +47,7 @@ Separate several rules with commas. After the date, the warning is reported agai
 
 
 def reference() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     return "\n".join((_HEAD, *_sections()))
 
 

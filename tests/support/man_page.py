@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "man" / "remediator.1"
 def _roff(text: str) -> str:
     """Escape what roff would interpret: backslashes, hyphens, and a control character at the beginning of a line.
 
-    Characters outside of ASCII are written by their code.
+    Characters outside ASCII are written as their code.
     """
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     plain = "".join(each if each.isascii() else f"\\[u{ord(each):04X}]" for each in escaped)

@@ -1,4 +1,4 @@
-"""A Redis under supervisord before the production engine with the shipped playbooks, to judge real faults."""
+"""A Redis under supervisord with the production engine and the shipped playbooks, for tests with real faults."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Bench:
         self.binding: dict[str, Any] = {"host": "127.0.0.1", "port": self.port}
 
     def start(self) -> None:
-        """Start all of it, with keys in Redis."""
+        """Start all servers, with keys in Redis."""
         self.start_redis()
         self.exporter.start()
         targets = ", ".join(f"'127.0.0.1:{port}'" for port in (self.exporter.port, *self.targets))
@@ -80,7 +80,7 @@ class Bench:
             client.mset({f"key:{number}": "value" for number in range(KEYS)})
 
     def change(self, playbook: str, item: str, **given: Any) -> None:
-        """Change parameters of a step or of a diagnosis, before the remediator starts."""
+        """Change parameters of a step or a diagnosis, before the remediator starts."""
         [found] = [each for each in self.playbooks if each["name"] == playbook]
         [changed] = [each for each in (*found["diagnose"], *found["steps"]) if each["id"] == item]
         changed["with"] = {**changed.get("with", {}), **given}
@@ -93,7 +93,7 @@ class Bench:
             self.control("startProcess")
 
     def start_remediator(self) -> None:
-        """Start the remediator, with the inventory as it is now."""
+        """Start the remediator with the current inventory."""
         self.remediator.playbooks = self.playbooks
         settings = self.remediator.settings
         settings |= {"environment": "demo", "prometheus": {"url": self.prometheus.url}}
@@ -118,7 +118,7 @@ class Bench:
         self.remediator.start()
 
     def stop(self) -> None:
-        """Stop all of it."""
+        """Stop all servers."""
         self.calls.close()
         for server in (self.remediator, self.prometheus, self.exporter, self.supervisord):
             with suppress(AssertionError):
@@ -129,7 +129,7 @@ class Bench:
         return redis.Redis(port=self.port, password=self.password, socket_timeout=seconds, retry=Retry(NoBackoff(), 0))
 
     def control(self, method: str, *arguments: object) -> Any:
-        """Call supervisord about Redis, as an operator does."""
+        """Start or stop Redis through supervisord, as an operator does."""
         with ServerProxy(f"http://operator:opensesame@127.0.0.1:{self.supervisord.port}/RPC2") as proxy:
             return getattr(proxy.supervisor, method)("redis", *arguments)
 
@@ -140,7 +140,7 @@ class Bench:
 
     @property
     def starts(self) -> int:
-        """How often supervisord has started Redis."""
+        """Return how often supervisord has started Redis."""
         return len(re.findall(r"spawned: 'redis' with pid", self.supervisord.log))
 
     def judge(self, alert: str = "RedisDown", seconds: float = 90, **labels: str) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def started(made: Bench) -> Iterator[Bench]:
 
 
 class Untouched:
-    """Measures that Redis was not touched: its starts, its keys and its settings."""
+    """A check that Redis was not changed: its starts, its keys and its settings."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench, self._starts = bench, bench.starts
@@ -194,7 +194,7 @@ class Untouched:
         return {name: value for name, value in found.items() if name in ("maxmemory-policy", "save", "appendonly")}
 
     def check(self) -> None:
-        """Compare."""
+        """Compare the current state with the recorded one."""
         assert self._bench.starts == self._starts, "Redis was started again"
         with self._bench.client() as client:
             assert client.dbsize() >= self._keys, "keys were lost"
@@ -202,7 +202,7 @@ class Untouched:
 
 
 def refusal(bench: Bench) -> str:
-    """Return why Redis refuses a PING; empty if it does not."""
+    """Return the reason why Redis refuses a PING, empty if it does not."""
     try:
         with bench.client() as client:
             client.ping()
@@ -212,5 +212,5 @@ def refusal(bench: Bench) -> str:
 
 
 def both(fixture: str) -> pytest.MarkDecorator:
-    """Let a test that depends on texts of the server run with Redis and with Valkey."""
+    """Run a test that depends on texts of the server with Redis and with Valkey."""
     return pytest.mark.parametrize(fixture, ["redis-server", "valkey-server"], indirect=True)

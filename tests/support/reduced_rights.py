@@ -1,4 +1,4 @@
-"""Having fewer rights than the tests have."""
+"""Run code with fewer rights than the tests have."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ NOBODY = 65_534
 
 @contextmanager
 def nobody(*fixed: Path, hidden: Path | None = None) -> Iterator[None]:
-    """Be nobody for a while, if the tests run as root; whoever else they run as gives up the right to write into some
-    folders, and to look into another."""
+    """Run code without the right to write into ``fixed`` and to look into ``hidden``.
+
+    As root, become the user nobody for a time. Any other user gives up these rights.
+    """
     if os.geteuid() != 0:
         with _without(*((folder, 0o555) for folder in fixed), *([(hidden, 0)] if hidden else [])):
             yield

@@ -74,7 +74,7 @@ def _action(action: type[Action]) -> str:
 
 
 def _notes(action: type[Action]) -> str:
-    """Return what an action needs and costs, where it works, and what a person should know before it is done."""
+    """Return the requirements and costs of an action, its platforms, and hints for people."""
     notes = [f"- Needs in the inventory: {_codes(action.needs)}."] if action.needs else []
     if action.name in VERBS:
         able = [each.kind for each in Registry().platforms if action.name not in each.unsupported()]
@@ -178,7 +178,7 @@ def _limits(fact: Fact) -> str:
 
 
 def _fields(model: type[BaseModel]) -> Iterable[tuple[str, object]]:
-    """Return the fields of a model: optional ones that it shares with others come last."""
+    """Return the fields of a model. Optional fields that it shares with others come last."""
     own = inspect.get_annotations(model)
     return sorted(model.model_fields.items(), key=lambda item: item[0] not in own and not item[1].is_required())
 

@@ -1,4 +1,4 @@
-"""Real remediators before a real target that writes down what was done to it: each start is a line in its own log."""
+"""Real remediators for real targets. Each start of a target is a line in its log."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from xmlrpc.client import ServerProxy
 import sqlalchemy
 
 from remediator.cli.audit_verify import NOT_ANCHORED
-from remediator.storage.migrate import migrate
 from remediator.storage.url import open_engine, parse_postgresql_url
 from tests.support.servers import until
 from tests.support.servers.remediator import ROOT, Remediator
 from tests.support.servers.supervisord import Supervisord
+from tests.support.stores import migrate_database
 
 PLAYBOOK: dict[str, Any] = {
     "apiVersion": "remediator/v1",
@@ -50,7 +50,7 @@ class House:
     """Targets under a supervisord, and replicas of the remediator on one store.
 
     Args:
-        stubborn: number of a target that cannot be asked to stop, so that its restart takes supervisord six seconds.
+        stubborn: number of a target that ignores SIGTERM, so that its restart takes supervisord six seconds.
     """
 
     def __init__(self, folder: Path, targets: int = 1, store: str = "sqlite", stubborn: int = -1) -> None:
@@ -64,30 +64,29 @@ class House:
             self.supervisord.program(name, command, "stopwaitsecs=6")
         self.replicas: list[CrashingRemediator] = []
         self.mended: Callable[[str], bool] = lambda name: self.starts(name) > 1
-        """Whether a target answers well: it runs from the beginning, and is well once it was started again."""
+        """Return whether a target is healthy. By default it runs from the beginning, and is healthy after a second
+        start.
+        """
         self._health = _health(lambda name: self.mended(name))
         if store != "sqlite":
-            engine = open_engine(parse_postgresql_url(store))
-            with engine.connect() as connection:
-                migrate(connection)
-            engine.dispose()
+            migrate_database(parse_postgresql_url(store))
 
     def start(self) -> None:
-        """The targets, running."""
+        """Start the targets."""
         self.supervisord.start()
         with self._rpc() as proxy:
             proxy.supervisor.startAllProcesses()
         until(lambda: all(self.starts(name) == 1 for name in self.targets), "the targets run")
 
     def http(self, name: str) -> dict[str, str]:
-        """Where a target is asked whether it is well, for the inventory."""
+        """Return the URL of a target's health, for the inventory."""
         return {"url": f"http://127.0.0.1:{self._health.server_port}", "ready": f"/{name}"}
 
     def _rpc(self) -> ServerProxy:
         return ServerProxy(f"http://operator:opensesame@127.0.0.1:{self.supervisord.port}/RPC2")
 
     def replica(self, crash_at: str = "", tree: Path = ROOT, **settings: Any) -> CrashingRemediator:
-        """One more remediator, of the code in ``tree``; not started."""
+        """Return one more remediator with the code in ``tree``. It is not started."""
         made = CrashingRemediator(self.folder / f"remediator-{len(self.replicas)}")
         made.crash_at, made.tree = crash_at, tree
         made.playbooks = [PLAYBOOK]
@@ -105,7 +104,7 @@ class House:
         return made
 
     def stop(self) -> None:
-        """End everything."""
+        """Stop everything."""
         for replica in self.replicas:
             replica.kill()
         self.supervisord.stop()
@@ -113,13 +112,13 @@ class House:
         self._health.server_close()
 
     def starts(self, target: str) -> int:
-        """How often the target was started, by its own log."""
+        """Return how often the target was started, from its log."""
         log = self.folder / f"{target}.log"
         return len(log.read_text().splitlines()) if log.exists() else 0
 
 
 def _health(well: Callable[[str], bool]) -> ThreadingHTTPServer:
-    """A server, running, that says 200 at the path of a target that is well, and 503 at any other."""
+    """Run a server that answers 200 at the path of a healthy target, and 503 at any other path."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -128,7 +127,7 @@ def _health(well: Callable[[str], bool]) -> ThreadingHTTPServer:
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Quiet."""
+            """Write nothing."""
 
     class Server(ThreadingHTTPServer):
         request_queue_size = 256
@@ -139,18 +138,18 @@ def _health(well: Callable[[str], bool]) -> ThreadingHTTPServer:
 
 
 class CrashingRemediator(Remediator):
-    """A remediator that ends, or stops, at a place of its code."""
+    """A remediator that is killed or stopped at a place in its code."""
 
     forked = False
     crash_at = ""
     tree = ROOT
-    """Whose code it runs."""
+    """Folder of the code that it runs."""
 
     def environment(self) -> dict[str, str]:
         return {**super().environment(), "REMEDIATOR_CRASH_AT": self.crash_at, "PYTHONPATH": str(self.tree)}
 
     def command_line(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        """One of its commands, on its settings."""
+        """Run one of its commands with its settings."""
         self.write()
         command = [sys.executable, "-m", "remediator", *argv, "--config", str(self.config)]
         environment = self.environment() | {"REMEDIATOR_CRASH_AT": ""}
@@ -158,16 +157,16 @@ class CrashingRemediator(Remediator):
 
     @property
     def ended(self) -> bool:
-        """Whether its process is gone."""
+        """Return whether its process is gone."""
         return self._process is None or self._process.poll() is not None
 
     @property
     def stopped(self) -> bool:
-        """Whether it stands still (SIGSTOP)."""
+        """Return whether it is stopped by SIGSTOP."""
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def tell(self, target: str, status: str = "firing", tries: int = 1) -> bool:
-        """Send the target's alert; whether it was acknowledged."""
+        """Send the alert of the target. Return whether it was acknowledged."""
         body = self.notification(status, alertname="TargetDown", service=target)
         for _ in range(tries):
             try:
@@ -179,24 +178,24 @@ class CrashingRemediator(Remediator):
         return False
 
     def verified(self) -> None:
-        """The audit log, by its own command."""
+        """Verify the audit log with the command, and check the result."""
         argv = [sys.executable, "-m", "remediator", "audit", "verify", "--db", str(self.folder / "state/remediator.db")]
         done = subprocess.run(argv, capture_output=True, text=True, env=self.environment(), check=False)
-        assert done.returncode == NOT_ANCHORED, done.stdout + done.stderr  # these tests keep no checkpoints elsewhere
+        assert done.returncode == NOT_ANCHORED, done.stdout + done.stderr  # these tests store no checkpoints elsewhere
 
     def inbox(self) -> list[bytes]:
-        """The bodies in the store's file."""
+        """Return the notifications in the file of the store."""
         with sqlite3.connect(f"file:{self.folder}/state/remediator.db?mode=ro", uri=True) as connection:
             return [bytes(body) for (body,) in connection.execute("SELECT body FROM notifications")]
 
 
 def succeeded(replica: CrashingRemediator) -> set[str]:
-    """The targets that have a run that succeeded."""
+    """Return the targets that have a successful run."""
     return {run["target"] for run in replica.runs() if run["status"] == "succeeded"}
 
 
 def rows(url: str, statement: str) -> list[Any]:
-    """Rows, straight from a PostgreSQL."""
+    """Return rows of a PostgreSQL, read directly."""
     engine = open_engine(parse_postgresql_url(url))
     with engine.connect() as connection:
         found = list(connection.execute(sqlalchemy.text(statement)))
@@ -205,12 +204,12 @@ def rows(url: str, statement: str) -> list[Any]:
 
 
 def counted(url: str, statement: str) -> int:
-    """A number, straight from a PostgreSQL."""
+    """Return a number from a PostgreSQL, read directly."""
     return int(rows(url, statement)[0][0])
 
 
 def changed(url: str, statement: str) -> None:
-    """Something done to a PostgreSQL behind everybody's back."""
+    """Run a statement on a PostgreSQL directly, without the service."""
     engine = open_engine(parse_postgresql_url(url))
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text(statement))

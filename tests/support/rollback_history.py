@@ -1,4 +1,4 @@
-"""Roll a service back as the pipeline does, with what the store would remember from one rollback to the next."""
+"""Roll a service back as the pipeline does, with the records that the store keeps between rollbacks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from remediator.playbooks.inventory import Service
 
 @dataclass
 class RollbackHistory:
-    """The memory of one target over many rollbacks."""
+    """The remedy memory of one target over many rollbacks."""
 
     action: ServiceRollback
     service: Service
     verdicts: dict[str, Verdict] = field(default_factory=dict)
 
     async def plan(self) -> PlannedCall:
-        """Plan a rollback with the memory so far."""
+        """Plan a rollback with the present memory."""
         RELEASES.set(ReleaseMemory(self.verdicts))
         return await self.action.plan(self.service, RollbackParameters())
 
     async def roll_back(self) -> PlannedCall:
-        """Roll back, and remember the release that was left and the restored one, which works."""
+        """Roll back, and record the abandoned release and the restored one, which works."""
         call = await self.plan()
         result: Result = await self.action.execute(self.service, RollbackParameters(), call)
         assert result.outcome is Outcome.OK, result.summary

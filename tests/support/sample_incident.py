@@ -1,4 +1,4 @@
-"""An incident with two runs: the app was escalated with an early cause, and the run for Redis names the better one."""
+"""An incident with two runs: the app was escalated with an early cause, and the run for Redis has the better one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def write_incident(web: WebService) -> str:
 
 
 async def end_incident(web: WebService) -> None:
-    """Let the run for Redis succeed, and close all alerts."""
+    """Make the run for Redis succeed, and close all alerts."""
 
     def write(tx: Tx) -> None:
         done = {"status": "succeeded", "reason": "verified", "finished_at": tx.now, "incident_open": False}

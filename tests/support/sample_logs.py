@@ -1,4 +1,4 @@
-"""Small logs to attack, and a JSON that the audit log may hold."""
+"""Small logs to attack, and strategies for JSON that the audit log can contain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = [kind for kind in Kind if kind is not Kind.CHECKPOINT_SIGNED]
 
 
 def draft(number: int, **data: object) -> Draft:
-    """A plausible entry; every other one is ASCII, since those are verified in a way of their own."""
+    """Return a plausible entry. Every second one is ASCII, because ASCII entries are verified by a faster method."""
     return Draft(
         KINDS[number % len(KINDS)],
         "remediator/a",
@@ -36,7 +36,7 @@ def draft(number: int, **data: object) -> Draft:
 
 
 def make(size: int, head: Head = GENESIS, tag: str = "", group: int = 3) -> tuple[list[SealedEntry], Head]:
-    """A log of so many entries, sealed a few at a time as the store does."""
+    """Return a log of this many entries, sealed a few at a time as the store does."""
     rows: list[SealedEntry] = []
     for at in range(0, size, group):
         drafts = [draft(number, tag=tag) for number in range(at, min(at + group, size))]
@@ -46,7 +46,7 @@ def make(size: int, head: Head = GENESIS, tag: str = "", group: int = 3) -> tupl
 
 
 def heads(rows: Sequence[SealedEntry]) -> list[Head]:
-    """Where the log stood after each number of entries, from none on."""
+    """Return the head of the log after each number of entries, starting with none."""
     found, tree = [GENESIS], CompactRange()
     for row in rows:
         tree.append(row.hash)
@@ -55,12 +55,12 @@ def heads(rows: Sequence[SealedEntry]) -> list[Head]:
 
 
 def note(head: Head, signer: Signer = SIGNER) -> str:
-    """A signed checkpoint."""
+    """Return a signed checkpoint."""
     return checkpoint.sign(ORIGIN, head, [signer])
 
 
 def rechain(rows: Sequence[SealedEntry], changed: Mapping[int, bytes]) -> list[SealedEntry]:
-    """The log written anew, by someone who knows how, with other bytes for the entries of these numbers."""
+    """Return the log with other bytes for some entries and all hashes computed again, as a skilled attacker would."""
     result: list[SealedEntry] = []
     for row in rows:
         canonical = changed.get(row.seq, row.canonical)
@@ -71,7 +71,7 @@ def rechain(rows: Sequence[SealedEntry], changed: Mapping[int, bytes]) -> list[S
 
 
 def check(rows: Iterable[SealedEntry], *notes: str, head: Head | None = None) -> Verification:
-    """Verify with the key that these logs are signed with; the quick and the strict way must say the same."""
+    """Verify with the key of these logs. The quick and the strict method must agree."""
     rows, now = list(rows), START + timedelta(days=1)
     quick, strict = (verify(rows, Anchors(notes, KEYS), head=head, now=now, strict=strict) for strict in (False, True))
     assert quick == strict
@@ -84,7 +84,7 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
     max_leaves=12,
 )
-"""All JSON that an entry's data can hold once it is written."""
+"""All JSON that the data of a written entry can contain."""
 anything = st.recursive(
     plain
     | st.integers()
@@ -95,4 +95,4 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4) | st.tuples(inner, inner),
     max_leaves=12,
 )
-"""All that a draft may hold."""
+"""All values that the data of a draft can contain."""

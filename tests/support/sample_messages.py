@@ -1,4 +1,4 @@
-"""One message of every kind that the service says, as every channel delivers it."""
+"""One message of every kind that the service sends, as every channel delivers it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ DECISION_SENDERS = frozenset({"storage/repositories/approvals", "pipeline/decisi
 
 
 async def _tell(web: WebService, post: Outbox) -> Approval:
-    """Have everything said and delivered; returns the one request that still waits."""
+    """Send and deliver every message. Return the one request that is still open."""
     asked = [await web.request_approval() for _ in range(6)]
     await _send(web, post)
     approved, rejected, voided, expired, broken, waiting = asked
@@ -105,12 +105,12 @@ def _run(tx: Tx, asked: Approval) -> Run:
 async def _send(web: WebService, post: Outbox) -> None:
     for _ in range(20):
         await web.deliver(post)
-        web.clock.time += timedelta(seconds=10)  # so that no channel has to rest
+        web.clock.time += timedelta(seconds=10)  # so that no rate limit of a channel applies
 
 
 @asynccontextmanager
 async def _channel(kind: str, folder: Path, said: list[str]) -> AsyncIterator[dict[str, Any]]:
-    """The settings of a channel of this kind, whose other side keeps what it gets."""
+    """Yield the settings of a channel of this kind. Its receiver adds messages to ``said``."""
     given = {"kind": kind, **settings(kind, folder)}
     if kind == "email":
         box = Mailbox()
@@ -143,7 +143,7 @@ def _texts(mail: bytes) -> list[str]:
 
 
 async def everything_said(web: WebService, kind: str, folder: Path) -> tuple[Approval, str]:
-    """All messages as this kind of channel delivers them, as one text; and the request that still waits."""
+    """Return the open request, and all messages as one text, as this kind of channel delivers them."""
     assert kind in KINDS
     said: list[str] = []
     async with _channel(kind, folder, said) as given:
@@ -154,5 +154,5 @@ async def everything_said(web: WebService, kind: str, folder: Path) -> tuple[App
 
 
 def links(text: str) -> set[str]:
-    """Every address of ours, wherever it stands."""
+    """Return every URL of the service in a text."""
     return set(re.findall(re.escape(BASE) + r"/[\w/.~-]+", text))

@@ -47,12 +47,12 @@ def _walk(entries: list[Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ...
 
 
 def nav_pages() -> dict[tuple[str, ...], str]:
-    """Return the page of each entry of the navigation, by the titles that lead to it."""
+    """Return the page of each entry of the navigation, with the titles above it."""
     return _walk(tomllib.loads(SETTINGS.read_text(encoding="utf-8"))["project"]["nav"])
 
 
 def pages_without_nav() -> list[str]:
-    """Return the pages that no entry of the navigation leads to."""
+    """Return the pages that are in no entry of the navigation."""
     docs = ROOT / "docs"
     return sorted({str(path.relative_to(docs)) for path in docs.rglob("*.md")} - set(nav_pages().values()))
 
@@ -85,7 +85,7 @@ def build(folder: Path, version: str) -> int:
     """Build the pages of a version into a site, and return the exit status.
 
     A warning, such as a broken link, is an error. Zensical writes only below the folder of its settings, and leaves a
-    cache there: it works in a copy.
+    cache there, so this function works in a copy.
 
     Args:
         folder: the site. The folders of other versions in it stay.
@@ -103,7 +103,7 @@ def build(folder: Path, version: str) -> int:
 
 
 def _write_versions(folder: Path) -> None:
-    """List the versions of a site, newest first, and let its first page lead to the newest one."""
+    """List the versions of a site, newest first, and make its first page lead to the newest one."""
     found = [path.name for path in folder.iterdir() if path.is_dir() and re.fullmatch(r"\d+(\.\d+)*", path.name)]
     found.sort(key=lambda name: [int(part) for part in name.split(".")], reverse=True)
     _replace(folder / found[0], folder / LATEST)

@@ -1,7 +1,7 @@
-"""What the lock files install: the licence list, the software bill of materials (SBOM) and the audit for advisories.
+"""The packages in the lock files: licence list, software bill of materials (SBOM), and audit for advisories.
 
-``python -m tests.support.supply_chain licences`` writes ``docs/licences.md``; ``sbom`` writes CycloneDX JSON to
-``build/sbom.cdx.json``; ``audit`` asks the advisory database that pip-audit reaches, and says when it reaches none.
+``python -m tests.support.supply_chain licences`` writes ``docs/licences.md``. ``sbom`` writes CycloneDX JSON to
+``build/sbom.cdx.json``. ``audit`` asks the advisory database that pip-audit reaches, and says so if it reaches none.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def pins(lock: str) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def licence(name: str) -> str:
-    """Return the licence of an installed package; ``unknown`` if neither its metadata nor this file says it."""
+    """Return the licence of an installed package, ``unknown`` if neither its metadata nor this file has it."""
     try:
         about = metadata.metadata(name)
     except metadata.PackageNotFoundError:
@@ -142,7 +142,7 @@ def sbom() -> dict[str, Any]:
 
 
 def audit() -> int:
-    """Ask for advisories about all locked packages. Return 1 if there are any, 2 if no data was reached."""
+    """Look for advisories about all locked packages. Return 1 if there are any, 2 if no data was reached."""
     argv = [sys.executable, "-m", "pip_audit", "--disable-pip", "--no-deps", "--progress-spinner", "off"]
     done = subprocess.run(
         [*argv, "--format", "json", "-r", str(ROOT / DEVELOPMENT)], capture_output=True, text=True, check=False
@@ -151,7 +151,7 @@ def audit() -> int:
 
 
 def judge(answer: str, error: str) -> int:
-    """Print what pip-audit found, and return the exit status of :func:`audit`."""
+    """Print the findings of pip-audit, and return the exit status of :func:`audit`."""
     try:
         listed = json.loads(answer)["dependencies"]
     except (ValueError, KeyError, TypeError):
@@ -170,7 +170,7 @@ def judge(answer: str, error: str) -> int:
 
 
 def main(what: str) -> int:
-    """Do one of the commands in the docstring of the module."""
+    """Run one of the commands in the docstring of the module."""
     if what == "licences":
         (ROOT / "docs/licences.md").write_text(licences_page(), encoding="utf-8")
     elif what == "sbom":

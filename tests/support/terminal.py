@@ -18,7 +18,7 @@ from tests.support.tutorials import Block, Line, Tutorial, blocks, text_of
 NAME = "http-service"
 """The tutorial that is recorded."""
 CHAPTERS = ("## 4.", "## 5.", "## 6.")
-"""The chapters that are recorded; the earlier ones only prepare."""
+"""The recorded chapters. The earlier chapters only prepare them."""
 PICTURED = "## 5."
 """The chapter of the picture."""
 CAST = ROOT / f"docs/images/{NAME}.cast"
@@ -45,7 +45,7 @@ _SVG = """\
 </g>
 </svg>
 """
-"""The form of rich without its fonts, which a page would load from another site."""
+"""The SVG template of rich without its fonts, which a page would load from another site."""
 
 
 def recorded_blocks(page: Sequence[Block]) -> dict[int, Block]:
@@ -59,7 +59,7 @@ def prompt(block: Block) -> str:
 
 
 def cast(tutorial: Tutorial, lines: Sequence[Line]) -> str:
-    """Return the run as asciicast v2. Ports and folders are those of the page; times are those of the run."""
+    """Return the run as asciicast v2, with the ports and folders of the page and the times of the run."""
 
     def shown(text: str) -> str:
         for port, free in tutorial.ports.items():

@@ -1,4 +1,4 @@
-"""Run the commands of a tutorial as they are written, with free ports instead of those of the page."""
+"""Run the commands of a tutorial exactly as written, but with free ports."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Tutorial:
 
     Args:
         name: the name of the page, without its suffix.
-        folder: the folder; the page runs in its folder ``work``.
+        folder: the page runs in the folder ``work`` below it.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -80,7 +80,7 @@ class Tutorial:
         self.status: int | None = None
         """The exit status of the commands; None before their end."""
         self.started: dict[int, float] = {}
-        """When each block of commands began, in seconds after the start."""
+        """Begin of each block of commands, in seconds after the start."""
         self._programs = _programs(folder / "bin")
         self.work = folder / "work"
         self.work.mkdir()
@@ -115,7 +115,7 @@ class Tutorial:
             for line in process.stdout:
                 at = time.monotonic() - begun
                 text, marked, number = line.rstrip("\n").partition(_MARK)
-                if text or not marked:  # a program need not end its last line
+                if text or not marked:  # a program may leave its last line without an end
                     yield Line(block, at, text)
                 if marked:
                     block = int(number)
@@ -126,10 +126,10 @@ class Tutorial:
             self._end(process)
 
     def _end(self, process: subprocess.Popen[str]) -> None:
-        """Stop what the page started and did not stop: its servers and its service."""
+        """Stop the servers and the service that the page started and did not stop."""
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        with process:  # its pipe is closed, and it is waited for
+        with process:  # its pipe is closed and its exit is awaited
             process.kill()
         for listed in self.work.glob("*.pid"):
             with suppress(ProcessLookupError):
@@ -142,7 +142,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 
 def _programs(folder: Path) -> Path:
-    """Make a folder with the programs that the pages call; those of the environment need not be in ``PATH``."""
+    """Make a folder with the programs that the pages call. Programs of the environment need not be in ``PATH``."""
     for program in ("redis-server", "curl", "prometheus"):
         require(program)
     environment = Path(sys.executable).parent

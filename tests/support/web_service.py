@@ -41,7 +41,7 @@ from remediator.runtime.live_inventory import LiveInventory
 from remediator.runtime.metrics import Metrics
 from remediator.runtime.outbox import Outbox, deliver
 from remediator.runtime.reload import reload_settings
-from remediator.runtime.store_access import open_store
+from remediator.runtime.store_access import database_file, open_store
 from remediator.runtime.worker import Worker
 from remediator.service import Service, read_only_context
 from remediator.storage import Tx
@@ -53,6 +53,7 @@ from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as runs_table
 from remediator.web.application import Application
 from tests.support.guard_history import MINUTE, NOON, SetClock, alert, row
+from tests.support.stores import new_file
 
 BASE = "http://remediator.test"
 
@@ -113,7 +114,7 @@ class WebService:
 
     @property
     def context(self) -> PipelineContext:
-        """The pipeline context of the service."""
+        """Return the pipeline context of the service."""
         return self.service.context
 
     def client(self, **more: Any) -> httpx.AsyncClient:
@@ -141,7 +142,7 @@ class WebService:
         incident: str = "",
         measured: str = "97 % of 1 GiB used, 800 MiB of it backups",
     ) -> Approval:
-        """Create a run that waits for approval, with alert, evidence and request; of ``steps`` all are due."""
+        """Create a run that waits for approval, with alert, evidence and request. All of ``steps`` are due."""
         planned = tuple(steps) or (step(destructive=destructive),)
         self.numbers += 1
         run_id = f"run-{self.numbers}"
@@ -211,7 +212,7 @@ class WebService:
         return found
 
     async def head(self) -> int:
-        """Return the number of audit log entries. If it is unchanged, nothing happened."""
+        """Return the number of audit log entries. If it is unchanged, no transition happened."""
         return (await self.context.store.read(audit.get_head)).seq
 
     async def audit_text(self) -> str:
@@ -226,7 +227,7 @@ class WebService:
 
     @property
     def started(self) -> datetime:
-        """The time of the clock at the start."""
+        """Return the time of the clock at the start."""
         return NOON
 
     async def outbox(self, run_id: str) -> list[messages.OutboxMessage]:
@@ -251,7 +252,7 @@ class WebService:
 
 @asynccontextmanager
 async def web_service(folder: Path, world: ClientSet | None = None, **settings: Any) -> AsyncIterator[WebService]:
-    """Run a service in a folder; ``settings`` override the default settings."""
+    """Run a service in a folder. ``settings`` override the default settings."""
     tokens = {name: make_token() for name in ("ann", "bob", "eve", "oscar", "victor")}
     _write_files(folder, tokens)
     data = {
@@ -268,6 +269,8 @@ async def web_service(folder: Path, world: ClientSet | None = None, **settings: 
     config = load_config(folder / "remediator.yaml", Config)
     clock = SetClock(NOON)
     async with AsyncExitStack() as stack:
+        if config.store == "sqlite" and not (file := database_file(config)).exists():
+            new_file(file)
         store = open_store(config, clock, Redactor())
         stack.push_async_callback(store.close)
         context = await stack.enter_async_context(read_only_context(config, store, clock))
@@ -277,7 +280,7 @@ async def web_service(folder: Path, world: ClientSet | None = None, **settings: 
         create_keyring(config.state / "links.key")
         keyring = load_keyring(config.state / "links.key")
         metrics, access = Metrics(), AccessControl.load(config, folder / "remediator.yaml")
-        if "webhook" not in settings:  # most of these tests are not about the token of Alertmanager
+        if "webhook" not in settings:  # most of these tests do not concern the token of Alertmanager
             access.rules = replace(access.rules, credentials={**access.rules.credentials, ALERTMANAGER: Credentials()})
         context.current_person, context.allow_link_only = access.person, config.approvals.allow_link_only
         reloading = reload_settings(

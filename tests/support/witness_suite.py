@@ -1,4 +1,4 @@
-"""What every notary has to do, run on each implementation that can be read back."""
+"""Tests of the behaviour that every notary must have, run on each implementation that can be read back."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ OTHERS = [note(head) for head in heads(make(12, tag="other")[0])]
 
 
 class NotarySuite:
-    """Subclasses give a fixture ``notary``."""
+    """Tests of a notary. Subclasses define a fixture ``notary``."""
 
     async def test_what_is_published_is_kept(self, notary: Witness) -> None:
-        """Notes come back as they were, oldest first, and verify the log."""
+        """Published notes are returned unchanged, oldest first, and verify the log."""
         for size in (3, 7, 12):
             assert await notary.publish(NOTES[size])
 
@@ -30,14 +30,14 @@ class NotarySuite:
         assert await notary.fetch() == []
 
     async def test_publishing_again_changes_nothing(self, notary: Witness) -> None:
-        """After a crash nobody knows whether a note was kept; publishing it once more is harmless."""
+        """After a crash it is unknown whether a note was stored, so publishing it again is harmless."""
         places = [await notary.publish(NOTES[5]) for _ in range(3)]
 
         assert await notary.fetch() == [NOTES[5]]
         assert len(set(places)) == 1
 
     async def test_a_database_that_was_set_back_is_noticed(self, notary: Witness) -> None:
-        """A checkpoint of fewer entries than are kept already is refused."""
+        """A checkpoint of fewer entries than the stored ones is refused."""
         await notary.publish(NOTES[9])
 
         with pytest.raises(WitnessConflict, match="has 9 entries, this one has 8"):
@@ -45,7 +45,7 @@ class NotarySuite:
         assert await notary.fetch() == [NOTES[9]]
 
     async def test_a_log_that_was_rewritten_is_noticed(self, notary: Witness) -> None:
-        """A checkpoint of as many entries with another root is refused."""
+        """A checkpoint of the same size with another root is refused."""
         await notary.publish(NOTES[9])
 
         with pytest.raises(WitnessConflict, match="rewritten"):
@@ -53,7 +53,7 @@ class NotarySuite:
         assert await notary.fetch() == [NOTES[9]]
 
     async def test_only_checkpoints_are_kept(self, notary: Witness) -> None:
-        """Anything else is refused before it gets anywhere."""
+        """Any text that is not a checkpoint is refused before it is stored."""
         for text in ("", "text\n", NOTES[3][:-1], NOTES[3].replace("\n\n", "\n")):
             with pytest.raises(BadNote):
                 await notary.publish(text)

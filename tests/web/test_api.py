@@ -1,4 +1,4 @@
-"""The API: complete description, the same rules as the console, errors in one line."""
+"""The API has a complete description, the same rules as the console, and errors of one line."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_every_route_is_described(web: WebService) -> None:
 
 
 async def test_operations_check_the_role(web: WebService) -> None:
-    """List, decide, stop, release, cancel: with a token, by role."""
+    """List, decide, stop, release and cancel need a token with the right role."""
     asked = await web.request_approval()
     ann, oscar = web.bearer("ann"), web.bearer("oscar")
     async with web.client() as client:
@@ -71,7 +71,7 @@ async def test_operations_check_the_role(web: WebService) -> None:
 
 
 async def test_runs_are_paged_to_the_end(web: WebService) -> None:
-    """The last ID of a page leads to the next page. Each run appears once. A wrong filter is an error."""
+    """The last ID of a page leads to the next page, and each run appears once. A wrong filter is an error."""
     made = [(await web.request_approval()).run_id for _ in range(7)]
     seen: list[str] = []
     async with web.client() as client:
@@ -137,7 +137,7 @@ async def test_runs_are_paged_to_the_end(web: WebService) -> None:
 async def test_the_description_refuses_what_the_api_refuses(
     web: WebService, path: str, valid: list[Any], invalid: list[Any]
 ) -> None:
-    """A body that is described as valid is not refused for its form, and one that is not described is refused."""
+    """The API accepts the form of a body if and only if its description allows it."""
     asked = await web.request_approval()
     described = describe([operation for operation, _ in OPERATIONS])["paths"][path]["post"]
     validator = Draft202012Validator(described["requestBody"]["content"]["application/json"]["schema"])
@@ -169,7 +169,7 @@ async def test_the_description_refuses_what_the_api_refuses(
 async def test_a_query_is_described_as_it_is_read(
     web: WebService, path: str, name: str, valid: list[str], invalid: list[str]
 ) -> None:
-    """What the schema of a parameter allows is accepted, and the rest is refused."""
+    """The API accepts a parameter of a query if and only if its schema allows it."""
     operation = describe([operation for operation, _ in OPERATIONS])["paths"][path]["get"]
     schema = next(item["schema"] for item in operation["parameters"] if item["name"] == name)
     validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
@@ -181,7 +181,7 @@ async def test_a_query_is_described_as_it_is_read(
 
 
 def _typed(text: str, kind: str) -> Any:
-    """Return a text of a query as its schema sees it."""
+    """Return a text of a query as its schema reads it."""
     try:
         number = float(text)
     except ValueError:
@@ -191,8 +191,10 @@ def _typed(text: str, kind: str) -> Any:
 
 @pytest.mark.parametrize("status", list(Status))
 async def test_cancel_works_in_every_state(web: WebService, status: Status) -> None:
-    """A waiting or running run ends at the next step, or once an unknown outcome is resolved. An ended run releases its
-    target lock."""
+    """A waiting or running run ends at the next step, or when an unknown outcome is resolved.
+
+    An ended run releases its target lock.
+    """
     over = status in TERMINAL
     more = {"lease_owner": "house", "lease_until": NOON + MINUTE, "fence": 1}
     more |= {"finished_at": NOON, "holds_target": True} if over else {}

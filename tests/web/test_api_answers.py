@@ -1,4 +1,4 @@
-"""Every answer of the API has a schema in the OpenAPI document, and is as the schema says."""
+"""Every answer of the API has a schema in the OpenAPI document and agrees with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOCUMENT = describe([operation for operation, _ in OPERATIONS])
 
 
 def check(method: str, path: str, answer: Any) -> None:
-    """Check an answer against the schema of its operation; unknown keys are errors too."""
+    """Check an answer against the schema of its operation. Unknown keys are errors too."""
     schema = DOCUMENT["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
     whole = {**_closed(schema), "components": _closed(DOCUMENT["components"])}
     errors = [
@@ -26,7 +26,7 @@ def check(method: str, path: str, answer: Any) -> None:
 
 
 def _closed(schema: Any) -> Any:
-    """Return a schema in which objects have no further keys than those that it names."""
+    """Return a schema whose objects allow only the keys that they name."""
     if isinstance(schema, Mapping):
         made = {key: _closed(value) for key, value in schema.items()}
         return (
@@ -36,13 +36,13 @@ def _closed(schema: Any) -> Any:
 
 
 def test_every_operation_says_what_it_answers() -> None:
-    """An operation without a schema would be a gap in the document."""
+    """Every operation has a schema of its answer."""
     gaps = [f"{item.method} {item.path}" for item, _ in OPERATIONS if item.answer is None and not item.media]
     assert gaps == []
 
 
 async def test_what_is_read_is_as_described(web: WebService) -> None:
-    """Runs, requests, incidents, status, reports and all other answers of GET, with a run that waits and a stop."""
+    """All answers of GET agree with their schema, with a waiting run and a stop in the store."""
     asked = await web.request_approval()
     ann = web.bearer("ann")
     names = {"run_id": asked.run_id, "incident_id": asked.run_id, "approval_id": asked.id}
@@ -59,7 +59,7 @@ async def test_what_is_read_is_as_described(web: WebService) -> None:
 
 
 async def test_what_is_changed_is_as_described(web: WebService) -> None:
-    """Start, dry run, decide, refresh, stop and release, set a mode, cancel."""
+    """The answers of start, dry run, decide, refresh, stop, release, set a mode and cancel agree with their schema."""
     ann, oscar = web.bearer("ann"), web.bearer("oscar")
 
     async def post(path: str, body: Mapping[str, Any], who: Mapping[str, str], **names: str) -> Any:
@@ -85,7 +85,7 @@ async def test_what_is_changed_is_as_described(web: WebService) -> None:
 
 @pytest.mark.promise(6)
 async def test_a_start_needs_the_role_and_valid_names(web: WebService) -> None:
-    """An approver may not start; a wrong name is one line; the episode is of kind manual."""
+    """An approver cannot start a run. A wrong name gives an error of one line. The episode has the kind manual."""
     async with web.client() as client:
         body = {"playbook": "redis-disk-full", "service": "redis", "reason": "it is full"}
         assert (await client.post("/api/v1/runs", json=body)).status_code == 401

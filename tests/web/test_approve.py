@@ -1,4 +1,4 @@
-"""The approval page: viewing changes nothing, and a decision is for exactly one plan."""
+"""The approval page: viewing changes nothing, and a decision applies to exactly one plan."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_headers_protect_the_link(web: WebService) -> None:
 
 @pytest.mark.parametrize("cut", [1, 10, 40])
 async def test_a_forged_token_is_not_valid(web: WebService, cut: int) -> None:
-    """A cut, changed or foreign token gets the same 404 page, without any details."""
+    """A truncated, changed or foreign token gets the same 404 page without details."""
     asked = await web.request_approval()
     link = web.link(asked)
     async with web.client() as client:
@@ -96,7 +96,7 @@ async def test_a_forged_token_is_not_valid(web: WebService, cut: int) -> None:
 
 
 async def test_a_form_of_another_site_or_browser_decides_nothing(web: WebService) -> None:
-    """A form without nonce, with another browser's nonce or from another site is rejected. The link still works."""
+    """A form without nonce, with a foreign nonce or from another site is rejected. The link still works."""
     asked = await web.request_approval()
     link = web.link(asked)
     said = {"verb": "approve", "token": web.tokens["ann"]}
@@ -113,7 +113,7 @@ async def test_a_form_of_another_site_or_browser_decides_nothing(web: WebService
 
 
 async def test_a_link_alone_identifies_no_person(web: WebService) -> None:
-    """A channel's link without an identified person decides nothing."""
+    """The link of a channel decides nothing without an identified person."""
     asked = await web.request_approval()
     async with web.client() as client:
         for verb in ("approve", "reject", "snooze", "pause"):
@@ -122,7 +122,7 @@ async def test_a_link_alone_identifies_no_person(web: WebService) -> None:
 
 
 async def test_a_personal_link_needs_the_targets_name(web: WebService) -> None:
-    """A scanner that submits forms fails. The person who types the name is recorded."""
+    """A scanner that submits forms decides nothing. The person who types the name is recorded."""
     asked = await web.request_approval()
     link = web.link(asked, "person:ann")
     async with web.client() as client:
@@ -137,7 +137,7 @@ async def test_a_personal_link_needs_the_targets_name(web: WebService) -> None:
 
 
 async def test_a_personal_link_of_a_removed_person_is_rejected(web: WebService) -> None:
-    """A person who is not in the people file any more decides nothing with an old link."""
+    """The old link of a person who was removed from the people file decides nothing."""
     asked = await web.request_approval()
     async with web.client() as client:
         assert (
@@ -158,7 +158,7 @@ async def test_double_clicks_count_once(web: WebService) -> None:
 
 
 async def test_an_expired_link_decides_nothing_and_says_so(web: WebService) -> None:
-    """After its expiry, the page shows what happened."""
+    """After its expiry, the link decides nothing, and the page shows what happened."""
     asked = await web.request_approval()
     link = web.link(asked)
     async with web.client() as client:
@@ -169,11 +169,11 @@ async def test_an_expired_link_decides_nothing_and_says_so(web: WebService) -> N
         page = (await client.get(link)).text
     assert "No decision was made before" in page or "expired" in page
     assert '<button name="verb"' not in page
-    assert (await web.state(asked)).status == "pending"  # the engine says expired; a link never does
+    assert (await web.state(asked)).status == "pending"  # only the engine sets the status expired, never a link
 
 
 async def test_a_link_for_another_plan_is_void(web: WebService) -> None:
-    """A token bound to another plan hash shows no form and decides nothing."""
+    """The page of a link with another plan hash has no form, and the link decides nothing."""
     asked = await web.request_approval()
     other = web.link(replace(asked, plan_hash="0" * 64))
     async with web.client() as client:
@@ -185,7 +185,7 @@ async def test_a_link_for_another_plan_is_void(web: WebService) -> None:
 
 
 async def test_a_destructive_plan_always_needs_the_targets_name(web: WebService) -> None:
-    """A signed-in person must type the name too."""
+    """A signed-in person must type the name of the target too."""
     asked = await web.request_approval(destructive=True)
     async with web.client() as client:
         said = {"token": web.tokens["ann"]}
@@ -209,7 +209,7 @@ async def test_a_quorum_counts_distinct_people(web: WebService) -> None:
 
 
 async def test_group_role_and_requester_are_checked(web: WebService) -> None:
-    """People outside the group, viewers and the requester cannot approve. Rejecting needs no group."""
+    """People outside the group, viewers and the requester cannot approve. A rejection needs no group."""
     asked = await web.request_approval(groups=("sre",))
     await web.context.store.write(lambda tx: approvals.set_requester(tx, asked.run_id, "bob"))
     async with web.client() as client:
@@ -224,7 +224,7 @@ async def test_group_role_and_requester_are_checked(web: WebService) -> None:
 
 
 async def test_break_glass_is_announced(web: WebService) -> None:
-    """An operator approves alone with a reason. It is recorded as break-glass and everyone is notified."""
+    """An operator approves alone with a reason. It is recorded as break-glass, and all approvers are notified."""
     asked = await web.request_approval(quorum=3, groups=("dba",))
     async with web.client() as client:
         said = {"token": web.tokens["oscar"]}
@@ -259,7 +259,7 @@ async def test_snooze_and_pause_are_on_the_same_page(web: WebService) -> None:
 
 
 async def test_link_holders_approve_only_low_risk_and_if_enabled(tmp_path: Path) -> None:
-    """With the setting, a link alone approves only plans of low risk, as 'link holder'."""
+    """If enabled, a link alone approves plans of low risk, as 'link holder'."""
     async with web_service(tmp_path, approvals={"allow_link_only": True}) as web:
         async with web.client() as client:
             for asked in (
@@ -304,7 +304,7 @@ async def test_alert_text_is_escaped(web: WebService) -> None:
     ],
 )
 async def test_a_void_request_shows_the_outcome(web: WebService, reason: str, heading: str, told: str) -> None:
-    """The page explains the outcome and has no buttons."""
+    """The page of a void request explains the outcome and has no buttons."""
     asked = await web.request_approval()
 
     def void(tx: Tx) -> None:
@@ -328,7 +328,7 @@ async def test_a_snoozed_request_shows_when_it_asks_again(web: WebService) -> No
 
 
 async def test_the_page_of_a_healed_request_says_each_thing_once(web: WebService) -> None:
-    """Who decided and why stands there once, and nobody is asked to do again what has healed."""
+    """The page shows person and reason once, and offers no action for a fixed fault."""
     asked = await web.request_approval()
     said = "the backups are old"
 
@@ -346,4 +346,4 @@ async def test_the_page_of_a_healed_request_says_each_thing_once(web: WebService
     async with web.client(headers={"accept": "text/html", **web.bearer("ann")}) as client:
         page = (await client.get(f"/approvals/{asked.id}")).text
     assert page.count(said) == 1 and "Proof: it answers" in page
-    assert "Nothing has to be done: it is healed" in page and "To have it done after all" not in page
+    assert "Nothing has to be done: it is healed" in page and "To run the remedy" not in page

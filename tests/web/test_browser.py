@@ -1,4 +1,4 @@
-"""In a real browser: decisions, expiry, quorum, no JavaScript, phone, dark mode, and crawlers."""
+"""The console in a real browser: decisions, expiry, quorum, no JavaScript, phones, dark mode, and crawlers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from remediator.storage.repositories import key_values, stops
-from tests.support.browser import chromium, picture, serving
+from tests.support.browser import Browser, chromium, picture, serving
 from tests.support.sample_messages import everything_said, links
 from tests.support.web_service import BASE, WebService, submit_decision
 from tests.web.test_crawlers import contents
@@ -19,7 +19,6 @@ from tests.web.test_validity import edit
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -31,8 +30,8 @@ PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "i
 
 
 @pytest.fixture
-async def browser() -> AsyncIterator[Any]:
-    """Chromium."""
+async def browser() -> AsyncIterator[Browser]:
+    """Return a running Chromium."""
     async with chromium() as made:
         yield made
 
@@ -46,8 +45,8 @@ async def address(web: WebService) -> AsyncIterator[str]:
 
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
-async def test_a_person_approves_on_a_phone(web: WebService, address: str, browser: Any, script: bool) -> None:
-    """Open the page, enter a token, press one button. The page then shows who approved and when."""
+async def test_a_person_approves_on_a_phone(web: WebService, address: str, browser: Browser, script: bool) -> None:
+    """A person opens the page, enters a token and presses one button. The page then shows person and time."""
     asked = await web.request_approval()
     page = await browser.new_page(**PHONE, java_script_enabled=script)
     await page.goto(address + web.link(asked))
@@ -64,9 +63,9 @@ async def test_a_person_approves_on_a_phone(web: WebService, address: str, brows
 @pytest.mark.parametrize("device", [{}, PHONE], ids=["keyboard", "phone"])
 @pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
 async def test_enter_in_a_field_decides_nothing(
-    web: WebService, address: str, browser: Any, device: dict[str, Any], script: bool
+    web: WebService, address: str, browser: Browser, device: dict[str, Any], script: bool
 ) -> None:
-    """A person types the reason for a rejection and presses Enter: nothing is submitted, from none of the fields."""
+    """When a person presses Enter in any field, the form is not submitted."""
     asked = await web.request_approval(destructive=True)
     page = await browser.new_page(**device, java_script_enabled=script)
     sent: list[str] = []
@@ -87,8 +86,8 @@ async def test_enter_in_a_field_decides_nothing(
 
 
 @pytest.mark.promise(6)
-async def test_a_person_rejects(web: WebService, address: str, browser: Any) -> None:
-    """Rejecting takes one button."""
+async def test_a_person_rejects(web: WebService, address: str, browser: Browser) -> None:
+    """A rejection takes one button."""
     asked = await web.request_approval()
     page = await browser.new_page()
     await page.goto(address + web.link(asked))
@@ -99,9 +98,11 @@ async def test_a_person_rejects(web: WebService, address: str, browser: Any) -> 
 
 
 @pytest.mark.promise(6)
-async def test_expired_and_snoozed_requests_are_explained(web: WebService, address: str, browser: Any) -> None:
-    """A form that expired while open decides nothing and shows why. A snoozed request has no buttons and shows when it
-    asks again."""
+async def test_expired_and_snoozed_requests_are_explained(web: WebService, address: str, browser: Browser) -> None:
+    """A form that expired while open decides nothing and shows why.
+
+    A snoozed request has no buttons and shows when the service asks again.
+    """
     asked, gone = await web.request_approval(), await web.request_approval()
     page = await browser.new_page()
     await page.goto(address + web.link(asked))
@@ -122,8 +123,8 @@ async def test_expired_and_snoozed_requests_are_explained(web: WebService, addre
 
 
 @pytest.mark.promise(6)
-async def test_a_quorum_of_two_browsers(web: WebService, address: str, browser: Any) -> None:
-    """The first person sees that another approval is needed; the second decides."""
+async def test_a_quorum_of_two_browsers(web: WebService, address: str, browser: Browser) -> None:
+    """The first person sees that another approval is needed, and the second person decides."""
     asked = await web.request_approval(quorum=2)
     for name, wanted in (("ann", "1 of 2 approved"), ("bob", "Approved at")):
         context = await browser.new_context()
@@ -136,8 +137,8 @@ async def test_a_quorum_of_two_browsers(web: WebService, address: str, browser: 
     assert (await web.state(asked)).status == "approved"
 
 
-async def test_a_signed_in_person_approves_with_one_tap(web: WebService, address: str, browser: Any) -> None:
-    """A signed-in person types nothing. Stop and sign-out work too."""
+async def test_a_signed_in_person_approves_with_one_tap(web: WebService, address: str, browser: Browser) -> None:
+    """A signed-in person approves without typing. Stop and sign-out work too."""
     asked = await web.request_approval()
     page = await browser.new_page()
     await page.goto(f"{address}/sign-in?next=/approvals/{asked.id}")
@@ -159,10 +160,12 @@ async def test_a_signed_in_person_approves_with_one_tap(web: WebService, address
     assert not await web.context.store.read(lambda connection: stops.list_active(connection, web.clock.now()))
 
 
-async def test_keyboard_shortcuts_open_pages_and_change_nothing(web: WebService, address: str, browser: Any) -> None:
+async def test_keyboard_shortcuts_open_pages_and_change_nothing(
+    web: WebService, address: str, browser: Browser
+) -> None:
     """The keys g and r open the runs, / the search, ? the list, and s the stop control.
 
-    In a field they are text. They can be turned off.
+    In a field these keys are text. They can be turned off.
     """
     page = await browser.new_page()
     sent: list[str] = []
@@ -189,10 +192,11 @@ async def test_keyboard_shortcuts_open_pages_and_change_nothing(web: WebService,
     assert "POST" not in sent and await web.head() == before
 
 
+@pytest.mark.long
 @pytest.mark.promise(10)
 @pytest.mark.parametrize("width", [320, 390, 1440])
-async def test_the_stop_control_is_on_every_page(web: WebService, address: str, browser: Any, width: int) -> None:
-    """At every width the control is in the first 100 pixels of each page, and opens completely on the screen."""
+async def test_the_stop_control_is_on_every_page(web: WebService, address: str, browser: Browser, width: int) -> None:
+    """At every width, the control is in the first 100 pixels of each page and opens completely on the screen."""
     asked = await web.request_approval()
     page = await browser.new_page(viewport={"width": width, "height": 900})
     await page.goto(f"{address}/sign-in?next=/")
@@ -209,8 +213,8 @@ async def test_the_stop_control_is_on_every_page(web: WebService, address: str, 
         assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
-async def test_a_run_prints_without_controls(web: WebService, address: str, browser: Any) -> None:
-    """On paper there is no header, no form and no button, and folded texts are open."""
+async def test_a_run_prints_without_controls(web: WebService, address: str, browser: Browser) -> None:
+    """A printed page has no header, form or button, and folded texts are open."""
     asked = await web.request_approval()
     page = await browser.new_page()
     await page.goto(f"{address}/sign-in?next=/runs/{asked.run_id}")
@@ -223,8 +227,8 @@ async def test_a_run_prints_without_controls(web: WebService, address: str, brow
     assert await page.locator("text=move 3 files of /backups").first.is_visible()
 
 
-async def test_pages_update_themselves(web: WebService, address: str, browser: Any) -> None:
-    """An open page updates itself. It says "All quiet" only while the Watchdog alert arrives."""
+async def test_pages_update_themselves(web: WebService, address: str, browser: Browser) -> None:
+    """An open page updates automatically. It says "All quiet" only while the Watchdog alert arrives."""
     page = await browser.new_page()
     await page.goto(address)
     await page.wait_for_selector("text=Alerts may be missing")
@@ -238,8 +242,8 @@ async def test_pages_update_themselves(web: WebService, address: str, browser: A
 
 
 @pytest.mark.parametrize("how", ["nothing answers", "a proxy answers"])
-async def test_a_page_reports_a_lost_connection(web: WebService, address: str, browser: Any, how: str) -> None:
-    """The page warns that it may be out of date. When the service is back, it updates itself."""
+async def test_a_page_reports_a_lost_connection(web: WebService, address: str, browser: Browser, how: str) -> None:
+    """The page warns that it may be out of date. When the service is back, the page updates."""
 
     async def away(route: Any) -> None:
         await (route.abort() if how == "nothing answers" else route.fulfill(status=502, body="bad gateway"))
@@ -258,9 +262,9 @@ async def test_a_page_reports_a_lost_connection(web: WebService, address: str, b
 
 @pytest.mark.promise(6)
 async def test_an_open_page_removes_an_outdated_form(
-    web: WebService, address: str, browser: Any, tmp_path: Path
+    web: WebService, address: str, browser: Browser, tmp_path: Path
 ) -> None:
-    """The playbook changes while a person types: the form is replaced, and screen readers announce the reason."""
+    """If the playbook changes while a person types, the form is replaced, and screen readers announce the reason."""
     asked = await web.request_approval()
     page = await browser.new_page(**PHONE, bypass_csp=True)
     await page.goto(address + web.link(asked))
@@ -268,7 +272,7 @@ async def test_an_open_page_removes_an_outdated_form(
     await page.fill("#reason", "I have looked")
     await page.locator("#reason").focus()
     edit(web, tmp_path)
-    await web.request_approval()  # something is on record, so pages renew themselves
+    await web.request_approval()  # a new audit entry makes open pages update
     await page.wait_for_selector("button[value=approve]", state="detached")
     await page.wait_for_selector("h1:has-text('Outdated')")
     assert "Outdated" in str(await page.text_content("[role=status]"))
@@ -284,8 +288,8 @@ async def test_an_open_page_removes_an_outdated_form(
     await page.wait_for_selector("text=Outdated (the playbook has changed)")
 
 
-async def test_an_open_page_shows_decisions_of_others(web: WebService, address: str, browser: Any) -> None:
-    """Other decisions appear at once and typed text stays. After the decision, the buttons disappear."""
+async def test_an_open_page_shows_decisions_of_others(web: WebService, address: str, browser: Browser) -> None:
+    """Decisions of others appear at once, and typed text stays. After the last one, the buttons disappear."""
     asked = await web.request_approval(quorum=2)
     page = await browser.new_page()
     await page.goto(address + web.link(asked))
@@ -305,9 +309,11 @@ async def test_an_open_page_shows_decisions_of_others(web: WebService, address: 
 
 @pytest.mark.long
 @pytest.mark.promise(6)
-async def test_crawlers_decide_nothing(web: WebService, address: str, browser: Any, tmp_path: Path) -> None:
-    """GET, HEAD and prefetch of all links in all messages, then a robot with JavaScript that submits all forms: no row
-    of the database changes."""
+async def test_crawlers_decide_nothing(web: WebService, address: str, browser: Browser, tmp_path: Path) -> None:
+    """Crawlers change no row of the database.
+
+    They use GET, HEAD and prefetch on all links in all messages. Then a robot with JavaScript submits all forms.
+    """
     asked, said = await everything_said(web, "slack", tmp_path)
     found = [*sorted(links(said)), BASE + web.link(asked, "person:ann")]
     assert sum("/approve/" in link for link in found) >= 7 and any("/runs/" in link for link in found)
@@ -346,9 +352,12 @@ async def _look(page: Any, link: str) -> None:
     assert answer is not None and answer.status == 200, link
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
-async def test_pages_are_accessible_and_fit_a_phone(web: WebService, address: str, browser: Any, scheme: str) -> None:
-    """axe finds no serious problem, light and dark. No page is wider than a phone. No policy is violated."""
+@pytest.mark.long
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_pages_are_accessible_and_fit_a_phone(
+    web: WebService, address: str, browser: Browser, scheme: str
+) -> None:
+    """axe finds no serious problem, no page is wider than a phone, and no content policy is violated."""
     axe = AXE.read_text()
     asked = await web.request_approval(quorum=2, labels={"path": "/a/very/long/path" * 12, "k" * 80: "v" * 200})
     await web.context.store.write(lambda tx: stops.create(tx, "stop-1", "service", "redis", "A" * 300, "a" * 150))

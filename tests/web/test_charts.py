@@ -1,4 +1,4 @@
-"""The small chart in a message: a valid PNG for channels that accept one. No message waits long for it."""
+"""The small chart in a message is a valid PNG for channels that accept one, and delays no message."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _pixels(picture: bytes) -> list[bytes]:
 
 
 def test_chart_is_a_small_valid_png() -> None:
-    """The line rises and the limit is drawn; NaN, a single point and no data are valid input."""
+    """The chart has the line and the limit. NaN, a single point and no data are valid input."""
     rows = _pixels(charts.line_chart_png([LINE], NOON, NOON + timedelta(hours=1), 0.85))
     line = [(row.index(4), number) for number, row in enumerate(rows) if 4 in row]
     assert line == sorted(line, key=lambda dot: -dot[0]), "higher is later"
@@ -57,7 +57,7 @@ def test_chart_is_a_small_valid_png() -> None:
 
 
 async def test_channels_that_accept_charts_get_one(web: WebService) -> None:
-    """The webhook gets the chart; for Google Chat, no chart is drawn."""
+    """The webhook gets the chart. For Google Chat, no chart is drawn."""
     drawn = charts.line_chart_png([LINE], NOON, NOON + timedelta(hours=1), 0.85)
     asked_for: list[str] = []
 
@@ -103,7 +103,7 @@ def _parts(request: httpx.Request) -> dict[str, tuple[bytes, str]]:
 
 
 async def test_slack_shows_the_chart_in_the_thread(tmp_path: Path) -> None:
-    """An upload URL is requested, the bytes are sent there without the token, the file is added to the thread."""
+    """The service requests an upload URL, sends the bytes without the token, and adds the file to the thread."""
     slack = KINDS["slack"](settings("slack", tmp_path))
     place = "https://files.slack.com/upload/v1/abc"
     async with respx.mock as router:
@@ -151,7 +151,7 @@ async def test_slack_without_the_scope_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_discord_attaches_the_chart(tmp_path: Path) -> None:
-    """Only the attachments of the message change: its embed may show the result of the request by then."""
+    """The chart changes only the attachments of the message, because its embed may already show the result."""
     discord = KINDS["discord"](settings("discord", tmp_path))
     async with respx.mock as router:
         router.route().respond(json={"id": "9"})
@@ -167,7 +167,7 @@ async def test_discord_attaches_the_chart(tmp_path: Path) -> None:
 
 
 async def test_telegram_sends_the_chart_as_a_silent_reply(tmp_path: Path) -> None:
-    """The message with its links stays unchanged; the photo replies to it without a notification sound."""
+    """The message with its links stays unchanged. The photo is a silent reply to it."""
     telegram = KINDS["telegram"](settings("telegram", tmp_path))
     async with respx.mock as router:
         router.route().respond(json={"ok": True, "result": {"message_id": 8}})
@@ -193,7 +193,7 @@ async def _charts_over(post: Any) -> None:
 
 @pytest.mark.parametrize(("status", "told"), [(200, '"error":""'), (500, "not delivered: telegram answered 500")])
 async def test_message_is_sent_before_its_chart(web: WebService, tmp_path: Path, status: int, told: str) -> None:
-    """The message is recorded as sent before the chart is tried; a refused chart is only recorded."""
+    """The message is recorded as sent before the chart is sent. A refused chart is only recorded."""
 
     async def chart(run_id: str, now: datetime) -> bytes:
         sent = [item.status for item in await web.outbox(run_id)]
@@ -216,7 +216,7 @@ async def test_message_is_sent_before_its_chart(web: WebService, tmp_path: Path,
 
 
 async def test_slow_chart_delays_no_message(web: WebService, tmp_path: Path) -> None:
-    """The next message of the channel is sent while the chart of the first is still pending."""
+    """The next message of the channel is sent while the chart of the first is pending."""
     never = asyncio.Event()
 
     async def chart(run_id: str, now: datetime) -> bytes:
@@ -241,5 +241,5 @@ async def test_slow_chart_delays_no_message(web: WebService, tmp_path: Path) -> 
     [(0.0, 1.0, ["0", "1"]), (97.4, 97.42, ["97.4", "97.42"]), (0.0, 1.5e9, ["0", "1.5e+09"]), (0.5, 0.5, ["0.5"] * 2)],
 )
 def test_axis_ends_have_different_labels(low: float, high: float, wanted: list[str]) -> None:
-    """Labels are exact enough even if the values differ little."""
+    """The labels are exact enough to differ even if the values differ little."""
     assert [charts.tick_label(value, high - low) for value in (low, high)] == wanted

@@ -1,4 +1,4 @@
-"""Errors outside of handlers: a page for browsers, JSON for programs, never a traceback."""
+"""Errors outside handlers give browsers a page and programs JSON, never a traceback."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_browser_gets_a_page(web: WebService, method: str, path: str, st
     ],
 )
 async def test_a_program_gets_json(web: WebService, method: str, path: str, status: int, told: str) -> None:
-    """Programs get JSON with the key `error`, whatever they accept."""
+    """Programs get JSON with the key `error`, whatever type they accept."""
     for headers in ({}, BROWSER):
         async with web.client() as client:
             answer = await client.request(method, path, headers=headers)

@@ -1,4 +1,4 @@
-"""The event stream: how many a caller may open, and that it ends with the right to read."""
+"""The event stream: the number of streams of a caller is limited, and a stream ends with the right to read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.web_service import WebService, web_service
 
 pytestmark = pytest.mark.promise(6)
 WITHIN = 30.0
-"""Seconds; less than a stream lasts."""
+"""Timeout in seconds, shorter than a stream lasts."""
 
 
 def request_of(headers: dict[str, str], address: str = "192.0.2.7") -> Request:
@@ -31,7 +31,7 @@ def request_of(headers: dict[str, str], address: str = "192.0.2.7") -> Request:
 
 
 async def ends(web: WebService, headers: dict[str, str], removal: Any) -> bool:
-    """Open a stream, take the right to read away, and return whether the stream ends without another event."""
+    """Open a stream, remove the right to read, and return whether the stream ends without another event."""
     stream = events._stream(Site(web.service), request_of(headers))
     assert "retry" in await anext(stream) and "data" in await anext(stream)
     await removal()
@@ -41,7 +41,7 @@ async def ends(web: WebService, headers: dict[str, str], removal: Any) -> bool:
 
 @pytest.mark.parametrize("change", [None, {"tokens": [hash_token(make_token())]}], ids=["removed", "token replaced"])
 async def test_a_stream_ends_when_its_person_or_token_is_removed(tmp_path: Path, change: Any) -> None:
-    """Not only the next request, also the answer that is still open."""
+    """An open stream ends too, not only the next request is refused."""
     async with web_service(tmp_path, access={"anonymous_role": "none"}) as web:
 
         async def remove() -> None:
@@ -53,7 +53,7 @@ async def test_a_stream_ends_when_its_person_or_token_is_removed(tmp_path: Path,
 
 @pytest.mark.parametrize("how", ["signed out", "ended by an operator"])
 async def test_a_stream_ends_with_its_session(tmp_path: Path, how: str) -> None:
-    """With a sign-out, and with 'end all sessions of ann'."""
+    """A stream ends with a sign-out, and when an operator ends all sessions of the person."""
     async with web_service(tmp_path, access={"anonymous_role": "none"}) as web, web.client() as browser:
         await sign_in(browser, web.tokens["ann"])
         cookie = browser.cookies["remediator_session"]
@@ -68,7 +68,7 @@ async def test_a_stream_ends_with_its_session(tmp_path: Path, how: str) -> None:
 
 
 async def test_one_caller_cannot_use_all_streams(web: WebService) -> None:
-    """The streams of one address, or of one person, leave places for others. A stream that ended frees its place."""
+    """The streams of one address or person are limited. A stream that ends makes room for another."""
     handler = Site(web.service).page(partial(events.events, Counter()))
     answers = [await handler(request_of({})) for _ in range(events.MAX_STREAMS_OF_ONE + 1)]
     assert [answer.status_code for answer in answers] == [200] * events.MAX_STREAMS_OF_ONE + [503]

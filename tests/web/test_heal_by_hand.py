@@ -1,4 +1,4 @@
-"""End to end with real servers: alert, chat message, link, approval, healed Redis."""
+"""End to end with real servers: alert, chat message, link, approval, and a fixed Redis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 
 from remediator.core.identity import hash_token, make_token
 from tests.support import commands
-from tests.support.servers import until
+from tests.support.servers import DEADLINE, until
 from tests.support.servers.receivers import Receiver, receiver
 from tests.support.servers.remediator import PLAYBOOK, Remediator, Stack
 from tests.support.web_service import nonce_of, text_of
@@ -24,14 +24,14 @@ ANN, OSCAR = make_token(), make_token()
 
 @pytest.fixture
 def chat() -> Iterator[Receiver]:
-    """A chat server on loopback."""
+    """Return a chat server on loopback."""
     with receiver() as made:
         yield made
 
 
 @pytest.fixture
 def asking(tmp_path: Path, chat: Receiver) -> Iterator[Stack]:
-    """A real stack with a playbook that asks for approval in the chat."""
+    """Return a real stack with a playbook that asks for approval in the chat."""
     made = Stack(tmp_path)
     remediator = made.remediator
     remediator.playbooks = [{**PLAYBOOK, "mode": "approve"}]
@@ -64,13 +64,13 @@ def _asked(chat: Receiver, number: int = 1) -> str:
         found[:] = [item.json["ask"]["link"] for item in list(chat.received) if "ask" in item.json]
         return len(found) >= number
 
-    until(arrived, "the chat is asked", 30)
+    until(arrived, "the chat is asked")
     return found[number - 1]
 
 
 def _decide(link: str, verb: str) -> str:
-    """Decide on the page and return the next page."""
-    with httpx.Client() as browser:
+    """Submit a decision on the page and return the next page."""
+    with httpx.Client(timeout=DEADLINE) as browser:
         page = browser.get(link)
         said = {"nonce": nonce_of(page.text), "verb": verb, "token": ANN}
         answer = browser.post(link, data=said, follow_redirects=True)
@@ -85,7 +85,7 @@ def _cli(remediator: Remediator, *argv: str, token: str = OSCAR) -> subprocess.C
 
 @pytest.mark.promise(6)
 def test_a_person_approves_from_a_link_and_it_heals(asking: Stack, chat: Receiver) -> None:
-    """Asked in the chat, approved by Ann, healed and reported. The link shows who approved. All is recorded."""
+    """After Ann's approval by a link in the chat, Redis works again. The link then names Ann, and all is recorded."""
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     link = _asked(chat)
@@ -96,7 +96,7 @@ def test_a_person_approves_from_a_link_and_it_heals(asking: Stack, chat: Receive
     run = asking.remediator.wait_for("succeeded")
 
     assert asking.redis()["statename"] == "RUNNING"
-    later = httpx.get(link).text
+    later = httpx.get(link, timeout=DEADLINE).text
     assert "Healed" in later and re.search(r"Approved at [0-9: -]+Z by ann", text_of(later))
     until(lambda: any(item.json["title"].startswith("Healed") for item in list(chat.received)), "the chat is told")
     assert asking.remediator.audit_has('"verb":"approve"')
@@ -107,7 +107,7 @@ def test_a_person_approves_from_a_link_and_it_heals(asking: Stack, chat: Receive
 
 @pytest.mark.promise(6)
 def test_a_retry_is_approved_by_another_person(asking: Stack, chat: Receiver) -> None:
-    """After a rejection, nothing is done. An operator retries; another person approves the new request."""
+    """After a rejection nothing is done. An operator retries, and another person approves the new request."""
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     _decide(_asked(chat), "reject")
@@ -119,7 +119,7 @@ def test_a_retry_is_approved_by_another_person(asking: Stack, chat: Receiver) ->
     _asked(chat, 2)
     run_id = asking.remediator.wait_for("awaiting_approval")["id"]
     own = _cli(asking.remediator, "approval", "approve", run_id)
-    assert own.returncode == 3 and "another person has to approve" in own.stderr
+    assert own.returncode == 3 and "another person must approve" in own.stderr
     others = _cli(asking.remediator, "approval", "approve", run_id, token=ANN)
     assert others.returncode == 0, others.stderr
     asking.remediator.wait_for("succeeded")
@@ -127,36 +127,38 @@ def test_a_retry_is_approved_by_another_person(asking: Stack, chat: Receiver) ->
 
 @pytest.mark.promise(6)
 def test_a_changed_plan_is_asked_again(asking: Stack, chat: Receiver) -> None:
-    """A snoozed request comes back. Approval after a change of the target is void, and a new request follows."""
+    """A snoozed request returns. An approval after the target changed is void, and a new request follows."""
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     _decide(_asked(chat), "snooze")
     second = _asked(chat, 2)
-    asking.control("start")  # a manual restart: the planned process does not exist any more
-    page = httpx.get(second).text
+    asking.control("start")  # a manual restart, so the planned process does not exist any more
+    page = httpx.get(second, timeout=DEADLINE).text
     assert "Outdated" in page and 'value="approve"' not in page and "with the current plan" in page
-    _decide(second, "approve")  # from a form that was open before
+    _decide(second, "approve")  # from a form that was already open
     third = _asked(chat, 3)
 
-    assert "outdated" in httpx.get(second).text.lower()
+    assert "outdated" in httpx.get(second, timeout=DEADLINE).text.lower()
     pid = asking.redis()["pid"]
     _decide(third, "approve")
-    run = asking.remediator.wait_for("cancelled")  # Redis answers by now, so its one step is not needed
+    run = asking.remediator.wait_for("cancelled")  # Redis already answers, so its only step is not needed
     assert run["reason"] == "not_needed"
     assert asking.redis()["pid"] == pid and not run["steps"]
 
 
 @pytest.mark.promise(6)
 def test_a_request_of_a_changed_playbook_becomes_void(asking: Stack, chat: Receiver) -> None:
-    """After a reload, or a start with other files, requests of old playbook versions become void. The old link leads to
-    the new request, which heals."""
+    """Requests of old playbook versions become void after a reload or a start with other files.
+
+    The old link leads to the new request. Its approval fixes the fault.
+    """
     remediator = asking.remediator
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     first = _asked(chat)
     _rewrite(remediator, "written differently")
     second = _asked(chat, 2)
-    page = httpx.get(first).text
+    page = httpx.get(first, timeout=DEADLINE).text
     assert "outdated: the playbook has changed" in page and "There is a new request" in page
     assert 'value="approve"' not in page
 
@@ -164,7 +166,7 @@ def test_a_request_of_a_changed_playbook_becomes_void(asking: Stack, chat: Recei
     _rewrite(remediator, "and once more")
     remediator.start()
     third = _asked(chat, 3)
-    assert "outdated: the playbook has changed" in httpx.get(second).text
+    assert "outdated: the playbook has changed" in httpx.get(second, timeout=DEADLINE).text
 
     _decide(third, "approve")
     remediator.wait_for("succeeded")
@@ -178,7 +180,7 @@ def _rewrite(remediator: Remediator, summary: str) -> None:
 
 
 def test_cancel_ends_a_run_that_waits(asking: Stack, chat: Receiver) -> None:
-    """An operator cancels at once with the CLI; the request's page shows it."""
+    """An operator cancels a waiting run with the command line, and the page of the request shows it."""
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     link = _asked(chat)
@@ -188,4 +190,4 @@ def test_cancel_ends_a_run_that_waits(asking: Stack, chat: Receiver) -> None:
     assert weak.returncode == 3 and "operator" in weak.stderr
     assert _cli(asking.remediator, "run", "cancel", run_id).returncode == 0
     asking.remediator.wait_for("cancelled")
-    assert "outdated" in httpx.get(link).text.lower()
+    assert "outdated" in httpx.get(link, timeout=DEADLINE).text.lower()

@@ -1,4 +1,4 @@
-"""The endpoints for probes: able to take in, degraded, and alive are told apart."""
+"""The endpoints for probes distinguish between ready, degraded and alive."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_the_probe_leaves_nothing_in_the_inbox(web: WebService) -> None:
 
 
 async def test_a_degraded_service_stays_ready(web: WebService) -> None:
-    """A load balancer must not take a replica out because a chat is down."""
+    """A service with a failed chat is degraded but ready, so a load balancer keeps the replica."""
     web.service.health.lost("channel ops", "connection refused by https://hooks.example.com/secret")
     assert await statuses(web) == {"/livez": 200, "/readyz": 200, "/healthz": 503}
     async with web.client() as client:
@@ -55,7 +55,7 @@ async def test_a_service_that_cannot_take_in_is_not_ready(web: WebService) -> No
 
 
 async def test_an_inbox_that_does_not_move_refuses_notifications(web: WebService) -> None:
-    """Alertmanager retries a 503; it never comes back to what was acknowledged."""
+    """If the inbox does not move, notifications get 503, because Alertmanager repeats only those."""
     now = 0.0
     web.service.health.monotonic = lambda: now
     web.service.health.inbox_is((1, 0))

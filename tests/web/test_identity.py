@@ -1,4 +1,4 @@
-"""Identification of people: a real OpenID provider, Slack's signature, a proxy, tokens, and anonymous access."""
+"""Identification of people by a real OpenID provider, Slack's signature, a proxy or tokens, and anonymous access."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from remediator.pipeline.decisions import DecisionRequest
 from remediator.storage.repositories import approvals, stops
 from remediator.web.oidc import OidcClient
 from tests.support.guard_history import NOON
-from tests.support.servers import Server
+from tests.support.servers import DEADLINE, Server
 from tests.support.web_service import WebService, nonce_of, submit_decision, web_service
 
 CALLBACK = "http://remediator.test/sign-in/oidc/back"
 
 
 class Provider(Server):
-    """A real OpenID provider: PKCE, keys and ID tokens are Authlib's."""
+    """A real OpenID provider with PKCE, keys and ID tokens by Authlib."""
 
     def command(self) -> list[str]:
         return [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(self.port)]
@@ -46,7 +46,7 @@ class Provider(Server):
 
 @pytest.fixture(scope="module")
 def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The provider on loopback."""
+    """Run the provider on loopback."""
     if importlib.util.find_spec("oidc_provider_mock") is None:
         pytest.skip("needs oidc-provider-mock")
     server = Provider(tmp_path_factory.mktemp("provider"))
@@ -65,7 +65,7 @@ def _oidc(folder: Path, issuer: str) -> dict[str, Any]:
 
 async def _consent(address: str, who: str) -> str:
     """Sign in at the provider and return the redirect URL."""
-    async with httpx.AsyncClient() as browser:
+    async with httpx.AsyncClient(timeout=DEADLINE) as browser:
         answer = await browser.post(address, data={"sub": who})
     assert answer.status_code in (302, 303), answer.text
     return answer.headers["location"]
@@ -75,7 +75,9 @@ async def _consent(address: str, who: str) -> str:
 async def test_signing_in_with_a_real_provider(tmp_path: Path, issuer: str) -> None:
     """A person signs in with code and PKCE and approves. The decision records the ID from the provider."""
     httpx.put(
-        f"{issuer}/users/ann", json={"email": "ann@example.com", "email_verified": True, "groups": ["sre"]}
+        f"{issuer}/users/ann",
+        json={"email": "ann@example.com", "email_verified": True, "groups": ["sre"]},
+        timeout=DEADLINE,
     ).raise_for_status()
     async with web_service(tmp_path, access=_oidc(tmp_path, issuer)) as web:
         web.clock.time = NOON.fromtimestamp(time.time(), NOON.tzinfo)
@@ -96,7 +98,7 @@ async def test_signing_in_with_a_real_provider(tmp_path: Path, issuer: str) -> N
 
 
 async def test_an_answer_to_another_sign_in_is_rejected(tmp_path: Path, issuer: str) -> None:
-    """With a foreign state, another browser or no code, there is no session."""
+    """With a foreign state, another browser or no code, no session starts."""
     async with web_service(tmp_path, access=_oidc(tmp_path, issuer)) as web:
         web.clock.time = NOON.fromtimestamp(time.time(), NOON.tzinfo)
         async with web.client() as victim, web.client() as attacker:
@@ -140,7 +142,7 @@ def _press(
 
 @pytest.mark.promise(6)
 async def test_slack_buttons_count_once_for_known_people(tmp_path: Path) -> None:
-    """A click signed by Slack, recent, by a known person counts once, however often it is repeated."""
+    """A recent, signed click of a known person counts once, however often it is repeated."""
     (tmp_path / "slack.secret").write_text(SECRET)
     async with web_service(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as web:
         asked = await web.request_approval()
@@ -150,7 +152,7 @@ async def test_slack_buttons_count_once_for_known_people(tmp_path: Path) -> None
             old = _press(web, "approve", "U00", asked, at=now - 301)
             for bad in (forged, old, {"content": "payload={}"}):
                 assert (await client.post(path, **bad)).status_code == 401
-            before = await web.head()  # the refusals are in the audit log
+            before = await web.head()  # the audit log has the refusals
             stranger = await client.post(path, **_press(web, "approve", "U99", asked))
             assert stranger.status_code == 200 and await web.head() == before
             for _ in range(3):
@@ -161,7 +163,7 @@ async def test_slack_buttons_count_once_for_known_people(tmp_path: Path) -> None
 
 @pytest.mark.promise(10)
 async def test_a_repeated_slack_click_creates_one_stop(tmp_path: Path) -> None:
-    """Repeats and replays of a click create no second stop, even after a release."""
+    """A repeated or replayed click creates no second stop, even after a release."""
     (tmp_path / "slack.secret").write_text(SECRET)
     async with web_service(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as web:
         asked = await web.request_approval()
@@ -184,7 +186,7 @@ async def test_a_repeated_slack_click_creates_one_stop(tmp_path: Path) -> None:
 
 @pytest.mark.promise(10)
 async def test_a_double_click_creates_one_stop(tmp_path: Path) -> None:
-    """A double click creates one stop. Another reason, or a minute later, creates another."""
+    """A double click creates one stop. Another reason, or a click a minute later, creates another stop."""
     async with web_service(tmp_path) as web:
         ann = Person("ann", "token", frozenset({Role.APPROVER}))
         write = web.context.store.write
@@ -198,7 +200,7 @@ async def test_a_double_click_creates_one_stop(tmp_path: Path) -> None:
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("other", ["Ann@Example.com", " ann@example.com", "\uff21\uff2e\uff2e@example.com"])
 async def test_ids_that_differ_in_case_are_one_person(tmp_path: Path, other: str) -> None:
-    """Two spellings of an ID count once for the quorum, and cannot approve their own run."""
+    """Two spellings of an ID are one person: for the quorum, and when a requester approves the own run."""
     async with web_service(tmp_path) as web:
         roles = frozenset({Role.APPROVER})
         asked = await web.request_approval(quorum=2)
@@ -209,19 +211,19 @@ async def test_ids_that_differ_in_case_are_one_person(tmp_path: Path, other: str
         own = await web.request_approval()
         await web.context.store.write(lambda tx: approvals.set_requester(tx, own.run_id, "ann@example.com"))
         word = DecisionRequest(own.id, own.plan_hash, "approve", Person(other, "oidc", roles))
-        with pytest.raises(PermissionDenied, match="another person has to approve"):
+        with pytest.raises(PermissionDenied, match="another person must approve"):
             await web.context.store.write(lambda tx: decisions.decide(tx, word, Approvals()))
 
 
 def test_the_people_file_rejects_ids_that_differ_in_case() -> None:
-    """Two spellings of one ID are rejected."""
+    """The people file cannot have two spellings of one ID."""
     with pytest.raises(ValidationError, match="are the same ID"):
         People.model_validate({"people": {"ann@example.com": {}, "Ann@example.com": {}}})
 
 
 @pytest.mark.parametrize("verified", [False, "false", "no", None, 0])
 def test_an_unverified_address_is_rejected(verified: Any) -> None:
-    """All forms of "not verified" are rejected, and so is a missing claim."""
+    """Every form of "not verified" is rejected, and so is a missing claim."""
     client = OidcClient(Oidc(issuer="https://id.example.com", client_id="remediator"), CALLBACK)
     with pytest.raises(InputError, match="not verified"):
         client._identity({"email": "ann@example.com", "email_verified": verified})
@@ -236,7 +238,7 @@ def test_an_unverified_address_is_rejected(verified: Any) -> None:
     [([], {}), ({"id_token": 7}, {}), ({"id_token": "a.b.c"}, []), ({"id_token": "a.b.c"}, {"keys": 3}), (None, {})],
 )
 async def test_invalid_answers_of_a_provider_are_reported(tmp_path: Path, token: Any, keys: Any) -> None:
-    """Without endpoints, token or keys, the page shows an error and there is no session."""
+    """Without endpoints, token or keys, the page shows an error and no session starts."""
     base = "https://id.example.com"
     names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
     told = {"issuer": base} | ({} if token is None else {name: f"{base}/{name}" for name in names})
@@ -306,7 +308,7 @@ async def test_a_proxy_header_counts_only_from_its_address(tmp_path: Path) -> No
 
 
 async def test_anonymous_callers_see_nothing_if_access_is_off(tmp_path: Path) -> None:
-    """Pages redirect to the sign-in and the API answers 401. Health endpoints stay open."""
+    """Pages redirect to the sign-in, and the API answers 401. Health endpoints stay open."""
     async with web_service(tmp_path, access={"anonymous_role": "none"}) as web:
         asked = await web.request_approval()
         async with web.client() as client:
@@ -324,7 +326,7 @@ async def test_anonymous_callers_see_nothing_if_access_is_off(tmp_path: Path) ->
 
 
 def test_tokens_rotate_and_expire_and_never_crash(tmp_path: Path) -> None:
-    """Old keys verify, removed ones do not. Tokens for another purpose, from the future or malformed are not valid."""
+    """Old keys verify and removed keys do not. A malformed token, or one for another time or purpose, is invalid."""
     old, new = Keyring([b"o" * 32]), Keyring([b"n" * 32, b"o" * 32])
     token = old.sign("link", {"a": 1}, NOON, NOON + timedelta(minutes=15))
     read = new.read("link", token, NOON)

@@ -1,13 +1,12 @@
-"""Incidents in the API and on the console: runs that belong together, with one cause."""
+"""Incidents in the API and on the console group related runs under one cause."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
-from tests.support.browser import chromium, picture, serving
+from tests.support.browser import Browser, chromium, picture, serving
 from tests.support.sample_incident import BETTER, EARLY, INCIDENT, NOTE, end_incident, write_incident
 from tests.support.web_service import WebService
 
@@ -15,7 +14,7 @@ NARROW = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "
 
 
 async def test_the_api_lists_and_shows_incidents(web: WebService) -> None:
-    """By its ID or the ID of a run; open ones only, if that is asked; an unknown one is a 404 in one line."""
+    """An incident is found by its ID or a run's ID, and a list can have only open ones. An unknown ID gets 404."""
     await write_incident(web)
     async with web.client() as client:
         [listed] = (await client.get("/api/v1/incidents?open=true")).json()
@@ -32,14 +31,14 @@ async def test_the_api_lists_and_shows_incidents(web: WebService) -> None:
 
 @pytest.mark.parametrize("limit", ["0", "-1", "501", "x"])
 async def test_a_wrong_limit_is_an_error(web: WebService, limit: str) -> None:
-    """One line that names the parameter."""
+    """The error is one line that names the parameter."""
     async with web.client() as client:
         answer = await client.get(f"/api/v1/incidents?limit={limit}")
         assert answer.status_code == 400 and "limit" in answer.json()["error"]
 
 
 async def test_the_page_shows_one_cause_and_all_runs(web: WebService) -> None:
-    """State, severity, the better cause with its markup escaped, each run with a link, and the note."""
+    """The page has state, severity, best cause with escaped markup, a link to each run, and the note."""
     await write_incident(web)
     async with web.client() as client:
         text = (await client.get(f"/incidents/{INCIDENT}")).text
@@ -52,25 +51,24 @@ async def test_the_page_shows_one_cause_and_all_runs(web: WebService) -> None:
 
 
 async def test_the_page_of_a_run_leads_to_its_incident(web: WebService) -> None:
-    """A person who comes from one alert finds the other ones."""
+    """The page of a run links its incident, where a person finds the other alerts."""
     await write_incident(web)
     async with web.client() as client:
         assert f'href="/incidents/{INCIDENT}"' in (await client.get("/runs/run-app")).text
 
 
 @pytest.fixture
-async def browser() -> AsyncIterator[Any]:
-    """Chromium."""
+async def browser() -> AsyncIterator[Browser]:
+    """Return a running Chromium."""
     async with chromium() as made:
         yield made
 
 
 @pytest.mark.browser
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_the_page_fits_a_phone(web: WebService, browser: Any) -> None:
-    """At 390 px nothing scrolls sideways, no script of an alert runs, and each run can be opened."""
+async def test_the_page_fits_a_phone(web: WebService, browser: Browser) -> None:
+    """At 390 px, the page does not scroll sideways, runs no script of an alert, and opens each run."""
     await write_incident(web)
     async with serving(web) as address:
         page = await browser.new_page(**NARROW)

@@ -1,4 +1,4 @@
-"""A label of 200,000 characters: every surface for people shortens it, and shows the other labels and the state."""
+"""Every page and message shortens a label of 200,000 characters, and shows the other labels and the state."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from remediator.web.url_prefix import prefix_of, without_prefix
 from tests.promises.conftest import MakeHouse
 from tests.promises.conftest import make_house as make_house
 from tests.support.replicas import CrashingRemediator
-from tests.support.servers import Server, require
+from tests.support.servers import DEADLINE, Server, require
 
 pytestmark = pytest.mark.promise(14)
 PREFIX = "/ops/remediator"
@@ -40,7 +40,7 @@ http {{
 
 
 class PrefixNginx(Server):
-    """nginx with the service below a path. It passes the path on, or removes it."""
+    """nginx with the service below a path, which nginx passes on or removes."""
 
     def __init__(self, folder: Path, upstream: int, *, strips: bool) -> None:
         super().__init__(folder)
@@ -66,7 +66,7 @@ class PrefixNginx(Server):
 
 @pytest.fixture(params=[True, False], ids=["removed by nginx", "passed on by nginx"])
 def nginx(request: pytest.FixtureRequest, make_house: MakeHouse, tmp_path: Path) -> Iterator[PrefixNginx]:
-    """A service behind nginx, and a run in it."""
+    """Return a service behind nginx with one run."""
     house = make_house()
     replica: CrashingRemediator = house.replica()
     server = PrefixNginx(tmp_path / "nginx", replica.port, strips=request.param)
@@ -79,9 +79,10 @@ def nginx(request: pytest.FixtureRequest, make_house: MakeHouse, tmp_path: Path)
     server.stop()
 
 
+@pytest.mark.long
 def test_every_link_form_and_file_stays_below_the_path(nginx: PrefixNginx) -> None:
-    """Start at the overview and follow everything that the pages name."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{nginx.port}", trust_env=False) as client:
+    """From the overview, every link, form and file of every page stays below the path."""
+    with httpx.Client(base_url=f"http://127.0.0.1:{nginx.port}", trust_env=False, timeout=DEADLINE) as client:
         seen: set[str] = set()
         left = [f"{PREFIX}/"]
         forms: set[str] = set()
@@ -108,11 +109,11 @@ def test_every_link_form_and_file_stays_below_the_path(nginx: PrefixNginx) -> No
 
 
 def test_probes_and_the_webhook_need_no_path(nginx: PrefixNginx) -> None:
-    """They come from inside, without nginx; and through it they work too."""
+    """Probes and the webhook work without the path, directly, and with the path through nginx."""
     for base in (f"http://127.0.0.1:{nginx.upstream}", f"http://127.0.0.1:{nginx.port}{PREFIX}"):
-        with urllib.request.urlopen(f"{base}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"{base}/readyz", timeout=60) as answer:
             assert answer.status == 200
-        request = httpx.post(f"{base}/api/v1/alerts", content=b"{}", trust_env=False)
+        request = httpx.post(f"{base}/api/v1/alerts", content=b"{}", trust_env=False, timeout=DEADLINE)
         assert request.status_code == 401, "the endpoint is there, and wants its token"
 
 

@@ -35,7 +35,7 @@ async def entries(web: WebService) -> list[dict[str, Any]]:
 async def test_a_refusal_is_logged_audited_and_counted(
     web: WebService, body: bytes, headers: dict[str, str], status: int
 ) -> None:
-    """Twice the same: two answers and a count of two, but one log line and one audit entry."""
+    """Two equal refusals give two answers and a count of two, but one log line and one audit entry."""
     config = web.service.config
     limited = config.model_copy(update={"webhook": config.webhook.model_copy(update={"max_body": 1_000})})
     credentials = {ALERTMANAGER: Credentials({"test": b"secret"})}
@@ -56,7 +56,7 @@ async def test_a_refusal_is_logged_audited_and_counted(
 
 
 async def test_the_rate_is_limited_for_each_sender_and_for_all(web: WebService) -> None:
-    """The next record says how many were left out."""
+    """The number of records is limited, and the next record states how many were left out."""
     seconds = 0.0
     refusals = Refusals(web.context.store, "test", lambda: seconds)
     error = PayloadError("malformed JSON")

@@ -1,4 +1,4 @@
-"""The endpoints of further sources: each has its own path, credentials and limits."""
+"""Each additional source has an endpoint with its own path, credentials and limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOURCES: dict[str, Any] = {
             "secret_files": ["hmac"],
             "header": "X-Grafana-Alerting-Signature",
             "timestamp_header": "X-Grafana-Alerting-Timestamp",
-            "max_age": "3650d",  # the clock of these tests stands still
+            "max_age": "3650d",  # the clock of these tests does not move
         },
     },
     "sns": {
@@ -49,7 +49,7 @@ async def stored(web: WebService) -> list[tuple[str, bytes]]:
 
 @pytest.mark.promise(1)
 async def test_each_source_has_its_path_and_its_credentials(web: WebService) -> None:
-    """What is acknowledged is stored unchanged with the name of the source; the metric has its name."""
+    """An acknowledged body is stored unchanged with the name of the source, which the metric has too."""
     alertmanager = b'{"version": "4", "alerts": []}'
     async with web.client() as client:
         answers = [
@@ -86,7 +86,7 @@ async def test_each_source_has_its_path_and_its_credentials(web: WebService) -> 
 async def test_what_is_wrong_is_refused_and_not_stored(
     web: WebService, path: str, body: bytes, given: dict[str, str] | None, status: int
 ) -> None:
-    """A missing or wrong signature, an old one, the credentials of another source, and a body that is none."""
+    """A missing, wrong or old signature, credentials of another source, and an invalid body are refused."""
     async with web.client() as client:
         headers = grafana.signed(body) if given is None else given
         answer = await client.post(f"/api/v1/alerts/{path}", content=body, headers=headers)
@@ -95,14 +95,14 @@ async def test_what_is_wrong_is_refused_and_not_stored(
 
 
 async def test_a_sender_with_a_password_gets_a_challenge(web: WebService) -> None:
-    """SNS presents its password only after it."""
+    """A request without password gets a challenge, because SNS sends its password only after one."""
     async with web.client() as client:
         answer = await client.post("/api/v1/alerts/sns", content=b"{}")
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Basic realm="remediator"')
 
 
 async def test_a_browser_cannot_be_made_to_send_an_alert(web: WebService) -> None:
-    """A page of another site that knows nothing but the path, in a browser that knows the password."""
+    """A page of another site that knows the path cannot post, even if the browser knows the password."""
     async with web.client() as client:
         headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
         auth = ("sns", "the-password-of-sns")

@@ -1,6 +1,7 @@
-"""Stops from the console and the API: for everything, one service or one playbook, with reason, person and duration.
+"""Stops from the console and the API, for everything, one service or one playbook, have reason, person and duration.
 
-A stop is active as soon as the request is answered."""
+A stop is active as soon as the request is answered.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from remediator.core.identity import hash_token, make_token
 from remediator.extensions.notifiers.base import Delivery, Message
 from remediator.storage.repositories import stops
 from remediator.storage.repositories.stops import Stop
+from tests.support.servers import DEADLINE
 from tests.support.servers.remediator import Stack
 from tests.support.web_service import WebService, nonce_of, text_of
 
@@ -36,7 +38,7 @@ async def _press(web: WebService, client: httpx.AsyncClient, **fields: str) -> h
 
 @pytest.mark.promise(10)
 async def test_the_console_stops_everything_a_service_or_a_playbook(web: WebService) -> None:
-    """Page and audit log show the reason, the person and the end of each stop."""
+    """Page and audit log have the reason, the person and the end of each stop."""
     async with web.client(headers=web.bearer("oscar")) as client:
         chosen = (("global", "", ""), ("service", "redis", "1h"), ("playbook", "redis-disk-full", "15m"))
         for scope, name, duration in chosen:
@@ -58,7 +60,7 @@ async def test_the_console_stops_everything_a_service_or_a_playbook(web: WebServ
 
 
 async def test_a_stop_needs_a_confirmation_and_loses_nothing_typed(web: WebService) -> None:
-    """Without the confirmation nothing is stopped, and the form still has what was typed."""
+    """Without the confirmation nothing is stopped, and the form keeps the input."""
     async with web.client(headers=web.bearer("oscar")) as client:
         refused = await _press(
             web, client, reason="database move", confirm="", scope="service", name="redis", next="/runs"
@@ -73,7 +75,7 @@ async def test_a_stop_needs_a_confirmation_and_loses_nothing_typed(web: WebServi
 
 
 async def test_stop_and_release_are_told_to_all_approval_channels(web: WebService) -> None:
-    """Everyone who gets requests hears of a stop and of its release, with the reason, the person and the end."""
+    """Every approval channel gets a message about a stop and its release, with reason, person and end."""
     async with web.client(headers=web.bearer("oscar")) as client:
         assert (await _press(web, client, reason="database move", duration="1h")).status_code == 303
         (stop,) = await _standing(web)
@@ -86,7 +88,7 @@ async def test_stop_and_release_are_told_to_all_approval_channels(web: WebServic
         notifier.send = partial(_record, sent[name])  # type: ignore[method-assign]
     for _ in range(4):
         await web.deliver(post)
-        web.clock.time += timedelta(minutes=1)  # the rate limit of a channel
+        web.clock.time += timedelta(minutes=1)  # passes the rate limit of a channel
     for said in sent.values():
         released, stopped = sorted(said)
         assert released == "Stop released by oscar: everything. It was: database move"
@@ -100,7 +102,7 @@ async def _record(said: list[str], message: Message) -> Delivery:
 
 @pytest.mark.promise(10)
 async def test_a_stop_ends_automatically_only_with_a_duration(web: WebService) -> None:
-    """The stop with a duration ends. The other one lasts until a person releases it."""
+    """A stop with a duration ends automatically. Another one lasts until a person releases it."""
     headers = web.bearer("ann")
     async with web.client(headers=headers) as client:
         for body in (
@@ -133,7 +135,7 @@ async def test_a_stop_ends_automatically_only_with_a_duration(web: WebService) -
     ],
 )
 async def test_an_invalid_stop_is_rejected(web: WebService, body: dict[str, Any]) -> None:
-    """Without a reason, or with a wrong name or duration, there is one error and nothing is recorded."""
+    """A stop without a reason, or with a wrong name or duration, gives one error, and nothing is recorded."""
     before = await web.head()
     async with web.client(headers=web.bearer("ann")) as client:
         answer = await client.post("/api/v1/stops", json=body)
@@ -148,7 +150,7 @@ async def test_an_invalid_stop_is_rejected(web: WebService, body: dict[str, Any]
 
 
 async def test_roles_for_creating_and_releasing_stops(web: WebService) -> None:
-    """Anonymous callers and viewers cannot create stops. Approvers can, but cannot release them."""
+    """Approvers can create stops but not release them. Anonymous callers and viewers can do neither."""
     async with web.client() as client:
         assert (await client.post("/api/v1/stops", json={"reason": "x"})).status_code == 401
         assert (
@@ -168,7 +170,7 @@ async def test_roles_for_creating_and_releasing_stops(web: WebService) -> None:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Stack]:
-    """A real stack with an operator."""
+    """Return a real stack with an operator."""
     made = Stack(tmp_path)
     made.remediator.settings["access"] = {"people": "people.yaml"}
     people = {"oscar": {"roles": ["operator"], "tokens": [hash_token(OSCAR)]}}
@@ -193,7 +195,7 @@ def running(tmp_path: Path) -> Iterator[Stack]:
 def test_a_stop_works_in_a_real_process(running: Stack, body: dict[str, str]) -> None:
     """After the answer, no action starts. After the release, the run continues automatically."""
     headers = {"Authorization": f"Bearer {OSCAR}"}
-    with httpx.Client(base_url=running.remediator.url, headers=headers) as operator:
+    with httpx.Client(base_url=running.remediator.url, headers=headers, timeout=DEADLINE) as operator:
         pressed = operator.post("/api/v1/stops", json={**body, "reason": "an operator looks first"})
         assert pressed.status_code == 200, pressed.text
         running.kill_redis()

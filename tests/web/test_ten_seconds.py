@@ -1,7 +1,7 @@
-"""A decision on a phone takes ten seconds: what the first screen of a request shows, measured in a real browser.
+"""A decision on a phone takes ten seconds: the first screen of a request, measured in a real browser.
 
-The four requests are the ones of ``docs/approvals.md``: one step, four steps, one that destroys data, and one whose
-cost is above the tolerance. The pictures are those of the documentation.
+The four requests are those of ``docs/approvals.md``: one step, four steps, one that destroys data, and one whose cost
+is above the tolerance. The pictures are those of the documentation.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ import pytest
 
 from remediator.core.cost import Cost
 from remediator.core.plan import PlannedCall, PlannedStep
-from tests.support.browser import chromium, picture, serving
+from tests.support.browser import Browser, chromium, picture, serving
 from tests.support.web_service import WebService, step
 from tests.web.test_browser import AXE
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+SCRIPT = (
+    pytest.param(True, id="with JavaScript"),
+    pytest.param(False, id="without JavaScript", marks=pytest.mark.long),
+)
 DESK = {"viewport": {"width": 1440, "height": 900}}
 MAX_WORDS = 120
 """Words from the heading to the buttons. An adult reads about 240 a minute, so 120 take half a minute in full; the
@@ -85,8 +88,8 @@ REQUESTS: Mapping[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-async def browser() -> AsyncIterator[Any]:
-    """Chromium."""
+async def browser() -> AsyncIterator[Browser]:
+    """Return a running Chromium."""
     async with chromium() as made:
         yield made
 
@@ -113,12 +116,12 @@ MEASURE = """() => {
 
 
 @pytest.mark.promise(6)
-@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
+@pytest.mark.parametrize("script", SCRIPT)
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_the_first_screen_of_a_phone_is_enough(
-    web: WebService, address: str, browser: Any, name: str, script: bool
+    web: WebService, address: str, browser: Browser, name: str, script: bool
 ) -> None:
-    """Without scrolling: what is wrong, cause, steps, cost and deadline, and both buttons at the bottom."""
+    """Without scrolling, the page shows fault, cause, steps, cost and deadline, and both buttons at the bottom."""
     asked = await web.request_approval(**REQUESTS[name], incident=name)
     page = await browser.new_page(**PHONE, java_script_enabled=script)
     for who in ("a stranger with the link", "oscar"):
@@ -152,7 +155,7 @@ async def test_the_first_screen_of_a_phone_is_enough(
 
 
 async def _measure(page: Any) -> dict[str, Any]:
-    """Measure without JavaScript in the page: by the layout that the browser reports."""
+    """Return the layout that the browser reports, without JavaScript in the page."""
     boxes = {
         name: await page.locator(selector).bounding_box()
         for name, selector in {
@@ -175,8 +178,8 @@ async def _measure(page: Any) -> dict[str, Any]:
     }
 
 
-async def test_only_what_is_needed_is_asked_for(web: WebService, address: str, browser: Any) -> None:
-    """A signed-in person types nothing for a step that can lose nothing, and the target's name for one that can."""
+async def test_only_what_is_needed_is_asked_for(web: WebService, address: str, browser: Browser) -> None:
+    """A signed-in person types nothing, except the name of the target for a step that can lose data."""
     page = await browser.new_page(**PHONE)
     plain = await web.request_approval(**REQUESTS["one-step"])
     await page.goto(f"{address}/sign-in?next=/approvals/{plain.id}")
@@ -190,12 +193,13 @@ async def test_only_what_is_needed_is_asked_for(web: WebService, address: str, b
     assert "DESTROYS DATA" in await page.inner_text(".brief .bad")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("device", [PHONE, DESK], ids=["390 px", "1440 px"])
 async def test_the_requests_are_accessible(
-    web: WebService, address: str, browser: Any, device: dict[str, Any], scheme: str
+    web: WebService, address: str, browser: Browser, device: dict[str, Any], scheme: str
 ) -> None:
-    """axe finds nothing serious, at 390 and 1440 px, light and dark. The pictures are for the documentation."""
+    """axe finds no serious problem at 390 and 1440 px, light and dark. The documentation uses the pictures."""
     context = await browser.new_context(**device, color_scheme=scheme, bypass_csp=True)
     page = await context.new_page()
     await page.goto(f"{address}/sign-in?next=/")
@@ -217,14 +221,14 @@ async def test_the_requests_are_accessible(
 
 
 def _close(tx: Any, asked: Any) -> None:
-    """End a request, so that the next one is alone."""
+    """End a request, so that only the next request is open."""
     from remediator.storage.repositories import approvals  # noqa: PLC0415
 
     approvals.close(tx, asked, "expired", None)
 
 
-async def test_times_are_local_and_count_down(web: WebService, address: str, browser: Any) -> None:
-    """The page shows the deadline in the reader's time zone, and the time that is left."""
+async def test_times_are_local_and_count_down(web: WebService, address: str, browser: Browser) -> None:
+    """The page shows the deadline in the reader's time zone, and the remaining time."""
     asked = await web.request_approval(**REQUESTS["one-step"])
     context = await browser.new_context(**PHONE, timezone_id="Asia/Tokyo", locale="en-GB")
     page = await context.new_page()
@@ -238,24 +242,26 @@ async def test_times_are_local_and_count_down(web: WebService, address: str, bro
 
 
 @pytest.mark.promise(6)
-@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
-async def test_nothing_typed_is_lost(web: WebService, address: str, browser: Any, script: bool) -> None:
-    """A wrong token, a missing token and a sign-in in between keep the reason and the typed name. Wrong and missing
-    tokens are told apart. The decision then has the reason."""
+@pytest.mark.parametrize("script", SCRIPT)
+async def test_nothing_typed_is_lost(web: WebService, address: str, browser: Browser, script: bool) -> None:
+    """After a wrong token, a missing token or a sign-in, reason and typed name stay.
+
+    The page distinguishes between a wrong and a missing token. The final decision has the reason.
+    """
     asked = await web.request_approval(**REQUESTS["destroys-data"])
     page = await browser.new_page(**PHONE, java_script_enabled=script)
     await page.goto(address + web.link(asked))
     await page.click(".more summary")
     await page.fill("#reason", "the key is a log, nobody needs it")
     await page.fill("#typed", "redis")
-    for token, told in (("", "token is missing"), ("letmein", "has to start with rmo_"), ("rmo_x", "is unknown")):
+    for token, told in (("", "token is missing"), ("letmein", "must start with rmo_"), ("rmo_x", "is unknown")):
         await page.fill("#token", token)
         await page.click("button[value=approve]")
         await page.wait_for_selector(f"#error:has-text('{told}')")
         assert await page.input_value("#typed") == "redis"
         assert await page.input_value("#reason") == "the key is a log, nobody needs it"
     await page.click("button[value=sign_in]")
-    await page.wait_for_selector("text=What you typed before is kept")
+    await page.wait_for_selector("text=Your input is kept")
     await page.fill("#token", web.tokens["oscar"])
     await page.click("main button.go")
     await page.wait_for_selector(".bar h2:has-text('as oscar')", state="attached")
@@ -266,8 +272,8 @@ async def test_nothing_typed_is_lost(web: WebService, address: str, browser: Any
     assert "the key is a log" in await page.inner_text(".said")
 
 
-async def test_a_decided_request_has_a_next_step(web: WebService, address: str, browser: Any) -> None:
-    """After a rejection, the page leads to a new run while the alert fires. The page of an expired request does too."""
+async def test_a_decided_request_has_a_next_step(web: WebService, address: str, browser: Browser) -> None:
+    """The page of a rejected or expired request leads to a new run while the alert fires."""
     asked = await web.request_approval(**REQUESTS["one-step"])
     page = await browser.new_page(**PHONE)
     await page.goto(f"{address}/sign-in?next=/approvals/{asked.id}")

@@ -1,4 +1,4 @@
-"""Outdated requests: the page shows that the plan changed, before anyone decides."""
+"""The page of an outdated request shows that the plan changed, before a person decides."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.promise(6)
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[WebService]:
-    """A service with its files in a directory."""
+    """Return a service with its files in a directory."""
     async with web_service(tmp_path) as made:
         yield made
 
@@ -54,7 +54,7 @@ def _forget(web: WebService, folder: Path) -> None:
     ("change", "said"), [(edit, "The playbook has changed"), (_forget, "It can no longer be planned")]
 )
 async def test_an_outdated_request_cannot_be_approved(web: WebService, tmp_path: Path, change: Any, said: str) -> None:
-    """The page says that the request is outdated and offers no approval. Viewing it changes nothing."""
+    """The page states that the request is outdated and offers no approval. Viewing changes nothing."""
     asked = await web.request_approval()
     async with web.client() as client:
         assert 'value="approve"' in (await client.get(web.link(asked))).text
@@ -70,7 +70,7 @@ async def test_an_outdated_request_cannot_be_approved(web: WebService, tmp_path:
 
 
 async def test_refresh_voids_the_request_and_plans_again(web: WebService, tmp_path: Path) -> None:
-    """An approver refreshes the request: it becomes void, and the run is planned again with the loaded playbook."""
+    """After a refresh, the request is void, and the run is planned again with the loaded playbook."""
     asked = await web.request_approval()
     edit(web, tmp_path)
     async with web.client() as client:
@@ -89,7 +89,7 @@ async def test_refresh_voids_the_request_and_plans_again(web: WebService, tmp_pa
 
 
 async def test_the_api_refreshes_by_the_same_rules(web: WebService, tmp_path: Path) -> None:
-    """The API shows validity and reason. A refresh needs the permission to decide, and happens once."""
+    """The API shows validity and reason. A refresh needs the right to decide and happens once."""
     asked = await web.request_approval()
     path = f"/api/v1/approvals/{asked.id}"
     async with web.client() as client:
@@ -111,7 +111,7 @@ async def test_the_api_refreshes_by_the_same_rules(web: WebService, tmp_path: Pa
 
 
 async def test_a_valid_request_is_not_refreshed(web: WebService) -> None:
-    """A refresh cannot discard the decisions of others."""
+    """A valid request cannot be refreshed, because a refresh would discard the decisions of others."""
     asked = await web.request_approval(quorum=2)
     async with web.client() as client:
         await submit_decision(client, web.link(asked), "approve", token=web.tokens["ann"])
@@ -137,7 +137,7 @@ async def test_approval_of_a_changed_plan_is_void(web: WebService, tmp_path: Pat
 
 async def test_unknown_validity_is_shown(web: WebService) -> None:
     """If the target does not answer, the page shows the form and a warning."""
-    asked = await web.request_approval()  # of a supervisor that is not there
+    asked = await web.request_approval()  # the request is for a supervisor that does not run
     async with web.client() as client:
         page = (await client.get(web.link(asked))).text
     assert "Cannot check now whether the plan is still current" in page and 'value="approve"' in page
@@ -161,14 +161,14 @@ async def test_concurrent_views_share_one_check(web: WebService, tmp_path: Path)
     assert run is not None
     checks = ValidityChecks(web.service)
     async with server:
-        found = await asyncio.gather(*(checks.check(asked, run) for _ in range(12)))  # all begin before the first ends
+        found = await asyncio.gather(*(checks.check(asked, run) for _ in range(12)))  # all begin before one ends
     assert len(accepted) == 1
     assert len(set(found)) == 1 and found[0].unknown
 
 
 @pytest.mark.promise(10)
 async def test_a_stop_does_not_wait_for_the_target(web: WebService, tmp_path: Path) -> None:
-    """A stop from the page does not ask a target that hangs."""
+    """A stop from the page works even if the target hangs, because it is not asked."""
     asked_for: list[None] = []
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -12,21 +12,21 @@ class Fault(Protocol):
 
     @property
     def ALERT(self) -> str:
-        """Alert that it must raise."""
+        """Return the alert that the fault must raise."""
 
     @property
     def TELLS(self) -> str:
-        """Sentence that describes the fault."""
+        """Return the sentence that describes the fault."""
 
     @property
     def PLAYBOOKS(self) -> tuple[str, ...]:
-        """Playbooks, one of which must heal it."""
+        """Return the playbooks, one of which must fix the fault."""
 
     def inject(self, stack: Any) -> None:
         """Inject the fault."""
 
     def healed(self, stack: Any) -> str | None:
-        """Return independent proof that it is over; None while it is not."""
+        """Return independent proof that the fault is over, or None until then."""
 
 
 FAULTS: tuple[Fault, ...] = (redis_down, app_crash_loop, app_errors, redis_disk_full)

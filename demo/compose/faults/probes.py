@@ -11,17 +11,17 @@ _CLI = 'REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli "$@"'
 
 
 def redis(stack: Any, *words: str) -> str:
-    """Run a Redis command with the client in its container; return an empty text if that fails."""
+    """Run a Redis command with the client in its container. Return an empty text if that fails."""
     try:
         return str(stack.docker("exec", stack.container("redis"), "sh", "-c", _CLI, "sh", *words))
     except Exception as error:
         if type(error).__name__ != "DemoError":
             raise
-        return ""  # docker's own exit status: Redis or its container is away
+        return ""  # exit status of docker itself: Redis or its container does not run
 
 
 def ready(stack: Any) -> dict[str, Any] | None:
-    """Return the readiness report of the app; None if it is not ready."""
+    """Return the readiness report of the app, or None if it is not ready."""
     try:
         with urllib.request.urlopen(f"{stack.url('NGINX_PORT')}/readyz", timeout=3) as answer:
             found: dict[str, Any] = json.load(answer)
@@ -31,7 +31,7 @@ def ready(stack: Any) -> dict[str, Any] | None:
 
 
 def errors(stack: Any, requests: int = 40) -> int | None:
-    """Return how many of a number of requests get a 5xx; None if the app does not answer."""
+    """Return how many of a number of requests get a 5xx, or None if the app does not answer."""
     count = 0
     for _ in range(requests):
         try:

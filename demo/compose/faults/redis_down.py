@@ -1,4 +1,4 @@
-"""Redis is killed with SIGKILL, and Docker is set not to restart it."""
+"""Redis is killed with SIGKILL, and Docker is configured not to restart it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Does at the first start what the published image of PostgreSQL does: creates the cluster, the superuser and the
-# database of the variables POSTGRES_*, and runs the scripts of /docker-entrypoint-initdb.d.
+# Does at the first start what the published image of PostgreSQL does. It creates the cluster, and the superuser and the
+# database of the variables POSTGRES_*. Then it runs the scripts of /docker-entrypoint-initdb.d.
 set -eu
 if [ $# -gt 0 ] && [ "$1" != postgres ]; then exec "$@"; fi
 [ $# -eq 0 ] || shift

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Creates the database of the remediator and its two roles at the first start of PostgreSQL. Neither is a superuser.
-# remediator_owner owns the tables: migrations and backups use it. remediator_service is the role of the service: "db grant"
-# gives it what it needs, so that it can append to the audit log and not change it.
+# remediator_owner owns the tables: migrations and backups use it. remediator_service is the role of the service. The
+# command "db grant" gives it the rights that it needs: it can append to the audit log but not change it.
 # The passwords go by variables of psql, so that no quote in them can end the statement.
 set -euo pipefail
 psql --quiet --set ON_ERROR_STOP=1 --username "${POSTGRES_USER:-postgres}" --dbname postgres \

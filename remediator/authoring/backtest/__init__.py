@@ -1,7 +1,7 @@
-"""Backtests: what playbooks would have done with past alerts, in the production pipeline on a virtual clock.
+"""Backtests: replay past alerts through the production pipeline, on a virtual clock.
 
-Matching, planning, approvals, steps, verification and the guards that depend on time and past runs are those of
-production. :data:`ASSUMPTIONS` lists what a history does not contain; every result names them.
+Matching, planning, approvals, steps, verification, and the guards that depend on time and past runs are the production
+code. :data:`ASSUMPTIONS` lists the data that a history does not contain. Every result names them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ ASSUMPTIONS = (
     "approvers approve two minutes after the request",
     "checks fail until the first change of the run, and are ok after it; dependencies are healthy",
     "diagnoses succeed without facts, so conditions on facts do not hold",
-    "guards that read the environment or stops allow; only guards on time and past runs are evaluated",
+    "guards that read the environment or stops always allow; only guards on time and past runs are evaluated",
     "playbooks run in the mode of their files",
 )
-"""What a history does not contain."""
+"""Data that a history does not contain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class History:
 
 
 class Prediction(StrEnum):
-    """What a run would have done."""
+    """The predicted actions of a run."""
 
     ACTS = "would act"
     ASKS = "would only ask"
@@ -66,7 +66,7 @@ class ReplayedRun:
 
     @property
     def prediction(self) -> Prediction:
-        """What the run would have done. How it would have ended is not in the history."""
+        """The predicted action of the run. The history does not show its result."""
         if self.actions:
             return Prediction.ACTS
         if self.approval_requests:
@@ -76,7 +76,7 @@ class ReplayedRun:
 
 @dataclass(frozen=True, slots=True)
 class BacktestResult:
-    """What a set of playbooks would have done with a history."""
+    """The predicted results of a set of playbooks for a history."""
 
     history: History
     runs: tuple[ReplayedRun, ...]

@@ -54,7 +54,7 @@ def _action(kind: type[Action], on_call: OnCall, allowed: ClientSet) -> Action:
 
         async def cost(self, service: Service, parameters: Any, call: PlannedCall) -> Cost:
             if real.measures:
-                return Cost()  # a replay cannot measure anything
+                return Cost()  # a replay has no target to measure
             return await super().cost(service, parameters, call)
 
         async def execute(self, service: Service, parameters: Any, call: PlannedCall) -> Result:

@@ -52,10 +52,10 @@ def replay(
     config: Config,
     progress: Callable[[Sequence[Event]], Iterable[Event]] = iter,
 ) -> BacktestResult:
-    """Return what these playbooks would have done with this history. Nothing real is changed; the clock is virtual.
+    """Replay a history with these playbooks. Nothing real is changed; the clock is virtual.
 
     Args:
-        history: what was received, and when.
+        history: the received alerts, with times.
         loaded: the playbooks and the inventory.
         config: the settings.
         progress: yields the events of the history, and may show how many it has yielded.
@@ -109,7 +109,7 @@ class _Backtest:
             timeouts=Timeouts(
                 lease=timing.lease,
                 guard_recheck_interval=max(timing.guard_recheck_interval, _RECHECK),
-                # only the runs themselves change what blocks, and their end schedules those that waited for it
+                # only runs change the blocking conditions, and the end of a run schedules the runs that waited for it
                 max_guard_recheck_interval=self.history.end - self.history.start,
                 run_timeout=timing.run_timeout,
                 recurrence_window=timing.recurrence_window,

@@ -76,7 +76,13 @@ def text(result: BacktestResult) -> str:
     lines.append(f"blocked   {sum(found['blocked_by_guard'].values())}{_in_brackets(found['blocked_by_guard'])}")
     busiest = found["busiest_hour"]
     lines.append(f"busiest   {busiest['hour'][:13]}h: {busiest['runs']} runs" if busiest else "busiest   none")
-    lines += ["", *_table(found["by_playbook"]), "", "runs per day"]
+    rows = found["by_playbook"]
+    width = max(map(len, ("playbook", *rows)))
+    lines += ["", f"{'playbook':{width}}  runs  actions  asked  blocked"] if rows else ["", "no run"]
+    for name, row in rows.items():
+        counts = f"{row['runs']:4}  {row['actions']:7}  {row['approval_requests']:5}  {row['blocked']:7}"
+        lines.append(f"{name:{width}}  {counts}")
+    lines += ["", "runs per day"]
     days = _days(result)
     most = max((count for _, count in days), default=0)
     scale = _BAR / most if most else 0
@@ -86,17 +92,6 @@ def text(result: BacktestResult) -> str:
 
 def _in_brackets(counts: dict[str, int]) -> str:
     return f" ({', '.join(f'{count} {name}' for name, count in counts.items())})" if counts else ""
-
-
-def _table(rows: dict[str, dict[str, int]]) -> list[str]:
-    if not rows:
-        return ["no run"]
-    width = max(len("playbook"), *map(len, rows))
-    lines = [f"{'playbook':{width}}  runs  actions  asked  blocked"]
-    for name, row in rows.items():
-        counts = f"{row['runs']:4}  {row['actions']:7}  {row['approval_requests']:5}  {row['blocked']:7}"
-        lines.append(f"{name:{width}}  {counts}")
-    return lines
 
 
 def svg(result: BacktestResult) -> str:
@@ -123,7 +118,7 @@ def difference(before: BacktestResult, after: BacktestResult) -> dict[str, Any]:
 
 
 def _without(these: Sequence[ReplayedRun], those: Sequence[ReplayedRun]) -> list[ReplayedRun]:
-    """Return the runs without an equal run among the others."""
+    """Return the runs without an equal run in the other list."""
     others = {_key(run) for run in those}
     return [run for run in these if _key(run) not in others]
 

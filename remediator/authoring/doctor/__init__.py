@@ -1,4 +1,4 @@
-"""Examine an installation: one table of what works, what does not, and how to fix it.
+"""Examine an installation: one table of working parts, problems and fixes.
 
 To add a check, write a file with a :class:`~remediator.authoring.doctor.base.DoctorCheck` and add it to ``BUILTIN``.
 """

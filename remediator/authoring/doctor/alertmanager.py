@@ -12,7 +12,6 @@ import yaml
 from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, failed, ok, skipped, warning
 from remediator.clients.alertmanager.client import Alertmanager
 from remediator.clients.alertmanager.routes import receivers_for
-from remediator.clients.endpoints import Endpoint
 from remediator.config import Config
 from remediator.core.clock import format_duration
 from remediator.errors import ClientError, InputError, RemediatorError
@@ -33,28 +32,25 @@ class AlertmanagerCheck(DoctorCheck):
             yield skipped("alertmanagers", f"alerts come from {', '.join(about.config.sources)}")
         elif not about.config.alertmanagers:
             fix = "set 'alertmanagers' to the URL of every peer"
-            yield warning("alertmanagers", "the settings name none, so silences are not seen", fix)
+            yield warning("alertmanagers", "the settings contain no Alertmanager, so silences are not seen", fix)
         for endpoint in about.config.alertmanagers:
-            async for result in _peer(endpoint, about):
-                yield result
+            try:
+                async with aclosing(Alertmanager(endpoint)) as client:
+                    status = await client.status()
+            except ClientError as error:
+                fix = "check that Alertmanager runs, and 'alertmanagers' in the settings"
+                yield failed(endpoint.url, str(error), fix)
+                continue
+            yield ok(endpoint.url, f"version {status.version}, cluster {status.cluster.status}")
+            try:
+                config = yaml.safe_load(status.configuration) or {}
+            except yaml.YAMLError as error:
+                text = f"its configuration is not YAML: {error}"
+                yield failed(endpoint.url, text, "check it with amtool check-config")
+                continue
+            for result in examine_routes(config, about):
+                yield Result(result.level, f"{endpoint.url} {result.subject}", result.text, result.fix)
         yield _watchdog(about)
-
-
-async def _peer(endpoint: Endpoint, about: Examination) -> AsyncIterator[Result]:
-    async with aclosing(Alertmanager(endpoint)) as client:
-        try:
-            status = await client.status()
-        except ClientError as error:
-            yield failed(endpoint.url, str(error), "check that Alertmanager runs, and 'alertmanagers' in the settings")
-            return
-    yield ok(endpoint.url, f"version {status.version}, cluster {status.cluster.status}")
-    try:
-        config = yaml.safe_load(status.configuration) or {}
-    except yaml.YAMLError as error:
-        yield failed(endpoint.url, f"its configuration is not YAML: {error}", "check it with amtool check-config")
-        return
-    for result in examine_routes(config, about):
-        yield Result(result.level, f"{endpoint.url} {result.subject}", result.text, result.fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +62,7 @@ class _Receiver:
 
 
 def examine_routes(config: Mapping[str, Any], about: Examination) -> Iterator[Result]:
-    """Yield whether the configuration of an Alertmanager sends here what the playbooks need."""
+    """Yield whether the configuration of an Alertmanager routes the alerts of the playbooks to this service."""
     ours = {each.name: each for each in _receivers(config, about.config)}
     if not ours:
         yield failed("receivers", "no receiver has a webhook to this service", _PASTE)

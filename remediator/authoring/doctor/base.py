@@ -36,15 +36,15 @@ class Result:
 
     level: Level
     subject: str
-    """What was examined, for example the URL of a server or the name of a service."""
+    """The examined subject, for example the URL of a server or the name of a service."""
     text: str
     fix: str = ""
-    """What to do next; empty if nothing is to be done."""
+    """The next action; empty if no action is needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What the checks examine."""
+    """The subjects of the checks."""
 
     config_path: Path
     config: Config
@@ -85,7 +85,7 @@ def ok(subject: str, text: str) -> Result:
 
 
 def skipped(subject: str, text: str) -> Result:
-    """Return a result for what was not examined."""
+    """Return a result for a subject that was not examined."""
     return Result(Level.SKIPPED, subject, text)
 
 

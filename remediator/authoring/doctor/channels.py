@@ -24,11 +24,11 @@ class Channels(DoctorCheck):
             text = f"used by {', '.join(sorted(users))} and not in the settings: its messages go to the log only"
             yield warning(name, text, f"add {name} to 'channels' in the settings")
         if not settings:
-            yield warning("channels", "the settings name none: messages go to the log only", "add a channel")
+            yield warning("channels", "the settings contain no channel: messages go to the log only", "add a channel")
         for name, channel in settings.items():
             if not about.send:
                 if channel.kind == "log":
-                    text = "messages go to the log of the service, where nobody may read them"
+                    text = "messages go only to the log of the service, where no person may read them"
                     yield warning(name, text, "use a chat, e-mail or a pager for this channel; see docs/notifiers.md")
                 else:
                     yield skipped(name, f"{channel.kind}, not tested; --send sends a test message")

@@ -11,12 +11,12 @@ from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import StoreError
 from remediator.extensions.clientset import ClientSet
 from remediator.reporting.formatting import plural
-from remediator.runtime.discovery import Outcome, look_up
+from remediator.runtime.discovery import look_up
 from remediator.runtime.live_inventory import LiveInventory
 
 
 class Discoveries(DoctorCheck):
-    """Looks up the targets of each discovery, and compares them with the last good ones. Changes nothing."""
+    """Looks up the targets of each discovery, and compares them with the last good targets. Changes nothing."""
 
     name = "discovery"
 
@@ -35,14 +35,13 @@ class Discoveries(DoctorCheck):
                 stack.push_async_callback(prometheus.aclose)
             made = about.registry.make_discoverers(ClientSet(prometheus=prometheus))
             for name, discovery in live.written.discover.items():
-                yield _result(name, await look_up(live, name, discovery, made[discovery.kind]))
-
-
-def _result(name: str, outcome: Outcome) -> Result:
-    show = f"run: remediator inventory diff {name}"
-    if outcome.limit:
-        return failed(name, outcome.problem, show)
-    if outcome.left_out:
-        more = f", and {len(outcome.left_out) - 1} more" if len(outcome.left_out) > 1 else ""
-        return warning(name, f"{outcome.left_out[0]}{more}", show)
-    return ok(name, f"{plural(len(outcome.added), 'service')} more than the last look-up, {len(outcome.removed)} fewer")
+                outcome = await look_up(live, name, discovery, made[discovery.kind])
+                show = f"run: remediator inventory diff {name}"
+                if outcome.limit:
+                    yield failed(name, outcome.problem, show)
+                elif outcome.left_out:
+                    more = f", and {len(outcome.left_out) - 1} more" if len(outcome.left_out) > 1 else ""
+                    yield warning(name, f"{outcome.left_out[0]}{more}", show)
+                else:
+                    added = plural(len(outcome.added), "service")
+                    yield ok(name, f"{added} more than the last lookup, {len(outcome.removed)} fewer")

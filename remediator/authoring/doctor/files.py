@@ -1,4 +1,4 @@
-"""Settings, inventory, playbooks and people: what lint finds in them."""
+"""Settings, inventory, playbooks and people: the findings of lint."""
 
 from __future__ import annotations
 

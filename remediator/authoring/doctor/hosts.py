@@ -1,4 +1,4 @@
-"""Other hosts: their keys can be used, they answer, and their allow-lists have what the inventory needs."""
+"""Other hosts: their keys can be used, they answer, and their allow-lists cover the inventory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from remediator.runtime.live_inventory import with_targets_of
 
 
 class Hosts(DoctorCheck):
-    """Reads the files of each host, asks it what it allows, and compares that with the inventory."""
+    """Reads the files of each host, requests its allow-list, and compares both with the inventory."""
 
     name = "hosts"
 
@@ -43,17 +43,19 @@ async def _examine(about: Examination, inventory: Inventory, host: Host) -> list
         return [failed(str(host), str(error), "see the how-to 'Act on other hosts by SSH'")]
     found = []
     if allowed.get("version") != wrapper_version():
-        text = "remediator-remote there is not the one of this version, or was changed"
+        text = "remediator-remote on the host has another version, or was changed"
         found.append(warning(str(host), text, "install the output of: remediator host wrapper"))
     needed = host_setup.allow_list(inventory, about.config.commands, host)
     if missing := list(_missing(needed, allowed)):
         fix = f"install the output of: remediator host allow-list {service}"
         found.append(failed(str(host), f"its allow-list does not allow {'; '.join(missing)}", fix))
-    return found or [ok(str(host), f"answers with Python {allowed.get('python')}, and allows what the inventory needs")]
+    return found or [
+        ok(str(host), f"answers with Python {allowed.get('python')}, and allows all calls that the inventory needs")
+    ]
 
 
 def _unusable(host: Host) -> Iterator[Result]:
-    """Yield what is wrong with the files that ssh needs."""
+    """Yield the problems of the files that ssh needs."""
     for path in (host.identity_file, host.certificate_file, host.known_hosts):
         if path is None:
             continue

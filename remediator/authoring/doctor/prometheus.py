@@ -26,7 +26,7 @@ class PrometheusCheck(DoctorCheck):
     async def run(self, about: Examination) -> AsyncIterator[Result]:
         endpoint = about.config.prometheus
         if endpoint is None:
-            yield skipped("prometheus", "the settings name none: no check can use PromQL")
+            yield skipped("prometheus", "the settings contain no Prometheus: no check can use PromQL")
             return
         async with aclosing(Prometheus(endpoint)) as client:
             try:

@@ -1,4 +1,4 @@
-"""The rights: the remediator may do on each target what the playbooks do there."""
+"""The rights of the remediator on each target, for the actions of the playbooks."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def examine(path: Path) -> Result:
     except FileNotFoundError:
         return failed(str(path), "does not exist", "create it, or correct its path in the settings or the inventory")
     except (OSError, UnicodeDecodeError) as error:
-        return failed(str(path), f"cannot be read: {error}", "let the user of the service read it")
+        return failed(str(path), f"cannot be read: {error}", "give the user of the service read access to the file")
     if not content:
         return failed(str(path), "is empty", "write the secret into it, on one line")
     if mode & 0o077 and not str(path.resolve()).startswith(MOUNTED):

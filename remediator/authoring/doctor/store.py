@@ -6,7 +6,6 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import sqlalchemy
 from sqlalchemy import Connection
@@ -40,10 +39,16 @@ class StoreCheck(DoctorCheck):
 
 
 def examine(config: Config, now: datetime) -> Iterator[Result]:
-    """Yield what is true of the database and of the replicas that use it."""
+    """Yield the results for the database and for the replicas that use it."""
     subject = "sqlite" if config.store == "sqlite" else "postgresql"
     if config.store == "sqlite":
-        yield from _folder(config.state)
+        existing = next(path for path in (config.state, *config.state.resolve().parents) if path.exists())
+        free = shutil.disk_usage(existing).free
+        if free < _MIN_FREE:
+            fix = "free disk space, or move 'state' to a larger disk"
+            yield warning(str(config.state), f"{format_size(free)} are free", fix)
+        else:
+            yield ok(str(config.state), f"{format_size(free)} are free")
     try:
         with read_only_connection(config) as connection:
             if config.store == "sqlite":
@@ -65,15 +70,6 @@ def examine(config: Config, now: datetime) -> Iterator[Result]:
     else:
         text = f"no replica was seen in the last {format_duration(REPLICA_TIMEOUT)}"
         yield failed("replicas", text, "run: remediator serve")
-
-
-def _folder(state: Path) -> Iterator[Result]:
-    existing = next(path for path in (state, *state.resolve().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < _MIN_FREE:
-        yield warning(str(state), f"{format_size(free)} are free", "free disk space, or move 'state' to a larger disk")
-    else:
-        yield ok(str(state), f"{format_size(free)} are free")
 
 
 def _server(connection: Connection) -> Iterator[Result]:

@@ -1,4 +1,4 @@
-"""TLS: the certificate of the service and those of the servers in the settings are valid and do not end soon."""
+"""TLS: the certificates of the service and of the servers in the settings are valid and do not end soon."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from remediator.authoring.doctor.base import DoctorCheck, Examination, Result, f
 from remediator.clients import egress
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.tls import client_context
-from remediator.core.listen import ServerTls, is_loopback
+from remediator.core.listen import is_loopback
 
 _SOON = timedelta(days=14)
 _SECONDS = 10.0
@@ -30,7 +30,14 @@ class Tls(DoctorCheck):
     async def run(self, about: Examination) -> AsyncIterator[Result]:
         config = about.config
         if config.tls is not None:
-            yield _own(config.tls, about.now)
+            file, key = config.tls.certificate_file, config.tls.key_file
+            try:
+                ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(file, key, password="")
+                certificates = x509.load_pem_x509_certificates(file.read_bytes())
+            except (OSError, ValueError) as error:
+                yield failed(str(file), f"certificate or key cannot be used: {error}", "correct tls in the settings")
+            else:
+                yield _validity(str(file), min(each.not_valid_after_utc for each in certificates), about.now)
         endpoints = [(each.url, each) for each in (*config.alertmanagers, config.prometheus) if each is not None]
         if config.access.oidc is not None:
             endpoints.append((f"oidc {config.access.oidc.issuer}", Endpoint(url=config.access.oidc.issuer)))
@@ -44,17 +51,6 @@ class Tls(DoctorCheck):
         if config.public_url.startswith("http://") and not is_loopback(urlsplit(config.public_url).hostname or ""):
             text = "links are http: decisions and tokens cross the network in clear text"
             yield warning("public_url", text, "put a proxy with TLS in front, and set public_url to https://…")
-
-
-def _own(settings: ServerTls, now: datetime) -> Result:
-    """Return whether the certificate of the service can be used, with its key."""
-    file = str(settings.certificate_file)
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(file, settings.key_file, password="")
-        certificates = x509.load_pem_x509_certificates(settings.certificate_file.read_bytes())
-    except (OSError, ValueError) as error:
-        return failed(file, f"certificate or key cannot be used: {error}", "correct tls in the settings")
-    return _validity(file, min(each.not_valid_after_utc for each in certificates), now)
 
 
 async def _server(subject: str, endpoint: Endpoint, now: datetime) -> Result:
@@ -76,7 +72,7 @@ async def _server(subject: str, endpoint: Endpoint, now: datetime) -> Result:
         return failed(subject, str(error), "check the certificate and tls.ca_file")
     except (OSError, TimeoutError) as error:
         text = str(error) or f"no connection in {_SECONDS:g} s"
-        if subject.startswith("public_url"):  # perhaps only those outside reach it
+        if subject.startswith("public_url"):  # perhaps this host cannot reach the address, but other hosts can
             return warning(subject, f"cannot be reached from here: {text}", "open it in a browser, as users do")
         return failed(subject, text, "check that the server runs, and its URL in the settings")
     certificate = writer.get_extra_info("peercert")

@@ -1,4 +1,4 @@
-"""Lint: risks in playbooks that can be used. The loader finds the errors that keep a file from being used.
+"""Lint: find risks in playbooks that load without errors. The loader finds the errors.
 
 A rule reads everything that was loaded and yields diagnostics. A rule never prints, and a reporter never decides.
 """
@@ -35,12 +35,13 @@ class AlertRule:
 
 @dataclass(frozen=True, slots=True)
 class LivePrometheus:
-    """What a running Prometheus has now."""
+    """The current alerts, labels and metrics of a running Prometheus."""
 
     url: str
     rules: Sequence[AlertRule]
     labels: Mapping[str, frozenset[str]]
-    """The metrics that the rules and the playbooks use, each with the labels of its series; without series, none."""
+    """The metrics that the rules and the playbooks use, each with the labels of its series; no labels without series.
+    """
     names: frozenset[str]
     """The names of all metrics."""
 
@@ -61,11 +62,11 @@ class LintContext:
     channels: frozenset[str] | None = None
     """Channels of the settings file; None without a settings file."""
     people: People | None = None
-    """None if the settings name no people file, or if it has errors."""
+    """The people file; None if the settings name none, or if it has errors."""
     inventory_root: Node | None = None
     """The inventory file; None without one, or if it cannot be read."""
     live: LivePrometheus | None = None
-    """What a running Prometheus has; None if none was named."""
+    """The alerts, labels and metrics of a running Prometheus; None without ``--prometheus``."""
     settings: Node | None = None
     """The settings file; None without one, or if it cannot be read."""
     config: Config | None = None
@@ -74,7 +75,7 @@ class LintContext:
     tested: frozenset[str] = frozenset()
     """Names of the playbooks that have a test file."""
     rights: Sequence[RightsProblem] | None = None
-    """What the remediator may not do on its platforms; None if they were not asked."""
+    """The rights that the remediator lacks on its platforms; None if the platforms were not asked."""
 
     @property
     def playbooks(self) -> tuple[Playbook, ...]:
@@ -95,7 +96,7 @@ class LintContext:
 
 
 class Rule(ABC):
-    """One lint rule. The docstring of a subclass says what the rule finds; it is printed in the reference."""
+    """One lint rule. The reference prints the docstring of a subclass, which describes the findings of the rule."""
 
     id: ClassVar[str]
     severity: ClassVar[Severity] = Severity.WARNING
@@ -106,7 +107,7 @@ class Rule(ABC):
 
     @classmethod
     def summary(cls) -> str:
-        """Return what the rule finds."""
+        """Return a description of the findings."""
         return cls.__doc__ or ""
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,12 @@ def read_alerts(paths: Iterable[Path]) -> RuleFiles:
     """
     alerts: list[AlertRule] = []
     unreadable: list[tuple[str, int, str]] = []
-    files = [file for path in paths for file in _files(path)]
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += sorted(item for item in path.rglob("*") if item.suffix in (".yml", ".yaml") and item.is_file())
+        else:
+            files.append(path)
     for file in files:
         try:
             found = []
@@ -53,13 +58,6 @@ def _not_yaml(file: Path, error: yaml.YAMLError) -> tuple[str, int, str]:
     if "{{-" in file.read_text(encoding="utf-8", errors="replace"):
         return (str(file), line, "it is a template, for example of Helm, and not YAML")
     return (str(file), line, f"it is not YAML: {getattr(error, 'problem', None) or error}")
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from sorted(item for item in path.rglob("*") if item.suffix in (".yml", ".yaml") and item.is_file())
-    else:
-        yield path
 
 
 def _alert(item: Any, file: Path) -> AlertRule | None:

@@ -1,4 +1,4 @@
-"""The errors that keep a file from being used: what each means and how to fix it. They cannot be suppressed."""
+"""The errors that make a file unusable, with their meaning and fix. They cannot be suppressed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ ERRORS: Mapping[str, ErrorHelp] = {
     "too-deep": ErrorHelp("The file is nested more than 40 levels deep.", "Reduce the nesting."),
     # YAML
     "yaml-syntax": ErrorHelp(
-        "The file is not valid YAML.", "See the message for what was expected. Quotes around the value often help."
+        "The file is not valid YAML.", "The message names the expected value. Quotes around the value often help."
     ),
     "tab": ErrorHelp("A line is indented with a tab.", "Indent with spaces."),
     "duplicate-key": ErrorHelp(
         "A mapping contains the same key twice. YAML would silently use the last one.", "Remove one of the two."
     ),
     "alias": ErrorHelp(
-        ("Anchors, aliases and merge keys are not supported: they hide what runs, and can expand without limit."),
+        (
+            "Anchors, aliases and merge keys are not supported: they hide the effective values, and can expand without "
+            "limit."
+        ),
         "Write the value out, or move the shared part into a fragment.",
     ),
     "tag": ErrorHelp("YAML tags (!…) are not supported.", "Remove the tag."),
@@ -52,7 +55,7 @@ ERRORS: Mapping[str, ErrorHelp] = {
     "wrong-value": ErrorHelp(
         "A value is not allowed, or outside its limits.", "See the message for the allowed values."
     ),
-    # small languages
+    # matchers, patterns, durations and conditions
     "bad-matcher": ErrorHelp(
         "The text is not a valid Alertmanager matcher.", 'Use a form like severity="critical" or env=~"prod|demo".'
     ),
@@ -119,7 +122,7 @@ ERRORS: Mapping[str, ErrorHelp] = {
     "dependency-cycle": ErrorHelp("Services depend on each other in a cycle.", "Remove one of the dependencies."),
     "backward-goto": ErrorHelp("goto refers to an earlier step. A run only moves forward.", "Move that step down."),
     "bad-reference": ErrorHelp(
-        ("A parameter stands where its value could be more than a value: a key, part of the target, bare PromQL."),
+        ("A parameter is at a place where its value could change more: a key, part of the target, bare PromQL."),
         "Put it into quotes, or use a parameter of type service, integer, number or duration.",
     ),
     "bad-default": ErrorHelp(

@@ -1,4 +1,4 @@
-"""Read what lint compares playbooks with from a running Prometheus."""
+"""Read the data that lint compares playbooks with from a running Prometheus."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def read_live(endpoint: Endpoint, playbooks: Iterable[Playbook]) -> LivePr
 
 
 def metrics_of(expression: str) -> Iterator[str]:
-    """Yield the name of each metric that an expression selects. A selector without a name has none."""
+    """Yield the name of each metric that an expression selects. A selector without a name selects no named metric."""
     for selector in selectors(REFERENCE.sub("x", expression)):
         if (found := _METRIC.match(selector)) is not None:
             yield found[0]

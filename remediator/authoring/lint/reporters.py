@@ -13,7 +13,7 @@ from remediator.playbooks.diagnostics import Diagnostic, Severity, render
 from remediator.reporting.formatting import plural
 
 Reporter = Callable[[Report, Sequence[Diagnostic]], str]
-"""Takes the report and those of its diagnostics to show; returns the output."""
+"""Takes the report and the diagnostics to show; returns the output."""
 
 
 def as_text(report: Report, shown: Sequence[Diagnostic]) -> str:
@@ -22,7 +22,7 @@ def as_text(report: Report, shown: Sequence[Diagnostic]) -> str:
 
 
 def summary(report: Report) -> str:
-    """Return one line: what was read and what was found."""
+    """Return one line with the numbers of files and findings."""
     counts = [plural(count, each) for each, count in report.counts.items() if count]
     suppressed = f", {len(report.suppressed)} suppressed" if report.suppressed else ""
     usable = f"{plural(report.playbooks, 'playbook')} can be used"
@@ -82,20 +82,6 @@ _SARIF = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "
 
 def as_sarif(report: Report, shown: Sequence[Diagnostic]) -> str:
     """Return SARIF 2.1.0, for code scanning."""
-    driver = {"name": "remediator", "version": __version__, "rules": _rules()}
-    run = {
-        "tool": {"driver": driver},
-        "columnKind": "unicodeCodePoints",
-        "results": [
-            *(_result(diagnostic) for diagnostic in shown),
-            *({**_result(diagnostic), "suppressions": [{"kind": "inSource"}]} for diagnostic in report.suppressed),
-        ],
-    }
-    schema = "https://json.schemastore.org/sarif-2.1.0.json"
-    return json.dumps({"$schema": schema, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False)
-
-
-def _rules() -> list[Mapping[str, Any]]:
     errors = [
         {"id": name, "shortDescription": {"text": each.summary}, "help": {"text": each.fix}}
         for name, each in ERRORS.items()
@@ -110,7 +96,16 @@ def _rules() -> list[Mapping[str, Any]]:
         }
         for rule in RULES
     ]
-    return [*errors, *rules]
+    run = {
+        "tool": {"driver": {"name": "remediator", "version": __version__, "rules": [*errors, *rules]}},
+        "columnKind": "unicodeCodePoints",
+        "results": [
+            *(_result(diagnostic) for diagnostic in shown),
+            *({**_result(diagnostic), "suppressions": [{"kind": "inSource"}]} for diagnostic in report.suppressed),
+        ],
+    }
+    schema = "https://json.schemastore.org/sarif-2.1.0.json"
+    return json.dumps({"$schema": schema, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False)
 
 
 def _result(diagnostic: Diagnostic) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
-"""Rules about what a target can do: the parts of its inventory entry, and the abilities of its platform.
+"""Rules about the abilities of a target: the parts of its inventory entry, and the actions of its platform.
 
-A playbook that serves several targets may name what some of them cannot do. It is a risk only if nothing else is left.
+A playbook for several targets may name actions that some targets do not support. This is a risk only if no other action
+is left.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from remediator.authoring.lint import LintContext, Rule
 from remediator.playbooks import cel
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.model import Playbook
-from remediator.playbooks.steps import Step
 from remediator.runtime.preflight import Use, uses
 
 
@@ -30,16 +30,16 @@ class NotPossible(Rule):
 
 
 class NeverActs(Rule):
-    """The target of a playbook can do none of its steps."""
+    """The target of a playbook supports no step of the playbook."""
 
     id = "never-acts"
     why = "Every run only escalates. No remedy is ever planned."
-    fix = "use actions that the target can do; docs/platforms.md and the inventory say which"
+    fix = "use actions that the target supports: see docs/platforms.md and the inventory"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             found = _Impossible(context, playbook)
-            # A step whose condition reads evidence that cannot be had here is for targets where it can.
+            # If this target cannot provide the evidence of a condition, the step is meant for other targets.
             wanted = set(range(len(playbook.steps))) - found.conditional
             if wanted and wanted <= found.steps:
                 reason = next(reason for use, reason in found.uses if use.path[0] == "steps")
@@ -63,7 +63,7 @@ class NeverProved(Rule):
 
 
 class _Impossible:
-    """What a playbook uses and none of its services can do."""
+    """The parts of a playbook that none of its services supports."""
 
     def __init__(self, context: LintContext, playbook: Playbook) -> None:
         self._context = context
@@ -72,8 +72,12 @@ class _Impossible:
         self.steps = {use.path[1] for use, _ in self.uses if use.path[0] == "steps" and len(use.path) == 3}
         """Positions of the steps whose action is impossible."""
         unknown = {playbook.diagnose[int(use.path[1])].id for use, _ in self.uses if use.path[0] == "diagnose"}
-        self.conditional = {at for at, step in enumerate(playbook.steps) if unknown & _evidence_of(step)}
+        self.conditional = set[int]()
         """Positions of the steps whose condition reads evidence that is always unknown."""
+        for at, step in enumerate(playbook.steps):
+            names = cel.compile(step.when).references if step.when is not None else ()
+            if any(each.root == "evidence" and each.name in unknown for each in names):
+                self.conditional.add(at)
 
     def _find(self, playbook: Playbook) -> Iterator[tuple[Use, str]]:
         inventory = self._context.inventory
@@ -83,10 +87,5 @@ class _Impossible:
             services = [inventory.service(name) for name in use.services]
             reasons = [self._context.catalogue.why_impossible(use.kind, use.name, each) for each in services]
             if reasons and all(reasons):
-                others = ", and no other service that can be the target can do it" if len(reasons) > 1 else ""
+                others = ", and no other possible target supports it" if len(reasons) > 1 else ""
                 yield use, reasons[0] + others
-
-
-def _evidence_of(step: Step) -> set[str | None]:
-    names = cel.compile(step.when).references if step.when is not None else ()
-    return {each.name for each in names if each.root == "evidence"}

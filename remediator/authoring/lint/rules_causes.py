@@ -14,7 +14,7 @@ class NoCause(Rule):
     """In mode auto, a step that interrupts or destroys something names no cause that it is for."""
 
     id = "no-cause"
-    why = "Without an established cause such a step never runs automatically: every run asks a person."
+    why = "Without an established cause, such a step never runs automatically: every run needs an approval."
     fix = "give the conclusion of this fault an id, and add for: [ID] to the step"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
@@ -26,9 +26,7 @@ class NoCause(Rule):
                 if step.for_ or step.approval == "required" or traits.requires_approval:
                     continue
                 if traits.interrupts or traits.destructive:
-                    message = (
-                        f"{step.action} interrupts the service and names no cause, so a person is asked every time"
-                    )
+                    message = f"{step.action} interrupts the service and names no cause, so every run needs an approval"
                     if not traits.interrupts:
                         message = (
                             f"{step.action} may lose data and names no cause, so nothing shows that it fits the fault"
@@ -37,7 +35,7 @@ class NoCause(Rule):
 
 
 class NegatedOk(Rule):
-    """A step that changes something runs whenever a check is not ok, in whatever state the service is."""
+    """A mutating step runs whenever a check is not ok, in every state of the service."""
 
     id = "negated-ok"
     why = "Not ok means down, loading, a wrong password or a full disk. A restart helps in few of these states."
@@ -45,10 +43,10 @@ class NegatedOk(Rule):
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
-            # a diagnosis that asks one question, a PromQL expression, has no states to tell apart
+            # a PromQL expression as the diagnosis has only one answer, and no states to distinguish
             single = {item.id for item in playbook.diagnose if item.check in context.catalogue.uses_prometheus}
             facts = context.catalogue.check_facts
-            # a check tells states apart if one of its facts has a list of values
+            # a check distinguishes states if one of its facts has a list of values
             telling = {
                 item.id
                 for item in playbook.diagnose
@@ -65,7 +63,7 @@ class NegatedOk(Rule):
 def _gates(context: LintContext, playbook: Playbook) -> Iterator[tuple[tuple[str, int, str], str]]:
     """Return the conditions that let a step change something, with their places: its own, and those of its causes.
 
-    A cause may rest on a check of a limit, which has nothing to tell apart; see :func:`_with_states`.
+    A cause may depend on a check of a limit, which has no states to distinguish; see :func:`_with_states`.
     """
     changing = [(at, step) for at, step in enumerate(playbook.steps) if context.traits(step).mutates]
     causes = {cause for _, step in changing for cause in step.for_}
@@ -80,7 +78,7 @@ def _gates(context: LintContext, playbook: Playbook) -> Iterator[tuple[tuple[str
 def negated_ok(text: str) -> tuple[str, ...]:
     """Return the evidence whose negated ``ok`` is enough for a condition, in one of its alternatives.
 
-    An alternative that also reads facts, or the output of a step, tells the states apart.
+    An alternative that also reads facts, or the output of a step, distinguishes the states.
     """
     return tuple(dict.fromkeys(_negated(cel.tokenize(text), False)))
 
@@ -95,7 +93,7 @@ def _negated(words: list[str], negative: bool) -> list[str]:
 
     Args:
         words: the tokens of the part.
-        negative: whether the part stands under a ``!``.
+        negative: whether the part is inside a ``!``.
     """
     while words[:1] == ["("] and _closing(words) == len(words) - 1:
         words = words[1:-1]

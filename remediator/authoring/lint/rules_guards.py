@@ -1,4 +1,4 @@
-"""Rules about what limits a playbook: guards, approvals and modes."""
+"""Rules about the limits of a playbook: guards, approvals and modes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from remediator.playbooks.parsing.nodes import data, find, key_of
 
 
 class DestructiveAuto(Rule):
-    """A playbook in mode auto has a step whose action may lose data, and does not say that it needs an approval."""
+    """A playbook in mode auto has a step whose action may lose data, but the step does not require an approval."""
 
     id = "destructive-auto"
     why = "Such a step asks a person in every mode. A reader of the file expects that it runs automatically."
-    fix = "write approval: required on the step, so that the file says what happens"
+    fix = "write approval: required on the step, so that the file shows the behaviour"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
@@ -28,7 +28,8 @@ class DestructiveAuto(Rule):
             for at, step in enumerate(playbook.steps):
                 if context.traits(step).destructive and step.approval != "required":
                     message = (
-                        f"{step.action} may lose data, so a person is asked in mode auto too; the step does not say so"
+                        f"{step.action} may lose data, so it needs an approval in mode auto too; the step does "
+                        "not set approval: required"
                     )
                     yield self.at(context, playbook, ("steps", at, "action"), message)
 
@@ -73,7 +74,7 @@ class GuardOff(Rule):
 
 
 class NoDefaultMode(Rule):
-    """mode lists environments but has no default for the others."""
+    """mode lists environments but has no default for other environments."""
 
     id = "no-default-mode"
     severity = Severity.INFO

@@ -1,4 +1,4 @@
-"""Rules about the installation: programs, approvers, what a running Prometheus has, and rights on the platforms."""
+"""Rules about the installation: programs, approvers, the data of a running Prometheus, and rights on the platforms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ class MissingProgram(Rule):
 
     id = "missing-program"
     severity = Severity.INFO
-    why = "If the machine of the service does not have it either, the step fails. On another machine this says nothing."
+    why = (
+        "If the program is missing on the machine of the service too, the step fails. On other machines, ignore "
+        "this finding."
+    )
     fix = "install the program, or correct its path; 'remediator doctor' examines the machine of the service"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
@@ -36,7 +39,7 @@ class NotApprovable(Rule):
     """A playbook that asks for approval has fewer approvers than its quorum."""
 
     id = "not-approvable"
-    why = "Nobody can approve its requests: each one expires, and the on-call is paged instead."
+    why = "No person can approve its requests: each request expires, and the on-call is paged instead."
     fix = (
         "add people with the role approver, the group, and a token or chat to the people file, or lower approval.quorum"
     )
@@ -44,7 +47,7 @@ class NotApprovable(Rule):
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         config, people = context.config, context.people
         if config is None or people is None or config.access.oidc is not None or config.access.proxy is not None:
-            return  # the members of a group are known to the identity provider only
+            return  # only the identity provider knows the members of a group
         for playbook in context.playbooks:
             asks = "approve" in playbook.modes or playbook.approval.required
             if not asks or not context.mutates(playbook):
@@ -63,7 +66,7 @@ class UnknownMetric(Rule):
 
     id = "unknown-metric"
     why = "There is no data: the check is unknown, and a person is asked."
-    fix = "correct the name, or scrape what exports the metric"
+    fix = "correct the name, or scrape the exporter of the metric"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks if context.live is not None else ():

@@ -10,7 +10,7 @@ from remediator.authoring.lint.live import metrics_of
 from remediator.clients.prometheus.result_labels import result_labels
 from remediator.core.matchers import Operator, parse_matcher
 from remediator.errors import InputError
-from remediator.pipeline.match import holds, possible
+from remediator.pipeline.match import accepts_alertname, holds
 from remediator.playbooks.diagnostics import Diagnostic, Severity, similar_name
 from remediator.playbooks.model import Playbook
 
@@ -40,7 +40,7 @@ class MatchesWatchdog(Rule):
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
-            if possible(playbook, "alertname", context.watchdog):
+            if accepts_alertname(playbook, context.watchdog):
                 message = f"the matchers also match {context.watchdog}, the alert that always fires"
                 yield self.at(context, playbook, ("match",), message, key=True)
 
@@ -83,9 +83,9 @@ class Overlap(Rule):
 
 
 def shared_labels(first: Playbook, second: Playbook) -> dict[str, str] | None:
-    """Return labels that both playbooks match; None if none are found.
+    """Return labels that both playbooks match; None without such labels.
 
-    Matchers on different labels are independent, so each label is tried alone: with every value that a matcher
+    Matchers on different labels are independent, so each label is tried alone. It gets every value that a matcher
     names, the beginning of every pattern, the empty value, and a value that no matcher names.
     """
     matchers = (*first.match.parsed, *second.match.parsed)
@@ -132,12 +132,12 @@ class UnknownLabel(Rule):
     why = "A matcher on a missing label never matches. A parameter from a missing label escalates every run."
     fix = (
         "add the label to the rule or to the 'by' of its aggregation, or correct its name; "
-        "labels that alert relabelling adds belong in known_labels of the settings"
+        "list labels that alert relabelling adds in known_labels of the settings"
     )
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
-            rules = [rule for rule in context.alerts or () if possible(playbook, "alertname", rule.name)]
+            rules = [rule for rule in context.alerts or () if accepts_alertname(playbook, rule.name)]
             if not rules:
                 continue
             written = {"alertname"}.union(context.known_labels, *(rule.labels for rule in rules))
@@ -155,7 +155,7 @@ class UnknownLabel(Rule):
 def _may_have(rule: AlertRule, label: str, live: LivePrometheus | None) -> bool:
     """Return whether the expression of a rule can have a label.
 
-    A series can have any label, and aggregation drops labels. A running Prometheus says which labels its series have.
+    A series can have any label, and aggregation drops labels. A running Prometheus reports the labels of its series.
     """
     try:
         result = result_labels(rule.expression)

@@ -48,7 +48,7 @@ class UnboundedParameter(Rule):
     """A label value goes into an action, through a parameter with neither pattern nor enum."""
 
     id = "unbounded-parameter"
-    why = "Anyone who can set the label chooses what the action works on, within the limits of the action."
+    why = "Anyone who can set the label chooses the target of the action, within the limits of the action."
     fix = "add a pattern or an enum that allows only the values you need"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:

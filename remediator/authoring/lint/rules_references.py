@@ -1,4 +1,4 @@
-"""Rules about what a playbook refers to: fragments, channels, data sources and PromQL functions."""
+"""Rules about the references of a playbook: fragments, channels, data sources and PromQL functions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NoDataSource(Rule):
         for playbook in context.playbooks if "prometheus" not in known else ():
             for call in context.subject(playbook).calls:
                 if call.kind == "check" and call.name in context.catalogue.uses_prometheus:
-                    message = f"{call.name} needs Prometheus, but the settings file names none"
+                    message = f"{call.name} needs Prometheus, but the settings file contains no Prometheus"
                     yield self.at(context, playbook, (*call.path, "check"), message)
                     break
 
@@ -71,7 +71,7 @@ class UnknownChannel(Rule):
         if context.config is not None and context.settings is not None:
             for at, name in enumerate(context.config.watchdog.notify):
                 node, left = find(context.settings, ("watchdog", "notify", at))
-                if not left:  # the default is reported by doctor: lint reads what is written
+                if not left:  # doctor reports the default: lint reads what is written
                     yield node, name
 
 
@@ -79,7 +79,7 @@ class UnknownFunction(Rule):
     """A PromQL expression calls an unknown function."""
 
     id = "unknown-function"
-    why = "If Prometheus does not know it either, there is no data: the check is unknown, and a person is asked."
+    why = "If Prometheus does not have the metric either, the check is unknown, and a person is asked."
     fix = "correct the name; if your Prometheus is newer than this remediator, suppress the rule with that reason"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:

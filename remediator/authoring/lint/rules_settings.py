@@ -1,4 +1,4 @@
-"""Rules about the settings: what works, but lets others read or do what they should not."""
+"""Rules about the settings: values that work, but give other users too many rights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from remediator.audit.secret_files import secret_files
 from remediator.authoring.lint import LintContext, Rule
 from remediator.clients.endpoints import Endpoint, HttpAuth
-from remediator.config import Config, SourceSettings, Webhook, read_secret
+from remediator.config import Config, SourceSettings, Webhook, read_secret, token_files
 from remediator.core.access_settings import UNIX_PEER
 from remediator.core.listen import is_loopback
 from remediator.errors import ConfigurationError
@@ -27,7 +27,7 @@ from remediator.storage.url import parse_postgresql_url
 
 _SHORT_TOKEN = 16
 _WIDEST = {4: 16, 6: 48}
-"""By IP version: the shortest prefix of a network in which only a proxy is expected."""
+"""The shortest prefix of a network in which only a proxy is expected, by IP version."""
 MOUNTED = ("/run/secrets", "/var/run/secrets")
 """Folders in which Docker and Kubernetes mount secrets: the platform sets the modes of the files there."""
 
@@ -53,7 +53,7 @@ class PlainHttp(SettingsRule):
     """People or Alertmanager reach the service over a network by HTTP without TLS."""
 
     id = "plain-http"
-    why = "Everyone on the way can read tokens and cookies, and approve with them."
+    why = "Everyone on the network path can read tokens and cookies, and approve with them."
     fix = "set tls, or put a proxy with TLS before a loopback address, and begin public_url with https://"
 
     def find(self, config: Config) -> Iterator[tuple[Place, str]]:
@@ -86,7 +86,7 @@ class ShortToken(SettingsRule):
         sections: list[tuple[Place, Webhook | SourceSettings]] = [(("webhook",), config.webhook)]
         sections += [(("sources", name), source) for name, source in config.sources.items()]
         for section, settings in sections:
-            for name, path in settings.token_files.items():
+            for name, path in token_files(settings).items():
                 yield (*section, name) if name == "token_file" else (*section, "tokens", name), path
             if isinstance(settings, SourceSettings) and settings.hmac is not None:
                 for at, path in enumerate(settings.hmac.secret_files):
@@ -113,7 +113,7 @@ class CredentialInClear(SettingsRule):
     """A password or token is sent over a network by HTTP without TLS."""
 
     id = "credential-in-clear"
-    why = "Everyone on the way can read it."
+    why = "Everyone on the network path can read it."
     fix = "use an https:// URL"
 
     def find(self, config: Config) -> Iterator[tuple[Place, str]]:
@@ -122,7 +122,7 @@ class CredentialInClear(SettingsRule):
         for name, source in config.sources.items():
             given = source.model_extra or {}
             for key, value in given.items():
-                if isinstance(value, dict) and "url" in value:  # a server of this kind of source
+                if isinstance(value, dict) and "url" in value:  # the server that this kind of source queries
                     with suppress(ValidationError):
                         places.append((("sources", name, key), Endpoint.model_validate(value)))
         places += [(("requests", name), request) for name, request in config.requests.items()]
@@ -156,7 +156,7 @@ class ReadableSecret(SettingsRule):
 
     id = "readable-secret"
     why = "Every program on this host can use the secret."
-    fix = "take the rights of others away: chmod o= FILE"
+    fix = "remove the permissions of other users: chmod o= FILE"
 
     def find(self, config: Config) -> Iterator[tuple[Place, str]]:
         for path in sorted({*secret_files(config)}):
@@ -177,8 +177,8 @@ class WritableSettings(SettingsRule):
     """All users of this host can change settings, playbooks, the inventory or the people file."""
 
     id = "writable-settings"
-    why = "Every program on this host can give itself all rights, or add what is to be run."
-    fix = "take the right to write away from others: chmod o-w FILE"
+    why = "Every program on this host can give itself all rights, or add commands that the service runs."
+    fix = "remove the write permission of other users: chmod o-w FILE"
 
     def find(self, config: Config) -> Iterator[tuple[Place, str]]:
         for place, named in (
@@ -193,7 +193,7 @@ class WritableSettings(SettingsRule):
 def writable_by_all(path: Path) -> bool:
     """Return whether users other than the owner and the group can change a file or a folder that is mounted writable.
 
-    A mounted ConfigMap of Kubernetes is a folder with mode 0777 that nobody can write to.
+    A mounted ConfigMap of Kubernetes is a read-only folder with mode 0777.
     """
     try:
         return bool(path.stat().st_mode & stat.S_IWOTH) and not os.statvfs(path).f_flag & os.ST_RDONLY

@@ -1,4 +1,4 @@
-"""Rules about the structure of a playbook: its steps, its escalation, and what a reviewer expects beside it."""
+"""Rules about the structure of a playbook: its steps, its escalation, and the files that belong to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class NoEscalation(Rule):
             targets = [services[playbook.target]] if playbook.target in services else list(services.values())
             owned = bool(targets) and all(service.owner for service in targets)
             if not playbook.escalate.to and not owned:
-                yield self.at(context, playbook, ("escalate",), "no one is notified when this playbook fails", key=True)
+                yield self.at(
+                    context, playbook, ("escalate",), "no person is notified when this playbook fails", key=True
+                )
 
 
 class NoSummary(Rule):
@@ -32,7 +34,7 @@ class NoSummary(Rule):
     id = "no-summary"
     severity = Severity.INFO
     why = "An approver reads the summary first."
-    fix = "describe in one sentence what it fixes and how: summary: …"
+    fix = "describe the fault and the remedy in one sentence: summary: …"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
@@ -46,7 +48,7 @@ class NoTest(Rule):
     id = "no-test"
     severity = Severity.INFO
     why = "The first run is then in production."
-    fix = "write which result you expect for which alert, and run remediator test"
+    fix = "write the expected result for each alert, and run remediator test"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
@@ -84,7 +86,7 @@ def reachable_steps(context: LintContext, playbook: Playbook) -> set[str]:
 
 def _successors(step: Step, following: str | None, mutates: bool) -> Iterator[str | None]:
     if step.when is not None or step.for_:
-        yield following  # a step whose condition does not hold, or that is for other causes, is skipped
+        yield following  # a step is skipped if its condition does not hold, or if it is for other causes
     # a verification that fails continues as on_failure says
     for arrow in (step.on_success or ("verify" if mutates else "next"), step.on_failure or "next"):
         if isinstance(arrow, Goto):

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 from remediator.authoring.lint import LintContext, Rule
 from remediator.playbooks.diagnostics import Diagnostic
-from remediator.playbooks.inventory import Service
-from remediator.playbooks.model import Playbook
 from remediator.playbooks.target_identity import Relation, compare, names_target, naming_matchers
 
 
@@ -21,7 +19,7 @@ class AboutAny(Rule):
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             if playbook.about_any is not None:
-                message = f"the alert need not name the target: {playbook.about_any}"
+                message = f"the alert does not have to name the target: {playbook.about_any}"
                 yield self.at(context, playbook, ("about",), message, key=True)
 
 
@@ -41,16 +39,13 @@ class AlertFromElsewhere(Rule):
                 continue
             service = context.inventory.service(playbook.target)
             matched = any(names_target(matcher, service) for matcher in playbook.match.parsed)
-            if not matched and not _named_by_rules(context, playbook, service):
+            rules = [rule for rule in context.alerts or () if rule.name in playbook.match.alertname]
+            known = {rule.name for rule in rules} == set(playbook.match.alertname) != set()
+            # without a matcher, each rule that makes the alerts must set a label that names the service
+            named = known and all(compare(rule.labels, service).relation is Relation.ABOUT for rule in rules)
+            if not matched and not named:
                 message = f"no matcher names the target {service.name}, so the alert can come from elsewhere"
                 first, *others = naming_matchers(service)
                 instead = f", or {' or '.join(others)}" if others else ""
                 hint = f"add {first} to match.matchers{instead}"
                 yield self.at(context, playbook, ("match",), message, hint, key=True)
-
-
-def _named_by_rules(context: LintContext, playbook: Playbook, service: Service) -> bool:
-    """Return whether each rule that makes the alerts of a playbook sets a label that names the service."""
-    rules = [rule for rule in context.alerts or () if rule.name in playbook.match.alertname]
-    known = {rule.name for rule in rules} == set(playbook.match.alertname) != set()
-    return known and all(compare(rule.labels, service).relation is Relation.ABOUT for rule in rules)

@@ -1,4 +1,4 @@
-"""Rules about verification: what proves that a playbook succeeded."""
+"""Rules about verification: the proof that a playbook succeeded."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class WeakProof(Rule):
 
     id = "weak-proof"
     why = "A process that hangs, is still loading or refuses writes also runs."
-    fix = "add a check that uses the service: a probe, a write test, or PromQL on what its users see"
+    fix = "add a check that uses the service: a probe, a write test, or PromQL on the results for its users"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

@@ -1,4 +1,4 @@
-"""Run lint: load everything, check every rule, and remove what is suppressed."""
+"""Run lint: load everything, check every rule, and remove suppressed findings."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Sources:
     alerting: Sequence[Path] | None = None
     """Prometheus rule files and folders; None to skip the rules that need them."""
     prometheus: Endpoint | None = None
-    """A running Prometheus to compare with; its alert rules count besides those of the files."""
+    """A running Prometheus to compare with; its alert rules count in addition to the rules in the files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Report:
     """Number of playbooks that can be used."""
     files: int = 0
     skipped: tuple[str, ...] = ()
-    """What was not checked, and why."""
+    """The parts that were not checked, with the reason."""
 
     def at_least(self, severity: Severity) -> tuple[Diagnostic, ...]:
         """Return the diagnostics with this severity or a higher one."""
@@ -135,14 +135,14 @@ def lint(
     today: date,
     ask_rights: Callable[[tuple[Playbook, ...], Inventory], Sequence[RightsProblem]] | None = None,
 ) -> Report:
-    """Load everything, check every rule, and remove what is suppressed.
+    """Load everything, check every rule, and remove suppressed findings.
 
     Args:
         sources: the files.
         catalogue: the known actions, checks and guards.
         config_model: the model of the settings file.
         today: the date with which suppressions expire.
-        ask_rights: asks the platforms which rights the playbooks lack; None to connect to nothing.
+        ask_rights: returns the rights that the playbooks lack on the platforms; None: make no connections.
 
     Raises:
         ClientError: the Prometheus does not answer.
@@ -205,7 +205,7 @@ def lint(
 
 
 def kind_of(path: Path) -> str:
-    """Return the ``kind`` that a file declares; empty if the file cannot be read or declares none."""
+    """Return the ``kind`` that a file declares; empty if the file cannot be read or declares no kind."""
     root, _ = read_file(path)
     value = child(root, "kind") if root is not None else None
     return value.value if isinstance(value, Scalar) and isinstance(value.value, str) else ""

@@ -25,7 +25,7 @@ class Suppression:
 
     rules: frozenset[str]
     until: date
-    """The last day on which it applies."""
+    """The last day on which the suppression applies."""
     file: str
     line: int | None
     """The line that it applies to; None for the whole file."""

@@ -1,1 +1,1 @@
-"""The first minutes of an author: look at what runs here, and write a first set of files for it."""
+"""The first minutes of an author: find the services on this host, and write a first set of files for them."""

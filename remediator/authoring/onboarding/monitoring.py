@@ -49,7 +49,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Monitoring:
-    """What Prometheus and Alertmanager say."""
+    """The answers of Prometheus and Alertmanager."""
 
     prometheus: str | None = None
     alertmanagers: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Monitoring:
     watchdog: str | None = None
     """Name of the alert that always fires, or None."""
     notes: tuple[str, ...] = ()
-    """What was found and what did not answer, one line each."""
+    """The servers that were found, and the servers that did not answer: one line for each server."""
 
 
 async def find_monitoring(addresses: Iterable[str], *, in_cluster: bool = False) -> Monitoring:
@@ -134,7 +134,7 @@ async def _prometheus_of(alertmanager: str) -> str | None:
 
 
 async def _default_receiver(alertmanagers: Iterable[str], notes: list[str]) -> str:
-    """Return the receiver of the top route, and note what each Alertmanager says of itself."""
+    """Return the receiver of the top route, and note the version and state of each Alertmanager."""
     found = ""
     for url in alertmanagers:
         async with aclosing(Alertmanager(_endpoint(url))) as client:
@@ -159,7 +159,7 @@ async def _from_alertmanager(alertmanagers: list[str], notes: list[str]) -> Moni
                 for alert in await client.alerts():
                     found.setdefault(alert.labels.get("alertname", ""), []).append(alert.labels)
             except ClientError:
-                continue  # already in the notes
+                continue  # the notes already have this error
     alerts = tuple(
         Alert(name, "", tuple(_naming(each) for each in labels), labels[0].get("severity", ""))
         for name, labels in found.items()

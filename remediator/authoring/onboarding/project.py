@@ -1,4 +1,4 @@
-"""Write the first files of an installation: settings, inventory, people, one playbook, and what Alertmanager needs."""
+"""Write the first files of an installation, and a configuration for Alertmanager."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def make_project(
         monitoring: Prometheus and Alertmanager.
         services: all services that were found, for a comment in the inventory.
         http: the readiness endpoint of the service, if there is one.
-        catalogue: what playbooks can name, for the JSON Schemas.
+        catalogue: the names that playbooks can use, for the JSON Schemas.
         listen: address and port of the service.
         public_url: URL under which Alertmanager and people reach the service.
         person: ID of the first person.
@@ -146,7 +146,7 @@ def playbook_name(alert: str) -> str:
 
 
 def write_project(folder: Path, files: Mapping[str, ProjectFile]) -> None:
-    """Write all files; if one of them exists already, write none.
+    """Write all files, or no file if one of them exists already.
 
     Raises:
         InputError: a file exists already.

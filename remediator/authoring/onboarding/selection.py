@@ -20,7 +20,7 @@ from remediator.playbooks.diagnostics import did_you_mean
 _OUTAGE = re.compile(r"(Down|Absent|Unavailable|Unreachable|NotReady|NotRunning|Failed|Crash\w*)$")
 _UP = re.compile(r"\b(up|probe_success)\b")
 _NEVER = re.compile(r"remediator|prometheus|alertmanager|grafana")
-"""Services that a playbook must not restart on its own: without them, nobody sees what it does."""
+"""Services that a playbook must not restart on its own: without them, no person can observe remediator."""
 _READY_PATHS = ("/readyz", "/healthz", "/health", "/-/ready", "/livez", "/ready", "/ping")
 _TIMEOUT = timedelta(seconds=2)
 

@@ -1,4 +1,4 @@
-"""Log events of a simulated or rehearsed pipeline: its result says what happened, so they are not written."""
+"""Log events of a simulated or rehearsed pipeline: not written, because the result has the same information."""
 
 from __future__ import annotations
 

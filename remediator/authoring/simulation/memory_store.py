@@ -1,6 +1,6 @@
-"""A store on one SQLite database in memory, whose clock is that of the event loop.
+"""A store on one SQLite database in memory, with the clock of the event loop.
 
-The transactions are those of production (:mod:`remediator.storage.transaction`). Only the transport is simulated.
+The transactions are the production code (:mod:`remediator.storage.transaction`). Only the transport is simulated.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class LoopClock:
 
 
 class Database:
-    """The database. Only one exists at a time: creating another one empties it."""
+    """The database. Only one database exists at a time: creating another database empties the first."""
 
     def __init__(self, loop: VirtualLoop, start: datetime = START) -> None:
         engine, self.raw, empty = _engine()
@@ -111,7 +111,7 @@ class MemoryStore(Store):
         return self._database.connection
 
     def begin(self, connection: Connection) -> None:
-        self._database.raw.execute("BEGIN")  # without SQLAlchemy, which would need more time than SQLite
+        self._database.raw.execute("BEGIN")  # do not use SQLAlchemy: it would need more time than SQLite
 
     def now(self, connection: Connection) -> datetime:
         return self._database.now
@@ -157,7 +157,7 @@ class MemoryStore(Store):
         return result
 
     def snapshot(self, work: Callable[[Connection], T]) -> T:
-        """Run the work at once on what is committed."""
+        """Run the work at once on the committed data."""
         self._database.raw.execute("BEGIN")
         try:
             return work(self._database.connection)

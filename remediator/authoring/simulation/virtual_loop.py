@@ -37,7 +37,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self._now
 
     def end(self) -> None:
-        """Cancel all tasks, again as long as some go on, and close the loop."""
+        """Cancel all tasks, repeat this while tasks still run, and close the loop."""
         with suppress(Deadlock):
             while left := asyncio.all_tasks(self):
                 for task in left:
@@ -72,7 +72,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._now = max(self._now, self._scheduled[0].when())
             self._due()
         if self._ready:
-            chosen = int(self._chance.random() * len(self._ready))  # four times as fast as randrange
+            chosen = int(self._chance.random() * len(self._ready))  # this is four times as fast as randrange
             self._ready[chosen], self._ready[-1] = self._ready[-1], self._ready[chosen]
             handle = self._ready.pop()
             if not handle.cancelled():

@@ -1,5 +1,5 @@
 """Tests of playbooks: ``*.test.yaml`` files, executed by the production pipeline on a virtual clock.
 
 A test file defines the environment: alerts, answers of checks and actions, decisions. Matching, guards, approvals,
-steps, verification and messages are those of production. The command is ``remediator test``.
+steps, verification and messages are the production code. The command is ``remediator test``.
 """

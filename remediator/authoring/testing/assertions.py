@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remediator.authoring.testing.execute import CaseResult
@@ -88,7 +88,7 @@ def _of_run(case: Case, result: CaseResult) -> Iterator[Difference]:
         yield from _if_different(("undone",), "undone steps", list(expect.undone), result.undone)
     if expect.steps is not None:
         done = {item.step: item.outcome for item in result.attempts}
-        yield from _if_different(("steps",), "steps", list(expect.steps.items()), list(done.items()), _pairs)
+        yield from _if_different(("steps",), "steps", _pairs(expect.steps), _pairs(done))
     if expect.skipped is not None:
         yield from _if_different(
             ("skipped",), "skipped steps", list(expect.skipped), list(dict.fromkeys(result.skipped))
@@ -125,10 +125,9 @@ def _calls(case: Case, run: Run) -> Iterator[Difference]:
         )
 
 
-def _if_different(path: tuple[str, ...], what: str, wanted: Any, found: Any, shown: Any = None) -> Iterator[Difference]:
+def _if_different(path: tuple[str, ...], what: str, wanted: Any, found: Any) -> Iterator[Difference]:
     if wanted != found:
-        shown = shown or _shown
-        yield path, f"expected {what} {shown(wanted)}, got {shown(found)}"
+        yield path, f"expected {what} {_shown(wanted)}, got {_shown(found)}"
 
 
 def _shown(value: Any) -> str:
@@ -137,8 +136,8 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _pairs(value: Sequence[tuple[str, str]]) -> str:
-    return ", ".join(f"{step}: {outcome}" for step, outcome in value) or "none"
+def _pairs(steps: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{step}: {outcome}" for step, outcome in steps.items()) or "none"
 
 
 def _strongest_answers(result: CaseResult) -> dict[str, str]:

@@ -49,7 +49,7 @@ from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict
 
 _NOT_SCRIPTED = {"service.status", "service.running"}
-"""They only read the platform, which the test describes. The real ones run unless the test scripts their answers."""
+"""They only read the platform, which the test describes. The real actions run unless the test scripts their answers."""
 _MAX_DURATION = timedelta(minutes=30)
 _MAX_STEPS = 2_000_000
 _WATCHDOG = "Watchdog"
@@ -82,7 +82,7 @@ class CaseResult:
     seconds: float = 0.0
     """Seconds from the first alert to the end of the first run."""
     defect: str = ""
-    """An internal error in the pipeline; empty if there was none."""
+    """An internal error in the pipeline; empty if no error occurred."""
 
     @property
     def run(self) -> Run | None:
@@ -191,7 +191,7 @@ class _Execution:
         )
 
     def _peers(self, source: str) -> tuple[Alertmanager, ...]:
-        """Return what can be asked which alerts of a source fire; nothing if one of its alerts cannot be confirmed."""
+        """Return the servers that report the firing alerts of a source; empty if an alert cannot be confirmed."""
         if not all(alert.confirmed for alert in self.case.alerts if alert.source == source):
             return ()
         return (cast(Alertmanager, ScriptedAlertmanager(self.script)),)
@@ -263,7 +263,7 @@ class _Execution:
         await receive(self.store, json.dumps(data).encode(), source)
 
     async def _notify(self, at: timedelta) -> None:
-        """Send what begins or ends at this time in one notification, as Alertmanager sends the alerts of a group."""
+        """Send all alerts that begin or end at this time in one notification, as Alertmanager sends a group."""
         await asyncio.sleep(at.total_seconds() + 0.01)
         changes = [(item, True) for item in self.case.alerts if item.at == at]
         changes += [(item, False) for item in self.case.alerts if item.until == at]

@@ -1,4 +1,4 @@
-"""Scripted fakes for the environment of a test: they answer what the test file defines, on the clock of the test."""
+"""Scripted fakes for the environment of a test: they give the answers of the test file, on the clock of the test."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Script:
         """Actions that took effect, in order."""
 
     def answer(self, answers: Sequence[W], service: str = "", values: Mapping[str, Any] | None = None) -> W | None:
-        """Return the last answer that applies now to this service and these parameters; None if none applies."""
+        """Return the last answer that applies now to this service and these parameters; None if no answer applies."""
         elapsed = self.now() - self.start
         applicable = [
             item
@@ -64,7 +64,7 @@ class Script:
 
 
 class ScriptedCheck(Check):
-    """A check that answers what the test defines."""
+    """A check that gives the answers of the test."""
 
     def __init__(self, kind: type[Check], script: Script) -> None:
         self.name = kind.name  # type: ignore[misc]

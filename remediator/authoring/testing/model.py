@@ -52,7 +52,7 @@ class CheckResponse(When):
     answer: Literal["ok", "fail", "unknown"] = Field(description="Answer of the check.")
     summary: str = Field(default="", description="Summary, for messages.")
     facts: dict[str, Any] = Field(default={}, description="Values, for conditions.")
-    service: str | None = Field(default=None, description="Only for this service.")
+    service: str | None = Field(default=None, description="Answer only for this service.")
     with_: dict[str, Any] = Field(default={}, alias="with", description="Only with these parameters.")
 
 
@@ -68,17 +68,17 @@ class ActionResponse(When):
     summary: str = Field(default="", description="Summary, for messages.")
     output: dict[str, Any] = Field(default={}, description="Values, for conditions.")
     takes: Duration = Field(default=_ZERO, description="Duration of the call.")
-    service: str | None = Field(default=None, description="Only for this service.")
+    service: str | None = Field(default=None, description="Answer only for this service.")
     with_: dict[str, Any] = Field(default={}, alias="with", description="Only with these parameters.")
 
 
 class CostResponse(When):
-    """What an action would interrupt or lose."""
+    """The cost of an action."""
 
     cost: dict[str, bool | int | float | Literal["unknown"]] = Field(
-        description="Measured values by fact, for example unsaved_writes: 3000; unknown: it cannot be measured."
+        description="Measured values by fact, for example unsaved_writes: 3000. unknown: it cannot be measured."
     )
-    service: str | None = Field(default=None, description="Only for this service.")
+    service: str | None = Field(default=None, description="Answer only for this service.")
     with_: dict[str, Any] = Field(default={}, alias="with", description="Only with these parameters.")
 
     @field_validator("cost")
@@ -102,14 +102,16 @@ class PlatformResponse(When):
         default=None, ge=0, description="Number of healthy instances; default: all if the state is running."
     )
     facts: dict[str, Any] = Field(default={}, description="Values of service.status, for conditions.")
-    reasons: tuple[Reason, ...] = Field(default=(), description="Why instances do not serve, as the platform says it.")
+    reasons: tuple[Reason, ...] = Field(
+        default=(), description="Reasons why instances do not serve, as the platform reports them."
+    )
 
 
 class TestService(Strict):
-    """A service of the inventory of the test, with the keys of an inventory that decide what a playbook may do."""
+    """A service of the inventory of the test, with the keys that limit the playbooks."""
 
     platform: Binding | None = Field(
-        default=None, description="Platform that runs the service; default: one that names no label of an alert."
+        default=None, description="Platform that runs the service; default: a platform that uses no label of an alert."
     )
     depends_on: tuple[str, ...] = Field(default=(), description="Services that this service needs.")
     alerts_as: dict[str, str] = Field(default={}, description=Service.model_fields["alerts_as"].description)
@@ -134,13 +136,14 @@ class TestAlert(Strict):
     until: Duration | None = Field(default=None, description="When the alert is resolved; default: never.")
     about_target: bool = Field(
         default=True,
-        description="Add the labels of the target if no label names anything; false: leave them as they are.",
+        description="Add the labels of the target if no label names anything; false: do not change the labels.",
     )
     silenced: bool = Field(default=False, description="Alertmanager silences the alert.")
     source: Name = Field(default=ALERTMANAGER, description="Source that sends the alert, for example grafana.")
     confirmed: bool = Field(
         default=True,
-        description="The source says that the alert still fires; false: it cannot be asked, as a source of kind json.",
+        description="The source reports that the alert still fires. false: the source has no such API, like a source "
+        "of kind json.",
     )
 
 
@@ -170,8 +173,10 @@ class Message(Strict):
 class Expect(Strict):
     """The expected result. Keys that are left out are not compared."""
 
-    matches: tuple[str, ...] | None = Field(default=None, description="Playbooks that match the alerts; []: none.")
-    outcome: str | None = Field(default=None, description="Final status of the run; none: there is no run.")
+    matches: tuple[str, ...] | None = Field(
+        default=None, description="Playbooks that match the alerts; []: no playbook matches."
+    )
+    outcome: str | None = Field(default=None, description="Final status of the run; none: no run exists.")
     reason: str | None = Field(default=None, description="Reason of the status.")
     mode: Mode | None = Field(default=None, description="Mode of the run.")
     plan: tuple[str, ...] | None = Field(default=None, description="Steps of the plan, in order.")
@@ -183,7 +188,7 @@ class Expect(Strict):
         default=None, description="Steps that were undone, in order; scheduled undos need lasts."
     )
     steps: dict[str, Literal["ok", "failed", "unknown"]] | None = Field(
-        default=None, description="All steps that ran, in order, each with its last outcome; {}: none ran."
+        default=None, description="All steps that ran, in order, each with its last outcome; {}: no step ran."
     )
     skipped: tuple[str, ...] | None = Field(
         default=None, description="Steps that were skipped because their condition did not hold."
@@ -195,7 +200,7 @@ class Expect(Strict):
         default={}, description="Strongest answer of each guard: block, then unknown, then allow."
     )
     causes: tuple[str, ...] | None = Field(
-        default=None, description="ID, or a part of the text, of each likely cause, in order; []: none."
+        default=None, description="ID, or a part of the text, of each likely cause, in order; []: no cause."
     )
     messages: tuple[Message, ...] = Field(default=(), description="Each must be among the messages that were sent.")
     runs: int | None = Field(default=None, ge=0, description="Number of runs.")
@@ -220,7 +225,7 @@ class Given(Strict):
         description="Results of actions, by name; default: ok, and unknown for read-only actions.",
     )
     costs: Mapping[str, Annotated[tuple[CostResponse, ...], _one("cost", dict)]] = Field(
-        default={}, description="What actions would interrupt or lose, by name; default: nothing."
+        default={}, description="Costs of actions, by name; default: no cost."
     )
     platform: Mapping[str, Annotated[tuple[PlatformResponse, ...], _one("state"), _OrWord(*_STATES)]] = Field(
         default={}, description="State of services, by name; default: running."

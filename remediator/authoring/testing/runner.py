@@ -14,7 +14,7 @@ from remediator.errors import ConfigurationError
 from remediator.extensions.registry import Registry
 from remediator.playbooks.catalogue import Catalogue
 from remediator.playbooks.diagnostics import Diagnostic, Severity, did_you_mean
-from remediator.playbooks.loader import LoadResult, load_playbooks, read_model, shown
+from remediator.playbooks.loader import load_playbooks, read_model, shown
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Node, find, key_of
 from remediator.playbooks.parsing.nodes import Path as NodePath
@@ -97,8 +97,12 @@ def run(path: Path, registry: Registry, only: str = "") -> Report:
     catalogue = registry.catalogue()
     known = load_playbooks([path.parent], catalogue, None)
     suite, root = reading.model, reading.root
-    playbook = _chosen(suite, root, known, report)
+    playbook = next((item for item in known.playbooks if item.name == suite.playbook), None)
     if playbook is None:
+        hint = did_you_mean(suite.playbook, [item.name for item in known.playbooks])
+        message = f"this folder contains no usable playbook {suite.playbook!r}"
+        report.errors.append(find(root, ("playbook",))[0].diagnostic("unknown-playbook", message, hint))
+        report.errors += [item for item in known.diagnostics if item.severity is Severity.ERROR]
         return report
     report.errors += _unknown_names(suite, root, playbook, catalogue)
     if report.errors:
@@ -113,17 +117,6 @@ def run(path: Path, registry: Registry, only: str = "") -> Report:
             report.tests.append(CaseReport(case.name, tuple(compare(case, at, results[-1], known.playbooks, root))))
     report.taken = frozenset(taken(results))
     return report
-
-
-def _chosen(suite: Suite, root: Node, known: LoadResult, report: Report) -> Playbook | None:
-    found = next((item for item in known.playbooks if item.name == suite.playbook), None)
-    if found is None:
-        errors = [item for item in known.diagnostics if item.severity is Severity.ERROR]
-        hint = did_you_mean(suite.playbook, [item.name for item in known.playbooks])
-        message = f"this folder contains no usable playbook {suite.playbook!r}"
-        report.errors.append(find(root, ("playbook",))[0].diagnostic("unknown-playbook", message, hint))
-        report.errors += errors
-    return found
 
 
 Names = Iterator[tuple[NodePath, str, Sequence[str]]]

@@ -136,7 +136,7 @@ class AlertmanagerStatus(Part, frozen=True, kw_only=True, rename="camel"):
 
     version: str
     started: datetime | None
-    """None if it does not say. The Alertmanager inside of Grafana does not."""
+    """Start time; None if the server does not report it, like the Alertmanager inside Grafana."""
     cluster: Cluster
     configuration: str = ""
     """Its configuration file as YAML; Alertmanager replaces secrets in it."""
@@ -170,12 +170,16 @@ class Alertmanager:
         """Return the alerts that have not ended.
 
         Args:
-            filters: matchers as text, all of which must match; see `matcher`.
-            silenced: whether to include silenced alerts; the other three work the same way.
+            filters: matchers as text; all must match; see `matcher`.
+            silenced: whether to include silenced alerts; the next three arguments work the same way.
             receiver: an anchored regular expression for the names of receivers.
         """
         flags = {"silenced": silenced, "inhibited": inhibited, "active": active, "unprocessed": unprocessed}
-        answer = await self._http.get("/api/v2/alerts", _query(filters, receiver, **flags))
+        query = [(name, str(value).lower()) for name, value in flags.items()]
+        query += [("filter", each) for each in filters]
+        if receiver is not None:
+            query.append(("receiver", receiver))
+        answer = await self._http.get("/api/v2/alerts", query)
         return answer.json(tuple[FiringAlert, ...])
 
     async def groups(self) -> tuple[AlertGroup, ...]:
@@ -195,7 +199,9 @@ class Alertmanager:
 
     async def expire_silence(self, silence_id: str) -> None:
         """End a silence now. Alertmanager rejects (404, old versions 500) an unknown or expired one."""
-        await self._http.call("DELETE", f"/api/v2/silence/{_id(silence_id)}")
+        if not silence_id.replace("-", "").isalnum():  # it becomes a part of the path
+            raise BadAnswer(f"{silence_id!r} is not a valid ID of a silence")
+        await self._http.call("DELETE", f"/api/v2/silence/{silence_id}")
 
     async def receivers(self) -> tuple[str, ...]:
         """Return the names of the receivers."""
@@ -232,7 +238,7 @@ async def first_reachable(alertmanagers: Iterable[Alertmanager], call: Callable[
     """Return the answer of the first Alertmanager that is reachable. The members of a cluster replicate silences.
 
     Raises:
-        Unreachable: no Alertmanager is reachable, or none is configured.
+        Unreachable: no Alertmanager is reachable or configured.
     """
     last = Unreachable("no Alertmanager is configured; add one to 'alertmanagers' in the settings")
     for alertmanager in alertmanagers:
@@ -249,16 +255,3 @@ def matchers_for(labels: Mapping[str, str]) -> list[str]:
     Label names that need quotes are left out: Alertmanager before 0.27 rejects the whole request because of them.
     """
     return [equals(name, value) for name, value in labels.items() if CLASSIC_NAME.fullmatch(name)]
-
-
-def _query(filters: Iterable[str], receiver: str | None, **flags: bool) -> list[tuple[str, str]]:
-    query = [(name, str(value).lower()) for name, value in flags.items()]
-    query += [("filter", each) for each in filters]
-    return query if receiver is None else [*query, ("receiver", receiver)]
-
-
-def _id(silence_id: str) -> str:
-    """Return an ID that is safe in a path."""
-    if not silence_id.replace("-", "").isalnum():
-        raise BadAnswer(f"{silence_id!r} is not a valid ID of a silence")
-    return silence_id

@@ -1,7 +1,8 @@
 """Amazon ElastiCache client for one replication group: node type, roles, failover test and change of node type.
 
-It needs the extra ``aws`` (boto3), which is imported at the first call. boto3 blocks, so each call runs in a thread,
-with one attempt (no retries by the library) and a timeout. boto3's credential chain provides the credentials.
+It needs the extra ``aws`` (boto3), which is imported at the first call. Because boto3 blocks, each call runs in a
+thread, with one attempt (no retries by the library) and a timeout. The credential chain of boto3 provides the
+credentials.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ class _Events(Part, frozen=True, kw_only=True, rename="pascal"):
 class ReplicationGroups:
     """A client of one replication group in one region.
 
-    Every call raises ``Unreachable`` (not sent, or no credentials), ``TimedOut``, ``Refused`` or ``BadAnswer``, and
-    ``TargetError`` if boto3 is not installed or the group does not exist.
+    Every call raises ``Unreachable`` (not sent, or no credentials), ``TimedOut``, ``Refused`` or ``BadAnswer``. It
+    raises ``TargetError`` if boto3 is not installed or the group does not exist.
     """
 
     def __init__(self, group: str, region: str | None, endpoint_url: str | None, timeout: timedelta) -> None:
@@ -133,7 +134,11 @@ class ReplicationGroups:
     async def _call(self, operation: str, type_: type[T], *, reads: bool, **given: Any) -> T:
         """Connect, then call. These are two steps, so that a timeout while connecting proves that nothing was sent."""
         what = f"{self.name}: {operation}"
-        boto3, exceptions, parsers = _libraries()
+        try:
+            import boto3  # noqa: PLC0415 - comes with the extra only, and takes 100 ms to load
+            from botocore import exceptions, parsers  # noqa: PLC0415
+        except ImportError:
+            raise TargetError(MISSING) from None
         try:
             async with asyncio.timeout(_CONNECTING):
                 client = await asyncio.to_thread(self._connected, boto3)
@@ -163,15 +168,6 @@ class ReplicationGroups:
         limits = Config(connect_timeout=self._seconds, read_timeout=self._seconds, retries={"total_max_attempts": 1})
         session = boto3.session.Session()
         return session.client("elasticache", region_name=self._region, endpoint_url=self._endpoint_url, config=limits)
-
-
-def _libraries() -> tuple[ModuleType, ModuleType, ModuleType]:
-    try:
-        import boto3  # noqa: PLC0415 - comes with the extra only, and takes 100 ms to load
-        from botocore import exceptions, parsers  # noqa: PLC0415
-    except ImportError:
-        raise TargetError(MISSING) from None
-    return boto3, exceptions, parsers
 
 
 def _refusal(what: str, response: Mapping[str, Any], reads: bool) -> ClientError | TargetError:

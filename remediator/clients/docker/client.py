@@ -35,7 +35,6 @@ from remediator.errors import BadAnswer, InputError, Refused, TargetError
 
 OLDEST = (1, 40)
 NEWEST = (1, 51)
-SIGNALS = frozenset({"HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "TTIN", "TTOU", "WINCH"})
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:@/-]*")
 _CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _MAX_LOGS = 4 * MEBIBYTE
@@ -64,9 +63,9 @@ class Docker:
     """A client of one Docker Engine.
 
     Every method raises what `HttpClient.call` raises, and `DockerRefused` if the Engine rejects the call. Name
-    containers by their ID, which is never reused. Methods that change a container take ``expected``: if the container
-    was restarted since, they raise `TargetError` and change nothing. The Engine cannot compare, so a restart in the
-    millisecond between check and call is missed.
+    containers by their ID, which is never reused. Methods that change a container take ``expected``: if another user
+    restarted the container since, they raise `TargetError` and change nothing. The Engine cannot compare, so a restart
+    in the millisecond between check and call is missed.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -117,13 +116,6 @@ class Docker:
         await self._check(container, expected)
         path = f"/containers/{_container(container)}/restart"
         await self._call("POST", path, params={"t": stop_timeout}, seconds=stop_timeout + self._timeout)
-
-    async def signal(self, container: str, signal: str, *, expected: ContainerPin | None = None) -> None:
-        """Send one of `SIGNALS` to the container's first process."""
-        if signal not in SIGNALS:
-            raise InputError(f"signal {signal!r} is not allowed; allowed signals: {', '.join(sorted(SIGNALS))}")
-        await self._check(container, expected)
-        await self._call("POST", f"/containers/{_container(container)}/kill", params={"signal": f"SIG{signal}"})
 
     async def logs(
         self,
@@ -219,7 +211,7 @@ class Docker:
         return (await self._get(f"/images/{_name(image)}/json", None)).json(dict[str, Any])
 
     async def dry_call(self, method: str, path: str) -> None:
-        """Send a call whose path names a container that does not exist, to learn whether it is allowed."""
+        """Send a call for a container that does not exist, to find out whether it is allowed."""
         parameters = {"name": "dry-call"} if path.endswith("/rename") else {}
         await self._call(method, path, params={"tail": 0, "stdout": 1} if path.endswith("/logs") else parameters)
 
@@ -227,12 +219,12 @@ class Docker:
         if expected is None:
             return
         try:
-            found = (await self.container(container)).pin
+            found = await self.container(container)
         except DockerRefused as error:
             if error.status != 404:
                 raise
             raise TargetError(f"container {container!r} does not exist any more; nothing was changed") from None
-        if found != expected:
+        if not found.matches(expected):
             raise TargetError(f"container {container!r} was restarted after planning; nothing was changed")
 
     async def _post_unless_done(self, path: str, parameters: Mapping[str, Any], seconds: float | None) -> bool:

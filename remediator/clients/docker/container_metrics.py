@@ -2,8 +2,9 @@
 
     python -m remediator.clients.docker.container_metrics
 
-Names and labels are those of cAdvisor, so that rules work with both. Settings are environment variables: ``DOCKER_URL``
-(default ``http://socket_proxy:2375``), ``ALLOWED_LABEL`` (``remediator.service``), ``LISTEN`` (``0.0.0.0:9101``).
+Names and labels are the same as in cAdvisor, so rules work with both exporters. Settings are environment variables:
+``DOCKER_URL`` (default ``http://socket_proxy:2375``), ``ALLOWED_LABEL`` (``remediator.service``), ``LISTEN``
+(``0.0.0.0:9101``).
 """
 
 from __future__ import annotations

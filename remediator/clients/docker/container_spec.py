@@ -146,7 +146,7 @@ def _storage(host: Mapping[str, Any], mounts: Any) -> dict[str, Any]:
 def _networks(
     networks: Mapping[str, Any], host: Mapping[str, Any], short_id: str
 ) -> tuple[dict[str, Any], dict[str, Document]]:
-    """Return the network to create the container in (that of its network mode), and the networks to connect it to."""
+    """Return the network to create the container in (from its network mode), and the networks to connect it to."""
     settings = {name: _network(network, short_id) for name, network in networks.items()}
     mode = host.get("NetworkMode")
     if mode in ("default", "bridge", "host", "none") or str(mode).startswith("container:"):

@@ -71,7 +71,7 @@ class HostSettings(Part, frozen=True, kw_only=True, rename="pascal"):
 
     restart_policy: RestartPolicy = RestartPolicy()
     memory: int = 0
-    """Memory limit in bytes; 0 for none."""
+    """Memory limit in bytes; 0 if there is no limit."""
 
 
 class ContainerPin(msgspec.Struct, frozen=True):
@@ -79,6 +79,8 @@ class ContainerPin(msgspec.Struct, frozen=True):
 
     id: str
     started: datetime
+    restarts: int = 0
+    """Number of restarts by Docker until this start. Docker counts a restart before the process starts."""
 
 
 class Container(Part, frozen=True, kw_only=True, rename="pascal"):
@@ -100,8 +102,12 @@ class Container(Part, frozen=True, kw_only=True, rename="pascal"):
 
     @property
     def pin(self) -> ContainerPin:
-        """Pin for a later call, which is rejected if the container was restarted in between."""
-        return ContainerPin(self.id, self.state.started_at)
+        """Pin for a later call, which is rejected if another user restarted the container in between."""
+        return ContainerPin(self.id, self.state.started_at, self.restart_count - self.state.restarting)
+
+    def matches(self, pin: ContainerPin) -> bool:
+        """Return whether this is the pinned start, or a later one by Docker itself: a crash loop goes on."""
+        return self.id == pin.id and (self.state.started_at == pin.started or self.restart_count > pin.restarts)
 
 
 class Logs(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Replace and add containers. The order of the calls shows how far an interrupted change came.
 
-The new container is created under a temporary name. Then the old one is stopped, and removed only when the new one
-runs. If this process dies in between, two containers exist and at most one of them runs.
+The new container is created under a temporary name. Then the old container is stopped, and removed only when the new
+container runs. If this process dies between these calls, two containers exist and at most one of them runs.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ async def replace(client: Docker, old: Container, image: str, image_id: str) -> 
     undone = [each for each in old.labels.get(UNDONE, "").split(",") if each and each != image_id]
     labels = {REPLACES: old.id, UNDONE: ",".join([*undone, old.image][-_REMEMBERED:])}
     new = await _create(client, f"{_final_name(old)}{NEW}", with_labels(made, labels))
-    # compare with the planned start, unless Docker itself keeps restarting the container
-    pin = old.pin if old.restart_count == 0 else (await client.container(old.id)).pin
-    await client.stop(old.id, stop_timeout=STOP_TIMEOUT, expected=pin)
+    await client.stop(old.id, stop_timeout=STOP_TIMEOUT, expected=old.pin)
     try:
         await client.start(new)
     except DockerRefused:

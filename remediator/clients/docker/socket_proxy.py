@@ -2,14 +2,18 @@
 
     python -m remediator.clients.docker.socket_proxy
 
-Settings are environment variables: ``DOCKER_SOCKET`` (default ``/var/run/docker.sock``), ``ALLOWED_LABEL`` (the label
-of containers that may be read or changed, default ``remediator.service``), ``LISTEN`` (``0.0.0.0:2375``) and
-``READ_ONLY`` (``1``: all changes are denied).
+Settings are environment variables:
+
+- ``DOCKER_SOCKET``: default ``/var/run/docker.sock``.
+- ``ALLOWED_LABEL``: the label of containers that may be read or changed; default ``remediator.service``.
+- ``LISTEN``: default ``0.0.0.0:2375``.
+- ``READ_ONLY``: ``1`` denies all changes.
 
 Access to the socket is root access. A list of paths is no protection: a client that may create any container controls
 the host. Therefore, a container is created only if `successor_spec` or `clone_spec` derive it from an existing one,
 with an image of the same repository. The proxy forwards its own encoding of the checked body and query, so that the
-Engine cannot read them differently (of ``force=1&force=0``, the Engine uses the first value, others the last).
+Engine cannot read them differently. For example, of ``force=1&force=0`` the Engine uses the first value, and other
+programs the last.
 """
 
 from __future__ import annotations
@@ -66,7 +70,7 @@ class Denied(Exception):
 
 
 class NotFound(Denied):
-    """There is no such container with the label. Whether the Engine has one without it stays unsaid."""
+    """No container has this name and the label. The answer does not reveal containers without the label."""
 
     status = 404
 
@@ -75,9 +79,15 @@ class NotFound(Denied):
 class Proxy:
     """The proxy of one Engine.
 
-    The order of checks: no parameter twice, and only known ones; read-only calls by path and label; nothing else if
-    read-only; changes only to labelled containers; creation only of copies; networks only of the same service. All
-    other calls are denied.
+    The order of checks:
+
+    1. No parameter is given twice, and each is known.
+    2. A call that reads is allowed by path and label. With ``READ_ONLY``, nothing else is.
+    3. Only labelled containers are changed.
+    4. Only copies are created.
+    5. Only networks of the same service are used.
+
+    All other calls are denied.
     """
 
     engine: httpx.AsyncClient
@@ -107,7 +117,7 @@ class Proxy:
     async def _checked(self, request: Request, path: str, query: dict[str, str]) -> tuple[str, bytes | None]:
         """Return the path and the body to forward.
 
-        The path names the container by the ID that was checked, never by its name: between the check and the call,
+        The path names the container by the ID that was checked, never by its name. Between the check and the call,
         another container could get the name.
 
         Raises:
@@ -205,7 +215,7 @@ class Proxy:
 
 
 def _by_id(found: re.Match[str], document: Mapping[str, Any]) -> str:
-    """Return the path with the container's ID in place of what the client wrote.
+    """Return the path with the container's ID instead of the name from the client.
 
     Raises:
         Denied: the Engine's answer has no valid ID.
@@ -245,7 +255,7 @@ def _decoded(text: str | bytes) -> Any:
 
 
 def _is_copy(body: Mapping[str, Any], document: Mapping[str, Any], image: Mapping[str, Any]) -> bool:
-    """Return whether the body is what remediator derives from this container, apart from its own labels."""
+    """Return whether the body equals the specification derived from this container, apart from its own labels."""
     makers = (lambda: successor_spec(document, image, str(body["Image"])), lambda: clone_spec(document, image))
     return any(_equal(body, make) for make in makers)
 

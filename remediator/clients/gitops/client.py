@@ -1,7 +1,7 @@
 """GitOps objects in Kubernetes: Argo CD Applications, Flux Kustomizations and HelmReleases, and their sources.
 
-They are plain objects whose fields the controllers read. They need no other protocol and no other credentials than the
-cluster's. For each change, the API server compares the version that was read.
+They are plain objects whose fields the controllers read. They need only the protocol and the credentials of the
+cluster. For each change, the API server compares the version that was read.
 """
 
 from __future__ import annotations
@@ -76,17 +76,17 @@ class Managed:
         metadata = seen.get("metadata")
         whole = isinstance(metadata, dict) and {"uid", "resourceVersion"} <= set(metadata)
         if not whole or not isinstance(seen.get("spec"), dict):
-            raise BadAnswer(f"{self.name}: the answer of the API server is not such an object")
+            raise BadAnswer(f"{self.name}: the answer of the API server is not an object of this kind")
         return seen
 
 
 def uid(seen: Document) -> str:
-    """Return the UID of the object. A recreated object has another one."""
+    """Return the UID of the object. A recreated object has another UID."""
     return str(seen["metadata"]["uid"])
 
 
 def maker(seen: Document) -> str | None:
-    """Return what created this object and may revert changes to it, or None."""
+    """Return the controller that created this object and may revert changes to it, or None."""
     metadata = seen["metadata"]
     for owner in metadata.get("ownerReferences") or ():
         return f"{owner.get('kind')} {owner.get('name')}"

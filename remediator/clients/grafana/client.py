@@ -15,10 +15,10 @@ _API = "/api/alertmanager/grafana"
 
 
 class Grafana(Alertmanager):
-    """A client of the Alertmanager inside of Grafana.
+    """A client of the Alertmanager inside Grafana.
 
     Grafana adds labels and annotations such as ``__alert_rule_uid__`` for itself and removes them from notifications.
-    They are removed here too, so that an alert has the same labels on both ways.
+    The client removes them too, so that an alert has the same labels in notifications and in the API.
 
     Args:
         endpoint: Grafana, with the token of a service account that can read alerts.

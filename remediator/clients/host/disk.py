@@ -3,9 +3,9 @@
 All operations are relative to open directories (openat), with single names, and reject links. They block: call them in
 a thread.
 
-``openat2`` with ``RESOLVE_BENEATH`` would add nothing: a single name that is opened with ``O_NOFOLLOW`` cannot leave
+``openat2`` with ``RESOLVE_BENEATH`` would add nothing. A single name that is opened with ``O_NOFOLLOW`` cannot leave
 its directory, on every kernel and under every seccomp profile. The path of a directory itself is walked in the same
-way, because no flag of ``openat2`` distinguishes the links of an administrator from those of another user.
+way. No flag of ``openat2`` distinguishes the links of an administrator from those of another user.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST = 200_000
 _MOST_LINKS = 40
 """Maximum number of links in a path, as in Linux."""
 _SETTLED = 60 * 1_000_000_000
-"""Nanoseconds after which all earlier writes to a file, also those to mapped memory, show in its ctime."""
+"""Nanoseconds after which all earlier writes to a file, also to mapped memory, show in its ctime."""
 _MOST_DIGESTS = 10_000
 _digests: dict[tuple[int, ...], str] = {}
 """SHA-256 of files by device, inode, size, mtime and ctime, so that a large file that stays the same is read once. No
@@ -81,8 +81,8 @@ class Pin:
 def opened(folder: Path, *, link: bool = False) -> Iterator[int]:
     """Open a directory.
 
-    Links on the way to it are followed only if root or this service made them, so that the owner of a directory above
-    cannot choose another one.
+    Links on the way to it are followed only if root or this service made them. So the owner of a parent directory
+    cannot choose another directory.
 
     Args:
         folder: its path.
@@ -186,7 +186,7 @@ def open_file(handle: int, name: str) -> int:
 
 
 def require_own(handle: int, name: str) -> None:
-    """Check that an open file or directory belongs to this process alone: nobody else can have written it.
+    """Check that an open file or directory belongs to this process alone, so no other user can have written it.
 
     Raises:
         Refused: it belongs to another user, others may write it, or it has another name (a hard link).
@@ -196,7 +196,8 @@ def require_own(handle: int, name: str) -> None:
         raise Refused(f"{name} belongs to user {seen.st_uid}, not to this service; its content is not used")
     if seen.st_mode & 0o022:
         raise Refused(f"others may write {name}; its content is not used: run chmod go-w on it")
-    if stat.S_ISREG(seen.st_mode) and seen.st_nlink > 1:  # none: replaced since it was opened, by this service itself
+    # no link is left: this service has replaced the file since it was opened
+    if stat.S_ISREG(seen.st_mode) and seen.st_nlink > 1:
         raise Refused(f"{name} is a hard link; its content is not used")
 
 
@@ -283,7 +284,7 @@ def usage(folder: Path) -> Usage:
 
 
 def listed(folder: Path, pattern: str) -> tuple[File, ...]:
-    """Return the regular files whose names match, last changed first. Links and special files are left out."""
+    """Return the regular files whose names match, last changed first. Links and special files are skipped."""
     with opened(folder) as handle:
         return listed_in(handle, pattern)
 

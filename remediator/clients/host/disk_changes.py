@@ -1,4 +1,4 @@
-"""Change files of this host inside open directories, whose owners may put links and other files there at any time.
+"""Change files of this host inside open directories. Their owners may create links and other files there at any time.
 
 Together with `quarantine`, `releases` and `nginx` these are the only functions of clients that change files. All block:
 call them in a thread.
@@ -42,7 +42,8 @@ def replace_file(handle: int, name: str, content: bytes, *, mode: int) -> None:
     """
     draft = f".{component(name)}.{secrets.token_hex(4)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(draft, flags, mode, dir_fd=handle), "wb") as file:  # created, never opened
+    # create a new file; never open an existing one
+    with os.fdopen(os.open(draft, flags, mode, dir_fd=handle), "wb") as file:
         try:
             file.write(content)
             file.flush()

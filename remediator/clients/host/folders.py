@@ -1,4 +1,4 @@
-"""What can be done with the folders of a service on the host that has them. All of it blocks: call it in a thread.
+"""The operations on the folders of a service on their host. All of it blocks: call it in a thread.
 
 ``remediator-remote`` does the same on another host, with this code.
 """
@@ -28,7 +28,7 @@ from remediator.errors import Refused, TargetError
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Absolute paths of the folders of a service. A service without backups has none of the last three."""
+    """Absolute paths of the folders of a service. Without backups, the last three folders are missing."""
 
     data: str | None
     backups: str | None = None
@@ -77,7 +77,7 @@ class FolderOperations:
         return self._quarantine.batches()
 
     def pins(self, files: tuple[File, ...], going_on: Callable[[], bool]) -> tuple[Pin, ...]:
-        """Return what is approved of each backup, its content included. It reads each file once."""
+        """Return the approved properties of each backup, including its content. Reads each file once."""
         pins = []
         with opened(self._backups) as handle:
             for file in files:

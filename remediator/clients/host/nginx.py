@@ -85,10 +85,10 @@ class IncludedFile:
                 problem = test.output.strip()[-500:]
                 raise Refused(f"nginx rejects the configuration, so the old one was restored: {problem}")
             process.send(master, signal.SIGHUP)
-        except BaseException:  # also when the task is cancelled
+        except BaseException:  # clean up also when the task is cancelled
             self._write(expected)
             raise
-        while True:  # until the master has started new workers; the old ones finish their requests
+        while True:  # wait until the master has started new workers; the old workers finish their requests
             new = set(process.children(master)) - before
             if new:
                 return len(new)

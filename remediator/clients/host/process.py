@@ -17,7 +17,7 @@ from remediator.errors import Refused, TargetError, TimedOut, Unreachable
 
 MAX_OUTPUT = 64 * 1024
 GRACE = timedelta(seconds=2)
-"""Time in which a program that exceeded its timeout is killed. The caller's own timeout must be longer by this."""
+"""Time to kill a program that exceeded its timeout. The timeout of the caller must be longer by this time."""
 output_follower: ContextVar[Callable[[bytes], None] | None] = ContextVar("output_follower", default=None)
 """Receives each piece of the output of programs that the current task runs; None: the output is only returned."""
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -128,7 +128,7 @@ async def run(
         argv: program and arguments, passed unchanged.
         seconds: timeout; then the program and its children are killed.
         environment: additional variables; PATH and LC_ALL are always set.
-        private: its output is a secret: nobody follows it, and standard error is kept apart from it.
+        private: the output is a secret: it is not shown live, and standard error is separate.
 
     Raises:
         Unreachable: it could not be started.
@@ -181,7 +181,7 @@ async def started(
         yield child
         ended = child.returncode is not None
     finally:
-        if not ended:  # also if it ended and left children that keep its output open
+        if not ended:  # kill the group also if the program ended: its children may keep the output open
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             await child.wait()

@@ -1,7 +1,7 @@
 """Quarantine: files are moved there in batches before they are deleted.
 
 Every file is complete in one of the two places at any time, even if the process dies. The list of the batch names a
-file before it is moved. All functions block, as those of `disk` do.
+file before it is moved. All functions block, like the functions of `disk`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Quarantine:
 
         Args:
             source: directory of the files.
-            files: the files to move, as they were approved.
+            files: the approved files to move.
             batch: name of the batch: letters and digits.
             at: current time (RFC 3339).
             going_on: called before each file; False stops, and the list then names the files moved so far.
@@ -121,8 +121,14 @@ class Quarantine:
         if not self.folder.exists():
             return {}
         with self._opened() as here:
-            names = [file.name for file in listed_in(here, "*.json")]
-            return {name[: -len(".json")]: _note_of(here, name) for name in names}
+            found = {}
+            for file in listed_in(here, "*.json"):
+                try:
+                    note = json.loads(read_own(here, file.name))
+                except (OSError, ValueError, RecursionError) as error:
+                    raise BadAnswer(f"cannot read the list {file.name} of the quarantine: {error}") from None
+                found[file.name.removesuffix(".json")] = dict(note)
+            return found
 
     def held(self, batch: str) -> dict[str, Any]:
         """Return the list of a batch.
@@ -140,7 +146,7 @@ class Quarantine:
 
         Args:
             batch: name of the batch.
-            sha256: checksum of its list, as it was approved.
+            sha256: approved checksum of its list.
             folder: original directory of the files.
             going_on: called before each file; False stops, and a later call restores the rest.
 
@@ -160,7 +166,7 @@ class Quarantine:
                     return tuple(restored)
                 stored, existing = stat_of(here, each.stored), stat_of(target, each.name)
                 if stored is None:
-                    continue  # restored earlier, or never moved
+                    continue  # the file was restored earlier, or never moved
                 if existing is not None:
                     if existing.st_size != each.size or digest_of(target, each.name) != each.sha256:
                         raise TargetError(f"{folder / each.name} exists again, so it is not replaced")
@@ -176,7 +182,7 @@ class Quarantine:
 
         Args:
             batch: name of the batch.
-            sha256: checksum of its list, as it was approved.
+            sha256: approved checksum of its list.
             going_on: called before each file; False stops, and a later call deletes the rest.
 
         Raises:
@@ -209,14 +215,6 @@ def digest_of_note(note: Mapping[str, Any]) -> str:
 def _require_writable(handle: int, folder: Path) -> None:
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=handle, effective_ids=True):
         raise Refused(f"cannot write {folder}: Permission denied")
-
-
-def _note_of(here: int, name: str) -> dict[str, Any]:
-    try:
-        note = json.loads(read_own(here, name))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadAnswer(f"cannot read the list {name} of the quarantine: {error}") from None
-    return dict(note)
 
 
 def _files_of(batch: str, note: dict[str, Any]) -> list[Moved]:
@@ -266,7 +264,7 @@ def _renamed(reading: BufferedReader, origin: int, file: Pin, target: int, name:
 
 
 def _is(opened_file: BufferedReader, handle: int, name: str) -> bool:
-    """Return whether a name still is the open file."""
+    """Return whether a name is still the name of the open file."""
     return os.path.samestat(os.stat(name, dir_fd=handle, follow_symlinks=False), os.fstat(opened_file.fileno()))
 
 
@@ -290,7 +288,7 @@ def _copy(reading: BufferedReader, target: int, name: str) -> str:
     """Copy to a temporary name, then rename. Times and, if permitted, owner and mode are kept."""
     draft, digest, seen = f".{name}.part", hashlib.sha256(), os.fstat(reading.fileno())
     with suppress(FileNotFoundError):
-        os.unlink(draft, dir_fd=target)  # of a process that died
+        os.unlink(draft, dir_fd=target)  # the draft of a process that died
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=target)
     try:
         with os.fdopen(handle, "wb") as writing:

@@ -1,4 +1,4 @@
-"""Releases as directories, with a symbolic link to the one in use.
+"""Releases as directories, with a symbolic link to the current release.
 
 Rolled-back releases are recorded beside the directories, so that a second rollback never returns to a bad release.
 """
@@ -52,21 +52,19 @@ class ReleaseFolders:
             TargetError: a directory or the link is missing, or the link points elsewhere.
         """
         current, undone = self.current(), self._undone()
+        try:
+            with os.scandir(self.releases) as found:
+                entries = [each for each in found if each.is_dir(follow_symlinks=False) and each.name[0] != "."]
+        except OSError as error:
+            raise TargetError(f"cannot list the releases in {self.releases}: {error.strerror}") from None
         made = []
-        for entry in self._entries():
+        for entry in entries:
             created = entry.stat(follow_symlinks=False)
             deployed = self.link.lstat() if entry.name == current else created
             at, user = datetime.fromtimestamp(deployed.st_mtime, UTC), _user(deployed.st_uid)
             made.append((created.st_mtime_ns, entry.name, at, user))
         made.sort(reverse=True)
         return tuple(Folder(name, at, name == current, name in undone, user) for _, name, at, user in made)
-
-    def _entries(self) -> list[os.DirEntry[str]]:
-        try:
-            with os.scandir(self.releases) as found:
-                return [entry for entry in found if entry.is_dir(follow_symlinks=False) and entry.name[0] != "."]
-        except OSError as error:
-            raise TargetError(f"cannot list the releases in {self.releases}: {error.strerror}") from None
 
     def current(self) -> str:
         """Return the name of the release in use.
@@ -93,12 +91,12 @@ class ReleaseFolders:
         return dict(found) if isinstance(found, dict) else {}
 
     def missing_rights(self) -> tuple[str, ...]:
-        """Return the folders in which a switch has to write and this process may not, as text."""
+        """Return the folders that a switch must change and this process may not write, as text."""
         folders = dict.fromkeys((self.releases, self.link.parent))
         return tuple(f"write in {each}" for each in folders if not os.access(each, os.W_OK | os.X_OK))
 
     def switch(self, to: str, *, expected: str, now: datetime) -> None:
-        """Switch the link atomically to another release, and record that the current one was rolled back.
+        """Switch the link atomically to another release, and record that the current release was rolled back.
 
         Raises:
             TargetError: the link is not as planned, or there is no such release.

@@ -1,4 +1,4 @@
-"""TCP sockets of this host: which process listens on a port, what it does, and who is connected to it."""
+"""TCP sockets of this host: the process that listens on a port, its state, and its clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LAST_RECEIVED = re.compile(r"\blastrcv:(\d+)")
 
 
 class Activity(StrEnum):
-    """What the kernel says of a process."""
+    """The state of a process in the kernel."""
 
     RUNNING = "running"
     SLEEPING = "sleeping"
@@ -61,34 +61,30 @@ class Connection:
 
 def listeners(port: int) -> tuple[Listener, ...] | None:
     """Return the processes that listen on a TCP port; None if one does, but its process is not visible to us."""
-    inodes = _listening(port)
-    if not inodes:
-        return ()
-    wanted, found = {f"socket:[{inode}]" for inode in inodes}, []
-    for folder in _PROC.glob("[0-9]*"):
-        try:
-            opened = {os.readlink(path) for path in (folder / "fd").iterdir()}
-            if wanted & opened:
-                found.append(Listener(int(folder.name), (folder / "comm").read_text().strip()))
-        except OSError:  # it ended, or belongs to another user
-            continue
-    return tuple(sorted(found, key=lambda each: each.pid)) or None
-
-
-def _listening(port: int) -> set[str]:
-    found: set[str] = set()
+    wanted: set[str] = set()
     for name in ("tcp", "tcp6"):
         try:
             lines = (_PROC / "net" / name).read_text().splitlines()[1:]
         except OSError:
             continue
-        rows = (line.split() for line in lines)
-        found |= {row[9] for row in rows if row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port}
-    return found
+        for row in map(str.split, lines):
+            if row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port:
+                wanted.add(f"socket:[{row[9]}]")
+    if not wanted:
+        return ()
+    found = []
+    for folder in _PROC.glob("[0-9]*"):
+        try:
+            opened = {os.readlink(path) for path in (folder / "fd").iterdir()}
+            if wanted & opened:
+                found.append(Listener(int(folder.name), (folder / "comm").read_text().strip()))
+        except OSError:  # the process ended, or belongs to another user
+            continue
+    return tuple(sorted(found, key=lambda each: each.pid)) or None
 
 
 def activity(pid: int) -> tuple[Activity, float]:
-    """Return what a process does, and the CPU time that it used in the last moment, in percent of one CPU. Blocks."""
+    """Return the state of a process, and its CPU time in the last moment, in percent of one CPU. Blocks."""
     first = _stat(pid)
     time.sleep(_SAMPLE)
     second = _stat(pid)

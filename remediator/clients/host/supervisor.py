@@ -160,8 +160,8 @@ class Supervisor:
     async def _log(self, method: str, name: str | None, max_bytes: int) -> str:
         """Return the end of a log, of a process or without a name.
 
-        supervisord answers 500 if the end starts inside a character, or contains bytes that are no text: Redis prints
-        such bytes when its data are damaged. So this tries a little less first, and then ever less.
+        If the end starts inside a character, or contains bytes that are not text, supervisord answers 500. Redis prints
+        such bytes when its data are damaged. This function therefore retries with a shorter end of the log.
         """
         size = min(max_bytes, _MAX_LOG)
         sizes = [size - shorter for shorter in range(_LONGEST_CHARACTER)]
@@ -197,21 +197,18 @@ class Supervisor:
             reads=reads,
             seconds=seconds,
         )
-        return _loads(answer.body, f"{self._url}: {method}")
-
-
-def _loads(body: bytes, call: str) -> Any:
-    """Return the value of an answer. A DTD is rejected, since it allows entity expansion and external entities."""
-    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
-        raise BadAnswer(f"{call}: the answer contains a document type declaration")
-    try:
-        (value,), _ = xmlrpc.client.loads(_NOT_XML.sub(b" ", body))
-    except xmlrpc.client.Fault as fault:
-        code = Fault(fault.faultCode) if fault.faultCode in Fault._value2member_map_ else Fault.OTHER
-        raise SupervisorRefused(f"{call}: {fault.faultString}", code) from None
-    except (ExpatError, xmlrpc.client.Error, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise BadAnswer(f"{call}: the answer is not XML-RPC: {error}") from None
-    return value
+        call = f"{self._url}: {method}"
+        # a document type declaration allows entity expansion and external entities
+        if b"<!DOCTYPE" in answer.body or b"<!ENTITY" in answer.body:
+            raise BadAnswer(f"{call}: the answer contains a document type declaration")
+        try:
+            (value,), _ = xmlrpc.client.loads(_NOT_XML.sub(b" ", answer.body))
+        except xmlrpc.client.Fault as fault:
+            code = Fault(fault.faultCode) if fault.faultCode in Fault._value2member_map_ else Fault.OTHER
+            raise SupervisorRefused(f"{call}: {fault.faultString}", code) from None
+        except (ExpatError, xmlrpc.client.Error, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise BadAnswer(f"{call}: the answer is not XML-RPC: {error}") from None
+        return value
 
 
 def _fields(answer: Any) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The exact arguments of the systemd programs, for units of this host and, in ``remediator-remote``, of another one."""
+"""The exact arguments of the systemd programs, for units of this host or, in ``remediator-remote``, of another."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ UNIT_PROPERTIES = (
     "ExecMainStatus",
     "ActiveEnterTimestampMonotonic",
 )
-"""The properties that describe the state of a unit. The start is read from the monotonic clock of its host, which no
-step of a wall clock moves, and which needs no comparison of the clocks of two hosts."""
+"""The properties that describe the state of a unit.
+
+The start is read from the monotonic clock of its host. So steps of the wall clock do not change it, and clocks of two
+hosts are never compared.
+"""
 _SYSTEMCTL_OPTIONS = ("--no-pager", "--no-ask-password")
 
 

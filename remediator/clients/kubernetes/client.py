@@ -203,10 +203,11 @@ class Kubernetes:
             raise BadAnswer(f"{self.url}: {kind} {name} has no pod template") from None
         if not isinstance(template, dict):
             raise BadAnswer(f"{self.url}: the pod template of {kind} {name} is not an object")
-        return {key: value for key, value in template.items() if key != "$patch"}  # an instruction of the controller
+        # this annotation is an instruction of the controller
+        return {key: value for key, value in template.items() if key != "$patch"}
 
     async def managers(self, kind: Kind, name: str) -> tuple[FieldManager, ...]:
-        """Return the programs that manage the fields of an object, the one with the latest change last."""
+        """Return the programs that manage the fields of an object, ordered by their latest change."""
         found = (await self._call("GET", self._path("/apis/apps/v1", kind, name))).json(_Managed)
         return tuple(sorted(found.metadata.managed_fields, key=lambda each: each.time.timestamp() if each.time else 0))
 
@@ -300,7 +301,7 @@ class Kubernetes:
         """Delete a pod with its own grace period, never by force. PodDisruptionBudgets do not apply.
 
         Raises:
-            Conflict: the pod of this name is another one.
+            Conflict: another pod has this name now.
         """
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         await self._change("DELETE", self._path("/api/v1", "pods", name), json=body)
@@ -311,10 +312,10 @@ class Kubernetes:
         Args:
             name: name of the pod.
             uid: its UID.
-            namespace: its namespace; default: that of the client.
+            namespace: its namespace; default: the namespace of the client.
 
         Raises:
-            Conflict: the pod of this name is another one.
+            Conflict: another pod has this name now.
         """
         body = {
             "apiVersion": await self._eviction_version(),
@@ -386,7 +387,7 @@ class Kubernetes:
             return await self._http.call(method, path, **request)
         except HttpRefused as error:
             if error.status == 401 and self._access.rejected is not None:
-                self._access.rejected()  # the next call logs in again; this one is not repeated
+                self._access.rejected()  # the next call logs in again; this call is not repeated
             raise _refused(error, f"{method} {path}", method == "GET" or bool(request.get("reads"))) from None
 
 
@@ -410,7 +411,7 @@ def _refused(error: HttpRefused, call: str, reads: bool) -> ClientError:
     except msgspec.DecodeError:
         status = _Status("", error.text[:300])
     message = f"Kubernetes: {call}: {error.status} {status.reason}: {status.message}"
-    if error.status == 429 and status.details is not None:  # names the PodDisruptionBudget
+    if error.status == 429 and status.details is not None:  # the message names the PodDisruptionBudget
         message = " ".join((message, *(each.message for each in status.details.causes)))
     if error.status >= 500 and not reads:
         return TimedOut(f"{message}; the outcome is unknown")

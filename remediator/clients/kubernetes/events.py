@@ -1,4 +1,4 @@
-"""Events that the remediator writes on objects, which ``kubectl describe`` shows beside those of Kubernetes."""
+"""Events that the remediator writes on objects, which ``kubectl describe`` shows beside the Events of Kubernetes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST = 1024
 
 @dataclass(frozen=True, slots=True)
 class ObjectEvent:
-    """What happened to an object."""
+    """An event of an object."""
 
     key: str
     """Identifies the event: written again, it is the same one."""

@@ -1,7 +1,7 @@
 """Logins of a kubeconfig by a program (``users[].user.exec``), as cloud providers use them.
 
 Only programs that the settings allow are run, without a shell. They answer with an ExecCredential: a token, a client
-certificate, or both, which are kept in memory until they expire. ``KUBERNETES_EXEC_INFO`` and the versions are those of
+certificate, or both, which are kept in memory until they expire. ``KUBERNETES_EXEC_INFO`` and the versions follow
 ``client.authentication.k8s.io``.
 """
 
@@ -26,7 +26,7 @@ from remediator.errors import BadAnswer, ConfigurationError, TimedOut, Unreachab
 
 _VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 _MARGIN = timedelta(seconds=15)
-"""A credential is not used for this long before its end, so that it does not expire on the way."""
+"""A credential is not used for this long before its end, so that it does not expire during a request."""
 _SHOWN = 200
 
 
@@ -65,7 +65,7 @@ class _ExecCredential(msgspec.Struct, rename="camel"):
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """What a program answered."""
+    """The credential from the answer of a program."""
 
     token: str | None
     certificate: bytes | None
@@ -102,7 +102,7 @@ class ExecLogin:
         self._running = asyncio.Lock()
 
     async def credential(self) -> Credential:
-        """Return a credential that has not expired; run the program if there is none. Tasks share one run.
+        """Return a valid credential; run the program if there is no such credential. Tasks share one run.
 
         Raises:
             Unreachable: the program failed or did not end; nothing was sent to the cluster.

@@ -44,7 +44,7 @@ class Job(Part, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def why(self) -> str:
-        """Why it failed, as Kubernetes says it; empty otherwise."""
+        """Reason of the failure, from Kubernetes; empty otherwise."""
         found = (each for each in self.status.conditions if each.type == "Failed" and each.status == "True")
         return next((f"{each.reason}: {each.message}" for each in found), "")
 
@@ -107,7 +107,7 @@ def parse_manifest(text: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.line + 1}:{mark.column + 1}: " if mark is not None else ""
-        raise InputError(f"{where}{getattr(error, 'problem', None) or 'it is not one YAML document'}") from None
+        raise InputError(f"{where}{getattr(error, 'problem', None) or 'expected exactly one YAML document'}") from None
     if not isinstance(found, dict) or (found.get("apiVersion"), found.get("kind")) != ("batch/v1", "Job"):
         raise InputError("it is not a Job: it must have apiVersion: batch/v1 and kind: Job")
     try:
@@ -134,11 +134,11 @@ def filled_manifest(
     Args:
         manifest: as :func:`parse_manifest` returned it.
         name: name of the Job.
-        labels: labels of the Job and its pods, besides those of the manifest.
+        labels: labels of the Job and its pods, in addition to the manifest.
         step: the step of the run.
-        environment: variables of all containers; they replace those with the same name.
-        timeout: time after which Kubernetes stops it, unless the manifest has a shorter one.
-        keep: how long it is kept after its end, unless the manifest says it.
+        environment: variables of all containers; they replace variables with the same name.
+        timeout: time after which Kubernetes stops it, unless the manifest has a shorter timeout.
+        keep: retention after its end, unless the manifest sets it.
     """
     metadata, spec = dict(manifest.get("metadata") or {}), dict(manifest["spec"])
     template = dict(spec["template"])

@@ -41,13 +41,13 @@ class Access:
     context: ssl.SSLContext
     credentials: Callable[[], Mapping[str, str]]
     log_in: Callable[[], Awaitable[None]] | None = None
-    """Awaited before each call: gets a new credential if the current one has expired. Raises `Unreachable`."""
+    """Called before each request: gets a new credential if the current credential has expired. Raises `Unreachable`."""
     rejected: Callable[[], None] | None = None
     """Called when the API server did not accept the credential."""
 
 
 def access(settings: ClusterSettings, namespace: str | None = None) -> Access:
-    """Return the access that the settings describe; default namespace: that of the context or of the pod.
+    """Return the access that the settings describe; default namespace: the namespace of the context or of the pod.
 
     Raises:
         TargetError: a file is missing or invalid, or needs a kind of sign-in that is not supported.
@@ -113,7 +113,17 @@ class _File:
         except ValueError as error:
             self._fail(f"cluster {chosen['cluster']}: {error}")
         namespace = chosen.get("namespace") or "default"
-        tls_context = self._tls(cluster, user)
+        authority = self._data(cluster, "certificate-authority")
+        certificate, private = self._data(user, "client-certificate"), self._data(user, "client-key")
+        try:
+            tls_context = client_context(text=authority.decode() if authority else None)
+            if certificate is not None and private is not None:
+                _load_pair(tls_context, certificate, private)
+        except (ssl.SSLError, UnicodeDecodeError) as error:
+            self._fail(f"cannot use a certificate or key: {error}")
+        if cluster.get("insecure-skip-tls-verify"):
+            tls_context.check_hostname = False
+            tls_context.verify_mode = ssl.CERT_NONE
         if user.get("exec"):
             return self._by_program(Access(endpoint, namespace, tls_context, dict), cluster, user)
         if user.get("tokenFile"):
@@ -160,20 +170,6 @@ class _File:
                 return file.read()
         except (OSError, binascii.Error, TypeError) as error:
             self._fail(f"{key}: {error}")
-
-    def _tls(self, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:
-        authority = self._data(cluster, "certificate-authority")
-        certificate, key = self._data(user, "client-certificate"), self._data(user, "client-key")
-        try:
-            context = client_context(text=authority.decode() if authority else None)
-            if certificate is not None and key is not None:
-                _load_pair(context, certificate, key)
-        except (ssl.SSLError, UnicodeDecodeError) as error:
-            self._fail(f"cannot use a certificate or key: {error}")
-        if cluster.get("insecure-skip-tls-verify"):
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
 
 @dataclass(slots=True)

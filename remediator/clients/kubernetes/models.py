@@ -100,7 +100,7 @@ class ContainerStatus(Part, frozen=True, kw_only=True, rename="camel"):
     restart_count: int
     image: str
     started: bool | None = None
-    """Whether its startup probe succeeded; None if the cluster does not say."""
+    """Whether the startup probe succeeded; None if the cluster does not report this."""
     state: ContainerState = ContainerState()
     last_state: ContainerState = ContainerState()
 

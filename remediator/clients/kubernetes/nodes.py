@@ -29,7 +29,7 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
         Right("get", "apps", "daemonsets"),
     ),
 }
-"""By action, in the whole cluster."""
+"""Required rights in the whole cluster, by action."""
 _MIRROR = "kubernetes.io/config.mirror"
 _ENDED = ("Succeeded", "Failed")
 
@@ -78,7 +78,7 @@ class _PlacedStatus(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class PlacedPod(Part, frozen=True, kw_only=True, rename="camel"):
-    """A pod on a node, with what decides whether it may be evicted."""
+    """A pod on a node, with the facts that decide whether it may be evicted."""
 
     metadata: Meta
     spec: _PlacedSpec = _PlacedSpec()
@@ -96,7 +96,7 @@ class Evictable:
 
     to_evict: tuple[PlacedPod, ...]
     staying: tuple[str, ...]
-    """Pods that stay, with the reason: those of DaemonSets, and static pods."""
+    """Pods that stay, with the reason: pods of DaemonSets, and static pods."""
     refused: tuple[str, ...]
     """Pods that must not be evicted without a setting, with the reason."""
 
@@ -106,7 +106,7 @@ class Nodes(Kubernetes):
 
     def __init__(self, access: Access) -> None:
         super().__init__(access)
-        self.namespace = ""  # rights are asked for the whole cluster
+        self.namespace = ""  # check the rights for the whole cluster
 
     async def nodes(self) -> tuple[Node, ...]:
         """Return all nodes."""
@@ -131,9 +131,9 @@ class Nodes(Kubernetes):
         return await self._list_at("/api/v1/pods", PlacedPod, {"fieldSelector": f"spec.nodeName={node}"})
 
     async def evict(self, pod: PlacedPod) -> str:
-        """Evict exactly this pod. Return an empty text, or why a PodDisruptionBudget does not allow it now.
+        """Evict exactly this pod. Return an empty text, or the reason why a PodDisruptionBudget does not allow it now.
 
-        A pod that is gone already, or was replaced by another one with its name, counts as evicted.
+        A pod that is gone already, or was replaced by another pod with its name, counts as evicted.
         """
         try:
             await self.evict_pod(pod.metadata.name, pod.metadata.uid, pod.metadata.namespace)

@@ -61,7 +61,7 @@ async def autoscaler_of(client: Kubernetes, kind: WorkloadKind, name: str) -> di
 
 
 def why_not_scaled(scaler: Mapping[str, Any]) -> str:
-    """Return why nothing but the autoscaler may scale, and what to do instead.
+    """Return why only the autoscaler may scale, and the next action.
 
     Args:
         scaler: as `autoscaler_of` returned it.

@@ -1,4 +1,4 @@
-"""Why the containers of a pod do not run, as text and as facts."""
+"""The reasons why the containers of a pod do not run, as text and as facts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOOPS = ("CrashLoopBackOff", "RunContainerError", "CreateContainerError", "Crea
 _EXPLAIN = ("Unhealthy", "FailedMount", "FailedAttachVolume", "FailedCreate", "FailedCreatePodSandBox", "Evicted")
 """Reasons of events whose message is not in the status of a pod: probes, volumes, quotas."""
 _CALM = timedelta(minutes=1)
-"""A container that has lived for longer is in no crash loop, however often it was restarted."""
+"""A container that has run for longer is not in a crash loop, regardless of its number of restarts."""
 _STUCK = ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName")
 
 
@@ -27,11 +27,11 @@ def loops(container: ContainerStatus, now: datetime) -> bool:
     waiting, ended = container.state.waiting, container.state.terminated or container.last_state.terminated
     if waiting is not None and waiting.reason in _LOOPS:
         return True
-    return container.restart_count >= 2 and ended is not None and (not container.ready or _short_lived(container, now))
-
-
-def _short_lived(container: ContainerStatus, now: datetime) -> bool:
-    """Return whether the container has run for a short time, and did before its last restart."""
+    if container.restart_count < 2 or ended is None:
+        return False
+    if not container.ready:
+        return True
+    # a ready container loops if it has run for a short time, and did before its last restart
     running, before = container.state.running, container.last_state.terminated
     if running is None or before is None:
         return False
@@ -88,7 +88,7 @@ def _resources(pod: Pod, container: str) -> Resources:
 
 
 def explaining(events: Sequence[Event]) -> list[str]:
-    """Return the warnings that say why a pod is not created or not ready, the newest of each reason."""
+    """Return the warnings that explain why a pod is not created or not ready, the newest of each reason."""
     newest = {each.reason: each for each in events if each.type == "Warning" and each.reason in _EXPLAIN}
     return [f"{each.reason}: {each.message}"[:300] for each in newest.values()]
 

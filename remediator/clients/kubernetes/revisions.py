@@ -1,4 +1,4 @@
-"""Recorded revisions of a workload: what distinguishes them, and which of them were rolled back.
+"""Recorded revisions of a workload: their differences, and their rollbacks.
 
 A Deployment keeps its revisions as ReplicaSets, a StatefulSet or DaemonSet as ControllerRevisions.
 """
@@ -39,7 +39,7 @@ class Revision:
     meta: Meta
     number: int
     template: Template
-    """Without secrets."""
+    """The pod template, without secrets."""
     pod_label: tuple[str, str]
     """The label of the pods that are made from it."""
 
@@ -69,19 +69,23 @@ def of_replica_set(found: Workload) -> Revision:
 def of_controller_revision(kind: WorkloadKind, found: ControllerRevision) -> Revision:
     """Return the revision that a ControllerRevision keeps."""
     meta = found.metadata
-    # the label of a pod of a StatefulSet is the whole name, that of a DaemonSet only the hash in it
+    # the label of a StatefulSet pod is the whole name of the revision; the label of a DaemonSet pod is only its hash
     value = meta.name if kind is WorkloadKind.STATEFUL_SET else meta.labels.get(REVISION_HASH, "")
     return Revision(meta, found.revision, found.data.spec.template, (REVISION_HASH, value))
 
 
 def current(kind: WorkloadKind, workload: Workload, revisions: Sequence[Revision]) -> Revision | None:
-    """Return the current revision of a workload; None before the controller has recorded it.
+    """Return the current revision of a workload; None before the controller has observed the last change.
+
+    Until then, the controller has not recorded the new revision, and the newest recorded one may be the one before.
 
     Args:
         kind: the kind of the workload.
         workload: the workload.
         revisions: its revisions, the most recently used first.
     """
+    if not workload.observed:
+        return None
     if kind is WorkloadKind.DEPLOYMENT:
         return next((each for each in revisions if each.number == workload.revision), None)
     return next(iter(revisions), None)

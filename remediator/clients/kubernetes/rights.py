@@ -33,7 +33,7 @@ WRITE_EVENTS = Right("create", "", "events")
 
 
 def rights_for(action: str, kind: WorkloadKind) -> tuple[Right, ...]:
-    """Return the rights that an action needs on a workload of this kind; none for an action without a need."""
+    """Return the rights that an action needs on a workload of this kind; empty if it needs no rights."""
     workload, history = kind.resource, kind.history
     look = (
         Right("get", "apps", workload, named=True),
@@ -41,7 +41,7 @@ def rights_for(action: str, kind: WorkloadKind) -> tuple[Right, ...]:
         Right("list", "", "pods"),
     )
     change = (*look, Right("patch", "apps", workload, named=True))
-    # the controller of a StatefulSet does not replace pods that never got ready
+    # the controller of a StatefulSet does not replace pods that never became ready
     stuck = (Right("delete", "", "pods"),) if kind is WorkloadKind.STATEFUL_SET else ()
     removal = (*look, Right("get", "", "pods"), Right("list", "policy", "poddisruptionbudgets"))
     return {
@@ -63,7 +63,7 @@ def rights_for(action: str, kind: WorkloadKind) -> tuple[Right, ...]:
 
 
 async def missing_rights(client: Kubernetes, action: str, kind: WorkloadKind, name: str) -> tuple[str, ...]:
-    """Return the rights that the account lacks for an action, as text; empty if the API server does not say.
+    """Return the rights that the account lacks for an action, as text; empty if the API server does not report them.
 
     Args:
         client: the client of the namespace.
@@ -75,7 +75,7 @@ async def missing_rights(client: Kubernetes, action: str, kind: WorkloadKind, na
 
 
 async def lacking(client: Kubernetes, rights: Sequence[Right], name: str) -> tuple[str, ...]:
-    """Return those of some rights that the account lacks, as text; empty if the API server does not say.
+    """Return the rights that the account lacks, as text; empty if the API server does not report them.
 
     Args:
         client: the client of the namespace or of the cluster.
@@ -89,6 +89,6 @@ async def lacking(client: Kubernetes, rights: Sequence[Right], name: str) -> tup
                 for each in rights
             )
         )
-    except KubernetesRefused:  # the account may not ask; the action itself then reports what it may not do
+    except KubernetesRefused:  # the account may not check its rights; the action itself then reports missing rights
         return ()
     return tuple(right.text(name) for right, yes in zip(rights, allowed, strict=True) if not yes)

@@ -15,7 +15,7 @@ class ClusterSettings(Strict):
     kubeconfig: FilePath | None = Field(
         default=None, description="Path of the kubeconfig; default: service account of the pod."
     )
-    context: str | None = Field(default=None, description="Context of the kubeconfig; default: its current one.")
+    context: str | None = Field(default=None, description="Context of the kubeconfig; default: its current context.")
     timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
 
     @model_validator(mode="after")

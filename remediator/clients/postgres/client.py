@@ -39,7 +39,7 @@ from remediator.clients.postgres.settings import PostgresEndpoint, Statement, Va
 from remediator.errors import TargetError
 
 MARKERS = "remediator.applied_calls"
-"""Table in which a call leaves a row in the same transaction, so that its outcome can be observed later."""
+"""Table in which each call writes a row in the same transaction, so that its outcome can be observed later."""
 SETUP = (
     "CREATE SCHEMA IF NOT EXISTS remediator",
     f"CREATE TABLE IF NOT EXISTS {MARKERS} (call text PRIMARY KEY, statement text NOT NULL, changed bigint NOT NULL, "
@@ -84,19 +84,19 @@ class Ended:
 
     ended: tuple[int, ...]
     left: tuple[int, ...]
-    """They did something else meanwhile, or had ended."""
+    """Sessions that did something else before the signal, or had ended."""
     remaining: tuple[int, ...]
-    """They were signalled and still go on."""
+    """Sessions that got the signal and still run."""
     refused: str = ""
-    """Why the server refused one of them."""
+    """Reason why the server refused to signal a session."""
 
 
 class Postgres:
     """A client of one PostgreSQL server. Every call opens and closes its own connection.
 
     Every method raises PostgresUnreachable, PostgresTimedOut, PostgresRefused and PostgresBadAnswer, each with its
-    ``state``. Methods that change something take ``expected``, an identity from `identity`. If another server answers
-    meanwhile, or a standby was promoted, they raise `TargetError` and change nothing.
+    ``state``. Methods that change something take ``expected``, an identity from `identity`. If another server answers,
+    or a standby was promoted, they raise `TargetError` and change nothing.
     """
 
     def __init__(self, endpoint: PostgresEndpoint) -> None:
@@ -126,7 +126,7 @@ class Postgres:
             return tuple(Session.of(row) for row in await connection.read(models.SESSIONS))
 
     async def limits(self) -> tuple[Limit, ...]:
-        """Return the limits of connections, the one that is used most first."""
+        """Return the limits of connections, the most used limit first."""
         async with connect(self.endpoint) as connection:
             _require_statistics(connection)
             found = [Limit(**row) for row in await connection.read(models.LIMITS)]
@@ -139,7 +139,7 @@ class Postgres:
             return Prepared(**row)
 
     async def replication(self) -> Replication:
-        """Return standbys and slots; on a standby, what it receives and replays."""
+        """Return standbys and slots; on a standby, its receive and replay positions."""
         async with connect(self.endpoint) as connection:
             _require_statistics(connection)
             is_standby = connection.server.standby
@@ -159,7 +159,7 @@ class Postgres:
             return Sizes(databases, int(wal["size"]))
 
     async def still_going(self, signal: Signal, chosen: Sequence[PinnedSession]) -> tuple[int, ...]:
-        """Return which of the sessions exist in whatever state, or still run the pinned query."""
+        """Return the sessions that still exist in any state, or still run the pinned query."""
         async with connect(self.endpoint) as connection:
             return await _still_going(connection, signal, chosen)
 
@@ -176,7 +176,7 @@ class Postgres:
                 except PostgresRefused as error:
                     if not signalled:
                         raise
-                    refused = str(error)  # the earlier ones are done, and the caller reports both
+                    refused = str(error)  # the earlier signals were sent; the caller reports both groups
                     break
                 signalled += [row["pid"] for row in rows if row["signalled"]]
             pinned = [each for each in chosen if each.pid in signalled]
@@ -282,7 +282,7 @@ def session_name(marker: str) -> str:
 
 def _require_statistics(connection: PostgresConnection) -> None:
     if not connection.server.reads_statistics:
-        why = f'{connection.name} hides the sessions of others: GRANT pg_monitor TO "{connection.username}"'
+        why = f'{connection.name} hides the sessions of other users: GRANT pg_monitor TO "{connection.username}"'
         raise PostgresRefused(why, PostgresState.NO_PERMISSION)
 
 
@@ -311,7 +311,7 @@ _STATEMENTS = {
         (Signal.CANCEL, _SAME_QUERY, _SAME_QUERY),
     )
 }
-"""What signals sessions in the pinned state, and what finds those that still go on."""
+"""The statements that signal sessions in the pinned state, and that find sessions that still run."""
 _SESSIONS_OF = "SELECT count(*) AS count FROM pg_stat_activity WHERE application_name = %(name)s"
 _MAY_SIGNAL = "SELECT pg_has_role(current_user, 'pg_signal_backend', 'USAGE') AS may"
 _MAY_MARK = """
@@ -349,14 +349,14 @@ async def _apply(
     seconds = statement.timeout.total_seconds()
     await connection.change("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
     await connection.change(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
-    # 1. What would run at COMMIT runs before the rows are counted.
+    # 1. Run deferred triggers and constraints before the rows are counted.
     await connection.change("SET CONSTRAINTS ALL IMMEDIATE")
     before = await _changed_rows(connection)
     changed = await connection.change(statement.text, values, seconds=seconds + 1)
     # 2. The table is the planned one. The statement has locked it, so that it cannot be replaced any more.
     if await _table_id(connection, statement) != table:
         raise TargetError(f"table {statement.table} was replaced after planning; nothing was changed")
-    # 3. All rows that the transaction changed, with those of triggers and foreign keys.
+    # 3. Count all rows that the transaction changed, including rows changed by triggers and foreign keys.
     total = max(changed, await _changed_rows(connection) - before)
     if total > statement.max_rows:
         more = f", {total} with those that triggers and foreign keys change" if total > changed else ""
@@ -364,7 +364,8 @@ async def _apply(
             f"{name!r} would change {changed} rows{more}; at most {statement.max_rows} are allowed, so it was rolled "
             "back and nothing was changed"
         )
-    # 4. The marker. A second call with it waits for the end of the first one, and is refused if that was committed.
+    # 4. Write the marker. A second call with this marker waits for the first call, and is refused if that was
+    # committed.
     row = {"call": marker, "statement": name, "changed": changed}
     await connection.change(_MARK, row)
     return changed

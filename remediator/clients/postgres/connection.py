@@ -1,8 +1,8 @@
 """A connection to a PostgreSQL server, and the meaning of every failure.
 
 It needs the extra ``postgres`` (psycopg), which is imported at the first call. A connection is for a few statements and
-is closed after them. It reads only, unless its caller writes; its session has an application name by which remediator
-knows its own sessions again.
+is closed after them. It reads only, unless its caller writes; its session has an application name, by which remediator
+recognises its own sessions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from remediator.clients.endpoints import TlsSettings, read_secret
+from remediator.clients.endpoints import read_secret
 from remediator.clients.postgres.settings import PostgresEndpoint
 from remediator.errors import BadAnswer, Refused, TimedOut, Unreachable
 
@@ -33,12 +33,12 @@ class PostgresState(StrEnum):
     """State of a PostgreSQL server, as one connection shows it. Playbooks compare these values."""
 
     SERVING = "serving"
-    DOWN = "down"  # the host answers and rejects connections: no process listens
-    UNREACHABLE = "out of reach"  # no route, no DNS name, or packets lost: whether it runs is unknown
+    DOWN = "down"  # the host rejects connections: no process listens on the port
+    UNREACHABLE = "out of reach"  # no route, no DNS name, or lost packets: the state of the server is unknown
     UNTRUSTED = "not trusted"  # TLS failed: wrong server certificate, or our client certificate was rejected
     UNASKED = "not asked"  # psycopg is missing, or our own credentials cannot be read
-    SILENT = "silent"  # accepts connections and does not answer: hung or stopped
-    NOT_ACCEPTING = "not accepting connections"  # it starts, recovers, or shuts down
+    SILENT = "silent"  # the server accepts connections and does not answer: it hangs or is stopped
+    NOT_ACCEPTING = "not accepting connections"  # the server starts, recovers, or shuts down
     TOO_MANY_CONNECTIONS = "too many connections"
     WRONG_PASSWORD = "wrong password"  # noqa: S105 - a state, not a secret
     NO_PERMISSION = "no permission"
@@ -75,7 +75,7 @@ class PostgresRefused(Refused):
 
 
 class PostgresBadAnswer(BadAnswer):
-    """The answer is not one of PostgreSQL."""
+    """The answer does not follow the protocol of PostgreSQL."""
 
     state = PostgresState.CONFUSED
 
@@ -85,7 +85,7 @@ PostgresError = PostgresUnreachable | PostgresTimedOut | PostgresRefused | Postg
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What the server says about itself after the connection."""
+    """The properties that the server reports after the connection."""
 
     version: str = ""
     standby: bool = False
@@ -176,10 +176,18 @@ async def connect(
     raw = await _open(endpoint, _arguments(endpoint, writes=writes, name=name))
     try:
         connection = PostgresConnection(endpoint, raw)
-        connection.server = await _server_info(connection, raw)
+        if raw.pgconn.server_version < _OLDEST:
+            why = f"{connection.name} has version {raw.pgconn.server_version // 10_000}; 14 or later is needed"
+            raise PostgresRefused(why, PostgresState.UNSUPPORTED)
+        (found,) = await connection.read(_SERVER)
+        if found["pid"] != raw.pgconn.backend_pid:
+            why = "behind a pooler such as PgBouncer: set host and port of the server itself"
+            raise PostgresRefused(f"{connection.name} is {why}", PostgresState.POOLED)
+        identity = f"{found['system']}/{found['timeline']}"
+        connection.server = ServerInfo(found["version"], found["standby"], identity, found["reads_statistics"])
         yield connection
     finally:
-        # ends the session at once, without an answer from a server that may be frozen; an open transaction is not
+        # end the session at once, without an answer from a server that may hang; an open transaction is not
         # committed
         raw.pgconn.finish()
 
@@ -206,18 +214,6 @@ def _not_connected(endpoint: PostgresEndpoint, error: Any) -> PostgresError:
     return PostgresBadAnswer(message) if state is PostgresState.CONFUSED else PostgresRefused(message, state)
 
 
-async def _server_info(connection: PostgresConnection, raw: Any) -> ServerInfo:
-    if raw.pgconn.server_version < _OLDEST:
-        why = f"{connection.name} has version {raw.pgconn.server_version // 10_000}; 14 or later is needed"
-        raise PostgresRefused(why, PostgresState.UNSUPPORTED)
-    (found,) = await connection.read(_SERVER)
-    if found["pid"] != raw.pgconn.backend_pid:
-        why = f"{connection.name} is behind a pooler such as PgBouncer: set host and port to those of the server itself"
-        raise PostgresRefused(why, PostgresState.POOLED)
-    identity = f"{found['system']}/{found['timeline']}"
-    return ServerInfo(found["version"], found["standby"], identity, found["reads_statistics"])
-
-
 _SERVER = """
 SELECT pg_backend_pid() AS pid, current_setting('server_version') AS version, pg_is_in_recovery() AS standby,
        (SELECT system_identifier::text FROM pg_control_system()) AS system,
@@ -230,14 +226,14 @@ def _arguments(endpoint: PostgresEndpoint, *, writes: bool, name: str) -> dict[s
     """Return the arguments of the connection, after a check that our own files can be used.
 
     Raises:
-        PostgresUnreachable: a file cannot be used, with the state UNASKED. This says nothing about the server.
+        PostgresUnreachable: a file cannot be used, with the state UNASKED. This is no fact about the server.
     """
     milliseconds = round(endpoint.timeout.total_seconds() * 1000)
     settings = {
         "statement_timeout": milliseconds,
         "idle_in_transaction_session_timeout": milliseconds,
         "default_transaction_read_only": "off" if writes else "on",
-        "synchronous_commit": "on",  # a commit that is lost after it was reported would be recorded as done
+        "synchronous_commit": "on",  # a commit that is lost after the server reported it would be recorded as done
     }
     arguments: dict[str, Any] = {
         "host": str(endpoint.socket or endpoint.host),
@@ -253,23 +249,17 @@ def _arguments(endpoint: PostgresEndpoint, *, writes: bool, name: str) -> dict[s
     try:
         if endpoint.password_file is not None:
             arguments["password"] = read_secret(endpoint.password_file)
-        return arguments if endpoint.tls is None else {**arguments, **_tls(endpoint.tls)}
+        if (tls := endpoint.tls) is not None:
+            for path in filter(None, (tls.ca_file, tls.cert_file, tls.key_file)):
+                path.read_bytes()  # libpq does not say which of its files cannot be read
+            root = str(tls.ca_file) if tls.ca_file else "system"
+            verify = {"sslmode": "verify-full", "sslrootcert": root}
+            arguments |= {"sslmode": "require"} if tls.insecure_skip_verify else verify
+            own = {"sslcert": tls.cert_file, "sslkey": tls.key_file or tls.cert_file}
+            arguments |= {name: str(path) for name, path in own.items() if path}
+        return arguments
     except (OSError, ValueError) as error:
         raise PostgresUnreachable(f"nothing was sent to {endpoint.name}: {error}", PostgresState.UNASKED) from None
-
-
-def _tls(tls: TlsSettings) -> dict[str, Any]:
-    """Return the TLS arguments.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    for path in filter(None, (tls.ca_file, tls.cert_file, tls.key_file)):
-        path.read_bytes()
-    found = {"sslcert": tls.cert_file, "sslkey": tls.key_file or tls.cert_file}
-    root = str(tls.ca_file) if tls.ca_file else "system"
-    verify = {"sslmode": "require"} if tls.insecure_skip_verify else {"sslmode": "verify-full", "sslrootcert": root}
-    return {**verify, **{name: str(path) for name, path in found.items() if path}}
 
 
 def _driver() -> ModuleType:
@@ -289,7 +279,7 @@ def _connection_class() -> Any:
     from psycopg.types.string import TextLoader  # noqa: PLC0415
 
     class AnyText(TextLoader):
-        # the text of a session in a database with the encoding SQL_ASCII may be no UTF-8
+        # in a database with the encoding SQL_ASCII, the text of a session may not be UTF-8
         def load(self, data: Any) -> str:
             return bytes(data).decode("utf-8", "backslashreplace")
 
@@ -302,7 +292,7 @@ def _connection_class() -> Any:
             return made
 
         async def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
-            # psycopg would ask the server to cancel, and wait for that; a frozen server does not answer
+            # psycopg would ask the server to cancel and wait for the answer; a hung server does not answer
             try:
                 return await waiting.wait_async(gen, self.pgconn.socket, _WAKE)
             except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""What a PostgreSQL server reports, as typed values."""
+"""The reports of a PostgreSQL server, as typed values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_QUERY = 160
 _LITERAL = re.compile(
     r"/\*.*?(?:\*/|$)|--[^\n]*"  # comments
     r"|\$(?P<tag>[A-Za-z_]*)\$.*?(?:\$(?P=tag)\$|$)"  # $$text$$
-    r"|'(?:[^'\\]|\\.|'')*(?:'|$)"  # 'text', also cut off by the server
+    r"|'(?:[^'\\]|\\.|'')*(?:'|$)"  # 'text'; the server may have cut off its end
     r"|(?<![\w$\"])\d+(?:\.\d+)?",  # 42
     re.DOTALL,
 )
@@ -50,9 +50,9 @@ class Session:
     writes: bool
     """The transaction has changed something."""
     waiting: float | None
-    """Time of the wait for a lock; None if it waits for none."""
+    """Time of the wait for a lock; None if the session does not wait for a lock."""
     blocked_by: tuple[int, ...]
-    """Process IDs of those that it waits for. 0 is a prepared transaction."""
+    """Process IDs of the sessions that it waits for. 0 is a prepared transaction."""
     superuser: bool
     own: bool
     """A session of the role of remediator."""
@@ -104,7 +104,7 @@ ORDER BY a.pid
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit of connections: that of the server, or one of a database or role."""
+    """A limit of connections, of the server, a database or a role."""
 
     name: str
     """``server``, ``database NAME`` or ``role NAME``."""
@@ -172,7 +172,7 @@ FROM pg_replication_slots ORDER BY slot_name
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a standby receives and replays."""
+    """The receive and replay positions of a standby."""
 
     receiving: bool
     paused: bool
@@ -222,7 +222,7 @@ WHERE datallowconn ORDER BY pg_database_size(oid) DESC, datname
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What the data folder contains, in bytes."""
+    """The content of the data folder, in bytes."""
 
     databases: tuple[Database, ...]
     wal: int
@@ -235,7 +235,7 @@ class Prepared:
 
     count: int
     oldest: float
-    """Age of the oldest one in seconds."""
+    """Age of the oldest transaction in seconds."""
     xid_age: int
     """Transactions since the oldest row that is not frozen; PostgreSQL stops writing before 2 billion."""
 

@@ -1,4 +1,4 @@
-"""How to reach a PostgreSQL server, whose sessions are never ended, and the statements that playbooks may run on it."""
+"""The connection to a PostgreSQL server, its protected sessions, and the statements that playbooks may run on it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class StatementValue(ValueRule):
 
 
 class Statement(Strict):
-    """An UPDATE or DELETE on one table. The same condition counts the rows for the plan and selects those to change.
+    """An UPDATE or DELETE on one table. The same condition counts the rows for the plan and selects the rows to change.
 
     In the SQL texts, a value of a playbook is ``%(name)s``, and a percent sign is ``%%``.
     """
@@ -66,7 +66,7 @@ class Statement(Strict):
     timeout: PositiveDuration = Field(
         default=timedelta(seconds=10), description="Time for the statement, with the wait for locks."
     )
-    risk: str | None = Field(default=None, description="What may go wrong, in one sentence for approvers.")
+    risk: str | None = Field(default=None, description="Possible damage, in one sentence, for the approver.")
 
     @model_validator(mode="after")
     def _possible(self) -> Statement:
@@ -77,7 +77,9 @@ class Statement(Strict):
         if (self.update is None) == (self.delete is None):
             yield FieldError("set either update or delete", hint="for example update: public.jobs")
         if bool(self.set) != (self.update is not None):
-            yield FieldError("set works with update, and update needs it", ("set",), hint="set: {state: \"'queued'\"}")
+            yield FieldError(
+                "set is only for update, and update needs set", ("set",), hint="set: {state: \"'queued'\"}"
+            )
         used: set[str] = set()
         for path, text in (*((("set", name), text) for name, text in self.set.items()), (("where",), self.where)):
             if found := _ENDS_THE_TEXT.search(text):
@@ -128,7 +130,7 @@ class Statement(Strict):
 
 
 class ProtectedSessions(Strict):
-    """Sessions that are never ended or cancelled, beside those of superusers, replication and remediator itself."""
+    """Sessions that are never ended or cancelled, besides sessions of superusers, replication and remediator."""
 
     users: tuple[str, ...] = Field(default=(), description="Roles of the sessions.")
     applications: tuple[str, ...] = Field(
@@ -162,7 +164,7 @@ class PostgresEndpoint(ServerEndpoint):
     @model_validator(mode="after")
     def _possible(self) -> PostgresEndpoint:
         if self.socket is not None and "host" in self.model_fields_set:
-            raise ValueError("socket is used instead of host: remove one of them")
+            raise ValueError("socket and host cannot be used together: remove one of them")
         return self
 
     @property

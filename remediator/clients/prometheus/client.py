@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
@@ -215,16 +215,18 @@ class Prometheus:
     async def query_range(self, expression: str, start: datetime, end: datetime, step: timedelta) -> tuple[Series, ...]:
         """Evaluate an expression at every step from start to end, inclusive. A long range is split into queries."""
         points: dict[tuple[tuple[str, str], ...], list[tuple[datetime, float]]] = {}
-        for first, last in _chunks(start, end, step):
+        while start <= end:
+            last = min(end, start + step * (_STEPS_PER_QUERY - 1))
             parameters = {
                 "query": expression,
-                "start": rfc3339(first),
+                "start": rfc3339(start),
                 "end": rfc3339(last),
                 "step": f"{step.total_seconds():.3f}",
             }
             _, result = await self._evaluate("/api/v1/query_range", parameters)
             for series in _series(result):
                 points.setdefault(tuple(sorted(series.labels.items())), []).extend(series.points)
+            start += step * _STEPS_PER_QUERY  # queries do not overlap
         return tuple(Series(dict(labels), tuple(values)) for labels, values in points.items())
 
     async def firing_history(
@@ -329,11 +331,3 @@ def _instant(seconds: float) -> datetime:
         return datetime.fromtimestamp(round(seconds, 3), UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise BadAnswer(f"unexpected answer of Prometheus: invalid time: {error}") from None
-
-
-def _chunks(start: datetime, end: datetime, step: timedelta) -> Iterator[tuple[datetime, datetime]]:
-    """Split a range into chunks within the limit of steps. No time is in two chunks."""
-    while start <= end:
-        last = min(end, start + step * (_STEPS_PER_QUERY - 1))
-        yield start, last
-        start = start + step * _STEPS_PER_QUERY

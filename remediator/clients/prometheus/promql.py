@@ -50,7 +50,7 @@ def parse(expression: str) -> Any:
 
 
 def _is_duration(seconds: str) -> bool:
-    """Return whether a number of seconds fits; a number that cannot be read is left to the parser."""
+    """Return whether a number of seconds fits; the parser reports an unreadable number."""
     try:
         return abs(float(seconds)) < _LONGEST_SECONDS
     except ValueError:

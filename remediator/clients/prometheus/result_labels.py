@@ -1,4 +1,4 @@
-"""Find out which labels the result of a PromQL expression has. An alert has these labels and those of its rule."""
+"""Find out which labels the result of a PromQL expression has. An alert has these labels and the labels of its rule."""
 
 from __future__ import annotations
 

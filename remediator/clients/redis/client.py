@@ -172,9 +172,11 @@ class Redis:
         return text(await self._write("BGSAVE", expected=expected))
 
     async def bgrewriteaof(self, *, expected: str | None = None) -> str:
-        """Start to rewrite the append-only file, or schedule it after a running snapshot. The reply says which.
+        """Start to rewrite the append-only file, or schedule it after a running snapshot.
 
-        INFO persistence shows whether it succeeded; the reply does not.
+        The reply shows which of the two.
+
+        Only INFO persistence shows whether it succeeded.
         """
         return text(await self._write("BGREWRITEAOF", expected=expected))
 
@@ -185,9 +187,21 @@ class Redis:
     async def big_keys(
         self, *, limit: int = 10_000, top: int = 10, within: timedelta = timedelta(seconds=5)
     ) -> BigKeys:
-        """Return the biggest of the first ``limit`` keys of SCAN, or of those scanned within the time."""
+        """Return the biggest of the first ``limit`` keys of SCAN, or of the keys scanned within the time."""
+        biggest: list[tuple[int, bytes]] = []
+        scanned, cursor = 0, b"0"
         async with connected(self.endpoint) as connection:
-            return await _big_keys(connection, limit, top, time.monotonic() + within.total_seconds())
+            deadline = time.monotonic() + within.total_seconds()
+            while True:
+                reply = await connection.read("SCAN", cursor, "COUNT", min(_SCAN_COUNT, max(limit - scanned, 1)))
+                cursor, keys = reply
+                sizes = await connection.read_many(("MEMORY", "USAGE", key) for key in keys)
+                scanned += len(keys)
+                found = [(size, key) for size, key in zip(sizes, keys, strict=True) if size is not None]
+                biggest = heapq.nlargest(top, biggest + found)
+                if cursor == b"0" or scanned >= limit or time.monotonic() >= deadline:
+                    break
+        return BigKeys(tuple(BigKey(facts.shown(key), size) for size, key in biggest), scanned, cursor == b"0")
 
     async def slowlog(self, count: int = 25) -> tuple[SlowCommand, ...]:
         """Return the latest slow commands, newest first."""
@@ -195,7 +209,7 @@ class Redis:
             return facts.slow_commands(await connection.read("SLOWLOG", "GET", count))
 
     async def latency(self) -> tuple[LatencyEvent, ...]:
-        """Return the events of the latency monitor. There are none while latency-monitor-threshold is 0."""
+        """Return the events of the latency monitor. The list is empty while latency-monitor-threshold is 0."""
         async with connected(self.endpoint) as connection:
             return facts.latency_events(await connection.read("LATENCY", "LATEST"))
 
@@ -205,7 +219,7 @@ class Redis:
             return facts.clients(await connection.read("CLIENT", "LIST"))
 
     async def kill_client(self, client_id: int, *, expected: str | None = None) -> bool:
-        """Close one connection. Return False if there is none with this ID (IDs are not reused)."""
+        """Close one connection. Return False if no connection has this ID (IDs are not reused)."""
         return bool(await self._write("CLIENT", "KILL", "ID", client_id, expected=expected))
 
     async def write_test(self, token: str) -> timedelta:
@@ -254,7 +268,7 @@ async def _health(connection: RedisConnection, read_info: Callable[[str], Awaita
             return known(error.state, str(error))
         # redis-py closes a connection on this answer, and would open it again without our AUTH
         info = await read_info("persistence")
-        if not info.flag("loading"):  # finished meanwhile; the next look sees it
+        if not info.flag("loading"):  # the command finished in the meantime; the next observation sees this
             return known(RedisState.LOADING, "loaded just now", loaded_percent=100.0)
         percent, eta = info.number("loading_loaded_perc"), timedelta(seconds=info.number("loading_eta_seconds"))
         detail = f"{percent:.0f} % loaded, about {eta.total_seconds():.0f} s left"
@@ -287,17 +301,3 @@ async def _config(connection: RedisConnection, name: str) -> str:
 def _allowed(name: str, names: frozenset[str], verb: str) -> None:
     if name not in names:
         raise InputError(f"CONFIG {verb} {name!r} is not allowed; allowed parameters: {', '.join(sorted(names))}")
-
-
-async def _big_keys(connection: RedisConnection, limit: int, top: int, deadline: float) -> BigKeys:
-    biggest: list[tuple[int, bytes]] = []
-    scanned, cursor = 0, b"0"
-    while True:
-        reply = await connection.read("SCAN", cursor, "COUNT", min(_SCAN_COUNT, max(limit - scanned, 1)))
-        cursor, keys = reply
-        sizes = await connection.read_many(("MEMORY", "USAGE", key) for key in keys)
-        scanned += len(keys)
-        found = [(size, key) for size, key in zip(sizes, keys, strict=True) if size is not None]
-        biggest = heapq.nlargest(top, biggest + found)
-        if cursor == b"0" or scanned >= limit or time.monotonic() >= deadline:
-            return BigKeys(tuple(BigKey(facts.shown(key), size) for size, key in biggest), scanned, cursor == b"0")

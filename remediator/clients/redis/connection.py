@@ -15,7 +15,7 @@ from redis import exceptions
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 
 from remediator.clients.endpoints import RedisEndpoint as RedisEndpoint
-from remediator.clients.endpoints import TlsSettings, read_secret
+from remediator.clients.endpoints import read_secret
 from remediator.clients.http import tls_context
 from remediator.clients.tls import NOT_STRICT
 from remediator.errors import BadAnswer, ConfigurationError, Refused, TimedOut, Unreachable
@@ -28,13 +28,13 @@ class RedisState(StrEnum):
     """State of a Redis server, as one command shows it. Playbooks compare these values."""
 
     SERVING = "serving"
-    DOWN = "down"  # the host answers and rejects connections: no process listens
-    UNREACHABLE = "out of reach"  # no route, no DNS name, or packets lost: whether it runs is unknown
+    DOWN = "down"  # the host rejects connections: no process listens on the port
+    UNREACHABLE = "out of reach"  # no route, no DNS name, or lost packets: the state of the server is unknown
     UNTRUSTED = "not trusted"  # TLS failed: wrong server certificate, or our client certificate was rejected
     UNASKED = "not asked"  # our own credentials cannot be read
-    SILENT = "silent"  # accepts connections and does not answer: hung, stopped, or blocked by a slow command
+    SILENT = "silent"  # Redis accepts connections and does not answer: it hangs, is stopped, or runs a slow command
     LOADING = "loading"
-    SHUTTING_DOWN = "being shut down"  # it waits for its replicas before it ends, and accepts no writes
+    SHUTTING_DOWN = "being shut down"  # Redis shuts down: it waits for its replicas and accepts no writes
     FAILOVER = "failover in progress"  # Sentinel: the master does not answer, and the Sentinels decide on a new one
     NO_PASSWORD = "no password given"  # noqa: S105 - a state, not a secret
     WRONG_PASSWORD = "wrong password"  # noqa: S105
@@ -76,14 +76,14 @@ class RedisRefused(Refused):
 
 
 class RedisBadAnswer(BadAnswer):
-    """The answer is not one of Redis."""
+    """The answer does not follow the protocol of Redis."""
 
     state = RedisState.CONFUSED
 
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What the server reports in HELLO. Empty before Redis 6."""
+    """The answer of the server to HELLO. Empty before Redis 6."""
 
     version: str = ""
     mode: str = ""
@@ -167,7 +167,7 @@ async def open_connection(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnect
         await _handshake(server, endpoint, connection)
         yield server
     finally:
-        with suppress(exceptions.RedisError, OSError):  # the connection is closed already
+        with suppress(exceptions.RedisError, OSError):  # redis-py has closed the connection already
             await connection.disconnect()
 
 
@@ -177,7 +177,11 @@ async def _handshake(server: RedisConnection, endpoint: RedisEndpoint, connectio
         await connection.connect()  # type: ignore[no-untyped-call]
         if credentials:
             await server.read("AUTH", *credentials)
-        server.server_info = _server_info(await server.read("HELLO"))
+        reply = await server.read("HELLO")
+        if not isinstance(reply, list) or len(reply) % 2:
+            raise RedisBadAnswer(f"unexpected reply to HELLO: {type(reply).__name__}")
+        fields = dict(zip(map(text, reply[::2]), reply[1::2], strict=True))
+        server.server_info = ServerInfo(*(text(fields.get(name, b"")) for name in ("version", "mode", "role")))
         if endpoint.db:
             await server.read("SELECT", endpoint.db)
     except (OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
@@ -187,7 +191,7 @@ async def _handshake(server: RedisConnection, endpoint: RedisEndpoint, connectio
     except RedisTimedOut as error:
         raise RedisUnreachable(f"{server.name} accepts connections but does not answer", RedisState.SILENT) from error
     except RedisRefused as error:
-        if "unknown command" not in str(error):  # older than Redis 6: no HELLO
+        if "unknown command" not in str(error):  # Redis before version 6 has no HELLO
             raise
 
 
@@ -210,7 +214,7 @@ def _credentials(endpoint: RedisEndpoint) -> tuple[str, ...]:
     """Return the arguments of AUTH, after a check that our own files can be used: password and TLS files.
 
     Raises:
-        RedisUnreachable: a file cannot be used, with the state UNASKED. This says nothing about the server.
+        RedisUnreachable: a file cannot be used, with the state UNASKED. This is no fact about the server.
     """
     try:
         if endpoint.tls is not None and (endpoint.tls.ca_file or endpoint.tls.cert_file):
@@ -231,25 +235,17 @@ def _connection(endpoint: RedisEndpoint) -> AbstractConnection:
     if endpoint.socket is not None:
         return UnixDomainSocketConnection(path=str(endpoint.socket), **settings)
     settings |= {"host": endpoint.host, "port": endpoint.port}
-    return Connection(**settings) if endpoint.tls is None else SSLConnection(**settings, **_tls(endpoint.tls))
-
-
-def _tls(tls: TlsSettings) -> dict[str, Any]:
-    return {
-        "ssl_ca_certs": str(tls.ca_file) if tls.ca_file else None,
-        "ssl_certfile": str(tls.cert_file) if tls.cert_file else None,
-        "ssl_keyfile": str(tls.key_file) if tls.key_file else None,
-        "ssl_cert_reqs": "none" if tls.insecure_skip_verify else "required",
-        "ssl_check_hostname": not tls.insecure_skip_verify,
-        "ssl_exclude_verify_flags": [NOT_STRICT] if tls.ca_file else None,
-    }
-
-
-def _server_info(reply: Any) -> ServerInfo:
-    if not isinstance(reply, list) or len(reply) % 2:
-        raise RedisBadAnswer(f"unexpected reply to HELLO: {type(reply).__name__}")
-    fields = dict(zip(map(text, reply[::2]), reply[1::2], strict=True))
-    return ServerInfo(*(text(fields.get(name, b"")) for name in ("version", "mode", "role")))
+    if (tls := endpoint.tls) is None:
+        return Connection(**settings)
+    return SSLConnection(
+        **settings,
+        ssl_ca_certs=str(tls.ca_file) if tls.ca_file else None,
+        ssl_certfile=str(tls.cert_file) if tls.cert_file else None,
+        ssl_keyfile=str(tls.key_file) if tls.key_file else None,
+        ssl_cert_reqs="none" if tls.insecure_skip_verify else "required",
+        ssl_check_hostname=not tls.insecure_skip_verify,
+        ssl_exclude_verify_flags=[NOT_STRICT] if tls.ca_file else None,
+    )
 
 
 def text(reply: Any) -> str:
@@ -281,9 +277,9 @@ _BY_WORD = {
 
 
 def _state(error: exceptions.RedisError) -> RedisState | None:
-    """Return the state that an error reply stands for, or None if the error is not a reply.
+    """Return the state for an error reply, or None if the error is not a reply.
 
-    redis-py removes the code from the text of those errors that have a class.
+    redis-py removes the code from the text of errors with their own class.
     """
     message = str(error)
     if "max number of clients" in message:

@@ -9,11 +9,12 @@ from remediator.clients.host import process
 from remediator.clients.host.disk import tool
 from remediator.errors import TargetError, TimedOut, Unreachable
 
-NEWER_RDB = re.compile(r"Can't handle RDB format version ([1-9]\d{0,3})")  # 0: not a number, so not RDB
+# Redis reports version 0 for a file without a version number, which is not an RDB file
+NEWER_RDB = re.compile(r"Can't handle RDB format version ([1-9]\d{0,3})")
 
 
 async def rdb_problem(path: Path, seconds: float = 60.0) -> str | None:
-    """Return what is wrong with a snapshot, or None if it is intact.
+    """Return the problem of a snapshot, or None if it is intact.
 
     Raises:
         TargetError: the tool is missing, older than the Redis that wrote the file, or takes too long.
@@ -39,7 +40,7 @@ def rdb_checker(name: str) -> str:
 
 
 def rdb_finding(name: str, program: str, status: int, output: str) -> str | None:
-    """Return what the tool found wrong with a snapshot, or None if it is intact.
+    """Return the problem that the tool found in a snapshot, or None if it is intact.
 
     Raises:
         TargetError: the tool is older than the Redis that wrote the file.

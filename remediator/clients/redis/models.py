@@ -14,7 +14,7 @@ _LONGEST_NAME = 200
 
 
 class Info(dict[str, str]):
-    """The fields of INFO. A missing field, or one of another type, raises `RedisBadAnswer`."""
+    """The fields of INFO. A missing field or a wrong type raises `RedisBadAnswer`."""
 
     def text(self, name: str) -> str:
         """Return a field as text."""
@@ -102,7 +102,7 @@ class Client:
 
 _SEPARATOR = re.compile(r"([:/|#{}]+)")
 _OF_SECRETS = re.compile(r"sess|token|auth|jwt|csrf|otp|secret|passw|api.?key|refresh|cookie", re.IGNORECASE)
-"""The part of a key after such a word may be a credential: who knows ``session:<id>`` can use that session."""
+"""The part of a key after such a word may be a credential: ``session:<id>`` is sufficient to use that session."""
 _OPAQUE = re.compile(r"[0-9a-fA-F-]{16,}|(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[\w+=.-]{16,}", re.ASCII)
 
 

@@ -97,7 +97,7 @@ _FAILING = {"s_down", "o_down", "failover_in_progress", "disconnected"}
 
 
 def _is_unasked(error: ClientError) -> bool:
-    """Return whether our own files cannot be used, so that no Sentinel was asked."""
+    """Return whether no Sentinel was queried because our own files cannot be used."""
     return isinstance(error, RedisUnreachable) and error.state is RedisState.UNASKED
 
 
@@ -129,8 +129,8 @@ async def connected(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnection]:
 async def _master(endpoint: RedisEndpoint, sentinels: SentinelEndpoint) -> AsyncIterator[RedisConnection]:
     """Connect to the master that the Sentinels named.
 
-    A master that rejects connections or does not answer is not *down* or *silent* here: its Sentinels notice it too
-    and promote a replica, so an action on the old master would be one on the wrong server.
+    A master that rejects connections or does not answer is not *down* or *silent* here. Its Sentinels notice it too and
+    promote a replica. An action on the old master would then change the wrong server.
     """
     async with AsyncExitStack() as stack:
         try:

@@ -1,8 +1,8 @@
 """Generate ``remediator-remote``: one file for Python 3.6, from the modules that do the same work on this host.
 
-The modules are written for the Python of the remediator, but use only functions that Python 3.6 has. What its syntax
-lacks is translated: annotations become texts, and imports between the modules disappear. A test parses the result with
-the grammar of Python 3.6, and runs it with that interpreter where there is one.
+The modules are written for the Python of the remediator, but use only functions that Python 3.6 has. Missing syntax is
+translated: annotations become texts, and imports between the modules disappear. A test parses the result with the
+grammar of Python 3.6, and runs it with that interpreter where there is one.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _translated(source: str, node: ast.stmt) -> str:
         made += text[at:begin] + repr(ast.unparse(each)).encode()
         at = end
     end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
-    comment = text[end : starts[node.end_lineno or 0]]  # what follows the statement on its last line
+    comment = text[end : starts[node.end_lineno or 0]]  # the text after the statement on its last line
     between = "\n\n" if isinstance(node, ast.FunctionDef | ast.ClassDef) else ""
     return between + (made + text[at:end] + comment).decode().rstrip("\n")
 

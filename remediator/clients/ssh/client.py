@@ -1,8 +1,9 @@
 """Requests to ``remediator-remote`` on another host, through the system's OpenSSH client.
 
-The wrapper greets first, and nothing is sent before that. So a connection that never began, or that was refused,
-proves that nothing happened: ``Unreachable`` or ``Refused``. After the request was sent, a broken connection leaves the
-outcome of a change open: ``TimedOut``. Then :meth:`RemoteHost.settle` says what the host knows about the attempt.
+The wrapper greets first, and nothing is sent before the greeting. A connection that never began, or that was refused,
+therefore proves that nothing happened: ``Unreachable`` or ``Refused``. After the request was sent, a broken connection
+leaves the outcome of a change open: ``TimedOut``. Then :meth:`RemoteHost.settle` returns the record of the host about
+the attempt.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MAX_CALLS = 64
 _START_SECONDS = 5.0
 """Time that the wrapper may take to start, after the connection was made."""
 _SLACK_SECONDS = process.GRACE.total_seconds() + 3.0
-"""Time by which the answer of a wrapper that gave up may be late."""
+"""Maximum delay of the answer of a wrapper that gave up."""
 _SETTLE_SECONDS = 4.0
 """Time to wait for the end of a call that still runs, within the time for an observation."""
 _LONGEST_ANSWER = 32 * 1024 * 1024
@@ -41,7 +42,7 @@ _ERRORS: Mapping[str, type[RemediatorError]] = {
 
 
 class CallState(StrEnum):
-    """What a host knows about one call of an attempt."""
+    """The record of a host about one call of an attempt."""
 
     FINISHED = "finished"
     RUNNING = "running"
@@ -142,22 +143,6 @@ class RemoteHost:
         if not line.endswith(b"\n"):
             broken = f"the connection to {self.host} broke after the request was sent"
             raise TimedOut(f"{broken}; the outcome is unknown") if changes else Unreachable(broken)
-        return self._result(line)
-
-    @staticmethod
-    async def _asked(child: asyncio.subprocess.Process, content: bytes) -> bytes:
-        assert child.stdin is not None and child.stdout is not None, "it was started with pipes"
-        try:
-            child.stdin.write(content)
-            await child.stdin.drain()
-        except OSError:  # ssh has ended; what the wrapper has read of the request is not known
-            return b""
-        try:
-            return await child.stdout.readline()
-        except ValueError:
-            raise BadAnswer(f"the answer is longer than {_LONGEST_ANSWER} bytes") from None
-
-    def _result(self, line: bytes) -> Any:
         try:
             answer = untrusted_json.decode(line)
             if "ok" in answer:
@@ -166,6 +151,19 @@ class RemoteHost:
         except (ValueError, KeyError, TypeError):
             raise BadAnswer(f"{self.host}: the answer of {WORD} cannot be understood: {line[:200]!r}") from None
         raise error(f"{self.host}: {text}")
+
+    @staticmethod
+    async def _asked(child: asyncio.subprocess.Process, content: bytes) -> bytes:
+        assert child.stdin is not None and child.stdout is not None, "it was started with pipes"
+        try:
+            child.stdin.write(content)
+            await child.stdin.drain()
+        except OSError:  # ssh has ended; it is unknown how much of the request the wrapper has read
+            return b""
+        try:
+            return await child.stdout.readline()
+        except ValueError:
+            raise BadAnswer(f"the answer is longer than {_LONGEST_ANSWER} bytes") from None
 
     @asynccontextmanager
     async def _greeted(self) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -179,7 +177,10 @@ class RemoteHost:
             raise Unreachable("the OpenSSH client is not installed here; install it, for example openssh-client")
         argv = (program, "-F", str(configuration_file(self.host)), "-T", "--", TARGET, WORD)
         limit = self.host.connect_timeout.total_seconds() + _START_SECONDS
-        async with self._room(), process.started(argv, limit=_LONGEST_ANSWER) as child:
+        room = _rooms.setdefault(asyncio.get_running_loop(), _Room())
+        key = (self.host.address, self.host.port, self.host.max_calls)
+        of_host = room.hosts.setdefault(key, asyncio.Semaphore(self.host.max_calls))
+        async with of_host, room.overall, process.started(argv, limit=_LONGEST_ANSWER) as child:
             assert child.stdout is not None, "it was started with pipes"
             try:
                 async with asyncio.timeout(limit):
@@ -208,12 +209,12 @@ class RemoteHost:
             )
 
     def _refused(self, text: str) -> ClientError:
-        """Return the error for what ssh said. In any case nothing was sent, so nothing happened."""
+        """Return the error for the message of ssh. Nothing was sent, so nothing happened."""
         said = " ".join(text.split())[-400:]
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in text:
             return Refused(
-                f"the key of the host {self.host} is not the one in {self.host.known_hosts}: it was installed again, "
-                "or another host answers in its place; nothing was sent. Find out why, then correct known_hosts"
+                f"the key of the host {self.host} is not the one in {self.host.known_hosts}: the host was installed "
+                "again, or another host answers; nothing was sent. Find the reason, then correct known_hosts"
             )
         if "host key is known for" in text or "Host key verification failed" in text:
             return Refused(
@@ -222,23 +223,15 @@ class RemoteHost:
             )
         if "Permission denied" in text or "UNPROTECTED PRIVATE KEY FILE" in text:
             return Refused(f"{self.host} does not accept the key {self.host.identity_file}: {said}")
-        jump = self.host.proxy_jump  # ssh does not pass on what it says about this host
+        jump = self.host.proxy_jump  # ssh does not forward its own messages about this host
         through = f" through {jump.address}, whose key must be in known_hosts, too" if jump is not None else ""
         return Unreachable(
             f"{self.host} cannot be reached by SSH{through}; nothing was sent: {said or 'no reason given'}"
         )
 
-    @asynccontextmanager
-    async def _room(self) -> AsyncIterator[None]:
-        room = _rooms.setdefault(asyncio.get_running_loop(), _Room())
-        key = (self.host.address, self.host.port, self.host.max_calls)
-        of_host = room.hosts.setdefault(key, asyncio.Semaphore(self.host.max_calls))
-        async with of_host, room.overall:
-            yield
-
 
 async def _last_words(child: asyncio.subprocess.Process) -> str:
-    """Return what ssh wrote about its end. A connection that others share may keep the stream open."""
+    """Return what ssh wrote about its end. A shared connection may keep the stream open."""
     assert child.stderr is not None, "it was started with pipes"
     content, deadline = b"", time.monotonic() + 1.0
     while (left := deadline - time.monotonic()) > 0:

@@ -14,7 +14,7 @@ from remediator.clients.ssh.settings import Host
 TARGET, JUMP = "target", "jump"
 """The names of the two hosts in the file. The command line has no other name, and nothing of an alert."""
 _LONGEST_SOCKET = 107 - len(".0123456789abcdef")
-"""Bytes of the path of a socket; ssh adds an ending of its own while it creates one."""
+"""Bytes of the path of a socket; ssh adds a suffix while it creates the socket."""
 _FIXED = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
@@ -39,7 +39,7 @@ _chosen: list[Path] = []
 
 
 def use(folder: Path) -> None:
-    """Keep configurations and control sockets in this folder. Default: a temporary one of this process."""
+    """Keep configurations and control sockets in this folder. Default: a temporary folder of this process."""
     _chosen[:] = [folder]
 
 

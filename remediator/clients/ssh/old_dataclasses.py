@@ -1,4 +1,4 @@
-"""What ``remediator-remote`` needs of the module ``dataclasses``, which Python 3.6 does not have."""
+"""The required part of the module ``dataclasses`` for ``remediator-remote``, because Python 3.6 lacks it."""
 
 from __future__ import annotations
 

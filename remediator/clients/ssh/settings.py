@@ -15,7 +15,7 @@ HostAddress = Annotated[str, Field(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}
 UserName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._@+,:=-]+")
-"""Characters that the configuration of ssh takes as they are: no space, quote, ``%``, ``$`` or ``~``."""
+"""Characters that the configuration of ssh accepts unquoted: no space, quote, ``%``, ``$`` or ``~``."""
 
 
 class JumpHost(Strict):
@@ -68,7 +68,7 @@ class Host(SshSettings):
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Return the settings without which no connection is possible."""
+        """Return the missing settings that every connection needs."""
         return tuple(name for name in ("identity_file", "known_hosts") if getattr(self, name) is None)
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ list; it cannot give a program, an option or a path of its own. One connection m
 4. It acts, adds the outcome to the marker, and prints one line of JSON. It ends its work if the connection breaks.
 
 After a broken connection, a remediator asks for the outcome of an attempt (``settle``). If no marker exists, the
-attempt is closed: from then on, no request of it is accepted, not even one that is still on its way.
+attempt is closed. After that, no request of it is accepted, not even one that is still on its way.
 
 This file is generated for Python 3.6 or newer from the package ``remediator``. Do not change it: the remediator
 compares it with its own version.
@@ -54,16 +54,18 @@ MAX_REQUEST = 4 * 1024 * 1024
 MAX_OUTPUT = 64 * 1024
 """Bytes of the end of an output that are returned."""
 REQUEST_SECONDS = 10.0
-"""Time in which the request must arrive after the greeting."""
+"""Seconds within which the request must arrive after the greeting."""
 MARKER_BYTES = 4096
-"""Size of a marker. The room for the outcome is written with the intent, so that a disk that fills up meanwhile does
-not lose it."""
+"""Size of a marker.
+
+The space for the outcome is written with the intent, so a disk that fills up later does not lose the outcome.
+"""
 KEPT_SECONDS = 30 * 24 * 3600.0
-"""Time for which a marker is kept at least."""
+"""Minimum retention of a marker, in seconds."""
 KEPT_MARKERS = 1000
-"""Number of markers that are kept at least, whatever the clock says."""
+"""Minimum number of markers that are kept, regardless of the clock."""
 MOST_MARKERS = 5000
-"""Number of markers from which no change is accepted."""
+"""At this number of markers, no change is accepted."""
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 UNIT_VERBS = ("status", "logs", "restart")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
@@ -72,7 +74,7 @@ _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
 class AllowList:
-    """What the file on this host allows."""
+    """The permissions in the allow-list file on this host."""
 
     def __init__(self, path: str) -> None:
         """Read and check the file.
@@ -190,7 +192,7 @@ class Markers:
             text = os.read(handle, MARKER_BYTES)[MARKER_BYTES // 2 :]
             try:
                 return {"state": "finished", "outcome": json.loads(text.decode())}
-            except ValueError:  # no outcome, or half of one
+            except ValueError:  # the marker has no outcome, or an incomplete outcome
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return {"state": "unknown"}
         except OSError as error:
@@ -222,7 +224,7 @@ class Markers:
         return handle
 
     def _expire(self) -> list[str]:
-        """Delete the oldest markers that are old enough, and return the names of the others.
+        """Delete the oldest markers that are old enough, and return the names of the remaining markers.
 
         Raises:
             Refused: there are too many.
@@ -411,7 +413,7 @@ FILE_OPERATIONS: dict[str, Callable[[FolderOperations, Mapping[str, Any]], Any]]
     "files-delete": lambda here, request: here.delete(*_batch(request)),
     "files-restore": lambda here, request: here.restore(*_batch(request)),
 }
-"""What can be done with folders of the allow-list."""
+"""The operations on folders of the allow-list."""
 _FILE_CHANGES = ("files-take", "files-delete", "files-restore")
 
 
@@ -433,21 +435,17 @@ def _plain(found: Any) -> Any:
 
 
 def describe(allowed: AllowList, request: Mapping[str, Any]) -> Task:
-    """Return what the allow-list allows, for ``remediator doctor``."""
+    """Return the allowed calls of the allow-list, for ``remediator doctor``."""
+    with open(__file__, "rb") as file:
+        own = file.read()
     found = {
         "units": allowed.units,
         "commands": allowed.commands,
         "folders": allowed.folders,
         "python": ".".join(map(str, sys.version_info[:2])),
-        "version": _version(),
+        "version": hashlib.sha256(own).hexdigest(),
     }
     return Task(lambda inherited: found)
-
-
-def _version() -> str:
-    """Return the SHA-256 of this file."""
-    with open(__file__, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
 
 
 VERBS: dict[str, Callable[[AllowList, Mapping[str, Any]], Task]] = {
@@ -458,11 +456,11 @@ VERBS: dict[str, Callable[[AllowList, Mapping[str, Any]], Task]] = {
     "command": run_command,
     **dict.fromkeys(FILE_OPERATIONS, files),
 }
-"""What can be asked, besides ``settle``. Each function checks the request and returns the task."""
+"""The verbs of requests, except ``settle``. Each function checks the request and returns the task."""
 
 
 def answer(allowed: AllowList, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Do what a request asks and return the answer: ``ok`` with the result, or ``error`` with its kind and ``text``."""
+    """Execute a request and return the answer: ``ok`` with the result, or ``error`` with its kind and ``text``."""
     try:
         return {"ok": _done(allowed, request)}
     except RemediatorError as error:
@@ -482,7 +480,7 @@ def _done(allowed: AllowList, request: Mapping[str, Any]) -> Any:
     check = VERBS.get(str(request.get("verb")))
     if check is None:
         raise Refused("{} does not know the request {!r}; install the same version".format(WORD, request.get("verb")))
-    task = check(allowed, request)  # refuses what the allow-list does not allow, before anything is written
+    task = check(allowed, request)  # refuse requests that the allow-list does not allow, before writing anything
     if not task.changes:
         return task.work(())
     markers = Markers(allowed.state)
@@ -500,7 +498,7 @@ def _checked(attempt: str) -> str:
 
 
 def _recorded(task: Task, marker: int) -> Any:
-    """Do a task whose marker is written, and add its outcome there, before anything is answered."""
+    """Do a task whose marker is written, and add the outcome to the marker before the answer."""
     try:
         result = task.work((marker,))
     except RemediatorError as error:
@@ -529,14 +527,14 @@ def read_request(handle: int) -> dict[str, Any] | None:
 
 
 def say(content: Mapping[str, Any]) -> None:
-    """Print one line. The connection may have ended; what was done is in the marker."""
+    """Print one line. The connection may have ended; the marker has the outcome."""
     with contextlib.suppress(OSError):
         _write_all(1, json.dumps(content).encode() + b"\n")
 
 
 def main() -> int:
     """Answer one request. Exit status: 0 answered; 1 the wrapper cannot be used; 2 there was no complete request."""
-    for number in (signal.SIGHUP, signal.SIGPIPE):  # what was begun is ended and recorded without a connection, too
+    for number in (signal.SIGHUP, signal.SIGPIPE):  # finish and record a begun change even without a connection
         signal.signal(number, signal.SIG_IGN)
     try:
         if len(sys.argv) != 2:

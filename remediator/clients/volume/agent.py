@@ -5,8 +5,8 @@
 Settings are environment variables: ``DATA``, ``BACKUPS``, ``PATTERN`` (default ``*.rdb``) and ``QUARANTINE`` name the
 folders; ``TOKEN_FILE`` has the bearer token; ``LISTEN`` (default ``0.0.0.0:8096``) is the address.
 
-Callers name no folder of their own choice: each request repeats the folders of the inventory, and one that differs from
-the settings of the agent is denied. So a stolen token can list and quarantine backups, but reads no content.
+Callers cannot choose a folder. Each request repeats the folders of the inventory, and a request that differs from the
+settings of the agent is denied. A stolen token therefore can list and quarantine backups, but reads no content.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LIMIT = 4 * 1024 * 1024
 
 
 class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a request: the folders of the inventory, and what the operation needs."""
+    """The body of a request: the folders of the inventory, and the arguments of the operation."""
 
     folders: Folders
     name: str = ""
@@ -71,7 +71,7 @@ OPERATIONS: Mapping[str, Callable[[LocalVolume, Call], Awaitable[Any]]] = {
     "delete": lambda volume, call: volume.delete(call.batch, call.sha256),
     "restore": lambda volume, call: volume.restore(call.batch, call.sha256),
 }
-"""What the agent can do, by the last part of the path."""
+"""The operations of the agent, by the last part of the path."""
 
 
 class Agent:

@@ -25,16 +25,16 @@ _PROBLEM: Any = str | None
 _CHANGE_SECONDS = 100.0
 """Time for a change. The actions give up after 120 s, so that the agent has stopped before."""
 _CHECK_SECONDS = 60.0
-"""Time for what reads the content of backups. What the agent has read by then, it does not read again."""
+"""Time limit of operations that read the content of backups. The agent does not read the same content again."""
 _SLACK_SECONDS = 5.0
-"""Time by which the answer of an agent that gave up may be late."""
+"""Maximum delay of the answer of an agent that gave up."""
 
 
 class RemoteVolume(Volume):
     """The files of a service, read and changed by another process."""
 
     read_seconds: float
-    """Time for what reads no content."""
+    """Time limit of operations that read no content."""
 
     async def usage(self) -> Usage:
         return await self._read("usage", Usage)
@@ -77,7 +77,7 @@ class RemoteVolume(Volume):
 
     @abstractmethod
     async def _call(self, operation: str, type_: type[T], seconds: float, *, reads: bool, **arguments: Any) -> T:
-        """Return the result of an operation, which stops after so many seconds."""
+        """Return the result of an operation, which stops after ``seconds``."""
 
 
 class AgentVolume(RemoteVolume):

@@ -2,8 +2,8 @@
 
 They are on this host, on another host, or on a volume of a cluster.
 
-A volume of a cluster can be mounted only in the namespace of its service. There, an agent in the service's pod does
-what this module does on a host (`agent`), and `client` asks it.
+A volume of a cluster can be mounted only in the namespace of its service. There, an agent in the service's pod does the
+work of this module (`agent`), and `client` sends it requests.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Volume(ABC):
 
     @abstractmethod
     async def backup_problem(self, name: str) -> str | None:
-        """Return what is wrong with a backup of Redis, or None if it is complete."""
+        """Return the problem of a backup of Redis, or None if it is complete."""
 
     @abstractmethod
     async def is_quarantine_on_same_filesystem(self) -> bool:
@@ -61,7 +61,7 @@ class Volume(ABC):
 
     @abstractmethod
     async def pins(self, files: tuple[File, ...]) -> tuple[Pin, ...]:
-        """Return what is approved of each backup, its content included. It reads each file once."""
+        """Return the approved properties of each backup, including its content. Reads each file once."""
 
     @abstractmethod
     async def take(self, files: tuple[Pin, ...], batch: str, now: datetime) -> tuple[Moved, ...]:

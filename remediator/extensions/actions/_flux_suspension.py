@@ -1,4 +1,4 @@
-"""What ``flux.suspend`` and ``flux.resume`` share: the change of ``spec.suspend`` and its observation."""
+"""The common parts of ``flux.suspend`` and ``flux.resume``: the change of ``spec.suspend`` and its observation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FluxSuspension(Action):
     suspend: ClassVar[bool]
     """The value to set."""
     done: ClassVar[str]
-    """What the object is afterwards."""
+    """The state of the object afterwards."""
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
         managed = bindings.flux(service)

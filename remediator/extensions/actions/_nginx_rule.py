@@ -1,4 +1,4 @@
-"""What the actions of nginx share: the reload with a planned rule in the included file, and its observation."""
+"""The common parts of the actions of nginx: the reload with a planned rule, and its observation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``pod.delete`` and ``pod.evict`` share: the choice of the pod, its pin, its cost and the observation."""
+"""The common parts of ``pod.delete`` and ``pod.evict``: choice, pin, cost and observation of the pod."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PodRemoval(Action):
         )
 
     async def cost(self, service: Service, parameters: PodParameters, call: PlannedCall) -> Cost:
-        """Return what would be lost; the removal of a pod that does not serve leaves no gap."""
+        """Return the loss; the removal of a pod that does not serve costs nothing."""
         cost = await costs.interruption(self.clients, service)
         found = await self.clients.platform_of(service).instance(service, str(call.arguments["pod"]), self.removal)
         return cost if found.ready else msgspec.structs.replace(cost, sole_instance=False)

@@ -1,4 +1,4 @@
-"""What ``postgres.cancel_queries`` and ``postgres.terminate_backends`` share: choice, pins, signal and observation."""
+"""The common parts of ``postgres.cancel_queries`` and ``postgres.terminate_backends``: choice, pins, signal."""
 
 from __future__ import annotations
 
@@ -28,13 +28,16 @@ class SignalParameters(Parameters, ABC):
 
     blocking_over: PositiveDuration | None = Field(
         default=None,
-        description="Sessions that wait for no lock themselves, and for which others wait for longer than this.",
+        description="Sessions that do not wait for a lock themselves, but block other sessions for longer than this.",
     )
     application: str | None = Field(
         default=None, min_length=1, max_length=63, description="Only sessions with this application_name."
     )
     limit: int = Field(
-        default=5, ge=1, le=200, description="Maximum number to end; those in their state for the longest time first."
+        default=5,
+        ge=1,
+        le=200,
+        description="Maximum number to end, the sessions with the longest time in their state first.",
     )
 
     @abstractmethod
@@ -44,14 +47,15 @@ class SignalParameters(Parameters, ABC):
     def matching(self, sessions: Sequence[Session]) -> list[Session]:
         """Return the sessions that meet the conditions."""
         blocking = {each.pid: each.longest for each in root_blockers(sessions)}
-        return [
-            session for session in sessions if session.is_client and self._meets(session, blocking.get(session.pid))
-        ]
-
-    def _meets(self, session: Session, blocks: float | None) -> bool:
-        limits = (*self.limits(session), (self.blocking_over, blocks))
-        meets = all(value is not None and value > limit.total_seconds() for limit, value in limits if limit is not None)
-        return meets and (self.application is None or session.application == self.application)
+        found = []
+        for session in sessions:
+            limits = (*self.limits(session), (self.blocking_over, blocking.get(session.pid)))
+            exceeded = [
+                value is not None and value > limit.total_seconds() for limit, value in limits if limit is not None
+            ]
+            if session.is_client and all(exceeded) and self.application in (None, session.application):
+                found.append(session)
+        return found
 
 
 class SessionSignal(Action):
@@ -60,15 +64,15 @@ class SessionSignal(Action):
     needs = ("postgres",)
     signal: ClassVar[Signal]
     what: ClassVar[str]
-    """Noun of what ends."""
+    """Noun for the ended objects, such as sessions."""
     risk: ClassVar[str]
     interrupts = True
     idempotent = True
     timeout = timedelta(seconds=30)
     facts = (
-        Fact("ended", "list", "Process IDs of the sessions that ended, or whose query did."),
+        Fact("ended", "list", "Process IDs of the sessions that ended, or whose query ended."),
         Fact("left", "list", "Process IDs of those that did something else since the plan, or had ended."),
-        Fact("remaining", "list", "Process IDs of those that were signalled and went on for 5 s."),
+        Fact("remaining", "list", "Process IDs of the sessions that got the signal and still ran after 5 s."),
     )
 
     async def plan(self, service: Service, parameters: SignalParameters) -> PlannedCall:
@@ -92,7 +96,7 @@ class SessionSignal(Action):
 
     @abstractmethod
     def loss(self, ended: int, rolled_back: int) -> Cost:
-        """Return what ending sessions or queries costs."""
+        """Return the cost of ending sessions or queries."""
 
     async def execute(self, service: Service, parameters: SignalParameters, call: PlannedCall) -> Result:
         postgres, planned = bindings.postgres(service), list(pins(call.arguments))
@@ -113,7 +117,7 @@ class SessionSignal(Action):
         """Search for the planned sessions or queries."""
         going = await bindings.postgres(service).still_going(self.signal, list(pins(call.arguments)))
         happened = EffectStatus.NO if going else EffectStatus.YES
-        return Observation(happened, f"{len(going)} of the planned {self.what} go on", {"remaining": list(going)})
+        return Observation(happened, f"{len(going)} of the planned {self.what} still run", {"remaining": list(going)})
 
     async def missing_rights(self, service: Service) -> tuple[str, ...]:
         return await bindings.postgres(service).missing_for_sessions(signals=True)

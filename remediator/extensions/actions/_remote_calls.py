@@ -1,4 +1,4 @@
-"""What the host of a service knows about the calls of an attempt, as an observation."""
+"""The record of a service's host about the calls of an attempt, as an observation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from remediator.extensions.actions.base import EffectStatus, Observation
 from remediator.playbooks.inventory import Service
 
 _REMEMBERED = timedelta(days=7)
-"""Hosts keep markers for a month by their own clock. This is the time of which ours may rely."""
+"""Hosts keep markers for a month by their own clock. This service relies only on this shorter time."""
 
 
 def observation(calls: Sequence[PastCall] | None, age: timedelta) -> Observation | None:
-    """Return what the calls alone show; None if the state of the target shows it, because no call can go on.
+    """Return the observation from the calls alone; None if the state of the target decides, because no call can still
+    run.
 
     Args:
-        calls: the calls that the host began; None for a target whose host remembers none.
+        calls: the calls that the host began; None for a target without such a record.
         age: time since the intent, by the clock of the store.
     """
     if calls is None:
@@ -33,7 +34,7 @@ def observation(calls: Sequence[PastCall] | None, age: timedelta) -> Observation
 
 
 async def of_host(service: Service, age: timedelta) -> Observation | None:
-    """Return what the host of a service knows about the current attempt; None as :func:`observation`.
+    """Return the record of a service's host about the current attempt; None as in :func:`observation`.
 
     Raises:
         ClientError: the host cannot be asked.
@@ -42,7 +43,7 @@ async def of_host(service: Service, age: timedelta) -> Observation | None:
 
 
 async def outcome(host: Host, age: timedelta) -> Observation:
-    """Return what a host knows about an attempt of which only the exit status of its program tells the outcome.
+    """Return the record of a host about an attempt whose outcome is the exit status of its program.
 
     Raises:
         ClientError: the host cannot be asked.

@@ -50,7 +50,9 @@ class AlertmanagerSilence(Action):
             raise TargetError("no Alertmanager is configured; add one to 'alertmanagers' in the settings")
         if ALERTMANAGER not in ALERT_SOURCES.get():
             sources = ", ".join(sorted(ALERT_SOURCES.get()))
-            raise TargetError(f"the alerts of this run are from {sources}, which no silence in Alertmanager reaches")
+            raise TargetError(
+                f"the alerts of this run are from {sources}; a silence in Alertmanager has no effect on them"
+            )
         names = parameters.services or self.clients.inventory().dependents(service.name)
         if not names:
             raise TargetError(

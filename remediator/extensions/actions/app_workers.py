@@ -27,7 +27,7 @@ from remediator.playbooks.inventory import Service
 
 _LOOK = 0.05
 _EACH = 15.0
-"""Seconds that one worker may take to start or stop."""
+"""Maximum seconds for one worker to start or stop."""
 
 
 class WorkersParameters(Parameters):
@@ -52,8 +52,8 @@ class AppWorkers(Action):
     reversible = True
     timeout = timedelta(seconds=60)
     facts = (
-        Fact("from", "integer", "Workers before."),
-        Fact("to", "integer", "Workers after."),
+        Fact("from", "integer", "Workers before the action."),
+        Fact("to", "integer", "Workers after the action."),
     )
 
     async def plan(self, service: Service, parameters: WorkersParameters) -> PlannedCall:

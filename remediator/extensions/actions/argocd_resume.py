@@ -32,7 +32,7 @@ class Automated(BaseModel):
 class ResumeParameters(Parameters):
     """Parameters of ``argocd.resume``."""
 
-    automated: Automated = Field(default=Automated(), description="Sync policy; an undo uses the recorded one.")
+    automated: Automated = Field(default=Automated(), description="Sync policy; an undo uses the recorded policy.")
 
 
 class ArgocdResume(Action):

@@ -50,7 +50,7 @@ class ArgocdRollback(Action):
     reads_releases = True
     timeout = timedelta(seconds=60)
     facts = (
-        Fact("from", "integer", "History ID before."),
+        Fact("from", "integer", "History ID before the action."),
         Fact("to", "integer", "Requested history ID."),
         Fact("mark", "string", "Mark of the run in the operation."),
     )
@@ -92,7 +92,16 @@ class ArgocdRollback(Action):
             now, before = _current_and_previous(managed.name, history(seen), int(call.arguments["to"]), RELEASES.get())
             if {"uid": uid(seen), "current": now["id"]} != dict(call.pin):
                 raise TargetError(f"{managed.name} was modified after planning; nothing was changed")
-            return {"operation": _operation(seen, before, str(call.arguments["mark"]))}
+            sync = {name: before[name] for name in _WHAT if before.get(name)}
+            options = (seen["spec"].get("syncPolicy") or {}).get("syncOptions")
+            # the controller starts the operation and then removes it from the object
+            return {
+                "operation": {
+                    "initiatedBy": {"username": _MARK},
+                    "info": [{"name": _MARK, "value": str(call.arguments["mark"])}],
+                    "sync": {**sync, **({"syncOptions": options} if options else {}), "syncStrategy": {"apply": {}}},
+                }
+            }
 
         await managed.change(decide)
         summary = f"{managed.name}: requested a sync to history {call.arguments['to']}"
@@ -121,11 +130,12 @@ class ArgocdRollback(Action):
 def _current_and_previous(
     name: str, deployed: Sequence[dict[str, Any]], to: int | None, memory: ReleaseMemory
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the current deployment and the one to roll back to: that ID, or the newest that was not rolled back.
+    """Return the current deployment and the target of a rollback: that ID, or the newest deployment that was not rolled
+    back.
 
     Raises:
-        TargetError: there is none, or the current deployment seems to be the result of a rollback, of which the store
-            knows nothing.
+        TargetError: there is no such deployment, or the current deployment seems to be the result of an unknown
+            rollback.
     """
     if not deployed:
         raise TargetError(f"{name} has not deployed anything yet")
@@ -164,17 +174,3 @@ def _release(deployed: Mapping[str, Any], *, current: bool = False) -> Release:
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(one.get(name) == other.get(name) for name in _WHAT)
-
-
-def _operation(seen: Document, to: Mapping[str, Any], mark: str) -> dict[str, Any]:
-    """Return a sync operation to a recorded version, with the options of the Application.
-
-    The controller starts the operation and then removes it from the object.
-    """
-    sync = {name: to[name] for name in _WHAT if to.get(name)}
-    options = (seen["spec"].get("syncPolicy") or {}).get("syncOptions")
-    return {
-        "initiatedBy": {"username": _MARK},
-        "info": [{"name": _MARK, "value": mark}],
-        "sync": {**sync, **({"syncOptions": options} if options else {}), "syncStrategy": {"apply": {}}},
-    }

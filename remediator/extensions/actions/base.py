@@ -24,7 +24,7 @@ from remediator.playbooks.inventory import Service
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """An action that only reads asks to be called again: what it waits for is not there yet."""
+    """A read-only action asks to be called again, because its condition is not met yet."""
 
     after: timedelta
     """Time until the next call."""
@@ -40,7 +40,7 @@ class Result:
     summary: str
     output: Mapping[str, Any] = field(default_factory=dict)
     poll: Poll | None = None
-    """Only from an action that only reads."""
+    """When to call the action again. Only an action that only reads sets it."""
 
 
 class EffectStatus(StrEnum):
@@ -59,12 +59,12 @@ class Observation:
     summary: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     unreachable: bool = False
-    """Whether it is unknown because the target could not be reached: asking again later may help."""
+    """Whether the target could not be reached, so the effect is unknown. A later observation may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class UndoCall:
-    """The call of an action that undoes another one."""
+    """The call of an action that undoes another action."""
 
     action: str
     parameters: Mapping[str, Any]
@@ -80,11 +80,11 @@ With the ID of the run it names an object that a step creates, so that no attemp
 """
 
 RELEASES: ContextVar[ReleaseMemory] = ContextVar("remediator_releases", default=ReleaseMemory())  # noqa: B039
-"""What the store knows about the releases of the target. Set for actions with ``reads_releases``."""
+"""The memory of the store about the releases of the target. Set for actions with ``reads_releases``."""
 
 
 INCIDENT_START: ContextVar[datetime | None] = ContextVar("remediator_incident_start", default=None)
-"""When the incident of the run began, as the sender of the alert says. None outside a run."""
+"""Start time of the incident of the run, from the sender of the alert. None outside a run."""
 
 
 ALERT_SOURCES: ContextVar[frozenset[str]] = ContextVar("remediator_alert_sources", default=frozenset({ALERTMANAGER}))
@@ -100,7 +100,10 @@ class Action(ABC):
     name: ClassVar[str]
     Parameters: ClassVar[type[Parameters]] = Parameters
     facts: ClassVar[tuple[Fact, ...]] = ()
-    """The content of `Result.output`. Lint checks conditions against it; without any, it checks none."""
+    """The content of `Result.output`.
+
+    Lint checks conditions against these facts; without facts, it checks no conditions.
+    """
     needs: ClassVar[tuple[str, ...]] = ()
     """Parts that the inventory entry of a service must have for its plan, such as ``redis``."""
     mutates: ClassVar[bool] = True
@@ -110,13 +113,16 @@ class Action(ABC):
     destructive: ClassVar[bool] = False
     """Whether the action can lose data. Lint warns if it can run without an approval."""
     interrupts: ClassVar[bool] = False
-    """It interrupts the service or its clients. In mode auto such a step needs an established cause that it is for."""
+    """The action interrupts the service or its clients.
+
+    In mode auto, such a step needs an established cause under ``for``.
+    """
     measures: ClassVar[tuple[str, ...]] = ()
     """The fields of :class:`Cost` that :meth:`cost` can return. Lint checks conditions on ``cost`` against them."""
     requires_approval: ClassVar[bool] = False
     """Whether the action needs an approval in every mode."""
     reads_releases: ClassVar[bool] = False
-    """It needs what the store remembers about the releases of the target."""
+    """The action needs the stored memory of the releases of the target."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)
     planning: ClassVar[timedelta] = timedelta(0)
     """How much longer planning may take than the time for an answer, for example to read large files."""
@@ -129,7 +135,10 @@ class Action(ABC):
 
     @classmethod
     def declared_calls(cls, clients: ClientSet) -> DeclaredCalls | None:
-        """Return what the settings declare, for an action that calls a command or request by name. Default: none."""
+        """Return the declared calls of the settings, for an action that calls a command or request by name.
+
+        Default: None.
+        """
         return None
 
     @classmethod
@@ -149,10 +158,10 @@ class Action(ABC):
         )
 
     def traits_for(self, parameters: Any) -> ActionTraits:
-        """Return the traits of one call. Default: those of the class.
+        """Return the traits of one call. Default: the traits of the class.
 
-        An action that calls a command or request of the settings returns what these declare. Undeclared means: it
-        changes, interrupts and destroys.
+        An action that calls a command or request of the settings returns their declared traits. An undeclared call
+        counts as mutating, interrupting and destructive.
         """
         return self.declared_traits()
 
@@ -166,15 +175,16 @@ class Action(ABC):
         """
 
     async def cost(self, service: Service, parameters: Any, call: PlannedCall) -> Cost:
-        """Measure what this call would interrupt or lose now. Changes nothing.
+        """Measure the current cost of this call. Changes nothing.
 
-        The pipeline calls it when it plans, and again right before it acts. What cannot be measured belongs into
-        ``Cost.unknown``; an error counts as unknown too. Above the tolerance, or unknown, a person is asked in every
-        mode. Default: nothing for an action that neither interrupts nor destroys anything, otherwise unknown.
+        The pipeline calls this method when it plans, and again right before it acts. Put unmeasurable values into
+        ``Cost.unknown``; an error counts as unknown too. If the cost is unknown or above the tolerance, a person is
+        asked in every mode. Default: no cost for an action that neither interrupts nor destroys anything, otherwise
+        unknown.
         """
         traits = self.traits_for(parameters)
         if traits.interrupts or traits.destructive:
-            return Cost(unknown={EFFECT: f"{self.name} does not measure what it would interrupt or lose"})
+            return Cost(unknown={EFFECT: f"{self.name} does not measure its cost"})
         return Cost()
 
     @abstractmethod
@@ -201,9 +211,9 @@ class Action(ABC):
     async def missing_rights(self, service: Service) -> tuple[str, ...]:
         """Return the rights that this action lacks on a server of the service, as text. Changes nothing.
 
-        The rights on the platform are those of :class:`Platform`. Default: none is known to be missing.
+        :class:`Platform` returns the rights on the platform. Default: no known missing rights.
 
         Raises:
-            ClientError: the server does not say.
+            ClientError: the server does not report rights.
         """
         return ()

@@ -1,8 +1,8 @@
 """``command.run``: Run a command that the settings file allows by name, without a shell.
 
 The settings declare the effect of each command: ``read_only``, ``idempotent``, ``destructive``, ``interrupts``,
-``risk`` and ``undo``. What they do not declare is assumed, so such a command always needs an approval. A read-only
-command can be used in ``diagnose``. If the settings allow no command, it does nothing.
+``risk`` and ``undo``. Every effect that is not declared is assumed, so such a command always needs an approval. A
+read-only command can be used in ``diagnose``. If the settings allow no command, the action does nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.catalogue import ActionTraits, DeclaredCalls
 from remediator.playbooks.inventory import Service
 
-_UNKNOWN_RISK = "The settings do not say what this command can damage."
+_UNKNOWN_RISK = "The settings do not declare the possible damage of this command."
 
 
 class CommandRunParameters(CommandParameters):
@@ -101,7 +101,7 @@ class CommandRun(Action):
 
 
 def _declared(allowed: AllowedCommand) -> Mapping[str, Any]:
-    """Return what a person relied on: with another declaration, the approved call is not the same."""
+    """Return the declaration that the approver relied on: with another declaration, the approved call differs."""
     return {"destructive": allowed.destructive, "interrupts": allowed.interrupts, "read_only": allowed.read_only} | (
         {"on_host": True} if allowed.on_host else {}
     )

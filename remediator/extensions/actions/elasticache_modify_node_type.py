@@ -1,6 +1,6 @@
 """``elasticache.modify_node_type``: Change the node type of an ElastiCache replication group.
 
-It costs money and takes many minutes, so it requires approval each time, also in mode auto. AWS refuses node
+The change costs money and takes many minutes, so it requires approval each time, also in mode auto. AWS refuses node
 types that the group cannot change to.
 """
 
@@ -43,7 +43,7 @@ class ElasticacheModifyNodeType(Action):
     requires_approval = True
     timeout = timedelta(seconds=60)
     facts = (
-        Fact("from", "string", "Node type before."),
+        Fact("from", "string", "Node type before the action."),
         Fact("to", "string", "Requested node type."),
     )
 

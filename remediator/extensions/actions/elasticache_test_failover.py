@@ -1,6 +1,6 @@
 """``elasticache.test_failover``: Promote a replica of an ElastiCache shard to primary.
 
-AWS offers this call for tests. It does what AWS does when a primary fails, so it also replaces an unhealthy
+AWS offers this call for tests. AWS does the same when a primary fails, so this action also replaces an unhealthy
 primary.
 """
 

@@ -1,4 +1,4 @@
-"""``files.disk_use``: Report what fills the data disk of a service: backups, Redis files or other files."""
+"""``files.disk_use``: Report which files fill the data disk of a service: backups, Redis files or other files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DiskUseParameters(Parameters):
 
 
 class FilesDiskUse(Action):
-    """Report what fills the data disk. Fails above the limit of the inventory. Read-only."""
+    """Report which files fill the data disk. Fails above the limit of the inventory. Read-only."""
 
     name = "files.disk_use"
     needs = ("disk",)
@@ -86,18 +86,17 @@ def by_kind(files: Mapping[str, int], backups: PurePosixPath | None) -> dict[str
     """Return the bytes used by backups, the append-only file, snapshots, temporary Redis files and other files."""
     kinds = dict.fromkeys(_KINDS, 0)
     for name, space in files.items():
-        kinds[_kind(PurePosixPath(name), backups)] += space
+        path = PurePosixPath(name)
+        if backups is not None and backups in path.parents:
+            kind = "backups"
+        elif path.name.startswith("temp-"):
+            kind = "temporary"
+        elif ".aof" in path.name:
+            kind = "aof"
+        else:
+            kind = "rdb" if path.suffix == ".rdb" else "other"
+        kinds[kind] += space
     return kinds
-
-
-def _kind(path: PurePosixPath, backups: PurePosixPath | None) -> str:
-    if backups is not None and backups in path.parents:
-        return "backups"
-    if path.name.startswith("temp-"):
-        return "temporary"
-    if ".aof" in path.name:
-        return "aof"
-    return "rdb" if path.suffix == ".rdb" else "other"
 
 
 def _backups(folders: Folders) -> PurePosixPath | None:

@@ -1,14 +1,14 @@
 """``files.prune``: Free disk space: move old backups into quarantine. The next prune after a grace period deletes
 them.
 
-It works only in the backup folder of the inventory, on files that match its pattern. It never moves the newest
-files, and moves nothing until one of the newest is proved to be complete. The plan contains each file with its
-size, time and SHA-256. A file is moved or deleted only if all of them are still the same. To plan, each chosen file
-is read once, in at most 40 seconds together; a file that does not change is not read again.
+It works only in the backup folder of the inventory, on files that match its pattern. It never moves the newest files.
+It moves nothing until one of the newest files is proved to be complete. The plan contains each file with its size, time
+and SHA-256. A file is moved or deleted only if all of them are still the same. For the plan, the action reads each
+chosen file once, within 40 seconds for all files. It does not read an unchanged file again.
 
-To free space at once, the quarantine must be on another filesystem: set ``backups.quarantine`` in the inventory. On
-the same filesystem, a moved file frees its space only when it is deleted. The plan says so. A prune that freed
-nothing is *failed*, also if it moved files.
+To free space at once, the quarantine must be on another filesystem: set ``backups.quarantine`` in the inventory. On the
+same filesystem, a moved file frees its space only when it is deleted. The plan shows this. A prune that freed no space
+is *failed*, also if it moved files.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from remediator.core.cost import Cost
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.sizes import format_size
+from remediator.core.text import join_names
 from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.extensions import bindings
@@ -52,7 +53,7 @@ class PruneParameters(Parameters):
 
 
 class FilesPrune(Action):
-    """Move old backups into quarantine. The newest stay, and one of them is complete."""
+    """Move old backups into quarantine. Keep the newest backups; at least one of them is complete."""
 
     name = "files.prune"
     needs = ("backups",)
@@ -89,6 +90,11 @@ class FilesPrune(Action):
             texts.append(_move_text(volume, backups, files, chosen))
         if chosen and same and not expired:
             texts.append("this frees nothing now, because the quarantine is on the filesystem of the backups")
+        risk = f"After {format_duration(backups.grace)}, these backups cannot be restored."
+        if same:
+            risk += (
+                " The quarantine is on the same filesystem: set backups.quarantine to a folder on another filesystem."
+            )
         return PlannedCall(
             text="; ".join(texts),
             arguments={
@@ -99,7 +105,7 @@ class FilesPrune(Action):
             },
             volatile_fields=("batch",),
             undo=f"move the backups back, within {format_duration(backups.grace)}",
-            risk=_risk(backups, same),
+            risk=risk,
         )
 
     async def cost(self, service: Service, parameters: PruneParameters, call: PlannedCall) -> Cost:
@@ -107,17 +113,25 @@ class FilesPrune(Action):
         bindings.backups(service)
         sizes = await bindings.volume(service).batch_sizes()
         deleted = sum(sizes.get(batch, 0) for batch in call.arguments["expired"])
-        return Cost(deleted_bytes=deleted, only_copy=False)  # the newest complete backup stays
+        return Cost(deleted_bytes=deleted, only_copy=False)  # keep the newest complete backup
 
     async def execute(self, service: Service, parameters: PruneParameters, call: PlannedCall) -> Result:
         bindings.backups(service)
         volume = bindings.volume(service)
         before = await volume.backups_usage()
-        moved, freed = await self._prune(volume, call)
+        same, batches = await volume.is_quarantine_on_same_filesystem(), await volume.batches()
+        # Add up what the calls free. The free space would not show it: other processes write to the filesystem too.
+        freed = 0
+        for batch, sha256 in call.arguments["expired"].items():
+            deleted = await volume.delete(batch, sha256) if batch in batches else 0
+            freed += deleted if same else 0
+        files = tuple(Pin(**each) for each in call.arguments["files"])
+        moved = await volume.take(files, str(call.arguments["batch"]), self.clients.clock.now())
+        freed += 0 if same else sum(each.size for each in moved)
         after = await volume.backups_usage()
         output = {
             "batch": call.arguments["batch"],
-            "moved": moved,
+            "moved": [each.name for each in moved],
             "percent": round(after.percent, 1),
             "freed": freed,
         }
@@ -125,22 +139,6 @@ class FilesPrune(Action):
         if freed <= 0:
             return Result(Outcome.FAILED, f"no space was freed: {text}", output)
         return Result(Outcome.OK, f"{format_size(freed)} freed: {text}", output)
-
-    async def _prune(self, volume: Volume, call: PlannedCall) -> tuple[list[str], int]:
-        """Return the names of the moved files, and the bytes that this freed on their filesystem.
-
-        The free space of the filesystem would not show it: other processes write to it meanwhile.
-        """
-        same, freed = await volume.is_quarantine_on_same_filesystem(), 0
-        batches = await volume.batches()
-        for batch, sha256 in call.arguments["expired"].items():
-            deleted = await volume.delete(batch, sha256) if batch in batches else 0
-            freed += deleted if same else 0
-        files = tuple(Pin(**each) for each in call.arguments["files"])
-        batch = str(call.arguments["batch"])
-        moved = await volume.take(files, batch, self.clients.clock.now())
-        freed += 0 if same else sum(each.size for each in moved)
-        return [each.name for each in moved], freed
 
     def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall("files.undo_prune", {"batch": str(call.arguments["batch"])})
@@ -170,10 +168,10 @@ class FilesPrune(Action):
 
 
 async def _kept(volume: Volume, backups: Backups, files: Sequence[File]) -> frozenset[str]:
-    """Return the names of the backups that stay: the newest ones and the newest complete one.
+    """Return the names of the kept backups: the newest backups, and the newest complete backup.
 
     Raises:
-        TargetError: none of the newest is complete. Then no backup is moved.
+        TargetError: no newest backup is complete. Then no backup is moved.
     """
     newest = {file.name for file in files[: backups.keep]}
     if backups.verify == "none" or not files:
@@ -185,7 +183,7 @@ async def _kept(volume: Volume, backups: Backups, files: Sequence[File]) -> froz
             return frozenset(newest | {file.name} | {name for name, _ in flaws})
         flaws.append((file.name, flaw))
     reasons = "; ".join(f"{name}: {flaw}" for name, flaw in flaws[:3])
-    raise TargetError(f"none of the newest backups in {backups.path} is complete, so that none is moved: {reasons}")
+    raise TargetError(f"none of the newest backups in {backups.path} is complete, so no backup is moved: {reasons}")
 
 
 async def _chosen(volume: Volume, parameters: PruneParameters, files: Sequence[File], now: datetime) -> list[File]:
@@ -198,7 +196,7 @@ async def _chosen(volume: Volume, parameters: PruneParameters, files: Sequence[F
         return oldest
     usage, chosen = await volume.backups_usage(), list[File]()
     surplus = usage.used - (usage.used + usage.free) * parameters.goal_percent / 100
-    if await volume.is_quarantine_on_same_filesystem():  # what waits there for its deletion frees its space later
+    if await volume.is_quarantine_on_same_filesystem():  # files that wait there for deletion free their space later
         surplus -= sum((await volume.batch_sizes()).values())
     for file in oldest:
         if surplus <= 0:
@@ -218,16 +216,8 @@ async def _expired(volume: Volume, backups: Backups, now: datetime) -> dict[str,
 
 
 def _move_text(volume: Volume, backups: Backups, files: Sequence[File], chosen: Sequence[File]) -> str:
-    names = ", ".join(file.name for file in chosen[:5]) + (f" and {len(chosen) - 5} more" if len(chosen) > 5 else "")
     size, folder = format_size(sum(file.space for file in chosen)), volume.folders.quarantine
     return (
         f"move {len(chosen)} of {len(files)} backups ({size}) from {backups.path} to {folder}, where the next "
-        f"prune after {format_duration(backups.grace)} deletes them: {names}"
+        f"prune after {format_duration(backups.grace)} deletes them: {join_names([file.name for file in chosen])}"
     )
-
-
-def _risk(backups: Backups, same: bool) -> str:
-    risk = f"After {format_duration(backups.grace)}, these backups cannot be restored."
-    if same:
-        risk += " The quarantine is on the same filesystem: set backups.quarantine to a folder on another one."
-    return risk

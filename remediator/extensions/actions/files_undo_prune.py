@@ -57,7 +57,10 @@ class FilesUndoPrune(Action):
     async def observe(
         self, service: Service, parameters: UndoPruneParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """Search for the batch. Its list is removed last, so that an existing batch is not done."""
+        """Search for the batch.
+
+        Its list is removed last, so an existing batch means that the deletion has not finished.
+        """
         bindings.backups(service)
         if (known := await _remote_calls.of_host(service, self.clients.clock.now() - since)) is not None:
             return known

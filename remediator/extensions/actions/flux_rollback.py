@@ -1,10 +1,10 @@
 """``flux.rollback``: Tell Flux to deploy the previous revision, by holding the source at that revision.
 
-The status of a Kustomization records the revisions that were applied successfully. The action holds its
-GitRepository or OCIRepository at the previous one (``spec.ref.commit`` or ``digest``). Flux itself then rolls
-back, prunes as usual and does not revert it. By default, a source that is already held is never moved, and a revision
-that was rolled back before is never chosen. For a
-HelmRelease, Flux records no values: suspend it (``flux.suspend``) and use ``service.rollback``.
+The status of a Kustomization records the revisions that were applied successfully. The action holds its GitRepository
+or OCIRepository at the previous one (``spec.ref.commit`` or ``digest``). Flux itself then rolls back, prunes as usual
+and does not revert it. By default, the action never moves a source that is already held, and never chooses a revision
+that was rolled back before. For a HelmRelease, Flux records no values: suspend it (``flux.suspend``) and use
+``service.rollback``.
 """
 
 from __future__ import annotations
@@ -136,10 +136,11 @@ def _refuse_if_suspended(managed: Managed, seen: Document) -> None:
 def _current_and_previous(
     name: str, source: Managed, deployed: Document, held: str | None, to: str | None
 ) -> tuple[Release, Release]:
-    """Return the deployed revision and the one to roll back to: the named one, or the newest that was not rolled back.
+    """Return the deployed revision and the target of a rollback: the named revision, or the newest that was not rolled
+    back.
 
     Raises:
-        TargetError: there is none, or the source is already held. Then only a named revision is accepted.
+        TargetError: there is no such revision, or the source is already held. Then only a named revision is accepted.
     """
     attempted = flux.attempted(deployed)
     if attempted is None:

@@ -19,7 +19,7 @@ from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _SETTLED = timedelta(minutes=2)
-"""Time after which GitHub lists a workflow run that was started."""
+"""Time after which GitHub lists a started workflow run."""
 
 
 class DispatchParameters(Parameters):
@@ -76,7 +76,10 @@ class GithubDispatchWorkflow(Action):
     async def observe(
         self, service: Service, parameters: DispatchParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """Search for a run started since then. A run by another user counts too, so that none is started twice."""
+        """Search for a run started since then.
+
+        A run by another user counts too, so that no workflow is started twice.
+        """
         repository, allowed = _allowed(service, parameters)
         found = await repository.dispatched(allowed.workflow, allowed.ref, since)
         facts = {"runs": [run.id for run in found]}

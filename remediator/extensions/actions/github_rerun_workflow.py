@@ -55,7 +55,7 @@ class GithubRerunWorkflow(Action):
             f"({parameters.workflow}, commit {commit} of {branch}, attempt {latest.run_attempt}: {latest.conclusion})",
             arguments={"workflow": parameters.workflow, "run": latest.id},
             pin={"attempt": latest.run_attempt, "commit": latest.head_sha},
-            risk="The jobs may repeat what they did before they failed.",
+            risk="The jobs may repeat the work that they did before they failed.",
         )
 
     async def execute(self, service: Service, parameters: RerunParameters, call: PlannedCall) -> Result:

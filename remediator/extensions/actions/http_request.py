@@ -1,8 +1,8 @@
 """``http.request``: Send an HTTP request that the settings file allows by name.
 
 The settings declare the effect of each request: ``read_only``, ``idempotent``, ``destructive``, ``interrupts``,
-``risk`` and ``undo``. What they do not declare is assumed, so such a request always needs an approval. A read-only
-request can be used in ``diagnose``.
+``risk`` and ``undo``. Every effect that is not declared is assumed, so such a request always needs an approval. A
+read-only request can be used in ``diagnose``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from remediator.playbooks.inventory import Service
 
 _KEPT = 2000
 _LONGEST = 1000
-_UNKNOWN_RISK = "The settings do not say what this request can damage."
+_UNKNOWN_RISK = "The settings do not declare the possible damage of this request."
 
 
 class RequestParameters(Parameters):
@@ -114,6 +114,6 @@ class HttpRequest(Action):
 
 
 def _pin(allowed: AllowedRequest) -> dict[str, Any]:
-    """Return what a person relied on: with another address or declaration, the approved call is not the same."""
+    """Return the address and declaration that the approver relied on: with other values, the approved call differs."""
     declared = {name: getattr(allowed, name) for name in ("destructive", "interrupts", "read_only")}
     return {"method": allowed.method, "url": allowed.url, **declared}

@@ -1,8 +1,8 @@
 """``job.run``: Create a Kubernetes Job from a manifest that the inventory allows by name.
 
-The name of the Job comes from the run and the step, so that no crash and no lost answer creates it twice. The action
+The name of the Job comes from the run and the step, so a crash or a lost answer never creates it twice. The action
 ends when the Job exists; ``job.wait`` follows it and records its logs. The inventory declares what the Job can damage;
-what it does not declare is assumed, so such a Job always needs an approval.
+every damage that is not excluded there is assumed, so such a Job always needs an approval.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pydantic import Field
 
 from remediator.clients.kubernetes.client import KubernetesRefused
-from remediator.clients.kubernetes.jobs import Job, job_name
+from remediator.clients.kubernetes.jobs import job_name
 from remediator.core.clock import format_duration
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
@@ -24,7 +24,7 @@ from remediator.playbooks.catalogue import ActionTraits
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
-_UNKNOWN_RISK = "The inventory does not say what this Job can damage."
+_UNKNOWN_RISK = "The inventory does not declare the possible damage of this Job."
 
 
 class JobRunParameters(JobParameters):
@@ -47,7 +47,10 @@ class JobRun(Action):
     facts = (Fact("job", "string", "Name of the Job."), Fact("namespace", "string", "Its namespace."))
 
     def traits_for(self, parameters: JobRunParameters) -> ActionTraits:
-        """Return what the inventory declares. If several services have a Job with this name, the worst counts."""
+        """Return what the inventory declares.
+
+        If several services have a Job with this name, the worst declaration counts.
+        """
         services = self.clients.inventory().services.values()
         found = [each.jobs[parameters.job] for each in services if each.jobs and parameters.job in each.jobs]
         return replace(
@@ -61,7 +64,8 @@ class JobRun(Action):
         allowed.check_values(parameters.values)
         manifest, digest = allowed.manifest()
         await self.clients.platform_of(service).require_rights(service, self.name)
-        async with allowed.connected() as client:  # so that the server's objections come before a person is asked
+        # a dry run, so that objections of the server come before a person is asked
+        async with allowed.connected() as client:
             await client.create(allowed.filled(manifest, parameters.values, "planned", "planned"), dry_run=True)
         given = "".join(f" {name}={value}" for name, value in parameters.values.items())
         template = allowed.template
@@ -87,7 +91,12 @@ class JobRun(Action):
             except KubernetesRefused as error:
                 if error.reason != "AlreadyExists":
                     raise
-                made = _ours(await client.job(filled["metadata"]["name"]), run, step)
+                found = await client.job(filled["metadata"]["name"])
+                if found is None or not found.was_made_by(run, step):
+                    raise TargetError(
+                        "a Job with this name exists already, and this run did not create it; nothing was created"
+                    ) from None
+                made = found
         facts = {"job": made.metadata.name, "namespace": allowed.binding.namespace}
         return Result(Outcome.OK, f"the Job {made.metadata.name} was created", facts)
 
@@ -107,14 +116,3 @@ class JobRun(Action):
         if not found.was_made_by(run, step):
             return Observation(EffectStatus.UNKNOWN, f"the Job {name} exists, and this run did not create it", facts)
         return Observation(EffectStatus.YES, f"the Job {name} exists and is {found.state}", facts)
-
-
-def _ours(found: Job | None, run: str, step: str) -> Job:
-    """Return a Job that exists already, if this step of this run created it.
-
-    Raises:
-        TargetError: something else created it, or it was removed at this moment.
-    """
-    if found is None or not found.was_made_by(run, step):
-        raise TargetError("a Job with this name exists already, and this run did not create it; nothing was created")
-    return found

@@ -18,7 +18,7 @@ from remediator.playbooks.inventory import Service
 
 _LOOK = timedelta(seconds=2)
 _MARGIN = timedelta(minutes=1)
-"""Time for Kubernetes to stop a Job that ran for too long, and to say so."""
+"""Time for Kubernetes to stop an overdue Job and to report this."""
 _MOST_PODS = 3
 _MOST_LOGS = 4000
 """Characters of the end of the logs that are kept."""
@@ -45,7 +45,7 @@ class JobWait(Action):
     facts = (
         Fact("job", "string", "Name of the Job."),
         Fact("state", "string", "State of the Job.", values=("complete", "failed", "running", "missing")),
-        Fact("why", "string", "Why it failed, as Kubernetes says it; empty otherwise."),
+        Fact("why", "string", "Reason of the failure, from Kubernetes; empty otherwise."),
         Fact("logs", "string", "End of the logs of its newest pods, with the names of pod and container."),
     )
 
@@ -81,14 +81,14 @@ def _within(allowed: AllowedJob, parameters: JobWaitParameters) -> timedelta:
 
 
 async def _logs(client: Jobs, job: Job, lines: int) -> str:
-    """Return the end of the logs of the newest pods; what cannot be read is left out."""
+    """Return the end of the logs of the newest pods, without unreadable logs."""
     texts = []
     for pod in (await client.pods_of(job.metadata.name))[:_MOST_PODS]:
         for container in (*pod.status.init_container_statuses, *pod.status.container_statuses):
             try:
                 text = await client.logs(pod.metadata.name, container.name, lines)
             except KubernetesRefused as error:
-                if error.status not in (400, 404):  # it has not started, or is gone
+                if error.status not in (400, 404):  # the pod has not started, or was deleted
                     raise
             else:
                 texts.append(f"[{pod.metadata.name}/{container.name}]\n{text}")

@@ -1,4 +1,4 @@
-"""``nginx.maintenance``: Let nginx answer 503 with Retry-After for a time, instead of an app that cannot answer."""
+"""``nginx.maintenance``: Let nginx answer 503 with Retry-After for a time, while the app cannot answer."""
 
 from __future__ import annotations
 

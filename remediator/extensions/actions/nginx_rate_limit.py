@@ -26,7 +26,7 @@ class RateLimitParameters(Parameters):
 
     level: Level = Field(
         default="normal",
-        description="off, or burst above the zone rate: gentle (100), normal (20), strict (5) requests.",
+        description="Requests in a burst above the zone rate: gentle (100), normal (20), strict (5); or off.",
     )
 
 

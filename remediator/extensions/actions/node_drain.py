@@ -1,9 +1,8 @@
 """``node.drain``: Cordon a node and evict its pods, as ``kubectl drain --ignore-daemonsets`` does.
 
-Pods are evicted, never deleted, so that PodDisruptionBudgets hold. Pods of DaemonSets and static pods stay. A node with
-pods that no controller creates again, or whose emptyDir volume would be lost, is refused, unless the inventory allows
-it.
-Undoing the step uncordons the node; the pods do not move back.
+Pods are evicted, never deleted, so that PodDisruptionBudgets hold. Pods of DaemonSets and static pods stay. The action
+refuses a node with pods that no controller would create again, or with pods that would lose an emptyDir volume. The
+inventory can allow both. Undoing the step uncordons the node; the pods do not move back.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _PAUSE = 2.0
-"""Seconds between two looks at the pods of the node."""
+"""Seconds between two checks of the pods of the node."""
 _MARGIN = timedelta(minutes=1)
 """Time for the last calls, after the deadline of the drain."""
 _SHOWN = 10
@@ -72,17 +71,20 @@ class NodeDrain(Action):
             nodes.check_may_cordon(node, await nodes.all(client), RUN.get())
             pods = await _divided(nodes, client, parameters.node)
         _refuse_if_kept(pods, parameters.node)
+        names = ", ".join(each.name for each in pods.to_evict[:_SHOWN])
+        more = f", and {len(pods.to_evict) - _SHOWN} more" if len(pods.to_evict) > _SHOWN else ""
+        stay = f"; {len(pods.staying)} stay" if pods.staying else ""
         return PlannedCall(
             text=f"cordon node {parameters.node} and evict its pods",
             arguments={"node": parameters.node},
             pin={"uid": node.metadata.uid},
             undo=f"uncordon node {parameters.node}",
             risk="The pods stop and start on other nodes, if these have room.",
-            measurement=_counted(pods),
+            measurement=f"{len(pods.to_evict)} pods to evict" + (f": {names}{more}" if names else "") + stay,
         )
 
     async def cost(self, service: Service, parameters: DrainParameters, call: PlannedCall) -> Cost:
-        """Count the other nodes of the service that take pods: the node is one instance of it."""
+        """Count the other nodes of the service that accept pods: each node is one instance of the service."""
         nodes = NodeSet.of(service)
         async with nodes.connected() as client:
             serving = [each for each in await nodes.all(client) if each.ready and not each.cordoned]
@@ -141,7 +143,7 @@ def _refuse_if_kept(pods: Evictable, name: str) -> None:
 
 
 async def _evict(client: Nodes, pods: Evictable, evicted: list[str]) -> list[str]:
-    """Evict the pods that are not being deleted. Return those that are not gone, each with the reason."""
+    """Evict the pods that are not being deleted. Return the remaining pods, each with the reason."""
     waiting = []
     for pod in pods.to_evict:
         if pod.metadata.deletion_timestamp is not None:
@@ -152,13 +154,6 @@ async def _evict(client: Nodes, pods: Evictable, evicted: list[str]) -> list[str
             evicted.append(pod.name)
             waiting.append(f"{pod.name}: it has not ended")
     return waiting
-
-
-def _counted(pods: Evictable) -> str:
-    names = ", ".join(each.name for each in pods.to_evict[:_SHOWN])
-    more = f", and {len(pods.to_evict) - _SHOWN} more" if len(pods.to_evict) > _SHOWN else ""
-    stay = f"; {len(pods.staying)} stay" if pods.staying else ""
-    return f"{len(pods.to_evict)} pods to evict" + (f": {names}{more}" if names else "") + stay
 
 
 def _facts(name: str, evicted: list[str], pods: Evictable, waiting: list[str]) -> dict[str, Any]:

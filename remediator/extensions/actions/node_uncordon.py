@@ -1,4 +1,4 @@
-"""``node.uncordon``: Let Kubernetes schedule pods to a node again that the remediator cordoned.
+"""``node.uncordon``: Let Kubernetes schedule pods again on a node that remediator cordoned.
 
 A node that a person or another program cordoned is refused.
 """

@@ -1,8 +1,8 @@
 """``pod.delete``: Delete one pod, so that its controller creates it again.
 
 A pod that serves is deleted only if every PodDisruptionBudget allows it. A pod that does not serve is deleted in any
-case: for example one that hangs, or one of a StatefulSet that never got ready. It ends within its grace period, and is
-never deleted by force.
+case. Examples are a hung pod, and a pod of a StatefulSet that never became ready. The pod ends within its grace period,
+and is never deleted by force.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``postgres.cancel_queries``: Cancel queries of PostgreSQL that run for too long or block others.
 
-Only the query that the plan showed is cancelled; the session stays. Queries of superusers, of replication, of
-autovacuum, of remediator itself and of sessions that the inventory protects are never cancelled.
+Only the query that the plan showed is cancelled; the session stays. Queries of superusers, replication, autovacuum and
+remediator itself are never cancelled, nor are queries of sessions that the inventory protects.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CancelQueriesParameters(SignalParameters):
 
 
 class PostgresCancelQueries(SessionSignal):
-    """Cancel queries of PostgreSQL, if their sessions still run the planned ones."""
+    """Cancel queries of PostgreSQL, if their sessions still run the planned queries."""
 
     name = "postgres.cancel_queries"
     Parameters = CancelQueriesParameters

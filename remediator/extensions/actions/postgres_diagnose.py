@@ -64,7 +64,7 @@ class PostgresDiagnose(Action):
     idempotent = True
     timeout = timedelta(seconds=30)
     facts = (
-        Fact("connections", "object", "Part connections."),
+        Fact("connections", "object", "Values of the part connections."),
         Fact("connections.limit", "string", "The limit that is used most: server, database NAME or role NAME."),
         Fact("connections.used", "integer", "Connections that count for this limit."),
         Fact("connections.most", "integer", "This limit, without the connections reserved for superusers."),
@@ -76,25 +76,25 @@ class PostgresDiagnose(Action):
         Fact("connections.top_application", "string", "Application with the most sessions."),
         Fact("connections.top_share", "number", "Its part of all client sessions.", unit="%"),
         Fact("connections.by_application", "list", "Client sessions by application and role, most first."),
-        Fact("connections.error", "string", "Why this part cannot be read."),
-        Fact("locks", "object", "Part locks."),
+        Fact("connections.error", "string", "Reason why this part cannot be read."),
+        Fact("locks", "object", "Values of the part locks."),
         Fact("locks.waiting", "integer", "Sessions that wait for a lock for longer than waiting_over."),
         Fact("locks.longest_wait", "number", "Longest wait for a lock.", unit="s"),
         Fact("locks.root_state", "string", "State of the root of the longest chain; empty without one."),
-        Fact("locks.root_idle", "number", "Time for which this root has been in its state.", unit="s"),
+        Fact("locks.root_idle", "number", "Time since this root has been in its state.", unit="s"),
         Fact("locks.root_blocks", "integer", "Sessions that wait for this root, directly or behind others."),
-        Fact("locks.root_protected", "string", "Why this root is never ended; empty if it can be."),
+        Fact("locks.root_protected", "string", "Reason why this root is never ended; empty if it can be ended."),
         Fact("locks.roots", "list", "Roots of the chains: pid, state, seconds, application, query, blocks."),
-        Fact("locks.error", "string", "Why this part cannot be read."),
-        Fact("transactions", "object", "Part transactions."),
+        Fact("locks.error", "string", "Reason why this part cannot be read."),
+        Fact("transactions", "object", "Values of the part transactions."),
         Fact("transactions.open", "integer", "Client sessions with a transaction."),
         Fact("transactions.oldest", "number", "Age of the oldest transaction of a client.", unit="s"),
         Fact("transactions.idle", "list", "Sessions idle in a transaction for longer than idle_over, longest first."),
         Fact("transactions.prepared", "integer", "Prepared transactions."),
         Fact("transactions.oldest_prepared", "number", "Age of the oldest prepared transaction.", unit="s"),
         Fact("transactions.xid_age", "integer", "Age of the oldest row that is not frozen, in transaction IDs."),
-        Fact("transactions.error", "string", "Why this part cannot be read."),
-        Fact("replication", "object", "Part replication."),
+        Fact("transactions.error", "string", "Reason why this part cannot be read."),
+        Fact("replication", "object", "Values of the part replication."),
         Fact("replication.role", "string", "Role of this server.", values=("primary", "standby")),
         Fact("replication.standbys", "list", "Standbys: application, client, state, sync, lag_bytes, lag_seconds."),
         Fact("replication.lag_seconds", "number", "Longest lag of a standby, or of this standby.", unit="s"),
@@ -107,13 +107,13 @@ class PostgresDiagnose(Action):
         ),
         Fact("replication.slots", "list", "Replication slots: name, active, wal_status, kept_bytes."),
         Fact("replication.kept_bytes", "integer", "Most WAL that a slot without a reader keeps.", unit="bytes"),
-        Fact("replication.error", "string", "Why this part cannot be read."),
-        Fact("size", "object", "Part size."),
+        Fact("replication.error", "string", "Reason why this part cannot be read."),
+        Fact("size", "object", "Values of the part size."),
         Fact("size.databases", "list", "Databases by size: name and size in bytes."),
         Fact("size.total", "integer", "Size of all databases.", unit="bytes"),
         Fact("size.wal", "integer", "Size of the WAL files.", unit="bytes"),
-        Fact("size.error", "string", "Why this part cannot be read."),
-        Fact("problems", "list", "What is wrong, as sentences. The action fails if there is any."),
+        Fact("size.error", "string", "Reason why this part cannot be read."),
+        Fact("problems", "list", "Problems, as sentences. The action fails if it finds a problem."),
     )
 
     async def plan(self, service: Service, parameters: PostgresDiagnoseParameters) -> PlannedCall:
@@ -121,7 +121,7 @@ class PostgresDiagnose(Action):
 
     async def execute(self, service: Service, parameters: PostgresDiagnoseParameters, call: PlannedCall) -> Result:
         postgres = bindings.postgres(service)
-        await postgres.identity()  # a server that does not answer is unreachable, not empty
+        await postgres.identity()  # report a server that does not answer as unreachable, not as empty
         facts: dict[str, Any] = {}
         for part in parameters.parts:
             try:
@@ -253,7 +253,7 @@ _PARTS: Mapping[Part, Callable[[Postgres, PostgresDiagnoseParameters], Awaitable
 
 
 def _problems(facts: Mapping[str, Any], parameters: PostgresDiagnoseParameters) -> Iterator[str]:
-    """Yield what the parts show to be wrong."""
+    """Yield the problems that the parts show."""
     connections, locks = facts.get("connections", {}), facts.get("locks", {})
     if connections.get("full"):
         limit = f"{connections['used']} of {connections['most']} connections of the {connections['limit']}"

@@ -1,9 +1,9 @@
 """``postgres.execute``: Run an UPDATE or DELETE that the inventory allows by name, with a limit of rows.
 
-The plan shows the statement, its values, how many rows match now and how many may be changed. The statement runs in one
-transaction. It is rolled back if it changes more rows than allowed, with those that triggers and foreign keys change.
-The same transaction writes a row with a unique marker into the table ``remediator.applied_calls``. So after a broken
-connection the outcome can be observed, and the server refuses to make the same call twice.
+The plan shows the statement, its values, the number of rows that match now, and the limit of rows. The statement runs
+in one transaction. The transaction is rolled back if the statement, its triggers and its foreign keys change more rows
+than allowed. The same transaction writes a row with a unique marker into the table ``remediator.applied_calls``. After
+a broken connection, this row shows the outcome, and the server refuses a second identical call.
 """
 
 from __future__ import annotations

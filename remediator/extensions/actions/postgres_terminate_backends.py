@@ -1,7 +1,7 @@
 """``postgres.terminate_backends``: End sessions of PostgreSQL that are idle for too long or block others.
 
-A session is ended only if it is still in the state that the plan showed: it did nothing since. Sessions of superusers,
-of replication, of autovacuum, of remediator itself and those that the inventory protects are never ended.
+A session is ended only if it is still in the planned state and did nothing since. Sessions of superusers, replication,
+autovacuum and remediator itself are never ended, nor are sessions that the inventory protects.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class TerminateBackendsParameters(SignalParameters):
                 "set idle_over, idle_in_transaction_over or blocking_over; otherwise every session matches"
             )
         if self.idle_over is not None and (self.idle_in_transaction_over or self.blocking_over):
-            raise ValueError("a session that is idle without a transaction blocks nobody: use idle_over alone")
+            raise ValueError(
+                "a session that is idle without a transaction blocks no other session: use idle_over alone"
+            )
         return self
 
     def limits(self, session: Session) -> tuple[tuple[timedelta | None, float | None], ...]:

@@ -46,7 +46,7 @@ class RedisBgrewriteaof(Action):
     idempotent = True
     timeout = timedelta(minutes=5)
     facts = (
-        Fact("size", "integer", "Size of the append-only file after.", unit="bytes"),
+        Fact("size", "integer", "Size of the append-only file after the action.", unit="bytes"),
         Fact("before", "integer", "Size before; only after a success.", unit="bytes"),
     )
 

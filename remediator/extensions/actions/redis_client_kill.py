@@ -29,7 +29,7 @@ class ClientKillParameters(Parameters):
         default=None, description="Close connections that were idle for longer than this."
     )
     limit: int = Field(
-        default=10, ge=1, le=1000, description="Maximum number to close; those with the most memory first."
+        default=10, ge=1, le=1000, description="Maximum number to close, the clients with the most memory first."
     )
 
     @model_validator(mode="after")

@@ -35,7 +35,10 @@ Name = Literal[
     "tcp-keepalive",
     "timeout",
 ]
-"""Without paths, passwords and replication. Persistence has its own actions, which require approval."""
+"""Parameters that the action may change: no paths, passwords or replication.
+
+Persistence has its own actions, which require approval.
+"""
 _UNITS = {"b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3}
 _SIZE = re.compile(r"(\d+)\s*([a-z]*)")
 
@@ -65,8 +68,8 @@ class RedisConfigSet(Action):
     measures = ("evicted_bytes",)
     timeout = timedelta(seconds=10)
     facts = (
-        Fact("old", "string", "Value before."),
-        Fact("new", "string", "Value after."),
+        Fact("old", "string", "Value before the action."),
+        Fact("new", "string", "Value after the action."),
     )
 
     async def plan(self, service: Service, parameters: ConfigSetParameters) -> PlannedCall:

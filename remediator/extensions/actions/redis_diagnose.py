@@ -63,14 +63,14 @@ class RedisDiagnose(Action):
     idempotent = True
     timeout = timedelta(seconds=15)
     facts = (
-        Fact("memory", "object", "Part memory."),
+        Fact("memory", "object", "Values of the part memory."),
         Fact("memory.used_memory", "integer", "Used memory.", unit="bytes"),
         Fact("memory.used_memory_rss", "integer", "Resident memory.", unit="bytes"),
-        Fact("memory.maxmemory", "integer", "Memory limit; 0 for none.", unit="bytes"),
+        Fact("memory.maxmemory", "integer", "Memory limit; 0: no limit.", unit="bytes"),
         Fact("memory.maxmemory_policy", "string", "Eviction policy."),
         Fact("memory.mem_fragmentation_ratio", "number", "Resident memory divided by used memory."),
-        Fact("memory.error", "string", "Why this part cannot be read."),
-        Fact("persistence", "object", "Part persistence."),
+        Fact("memory.error", "string", "Reason why this part cannot be read."),
+        Fact("persistence", "object", "Values of the part persistence."),
         Fact("persistence.loading", "integer", "1 during loading, otherwise 0."),
         Fact("persistence.rdb_changes_since_last_save", "integer", "Changes that are in no snapshot."),
         Fact("persistence.rdb_last_bgsave_status", "string", "Result of the last snapshot.", values=("ok", "err")),
@@ -84,34 +84,34 @@ class RedisDiagnose(Action):
             "Result of the last write to that file.",
             values=("ok", "err"),
         ),
-        Fact("persistence.error", "string", "Why this part cannot be read."),
-        Fact("role", "object", "Part role."),
+        Fact("persistence.error", "string", "Reason why this part cannot be read."),
+        Fact("role", "object", "Values of the part role."),
         Fact("role.role", "string", "Replication role.", values=("master", "slave")),
         Fact("role.replicas", "integer", "Connected replicas."),
         Fact("role.master", "list", "Host and port of the master; null on a master."),
         Fact("role.link", "string", "State of the link to the master; null on a master."),
-        Fact("role.error", "string", "Why this part cannot be read."),
-        Fact("clients", "object", "Part clients."),
+        Fact("role.error", "string", "Reason why this part cannot be read."),
+        Fact("clients", "object", "Values of the part clients."),
         Fact("clients.count", "integer", "Connected clients."),
         Fact("clients.biggest", "list", "Clients with the most memory: id, address, memory and idle seconds."),
-        Fact("clients.error", "string", "Why this part cannot be read."),
-        Fact("evictions", "object", "Part evictions."),
+        Fact("clients.error", "string", "Reason why this part cannot be read."),
+        Fact("evictions", "object", "Values of the part evictions."),
         Fact("evictions.per_second", "number", "Keys evicted per second, measured over a second."),
         Fact("evictions.evicted_keys", "integer", "Evicted keys since the start."),
         Fact("evictions.hit_ratio", "number", "Found keys of all reads since the start, 0 to 1; null without reads."),
-        Fact("evictions.error", "string", "Why this part cannot be read."),
-        Fact("problems", "list", "What is wrong, as sentences. The action fails if there is any."),
-        Fact("slowlog", "list", "Part slowlog: time, seconds and command; or an object with error."),
+        Fact("evictions.error", "string", "Reason why this part cannot be read."),
+        Fact("problems", "list", "Problems, as sentences. The action fails if it finds a problem."),
+        Fact("slowlog", "list", "Values of the part slowlog: time, seconds and command; or an object with error."),
         Fact(
             "latency",
             "list",
-            "Part latency: cause, latest and worst seconds; or an object with error.",
+            "Values of the part latency: cause, latest and worst seconds; or an object with error.",
         ),
-        Fact("big_keys", "object", "Part big_keys."),
+        Fact("big_keys", "object", "Values of the part big_keys."),
         Fact("big_keys.keys", "list", "The biggest keys: key and bytes."),
         Fact("big_keys.scanned", "integer", "Scanned keys."),
         Fact("big_keys.complete", "boolean", "Whether all keys were scanned."),
-        Fact("big_keys.error", "string", "Why this part cannot be read."),
+        Fact("big_keys.error", "string", "Reason why this part cannot be read."),
     )
 
     async def plan(self, service: Service, parameters: DiagnoseParameters) -> PlannedCall:
@@ -119,7 +119,7 @@ class RedisDiagnose(Action):
 
     async def execute(self, service: Service, parameters: DiagnoseParameters, call: PlannedCall) -> Result:
         redis = bindings.redis(service)
-        # a server that does not answer is unreachable, not empty; PING is refused while Redis cannot save
+        # report a server that does not answer as unreachable, not as empty; PING is refused while Redis cannot save
         await redis.info("server")
         facts: dict[str, Any] = {}
         for part in parameters.parts:
@@ -209,7 +209,7 @@ _PARTS: Mapping[Part, Callable[[Redis, DiagnoseParameters], Awaitable[Any]]] = {
 
 
 def _problems(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the parts show to be wrong."""
+    """Yield the problems that the parts show."""
     memory, saved = facts.get("memory", {}), facts.get("persistence", {})
     limit, policy = memory.get("maxmemory"), memory.get("maxmemory_policy")
     if limit and memory["used_memory"] >= limit * _FULL:

@@ -2,7 +2,7 @@
 full.
 
 A restart while persistence is disabled loses all data written in that time. The action is therefore destructive
-and requires the decision of a person.
+and requires the approval of a person.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DisableParameters(Parameters):
     """Parameters of ``redis.disable_persistence``."""
 
     what: Literal["aof", "snapshots", "both"] = Field(
-        default="both", description="What to disable: the append-only file (aof), automatic snapshots or both."
+        default="both", description="Persistence to disable: the append-only file (aof), automatic snapshots or both."
     )
 
 
@@ -44,8 +44,8 @@ class RedisDisablePersistence(Action):
     measures = costs.REDIS_FIELDS
     timeout = timedelta(seconds=10)
     facts = (
-        Fact("old", "object", "Parameters with their values before."),
-        Fact("new", "object", "Parameters with their values after."),
+        Fact("old", "object", "Parameters with their values before the action."),
+        Fact("new", "object", "Parameters with their values after the action."),
     )
 
     async def plan(self, service: Service, parameters: DisableParameters) -> PlannedCall:

@@ -28,8 +28,8 @@ class RedisMemoryPurge(Action):
     idempotent = True
     timeout = timedelta(seconds=30)
     facts = (
-        Fact("resident", "integer", "Resident memory after.", unit="bytes"),
-        Fact("before", "integer", "Resident memory before.", unit="bytes"),
+        Fact("resident", "integer", "Resident memory after the action.", unit="bytes"),
+        Fact("before", "integer", "Resident memory before the action.", unit="bytes"),
     )
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:

@@ -1,5 +1,5 @@
-"""``redis.restore_backup``: Start Redis from a backup when its own files cannot be repaired. Data written after the
-backup is lost.
+"""``redis.restore_backup``: Start Redis from a backup when its files cannot be repaired. Data written after the backup
+is lost.
 
 It works only while Redis is stopped, only with a backup from the backup folder, and only if the backup is
 complete. The files of Redis are moved to another folder, not deleted.
@@ -50,7 +50,7 @@ class RestoreBackupParameters(Parameters):
     backup: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Name of the backup; default: the newest complete one.",
+        description="Name of the backup; default: the newest complete backup.",
     )
     append_only: bool = Field(
         default=True, description="Redis starts with appendonly yes; the backup becomes the base of that file."
@@ -218,7 +218,7 @@ def _copied(own: int, target: int, name: str, reading: Any, sha256: str) -> str:
     """Copy the backup and return its SHA-256.
 
     Raises:
-        TargetError: the content is not what was planned.
+        TargetError: the content differs from the plan.
     """
     digest = hashlib.sha256()
     with _created(target, name) as writing:
@@ -245,7 +245,7 @@ def _undone(own: int, aside: str, *, copied: bool) -> None:
     Args:
         own: the Redis folder.
         aside: the folder with the files that were moved.
-        copied: all of them were moved, so what is in the Redis folder now was copied there.
+        copied: all files were moved, so the files in the Redis folder are copies.
     """
     with disk.opened_in(own, aside) as kept:
         for name in _OWN:

@@ -1,4 +1,4 @@
-"""``redis.wait``: Wait until Redis serves, while it is in a state that ends without help, such as loading."""
+"""``redis.wait``: Wait until Redis serves, while Redis is in a temporary state such as loading."""
 
 from __future__ import annotations
 

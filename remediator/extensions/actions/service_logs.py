@@ -1,4 +1,4 @@
-"""``service.logs``: Read the last log lines of a service and report signs of a cause in those of this incident."""
+"""``service.logs``: Read the last log lines of a service and report signs of a cause in the lines of this incident."""
 
 from __future__ import annotations
 
@@ -125,7 +125,10 @@ class ServiceLogs(Action):
 
 
 def told_by(lines: Sequence[str]) -> dict[str, str]:
-    """Return what the lines show about the cause: kind, and the last line (or part of it). The clearest comes first."""
+    """Return the signs of a cause in the lines: kind, and the last line (or a part of it).
+
+    The clearest sign comes first.
+    """
     found: dict[str, str] = {}
     for sign, pattern in _SIGNS.items():
         matches = (pattern.search(line) for line in reversed(lines))
@@ -166,7 +169,7 @@ def _failed_save(lines: Sequence[str]) -> str:
 
 
 def _load(lines: Sequence[str]) -> str:
-    """Return the last line about a load of data by Redis that has not ended; empty if there is none."""
+    """Return the last line about an unfinished load of data by Redis; empty if there is no such line."""
     for line in reversed(lines):
         if match := _LOADING.search(line):
             return line[:300].strip() if match["load"] else ""

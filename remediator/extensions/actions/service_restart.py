@@ -1,4 +1,4 @@
-"""``service.restart``: Restart a service on its platform, if it is still the instance that the plan was made for."""
+"""``service.restart``: Restart a service on its platform, if the planned instance still runs."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ class ServiceRestart(Action):
     async def observe(
         self, service: Service, parameters: RestartParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """Ask another host what it has begun, then compare the instance: a new running one means restarted.
+        """Query the record of another host, then compare the instance: a new running instance means restarted.
 
-        If none runs, the restart did not finish.
+        If no instance runs, the restart did not finish.
         """
         platform = self.clients.platform_of(service)
         age = self.clients.clock.now() - since

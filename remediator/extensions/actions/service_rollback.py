@@ -31,7 +31,7 @@ class RollbackParameters(Parameters):
 
 
 class ServiceRollback(Action):
-    """Roll a service back to its previous release, never to one that was rolled back before."""
+    """Roll a service back to its previous release, never to a release that was rolled back before."""
 
     name = "service.rollback"
     Parameters = RollbackParameters
@@ -39,7 +39,7 @@ class ServiceRollback(Action):
     measures = (*costs.REDIS_FIELDS, *costs.INSTANCE_FIELDS)
     timeout = timedelta(seconds=120)
     facts = (
-        Fact("from", "string", "ID of the release before."),
+        Fact("from", "string", "ID of the release before the action."),
         Fact("to", "string", "ID of the restored release."),
         Fact("from_name", "string", "Release before, with version, time and author."),
         Fact("to_name", "string", "Restored release, with version, time and author."),

@@ -55,8 +55,8 @@ class ServiceScale(Action):
     measures = (*costs.REDIS_FIELDS, *costs.INSTANCE_FIELDS)
     timeout = timedelta(seconds=120)
     facts = (
-        Fact("from", "integer", "Instances before."),
-        Fact("to", "integer", "Instances after."),
+        Fact("from", "integer", "Instances before the action."),
+        Fact("to", "integer", "Instances after the action."),
     )
 
     async def plan(self, service: Service, parameters: ScaleParameters) -> PlannedCall:

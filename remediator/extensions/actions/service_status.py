@@ -18,12 +18,12 @@ from remediator.playbooks.inventory import Service
 _YOUNG = timedelta(seconds=15)
 """A service that started within this time is observed for longer: it may be between two crashes."""
 _LOOKS = 15
-"""How often it is observed again at most, a second apart, unless it restarts meanwhile."""
+"""Maximum number of further observations, a second apart, unless the service restarts."""
 _YOUNG_AFTER_A_CRASH = timedelta(seconds=45)
 _LOOKS_AFTER_A_CRASH = 45
-"""The same if it crashed just before: a program that takes long to start lives for longer before it dies again."""
+"""The same if it has just crashed: a program that starts slowly runs for longer before it crashes again."""
 _LOOKS_AT_ENDED = 5
-"""The same for a service whose process has ended: a platform that starts it again does so within seconds."""
+"""The same for a service whose process has ended: platforms restart it within seconds."""
 _CALM = timedelta(minutes=1)
 """A service that crashed again and again, and has run for less than this, is still in its crash loop."""
 _LOOPING = 2
@@ -42,10 +42,16 @@ class ServiceStatusAction(Action):
         Fact("state", "string", "State of all instances together.", values=tuple(State)),
         Fact("instances", "integer", "Expected instances."),
         Fact("healthy", "integer", "Healthy instances."),
-        Fact("reasons", "list", f"Why instances do not serve, if the platform says it: {', '.join(Reason)}."),
+        Fact(
+            "reasons", "list", f"Reasons why instances do not serve, if the platform reports them: {', '.join(Reason)}."
+        ),
         Fact("uptime", "number", "Time since the last start; absent if unknown.", unit="s"),
         Fact("replicas", "integer", "Docker, Kubernetes: configured or existing instances."),
-        Fact("owner", "object", "Docker, Kubernetes: controller that would revert a change; null if none."),
+        Fact(
+            "owner",
+            "object",
+            "Docker, Kubernetes: controller that would revert a change; null if there is no such controller.",
+        ),
         Fact("containers", "list", "Docker: containers with their state."),
         Fact("leftovers", "list", "Docker: names of other containers of the service."),
         Fact("kind", "string", "Kubernetes: kind of the workload.", values=tuple(WorkloadKind)),
@@ -86,15 +92,15 @@ class ServiceStatusAction(Action):
             facts["uptime"] = round((self.clients.clock.now() - status.started_at).total_seconds(), 1)
         return Result(
             outcome, status.summary, dict(status.facts) | facts
-        )  # common names win over those of the platform
+        )  # common names override the names of the platform
 
     async def _settled(self, service: Service) -> ServiceStatus:
-        """Return the state; of a service that has just started, after watching whether it starts again.
+        """Return the state. If the service has just started, first observe whether it starts again.
 
-        A program that crashes at its start is *starting*, and for a moment *running* and *exited*, around each crash.
-        One look could miss the crash loop, so it is watched until it has lived for 15 s, or for 45 s if the platform
-        says that it crashed just before. Two starts within this time, neither of them ours, are a crash loop. So are
-        several crashes before its last start: a program that takes long to start may live for longer than that.
+        A program that crashes at its start is *starting*, and for a moment *running* and *exited*, around each crash. A
+        single observation could miss the crash loop. So the service is observed until it has run for 15 s, or for 45 s
+        if the platform reports a recent crash. Two starts within this time, neither by remediator, are a crash loop.
+        Several crashes before the last start are a crash loop too: a program with a slow start may run for longer.
         """
         platform = self.clients.platform_of(service)
         first = status = await platform.status(service)

@@ -1,7 +1,8 @@
 """``app.process``: Check that the app's own process listens on its port, and that all of its workers run.
 
-A port that accepts connections proves nothing about the app: another program may listen there, one of several workers
-may be stopped, or none may have a file descriptor left. Only the kernel of its host can tell them apart.
+A port that accepts connections proves nothing about the app. Another program may listen there, one of several workers
+may be stopped, or all workers may have no free file descriptors. Only the kernel of the host can distinguish these
+cases.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _FULL = 95
-"""From this share of its file descriptors, in percent, a worker can hardly accept connections."""
+"""A worker that uses at least this percentage of its file descriptors can hardly accept connections."""
 _FILES = "Max open files"
 _REAPED = 1.0
 """Seconds after which a process that has just ended, as in a reload, is gone with its sockets."""
 
 
 class AppProcess(Check):
-    """Find the process that listens on the port of an app on this host, and what its workers do."""
+    """Find the process that listens on the port of an app on this host, and the state of its workers."""
 
     name = "app.process"
     needs = ("app_server", "http")
     facts = (
         Fact("listens", "boolean", "Whether a process listens on the port."),
-        Fact("ours", "boolean", "Whether it is the process of the app; false also if none listens."),
-        Fact("listener", "string", "Program and process ID that listen on the port; empty without one."),
+        Fact("ours", "boolean", "Whether it is the process of the app; also false if no process listens."),
+        Fact("listener", "string", "Program and process ID that listen on the port; empty if no process listens."),
         Fact("workers", "integer", "Workers of the app."),
         Fact("stopped", "list", "Process IDs of workers that are stopped or have ended."),
         Fact("files_percent", "integer", "File descriptors in use, of the worker that uses most.", unit="%"),
@@ -53,7 +54,8 @@ class AppProcess(Check):
         stopped = frozenset(seen.facts.get("stopped", ()))
         if seen.answer is not CheckAnswer.UNKNOWN and not stopped:
             return seen
-        await asyncio.sleep(_REAPED)  # a process that ends just now has no owner for its port, or is not reaped yet
+        # while a process ends, its port may have no owner, or the process is not reaped yet
+        await asyncio.sleep(_REAPED)
         return await asyncio.to_thread(_look, service.name, pid_file, port, stopped)
 
 

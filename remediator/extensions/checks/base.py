@@ -40,11 +40,14 @@ class Check(ABC):
     name: ClassVar[str]
     Parameters: ClassVar[type[Parameters]] = Parameters
     facts: ClassVar[tuple[Fact, ...]] = ()
-    """The facts of its evidence. Lint checks conditions against them; without any, it checks none."""
+    """The facts of its evidence. Lint checks conditions against these facts; without facts, it checks no conditions."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """Parts that the inventory entry of a service must have, such as ``redis``; else its answer is always unknown."""
+    """Parts that the inventory entry of a service must have, such as ``redis``.
+
+    Without them, the answer is always unknown.
+    """
     uses_prometheus: ClassVar[bool] = False
-    """Whether the check needs Prometheus. Lint reports it if the settings name none."""
+    """Whether the check needs Prometheus. Lint reports the check if the settings name no Prometheus."""
 
     def __init__(self, clients: ClientSet) -> None:
         """Keep the clients of the service."""
@@ -52,12 +55,12 @@ class Check(ABC):
 
     @classmethod
     def declared_calls(cls, clients: ClientSet) -> DeclaredCalls | None:
-        """Return what the settings declare, for a check that runs a command by name. Default: none."""
+        """Return the declared calls of the settings, for a check that runs a command by name. Default: None."""
         return None
 
     @abstractmethod
     async def observe(self, service: Service, parameters: Any) -> Evidence:
-        """Check once. What cannot be seen is *unknown*: an error of the clients counts as this, with its text."""
+        """Check once. An invisible state is *unknown*: an error of the clients counts as this, with its text."""
 
     async def ask(self, service: Service, parameters: Any) -> Evidence:
         """Observe, and return *unknown* with the reason instead of raising an error."""
@@ -69,9 +72,9 @@ class Check(ABC):
     async def missing_rights(self, service: Service) -> tuple[str, ...]:
         """Return the rights that this check lacks on a server of the service, as text. Changes nothing.
 
-        The rights on the platform are those of :class:`Platform`. Default: none is known to be missing.
+        :class:`Platform` returns the rights on the platform. Default: no known missing rights.
 
         Raises:
-            ClientError: the server does not say.
+            ClientError: the server does not report rights.
         """
         return ()

@@ -24,13 +24,13 @@ class DependenciesOk(Check):
 
     name = "dependencies.ok"
     facts = (
-        Fact("*", "object", "Result for one dependency; the name is that of the service."),
+        Fact("*", "object", "Result for one dependency; the name is the name of the service."),
         Fact("*.status", "string", "Answer for this dependency.", values=tuple(CheckAnswer)),
         Fact("*.summary", "string", "Reason, for people."),
         Fact(
             "*.state",
             "string",
-            "State of a dependency that is a Redis or PostgreSQL; null for others.",
+            "State of a dependency that is a Redis or PostgreSQL; null for other dependencies.",
             values=tuple(dict.fromkeys((*map(str, RedisState), *map(str, PostgresState)))),
         ),
     )
@@ -57,7 +57,12 @@ class DependenciesOk(Check):
         if service.redis is not None:
             return await _redis(Redis(service.redis))
         if service.postgres is not None:
-            return await _postgres(Postgres(service.postgres))
+            health = await Postgres(service.postgres).health()
+            facts = {"state": health.state.value}
+            if health.state is PostgresState.UNASKED:  # our files cannot be read: this says nothing about PostgreSQL
+                return Evidence(CheckAnswer.UNKNOWN, f"{health.state}: {health.detail}", facts)
+            serves = health.state is PostgresState.SERVING
+            return Evidence(CheckAnswer.OK if serves else CheckAnswer.FAIL, health.state.value, facts)
         try:
             status = await self.clients.platform_of(service).status(service)
         except (RemediatorError, KeyError) as error:
@@ -77,15 +82,6 @@ async def _redis(redis: Redis) -> Evidence:
         except ClientError as error:
             state, detail = getattr(error, "state", RedisState.REFUSING), str(error)
     facts = {"state": state.value}
-    if state is RedisState.UNASKED:  # our own files; they say nothing about Redis
+    if state is RedisState.UNASKED:  # our own files cannot be read: this says nothing about Redis
         return Evidence(CheckAnswer.UNKNOWN, f"{state}: {detail}", facts)
     return Evidence(CheckAnswer.OK if state is RedisState.SERVING else CheckAnswer.FAIL, state.value, facts)
-
-
-async def _postgres(postgres: Postgres) -> Evidence:
-    health = await postgres.health()
-    facts = {"state": health.state.value}
-    if health.state is PostgresState.UNASKED:  # our own files; they say nothing about PostgreSQL
-        return Evidence(CheckAnswer.UNKNOWN, f"{health.state}: {health.detail}", facts)
-    serves = health.state is PostgresState.SERVING
-    return Evidence(CheckAnswer.OK if serves else CheckAnswer.FAIL, health.state.value, facts)

@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import Field
 
-from remediator.clients.prometheus.client import Prometheus
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
@@ -51,9 +50,17 @@ class ErrorRate(Check):
     )
 
     async def observe(self, service: Service, parameters: ErrorRateParameters) -> Evidence:
-        everything, errors = await _rates(self.clients.required_prometheus(), parameters)
-        total, failed = sum(everything), sum(rate for _, rate in errors)
-        if not everything or total < parameters.minimum:
+        prometheus, window = self.clients.required_prometheus(), format_duration(parameters.window)
+        counter = f'{parameters.metric}{{job="{parameters.job}"'
+        responses = (await prometheus.query(f"sum(rate({counter}}}[{window}]))")).samples
+        found = await prometheus.query(f'sum by (route, status) (rate({counter},status=~"5.."}}[{window}])) > 0')
+        errors = [
+            ({"route": sample.labels.get("route", "?"), "status": sample.labels.get("status", "?")}, sample.value)
+            for sample in found.samples
+        ]
+        errors.sort(key=lambda item: -item[1])
+        total, failed = sum(sample.value for sample in responses), sum(rate for _, rate in errors)
+        if not responses or total < parameters.minimum:
             return Evidence(CheckAnswer.UNKNOWN, f"{service.name} has too few responses for a rate", {"rate": total})
         ratio = failed / total
         facts: dict[str, Any] = {
@@ -67,18 +74,3 @@ class ErrorRate(Check):
         where = ", ".join(f"{labels['status']} at {labels['route']}" for labels, _ in errors[:3])
         text = f"{ratio:.1%} of {total:.1f} responses per second are errors" + (f": {where}" if where else "")
         return Evidence(CheckAnswer.OK if ratio <= parameters.max_ratio else CheckAnswer.FAIL, text, facts)
-
-
-async def _rates(
-    prometheus: Prometheus, parameters: ErrorRateParameters
-) -> tuple[list[float], list[tuple[dict[str, str], float]]]:
-    """Return the responses per second, and the errors per second by route and status, the most frequent first."""
-    window = format_duration(parameters.window)
-    counter = f'{parameters.metric}{{job="{parameters.job}"'
-    total = await prometheus.query(f"sum(rate({counter}}}[{window}]))")
-    failed = await prometheus.query(f'sum by (route, status) (rate({counter},status=~"5.."}}[{window}])) > 0')
-    errors = [
-        ({"route": sample.labels.get("route", "?"), "status": sample.labels.get("status", "?")}, sample.value)
-        for sample in failed.samples
-    ]
-    return [sample.value for sample in total.samples], sorted(errors, key=lambda item: -item[1])

@@ -1,6 +1,7 @@
-"""``postgres.connections``: Check that PostgreSQL has room for more connections, and report who holds them.
+"""``postgres.connections``: Check that PostgreSQL accepts more connections, and report the holders of the connections.
 
-The limits are that of the server, without the reserved connections, and those of databases and roles.
+The check compares with the limit of the server, without the reserved connections, and with the limits of databases and
+roles.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class PostgresPingParameters(Parameters):
     """Parameters of ``postgres.ping``."""
 
     role: Literal["any", "primary", "standby"] = Field(
-        default="any", description="The role that the server must have; a server with another one fails."
+        default="any", description="The role that the server must have; the check fails for another role."
     )
 
 
@@ -40,7 +40,7 @@ class PostgresPing(Check):
         facts = {"state": health.state.value, "version": health.version, "role": health.role}
         detail = f"{health.role}, version {health.version}" if serves else health.detail
         summary = f"PostgreSQL: {health.state.value} ({detail})"
-        if health.state is PostgresState.UNASKED:  # our own files; they say nothing about PostgreSQL
+        if health.state is PostgresState.UNASKED:  # our own files cannot be read: this says nothing about PostgreSQL
             return Evidence(CheckAnswer.UNKNOWN, summary, facts)
         well = serves and parameters.role in ("any", health.role)
         return Evidence(CheckAnswer.OK if well else CheckAnswer.FAIL, summary, facts)

@@ -1,6 +1,6 @@
 """``postgres.replication``: Check the lag of standbys, on the primary or on a standby itself.
 
-On the primary, every connected standby counts. A standby that is not connected is not seen there, so set ``standbys``.
+On the primary, every connected standby counts. The primary does not know a disconnected standby, so set ``standbys``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ class PostgresReplicationParameters(Parameters):
     max_lag: PositiveDuration = Field(default=timedelta(minutes=1), description="A longer lag fails.")
     max_bytes: int | None = Field(default=None, ge=1, description="A greater lag in bytes of WAL fails.")
     standbys: int = Field(
-        default=0, ge=0, description="Minimum number of standbys that stream from a primary; fewer fail."
+        default=0,
+        ge=0,
+        description="Minimum number of standbys that stream from a primary; with fewer standbys, the check fails.",
     )
 
 
 class PostgresReplication(Check):
-    """Measure the replication lag. A standby that receives nothing, or whose replay is paused, fails."""
+    """Measure the replication lag. A standby that receives no data, or whose replay is paused, fails."""
 
     name = "postgres.replication"
     needs = ("postgres",)

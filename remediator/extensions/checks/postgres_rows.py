@@ -1,6 +1,6 @@
-"""``postgres.rows``: Check that few enough rows match the condition of a statement that the inventory allows.
+"""``postgres.rows``: Check that at most a given number of rows match the condition of a statement in the inventory.
 
-It proves that ``postgres.execute`` did what it should: afterwards no row matches. It changes nothing.
+The check proves the effect of ``postgres.execute``: afterwards, no row matches. The check changes nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PostgresRows(Check):
         postgres, statement = allowed(service, parameters.statement, parameters.values)
         rows = await postgres.count(statement, parameters.values)
         if rows > statement.max_rows and parameters.maximum >= statement.max_rows:
-            why = f"more than {statement.max_rows} rows match, which is as far as they are counted"
+            why = f"more than {statement.max_rows} rows match, which is the limit of the count"
             return Evidence(CheckAnswer.UNKNOWN, why, {"rows": rows})
         answer = CheckAnswer.OK if rows <= parameters.maximum else CheckAnswer.FAIL
         more = "more than " if rows > statement.max_rows else ""

@@ -1,6 +1,7 @@
-"""``prometheus.target``: Check that Prometheus scrapes the targets of a job, and with which error it fails.
+"""``prometheus.target``: Check that Prometheus scrapes the targets of a job, and report the scrape errors.
 
-``up == 0`` does not say whether a service is down or Prometheus has a wrong address. Its list of targets does.
+``up == 0`` does not show whether a service is down or Prometheus has a wrong address. The list of targets of Prometheus
+shows it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class PrometheusTarget(Check):
     Parameters = PrometheusTargetParameters
     uses_prometheus = True
     facts = (
-        Fact("targets", "integer", "Targets of the job. 0: Prometheus has no such job, or it has no target."),
+        Fact("targets", "integer", "Targets of the job. 0: the job does not exist in Prometheus, or has no target."),
         Fact("down", "integer", "Targets whose last scrape failed."),
         Fact("address", "string", "Host and port that Prometheus scrapes, of the first target that is down."),
         Fact("same_address", "boolean", "Whether that is the HTTP address of the service in the inventory."),

@@ -1,7 +1,7 @@
-"""``redis.connections``: Check that Redis has room for more clients, and report who holds the connections.
+"""``redis.connections``: Check that Redis accepts more clients, and report the holders of the connections.
 
-A Redis that has reached maxclients rejects our connection too. The kernel of its host then still knows the addresses
-and how long each connection was idle.
+A Redis that has reached maxclients rejects our connection too. The kernel of the host then still knows the addresses
+and the idle time of each connection.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class RedisInfoParameters(Parameters):
     )
     minimum: float | None = Field(default=None, description="A lower value fails.")
     maximum: float | None = Field(default=None, description="A higher value fails.")
-    equals: str | None = Field(default=None, description="Alternative: any other text fails.")
+    equals: str | None = Field(default=None, description="Expected text; any other text fails.")
 
     @model_validator(mode="after")
     def _something(self) -> RedisInfoParameters:

@@ -19,7 +19,11 @@ class RedisPing(Check):
         Fact("state", "string", "State of the server.", values=tuple(RedisState)),
         Fact("version", "string", "Version of the server; empty if unknown."),
         Fact("role", "string", "Replication role; empty if unknown.", values=("", "master", "replica")),
-        Fact("address", "string", "Address that answered: with Sentinels, the current master; empty if none did."),
+        Fact(
+            "address",
+            "string",
+            "Address that answered: with Sentinels, the current master; empty if no address answered.",
+        ),
         Fact("loaded_percent", "number", "Loaded part of the data set; null unless it loads.", unit="%"),
         Fact("loading_eta", "number", "Time until it has loaded, by Redis; null unless it loads.", unit="s"),
     )
@@ -35,6 +39,6 @@ class RedisPing(Check):
             "loading_eta": None if health.loading_eta is None else health.loading_eta.total_seconds(),
         }
         summary = f"Redis: {health.state.value}" + ("" if health.ok else f" ({health.detail})")
-        if health.state is RedisState.UNASKED:  # our own files; they say nothing about Redis
+        if health.state is RedisState.UNASKED:  # our own files cannot be read: this says nothing about Redis
             return Evidence(CheckAnswer.UNKNOWN, summary, facts)
         return Evidence(CheckAnswer.OK if health.ok else CheckAnswer.FAIL, summary, facts)

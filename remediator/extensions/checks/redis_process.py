@@ -1,7 +1,7 @@
 """``redis.process``: Check that the process that listens on the port of Redis is Redis and is not stopped.
 
-A Redis that does not answer is either stopped or busy. A restart helps the first; it ends the command of the second
-and loses what was not saved. Only the kernel of its host can tell them apart.
+A Redis that does not answer is either stopped or busy. A restart helps a stopped Redis. For a busy Redis, a restart
+ends the command and loses unsaved data. Only the kernel of the host can distinguish both cases.
 """
 
 from __future__ import annotations
@@ -21,17 +21,22 @@ _PROGRAMS = ("redis", "valkey", "keydb")
 
 
 class RedisProcess(Check):
-    """Find the process that listens on the port of a Redis on this host, and what it does."""
+    """Find the process that listens on the port of a Redis on this host, and its state."""
 
     name = "redis.process"
     needs = ("redis",)
     facts = (
         Fact("listens", "boolean", "Whether a process listens on the port."),
-        Fact("pid", "integer", "Its process ID; null without one."),
-        Fact("program", "string", "Name of its program; empty without one."),
+        Fact("pid", "integer", "Its process ID; null without a process."),
+        Fact("program", "string", "Name of its program; empty without a process."),
         Fact("is_redis", "boolean", "Whether the program is Redis or Valkey."),
-        Fact("activity", "string", "What the process does; null without one.", values=tuple(Activity)),
-        Fact("cpu_percent", "number", "CPU time that it uses, of one CPU; null without one.", unit="%"),
+        Fact("activity", "string", "State of the process; null without a process.", values=tuple(Activity)),
+        Fact(
+            "cpu_percent",
+            "number",
+            "CPU usage of the process, as a share of one CPU; null without a process.",
+            unit="%",
+        ),
     )
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:

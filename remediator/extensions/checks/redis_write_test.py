@@ -33,7 +33,7 @@ class RedisWriteTest(Check):
         except ClientError as error:
             state = getattr(error, "state", None)
             facts = {} if state is None else {"state": state.value}
-            if state is RedisState.UNASKED:  # our own files; they say nothing about Redis
+            if state is RedisState.UNASKED:  # our own files cannot be read: this says nothing about Redis
                 return Evidence(CheckAnswer.UNKNOWN, f"Redis: {error}", facts)
             return Evidence(CheckAnswer.FAIL, f"Redis does not accept writes: {error}", facts)
         return Evidence(CheckAnswer.OK, "Redis: a value was written, read back and deleted")

@@ -29,7 +29,7 @@ class TcpConnectParameters(Parameters):
 
 
 class TcpAnswer(StrEnum):
-    """What a host answers to a connection."""
+    """The answer of a host to a connection."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -37,7 +37,7 @@ class TcpAnswer(StrEnum):
     SILENT = "silent"
     """No answer in time."""
     UNREACHABLE = "unreachable"
-    """The name is unknown, or there is no way to the host."""
+    """The name is unknown, or there is no route to the host."""
 
 
 class TcpConnect(Check):

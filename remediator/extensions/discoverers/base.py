@@ -34,7 +34,7 @@ class Discoverer(ABC):
         """Return the labels of each target.
 
         Args:
-            discovery: the settings, of the model in the inventory for this kind.
+            discovery: the settings, an instance of the model for this kind.
 
         Raises:
             ClientError: the source cannot be asked, or its answer cannot be read.

@@ -27,15 +27,13 @@ class DockerLabelsDiscoverer(Discoverer):
         for each in containers:
             labels = each.labels or {}
             if labels.get(f"{_COMPOSE}.oneoff", "").lower() == "true":
-                continue  # made by 'docker compose run', not an instance of the service
+                continue  # 'docker compose run' created this container; it is not an instance of the service
             project, service = labels.get(f"{_COMPOSE}.project", ""), labels.get(f"{_COMPOSE}.service", "")
             groups.setdefault((project, service) if project and service else ("", each.name), []).append(each)
-        return [_labels(project, name, group) for (project, name), group in groups.items()]
-
-
-def _labels(project: str, name: str, containers: Sequence[Listed]) -> Labels:
-    """Return the labels of a target: those that all its containers have, and what names it."""
-    common = set.intersection(*(set((each.labels or {}).items()) for each in containers))
-    own = {f"label.{label}": value for label, value in common}
-    compose = {"project": project, "service": name} if project else {}
-    return {**own, **compose, "name": name, "instances": str(len(containers))}
+        targets = []
+        for (project, name), group in groups.items():
+            common = set.intersection(*(set((each.labels or {}).items()) for each in group))
+            own = {f"label.{label}": value for label, value in common}  # the labels that all its containers have
+            compose = {"project": project, "service": name} if project else {}
+            targets.append({**own, **compose, "name": name, "instances": str(len(group))})
+        return targets

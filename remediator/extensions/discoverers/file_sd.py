@@ -34,18 +34,17 @@ def _groups(paths: Sequence[Path]) -> Iterator[TargetGroup]:
         if not files:
             raise InputError(f"{path}: no such file")
         for file in files:
-            yield from _read(file)
-
-
-def _read(file: Path) -> list[TargetGroup]:
-    with open_regular(file) as opened:
-        content = opened.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise InputError(f"{file}: longer than {_MAX_BYTES // MEBIBYTE} MiB")
-    try:
-        if file.suffix == ".json":
-            return untrusted_json.decode(content, list[TargetGroup])
-        return msgspec.convert(yaml.safe_load(content), type=list[TargetGroup])
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        short = " ".join(str(error).split())
-        raise InputError(f'{file}: expected [{{"targets": ["host:port"], "labels": {{…}}}}]: {short}') from None
+            with open_regular(file) as opened:
+                content = opened.read(_MAX_BYTES + 1)
+            if len(content) > _MAX_BYTES:
+                raise InputError(f"{file}: longer than {_MAX_BYTES // MEBIBYTE} MiB")
+            try:
+                if file.suffix == ".json":
+                    groups = untrusted_json.decode(content, list[TargetGroup])
+                else:
+                    groups = msgspec.convert(yaml.safe_load(content), type=list[TargetGroup])
+            except (ValueError, RecursionError, yaml.YAMLError) as error:
+                short = " ".join(str(error).split())
+                expected = '[{"targets": ["host:port"], "labels": {…}}]'
+                raise InputError(f"{file}: expected {expected}: {short}") from None
+            yield from groups

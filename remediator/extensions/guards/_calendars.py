@@ -16,7 +16,7 @@ _DAY = timedelta(days=1)
 
 
 def covering(path: Path, now: datetime, zone: ZoneInfo) -> Span | None:
-    """Return the event that contains an instant; of several, the one that ends last.
+    """Return the event that contains an instant; of several events, the event that ends last.
 
     Whole days and times without a zone are in ``zone``. Cancelled events do not count. A local time that a clock change
     skips or repeats is read so that the event is longer.

@@ -33,7 +33,8 @@ def read_stop_file(folder: Path) -> StopFile | None:
     except OSError as error:
         return StopFile(path, f"cannot look for the file: {error.strerror}", from_micros(0))
     try:
-        with open_regular(path, follow=False) as file:  # a link could show another file of the service as the reason
+        # do not follow links: a link could show another file of the service as the reason
+        with open_regular(path, follow=False) as file:
             reason = " ".join(file.read(_MAX_REASON * 4).decode("utf-8", "replace")[:_MAX_REASON].split())
     except OSError as error:
         reason = f"cannot read the reason: {error.strerror}"

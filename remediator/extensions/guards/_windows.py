@@ -7,7 +7,6 @@ later one, so that a freeze is never shorter than its author meant it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any
@@ -123,23 +122,21 @@ class Window(Strict):
         return self
 
     def covering(self, now: datetime, zone: ZoneInfo) -> Span | None:
-        """Return the occurrence that contains an instant; of several, the one that ends last."""
-        found = [span for span in self._near(now, zone) if span.covers(now)]
-        return max(found, key=lambda span: span.end, default=None)
-
-    def _near(self, now: datetime, zone: ZoneInfo) -> Iterator[Span]:
+        """Return the occurrence that contains an instant; of several occurrences, the occurrence that ends last."""
+        spans = []
         dated = self._dated()
         if dated is not None:
-            yield Span(earliest(dated[0], zone), latest(dated[1], zone), self.name)
-            return
-        begins, length = self._weekly()
-        today = now.astimezone(zone).date()
-        for offset in range(-8, 2):
-            day = today + offset * _DAY
-            start = begins.get(day.weekday())
-            if start is not None:
-                begin = datetime.combine(day, time()) + start
-                yield Span(earliest(begin, zone), latest(begin + length, zone), self.name)
+            spans.append(Span(earliest(dated[0], zone), latest(dated[1], zone), self.name))
+        else:
+            begins, length = self._weekly()
+            today = now.astimezone(zone).date()
+            for offset in range(-8, 2):
+                day = today + offset * _DAY
+                start = begins.get(day.weekday())
+                if start is not None:
+                    begin = datetime.combine(day, time()) + start
+                    spans.append(Span(earliest(begin, zone), latest(begin + length, zone), self.name))
+        return max((span for span in spans if span.covers(now)), key=lambda span: span.end, default=None)
 
     def _dated(self) -> tuple[datetime, datetime] | None:
         if self.days or _CLOCK.fullmatch(self.from_) or _WEEKLY.fullmatch(self.from_):

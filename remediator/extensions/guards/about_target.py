@@ -11,13 +11,13 @@ from remediator.storage.repositories import discovered
 
 
 class AboutTarget(Guard):
-    """Block an alert that is about something else, and an alert of which no label says what it is about.
+    """Block an alert about another target, and an alert whose labels name no target.
 
     Planning escalates such a run. The guard blocks it here if the inventory changed since, or if an alert joined the
-    run later. An approval cannot override it. A playbook with ``about: {any: REASON}`` is not checked. Neither is the
-    target of a run that a person started, because the person named it.
+    run later. An approval cannot override it. A playbook with ``about: {any: REASON}`` is not checked. A run that a
+    person started is not checked either, because the person named the target.
 
-    A discovered target is blocked while this replica does not yet know the targets of the last look-up.
+    A discovered target is blocked while this replica does not yet know the targets of the last lookup.
     """
 
     name = "about_target"
@@ -28,7 +28,7 @@ class AboutTarget(Guard):
         source = inventory.source_of(name)
         if not source or discovered.versions(connection).get(source, "") == inventory.version_of(source):
             return ALLOW
-        text = f"the targets of discovery {source} changed a moment ago; {name} may not be one of them any more"
+        text = f"the targets of discovery {source} changed a moment ago; {name} may no longer be one of these targets"
         return Verdict(GuardAnswer.BLOCK, "targets_changed", text, {"target": name, "discovery": source})
 
     async def evaluate_live(self, guard_input: GuardInput) -> Verdict:

@@ -146,9 +146,10 @@ class Guard:
     applies_to_undo: ClassVar[bool] = False
     """Whether the guard is also evaluated before an undo that a person requests."""
     expected_reasons: ClassVar[frozenset[str]] = frozenset()
-    """Reasons to block that people set themselves, such as a silence. Nobody is notified of a run that they block."""
+    """Reasons to block that people set themselves, such as a silence. A run that they block notifies no person."""
     passing_reasons: ClassVar[frozenset[str]] = frozenset()
-    """Reasons to block that usually end within two minutes. Before that, nobody is notified, even of a critical alert.
+    """Reasons to block that usually end within two minutes. Before that, no person is notified, even for a critical
+    alert.
     """
 
     def __init__(self, clients: ClientSet) -> None:
@@ -184,7 +185,7 @@ class Guard:
 
 
 def manual_start(guard_input: GuardInput, why: str) -> Verdict | None:
-    """Return *allow* if a person started the run, for a guard whose question is about alerts; None otherwise.
+    """Return *allow* if a person started the run, for a guard about alerts; None otherwise.
 
     Args:
         guard_input: the input of the guard.
@@ -202,8 +203,3 @@ def clock_time(at: datetime, now: datetime) -> str:
     """Format an instant in UTC: the time alone on the same day, otherwise with the date."""
     at, now = at.astimezone(UTC), now.astimezone(UTC)
     return f"{at:%H:%M:%S}Z" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M:%S}Z"
-
-
-def join_names(names: Sequence[str], limit: int = 5) -> str:
-    """Join names with commas: ``a, b, c``. After ``limit`` names, say how many more there are."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

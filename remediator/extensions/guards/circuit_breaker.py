@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from remediator.audit import Kind
 from remediator.core.clock import format_duration
 from remediator.core.message import MessageKind
+from remediator.core.text import join_names
 from remediator.core.types import Duration
 from remediator.extensions.guards._rates import parse_rate
 from remediator.extensions.guards.base import (
@@ -22,7 +23,6 @@ from remediator.extensions.guards.base import (
     Settings,
     Verdict,
     clock_time,
-    join_names,
 )
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, breakers, outbox, run_results, runs
@@ -57,7 +57,10 @@ class CircuitBreakerSettings(Settings):
 
 
 class CircuitBreaker(Guard):
-    """Asks for approval while the circuit breaker is open. While it is half open, one run tries and the others wait."""
+    """Asks for approval while the circuit breaker is open.
+
+    While it is half open, one run tries and all other runs wait.
+    """
 
     name = "circuit_breaker"
     reasons = frozenset({"failing", "ineffective", "trial_running"})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from sqlalchemy import Connection
 
-from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, join_names
+from remediator.core.text import join_names
+from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict
 from remediator.storage.repositories import target_locks
 
 

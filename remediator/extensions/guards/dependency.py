@@ -8,6 +8,7 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
+from remediator.core.text import join_names
 from remediator.core.types import Duration
 from remediator.extensions.guards.base import (
     ALLOW,
@@ -17,7 +18,6 @@ from remediator.extensions.guards.base import (
     Settings,
     Verdict,
     clock_time,
-    join_names,
 )
 from remediator.storage.repositories import attempts, dependencies
 

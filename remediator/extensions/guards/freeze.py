@@ -15,7 +15,7 @@ from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardIn
 
 
 class FreezeSettings(Settings):
-    """Windows and calendars. Those of a playbook replace those of the settings file."""
+    """Windows and calendars. A playbook replaces the windows and calendars of the settings file."""
 
     timezone: Zone = Field(default="UTC", description="IANA time zone of the windows, for example Europe/Berlin.")
     windows: tuple[Window, ...] = Field(default=(), description="Weekly and dated freeze windows.")
@@ -43,9 +43,7 @@ class Freeze(Guard):
             span = window.covering(guard_input.now, zone)
             if span is not None:
                 return _frozen(guard_input, span, "windows", zone)
-        return await self._calendars(guard_input, settings, zone)
-
-    async def _calendars(self, guard_input: GuardInput, settings: FreezeSettings, zone: ZoneInfo) -> Verdict:
+        # a calendar that cannot be read must not hide a freeze in a later one
         broken: ConfigurationError | None = None
         for path in settings.calendars:
             try:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
+from remediator.core.text import join_names
 from remediator.errors import RemediatorError
-from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, join_names
+from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict
 
 
 class ManagedBySettings(Settings):
@@ -29,9 +30,9 @@ class ManagedBySettings(Settings):
 class ManagedBy(Guard):
     """Blocks an action that the manager of the target would revert. The verdict names the manager.
 
-    The status from the platform names the manager in ``facts["owner"]``: a mapping with ``kind`` (for example argocd,
-    flux or hpa), ``name`` and ``undoes``, the actions that it reverts. Without ``undoes``, it reverts all actions.
-    None, or no such fact, means that the target has no manager.
+    The status from the platform names the manager in ``facts["owner"]``. This is a mapping with ``kind`` (for example
+    argocd, flux or hpa), ``name``, and ``undoes``: the actions that the manager reverts. Without ``undoes``, it reverts
+    all actions. If the fact is missing or None, the target has no manager.
     """
 
     name = "managed_by"
@@ -56,7 +57,11 @@ class ManagedBy(Guard):
         if kind in guard_input.settings.allow:
             return ALLOW
         undoes = owner.get("undoes")
-        actions = _actions(guard_input)
+        if guard_input.step is not None:
+            actions = [guard_input.step.action]
+        else:
+            steps = () if guard_input.run.plan is None else guard_input.run.plan.steps
+            actions = sorted({step.action for step in steps if step.mutates})
         conflicting = [action for action in actions if undoes is None or action in undoes]
         if not conflicting:
             return ALLOW
@@ -68,10 +73,3 @@ class ManagedBy(Guard):
             "make the change there",
             {"owner": {"kind": kind, "name": name}, "actions": conflicting},
         )
-
-
-def _actions(guard_input: GuardInput) -> list[str]:
-    if guard_input.step is not None:
-        return [guard_input.step.action]
-    steps = () if guard_input.run.plan is None else guard_input.run.plan.steps
-    return sorted({step.action for step in steps if step.mutates})

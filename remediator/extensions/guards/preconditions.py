@@ -40,7 +40,7 @@ class Precondition(Strict):
 
 
 class PreconditionsSettings(Settings):
-    """Conditions, all of which must hold. A plain list sets ``all_of``."""
+    """All conditions must hold. A plain list sets ``all_of``."""
 
     all_of: tuple[Precondition, ...] = Field(default=(), description="The conditions.")
 

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
+from remediator.core.text import join_names
 from remediator.core.types import Duration
 from remediator.extensions.guards.base import (
     ALLOW,
@@ -18,10 +19,8 @@ from remediator.extensions.guards.base import (
     Settings,
     Verdict,
     clock_time,
-    join_names,
 )
 from remediator.storage.repositories import run_results
-from remediator.storage.repositories.run_results import RunResult
 
 _ALL = 100
 """A first wave of this size or more disables the ramp in practice."""
@@ -79,7 +78,17 @@ class Ramp(Guard):
         wave = run_results.count_wave(connection, playbook, since, mine, most)
         if wave.failed >= settings.max_failures:
             failed = run_results.list_failed(connection, playbook, since, mine, settings.max_failures)
-            return _errors(guard_input, settings, failed)
+            free = failed[-1].began + settings.within
+            ids = [run.id for run in reversed(failed)]
+            return Verdict(
+                GuardAnswer.BLOCK,
+                "too_many_errors",
+                f"ramp of {playbook} stopped: {len(failed)} targets not healed within "
+                f"{format_duration(settings.within)} (runs {join_names(ids)}); "
+                f"next free {clock_time(free, guard_input.now)}",
+                {"max_failures": settings.max_failures, "failed": len(failed), "runs": ids, "free": free.isoformat()},
+                free,
+            )
         allowed = _wave(settings.max_parallel, wave.healed)
         if wave.acting < allowed:
             return ALLOW
@@ -106,16 +115,3 @@ def _wave(waves: tuple[int, ...], healed: int) -> int:
             return size
         healed -= size
     return waves[-1]
-
-
-def _errors(guard_input: GuardInput, settings: RampSettings, failed: list[RunResult]) -> Verdict:
-    free = failed[-1].began + settings.within
-    ids = [run.id for run in reversed(failed)]
-    return Verdict(
-        GuardAnswer.BLOCK,
-        "too_many_errors",
-        f"ramp of {guard_input.playbook.name} stopped: {len(failed)} targets not healed within "
-        f"{format_duration(settings.within)} (runs {join_names(ids)}); next free {clock_time(free, guard_input.now)}",
-        {"max_failures": settings.max_failures, "failed": len(failed), "runs": ids, "free": free.isoformat()},
-        free,
-    )

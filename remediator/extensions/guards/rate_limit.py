@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
+from remediator.core.text import join_names
 from remediator.extensions.guards._rates import parse_rate
 from remediator.extensions.guards.base import (
     ALLOW,
@@ -20,7 +21,6 @@ from remediator.extensions.guards.base import (
     Settings,
     Verdict,
     clock_time,
-    join_names,
 )
 from remediator.storage.repositories import attempts
 
@@ -55,7 +55,7 @@ class RateLimitSettings(Settings):
 
 
 class RateLimit(Guard):
-    """Blocks when other runs have used up a limit. A run counts once, however many steps it has."""
+    """Blocks when other runs have used up a limit. A run counts once, regardless of its number of steps."""
 
     name = "rate_limit"
     reasons = frozenset({"used_up"})
@@ -75,7 +75,7 @@ class RateLimit(Guard):
         ]
         windows = [(limit, count, length) for limit in limits for count, length in limit.rates]
         scopes = [attempts.Scope(guard_input.now - length, count, **limit.chosen) for limit, count, length in windows]
-        # A run can have several actions, so that a window with enough actions may still have too few runs.
+        # A run can have several actions, so a window with enough actions may still have too few runs.
         for position in sorted(attempts.list_reached(connection, scopes, guard_input.run.id)):
             limit, count, length = windows[position]
             [acted] = attempts.list_last_acting(connection, [scopes[position]], guard_input.run.id)

@@ -66,7 +66,11 @@ class Regression(Guard):
             if value is None:
                 return Verdict(GuardAnswer.UNKNOWN, "not_measured", f"{signal.promql} cannot be measured: {why}")
             was = noted[signal.promql]
-            if _worse(signal, was, value):
+            if signal.worse == "higher":
+                worse = value > was * signal.factor and value - was > signal.margin
+            else:
+                worse = value < was / signal.factor and was - value > signal.margin
+            if worse:
                 return Verdict(
                     GuardAnswer.BLOCK,
                     "worse",
@@ -74,12 +78,6 @@ class Regression(Guard):
                     {"signal": signal.promql, "before": was, "after": value, "factor": signal.factor},
                 )
         return ALLOW
-
-
-def _worse(signal: Signal, before: float, after: float) -> bool:
-    if signal.worse == "higher":
-        return after > before * signal.factor and after - before > signal.margin
-    return after < before / signal.factor and before - after > signal.margin
 
 
 async def _measure(guard_input: GuardInput, signal: Signal) -> tuple[float | None, str]:

@@ -1,4 +1,4 @@
-"""``remedy_memory``: ask a person before a remedy runs again that did not help on this target."""
+"""``remedy_memory``: ask a person before the service repeats a remedy that did not help on this target."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from remediator.storage.repositories import remedy_memory
 
 
 class RemedyMemorySettings(Settings):
-    """How long a remedy that did not help is remembered."""
+    """Retention of the memory of remedies that did not help."""
 
     within: Duration = Field(
         default=timedelta(hours=24),
-        description="A remedy that did not help within this time needs a person; 0s: never.",
+        description="A remedy that did not help within this time needs an approval; 0s: never.",
     )
 
     def off(self) -> str:
@@ -43,7 +43,7 @@ class RemedyMemory(Guard):
         run = guard_input.run
         keys = {remedy_memory.remedy_key(step, guard_input.causes): step for step in steps}
         found = remedy_memory.find_remedies(connection, run, keys, guard_input.now - within)
-        # While another remedy of an automatic plan is left, that one may still run.
+        # If an automatic plan has another remedy left, that remedy may still run.
         if not found or (guard_input.step is None and run.mode == "auto" and len(found) < len(keys)):
             return ALLOW
         key, entry = max(found.items(), key=lambda item: item[1].at)
@@ -57,10 +57,10 @@ class RemedyMemory(Guard):
 
 
 def _undecided_steps(guard_input: GuardInput) -> list[PlannedStep]:
-    """Return the steps to look up: the next one, or all that change something when the whole plan is evaluated.
+    """Return the steps to look up: the next step, or all mutating steps when the whole plan is evaluated.
 
-    A step that a person has just approved is decided, and before each step of a run in mode ``approve`` a person saw
-    the plan with its notes.
+    A step that a person has just approved is decided. Before each step of a run in mode ``approve`` a person saw the
+    plan with its notes.
     """
     step, run = guard_input.step, guard_input.run
     if step is None:

@@ -15,6 +15,7 @@ from remediator.clients.alertmanager.client import FiringAlert, matchers_for
 from remediator.core.alert import ALERTMANAGER
 from remediator.core.matchers import equals
 from remediator.core.run import Episode, EpisodeStatus
+from remediator.core.text import join_names
 from remediator.core.types import Duration
 from remediator.errors import ClientError
 from remediator.extensions.guards.base import (
@@ -23,7 +24,6 @@ from remediator.extensions.guards.base import (
     GuardInput,
     Settings,
     Verdict,
-    join_names,
     manual_start,
 )
 from remediator.extensions.sources.base import Peer
@@ -50,7 +50,7 @@ class _Answers:
     silent: list[str] = field(default_factory=list)
     """The peers that do not answer."""
     unanswered: list[str] = field(default_factory=list)
-    """For each source of which no peer answers, why it is unknown whether its alerts fire."""
+    """For each source without an answer from any peer: the reason why the state of its alerts is unknown."""
     unable: list[str] = field(default_factory=list)
     """For each source without a peer, the same."""
 
@@ -59,9 +59,9 @@ class StillFiring(Guard):
     """Blocks unless an alert of the run fires in its source and is suppressed nowhere. Unknown if no source can say.
 
     Each source is asked about its own alerts: every peer of Alertmanager, or Grafana. A suppression on one peer counts,
-    because peers exchange silences with a delay. Labels that only name a replica of Prometheus do not matter: when one
-    replica of a pair is gone, the alert of the other one still fires. A run that a person started does not depend on an
-    alert, so the guard allows it and says so.
+    because peers exchange silences with a delay. Labels that only name a replica of Prometheus are ignored. If one
+    replica of a pair is gone, the alert of the other replica still fires. A run that a person started does not depend
+    on an alert, so the guard allows it with this reason.
     """
 
     name = "still_firing"
@@ -81,7 +81,31 @@ class StillFiring(Guard):
         found = _Answers()
         within = guard_input.settings.within.total_seconds()
         await asyncio.gather(*(self._ask_source(*each, within, found) for each in by_source.items()))
-        return _verdict(found)
+        inputs = {
+            "peers": found.peers,
+            "firing": found.firing[:20],
+            "suppressed": found.suppressed[:20],
+            "silent": found.silent,
+        }
+        if found.suppressed:
+            return Verdict(GuardAnswer.BLOCK, "suppressed", f"suppressed: {'; '.join(found.suppressed[:3])}", inputs)
+        # A source that does not answer may suppress its alert, so an alert of another source that fires is not enough.
+        # A source that can never say is no reason to doubt an alert of another source.
+        unknown = found.unanswered or ([] if found.firing else found.unable)
+        if unknown:
+            text = f"cannot confirm that the alert fires: {'; '.join(unknown)}"
+            return Verdict(GuardAnswer.UNKNOWN, "no_answer", text, inputs)
+        if not found.firing:
+            asked = found.peers - len(found.silent)
+            return Verdict(
+                GuardAnswer.BLOCK,
+                "not_firing",
+                f"not firing on {asked} of {found.peers} peers"
+                if found.peers
+                else "every alert of the run is resolved",
+                inputs,
+            )
+        return Verdict(GuardAnswer.ALLOW, inputs=inputs)
 
     async def _ask_source(self, source: str, alerts: Sequence[Episode], within: float, found: _Answers) -> None:
         peers = self.clients.peers(source)
@@ -106,7 +130,7 @@ class StillFiring(Guard):
 async def _ask(
     peer: Peer, alerts: Sequence[Episode], within: float, ignored: frozenset[str]
 ) -> list[FiringAlert | None] | str:
-    """Return what one peer has for each alert, or why it did not answer."""
+    """Return the state of each alert at one peer, or the reason why the peer did not answer."""
     wanted = [_without(alert.labels, ignored) for alert in alerts]
     try:
         async with asyncio.timeout(within):
@@ -119,7 +143,7 @@ async def _ask(
         return f"no answer within {within:g} s"
     except ClientError as error:
         return str(error)
-    # the alert with the same labels for each of the wanted ones; if there are several, a suppressed one
+    # find an alert with the same labels for each wanted alert; of several such alerts, prefer a suppressed one
     known: dict[frozenset[tuple[str, str]], FiringAlert] = {}
     for each in chain.from_iterable(found):
         key = _key(_without(each.labels, ignored))
@@ -166,29 +190,3 @@ def _sort(peer: Peer, alerts: Sequence[Episode], answers: Sequence[FiringAlert |
             found.suppressed.append(f"{alert.alertname} on {peer.url}: {', '.join(by) or 'suppressed'}")
         else:
             found.firing.append(f"{alert.alertname} on {peer.url}")
-
-
-def _verdict(found: _Answers) -> Verdict:
-    inputs = {
-        "peers": found.peers,
-        "firing": found.firing[:20],
-        "suppressed": found.suppressed[:20],
-        "silent": found.silent,
-    }
-    if found.suppressed:
-        return Verdict(GuardAnswer.BLOCK, "suppressed", f"suppressed: {'; '.join(found.suppressed[:3])}", inputs)
-    # A source that does not answer may suppress its alert, so an alert of another source that fires is not enough.
-    # A source that can never say is no reason to doubt an alert of another source.
-    unknown = found.unanswered or ([] if found.firing else found.unable)
-    if unknown:
-        text = f"cannot confirm that the alert fires: {'; '.join(unknown)}"
-        return Verdict(GuardAnswer.UNKNOWN, "no_answer", text, inputs)
-    if not found.firing:
-        asked = found.peers - len(found.silent)
-        return Verdict(
-            GuardAnswer.BLOCK,
-            "not_firing",
-            f"not firing on {asked} of {found.peers} peers" if found.peers else "every alert of the run is resolved",
-            inputs,
-        )
-    return Verdict(GuardAnswer.ALLOW, inputs=inputs)

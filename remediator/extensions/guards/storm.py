@@ -16,7 +16,7 @@ from remediator.storage.repositories import storms
 
 
 class StormSettings(Settings):
-    """What counts as an alert storm, and which share of a service is too large."""
+    """The limits of an alert storm, and of the share of a service."""
 
     alerts: int = Field(default=200, ge=2, description="A storm is at least this many new alerts within ``within``.")
     within: Duration = Field(default=timedelta(minutes=1), description="Time window for ``alerts``.")

@@ -63,8 +63,8 @@ class Poster:
 
         Raises:
             RetryAfter: the server limits the rate.
-            PermanentFailure: a retry cannot help.
-            ClientError: any other failure; a retry may help.
+            PermanentFailure: a retry cannot succeed.
+            ClientError: any other failure; a retry may succeed.
         """
         try:
             answer = await self._hook.call(method, path or self.path, body, headers, **more)
@@ -83,7 +83,8 @@ class Poster:
 
 
 class HttpNotifier(Notifier):
-    """A notifier that posts to one address: that of its settings if these are a :class:`UrlOrFile`, else their ``api``.
+    """A notifier that posts to one address: the URL of its settings if these are a :class:`UrlOrFile`, otherwise
+    ``api``.
 
     Raises:
         ConfigurationError: the settings are not valid, or the file with the URL cannot be read or has no URL.
@@ -131,14 +132,14 @@ def fit(
 ) -> list[Section]:
     """Shorten sections to the limit of a channel.
 
-    No section is dropped. Long sections are shortened first, and exact sections (the planned calls) get three times
-    the share of others. A shortened section ends with :data:`TRUNCATED`.
+    No section is dropped. Long sections are shortened first, and exact sections (the planned calls) get three times the
+    share of other sections. A shortened section ends with :data:`TRUNCATED`.
 
     Args:
         limit: limit for all sections together, as counted by ``length``.
         section_limit: limit for the lines of one section.
         length: how the channel counts text.
-        overhead: what a line or a heading costs besides its text.
+        overhead: characters of a line or a heading in addition to its text.
     """
     wanted = [sum(length(line) + overhead for line in section.lines) for section in sections]
     left = max(0, limit - sum(length(section.heading) + overhead for section in sections))
@@ -150,7 +151,7 @@ def fit(
 
 
 def _shares(wanted: Sequence[int], left: int, weights: Sequence[int]) -> list[int]:
-    """Divide ``left`` by weight. A section that needs less than its share leaves the rest to the others."""
+    """Divide ``left`` by weight. A section that needs less than its share leaves the rest to other sections."""
     shares, open_places = list(wanted), set(range(len(wanted)))
     while open_places:
         unit = left / sum(weights[place] for place in open_places)

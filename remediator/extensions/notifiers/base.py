@@ -73,7 +73,7 @@ class Ask:
 
 
 NEXT_STEP = "Next step"
-"""Heading of the section that says what people can do now."""
+"""Heading of the section with the next actions for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Message:
     body: Mapping[str, Any] = field(default_factory=dict)
     """The same content as data."""
     incident: str = ""
-    """The key by which a pager groups messages: the incident, or the message if it is about none."""
+    """The key by which a pager groups messages: the incident, or the message itself if it has no incident."""
     severity: str = "warning"
     """The highest severity of the alerts: ``critical``, ``error``, ``warning`` or ``info``."""
     announce: bool = False
@@ -111,7 +111,7 @@ class Message:
 
     @property
     def links(self) -> list[tuple[str, str]]:
-        """Return the label and URL of each link. Without ``public_url`` in the settings, there are none."""
+        """Return the label and URL of each link. Without ``public_url`` in the settings, there are no links."""
         ask = "" if self.ask is None else self.ask.link
         return [(name, url) for name, url in (("Review and decide", ask), ("Show the run", self.link)) if url]
 
@@ -154,7 +154,7 @@ class PressedButton:
 
 
 PLACEHOLDER_DOMAIN = ".invalid"
-"""Names that never exist (RFC 6761). The examples use them for addresses that a person has to replace."""
+"""Names that never exist (RFC 6761). The examples use these names for addresses that a person must replace."""
 _ERROR_TEXT = {"missing": "missing setting {place!r}", "extra_forbidden": "unknown setting {place!r}"}
 
 
@@ -210,7 +210,7 @@ class Notifier(ABC):
     @property
     def _given_url(self) -> str:
         file, url = getattr(self.settings, "url_file", None), str(getattr(self.settings, "url", ""))
-        with suppress(OSError, ValueError):  # the delivery reports a file that cannot be read
+        with suppress(OSError, ValueError):  # the delivery reports an unreadable file
             url = url if file is None else read_secret(file)
         return url
 

@@ -84,7 +84,8 @@ _FIELD = 1024 - len(block(""))
 
 
 def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
-    title = _plain(shorten(message.title, 120))  # 256, after escaping
+    escaped = (f"\\{letter}" if letter in "\\*_~`|>[]()#-@<:" else letter for letter in shorten(message.title, 120))
+    title = "".join(escaped).replace("://", ":\u200b//")  # at most 256 characters
     links = "\n".join(f"[{name}](<{url}>)" for name, url in message.links)
     sections = message.sections[:20]
     limit = _MAX_TEXT - utf16_length(title) - utf16_length(links) - len(sections) * len(block(""))
@@ -102,8 +103,3 @@ def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
     users, roles = ([item[1:] for item in mentions if item[0] == sign] for sign in "@&")
     text = " ".join([*(f"<@{user}>" for user in users), *(f"<@&{role}>" for role in roles)])
     return {"content": text, "embeds": [embed], "allowed_mentions": {"users": users, "roles": roles}}
-
-
-def _plain(text: str) -> str:
-    escaped = "".join(f"\\{letter}" if letter in "\\*_~`|>[]()#-@<:" else letter for letter in text)
-    return escaped.replace("://", ":\u200b//")

@@ -36,7 +36,7 @@ class EmailSettings(Strict):
         default="none", description="none, starttls, or tls (TLS from the start)."
     )
     ca_file: FilePath | None = Field(
-        default=None, description="File with the CA certificates. Default: those of the system."
+        default=None, description="File with the CA certificates. Default: the certificates of the system."
     )
     username: str = Field(default="", description="User name for the login.")
     password_file: SecretFile | None = Field(default=None, description="File with the password. Without it: no login.")
@@ -84,7 +84,22 @@ class EmailNotifier(Notifier):
         return Delivery(receipt)
 
     async def _mail(self, message: Message, reply_to: str | None) -> Delivery:
-        mail = _compose(self.settings, message, reply_to)
+        mail = EmailMessage(policy=SMTP)
+        domain = self.settings.sender.rpartition("@")[2]
+        mail["Subject"] = shorten(message.title, 200)
+        mail["From"] = formataddr(("remediator", self.settings.sender))
+        mail["To"] = ", ".join(self.settings.to)
+        mail["Date"] = format_datetime(SystemClock().now())
+        mail["Message-ID"] = f"<{message.id.replace('~', '.')}@{domain}>"
+        mail["Auto-Submitted"] = "auto-generated"
+        if reply_to:
+            mail["In-Reply-To"] = reply_to
+            mail["References"] = reply_to
+        mail.set_content("\n".join(message.text()) + "\n")
+        mail.add_alternative("".join(_html(message)), subtype="html")
+        if message.chart:
+            part = mail.get_payload()[1]  # type: ignore[index]
+            part.add_related(message.chart, "image", "png", cid="<chart>")  # type: ignore[union-attr]
         try:
             await asyncio.to_thread(_deliver, self.settings, mail)
         except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPAuthenticationError) as error:
@@ -123,26 +138,6 @@ def _deliver(settings: EmailSettings, mail: EmailMessage) -> None:
         if settings.password_file is not None:
             server.login(settings.username, read_secret_file("email", settings.password_file))
         server.send_message(mail)
-
-
-def _compose(settings: EmailSettings, message: Message, reply_to: str | None) -> EmailMessage:
-    mail = EmailMessage(policy=SMTP)
-    domain = settings.sender.rpartition("@")[2]
-    mail["Subject"] = shorten(message.title, 200)
-    mail["From"] = formataddr(("remediator", settings.sender))
-    mail["To"] = ", ".join(settings.to)
-    mail["Date"] = format_datetime(SystemClock().now())
-    mail["Message-ID"] = f"<{message.id.replace('~', '.')}@{domain}>"
-    mail["Auto-Submitted"] = "auto-generated"
-    if reply_to:
-        mail["In-Reply-To"] = reply_to
-        mail["References"] = reply_to
-    mail.set_content("\n".join(message.text()) + "\n")
-    mail.add_alternative("".join(_html(message)), subtype="html")
-    if message.chart:
-        part = mail.get_payload()[1]  # type: ignore[index]
-        part.add_related(message.chart, "image", "png", cid="<chart>")  # type: ignore[union-attr]
-    return mail
 
 
 def _html(message: Message) -> Iterator[str]:

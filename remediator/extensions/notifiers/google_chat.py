@@ -35,7 +35,16 @@ class GoogleChatNotifier(HttpNotifier):
         # all messages of an incident are one thread; Google Chat drops a message with a known requestId
         path = f"{self._poster.path}{joined}messageReplyOption=REPLY_MESSAGE_FALLBACK_TO_NEW_THREAD"
         path += f"&requestId={quote(message.id, safe='')}"
-        body: dict[str, Any] = {"cardsV2": [{"cardId": message.id, "card": _card(message)}]}
+        sections: list[dict[str, Any]] = []
+        for section in fit(message.sections[:20], _MAX_TEXT, 8000, _bytes, overhead=8):
+            lines = "<br>".join(escape(line) for line in section.lines)
+            paragraph = {"textParagraph": {"text": lines or " "}}
+            sections.append({"header": escape(section.heading), "widgets": [paragraph]})
+        buttons = [{"text": name, "onClick": {"openLink": {"url": url}}} for name, url in message.links]
+        if buttons:
+            sections.append({"widgets": [{"buttonList": {"buttons": buttons}}]})
+        card = {"header": {"title": shorten(message.title, 200)}, "sections": sections}
+        body: dict[str, Any] = {"cardsV2": [{"cardId": message.id, "card": card}]}
         if message.run_id is not None:
             body["thread"] = {"threadKey": message.incident or message.run_id}
         if message.mention and self.settings.mentions:
@@ -50,15 +59,3 @@ _MAX_TEXT = 24_000
 
 def _bytes(text: str) -> int:
     return len(escape(text).encode("utf-8", "replace"))
-
-
-def _card(message: Message) -> dict[str, Any]:
-    sections: list[dict[str, Any]] = []
-    for section in fit(message.sections[:20], _MAX_TEXT, 8000, _bytes, overhead=8):
-        lines = "<br>".join(escape(line) for line in section.lines)
-        paragraph = {"textParagraph": {"text": lines or " "}}
-        sections.append({"header": escape(section.heading), "widgets": [paragraph]})
-    buttons = [{"text": name, "onClick": {"openLink": {"url": url}}} for name, url in message.links]
-    if buttons:
-        sections.append({"widgets": [{"buttonList": {"buttons": buttons}}]})
-    return {"header": {"title": shorten(message.title, 200)}, "sections": sections}

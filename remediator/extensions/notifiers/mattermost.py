@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -23,14 +22,19 @@ class MattermostSettings(UrlOrFile):
 
 
 class MattermostNotifier(HttpNotifier):
-    """Puts text from alerts into code blocks, in which Mattermost does not parse mentions, links or markup."""
+    """Writes text from alerts into code blocks, where Mattermost does not parse mentions, links or markup."""
 
     kind = "mattermost"
     Settings = MattermostSettings
     settings: MattermostSettings
 
     async def send(self, message: Message) -> Delivery:
-        text = "\n".join(_lines(message))
+        links = [f"[{name}]({url})" for name, url in message.links]
+        limit = _MAX_TEXT - len(message.title) - sum(map(len, links))
+        lines = [f"##### {code(message.title)}"]
+        for section in fit(message.sections, limit - 20 * len(message.sections)):
+            lines += [f"**{section.heading}**", "```text", *(line.replace("`", "'") for line in section.lines), "```"]
+        text = "\n".join([*lines, *links])
         attachment = {"color": _COLOURS[message.tone], "text": text, "fallback": code(message.title)}
         body: dict[str, Any] = {"attachments": [attachment]}
         if message.mention and self.settings.mentions:
@@ -46,15 +50,3 @@ _MAX_TEXT = 7500
 def code(text: str) -> str:
     """Return inline code. The text cannot end it."""
     return "`" + (text.replace("`", "'") or " ") + "`"
-
-
-def _lines(message: Message) -> Iterator[str]:
-    yield f"##### {code(message.title)}"
-    links = [f"[{name}]({url})" for name, url in message.links]
-    limit = _MAX_TEXT - len(message.title) - sum(map(len, links))
-    for section in fit(message.sections, limit - 20 * len(message.sections)):
-        yield f"**{section.heading}**"
-        yield "```text"
-        yield from (line.replace("`", "'") for line in section.lines)
-        yield "```"
-    yield from links

@@ -16,7 +16,7 @@ from remediator.extensions.notifiers.base import Delivery, Message, Tone
 
 _PRIORITY = {"critical": "P1", "error": "P2", "warning": "P3", "info": "P5"}
 _QUIET = {Tone.GOOD: "P5", Tone.NOTE: "P5"}
-"""Priorities of messages that need nobody; others have that of the alert's severity."""
+"""Priorities of messages that need no person; other messages have the priority of the alert's severity."""
 
 
 class OpsgenieSettings(Strict):

@@ -13,7 +13,7 @@ from remediator.extensions.notifiers._http import HttpNotifier, read_secret_file
 from remediator.extensions.notifiers.base import Delivery, Message, Tone
 
 _QUIET = {Tone.GOOD: "info", Tone.NOTE: "info"}
-"""Severities of messages that need nobody; others have the severity of the alert."""
+"""Severities of messages that need no person; other messages have the severity of the alert."""
 
 
 class PagerDutySettings(Strict):

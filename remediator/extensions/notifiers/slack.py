@@ -21,7 +21,7 @@ from remediator.extensions.notifiers._http import (
     fit,
     read_secret_file,
 )
-from remediator.extensions.notifiers.base import Ask, Delivery, Message, PermanentFailure, RetryAfter, Section
+from remediator.extensions.notifiers.base import Delivery, Message, PermanentFailure, RetryAfter, Section
 
 _PERMANENT_ERRORS = frozenset(
     {"invalid_auth", "account_inactive", "token_revoked", "channel_not_found", "is_archived", "not_in_channel"}
@@ -41,8 +41,8 @@ _STYLES = {"approve": "primary", "reject": "danger"}
 _CONFIRM = {
     "approve": ("Approve this plan?", "The planned calls are made as soon as enough people have approved."),
     "pause": ("Stop all actions?", "No run starts a further action, on any service, until a person releases the stop."),
-    "undo": ("Undo this run?", "What the run did is undone, as its playbook and its actions declare."),
-    "silence": ("Silence the alerts?", "The alerts of this run notify nobody for one hour."),
+    "undo": ("Undo this run?", "The actions of the run are undone, as its playbook and its actions declare."),
+    "silence": ("Silence the alerts?", "The alerts of this run notify no person for one hour."),
 }
 """The buttons that ask for a confirmation: title and text. Slack allows 100 and 300 characters."""
 
@@ -73,7 +73,7 @@ class SlackNotifier(HttpNotifier):
 
     async def send(self, message: Message) -> Delivery:
         body = {"channel": self.settings.channel, **_payload(message, self.settings.mentions)}
-        if message.thread.get("ts"):  # one incident is one thread; what needs people is shown in the channel too
+        if message.thread.get("ts"):  # one incident is one thread; messages that need people appear in the channel too
             body |= {"thread_ts": message.thread["ts"], "reply_broadcast": True}
         answer = await self._call("chat.postMessage", body)
         return Delivery({"channel": str(answer.get("channel", "")), "ts": str(answer.get("ts", ""))})
@@ -91,20 +91,18 @@ class SlackNotifier(HttpNotifier):
         """Add the chart to the thread of the message: request an upload URL, upload, then publish the file."""
         asked = {"filename": "chart.png", "length": str(len(chart)), "alt_txt": CHART_ALT_TEXT}
         place = await self._call("files.getUploadURLExternal", None, form=asked)
-        await self._upload(chart, str(place.get("upload_url", "")))
-        files = msgspec.json.encode([{"id": str(place.get("file_id", "")), "title": CHART_ALT_TEXT}]).decode()
-        where = {"channel_id": str(receipt["channel"]), "thread_ts": str(receipt["ts"])}
-        await self._call("files.completeUploadExternal", None, form={"files": files, **where})
-
-    async def _upload(self, chart: bytes, address: str) -> None:
-        """Upload to a host of Slack only: the URL comes from the answer of the API."""
-        parts = urlsplit(address)
-        host, home = parts.hostname or "", urlsplit(self.settings.api)
+        # the URL comes from the answer of the API: upload to a host of Slack only
+        address = str(place.get("upload_url", ""))
+        parts, home = urlsplit(address), urlsplit(self.settings.api)
+        host = parts.hostname or ""
         ours = parts.scheme == home.scheme and (host == home.hostname or host.endswith(".slack.com"))
         if not ours or parts.username is not None:
             raise BadAnswer("slack: the upload URL is not on a host of Slack")
-        async with aclosing(Poster(self.kind, address)) as place:
-            await place.post(None, headers={"Content-Type": "application/octet-stream"}, content=chart)
+        async with aclosing(Poster(self.kind, address)) as poster:
+            await poster.post(None, headers={"Content-Type": "application/octet-stream"}, content=chart)
+        files = msgspec.json.encode([{"id": str(place.get("file_id", "")), "title": CHART_ALT_TEXT}]).decode()
+        where = {"channel_id": str(receipt["channel"]), "thread_ts": str(receipt["ts"])}
+        await self._call("files.completeUploadExternal", None, form={"files": files, **where})
 
     async def _call(self, method: str, body: Any, **more: Any) -> Mapping[str, Any]:
         headers = {"Authorization": f"Bearer {read_secret_file(self.kind, self.settings.token_file)}"}
@@ -137,7 +135,7 @@ def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _mention(name: str) -> dict[str, Any]:
-    """Return the element that mentions a user, a user group, or everyone who is there."""
+    """Return the element that mentions a user, a user group, or all present users."""
     if name in ("here", "channel"):
         return {"type": "broadcast", "range": name}
     kind = "usergroup" if name.startswith("S") else "user"
@@ -150,24 +148,29 @@ def _blocks(message: Message) -> Iterator[dict[str, Any]]:
     shown = fit(sections, _MAX_TEXT, _MAX_SECTION)
     for section in shown:
         yield {"type": "rich_text", "elements": list(_rich(section))}
+    buttons = []
     if message.ask is not None:
-        yield {"type": "rich_text", "elements": [_deadline(message.ask)]}
-    complete = all(before == after for before, after in zip(sections, shown, strict=True) if before.exact)
-    buttons = list(_buttons(message, complete))
+        # Slack shows a date in the time zone of each reader
+        deadline = {
+            "type": "date",
+            "timestamp": int(message.ask.until.timestamp()),
+            "format": "{date_short_pretty} at {time}",
+            "fallback": f"{message.ask.until:%Y-%m-%d %H:%M}Z",
+        }
+        before = {"type": "text", "text": "Decide before ", "style": {"bold": True}}
+        elements = [before, deadline, {"type": "text", "text": " (your time)"}]
+        yield {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": elements}]}
+        # without *Approve* if the message does not show the whole plan; approvers then use the page
+        complete = all(before == after for before, after in zip(sections, shown, strict=True) if before.exact)
+        buttons += [
+            _acting(verb, value) for verb, value in message.ask.buttons.items() if complete or verb != "approve"
+        ]
+    buttons += [_acting(verb, value) for verb, value in message.buttons.items()]
+    for name, url in message.links:
+        action = "remediator.open" if name == "Review and decide" else "remediator.follow"
+        buttons.append(_button(name, action) | {"url": url})
     if buttons:
         yield {"type": "actions", "elements": buttons}
-
-
-def _deadline(ask: Ask) -> dict[str, Any]:
-    """Return the deadline as a date, which Slack shows in the time zone of each reader."""
-    date = {
-        "type": "date",
-        "timestamp": int(ask.until.timestamp()),
-        "format": "{date_short_pretty} at {time}",
-        "fallback": f"{ask.until:%Y-%m-%d %H:%M}Z",
-    }
-    before = {"type": "text", "text": "Decide before ", "style": {"bold": True}}
-    return {"type": "rich_text_section", "elements": [before, date, {"type": "text", "text": " (your time)"}]}
 
 
 def _rich(section: Section) -> Iterator[dict[str, Any]]:
@@ -183,23 +186,12 @@ def _rich(section: Section) -> Iterator[dict[str, Any]]:
     yield {"type": "rich_text_list", "style": "bullet", "elements": items}
 
 
-def _buttons(message: Message, complete: bool) -> Iterator[dict[str, Any]]:
-    """Omit *Approve* if the message does not show the whole plan; approvers then use the page."""
-    for verb, value in ({} if message.ask is None else message.ask.buttons).items():
-        if complete or verb != "approve":
-            yield _acting(verb, value)
-    for verb, value in message.buttons.items():
-        yield _acting(verb, value)
-    for name, url in message.links:
-        yield _button(name, "remediator.open" if name == "Review and decide" else "remediator.follow") | {"url": url}
-
-
 def _button(name: str, action: str) -> dict[str, Any]:
     return {"type": "button", "action_id": action, "text": {"type": "plain_text", "text": name, "emoji": False}}
 
 
 def _acting(verb: str, value: str) -> dict[str, Any]:
-    """Return a button that does something, with its confirmation."""
+    """Return a button for a decision or command, with its confirmation."""
     button = _button(BUTTON_NAMES[verb], f"remediator.{verb}")
     if verb in _STYLES:
         button["style"] = _STYLES[verb]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -25,7 +25,7 @@ class TeamsSettings(UrlOrFile):
 
 
 class TeamsNotifier(HttpNotifier):
-    """Puts text from alerts into TextRuns, in which Teams does not parse markup."""
+    """Writes text from alerts into TextRuns, where Teams does not parse markup."""
 
     kind = "teams"
     embeds_charts = True
@@ -49,11 +49,24 @@ def card(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
         {"type": "mention", "text": text, "mentioned": {"id": item, "name": item}}
         for item, text in zip(people, texts, strict=True)
     ]
+    body = [
+        *first,
+        _block([{**_run(message.title), "weight": "Bolder", "size": "Medium", "color": _COLOURS[message.tone]}]),
+    ]
+    picture = base64.b64encode(message.chart).decode()
+    picture = picture if len(picture) <= _MAX_PICTURE else ""
+    taken = _bytes(message.title) + len(picture) + sum(len(url) + 100 for _, url in message.links)
+    for section in fit(message.sections, _MAX_TEXT - taken, length=_bytes, overhead=_LINE_OVERHEAD):
+        body.append(_block([{**_run(section.heading), "weight": "Bolder"}]))
+        font = {"fontType": "Monospace"} if section.exact else {}
+        body += [_block([{**_run(line), **font}]) | {"spacing": "Small"} for line in section.lines]
+    if picture:
+        body.append({"type": "Image", "url": f"data:image/png;base64,{picture}", "altText": CHART_ALT_TEXT})
     return {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
-        "body": [*first, *_body(message)],
+        "body": body,
         "actions": [{"type": "Action.OpenUrl", "title": name, "url": url} for name, url in message.links],
         **({"msteams": {"entities": entities}} if entities else {}),
     }
@@ -62,25 +75,11 @@ def card(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
 _MAX_TEXT = 25_000
 """Bytes of text. The limit of Teams for a whole message is 28 KB."""
 _MAX_PICTURE = 12_000
-"""Bytes of the chart in base64. A larger chart is left out, so that the text fits."""
+"""Bytes of the chart in base64. A larger chart is omitted, so that the text fits."""
 
 
 def _bytes(text: str) -> int:
     return len(msgspec.json.encode(text))
-
-
-def _body(message: Message) -> Iterator[dict[str, Any]]:
-    yield _block([{**_run(message.title), "weight": "Bolder", "size": "Medium", "color": _COLOURS[message.tone]}])
-    picture = base64.b64encode(message.chart).decode()
-    picture = picture if len(picture) <= _MAX_PICTURE else ""
-    taken = _bytes(message.title) + len(picture) + sum(len(url) + 100 for _, url in message.links)
-    for section in fit(message.sections, _MAX_TEXT - taken, length=_bytes, overhead=_LINE_OVERHEAD):
-        yield _block([{**_run(section.heading), "weight": "Bolder"}])
-        font = {"fontType": "Monospace"} if section.exact else {}
-        for line in section.lines:
-            yield _block([{**_run(line), **font}]) | {"spacing": "Small"}
-    if picture:
-        yield {"type": "Image", "url": f"data:image/png;base64,{picture}", "altText": CHART_ALT_TEXT}
 
 
 def _block(inlines: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Annotated, Any
 
@@ -82,7 +82,7 @@ class _Updates(msgspec.Struct):
 
 
 class TelegramNotifier(HttpNotifier):
-    """Sends HTML. Text from alerts is escaped and in ``pre``, in which Telegram creates no links."""
+    """Sends HTML. Text from alerts is escaped and inside ``pre``, where Telegram creates no links."""
 
     kind = "telegram"
     Settings = TelegramSettings
@@ -162,9 +162,14 @@ class TelegramNotifier(HttpNotifier):
 
 
 def _payload(message: Message, mentions: Sequence[str] = ()) -> dict[str, Any]:
-    people = [" ".join(mentions)] if message.mention and mentions else []
+    lines = [" ".join(mentions)] if message.mention and mentions else []
+    title = shorten(message.title, 300)
+    lines.append(f"<b>{escape(title).replace('://', ':&#8203;//')}</b>")
+    for section in fit(message.sections, _MAX_TEXT - utf16_length(title) - 20, length=utf16_length, overhead=2):
+        text = "\n".join(section.lines)
+        lines.append(f"<b>{escape(section.heading)}</b>\n<pre>{escape(text)}</pre>")
     payload: dict[str, Any] = {
-        "text": "\n".join([*people, *_lines(message)]),
+        "text": "\n".join(lines),
         "parse_mode": "HTML",
         "link_preview_options": {"is_disabled": True},
     }
@@ -182,11 +187,3 @@ _MAX_ANSWER = 200
 """Characters of the answer to a press."""
 _MAX_TEXT = 3800
 """Characters. The limit of Telegram is 4096, without tags and entities; the rest is for mentions."""
-
-
-def _lines(message: Message) -> Iterator[str]:
-    title = shorten(message.title, 300)
-    yield f"<b>{escape(title).replace('://', ':&#8203;//')}</b>"
-    for section in fit(message.sections, _MAX_TEXT - utf16_length(title) - 20, length=utf16_length, overhead=2):
-        text = "\n".join(section.lines)
-        yield f"<b>{escape(section.heading)}</b>\n<pre>{escape(text)}</pre>"

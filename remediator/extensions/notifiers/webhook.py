@@ -37,7 +37,26 @@ class WebhookNotifier(HttpNotifier):
     per_minute = 600
 
     async def send(self, message: Message) -> Delivery:
-        body = msgspec.json.encode(_data(message))
+        data: dict[str, Any] = {
+            "version": 1,
+            "id": message.id,
+            "kind": message.kind,
+            "incident": message.incident,
+            "severity": message.severity,
+            "over": message.over,
+            "run": message.run_id,
+            "tone": message.tone.value,
+            "title": message.title,
+            "sections": [{"heading": item.heading, "lines": list(item.lines)} for item in message.sections],
+            "link": message.link,
+            "data": dict(message.body),
+        }
+        if message.chart:
+            data["chart_png"] = base64.b64encode(message.chart).decode()
+        if message.ask is not None:
+            ask = message.ask
+            data["ask"] = {"approval": ask.approval, "until": rfc3339(ask.until), "who": ask.who, "link": ask.link}
+        body = msgspec.json.encode(data)
         headers = {"Content-Type": "application/json", "X-Remediator-Message": message.id}
         if self.settings.token_file is not None:
             headers["Authorization"] = f"Bearer {read_secret_file(self.kind, self.settings.token_file)}"
@@ -50,26 +69,3 @@ class WebhookNotifier(HttpNotifier):
     async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
         """Send the whole message again: a program reads it."""
         return await self.send(message)
-
-
-def _data(message: Message) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "version": 1,
-        "id": message.id,
-        "kind": message.kind,
-        "incident": message.incident,
-        "severity": message.severity,
-        "over": message.over,
-        "run": message.run_id,
-        "tone": message.tone.value,
-        "title": message.title,
-        "sections": [{"heading": item.heading, "lines": list(item.lines)} for item in message.sections],
-        "link": message.link,
-        "data": dict(message.body),
-    }
-    if message.chart:
-        data["chart_png"] = base64.b64encode(message.chart).decode()
-    if message.ask is not None:
-        ask = message.ask
-        data["ask"] = {"approval": ask.approval, "until": rfc3339(ask.until), "who": ask.who, "link": ask.link}
-    return data

@@ -22,7 +22,7 @@ _ALWAYS = frozenset({"always", "unless-stopped"})
 
 @dataclass(frozen=True, slots=True)
 class FoundContainers:
-    """The containers of a service, and those that an interrupted change left behind."""
+    """The containers of a service, and the leftovers of an interrupted change."""
 
     instances: tuple[Container, ...]
     leftovers: tuple[Container, ...]
@@ -61,13 +61,11 @@ def _pin(instances: Sequence[Container]) -> dict[str, Any]:
     looping = [each for each in instances if each.restart_count]
     steady = {each.id: {"started": each.state.started_at.isoformat()} for each in instances}
     pin: dict[str, Any] = {"containers": steady | {each.id: {} for each in looping}}
-    return pin | ({OWN_RESTARTS: {each.id: _life(each) for each in looping}} if looping else {})
-
-
-def _life(container: Container) -> dict[str, Any]:
-    """Return the start time and number of restarts. Docker counts a restart before the process starts."""
-    begun = container.restart_count - container.state.restarting
-    return {"started": container.state.started_at.isoformat(), "restarts": begun}
+    if looping:
+        pin[OWN_RESTARTS] = {
+            each.id: {"started": each.state.started_at.isoformat(), "restarts": each.pin.restarts} for each in looping
+        }
+    return pin
 
 
 def _state(container: Container, now: datetime) -> State:

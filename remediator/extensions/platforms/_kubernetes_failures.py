@@ -1,7 +1,7 @@
 """Why pods do not serve, as typed facts: one failure for each container that fails, and for each pod that cannot start.
 
-The most specific reason of a container counts. It comes from the status of the pod, and from its events where the
-status does not say it: probes and volumes. Events expire after about an hour.
+The most specific reason of a container counts. It comes from the status of the pod, and for probes and volumes from its
+events. Events expire after about an hour.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NOT_BEGUN = ("ContainerCreating", "PodInitializing")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One thing that keeps a pod from serving."""
+    """One reason why a pod does not serve."""
 
     reason: Reason
     pod: str
@@ -49,11 +49,11 @@ class Failure:
 
 
 def failures(pod: Pod, events: Sequence[Event], now: datetime) -> list[Failure]:
-    """Return why a pod does not serve; empty if it serves, or has only begun to start.
+    """Return the reasons why a pod does not serve; empty if it serves, or has only begun to start.
 
     Args:
         pod: the pod.
-        events: warnings and others about it; without any, probes and volumes are unknown.
+        events: the events of the pod; without events, the state of probes and volumes is unknown.
         now: the current time.
     """
     mine = [each for each in events if each.involved_object.uid in ("", pod.metadata.uid)]
@@ -110,7 +110,7 @@ def _why(
 
 
 def _unready(pod: Pod, status: ContainerStatus, events: Sequence[Event], now: datetime) -> tuple[Reason, str] | None:
-    """Return whether a container runs and its readiness probe fails: an event says so, or its time is over."""
+    """Return whether a container runs and its readiness probe fails, by an event or because its time is over."""
     running = status.state.running
     spec = next((each for each in pod.spec.containers if each.name == status.name), None)
     if status.ready or running is None or running.started_at is None or spec is None or spec.readiness_probe is None:

@@ -1,8 +1,8 @@
 """Remove single pods, so that their controller creates them again: deletion and eviction.
 
-A PodDisruptionBudget says how many pods may be removed. The API server enforces it for an eviction only. A deletion
-of a pod that serves is refused here if the budget does not allow it; a pod that does not serve is not part of what a
-budget protects. No pod is removed by force, because its containers might still run.
+A PodDisruptionBudget limits how many pods may be removed. The API server enforces it for an eviction only. Here, a
+deletion of a pod that serves is refused if the budget does not allow it. A budget does not protect a pod that does not
+serve. No pod is removed by force, because its containers might still run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ async def instance(
     client: Kubernetes, service: str, kind: WorkloadKind, pods: Sequence[Pod], name: str | None, removal: Removal
 ) -> Instance:
     """Return the pod to remove; see `Platform.instance`."""
-    pod = _chosen(service, pods, name)
+    known = {pod.metadata.name: pod for pod in pods}
+    if name is None:
+        failing = sorted(key for key, pod in known.items() if not pod.ready)
+        if len(failing) != 1:
+            found = f"several pods do not serve: {', '.join(failing)}" if failing else "every pod serves"
+            raise TargetError(f"which pod of {service} is unclear: {found}; name one with the parameter pod")
+        name = failing[0]
+    if name not in known:
+        raise TargetError(f"{name} is not a pod of {service}; its pods: {', '.join(sorted(known)) or 'none'}")
+    pod = known[name]
     if refusal := _refusal(pod, await _budgets(client, pod), removal):
         raise TargetError(refusal)
     meta = pod.metadata
@@ -42,8 +51,8 @@ async def instance(
 async def remove(client: Kubernetes, pin: Mapping[str, Any], removal: Removal) -> None:
     """Remove the pod that ``pin`` identifies.
 
-    The order defends that only the planned pod is removed, and no more pods than the budgets allow: compare the UID,
-    ask the budgets again, and send the UID, which the API server compares once more.
+    The order defends that only the planned pod is removed, and no more pods than the budgets allow. First, the UID is
+    compared. Then the budgets are read again. The UID is sent too, and the API server compares it once more.
     """
     name, uid = str(pin["pod"]), str(pin["uid"])
     pod = await _pod(client, name)
@@ -86,7 +95,7 @@ async def delete_stuck(client: Kubernetes, pods: Sequence[Pod]) -> None:
         try:
             await client.delete_pod(pod.metadata.name, pod.metadata.uid)
         except Conflict:
-            continue  # the controller has replaced it meanwhile, which was the aim
+            continue  # the controller has already replaced the pod, which was the aim
         except KubernetesRefused as error:
             if error.status == _GONE:
                 continue
@@ -94,19 +103,6 @@ async def delete_stuck(client: Kubernetes, pods: Sequence[Pod]) -> None:
                 f"the template was replaced, but pod {pod.metadata.name} of the release before was not deleted, and a "
                 f"StatefulSet does not replace it: {error}"
             ) from None
-
-
-def _chosen(service: str, pods: Sequence[Pod], name: str | None) -> Pod:
-    known = {pod.metadata.name: pod for pod in pods}
-    if name is not None:
-        if name not in known:
-            raise TargetError(f"{name} is not a pod of {service}; its pods: {', '.join(sorted(known)) or 'none'}")
-        return known[name]
-    failing = sorted(key for key, pod in known.items() if not pod.ready)
-    if len(failing) != 1:
-        found = f"several pods do not serve: {', '.join(failing)}" if failing else "every pod serves"
-        raise TargetError(f"which pod of {service} is unclear: {found}; name one with the parameter pod")
-    return known[failing[0]]
 
 
 async def _budgets(client: Kubernetes, pod: Pod) -> list[DisruptionBudget]:

@@ -57,7 +57,10 @@ class Rollout:
 
     @property
     def renewed(self) -> int:
-        """How many pods a rollout replaces. Its strategy can exclude some: OnDelete all, a partition the first ones."""
+        """Number of pods that a rollout replaces.
+
+        Its strategy can exclude pods: OnDelete all, a partition the first pods.
+        """
         strategy = self.workload.spec.update_strategy
         if self.kind is WorkloadKind.DEPLOYMENT:
             return self.wanted
@@ -67,7 +70,7 @@ class Rollout:
 
 
 def rollout_status(look: Rollout, owner: Any, events: Sequence[Event], hold: str, now: datetime) -> ServiceStatus:
-    """Return the status of a workload, with its pods and what explains that they are not ready."""
+    """Return the status of a workload, with its pods and the reasons why they are not ready."""
     workload, wanted = look.workload, look.wanted
     ready = sum(pod.ready for pod in look.pods)
     found = tuple(_failures(look, events, now))

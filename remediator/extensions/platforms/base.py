@@ -1,4 +1,4 @@
-"""The contract of platforms, on which services run.
+"""The contract of platforms, which run services.
 
 The ``service.*`` actions use only this contract, so that one playbook works on every platform.
 """
@@ -26,24 +26,24 @@ class State(StrEnum):
     RUNNING = "running"
     STARTING = "starting"
     STOPPED = "stopped"
-    """An operator or a deployment stopped it, as far as the platform can tell, or never started it."""
+    """An operator or a deployment stopped the service, according to the platform, or never started it."""
     EXITED = "exited"
-    """Its process ended, and nobody asked for that."""
+    """The process ended without a request to stop."""
     CRASH_LOOP = "crash_loop"
     MIXED = "mixed"
-    """Some instances run, others do not."""
+    """Only some instances run."""
     UNKNOWN = "unknown"
 
 
 class Reason(StrEnum):
-    """Why instances do not serve, as the platform says it, in terms common to all platforms."""
+    """Reasons why instances do not serve, reported by the platform, in terms common to all platforms."""
 
     OUT_OF_MEMORY = "out_of_memory"
     """The kernel killed an instance that reached its memory limit."""
     IMAGE_NOT_PULLED = "image_not_pulled"
     """The image of the release cannot be had: wrong name or tag, no credentials, or no connection to the registry."""
     NOT_SCHEDULED = "not_scheduled"
-    """No node has room for an instance, or none fits its conditions."""
+    """No node has room for an instance, or no node fits its conditions."""
     PAUSED = "paused"
     """A person paused the rollout."""
     CONFIGURATION_MISSING = "configuration_missing"
@@ -61,14 +61,14 @@ class Reason(StrEnum):
     READINESS_FAILED = "readiness_failed"
     """A container runs, and its readiness probe fails."""
     CRASHED = "crashed"
-    """A container ended with an error; its exit code and its logs say more."""
+    """A container ended with an error; see its exit code and its logs."""
 
 
 OWN_RESTARTS = "own_restarts"
 """Part of a pin: the progress of a crash loop, which changes with each restart by the platform.
 
-It separates restarts by the platform from other restarts. It is not part of what an approver approves, so that an
-approval stays valid during a crash loop.
+It separates restarts by the platform from other restarts. An approval does not cover it, so an approval stays valid
+during a crash loop.
 """
 
 
@@ -87,9 +87,9 @@ class ServiceStatus:
     lives: Mapping[str, str] = field(default_factory=dict)
     """Each instance, with a value that changes whenever the instance starts again: its PID or its restart count."""
     reasons: tuple[Reason, ...] = ()
-    """Why instances do not serve, if the platform says it."""
+    """Reasons why instances do not serve, if the platform reports them."""
     crashes: int = 0
-    """How often it ended unexpectedly in the two minutes before its last start, if the platform says it; else 0."""
+    """Number of unexpected ends in the two minutes before the last start; 0 if the platform does not report it."""
     scaled_by: str = ""
     """Why only another program may set the number of its instances; empty if an operator may."""
     hold: str = ""
@@ -114,7 +114,7 @@ class Instance:
     name: str
     ready: bool
     pin: Mapping[str, Any]
-    """Identity of the instance: another one of the same name differs."""
+    """Identity of the instance: another instance with the same name has another identity."""
     text: str
     """The exact calls of its removal in one sentence."""
     risk: str
@@ -127,14 +127,14 @@ _OPTIONAL = {
     "pod.delete": "remove",
     "pod.evict": "remove",
 }
-"""The actions that a platform need not support, with the method that each of them calls."""
+"""The actions that a platform may lack, with the method that each action calls."""
 
 
 class Platform(ABC):
     """Base class of platforms. Methods take a service whose ``platform`` binding is of this kind.
 
-    Every method raises the errors of :mod:`remediator.errors`: ``Unreachable`` if nothing was changed, ``TimedOut`` if
-    the outcome is unknown, ``TargetError`` if the service is missing, ambiguous or differs from ``pin``.
+    Every method raises the errors of :mod:`remediator.errors`: ``Unreachable`` if nothing was changed, and ``TimedOut``
+    if the outcome is unknown. ``TargetError`` means that the service is missing, ambiguous or differs from ``pin``.
     """
 
     kind: ClassVar[str]
@@ -148,7 +148,7 @@ class Platform(ABC):
 
     @classmethod
     def unsupported_on(cls, service: Service) -> frozenset[str]:
-        """Return the actions that this platform refuses for a service, as far as its binding says."""
+        """Return the actions that this platform refuses for a service, according to its binding."""
         return cls.unsupported()
 
     async def aclose(self) -> None:
@@ -193,12 +193,12 @@ class Platform(ABC):
 
     @abstractmethod
     async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
-        """Restart the instance that ``pin`` identifies; refuse if it is another one."""
+        """Restart the instance that ``pin`` identifies; refuse if another instance runs."""
 
     async def settle(self, service: Service) -> tuple[PastCall, ...] | None:
-        """Return the calls of the current attempt that the service's host has begun, and let it begin no other one.
+        """Return the calls of the current attempt that the service's host has begun, and prevent further calls.
 
-        None, the default, for a platform that remembers no calls: the state of the service alone shows what happened.
+        None, the default, for a platform that records no calls: only the state of the service shows the outcome.
         """
         return None
 
@@ -227,8 +227,8 @@ class Platform(ABC):
 
         Args:
             service: the service.
-            name: name of the instance; None for the only one that does not serve.
-            removal: how it will be removed.
+            name: name of the instance; None for the only instance that does not serve.
+            removal: the kind of removal.
 
         Raises:
             TargetError: it is not an instance of the service, several do not serve, or its removal would be refused.
@@ -236,7 +236,7 @@ class Platform(ABC):
         raise TargetError(f"cannot {removal} an instance of {service.name}: it does not run on Kubernetes")
 
     async def remove(self, service: Service, pin: Mapping[str, Any], removal: Removal) -> None:
-        """Remove the instance that ``pin`` identifies; refuse if it is another one."""
+        """Remove the instance that ``pin`` identifies; refuse another instance."""
         raise TargetError(f"cannot {removal} an instance of {service.name}: it does not run on Kubernetes")
 
     async def is_removed(self, service: Service, pin: Mapping[str, Any]) -> bool:

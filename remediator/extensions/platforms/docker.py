@@ -1,8 +1,8 @@
 """Manage the containers of a Compose service, or containers with given labels, on one Docker Engine.
 
-To replace a container, the platform creates the new one under a second name and stops the old one. It removes the
-old container only when the new one runs. If the process ends in between, two containers remain, and at most one
-of them runs. The next observation detects this state.
+To replace a container, the platform creates the new container under a second name and stops the old container. It
+removes the old container only when the new container runs. If the process ends between these steps, two containers
+remain, and at most one of them runs. The next observation detects this state.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from remediator.clients.docker.client import Docker, DockerRefused
 from remediator.clients.docker.images import ages, repository, title
-from remediator.clients.docker.models import Container, ListedImage
+from remediator.clients.docker.models import Container, ContainerPin, ListedImage
 from remediator.clients.docker.replace import (
     ADDED,
     NEW,
@@ -66,7 +66,7 @@ class DockerPlatform(Platform):
         return container_status(service, await _find(client, service), self._clock.now())
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """Return the last lines of all containers since their last start; with ``previous``, those before it."""
+        """Return the last lines of all containers since their last start, or with ``previous``, before it."""
         _, client = self._of(service)
         instances = (await _find(client, service)).instances
         texts = []
@@ -74,7 +74,8 @@ class DockerPlatform(Platform):
             boundary = _until(each)
             since, until = (None, boundary) if previous else (boundary, None)
             text = (await client.logs(each.id, lines, since=since, until=until, timestamps=True)).text
-            if boundary is None and not previous:  # it does not run, and Docker does not say when its output began
+            # the container does not run, and Docker does not report when its output began
+            if boundary is None and not previous:
                 text = of_last_start(text)
             texts.append(text if len(instances) == 1 else f"[{own_name(each)}]\n{text}")
         return "\n".join(texts)
@@ -103,7 +104,7 @@ class DockerPlatform(Platform):
                 await add(client, instances[0], number)
             except InputError as error:
                 raise TargetError(f"cannot scale {service.name}: {error}") from None
-        # those that scaling created go first, the last one before the others
+        # remove containers that scaling created first, in reverse order
         ordered = sorted(instances, key=lambda each: (ADDED in each.labels, *_order(each)), reverse=True)
         for each in ordered[: max(len(instances) - replicas, 0)]:
             await client.stop(each.id, stop_timeout=STOP_TIMEOUT)
@@ -131,7 +132,13 @@ class DockerPlatform(Platform):
         _, client = self._of(service)
         found = await _find(client, service)
         instances = _as_planned(service, found, pin)
-        image = await _recorded(client, service, instances, to)
+        if all(each.image == to for each in instances):
+            raise TargetError(f"{service.name} already runs {to[:19]}")
+        name = await repository(client, instances[0])
+        images = {image.id: image for image in await client.images(reference=name)}
+        if to not in images:
+            raise TargetError(f"{to[:19]} is not an image of {name} on {client.url}")
+        image = next(iter(images[to].repo_tags or ()), to)
         await tidy(client, found.leftovers, instances)
         for each in instances:
             if each.image != to:
@@ -166,7 +173,7 @@ async def _find(client: Docker, service: Service) -> FoundContainers:
     """Return the containers of the service.
 
     Raises:
-        TargetError: there is none, there are more than in the inventory, or two have the same number.
+        TargetError: there is no container, there are more than in the inventory, or two have the same number.
     """
     binding = _binding(service)
     labels: dict[str, str | None] = dict(binding.labels)
@@ -223,15 +230,16 @@ def _until(container: Container) -> datetime | None:
     """
     ended, started = container.state.finished_at, container.state.started_at
     if ended.year == 1:
-        return container.created  # it never ended, so that there is no previous instance
+        return container.created  # the container never ended, so there is no previous instance
     return None if ended >= started else ended + (started - ended) / 2
 
 
 def _as_planned(service: Service, found: FoundContainers, pin: Mapping[str, Any]) -> tuple[Container, ...]:
-    """Return the instances if they are those of the plan. Restarts of a crashing container by Docker are ignored.
+    """Return the instances if they are the instances of the plan. Restarts of a crashing container by Docker are
+    ignored.
 
     Raises:
-        TargetError: they are others, or one was restarted after planning.
+        TargetError: other instances run, or an instance was restarted after planning.
     """
     planned = pin.get("containers", {})
     if {each.id for each in found.instances} != set(planned):
@@ -241,8 +249,7 @@ def _as_planned(service: Service, found: FoundContainers, pin: Mapping[str, Any]
         )
     for each in found.instances:
         then = planned[each.id] or pin[OWN_RESTARTS][each.id]
-        same = each.state.started_at.isoformat() == then["started"]
-        if not same and each.restart_count <= int(then.get("restarts", 0)):
+        if not each.matches(ContainerPin(each.id, datetime.fromisoformat(then["started"]), then.get("restarts", 0))):
             raise TargetError(f"{own_name(each)} was restarted after planning; nothing was changed")
     return found.instances
 
@@ -263,18 +270,3 @@ def _release(image: ListedImage, instances: Sequence[Container], *, tied: bool) 
         },
         name=title(image),
     )
-
-
-async def _recorded(client: Docker, service: Service, instances: Sequence[Container], to: str) -> str:
-    """Return the name of the image with this ID.
-
-    Raises:
-        TargetError: the image is not on the host, belongs to another service, or runs already.
-    """
-    if all(each.image == to for each in instances):
-        raise TargetError(f"{service.name} already runs {to[:19]}")
-    name = await repository(client, instances[0])
-    images = {image.id: image for image in await client.images(reference=name)}
-    if to not in images:
-        raise TargetError(f"{to[:19]} is not an image of {name} on {client.url}")
-    return next(iter(images[to].repo_tags or ()), to)

@@ -1,14 +1,14 @@
 """Manage a Deployment, a StatefulSet or a DaemonSet in one namespace of a cluster.
 
 A restart and a rollback change the pod template, and the controller of the workload replaces the pods. A StatefulSet
-does not replace a pod that never got ready. After its rollback, the platform deletes such pods of the release that was
-left, so that the controller creates them from the restored one.
+does not replace a pod that never became ready. After a rollback, the platform deletes such pods of the abandoned
+release, and the controller creates them from the restored release.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -83,7 +83,7 @@ class KubernetesPlatform(Platform):
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
         """Return the last lines of the containers that fail, of at most five pods.
 
-        If no container fails, return those of all containers, unready pods first.
+        If no container fails, return the lines of all containers, unready pods first.
         """
         client = self._of(service)
         pods = sorted((await _look(client, service)).pods, key=lambda pod: (pod.ready, pod.metadata.name))
@@ -170,7 +170,13 @@ class KubernetesPlatform(Platform):
         async def change(seen: Workload) -> None:
             _refuse_if_held(kind, seen)
             recorded = await revisions.revisions_of(client, kind, seen)
-            _require_recorded(service, kind, seen, recorded, to)
+            names = [each.name for each in recorded]
+            if to not in names:
+                found = ", ".join(names) or "none"
+                raise TargetError(f"{_where(service)}: no recorded revision {to!r}; recorded: {found}")
+            current = revisions.current(kind, seen, recorded)
+            if current is not None and current.name == to:
+                raise TargetError(f"{service.name} already runs {to}")
             template = await revisions.template_of(client, kind, to)
             left = await client.template(kind.resource, seen.metadata.name)
             await client.replace_template(
@@ -185,7 +191,7 @@ class KubernetesPlatform(Platform):
 
         await _if_unchanged(client, service, pin, change)
         if kind is WorkloadKind.STATEFUL_SET:
-            # until the controller has observed the template, it would create pods from the old one
+            # before the controller has observed the template, it would create pods from the old template
             while not (await _workload(client, service)).observed:
                 await self._clock.sleep(0.5)
             await removals.delete_stuck(client, look.newest)
@@ -226,7 +232,7 @@ async def _workload(client: Kubernetes, service: Service) -> Workload:
     """Return the workload of the service.
 
     Raises:
-        TargetError: there is none, or the selected pods do not belong to exactly one Deployment.
+        TargetError: there is no workload, or the selected pods do not belong to exactly one Deployment.
     """
     binding = _binding(service)
     name = binding.workload_name or await _owner_of_pods(client, service, binding.selector)
@@ -268,8 +274,8 @@ async def _look(client: Kubernetes, service: Service) -> Rollout:
 async def _if_unchanged(client: Kubernetes, service: Service, pin: Mapping[str, Any], change: Change) -> None:
     """Read the workload again and change it if it equals ``pin``.
 
-    The order defends that only the planned object is changed: compare UID and generation, then send the resource
-    version, which the API server compares once more.
+    The order defends that only the planned object is changed. First, the UID and the generation are compared. Then the
+    resource version is sent, and the API server compares it once more.
 
     Raises:
         TargetError: it is another object, or its specification was changed after planning.
@@ -316,7 +322,7 @@ def _failing(pod: Pod, now: datetime) -> list[ContainerStatus]:
 
 
 def _with_logs(pod: Pod) -> list[ContainerStatus]:
-    """Return the containers whose logs matter: an init container only until it has ended well."""
+    """Return the containers whose logs are relevant: an init container only until it has succeeded."""
     return [each for each in containers(pod) if not (each in pod.status.init_container_statuses and each.ready)]
 
 
@@ -365,22 +371,6 @@ def _since(current: Revision, look: Rollout, written_at: datetime | None) -> dat
     return rolled_out if born is None or rolled_out is None else max(born, rolled_out)
 
 
-def _require_recorded(
-    service: Service, kind: WorkloadKind, workload: Workload, recorded: Sequence[Revision], to: str
-) -> None:
-    """Require a revision with this name.
-
-    Raises:
-        TargetError: it does not exist, or is the current one.
-    """
-    names = [each.name for each in recorded]
-    if to not in names:
-        raise TargetError(f"{_where(service)}: no recorded revision {to!r}; recorded: {', '.join(names) or 'none'}")
-    current = revisions.current(kind, workload, recorded)
-    if current is not None and current.name == to:
-        raise TargetError(f"{service.name} already runs {to}")
-
-
 async def _hold(client: Kubernetes, look: Rollout) -> str:
     """Return why a rollout would not replace all pods: who paused it and when, or the update strategy; else empty."""
     if not look.workload.spec.paused:
@@ -390,8 +380,8 @@ async def _hold(client: Kubernetes, look: Rollout) -> str:
     by = next((each for each in reversed(managers) if each.manages("spec", "paused")), None)
     who = "" if by is None else f" by {by.manager}" + (f" at {rfc3339(by.time)[:19]}Z" if by.time else "")
     return (
-        f"the rollout of Deployment {name} is paused{who}: its template may hold staged changes, which stay untouched; "
-        f"resume it with 'kubectl rollout resume deployment/{name}', or decide by hand"
+        f"the rollout of Deployment {name} is paused{who}: its template may hold staged changes; "
+        f"resume it with 'kubectl rollout resume deployment/{name}', or act by hand"
     )
 
 

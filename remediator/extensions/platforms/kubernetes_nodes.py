@@ -27,7 +27,7 @@ class KubernetesNodesPlatform(Platform):
         return super().unsupported() | {"service.restart", "service.logs"}
 
     async def missing_rights(self, service: Service, action: str) -> tuple[str, ...]:
-        """Return the rights that the account lacks. Rights on single nodes are asked for by the names listed."""
+        """Return the rights that the account lacks. Rights on single nodes are checked for each listed name."""
         nodes = NodeSet.of(service)
         patterns = any(set(each) & set("*?") for each in nodes.binding.nodes)
         missing: list[str] = []
@@ -62,7 +62,7 @@ class KubernetesNodesPlatform(Platform):
         )
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        raise TargetError(f"{service.name} are nodes, whose logs Kubernetes does not have")
+        raise TargetError(f"{service.name} are nodes; Kubernetes has no logs of nodes")
 
     def describe_restart(self, service: Service, stop_timeout: float) -> str:
         raise TargetError(f"{service.name} are nodes, which Kubernetes cannot restart; use node.drain")

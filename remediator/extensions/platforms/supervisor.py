@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ _PATIENCE = 60.0
 _EVENT = re.compile(
     r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+) [A-Z]+ (exited: |stopped: |spawned: ')([^ ']+)'? (.*)$", re.MULTILINE
 )
-"""A line of supervisord's log about the end or the start of a process. Its times are local ones of its host."""
+"""A line of supervisord's log about the end or the start of a process. Its times are local times of the host."""
 _RECENT = timedelta(minutes=2)
 """Unexpected ends that are older than this at the last start are another matter."""
 
@@ -72,15 +71,41 @@ class SupervisorPlatform(Platform):
             release, switched = await asyncio.to_thread(_in_use, _folders(service))
         try:
             crashes = crashes_in(await client.own_log(), process.name, switched)
-        except Refused:  # no log file, or one that supervisord cannot send: the state itself is known
+        except Refused:  # the log file is missing, or supervisord cannot send it; the state itself is known
             crashes = 0
-        return replace(_status(process, release), crashes=crashes)
+        state = _STATES[process.state]
+        summary = f"{process.full_name} is {process.state.name}"
+        if state is State.RUNNING:
+            summary += f" (pid {process.pid}, since {rfc3339(process.started)[:19]}Z)" if process.started else ""
+        elif process.exit_status:
+            summary += f" (exit status {process.exit_status})"
+        if process.spawn_error:
+            summary += f": {process.spawn_error}"
+        return ServiceStatus(
+            state=state,
+            summary=summary,
+            instances=1,
+            healthy=int(state is State.RUNNING),
+            pin={
+                "pid": process.pid,
+                "started": None if process.started is None else process.started.isoformat(),
+                **({} if release is None else {"release": release}),
+            },
+            started_at=process.started,
+            facts={
+                "process_state": process.state.name,
+                "exit_status": process.exit_status,
+                "description": process.description,
+            },
+            lives={process.full_name: f"{process.pid} {process.started}"},
+            crashes=crashes,
+        )
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """Return the last lines of both streams: of the last start of the process, or of the one before.
+        """Return the last lines of both streams: of the last start of the process, or of the previous start.
 
-        supervisord has one log over all starts, adds no times, and does not say in which order two streams were
-        written. Errors without a time are of the last start if that one failed, and of an earlier one if it runs.
+        supervisord has one log over all starts, adds no times, and does not record the order of two streams. Errors
+        without a time belong to the last start if that start failed, and to an earlier start if the process runs.
         """
         binding, client = self._of(service)
         runs = (await _find(client, binding.program)).state is ProcessState.RUNNING
@@ -133,7 +158,7 @@ class SupervisorPlatform(Platform):
         """
         binding, client = self._of(service)
         folders, now = _folders(service), SystemClock().now()
-        await _find(client, binding.program)  # first ensure that supervisord answers, before anything is changed
+        await _find(client, binding.program)  # ensure that supervisord answers before anything is changed
         await asyncio.to_thread(folders.switch, to, expected=str(pin["release"]), now=now)
         try:
             await client.stop(binding.program, seconds=_PATIENCE)
@@ -183,8 +208,8 @@ def _in_use(folders: ReleaseFolders) -> tuple[str, datetime]:
 def crashes_in(log: str, name: str, switched: datetime | None = None) -> int:
     """Count the unexpected ends of a process in the two minutes before its last start, in supervisord's log.
 
-    What was before an operator or a deployment stopped it is not counted. Nor is what was before its release was
-    switched, at that local time: those are crashes of another release.
+    Ends before an operator or a deployment stopped the process are not counted. Ends before the release was switched,
+    at that local time, are not counted either: these are crashes of another release.
     """
     found = _EVENT.findall(log)
     events = [(datetime.fromisoformat(at), what.strip(": '"), text) for at, what, whose, text in found if whose == name]
@@ -196,33 +221,3 @@ def crashes_in(log: str, name: str, switched: datetime | None = None) -> int:
         elif what == "exited" and "not expected" in text and last is not None and last - at < _RECENT:
             crashes += 1
     return crashes
-
-
-def _status(process: Process, release: str | None) -> ServiceStatus:
-    state = _STATES[process.state]
-    running = state is State.RUNNING
-    summary = f"{process.full_name} is {process.state.name}"
-    if running:
-        summary += f" (pid {process.pid}, since {rfc3339(process.started)[:19]}Z)" if process.started else ""
-    elif process.exit_status:
-        summary += f" (exit status {process.exit_status})"
-    if process.spawn_error:
-        summary += f": {process.spawn_error}"
-    return ServiceStatus(
-        state=state,
-        summary=summary,
-        instances=1,
-        healthy=int(running),
-        pin={
-            "pid": process.pid,
-            "started": None if process.started is None else process.started.isoformat(),
-            **({} if release is None else {"release": release}),
-        },
-        started_at=process.started,
-        facts={
-            "process_state": process.state.name,
-            "exit_status": process.exit_status,
-            "description": process.description,
-        },
-        lives={process.full_name: f"{process.pid} {process.started}"},
-    )

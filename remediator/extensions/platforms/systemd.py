@@ -1,4 +1,4 @@
-"""Manage systemd units with systemctl and journalctl, without a shell: of this host, or of another one by SSH."""
+"""Manage systemd units with systemctl and journalctl, without a shell: on this host, or on another host by SSH."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class SystemdPlatform(Platform):
         return described(unit, properties(text), here)
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """Return the last lines of the journal of the last start, or of the one before.
+        """Return the last lines of the journal of the last start, or of the previous start.
 
-        Their times are those of the clock of this host: the clock of another one may differ.
+        Their times are converted to the clock of this host, because the clock of another host may differ.
         """
         unit, ahead = _unit(service), timedelta(0)
         if service.host is None:
@@ -154,7 +154,8 @@ def described(unit: str, found: Mapping[str, str], now: float) -> ServiceStatus:
             raise TargetError(f"systemd has no unit {unit}; correct the inventory")
         active, sub = found["ActiveState"], found["SubState"]
         state = _SUB.get(sub) or _STATES.get(active, State.UNKNOWN)
-        started = _instant(int(found["ActiveEnterTimestampMonotonic"] or 0), now)
+        micros = int(found["ActiveEnterTimestampMonotonic"] or 0)  # 0: the unit never started
+        started = datetime.now(UTC) - timedelta(seconds=max(now - micros / 1e6, 0.0)) if micros else None
         pid, restarts = int(found["MainPID"]), int(found.get("NRestarts") or 0)
         exit_status = int(found.get("ExecMainStatus") or 0)
     except (KeyError, ValueError) as error:
@@ -180,8 +181,3 @@ def as_planned(pin: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     if loop is None or dict(pin) == dict(now):
         return dict(pin) == dict(now)
     return int(loop["restarts"]) > int(pin.get(OWN_RESTARTS, {}).get("restarts", 0))
-
-
-def _instant(micros: int, now: float) -> datetime | None:
-    """Return a time of the monotonic clock as a time of this host's clock; None if the unit never started."""
-    return datetime.now(UTC) - timedelta(seconds=max(now - micros / 1e6, 0.0)) if micros else None

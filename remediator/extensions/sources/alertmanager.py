@@ -1,4 +1,4 @@
-"""Alertmanager, and what pushes to one: Prometheus, Mimir, Thanos, vmalert."""
+"""Alertmanager, and programs that push to it: Prometheus, Mimir, Thanos, vmalert."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class AlertmanagerSettings(Strict):
     """Another cluster of Alertmanager. The first one has the settings ``webhook`` and ``alertmanagers``."""
 
     peers: tuple[Endpoint, ...] = Field(
-        default=(), description="Every peer of this cluster. Each one is queried before an action."
+        default=(), description="Every peer of this cluster. Each peer is queried before an action."
     )
     receiver: str | None = Field(
         default=None, description="Receiver that sends to this service. Default: the receivers seen so far."

@@ -1,8 +1,8 @@
-"""The source contract. A source sends alerts, and may be able to say which of them still fire.
+"""The source contract. A source sends alerts, and may have an API that reports which alerts still fire.
 
-Each source has a name, its own endpoint (``/api/v1/alerts/NAME``) and its own credentials. It maps what it receives to
+Each source has a name, its own endpoint (``/api/v1/alerts/NAME``) and its own credentials. It maps its notifications to
 one model (:mod:`remediator.core.alert`). An alert belongs to its source: the same labels from two sources are two
-alerts, and only the source that sent an alert can say that it ended.
+alerts. Only the source that sent an alert can report its end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Peer(Protocol):
         """Return its alerts that have not ended.
 
         Args:
-            filters: matchers as text, all of which must match; a server may return more alerts.
+            filters: matchers as text; all must match; a server may return more alerts.
 
         Raises:
             ClientError: it does not answer.
@@ -42,7 +42,7 @@ class Peer(Protocol):
 
 
 class Source:
-    """Base class of a source. Without more, it reads the format of Alertmanager, which is that of the model.
+    """Base class of a source. By default, it reads the format of Alertmanager, which is the format of the model.
 
     Args:
         name: its name in the settings.
@@ -52,17 +52,17 @@ class Source:
     kind: ClassVar[str]
     Settings: ClassVar[type[BaseModel]]
     peers: Sequence[Peer] = ()
-    """The servers that know which alerts fire; all of them are asked. Empty: it is unknown whether an alert still
-    fires, so a person is asked before an action."""
+    """The servers that know which alerts fire; the service queries all of them. Empty: it is unknown whether an alert
+    still fires, so a person is asked before an action."""
     receiver: str | None = None
-    """Only alerts for this receiver are added by the reconcile loop. None: those from which notifications came."""
+    """The reconcile loop adds only alerts for this receiver. None: the receivers of earlier notifications."""
 
     def __init__(self, name: str, settings: Any) -> None:
         self.name = name
         self.settings = settings
 
     def check(self, body: bytes) -> None:
-        """Check a body before it is stored. What is refused here is never processed, and the sender gets a 4xx.
+        """Check a body before it is stored. A refused body is never processed, and the sender gets a 4xx.
 
         Raises:
             PayloadError: no retry can make it valid.

@@ -22,8 +22,8 @@ class GrafanaSettings(Strict):
 
     api: Endpoint | None = Field(
         default=None,
-        description="URL of Grafana, with the token of a service account that can read alerts. Without it, it is "
-        "unknown whether an alert still fires, so a person is asked before each action.",
+        description="URL of Grafana, with the token of a service account that can read alerts. Without this URL, it "
+        "is unknown whether an alert still fires, so a person is asked before each action.",
     )
     receiver: str | None = Field(
         default=None, description="Contact point that sends to this service. Default: those seen so far."
@@ -66,16 +66,15 @@ class GrafanaSource(Source):
 
     def read(self, body: bytes) -> Notification:
         notification = decoded(_decoder.decode, body, _WHAT)
-        return msgspec.structs.replace(notification, alerts=[_with_extras(item) for item in notification.alerts])
-
-
-def _with_extras(alert: _Alert) -> Alert:
-    """Return the alert with its links and values as annotations; those of the rule have priority."""
-    values = ", ".join(f"{name}={value}" for name, value in sorted((alert.values or {}).items()))
-    extras = {
-        "dashboard_url": alert.panel_url or alert.dashboard_url,
-        "silence_url": alert.silence_url,
-        "values": values or alert.value_string,
-    }
-    annotations = {**{name: text for name, text in extras.items() if text}, **alert.annotations}
-    return msgspec.structs.replace(alert, annotations=annotations)
+        alerts = []
+        for alert in notification.alerts:
+            values = ", ".join(f"{name}={value}" for name, value in sorted((alert.values or {}).items()))
+            extras = {
+                "dashboard_url": alert.panel_url or alert.dashboard_url,
+                "silence_url": alert.silence_url,
+                "values": values or alert.value_string,
+            }
+            # the annotations of the rule have priority
+            annotations = {**{name: text for name, text in extras.items() if text}, **alert.annotations}
+            alerts.append(msgspec.structs.replace(alert, annotations=annotations))
+        return msgspec.structs.replace(notification, alerts=alerts)

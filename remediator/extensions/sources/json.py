@@ -27,7 +27,7 @@ MAX_WORK = 32 * MEBIBYTE
 """Limit of the length of a body times the number of its alerts, if expressions use ``body`` for each alert."""
 _PAIR_NAMES = ("name", "tag", "key")
 _MILLISECONDS = 10**11
-"""From this number on, a time is in milliseconds: as seconds, it would be after the year 5000."""
+"""A time of at least this number is in milliseconds. As seconds, it would be after the year 5000."""
 
 Labels = dict[Annotated[str, Field(min_length=1)], ExpressionText]
 
@@ -37,8 +37,8 @@ class AlertMapping(Strict):
 
     decode: tuple[str, ...] = Field(
         default=(),
-        description="Fields of the body with JSON in a text, for example Message; dots separate names. The expressions "
-        "see the value instead of the text. A text that is not JSON stays as it is.",
+        description="Fields of the body with JSON in a text, for example Message; dots separate names. The "
+        "expressions read the value instead of the text. A text that is not JSON does not change.",
     )
     alerts: ExpressionText | None = Field(
         default=None, description="List of the alerts in the body. Default: the body is one alert."
@@ -48,12 +48,12 @@ class AlertMapping(Strict):
     )
     status: ExpressionText = Field(description="Status of the alert: the text firing or resolved.")
     labels: Labels = Field(
-        description="Expression of each label, with one for alertname. An empty text or null leaves a label out."
+        description="Expression of each label, including alertname. An empty text or null omits the label."
     )
     labels_from: ExpressionText | None = Field(
         default=None,
         description="Further labels: a mapping; a list of pairs with value and name, tag or key; or a text such as "
-        "env:prod,host:web-1. What 'labels' sets has priority.",
+        "env:prod,host:web-1. Labels in 'labels' have priority.",
     )
     annotations: Labels = Field(default={}, description="Expression of each annotation, for example summary.")
     starts_at: ExpressionText | None = Field(
@@ -64,7 +64,7 @@ class AlertMapping(Strict):
     )
     fingerprint: ExpressionText | None = Field(
         default=None,
-        description="What identifies the alert, if its labels can differ when it is resolved. Default: its labels.",
+        description="Identity of the alert, if its labels can differ when it is resolved. Default: its labels.",
     )
     generator_url: ExpressionText | None = Field(default=None, description="Link to the alert in its source.")
 
@@ -78,11 +78,11 @@ class AlertMapping(Strict):
 class JsonSettings(Strict):
     """A sender of JSON."""
 
-    mapping: AlertMapping = Field(description="How a body becomes alerts.")
+    mapping: AlertMapping = Field(description="Mapping from a body to alerts.")
 
 
 class JsonSource(Source):
-    """Maps any JSON to alerts. It cannot be asked which alerts fire, so a person is asked before each action."""
+    """Maps any JSON to alerts. The source has no API for firing alerts, so a person is asked before each action."""
 
     kind = "json"
     Settings = JsonSettings
@@ -105,7 +105,7 @@ class JsonSource(Source):
 
     def identity(self, alert: Alert, ignore: Collection[str] = ()) -> str:
         if alert.fingerprint:
-            return identity(self.name, {"": alert.fingerprint})  # no label has an empty name
+            return identity(self.name, {"": alert.fingerprint})  # a label must not have an empty name
         return super().identity(alert, ignore)
 
     def _alerts(self, body: Any, length: int) -> Iterator[Alert | None]:
@@ -117,18 +117,17 @@ class JsonSource(Source):
             raise PayloadError("mapping.alerts: expected a list of alerts")
         if len(items) > MAX_ALERTS:
             raise PayloadError(f"{len(items)} alerts in one body; the limit of this kind of source is {MAX_ALERTS}")
-        if len(items) > 1 and len(items) * length > MAX_WORK and self._uses_body():
-            raise PayloadError(f"{len(items)} alerts in {length} bytes are too many for expressions that use 'body'")
+        if len(items) > 1 and len(items) * length > MAX_WORK:
+            given = self._mapping.model_dump(exclude={"decode", "alerts"}, exclude_none=True)
+            texts = [*given.pop("labels").values(), *given.pop("annotations").values(), *given.values()]
+            if any("body" in cel.compile_expression(text).used for text in texts):
+                many = f"{len(items)} alerts in {length} bytes"
+                raise PayloadError(f"{many} are too many for expressions that use 'body'")
         for number, item in enumerate(items):
             try:
                 yield self._alert({"body": body, "alert": item})
             except PayloadError as error:
                 raise PayloadError(f"alert {number + 1}: {error}") from None
-
-    def _uses_body(self) -> bool:
-        given = self._mapping.model_dump(exclude={"decode", "alerts"}, exclude_none=True)
-        texts = [*given.pop("labels").values(), *given.pop("annotations").values(), *given.values()]
-        return any("body" in cel.compile_expression(text).used for text in texts)
 
     def _alert(self, variables: Mapping[str, Any]) -> Alert | None:
         mapping = self._mapping
@@ -139,6 +138,9 @@ class JsonSource(Source):
             labels = {**_further(_value("labels_from", mapping.labels_from, variables)), **labels}
         if not labels.get("alertname"):
             raise PayloadError("mapping.labels.alertname: the result is empty")
+        fingerprint = _optional("fingerprint", mapping.fingerprint, variables)
+        if mapping.fingerprint is not None and not fingerprint:
+            raise PayloadError("mapping.fingerprint: the result is empty")
         return Alert(
             _status(_value("status", mapping.status, variables)),
             labels,
@@ -146,14 +148,8 @@ class JsonSource(Source):
             _time("starts_at", mapping.starts_at, variables),
             _time("ends_at", mapping.ends_at, variables),
             _optional("generator_url", mapping.generator_url, variables),
-            self._fingerprint(variables),
+            fingerprint,
         )
-
-    def _fingerprint(self, variables: Mapping[str, Any]) -> str:
-        found = _optional("fingerprint", self._mapping.fingerprint, variables)
-        if self._mapping.fingerprint is not None and not found:
-            raise PayloadError("mapping.fingerprint: the result is empty")
-        return found
 
 
 def _value(name: str, text: str, variables: Mapping[str, Any]) -> Any:
@@ -193,7 +189,7 @@ def _further(value: Any) -> dict[str, str]:
     """Return the labels in a mapping, in a list of pairs, or in a text such as ``env:prod,host:web-1``.
 
     Raises:
-        PayloadError: it is none of these.
+        PayloadError: the value has another form.
     """
     if isinstance(value, str):
         parts = (part.strip().partition(":") for part in value.split(","))

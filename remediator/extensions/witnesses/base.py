@@ -19,11 +19,11 @@ from remediator.errors import RemediatorError
 
 
 class WitnessError(RemediatorError):
-    """A checkpoint could not be stored or read. A retry may help."""
+    """A checkpoint could not be stored or read. A retry may succeed."""
 
 
 class WitnessConflict(WitnessError):
-    """A stored checkpoint contradicts this one: it has more entries, or another root for the same size.
+    """A stored checkpoint contradicts this one: it has more entries, or a different root for the same size.
 
     Either the database was restored or rewritten, or another replica published first. The caller compares its own log.
     """

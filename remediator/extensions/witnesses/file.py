@@ -57,7 +57,8 @@ class FileWitness(Witness):
 
     def _append(self, note: str) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with disk.opened(self._path.parent, link=True) as folder:  # its owner must not choose another file by a link
+        # do not follow links: the owner of the file must not choose another file
+        with disk.opened(self._path.parent, link=True) as folder:
             descriptor = os.open(self._path.name, flags, 0o644, dir_fd=folder)
             try:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -53,7 +53,12 @@ class GitWitness(Witness):
         tip = await self._tip()
         kept = [await self._run("cat-file", "blob", f"{tip}:{FILE}")] if tip else []
         if not is_latest(kept, note):
-            tip = await self._commit(note, size, tip)
+            blob = (await self._run("hash-object", "-w", "--stdin", given=note)).strip()
+            tree = (await self._run("mktree", given=f"100644 blob {blob}\t{FILE}\n")).strip()
+            parent, message = ("-p", tip) if tip else (), f"Checkpoint of {size} entries"
+            commit = (await self._run("commit-tree", "--no-gpg-sign", tree, *parent, "-m", message)).strip()
+            await self._run("update-ref", self._ref, commit, tip or "0" * len(commit))
+            tip = commit
         if self._remote is not None:
             await self._run("push", "--quiet", "--", self._remote, f"{self._ref}:{self._ref}")
         return f"{self._remote or self._repository} {tip}"
@@ -70,17 +75,14 @@ class GitWitness(Witness):
         # for-each-ref prints nothing, without an error, while the branch does not exist
         return (await self._run("for-each-ref", "--format=%(objectname)", self._ref)).strip()
 
-    async def _commit(self, note: str, size: int, tip: str) -> str:
-        blob = (await self._run("hash-object", "-w", "--stdin", given=note)).strip()
-        tree = (await self._run("mktree", given=f"100644 blob {blob}\t{FILE}\n")).strip()
-        parent = ("-p", tip) if tip else ()
-        message = f"Checkpoint of {size} entries"
-        commit = (await self._run("commit-tree", "--no-gpg-sign", tree, *parent, "-m", message)).strip()
-        await self._run("update-ref", self._ref, commit, tip or "0" * len(commit))
-        return commit
-
     async def _run(self, *command: str, given: str = "", inside: bool = True) -> str:
         where = ("-C", str(self._repository)) if inside else ()
+        # without variables that select another repository; HOME stays, for push credentials
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("GIT_") or name == "GIT_SSH_COMMAND"
+        }
         try:
             process = await asyncio.create_subprocess_exec(
                 "git",
@@ -90,7 +92,7 @@ class GitWitness(Witness):
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env=_environment(),
+                env=environment | _AUTHOR,
             )
         except OSError as error:
             raise WitnessError(f"cannot run git: {error.strerror}") from error
@@ -107,11 +109,3 @@ class GitWitness(Witness):
             reason = errors.decode("utf-8", "replace").strip().splitlines()
             raise WitnessError(f"git {command[0]} failed: {reason[-1] if reason else process.returncode}")
         return output.decode("utf-8", "replace")
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment without variables that select another repository. HOME stays, for push credentials."""
-    ours = {
-        name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name == "GIT_SSH_COMMAND"
-    }
-    return ours | _AUTHOR

@@ -195,7 +195,7 @@ def _about_parameter(subject: CheckSubject, block: Node, error: FieldError, valu
         return error
     declared = subject.playbook.parameters.get(names[0])
     if declared is None:
-        return None  # reported as an unknown parameter
+        return None  # the loader reports this as an unknown parameter
     shown = f"${{{names[0]}}} is a {declared.type}"
     limit = error.message.partition(", not ")[0]
     if error.expected:

@@ -55,7 +55,7 @@ def constant_comparison(reference: Reference, parameters: Mapping[str, Parameter
 
 
 def _expected(reference: Reference, parameters: Mapping[str, Parameter]) -> tuple[str | None, tuple[str, ...]]:
-    """Return the type of what a condition refers to, and its possible values; None and empty if unknown."""
+    """Return the type of the referenced fact of a condition, and its possible values; None and empty if unknown."""
     if reference.root == "params":
         declared = parameters.get(reference.name or "")
         if declared is None or reference.field is not None:
@@ -67,7 +67,7 @@ def _expected(reference: Reference, parameters: Mapping[str, Parameter]) -> tupl
 
 
 def check_facts(subject: CheckSubject) -> Iterator[Diagnostic]:
-    """Check the facts that conditions read, and their types, against what the checks and actions declare."""
+    """Check the facts that conditions read, and their types, against the declarations of checks and actions."""
     for at, step in enumerate(subject.playbook.steps):
         if step.when is not None:
             yield from _facts_in(subject, ("steps", at, "when"), step.when)
@@ -82,7 +82,7 @@ _OPERAND_AFTER = re.compile(r"\s*(?:$|&&|\|\|)")
 
 
 def _results_in(subject: CheckSubject, path: Path, text: str) -> Iterator[Diagnostic]:
-    """Check what stands alone between ``&&``, ``||`` and ``!``: it must be true or false, or nothing is known."""
+    """Check each operand of ``&&``, ``||`` and ``!``: it must be a boolean."""
     for reference in cel.compile(text).references:
         start = reference.column - 1
         names, end = _members(text, start + len(reference.root))
@@ -141,9 +141,9 @@ _NULL_IS = re.compile(r"\bnull\s*==\s*$")
 
 
 def _compared_with_null(text: str, reference: Reference) -> str | None:
-    """Return the fact or cost that a condition compares with null by ``==``; None if there is none here.
+    """Return the fact or cost that a condition compares with null by ``==``; None without such a comparison.
 
-    Both are left out if they are not known, so such a comparison is unknown or false, and never true.
+    An unknown fact or cost is missing, so such a comparison is unknown or false, and never true.
     """
     start = reference.column - 1
     names, end = _members(text, start + len(reference.root))
@@ -170,7 +170,7 @@ def _fact_mistake(text: str, reference: Reference, facts: tuple[Fact, ...]) -> t
     path = name[2:]
     for depth, part in enumerate(path):
         known = names_in(facts, path[:depth])
-        if not known:  # the contents are not declared
+        if not known:  # the fact is a mapping or a list whose contents are not declared
             return None
         if fact_at(facts, path[: depth + 1]) is None:
             owner = ".".join((reference.root, *name[: depth + 2]))

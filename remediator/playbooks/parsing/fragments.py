@@ -24,7 +24,14 @@ def resolve(root: Table, fragments: Fragments) -> tuple[Table, list[Diagnostic]]
     use = entries.pop("use", None)
     merged = replace(root, entries=entries)
     if use is not None:
-        for name in reversed(list(_used_names(use.value, diagnostics))):
+        names = []
+        for item in use.value.items if isinstance(use.value, Items) else [use.value]:
+            if isinstance(item, Scalar) and isinstance(item.value, str):
+                names.append(item)
+            else:
+                message = "'use' must be a list of names"
+                diagnostics.append(item.diagnostic("wrong-type", message, "write use: [defaults]"))
+        for name in reversed(names):
             fragment = _find_fragment(name, fragments, diagnostics)
             if fragment is not None:
                 content = {key: entry for key, entry in fragment.entries.items() if key not in _OWN}
@@ -46,15 +53,6 @@ def without_includes(fragment: Table) -> Table:
             items = [item for item in entry.value.items if not (isinstance(item, Table) and "include" in item.entries)]
             entries[section] = Entry(entry.key, replace(entry.value, items=items))
     return replace(fragment, entries=entries)
-
-
-def _used_names(node: Node, diagnostics: list[Diagnostic]) -> Iterator[Scalar]:
-    """Yield the names in ``use``: a list, or a single name."""
-    for item in node.items if isinstance(node, Items) else [node]:
-        if isinstance(item, Scalar) and isinstance(item.value, str):
-            yield item
-        else:
-            diagnostics.append(item.diagnostic("wrong-type", "'use' must be a list of names", "write use: [defaults]"))
 
 
 def _find_fragment(name: Scalar, fragments: Fragments, diagnostics: list[Diagnostic]) -> Table | None:

@@ -116,7 +116,7 @@ def _translate_structure(item: Any, path: Path, node: Node, model: type[BaseMode
 
 
 def describe(path: Path) -> str:
-    """Return what a path refers to, in words."""
+    """Describe in words the value at a path."""
     if not path:
         return "this"
     if isinstance(path[-1], str):

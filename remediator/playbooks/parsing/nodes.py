@@ -141,7 +141,7 @@ _WORDS: dict[str, bool | None] = {
 
 
 def parse_plain(raw: str) -> str | int | float | bool | None:
-    """Convert a plain scalar. Only what every YAML version reads as a number or a boolean becomes one."""
+    """Convert a plain scalar. A value becomes a number or a boolean only if every YAML version reads it as such."""
     if raw in _WORDS:
         return _WORDS[raw]
     if _INTEGER.fullmatch(raw):

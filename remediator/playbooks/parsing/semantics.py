@@ -1,4 +1,4 @@
-"""Check what a playbook means: whether the things that it names exist, and whether its steps are possible."""
+"""Check the meaning of a playbook: whether its references exist, and whether its steps are possible."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def _target(subject: CheckSubject) -> Iterator[Diagnostic]:
     if reference is not None and reference[1] is None:
         name = reference[2]
         declared = subject.playbook.parameters.get(name)
-        if declared is None and name not in subject.written_names("parameters"):  # else reported at its declaration
+        # otherwise the error is reported at the declaration
+        if declared is None and name not in subject.written_names("parameters"):
             hint = did_you_mean(name, subject.playbook.parameters) or "declare it under parameters with type: service"
             yield subject.diagnostic(("target",), "unknown-parameter", f"unknown parameter ${{{name}}}", hint)
         elif declared is not None and declared.type != "service":
@@ -120,7 +121,7 @@ def _undos(subject: CheckSubject) -> Iterator[Diagnostic]:
             message = f"{step.action} cannot be undone without another action"
             yield subject.key_diagnostic(path, "no-undo", message, "name the action for the undo: undo: {action: …}")
         elif step.undo.action is None and step.undo.with_:
-            message = "with needs an action"
+            message = "'with' needs an action"
             hint = "the action of the step uses the values that it recorded; remove with, or name an action"
             yield subject.key_diagnostic((*path, "with"), "no-undo", message, hint)
 

@@ -1,4 +1,4 @@
-"""What the semantic checks read: one playbook with its nodes and everything that it can name."""
+"""The input of the semantic checks: one playbook with its nodes and all names that it can use."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CheckSubject:
     """The nodes of the playbook, with its fragments merged."""
     catalogue: Catalogue
     inventory: Inventory | None
-    """None if it cannot be read; checks that need it are skipped then."""
+    """The inventory; None if it cannot be read. Checks that need it are then skipped."""
     written: Node | None = None
     """The nodes before the wrong parts were removed; None if nothing was removed."""
 

@@ -40,7 +40,7 @@ def build(model: type[M], root: Node, base: Any = None) -> M | None:
 
 @dataclass(frozen=True, slots=True)
 class PartialModel(Generic[M]):
-    """What is left of a file after the wrong parts were removed."""
+    """The remaining content of a file after the wrong parts were removed."""
 
     model: M | None
     root: Node
@@ -72,7 +72,7 @@ def build_partial(model: type[M], root: Node, placeholders: Mapping[str, Any]) -
         paths = {error.path for error in errors if error.path}
         if not paths:
             break
-        # what names a removed step or cause would look unknown, and what follows it would have another place
+        # references to a removed step or cause would look unknown, and later items would have another position
         complete = complete and not any(isinstance(path[-1], int) for path in paths)
         for path in sorted(paths, key=_last_first, reverse=True):
             _remove(pruned, path)

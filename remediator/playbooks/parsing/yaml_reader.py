@@ -147,7 +147,7 @@ def _syntax(text: Text, error: yaml.YAMLError) -> Diagnostic:
 
 
 class _Composer:
-    """Build nodes from the parser's events, one by one. Nothing is built from what is refused."""
+    """Build nodes from the parser's events, one by one. Refused input builds no nodes."""
 
     def __init__(self, text: Text) -> None:
         self.text = text
@@ -191,7 +191,7 @@ class _Composer:
             return Items(self.text, place.line, place.column, place.width, items)
         place = self._place(event)
         if not isinstance(event, ScalarEvent):
-            return place  # an alias; already refused
+            return place  # aliases were refused earlier
         style = event.style if event.style in ("'", '"', "|", ">") else None
         value = parse_plain(event.value) if style is None else event.value
         return Scalar(self.text, place.line, place.column, place.width, value, event.value, style, place.start)

@@ -1,4 +1,4 @@
-"""Evidence for raising the mode of a playbook: its decisions in shadow or with approval, against what happened."""
+"""Evidence for raising the mode of a playbook: its decisions in shadow or with approval, compared with the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from remediator.core.run_detail import ShadowDecision
 from remediator.storage.repositories.promotion import RunDecision, list_since
 
 MIN_DECISIONS = 10
-"""With fewer decisions, no mode is recommended."""
+"""Fewest decisions for a recommendation of a mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,10 @@ class Evidence:
     shadow: int
     """Runs in shadow mode."""
     would_act: int
-    """Shadow runs that would have acted. The others had no step to do, would have requested approval, or a guard
-    blocked them."""
+    """Shadow runs that would have acted.
+
+    The other runs had no step to do, would have requested approval, or a guard blocked them.
+    """
     resolved: int
     """Runs of ``would_act`` whose alert was resolved without the service."""
     resolved_after: float | None
@@ -57,7 +59,7 @@ class Evidence:
     @computed_field  # type: ignore[prop-decorator]
     @property
     def advice(self) -> str:
-        """Return what the numbers suggest. An operator decides."""
+        """Return advice from the numbers. An operator decides."""
         if self.rejected or self.not_healed:
             return f"keep the mode: {self.rejected} rejected, {self.not_healed} not healed; review those runs first"
         decisions = self.approved + self.would_act

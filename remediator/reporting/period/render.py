@@ -21,6 +21,7 @@ _STACKS: Mapping[str, tuple[str, Sequence[str]]] = {
     "bad": ("escalated or failed", ("failed", "escalated")),
 }
 """The parts of the daily chart: by colour class, the name and the outcomes."""
+_BIN_NAMES = [f"≤ {length(float(end))}" for end in BINS] + [f"> {length(float(BINS[-1]))}"]
 _MAX_GUARDS = 8
 _MAX_PLAYBOOKS = 12
 """Number of playbooks in the chart of durations."""
@@ -94,8 +95,7 @@ def _durations(report: Report) -> list[Figure]:
     if sum(now):
         series["now"] = (f"now, healed ({sum(now)} incidents)", now)
     if series:
-        names = [f"≤ {length(float(end))}" for end in BINS] + [f"> {length(float(BINS[-1]))}"]
-        drawn = charts.grouped_columns(names, series, "Alert durations, before and now")
+        drawn = charts.grouped_columns(_BIN_NAMES, series, "Alert durations, before and now")
         key = {kind: words for kind, (words, _) in series.items()}
         figures.append(Figure(drawn, "Alert durations, in percent of each group.", key))
     rows = []
@@ -130,8 +130,7 @@ def _latency(report: Report) -> list[Figure]:
     found = report.approvals.latency
     if not found.count:
         return []
-    names = [f"≤ {length(float(end))}" for end in BINS] + [f"> {length(float(BINS[-1]))}"]
-    drawn = charts.grouped_columns(names, {"help": ("decisions", found.bins)}, "Time until a decision")
+    drawn = charts.grouped_columns(_BIN_NAMES, {"help": ("decisions", found.bins)}, "Time until a decision")
     return [Figure(drawn, f"Time until the decision, {found.count} requests.")]
 
 

@@ -1,4 +1,4 @@
-"""The statistics of a period: outcomes of its incidents, times to recovery, and what they say about causes."""
+"""The statistics of a period: outcomes of its incidents, times to recovery, and likely causes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from remediator.core.clock import from_micros, rfc3339
 from remediator.core.run import OPEN
 from remediator.storage.repositories import reports
-from remediator.storage.repositories.reports import AlertRow, ApprovalRow, CauseRow, GuardRefusal, Remedy, RunRow
+from remediator.storage.repositories.reports import AlertRow, CauseRow, GuardRefusal, Remedy, RunRow
 
 OUTCOMES: Mapping[str, str] = {
     "healed": "healed automatically",
@@ -62,7 +62,7 @@ class Distribution:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    """Return the smallest value that is at least as large as this share of the values: always a measured value."""
+    """Return a quantile by the nearest-rank method: it is always one of the measured values."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
@@ -85,7 +85,7 @@ class PlaybookStatistics:
 
     @property
     def speedup(self) -> float | None:
-        """Return the median alert duration before, divided by the median now; None if one is missing."""
+        """Return the median alert duration before, divided by the median now; None if a median is missing."""
         if not self.before.median or not self.alert.median:
             return None
         return self.before.median / self.alert.median
@@ -179,7 +179,7 @@ DurationSource = Callable[[Sequence[str], datetime], Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class ReportRequest:
-    """What a report covers."""
+    """The scope of a report."""
 
     since: datetime
     until: datetime
@@ -200,6 +200,12 @@ def build_report(connection: Connection, request: ReportRequest) -> Report:
     runs = reports.runs_between(connection, since, until)
     outcomes = Counter(outcome(run) for run in runs)
     requests = reports.approvals_between(connection, since, until)
+    latency = Distribution.of(
+        (item.decided - item.requested) / 1e6
+        for item in requests
+        if item.status in ("approved", "rejected") and item.decided is not None
+    )
+    by_status = dict(sorted(Counter(item.status for item in requests).items()))
     saved = outcomes["healed"]
     return Report(
         since=since,
@@ -212,7 +218,7 @@ def build_report(connection: Connection, request: ReportRequest) -> Report:
         playbooks=_playbooks(connection, request, runs),
         days=_days(runs, since, until),
         guard_blocks=reports.refusals_between(connection, since, until),
-        approvals=_approvals(requests),
+        approvals=Approvals(len(requests), by_status, latency),
         actions=reports.remedies_between(connection, since, until),
         recurring=_recurring(runs),
         ineffective=_ineffective(runs),
@@ -318,15 +324,6 @@ def _days(runs: Iterable[RunRow], since: datetime, until: datetime) -> list[Day]
         days.append(Day(day, dict(counted.get(day, {}))))
         day += timedelta(days=1)
     return days
-
-
-def _approvals(requests: Sequence[ApprovalRow]) -> Approvals:
-    latency = Distribution.of(
-        (item.decided - item.requested) / 1e6
-        for item in requests
-        if item.status in ("approved", "rejected") and item.decided is not None
-    )
-    return Approvals(len(requests), dict(sorted(Counter(item.status for item in requests).items())), latency)
 
 
 def _recurring(runs: Iterable[RunRow]) -> list[RecurringFix]:

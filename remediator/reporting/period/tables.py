@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from remediator.core.clock import format_duration
 from remediator.reporting.document import Section
-from remediator.reporting.formatting import length, plural, share
+from remediator.reporting.formatting import capital, length, plural, share
 from remediator.reporting.period.statistics import OUTCOMES, Distribution, Report
 
 MAX_ROWS = 25
-"""Maximum number of rows of a table. One more row says how many are left out."""
+"""Maximum number of rows of a table. A further row shows the number of omitted rows."""
 
 OUTCOMES_TITLE, RECOVERY_TITLE, STAGES_TITLE = "Outcomes", "Time to recovery", "Time to heal by stage"
 APPROVALS_TITLE, BLOCKED_TITLE = "Approvals", "Blocked by guards"
@@ -81,7 +81,7 @@ def _limit(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
 
 def _outcomes(report: Report) -> Section:
     rows = [
-        (words[0].upper() + words[1:], str(report.outcomes[name]), share(report.outcomes[name], report.incidents))
+        (capital(words), str(report.outcomes[name]), share(report.outcomes[name], report.incidents))
         for name, words in OUTCOMES.items()
         if report.outcomes[name]
     ]
@@ -183,5 +183,5 @@ def footer(report: Report) -> str:
     return (
         f"{report.since:%Y-%m-%d %H:%M} UTC to {report.until:%Y-%m-%d %H:%M} UTC "
         f"({format_duration(report.until - report.since)}){environment}. Days are in UTC. An incident counts on "
-        f"the day on which its run was created. Source of the durations before: {', '.join(sources) or 'none'}."
+        f"the day on which its run was created. Source of the earlier durations: {', '.join(sources) or 'none'}."
     )

@@ -39,15 +39,15 @@ class Approval:
     run_id: str
     plan_hash: str
     plan: Plan
-    """The plan that people are asked about. The run may have another one by now."""
+    """The plan of the request. The run may already have another plan."""
     step: str | None
     """The step that the request is for; None for the whole plan."""
     steps: Sequence[str]
-    """The IDs of the steps that an approval allows: those that were due when people were asked."""
+    """The IDs of the steps that an approval allows: the steps that were due at the time of the request."""
     asked: Reason
-    """Why the run asked, as a typed value."""
+    """The reason of the request, as a typed value."""
     why: str
-    """Why the run asked, in one sentence."""
+    """The reason of the request, in one sentence."""
     status: str
     groups: Sequence[str]
     quorum: int
@@ -106,9 +106,9 @@ def request(
         tx: the transaction.
         ids: makes the ID of the request.
         run: the claimed run.
-        plan: the plan that people are asked about. It is stored with the request.
-        step: the step that the request is for; None for the whole plan.
-        reason: why people are asked.
+        plan: the plan of the request. It is stored with the request.
+        step: the step of the request; None for the whole plan.
+        reason: the reason of the request.
         detail: the inputs behind the reason.
         actor: this process, for the audit log.
         steps: IDs of the steps that an approval allows.
@@ -196,10 +196,14 @@ def decide(
     """Record the decision of one person. Return the status of the request afterwards.
 
     The first rejection rejects. A quorum of distinct people approves. A snooze ends this request, and the run creates a
-    new one later. A second decision by the same person, or one that is too late, changes nothing.
+    new one later. A second decision by the same person, or a late decision, changes nothing.
 
-    The checks and their order: the request is locked, so that two last approvals are counted one after the other; it
-    must be pending and for the plan that the person saw; it must not have expired; the person must be new.
+    The order of the checks:
+
+    1. The request is locked, so two last approvals are counted one after the other.
+    2. It must be pending, and for the plan that the person saw.
+    3. It must not have expired.
+    4. The person must be new.
 
     Args:
         tx: the transaction.
@@ -212,7 +216,7 @@ def decide(
     if current is None:
         return "gone"
     if current.status != "pending" or plan_hash != current.plan_hash:
-        return current.status  # decided already, or the person saw another plan
+        return current.status  # the request is decided already, or the person saw another plan
     if tx.now >= current.expires_at:
         return "expired"
     run = runs.get(tx.connection, approval.run_id)
@@ -299,7 +303,7 @@ def revoke(tx: Tx, run: Run, approval: Approval, why: str, actor: str) -> None:
 
 
 def list_pending(connection: Connection, limit: int = 500) -> list[Approval]:
-    """Return the pending requests, the one that expires next first."""
+    """Return the pending requests, ordered by their expiry."""
     return [_approval(row) for row in connection.execute(_ALL_PENDING, {"most": limit})]
 
 

@@ -104,7 +104,7 @@ _IN_FLIGHT = Prepared(select(table).where(table.c.run_id == bindparam("run"), ta
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which actions a limit counts, and how many runs are enough to know that it is reached."""
+    """The actions that a limit counts, and the number of runs that reaches it."""
 
     since: datetime
     limit: int
@@ -128,7 +128,7 @@ def list_last_acting(
 ) -> list[list[tuple[datetime, str]]]:
     """Return for each scope the other runs that acted last, as (time of the last action, run ID), newest first.
 
-    A run counts once, however many steps it has. The cost does not grow with the number of actions in a scope.
+    A run counts once, regardless of its number of steps. The cost does not grow with the number of actions in a scope.
 
     Args:
         connection: to the store.
@@ -139,7 +139,7 @@ def list_last_acting(
     rows_each = 2 * max((scope.limit for scope in scopes), default=0) + 8
     for scope, rows in zip(scopes, _newest_rows(connection, scopes, other_than, rows_each), strict=True):
         most = rows_each
-        while len(last := _last_by_run(rows)) < scope.limit and len(rows) == most:  # runs with many actions each
+        while len(last := _last_by_run(rows)) < scope.limit and len(rows) == most:  # each run may have many actions
             most *= 4
             [rows] = _newest_rows(connection, [scope], other_than, most)
         found.append(last[: scope.limit])
@@ -200,7 +200,7 @@ def _reached(forms: _Forms) -> Prepared:
 
 
 def _chosen(forms: _Forms) -> Iterator[tuple[int, Select[Any]]]:
-    """Yield for each scope its number, and what selects its actions, the newest first."""
+    """Yield for each scope its number, and the query of its actions, the newest first."""
     for number, (by_target, by_playbook) in enumerate(forms):
         chosen = [
             table.c.mutates,

@@ -70,7 +70,7 @@ def list_for_run(connection: Connection, run_id: str) -> list[SealedEntry]:
 
 
 def newest_for_run(connection: Connection, run_id: str, kind: str) -> SealedEntry | None:
-    """Return the last entry of a kind about a run; None if there is none."""
+    """Return the last entry of a kind about a run; None if there is no such entry."""
     row = connection.execute(_NEWEST_OF_RUN, {"run": run_id, "kind": kind}).first()
     return None if row is None else _sealed(row)
 
@@ -187,7 +187,7 @@ def _prev(row: SealedEntry) -> str | None:
 
 def _sealed(row: Row[Any]) -> SealedEntry:
     """Return a row as an entry. SQLite accepts any type in any column, and a manual edit may leave text in place of
-    bytes. Such a value is kept as it is, so that the verification reports it."""
+    bytes. Such a value is kept unchanged, so that the verification reports it."""
     canonical, stored = _bytes(row.canonical), _bytes(row.hash)
     return SealedEntry(row.seq, _instant(row.at), row.kind, row.run_id, row.episode_id, canonical, stored)
 

@@ -1,4 +1,4 @@
-"""What reports need of deleted runs and episodes: since when a playbook acts automatically, and how long its alerts
+"""Data of deleted runs and episodes for reports: since when a playbook acts automatically, and how long its alerts
 lasted before. Bounded: one instant per playbook and :data:`MAX_DURATIONS` durations per alert name.
 """
 

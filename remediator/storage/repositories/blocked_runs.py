@@ -1,4 +1,4 @@
-"""Runs that a guard blocks: evaluate them again as soon as what blocked them may be over."""
+"""Runs that a guard blocks: evaluate them again as soon as the block may be over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from remediator.storage.repositories import runs
 from remediator.storage.schema import runs as table
 
 _FEW = 4
-"""Runs scheduled for each released target lock: one can take it, the others may be blocked by something else."""
+"""Runs scheduled for each released target lock: one run can take it, and other runs may be blocked for another reason.
+"""
 
 
 def schedule_now(tx: Tx, guards: Collection[str]) -> int:
@@ -27,11 +28,11 @@ _BLOCKED_BY = Prepared(_IDS)
 
 
 def schedule_next(tx: Tx, guards: Collection[str], finished: Run) -> int:
-    """Schedule runs after the end of another one; returns their number.
+    """Schedule runs after the end of another run; returns their number.
 
-    All runs that it alone blocked are scheduled: those of its target, and those whose guard names it. Of the others
-    that one of these guards blocks, only the few whose next evaluation is nearest: to schedule all of them each time
-    would be thousands of runs squared.
+    All runs that only this run blocked are scheduled: the runs of its target, and the runs whose guard names it. Of the
+    other runs that one of these guards blocks, only the few with the nearest evaluation are scheduled. To schedule all
+    of them each time would cost the square of thousands of runs.
     """
     by = {"guards": list(guards)}
     its_own = tx.connection.execute(_BLOCKED_BY_RUN, {**by, "target": finished.target, "run": finished.id}).scalars()
@@ -44,7 +45,7 @@ _BLOCKED_BY_RUN = Prepared(
 _NEXT_ONES = Prepared(
     _IDS.order_by(table.c.wake_at, table.c.id)
     .limit(_FEW)
-    .with_for_update(skip_locked=True)  # without those that another replica is about to schedule
+    .with_for_update(skip_locked=True)  # skip runs that another replica is about to schedule
 )
 
 

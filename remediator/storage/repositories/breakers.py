@@ -1,4 +1,7 @@
-"""Circuit breakers: when each opened, and when an operator reset it. The results of runs say whether it is open."""
+"""Circuit breakers: when each opened, and when an operator reset it.
+
+The results of runs determine whether it is open.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from remediator.core.clock import rfc3339
 from remediator.storage import Tx
 from remediator.storage.repositories import blocked_runs, key_values
 
-_MAX_TRIPS = 20  # kept per playbook
+_MAX_TRIPS = 20  # number of trips that are kept for each playbook
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class OpenBreaker:
     why: str
     """``failing`` or ``ineffective``."""
     scope: str
-    """``playbook``, or the target for which it is open."""
+    """``playbook``, or the target for which the circuit breaker is open."""
     runs: tuple[str, ...]
     at: datetime
     half_open_at: datetime | None
@@ -58,7 +61,7 @@ def reset_at(connection: Connection, playbook: str) -> datetime | None:
 
 
 def list_tripped(connection: Connection) -> dict[str, tuple[str, str, datetime]]:
-    """Return the playbooks whose breaker opened and was not reset since: cause, scope and time of the last opening."""
+    """Return the playbooks with an open breaker: cause, scope and time of the last opening."""
     found = key_values.with_prefix(connection, _name(""))
     return {
         name.removeprefix(_name("")): (fact.value["why"], fact.value["scope"], fact.at)

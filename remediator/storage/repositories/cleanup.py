@@ -108,7 +108,7 @@ def delete_stops(tx: Tx, until: datetime, limit: int) -> int:
 
 
 def delete_memory(tx: Tx, until: datetime, limit: int) -> int:
-    """Delete what was remembered before ``until`` about releases and remedies. Return the number of entries."""
+    """Delete the memory of releases and remedies from before ``until``. Return the number of entries."""
     ids = list(
         tx.connection.execute(select(remedy_memory.c.id).where(remedy_memory.c.at < until).limit(limit)).scalars()
     )

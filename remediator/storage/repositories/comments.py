@@ -1,4 +1,4 @@
-"""What people write about runs: comments, and that a person takes care of a run."""
+"""Notes of people about runs: comments, and that a person takes care of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from remediator.storage.schema import comments as table
 
 
 class CommentKind(StrEnum):
-    """What a person wrote."""
+    """The kind of a comment."""
 
     COMMENT = "comment"
     ACKNOWLEDGEMENT = "acknowledgement"
@@ -46,7 +46,7 @@ def list_for_run(connection: Connection, run_id: str) -> list[Comment]:
 
 
 def acknowledged_by(connection: Connection, run_id: str) -> str | None:
-    """Return who takes care of a run: the last person who acknowledged it; None if nobody did."""
+    """Return the last person who acknowledged a run; None without an acknowledgement."""
     said = (table.c.run_id == run_id, table.c.kind == CommentKind.ACKNOWLEDGEMENT.value)
     last = select(table.c.person).where(*said).order_by(table.c.at.desc(), table.c.id.desc()).limit(1)
     return connection.execute(last).scalar()

@@ -44,7 +44,22 @@ _ACTIVE = Prepared(
 def list_firing(connection: Connection, services: Sequence[str], label: str) -> list[DependencyAlert]:
     """Return the firing alerts of these services, oldest first: alerts with a run there, and alerts with this label."""
     with_run = connection.execute(_WITH_RUN, {"services": list(services)})
-    found = {*(DependencyAlert(*row) for row in with_run), *_labelled(connection, services, label)}
+    found = {DependencyAlert(*row) for row in with_run}
+    # The labels are searched as text: they are compact JSON, with a name next to its value and with escaped quotes.
+    text = type_coerce(episodes.c.labels, Text)
+    pairs = {name: f"{json.dumps(label)}:{json.dumps(name, ensure_ascii=False)}" for name in services}
+    rows = connection.execute(
+        select(episodes.c.id, episodes.c.alertname, episodes.c.started_at, episodes.c.labels)
+        .where(
+            episodes.c.status == EpisodeStatus.FIRING.value,
+            episodes.c.status != EpisodeStatus.CLOSED.value,  # the condition of the partial index
+            or_(*(text.contains(pair, autoescape=True) for pair in pairs.values())),
+        )
+        .limit(100)
+    )
+    for row in rows:
+        if row.labels.get(label) in pairs:
+            found.add(DependencyAlert(row.labels[label], row.id, row.alertname, row.started_at))
     return sorted(found, key=lambda item: item.since)
 
 
@@ -59,23 +74,3 @@ _WITH_RUN = Prepared(
     )
     .limit(100)
 )
-
-
-def _labelled(connection: Connection, services: Sequence[str], label: str) -> list[DependencyAlert]:
-    """Search the labels as text: they are compact JSON, in which a name is next to its value and quotes are escaped."""
-    text = type_coerce(episodes.c.labels, Text)
-    pairs = {name: f"{json.dumps(label)}:{json.dumps(name, ensure_ascii=False)}" for name in services}
-    rows = connection.execute(
-        select(episodes.c.id, episodes.c.alertname, episodes.c.started_at, episodes.c.labels)
-        .where(
-            episodes.c.status == EpisodeStatus.FIRING.value,
-            episodes.c.status != EpisodeStatus.CLOSED.value,  # the condition of the partial index
-            or_(*(text.contains(pair, autoescape=True) for pair in pairs.values())),
-        )
-        .limit(100)
-    )
-    return [
-        DependencyAlert(row.labels[label], row.id, row.alertname, row.started_at)
-        for row in rows
-        if row.labels.get(label) in pairs
-    ]

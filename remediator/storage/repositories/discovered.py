@@ -20,16 +20,16 @@ _SET, _TURN = "discovered ", "discovery "
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The last look-up of a discovery."""
+    """The last lookup of a discovery."""
 
     settings: str = ""
-    """Identifies the settings with which it was done."""
+    """Identifies the settings of the lookup."""
     next_at: str = ""
-    """When the next one is due; while one is done, when another replica may take over."""
+    """Time of the next lookup. During a lookup: the time at which another replica may take over."""
     problem: str = ""
-    """Why the last one changed nothing although it should have; empty if it was good."""
+    """The reason why the last lookup changed nothing; empty if it was good."""
     limit: str = ""
-    """Which limit it exceeded, or that it failed."""
+    """The limit that it exceeded, or that it failed."""
     left_out: tuple[str, ...] = ()
     """The first targets that are no services, with the reason."""
 
@@ -57,7 +57,7 @@ def save(tx: Tx, discovery: str, targets: TargetSet, before: str) -> bool:
         tx: the transaction.
         discovery: its name.
         targets: the new targets.
-        before: version of the targets that they replace; empty for none.
+        before: version of the replaced targets; empty if there were no targets.
     """
     stored = key_values.get(tx.connection, _VERSIONS, lock=True)
     known = {} if stored is None else dict(stored.value)
@@ -69,7 +69,7 @@ def save(tx: Tx, discovery: str, targets: TargetSet, before: str) -> bool:
 
 
 def last_turn(connection: Connection, discovery: str, *, lock: bool = False) -> Turn:
-    """Return the last look-up of a discovery; an empty one if there was none."""
+    """Return the last lookup of a discovery; an empty lookup if there was none yet."""
     stored = key_values.get(connection, f"{_TURN}{discovery}", lock=lock)
     if stored is None:
         return Turn()
@@ -78,12 +78,12 @@ def last_turn(connection: Connection, discovery: str, *, lock: bool = False) -> 
 
 
 def set_turn(tx: Tx, discovery: str, turn: Turn) -> None:
-    """Record the last look-up of a discovery."""
+    """Record the last lookup of a discovery."""
     key_values.set(tx, f"{_TURN}{discovery}", {**asdict(turn), "left_out": list(turn.left_out)})
 
 
 def seconds_until(turn: Turn, settings: str, now: datetime) -> float:
-    """Return the seconds until a look-up is due; 0 or less if it is due now, as with other settings than before."""
+    """Return the seconds until a lookup is due; 0 or less if it is due now, as with other settings than before."""
     if not turn.next_at or turn.settings != settings:
         return 0.0
     return (datetime.fromisoformat(turn.next_at) - now).total_seconds()

@@ -16,7 +16,7 @@ from remediator.storage.schema import episodes as table
 from remediator.storage.schema import run_episodes, runs
 
 _BATCH = 500  # host parameters in one statement
-_MAX_BATCHES = 40  # in one search
+_MAX_BATCHES = 40  # maximum number of batches in one search
 _JOINS = timedelta(days=1)
 """An alert can be added to an open run that began up to this much earlier."""
 
@@ -179,7 +179,7 @@ def run_ids_of_alert(
     between: tuple[datetime | None, datetime | None] = (None, None),
     **wanted: str | None,
 ) -> list[str]:
-    """Return the IDs of at least ``limit`` runs of an alert, if there are so many, from its newest episodes on.
+    """Return the IDs of at least ``limit`` runs of an alert, if they exist, from its newest episodes on.
 
     Args:
         before: only runs before this (created_at, id), as in :func:`remediator.storage.repositories.runs.list_page`.

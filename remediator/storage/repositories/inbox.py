@@ -56,7 +56,7 @@ def add(tx: Tx, source: str, body: bytes, asked_at: datetime | None = None) -> N
     Args:
         source: name of the source.
         body: a notification in Alertmanager's format.
-        asked_at: when the source was asked.
+        asked_at: the time of the query of the source.
     """
     tx.connection.execute(insert(table).values(received_at=tx.now, source=source, body=body, asked_at=asked_at))
     tx.notify(TOPIC_NOTIFICATIONS)
@@ -81,7 +81,7 @@ def replace_body(tx: Tx, received: Received, body: bytes) -> None:
 
 
 def mark_partly_processed(tx: Tx, received: Received, alerts: int) -> None:
-    """Record how many alerts of a long notification are processed; the others stay pending."""
+    """Record how many alerts of a long notification are processed; the other alerts stay pending."""
     tx.connection.execute(_PARTLY_PROCESSED, {"its_id": received.id, "alerts": alerts})
 
 

@@ -29,7 +29,7 @@ class Note:
 
 
 def find_related(connection: Connection, targets: Collection[str], since: datetime) -> list[str]:
-    """Return the incidents that a new run belongs to, the oldest first; empty if it is an incident of its own.
+    """Return the incidents that a new run belongs to, the oldest first; empty if the run begins a new incident.
 
     Args:
         connection: to the store.
@@ -92,8 +92,8 @@ def list_recent(
 
     Args:
         connection: to the store.
-        limit: most incidents to return.
-        open_only: only those with a run that has not ended, or whose alerts are not over.
+        limit: maximum number of incidents.
+        open_only: only incidents with an open run, or with alerts that are not over.
         before: only incidents whose newest run is before this (created_at, id).
     """
     newer = table.alias("newer")
@@ -116,7 +116,7 @@ def list_recent(
 
 
 def find_healed(connection: Connection, run: Run, since: datetime) -> Run | None:
-    """Return the run of the same playbook and target before this one, if it succeeded after ``since``; else None."""
+    """Return the previous run of the same playbook and target, if it succeeded after ``since``; otherwise None."""
     asked = {"playbook": run.playbook, "target": run.target, "run": run.id}
     run_id = connection.execute(_BEFORE, asked).scalar()
     found = None if run_id is None else runs.get(connection, run_id)

@@ -1,4 +1,4 @@
-"""Small state by name that has no table of its own, for example the last Watchdog notification."""
+"""Small values by name, without a separate table, for example the last Watchdog notification."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from remediator.storage.prepared import Prepared, insert_or_update
 from remediator.storage.schema import key_values as table
 
 WATCHDOG = "watchdog"
-"""Name of the value that says when the Watchdog alert was last received, and whether it was firing."""
+"""Name of the value with the last Watchdog notification: its time, and whether it was firing."""
 RECEIVERS = "receivers:"
 """Prefix of the names of the values that list the receivers of each source that sent notifications here."""
 RECONCILED = "reconciled:"
-"""Prefix of the names of the values that say, for each source, when the last reconciliation was, and how often in a row
-each alert was absent."""
+"""Prefix of the values about the last reconciliation of each source: its time, and the absences of each alert.
+"""
 
 REPLACED = "replaced"
-"""Name of the value that says when this database took the place of another one, which may have had more commits."""
+"""Name of the value with the time at which this database replaced another database, which may have had more commits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class StoredValue:
 
 
 def get(connection: Connection, name: str, *, lock: bool = False) -> StoredValue | None:
-    """Return the value of this name, with its row locked if asked for; None if it is not set."""
+    """Return the value of this name, optionally with its row locked; None if it is not set."""
     row = connection.execute(_GET_LOCKED if lock else _GET, {"name": name}).first()
     return None if row is None else StoredValue(row.value, row.at)
 
@@ -63,7 +63,7 @@ def watchdog_problem(connection: Connection, now: datetime, within: timedelta | 
 
 
 def with_prefix(connection: Connection, prefix: str) -> dict[str, StoredValue]:
-    """Return all values whose name has this prefix, by name."""
+    """Return all values with this prefix of their name, by name."""
     rows = connection.execute(select(table).where(table.c.name.startswith(prefix, autoescape=True)))
     return {row.name: StoredValue(row.value, row.at) for row in rows}
 

@@ -23,14 +23,14 @@ def run_id(connection: Connection, name: str) -> str:
         name: an ID, its beginning with or without ``run-``, or ``@latest``.
 
     Raises:
-        Conflict: several runs begin like this.
+        Conflict: several IDs have this beginning.
         NotFound: there is no run yet.
     """
     return _find(connection, name, "run", runs.c.id, runs.c.created_at)
 
 
 def incident_id(connection: Connection, name: str) -> str:
-    """Return the ID of the incident that a name means, as :func:`run_id` does. A run stands for its incident."""
+    """Return the ID of the incident that a name means, as :func:`run_id` does. The name of a run means its incident."""
     found = _find(connection, name, "incident", runs.c.incident_id, runs.c.created_at)
     if connection.execute(select(runs.c.id).where(runs.c.incident_id == found).limit(1)).first() is not None:
         return found
@@ -41,7 +41,7 @@ def incident_id(connection: Connection, name: str) -> str:
 def approval_id(connection: Connection, name: str) -> str:
     """Return the ID of the request that a name means, as :func:`run_id` does. ``@latest`` is the newest request.
 
-    A run stands for its open request, or for its last one.
+    The name of a run means its open request, or its last request.
     """
     found = _find(connection, name, "approval", approvals.c.id, approvals.c.requested_at)
     if name == LATEST or connection.execute(select(approvals.c.id).where(approvals.c.id == found)).first():
@@ -56,7 +56,7 @@ def _find(connection: Connection, name: str, kind: str, column: ColumnElement[st
     if name == LATEST:
         latest = connection.execute(select(column).order_by(newest.desc(), column.desc()).limit(1)).scalar()
         if latest is None:
-            raise NotFound(f"there is no {kind} yet, so {LATEST} means none")
+            raise NotFound(f"there is no {kind} yet, so {LATEST} does not exist")
         return latest
     if connection.execute(select(column).where(column == name).limit(1)).first() is not None:
         return name

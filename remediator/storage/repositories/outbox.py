@@ -19,7 +19,7 @@ from remediator.storage.schema import messages as table
 from remediator.storage.schema import runs
 
 APPROVERS = "approvals"
-"""Channel name that stands for the channels of approval requests in the settings, in order."""
+"""Channel name for all channels of approval requests in the settings, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ def enqueue(
 def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
     """Update the delivered messages of a request, because its status changed.
 
-    Each message gets one update per status, however often this is called. A message that will show an escalation or
-    another update of the run gets none, because that update says the same and more. Neither does the message of a
-    request that was outdated before: it says so, and what follows is about a newer request.
+    Each message gets one update per status, also after repeated calls. A message that will show an escalation or
+    another update of the run gets no update, because the other update contains more. The message of an outdated request
+    gets no update either: it already shows this, and later events concern a newer request.
     """
     news = {
         item.content.get("of")
@@ -63,7 +63,7 @@ def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
         if item.kind is MessageKind.UPDATE and item.status == "waiting" and "about" in item.content
     }
     for row in tx.connection.execute(_SENT_REQUESTS, {"run": run_id}).all():
-        if row.id in news or _exists(tx, f"{row.id}.void"):  # outdated
+        if row.id in news or _exists(tx, f"{row.id}.void"):  # the request is outdated
             continue
         update_id = f"{row.id}.{status}"
         if not _exists(tx, update_id):
@@ -88,9 +88,9 @@ def is_escalated_in(connection: Connection, run_id: str, channel: str) -> bool:
 
 
 def is_first_request(connection: Connection, update: OutboxMessage, channel: str) -> bool:
-    """Return whether an update is of the first message that a channel got about its request.
+    """Return whether an update is for the first message of a channel about its request.
 
-    A channel that was asked and later paged has two messages. Its people hear the result once.
+    A channel that was asked and later paged has two messages. Its people get the result once.
     """
     about, of = update.content.get("approval"), update.content.get("of")
     sent = [
@@ -105,8 +105,8 @@ def is_first_request(connection: Connection, update: OutboxMessage, channel: str
 def is_overtaken(connection: Connection, message: OutboxMessage) -> bool:
     """Return whether a later update of the same message waits: it shows the same state, or a newer one.
 
-    News are never overtaken: each is about something that people must notice. They overtake what was enqueued with
-    them or before, also once they were sent: the message must keep asking for help, not go back to "Expired".
+    News are never overtaken: people must notice each of them. They overtake updates that were enqueued with them or
+    before, even after they were sent. The message must keep asking for help, and not return to "Expired".
     """
     if "about" in message.content:
         return False
@@ -147,7 +147,7 @@ def first_of_incident(connection: Connection, message: OutboxMessage) -> OutboxM
 def enqueue_incident_update(tx: Tx, run: Run, status: str) -> None:
     """Update the messages about the incident of a run, because something changed: its causes, a status, its end.
 
-    Requests of the run itself have updates of their own (:func:`enqueue_update`). A message that was not sent yet is
+    Requests of the run itself have separate updates (:func:`enqueue_update`). A message that was not sent yet is
     rendered with the change when it is sent.
     """
     for row in _roots(tx.connection, run.incident_id):
@@ -156,9 +156,10 @@ def enqueue_incident_update(tx: Tx, run: Run, status: str) -> None:
 
 
 def _roots(connection: Connection, incident_id: str) -> list[Row[Any]]:
-    """Return the messages that stand for an incident, oldest first."""
+    """Return the main messages of an incident, oldest first."""
     found = connection.execute(_ROOTS_OF, {"incident": incident_id}).all()
-    planned = [row for row in found if row.kind == MessageKind.PAGE and row.status == "waiting"]  # it may never be sent
+    # the message may never be sent
+    planned = [row for row in found if row.kind == MessageKind.PAGE and row.status == "waiting"]
     return [row for row in found if row not in planned and not (row.receipt or {}).get("overtaken")]
 
 
@@ -169,16 +170,16 @@ _ROOTS_OF = Prepared(
         runs.c.incident_id == bindparam("incident"),
         table.c.kind.in_(ROOTS),
         table.c.status != "dead",
-        table.c.channel != APPROVERS,  # its channel is not chosen yet; it is rendered with what is known by then
+        table.c.channel != APPROVERS,  # the channel is not chosen yet; the message is rendered when it is sent
     )
     .order_by(table.c.created_at, table.c.id)
 )
 
 
 def _update_root(tx: Tx, root: Row[Any], run: Run, status: str, content: Mapping[str, Any]) -> None:
-    """Add one update of a message for each run, status and reason, however often this is called.
+    """Add one update of a message for each run, status and reason, also after repeated calls.
 
-    A relapse has the status of the healed run, so the status alone would drop it as already told.
+    A relapse has the status of the healed run, so with the status alone it would be dropped as a repetition.
     """
     key = hashlib.sha256(f"{run.id} {status} {content.get('reason', '')}".encode()).hexdigest()[:12]
     update_id = f"{root.id}.{key}"
@@ -214,11 +215,11 @@ _INSERT = Prepared(insert(table))
 def ask_channels(
     tx: Tx, message: OutboxMessage, channels: Sequence[str], remind_at: datetime | None, pages: Mapping[str, datetime]
 ) -> None:
-    """Send a request, which is claimed, to all channels at once, and plan its reminders and pages.
+    """Send a claimed request to all channels at once, and plan its reminders and pages.
 
     Args:
         tx: the transaction.
-        message: the request. It goes to the first channel; the others get messages of their own.
+        message: the request. It goes to the first channel; the other channels get separate messages.
         channels: the channels that are asked.
         remind_at: when they are reminded; None if never.
         pages: the channels to page, and when.
@@ -245,7 +246,7 @@ def fall_through(tx: Tx, message: OutboxMessage, channel: str, number: int) -> N
 
 
 def list_requests(connection: Connection, message: OutboxMessage) -> list[OutboxMessage]:
-    """Return the other messages that ask for the same decision: those that wait, and those that were sent."""
+    """Return the other messages about the same decision: waiting messages, and sent messages."""
     found = list_for_run(connection, str(message.run_id))
     approval = message.content.get("approval")
     return [

@@ -25,7 +25,7 @@ class PlaybookVersion:
 
 
 def list_versions(connection: Connection, name: str, limit: int) -> list[PlaybookVersion]:
-    """Return the stored versions of a playbook, the one that was first loaded last at the front."""
+    """Return the stored versions of a playbook, the newest first."""
     columns = (table.c.hash, table.c.content, table.c.first_loaded_at)
     rows = connection.execute(
         select(*columns).where(table.c.name == name).order_by(table.c.first_loaded_at.desc(), table.c.hash).limit(limit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from remediator.core.run import EpisodeStatus
-from remediator.storage.schema import approvals, decisions, episodes, run_episodes
+from remediator.storage.schema import approvals, episodes, run_episodes
 from remediator.storage.schema import runs as table
 
 
@@ -18,23 +17,19 @@ from remediator.storage.schema import runs as table
 class RunDecision:
     """A run and the decision on it."""
 
-    id: str
     playbook: str
-    target: str
     mode: str
     status: str
     reason: str | None
     blocked_by: str | None
     created_at: datetime
     first_action_at: datetime | None
-    finished_at: datetime | None
     approval: str | None
-    """The status of its last approval request; None if there was none."""
+    """The status of the last approval request of the run; None without a request."""
     asked_at: datetime | None
     decided_at: datetime | None
-    who: tuple[str, ...]
     would: str | None
-    """What mode ``shadow`` kept the run from: act, ask or nothing. None in other modes, and if it never came to it."""
+    """The action that mode ``shadow`` prevented: act, ask or nothing. None in other modes, and if no action was due."""
     alert_over_at: datetime | None
     """When the last of its alerts was resolved; None while an alert fires."""
 
@@ -53,29 +48,19 @@ def _decided(connection: Connection, row: Row[Any]) -> RunDecision:
         select(approvals).where(approvals.c.run_id == run_id).order_by(approvals.c.requested_at.desc()).limit(1)
     ).first()
     return RunDecision(
-        id=run_id,
         playbook=row.playbook,
-        target=row.target,
         mode=row.mode,
         status=row.status,
         reason=row.reason,
         blocked_by=row.blocked_by,
         created_at=row.created_at,
         first_action_at=row.first_action_at,
-        finished_at=row.finished_at,
         approval=None if asked is None else asked.status,
         asked_at=None if asked is None else asked.requested_at,
         decided_at=None if asked is None else asked.decided_at,
-        who=() if asked is None else _who(connection, asked.id),
         would=row.detail.get("would"),
         alert_over_at=_over(connection, run_id),
     )
-
-
-def _who(connection: Connection, approval_id: str) -> tuple[str, ...]:
-    statement = select(decisions.c.identity).where(decisions.c.approval_id == approval_id).order_by(decisions.c.at)
-    found: Sequence[str] = connection.execute(statement).scalars().all()
-    return tuple(found)
 
 
 def _over(connection: Connection, run_id: str) -> datetime | None:

@@ -1,4 +1,4 @@
-"""What is remembered about a target: releases that were rolled back or proved good, and remedies that did not help.
+"""The memory of a target: releases that were rolled back or proved good, and remedies that did not help.
 
 There is one entry for each release and each remedy of a target. The newest knowledge replaces the older one; the audit
 log keeps both. A person can clear an entry.
@@ -33,7 +33,7 @@ NO_HELP = "no_help"
 
 
 class MemoryKind(StrEnum):
-    """What an entry is about."""
+    """The subject of an entry."""
 
     RELEASE = "release"
     REMEDY = "remedy"
@@ -51,7 +51,7 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MemoryEntry:
-    """What is remembered about one release or one remedy of a target."""
+    """The memory of one release or one remedy of a target."""
 
     id: str
     target: str
@@ -103,9 +103,9 @@ def remember(tx: Tx, ids: Ids, run: Run, about: Subject, verdict: str, reason: s
 
 
 def releases_of(connection: Connection, target: str) -> ReleaseMemory:
-    """Return what is known about the releases of a target.
+    """Return the memory of the releases of a target.
 
-    A bad release that a person cleared counts as good, whatever the platform's own record says.
+    A bad release that a person cleared counts as good, even against the record of the platform.
     """
     rows = connection.execute(_OF_TARGET, {"target": target, "kind": MemoryKind.RELEASE.value}).all()
     kept = [row for row in rows if row.cleared_at is None or row.verdict == Verdict.BAD.value]
@@ -119,11 +119,11 @@ def find_remedies(
 ) -> dict[str, MemoryEntry]:
     """Return the remedies that did not help on the target of a run, by key.
 
-    A rollback of a release that was deployed later is another remedy than the rollback that did not help.
+    A rollback of a later release is a different remedy from the rollback that did not help.
 
     Args:
         connection: to the store.
-        run: the run that asks; what it did itself does not count.
+        run: the asking run; its own actions do not count.
         steps: the remedies to look up, by :func:`remedy_key`.
         since: older entries do not count.
     """

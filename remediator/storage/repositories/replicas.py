@@ -27,9 +27,9 @@ class Replica:
     started_at: datetime
     seen_at: datetime
     rejected_config: Sequence[str] | None = None
-    """Why this replica cannot use the current playbook files; None while it does."""
+    """The reasons why this replica cannot use the current playbook files; None while it uses them."""
     problems: Mapping[str, str] | None = None
-    """What does not work in this replica, by what it concerns; None before its first look."""
+    """The problems of this replica, by their subject; None before the first check."""
     instance: str | None = None
     """Identifies the process that last started with this ID."""
 
@@ -84,7 +84,7 @@ def get_instance(connection: Connection, id_: str) -> str | None:
 
 
 def set_problems(tx: Tx, id_: str, problems: Mapping[str, str]) -> None:
-    """Record what does not work in a replica, by what it concerns."""
+    """Record the problems of a replica, by their subject."""
     tx.connection.execute(update(table).where(table.c.id == id_).values(problems=problems))
 
 

@@ -36,7 +36,7 @@ class RunRow(NamedTuple):
     alert_over: int | None
     """When the last of its alerts was resolved; None while an alert fires."""
     approved: bool
-    """Whether a person approved it, or one of its steps."""
+    """Whether a person approved the run, or one of its steps."""
 
 
 class GuardRefusal(NamedTuple):
@@ -94,7 +94,7 @@ def causes_between(connection: Connection, since: datetime, until: datetime) -> 
         select(runs.c.playbook, func.max(evidence.c.summary), count)
         .join(runs, runs.c.id == evidence.c.run_id)
         .where(_between(runs.c.created_at, since, until), evidence.c.phase == "conclude")
-        .group_by(runs.c.playbook, evidence.c.name)  # its summary may have measured values
+        .group_by(runs.c.playbook, evidence.c.name)  # the summary may contain measured values
         .order_by(count.desc(), runs.c.playbook, evidence.c.name)
         .limit(20)
     )
@@ -120,23 +120,19 @@ def runs_between(connection: Connection, since: datetime, until: datetime) -> li
     columns = (runs.c.id, runs.c.playbook, runs.c.target, runs.c.mode, runs.c.status, runs.c.reason)
     instants = (_int(runs.c.created_at), _int(runs.c.first_action_at), _int(runs.c.finished_at))
     chosen = _between(runs.c.created_at, since, until)
-    over = _alerts_of(connection, chosen)
-    approved = select(approvals.c.run_id).join(runs, runs.c.id == approvals.c.run_id)
-    yes = set(connection.execute(approved.where(chosen, approvals.c.status == "approved")).scalars())
-    rows = connection.execute(select(*columns, *instants).where(chosen).order_by(runs.c.created_at, runs.c.id))
-    return [RunRow._make((*row, *over.get(row[0], (None, None)), row[0] in yes)) for row in rows]
-
-
-def _alerts_of(connection: Connection, chosen: ColumnElement[bool]) -> dict[str, tuple[int, int | None]]:
     joined = runs.join(run_episodes, run_episodes.c.run_id == runs.c.id).join(
         episodes, episodes.c.id == run_episodes.c.episode_id
     )
     firing = func.sum(case((episodes.c.resolved_at.is_(None), 1), else_=0))
     first, last = _int(func.min(episodes.c.started_at)), _int(func.max(episodes.c.resolved_at))
-    rows = connection.execute(
+    alerts = connection.execute(
         select(runs.c.id, first, last, firing).select_from(joined).where(chosen).group_by(runs.c.id)
     )
-    return {run: (started, None if still else over) for run, started, over, still in rows}
+    over = {run: (started, None if fires else resolved) for run, started, resolved, fires in alerts}
+    approved = select(approvals.c.run_id).join(runs, runs.c.id == approvals.c.run_id)
+    yes = set(connection.execute(approved.where(chosen, approvals.c.status == "approved")).scalars())
+    rows = connection.execute(select(*columns, *instants).where(chosen).order_by(runs.c.created_at, runs.c.id))
+    return [RunRow._make((*row, *over.get(row[0], (None, None)), row[0] in yes)) for row in rows]
 
 
 def refusals_between(connection: Connection, since: datetime, until: datetime) -> list[GuardRefusal]:

@@ -22,7 +22,10 @@ from remediator.storage.repositories.target_locks import lock_holder, may_still_
 from remediator.storage.schema import runs as table
 
 _VOLATILE = ("incident_id", "wakeup_count", "cancel_request", "lease_until", "wake_at", "incident_open")
-"""The columns of a claimed run that others may change. Only the process that holds the claim changes all others."""
+"""The columns of a claimed run that other processes may change.
+
+Only the process with the claim changes all other columns.
+"""
 _MAX_LOST_CLAIMS = 1_000_000
 """More claims of one run than a failover can lose."""
 
@@ -74,7 +77,7 @@ def _claim(dialect: str) -> Prepared:
 
 
 def claim_finished(tx: Tx, run_id: str, owner: str, lease: timedelta) -> Run | None:
-    """Claim an ended run, to undo what it did.
+    """Claim an ended run, to undo its actions.
 
     Returns:
         None if another process has claimed it, another run holds the target lock, or a newer version wrote it.
@@ -115,11 +118,11 @@ def void_claims(tx: Tx) -> None:
 def save(tx: Tx, run: Run, **changes: Any) -> Run:
     """Change columns of a claimed run. Every write to a claimed run goes through here.
 
-    The conditions defend promise 4, exclusive claims: the fencing token and the owner must be those of the claim, and
+    The conditions defend promise 4, exclusive claims. The fencing token and the owner must be those of the claim, and
     its lease must not have expired. A process that was paused therefore changes nothing after it has lost the run.
 
     Returns:
-        the run with these changes, and with what others changed meanwhile.
+        the run with these changes, and with the changes of other processes.
 
     Raises:
         Fenced: the claim is lost; nothing was changed.
@@ -139,7 +142,7 @@ def _save(tx: Tx, run: Run, statement: Prepared, values: Mapping[str, Any], chan
 
 
 def _held(**named: Any) -> Prepared:
-    """Return the statement that changes a claimed run, fenced; it returns the columns that others may change."""
+    """Return the fenced statement that changes a claimed run; it returns the columns that others may change."""
     at = bindparam("at", type_=Instant)
     return Prepared(
         update(table)
@@ -161,7 +164,7 @@ def _save_columns(names: tuple[str, ...]) -> Prepared:
 
 
 def changed(run: Run, now: datetime, changes: Mapping[str, Any]) -> Run:
-    """Return a run with other columns, as it is read from the store after they were written."""
+    """Return a run with changed columns, as the store would return it after the write."""
     after = {"updated_at": now, **{name: value for name, value in changes.items() if name in FIELDS}}
     if (plan := after.get("plan")) is not None:
         after["plan"] = Plan.from_data(as_stored(plan.to_data()))
@@ -186,7 +189,7 @@ _RENEW = _held(lease_until=case((table.c.lease_until < _UNTIL, _UNTIL), else_=ta
 
 
 def release(tx: Tx, run: Run, wake_at: datetime | None, wakeup_count: int) -> None:
-    """Release a claimed run until ``wake_at``; it is due at once if an event arrived meanwhile.
+    """Release a claimed run until ``wake_at``; it is due at once if an event has arrived.
 
     Args:
         wakeup_count: the number of events before the run was last evaluated. If it is higher now, an event arrived
@@ -209,12 +212,10 @@ _RELEASE = _held(
 )
 
 
-def clear_leases(tx: Tx, keep: str = "") -> int:
+def clear_leases(tx: Tx) -> int:
     """Clear every lease. Safe only if this is the only process, as on SQLite with its lock file."""
     return tx.connection.execute(
-        update(table)
-        .where(table.c.lease_owner.is_not(None), table.c.lease_owner != keep)
-        .values(lease_owner=None, lease_until=None)
+        update(table).where(table.c.lease_owner.is_not(None)).values(lease_owner=None, lease_until=None)
     ).rowcount
 
 

@@ -25,7 +25,7 @@ class RunResult:
     """Its first action."""
     ended: datetime | None
     healed: bool | None
-    """None while it is open or if it was cancelled, because neither says anything about the remedy."""
+    """None for an open or cancelled run, because it proves nothing about the remedy."""
 
 
 _HEALED = {Status.SUCCEEDED.value: True, Status.FAILED.value: False, Status.ESCALATED.value: False}
@@ -53,7 +53,7 @@ class Wave:
 def count_wave(
     connection: Connection, playbook: str, since: datetime, other_than: tuple[str, str], most: tuple[int, int]
 ) -> Wave:
-    """Count the other runs of a playbook that acted since then: those that still act, and those that ended.
+    """Count the other runs of a playbook that acted since then: acting runs, and ended runs.
 
     Args:
         connection: to the store.
@@ -112,15 +112,15 @@ _NEWEST_FAILED = Prepared(
 def list_latest(
     connection: Connection, playbook: str, since: datetime, target: str, most: tuple[int, int]
 ) -> tuple[list[RunResult], list[RunResult]]:
-    """Return the runs of a playbook that acted since then: those that did not heal after the last one that did, and
-    those that healed the target. Each oldest first.
+    """Return the runs of a playbook that acted since then: the failed runs after the last success, and the runs that
+    healed the target. Both are ordered from the oldest.
 
     Args:
         connection: to the store.
         playbook: name of the playbook.
         since: of their first action.
         target: the target.
-        most: how many of both, the newest.
+        most: maximum number of each, the newest.
     """
     values = {"playbook": playbook, "since": since, "target": target, "most_failed": most[0], "most_healed": most[1]}
     found = sorted(_results(connection.execute(_LATEST, values)), key=lambda run: (run.ended or run.began, run.id))
@@ -128,7 +128,8 @@ def list_latest(
 
 
 _ENDED = (_PLAYBOOK, _SINCE, table.c.first_action_at.is_not(None), table.c.finished_at.is_not(None))
-_status_text = table.c.status + ""  # not the column itself: its index would find all runs, which then had to be sorted
+# not the column itself: its index would find all runs, and the database would have to sort them
+_status_text = table.c.status + ""
 _BY_END = (table.c.finished_at.desc(), table.c.id.desc())
 
 
@@ -164,7 +165,7 @@ _LATEST = Prepared(
 
 
 def find_acting(connection: Connection, playbook: str, since: datetime, other_than: str) -> RunResult | None:
-    """Return the first other run of a playbook that acted since then and has no result yet; None if there is none."""
+    """Return the first other run of a playbook that acted since then and has no result yet, or None."""
     values = {"playbook": playbook, "since": since, "run": other_than}
     return next(iter(_results(connection.execute(_TRIAL, values))), None)
 

@@ -24,7 +24,7 @@ def set_reason(tx: Tx, run: Run, reason: Reason, detail: Detail) -> Run:
 
 
 def _blocked_columns(reason: Reason | None, detail: Detail) -> dict[str, str | None]:
-    """Return the columns that say what blocks a run, so that it is found when that is over."""
+    """Return the columns with the reason why a run is blocked, so that it is found when the block is over."""
     if reason is not Reason.GUARD_BLOCKED or not isinstance(detail, BlockedDetail):
         return {"blocked_by": None, "blocked_by_run": None}
     other = detail.inputs.get("run")
@@ -40,7 +40,7 @@ def transition(tx: Tx, run: Run, to: Status, reason: Reason | None, detail: Deta
     """
     values = transition_columns(run, to, reason, detail, changes)
     if to in TERMINAL:
-        values.update(finished_at=tx.now)  # it stays due: this process, or the next, has to finish its end
+        values.update(finished_at=tx.now)  # the run stays due: this process or the next one must finish its end
         values.setdefault("holds_target", run.holds_target and may_still_act(tx.connection, run.id))
     after = save(tx, run, **values)
     tx.append_audit(transition_draft(run, after, actor))
@@ -50,7 +50,7 @@ def transition(tx: Tx, run: Run, to: Status, reason: Reason | None, detail: Deta
 def transition_columns(
     run: Run, to: Status, reason: Reason | None, detail: Detail, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what a transition changes, in any status that is not the last.
+    """Return the columns that a transition to a non-final status changes.
 
     Raises:
         IllegalTransition: :data:`remediator.core.run.TRANSITIONS` does not have it.

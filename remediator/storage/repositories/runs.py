@@ -235,7 +235,7 @@ class RunFilter:
     target: str | None = None
     status: str | None = None
     severity: str | None = None
-    """Only runs whose alerts have this as their highest severity."""
+    """Only runs with this highest severity of their alerts."""
     since: datetime | None = None
     """Only runs that began then or later."""
     until: datetime | None = None

@@ -1,4 +1,4 @@
-"""Stops: who stopped what, why, and until when. Only a person or the expiry ends a stop."""
+"""Stops: their scope, person, reason and end. Only a person or the expiry ends a stop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Stop:
 
     @property
     def subject(self) -> str:
-        """What it stops, as text."""
+        """Return the scope of the stop as text."""
         return "everything" if self.scope == "global" else f"{self.scope} {self.name}"
 
     def applies_to(self, playbook: str, service: str) -> bool:

@@ -14,8 +14,8 @@ from remediator.storage.schema import episodes as table
 def last_storm_at(connection: Connection, since: datetime, alerts: int, within: timedelta) -> datetime | None:
     """Return the last instant since then by which ``alerts`` episodes had begun within ``within``; None if never.
 
-    Only the newest episodes are read, as many as can matter: between two storms, few begin in a time. If fewer than
-    ``alerts`` have begun since then, none is read, and during a storm two.
+    Only the newest episodes are read, as many as can matter: between two storms, few episodes begin. If fewer than
+    ``alerts`` have begun since then, no episode is read; during a storm, two are read.
     """
     nth = _nth_newest(connection, since, alerts - 1)
     if nth is None:

@@ -28,7 +28,7 @@ _UNCLEAR = Prepared(
 
 
 def release_target(tx: Tx, run_id: str, who: str, reason: str) -> bool:
-    """Release the target lock of an ended run, as a person requests. Return False if it holds none."""
+    """Release the target lock of an ended run, as a person requests. Return False if it holds no lock."""
     row = tx.connection.execute(
         update(table)
         .where(table.c.id == run_id, table.c.holds_target, table.c.finished_at.is_not(None))

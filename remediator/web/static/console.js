@@ -1,6 +1,8 @@
 // Updates the elements marked data-live when the server reports a change, shows times in the reader's time zone, and
 // offers copy buttons and keyboard shortcuts. It decides nothing and sends no form.
-// data-live="form": a form that the user may be filling in is not replaced, unless it is no longer offered.
+//
+// An element with data-live="form" has a form that the user may be filling in. It is replaced only if the server no
+// longer offers the form.
 "use strict";
 (() => {
   const served = new Map(); // the server's HTML of each live element: the script below changes what is shown

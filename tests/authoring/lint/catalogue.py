@@ -13,7 +13,7 @@ from remediator.playbooks.facts import Fact
 
 
 class Nothing(Strict):
-    """No parameters."""
+    """Parameters of an action or check that has none."""
 
 
 class Logs(Strict):
@@ -56,7 +56,7 @@ class Cooldown(Strict):
 
 
 class Budget(Strict):
-    """Of budget."""
+    """Settings of a budget."""
 
     target: tuple[str, ...] = Field(default=("3/1h",), description="For each target.")
 

@@ -1,6 +1,6 @@
-"""Fixtures with one error each: a folder with playbooks, and the expected diagnostics of lint.
+"""Fixtures with one error each: a folder with playbooks and the expected diagnostics of lint.
 
-``python -m tests.authoring.lint.mistakes`` rewrites the expected diagnostics; review the difference.
+``python -m tests.authoring.lint.mistakes`` rewrites the expected diagnostics. Review the difference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def cases() -> list[str]:
 
 def look(path: Path) -> Report:
     """Lint a path with the settings and inventory of the fixtures."""
-    own = path / "settings"  # without a suffix, since it is not a playbook
+    own = path / "settings"  # without the suffix of a playbook
     settings = own if own.is_file() else WORLD / "remediator.yaml"
     rules = path / "rules"
     sources = Sources([path], WORLD / "inventory.yaml", settings, [rules if rules.is_file() else WORLD / "alerting"])
@@ -35,13 +35,13 @@ def look(path: Path) -> Report:
 
 
 def said(case: str) -> str:
-    """Return the diagnostics of a fixture as in ``expected.txt``; informational ones only of its own rule."""
+    """Return the diagnostics of a fixture as in ``expected.txt``, with informational ones only for its own rule."""
     diagnostics = look(FOLDER / case).diagnostics
     return "".join(_lines(case, [item for item in diagnostics if counts(case, item)]))
 
 
 def counts(case: str, diagnostic: Diagnostic) -> bool:
-    """Return whether a diagnostic counts: every error and warning does."""
+    """Return whether a diagnostic counts: every error and warning, and informational ones of the case's own rule."""
     return diagnostic.severity is not Severity.INFO or case.startswith(diagnostic.rule)
 
 

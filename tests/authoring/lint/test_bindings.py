@@ -1,4 +1,4 @@
-"""What a target can do: a playbook for several targets is left alone, one that can do nothing is reported."""
+"""Lint reports a playbook whose steps no target supports, but accepts one that some targets support."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESTART = BASE[BASE.index("  - id: restart") : BASE.index("  - id: prune")]
 
 
 def found(folder: Path, text: str) -> set[str]:
-    """The rules about bindings that lint reports for a playbook."""
+    """Return the rules about bindings that lint reports for a playbook."""
     (folder / "redis-down.yaml").write_text(text)
     return {item.rule for item in look(folder).diagnostics} & {"not-possible", "never-acts", "never-proved"}
 
@@ -34,12 +34,12 @@ def found(folder: Path, text: str) -> set[str]:
     ids=["one step of two", "the only step", "the only step, with a condition"],
 )
 def test_a_playbook_that_can_do_nothing(tmp_path: Path, text: str, rules: set[str]) -> None:
-    """One step that can be done is enough."""
+    """Lint reports a playbook only if its target supports none of its steps."""
     assert found(tmp_path, text) == rules
 
 
 def test_a_step_for_evidence_that_this_target_cannot_give_is_for_other_targets(tmp_path: Path) -> None:
-    """The app has no Redis: what depends on the evidence of one is never due, and its proof is not asked for."""
+    """A step that depends on evidence which the target cannot give is never due and needs no proof."""
     text = BASE.replace("target: redis", "target: app").replace(PRUNE, "")
     assert found(tmp_path, text) == {"not-possible"}
     other = text.replace(
@@ -50,7 +50,7 @@ def test_a_step_for_evidence_that_this_target_cannot_give_is_for_other_targets(t
 
 
 def test_a_target_from_a_parameter_can_be_any_service(tmp_path: Path) -> None:
-    """One service that can do it is enough."""
+    """If the target is a parameter, one service that supports a step is enough."""
     text = (
         BASE.replace("target: redis", "target: ${service}")
         .replace(PRUNE, "")

@@ -1,4 +1,4 @@
-"""Which conditions are satisfied by any failure of a check, and which matchers name a target."""
+"""Lint finds conditions that hold after any failure of a check, and matchers that do not name a target."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.authoring.lint.mistakes import WORLD, look
     ],
 )
 def test_a_negated_ok_is_found(text: str, found: tuple[str, ...]) -> None:
-    """Facts, or the output of a step, in the same alternative tell the states apart."""
+    """A negated ok is reported, unless facts or a step's output in the same alternative distinguish the states."""
     assert negated_ok(text) == found
 
 
@@ -64,7 +64,7 @@ def service(**given: Any) -> Service:
     ],
 )
 def test_the_matcher_to_add_names_the_target(given: dict[str, Any], matchers: list[str]) -> None:
-    """The matcher of the hint satisfies the rule, and an example value satisfies the matcher."""
+    """The matcher that the hint proposes satisfies the rule, and its example value satisfies the matcher."""
     target = service(**given)
     assert [str(parse_matcher(text)) for text in naming_matchers(target)] == [
         str(parse_matcher(text)) for text in matchers
@@ -84,13 +84,13 @@ def test_the_matcher_to_add_names_the_target(given: dict[str, Any], matchers: li
         ('service=~".*"', False),
         ('severity="critical"', False),
         ('container="app"', False),
-        ('namespace="shop"', False),  # other workloads have it too
+        ('namespace="shop"', False),  # other workloads have this namespace too
         ('namespace="elsewhere"', False),
         ('pod=~"app-.+"', True),
     ],
 )
 def test_a_matcher_names_the_target_or_not(matcher: str, named: bool) -> None:
-    """A label that says something about the target, and no value of something else."""
+    """A matcher names the target if it has an identifying label with a value of this target."""
     assert names_target(parse_matcher(matcher), service(platform=KUBERNETES)) is named
 
 
@@ -107,7 +107,7 @@ def test_a_matcher_names_the_target_or_not(matcher: str, named: bool) -> None:
     ],
 )
 def test_a_fact_that_is_compared_with_null(tmp_path: Path, condition: str, named: str | None) -> None:
-    """A fact that is not reported does not exist, so that == null is never true; != null and has() are."""
+    """Lint reports == null, which is never true for a missing fact. It accepts != null and has()."""
     text = (WORLD / "redis-down.yaml").read_text()
     step = "on_failure: next\n  - id: prune\n"
     assert step in text

@@ -41,7 +41,7 @@ scrape_configs:
 def live(make_prometheus: Callable[..., Prometheus]) -> str:
     """Return the URL of a Prometheus that scrapes itself and has two alerts."""
     server = make_prometheus(rules=RULES, configuration=SCRAPE)
-    until(lambda: bool(server.query("up == 1")), "it scraped itself", 60)
+    until(lambda: bool(server.query("up == 1")), "it scraped itself")
     return server.url
 
 
@@ -53,7 +53,7 @@ def lint(folder: Path, url: str, *, alert: str, label: str, metric: str = "up") 
 
 
 def test_alerts_labels_and_metrics_are_those_of_prometheus(live: str, tmp_path: Path) -> None:
-    """What exists is not reported; what does not exist is reported with the closest name."""
+    """Names that Prometheus has are not reported. Other names are reported with the closest name."""
     folder = tmp_path / "playbooks"
     folder.mkdir()
     for alert, label in (("TargetUp", "team"), ("TargetUp", "severity"), ("TeamUp", "team")):
@@ -63,7 +63,7 @@ def test_alerts_labels_and_metrics_are_those_of_prometheus(live: str, tmp_path: 
     assert "no rule file defines the alert 'TagetUp'" in out and "did you mean 'TargetUp'?" in out
     out = lint(folder, live, alert="TargetUp", label="taem").output
     assert "label 'taem'" in out and "did you mean 'team'?" in out
-    out = lint(folder, live, alert="TargetUp", label="up").output  # a word of the expression, but no label of a series
+    out = lint(folder, live, alert="TargetUp", label="up").output  # a word of the expression, not a label of a series
     assert "label 'up'" in out
     out = lint(folder, live, alert="TeamUp", label="pod").output
     assert "label 'pod'" in out
@@ -72,7 +72,7 @@ def test_alerts_labels_and_metrics_are_those_of_prometheus(live: str, tmp_path: 
 
 
 def test_a_prometheus_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
-    """Without it nothing was compared, so that no clean result is claimed."""
+    """If Prometheus does not answer, nothing was compared, so lint reports an error instead of a clean result."""
     done = lint(tmp_path, "http://127.0.0.1:1", alert="TargetUp", label="team")
     assert done.exit_code != 0 and "nothing was checked" in (done.output + str(done.exception))
     done = lint(tmp_path, "localhost:9090", alert="TargetUp", label="team")

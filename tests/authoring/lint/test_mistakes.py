@@ -1,4 +1,4 @@
-"""More than a hundred common errors: each is reported at its place, with a message and a hint."""
+"""Common errors in playbooks: lint reports each at its place, with a message and a hint."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_an_error_is_reported_with_its_place(case: str) -> None:
-    """Place, ID, message and hint are exactly those that were reviewed."""
+    """Place, ID, message and hint of every diagnostic are the reviewed ones."""
     assert said(case) == (FOLDER / case / "expected.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_an_error_is_reported_with_its_id(case: str) -> None:
-    """The diagnostic has the ID of the name of the case, a place and a message."""
+    """The diagnostic has the ID in the name of its case, a place and a message."""
     found = [item for item in look(FOLDER / case).diagnostics if counts(case, item)]
     assert found
     assert case in SEVERAL or any(case.startswith(item.rule) for item in found)
@@ -39,20 +39,20 @@ def test_an_error_is_reported_with_its_id(case: str) -> None:
 
 
 def test_every_id_has_a_case() -> None:
-    """At least a hundred cases, and at least one for every error ID and rule."""
+    """There are at least a hundred cases, and every error ID and rule has one."""
     assert len(CASES) >= 100
     ids = {*ERRORS, *(rule.id for rule in RULES)} - ELSEWHERE
     assert not {name for name in ids if not any(case.startswith(name) for case in CASES)}
 
 
 def test_a_valid_playbook_has_no_diagnostics() -> None:
-    """The playbook that the cases are derived from has no false diagnostics, and can be used."""
+    """Lint reports nothing for the valid playbook from which the cases are derived, and the playbook loads."""
     report = look(WORLD / "redis-down.yaml")
     assert [item for item in report.diagnostics if item.severity is not Severity.INFO] == []
     assert report.playbooks == 1
 
 
 def test_all_errors_of_a_file_are_reported_at_once() -> None:
-    """One run shows all errors."""
+    """One run of lint reports all errors of a file."""
     found = look(FOLDER / "many-at-once").diagnostics
     assert len([item for item in found if item.severity is Severity.ERROR]) == 6

@@ -1,4 +1,4 @@
-"""Lint: what it reads, the reporters, suppressions, and the registration of rules."""
+"""Lint: input files, reporters, suppressions and the registration of rules."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def rules(report: Report) -> list[str]:
 
 
 def _concrete(base: type[Rule]) -> Iterator[type[Rule]]:
-    """Yield the rules below a class; a class with rules of its own below it is not one."""
+    """Yield the rules below a class. A class with subclasses is not a rule."""
     for each in base.__subclasses__():
         if each.__subclasses__():
             yield from _concrete(each)
@@ -53,7 +53,7 @@ def _concrete(base: type[Rule]) -> Iterator[type[Rule]]:
 
 
 def test_every_rule_is_registered() -> None:
-    """Every rule class is in RULES, has the ID of its class name, and shares its ID with no other rule or error."""
+    """Every rule class is in RULES, has the ID of its class name, and shares its ID with no other."""
     assert set(RULES) == set(_concrete(Rule))
     for rule in RULES:
         assert re.sub("(?<!^)(?=[A-Z])", "-", rule.__name__).lower() == rule.id
@@ -61,13 +61,13 @@ def test_every_rule_is_registered() -> None:
 
 
 def test_the_reference_is_current() -> None:
-    """If this fails: python -m tests.support.lint_reference > docs/lint.md"""
+    """docs/lint.md is current. If this fails: python -m tests.support.lint_reference > docs/lint.md"""
     assert (ROOT / "docs" / "lint.md").read_text(encoding="utf-8") == reference()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_rule_has_summary_reason_and_fix(rule: type[Rule]) -> None:
-    """Summary and reason are sentences; the fix is the hint of a diagnostic."""
+    """Summary and reason of a rule are sentences, and its fix is the hint of a diagnostic."""
     assert rule.summary().endswith(".") and rule.why.endswith(".")
     assert not rule.fix.endswith(".")
 
@@ -87,7 +87,7 @@ guards:
 
 
 def settle(tmp_path: Path, guards: str, base: str = SETTINGS) -> list[str]:
-    """Return the diagnostics of a settings file with these lines below ``guards``."""
+    """Lint a settings file with these lines below ``guards``, and return the diagnostics."""
     (tmp_path / "remediator.yaml").write_text(base + guards, encoding="utf-8")
     sources = Sources([WORLD / "redis-down.yaml"], WORLD / "inventory.yaml", tmp_path / "remediator.yaml", None)
     found = lint(sources, Registry().catalogue(), Config, TODAY).diagnostics
@@ -123,7 +123,7 @@ def test_guards_in_the_settings_file_are_checked(tmp_path: Path, guards: str, sa
 
 
 def test_an_unknown_notifier_is_reported(tmp_path: Path) -> None:
-    """Lint checks the kinds of channels."""
+    """Lint reports a channel of an unknown kind."""
     base = SETTINGS.replace("development: {kind: log}", "development: {kind: slak}")
     assert settle(tmp_path, "  cooldown: 5m\n", base) == ["8:23 wrong-value: unknown notifier 'slak'"]
 
@@ -148,7 +148,7 @@ def test_an_unknown_notifier_is_reported(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_disable_a_guard_are_reported(tmp_path: Path, given: str, how: str) -> None:
-    """Settings that allow everything are reported like a guard that is off by name."""
+    """Lint reports settings that make a guard allow everything, like a guard that is switched off."""
     text = "apiVersion: remediator/v1\nkind: Playbook\nname: p\nmatch: {alertname: A}\ntarget: redis\n"
     (tmp_path / "p.yaml").write_text(f"{text}guards: {{{given}}}\n", encoding="utf-8")
     found = lint(Sources([tmp_path], WORLD / "inventory.yaml"), Registry().catalogue(), Config, TODAY).diagnostics
@@ -170,14 +170,14 @@ def test_settings_that_disable_a_guard_are_reported(tmp_path: Path, given: str, 
     ],
 )
 def test_a_suppression_applies_to_its_line(tmp_path: Path, text: str) -> None:
-    """At the end of the line, or alone above it; up to and including its date."""
+    """A suppression at the end of a line or alone above it applies up to and including its date."""
     report = look(tmp_path, BASE.replace("  cooldown: 5m", text))
     assert rules(report) == []
     assert [item.rule for item in report.suppressed] == ["guard-off"]
 
 
 def test_a_suppression_at_the_top_applies_to_the_file(tmp_path: Path) -> None:
-    """Before the first line of content."""
+    """A suppression before the first line of content applies to the whole file."""
     head = "# remediator: off guard-off until 2026-12-01 because the second one comes in December\n"
     assert rules(look(tmp_path, head + BASE.replace("  cooldown: 5m", OFF))) == []
 
@@ -192,20 +192,20 @@ def test_a_suppression_at_the_top_applies_to_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_suppression_applies_to_nothing_else(tmp_path: Path, text: str) -> None:
-    """Not after its date, for another rule, or for another line."""
+    """A suppression does not apply after its date, to another rule, or to another line."""
     report = look(tmp_path, BASE.replace("  cooldown: 5m", text))
     assert rules(report) == ["guard-off"]
 
 
 def test_a_suppression_needs_a_reason_and_a_date(tmp_path: Path) -> None:
-    """Without them it is an error, and suppresses nothing."""
+    """A suppression without reason or date is an error and suppresses nothing."""
     for said in ("off guard-off", "off guard-off until 2026-12-01", "off guard-off because of it"):
         report = look(tmp_path, BASE.replace("  cooldown: 5m", f"  # remediator: {said}\n{OFF}"))
         assert sorted(rules(report)) == ["bad-suppression", "guard-off"]
 
 
 def test_a_suppression_in_a_text_is_ignored(tmp_path: Path) -> None:
-    """Only comments count."""
+    """A suppression counts only in a comment, not inside a text."""
     text = BASE.replace("message: Redis could", "message: see#remediator: off guard-off; Redis could")
     assert rules(look(tmp_path, text.replace("off guard-off; ", "off "))) in ([], ["yaml-syntax"])
 
@@ -230,7 +230,7 @@ REPORT = Report(
 
 
 def test_text_has_source_lines_and_a_summary() -> None:
-    """Line, caret, help, skipped checks and a summary."""
+    """The text output has source lines, carets, help, skipped checks and a summary."""
     text = REPORTERS["text"](REPORT, REPORT.diagnostics)
     head = "p/a.yaml:3:5: error: there is no key 'x' here (unknown-key)"
     assert text.startswith(f"{head}\n  3 | {INDENTED}\n    |     ^\n")
@@ -241,7 +241,7 @@ def test_text_has_source_lines_and_a_summary() -> None:
 
 
 def test_json_contains_the_whole_report() -> None:
-    """Numbers are numbers."""
+    """The JSON output contains the whole report, with numbers as JSON numbers."""
     made = json.loads(REPORTERS["json"](REPORT, REPORT.diagnostics))
     assert made["counts"] == {"error": 2, "warning": 1, "info": 0}
     assert made["findings"][0]["line"] == 3
@@ -249,7 +249,7 @@ def test_json_contains_the_whole_report() -> None:
 
 
 def test_github_commands_are_escaped() -> None:
-    """Line breaks, percent signs, commas and colons."""
+    """Line breaks, percent signs, commas and colons in GitHub commands are escaped."""
     lines = REPORTERS["github"](REPORT, REPORT.diagnostics).split("\n")
     assert lines[0] == (
         "::error file=p/a.yaml,title=unknown-key,line=3,col=5::there is no key 'x' here; 50 %25, no%0Amore"
@@ -259,7 +259,7 @@ def test_github_commands_are_escaped() -> None:
 
 
 def test_sarif_names_every_rule() -> None:
-    """Code scanning shows summary, reason and fix, and suppressed results."""
+    """SARIF contains summary, reason and fix of every rule, and the suppressed results."""
     made = json.loads(REPORTERS["sarif"](REPORT, REPORT.diagnostics))
     (run,) = made["runs"]
     known = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
@@ -294,7 +294,7 @@ def run(*arguments: str) -> Result:
 
 
 def test_a_clean_project_exits_with_0(project: Path) -> None:
-    """It finds inventory and rule files automatically, and reports what it did not check."""
+    """Lint finds inventory and rule files automatically, reports what it did not check, and exits with 0."""
     result = run()
     assert result.exit_code == 0, result.output
     assert "no settings file" in result.output
@@ -302,7 +302,7 @@ def test_a_clean_project_exits_with_0(project: Path) -> None:
 
 
 def test_fail_on_selects_the_severity_for_exit_status_1(project: Path) -> None:
-    """By default, warnings count."""
+    """`--fail-on` sets the severity that gives exit status 1. The default is warning."""
     path = project / "playbooks" / "redis-down.yaml"
     path.write_text(path.read_text().replace("RedisDown", "RedisDwon"), encoding="utf-8")
     assert run().exit_code == 1
@@ -314,21 +314,21 @@ def test_fail_on_selects_the_severity_for_exit_status_1(project: Path) -> None:
 
 
 def test_wrong_usage_exits_with_2(project: Path) -> None:
-    """A missing path, an unknown option."""
+    """A missing path or an unknown option gives exit status 2."""
     assert run("--format", "xml").exit_code == 2
     assert run("--inventory", "nowhere.yaml").exit_code == 2
     assert "no such file or folder" in str(run("nowhere").exception)
 
 
 def test_inventory_and_settings_can_be_linted_too(project: Path) -> None:
-    """The kind of a file selects its model."""
+    """Lint reads the kind of a file and checks it against the model of this kind."""
     (project / "inventory.yaml").write_text("apiVersion: remediator/v1\nkind: Inventory\nservice: {}\n")
     result = run("inventory.yaml", "--format", "json")
     assert [item["rule"] for item in json.loads(result.output)["findings"]] == ["missing-key", "unknown-key"]
 
 
 def test_a_test_file_satisfies_no_test(project: Path) -> None:
-    """The finding is gone when the file exists."""
+    """The finding no-test disappears when the test file exists."""
     assert "no-test" in run().output
     (project / "playbooks" / "redis-down.test.yaml").write_text("tests: []\n", encoding="utf-8")
     assert "no-test" not in run().output
@@ -369,7 +369,7 @@ def test_rules_are_read_from_several_documents_and_from_objects_of_kubernetes(tm
     [("{{- range .Values.rules }}\n- alert: {{ .name }}\n{{- end }}\n", "template"), ("groups: [", "not YAML")],
 )
 def test_rule_files_that_cannot_be_read_are_one_finding(project: Path, text: str, why: str) -> None:
-    """A chart has its rules beside its templates. Alerts may be in those, so none is called unknown."""
+    """Unreadable templates of a chart give one finding. They may contain alerts, so no alert is reported as unknown."""
     for number in range(5):
         (project / "alerting" / f"template-{number}.yaml").write_text(text)
     playbook = project / "playbooks" / "redis-down.yaml"
@@ -397,7 +397,7 @@ def test_rule_files_that_cannot_be_read_are_one_finding(project: Path, text: str
     ],
 )
 def test_only_aggregation_drops_a_label(project: Path, expression: str, known: bool) -> None:
-    """Series have labels that no rule mentions; they come from the target or from relabelling."""
+    """Lint does not report a label as missing unless an aggregation drops it. Targets and relabelling add labels."""
     groups = {"groups": [{"name": "a", "rules": [{"alert": "RedisDown", "expr": expression}]}]}
     (project / "alerting" / "rules.yml").write_text(json.dumps(groups))
     playbook = project / "playbooks" / "redis-down.yaml"
@@ -407,7 +407,7 @@ def test_only_aggregation_drops_a_label(project: Path, expression: str, known: b
 
 
 def test_labels_of_relabelling_are_known_by_the_settings(tmp_path: Path) -> None:
-    """The rule does not have them; Prometheus adds them when it sends the alert."""
+    """Lint accepts labels in `known_labels`: Prometheus adds them to alerts by relabelling, so no rule has them."""
     rule = {"alert": "RedisDown", "expr": "sum(redis_up) == 0"}
     (tmp_path / "rules").write_text(json.dumps({"groups": [{"name": "a", "rules": [rule]}]}))
     (tmp_path / "redis-down.yaml").write_text(BASE.replace('service="redis"', 'cluster="eu"'))

@@ -1,4 +1,4 @@
-"""A network that is cut in mid-call: a host in a network namespace, whose cable is pulled."""
+"""A call to a host in a network namespace whose virtual cable is cut during the call."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ pytestmark = [pytest.mark.promise(3)]
 
 @dataclass(frozen=True)
 class Network:
-    """A network namespace with one cable to it."""
+    """A network namespace with one virtual cable."""
 
     name: str
     cable: str
 
     def set(self, state: str) -> None:
-        """Pull the cable (``down``), or put it back (``up``)."""
+        """Set the cable ``down`` or ``up``."""
         subprocess.run(["ip", "link", "set", self.cable, state], check=True)
 
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    """A namespace in which 10.213.77.2 is; this side of the cable is 10.213.77.1."""
+    """Create a namespace with the address 10.213.77.2. The near end of the cable is 10.213.77.1."""
     word = secrets.token_hex(3)
     made = Network(f"remediator-{word}", f"rm{word}")
     commands = [
@@ -61,14 +61,14 @@ def network() -> Iterator[Network]:
 
 @pytest.fixture
 def far(make_hosts: MakeHosts, network: Network) -> SimulatedHosts:
-    """A host behind the cable."""
+    """Return a host at the far end of the cable."""
     prefix = ("ip", "netns", "exec", network.name)
     return make_hosts("far", ["web-1"], addresses=["10.213.77.2"], prefix=prefix)
 
 
 @pytest.mark.long
 async def test_cut_in_mid_call(far: SimulatedHosts, network: Network) -> None:
-    """Unknown while it is cut; afterwards, the host says that it has done it, once."""
+    """After the cut, the outcome is unknown. When the network returns, the host reports that it made the call once."""
     host, hold = client(far, "web-1", connect_timeout="2s"), far.place("web-1") / "hold"
     hold.touch()
     call = asyncio.create_task(restart(host, seconds=3.0))
@@ -88,7 +88,7 @@ async def test_cut_in_mid_call(far: SimulatedHosts, network: Network) -> None:
 
 @pytest.mark.long
 async def test_cut_before_the_call(far: SimulatedHosts, network: Network) -> None:
-    """Although a shared connection was open: nothing is sent before the host has greeted."""
+    """Even with an open shared connection, the client sends nothing before the host's greeting."""
     host = client(far, "web-1", connect_timeout="2s")
     await host.read("describe")
     network.set("down")
@@ -103,7 +103,7 @@ async def test_cut_before_the_call(far: SimulatedHosts, network: Network) -> Non
 
 
 async def reached(host: object) -> list[CallState]:
-    """Return what the host knows about the attempt, as soon as it can be reached again."""
+    """Return the host's record of the attempt as soon as the host can be reached again."""
     for _ in range(20):
         try:
             return await settled(host)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""remediator-remote itself: one file for old Pythons, and strict about what it reads."""
+"""remediator-remote: one file for old Python versions, which checks its input strictly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ATTEMPT = {"verb": "command", "command": "touch", "argv": ["/usr/bin/touch"], "a
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A host with the wrapper and one allowed command."""
+    """Return the folder of a host with the wrapper and one allowed command."""
     (tmp_path / "remediator-remote").write_text(wrapper_text())
     command = {"argv": ["/usr/bin/touch", "{name}"], "parameters": {"name": "/.*"}}
     allowed = {"state": str(tmp_path / "markers"), "units": {}, "commands": {"touch": command}}
@@ -31,7 +31,7 @@ def place(tmp_path: Path) -> Path:
 def ask(
     place: Path, content: bytes, *, python: str = sys.executable, word: str = "remediator-remote"
 ) -> Iterator[dict[str, Any]]:
-    """Send something to the wrapper, and yield its lines."""
+    """Send a request to the wrapper, and yield the lines of its answer."""
     argv = [python, "-IS", str(place / "remediator-remote"), str(place / "allow.json")]
     done = subprocess.run(argv, input=content, capture_output=True, env={"SSH_ORIGINAL_COMMAND": word}, timeout=60)
     assert done.stderr == b"", done.stderr.decode()
@@ -49,7 +49,7 @@ def line(request: dict[str, Any]) -> bytes:
 
 
 def test_it_is_one_file_for_python_3_6() -> None:
-    """Its grammar, and only modules of the standard library."""
+    """The file uses the grammar of Python 3.6 and imports only the standard library."""
     tree = ast.parse(wrapper_text(), feature_version=(3, 6))
     modules = {each.name for node in ast.walk(tree) if isinstance(node, ast.Import) for each in node.names}
     modules |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -58,9 +58,24 @@ def test_it_is_one_file_for_python_3_6() -> None:
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.NamedExpr)]
 
 
+def test_no_name_is_missing_on_the_host() -> None:
+    """The file lacks imports of other modules of the package, so its code uses no name from them."""
+    tree = ast.parse(wrapper_text())
+    for node in ast.walk(tree):  # annotations are strings in the file and are never evaluated
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Name("object")
+    argv = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "--output-format", "concise", "-"]
+    found = subprocess.run(argv, input=ast.unparse(tree), capture_output=True, text=True, timeout=60)
+    assert found.returncode == 0, found.stdout
+
+
 @pytest.mark.parametrize("version", ["3.6", "3.7", "3.8", "3.9", "3.10", "3.12", "3.13"])
 def test_it_runs_with_other_pythons(place: Path, version: str) -> None:
-    """Those that are installed here."""
+    """The file runs with every Python that is installed on this machine."""
     installed = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
     usable = [each for each in installed if each and not subprocess.run([each, "-V"], capture_output=True).returncode]
     if not usable:
@@ -74,14 +89,14 @@ def test_it_runs_with_other_pythons(place: Path, version: str) -> None:
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("cut", [1, 20, -1])
 def test_a_request_of_which_a_part_is_missing(place: Path, cut: int) -> None:
-    """Without its end, even a complete text is not a request: the connection may have broken."""
+    """A text without the end of line is not a request, even if complete: the connection may have broken."""
     assert len(list(ask(place, line(touch(place))[:cut]))) == 1
     assert not (place / "touched").exists() and not (place / "markers").exists()
 
 
 @pytest.mark.promise(3)
 def test_a_request_that_arrives_too_late(place: Path) -> None:
-    """The time begins with the greeting, by the clock of the host."""
+    """The time limit begins with the greeting, by the clock of the host."""
     wrapper = place / "remediator-remote"
     wrapper.write_text(wrapper.read_text().replace("REQUEST_SECONDS = 10.0", "REQUEST_SECONDS = 0.2"))
     argv = [sys.executable, "-IS", str(wrapper), str(place / "allow.json")]
@@ -110,7 +125,7 @@ def test_a_request_that_arrives_too_late(place: Path) -> None:
     ],
 )
 def test_what_the_allow_list_does_not_have(place: Path, changes: dict[str, Any], said: str) -> None:
-    """Nothing is done, and nothing is written."""
+    """The wrapper refuses a call that the allow-list lacks, and writes nothing."""
     _, answer = ask(place, line(touch(place, **changes)))
 
     assert said in answer["text"]
@@ -118,7 +133,7 @@ def test_what_the_allow_list_does_not_have(place: Path, changes: dict[str, Any],
 
 
 def test_it_is_started_as_a_forced_command_only(place: Path) -> None:
-    """A key with a shell could do anything else as well, so that an allow-list would promise what is not true."""
+    """Without a forced command the wrapper refuses to start, because the key could do anything."""
     (answer,) = ask(place, line(touch(place)), word="ls")
     assert "only as the forced command" in answer["text"]
 
@@ -134,7 +149,7 @@ def test_it_is_started_as_a_forced_command_only(place: Path) -> None:
     ],
 )
 def test_an_allow_list_that_is_wrong(place: Path, text: str, said: str) -> None:
-    """It says what and where, before any request."""
+    """The error names the problem and its place before the wrapper reads a request."""
     (place / "allow.json").write_text(text)
     (answer,) = ask(place, line(touch(place)))
     assert said in answer["text"] and str(place / "allow.json") in answer["text"]
@@ -142,7 +157,7 @@ def test_an_allow_list_that_is_wrong(place: Path, text: str, said: str) -> None:
 
 @pytest.mark.promise(3)
 def test_markers_are_bounded(place: Path) -> None:
-    """Old ones are deleted; with too many new ones, nothing is done."""
+    """Old markers are deleted. If too many new ones remain, the wrapper does nothing."""
     wrapper = place / "remediator-remote"
     few = wrapper.read_text().replace("KEPT_MARKERS = 1000", "KEPT_MARKERS = 3").replace("= 5000", "= 5")
     wrapper.write_text(few)
@@ -159,7 +174,7 @@ def test_markers_are_bounded(place: Path) -> None:
 @pytest.mark.promise(8)
 @pytest.mark.parametrize("kind", ["link", "writable", "file"])
 def test_a_state_folder_that_is_not_its_own(place: Path, kind: str) -> None:
-    """Nothing is written through a link, or into a folder that others can write, and nothing is done."""
+    """The wrapper does nothing if its state folder is a link or others can write to it."""
     markers, other = place / "markers", place / "other"
     other.mkdir()
     if kind == "link":

@@ -1,4 +1,4 @@
-"""app.workers and app.reload on the bundled app under a real gunicorn."""
+"""``app.workers`` and ``app.reload`` on the bundled app under a real gunicorn."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WORLD = ClientSet()
 
 @pytest.fixture
 def app(make_app: MakeApp, redis_server: Redis) -> App:
-    """Two workers, both there."""
+    """Start the app with two workers, and wait until both run."""
     made = make_app(redis_server, SHOP_WEB_CONCURRENCY="2")
     until(lambda: len(made.workers()) == 2, "two workers")
     return made
@@ -40,7 +40,7 @@ def target(app: App, least: int = 1, most: int = 4) -> Service:
 
 
 async def test_workers_come_and_go_again_one_by_one(app: App) -> None:
-    """More, counted; and the way back is to the number that there was."""
+    """The action reports the number of workers before and after; its undo restores the earlier number."""
     action = AppWorkers(WORLD)
     call = await plan(action, target(app), by=2)
     result = await do(action, target(app), call=call, by=2)
@@ -52,7 +52,7 @@ async def test_workers_come_and_go_again_one_by_one(app: App) -> None:
 
 
 async def test_the_bounds_of_the_inventory_hold(app: App) -> None:
-    """However many are asked for, so many it is; and none more is an error, not a success."""
+    """The number of workers stays within the limits; a call that changes nothing is an error."""
     action = AppWorkers(WORLD)
     assert (await plan(action, target(app, most=3), to=64)).arguments["to"] == 3
 
@@ -61,7 +61,7 @@ async def test_the_bounds_of_the_inventory_hold(app: App) -> None:
 
 
 async def test_a_changed_number_of_workers_is_refused(app: App) -> None:
-    """Somebody else has changed it: theirs stays."""
+    """If another client changed the number of workers after planning, the action keeps that number and is refused."""
     action = AppWorkers(WORLD)
     call = await plan(action, target(app), by=1)
     app.signal(signal.SIGTTIN)
@@ -72,7 +72,7 @@ async def test_a_changed_number_of_workers_is_refused(app: App) -> None:
 
 
 async def test_a_restarted_master_is_refused(app: App) -> None:
-    """A restart has forgotten the workers anyway."""
+    """After a restart, the master has its configured number of workers, so the plan no longer applies."""
     action = AppWorkers(WORLD)
     call = await plan(action, target(app), by=1)
     app.stop()
@@ -84,7 +84,7 @@ async def test_a_restarted_master_is_refused(app: App) -> None:
 
 @pytest.mark.parametrize(("content", "says"), [("", "process ID"), ("x", "process ID"), ("4194305", "not running")])
 async def test_a_pid_file_without_a_process_is_refused(tmp_path: Path, content: str, says: str) -> None:
-    """No signal is ever sent on a guess."""
+    """No signal is sent if the PID file does not name a running process."""
     (tmp_path / "pid").write_text(content)
     nobody = service("app", app_server={"pid_file": str(tmp_path / "pid")})
 
@@ -93,7 +93,8 @@ async def test_a_pid_file_without_a_process_is_refused(tmp_path: Path, content: 
 
 
 async def test_an_unknown_outcome_is_counted(app: App) -> None:
-    """As many as before: no. As many as wanted: yes. In between: cannot tell."""
+    """An observation of the old number of workers answers no, of the planned number yes, and of a number between them
+    unknown."""
     action = AppWorkers(WORLD)
     call = await plan(action, target(app), by=2)
     seen = [(await observe(action, target(app), call, by=2)).happened]
@@ -106,7 +107,7 @@ async def test_an_unknown_outcome_is_counted(app: App) -> None:
 
 
 async def test_a_reload_replaces_every_worker(app: App) -> None:
-    """The master stays, its workers are others."""
+    """A reload replaces every worker and keeps the master process."""
     before, pid = app.workers(), app.pid
     result = await do(AppReload(WORLD), target(app))
 
@@ -116,7 +117,7 @@ async def test_a_reload_replaces_every_worker(app: App) -> None:
 
 
 async def test_a_process_of_another_user_is_not_signalled(app: App) -> None:
-    """The kernel's handle and the start time both have to be of the planned process."""
+    """Both the process handle (pidfd) and the start time must belong to the planned process."""
     action = AppWorkers(WORLD)
     call = await plan(action, target(app), by=1)
     pid_file = app.folder / "state/app.pid"
@@ -135,7 +136,8 @@ EITHER = pytest.mark.parametrize(
 async def test_a_service_without_an_app_server_is_refused(
     action: Action, given: dict[str, int], tmp_path: Path
 ) -> None:
-    """No server in the inventory; no file; nonsense in it; a process that does not run."""
+    """The error distinguishes a missing inventory entry, a missing PID file, an invalid PID file and a process that has
+    ended."""
     with pytest.raises(TargetError, match="in the inventory; add it"):
         await plan(action, service("app"), **given)
     nowhere = service("app", app_server={"pid_file": str(tmp_path / "pid")})
@@ -153,7 +155,7 @@ async def test_a_service_without_an_app_server_is_refused(
 async def test_a_server_without_permission_to_signal_is_refused(
     action: Action, given: dict[str, int], app: App
 ) -> None:
-    """By the kernel; its workers stay as they are."""
+    """If the kernel refuses the signal, the action is refused and the workers do not change."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         pid_file = Path(folder) / "pid"
@@ -169,7 +171,7 @@ async def test_a_server_without_permission_to_signal_is_refused(
 
 @EITHER
 async def test_a_server_that_stopped_is_refused(action: Action, given: dict[str, int], app: App) -> None:
-    """Between the plan and the act."""
+    """If the server stops after planning, the action is refused."""
     call = await plan(action, target(app), **given)
     app.stop()
     with pytest.raises(TargetError):
@@ -178,13 +180,16 @@ async def test_a_server_that_stopped_is_refused(action: Action, given: dict[str,
 
 @EITHER
 async def test_a_server_that_hangs_is_unknown_and_then_seen(action: Action, given: dict[str, int], app: App) -> None:
-    """Cut off in time, and a look says what became of it once it goes on: a reload happens then, once; a signal to
-    have another worker is forgotten by the kernel with the stop (SIGCONT discards TTIN), so it has not happened."""
+    """The call ends at its timeout, and an observation shows the outcome after the server continues.
+
+    The reload then happens exactly once. The kernel discards the pending TTIN on SIGCONT, so the number of workers does
+    not change.
+    """
     call = await plan(action, target(app), **given)
     os.kill(app.pid, signal.SIGSTOP)
     try:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(2):  # as the engine bounds every call
+            async with asyncio.timeout(2):  # the engine limits every call in the same way
                 await do(action, target(app), call=call, **given)
         assert (await observe(action, target(app), call, **given)).happened is EffectStatus.NO
     finally:
@@ -198,7 +203,7 @@ async def test_a_server_that_hangs_is_unknown_and_then_seen(action: Action, give
 
 
 async def test_a_reload_of_a_restarted_master_is_refused(app: App) -> None:
-    """Somebody restarted it: what the reload was for has happened."""
+    """If another client restarted the master after planning, the reload is not needed any more."""
     action = AppReload(WORLD)
     call = await plan(action, target(app))
     app.stop()

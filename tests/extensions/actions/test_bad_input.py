@@ -1,6 +1,6 @@
-"""What can go wrong with each action that changes something, and the test that shows what happens then.
+"""Each mutating action has one row that names a test for every kind of failure.
 
-A new action gets its row, and its tests, before it is done.
+A new action needs its row and its tests.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from remediator.extensions.registry import Registry
 
 TESTS = Path(__file__).parents[1]
 CASES = ("missing", "denied", "down", "slow", "garbage", "unheard", "changed")
-"""No or more than one target; no permission; nobody there; no answer in time; an answer that is none; done, but the
-answer was lost (looked for, not repeated); another target than when the plan was made."""
+"""The kinds of failure, in this order: no target or several targets, no permission, no server, no answer in time, an
+invalid answer, a lost answer after the call took effect, and a target that changed after planning."""
 
 DOCKER, CLUSTER = "platforms/test_docker.py::", "platforms/test_kubernetes.py::"
 REDIS, BAD = "actions/test_redis.py::", "actions/test_redis_on_bad_days.py::"
@@ -247,19 +247,19 @@ COVERED: dict[str, dict[str, str]] = {
 
 
 def test_every_action_that_changes_something_has_its_row() -> None:
-    """And none that is gone has one."""
+    """The table has a row for each mutating action, and no row for a removed action."""
     assert set(COVERED) == {action.name for action in Registry().actions if action.mutates}
 
 
 @pytest.mark.parametrize("name", sorted(COVERED))
 def test_every_case_is_proved(name: str) -> None:
-    """By a test, or by a reason why it cannot come about."""
+    """Each row names a test, or the reason why the failure cannot happen, for every case."""
     assert set(COVERED[name]) == set(CASES)
 
 
 @pytest.mark.parametrize("name", sorted(COVERED))
 def test_what_is_named_exists(name: str) -> None:
-    """A reason is given in words, and a test is one that is there."""
+    """Each test that a row names exists."""
     for case, proof in COVERED[name].items():
         if proof.startswith("because: "):
             continue

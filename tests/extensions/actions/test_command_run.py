@@ -1,4 +1,4 @@
-"""command.run: argv that the settings name, values that match, no shell, no environment of ours, an end in time."""
+"""``command.run``: argv from the settings, validated values, no shell, a clean environment, and a timeout."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from demo import proc
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.outcome import Outcome
 from remediator.errors import TargetError, TimedOut, Unreachable
@@ -25,13 +26,13 @@ def action(*argv: str, **more: Any) -> CommandRun:
 
 
 async def test_without_settings_there_is_no_command() -> None:
-    """Off by default."""
+    """Without commands in the settings, every name is unknown."""
     with pytest.raises(TargetError, match="the settings do not allow the command 'it'; no command is allowed"):
         await plan(CommandRun(ClientSet()), APP, command="it")
 
 
 async def test_a_value_is_one_argument_whatever_is_in_it() -> None:
-    """There is no shell that could read it otherwise."""
+    """A value with shell syntax stays one argument, because no shell parses it."""
     echo = action("/bin/echo", "--", "{what}", parameters={"what": ".*"})
     result = await do(echo, APP, command="it", values={"what": "a b; $(id) `id` | > /tmp/x"})
 
@@ -40,7 +41,7 @@ async def test_a_value_is_one_argument_whatever_is_in_it() -> None:
 
 @pytest.mark.parametrize("value", ["--help", "-x", "b", "aa", "a\n", ""])
 async def test_a_value_that_does_not_match_is_refused(value: str) -> None:
-    """The whole of it, and never an option."""
+    """The pattern must match the whole value, and a value is never taken as an option."""
     echo = action("/bin/echo", "{what}", parameters={"what": "a|-x"})
 
     with pytest.raises(TargetError, match="is not allowed"):
@@ -49,7 +50,7 @@ async def test_a_value_that_does_not_match_is_refused(value: str) -> None:
 
 @pytest.mark.parametrize("values", [{}, {"other": "a"}, {"what": "a", "other": "a"}])
 async def test_missing_and_strange_values_are_refused(values: dict[str, str]) -> None:
-    """Exactly those that are declared."""
+    """The values must be exactly the declared parameters of the command."""
     with pytest.raises(TargetError, match="needs exactly these values: what"):
         await plan(action("/bin/echo", "{what}", parameters={"what": "a"}), APP, command="it", values=values)
 
@@ -66,13 +67,13 @@ async def test_missing_and_strange_values_are_refused(values: dict[str, str]) ->
     ],
 )
 def test_settings_that_leave_too_much_open_are_refused(argv: list[str], parameters: dict[str, str]) -> None:
-    """A program from a value, a value within an argument, a relative path."""
+    """The settings must not take the program from a value, embed a value in an argument, or use a relative path."""
     with pytest.raises(ValidationError):
         AllowedCommand.model_validate({"argv": argv, "parameters": parameters})
 
 
 async def test_our_environment_is_not_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Secrets in it stay ours."""
+    """The command does not inherit the environment of remediator, which may contain secrets."""
     monkeypatch.setenv("REMEDIATOR_SECRET", "hush")
     result = await do(action("/usr/bin/env"), APP, command="it")
 
@@ -80,7 +81,7 @@ async def test_our_environment_is_not_the_commands(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_status_that_is_not_0_is_a_failure() -> None:
-    """With the end of what it said."""
+    """The action fails, and its result contains the end of the output."""
     result = await do(action("/bin/ls", "/no/such/folder"), APP, command="it")
 
     assert result.outcome is Outcome.FAILED and "No such file" in result.output["output"]
@@ -88,7 +89,7 @@ async def test_a_status_that_is_not_0_is_a_failure() -> None:
 
 @pytest.mark.parametrize("then", ["wait", "exit 0"])
 async def test_one_that_does_not_end_is_killed_with_its_children(tmp_path: Path, then: str) -> None:
-    """And its outcome is unknown, since it did something until then; a child that goes on alone is killed too."""
+    """After a timeout the outcome is unknown, because the program has run; its remaining children are killed too."""
     script = tmp_path / "slow"
     script.write_text(f"#!/bin/sh\nsleep 1000 & echo $! > {tmp_path}/child\n{then}\n")
     script.chmod(0o755)
@@ -96,24 +97,17 @@ async def test_one_that_does_not_end_is_killed_with_its_children(tmp_path: Path,
     with pytest.raises(TimedOut):
         await do(action(str(script), timeout="500ms"), APP, command="it")
     child = int((tmp_path / "child").read_text())
-    until(lambda: not alive(child), "its child is gone too")
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    until(lambda: not proc.alive(child), "its child is gone too")
 
 
 async def test_one_that_is_not_there_is_unreachable() -> None:
-    """Nothing happened."""
+    """A missing program raises :class:`Unreachable`: nothing happened."""
     with pytest.raises(Unreachable):
         await do(action("/no/such/program"), APP, command="it")
 
 
 async def test_settings_that_changed_since_the_plan_are_noticed() -> None:
-    """What was approved is what runs."""
+    """If the settings changed after planning, the command is refused: only the approved command runs."""
     call = await plan(action("/bin/echo", "one"), APP, command="it")
 
     with pytest.raises(TargetError, match="'it' was changed in the settings after planning"):
@@ -121,7 +115,7 @@ async def test_settings_that_changed_since_the_plan_are_noticed() -> None:
 
 
 async def test_one_that_may_not_be_executed_is_unreachable(tmp_path: Path) -> None:
-    """It was not started, so nothing happened."""
+    """A program without execute permission raises :class:`Unreachable`: it was not started, so nothing happened."""
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\ntouch done\n")
     script.chmod(0o644)
@@ -132,7 +126,7 @@ async def test_one_that_may_not_be_executed_is_unreachable(tmp_path: Path) -> No
 
 
 async def test_a_variable_comes_from_its_file_at_each_run(tmp_path: Path) -> None:
-    """A rotated secret is used at once; a missing file means that nothing is run."""
+    """A rotated secret is used at the next call; if its file is missing, the command is not started."""
     secret = tmp_path / "token"
     secret.write_text("first\n")
     command = action("/usr/bin/env", environment={"SHOP": "berlin"}, environment_files={"TOKEN": str(secret)})
@@ -147,7 +141,7 @@ async def test_a_variable_comes_from_its_file_at_each_run(tmp_path: Path) -> Non
 
 
 def test_a_variable_is_set_once(tmp_path: Path) -> None:
-    """Otherwise it would be unclear which value counts."""
+    """A variable with two sources is refused, because it is unclear which value applies."""
     given = {"argv": ["/bin/true"], "environment": {"A": "x"}, "environment_files": {"A": str(tmp_path)}}
     with pytest.raises(ValidationError, match="A is set twice"):
         AllowedCommand.model_validate(given)
@@ -164,7 +158,7 @@ def test_a_variable_is_set_once(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_not_declared_is_assumed(declared: dict[str, bool], traits: tuple[bool, ...]) -> None:
-    """It changes, is not idempotent, destroys and interrupts, unless the settings say otherwise."""
+    """By default, a command is mutating, not idempotent, destructive and interrupting."""
     command = action("/bin/true", **declared)
     found = command.traits_for(command.Parameters.model_validate({"command": "it"}))
     assert (found.mutates, found.idempotent, found.destructive, found.interrupts) == traits
@@ -173,7 +167,8 @@ def test_what_is_not_declared_is_assumed(declared: dict[str, bool], traits: tupl
 
 
 async def test_a_command_that_became_harmful_after_planning_is_not_run() -> None:
-    """A person approved a command that destroys nothing."""
+    """If the settings declare the command as destructive after planning, it is refused: the approval did not cover
+    this."""
     harmless = {"destructive": False, "interrupts": False}
     call = await plan(action("/bin/true", **harmless), APP, command="it")
     with pytest.raises(TargetError, match="was changed in the settings after planning"):
@@ -181,14 +176,14 @@ async def test_a_command_that_became_harmful_after_planning_is_not_run() -> None
 
 
 async def test_the_risk_is_what_the_settings_say() -> None:
-    """Without a text, the request says that the risk is not known; a read-only command has none."""
+    """Without a declared text, the request shows an unknown risk; a read-only command has no risk."""
     assert (await plan(action("/bin/true", risk="Slow."), APP, command="it")).risk == "Slow."
-    assert "do not say" in str((await plan(action("/bin/true"), APP, command="it")).risk)
+    assert "do not declare" in str((await plan(action("/bin/true"), APP, command="it")).risk)
     assert (await plan(action("/bin/true", read_only=True), APP, command="it")).risk is None
 
 
 async def test_the_undo_is_another_command_with_the_same_values(tmp_path: Path) -> None:
-    """It gets only the values that it takes."""
+    """The undo command gets only the values that it declares."""
     file = tmp_path / "marker"
     given = {
         "mark": {"argv": ["/usr/bin/touch", "{file}"], "parameters": {"file": ".*"}, "undo": "unmark"},

@@ -18,7 +18,7 @@ TESTS = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
 
 @pytest.mark.parametrize(("plural", "kinds"), [("actions", Registry().actions), ("checks", Registry().checks)])
 def test_every_file_is_registered(plural: str, kinds: tuple[type[Action | Check], ...]) -> None:
-    """``BUILTIN`` lists every file, and the name of the class equals the name of the file."""
+    """``BUILTIN`` lists every file, and the name of each class matches the name of its file."""
     folder = ROOT / "remediator/extensions" / plural
     files = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")} - {"base"}
 
@@ -28,7 +28,7 @@ def test_every_file_is_registered(plural: str, kinds: tuple[type[Action | Check]
 
 @pytest.mark.parametrize("kind", [*Registry().actions, *Registry().checks], ids=lambda kind: kind.name)
 def test_every_one_is_described(kind: type[Action | Check]) -> None:
-    """It has a docstring, a description of each parameter and a test."""
+    """Each action and check has a docstring, a description of each parameter and a test."""
     assert kind.__doc__
     for name, field in kind.Parameters.model_fields.items():
         assert field.description, name
@@ -45,7 +45,8 @@ def test_declarations_are_consistent(action: type[Action]) -> None:
 
 @pytest.mark.parametrize("action", Registry().actions, ids=lambda action: action.name)
 def test_what_interrupts_or_destroys_measures_its_cost(action: type[Action]) -> None:
-    """Except for the commands, requests and Jobs that an operator declares: not measured, they ask a person."""
+    """Such an action measures its cost. Commands, requests and Jobs that an operator declares are exempt: they need an
+    approval."""
     action_is_declared(action)
     if action.interrupts or action.destructive:
         assert action.measures or action.name in ("command.run", "http.request", "job.run")
@@ -53,7 +54,7 @@ def test_what_interrupts_or_destroys_measures_its_cost(action: type[Action]) -> 
 
 @pytest.mark.parametrize("name", sorted(reference_pages.PAGES))
 def test_the_page_is_current(name: str) -> None:
-    """If this fails: python -m tests.support.reference_pages."""
+    """The page matches the code. To regenerate it: python -m tests.support.reference_pages."""
     page = (reference_pages.DOCS / name).read_text()
 
     assert reference_pages.with_sections(page, reference_pages.PAGES[name]()) == page

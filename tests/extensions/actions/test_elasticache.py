@@ -1,5 +1,7 @@
-"""ElastiCache, by moto's server over HTTP. What moto does not have (TestFailover, events, bad days) comes from a peer
-that speaks the service's own query protocol."""
+"""ElastiCache on moto's HTTP server.
+
+A test server with the query protocol of AWS adds TestFailover, events and failures, which moto does not have.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,12 @@ from tests.support.action_runner import do, observe, plan, service, undo
 from tests.support.fake_servers import Peer, Script, hang_up, peer, reply, silence
 
 with warnings.catch_warnings():
-    # it warns that an extra of it is missing, of which ElastiCache needs nothing
+    # moto warns about a missing extra that ElastiCache does not need
     warnings.simplefilter("ignore")
     from moto.server import ThreadedMotoServer
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
@@ -49,7 +52,7 @@ EACH = pytest.mark.parametrize(("action", "given"), CHANGES, ids=lambda value: g
 
 @pytest.fixture(autouse=True)
 def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials where boto3's own chain finds them."""
+    """Set credentials where the default chain of boto3 finds them."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -57,7 +60,7 @@ def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """moto's server, in this process, on a port that the kernel chose."""
+    """Start moto's server in this process, and return its URL."""
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -67,7 +70,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def group(endpoint: str, request: pytest.FixtureRequest) -> Service:
-    """A service with a replication group of the test's own, of two nodes."""
+    """Return a service with a new replication group of two nodes."""
     name = f"group-{abs(hash(request.node.nodeid)) % 10**8}"
     client = boto3.session.Session().client("elasticache", endpoint_url=endpoint, region_name="eu-central-1")
     client.create_replication_group(
@@ -83,14 +86,16 @@ def group(endpoint: str, request: pytest.FixtureRequest) -> Service:
 
 
 def at(url: str, name: str = "sessions", **more: Any) -> Service:
-    """A service of an inventory that is a replication group."""
+    """Return a service whose inventory entry is this replication group."""
     given = {"replication_group": name, "region": "eu-central-1", "endpoint_url": url, **more}
     return service("redis", elasticache=given)
 
 
 class Cloud:
-    """A replication group that fails over and is modified, told in XML. ``loses`` names a call that is done and whose
-    answer never comes; ``denies`` one that is refused."""
+    """A replication group that fails over and can be modified, with answers in XML.
+
+    ``loses`` names a call that takes effect but gets no answer; ``denies`` names a call that is refused.
+    """
 
     def __init__(self, *, shards: int = 1, loses: str = "", denies: str = "") -> None:
         self.primary, self.node_type, self.status = 1, OLD, "available"
@@ -140,13 +145,13 @@ class Cloud:
 
 @asynccontextmanager
 async def served(cloud: Cloud) -> AsyncIterator[Service]:
-    """The service whose replication group that is."""
+    """Return the service of this replication group."""
     async with peer(cloud.script) as web:
         yield at(web.url)
 
 
 async def test_it_is_described(group: Service) -> None:
-    """Its status and node type, by moto's word."""
+    """The status and the node type are those that moto reports."""
     result = await do(DESCRIBE, group)
 
     assert result.outcome is Outcome.OK
@@ -155,7 +160,7 @@ async def test_it_is_described(group: Service) -> None:
 
 
 async def test_roles_are_reported() -> None:
-    """Who is primary, shard by shard."""
+    """The facts name the primary node of each shard."""
     async with served(Cloud()) as target:
         result = await do(DESCRIBE, target)
 
@@ -164,7 +169,7 @@ async def test_roles_are_reported() -> None:
 
 
 async def test_the_node_type_is_changed_and_put_back(group: Service) -> None:
-    """To the new one, seen by another look; and its own record says what it was."""
+    """An observation shows the new node type, and the record contains the old node type for the undo."""
     call = await plan(MODIFY, group, node_type=NEW)
     assert (await observe(MODIFY, group, call, node_type=NEW)).happened is EffectStatus.NO
 
@@ -177,7 +182,7 @@ async def test_the_node_type_is_changed_and_put_back(group: Service) -> None:
 
 
 def test_an_approval_is_always_required() -> None:
-    """What costs money is declared so, and of the cloud's actions it is the only one."""
+    """An action that costs money declares this; of the ElastiCache actions, only the change of the node type does."""
     asking = [action.name for action in Registry().actions if action.requires_approval]
 
     assert asking == ["elasticache.modify_node_type"]
@@ -215,7 +220,7 @@ tests:
 
 
 def test_in_auto_mode_a_person_is_asked_as_well(tmp_path: Path) -> None:
-    """By the engine itself, though the playbook does not ask for it."""
+    """The engine asks for an approval even in mode ``auto``, although the playbook does not require one."""
     (tmp_path / "cache-small.yaml").write_text(PLAYBOOK)
     (tmp_path / "cache-small.test.yaml").write_text(TEST)
     kinds = Registry()
@@ -225,7 +230,7 @@ def test_in_auto_mode_a_person_is_asked_as_well(tmp_path: Path) -> None:
 
 
 async def test_a_shard_is_failed_over() -> None:
-    """The call names the shard, and afterwards another node is primary."""
+    """The call names the shard, and then another node is its primary."""
     cloud = Cloud()
     async with served(cloud) as target:
         call = await plan(FAILOVER, target)
@@ -235,8 +240,8 @@ async def test_a_shard_is_failed_over() -> None:
     assert result.outcome is Outcome.OK and cloud.called.count("TestFailover") == 1
 
 
-async def test_which_shard_has_to_be_said() -> None:
-    """Where there are several; and the one that is said is meant."""
+async def test_one_of_several_shards_must_be_named() -> None:
+    """With several shards, the playbook must name a shard, and the call uses this shard."""
     async with served(Cloud(shards=2)) as target:
         with pytest.raises(TargetError, match="0001, 0002"):
             await plan(FAILOVER, target)
@@ -245,7 +250,8 @@ async def test_which_shard_has_to_be_said() -> None:
 
 @EACH
 async def test_what_is_not_there_or_busy_is_not_changed(action: Action, given: dict[str, Any], endpoint: str) -> None:
-    """No entry in the inventory, no such group, and a group that is being changed by somebody else."""
+    """The action is refused if the inventory entry or the group is missing, or if another client is changing the
+    group."""
     with pytest.raises(TargetError, match="has no 'elasticache' in the inventory"):
         await plan(action, service("redis"), **given)
     with pytest.raises(TargetError, match="correct the inventory"):
@@ -261,7 +267,7 @@ async def test_what_is_not_there_or_busy_is_not_changed(action: Action, given: d
     ("action", "given", "call"), [(*CHANGES[0], "ModifyReplicationGroup"), (*CHANGES[1], "TestFailover")]
 )
 async def test_what_iam_does_not_allow_is_refused(action: Action, given: dict[str, Any], call: str) -> None:
-    """With its own word; nothing was changed."""
+    """The error contains the message of AWS, and nothing is changed."""
     async with served(Cloud(denies=call)) as target:
         with pytest.raises(Refused, match="AccessDenied: not you"):
             await do(action, target, **given)
@@ -269,7 +275,7 @@ async def test_what_iam_does_not_allow_is_refused(action: Action, given: dict[st
 
 @EACH
 async def test_no_server_no_answer_and_invalid_answers(action: Action, given: dict[str, Any]) -> None:
-    """Each is what it is, and nothing is asked twice."""
+    """An unreachable server, a missing answer and an invalid answer have different errors, and no call is repeated."""
     with pytest.raises(Unreachable):
         await plan(action, at("http://127.0.0.1:9"), **given)
     assert await _asked(silence, TimedOut, action, given, timeout="300ms") == 1
@@ -292,7 +298,7 @@ def _requests(web: Peer) -> int:
     ("action", "given", "call"), [(*CHANGES[0], "ModifyReplicationGroup"), (*CHANGES[1], "TestFailover")]
 )
 async def test_a_lost_answer_is_observed_as_done(action: Action, given: dict[str, Any], call: str) -> None:
-    """The answer is lost, so it is unknown; it was asked once, and a look tells that it happened."""
+    """The answer is lost, so the outcome is unknown; the call was sent once, and an observation shows its effect."""
     cloud = Cloud(loses=call)
     async with served(cloud) as target:
         planned = await plan(action, target, **given)
@@ -304,7 +310,7 @@ async def test_a_lost_answer_is_observed_as_done(action: Action, given: dict[str
 
 
 async def test_a_failover_that_nothing_was_noted_of_stays_unknown() -> None:
-    """Notes come late, so their absence is no proof."""
+    """AWS records events late, so a missing event does not prove that no failover happened."""
     async with served(Cloud()) as target:
         call = await plan(FAILOVER, target)
         assert (await observe(FAILOVER, target, call)).happened is EffectStatus.UNKNOWN
@@ -312,7 +318,7 @@ async def test_a_failover_that_nothing_was_noted_of_stays_unknown() -> None:
 
 @EACH
 async def test_a_change_after_planning_is_refused(action: Action, given: dict[str, Any]) -> None:
-    """Another primary, or another node type: somebody was faster."""
+    """If another node is primary, or the node type differs from the plan, the action is refused."""
     cloud = Cloud()
     async with served(cloud) as target:
         call = await plan(action, target, **given)
@@ -326,7 +332,7 @@ async def test_a_change_after_planning_is_refused(action: Action, given: dict[st
 async def test_without_credentials_nothing_is_sent(
     monkeypatch: pytest.MonkeyPatch, endpoint: str, tmp_path: Any
 ) -> None:
-    """The chain's own sentence is told."""
+    """The error contains the message of the credential chain."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
@@ -336,7 +342,7 @@ async def test_without_credentials_nothing_is_sent(
 
 
 async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command, and no stack trace."""
+    """The error names the command that installs the extra, without a traceback."""
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(TargetError) as caught:
         await do(DESCRIBE, at("http://127.0.0.1:9"))
@@ -345,7 +351,8 @@ async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.Mon
 
 
 def test_the_core_does_not_load_boto3() -> None:
-    """Neither the registry nor the service does; it takes time and memory that most do without."""
+    """Neither the registry nor the service imports boto3, because the import takes time and memory that most
+    installations do not need."""
     program = "import sys, remediator.service; sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -1,4 +1,5 @@
-"""files.* on real folders, and as root on a small real filesystem: nothing goes that is not meant, all comes back."""
+"""The ``files.*`` actions on real folders and on a small real filesystem: only planned files move, and all can be
+restored."""
 
 from __future__ import annotations
 
@@ -39,14 +40,14 @@ DAY = 86_400
 
 @dataclass
 class Place:
-    """A folder of backups, and where they go."""
+    """A folder of backups and its quarantine."""
 
     folder: Path
     quarantine: Path
     snapshot: Path
 
     def backup(self, name: str, age: int, size: int | None = None) -> Path:
-        """A whole one so many days old; a broken one of a size, if a size is given."""
+        """Write a complete backup of this age in days, or an incomplete backup if ``size`` is given."""
         path = self.folder / name
         if size is None:
             shutil.copy(self.snapshot, path)
@@ -66,7 +67,7 @@ class Place:
 
 @pytest.fixture
 def elsewhere() -> Iterator[Path]:
-    """A folder on another filesystem than the temporary files of the tests."""
+    """Return a folder on another filesystem than the temporary files of the tests."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -74,7 +75,7 @@ def elsewhere() -> Iterator[Path]:
 
 @pytest.fixture
 def place(tmp_path: Path, redis_server: Redis, elsewhere: Path) -> Place:
-    """Five whole backups, one a day, the newest of today. The quarantine is on another filesystem."""
+    """Return five complete daily backups, the newest from today, and a quarantine on another filesystem."""
     redis_server.ask("SET", "key", "x" * 1000)
     redis_server.ask("SAVE")
     folder = tmp_path / "data" / "backups"
@@ -86,7 +87,7 @@ def place(tmp_path: Path, redis_server: Redis, elsewhere: Path) -> Place:
 
 
 async def test_the_newest_stay_and_the_rest_can_come_back(place: Place) -> None:
-    """Moved, listed, and put back byte for byte."""
+    """The newest backups stay. The moved backups are listed, and the undo restores them byte for byte."""
     before = {name: (place.folder / name).read_bytes() for name in place.names()}
     call = await plan(PRUNE, place.service())
     result = await do(PRUNE, place.service(), call=call)
@@ -99,7 +100,7 @@ async def test_the_newest_stay_and_the_rest_can_come_back(place: Place) -> None:
 
 
 async def test_age_and_goal_both_hold(place: Place) -> None:
-    """Only the old ones; and no more than it takes."""
+    """Only backups above the age limit are moved, and no more than the goal needs."""
     call = await plan(PRUNE, place.service(), older_than="84h")
     assert [each["name"] for each in call.arguments["files"]] == ["dump-4.rdb"]
 
@@ -108,17 +109,17 @@ async def test_age_and_goal_both_hold(place: Place) -> None:
 
 
 async def test_without_a_complete_backup_none_is_moved(place: Place) -> None:
-    """The last line of defence is not thrown away on a guess."""
+    """If no backup is complete, none is moved, because an incomplete backup may be the last one."""
     for name in place.names():
         (place.folder / name).write_bytes(b"REDIS nonsense")
 
-    with pytest.raises(TargetError, match=r"none of the newest backups in .* is complete, so that none is moved"):
+    with pytest.raises(TargetError, match=r"none of the newest backups in .* is complete, so no backup is moved"):
         await plan(PRUNE, place.service())
     assert len(place.names()) == 5
 
 
 async def test_a_backup_of_a_newer_redis_is_not_called_broken(place: Place) -> None:
-    """The installed tool cannot read it, which is said; nothing is moved."""
+    """If the installed tool cannot read the format, the error reports this, and no backup is moved."""
     for path in place.folder.glob("*.rdb"):
         path.write_bytes(path.read_bytes().replace(b"REDIS0010", b"REDIS0099", 1))
     with pytest.raises(
@@ -129,7 +130,7 @@ async def test_a_backup_of_a_newer_redis_is_not_called_broken(place: Place) -> N
 
 
 async def test_the_newest_complete_backup_stays(place: Place) -> None:
-    """Broken ones on top do not push it out."""
+    """Newer incomplete backups do not count among those to keep."""
     place.backup("dump-now.rdb", 0, size=100)
     place.backup("dump-now2.rdb", 0, size=100)
     os.utime(place.folder / "dump-0.rdb", (time.time() - DAY, time.time() - DAY))
@@ -140,7 +141,7 @@ async def test_the_newest_complete_backup_stays(place: Place) -> None:
 
 
 async def test_links_and_other_files_are_not_moved(place: Place, tmp_path: Path) -> None:
-    """A link out of the folder is neither moved nor followed; nor is a folder, nor another name."""
+    """Symbolic links, folders and files with other names are neither moved nor followed."""
     outside = tmp_path / "precious.rdb"
     shutil.copy(place.snapshot, outside)
     (place.folder / "link.rdb").symlink_to(outside)
@@ -153,7 +154,7 @@ async def test_links_and_other_files_are_not_moved(place: Place, tmp_path: Path)
 
 
 async def test_a_folder_that_is_a_link_is_refused(place: Place, tmp_path: Path) -> None:
-    """Somebody has put another folder in its place."""
+    """A folder that was replaced by a symbolic link is refused."""
     elsewhere = tmp_path / "elsewhere"
     place.folder.rename(elsewhere)
     place.folder.symlink_to(elsewhere)
@@ -163,7 +164,7 @@ async def test_a_folder_that_is_a_link_is_refused(place: Place, tmp_path: Path) 
 
 
 async def test_a_file_that_changed_since_the_plan_stays(place: Place, tmp_path: Path) -> None:
-    """Also when it was exchanged for a link to something precious."""
+    """A planned file that changed stays, also if it was replaced by a symbolic link to another file."""
     call = await plan(PRUNE, place.service())
     precious = tmp_path / "precious"
     precious.write_text("keep me")
@@ -177,7 +178,7 @@ async def test_a_file_that_changed_since_the_plan_stays(place: Place, tmp_path: 
 
 
 async def test_a_file_that_was_rewritten_stays(place: Place) -> None:
-    """Same name, other content: it is replaced or removed after planning."""
+    """A file with the same name and other content, or a removed file, is not moved."""
     call = await plan(PRUNE, place.service())
     (place.folder / "dump-4.rdb").write_bytes(b"another")
 
@@ -187,7 +188,7 @@ async def test_a_file_that_was_rewritten_stays(place: Place) -> None:
 
 
 async def test_a_partial_prune_is_observed_and_continued(place: Place) -> None:
-    """Some moved, some not: the rest is still there, and a new plan takes it."""
+    """After a partial prune, an observation lists the remaining files, and a new plan moves them."""
     call = await plan(PRUNE, place.service())
     (place.folder / "dump-3.rdb").unlink()
 
@@ -196,7 +197,7 @@ async def test_a_partial_prune_is_observed_and_continued(place: Place) -> None:
 
 
 async def test_what_was_put_in_its_place_is_not_replaced(place: Place) -> None:
-    """A name that is taken again is somebody's."""
+    """The undo does not replace a new file that has the name of a moved file."""
     call = await plan(PRUNE, place.service())
     result = await do(PRUNE, place.service(), call=call)
     (place.folder / "dump-4.rdb").write_text("new")
@@ -207,7 +208,7 @@ async def test_what_was_put_in_its_place_is_not_replaced(place: Place) -> None:
 
 
 async def test_a_batch_that_is_not_there_is_not_put_back(place: Place) -> None:
-    """files.undo_prune names a batch; there is no way to name a path."""
+    """``files.undo_prune`` accepts only the name of a batch, never a path."""
     with pytest.raises(TargetError, match="there is no batch"):
         await do(ACTIONS["files.undo_prune"], place.service(), batch="20260101T000000000000")
     with pytest.raises(ValidationError):
@@ -215,7 +216,7 @@ async def test_a_batch_that_is_not_there_is_not_put_back(place: Place) -> None:
 
 
 async def test_after_the_grace_the_next_prune_deletes(place: Place) -> None:
-    """Not before, and only what the plan says."""
+    """Deletion happens only after the grace period, and only for planned files."""
     await do(PRUNE, place.service())
     place.backup("dump-9.rdb", 9)
 
@@ -230,7 +231,8 @@ async def test_after_the_grace_the_next_prune_deletes(place: Place) -> None:
 
 
 async def test_expired_batches_are_deleted_without_other_backups_to_move(place: Place) -> None:
-    """Only the newest are left, and the quarantine, on the same disk, is what fills it: the plan says that it goes."""
+    """If only backups to keep are left and the quarantine is on the same disk, the plan shows the deletion of the
+    expired batches."""
     place.quarantine = place.folder.parent / "quarantine"
 
     class Later(SystemClock):
@@ -251,7 +253,7 @@ async def test_expired_batches_are_deleted_without_other_backups_to_move(place: 
 
 
 async def test_who_fills_the_disk(place: Place) -> None:
-    """By kind, with the biggest files; links and other filesystems do not count."""
+    """Usage is reported by kind with the biggest files; symbolic links and other filesystems do not count."""
     data = place.folder.parent
     (data / "appendonlydir").mkdir()
     (data / "appendonlydir/appendonly.aof.1.incr.aof").write_bytes(b"x" * 500_000)
@@ -266,7 +268,7 @@ async def test_who_fills_the_disk(place: Place) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 4 MiB."""
+    """Mount a filesystem of 4 MiB."""
     folder = tmp_path / "small"
     folder.mkdir()
     if os.geteuid() != 0:
@@ -279,7 +281,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_full_disk_is_emptied_to_its_goal(place: Place, small: Path) -> None:
-    """The quarantine is on another disk: there is room at once, and no more goes than it takes."""
+    """With the quarantine on another disk, space is free at once, and no more files move than the goal needs."""
     full = Place(small / "backups", place.quarantine, place.snapshot)
     full.folder.mkdir()
     for age in range(7):
@@ -295,7 +297,7 @@ async def test_a_full_disk_is_emptied_to_its_goal(place: Place, small: Path) -> 
 
 
 async def test_a_mount_below_the_folder_is_ignored(place: Place, small: Path) -> None:
-    """Another filesystem below the folder is not this disk's business."""
+    """The usage does not include other filesystems that are mounted below the folder."""
     (small / "elsewhere.bin").write_bytes(b"x" * 1_000_000)
     inventory = service("redis", disk={"path": str(small.parent)})
 
@@ -304,7 +306,7 @@ async def test_a_mount_below_the_folder_is_ignored(place: Place, small: Path) ->
 
 
 def readable(place: Place) -> None:
-    """For everybody, with the folders above; writable for its owner."""
+    """Make the folder and its parents readable for all users, and writable only for the owner."""
     for folder in (place.folder, *place.folder.parents, place.quarantine):
         if folder.exists() and folder.stat().st_mode & 0o5 != 0o5:
             folder.chmod(folder.stat().st_mode | 0o5)
@@ -313,7 +315,7 @@ def readable(place: Place) -> None:
 
 
 async def test_without_the_right_nothing_is_moved(place: Place) -> None:
-    """A folder of backups that we may read and not change; then a quarantine that is not ours to open."""
+    """The action is refused if the backup folder is read-only or the quarantine cannot be opened."""
     call = await plan(PRUNE, place.service())
     before = place.names()
     readable(place)
@@ -332,17 +334,19 @@ async def test_without_the_right_nothing_is_moved(place: Place) -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.05, 0.2])
 async def test_a_prune_that_times_out_stops_after_a_file_and_can_be_finished(place: Place, seconds: float) -> None:
-    """A slow disk: wherever the time is over, each file is here or there; a look says how many are left, a new plan
-    takes them, and what was moved comes back whole."""
+    """On a slow disk, each file is in exactly one place at every timeout.
+
+    An observation counts the remaining files, a new plan moves them, and moved files can be restored.
+    """
     for number in range(200):
         place.backup(f"old-{number:03}.rdb", 10 + number, size=1000)
     before = place.names()
     call, since = await plan(PRUNE, place.service()), datetime.now(UTC)
     with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):  # as the engine bounds every call
+        async with asyncio.timeout(seconds):  # the engine limits every call in the same way
             await do(PRUNE, place.service(), call=call)
     held: list[str] = []
-    while True:  # the thread stops after the current file; on a busy machine that takes a while
+    while True:  # the thread stops after the current file, which can take a while on a busy machine
         batches = await bindings.volume(place.service()).batches()
         moved = [file["name"] for note in batches.values() for file in note["files"]]
         if sorted([*place.names(), *moved]) == before and moved == held:
@@ -363,13 +367,13 @@ async def test_a_prune_that_times_out_stops_after_a_file_and_can_be_finished(pla
             async with asyncio.timeout(seconds):
                 await do(undo_prune, place.service(), call=back, batch=batch)
         while (await observe(undo_prune, place.service(), back, batch=batch)).happened is not EffectStatus.YES:
-            with suppress(TargetError):  # the thread that nobody waits for may be at it still
+            with suppress(TargetError):  # the thread may still run after the timeout of its call
                 await do(undo_prune, place.service(), call=back, batch=batch)
     assert place.names() == before
 
 
 async def test_a_quarantine_on_the_same_disk_takes_no_room(place: Place, small: Path) -> None:
-    """The disk is nearly full, and a copy beside the original would fill it: the file itself is moved, and back."""
+    """The prune renames the file without a copy and fails, because this frees nothing; the undo renames it back."""
     full = Place(small / "backups", small / "quarantine", place.snapshot)
     full.folder.mkdir()
     for age in range(3):
@@ -386,7 +390,8 @@ async def test_a_quarantine_on_the_same_disk_takes_no_room(place: Place, small: 
 
 
 async def test_without_room_in_quarantine_the_disk_is_not_filled(place: Place, small: Path) -> None:
-    """On another disk that is too small: refused before a byte is written, and nothing is gone."""
+    """If the quarantine is on another disk that is too small, the action is refused before the first byte is
+    written."""
     place.backup("dump-9.rdb", 9, size=5_000_000)
     service = Place(place.folder, small / "quarantine", place.snapshot).service()
     with pytest.raises(Refused, match=r"cannot copy dump-9\.rdb"):
@@ -396,7 +401,7 @@ async def test_without_room_in_quarantine_the_disk_is_not_filled(place: Place, s
 
 
 async def test_files_from_another_disk_are_restored_unchanged(place: Place, small: Path) -> None:
-    """Content, time, and who may read it: Redis has to be able to read its own backup."""
+    """Content, time and permissions of a restored file are unchanged, so Redis can read its backup."""
     old = place.folder / "dump-4.rdb"
     old.chmod(0o640)
     before = (old.read_bytes(), old.stat().st_mtime_ns, old.stat().st_mode, old.stat().st_uid, old.stat().st_gid)
@@ -429,7 +434,8 @@ quarantine.Quarantine(Path(sys.argv[2])).take(Path(sys.argv[1]), files, "cut", "
 
 @pytest.mark.parametrize("after", ["_move", "_copy"])
 async def test_killed_between_two_writes_no_file_is_forgotten(place: Place, small: Path, after: str) -> None:
-    """kill -9 after a file was moved, or copied and not yet removed: its batch names it, and puts it back."""
+    """After a SIGKILL between the copy and the removal of a file, its batch still lists the file, and the undo restores
+    it."""
     before = place.names()
     quarantine = small / "quarantine"
     argv = [sys.executable, "-c", KILLED, str(place.folder), str(quarantine), after]
@@ -443,7 +449,7 @@ async def test_killed_between_two_writes_no_file_is_forgotten(place: Place, smal
 
 
 def test_files_removed_during_the_listing_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server at work makes and removes files while we look: that is no error."""
+    """A file that disappears during the listing is skipped without an error."""
     for name in ("temp-1.rdb", "dump.rdb"):
         (tmp_path / name).write_bytes(b"x" * 100)
     look = os.stat

@@ -1,4 +1,4 @@
-"""Files and commands of another host: disk use, prune, quarantine, undo and command.run, by SSH."""
+"""Files and commands on another host by SSH: disk usage, prune, quarantine, undo and ``command.run``."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def inventory_of(hosts: SimulatedHosts, **changes: Any) -> Inventory:
 
 @pytest.fixture
 def target(hosts: SimulatedHosts) -> Service:
-    """A service with three backups of 1 MiB, the oldest of three days."""
+    """Return a service with three backups of 1 MiB; the oldest is three days old."""
     folder = hosts.place("web-1") / "data" / "backups"
     folder.mkdir(parents=True)
     for days in (1, 2, 3):
@@ -80,7 +80,7 @@ def names(hosts: SimulatedHosts, folder: str = "backups") -> list[str]:
 
 
 async def test_what_fills_the_disk(hosts: SimulatedHosts, target: Service) -> None:
-    """As on this host."""
+    """The facts about a remote disk are the same as about a local disk."""
     found = await do(ACTIONS["files.disk_use"], target)
     assert found.output["kinds"]["backups"] >= 3 * 1024 * 1024
     assert sorted(each["file"] for each in found.output["top"]) == ["backups/1.rdb", "backups/2.rdb", "backups/3.rdb"]
@@ -90,7 +90,7 @@ async def test_what_fills_the_disk(hosts: SimulatedHosts, target: Service) -> No
 
 
 async def test_prune_and_undo(hosts: SimulatedHosts, target: Service) -> None:
-    """Old backups go into the quarantine of the other host, and come back."""
+    """Old backups move into the quarantine of the remote host, and the undo restores them."""
     call = await plan(PRUNE, target, older_than="36h")
     assert [each["name"] for each in call.arguments["files"]] == ["3.rdb", "2.rdb"]
     with in_attempt("attempt-1"):
@@ -105,7 +105,7 @@ async def test_prune_and_undo(hosts: SimulatedHosts, target: Service) -> None:
 
 
 async def test_age_by_the_clock_of_the_host(hosts: SimulatedHosts, target: Service) -> None:
-    """Here it is two days behind: a backup of one day there looks three days old by the clock of this host."""
+    """The age is computed with the clock of the remote host, which is two days behind in this test."""
     wrapper = hosts.wrapper.read_text()
     hosts.wrapper.write_text(
         wrapper.replace(
@@ -119,7 +119,7 @@ async def test_age_by_the_clock_of_the_host(hosts: SimulatedHosts, target: Servi
 
 @pytest.mark.promise(3)
 async def test_a_prune_that_never_began(hosts: SimulatedHosts, target: Service) -> None:
-    """The host says so, and refuses a late request."""
+    """The remote host reports that the prune has not begun, and refuses a late request."""
     call = await plan(PRUNE, target, older_than="36h")
     with in_attempt("attempt-1"):
         assert (await observe(PRUNE, target, call, older_than="36h")).happened is EffectStatus.NO
@@ -129,7 +129,7 @@ async def test_a_prune_that_never_began(hosts: SimulatedHosts, target: Service) 
 
 
 async def test_a_file_that_changed_after_planning(hosts: SimulatedHosts, target: Service) -> None:
-    """Only exactly what was approved is moved."""
+    """A backup that changed after planning is not moved."""
     call = await plan(PRUNE, target, older_than="36h")
     (hosts.place("web-1") / "data" / "backups" / "3.rdb").write_bytes(b"other")
     with in_attempt("attempt-1"), pytest.raises(TargetError, match=r"3\.rdb was changed after planning"):
@@ -139,7 +139,7 @@ async def test_a_file_that_changed_after_planning(hosts: SimulatedHosts, target:
 
 @pytest.mark.promise(8)
 async def test_other_folders_are_refused(hosts: SimulatedHosts, target: Service) -> None:
-    """A folder of the inventory that the allow-list does not have, and a name that leaves its folder."""
+    """A folder outside of the host's allow-list is refused, and a file name that leads out of its folder too."""
     other = inventory_of(hosts, pattern="*").service("web-1")
     with pytest.raises(Refused, match="no entry with exactly these folders"):
         await bindings.volume(other).usage()
@@ -152,12 +152,12 @@ async def test_other_folders_are_refused(hosts: SimulatedHosts, target: Service)
 
 
 async def test_an_incomplete_backup(hosts: SimulatedHosts, target: Service) -> None:
-    """The tool runs on the other host."""
+    """The tool that checks backups runs on the remote host."""
     assert await bindings.volume(target).backup_problem("1.rdb")
 
 
 def commands(hosts: SimulatedHosts, **changes: Any) -> ClientSet:
-    """Return clients with one command, which the first host allows too."""
+    """Return clients with one command, which the allow-list of the first host contains too."""
     argv = ["/usr/bin/mkdir", "{folder}"]
     content = {"argv": argv, "parameters": {"folder": "/.*"}, "on_host": True, "destructive": False, **changes}
     command = AllowedCommand.model_validate(content)
@@ -169,7 +169,7 @@ def commands(hosts: SimulatedHosts, **changes: Any) -> ClientSet:
 
 
 async def test_a_command(hosts: SimulatedHosts, target: Service, tmp_path: Path) -> None:
-    """Once, with a marker; its exit status tells the outcome, also to a process that did not start it."""
+    """The command runs once with a marker; from the marker, any process can read the exit status."""
     run, folder = CommandRun(commands(hosts)), str(tmp_path / "made")
     given = {"command": "make", "values": {"folder": folder}}
     call = await plan(run, target, **given)
@@ -186,7 +186,7 @@ async def test_a_command(hosts: SimulatedHosts, target: Service, tmp_path: Path)
 
 
 async def test_a_command_that_takes_too_long(hosts: SimulatedHosts, target: Service) -> None:
-    """Its outcome is unknown, and stays so."""
+    """After the timeout the outcome is unknown, and later observations do not change this."""
     run = CommandRun(commands(hosts, argv=["/usr/bin/sleep", "60"], parameters={}, timeout="300ms"))
     call = await plan(run, target, command="make")
     with in_attempt("attempt-1"):
@@ -197,7 +197,7 @@ async def test_a_command_that_takes_too_long(hosts: SimulatedHosts, target: Serv
 
 
 async def test_a_command_that_differs_on_the_host(hosts: SimulatedHosts, target: Service) -> None:
-    """Neither of the two is run."""
+    """If the settings and the allow-list of the host define different commands, neither is run."""
     clients = commands(hosts, parameters={}, argv=["/usr/bin/true"])
     path = hosts.place("web-1") / "allow-list.json"
     path.write_text(path.read_text().replace("/usr/bin/true", "/usr/bin/false"))

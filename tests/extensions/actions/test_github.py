@@ -1,4 +1,4 @@
-"""GitHub Actions, by a peer that keeps runs like GitHub and speaks HTTP: what is sent, and what is never sent."""
+"""GitHub Actions on a test server that keeps workflow runs and speaks HTTP like GitHub."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INPUTS = {"version": {"pattern": "v[0-9.]+"}, "dry": {"type": "boolean"}}
 
 
 class Hub:
-    """The runs of a repository. ``loses``: what is asked for is done, and the answer never comes."""
+    """The workflow runs of a repository. With ``loses``, a call takes effect but gets no answer."""
 
     def __init__(self, *, loses: bool = False, denies: bool = False) -> None:
         self.runs = [self.made(1, "deploy.yml", "push", "failure")]
@@ -44,7 +44,7 @@ class Hub:
         self._loses, self._denies = loses, denies
 
     def made(self, id_: int, workflow: str, event: str, conclusion: str | None) -> dict[str, Any]:
-        """A run of the branch main."""
+        """Return a workflow run of the branch ``main``."""
         return {
             "id": id_,
             "run_attempt": 1,
@@ -93,13 +93,13 @@ class Hub:
 
 @pytest.fixture
 def token(tmp_path: Path) -> Path:
-    """A token in its file."""
+    """Write the token to a file, and return its path."""
     (tmp_path / "token").write_text("ghp_secret\n")
     return tmp_path / "token"
 
 
 def at(url: str, token: Path, **more: Any) -> Service:
-    """A service that this repository deploys."""
+    """Return a service that this repository deploys."""
     rollback = {"workflow": "rollback.yml", "inputs": INPUTS}
     given = {"repository": "acme/shop", "token_file": str(token), "url": url, "private": True, "rerun": ["deploy.yml"]}
     return service("app", github={**given, "dispatch": {"rollback": rollback}, **more})
@@ -107,13 +107,13 @@ def at(url: str, token: Path, **more: Any) -> Service:
 
 @asynccontextmanager
 async def served(hub: Hub, token: Path) -> AsyncIterator[Service]:
-    """The service whose repository that is."""
+    """Return the service of this repository."""
     async with peer(hub.script) as web:
         yield at(web.url, token)
 
 
 async def test_the_failed_jobs_of_the_latest_run_are_run_again(token: Path) -> None:
-    """That run, once, with the token from its file and the host's own name."""
+    """The failed jobs of the latest run are started again once, with the token from its file and one Host header."""
     hub = Hub()
     async with served(hub, token) as target:
         call = await plan(RERUN, target, workflow="deploy.yml")
@@ -126,7 +126,7 @@ async def test_the_failed_jobs_of_the_latest_run_are_run_again(token: Path) -> N
 
 
 async def test_an_older_run_is_never_run_again(token: Path) -> None:
-    """A run that was followed by a good one would deploy what has been replaced; one that goes on is left to it."""
+    """A rerun of an older run would deploy a version that was replaced since; an open run is not started again."""
     hub = Hub()
     async with served(hub, token) as target:
         for conclusion, said in (("success", "is success"), (None, "is queued")):
@@ -136,7 +136,8 @@ async def test_an_older_run_is_never_run_again(token: Path) -> None:
 
 
 async def test_a_workflow_is_started_with_its_inputs(token: Path) -> None:
-    """File and branch of the inventory, values as GitHub takes them; not while another one of it goes on."""
+    """The call uses the workflow file and the branch of the inventory, and text values. It is refused while another run
+    is open."""
     hub = Hub()
     async with served(hub, token) as target:
         result = await do(DISPATCH, target, **CHANGES[1][1])
@@ -174,7 +175,7 @@ async def test_a_workflow_is_started_with_its_inputs(token: Path) -> None:
 async def test_what_the_inventory_does_not_allow_is_refused(
     action: Action, given: dict[str, Any], says: str, token: Path
 ) -> None:
-    """Before anything is sent; and so is all, where it names no repository."""
+    """The action is refused before a request is sent, also if the inventory names no repository."""
     with pytest.raises(TargetError, match=says):
         await plan(action, at("http://127.0.0.1:9", token), **given)
     with pytest.raises(TargetError, match="service 'app' has no 'github' in the inventory"):
@@ -183,7 +184,7 @@ async def test_what_the_inventory_does_not_allow_is_refused(
 
 @EACH
 async def test_what_github_does_not_have_is_missing(action: Action, given: dict[str, Any], token: Path) -> None:
-    """It says 404 also to those who may not look."""
+    """A 404 is reported as missing or not permitted, because GitHub answers 404 in both cases."""
     async with peer(reply(404, b'{"message": "Not Found"}', "connection: close")) as web:
         with pytest.raises(TargetError, match="the token has no access"):
             await plan(action, at(web.url, token), **given)
@@ -193,14 +194,14 @@ async def test_what_github_does_not_have_is_missing(action: Action, given: dict[
     "given", [{}, {"pattern": "a", "enum": ["b"]}, {"pattern": "("}, {"type": "number", "enum": ["1"]}]
 )
 def test_an_input_is_bounded(given: dict[str, Any]) -> None:
-    """A string that may be anything is not accepted in the inventory."""
+    """The inventory does not accept an input without a pattern or a list of values."""
     with pytest.raises(ValidationError):
         WorkflowInput.model_validate(given)
 
 
 @EACH
 async def test_a_token_that_may_not_is_refused(action: Action, given: dict[str, Any], token: Path) -> None:
-    """With GitHub's own word; nothing was started."""
+    """The error contains the message of GitHub, and no workflow is started."""
     hub = Hub(denies=True)
     async with served(hub, token) as target:
         with pytest.raises(Refused, match="Resource not accessible"):
@@ -211,7 +212,10 @@ async def test_a_token_that_may_not_is_refused(action: Action, given: dict[str, 
 
 @EACH
 async def test_no_server_no_answer_and_invalid_answers(action: Action, given: dict[str, Any], token: Path) -> None:
-    """Each is what it is; an address of this host is refused where the inventory does not allow it; so is a detour."""
+    """An unreachable server, a missing answer and an invalid answer have different errors.
+
+    A loopback address and a redirect are refused unless the inventory allows them.
+    """
     with pytest.raises(Unreachable):
         await plan(action, at("http://127.0.0.1:9", token), **given)
     with pytest.raises(Refused, match="nothing was sent"):
@@ -232,7 +236,7 @@ async def _fails(
 
 @EACH
 async def test_a_lost_answer_is_observed_as_done(action: Action, given: dict[str, Any], token: Path) -> None:
-    """Asked once; then the runs are listed, and tell. Before anything can be seen, it cannot be told."""
+    """The call is sent once; then the list of runs shows the outcome. Until GitHub lists it, the outcome is unknown."""
     hub = Hub(loses=True)
     async with served(hub, token) as target:
         call = await plan(action, target, **given)
@@ -248,7 +252,7 @@ async def test_a_lost_answer_is_observed_as_done(action: Action, given: dict[str
 
 @EACH
 async def test_a_change_after_planning_is_refused(action: Action, given: dict[str, Any], token: Path) -> None:
-    """Somebody ran or started it, or the inventory says something else by now."""
+    """If another user ran the workflow, or the inventory changed, the action is refused."""
     hub = Hub()
     async with served(hub, token) as target:
         call = await plan(action, target, **given)

@@ -1,4 +1,7 @@
-"""Argo CD and Flux, by their custom resources on a real API server; bad days by a peer that speaks HTTP."""
+"""Argo CD and Flux, by their custom resources on a real API server.
+
+Failures of the API server come from a test server.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ SOURCE = {"repoURL": "https://git.example/shop", "path": "deploy", "targetRevisi
 
 
 def deployed(id_: int, revision: str) -> dict[str, Any]:
-    """An entry of an Application's history."""
+    """Return an entry of an Application's history."""
     return {"id": id_, "revision": revision, "source": SOURCE, "deployedAt": "2026-01-05T10:00:00Z"}
 
 
@@ -48,7 +51,7 @@ OLD, NEW = deployed(1, "a" * 40), deployed(2, "b" * 40)
 
 
 def application(policy: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
-    """An Application that deployed twice; it syncs by itself if there is a policy."""
+    """Return an Application with two deployments; with a policy, it syncs automatically."""
     sync = {"syncOptions": ["CreateNamespace=true"], **({} if policy is None else {"automated": policy})}
     return {
         "apiVersion": "argoproj.io/v1alpha1",
@@ -60,7 +63,7 @@ def application(policy: dict[str, Any] | None = None, **metadata: Any) -> dict[s
 
 
 def flux(kind: str = "Kustomization", *, suspend: bool = False) -> dict[str, Any]:
-    """What Flux reconciles."""
+    """Return the metadata and the status that Flux writes."""
     group = "kustomize.toolkit.fluxcd.io/v1" if kind == "Kustomization" else "helm.toolkit.fluxcd.io/v2"
     spec = {"interval": "5m", "suspend": suspend}
     return {"apiVersion": group, "kind": kind, "metadata": {"name": "shop"}, "spec": spec}
@@ -71,12 +74,12 @@ GOOD_DIGEST, BAD_DIGEST = (f"1.{n}@sha256:{n * 64}" for n in "12")
 
 
 def snapshot(revision: str, status: str = "ReconciliationSucceeded") -> dict[str, Any]:
-    """An entry of a Kustomization's history, as Flux writes it since 2.7."""
+    """Return an entry of a Kustomization's history, as Flux writes it since 2.7."""
     return {"digest": f"sha256:{revision[-8:]}", "lastReconciledStatus": status, "metadata": {"revision": revision}}
 
 
 def kustomization(*history: dict[str, Any], kind: str = "GitRepository", **status: Any) -> dict[str, Any]:
-    """A Kustomization that was reconciled, the newest first; by default it went from GOOD to BAD."""
+    """Return a reconciled Kustomization, with the newest entry first; by default, it went from GOOD to BAD."""
     made = flux()
     made["spec"]["sourceRef"] = {"kind": kind, "name": "shop"}
     history = history or (snapshot(BAD), snapshot(GOOD))
@@ -86,7 +89,7 @@ def kustomization(*history: dict[str, Any], kind: str = "GitRepository", **statu
 
 
 def origin(kind: str = "GitRepository", **ref: str) -> dict[str, Any]:
-    """Where Flux takes the manifests from."""
+    """Return the source from which Flux takes the manifests."""
     return {
         "apiVersion": "source.toolkit.fluxcd.io/v1",
         "kind": kind,
@@ -96,7 +99,8 @@ def origin(kind: str = "GitRepository", **ref: str) -> dict[str, Any]:
 
 
 def fitting(name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Objects on which the action can be done, and the field of the last that it changes, changed by somebody else."""
+    """Return objects on which the action is possible, and a change by another client to the field that the action
+    changes."""
     match name:
         case "argocd.pause":
             return [application(POLICY)], {"spec": {"syncPolicy": {"automated": {"prune": False}}}}
@@ -112,7 +116,7 @@ def fitting(name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def put(cluster: Cluster, *objects: dict[str, Any]) -> None:
-    """Have them there; what a controller writes is written after the rest."""
+    """Create the objects, and write their status afterwards as a controller does."""
     for each in objects:
         cluster.apply(each)
         if "status" in each and each["kind"] != "Application":
@@ -121,24 +125,24 @@ def put(cluster: Cluster, *objects: dict[str, Any]) -> None:
 
 
 def bound(cluster: Cluster, kind: str = "Kustomization", path: Path | None = None) -> Service:
-    """The service that these deploy."""
+    """Return the service that these objects deploy."""
     where = {"namespace": cluster.namespace, "kubeconfig": str(path or cluster.kubeconfig)}
     return service("app", argocd={"application": "shop", **where}, flux={"kind": kind, "name": "shop", **where})
 
 
 def shop(cluster: Cluster, kind: str = "applications.argoproj.io") -> Any:
-    """The Application as the cluster has it."""
+    """Return the Application as the cluster has it."""
     return cluster.get(kind, "shop")
 
 
 def changed(cluster: Cluster, kind: str, patch: dict[str, Any]) -> None:
-    """Somebody else, or a controller, writes to it."""
+    """Change the object as another client or a controller."""
     cluster.kubectl("patch", kind, "shop", "--type=merge", f"--patch={json.dumps(patch)}")
 
 
 @real
 async def test_an_application_is_paused_and_resumed_as_it_was(gitops: Cluster) -> None:
-    """The policy is taken away, the rest stays; the way back is the policy that was recorded."""
+    """Pausing removes only the sync policy; the undo restores the recorded policy."""
     gitops.apply(application(POLICY))
     target = bound(gitops)
     call = await plan(PAUSE, target)
@@ -158,7 +162,7 @@ async def test_an_application_is_paused_and_resumed_as_it_was(gitops: Cluster) -
 
 @real
 async def test_one_that_is_switched_off_is_paused(gitops: Cluster) -> None:
-    """``enabled: false`` is Argo CD's other way to say so; resuming takes it away."""
+    """An Application with ``enabled: false`` counts as paused; the resume action removes this field."""
     gitops.apply(application({"enabled": False, **POLICY}))
     target = bound(gitops)
     with pytest.raises(TargetError, match="already paused"):
@@ -169,7 +173,7 @@ async def test_one_that_is_switched_off_is_paused(gitops: Cluster) -> None:
 
 @real
 async def test_a_controller_that_may_revert_is_reported(gitops: Cluster) -> None:
-    """An application of applications undoes the pause; people read that before they agree."""
+    """A parent Application would undo the pause, so the plan warns the approver."""
     gitops.apply(
         application(POLICY, annotations={"argocd.argoproj.io/tracking-id": "root:argoproj.io/Application:x/y"})
     )
@@ -178,7 +182,8 @@ async def test_a_controller_that_may_revert_is_reported(gitops: Cluster) -> None
 
 @real
 async def test_an_application_is_rolled_back_to_its_earlier_deployment(gitops: Cluster) -> None:
-    """The operation holds revision, source and options as recorded; it is seen when the controller took it up, too."""
+    """The operation has the recorded revision, source and options. An observation shows it also after the controller
+    took it up."""
     gitops.apply(application())
     target = bound(gitops)
     call = await plan(ROLLBACK, target)
@@ -206,8 +211,8 @@ async def test_an_application_is_rolled_back_to_its_earlier_deployment(gitops: C
 
 
 @real
-async def test_one_that_syncs_by_itself_is_not_rolled_back(gitops: Cluster) -> None:
-    """The plan says that it has to be paused before; once it is, the same call is made."""
+async def test_an_application_that_syncs_automatically_is_not_rolled_back(gitops: Cluster) -> None:
+    """The plan requires a pause first; after the pause, the same action is accepted."""
     gitops.apply(application(POLICY))
     target = bound(gitops)
     call = await plan(ROLLBACK, target)
@@ -222,7 +227,7 @@ async def test_one_that_syncs_by_itself_is_not_rolled_back(gitops: Cluster) -> N
 @real
 @pytest.mark.parametrize("kind", ["Kustomization", "HelmRelease"])
 async def test_flux_is_suspended_and_resumed(gitops: Cluster, kind: str) -> None:
-    """One field, both ways."""
+    """``flux.suspend`` and ``flux.resume`` change only the field ``suspend``."""
     gitops.apply(flux(kind))
     target = bound(gitops, kind)
     call = await plan(SUSPEND, target)
@@ -251,7 +256,8 @@ async def test_flux_is_suspended_and_resumed(gitops: Cluster, kind: str) -> None
 async def test_flux_is_rolled_back_and_follows_again(
     kind: str, history: tuple[dict[str, Any], ...], before: dict[str, str], held: dict[str, str], gitops: Cluster
 ) -> None:
-    """The source is held at the revision before, and the rest of its reference stays; the way back takes it away."""
+    """The rollback pins the source to the earlier revision and keeps the rest of its reference; the undo removes the
+    pin."""
     put(gitops, kustomization(*history, kind=kind), origin(kind, **before))
     target = bound(gitops)
     call = await plan(HOLD, target)
@@ -270,7 +276,7 @@ async def test_flux_is_rolled_back_and_follows_again(
 
 @real
 async def test_a_named_revision_goes_further_back_and_undo_restores_the_held_one(gitops: Cluster) -> None:
-    """By its revision or its commit; nothing that was never applied with success."""
+    """The revision can be named in full or by its commit; a revision that was never applied successfully is refused."""
     put(
         gitops,
         kustomization(snapshot(BAD), snapshot(FIX, "HealthCheckFailed"), snapshot(GOOD)),
@@ -289,7 +295,7 @@ async def test_a_named_revision_goes_further_back_and_undo_restores_the_held_one
 
 @real
 async def test_an_older_flux_records_only_the_failed_revision(gitops: Cluster) -> None:
-    """Without a history there is the last that was applied; if that is what is deployed, there is nothing."""
+    """Without a history, the last applied revision is the target; if it is deployed already, there is no target."""
     put(gitops, kustomization(lastAppliedRevision=GOOD, history=[]), origin(branch="main"))
     assert (await plan(HOLD, bound(gitops))).arguments["revision"] == GOOD
     put(gitops, kustomization(history=[]))
@@ -299,7 +305,8 @@ async def test_an_older_flux_records_only_the_failed_revision(gitops: Cluster) -
 
 @real
 async def test_flux_that_would_deploy_nothing_is_not_rolled_back(gitops: Cluster) -> None:
-    """Suspended, before the plan or after it; or not a thing that records what it applied; or from a strange source."""
+    """A rollback is refused if Flux is suspended before or after planning, if the kind has no history, or if the source
+    is not supported."""
     put(gitops, kustomization(), origin(branch="main"))
     target = bound(gitops)
     call = await plan(HOLD, target)
@@ -317,7 +324,7 @@ async def test_flux_that_would_deploy_nothing_is_not_rolled_back(gitops: Cluster
 
 @real
 async def test_a_commit_after_planning_is_not_rolled_back(gitops: Cluster) -> None:
-    """It may be the repair."""
+    """The rollback is refused after a new commit, because the commit may be the fix."""
     put(gitops, kustomization(), origin(branch="main"))
     target = bound(gitops)
     call = await plan(HOLD, target)
@@ -330,7 +337,7 @@ async def test_a_commit_after_planning_is_not_rolled_back(gitops: Cluster) -> No
 @real
 @EACH
 async def test_a_change_after_planning_is_refused(name: str, gitops: Cluster) -> None:
-    """Somebody was faster: nothing is written over."""
+    """If another client changed the object after planning, the action is refused and overwrites nothing."""
     made, meanwhile = fitting(name)
     put(gitops, *made)
     target = bound(gitops)
@@ -346,7 +353,7 @@ async def test_a_change_after_planning_is_refused(name: str, gitops: Cluster) ->
 @real
 @EACH
 async def test_an_account_that_may_only_read_changes_nothing(name: str, gitops: Cluster, tmp_path: Path) -> None:
-    """Looking works; the change is the API server's refusal."""
+    """A read-only account can observe; the API server refuses the change."""
     put(gitops, *fitting(name)[0])
     groups = ["argoproj.io", "kustomize.toolkit.fluxcd.io", "source.toolkit.fluxcd.io"]
     token = gitops.account("reader", {"apiGroups": groups, "resources": ["*"], "verbs": ["get"]})
@@ -359,7 +366,7 @@ async def test_an_account_that_may_only_read_changes_nothing(name: str, gitops: 
 @real
 @EACH
 async def test_what_is_not_there_is_missing(name: str, gitops: Cluster) -> None:
-    """No such object, or nothing said in the inventory."""
+    """The error reports a missing object or a missing inventory entry."""
     with pytest.raises(TargetError, match="correct the inventory"):
         await plan(ACTIONS[name], bound(gitops))
     with pytest.raises(TargetError, match=r"has no '(argocd|flux)' in the inventory"):
@@ -367,7 +374,7 @@ async def test_what_is_not_there_is_missing(name: str, gitops: Cluster) -> None:
 
 
 def far(folder: Path, url: str, **more: Any) -> Service:
-    """The service of a cluster that misbehaves."""
+    """Return a service of a cluster whose API server fails."""
     where = {"namespace": "n", "kubeconfig": str(kubeconfig(folder, url)), **more}
     return service(
         "app", argocd={"application": "shop", **where}, flux={"kind": "Kustomization", "name": "shop", **where}
@@ -376,7 +383,7 @@ def far(folder: Path, url: str, **more: Any) -> Service:
 
 @EACH
 async def test_no_server_no_answer_and_invalid_answers(name: str, tmp_path: Path) -> None:
-    """Each is what it is."""
+    """An unreachable server, a missing answer and an invalid answer have different errors."""
     with pytest.raises(Unreachable):
         await plan(ACTIONS[name], far(tmp_path, "http://127.0.0.1:9"))
     for script, error in ((silence, TimedOut), (reply(200, b"<html>"), BadAnswer), (reply(200, b"{}"), BadAnswer)):
@@ -387,7 +394,8 @@ async def test_no_server_no_answer_and_invalid_answers(name: str, tmp_path: Path
 
 @EACH
 async def test_a_lost_answer_is_observed_as_done(name: str, tmp_path: Path) -> None:
-    """The patch is taken and the answer lost: unknown, asked once, and then seen in the object."""
+    """The API server accepts the patch and the answer is lost: the outcome is unknown, and an observation shows the
+    effect."""
     made = fitting(name)[0]
     for each in made:
         each["metadata"] |= {"uid": "u", "resourceVersion": "7"}

@@ -1,4 +1,4 @@
-"""http.request: only what the settings name, only to where they allow, once, and never somewhere else by a detour."""
+"""``http.request`` sends only the requests and only to the hosts of the settings, once, and follows no redirect."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def action(port: int = 9, host: str = "127.0.0.1", **more: Any) -> HttpRequest:
     return HttpRequest(ClientSet(requests={"purge": AllowedRequest.model_validate(given)}))
 
 
-async def test_it_is_sent_as_the_settings_say() -> None:
-    """Method, path and host are theirs; the body has what the playbook filled in."""
+async def test_a_request_is_sent_as_the_settings_define_it() -> None:
+    """Method, path and host come from the settings; the body contains the values of the playbook."""
     async with peer(reply(200, b'{"purged": 3}')) as web:
         result = await do(action(web.port), APP, request="purge", fields={"tag": "items"})
 
@@ -35,7 +35,7 @@ async def test_it_is_sent_as_the_settings_say() -> None:
 
 
 async def test_an_error_of_the_server_leaves_it_unknown() -> None:
-    """It may have done it before it failed."""
+    """After a 5xx the outcome is unknown, because the server may have acted before it failed."""
     async with peer(reply(500, b"oops")) as web:
         result = await do(action(web.port), APP, request="purge")
 
@@ -51,14 +51,14 @@ async def test_an_error_of_the_server_leaves_it_unknown() -> None:
     ],
 )
 async def test_what_the_settings_do_not_allow_is_refused(given: dict[str, Any], says: str) -> None:
-    """Before anything is sent."""
+    """A request that the settings do not allow is refused before it is sent."""
     with pytest.raises(TargetError, match=says):
         await plan(action(), APP, **given)
 
 
 @pytest.mark.parametrize("url", ["ftp://x/y", "unix:///run/docker.sock", "http://u:p@x/", "http://x/?a=b", "//x"])
 def test_an_address_that_is_no_web_address_is_refused(url: str) -> None:
-    """When the settings are read."""
+    """Settings with an invalid URL are refused when they are loaded."""
     with pytest.raises(ValidationError):
         AllowedRequest.model_validate({"url": url})
 
@@ -104,25 +104,26 @@ def test_an_address_that_is_no_web_address_is_refused(url: str) -> None:
     ],
 )
 def test_where_it_may_not_go(address: str, private: bool, allowed: bool) -> None:
-    """Never to a cloud's metadata; to private networks only where the settings say so."""
+    """A request to a metadata service is always refused, and a request to a private network unless the settings allow
+    this."""
     assert (forbidden_reason(address, private=private) is None) is allowed
 
 
 async def test_a_name_that_resolves_to_this_host_is_refused() -> None:
-    """Whatever it is called."""
+    """The address counts, not the name."""
     with pytest.raises(Refused, match="nothing was sent"):
         await do(action(host="localhost", private=False), APP, request="purge")
 
 
 async def test_a_redirect_is_an_answer_and_not_followed() -> None:
-    """Refused, as any other status that is not 2xx."""
+    """A redirect is refused, like any other status that is not 2xx."""
     async with peer(reply(302, b"", "location: http://127.0.0.1:9/")) as web:
         with pytest.raises(Refused, match="302"):
             await do(action(web.port), APP, request="purge")
 
 
 async def test_no_server_and_no_answer_are_distinguished() -> None:
-    """Not sent: certainly nothing happened. Sent and not answered: unknown."""
+    """If no connection was made, nothing happened. If the request was sent and not answered, the outcome is unknown."""
     with pytest.raises(Unreachable):
         await do(action(), APP, request="purge")
 
@@ -136,7 +137,7 @@ async def test_no_server_and_no_answer_are_distinguished() -> None:
 
 
 async def test_a_long_answer_is_cut() -> None:
-    """It was done; how much was said about it does not matter."""
+    """A long body of the answer is cut; the action still succeeds."""
     async with peer(reply(200, b"x" * 300_000)) as web:
         result = await do(action(web.port), APP, request="purge")
 
@@ -145,14 +146,14 @@ async def test_a_long_answer_is_cut() -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_server_that_says_no_is_believed(status: int) -> None:
-    """Refused: it has not done it."""
+    """A 4xx raises :class:`Refused`: the server did nothing."""
     async with peer(reply(status, b"who are you?")) as web:
         with pytest.raises(Refused, match=str(status)):
             await do(action(web.port), APP, request="purge")
 
 
 async def test_nonsense_leaves_it_unknown() -> None:
-    """Something else listens there: what it made of the request is not known."""
+    """After an invalid answer the outcome is unknown."""
 
     async def nonsense(reader: Any, writer: Any) -> None:
         await read_request(reader)
@@ -164,7 +165,7 @@ async def test_nonsense_leaves_it_unknown() -> None:
 
 
 async def test_one_whose_answer_was_lost_is_put_to_a_person() -> None:
-    """It was made, once, and leaves no sign that could be looked for: nobody repeats it by guess."""
+    """The request was sent once and has no observable effect, so it is never repeated automatically."""
     async with peer(reply(200, b"")) as web, deaf(web.url) as (url, withheld):
         purge = action(int(url.rpartition(":")[2]), timeout="500ms")
         call = await plan(purge, APP, request="purge")
@@ -176,7 +177,7 @@ async def test_one_whose_answer_was_lost_is_put_to_a_person() -> None:
 
 
 async def test_settings_that_changed_since_the_plan_are_noticed() -> None:
-    """What was approved is what is sent."""
+    """If the settings changed after planning, the request is refused: only the approved request is sent."""
     async with peer(reply(200, b"")) as web:
         call = await plan(action(), APP, request="purge")
         with pytest.raises(TargetError, match="'purge' was changed in the settings after planning"):

@@ -1,4 +1,4 @@
-"""Jobs as a remedy, on a real cluster: created once, from a manifest of the inventory; their logs are evidence."""
+"""Jobs on a real cluster: each Job is created once from a manifest of the inventory, and its logs are evidence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ real = pytest.mark.kubernetes
 
 @pytest.fixture(scope="module")
 def job_controller() -> Iterator[None]:
-    """A cluster for development may have no controller of Jobs."""
+    """Start a Job controller if the cluster has none."""
     if "KUBECONFIG" not in os.environ:
         pytest.skip("needs a Kubernetes cluster: set KUBECONFIG")
     with cluster_controllers.running(Path(os.environ["KUBECONFIG"])):
@@ -42,14 +42,14 @@ PLATFORMS: list[KubernetesPlatform] = []
 
 @pytest.fixture(autouse=True)
 async def _in_a_run() -> AsyncIterator[None]:
-    """The connections of the test are closed after it."""
+    """Close the connections after the test."""
     yield
     while PLATFORMS:
         await PLATFORMS.pop().aclose()
 
 
 def manifest(folder: Path, image: str, command: str, policy: str = "Never", **spec: Any) -> Path:
-    """A manifest of a Job that runs a shell command."""
+    """Return the manifest of a Job that runs a shell command."""
     container = {"name": "main", "image": image, "imagePullPolicy": policy, "command": ["/bin/sh", "-c", command]}
     pod = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container]}
     body = {"backoffLimit": 0, "template": {"spec": pod}, **spec}
@@ -60,14 +60,14 @@ def manifest(folder: Path, image: str, command: str, policy: str = "Never", **sp
 
 
 def shop(cluster: Cluster, path: Path, **template: Any) -> Service:
-    """A service with one allowed Job."""
+    """Return a service with one allowed Job."""
     where = {"kind": "kubernetes", "namespace": cluster.namespace, "kubeconfig": str(cluster.kubeconfig)}
     jobs = {"reindex": {"manifest": str(path), **template}}
     return Service.model_validate({"name": "shop", "platform": {**where, "deployment": "shop"}, "jobs": jobs})
 
 
 def actions(service: Service) -> tuple[JobRun, JobWait]:
-    """Both actions, with an inventory of this service, in a step of a run."""
+    """Return both Job actions for this service, in a step of a run."""
     RUN.set("run-01hq2v9r3kx5n8w7c")
     STEP.set("reindex")
     inventory = Inventory(apiVersion="remediator/v1", kind="Inventory", services={"shop": service})
@@ -77,7 +77,7 @@ def actions(service: Service) -> tuple[JobRun, JobWait]:
 
 
 async def ended(wait: JobWait, service: Service) -> Result:
-    """Call the wait as often as it asks for it."""
+    """Call the wait action until it does not ask for another call."""
     async with asyncio.timeout(150):
         while (result := await do(wait, service, job="reindex")).poll is not None:
             await asyncio.sleep(0.3)
@@ -88,7 +88,8 @@ async def ended(wait: JobWait, service: Service) -> Result:
 async def test_a_job_runs_with_its_values_and_its_logs_are_evidence(
     cluster: Cluster, job_controller: None, tmp_path: Path
 ) -> None:
-    """The plan creates nothing; the Job has name, labels and limits; the values are variables, never a command."""
+    """The plan creates nothing. The Job has its name, labels and limits; values are environment variables, never part
+    of a command."""
     path = manifest(tmp_path, cluster.image, 'echo "table=$TABLE"; echo done')
     service = shop(cluster, path, values={"TABLE": "[a-z; $()]+"}, timeout="5m", destructive=False, interrupts=False)
     run, wait = actions(service)
@@ -114,7 +115,8 @@ async def test_a_job_runs_with_its_values_and_its_logs_are_evidence(
 
 @real
 async def test_a_job_is_never_created_twice(cluster: Cluster, tmp_path: Path) -> None:
-    """Neither by a second attempt after a crash or a lost answer, nor beside a Job of somebody else."""
+    """A second attempt after a crash or a lost answer creates no other Job; an existing Job that the run did not create
+    is refused."""
     path = manifest(tmp_path, cluster.image, "true")
     service = shop(cluster, path)
     run, _ = actions(service)
@@ -139,7 +141,8 @@ async def test_a_job_is_never_created_twice(cluster: Cluster, tmp_path: Path) ->
 
 @real
 async def test_a_job_that_fails_shows_why(cluster: Cluster, job_controller: None, tmp_path: Path) -> None:
-    """Its last line, and what Kubernetes says; also for a Job that is stopped because it takes too long."""
+    """The result has the last line of the log and the reason from Kubernetes, also if the Job exceeded its time
+    limit."""
     path = manifest(tmp_path, cluster.image, "echo cannot connect to db; exit 3")
     service = shop(cluster, path)
     run, wait = actions(service)
@@ -157,7 +160,7 @@ async def test_a_job_that_fails_shows_why(cluster: Cluster, job_controller: None
 
 @real
 async def test_what_the_server_would_refuse_is_found_before_a_person_is_asked(cluster: Cluster, tmp_path: Path) -> None:
-    """The plan asks the API server by a dry run."""
+    """The plan sends a dry run to the API server, so an invalid Job fails before the approval."""
     path = manifest(tmp_path, cluster.image, "true", completions=-1)
     run, _ = actions(shop(cluster, path))
     with pytest.raises(KubernetesRefused, match="Invalid"):
@@ -166,7 +169,7 @@ async def test_what_the_server_would_refuse_is_found_before_a_person_is_asked(cl
 
 @real
 async def test_a_manifest_that_changed_after_planning_is_not_run(cluster: Cluster, tmp_path: Path) -> None:
-    """What was approved is not what the file says now; nor a Job that was declared harmless and is not any more."""
+    """The Job is refused if its manifest changed after planning, or if the inventory declares more harm than before."""
     service = shop(cluster, manifest(tmp_path, cluster.image, "true"))
     run, _ = actions(service)
     call = await plan(run, service, job="reindex")
@@ -181,7 +184,7 @@ async def test_a_manifest_that_changed_after_planning_is_not_run(cluster: Cluste
 
 @real
 async def test_missing_rights_are_named_before_a_plan(cluster: Cluster, tmp_path: Path) -> None:
-    """An account that may look at pods may not create Jobs."""
+    """If the account may not create Jobs, the plan fails and names the missing rights."""
     token = cluster.account("little", {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]})
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     config["users"] = [{**each, "user": {"token": token}} for each in config["users"]]
@@ -200,7 +203,7 @@ FAR = {"kind": "kubernetes", "namespace": "shop", "deployment": "shop"}
 
 
 def far(path: Path, **template: Any) -> Service:
-    """A service whose cluster is not asked."""
+    """Return a service whose cluster gets no request."""
     jobs = {"reindex": {"manifest": str(path), **template}}
     return Service.model_validate({"name": "shop", "platform": FAR, "jobs": jobs})
 
@@ -216,7 +219,7 @@ def far(path: Path, **template: Any) -> Service:
     ],
 )
 async def test_only_what_the_inventory_allows_is_run(given: Any, message: str, tmp_path: Path) -> None:
-    """Names and values come from a playbook, and values from labels."""
+    """A Job or a value that the inventory does not allow is refused, because values can come from labels."""
     service = far(manifest(tmp_path, "none", "true"), values={"TABLE": "[a-z]+"})
     with pytest.raises(TargetError, match=message):
         await actions(service)[0].plan(service, JobRun.Parameters.model_validate(given))
@@ -236,7 +239,7 @@ async def test_only_what_the_inventory_allows_is_run(given: Any, message: str, t
     ],
 )
 async def test_a_manifest_that_cannot_be_used_is_named(text: bytes | None, message: str, tmp_path: Path) -> None:
-    """With its path and what is wrong."""
+    """The error contains the path of the manifest and the problem."""
     path = tmp_path / "job.yaml"
     if text is not None:
         path.write_bytes(text)
@@ -246,7 +249,7 @@ async def test_a_manifest_that_cannot_be_used_is_named(text: bytes | None, messa
 
 
 def test_what_is_not_declared_is_assumed(tmp_path: Path) -> None:
-    """Undeclared or unknown: it destroys and interrupts, so that a person is asked in every mode."""
+    """A Job without a declaration counts as destructive and interrupting, so it needs an approval in every mode."""
     path = manifest(tmp_path, "none", "true")
     for service, expected in (
         (far(path), (True, True)),
@@ -260,14 +263,14 @@ def test_what_is_not_declared_is_assumed(tmp_path: Path) -> None:
 
 
 def test_names_are_stable_and_fit() -> None:
-    """One name for a step of a run, whoever computes it; never longer than a label may be."""
+    """Every process computes the same Job name for a step of a run, within the maximum length of a label."""
     name = job_name("a" * 30, "run-1", "step")
     assert name == job_name("a" * 30, "run-1", "step") and len(name) <= 63
     assert len({name, job_name("a" * 30, "run-2", "step"), job_name("a" * 30, "run-1", "other")}) == 3
 
 
 def test_jobs_need_a_namespace_to_run_in(tmp_path: Path) -> None:
-    """That of the platform."""
+    """A Job needs the namespace of its Kubernetes platform; other platforms are refused."""
     with pytest.raises(ValueError, match="a service on systemd cannot have jobs"):
         Service.model_validate(
             {

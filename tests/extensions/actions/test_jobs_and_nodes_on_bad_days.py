@@ -1,4 +1,5 @@
-"""Jobs, nodes and pods with an API server that is down, slow, talks nonsense, or acts and loses the answer."""
+"""Jobs, nodes and pods with an API server that is down, is slow, answers nonsense, or loses its answer after the
+change."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ EACH = pytest.mark.parametrize("name", [*CHANGING, "job.wait", *PODS])
 
 @pytest.fixture
 async def actions() -> AsyncIterator[dict[str, Action]]:
-    """In a step of a run; the connections are closed afterwards."""
+    """Return the actions in a step of a run, and close their connections after the test."""
     platform = KubernetesPlatform()
     clients = ClientSet(platforms={"kubernetes": platform, "kubernetes_nodes": KubernetesNodesPlatform()})
     RUN.set("run-1")
@@ -56,7 +57,7 @@ async def actions() -> AsyncIterator[dict[str, Action]]:
 
 
 def far(name: str, folder: Path, url: str, timeout: str = "20s") -> Service:
-    """The target of an action, in a cluster at this address."""
+    """Return the target of an action in a cluster at this address."""
     config = {
         "clusters": [{"name": "c", "cluster": {"server": url}}],
         "users": [{"name": "u", "user": {}}],
@@ -79,7 +80,7 @@ def far(name: str, folder: Path, url: str, timeout: str = "20s") -> Service:
 
 @EACH
 async def test_no_server_no_answer_and_nonsense(name: str, actions: dict[str, Action], tmp_path: Path) -> None:
-    """Each is the error that says whether something may have happened."""
+    """Each error shows whether the call may have taken effect."""
     given = GIVEN.get(name, NODE)
     with pytest.raises(Unreachable):
         await plan(actions[name], far(name, tmp_path, "http://127.0.0.1:1"), **given)
@@ -91,7 +92,7 @@ async def test_no_server_no_answer_and_nonsense(name: str, actions: dict[str, Ac
 
 
 class World:
-    """An API server with one node, one pod and Jobs. It does what it is asked to, and loses the answer to a change."""
+    """An API server with one node, one pod and Jobs. It performs each change and loses the answer."""
 
     def __init__(self, *, cordoned: bool) -> None:
         self.cordoned = cordoned
@@ -100,7 +101,7 @@ class World:
         self.changes: list[bytes] = []
 
     def node(self) -> dict[str, Any]:
-        """The node as it is now."""
+        """Return the current node."""
         annotations = {"remediator.cordoned-by": "run-1"} if self.cordoned else {}
         metadata = {"name": "worker-1", "uid": "n", "resourceVersion": "7", "annotations": annotations}
         return {"metadata": metadata, "spec": {"unschedulable": self.cordoned}}
@@ -117,7 +118,7 @@ class World:
         await reply(status, json.dumps(answer).encode(), "connection: close")(request, writer)
 
     def change(self, method: bytes, path: bytes, body: dict[str, Any]) -> None:
-        """Do what is asked."""
+        """Perform the requested change."""
         if b"/eviction" in path or method == b"DELETE":
             self.pods.clear()
         elif b"/jobs" in path:
@@ -126,7 +127,7 @@ class World:
             self.cordoned = bool(body["spec"]["unschedulable"])
 
     def read(self, path: bytes) -> tuple[int, Any]:
-        """What it shows."""
+        """Return the requested object."""
         plain = path.partition(b"?")[0].decode()
         if "selfsubject" in plain:
             return 201, {"status": {"allowed": True}}
@@ -153,7 +154,7 @@ OWNER = {"kind": "ReplicaSet", "name": "web", "uid": "r", "controller": True}
 
 @pytest.mark.parametrize("name", CHANGING)
 async def test_a_lost_answer_is_observed_as_done(name: str, actions: dict[str, Action], tmp_path: Path) -> None:
-    """The change is made once; its answer is lost, which is unknown, and is then seen in the cluster."""
+    """The change is sent once. Its outcome is unknown, and an observation shows its effect in the cluster."""
     world, given = World(cordoned=name in ("node.uncordon", "node.drain")), GIVEN.get(name, NODE)
     async with peer(world) as server:
         target = far(name, tmp_path, server.url)
@@ -173,7 +174,7 @@ async def test_a_lost_answer_is_observed_as_done(name: str, actions: dict[str, A
 async def test_a_pod_whose_removal_lost_its_answer_is_seen_to_be_gone(
     name: str, actions: dict[str, Action], tmp_path: Path
 ) -> None:
-    """It is removed once; the lost answer is unknown, and the cluster then shows that the pod is gone."""
+    """The pod is removed once. The outcome is unknown, and an observation shows that the pod is gone."""
     world, given = World(cordoned=False), GIVEN[name]
     call = PlannedCall("remove pod web", {"pod": "web"}, pin={"pod": "web", "uid": "p", SERVES: False})
     async with peer(world) as server:

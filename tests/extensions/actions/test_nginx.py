@@ -1,4 +1,5 @@
-"""nginx.rate_limit and nginx.maintenance on a real nginx: tested before use, in use when they say so, put back."""
+"""``nginx.rate_limit`` and ``nginx.maintenance`` on a real nginx: tested before use, active once reported, and
+undone."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def target(nginx: Nginx, **more: str) -> Service:
 
 
 async def test_a_limit_is_set_and_removed(nginx: Nginx) -> None:
-    """One address gets its burst and no more; after the undo it gets everything."""
+    """The limit allows one address its burst and no more; after the undo, all requests are accepted."""
     call = await plan(LIMIT, target(nginx), level="strict")
     result = await do(LIMIT, target(nginx), call=call, level="strict")
 
@@ -44,7 +45,7 @@ async def test_a_limit_is_set_and_removed(nginx: Nginx) -> None:
 
 
 async def test_maintenance_answers_503_and_ends(nginx: Nginx) -> None:
-    """Every request, with Retry-After; then none."""
+    """During maintenance, every request gets 503 with Retry-After; after it, none does."""
     call, since = await plan(MAINTENANCE, target(nginx)), datetime.now(UTC)
     result = await do(MAINTENANCE, target(nginx), call=call)
     until(lambda: set(nginx.statuses(3)) == {503}, "maintenance")
@@ -56,7 +57,7 @@ async def test_maintenance_answers_503_and_ends(nginx: Nginx) -> None:
 
 
 async def test_what_nginx_does_not_take_is_put_back(nginx: Nginx) -> None:
-    """A zone that is not there: the file is as before, and nginx goes on as before."""
+    """If nginx rejects the new configuration, the file is restored, and nginx continues unchanged."""
     with pytest.raises(Refused, match="the old one was restored"):
         await do(LIMIT, target(nginx, zone="nowhere"), level="normal")
 
@@ -65,7 +66,7 @@ async def test_what_nginx_does_not_take_is_put_back(nginx: Nginx) -> None:
 
 
 async def test_a_foreign_file_is_not_replaced(nginx: Nginx) -> None:
-    """It does not bear our mark."""
+    """A file without the mark of remediator is refused."""
     nginx.rules.write_text("deny all;\n")
 
     with pytest.raises(TargetError, match="not managed by remediator"):
@@ -73,7 +74,7 @@ async def test_a_foreign_file_is_not_replaced(nginx: Nginx) -> None:
 
 
 async def test_a_file_that_changed_after_the_plan_is_refused(nginx: Nginx) -> None:
-    """Another run, or another remediator, was faster."""
+    """If another run or another remediator changed the file after planning, the action is refused."""
     call = await plan(LIMIT, target(nginx), level="strict")
     await do(LIMIT, target(nginx), level="gentle")
 
@@ -82,7 +83,7 @@ async def test_a_file_that_changed_after_the_plan_is_refused(nginx: Nginx) -> No
 
 
 async def test_an_nginx_that_does_not_run_is_refused(nginx: Nginx) -> None:
-    """Nothing is written."""
+    """If nginx is not running, no file is written."""
     nginx.stop()
 
     with pytest.raises(TargetError):
@@ -91,7 +92,7 @@ async def test_an_nginx_that_does_not_run_is_refused(nginx: Nginx) -> None:
 
 
 async def test_one_does_not_end_the_other(nginx: Nginx) -> None:
-    """A rate limit would let requests in that maintenance keeps out."""
+    """A rate limit must not replace maintenance, because it would admit the requests that maintenance refuses."""
     await do(MAINTENANCE, target(nginx))
 
     with pytest.raises(TargetError, match="maintenance mode, which a rate limit would end"):
@@ -99,12 +100,12 @@ async def test_one_does_not_end_the_other(nginx: Nginx) -> None:
 
 
 async def test_an_unknown_outcome_is_observed(nginx: Nginx) -> None:
-    """Written and read by a worker that was started since, or not."""
+    """The effect is proved only if the file was written and a worker started after the write."""
     since = datetime.now(UTC)
     call = await plan(LIMIT, target(nginx), level="strict")
     assert (await observe(LIMIT, target(nginx), call, since=since, level="strict")).happened is EffectStatus.NO
     nginx.rules.write_text(str(call.arguments["content"]))
-    later = datetime.now(UTC) + timedelta(seconds=10)  # no worker is as young as that
+    later = datetime.now(UTC) + timedelta(seconds=10)  # no worker is younger than this
     written = await observe(LIMIT, target(nginx), call, since=later, level="strict")
     assert written.happened is EffectStatus.NO, "written, and nobody has read it"
 
@@ -120,7 +121,7 @@ RULES = pytest.mark.parametrize(
 
 @RULES
 async def test_without_an_nginx_nothing_is_planned(action: Action, given: dict[str, str], tmp_path: Path) -> None:
-    """None in the inventory, or a pid file that names nobody."""
+    """The plan fails if the inventory has no nginx, or if the PID file names no process."""
     with pytest.raises(TargetError, match="service 'app' has no 'nginx' in the inventory"):
         await plan(action, service("app"), **given)
     (tmp_path / "pid").write_text("nginx")
@@ -132,7 +133,7 @@ async def test_without_an_nginx_nothing_is_planned(action: Action, given: dict[s
 
 @RULES
 async def test_a_file_that_may_not_be_written_stays(action: Action, given: dict[str, str], nginx: Nginx) -> None:
-    """Refused, and nginx goes on as before."""
+    """If the file is not writable, the action is refused and nginx continues unchanged."""
     call = await plan(action, target(nginx), **given)
     with nobody(nginx.rules.parent), pytest.raises(Refused, match="cannot write"):
         await do(action, target(nginx), call=call, **given)
@@ -142,7 +143,7 @@ async def test_a_file_that_may_not_be_written_stays(action: Action, given: dict[
 
 @RULES
 async def test_an_nginx_that_stopped_is_refused(action: Action, given: dict[str, str], nginx: Nginx) -> None:
-    """Between the plan and the act: nothing is written for the next one to read."""
+    """If nginx stops after planning, no file is written that its next start would read."""
     call = await plan(action, target(nginx), **given)
     nginx.stop()
     with pytest.raises(TargetError):
@@ -154,14 +155,17 @@ async def test_an_nginx_that_stopped_is_refused(action: Action, given: dict[str,
 async def test_a_reload_that_takes_too_long_is_unknown_and_then_seen(
     action: Action, given: dict[str, str], nginx: Nginx
 ) -> None:
-    """Its master hangs: cut off in time. Once it goes on it does what it was told, once, and a look says so."""
+    """The master hangs, and the call ends at its timeout.
+
+    When the master continues, it reloads once, and an observation shows this.
+    """
     call = await plan(action, target(nginx), **given)
-    await asyncio.sleep(0.2)  # its workers become older than what is to come: the kernel tells hundredths of a second
+    await asyncio.sleep(0.2)  # start times have a resolution of 10 ms
     since = datetime.now(UTC)
     os.kill(nginx.pid, signal.SIGSTOP)
     try:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(2):  # as the engine bounds every call
+            async with asyncio.timeout(2):  # the engine limits every call in the same way
                 await do(action, target(nginx), call=call, **given)
         assert (await observe(action, target(nginx), call, since=since, **given)).happened is EffectStatus.NO
     finally:
@@ -174,7 +178,7 @@ async def test_a_reload_that_takes_too_long_is_unknown_and_then_seen(
 async def test_nonsense_from_the_test_of_the_configuration_is_a_no(
     action: Action, given: dict[str, str], nginx: Nginx, tmp_path: Path
 ) -> None:
-    """Whatever it prints, only its status says yes; what was written is put back."""
+    """Only the exit status of ``nginx -t`` counts; after a failure, the file is restored."""
     binary = tmp_path / "nginx-of-another-kind"
     binary.write_text("#!/bin/sh\nhead -c 300 /dev/urandom\nexit 3\n")
     binary.chmod(0o755)
@@ -184,7 +188,7 @@ async def test_nonsense_from_the_test_of_the_configuration_is_a_no(
 
 
 async def test_maintenance_that_was_changed_or_restarted_since_is_refused(nginx: Nginx) -> None:
-    """Another run was faster, or another nginx reads the file by now."""
+    """The end of maintenance is refused if another run changed the file, or if another nginx uses it."""
     call = await plan(MAINTENANCE, target(nginx))
     await do(LIMIT, target(nginx), level="gentle")
     with pytest.raises(TargetError, match="was changed after planning"):
@@ -200,8 +204,7 @@ async def test_maintenance_that_was_changed_or_restarted_since_is_refused(nginx:
 async def test_a_timeout_before_the_reload_restores_the_file(
     action: Action, given: dict[str, str], nginx: Nginx, tmp_path: Path
 ) -> None:
-    """The test of the configuration cannot be started, or never ends: an untested file would wait for the next
-    reload, and nobody would take it away."""
+    """If ``nginx -t`` does not start or hangs, the file is restored, so no untested file waits for the next reload."""
     before = nginx.rules.read_text() if nginx.rules.exists() else ""
     with pytest.raises(Unreachable):
         await do(action, target(nginx, binary="/no/such/nginx"), **given)
@@ -209,6 +212,6 @@ async def test_a_timeout_before_the_reload_restores_the_file(
     slow.write_text("#!/bin/sh\nsleep 60\n")
     slow.chmod(0o755)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.5):  # as the engine bounds every call
+        async with asyncio.timeout(0.5):  # the engine limits every call in the same way
             await do(action, target(nginx, binary=str(slow)), **given)
     assert nginx.rules.read_text().splitlines()[1:] == before.splitlines()[1:]

@@ -1,4 +1,7 @@
-"""Cordon, drain and uncordon nodes on a real API server. The nodes are objects without a kubelet: pods stay as made."""
+"""Cordon, drain and uncordon nodes on a real API server.
+
+The nodes are objects without a kubelet, so pods keep the status that the test writes.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ ACTIONS: dict[str, Action] = {each.name: each(CLIENTS) for each in (NodeCordon, 
 
 @pytest.fixture
 def nodes(cluster: Cluster) -> Iterator[tuple[str, str]]:
-    """Two ready nodes that nobody else uses."""
+    """Create two ready nodes for this test only."""
     names = (f"{cluster.namespace}-a", f"{cluster.namespace}-b")
     for name in names:
         cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"test": name}}})
@@ -42,19 +45,19 @@ def nodes(cluster: Cluster) -> Iterator[tuple[str, str]]:
 
 
 def conditions(*items: dict[str, Any]) -> dict[str, Any]:
-    """A patch of a status."""
+    """Return a patch of a node's conditions."""
     return {"status": {"conditions": list(items)}}
 
 
 def workers(cluster: Cluster, *, nodes: list[str] | None = None, **binding: Any) -> Service:
-    """The nodes of the test as a service."""
+    """Return a service with the nodes of the test."""
     allowed = nodes or [f"{cluster.namespace}-*"]
     platform = {"kind": "kubernetes_nodes", "nodes": allowed, "kubeconfig": str(cluster.kubeconfig), **binding}
     return Service.model_validate({"name": "workers", "platform": platform})
 
 
 def pod(cluster: Cluster, name: str, node: str, owner: str = "ConfigMap", **more: Any) -> None:
-    """A pod on a node. A ConfigMap as its controller does nothing; an empty text: no controller."""
+    """Create a pod on a node. Its controller is a ConfigMap, which does nothing; an empty text means no controller."""
     container = {"name": "main", "image": "none", "imagePullPolicy": "Never"}
     spec = {"nodeName": node, "containers": [container], "terminationGracePeriodSeconds": 0, **more.pop("spec", {})}
     metadata: dict[str, Any] = {"name": name, "labels": {"app": name}, **more}
@@ -69,10 +72,10 @@ def pod(cluster: Cluster, name: str, node: str, owner: str = "ConfigMap", **more
 
 
 def owner_object(kind: str, name: str, node: str) -> dict[str, Any]:
-    """An object that can be the controller of a pod."""
+    """Create an object that can be the controller of a pod."""
     if kind == "ConfigMap":
         return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}
-    template = {  # a controller of the cluster that looks after it finds its pod on its only node
+    template = {  # controllers of the cluster schedule the pod on the only node of the cluster
         "metadata": {"labels": {"app": "agent"}},
         "spec": {"nodeSelector": {"test": node}, "containers": [{"name": "main", "image": "none"}]},
     }
@@ -87,19 +90,19 @@ def set_status(cluster: Cluster, name: str, **status: Any) -> None:
 
 
 def cordoned(cluster: Cluster, node: str) -> bool:
-    """Whether kubectl shows the node as unschedulable."""
+    """Return whether kubectl shows the node as unschedulable."""
     return bool(cluster.get("node", node)["spec"].get("unschedulable"))
 
 
 def names(cluster: Cluster) -> set[str]:
-    """The pods that exist, all those of a DaemonSet as ``agent``."""
+    """Return the names of all pods, with ``agent`` for each pod of a DaemonSet."""
     found = cluster.get("pods")["items"]
     return {each["metadata"]["labels"].get("app", each["metadata"]["name"]) for each in found}
 
 
 @real
 async def test_a_node_is_cordoned_observed_and_uncordoned(cluster: Cluster, nodes: tuple[str, str]) -> None:
-    """The annotation says which run did it, and is removed by the undo."""
+    """The annotation of the node contains the ID of the run; the undo removes it."""
     node, service, action = nodes[0], workers(cluster), ACTIONS["node.cordon"]
     call = await plan(action, service, node=node)
     assert call.text == f"cordon node {node}" and call.undo == f"uncordon node {node}" and not cordoned(cluster, node)
@@ -108,7 +111,7 @@ async def test_a_node_is_cordoned_observed_and_uncordoned(cluster: Cluster, node
     assert result.outcome is Outcome.OK and cordoned(cluster, node)
     assert cluster.get("node", node)["metadata"]["annotations"]["remediator.cordoned-by"] == "run-one"
     assert (await observe(action, service, call, node=node)).happened is EffectStatus.YES
-    assert (await do(action, service, call=call, node=node)).outcome is Outcome.OK  # again changes nothing
+    assert (await do(action, service, call=call, node=node)).outcome is Outcome.OK  # a second call changes nothing
     await undo(action, ACTIONS, service, call, result)
     assert not cordoned(cluster, node)
     assert "remediator.cordoned-by" not in cluster.get("node", node)["metadata"].get("annotations", {})
@@ -117,7 +120,7 @@ async def test_a_node_is_cordoned_observed_and_uncordoned(cluster: Cluster, node
 
 @real
 async def test_a_node_that_a_person_cordoned_is_left_alone(cluster: Cluster, nodes: tuple[str, str]) -> None:
-    """It is neither drained nor uncordoned, also if that happened after planning."""
+    """Such a node is neither drained nor uncordoned, also if the person cordoned it after planning."""
     node, service = nodes[0], workers(cluster)
     planned = await plan(ACTIONS["node.drain"], service, node=node)
     cluster.kubectl("cordon", node)
@@ -133,7 +136,7 @@ async def test_a_node_that_a_person_cordoned_is_left_alone(cluster: Cluster, nod
 
 @real
 async def test_a_node_that_another_run_cordoned_is_not_taken_over(cluster: Cluster, nodes: tuple[str, str]) -> None:
-    """The other run may not have ended."""
+    """The node is left to the other run, which may still be in progress."""
     await do(ACTIONS["node.cordon"], workers(cluster), node=nodes[0])
     RUN.set("run-two")
     with pytest.raises(TargetError, match="cordoned by run run-one"):
@@ -142,7 +145,7 @@ async def test_a_node_that_another_run_cordoned_is_not_taken_over(cluster: Clust
 
 @real
 async def test_the_limit_counts_every_cordoned_node(cluster: Cluster, nodes: tuple[str, str]) -> None:
-    """Also one that a person cordoned, before the plan or after it."""
+    """Nodes that a person cordoned count towards the limit, at planning and before the call."""
     first, second = nodes
     service, action = workers(cluster), ACTIONS["node.cordon"]
     planned = await plan(action, service, node=first)
@@ -157,7 +160,7 @@ async def test_the_limit_counts_every_cordoned_node(cluster: Cluster, nodes: tup
 
 @real
 async def test_only_nodes_of_the_inventory_are_changed(cluster: Cluster, nodes: tuple[str, str]) -> None:
-    """A label of an alert can name any node; the list in the inventory decides."""
+    """The alert's label can name any node, but only nodes of the inventory are accepted."""
     first, second = nodes
     service = workers(cluster, nodes=[first])
     for action in ACTIONS.values():
@@ -172,7 +175,7 @@ async def test_only_nodes_of_the_inventory_are_changed(cluster: Cluster, nodes: 
 
 @real
 async def test_a_node_that_was_replaced_is_refused(cluster: Cluster, nodes: tuple[str, str]) -> None:
-    """The new one has the name, and nobody approved anything about it."""
+    """If a node was replaced by one with the same name, the action is refused: the approval was for the old node."""
     node, service = nodes[0], workers(cluster)
     call = await plan(ACTIONS["node.drain"], service, node=node)
     cluster.kubectl("delete", "node", node)
@@ -184,7 +187,7 @@ async def test_a_node_that_was_replaced_is_refused(cluster: Cluster, nodes: tupl
 
 @real
 async def test_a_drain_evicts_what_kubectl_drain_evicts(cluster: Cluster, nodes: tuple[str, str]) -> None:
-    """Pods with a controller and ended pods go; those of DaemonSets and static pods stay; other nodes are untouched."""
+    """A drain evicts pods that have a controller or have ended; pods of DaemonSets and static pods stay."""
     node, other = nodes
     service, action = workers(cluster), ACTIONS["node.drain"]
     pod(cluster, "web", node)
@@ -212,7 +215,8 @@ async def test_a_drain_evicts_what_kubectl_drain_evicts(cluster: Cluster, nodes:
 async def test_pods_that_would_be_lost_are_refused_before_anything_is_done(
     cluster: Cluster, nodes: tuple[str, str]
 ) -> None:
-    """As kubectl does without --force and --delete-emptydir-data; the inventory can allow both."""
+    """Like ``kubectl drain`` without --force and --delete-emptydir-data, the drain is refused; the inventory can allow
+    both."""
     node, action = nodes[0], ACTIONS["node.drain"]
     call = await plan(action, workers(cluster), node=node)
     pod(cluster, "alone", node, owner="")
@@ -229,7 +233,8 @@ async def test_pods_that_would_be_lost_are_refused_before_anything_is_done(
 
 @real
 async def test_a_budget_that_refuses_is_named_and_respected(cluster: Cluster, nodes: tuple[str, str]) -> None:
-    """The pod stays, and the reason is the budget's; once the budget allows it, the same drain goes on."""
+    """The pod stays, and the reason names the PodDisruptionBudget. When the budget allows the eviction, the same drain
+    continues."""
     node, service, action = nodes[0], workers(cluster), ACTIONS["node.drain"]
     pod(cluster, "web", node)
     pod(cluster, "batch", node)
@@ -251,7 +256,7 @@ async def test_a_budget_that_refuses_is_named_and_respected(cluster: Cluster, no
 
 
 def budget(cluster: Cluster, app: str, *, allowed: int) -> None:
-    """A PodDisruptionBudget with its status, as the controller would write it."""
+    """Create a PodDisruptionBudget with the status that its controller would write."""
     api = "policy/v1" if "policy/v1\n" in cluster.kubectl("api-versions") + "\n" else "policy/v1beta1"
     spec = {"minAvailable": 1 - allowed, "selector": {"matchLabels": {"app": app}}}
     cluster.apply({"apiVersion": api, "kind": "PodDisruptionBudget", "metadata": {"name": app}, "spec": spec})
@@ -264,7 +269,7 @@ def budget(cluster: Cluster, app: str, *, allowed: int) -> None:
 
 @real
 async def test_the_status_counts_nodes_that_take_pods(cluster: Cluster, nodes: tuple[str, str]) -> None:
-    """A cordoned node and one that is not ready do not; each is explained."""
+    """Cordoned and unready nodes do not count as healthy; the status has a reason for each."""
     platform, service = KubernetesNodesPlatform(), workers(cluster)
     status = await platform.status(service)
     assert (status.state, status.instances, status.healthy) == (State.RUNNING, 2, 2)
@@ -284,7 +289,7 @@ async def test_the_status_counts_nodes_that_take_pods(cluster: Cluster, nodes: t
 
 @real
 async def test_rights_are_asked_for_before_a_plan(cluster: Cluster, nodes: tuple[str, str], tmp_path: Any) -> None:
-    """An account of the namespace may not touch nodes."""
+    """If the account has no rights on nodes, the plan fails and names them."""
     token = cluster.account("little", {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]})
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     config["users"] = [{**each, "user": {"token": token}} for each in config["users"]]
@@ -295,7 +300,7 @@ async def test_rights_are_asked_for_before_a_plan(cluster: Cluster, nodes: tuple
 
 
 async def test_an_api_server_that_is_down_is_unreachable(tmp_path: Any) -> None:
-    """Nothing was changed."""
+    """An API server that is down raises :class:`Unreachable`: nothing was changed."""
     config = {
         "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
         "users": [{"name": "u", "user": {}}],
@@ -312,7 +317,7 @@ async def test_an_api_server_that_is_down_is_unreachable(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("wrong", ["*", "?*", "", "A", "a/b", "-a"])
 def test_a_list_of_nodes_names_some(wrong: str) -> None:
-    """A star alone would allow every node, also those of the control plane."""
+    """The pattern ``*`` alone is refused, because it would allow every node, also nodes of the control plane."""
     with pytest.raises(ValueError, match="nodes"):
         Inventory.model_validate(
             {
@@ -324,7 +329,7 @@ def test_a_list_of_nodes_names_some(wrong: str) -> None:
 
 
 def test_the_deadline_is_part_of_the_timeout_of_the_step() -> None:
-    """A longer drain gets a longer call."""
+    """A longer deadline of the drain gives its call a longer timeout."""
     action = ACTIONS["node.drain"]
     given = action.Parameters.model_validate({"node": "a", "within": "20m"})
     assert action.traits_for(given).timeout == timedelta(minutes=21)

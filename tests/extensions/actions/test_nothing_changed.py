@@ -1,4 +1,4 @@
-"""An action that changed nothing is not ok, whatever the platform or the server answered."""
+"""An action that changed nothing does not succeed, whatever the platform or the server answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ACTIONS: dict[str, Action] = Registry().make_actions(ClientSet())
 
 
 class Idle(Platform):
-    """A platform that accepts every call and does nothing."""
+    """A platform that accepts every call and changes nothing."""
 
     kind = "supervisor"
 
@@ -63,7 +63,7 @@ class Idle(Platform):
     ],
 )
 async def test_a_platform_that_did_nothing_is_found_out(name: str, given: dict[str, Any], said: str) -> None:
-    """The call was accepted, and the target is what it was: failed."""
+    """The platform accepts the call and the target does not change: the action fails."""
     action = Registry().make_actions(ClientSet(platforms={"supervisor": Idle()}))[name]
     result = await do(action, service("app"), **given)
     assert result.outcome is Outcome.FAILED
@@ -76,8 +76,8 @@ def target(server: Redis) -> Service:
     return service("redis", redis=where, disk={"path": str(server.folder)})
 
 
-async def test_a_parameter_that_another_hand_has_set_meanwhile(make_redis: MakeRedis) -> None:
-    """Redis has the value already when the call is made: this call changed nothing."""
+async def test_a_parameter_that_another_client_has_set(make_redis: MakeRedis) -> None:
+    """If another client has set the same value before the call, the action reports that it changed nothing."""
     redis = make_redis()
     given = {"name": "maxclients", "value": "500"}
     call = await plan(ACTIONS["redis.config_set"], target(redis), **given)
@@ -85,8 +85,8 @@ async def test_a_parameter_that_another_hand_has_set_meanwhile(make_redis: MakeR
     assert (await do(ACTIONS["redis.config_set"], target(redis), call=call, **given)).outcome is Outcome.FAILED
 
 
-async def test_persistence_that_another_hand_has_disabled_meanwhile(make_redis: MakeRedis) -> None:
-    """The same for persistence."""
+async def test_persistence_that_another_client_has_disabled(make_redis: MakeRedis) -> None:
+    """If another client has disabled persistence before the call, the action reports that it changed nothing."""
     redis = make_redis("appendonly yes")
     action = ACTIONS["redis.disable_persistence"]
     call = await plan(action, target(redis))
@@ -96,7 +96,7 @@ async def test_persistence_that_another_hand_has_disabled_meanwhile(make_redis: 
 
 
 async def test_a_rewrite_that_frees_nothing(make_redis: MakeRedis) -> None:
-    """The append-only file is as small as it can be already: nothing was freed, so it is not ok."""
+    """If the append-only file cannot become smaller, the rewrite frees nothing, so the action fails."""
     redis = make_redis("appendonly yes")
     redis.ask("SET", "a", "x" * 1000)
     first = await do(ACTIONS["redis.bgrewriteaof"], target(redis), memory_percent=0)
@@ -106,7 +106,8 @@ async def test_a_rewrite_that_frees_nothing(make_redis: MakeRedis) -> None:
 
 
 async def test_restoring_persistence_cannot_disable_it(make_redis: MakeRedis) -> None:
-    """That would be destructive without the question to a person. Setting back what was off stays possible."""
+    """Disabling persistence by a restore would be destructive without an approval; restoring disabled persistence stays
+    possible."""
     redis = make_redis("appendonly yes", "save 300 10")
     action = ACTIONS["redis.restore_persistence"]
     for given in ({"appendonly": "no"}, {"save": ""}):
@@ -117,7 +118,8 @@ async def test_restoring_persistence_cannot_disable_it(make_redis: MakeRedis) ->
 
 
 async def test_a_memory_limit_that_evicts_keys_has_a_cost(make_redis: MakeRedis) -> None:
-    """Below the used memory, with a policy that evicts: the bytes that must go. Otherwise nothing is lost."""
+    """With a policy that evicts and a limit below the used memory, the cost is the number of bytes to evict; otherwise
+    it is 0."""
     redis = make_redis("maxmemory-policy allkeys-lru")
     action = ACTIONS["redis.config_set"]
 

@@ -1,4 +1,4 @@
-"""``pod.delete`` and ``pod.evict`` on a real cluster: one pod, the planned one, within the PodDisruptionBudgets."""
+"""``pod.delete`` and ``pod.evict`` on a real cluster: only the planned pod, within its PodDisruptionBudgets."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ ACTIONS = (PodDelete, PodEvict)
 
 @pytest.fixture
 async def platform() -> AsyncIterator[KubernetesPlatform]:
-    """Closed after the test."""
+    """Return the platform, and close it after the test."""
     platform = KubernetesPlatform()
     yield platform
     await platform.aclose()
 
 
 def action(kind: type[PodRemoval], platform: KubernetesPlatform) -> PodRemoval:
-    """An action that has nothing but the cluster."""
+    """Return the action with the cluster as its only client."""
     return kind(ClientSet(platforms={"kubernetes": platform}))
 
 
 async def two_pods(platform: KubernetesPlatform, cluster: Cluster) -> Service:
-    """A StatefulSet of two pods with a readiness probe, both ready."""
+    """Deploy a StatefulSet of two pods with a readiness probe, and wait until both are ready."""
     cluster.deploy(
         "web",
         WEB,
@@ -71,8 +71,8 @@ async def let_fail(platform: KubernetesPlatform, cluster: Cluster, service: Serv
 
 
 async def protect(cluster: Cluster, name: str = "guard", **limit: Any) -> None:
-    """A PodDisruptionBudget of the pods, observed by its controller."""
-    version = "v1" if "policy/v1" in cluster.kubectl("api-versions").split() else "v1beta1"  # before 1.21
+    """Create a PodDisruptionBudget for the pods, and wait until its controller has counted them."""
+    version = "v1" if "policy/v1" in cluster.kubectl("api-versions").split() else "v1beta1"  # Kubernetes before 1.21
     spec = {"selector": {"matchLabels": {"app": "web"}}, **limit}
     metadata = {"name": name}
     cluster.apply(
@@ -85,7 +85,7 @@ async def protect(cluster: Cluster, name: str = "guard", **limit: Any) -> None:
 
 
 def uid(cluster: Cluster, pod: str) -> str:
-    """Which pod of this name it is."""
+    """Return the UID of the pod."""
     found: str = cluster.get("pod", pod)["metadata"]["uid"]
     return found
 
@@ -96,7 +96,7 @@ def uid(cluster: Cluster, pod: str) -> str:
 async def test_the_pod_that_does_not_serve_is_replaced(
     platform: KubernetesPlatform, cluster: Cluster, kind: type[PodRemoval]
 ) -> None:
-    """Found without a name; the other pod stays, and nothing serves less meanwhile."""
+    """The action finds the unready pod without a name; the other pod stays and serves."""
     service = await two_pods(platform, cluster)
     removal, other = action(kind, platform), uid(cluster, "web-0")
     with pytest.raises(TargetError, match="which pod of web is unclear: every pod serves; name one"):
@@ -123,7 +123,7 @@ async def test_the_pod_that_does_not_serve_is_replaced(
 @real
 @pytest.mark.usefixtures("controllers")
 async def test_a_pod_that_serves_again_is_left_alone(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """The plan was made for a pod that did not serve; what has healed is not removed."""
+    """If the pod has become ready after planning, it is not removed."""
     service = await two_pods(platform, cluster)
     await let_fail(platform, cluster, service, "web-1")
     removal = action(PodDelete, platform)
@@ -141,7 +141,8 @@ async def test_a_pod_that_serves_again_is_left_alone(platform: KubernetesPlatfor
 async def test_a_budget_is_respected_and_explained(
     platform: KubernetesPlatform, cluster: Cluster, kind: type[PodRemoval]
 ) -> None:
-    """In the plan, and again before the call: a pod that serves is not removed below the budget."""
+    """The budget is checked at planning and before the call: a ready pod is not removed if this would violate the
+    budget."""
     service = await two_pods(platform, cluster)
     removal, named = action(kind, platform), PodParameters(pod="web-0")
     early = await removal.plan(service, named)
@@ -161,7 +162,7 @@ async def test_a_budget_is_respected_and_explained(
 async def test_a_pod_that_does_not_serve_is_deleted_but_not_evicted(
     platform: KubernetesPlatform, cluster: Cluster
 ) -> None:
-    """The API server refuses its eviction while the budget is broken; the refusal names the way out."""
+    """The API server refuses the eviction while the budget is violated; the error suggests ``pod.delete``."""
     service = await two_pods(platform, cluster)
     await protect(cluster, maxUnavailable=0)
     await let_fail(platform, cluster, service, "web-1")
@@ -180,7 +181,7 @@ async def test_a_pod_that_does_not_serve_is_deleted_but_not_evicted(
 @real
 @pytest.mark.usefixtures("controllers")
 async def test_two_budgets_of_one_pod_are_refused(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Kubernetes answers such an eviction with an error of the server, whose outcome would be unknown."""
+    """Kubernetes answers such an eviction with a 500, whose outcome would be unknown, so the plan is refused."""
     service = await two_pods(platform, cluster)
     await protect(cluster, "one", minAvailable=1)
     await protect(cluster, "two", minAvailable=1)
@@ -191,7 +192,8 @@ async def test_two_budgets_of_one_pod_are_refused(platform: KubernetesPlatform, 
 @real
 @pytest.mark.usefixtures("controllers")
 async def test_only_pods_of_the_service_are_removed(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """A label of an alert may name any pod; several that do not serve need a name."""
+    """A label of an alert may name any pod, but only pods of the service are accepted; several unready pods need a
+    name."""
     service = await two_pods(platform, cluster)
     cluster.deploy("other", SERVE)
     await until_state(platform, bound(cluster, "other"), State.RUNNING)
@@ -210,7 +212,7 @@ async def test_only_pods_of_the_service_are_removed(platform: KubernetesPlatform
 async def test_missing_rights_are_found_before_the_plan(
     platform: KubernetesPlatform, cluster: Cluster, tmp_path: Path
 ) -> None:
-    """Each right by its name, for each action."""
+    """The plan of each action names every missing right."""
     cluster.deploy("web", SERVE, replicas=0)
     rules = {"apiGroups": ["", "apps"], "resources": ["*"], "verbs": ["get", "list"]}
     path = kubeconfig(tmp_path, server_of(cluster), token=cluster.account("reader", rules))
@@ -223,13 +225,13 @@ async def test_missing_rights_are_found_before_the_plan(
 
 @pytest.mark.parametrize("name", ["../x", "web 0", "Web", "-web", "web-", "", "a" * 254])
 def test_a_label_that_is_no_name_is_refused(name: str) -> None:
-    """It stays data, and reaches no path."""
+    """A value that is not a valid pod name is refused, so it never becomes part of a path."""
     with pytest.raises(ValueError, match="pattern"):
         PodParameters(pod=name)
 
 
 async def test_other_platforms_have_no_pods() -> None:
-    """Refused before any call; lint says so too."""
+    """The action is refused before any call; lint reports this too."""
     service = Service.model_validate({"name": "x", "platform": {"kind": "systemd", "unit": "x.service"}})
     removal = PodDelete(ClientSet(platforms={"systemd": SystemdPlatform()}))
     with pytest.raises(TargetError, match="does not run on Kubernetes"):
@@ -250,7 +252,7 @@ async def test_other_platforms_have_no_pods() -> None:
     ],
 )
 def test_a_budget_covers_pods_by_its_selector(selector: dict[str, Any], covered: bool) -> None:
-    """By all requirements, as the API server counts them."""
+    """All requirements of the selector must match, as in the API server."""
     budget = msgspec.convert({"metadata": {"name": "b"}, "spec": {"selector": selector}}, DisruptionBudget)
     assert budget.covers({"app": "web"}) is covered
     assert isinstance(budget.spec.selector, Selector)

@@ -1,4 +1,4 @@
-"""The postgres.* actions on a real PostgreSQL: what they do is seen there, and what must not happen does not."""
+"""The ``postgres.*`` actions on a real PostgreSQL, with their effects and refusals seen in the database."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ each_action = pytest.mark.parametrize("name", sorted(GIVEN))
 
 
 def hold(target: Target, statement: str = "UPDATE jobs SET secret = 'x' WHERE id = 1", **who: Any) -> Any:
-    """Return a session that is idle in a transaction, for long enough."""
+    """Open a session that is idle in a transaction, wait until it exceeds the limit, and return it."""
     session = target.open(**who)
     session.execute("BEGIN")
     session.execute(statement)
@@ -54,7 +54,7 @@ def hold(target: Target, statement: str = "UPDATE jobs SET secret = 'x' WHERE id
 
 
 def in_state(target: Target, session: Any) -> float:
-    """Return for how many seconds a session has been in its state."""
+    """Return the seconds since the session entered its state."""
     found = target.server.sql(
         f"SELECT extract(epoch FROM clock_timestamp() - state_change) FROM pg_stat_activity WHERE pid = {pid(session)}"
     )
@@ -62,7 +62,7 @@ def in_state(target: Target, session: Any) -> float:
 
 
 def jobs(target: Target, number: int) -> None:
-    """Insert jobs that are stuck."""
+    """Insert stuck jobs."""
     target.sql(
         "INSERT INTO jobs SELECT id, 'mail', 'running', 'w1', now() - interval '2 hours', 's3cret' "
         f"FROM generate_series(1, {number}) AS id"
@@ -71,7 +71,7 @@ def jobs(target: Target, number: int) -> None:
 
 @pytest.fixture
 def waiters(pg_target: Target) -> Iterator[list[threading.Thread]]:
-    """Threads that wait for locks; they end when their session is closed or continues."""
+    """Collect threads that wait for locks, and join them after the test."""
     started: list[threading.Thread] = []
     yield started
     for session in pg_target.sessions:
@@ -83,7 +83,7 @@ def waiters(pg_target: Target) -> Iterator[list[threading.Thread]]:
 
 
 def run_in_background(target: Target, started: list[threading.Thread], statement: str, **who: Any) -> Any:
-    """Run a statement in a session of its own, without waiting for it."""
+    """Run a statement in a separate session without waiting for it."""
     session = target.open(**who)
 
     def run() -> None:
@@ -101,7 +101,7 @@ def run_in_background(target: Target, started: list[threading.Thread], statement
 
 
 async def test_a_session_idle_in_a_transaction_is_ended(pg_target: Target) -> None:
-    """Its changes are rolled back. A session without a transaction, and one that is protected, stay."""
+    """The changes of the session are rolled back. A session without a transaction and a protected session stay."""
     jobs(pg_target, 3)
     idle, calm = hold(pg_target), pg_target.open("calm")
     backup = hold(pg_target, "SELECT 1", application="pg_dump")
@@ -119,8 +119,8 @@ async def test_a_session_idle_in_a_transaction_is_ended(pg_target: Target) -> No
     assert (await observe(TERMINATE, pg_target.service(), call, **IDLE)).happened is EffectStatus.YES
 
 
-async def test_a_session_that_went_on_is_left_alone(pg_target: Target) -> None:
-    """It did something between plan and call, so it is another state than the approver saw."""
+async def test_a_session_that_ran_another_statement_is_not_ended(pg_target: Target) -> None:
+    """If the session ran another statement after planning, it is not ended: the approval was for the earlier state."""
     jobs(pg_target, 1)
     idle = hold(pg_target)
     call = await plan(TERMINATE, pg_target.service(), **IDLE)
@@ -132,7 +132,7 @@ async def test_a_session_that_went_on_is_left_alone(pg_target: Target) -> None:
 
 
 async def test_another_session_with_the_same_process_id_is_not_hit(pg_target: Target) -> None:
-    """The start of the session is part of its identity."""
+    """The start time is part of a session's identity, so a reused process ID is not mistaken for the session."""
     idle = hold(pg_target, "SELECT 1")
     call = await plan(TERMINATE, pg_target.service(), **IDLE)
     (pinned,) = call.arguments["sessions"]
@@ -143,7 +143,7 @@ async def test_another_session_with_the_same_process_id_is_not_hit(pg_target: Ta
 
 
 async def test_never_more_than_the_limit(pg_target: Target) -> None:
-    """Those that are idle for the longest time come first."""
+    """The sessions that have been idle longest are ended first."""
     sessions = [hold(pg_target, "SELECT 1") for _ in range(3)]
     given = {**IDLE, "limit": 2}
     call = await plan(TERMINATE, pg_target.service(), **given)
@@ -153,7 +153,7 @@ async def test_never_more_than_the_limit(pg_target: Target) -> None:
 
 
 async def test_only_protected_sessions_are_named_and_left(pg_target: Target) -> None:
-    """The plan says why nothing can be done."""
+    """If all matching sessions are protected, the plan is infeasible and names them."""
     hold(pg_target, "SELECT 1", application="pg_dump")
     with pytest.raises(TargetError, match=r"all sessions .* are protected: .*protects the application pg_dump"):
         await plan(TERMINATE, pg_target.service(), **IDLE)
@@ -163,7 +163,7 @@ async def test_only_protected_sessions_are_named_and_left(pg_target: Target) -> 
 
 
 async def test_idle_sessions_of_one_application_are_ended(pg_target: Target) -> None:
-    """A leak of connections: only those of the application, and only idle ones."""
+    """In a connection leak, only idle sessions of the application are ended."""
     leaked = [pg_target.open("leaky") for _ in range(2)]
     for session in leaked:
         session.execute("SELECT 1")
@@ -177,7 +177,7 @@ async def test_idle_sessions_of_one_application_are_ended(pg_target: Target) -> 
 
 
 async def test_the_root_of_a_chain_of_locks_is_ended(pg_target: Target, waiters: list[threading.Thread]) -> None:
-    """Those that wait, also the one that others wait for, go on."""
+    """The waiting sessions continue, also a session that itself blocks others."""
     jobs(pg_target, 2)
     root = hold(pg_target)
     middle = run_in_background(
@@ -200,7 +200,7 @@ async def test_the_root_of_a_chain_of_locks_is_ended(pg_target: Target, waiters:
 
 
 async def test_only_the_planned_query_is_cancelled(pg_target: Target, waiters: list[threading.Thread]) -> None:
-    """Its session stays."""
+    """The planned query is cancelled; its session stays open."""
     slow = run_in_background(pg_target, waiters, "SELECT pg_sleep(60)")
     until(lambda: in_state(pg_target, slow) > 0.06, "it runs for long enough")
     given = {"running_over": "50ms"}
@@ -217,7 +217,7 @@ async def test_only_the_planned_query_is_cancelled(pg_target: Target, waiters: l
 
 
 async def test_the_next_query_of_a_session_is_not_cancelled(pg_target: Target, waiters: list[threading.Thread]) -> None:
-    """The planned query ended meanwhile, and the same session runs another one."""
+    """If the same session has started another query, that query is not cancelled."""
     session = run_in_background(pg_target, waiters, "SELECT pg_sleep(60)")
     until(lambda: in_state(pg_target, session) > 0.06, "it runs for long enough")
     given = {"running_over": "50ms"}
@@ -234,7 +234,7 @@ async def test_the_next_query_of_a_session_is_not_cancelled(pg_target: Target, w
 
 @pytest.mark.parametrize("given", [{}, {"idle_over": "1m", "blocking_over": "1m"}, {"idle_over": "0s"}])
 def test_conditions_are_bounded(given: dict[str, Any]) -> None:
-    """Without a condition every session would match."""
+    """A call without a condition is refused, because every session would match."""
     with pytest.raises(ValidationError):
         TERMINATE.Parameters.model_validate(given)
     with pytest.raises(ValidationError):
@@ -245,7 +245,7 @@ def test_conditions_are_bounded(given: dict[str, Any]) -> None:
 
 
 async def test_the_plan_shows_the_statement_its_values_and_the_rows(pg_target: Target) -> None:
-    """And nothing is changed by it."""
+    """The plan shows the statement, its values and the number of rows, and changes nothing."""
     jobs(pg_target, 4)
     call = await plan(EXECUTE, pg_target.service(), **RELEASE)
     assert 'UPDATE "shop"."jobs" SET "state" = (\'queued\')' in call.text
@@ -257,7 +257,7 @@ async def test_the_plan_shows_the_statement_its_values_and_the_rows(pg_target: T
 
 
 async def test_a_statement_changes_exactly_its_rows(pg_target: Target) -> None:
-    """A second call with the same plan is refused by the server itself."""
+    """A second call with the same plan is refused by the server, so the rows change once."""
     jobs(pg_target, 4)
     pg_target.sql("UPDATE jobs SET locked_at = now() WHERE id = 4")
     call = await plan(EXECUTE, pg_target.service(), **RELEASE)
@@ -274,7 +274,7 @@ async def test_a_statement_changes_exactly_its_rows(pg_target: Target) -> None:
 
 
 async def test_more_rows_than_allowed_are_not_planned(pg_target: Target) -> None:
-    """The plan says so, and so does one without any row."""
+    """The plan is infeasible if more rows match than the limit, or none."""
     assert (await plan(EXECUTE, pg_target.service(), **RELEASE)).infeasible_reason == (
         "no row matches; nothing is to be done"
     )
@@ -284,7 +284,7 @@ async def test_more_rows_than_allowed_are_not_planned(pg_target: Target) -> None
 
 
 async def test_more_rows_than_allowed_are_rolled_back(pg_target: Target) -> None:
-    """They came after the plan: nothing is changed, not even a part."""
+    """If more rows match after planning, the whole statement is rolled back."""
     jobs(pg_target, 5)
     call = await plan(EXECUTE, pg_target.service(), **RELEASE)
     pg_target.sql("INSERT INTO jobs VALUES (9, 'mail', 'running', 'w', now() - interval '3 hours')")
@@ -307,7 +307,7 @@ async def test_more_rows_than_allowed_are_rolled_back(pg_target: Target) -> None
     ids=["a foreign key", "a trigger at COMMIT"],
 )
 async def test_rows_that_follow_count(pg_target: Target, trap: str) -> None:
-    """Two rows are allowed, and the rows that foreign keys and triggers change with them are too many."""
+    """Rows that foreign keys and triggers change count too: two rows are allowed, and these are more."""
     follows = "a foreign key" if trap == "SELECT 1" else ""
     pg_target.sql("INSERT INTO sessions SELECT g, 1 FROM generate_series(1, 2) AS g")
     if follows:
@@ -321,7 +321,7 @@ async def test_rows_that_follow_count(pg_target: Target, trap: str) -> None:
 
 
 async def test_a_percent_sign_and_a_quote_stay_data(pg_target: Target) -> None:
-    """A value is never parsed as SQL."""
+    """A value with a percent sign or a quote is never parsed as SQL."""
     pg_target.sql("INSERT INTO sessions VALUES (1, 1, 'keep me'), (2, 1, 'x')")
     assert (await do(EXECUTE, pg_target.service(), **DELETE)).output["rows"] == 1
     assert pg_target.sql("SELECT note FROM sessions") == "keep me"
@@ -344,7 +344,7 @@ async def test_a_percent_sign_and_a_quote_stay_data(pg_target: Target) -> None:
     ],
 )
 async def test_what_the_inventory_does_not_allow_is_refused(given: dict[str, Any], why: str) -> None:
-    """Before any connection."""
+    """A statement that the inventory does not allow is refused before any connection."""
     target = service("postgresql", postgres={"port": 1, "statements": STATEMENTS})
     with pytest.raises(TargetError) as refused:
         await plan(EXECUTE, target, **given)
@@ -352,7 +352,7 @@ async def test_what_the_inventory_does_not_allow_is_refused(given: dict[str, Any
 
 
 async def test_a_statement_that_was_changed_after_planning_is_refused(pg_target: Target) -> None:
-    """In the inventory, by a new table of the same name, or because another server answers."""
+    """The statement is refused if the inventory, the table or the server changed after planning."""
     jobs(pg_target, 1)
     call = await plan(EXECUTE, pg_target.service(), **RELEASE)
     changed = {**STATEMENTS, "release-jobs": {**STATEMENTS["release-jobs"], "max_rows": 4}}
@@ -372,7 +372,7 @@ async def test_a_statement_that_was_changed_after_planning_is_refused(pg_target:
 async def test_sessions_of_another_server_are_not_touched(
     name: str, pg_target: Target, waiters: list[threading.Thread]
 ) -> None:
-    """The identity of the server is compared on the connection that sends the signals."""
+    """The identity of the server is compared on the same connection that sends the signals."""
     hold(pg_target, "SELECT 1")
     slow = run_in_background(pg_target, waiters, "SELECT pg_sleep(60)")
     until(lambda: in_state(pg_target, slow) > 0.06, "it runs for long enough")
@@ -383,7 +383,7 @@ async def test_sessions_of_another_server_are_not_touched(
 
 
 async def test_a_lock_is_waited_for_within_its_time(pg_target: Target) -> None:
-    """Then the statement ends, and nothing was changed."""
+    """While another session holds the lock, the statement ends at its timeout, and nothing is changed."""
     jobs(pg_target, 2)
     hold(pg_target)
     short = {"release-jobs": {**STATEMENTS["release-jobs"], "timeout": "200ms"}}
@@ -399,7 +399,7 @@ async def test_a_lock_is_waited_for_within_its_time(pg_target: Target) -> None:
 
 @each_action
 async def test_without_an_address_or_an_answer_nothing_is_planned(name: str) -> None:
-    """Neither without an entry in the inventory nor without a server."""
+    """The plan fails without an inventory entry, and without a server."""
     with pytest.raises(TargetError, match="has no 'postgres' in the inventory"):
         await plan(ACTIONS[name], service("postgresql"), **GIVEN[name])
     with pytest.raises(Unreachable, match="Connection refused"):
@@ -407,13 +407,13 @@ async def test_without_an_address_or_an_answer_nothing_is_planned(name: str) -> 
 
 
 def at(port: int, **more: Any) -> Service:
-    """Return a PostgreSQL that the inventory expects there."""
+    """Return a service whose inventory entry has a PostgreSQL on this port."""
     return service("postgresql", postgres={"port": port, "statements": STATEMENTS, **more})
 
 
 @each_action
 async def test_without_the_rights_nothing_is_changed(name: str, bare_target: Target) -> None:
-    """PostgreSQL refuses, and the message says what is missing."""
+    """PostgreSQL refuses, and the error names the missing right."""
     jobs(bare_target, 1)
     idle = hold(bare_target, "SELECT 1")
     with pytest.raises(Refused, match=r"permission denied|GRANT pg_monitor"):
@@ -423,7 +423,7 @@ async def test_without_the_rights_nothing_is_changed(name: str, bare_target: Tar
 
 @each_action
 async def test_nonsense_is_a_bad_answer(name: str) -> None:
-    """Something else listens on the port."""
+    """If another program listens on the port, the error is :class:`BadAnswer`."""
 
     async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
@@ -437,7 +437,7 @@ async def test_nonsense_is_a_bad_answer(name: str) -> None:
 
 @each_action
 async def test_silence_is_bounded(name: str) -> None:
-    """It takes the connection and never answers: nothing was sent, so nothing happened."""
+    """If the server accepts the connection and never answers, nothing was sent, so nothing happened."""
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1000):
@@ -450,12 +450,12 @@ async def test_silence_is_bounded(name: str) -> None:
 
 @asynccontextmanager
 async def cut(port: int, word: bytes, *, delivered: bool) -> AsyncIterator[int]:
-    """Pass everything on to a server until ``word`` is sent. From then on no answer is passed back.
+    """Forward the traffic to a server until ``word`` is sent, and drop all answers after it.
 
     Args:
-        port: of the server.
-        word: a part of what is sent.
-        delivered: whether the server gets the word and what follows; otherwise it is kept back.
+        port: port of the server.
+        word: part of the traffic.
+        delivered: whether the server receives the word and the traffic after it.
     """
     silent = False
 
@@ -475,7 +475,7 @@ async def cut(port: int, word: bytes, *, delivered: bool) -> AsyncIterator[int]:
                 if delivered or not silent:
                     ours.write(data)
             if not delivered and silent:
-                await asyncio.sleep(60)  # the server sees the connection as open
+                await asyncio.sleep(60)  # the connection stays open for the server
         finally:
             passing.cancel()
             ours.close()
@@ -485,7 +485,7 @@ async def cut(port: int, word: bytes, *, delivered: bool) -> AsyncIterator[int]:
 
 
 async def test_a_lost_answer_to_a_commit_is_observed(pg_target: Target) -> None:
-    """COMMIT was sent and not answered: the outcome is unknown, and the marker in the database shows it."""
+    """COMMIT was sent and not answered: the outcome is unknown, and the marker in the database proves the change."""
     jobs(pg_target, 2)
     call = await plan(EXECUTE, pg_target.service(), **RELEASE)
     async with cut(pg_target.server.port, b"COMMIT\0", delivered=True) as port:
@@ -497,9 +497,9 @@ async def test_a_lost_answer_to_a_commit_is_observed(pg_target: Target) -> None:
 
 
 async def test_a_commit_that_is_still_under_way_stays_unknown(pg_target: Target) -> None:
-    """The server has the session and no COMMIT yet. It may still come, so a person is asked."""
+    """If the session is open and has not committed, the COMMIT may still arrive, so a person is asked."""
     jobs(pg_target, 2)
-    target = pg_target.service(timeout="60s")  # the server would end the transaction after it
+    target = pg_target.service(timeout="60s")  # otherwise the server would end the transaction after this time
     call = await plan(EXECUTE, target, **RELEASE)
     async with cut(pg_target.server.port, b"COMMIT\0", delivered=False) as port:
         through = pg_target.service(port=port, timeout="60s")
@@ -522,7 +522,7 @@ async def test_a_commit_that_is_still_under_way_stays_unknown(pg_target: Target)
 
 
 async def test_a_lost_answer_before_the_commit_changes_nothing(pg_target: Target) -> None:
-    """The connection is closed without COMMIT: that nothing happened is certain, so it is no unknown outcome."""
+    """If the connection closes before COMMIT is sent, nothing happened for certain, so the outcome is not unknown."""
     jobs(pg_target, 2)
     statements = {"release-jobs": {**STATEMENTS["release-jobs"], "timeout": "300ms"}}
     call = await plan(EXECUTE, pg_target.service(statements=statements), **RELEASE)
@@ -537,7 +537,8 @@ async def test_a_lost_answer_before_the_commit_changes_nothing(pg_target: Target
 async def test_a_lost_answer_to_a_signal_is_observed(
     name: str, pg_target: Target, waiters: list[threading.Thread]
 ) -> None:
-    """The session or query has ended, and is not looked for again by its number alone."""
+    """The observation shows that the session or query has ended; a reused process ID does not count as the same
+    session."""
     hold(pg_target, "SELECT 1")
     slow = run_in_background(pg_target, waiters, "SELECT pg_sleep(60)")
     until(lambda: in_state(pg_target, slow) > 0.06, "it runs for long enough")
@@ -550,7 +551,8 @@ async def test_a_lost_answer_to_a_signal_is_observed(
 
 
 async def test_a_server_that_is_frozen_or_stopped_during_the_statement(make_postgres: MakePostgres) -> None:
-    """Frozen: no answer in time. Stopped: the server says so, and the transaction is gone."""
+    """A hung server gives no answer in time. A stopped server closes the connection, and the transaction is rolled
+    back."""
     target = make_target(make_postgres())
     target.grant(*rights(target.service()))
     jobs(target, 2)
@@ -577,7 +579,7 @@ async def test_a_server_that_is_frozen_or_stopped_during_the_statement(make_post
 
 
 async def test_exactly_the_documented_rights_suffice(bare_target: Target) -> None:
-    """What is missing is named as SQL. With it nothing is missing, and without any one of it something is."""
+    """With the documented rights, nothing is missing. Without any one of them, the missing right is named as SQL."""
     target = bare_target.service()
 
     async def missing() -> list[str]:
@@ -606,7 +608,7 @@ async def test_exactly_the_documented_rights_suffice(bare_target: Target) -> Non
 
 
 async def test_the_role_can_do_nothing_else(pg_target: Target) -> None:
-    """It cannot read or change what no statement names, and it is no superuser."""
+    """The role can read and change only the tables of its statements, and is not a superuser."""
     jobs(pg_target, 1)
     with psycopg.connect(
         f"host=127.0.0.1 port={pg_target.server.port} dbname={pg_target.database} user={ROLE}"

@@ -1,4 +1,4 @@
-"""The redis.* actions on a real Redis: what they do is seen in Redis itself, and what they may not do is refused."""
+"""The ``redis.*`` actions on a real Redis, with their effects seen in Redis and their refusals."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def target(server: Redis, **more: Any) -> Service:
 
 
 async def test_a_parameter_is_set_and_set_back(redis_server: Redis) -> None:
-    """With the old value on record."""
+    """The result contains the old value, and the undo restores it."""
     action, redis = ACTIONS["redis.config_set"], target(redis_server)
     given = {"name": "maxmemory", "value": "100mb"}
     call = await plan(action, redis, **given)
@@ -52,20 +52,20 @@ async def test_a_parameter_is_set_and_set_back(redis_server: Redis) -> None:
 
 @pytest.mark.parametrize("name", ["dir", "dbfilename", "requirepass", "replicaof", "appendonly", "save", "logfile"])
 def test_no_other_parameter_can_be_named(name: str) -> None:
-    """The list is in the code; no playbook can reach beyond it."""
+    """The code has a fixed list of parameters, which no playbook can extend."""
     with pytest.raises(ValidationError):
         ACTIONS["redis.config_set"].Parameters.model_validate({"name": name, "value": "x"})
 
 
 @pytest.mark.parametrize("value", ["", "-10", "--x", "a\nb", 'x"', "$(id)"])
 def test_no_value_can_be_anything_else(value: str) -> None:
-    """It is a word of redis.conf."""
+    """A value must have the syntax of a value in redis.conf."""
     with pytest.raises(ValidationError):
         ACTIONS["redis.config_set"].Parameters.model_validate({"name": "maxmemory", "value": value})
 
 
 async def test_what_was_off_can_be_off_again(redis_server: Redis) -> None:
-    """-1 is how Redis says that the log of slow commands is off: the way back has to be able to say so too."""
+    """In Redis, -1 switches the slow log off: the undo must be able to set this value."""
     redis_server.ask("CONFIG", "SET", "slowlog-log-slower-than", "-1")
     given = {"name": "slowlog-log-slower-than", "value": "10000"}
     action, redis = ACTIONS["redis.config_set"], target(redis_server)
@@ -76,7 +76,7 @@ async def test_what_was_off_can_be_off_again(redis_server: Redis) -> None:
 
 
 async def test_a_redis_that_was_restarted_since_is_refused(redis_server: Redis) -> None:
-    """The plan was made against another incarnation."""
+    """If Redis was restarted after planning, the action is refused."""
     action, redis = ACTIONS["redis.config_set"], target(redis_server)
     given = {"name": "maxclients", "value": "500"}
     call = await plan(action, redis, **given)
@@ -88,7 +88,7 @@ async def test_a_redis_that_was_restarted_since_is_refused(redis_server: Redis) 
 
 
 async def test_a_value_that_redis_does_not_take_is_refused(redis_server: Redis) -> None:
-    """Redis' own word."""
+    """The error contains the message of Redis."""
     with pytest.raises(Refused):
         await do(ACTIONS["redis.config_set"], target(redis_server), name="maxmemory-policy", value="whatever")
 
@@ -107,7 +107,8 @@ async def test_a_value_that_redis_does_not_take_is_refused(redis_server: Redis) 
     ],
 )
 async def test_without_an_address_or_an_answer_nothing_is_planned(name: str, make_redis: MakeRedis) -> None:
-    """No endpoint in the inventory: a sentence. Nobody there: unreachable, so certainly nothing happened."""
+    """Without an endpoint in the inventory, the error names the missing entry. Without a server, the error is
+    Unreachable."""
     given: dict[str, Any] = {
         "redis.config_set": {"name": "maxmemory", "value": "1gb"},
         "redis.client_kill": {"idle_over": "1h"},
@@ -123,7 +124,7 @@ async def test_without_an_address_or_an_answer_nothing_is_planned(name: str, mak
 
 
 async def test_an_append_only_file_becomes_short(make_redis: MakeRedis) -> None:
-    """Verified by Redis' own figures, not by its reply."""
+    """The result has the size that Redis reports, not the reply to the command."""
     server = make_redis("appendonly yes")
     for _ in range(20):
         server.ask("SET", "key", "x" * 100_000)
@@ -139,14 +140,14 @@ async def test_an_append_only_file_becomes_short(make_redis: MakeRedis) -> None:
 
 
 async def test_no_rewrite_without_a_file(redis_server: Redis) -> None:
-    """There is nothing to be rewritten."""
+    """Without an append-only file, the rewrite is refused."""
     with pytest.raises(Refused, match="has no append-only file"):
         await plan(ACTIONS["redis.bgrewriteaof"], target(redis_server))
 
 
 @pytest.mark.parametrize("name", ["redis.bgsave", "redis.bgrewriteaof"])
 async def test_nothing_is_written_while_something_is(make_redis: MakeRedis, name: str) -> None:
-    """One fork at a time."""
+    """The action is refused while Redis runs another fork."""
     server = make_redis("appendonly yes", "rdb-key-save-delay 1000000", "enable-debug-command yes")
     server.ask("SET", "key", "value")
     server.ask("BGSAVE")
@@ -156,7 +157,7 @@ async def test_nothing_is_written_while_something_is(make_redis: MakeRedis, name
 
 
 async def test_a_snapshot_is_written_and_counted(redis_server: Redis) -> None:
-    """The file is there, and Redis says that it succeeded."""
+    """The snapshot file exists, and Redis reports success."""
     redis_server.ask("SET", "key", "value")
     action, redis = ACTIONS["redis.bgsave"], target(redis_server)
     call = await plan(action, redis)
@@ -168,7 +169,7 @@ async def test_a_snapshot_is_written_and_counted(redis_server: Redis) -> None:
 
 
 async def test_memory_is_purged(redis_server: Redis) -> None:
-    """The memory of deleted keys goes back, and no key is lost. Where nothing is freed, the action has failed."""
+    """The memory of deleted keys is released, and no key is lost. If nothing is released, the action fails."""
     redis_server.ask("SET", "key", "value")
     for number in range(20):
         redis_server.ask("SETRANGE", f"big{number}", "2000000", "x")
@@ -184,7 +185,7 @@ async def test_memory_is_purged(redis_server: Redis) -> None:
 
 
 async def test_only_matching_clients_are_closed(redis_server: Redis) -> None:
-    """Chosen by what they take; ours, and those of others, stay."""
+    """Clients are chosen by their memory; the connection of the action and other clients stay."""
     import redis.asyncio as client  # noqa: PLC0415
 
     async def connect(name: str) -> Any:
@@ -194,7 +195,7 @@ async def test_only_matching_clients_are_closed(redis_server: Redis) -> None:
 
     heavy, light = await connect("heavy"), await connect("light")
     raw = await heavy.connection_pool.get_connection()
-    await raw.send_packed_command([b"*2\r\n$3\r\nGET\r\n$3000000\r\n" + b"x" * 1_000_000])  # half a command, kept
+    await raw.send_packed_command([b"*2\r\n$3\r\nGET\r\n$3000000\r\n" + b"x" * 1_000_000])  # incomplete
     given = {"memory_over": 500_000}
     until(lambda: "heavy" in redis_server.ask("CLIENT", "LIST"), "it is connected")
     action, target_ = ACTIONS["redis.client_kill"], target(redis_server)
@@ -213,13 +214,13 @@ async def test_only_matching_clients_are_closed(redis_server: Redis) -> None:
 
 
 def test_without_a_condition_no_client_matches() -> None:
-    """Without a condition there is nobody to close."""
+    """A call without a condition closes no client."""
     with pytest.raises(ValidationError, match="every client"):
         ACTIONS["redis.client_kill"].Parameters.model_validate({})
 
 
 async def test_redis_is_diagnosed(redis_server: Redis) -> None:
-    """All parts, with limits."""
+    """The diagnosis has all its parts, each within its limit."""
     for number in range(50):
         redis_server.ask("SET", f"key:{number}", "x" * number * 100)
     parts = ["memory", "persistence", "role", "clients", "slowlog", "latency", "big_keys"]
@@ -231,7 +232,7 @@ async def test_redis_is_diagnosed(redis_server: Redis) -> None:
 
 
 async def test_persistence_is_switched_off_and_on_again(make_redis: MakeRedis) -> None:
-    """As it was set before, whatever that was."""
+    """Persistence is disabled, and the undo restores any earlier value."""
     server = make_redis("appendonly yes", "save 100 7")
     action, redis = ACTIONS["redis.disable_persistence"], target(server)
     call = await plan(action, redis)
@@ -251,7 +252,7 @@ async def test_persistence_is_switched_off_and_on_again(make_redis: MakeRedis) -
 
 @pytest.fixture
 async def world() -> AsyncIterator[ClientSet]:
-    """With supervisord as its one platform."""
+    """Return clients with supervisord as the only platform."""
     platform = SupervisorPlatform()
     yield ClientSet(platforms={"supervisor": platform})
     await platform.aclose()
@@ -260,7 +261,8 @@ async def world() -> AsyncIterator[ClientSet]:
 async def test_a_backup_is_restored_only_into_a_redis_that_does_not_run(
     make_redis: MakeRedis, supervisord: Supervisord, world: ClientSet, tmp_path: Path
 ) -> None:
-    """It loads the backup's data; its own files are kept aside; a backup that is broken is not taken."""
+    """The restored Redis has the data of the backup; its own files are kept beside it, and an incomplete backup is
+    refused."""
     donor = make_redis()
     donor.ask("SET", "from", "backup")
     donor.ask("SAVE")

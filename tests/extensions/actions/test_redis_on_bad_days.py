@@ -1,4 +1,4 @@
-"""The redis.* actions before a Redis that refuses, talks nonsense, says nothing, or whose last word is lost."""
+"""The ``redis.*`` actions on a Redis that refuses, answers nonsense, does not answer, or whose answer is lost."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ each_action = pytest.mark.parametrize("name", sorted(GIVEN))
 
 
 def at(port: int, **more: Any) -> Service:
-    """A Redis that the inventory expects there."""
+    """Return a service whose inventory entry has a Redis on this port."""
     return service("redis", redis={"host": "127.0.0.1", "port": port, **more})
 
 
 @each_action
 async def test_without_the_password_nothing_is_changed(name: str, redis_server: Redis) -> None:
-    """Redis refuses, and that is what is told."""
+    """Redis refuses the connection without a password, and nothing is changed."""
     with pytest.raises(Refused):
         await do(ACTIONS[name], at(redis_server.port), **GIVEN[name])
 
 
 @each_action
 async def test_nonsense_is_a_bad_answer(name: str) -> None:
-    """Something else listens on Redis' port."""
+    """If another program listens on the port, the error is :class:`BadAnswer`."""
 
     async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1000):
@@ -58,7 +58,7 @@ async def test_nonsense_is_a_bad_answer(name: str) -> None:
 
 @each_action
 async def test_silence_is_bounded(name: str) -> None:
-    """It takes the connection and never says a word: nothing was asked of it yet, so certainly nothing happened."""
+    """If the server accepts the connection and never answers, no command was sent, so nothing happened."""
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1000):
@@ -71,7 +71,7 @@ async def test_silence_is_bounded(name: str) -> None:
 
 @asynccontextmanager
 async def hushed(server: Redis, word: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Before a Redis: passes all on, and from the first command with ``word`` in it no answer any more."""
+    """Forward the traffic to a Redis, and drop all answers from the first command that contains ``word``."""
     heard: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,7 +107,10 @@ LOST: dict[str, tuple[bytes, EffectStatus]] = {
     "redis.memory_purge": (b"\r\nPURGE\r\n", EffectStatus.NO),
     "redis.restore_persistence": (b"\r\nSET\r\n", EffectStatus.YES),
 }
-"""The command whose answer is lost, and what a look says; a purge leaves no sign, and may be done again."""
+"""The command whose answer is lost, and the result of the observation.
+
+A purge leaves no trace, so its observation answers no; a second purge is harmless.
+"""
 
 
 HOG = {"redis.client_kill": {"idle_over": None, "memory_over": 500_000}}
@@ -115,7 +118,7 @@ HOG = {"redis.client_kill": {"idle_over": None, "memory_over": 500_000}}
 
 @asynccontextmanager
 async def hog(server: Redis) -> AsyncIterator[None]:
-    """A client that has sent most of a large command, and keeps Redis waiting for the rest."""
+    """Connect a client that has sent most of a large command, so Redis keeps its buffer."""
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     password = [f"*2\r\n$4\r\nAUTH\r\n${len(server.password)}\r\n{server.password}\r\n"] if server.password else []
     named = "*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$3\r\nhog\r\n"
@@ -134,7 +137,7 @@ async def hog(server: Redis) -> AsyncIterator[None]:
 
 @each_action
 async def test_a_lost_answer_is_observed(name: str, make_redis: MakeRedis) -> None:
-    """The outcome is unknown; the command was sent once; a look says what became of it; nobody repeats it."""
+    """The command is sent once, its outcome is unknown, and an observation shows its effect."""
     server = make_redis("appendonly yes" if name != "redis.restore_persistence" else "appendonly no")
     action, direct, given = ACTIONS[name], target(server), {**GIVEN[name], **HOG.get(name, {})}
     word, happened = LOST[name]
@@ -153,7 +156,7 @@ async def test_a_lost_answer_is_observed(name: str, make_redis: MakeRedis) -> No
 
 @each_action
 async def test_a_redis_that_was_restarted_after_planning_is_refused(name: str, make_redis: MakeRedis) -> None:
-    """The plan was made against another incarnation, with other memory, clients and files."""
+    """After a restart, memory, clients and files differ from the plan, so the action is refused."""
     server = make_redis("appendonly yes" if name != "redis.restore_persistence" else "appendonly no")
     action, redis, given = ACTIONS[name], target(server), {**GIVEN[name], **HOG.get(name, {})}
     async with hog(server):

@@ -1,4 +1,4 @@
-"""redis.restore_backup on bad days: Redis' own files stay where they are unless all is as it was planned."""
+"""Failures of ``redis.restore_backup``: the files of Redis stay in place unless everything is as planned."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.servers.unanswered import deaf
 
 @dataclass
 class Sick:
-    """A Redis that does not run, with files that are beyond repair and one good backup."""
+    """A stopped Redis with damaged files and one good backup."""
 
     action: Action
     data: Path
@@ -39,14 +39,14 @@ class Sick:
     where: Callable[..., Service]
 
     def untouched(self) -> bool:
-        """Whether its own files are where they were."""
+        """Return whether the files of Redis are still in place."""
         manifest = self.data / "appendonlydir" / "appendonly.aof.manifest"
         return [path.name for path in self.data.iterdir()] == ["appendonlydir"] and manifest.read_text() == "nonsense\n"
 
 
 @pytest.fixture
 async def sick(make_redis: MakeRedis, supervisord: Supervisord, tmp_path: Path) -> AsyncIterator[Sick]:
-    """All of it."""
+    """Return a stopped Redis under supervisord with damaged files and one good backup."""
     donor = make_redis()
     donor.ask("SET", "from", "backup")
     donor.ask("SAVE")
@@ -72,7 +72,7 @@ async def sick(make_redis: MakeRedis, supervisord: Supervisord, tmp_path: Path) 
 
 
 async def test_nothing_to_restore_or_nowhere_to_is_refused(sick: Sick) -> None:
-    """No folder in the inventory, no backup of that name, none has no complete backup, no such program."""
+    """The plan fails without the inventory entry, the backup, a complete backup or the program."""
     for target, given, says in (
         (sick.where(disk=None), {}, "in the inventory; add it"),
         (sick.where(backups=None), {}, "in the inventory; add it"),
@@ -88,7 +88,7 @@ async def test_nothing_to_restore_or_nowhere_to_is_refused(sick: Sick) -> None:
 
 
 async def test_without_the_right_nothing_is_moved(sick: Sick) -> None:
-    """supervisord wants a password; the folder is not ours to write."""
+    """The action is refused if supervisord requires a password, or if the folder is not writable."""
     with pytest.raises(Refused):
         await plan(sick.action, sick.where(f"http://127.0.0.1:{sick.supervisord.port}"))
     call = await plan(sick.action, sick.where())
@@ -103,7 +103,8 @@ async def test_without_the_right_nothing_is_moved(sick: Sick) -> None:
 
 
 async def test_a_platform_that_cannot_be_asked_stops_it(sick: Sick) -> None:
-    """Nobody there, no answer, nonsense: whether Redis runs is not known, so its files are not touched."""
+    """If supervisord is unreachable, silent or answers nonsense, the state of Redis is unknown, so its files are not
+    touched."""
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100_000)
@@ -114,7 +115,7 @@ async def test_a_platform_that_cannot_be_asked_stops_it(sick: Sick) -> None:
         await do(sick.action, sick.where("http://127.0.0.1:9"), call=call)
     async with listener(silent) as port:
         with pytest.raises((Unreachable, TimedOut, TimeoutError)):
-            async with asyncio.timeout(1):  # as the engine bounds every call
+            async with asyncio.timeout(1):  # the engine limits every call in the same way
                 await do(sick.action, sick.where(f"http://127.0.0.1:{port}"), call=call)
     async with peer(reply(200, b"<html>welcome</html>")) as web:
         with pytest.raises(BadAnswer):
@@ -123,7 +124,7 @@ async def test_a_platform_that_cannot_be_asked_stops_it(sick: Sick) -> None:
 
 
 async def test_a_start_with_a_lost_answer_is_observed_and_not_repeated(sick: Sick) -> None:
-    """The answer to the start is lost: a look says that it happened; doing it again is refused."""
+    """The observation shows that Redis was started, and a repetition is refused."""
     call = await plan(sick.action, sick.where())
     since = datetime.now(UTC)
     async with deaf(sick.supervisord.url, lambda request: b"startProcess<" in request) as (url, withheld):
@@ -140,7 +141,7 @@ async def test_a_start_with_a_lost_answer_is_observed_and_not_repeated(sick: Sic
 
 
 async def test_a_replaced_backup_is_refused(sick: Sick) -> None:
-    """Replaced under the same name, or gone; and Redis that runs by then keeps its files."""
+    """A backup that was replaced or removed after planning is refused, and the files of Redis stay in place."""
     call = await plan(sick.action, sick.where())
     other = sick.backups / "other"
     shutil.copy(sick.backups / "good.rdb", other)
@@ -154,8 +155,7 @@ async def test_a_replaced_backup_is_refused(sick: Sick) -> None:
 
 
 async def test_a_disk_that_fills_meanwhile_leaves_redis_its_own_files(sick: Sick) -> None:
-    """The copy fails half way (a limit on file sizes stands for a full disk): whoever starts Redis next does not find
-    it empty, and it can be tried again."""
+    """If the copy fails on a full disk, the files of Redis are moved back, and a second attempt succeeds."""
     call = await plan(sick.action, sick.where())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (40, hard))

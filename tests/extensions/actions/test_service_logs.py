@@ -1,4 +1,4 @@
-"""service.logs and service.status: what is read, and what lines tell of a cause."""
+"""``service.logs`` and ``service.status``: the lines that are read, and the causes that are found in them."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ from tests.support.servers.supervisord import Supervisord
     ],
 )
 def test_patterns_of_log_lines(line: str, sign: str, told: str | None) -> None:
-    """The clearest sign comes first, whatever else is in the log."""
+    """The most specific sign comes first, whatever other lines the log has."""
     found = told_by(["INFO all is well", line, "INFO going on"])
 
     assert next(iter(found.items())) == (sign, told or line)
 
 
 def test_a_rejected_configuration_names_line_and_reason() -> None:
-    """Until a later start of the same log succeeds."""
+    """A rejected configuration counts until a later start in the same log succeeds."""
     log = ["*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***", "Reading the configuration file, at line 4"]
     log += [">>> 'maxmemory-polcy allkeys-lru'", "Bad directive or wrong number of arguments"]
     told = "at line 4: 'maxmemory-polcy allkeys-lru': Bad directive or wrong number of arguments"
@@ -82,7 +82,7 @@ def test_a_rejected_configuration_names_line_and_reason() -> None:
     "end", ["Background saving terminated with success", "DB saved on disk", "* Ready to accept connections tcp"]
 )
 def test_a_failed_save_counts_until_the_next_save_or_start(failure: str, end: str) -> None:
-    """A save that worked, or a new process, ends the sign; a failure after that begins it again."""
+    """A successful save or a new process ends the sign; a later failure sets it again."""
     assert told_by([end, f"12:M {failure}", "INFO going on"])["cannot_save"] == f"12:M {failure}"
     assert "cannot_save" not in told_by([f"12:M {failure}", end])
     assert told_by([failure, end, failure])["cannot_save"] == failure
@@ -98,7 +98,7 @@ def test_a_failed_save_counts_until_the_next_save_or_start(failure: str, end: st
     ],
 )
 def test_a_load_counts_until_it_has_ended(begun: str) -> None:
-    """Redis says so itself; a word of another program is no sign."""
+    """Redis counts as loading until it is ready; lines of other programs do not count."""
     end = "7:M 29 Nov 2026 00:18:27.700 * Ready to accept connections tcp"
     assert told_by([end, begun]) == {"loading": begun}
     assert told_by([begun, end]) == {}
@@ -106,12 +106,12 @@ def test_a_load_counts_until_it_has_ended(begun: str) -> None:
 
 
 def test_a_log_without_errors_has_no_signs() -> None:
-    """No sign is made up."""
+    """Lines without an error give no sign."""
     assert told_by(["INFO worker ready", "GET /items 200"]) == {}
 
 
 class At(SystemClock):
-    """A clock that shows one time."""
+    """A clock that always shows the same time."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
@@ -122,14 +122,14 @@ class At(SystemClock):
 
 @pytest.fixture
 async def world() -> AsyncIterator[ClientSet]:
-    """With supervisord as its one platform."""
+    """Return clients with supervisord as the only platform."""
     platform = SupervisorPlatform()
     yield ClientSet(platforms={"supervisor": platform})
     await platform.aclose()
 
 
 async def test_a_crashing_program_is_read(world: ClientSet, supervisord: Supervisord) -> None:
-    """Its state by service.status, its last words and their meaning by service.logs."""
+    """``service.status`` reports the state, and ``service.logs`` the last lines and their sign."""
     command = f"{sys.executable} -c 'import no_such_thing'"
     supervisord.program("app", command, "startretries=0", "startsecs=30", "autostart=true")
     supervisord.start()
@@ -145,7 +145,7 @@ async def test_a_crashing_program_is_read(world: ClientSet, supervisord: Supervi
 
 
 async def test_signs_of_an_earlier_incident_do_not_count(supervisord: Supervisord, tmp_path: Path) -> None:
-    """Only lines since the last start, and since shortly before the incident; a look without a sign is ok."""
+    """Only lines after the last start, or from shortly before the incident, count; without a sign, the result is ok."""
     lines = [
         "11:C 28 Nov 2026 16:00:00.000 # oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo",
         "11:M 28 Nov 2026 16:10:00.000 # No space left on device",
@@ -173,7 +173,7 @@ async def test_signs_of_an_earlier_incident_do_not_count(supervisord: Supervisor
 
 
 async def test_a_program_that_is_not_there(world: ClientSet, supervisord: Supervisord) -> None:
-    """Missing and unreachable are told apart."""
+    """A missing program and an unreachable supervisord give different errors."""
     supervisord.start()
     stranger = service("app", platform={"kind": "supervisor", "url": supervisord.url, "program": "app"})
     with pytest.raises(TargetError, match="has no program"):

@@ -1,4 +1,4 @@
-"""service.rollback and service.releases on a real supervisord: to the release before, never to one that was undone."""
+"""``service.rollback`` and ``service.releases`` on a real supervisord: never to a release that was rolled back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ time.sleep(1000)
 
 
 class Shop:
-    """A program with releases 1, 2 and 3, of which the last does not start; 3 is in use."""
+    """A program with releases 1, 2 and 3. Release 3 is in use and does not start."""
 
     def __init__(self, folder: Path, supervisord: Supervisord) -> None:
         self.folder = folder
@@ -58,7 +58,7 @@ class Shop:
         os.utime(made, (at, at))
 
     def at(self, name: str) -> None:
-        """Deploy it."""
+        """Deploy a release."""
         self.current.unlink(missing_ok=True)
         self.current.symlink_to(self.folder / "releases" / name)
 
@@ -69,7 +69,7 @@ class Shop:
 
 @pytest.fixture
 def shop(tmp_path: Path, supervisord: Supervisord) -> Shop:
-    """Under a supervisord that runs."""
+    """Return the program under a running supervisord."""
     made = Shop(tmp_path / "shop", supervisord)
     supervisord.start()
     return made
@@ -77,14 +77,14 @@ def shop(tmp_path: Path, supervisord: Supervisord) -> Shop:
 
 @pytest.fixture
 async def world() -> AsyncIterator[ClientSet]:
-    """With supervisord as its one platform."""
+    """Return clients with supervisord as the only platform."""
     platform = SupervisorPlatform()
     yield ClientSet(platforms={"supervisor": platform})
     await platform.aclose()
 
 
 async def test_a_release_that_does_not_start_is_rolled_back(shop: Shop, world: ClientSet) -> None:
-    """The link names the release before, and the program runs."""
+    """The link points to the earlier release, and the program runs."""
     action = ServiceRollback(world)
     call = await plan(action, shop.service, changed_within="1h")
     result = await do(action, shop.service, call=call, changed_within="1h")
@@ -96,7 +96,7 @@ async def test_a_release_that_does_not_start_is_rolled_back(shop: Shop, world: C
 
 
 async def test_rolling_back_twice_goes_further_back_and_never_forward(shop: Shop, world: ClientSet) -> None:
-    """What was rolled back is on record: it is not what the next rollback chooses, and beyond the first is no way."""
+    """The second rollback goes to an earlier release, never to a rolled back one, and fails at the first release."""
     action = ServiceRollback(world)
     await do(action, shop.service)
     await do(action, shop.service)
@@ -109,7 +109,7 @@ async def test_rolling_back_twice_goes_further_back_and_never_forward(shop: Shop
 async def test_a_release_that_was_rolled_back_is_not_chosen_after_a_new_deployment(
     shop: Shop, world: ClientSet
 ) -> None:
-    """Undo of undo would be redo."""
+    """After a new deployment, a release that was rolled back before is not a target."""
     action = ServiceRollback(world)
     await do(action, shop.service)
     shop.release("4", 5)
@@ -119,7 +119,7 @@ async def test_a_release_that_was_rolled_back_is_not_chosen_after_a_new_deployme
 
 
 async def test_a_crash_between_plan_and_approval_does_not_change_the_plan(shop: Shop, world: ClientSet) -> None:
-    """The program is another process by then: what people approved is the same still."""
+    """If the process of the program changes, the plan that was approved is still valid."""
     shop.at("2")
     platform = world.platforms["supervisor"]
     await platform.restart(shop.service, (await platform.status(shop.service)).pin, 2)
@@ -133,7 +133,7 @@ async def test_a_crash_between_plan_and_approval_does_not_change_the_plan(shop: 
 
 
 async def test_an_old_release_is_no_recent_change(shop: Shop, world: ClientSet) -> None:
-    """Nothing is rolled back that has been in use for longer than allowed."""
+    """A release that has been in use for longer than ``changed_within`` is not rolled back."""
     long_ago = (datetime.now(UTC) - timedelta(hours=2)).timestamp()
     os.utime(shop.current, (long_ago, long_ago), follow_symlinks=False)
 
@@ -145,7 +145,7 @@ async def test_an_old_release_is_no_recent_change(shop: Shop, world: ClientSet) 
 
 
 async def test_a_target_that_changed_after_planning_is_refused(shop: Shop, world: ClientSet) -> None:
-    """Somebody deployed meanwhile: refused, and their release stays."""
+    """After another deployment, the rollback is refused, and the new release stays."""
     action = ServiceRollback(world)
     call = await plan(action, shop.service)
     shop.release("4", 0)
@@ -157,7 +157,7 @@ async def test_a_target_that_changed_after_planning_is_refused(shop: Shop, world
 
 
 async def test_a_link_that_leads_elsewhere_is_no_release(shop: Shop, world: ClientSet, tmp_path: Path) -> None:
-    """Out of the folder of releases nothing is understood."""
+    """A link that leads out of the folder of releases is refused."""
     shop.current.unlink()
     shop.current.symlink_to(tmp_path)
 
@@ -166,7 +166,7 @@ async def test_a_link_that_leads_elsewhere_is_no_release(shop: Shop, world: Clie
 
 
 async def test_an_unknown_outcome_is_observed(shop: Shop, world: ClientSet) -> None:
-    """Not begun: no. Done: yes, by the link and a process that was started since."""
+    """Before the call, the observation answers no; after it, yes, because of the link and a newer process."""
     action, since = ServiceRollback(world), datetime.now(UTC)
     call = await plan(action, shop.service)
     assert (await observe(action, shop.service, call, since=since)).happened is EffectStatus.NO
@@ -176,7 +176,7 @@ async def test_an_unknown_outcome_is_observed(shop: Shop, world: ClientSet) -> N
 
 
 async def test_a_switched_link_without_a_restart_is_unknown(shop: Shop, world: ClientSet) -> None:
-    """A process that died half-way is neither repeated nor taken for done."""
+    """After a crash between the switch and the restart, the outcome is unknown, and the call is not repeated."""
     action, since = ServiceRollback(world), datetime.now(UTC)
     call = await plan(action, shop.service)
     shop.at("2")
@@ -185,7 +185,7 @@ async def test_a_switched_link_without_a_restart_is_unknown(shop: Shop, world: C
 
 
 async def test_what_recent_changes_there_were(shop: Shop, world: ClientSet) -> None:
-    """Evidence: the release, since when, and what is before it."""
+    """The evidence has the release, its start time and the earlier releases."""
     result = await do(ServiceReleases(world), shop.service)
 
     assert result.outcome is Outcome.OK
@@ -194,7 +194,7 @@ async def test_what_recent_changes_there_were(shop: Shop, world: ClientSet) -> N
 
 
 async def test_without_supervisord_nothing_is_switched(shop: Shop, world: ClientSet, supervisord: Supervisord) -> None:
-    """It is asked before anything is changed."""
+    """If supervisord does not answer, the link to the current release is not changed."""
     action = ServiceRollback(world)
     call = await plan(action, shop.service)
     supervisord.stop()
@@ -204,8 +204,8 @@ async def test_without_supervisord_nothing_is_switched(shop: Shop, world: Client
     assert shop.release_in_use == "3"
 
 
-async def test_without_releases_in_the_inventory_it_says_so(shop: Shop, world: ClientSet) -> None:
-    """A sentence, not a guess."""
+async def test_releases_that_are_missing_in_the_inventory_are_named(shop: Shop, world: ClientSet) -> None:
+    """The error names the missing inventory entry."""
     bare: Service = shop.service.model_copy(update={"releases": None})
 
     with pytest.raises(TargetError, match="service 'app' has no 'releases' in the inventory"):
@@ -213,13 +213,13 @@ async def test_without_releases_in_the_inventory_it_says_so(shop: Shop, world: C
 
 
 async def test_supervisord_does_not_scale(shop: Shop, world: ClientSet) -> None:
-    """service.scale is refused with a sentence where the platform cannot."""
+    """``service.scale`` is refused, and the error says that supervisord does not support it."""
     with pytest.raises((TargetError, Refused), match="the platform supervisor does not support it"):
         await plan(ServiceScale(world), shop.service, by=1)
 
 
 async def test_every_bad_release_is_rolled_back_to_the_last_good_one(shop: Shop, world: ClientSet) -> None:
-    """A second and a third bad release, and the first bad one again: always the one that was proved good."""
+    """Bad releases follow each other, and the first one returns: each rollback restores the last good release."""
     history = RollbackHistory(ServiceRollback(world), shop.service)
     for number, name in enumerate(("3", "4", "5", "3")):
         if number:
@@ -232,7 +232,7 @@ async def test_every_bad_release_is_rolled_back_to_the_last_good_one(shop: Shop,
 
 
 async def test_the_memory_of_the_store_survives_the_loss_of_the_record(shop: Shop, world: ClientSet) -> None:
-    """A deployment tool empties the folder of releases, and with it the record beside them."""
+    """If a deployment tool deletes the record of rolled back releases, the store still knows them."""
     history = RollbackHistory(ServiceRollback(world), shop.service)
     await history.roll_back()
     shop.release("4", 5)
@@ -243,7 +243,7 @@ async def test_the_memory_of_the_store_survives_the_loss_of_the_record(shop: Sho
 
 
 async def test_a_program_that_starts_again_changes_its_life(shop: Shop, world: ClientSet) -> None:
-    """The same program, another process."""
+    """After a restart, ``lives`` identifies another process of the same program."""
     platform = world.platforms["supervisor"]
     shop.at("2")
     before = await platform.status(shop.service)

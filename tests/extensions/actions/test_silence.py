@@ -1,4 +1,4 @@
-"""alertmanager.silence on a real Alertmanager: about dependants only, with a mark, ended by its way back."""
+"""``alertmanager.silence`` on a real Alertmanager: only alerts of dependants, marked with the run, and undone."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ REDIS = INVENTORY.service("redis")
 
 @pytest.fixture
 def server(make_alertmanager: object) -> Alertmanager:
-    """One that runs."""
+    """Start an Alertmanager."""
     return make_alertmanager()  # type: ignore[operator, no-any-return]
 
 
 @pytest.fixture
 async def client(server: Alertmanager) -> AsyncIterator[Client]:
-    """A client of it."""
+    """Return a client of the Alertmanager."""
     made = Client(Endpoint(url=server.url))
     yield made
     await made.aclose()
@@ -57,7 +57,7 @@ def actions(*alertmanagers: Client) -> dict[str, Action]:
 
 
 async def test_alerts_of_dependants_are_silenced_and_the_silence_is_undone(client: Client) -> None:
-    """With the run's id in the comment, so that people know whom to ask."""
+    """The comment of the silence contains the ID of the run; the undo ends the silence."""
     made = actions(client)
     action = made["alertmanager.silence"]
     RUN.set("run-7")
@@ -80,7 +80,7 @@ async def test_alerts_of_dependants_are_silenced_and_the_silence_is_undone(clien
 
 
 async def test_the_first_that_can_be_reached_is_asked(client: Client) -> None:
-    """Members of a cluster tell each other."""
+    """The request goes to the first reachable member, because members replicate silences."""
     away = Client(Endpoint(url="http://127.0.0.1:9"))
     made = actions(away, client)
 
@@ -91,7 +91,7 @@ async def test_the_first_that_can_be_reached_is_asked(client: Client) -> None:
 
 
 async def test_without_dependants_or_alertmanager_there_is_nothing_to_silence(client: Client) -> None:
-    """Never everything."""
+    """Without dependants or an Alertmanager the plan is refused, and no silence is created for all alerts."""
     with pytest.raises(TargetError, match="no service in the inventory depends on 'shop'"):
         await plan(actions(client)["alertmanager.silence"], INVENTORY.service("shop"))
     with pytest.raises(TargetError, match="no Alertmanager is configured"):
@@ -99,11 +99,11 @@ async def test_without_dependants_or_alertmanager_there_is_nothing_to_silence(cl
 
 
 async def test_alerts_of_another_source_are_not_silenced_in_alertmanager(client: Client) -> None:
-    """The plan is refused with the reason; one alert of Alertmanager is enough."""
+    """If no alert of the run comes from Alertmanager, the plan is refused with the reason; one such alert is enough."""
     action = actions(client)["alertmanager.silence"]
     token = ALERT_SOURCES.set(frozenset({"grafana"}))
     try:
-        with pytest.raises(TargetError, match="are from grafana, which no silence in Alertmanager reaches"):
+        with pytest.raises(TargetError, match="are from grafana; a silence in Alertmanager has no effect"):
             await plan(action, REDIS)
         ALERT_SOURCES.set(frozenset({"grafana", "alertmanager"}))
         assert (await plan(action, REDIS)).text.startswith("silence the alerts of")
@@ -112,14 +112,14 @@ async def test_alerts_of_another_source_are_not_silenced_in_alertmanager(client:
 
 
 async def test_no_silence_lasts_longer_than_four_hours(client: Client) -> None:
-    """Whatever the playbook says."""
+    """A longer duration in the playbook is limited to four hours."""
     call = await plan(actions(client)["alertmanager.silence"], REDIS, duration="10d")
 
     assert call.arguments["seconds"] == 4 * 3600
 
 
 def test_only_our_own_silences_can_be_ended() -> None:
-    """alertmanager.expire_silences takes our mark and nothing else."""
+    """``alertmanager.expire_silences`` accepts only the mark of remediator."""
     with pytest.raises(ValidationError):
         actions()["alertmanager.expire_silences"].Parameters.model_validate({"mark": "maintenance of the rack"})
 
@@ -129,17 +129,17 @@ EITHER = pytest.mark.parametrize("name", ["alertmanager.silence", "alertmanager.
 
 
 def given(name: str, mark: str = OURS) -> dict[str, str]:
-    """Its parameters."""
+    """Return the parameters of the action."""
     return {"mark": mark} if name == "alertmanager.expire_silences" else {}
 
 
 async def doing(name: str, client: Client, call: PlannedCall | None = None) -> Result:
-    """Plan it, unless that was done, and do it."""
+    """Call the action, and plan it first if no plan is given."""
     return await do(actions(client)[name], REDIS, call=call, **given(name))
 
 
 async def silenced(client: Client) -> PlannedCall:
-    """Silences of ours that stand; their plan."""
+    """Create silences, and return their plan."""
     action = actions(client)["alertmanager.silence"]
     RUN.set("run-7")
     call = await plan(action, REDIS)
@@ -149,7 +149,7 @@ async def silenced(client: Client) -> PlannedCall:
 
 @EITHER
 async def test_an_alertmanager_that_says_no_is_believed(name: str, client: Client) -> None:
-    """401 and 403, as a proxy with passwords gives them."""
+    """A 401 or 403, for example from a proxy, raises :class:`Refused`."""
     for status in (401, 403):
         async with peer(reply(status, b"no")) as web:
             away = Client(Endpoint(url=web.url))
@@ -161,7 +161,7 @@ async def test_an_alertmanager_that_says_no_is_believed(name: str, client: Clien
 
 @EITHER
 async def test_an_alertmanager_that_does_not_answer_is_given_up(name: str) -> None:
-    """Nobody there: certainly nothing happened. No answer: unknown for what changes something."""
+    """Without a connection, nothing happened. Without an answer, the outcome of a change is unknown."""
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -180,7 +180,7 @@ async def test_an_alertmanager_that_does_not_answer_is_given_up(name: str) -> No
 
 @EITHER
 async def test_an_alertmanager_that_talks_nonsense_is_not_understood(name: str) -> None:
-    """A web page, or JSON of another shape."""
+    """An HTML page, or JSON of another shape, raises :class:`BadAnswer`."""
     for body in (b"<html>welcome</html>", b'{"silenceID": 7}', b'[{"id": {}}]'):
         async with peer(reply(200, body)) as web:
             other = Client(Endpoint(url=web.url))
@@ -190,7 +190,7 @@ async def test_an_alertmanager_that_talks_nonsense_is_not_understood(name: str) 
 
 
 async def test_silences_with_a_lost_answer_are_observed(server: Alertmanager, client: Client) -> None:
-    """The answer to the first is lost: a look finds it and not all, so a person is asked; nothing is doubled."""
+    """The call was sent once, and an observation finds the silence."""
     action = actions(client)["alertmanager.silence"]
     RUN.set("run-7")
     call = await plan(action, REDIS, services=("app",))
@@ -205,7 +205,7 @@ async def test_silences_with_a_lost_answer_are_observed(server: Alertmanager, cl
 
 
 async def test_expired_silences_with_a_lost_answer_are_observed(server: Alertmanager, client: Client) -> None:
-    """The answer is lost: a look says which are left; ending the rest again does no harm."""
+    """The observation finds the remaining silence, and a second call ends it."""
     mark = str((await silenced(client)).arguments["mark"])
     action = actions(client)["alertmanager.expire_silences"]
     call = await plan(action, REDIS, mark=mark)
@@ -221,7 +221,7 @@ async def test_expired_silences_with_a_lost_answer_are_observed(server: Alertman
 
 
 async def test_the_order_in_which_silences_are_listed_is_not_part_of_a_plan() -> None:
-    """Those that end together come in any order; an approval of the plan must hold all the same."""
+    """Alertmanager lists silences with the same end in any order; the plan sorts them, so an approval stays valid."""
     when = "2026-01-01T00:00:00.000Z"
     times = {"startsAt": when, "endsAt": when, "updatedAt": when}
     listed = [
@@ -237,7 +237,8 @@ async def test_the_order_in_which_silences_are_listed_is_not_part_of_a_plan() ->
 
 
 async def test_silences_of_others_are_not_changed(client: Client) -> None:
-    """Somebody ended ours already, and made one of their own: it stays; nothing of ours is no error."""
+    """If another person ended the silence and created a new one, the new one stays, and the missing one is not an
+    error."""
     mark = str((await silenced(client)).arguments["mark"])
     action = actions(client)["alertmanager.expire_silences"]
     call = await plan(action, REDIS, mark=mark)

@@ -1,4 +1,4 @@
-"""app.process on real processes, prometheus.target on a real Prometheus."""
+"""``app.process`` on real processes, ``prometheus.target`` on a real Prometheus."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from demo import proc
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.host import sockets
 from remediator.clients.prometheus.client import Prometheus as Client
@@ -34,11 +35,11 @@ for _ in range(2):
 open(sys.argv[2], "w").write(str(os.getpid()))
 time.sleep(600)
 """
-"""A master with two workers that share its listening socket, as gunicorn has them."""
+"""A master with two workers that share its listening socket, like gunicorn."""
 
 
 class App:
-    """The processes of an app, and how it is bound in an inventory."""
+    """The processes of an app, and its entry in an inventory."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
@@ -50,18 +51,17 @@ class App:
 
     @property
     def workers(self) -> list[int]:
-        """Return the process IDs of its workers."""
-        pid = self.process.pid
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        """Return the process IDs of the workers."""
+        return proc.children(self.process.pid)
 
     def stop(self) -> None:
-        """End all of its processes."""
+        """End all processes."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def bound(self) -> Service:
-        """Return it as a service of an inventory."""
+        """Return a service that is bound to the app."""
         return service(
             "app", http={"url": f"http://127.0.0.1:{self.port}"}, app_server={"pid_file": str(self.pid_file)}
         )

@@ -1,4 +1,4 @@
-"""Checks against real servers: ok, fail, and cannot tell, which are three different things."""
+"""Checks against real servers, with the three answers ok, fail and unknown."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ async def look(check: Check, target: Service, **given: Any) -> Evidence:
 
 
 async def test_http_ok() -> None:
-    """2xx is ok; anything else, nobody there, and what is no HTTP, is not; without an address nobody knows."""
+    """2xx is ok.
+
+    Another status, no server, and an answer that is not HTTP fail. Without an address, the answer is unknown.
+    """
     for answer, expected in (
         (reply(200, b"fine"), CheckAnswer.OK),
         (reply(503, b'{"missing": ["redis"]}'), CheckAnswer.FAIL),
@@ -49,7 +52,7 @@ async def nonsense(_: bytes, writer: Any) -> None:
 
 
 async def test_redis_write_test(make_redis: MakeRedis) -> None:
-    """redis.write_test: a full Redis answers PING, and takes no write."""
+    """``redis.write_test`` fails on a full Redis, although it answers PING."""
     server = make_redis("maxmemory 100kb", "maxmemory-policy noeviction")
     target = service("redis", redis={"host": "127.0.0.1", "port": server.port})
 
@@ -60,7 +63,8 @@ async def test_redis_write_test(make_redis: MakeRedis) -> None:
 
 
 async def test_tcp_connect_tells_a_full_queue_from_a_closed_port() -> None:
-    """A process that accepts nothing: the kernel accepts for it until its queue is full, then nobody answers."""
+    """If a process does not accept connections, the kernel does so until its queue is full; later connections get no
+    answer."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as waiting:
         port = listening.getsockname()[1]
         hung = service("shop", http={"url": f"http://127.0.0.1:{port}"})
@@ -76,7 +80,7 @@ async def test_tcp_connect_tells_a_full_queue_from_a_closed_port() -> None:
 
 
 async def test_tcp_connect(redis_server: Redis) -> None:
-    """An open port is ok, a closed one is not, and without an address nobody knows."""
+    """An open port is ok, a closed port fails, and without an address the answer is unknown."""
     there = service("redis", redis={"host": "127.0.0.1", "port": redis_server.port})
     away = service("redis", redis={"host": "127.0.0.1", "port": free_port()})
 
@@ -97,7 +101,7 @@ async def test_tcp_connect(redis_server: Redis) -> None:
     ],
 )
 async def test_redis_info(make_redis: MakeRedis, given: dict[str, Any], answer: CheckAnswer) -> None:
-    """A number or a word that Redis tells; what it does not tell is unknown."""
+    """The check compares a number or a text of INFO; a missing field is unknown."""
     server = make_redis()
     target = service("redis", redis={"host": "127.0.0.1", "port": server.port})
 
@@ -105,7 +109,7 @@ async def test_redis_info(make_redis: MakeRedis, given: dict[str, Any], answer: 
 
 
 async def test_disk_usage(tmp_path: Path) -> None:
-    """Of the filesystem that the folder is on."""
+    """The check measures the filesystem that contains the folder."""
     target = service("redis", disk={"path": str(tmp_path), "full_percent": 99})
     found = await look(CHECKS["disk.usage"], target)
     percent = found.facts["percent"]
@@ -118,7 +122,7 @@ async def test_disk_usage(tmp_path: Path) -> None:
 
 
 async def test_dependencies_ok(make_redis: MakeRedis) -> None:
-    """All that it needs, near and far; one that cannot be asked is unknown."""
+    """All dependencies are checked, also indirect ones; an unreachable dependency is unknown."""
     server = make_redis()
     binding = {"kind": "supervisor", "url": "unix:///nowhere/s.sock", "program": "x"}
     inventory = Inventory.model_validate(
@@ -144,7 +148,7 @@ async def test_dependencies_ok(make_redis: MakeRedis) -> None:
 
 @pytest.mark.promise(7)
 async def test_promql(make_prometheus: Callable[..., Prometheus]) -> None:
-    """A comparison holds for what it is true of, also of 0: Prometheus then gives the series with the value 0."""
+    """The comparison holds for each series that fulfils it, also if the value is 0."""
     import time  # noqa: PLC0415
 
     at = time.time() - 5
@@ -174,7 +178,7 @@ async def test_promql(make_prometheus: Callable[..., Prometheus]) -> None:
 
 @pytest.fixture
 async def measured(make_prometheus: Callable[..., Prometheus]) -> AsyncIterator[Callable[[float, float], Check]]:
-    """A Prometheus that has seen so many good and bad answers a second."""
+    """Return a Prometheus that has measured these rates of successful and failed requests."""
     import time  # noqa: PLC0415
 
     clients: list[Client] = []
@@ -198,7 +202,7 @@ async def measured(make_prometheus: Callable[..., Prometheus]) -> AsyncIterator[
     ("good", "bad", "answer"), [(9.9, 0.1, CheckAnswer.OK), (8, 2, CheckAnswer.FAIL), (0.01, 0.05, CheckAnswer.UNKNOWN)]
 )
 async def test_error_rate(measured: Callable[..., Check], good: float, bad: float, answer: CheckAnswer) -> None:
-    """The share of errors, who answers them and which; too few answers cannot tell."""
+    """The facts have the share of errors and their origin; with too few answers, the result is unknown."""
     found = await look(measured(good, bad), service("app"))
 
     assert found.answer is answer, found.summary
@@ -208,5 +212,5 @@ async def test_error_rate(measured: Callable[..., Check], good: float, bad: floa
 
 
 async def test_without_prometheus_the_error_rate_is_unknown() -> None:
-    """Never taken for no errors."""
+    """Without Prometheus the answer is unknown, never *no errors*."""
     assert (await look(CHECKS["error.rate"], service("app"))).answer is CheckAnswer.UNKNOWN

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.promise(7)
 
 
 async def look(argv: list[str], given: dict[str, Any] | None = None, **declared: Any) -> Evidence:
-    """Run a check with a command of the settings."""
+    """Run a check with a command from the settings."""
     allowed = AllowedCommand.model_validate({"argv": argv, "read_only": True, **declared})
     check = CommandCheck(ClientSet(commands={"it": allowed}))
     parameters = check.Parameters.model_validate({"command": "it", **(given or {})})
@@ -35,7 +35,7 @@ async def look(argv: list[str], given: dict[str, Any] | None = None, **declared:
     ],
 )
 async def test_the_exit_status_decides(status: int, given: dict[str, Any], answer: CheckAnswer) -> None:
-    """A status that was not named as a failure may be an error of the command itself."""
+    """Only the declared exit status means fail; any other status may be an error of the command and is unknown."""
     seen = await look(["/bin/sh", "-c", f"echo 7 orders; exit {status}"], given)
     assert seen.answer is answer
     assert seen.facts == {"status": status, "output": "7 orders"}
@@ -51,13 +51,13 @@ async def test_the_exit_status_decides(status: int, given: dict[str, Any], answe
     ],
 )
 async def test_what_did_not_run_is_unknown(argv: list[str], declared: dict[str, Any], says: str) -> None:
-    """It proves nothing, in neither direction."""
+    """A command that did not run proves nothing, so the answer is unknown."""
     seen = await look(argv, **declared)
     assert seen.answer is CheckAnswer.UNKNOWN and says in seen.summary
 
 
 async def test_a_command_that_may_change_something_is_not_run(tmp_path: Path) -> None:
-    """A check must not change anything, and nobody approves it."""
+    """A command that is not declared read-only is refused, because a check has no approval."""
     seen = await look(["/usr/bin/touch", str(tmp_path / "file")], read_only=False)
     assert seen.answer is CheckAnswer.UNKNOWN and "read_only" in seen.summary
     assert not (tmp_path / "file").exists()

@@ -1,4 +1,4 @@
-"""Our own files that cannot be read say nothing about Redis: the answer is unknown, never fail."""
+"""If a file of remediator is unreadable, the state of Redis is unknown, never failed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHECKS = Registry().make_checks(ClientSet())
 
 
 def broken(case: str, folder: Path, port: int) -> dict[str, Any]:
-    """Return a Redis binding with files of ours that cannot be used."""
+    """Return a Redis entry that refers to unreadable files."""
     where: dict[str, Any] = {"host": "127.0.0.1", "port": port}
     invalid = folder / "invalid.pem"
     invalid.write_text("not a certificate\n")
@@ -47,7 +47,7 @@ def broken(case: str, folder: Path, port: int) -> dict[str, Any]:
     ],
 )
 async def test_our_own_trouble_is_unknown(case: str, redis_server: Redis, tmp_path: Path) -> None:
-    """redis.ping, redis.write_test and redis.info answer unknown, and redis.ping names the state."""
+    """``redis.ping``, ``redis.write_test`` and ``redis.info`` answer unknown, and ``redis.ping`` names the state."""
     target = service("redis", redis=broken(case, tmp_path, redis_server.port))
     given = {"redis.ping": {}, "redis.write_test": {}, "redis.info": {"field": "role", "equals": "master"}}
     for name, parameters in given.items():
@@ -59,7 +59,7 @@ async def test_our_own_trouble_is_unknown(case: str, redis_server: Redis, tmp_pa
 
 
 async def test_a_dependency_that_was_not_asked_is_unknown(redis_server: Redis, tmp_path: Path) -> None:
-    """dependencies.ok does not report a Redis as failed because our password file is missing."""
+    """If the password file is missing, ``dependencies.ok`` does not report Redis as failed."""
     binding = {"kind": "supervisor", "url": "unix:///nowhere/s.sock", "program": "x"}
     where = broken("password file missing", tmp_path, redis_server.port)
     services = {"redis": {"platform": binding, "redis": where}, "app": {"platform": binding, "depends_on": ["redis"]}}
@@ -71,7 +71,7 @@ async def test_a_dependency_that_was_not_asked_is_unknown(redis_server: Redis, t
 
 
 async def test_a_rejected_password_still_fails(make_redis: MakeRedis, tmp_path: Path) -> None:
-    """The server answered, so that the answer is fail, with the state."""
+    """A server that rejects the password has answered, so the check fails and names the state."""
     (tmp_path / "password").write_text("wrong")
     server = make_redis(password="right")
     target = service(

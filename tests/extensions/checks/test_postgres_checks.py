@@ -1,4 +1,4 @@
-"""The postgres.* checks and postgres.diagnose, on a real primary with a real standby, in real faults."""
+"""The ``postgres.*`` checks and ``postgres.diagnose`` on a real primary with a real standby, with real faults."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_healthy_server(pg_target: Target) -> None:
 
 @pytest.mark.parametrize("name", ["connections", "locks", "idle_transactions", "replication", "size"])
 async def test_without_pg_monitor_the_answer_is_unknown(name: str, bare_target: Target) -> None:
-    """Sessions that are hidden are not counted as none. The message is the missing grant."""
+    """Hidden sessions do not count as 0: the answer is unknown, and the message has the missing grant."""
     found = await check(f"postgres.{name}", bare_target.service(), **(SIZES if name == "size" else {}))
     assert found.answer is CheckAnswer.UNKNOWN
     assert 'GRANT pg_monitor TO "remediator"' in found.summary
@@ -73,7 +73,7 @@ async def test_without_pg_monitor_the_answer_is_unknown(name: str, bare_target: 
 
 
 async def test_rows_that_match_a_statement(bare_target: Target) -> None:
-    """It needs only SELECT. Above the limit of the statement the rows are not counted on."""
+    """The check needs only SELECT, and stops counting at the limit of the statement."""
     target, given = bare_target.service(), {"statement": "release-jobs", "values": {"queue": "mail"}}
     assert (await check("postgres.rows", target, **given)).answer is CheckAnswer.UNKNOWN
     made = CHECKS["postgres.rows"]
@@ -90,7 +90,8 @@ async def test_rows_that_match_a_statement(bare_target: Target) -> None:
 
 
 async def test_missing_rights_are_reported_as_the_sql_that_grants_them(bare_target: Target) -> None:
-    """Of checks and of actions, before an incident needs them; without a missing right nothing is reported."""
+    """Missing rights of checks and actions are reported before an incident; without a missing right, nothing is
+    reported."""
     target = bare_target.service()
     supervised = {"platform": PLATFORM, "postgres": target.postgres}
     services = {"postgresql": supervised, "other": {"platform": PLATFORM}}
@@ -121,13 +122,16 @@ async def test_missing_rights_are_reported_as_the_sql_that_grants_them(bare_targ
 
 
 def test_sessions_of_the_store_are_known(postgres: Postgres, postgres_url: str) -> None:
-    """Their application name protects them where the store is on the server that playbooks act on."""
+    """The application name of the store protects its sessions if the store uses the same server as the playbooks."""
     with open_engine(parse_postgresql_url(postgres_url)).connect() as connection:
         assert connection.exec_driver_sql("SHOW application_name").scalar_one() == "remediator"
 
 
 async def test_exhausted_connections(pg_target: Target) -> None:
-    """Those of a database: the diagnosis says who holds them. Our own connection has another database."""
+    """All connections of a database are in use: the diagnosis names the clients that hold them.
+
+    The check connects to another database.
+    """
     name = pg_target.database
     pg_target.sql(f"ALTER DATABASE {name} CONNECTION LIMIT 4")
     for _ in range(4):
@@ -140,7 +144,7 @@ async def test_exhausted_connections(pg_target: Target) -> None:
     assert found.facts["by_application"][0]["application"] == "leaky"
     facts = (await diagnose(target)).output["connections"]
     assert (facts["full"], facts["top_application"]) == (True, "leaky")
-    # in the same database, the server rejects our connection too
+    # a connection to the same database would be rejected too
     found = await check("postgres.connections", pg_target.service())
     assert (found.answer, found.facts["rejected"]) == (CheckAnswer.FAIL, True)
     assert (await check("postgres.locks", pg_target.service())).answer is CheckAnswer.UNKNOWN
@@ -148,7 +152,7 @@ async def test_exhausted_connections(pg_target: Target) -> None:
 
 @pytest.fixture
 def blocked(pg_target: Target) -> Iterator[Target]:
-    """A session idle in a transaction, and one that waits for its lock."""
+    """Open a session that is idle in a transaction, and one that waits for its lock."""
     pg_target.sql("INSERT INTO jobs VALUES (1, 'mail', 'running', 'w', now(), 'x')")
     root = pg_target.open("reports")
     root.execute("BEGIN; UPDATE jobs SET secret = 'pa$$word' WHERE id = 1")
@@ -168,7 +172,7 @@ def blocked(pg_target: Target) -> Iterator[Target]:
 
 
 async def test_a_session_that_blocks_others_is_the_root(blocked: Target) -> None:
-    """It is named with its state; the values of its query are not shown."""
+    """The blocking session is named with its state; the values of its query are not shown."""
     target = blocked.service()
     root = blocked.sessions[0]
     found = await check("postgres.locks", target, waiting_over="50ms")
@@ -185,7 +189,7 @@ async def test_a_session_that_blocks_others_is_the_root(blocked: Target) -> None
 
 
 async def test_a_prepared_transaction_that_blocks_is_named(pg_target: Target) -> None:
-    """It has no session, so nothing of it can be ended."""
+    """A prepared transaction has no session, so no action can end it."""
     server = Postgres(_folder())
     server.settings = {"max_prepared_transactions": "2"}
     server.start()
@@ -215,7 +219,7 @@ def _quietly(session: Any, statement: str) -> None:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[Target, Postgres]]:
-    """A primary with a database, and its standby."""
+    """Return a primary with a database, and its standby."""
     primary = Postgres(_folder())
     primary.start()
     standby = None
@@ -232,7 +236,8 @@ def pair() -> Iterator[tuple[Target, Postgres]]:
 
 @pytest.mark.process
 async def test_replication_of_a_real_standby(pair: tuple[Target, Postgres]) -> None:
-    """A paused replay, a standby that is gone while its slot keeps WAL, and a commit that waits for it."""
+    """The facts show a paused replay, a missing standby whose slot retains WAL, and a commit that waits for the
+    standby."""
     target, standby = pair
     primary, replica = target.service(), target.service(port=standby.port)
     found = await check("postgres.replication", primary, standbys=1)
@@ -261,7 +266,7 @@ async def test_replication_of_a_real_standby(pair: tuple[Target, Postgres]) -> N
     result = await diagnose(primary, parts=["replication"], kept_over=10_000)
     assert "a replication slot without a reader keeps" in result.output["problems"][0]
 
-    # COMMIT waits for a standby that does not come: neither done nor not done, and the session is still there
+    # COMMIT waits for the missing standby: it is neither done nor undone, and its session still exists
     target.sql("INSERT INTO jobs VALUES (0, 'mail', 'running', 'w', now() - interval '2h')")
     action, given = PostgresExecute(ClientSet()), {"statement": "release-jobs", "values": {"queue": "mail"}}
     call = await plan(action, primary, **given)
@@ -274,18 +279,18 @@ async def test_replication_of_a_real_standby(pair: tuple[Target, Postgres]) -> N
     standby.start()
     until(lambda: target.sql("SELECT count(*) FROM remediator.applied_calls") == "1", "the standby confirmed it")
     assert (await observe(action, primary, call, **given)).happened is EffectStatus.YES
-    # on a standby that may not have received it, nothing is concluded
+    # the standby may not have the change yet, so only its role is checked
     found = await check("postgres.ping", replica, role="standby")
     assert found.answer is CheckAnswer.OK, found
 
 
 def lag(standby: Postgres) -> int:
-    """Return the bytes that a standby has received and not replayed."""
+    """Return the bytes that a standby has received but not replayed."""
     return int(standby.sql("SELECT pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::bigint"))
 
 
 async def test_states_of_a_server(pg_target: Target, tmp_path: Any) -> None:
-    """Each has a name that playbooks compare; trouble of our own is unknown and never fail."""
+    """Each state has a name that playbooks can compare; an error of remediator is unknown, never fail."""
     port, database = pg_target.server.port, pg_target.database
     (tmp_path / "password").write_text("secret\n")
     states = {
@@ -329,7 +334,7 @@ async def test_a_missing_driver_is_unknown(pg_target: Target, monkeypatch: pytes
 
 
 async def test_a_pooler_is_refused(pg_target: Target, tmp_path: Any) -> None:
-    """A session behind it is not the one that the client sees, so nothing could be pinned."""
+    """Behind a pooler, a session cannot be identified, so no pin is possible."""
     bouncer = PgBouncer(tmp_path, pg_target.server, "transaction")
     bouncer.start()
     try:

@@ -1,4 +1,4 @@
-"""redis.process, redis.connections and redis.wait, on a real Redis."""
+"""``redis.process``, ``redis.connections`` and ``redis.wait`` on a real Redis."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ async def connections(target: Service, **given: Any) -> Evidence:
     return await RedisConnections(ClientSet()).ask(target, RedisConnections.Parameters.model_validate(given))
 
 
-async def test_a_stopped_process_is_told_from_one_that_waits(redis_server: Redis) -> None:
-    """Both accept connections; only the kernel knows."""
+async def test_a_stopped_process_is_distinguished_from_a_waiting_one(redis_server: Redis) -> None:
+    """Both processes accept connections; the kernel's process state separates them."""
     target = bound(redis_server.port)
     assert (await process(target)).answer is CheckAnswer.OK
     os.kill(redis_server.pid, signal.SIGSTOP)
@@ -54,7 +54,7 @@ async def test_a_stopped_process_is_told_from_one_that_waits(redis_server: Redis
 
 
 async def test_another_program_on_the_port_is_named(supervisord: Supervisord) -> None:
-    """It is not Redis, so nothing is known about Redis."""
+    """If another program listens on the port, the state of Redis is unknown."""
     port = free_port()
     supervisord.program("web", f"{sys.executable} -m http.server {port} --bind 127.0.0.1")
     supervisord.start()
@@ -67,13 +67,13 @@ async def test_another_program_on_the_port_is_named(supervisord: Supervisord) ->
 
 
 async def test_nobody_listens(redis_server: Redis) -> None:
-    """That is a fact, not unknown."""
+    """A port without a listener is a fact, so the answer is not unknown."""
     found = await process(bound(free_port()))
     assert (found.answer, found.facts["listens"]) == (CheckAnswer.FAIL, False)
 
 
 async def test_the_process_of_another_host_is_unknown() -> None:
-    """Also that of a Sentinel's master, which can be anywhere."""
+    """The process is unknown on another host, also for the master of a Sentinel, which may run anywhere."""
     assert (await process(service("redis", redis={"host": "redis.example"}))).answer is CheckAnswer.UNKNOWN
     sentinel = {"master": "main", "sentinels": [{"host": "127.0.0.1", "port": 1}]}
     assert (await process(service("redis", redis={"sentinel": sentinel}))).answer is CheckAnswer.UNKNOWN
@@ -81,7 +81,7 @@ async def test_the_process_of_another_host_is_unknown() -> None:
 
 
 async def test_clients_by_address(make_redis: MakeRedis) -> None:
-    """From Redis while it has room, and from the kernel when it rejects us too."""
+    """The numbers come from Redis while it accepts the check, and from the kernel when Redis rejects it."""
     server = make_redis("maxclients 12")
     target = bound(server.port)
     well = await connections(target)
@@ -97,7 +97,7 @@ async def test_clients_by_address(make_redis: MakeRedis) -> None:
 
 
 async def test_little_room_fails(make_redis: MakeRedis) -> None:
-    """The limit is in percent of maxclients."""
+    """The check fails at a limit in percent of maxclients."""
     server = make_redis("maxclients 12")
     with socket.create_connection(("127.0.0.1", server.port)):
         assert (await connections(bound(server.port), max_percent=5)).answer is CheckAnswer.FAIL
@@ -106,7 +106,7 @@ async def test_little_room_fails(make_redis: MakeRedis) -> None:
 
 
 async def test_waiting(make_redis: MakeRedis) -> None:
-    """Serving ends the wait; a state to wait in asks for another call; any other state fails."""
+    """The wait ends when Redis serves, asks for another call in a waiting state, and fails in any other state."""
     server = make_redis()
     action = RedisWait(ClientSet())
     assert (await do(action, bound(server.port))).outcome is Outcome.OK

@@ -1,4 +1,4 @@
-"""Each discoverer on the real thing: files, an HTTP server, Prometheus, a cluster, an Engine, Ansible's own JSON."""
+"""Each discoverer on its real source: files, HTTP, Prometheus, a cluster, a Docker Engine, and the JSON of Ansible."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ REST = {
 
 
 def inventory(base: Path, **settings: Any) -> Inventory:
-    """An inventory with one discovery."""
+    """Return an inventory with one discovery."""
     content = {"apiVersion": "remediator/v1", "kind": "Inventory", "services": {}, "discover": {"x": REST | settings}}
     return Inventory.model_validate(content, context={"base": base})
 
 
 async def find(base: Path, clients: ClientSet | None = None, **settings: Any) -> list[dict[str, str]]:
-    """What a discoverer finds with these settings, sorted."""
+    """Return the sorted targets that a discoverer finds with these settings."""
     discovery = inventory(base, **settings).discover["x"]
     found = await Registry().make_discoverers(clients or ClientSet())[discovery.kind].find(discovery)
     return sorted((dict(each) for each in found), key=lambda each: sorted(each.items()))
 
 
 def test_every_kind_of_the_inventory_has_a_discoverer() -> None:
-    """And none more."""
+    """The kinds of discovery in the inventory and the discoverers are the same."""
     kinds = {"prometheus_targets", "file_sd", "http_sd", "kubernetes", "docker_labels", "ansible_inventory"}
     assert {each.kind for each in BUILTIN} == kinds
 
 
 async def test_files_are_read_as_prometheus_reads_them(tmp_path: Path) -> None:
-    """JSON and YAML, patterns, relative to the inventory; addresses with and without a port, and of IPv6."""
+    """JSON and YAML files and patterns are read, relative to the inventory; addresses may omit the port or be IPv6."""
     (tmp_path / "a.json").write_text('[{"targets": ["web-1:9100", "[fe80::1]:9100"], "labels": {"job": "node"}}]')
     (tmp_path / "b.yaml").write_text("- targets: [web-2]\n  labels: {job: node}\n")
     found = await find(tmp_path, kind="file_sd", files=["*.json", "b.yaml"])
@@ -70,7 +70,7 @@ async def test_files_are_read_as_prometheus_reads_them(tmp_path: Path) -> None:
     ["", "{}", "[1]", '[{"targets": "web"}]', '[{"targets": []}', "- targets: [1]", "&a [*a]", "\x00", "\xff"],
 )
 async def test_a_file_that_is_wrong_gives_no_targets_at_all(tmp_path: Path, content: str) -> None:
-    """A part of the targets would look like the loss of the others."""
+    """After an error, no targets are returned, because the missing ones would look removed."""
     (tmp_path / "good.json").write_text('[{"targets": ["web-1"]}]')
     for name in ("wrong.json", "wrong.yaml"):
         (tmp_path / name).write_bytes(content.encode("latin-1"))
@@ -79,7 +79,8 @@ async def test_a_file_that_is_wrong_gives_no_targets_at_all(tmp_path: Path, cont
 
 
 async def test_a_source_that_is_missing_is_an_error(tmp_path: Path) -> None:
-    """An empty folder is not an empty set of targets; a pipe is not waited for."""
+    """A missing file, a folder instead of a file, and a server that does not answer are errors, not an empty set of
+    targets."""
     with pytest.raises(InputError, match="no such file"):
         await find(tmp_path, kind="file_sd", files=["*.json"])
     (tmp_path / "folder.json").mkdir()
@@ -94,7 +95,7 @@ async def test_a_source_that_is_missing_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_a_look_up_that_hangs_ends(tmp_path: Path) -> None:
-    """Within its timeout, with a problem and without a change."""
+    """A discovery that hangs ends at its timeout with a problem, and the targets do not change."""
 
     class Hangs(QuietHandler):
         def do_GET(self) -> None:
@@ -110,7 +111,7 @@ async def test_a_look_up_that_hangs_ends(tmp_path: Path) -> None:
 
 
 async def test_an_http_server_is_asked_with_its_credentials(tmp_path: Path) -> None:
-    """The whole URL; a redirect and an answer that is not the format are errors."""
+    """The request has the whole URL and the credentials; a redirect and an answer in another format are errors."""
     (tmp_path / "token").write_text("opensesame")
     answers = {
         "/targets": (200, b'[{"targets": ["web-1:80"], "labels": {"team": "shop"}}]'),
@@ -141,7 +142,7 @@ async def test_an_http_server_is_asked_with_its_credentials(tmp_path: Path) -> N
 
 
 async def test_targets_of_a_real_prometheus(tmp_path: Path, make_prometheus: Callable[..., Prometheus]) -> None:
-    """With the labels of their series, up or down."""
+    """Targets have the labels of their series, whether they are up or down."""
     nowhere = free_port()
     scrape = (
         "scrape_configs: [{job_name: node, static_configs: "
@@ -149,7 +150,7 @@ async def test_targets_of_a_real_prometheus(tmp_path: Path, make_prometheus: Cal
     )
     server = make_prometheus(configuration=scrape)
     here, down = f"127.0.0.1:{server.port}", f"127.0.0.1:{nowhere}"
-    async with asyncio.timeout(60):  # a Prometheus that has just started has no targets yet
+    async with asyncio.timeout(60):  # Prometheus has no targets in its first seconds
         while not (own := await find(tmp_path, kind="prometheus_targets", server={"url": server.url})):
             await asyncio.sleep(0.1)
     client = PrometheusClient(Endpoint(url=server.url))
@@ -164,7 +165,7 @@ async def test_targets_of_a_real_prometheus(tmp_path: Path, make_prometheus: Cal
 
 @pytest.mark.docker
 async def test_containers_of_a_real_engine(tmp_path: Path, docker_engine: Engine) -> None:
-    """The instances of a Compose service are one target; one-off containers are none; a stopped one counts."""
+    """The instances of a Compose service are one target. Stopped containers count, one-off containers do not."""
     token = docker_engine.token
     for number in (1, 2):
         labels = {"project": token, "service": "web", "container-number": str(number), "oneoff": "False"}
@@ -189,7 +190,7 @@ async def test_containers_of_a_real_engine(tmp_path: Path, docker_engine: Engine
 
 @pytest.mark.kubernetes
 async def test_workloads_of_a_real_cluster(tmp_path: Path, cluster: Cluster) -> None:
-    """By kind and labels, in the named namespaces only; a missing right is an error."""
+    """Workloads are selected by kind and labels in the named namespaces only; a missing right is an error."""
     cluster.deploy("web", "sleep 1000", replicas=0)
     cluster.deploy("queue", "sleep 1000", kind="StatefulSet", replicas=0, serviceName="queue")
     cluster.deploy("other", "sleep 1000", replicas=0)
@@ -251,11 +252,11 @@ LISTED = {
     "cache": {"hosts": ["redis-1"]},
     "web": {"hosts": ["web-1", "web-2"]},
 }
-"""What ansible-inventory 2.14 prints for :data:`ANSIBLE`."""
+"""The output of ansible-inventory 2.14 for :data:`ANSIBLE`."""
 
 
 def _listed(folder: Path, *, real: bool) -> None:
-    """Write the output of ``ansible-inventory --list``."""
+    """Write the output of ``ansible-inventory --list`` to a file, and return its path."""
     output = json.dumps(LISTED)
     if real:
         program = shutil.which("ansible-inventory") or pytest.skip("needs the ansible-inventory command")
@@ -267,7 +268,8 @@ def _listed(folder: Path, *, real: bool) -> None:
 
 @pytest.mark.parametrize("real", [True, False], ids=["of the program", "documented"])
 async def test_hosts_of_an_ansible_inventory(tmp_path: Path, real: bool) -> None:
-    """Of groups and the groups below; where Ansible connects to; variables that are one value."""
+    """Hosts of a group and its child groups are found, with Ansible's address and with variables that are single
+    values."""
     _listed(tmp_path, real=real)
     found = await find(tmp_path, kind="ansible_inventory", file="listed.json", groups=["shop"])
     hosts = {each["name"]: each for each in found}
@@ -282,7 +284,7 @@ async def test_hosts_of_an_ansible_inventory(tmp_path: Path, real: bool) -> None
 
 
 async def test_only_labels_of_the_allow_list_are_kept(tmp_path: Path) -> None:
-    """A password among the variables of a host does not reach the store."""
+    """Only allowed labels are kept, so a password in the variables of a host does not reach the store."""
     _listed(tmp_path, real=False)
     live = LiveInventory(inventory(tmp_path, kind="ansible_inventory", file="listed.json", groups=["web"]))
     discovery = live.written.discover["x"]
@@ -293,7 +295,7 @@ async def test_only_labels_of_the_allow_list_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", '{"web": {"hosts": "web-1"}}', '{"web": 1}'])
 async def test_an_ansible_inventory_that_is_wrong_is_an_error(tmp_path: Path, content: str) -> None:
-    """Such as the output of a program that failed."""
+    """Invalid JSON, for example the error message of a failed program, is an error."""
     (tmp_path / "listed.json").write_text(content)
     with pytest.raises(InputError, match="expected the output of ansible-inventory --list"):
         await find(tmp_path, kind="ansible_inventory", file="listed.json", groups=["web"])

@@ -1,4 +1,4 @@
-"""A house for every test: a new SQLite store, and all guards."""
+"""Fixtures of the guard tests: an empty SQLite store and all guards."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from remediator.storage.sqlite import SqliteStore
 from tests.support.guard_history import House, SetClock
+from tests.support.stores import new_store
 
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    """A store with nothing in it, at noon."""
+    """Return all guards with an empty store, at noon."""
     clock = SetClock()
-    store = SqliteStore(tmp_path / "remediator.db", clock)
+    store = new_store(tmp_path, clock)
     yield House(store, clock)
     await store.close()

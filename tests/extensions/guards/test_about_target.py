@@ -1,4 +1,4 @@
-"""A run acts only for alerts that are about its target."""
+"""The guard ``about_target``: a run acts only for alerts about its target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.guard_history import House, alert
 
 @pytest.mark.promise(8)
 async def test_it_allows_an_alert_that_names_the_target(house: House) -> None:
-    """A label of the inventory names the target."""
+    """An alert with a label from the inventory entry of the target is allowed."""
     verdict = await house.verdict("about_target", alerts=[alert(service="redis")], about="target")
 
     assert verdict.answer is GuardAnswer.ALLOW
@@ -18,7 +18,7 @@ async def test_it_allows_an_alert_that_names_the_target(house: House) -> None:
 
 @pytest.mark.promise(8)
 async def test_it_blocks_for_an_alert_about_something_else(house: House) -> None:
-    """One alert of the run has another namespace: the text shows both sides."""
+    """One alert of the run has another namespace: the guard blocks, and its text shows both values."""
     labels = {"service": "shop", "namespace": "team-b"}
 
     verdict = await house.verdict("about_target", target="shop", alerts=[alert(**labels)], about="target")
@@ -30,7 +30,8 @@ async def test_it_blocks_for_an_alert_about_something_else(house: House) -> None
 
 @pytest.mark.promise(8)
 async def test_it_blocks_an_alert_whose_relation_to_the_target_is_unknown(house: House) -> None:
-    """The text shows the labels of the alert beside those that the inventory knows. An approval cannot override it."""
+    """The text shows the labels of the alert and the labels in the inventory. An approval cannot override this
+    answer."""
     verdict = await house.verdict("about_target", alerts=[alert(severity="critical")], about="target")
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.BLOCK, "no_identifying_label")

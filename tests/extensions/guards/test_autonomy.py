@@ -1,4 +1,4 @@
-"""Ladder: breakers demote, only people promote, and who did what is on record."""
+"""The guard ``autonomy``: circuit breakers lower a mode, only people raise it, and each change is recorded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def effective(house: House, written: str) -> str:
 
 
 async def test_a_demotion_makes_runs_ask(house: House) -> None:
-    """A run that began in auto asks, once its playbook is put to approve."""
+    """If a playbook is lowered to ``approve``, a run that began in ``auto`` needs an approval."""
     await put(house, "approve", who="remediator/a")
 
     verdict = await house.verdict("autonomy")
@@ -35,28 +35,29 @@ async def test_a_demotion_makes_runs_ask(house: House) -> None:
 
 @pytest.mark.parametrize("mode", ["observe", "shadow"])
 async def test_a_demotion_to_watching_blocks(house: House, mode: str) -> None:
-    """A playbook that may only watch does nothing any more, also in runs that are under way."""
+    """If a playbook is lowered to ``observe``, it changes nothing any more, also in runs in progress."""
     await put(house, mode)
 
     assert (await house.verdict("autonomy", mode="approve")).answer is GuardAnswer.BLOCK
 
 
 async def test_it_allows_what_nobody_demoted(house: House) -> None:
-    """Without a word, and on a rung as high or higher, a run goes on as it began."""
+    """Without a change of the mode, or after a raise, a run continues in the mode with which it started."""
     assert (await house.verdict("autonomy")).answer is GuardAnswer.ALLOW
     await put(house, "auto", written="approve")
     assert (await house.verdict("autonomy", mode="approve")).answer is GuardAnswer.ALLOW
 
 
-async def test_it_cannot_tell_without_its_store(house: House) -> None:
-    """Unreadable means that nothing is done."""
+async def test_it_is_unknown_without_its_store(house: House) -> None:
+    """If the store cannot be read, the answer is unknown."""
     await house.broken("key_values")
 
     assert (await house.verdict("autonomy")).reason == "guard_error"
 
 
 async def test_a_promotion_counts_until_the_file_changes(house: House) -> None:
-    """Promoted above its file by a person; when the file is changed, the lower of the two counts."""
+    """A person can raise the mode above the mode in the file; after the file changes, the lower of the two modes
+    applies."""
     await put(house, "auto", written="approve")
 
     assert await effective(house, "approve") == "auto"
@@ -65,7 +66,7 @@ async def test_a_promotion_counts_until_the_file_changes(house: House) -> None:
 
 
 async def test_moving_a_playbook_is_on_record(house: House) -> None:
-    """Who, why, from where, to where."""
+    """The audit entry has the person, the reason, the old mode and the new mode."""
     await put(house, "approve")
 
     entry = await house.store.read(lambda connection: next(audit.iterate(connection)))
@@ -76,8 +77,8 @@ async def test_moving_a_playbook_is_on_record(house: House) -> None:
 @given(
     put=st.sampled_from(autonomy.MODES), written=st.sampled_from(autonomy.MODES), mode=st.sampled_from(autonomy.MODES)
 )
-def test_the_lower_rung_is_the_lower(put: str, written: str, mode: str) -> None:
-    """Lower is a total order from observe to auto."""
+def test_the_lower_mode_is_chosen(put: str, written: str, mode: str) -> None:
+    """The modes have a total order from ``observe`` to ``auto``."""
     assert autonomy.MODES.index(autonomy.lower_mode(put, autonomy.lower_mode(written, mode))) == min(
         map(autonomy.MODES.index, (put, written, mode))
     )

@@ -1,4 +1,5 @@
-"""Breaker: a remedy that keeps failing, or keeps being needed, asks; one run may try again later."""
+"""The guard ``circuit_breaker``: after repeated failures or repeated need, a person is asked; one run may try again
+later."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ async def learn(house: House, run_id: str, settings: Any = None) -> None:
 
 
 async def test_failures_in_a_row_open_it(house: House) -> None:
-    """Three runs that did not heal, over all targets: from then on people are asked."""
+    """After three failed runs on any targets, the guard requires an approval."""
     await fails(house, 3)
 
     verdict = await house.verdict("circuit_breaker")
@@ -48,7 +49,7 @@ async def test_failures_in_a_row_open_it(house: House) -> None:
 
 
 async def test_it_allows_after_a_success(house: House) -> None:
-    """Two failures, a success, two failures: no three in a row. Cancelled runs say nothing."""
+    """Two failures, a success and two failures are not three failures in a row. Cancelled runs do not count."""
     await fails(house, 2)
     await house.acted("run-good", NOON - 28 * MINUTE + MINUTE / 2)
     await fails(house, 2, first=4)
@@ -58,7 +59,7 @@ async def test_it_allows_after_a_success(house: House) -> None:
 
 
 async def test_a_remedy_that_is_needed_again_and_again_opens_it(house: House) -> None:
-    """Healed three times in six hours, and back again: restarting it is not what it needs."""
+    """After three successful runs in six hours, the remedy does not fix the cause, so a person is asked."""
     for number in range(3):
         await house.acted(f"run-{number}", NOON - (number + 1) * HOUR)
 
@@ -73,7 +74,7 @@ async def test_a_remedy_that_is_needed_again_and_again_opens_it(house: House) ->
 
 
 async def test_half_open_one_run_tries_and_others_wait(house: House) -> None:
-    """After the slow timer one run may act by itself; the next one waits for what comes of it."""
+    """After the timer, one run may act automatically; the next run waits for its result."""
     await fails(house, 3)
     house.clock.time = NOON + 33 * MINUTE
     assert (await house.verdict("circuit_breaker")).answer is GuardAnswer.ALLOW
@@ -89,7 +90,7 @@ async def test_half_open_one_run_tries_and_others_wait(house: House) -> None:
 
 
 async def test_a_trial_that_fails_opens_it_again(house: House) -> None:
-    """The timer starts anew with the failed trial."""
+    """The failed trial starts the timer again."""
     await fails(house, 3)
     house.clock.time = NOON + 2 * HOUR
     await house.acted("run-trial", NOON + HOUR, status_="escalated", ended=NOON + 2 * HOUR)
@@ -100,7 +101,8 @@ async def test_a_trial_that_fails_opens_it_again(house: House) -> None:
 
 
 async def test_without_a_timer_only_a_person_resets_it(house: House) -> None:
-    """No slow timer: open until somebody says otherwise, on record; then what was before does not count."""
+    """Without a timer, only a person closes the breaker, with an audit entry; earlier failures do not count after
+    that."""
     await fails(house, 3)
     house.clock.time = NOON + 100 * HOUR
     settings = {"half_open_after": None}
@@ -111,8 +113,8 @@ async def test_without_a_timer_only_a_person_resets_it(house: House) -> None:
     assert (await house.verdict("circuit_breaker", settings)).answer is GuardAnswer.ALLOW
 
 
-async def test_opening_is_told_and_on_record(house: House) -> None:
-    """The run that opens it tells the playbook's people, once; a run that has no part in it does not."""
+async def test_opening_is_reported_and_recorded(house: House) -> None:
+    """The run that opens the breaker sends one notice to the channels of the playbook; other runs send none."""
     await fails(house, 3)
 
     await learn(house, "run-2")
@@ -127,7 +129,8 @@ async def test_opening_is_told_and_on_record(house: House) -> None:
 
 
 async def test_opening_twice_demotes_the_playbook(house: House) -> None:
-    """The second time within a week it is put to *approve*, which only a person takes back."""
+    """If the breaker opens twice within a week, the playbook is lowered to ``approve``, and only a person can raise
+    it."""
     await fails(house, 4)
     await learn(house, "run-2")
     await learn(house, "run-3")

@@ -1,4 +1,4 @@
-"""The operator's commands while a service runs on its own SQLite file."""
+"""Commands of the operator while a service runs on the same SQLite file."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ def _service(folder: Path) -> Iterator[Remediator]:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Remediator]:
-    """A service that the test may change."""
+    """Return a service that the test may change."""
     yield from _service(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remediator]:
-    """One for all commands that are refused: each test sees that nothing blocks actions after its own."""
+    """Return a service that all tests of refused commands share; each test verifies that no stop is active."""
     yield from _service(tmp_path_factory.mktemp("unchanged"))
 
 
 @pytest.mark.promise(10)
 def test_a_stop_blocks_a_real_remediation_until_its_release(stack: Stack) -> None:
-    """Redis dies during a stop: nothing is done, and the run names the stop. After the release it is healed."""
+    """Redis fails during a stop: no action is done, and the run names the stop. After the release, the run restores
+    Redis."""
     paused = remediator(stack.remediator, "stop", "create", "--reason", "database move", "--actor", "user:ann")
     assert paused.returncode == 0, paused.stderr
     stop_id = paused.stdout.split(":")[0]
@@ -66,7 +67,7 @@ def test_a_stop_blocks_a_real_remediation_until_its_release(stack: Stack) -> Non
     verified = remediator(
         stack.remediator, "audit", "verify", "--db", str(stack.remediator.folder / "state/remediator.db")
     )
-    assert verified.returncode == NOT_ANCHORED, verified.stdout + verified.stderr  # no checkpoints are kept elsewhere
+    assert verified.returncode == NOT_ANCHORED, verified.stdout + verified.stderr  # no checkpoints outside the store
 
 
 def test_a_stop_with_an_unknown_name_is_refused(unchanged: Remediator) -> None:
@@ -79,7 +80,7 @@ def test_a_stop_with_an_unknown_name_is_refused(unchanged: Remediator) -> None:
 
 
 def test_a_stop_is_possible_with_a_broken_inventory(service: Remediator) -> None:
-    """The command says that the name is not checked, and creates the stop."""
+    """The command warns that the name is not checked, and creates the stop."""
     (service.folder / "inventory.yaml").write_text("services: {redis: [")
     paused = remediator(service, "stop", "create", "--service", "redis", "--reason", "disk swap")
     assert paused.returncode == 0, paused.stderr

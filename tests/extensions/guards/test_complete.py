@@ -1,4 +1,4 @@
-"""A guard is complete: file = name = registration = test = docs section, and it answers in all three ways."""
+"""Each guard has one name for its file, class, registration, test and docs section, and tests of its three answers."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ ORDER = [
 
 
 def test_the_order_is_the_designs() -> None:
-    """People first, then whether our view can be believed, then what was done already, then what may be done."""
+    """The order is: stops, quality of the data, earlier actions, limits."""
     assert [guard.name for guard in Registry().guards] == ORDER
 
 
 def test_every_file_is_registered() -> None:
-    """No guard lies about unused."""
+    """Every file of a guard is registered."""
     files = {path.stem for path in (HERE.parents[2] / "remediator" / "extensions" / "guards").glob("[a-z]*.py")}
 
     assert files - {"base"} == set(ORDER)
@@ -48,7 +48,7 @@ def test_every_file_is_registered() -> None:
 
 @pytest.mark.parametrize("guard", Registry().guards, ids=lambda guard: guard.name)
 def test_every_guard_has_its_file_test_and_section(guard: type[Guard]) -> None:
-    """What it is called is where it is found, everywhere."""
+    """The module, the test file and the section of the page have the name of the guard."""
     assert guard.__module__ == f"remediator.extensions.guards.{guard.name}"
     tests = (HERE / f"test_{guard.name}.py").read_text()
     for answer in ("allow", "block", "unknown"):
@@ -61,7 +61,7 @@ def test_every_guard_has_its_file_test_and_section(guard: type[Guard]) -> None:
 
 @pytest.mark.parametrize("guard", Registry().guards, ids=lambda guard: guard.name)
 def test_every_guard_is_on_without_a_word(guard: type[Guard]) -> None:
-    """Every guard has defaults for all its settings, and a sentence for what it is."""
+    """Every guard is active with default settings, and each setting has a description."""
     guard.Settings()
 
     assert guard.__doc__
@@ -70,7 +70,7 @@ def test_every_guard_is_on_without_a_word(guard: type[Guard]) -> None:
 
 
 def test_the_page_says_what_the_code_says() -> None:
-    """The table at the head of the page is the code's: python -m tests.support.guard_reference writes it."""
+    """The table of the page matches the code. To regenerate it: python -m tests.support.guard_reference."""
     page = guard_reference.PAGE.read_text()
 
     assert guard_reference.with_head(page) == page

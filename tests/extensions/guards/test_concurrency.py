@@ -1,4 +1,4 @@
-"""Concurrency: one hand on a target, few in all."""
+"""The guard ``concurrency``: at most one run acts on a target, and few act at the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.promise(4)
 
 
 async def test_a_held_target_blocks(house: House) -> None:
-    """Another run has its hand on the target."""
+    """If another run holds the target, the guard blocks."""
     await house.acted("run-1", NOON, playbook_="other", status_="running", holds=True)
 
     assert (await house.verdict("concurrency")).sentence == "blocked: concurrency 1 for redis used by run run-1"
@@ -25,22 +25,22 @@ async def test_a_held_target_blocks(house: House) -> None:
     ],
 )
 async def test_few_act_at_once(house: House, settings: dict[str, int], name: str, sentence: str) -> None:
-    """A playbook, and all of them together, act on so many targets at most."""
+    """Per playbook and in total, a limited number of targets may be acted on at the same time."""
     for number in range(2):
         await house.acted(f"run-{number}", NOON, playbook_="web", target=f"web-{number}", status_="running", holds=True)
 
     assert (await house.verdict("concurrency", settings, name=name)).sentence == sentence
 
 
-async def test_it_allows_when_hands_are_free(house: House) -> None:
-    """Runs that are over hold nothing."""
+async def test_it_allows_when_no_run_holds_the_target(house: House) -> None:
+    """A finished run holds no target."""
     await house.acted("run-1", NOON - MINUTE)
 
     assert (await house.verdict("concurrency")).answer is GuardAnswer.ALLOW
 
 
-async def test_it_cannot_tell_without_its_store(house: House) -> None:
-    """Unreadable means that nothing is done."""
+async def test_it_is_unknown_without_its_store(house: House) -> None:
+    """If the store cannot be read, the answer is unknown."""
     await house.broken("runs")
 
     assert (await house.verdict("concurrency")).answer is GuardAnswer.UNKNOWN

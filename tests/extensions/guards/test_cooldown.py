@@ -1,4 +1,4 @@
-"""Cooldown: after an action on a target it is left alone for a while, whatever clocks do."""
+"""The guard ``cooldown``: after an action on a target, the next one waits, also if the clock jumps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.promise(12)
 
 
 async def test_it_blocks_after_another_run_acted(house: House) -> None:
-    """Within the period it names the run, and when it is free again."""
+    """Within the cooldown, the verdict names the other run and the end of the cooldown."""
     await house.acted("run-1", NOON - 2 * MINUTE, playbook_="other")
 
     verdict = await house.verdict("cooldown")
@@ -24,29 +24,29 @@ async def test_it_blocks_after_another_run_acted(house: House) -> None:
 
 @pytest.mark.parametrize(("target", "ago"), [("redis", 5 * MINUTE + timedelta(seconds=1)), ("app", MINUTE)])
 async def test_it_allows_later_and_elsewhere(house: House, target: str, ago: timedelta) -> None:
-    """The period is over, or it was another target."""
+    """After the cooldown, or on another target, the guard allows."""
     await house.acted("run-1", NOON - ago, target=target)
 
     assert (await house.verdict("cooldown")).answer is GuardAnswer.ALLOW
 
 
 async def test_its_own_actions_do_not_hold_a_run(house: House) -> None:
-    """A remedy of several steps is one remedy."""
+    """The steps of one run do not block each other."""
     await house.acted("run-1", NOON - MINUTE)
 
     assert (await house.verdict("cooldown", run_id="run-1")).answer is GuardAnswer.ALLOW
 
 
 async def test_a_clock_that_jumps_back_frees_nothing(house: House) -> None:
-    """What was done in what is now the future still counts."""
+    """Actions with a time in the future still count."""
     await house.acted("run-1", NOON)
     house.clock.time = NOON - HOUR
 
     assert (await house.verdict("cooldown")).answer is GuardAnswer.BLOCK
 
 
-async def test_it_cannot_tell_without_its_store(house: House) -> None:
-    """Unreadable means that nothing is done."""
+async def test_it_is_unknown_without_its_store(house: House) -> None:
+    """If the store cannot be read, the answer is unknown."""
     await house.broken("attempts")
 
     assert (await house.verdict("cooldown")).answer is GuardAnswer.UNKNOWN

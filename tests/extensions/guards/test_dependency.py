@@ -1,4 +1,4 @@
-"""Dependencies: the cause first; and what our own action shook is left to settle."""
+"""The guard ``dependency``: the cause is fixed first, and dependants may settle after an action."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ async def ask(house: House, settings: object = None, **more: object):  # type: i
 
 
 async def test_a_firing_cause_blocks(house: House) -> None:
-    """An alert on Redis blocks a remedy for the app that needs it, even if no playbook is for that alert."""
+    """An alert on Redis blocks an action on the app that depends on it, even if no playbook handles that alert."""
     await house.fires(alert(1, alertname="RedisDown", service="redis", at=NOON - MINUTE))
 
     assert (await ask(house)).sentence == "blocked: app depends on redis, where RedisDown fires since 11:59:00Z"
 
 
 async def test_a_cause_is_known_by_its_run_too(house: House) -> None:
-    """An alert without a service label counts for the target of the run that it has."""
+    """An alert without a service label counts for the target of its run."""
     await house.past(row("run-redis", "redis-down", "redis", "blocked", NOON, incident_open=True))
     await house.fires(alert(1, alertname="RedisDown", at=NOON), run="run-redis")
 
@@ -30,7 +30,7 @@ async def test_a_cause_is_known_by_its_run_too(house: House) -> None:
 
 
 async def test_a_cause_under_repair_blocks(house: House) -> None:
-    """While Redis is being repaired nothing is done to the app."""
+    """While a run acts on Redis, no action is done on the app."""
     await house.acted("run-redis", NOON - HOUR, status_="verifying", holds=True)
 
     verdict = await ask(house)
@@ -39,7 +39,7 @@ async def test_a_cause_under_repair_blocks(house: House) -> None:
 
 
 async def test_what_we_caused_is_observed_for_a_while(house: House) -> None:
-    """Alerts on a dependant within the settle time of our own action are observed; after it they are acted on."""
+    """An alert of a dependant within the settle time after an action is only observed; after it, the guard allows."""
     await house.acted("run-redis", NOON - MINUTE, ended=NOON)
 
     verdict = await ask(house)
@@ -63,36 +63,36 @@ async def test_what_we_caused_is_observed_for_a_while(house: House) -> None:
     ],
 )
 async def test_it_allows_when_no_cause_is_in_trouble(house: House, labels: dict[str, str]) -> None:
-    """Symptoms, other services, and labels that only look alike are no cause."""
+    """Symptoms, unrelated services, and labels that only look similar are not causes."""
     await house.fires(alert(1, **labels))
 
     assert (await ask(house)).answer is GuardAnswer.ALLOW
 
 
 async def test_a_resolved_cause_allows(house: House) -> None:
-    """When the cause does not fire any more, the symptom is a fault of its own."""
+    """If the alert of the cause is resolved, the guard allows."""
     await house.fires(alert(1, "resolved", alertname="RedisDown", service="redis"))
 
     assert (await ask(house)).answer is GuardAnswer.ALLOW
 
 
 async def test_a_cause_can_be_ignored_in_writing(house: House) -> None:
-    """A playbook that does not mind a dependency says so."""
+    """The settings of a playbook can exclude a dependency."""
     await house.fires(alert(1, alertname="RedisDown", service="redis"))
 
     assert (await ask(house, {"ignore": ["redis"]})).answer is GuardAnswer.ALLOW
 
 
 async def test_its_own_alerts_are_no_cause(house: House) -> None:
-    """An alert that the run itself is for does not block it."""
+    """The alerts of the run itself do not block it."""
     own = alert(1, alertname="RedisDown", service="redis")
     await house.fires(own)
 
     assert (await ask(house, alerts=(own,))).answer is GuardAnswer.ALLOW
 
 
-async def test_it_cannot_tell_without_its_store(house: House) -> None:
-    """Unreadable means that nothing is done."""
+async def test_it_is_unknown_without_its_store(house: House) -> None:
+    """If the store cannot be read, the answer is unknown."""
     await house.broken("run_episodes")
 
     assert (await ask(house)).answer is GuardAnswer.UNKNOWN

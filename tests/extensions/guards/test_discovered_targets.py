@@ -1,4 +1,4 @@
-"""The guards' properties with discovered targets, which may leave and join the set at any time, on any replica."""
+"""The invariants of the guards for discovered targets, which may leave and join at any time, on any replica."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from remediator.extensions.guards.base import GuardAnswer
 from remediator.playbooks.discovered import TargetSet, merge
 from remediator.playbooks.inventory import Inventory
 from remediator.storage.repositories import discovered, runs
-from remediator.storage.sqlite import SqliteStore
 from tests.extensions.guards.test_invariants import HEAL, ONE_AFTER_THE_OTHER, PLAYBOOKS, TARGETS, Event, Town, events
 from tests.support.fleet import Health, begun, context
 from tests.support.guard_history import INVENTORY, NOON, House, SetClock
+from tests.support.stores import new_store
 
 pytestmark = [pytest.mark.promise(8), pytest.mark.promise(12)]
 
 WEB = TARGETS[:3]
-"""The targets that are discovered; the others are written."""
+"""The discovered targets. All other targets are written in the inventory."""
 
 
 def written() -> Inventory:
-    """The inventory of the other tests, whose web servers are discovered instead."""
+    """Return the inventory of the other tests, with discovered web servers."""
     content = INVENTORY.model_dump(mode="json", exclude_unset=True)
     services = {name: item for name, item in content["services"].items() if not name.startswith("web-")}
     platform = {"kind": "supervisor", "url": "unix:///none", "program": "${name}"}
@@ -43,14 +43,14 @@ def written() -> Inventory:
 
 
 def targets_of(inventory: Inventory, names: set[str]) -> TargetSet:
-    """The set with these targets."""
+    """Return a set with these targets."""
     return TargetSet.of(inventory.discover["web"], [{"name": name} for name in names])
 
 
 class DiscoveredTown(Town):
     """A history in which targets leave the set and join it again.
 
-    ``look`` is a look-up of another replica: the store has other targets. ``follow`` is this replica, which reads them.
+    ``look``: another replica discovers other targets and writes them to the store. ``follow``: this replica reads them.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -60,7 +60,7 @@ class DiscoveredTown(Town):
         self.version = ""
 
     async def start(self) -> None:
-        """All targets are in the set."""
+        """Write the set with all targets, and read it on this replica."""
         await self._save()
         await self._follow(0)
 
@@ -100,14 +100,14 @@ LEAVES: list[Event] = [("alert", 0), ("claim", 4), ("look", 0), *HEAL, ("follow"
 @settings(max_examples=60)
 @given(history=st.lists(changes, min_size=10, max_size=60), heals=st.lists(st.booleans(), min_size=1, max_size=5))
 def test_no_history_gets_round_a_guard(history: list[Event], heals: list[bool]) -> None:
-    """No limit is violated, and nothing is begun on a target that has left, whatever this replica knows by then."""
+    """No limit is exceeded, and no action starts on a removed target, also if the replica has an old set."""
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(_live(Path(folder), history, heals))
 
 
 async def _live(folder: Path, history: list[Event], heals: list[bool]) -> None:
     clock = SetClock(NOON)
-    store = SqliteStore(folder / "remediator.db", clock)
+    store = new_store(folder, clock)
     try:
         turns = iter(range(10**6))
         health = Health(heals=lambda name: heals[next(turns) % len(heals)])
@@ -129,7 +129,7 @@ def _is_stuck(run: Run, town: DiscoveredTown) -> bool:
 
 
 async def test_a_replica_that_does_not_know_the_last_look_up_begins_nothing(house: House) -> None:
-    """The guard compares what the replica uses with the store; it allows as soon as both are the same."""
+    """If the set in the store is newer than the set of the replica, the guard does not allow an action."""
     inventory = written()
     first, second = targets_of(inventory, {"web-0", "web-1"}), targets_of(inventory, {"web-1"})
     await house.store.write(lambda tx: discovered.save(tx, "web", first, ""))

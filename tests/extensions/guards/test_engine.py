@@ -1,4 +1,5 @@
-"""The guards inside the engine: what people override, what a step that did harm leads to, whom an end wakes."""
+"""The guards in the engine: approvals that override them, undo after harm, and runs that continue when another run
+ends."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ async def approve(house: House, run_id: str, who: str = "user:ann") -> None:
 
 @pytest.mark.promise(5)
 async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house: House) -> None:
-    """A demoted playbook asks; approved, it acts, once: the doubt is settled in the intent's transaction too."""
+    """After the approval, the run acts once: the transaction of the intent does not ask for another approval."""
     chosen = remedy("mend", {"ramp": [9]})
     town = context(house.store, house.clock, [chosen], Health(), "a")
     await house.write(
@@ -50,8 +51,10 @@ async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("acted", [False, True])
 async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(house: House, acted: bool) -> None:
-    """Withdrawn when the playbook in force is another one; a run that has acted waits for its answer, since beginning
-    again would act again."""
+    """A request is withdrawn if the active playbook differs.
+
+    A run that has acted waits for its answer, because a new start would act again.
+    """
     chosen = remedy("mend", {"ramp": [9]})
     town = context(house.store, house.clock, [chosen], Health(), "a")
     await house.write(
@@ -63,7 +66,7 @@ async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(hou
         await house.write(lambda tx: tx.connection.execute(update(runs_table).values(first_action_at=tx.now)))
     await house.write(lambda tx: void_outdated_requests(tx, town))
     before = await house.store.read(lambda connection: approvals.get_latest(connection, asked.id))
-    assert before is not None and before.status == "pending"  # nothing has changed yet
+    assert before is not None and before.status == "pending"  # the playbook has not changed yet
 
     changed = remedy("mend", {"ramp": [8]})
     assert changed.content_hash != chosen.content_hash
@@ -85,7 +88,7 @@ async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(hou
 
 @pytest.mark.promise(10)
 async def test_a_stop_beats_an_approval(house: House) -> None:
-    """Approved while everything is stopped: nothing is begun, and the run says why."""
+    """After an approval during a stop, no action starts, and the run shows the reason."""
     chosen = remedy("mend", {})
     town = context(house.store, house.clock, [chosen], Health(), "a")
     await house.write(lambda tx: autonomy.set_mode(tx, "mend", "approve", "auto", "remediator/a", "two bad nights"))
@@ -107,8 +110,8 @@ def harmful(undo: dict[str, Any] | None) -> Any:
 
 @pytest.mark.promise(12)
 @pytest.mark.parametrize("reversible", [True, False])
-async def test_a_step_that_did_harm_is_put_back_and_people_are_told(house: House, reversible: bool) -> None:
-    """Errors double after the step: the run ends there, undoes what says how, and escalates with both values."""
+async def test_a_harmful_step_is_undone_and_escalated(house: House, reversible: bool) -> None:
+    """The errors double after the step: the run undoes it if it has an undo, and escalates with both values."""
     chosen = harmful({"action": "test.mend"} if reversible else None)
     town = context(house.store, house.clock, [chosen], Health(heals=lambda name: False), "a")
     town.checks = {**town.checks, "promql": Gauge(5.0, 10.0)}
@@ -128,7 +131,7 @@ async def test_a_step_that_did_harm_is_put_back_and_people_are_told(house: House
 
 @pytest.mark.promise(10)
 async def test_a_stop_holds_the_undoing_too(house: House) -> None:
-    """Stopped while a step is verified: its harm is told, but nothing more is done, not even putting it back."""
+    """After a stop during the verification, the harm is reported, and no action follows, not even an undo."""
     chosen = harmful({"action": "test.mend"})
     health = Health(heals=lambda name: False)
 
@@ -148,7 +151,7 @@ async def test_a_stop_holds_the_undoing_too(house: House) -> None:
 
 
 async def test_a_signal_that_stays_as_it_was_is_no_harm(house: House) -> None:
-    """The value before is noted with the step's verdicts, and the run succeeds on its own evidence."""
+    """The value before the step is recorded with the verdicts, and the run succeeds by its verification."""
     chosen = harmful({"action": "test.mend"})
     town = context(house.store, house.clock, [chosen], Health(), "a")
     town.checks = {**town.checks, "promql": Gauge(5.0)}
@@ -161,8 +164,9 @@ async def test_a_signal_that_stays_as_it_was_is_no_harm(house: House) -> None:
     assert noted.inputs == {"before": {"errors": 5.0}}
 
 
-async def test_an_end_wakes_those_that_waited_for_it(house: House) -> None:
-    """When a run ends, those that a guard holds because of other runs are due at once; others are not."""
+async def test_runs_that_waited_for_a_run_are_due_after_its_end(house: House) -> None:
+    """When a run ends, runs that wait for other runs are due at once; a run that waits for the end of a freeze is
+    not."""
     later = NOON.replace(hour=23)
     waits = [guard.name for guard in house.context.guards if guard.waits_for_runs]
     assert waits == ["dependency", "concurrency", "ramp", "circuit_breaker"]
@@ -179,8 +183,8 @@ async def test_an_end_wakes_those_that_waited_for_it(house: House) -> None:
     assert {run.id for run in found if run.wake_at == NOON} == {f"held-{name}" for name in waits}
 
 
-async def test_an_end_wakes_few_of_those_that_wait_for_a_hand(house: House) -> None:
-    """Of hundreds that wait, those whose next look is nearest are looked at, and all that this very run held."""
+async def test_few_of_the_runs_that_wait_for_a_slot_are_due_after_an_end(house: House) -> None:
+    """Of hundreds of runs that wait for a free slot, only a few are due, and all runs that this run blocked."""
     later = NOON.replace(hour=23)
     for number in range(200):
         wakes = later + timedelta(seconds=(number * 37) % 200)
@@ -201,7 +205,8 @@ async def test_an_end_wakes_few_of_those_that_wait_for_a_hand(house: House) -> N
 
 
 @pytest.mark.parametrize(("held", "seconds"), [(1, 15), (300, 15), (2000, 100)])
-async def test_thousands_of_held_runs_are_looked_at_in_turn(house: House, held: int, seconds: int) -> None:
-    """Twenty looks a second in all, however many are held; a few are looked at as soon as the settings say."""
+async def test_thousands_of_blocked_runs_are_evaluated_in_turn(house: House, held: int, seconds: int) -> None:
+    """Blocked runs are evaluated at the configured interval. With thousands of them, at most twenty are evaluated per
+    second."""
     blocked = Verdict(GuardAnswer.BLOCK, "all_busy", "busy")
     assert next_evaluation_at(house.context, blocked, NOON, held) == NOON + timedelta(seconds=seconds)

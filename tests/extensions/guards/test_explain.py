@@ -1,4 +1,4 @@
-"""explain and report promotion: what would be done and why not, and what speaks for the next rung."""
+"""``explain`` and ``report promotion``: the next action, what blocks it, and the evidence for a higher mode."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from remediator.reporting.period import promotion
 from remediator.storage.schema import approvals
 from tests.support import commands
 from tests.support.guard_history import HOUR, MINUTE, NOON, House, alert, row
-from tests.support.servers import until
+from tests.support.servers import DEADLINE, until
 from tests.support.servers.remediator import Stack
 
 
@@ -30,7 +30,7 @@ def explain(stack: Stack, labels: dict[str, Any], folder: Path, *more: str) -> s
 
 
 def test_explain_walks_the_line_and_changes_nothing(stack: Stack, tmp_path: Path) -> None:
-    """On the running stack: match, plan with exact calls, every guard's verdict, and what then; no run comes of it."""
+    """The output has the match, the plan with exact calls, all verdicts and the next step. No run is created."""
     labels = {"alertname": "RedisDown", "instance": "redis:6379"}
     calm = explain(stack, {"labels": labels}, tmp_path)
 
@@ -44,16 +44,16 @@ def test_explain_walks_the_line_and_changes_nothing(stack: Stack, tmp_path: Path
     assert (line["matches"], line["target"], line["mode"]) == (True, "redis", "auto")
     assert "stopProcess('redis')" in line["plan"]["steps"][0]["call"]["text"]
     answers = {item["guard"]: item["answer"] for item in line["guards"]}
-    assert len(answers) == 17  # all but the Watchdog's, which is off in these tests
+    assert len(answers) == 17  # the Watchdog guard is off in these tests
     assert {guard for guard, answer in answers.items() if answer != "allow"} == {"still_firing"}
     assert stack.remediator.runs() == []
 
 
 def test_an_alert_is_found_by_its_fingerprint(stack: Stack) -> None:
-    """Alertmanager's own word for it, whether Alertmanager has it, the record has it, or neither can be asked."""
+    """The fingerprint is searched in Alertmanager and in the store; if neither answers, the command fails."""
     labels = {"alertname": "RedisDown", "ort": 'Köln, "A"', "instance": "redis:6379", "empty_": "\U0001f525"}
     stack.alertmanager.fire(**labels)
-    [fired] = httpx.get(f"{stack.alertmanager.url}/api/v2/alerts").json()
+    [fired] = httpx.get(f"{stack.alertmanager.url}/api/v2/alerts", timeout=DEADLINE).json()
     assert fingerprint(fired["labels"]) == fired["fingerprint"]
     mine = ("explain", "--config", str(stack.remediator.config), "--alert")
 
@@ -71,7 +71,7 @@ def test_an_alert_is_found_by_its_fingerprint(stack: Stack) -> None:
 
 
 def test_an_alert_that_only_alertmanager_knows_is_found(stack: Stack) -> None:
-    """One that is silenced, or was never routed here."""
+    """An alert that is silenced or was never received is found in Alertmanager."""
     stack.remediator.stop()
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     wanted = fingerprint({"alertname": "RedisDown", "instance": "redis:6379"})
@@ -88,13 +88,13 @@ def test_an_alert_that_only_alertmanager_knows_is_found(stack: Stack) -> None:
     ],
 )
 def test_an_alert_is_read_in_three_forms(text: str, expected: list[dict[str, str]]) -> None:
-    """Labels alone, an alert, a whole notification."""
+    """The command accepts labels, an alert, or a notification as JSON."""
     assert read_alert(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"labels": {"a": 1}}', '"x"', '{"alerts": ["x"]}'])
-def test_what_is_no_alert_is_told_so(text: str) -> None:
-    """A sentence with the form that is wanted."""
+def test_an_invalid_alert_is_refused_with_the_expected_form(text: str) -> None:
+    """The error names the expected form."""
     with pytest.raises(InputError, match=r"JSON|labels"):
         read_alert(text)
 
@@ -123,13 +123,13 @@ async def gathered(house: House) -> list[promotion.Evidence]:
 
 
 async def test_shadow_decisions_are_held_against_what_happened(house: House) -> None:
-    """Ten shadow runs that would have acted, of which four alerts were over after three minutes without us."""
+    """Ten shadow runs would have acted; four of their alerts resolved after three minutes without an action."""
     shadow = row("run", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="shadow")
     for number in range(10):
         await house.past(shadow | {"id": f"run-{number}", "detail": {"would": "act"}})
     for would in ("ask", "nothing"):
         await house.past(shadow | {"id": f"run-{would}", "detail": {"would": would}})
-    await house.past(shadow | {"id": "run-over", "reason": "resolved"})  # it resolved while a guard blocked the run
+    await house.past(shadow | {"id": "run-over", "reason": "resolved"})  # resolved while a guard blocked it
     held = row("run-held", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="guard_blocked")
     await house.past(held | {"blocked_by": "freeze"})
     for number in range(4):
@@ -162,7 +162,7 @@ async def test_shadow_decisions_are_held_against_what_happened(house: House) -> 
     ],
 )
 async def test_approvals_speak_for_auto_when_people_always_agreed(house: House, yes: int, no: int, advice: str) -> None:
-    """Every yes with a proved heal counts; one no, and it is not time yet."""
+    """Approved requests of healed runs count for ``auto``; a single rejection keeps the mode."""
     for number in range(yes):
         await house.acted(f"run-{number}", NOON)
         await approved(house, f"run-{number}", "approved")

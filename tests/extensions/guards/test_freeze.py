@@ -1,4 +1,4 @@
-"""Freeze windows: weekly, dated and from calendars, in local time, also where clocks are turned."""
+"""Freeze windows: weekly, dated and from calendars, in local time, also when the clocks change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LAUNCH = {"name": "launch", "from": "2026-12-23T12:00", "to": "2027-01-02"}
 
 
 def berlin(text: str) -> datetime:
-    """A local time in Berlin, as an instant."""
+    """Return the instant of a local time in Berlin."""
     return datetime.fromisoformat(text).replace(tzinfo=BERLIN).astimezone(UTC)
 
 
@@ -34,7 +34,7 @@ def covered(window: dict[str, Any], now: datetime, zone: ZoneInfo = BERLIN) -> b
 
 
 async def test_it_blocks_inside_a_window(house: House) -> None:
-    """Inside a window it blocks until its end, which it gives in UTC and local time."""
+    """In a window the guard blocks until its end, which the verdict gives in UTC and in local time."""
     house.clock.time = berlin("2026-03-07 10:00")
 
     verdict = await house.verdict("freeze", {"timezone": "Europe/Berlin", "windows": [WEEKEND]})
@@ -46,7 +46,7 @@ async def test_it_blocks_inside_a_window(house: House) -> None:
 
 
 async def test_it_allows_outside(house: House) -> None:
-    """Outside of every window, and without any, nothing is frozen."""
+    """Outside of all windows, and without windows, the guard allows."""
     house.clock.time = berlin("2026-03-09 08:00")
 
     assert (
@@ -77,12 +77,12 @@ async def test_it_allows_outside(house: House) -> None:
     ],
 )
 def test_windows_begin_and_end_where_they_say(window: dict[str, Any], now: str, expected: bool) -> None:
-    """The begin belongs to a window, the end does not, over midnight and the week's end too."""
+    """The start belongs to the window and the end does not, also across midnight and the end of the week."""
     assert covered(window, berlin(now)) is expected
 
 
 def test_a_begin_that_the_clocks_skip_is_taken_early() -> None:
-    """02:30 does not exist on 29 March in Berlin: both readings are considered, and the window is the longer one."""
+    """02:30 does not exist on 29 March in Berlin: of the two possible instants, the earlier one starts the window."""
     window = {"days": ["sun"], "from": "02:30", "to": "05:00"}
 
     assert not covered(window, datetime(2026, 3, 29, 0, 29, tzinfo=UTC))
@@ -92,7 +92,7 @@ def test_a_begin_that_the_clocks_skip_is_taken_early() -> None:
 
 
 def test_an_end_that_the_clocks_skip_is_taken_late() -> None:
-    """A window that ends inside the gap ends at the later reading."""
+    """If the end does not exist on that day, the later of the two possible instants ends the window."""
     window = {"days": ["sun"], "from": "00:00", "to": "02:30"}
 
     assert covered(window, datetime(2026, 3, 29, 1, 29, tzinfo=UTC))
@@ -100,7 +100,7 @@ def test_an_end_that_the_clocks_skip_is_taken_late() -> None:
 
 
 def test_times_that_the_clocks_repeat_are_in_the_window_twice() -> None:
-    """02:30 comes twice on 25 October in Berlin: a window begins at the first and ends at the second."""
+    """02:30 occurs twice on 25 October in Berlin: a window starts at the first and ends at the second."""
     begins = {"days": ["sun"], "from": "02:30", "to": "04:00"}
     ends = {"days": ["sun"], "from": "01:00", "to": "02:30"}
     first, second = datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
@@ -118,7 +118,7 @@ def test_times_that_the_clocks_repeat_are_in_the_window_twice() -> None:
     zone=st.sampled_from(["Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"]),
 )
 def test_a_wall_clock_inside_the_window_is_always_frozen(start: int, length: int, hours: float, zone: str) -> None:
-    """Whatever clocks do: if the wall clock shows a time of the window, it is frozen."""
+    """If the wall clock shows a time of the window, the guard blocks, also when the clocks change."""
     end = (start + length) % (24 * 60)
     text = [f"{minutes // 60:02}:{minutes % 60:02}" for minutes in (start, end)]
     window = {"days": "mon-sun", "from": text[0], "to": text[1]}
@@ -143,13 +143,13 @@ def test_a_wall_clock_inside_the_window_is_always_frozen(start: int, length: int
     ],
 )
 def test_a_window_that_makes_no_sense_is_refused(window: dict[str, Any], message: str) -> None:
-    """What cannot be meant is an error when it is loaded, with what to write instead."""
+    """An invalid window is refused when the settings are loaded, with an example of a valid one."""
     with pytest.raises(ValidationError, match=message):
         Window.model_validate(window)
 
 
 def test_an_unknown_time_zone_is_refused() -> None:
-    """A misspelt time zone is an error when it is loaded, not a freeze at the wrong time."""
+    """A misspelt time zone is refused when the settings are loaded."""
     with pytest.raises(ValidationError, match="Europe/Berlin"):
         FreezeSettings.model_validate({"timezone": "Europe/Berlinn"})
 
@@ -195,7 +195,7 @@ END:VCALENDAR
     ],
 )
 async def test_events_of_a_calendar_freeze(tmp_path: Path, house: House, now: str, summary: str | None) -> None:
-    """Whole days, recurring events over midnight and over the clock change freeze; a cancelled one does not."""
+    """All-day events and recurring events freeze, also over midnight and clock changes; cancelled events do not."""
     pytest.importorskip("recurring_ical_events")
     (tmp_path / "holidays.ics").write_text(CALENDAR.replace("\n", "\r\n"))
     house = House(house.store, house.clock, ClientSet(folder=tmp_path))
@@ -209,7 +209,7 @@ async def test_events_of_a_calendar_freeze(tmp_path: Path, house: House, now: st
 
 @pytest.mark.parametrize("content", [None, "not a calendar"])
 async def test_a_calendar_that_cannot_be_read_is_unknown(tmp_path: Path, house: House, content: str | None) -> None:
-    """A missing or broken calendar may hide a freeze, so nothing is done without a person."""
+    """A missing or broken calendar may hide a freeze, so a person is asked."""
     pytest.importorskip("recurring_ical_events")
     if content is not None:
         (tmp_path / "holidays.ics").write_text(content)
@@ -221,7 +221,7 @@ async def test_a_calendar_that_cannot_be_read_is_unknown(tmp_path: Path, house: 
 
 
 def event(*lines: str) -> str:
-    """A calendar with one event."""
+    """Return a calendar with one event."""
     head = ["BEGIN:VCALENDAR", "VERSION:2.0", "BEGIN:VEVENT", "UID:1"]
     return "\r\n".join([*head, *lines, "END:VEVENT", "END:VCALENDAR", ""])
 
@@ -243,7 +243,8 @@ def event(*lines: str) -> str:
 async def test_odd_events_freeze_rather_longer(
     tmp_path: Path, house: House, lines: tuple[str, ...], now: str, frozen: bool
 ) -> None:
-    """An end that is left out, a length, a day that ends on itself, hours that are skipped or come twice."""
+    """Unclear events (no end, a duration, a day that ends on itself, skipped or repeated hours) freeze the longer
+    time."""
     pytest.importorskip("recurring_ical_events")
     (tmp_path / "odd.ics").write_text(event(*lines))
     house = House(house.store, house.clock, ClientSet(folder=tmp_path))
@@ -270,7 +271,7 @@ async def test_odd_events_freeze_rather_longer(
 async def test_an_event_that_cannot_be_placed_is_unknown(
     tmp_path: Path, house: House, lines: tuple[str, ...], said: str
 ) -> None:
-    """An event whose time cannot be told is neither left out nor taken for another time."""
+    """If the time of an event is unknown, the answer is unknown."""
     pytest.importorskip("recurring_ical_events")
     (tmp_path / "odd.ics").write_text(event(*lines))
     house = House(house.store, house.clock, ClientSet(folder=tmp_path))

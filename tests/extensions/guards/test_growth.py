@@ -1,6 +1,6 @@
-"""What a guard costs does not grow with the actions and alerts in its windows.
+"""The work of a guard does not grow with the number of actions and alerts in its windows.
 
-SQLite counts the instructions of its virtual machine, so that the measurement does not depend on the machine.
+SQLite counts the instructions of its virtual machine, so the measurement does not depend on the speed of the machine.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from sqlalchemy import Connection, insert
 from remediator.extensions.guards.base import Guard
 from remediator.pipeline.guard_evaluation import active_guards, build_input
 from remediator.pipeline.run_context import RunContext
-from remediator.storage.migrate import migrate
 from remediator.storage.schema import attempts, episodes, evidence, runs, verdicts
 from remediator.storage.sqlite import SqliteStore
 from tests.support.guard_history import INVENTORY, NOON, House, SetClock, alert, attempt, playbook, row
+from tests.support.stores import new_file
 
 FEW, MANY = 100, 10_000
 MOST = 1.5
-"""How much more a guard may do with a hundred times the history."""
+"""The highest factor by which the work may grow with a hundred times the history."""
 LIMIT = 300
-"""Tens of instructions that a guard may do more, for rows that a limit bounds."""
+"""Additional instructions, in tens, for rows whose number has a limit."""
 CHOSEN = playbook("redis-down", "app")
 
 
 def fill(connection: Connection, actions: int) -> None:
-    """Write runs that acted, each with an attempt, evidence and an alert, in the last 20 minutes."""
+    """Write runs of the last 20 minutes, each with an attempt, evidence, a verdict and an alert."""
     begun = [NOON - timedelta(minutes=20) * (number + 1) / actions for number in range(actions)]
     results = ("succeeded", "succeeded", "succeeded", "failed", "escalated", "cancelled")
     past, tries, alerts, seen, judged = [], [], [], [], []
@@ -52,10 +52,9 @@ def fill(connection: Connection, actions: int) -> None:
 
 
 async def work_of_guards(path: Path, actions: int) -> dict[str, int]:
-    """Return the tens of instructions that each guard needs with this many actions in its windows."""
-    engine = sqlalchemy.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
+    """Return the instructions, in tens, of each guard with this number of actions in its windows."""
+    engine = sqlalchemy.create_engine(f"sqlite:///{new_file(path)}", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        migrate(connection)
         connection.exec_driver_sql("BEGIN")
         fill(connection, actions)
         connection.exec_driver_sql("COMMIT")
@@ -86,7 +85,7 @@ async def work_of_guards(path: Path, actions: int) -> dict[str, int]:
 
 @pytest.mark.promise(12)
 async def test_guards_cost_the_same_with_a_hundred_times_the_actions(tmp_path: Path) -> None:
-    """10^2 and 10^4 actions in the windows of the guards: each does about the same work."""
+    """With 100 and with 10,000 actions in its windows, each guard does about the same work."""
     few = await work_of_guards(tmp_path / "few.db", FEW)
     many = await work_of_guards(tmp_path / "many.db", MANY)
 

@@ -1,4 +1,4 @@
-"""A guard that holds a run back is reported: once for each run and guard, through the production engine."""
+"""A blocked run is reported once for each guard, by the production engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FROZEN = {"freeze": {"windows": [{"from": "tue 00:00", "to": "thu 12:00"}]}}
 
 
 async def fires(engine: PipelineContext, chosen: Playbook, mode: str = "auto", **labels: str) -> None:
-    """Create the run of one alert about web-1."""
+    """Create a run for one alert about web-1."""
 
     def work(tx: Any) -> None:
         run = runs.create(tx, "run-1", chosen.name, chosen.content_hash, "web-1", mode, "test")
@@ -53,7 +53,8 @@ async def later(engine: PipelineContext, house: House, span: timedelta) -> Run:
 
 
 async def test_a_critical_alert_is_reported_at_once(house: House) -> None:
-    """The notice has the guard, its reason and the end of the freeze, and is written with the transition."""
+    """The notice has the guard, the reason and the end of the freeze, and is written in the same transaction as the
+    state."""
     chosen = remedy("mend", FROZEN)
     engine = context(house.store, house.clock, [chosen], Health(), "a")
     await fires(engine, chosen, severity="critical")
@@ -67,7 +68,7 @@ async def test_a_critical_alert_is_reported_at_once(house: House) -> None:
 
 
 async def test_other_alerts_are_reported_after_two_minutes_and_once(house: House) -> None:
-    """Nothing before two minutes, one notice after them, no second one in the next ten minutes."""
+    """In the first two minutes there is no notice; then there is one, and no other in the next ten minutes."""
     chosen = remedy("mend", FROZEN)
     engine = context(house.store, house.clock, [chosen], Health(), "a")
     await fires(engine, chosen, severity="warning")
@@ -82,7 +83,7 @@ async def test_other_alerts_are_reported_after_two_minutes_and_once(house: House
 
 
 async def test_another_replica_after_a_restart_does_not_repeat_it(house: House) -> None:
-    """The record is in the store: a new process with an empty memory sends nothing again."""
+    """The store has the record, so a new process does not send the notice again."""
     chosen = remedy("mend", FROZEN)
     first = context(house.store, house.clock, [chosen], Health(), "a")
     await fires(first, chosen, severity="critical")
@@ -93,8 +94,9 @@ async def test_another_replica_after_a_restart_does_not_repeat_it(house: House) 
     assert len(await notices(house)) == 1
 
 
-async def test_each_guard_is_reported_and_the_time_goes_on(house: House) -> None:
-    """A stop replaces the freeze as the reason after a minute: the run is reported two minutes after it was blocked."""
+async def test_each_guard_is_reported_from_the_first_block(house: House) -> None:
+    """If a stop replaces the freeze as the reason after a minute, the run is reported two minutes after it was
+    blocked."""
     chosen = remedy("mend", FROZEN)
     engine = context(house.store, house.clock, [chosen], Health(), "a")
     await fires(engine, chosen)
@@ -110,7 +112,7 @@ async def test_each_guard_is_reported_and_the_time_goes_on(house: House) -> None
 
 
 async def test_a_rate_limit_is_reported_with_the_time_when_it_ends(house: House) -> None:
-    """The third attempt within an hour: the notice says when the next one is possible."""
+    """At the third attempt within an hour, the notice has the time of the next possible attempt."""
     chosen = remedy("mend", {"rate_limit": ["1/1h"]})
     await house.acted("run-0", NOON - timedelta(minutes=10), playbook_="mend", target="web-1")
     engine = context(house.store, house.clock, [chosen], Health(), "a")
@@ -124,7 +126,7 @@ async def test_a_rate_limit_is_reported_with_the_time_when_it_ends(house: House)
 
 @pytest.mark.parametrize("mode", ["observe", "shadow"])
 async def test_a_mode_that_never_acts_is_not_held_back(house: House, mode: str) -> None:
-    """Nothing would have been done without the freeze either."""
+    """In a mode without actions, the run would not have acted without the freeze either, so nothing is reported."""
     chosen = remedy("mend", FROZEN, mode=mode)
     engine = context(house.store, house.clock, [chosen], Health(), "a")
     await fires(engine, chosen, mode, severity="critical")
@@ -135,7 +137,7 @@ async def test_a_mode_that_never_acts_is_not_held_back(house: House, mode: str) 
 
 
 class Silenced:
-    """An Alertmanager in which every alert fires; the alerts may be silenced or absent."""
+    """An Alertmanager in which every alert fires, and may be silenced or absent."""
 
     url = "alertmanager"
 
@@ -165,7 +167,7 @@ async def _asking(house: House, chosen: Playbook, peer: Silenced) -> PipelineCon
 
 
 async def test_a_silence_is_not_reported(house: House) -> None:
-    """A person set the silence, so people know."""
+    """A person created the silence, so no notice is needed."""
     engine = await _asking(house, remedy("mend", {}), Silenced(house))
 
     run = await later(engine, house, timedelta(minutes=5))
@@ -174,7 +176,7 @@ async def test_a_silence_is_not_reported(house: House) -> None:
 
 
 async def test_an_alert_that_no_alertmanager_has_is_reported_after_two_minutes(house: House) -> None:
-    """Its end may be on its way, so even a critical alert waits; a run that stays held open is reported."""
+    """The alert may be about to end, so even a critical alert waits for two minutes before the notice."""
     engine = await _asking(house, remedy("mend", {}), Silenced(house, absent=True))
     await advance_until(engine, ["blocked"])
     assert await notices(house) == []
@@ -185,7 +187,7 @@ async def test_an_alert_that_no_alertmanager_has_is_reported_after_two_minutes(h
 
 
 async def test_the_message_has_state_reason_end_and_next_step(house: House) -> None:
-    """In this order, with the way to see everything."""
+    """The message has the state, the reason, the end and the next action in this order, and the command for details."""
     chosen = remedy("mend", FROZEN)
     engine = context(house.store, house.clock, [chosen], Health(), "a")
     await fires(engine, chosen, severity="critical")

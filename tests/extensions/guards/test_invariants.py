@@ -1,4 +1,4 @@
-"""Whatever alerts come, in whatever order runs are advanced, whatever the clock does: no guard is got round."""
+"""Invariants of the guards: they hold for every order of alerts, steps and clock changes."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from remediator.storage.repositories import run_claims, runs, stops
 from remediator.storage.sqlite import SqliteStore
 from tests.support.fleet import Begun, Health, begun, breaks, context, holding, remedy
 from tests.support.guard_history import NOON, SetClock
+from tests.support.stores import new_store
 
 pytestmark = [pytest.mark.promise(12), pytest.mark.long]
 
@@ -62,7 +63,7 @@ events = st.lists(
 
 
 class Town:
-    """One history: what happens is given, what is begun is checked as soon as it is."""
+    """A history of events; the invariants are checked after each event."""
 
     def __init__(self, engine_: PipelineContext, clock: SetClock, health: Health) -> None:
         self.context = engine_
@@ -86,7 +87,7 @@ class Town:
         await breaks(self.context, PLAYBOOKS[value // len(TARGETS)], target, self.number)
 
     async def _rush(self, which: int) -> None:
-        """Many incidents at once, each at its beginning, and the ones before are over."""
+        """Many alerts fire at once, and earlier incidents of the same targets are closed."""
         for number in range(len(PLAYBOOKS) * len(TARGETS)):
             if which >> number & 1:
                 await self._over(number)
@@ -109,7 +110,7 @@ class Town:
                 wakeup_count, until = run.wakeup_count, progress.until
                 await self.context.store.write(lambda tx: run_claims.release(tx, progress.run, until, wakeup_count))
         except Fenced:
-            return  # the clock has run past its lease: another one may have it by now
+            return  # the clock has passed the lease, so another replica may have the run
 
     async def _all(self, value: int) -> None:
         await self._claim(10)
@@ -135,7 +136,7 @@ class Town:
         self.stopped = not self.stopped
 
     async def _over(self, value: int) -> None:
-        """An incident is over: the next alert is another one."""
+        """Close an incident, so the next alert starts a new one."""
         found = await self.context.store.read(lambda connection: runs.list_page(connection, 100))
         finished = [run.id for run in found if run.finished_at is not None and run.incident_open]
         if finished:
@@ -156,7 +157,8 @@ class Town:
 
 
 def _assert_allowed(new: Begun, others: Sequence[Begun]) -> None:
-    """Nothing that was begun before may forbid the new one; what lies in the future after a clock jump counts too."""
+    """Assert that no earlier action forbids the new one; an action with a future time, after a clock jump, counts
+    too."""
     others = [item for item in others if item.run != new.run]
 
     def count(minutes: int, same: Any) -> int:
@@ -179,14 +181,15 @@ ONE_AFTER_THE_OTHER: list[Event] = [event for target in range(5) for event in ((
 @settings(max_examples=60)
 @given(history=events, heals=st.lists(st.booleans(), min_size=1, max_size=5))
 def test_no_history_gets_round_a_guard(history: list[Event], heals: list[bool]) -> None:
-    """No budget, cooldown, concurrency, freeze or stop is violated by any order of alerts, steps and clock jumps."""
+    """Whatever the order of alerts, steps and clock jumps: no rate limit, cooldown, concurrency limit, freeze or stop
+    is violated."""
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(_live(Path(folder), history, heals))
 
 
 async def _live(folder: Path, history: list[Event], heals: list[bool]) -> None:
     clock = SetClock(NOON)
-    store = SqliteStore(folder / "remediator.db", clock)
+    store = new_store(folder, clock)
     try:
         await _live_in(store, clock, PLAYBOOKS, history, heals)
     finally:

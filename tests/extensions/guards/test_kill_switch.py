@@ -1,4 +1,4 @@
-"""The stop button: by the store and by file, for everything, a playbook or a service, until a person resumes."""
+"""The guard ``kill_switch``: stops in the store and by file, for all playbooks, one playbook or one service."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def press(house: House, scope: str = "global", name: str = "", **more: obj
 
 
 async def test_it_blocks_everything(house: House) -> None:
-    """A global stop blocks, and says who, since when, why, and how to resume."""
+    """A global stop blocks, and the verdict has the person, the time, the reason and the command for the release."""
     await press(house)
 
     verdict = await house.verdict("kill_switch")
@@ -36,7 +36,7 @@ async def test_it_blocks_everything(house: House) -> None:
 
 @pytest.mark.parametrize(("scope", "name"), [("playbook", "redis-down"), ("service", "redis")])
 async def test_it_blocks_what_it_names(house: House, scope: str, name: str) -> None:
-    """A stop for a playbook or a service blocks it there, and nowhere else."""
+    """A stop of a playbook or a service blocks only this playbook or service."""
     await press(house, scope, name)
 
     assert (await house.verdict("kill_switch")).answer is GuardAnswer.BLOCK
@@ -44,12 +44,12 @@ async def test_it_blocks_what_it_names(house: House, scope: str, name: str) -> N
 
 
 async def test_it_allows_without_one(house: House) -> None:
-    """Nobody pressed it: nothing is stopped."""
+    """Without a stop, the guard allows."""
     assert (await house.verdict("kill_switch")).answer is GuardAnswer.ALLOW
 
 
-async def test_it_ends_by_itself_only_with_an_expiry(house: House) -> None:
-    """A stop with an expiry is asked about again then and gone then; one without stands for ever."""
+async def test_only_a_stop_with_an_expiry_ends_automatically(house: House) -> None:
+    """A stop with an expiry ends at that time, when the run is evaluated again; a stop without an expiry stays."""
     await press(house, expires_at=NOON + HOUR)
 
     before = await house.verdict("kill_switch")
@@ -65,7 +65,7 @@ async def test_it_ends_by_itself_only_with_an_expiry(house: House) -> None:
 
 
 async def test_only_a_person_resumes(house: House) -> None:
-    """A released stop is over, and releasing it again changes nothing."""
+    """After a person releases the stop, the guard allows; a second release changes nothing."""
     await press(house)
 
     assert await house.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
@@ -73,8 +73,8 @@ async def test_only_a_person_resumes(house: House) -> None:
     assert (await house.verdict("kill_switch")).answer is GuardAnswer.ALLOW
 
 
-async def test_it_cannot_tell_without_its_store(house: House) -> None:
-    """A store that cannot be read means that nothing is done, not that nobody said stop."""
+async def test_it_is_unknown_without_its_store(house: House) -> None:
+    """If the store cannot be read, the answer is unknown."""
     await house.broken("stops")
 
     verdict = await house.verdict("kill_switch")
@@ -84,7 +84,7 @@ async def test_it_cannot_tell_without_its_store(house: House) -> None:
 
 @pytest.mark.parametrize(("content", "reason"), [("disk swap\n", "disk swap"), ("", "no reason given")])
 async def test_a_file_stops_everything(tmp_path: Path, house: House, content: str, reason: str) -> None:
-    """A file STOP in the state folder blocks, with its content as the reason, even an empty one."""
+    """A file STOP in the state folder blocks, also if it is empty; its content is the reason."""
     (tmp_path / "STOP").write_text(content)
     house = House(house.store, house.clock, ClientSet(state=tmp_path))
 
@@ -95,7 +95,7 @@ async def test_a_file_stops_everything(tmp_path: Path, house: House, content: st
 
 
 async def test_the_file_becomes_a_stop_for_every_replica(tmp_path: Path, house: House) -> None:
-    """The watch writes the file's stop into the store once; removing the file does not resume: a person does."""
+    """The file creates one stop in the store, which stays after the file is removed until a person releases it."""
     watching = MonitorSettings(tmp_path, None, (), None)
     (tmp_path / "STOP").write_text("disk swap")
     await run_monitors(house.context, watching)
@@ -111,10 +111,10 @@ async def test_the_file_becomes_a_stop_for_every_replica(tmp_path: Path, house: 
     assert (await house.verdict("kill_switch")).answer is GuardAnswer.BLOCK
 
 
-async def test_the_stop_file_is_found_before_the_store_is_looked_at_again(
+async def test_the_stop_file_is_checked_twice_as_often_as_the_store(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is looked for twice as often as the rest."""
+    """The loop looks for the file twice as often as for other changes."""
     passed: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -133,8 +133,8 @@ async def test_the_stop_file_is_found_before_the_store_is_looked_at_again(
     assert [stop.reason for stop in standing] == ["disk swap"]
 
 
-async def test_resuming_wakes_what_was_held(house: House) -> None:
-    """Runs that a stop holds are due at once when it is released; others sleep on."""
+async def test_runs_that_a_stop_blocked_are_due_after_its_release(house: House) -> None:
+    """Runs that a stop blocks are due at once after its release; other runs are not."""
 
     later = NOON + HOUR
     await press(house)

@@ -1,4 +1,4 @@
-"""Owner: what Argo CD, Flux or an autoscaler keeps as it is, they would put back."""
+"""The guard ``managed_by``: Argo CD, Flux or an autoscaler would revert a change of what it manages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def ask(house: House, settings: object = None, **more: object):  # type: i
 
 
 async def test_it_blocks_what_an_owner_would_undo(house: House) -> None:
-    """Argo CD owns it: the change has to be proposed there."""
+    """Argo CD manages the target: the guard blocks, and its text says where to make the change."""
     house.platform.services["shop"] = status(3, 3, owner={"kind": "argocd", "name": "shop-prod"})
 
     assert (await ask(house)).sentence == (
@@ -34,14 +34,15 @@ async def test_it_blocks_what_an_owner_would_undo(house: House) -> None:
     ],
 )
 async def test_it_allows_what_nobody_undoes(house: House, owner: object, settings: object) -> None:
-    """No owner, an autoscaler that does not mind a restart, or an owner that is tolerated in writing."""
+    """The guard allows without a manager, with an autoscaler that does not revert restarts, and with an allowed
+    manager."""
     house.platform.services["shop"] = status(3, 3, owner=owner)
 
     assert (await ask(house, settings)).answer is GuardAnswer.ALLOW
 
 
 async def test_a_plan_is_judged_by_all_its_steps(house: House) -> None:
-    """At planning every action of the plan counts, those that only read do not."""
+    """At planning, every mutating action of the plan is judged; read-only actions are not."""
     house.platform.services["shop"] = status(3, 3, owner={"kind": "hpa", "undoes": ["service.scale"]})
     logs = msgspec.structs.replace(STEP, action="service.logs", mutates=False)
     scale = msgspec.structs.replace(STEP, action="service.scale", mutates=True)
@@ -51,19 +52,19 @@ async def test_a_plan_is_judged_by_all_its_steps(house: House) -> None:
 
 
 async def test_a_silent_platform_is_unknown(house: House) -> None:
-    """Who owns it cannot be told."""
+    """If the platform does not answer, the manager is unknown, and so is the answer."""
     house.platform.services["shop"] = Unreachable("no answer")
 
     assert ((await ask(house)).answer, (await ask(house)).reason) == (GuardAnswer.UNKNOWN, "platform_silent")
 
 
 async def test_an_owner_that_is_not_understood_is_unknown(house: House) -> None:
-    """A platform that says something else than the contract does not say *nobody*."""
+    """An answer in an unexpected form is unknown, not *no manager*."""
     house.platform.services["shop"] = status(3, 3, owner="somebody")
 
     assert (await ask(house)).reason == "owner_unclear"
 
 
 async def test_platforms_without_owners_are_not_asked(house: House) -> None:
-    """A program of a supervisord is nobody's but its own."""
+    """A program of supervisord has no manager, so the guard allows without a query."""
     assert (await house.verdict("managed_by")).answer is GuardAnswer.ALLOW

@@ -1,4 +1,4 @@
-"""Minimum healthy: what still works is worth more than what might be mended."""
+"""The guard ``min_healthy``: an action must leave a minimum of healthy instances."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.promise(12)
 
 
 async def test_it_blocks_below_the_minimum(house: House) -> None:
-    """One of three runs, two must: nothing is touched."""
+    """One of three instances is healthy and two are required: the guard blocks."""
     house.platform.services["redis"] = status(1, 3, State.MIXED)
 
     verdict = await house.verdict("min_healthy", {"minimum": 2})
@@ -37,20 +37,20 @@ async def test_it_blocks_below_the_minimum(house: House) -> None:
 async def test_an_action_takes_a_healthy_one_where_all_are(
     house: House, healthy: int, instances: int, minimum: int, answer: GuardAnswer
 ) -> None:
-    """Where all are healthy one of them will be taken; where one is not, that one is."""
+    """If all instances are healthy, the action takes a healthy one; otherwise it takes an unhealthy one."""
     house.platform.services["redis"] = status(healthy, instances)
 
     assert (await house.verdict("min_healthy", {"minimum": minimum})).answer is answer
 
 
 async def test_it_allows_without_a_minimum(house: House) -> None:
-    """Nothing is written in the inventory or the playbook: the platform is not even asked."""
+    """Without a minimum in the inventory or the playbook, the platform is not queried."""
     assert (await house.verdict("min_healthy")).answer is GuardAnswer.ALLOW
 
 
 @pytest.mark.parametrize("seen", [Unreachable("supervisord does not answer"), status(0, 0, State.UNKNOWN)])
 async def test_a_silent_platform_is_unknown(house: House, seen: object) -> None:
-    """How many are healthy cannot be told: a person is asked."""
+    """If the platform does not answer, the number of healthy instances is unknown, and so is the answer."""
     house.platform.services["redis"] = seen  # type: ignore[assignment]
 
     verdict = await house.verdict("min_healthy", {"minimum": 1})

@@ -1,4 +1,4 @@
-"""Preconditions: PromQL and probes, where no data is not *no*. On a real Prometheus that fails in real ways."""
+"""Preconditions: PromQL and checks on a real Prometheus, where missing data is unknown, not *no*."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ scrape_configs:
 
 
 @asynccontextmanager
-async def asking(house: House, url: str, timeout: float = 2) -> AsyncIterator[House]:
+async def asking(house: House, url: str, timeout: float = 30) -> AsyncIterator[House]:
     client = Client(Endpoint(url=url, timeout=timedelta(seconds=timeout)))
     clock = SetClock(datetime.now(UTC))
     try:
@@ -43,14 +43,14 @@ async def ask(house: House, url: str, *conditions: dict[str, Any], **more: Any) 
 
 @pytest.fixture
 def prometheus(make_prometheus: Callable[..., Prometheus]) -> Prometheus:
-    """One that has scraped itself."""
+    """Return a Prometheus that has scraped itself."""
     server = make_prometheus(configuration=SELF)
     until(lambda: bool(server.query('up{job="self"} == 1')), "scraped")
     return server
 
 
 async def test_it_allows_what_holds(house: House, prometheus: Prometheus) -> None:
-    """All conditions hold on fresh data; parameters are filled in as label values."""
+    """The guard allows if all conditions hold on fresh data; parameters are inserted as label values."""
     query = {"promql": 'up{job="${job}"} == 1', "max_age": "10s"}
 
     verdict = await ask(house, prometheus.url, query, plan=plan_of(job="self"))
@@ -59,7 +59,7 @@ async def test_it_allows_what_holds(house: House, prometheus: Prometheus) -> Non
 
 
 async def test_it_blocks_what_does_not_hold(house: House, prometheus: Prometheus) -> None:
-    """Fresh data say no: an empty result of a comparison over data that is there."""
+    """If the data is fresh and the comparison has an empty result, the guard blocks."""
     verdict = await ask(house, prometheus.url, {"promql": 'up{job="self"} == 0'})
 
     assert verdict.sentence == (
@@ -68,7 +68,7 @@ async def test_it_blocks_what_does_not_hold(house: House, prometheus: Prometheus
 
 
 async def test_an_empty_vector_is_unknown(house: House, prometheus: Prometheus) -> None:
-    """No such series at all: a Prometheus that knows nothing does not say that all is well."""
+    """If the series does not exist, the answer is unknown."""
     verdict = await ask(house, prometheus.url, {"promql": "redis_up == 0"})
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_data")
@@ -76,7 +76,7 @@ async def test_an_empty_vector_is_unknown(house: House, prometheus: Prometheus) 
 
 
 async def test_stale_data_is_unknown(house: House, make_prometheus: Callable[..., Prometheus]) -> None:
-    """A value that was measured minutes ago says nothing of now."""
+    """An old value does not prove the present state, so the answer is unknown."""
     old = datetime.now(UTC).timestamp() - 200
     server = make_prometheus(history=f"# TYPE redis_up gauge\nredis_up 0 {old:.3f}\n")
 
@@ -86,7 +86,7 @@ async def test_stale_data_is_unknown(house: House, make_prometheus: Callable[...
 
 
 async def test_a_prometheus_that_is_down_is_unknown(house: House) -> None:
-    """Nobody answers: nobody can tell."""
+    """If Prometheus does not answer, the condition is unknown."""
     server = f"127.0.0.1:{free_port()}"
     verdict = await ask(house, f"http://{server}", {"promql": "up == 1"})
 
@@ -95,7 +95,7 @@ async def test_a_prometheus_that_is_down_is_unknown(house: House) -> None:
 
 
 async def test_a_prometheus_that_hangs_is_unknown(house: House, prometheus: Prometheus) -> None:
-    """A stopped Prometheus is given up after its timeout."""
+    """The request to a stopped Prometheus ends at its timeout, and the answer is unknown."""
     prometheus.pause()
 
     async with asking(house, prometheus.url, timeout=0.3) as asked:
@@ -105,19 +105,19 @@ async def test_a_prometheus_that_hangs_is_unknown(house: House, prometheus: Prom
 
 
 async def test_without_conditions_it_allows(house: House) -> None:
-    """Nothing is asked for by default."""
+    """Without preconditions in the playbook, the guard allows."""
     assert (await house.verdict("preconditions")).answer is GuardAnswer.ALLOW
 
 
 async def test_a_probe_has_to_give_the_answer_that_is_expected(house: House) -> None:
-    """A check may have to fail: a remedy for what is broken needs it broken; and it may not be able to tell."""
+    """A condition can require that a check fails; if the check is unknown, the condition is unknown."""
     unknown = await house.verdict("preconditions", [{"check": "redis.ping", "expect": "fail"}])
 
     assert (unknown.answer, unknown.reason) == (GuardAnswer.UNKNOWN, "no_data")
 
 
 def test_a_condition_is_one_thing() -> None:
-    """Both a query and a check, or neither, is refused."""
+    """A condition with both a query and a check, or with neither, is refused."""
     for wrong in ({}, {"promql": "up", "check": "redis.ping"}):
         with pytest.raises(ValueError, match="exactly one of promql and check"):
             PreconditionsSettings.model_validate([wrong])

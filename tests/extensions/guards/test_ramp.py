@@ -1,4 +1,4 @@
-"""Ramp: one target first, then two at once, then four; and no further one after too many failures."""
+"""The guard ``ramp``: one target first, then two, then four at the same time, and none after too many failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def ask(house: House, settings: object = None):  # type: ignore[no-untyped
 
 
 async def test_the_second_target_waits_for_the_first(house: House) -> None:
-    """While the first target's remedy is not proved, no second one is begun."""
+    """Until the remedy of the first target is verified, no second target starts."""
     await web(house, 0, "verifying")
 
     assert (
@@ -45,7 +45,7 @@ async def test_the_second_target_waits_for_the_first(house: House) -> None:
 async def test_each_wave_has_to_heal_before_the_next(
     house: House, healed: int, acting: int, answer: GuardAnswer
 ) -> None:
-    """One healed allows two at once, three healed (one and two) allow four, and there it stays."""
+    """After one healed target, two may start; after three healed targets, four; the limit then stays at four."""
     for number in range(healed + acting):
         await web(house, number, "succeeded" if number < healed else "running")
 
@@ -53,7 +53,7 @@ async def test_each_wave_has_to_heal_before_the_next(
 
 
 async def test_too_many_failures_stop_it(house: House) -> None:
-    """Two targets that were not healed: the fault is not what the playbook takes it for."""
+    """After two targets that were not healed, the guard blocks: the playbook may treat the wrong fault."""
     await web(house, 0, "succeeded", 9 * MINUTE)
     await web(house, 1, "failed", 6 * MINUTE)
     await web(house, 2, "escalated", 5 * MINUTE)
@@ -65,8 +65,8 @@ async def test_too_many_failures_stop_it(house: House) -> None:
     )
 
 
-async def test_it_begins_anew_after_a_while(house: House) -> None:
-    """What was longer ago than its window neither earns nor costs anything; a cancelled run says nothing."""
+async def test_it_starts_again_after_its_window(house: House) -> None:
+    """Runs before the window and cancelled runs do not count."""
     await web(house, 0, "failed", HOUR)
     await web(house, 1, "failed", HOUR)
     await web(house, 2, "cancelled")
@@ -75,7 +75,7 @@ async def test_it_begins_anew_after_a_while(house: House) -> None:
 
 
 async def test_one_target_alone_is_no_ramp(house: House) -> None:
-    """Earlier runs on the same target are the cooldown's and the breaker's business."""
+    """Earlier runs on the same target do not count; the cooldown and the circuit breaker limit them."""
     for number in range(3):
         await house.acted(
             f"run-{number}", NOON - (number + 1) * MINUTE, playbook_="web", target="web-9", status_="failed"
@@ -84,8 +84,8 @@ async def test_one_target_alone_is_no_ramp(house: House) -> None:
     assert (await ask(house)).answer is GuardAnswer.ALLOW
 
 
-async def test_it_cannot_tell_without_its_store(house: House) -> None:
-    """Unreadable means that nothing is done."""
+async def test_it_is_unknown_without_its_store(house: House) -> None:
+    """If the store cannot be read, the answer is unknown."""
     await house.broken("runs")
 
     assert (await ask(house)).answer is GuardAnswer.UNKNOWN

@@ -1,4 +1,4 @@
-"""Budgets: several windows at once, per target, per playbook and in all."""
+"""The guard ``rate_limit``: several windows at once, per target, per playbook and in total."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.promise(12)
 
 
 async def test_it_blocks_the_fourth_in_an_hour(house: House) -> None:
-    """Used up: which window, by which runs, and when it is free again."""
+    """The verdict names the window, the runs that count in it, and the time when the next run is possible."""
     for number, minutes in enumerate((40, 30, 19)):
         await house.acted(f"run-{number}", NOON - minutes * MINUTE)
 
@@ -27,7 +27,7 @@ async def test_it_blocks_the_fourth_in_an_hour(house: House) -> None:
 
 
 async def test_it_allows_the_third(house: House) -> None:
-    """Two in an hour leave one."""
+    """With two of three actions in the last hour, the guard allows."""
     for number in range(2):
         await house.acted(f"run-{number}", NOON - (number + 1) * MINUTE)
 
@@ -35,7 +35,7 @@ async def test_it_allows_the_third(house: House) -> None:
 
 
 async def test_windows_hold_at_once(house: House) -> None:
-    """Seven a day are used though the last hour is free; the text gives the day when it is free."""
+    """If the daily limit is reached and the hourly limit is not, the guard blocks and names the next possible day."""
     for number in range(7):
         await house.acted(f"run-{number}", NOON - timedelta(hours=2 + 3 * number))
 
@@ -53,7 +53,7 @@ async def test_windows_hold_at_once(house: House) -> None:
     ],
 )
 async def test_scopes(house: House, settings: dict[str, list[str]], other: dict[str, str], scope: str) -> None:
-    """Other targets use up the playbook's budget, other playbooks the budget of everything."""
+    """Actions on other targets count for the playbook, and actions of other playbooks count in total."""
     for number in range(2):
         await house.acted(f"run-{number}", NOON - (number + 1) * MINUTE, **other)
 
@@ -63,7 +63,7 @@ async def test_scopes(house: House, settings: dict[str, list[str]], other: dict[
 
 
 async def test_a_clock_that_jumps_back_overdraws_nothing(house: House) -> None:
-    """Runs of what is now the future count."""
+    """Runs with a time in the future count."""
     for number in range(3):
         await house.acted(f"run-{number}", NOON + number * MINUTE)
     house.clock.time = NOON - HOUR
@@ -73,13 +73,13 @@ async def test_a_clock_that_jumps_back_overdraws_nothing(house: House) -> None:
 
 @pytest.mark.parametrize("wrong", ["3", "0/1h", "3/1x", "3/0s", "-1/1h"])
 async def test_a_window_that_makes_no_sense_is_unknown(house: House, wrong: str) -> None:
-    """Settings that slipped through never mean *unlimited*."""
+    """An invalid limit in stored settings never means *unlimited*: the answer is unknown."""
     with pytest.raises(ValueError, match=r"3/1h|no time|duration"):
         await house.verdict("rate_limit", [wrong])
 
 
-async def test_it_cannot_tell_without_its_store(house: House) -> None:
-    """Unreadable means that nothing is done."""
+async def test_it_is_unknown_without_its_store(house: House) -> None:
+    """If the store cannot be read, the answer is unknown."""
     await house.broken("attempts")
 
     assert (await house.verdict("rate_limit")).answer is GuardAnswer.UNKNOWN

@@ -1,4 +1,4 @@
-"""Got worse: a signal before and after a step, on a real Prometheus."""
+"""The guard ``regression``: compares a signal before and after a step, on a real Prometheus."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.promise(12)
 
 @asynccontextmanager
 async def measuring(house: House, value: float, make: Callable[..., Prometheus]) -> AsyncIterator[House]:
-    """A house whose Prometheus has measured this, a second ago."""
+    """Return guards with a Prometheus that measured this value a second ago."""
     at = datetime.now(UTC)
     server = make(history=f"# TYPE errors gauge\nerrors {value} {at.timestamp() - 1:.3f}\n")
     clock = SetClock(at)
-    client = Client(Endpoint(url=server.url, timeout=timedelta(seconds=2)))
+    client = Client(Endpoint(url=server.url, timeout=timedelta(seconds=30)))
     try:
         yield House(house.store, clock, ClientSet(prometheus=client, clock=clock))
     finally:
@@ -44,7 +44,7 @@ async def after(house: House, before: float, **signal: Any) -> Any:
 
 
 async def test_it_blocks_what_is_worse_than_before(house: House, make_prometheus: Callable[..., Prometheus]) -> None:
-    """Twice the errors after the step: it did harm."""
+    """If the errors double after the step, the guard blocks with both values."""
     async with measuring(house, 10, make_prometheus) as looking:
         verdict = await after(looking, 5.0)
 
@@ -66,13 +66,14 @@ async def test_it_blocks_what_is_worse_than_before(house: House, make_prometheus
 async def test_worse_has_a_direction_a_factor_and_a_margin(
     house: House, make_prometheus: Callable[..., Prometheus], before: float, signal: dict[str, Any], answer: GuardAnswer
 ) -> None:
-    """10 is worse than 6 by half again, not than 7; a margin forgives small numbers; lower can be worse."""
+    """By default, a value is worse if it is more than 1.5 times the earlier one; a margin and the direction can be
+    set."""
     async with measuring(house, 10, make_prometheus) as looking:
         assert (await after(looking, before, **signal)).answer is answer
 
 
 async def test_before_a_step_it_notes_the_value(house: House, make_prometheus: Callable[..., Prometheus]) -> None:
-    """The value before is among the verdict's inputs, and so on record."""
+    """The inputs of the verdict record the value before the step."""
     async with measuring(house, 10, make_prometheus) as looking:
         verdict = await looking.verdict("regression", [{"promql": "errors"}])
 
@@ -81,19 +82,20 @@ async def test_before_a_step_it_notes_the_value(house: House, make_prometheus: C
 
 
 async def test_what_cannot_be_measured_before_is_unknown(house: House) -> None:
-    """Without a value before there would be nothing to compare with: a person is asked first."""
+    """If the value cannot be measured before the step, a person is asked."""
     verdict = await house.verdict("regression", [{"promql": "errors"}])
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "not_measured")
 
 
 async def test_it_allows_without_signals(house: House) -> None:
-    """Nothing is watched by default, and a plan alone changes nothing."""
+    """Without signals, and at planning, the guard allows."""
     assert (await house.verdict("regression")).answer is GuardAnswer.ALLOW
     planned = await house.verdict("regression", [{"promql": "errors"}], step=None)
     assert planned.answer is GuardAnswer.ALLOW
 
 
 async def test_not_being_able_to_tell_afterwards_is_no_harm(house: House) -> None:
-    """A Prometheus that went away during the step does not undo it: verification has its own say."""
+    """If Prometheus stops during the step, the answer is unknown and the step is not undone: the verification
+    decides."""
     assert (await after(house, 5.0)).answer is GuardAnswer.UNKNOWN

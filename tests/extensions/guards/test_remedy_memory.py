@@ -23,7 +23,7 @@ OTHER = msgspec.structs.replace(STEP, id="reload", action="app.reload")
 
 
 async def failed(house: House, step: PlannedStep = STEP, *, target: str = "redis", ago: timedelta = HOUR) -> None:
-    """Remember that a step did not help."""
+    """Record that a step did not help."""
 
     def write(tx: Tx) -> None:
         run = house.run("run-1", playbook(target=target), "auto", None)
@@ -37,7 +37,7 @@ async def failed(house: House, step: PlannedStep = STEP, *, target: str = "redis
 
 
 async def test_a_remedy_that_did_not_help_needs_a_person(house: House) -> None:
-    """The reason names the run, the time, what was missing and how to allow the remedy again."""
+    """The reason names the run, the time, the failed verification and the command that allows the remedy again."""
     await failed(house)
 
     verdict = await house.verdict("remedy_memory")
@@ -79,7 +79,7 @@ async def test_it_allows_what_is_not_known_to_fail(
     ],
 )
 async def test_a_whole_plan(house: House, steps: tuple[PlannedStep, ...], mode: str, answer: GuardAnswer) -> None:
-    """An automatic plan goes on while a remedy is left that is not known to fail."""
+    """The guard allows an automatic plan while one of its steps is not known to fail."""
     await failed(house)
 
     verdict = await house.verdict("remedy_memory", step=None, plan=plan_of(*steps), mode=mode)
@@ -88,7 +88,7 @@ async def test_a_whole_plan(house: House, steps: tuple[PlannedStep, ...], mode: 
 
 
 async def test_without_its_store_it_does_not_know(house: House) -> None:
-    """A guard that cannot read never allows; nothing of it answers block."""
+    """If the store cannot be read, the guard neither allows nor blocks."""
     await house.write(lambda tx: tx.connection.execute(text("DROP TABLE remedy_memory")))
 
     assert (await house.verdict("remedy_memory")).answer is GuardAnswer.UNKNOWN

@@ -1,4 +1,4 @@
-"""What guards count is counted right, however many workers and replicas act at the same moment."""
+"""The counts of the guards are exact when many workers and replicas act at the same time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy
 
 from remediator.core.clock import SystemClock
 from remediator.pipeline.ingest import IngestSettings
@@ -19,12 +18,11 @@ from remediator.pipeline.run_context import with_intent_lock
 from remediator.playbooks.model import Playbook
 from remediator.runtime.worker import Worker
 from remediator.storage import Store
-from remediator.storage.migrate import migrate
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.repositories import runs, stops
-from remediator.storage.sqlite import SqliteStore
 from remediator.storage.url import parse_postgresql_url
 from tests.support.fleet import Begun, Health, begun, breaks, context, eventually, holding, overdrawn, remedy
+from tests.support.stores import new_store
 
 pytestmark = pytest.mark.promise(12)
 
@@ -41,7 +39,7 @@ REMEDIES = [remedy(name, GUARDS, verify={"settle": "20ms", "within": "100ms"}) f
 async def replicas(
     stores: Sequence[Store], playbooks: Sequence[Playbook], health: Health
 ) -> AsyncIterator[list[Worker]]:
-    """One engine with its loop for each store."""
+    """Start one engine with its loop for each store."""
     loops = [
         Worker(
             context(store, SystemClock(), playbooks, health, f"replica-{number}"), Index([]), IngestSettings(), 16, 0.1
@@ -59,12 +57,7 @@ async def replicas(
 
 @asynccontextmanager
 async def three_on_postgres(url: str) -> AsyncIterator[list[PostgresStore]]:
-    """Three replicas' stores on one database."""
-    at = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
-    database = sqlalchemy.create_engine(at, isolation_level="AUTOCOMMIT")
-    with database.connect() as connection:
-        migrate(connection)
-    database.dispose()
+    """Open three stores, one for each replica, on one database."""
     async with AsyncExitStack() as stack:
         stores = []
         for _ in range(3):
@@ -74,7 +67,7 @@ async def three_on_postgres(url: str) -> AsyncIterator[list[PostgresStore]]:
 
 
 async def storm(first: Worker) -> int:
-    """Thirty incidents at once: three playbooks, ten targets."""
+    """Create thirty incidents at once, of three playbooks on ten targets; return their number."""
     number = 0
     for chosen in REMEDIES:
         for target in range(10):
@@ -84,7 +77,7 @@ async def storm(first: Worker) -> int:
 
 
 async def settled(store: Store) -> bool:
-    """Whether every run is over, or held by a budget."""
+    """Return whether every run has finished, or waits for the rate limit."""
     found = await store.read(lambda connection: runs.list_page(connection, 100))
     return len(found) == 30 and all(
         run.finished_at is not None or (run.blocked_by == "rate_limit" and run.detail.guard_reason == "used_up")
@@ -93,15 +86,15 @@ async def settled(store: Store) -> bool:
 
 
 def assert_budgets_held(done: list[Begun]) -> None:
-    assert len({item.run for item in done}) == 7  # used up to the last one, and not overdrawn
+    assert len({item.run for item in done}) == 7  # the limit is reached and not exceeded
     assert overdrawn(done, lambda item: item.target, "2/1h") == []
     assert overdrawn(done, lambda item: item.playbook, "4/1h") == []
     assert overdrawn(done, lambda item: "", "7/1h") == []
 
 
 async def test_many_workers_on_sqlite_overdraw_no_budget(tmp_path: Path) -> None:
-    """Thirty runs, sixteen workers, a budget of seven: seven act, the rest is held by the budget."""
-    store = SqliteStore(tmp_path / "remediator.db", SystemClock())
+    """With thirty runs, sixteen workers and a limit of seven, seven runs act and the rate limit blocks the others."""
+    store = new_store(tmp_path, SystemClock())
     busiest = 0
     health = Health()
 
@@ -121,11 +114,11 @@ async def test_many_workers_on_sqlite_overdraw_no_budget(tmp_path: Path) -> None
     assert 1 <= busiest <= 3
 
 
-async def test_three_replicas_on_postgresql_overdraw_no_budget(postgres_url: str) -> None:
-    """The same with three replicas on one PostgreSQL, each with its own connections and workers."""
+async def test_three_replicas_on_postgresql_overdraw_no_budget(migrated_url: str) -> None:
+    """The limit also holds for three replicas on one PostgreSQL, each with its own connections and workers."""
     health = Health()
     busiest = 0
-    async with three_on_postgres(postgres_url) as stores:
+    async with three_on_postgres(migrated_url) as stores:
 
         async def look() -> None:
             nonlocal busiest
@@ -143,13 +136,13 @@ async def test_three_replicas_on_postgresql_overdraw_no_budget(postgres_url: str
 
 
 @pytest.mark.promise(10)
-async def test_the_stop_button_works_on_every_replica(postgres_url: str) -> None:
-    """Pressed at one replica, no replica begins anything from then on; resumed, all go on."""
+async def test_the_stop_button_works_on_every_replica(migrated_url: str) -> None:
+    """After a stop at one replica, no replica starts an action; after the release, all runs continue."""
     unlimited = {"cooldown": "0s", "ramp": [10], "concurrency": {"global": 1, "playbook": 1}}
     budget = {"target": ["50/1h"], "playbook": ["500/1h"], "global": ["500/1h"]}
     many = remedy("many", {**unlimited, "rate_limit": budget}, verify={"settle": "10ms", "within": "50ms"})
     health = Health()
-    async with three_on_postgres(postgres_url) as stores, replicas(stores, [many], health) as loops:
+    async with three_on_postgres(migrated_url) as stores, replicas(stores, [many], health) as loops:
         for number in range(8):
             await breaks(loops[0].context, many, f"web-{number}", number)
         await eventually(lambda: _some_begun(stores[0], 2))
@@ -173,8 +166,8 @@ async def _nothing_held(store: Store) -> bool:
     return not await holding(store)
 
 
-async def test_intents_of_replicas_take_turns(postgres_url: str) -> None:
-    """While one replica's intent is not committed, no other one counts: it comes after, and sees it."""
+async def test_intents_of_replicas_take_turns(migrated_url: str) -> None:
+    """While the intent of one replica is not committed, the guards of another replica wait, so they count it."""
     order: list[str] = []
     inside, leave = threading.Event(), threading.Event()
 
@@ -183,7 +176,7 @@ async def test_intents_of_replicas_take_turns(postgres_url: str) -> None:
         assert leave.wait(60)
         order.append("first")
 
-    async with three_on_postgres(postgres_url) as stores:
+    async with three_on_postgres(migrated_url) as stores:
         engines = [context(store, SystemClock(), [], Health(), "any") for store in stores]
         first = asyncio.create_task(with_intent_lock(engines[0], slow))
         await asyncio.to_thread(inside.wait, 10)
@@ -198,8 +191,8 @@ async def test_intents_of_replicas_take_turns(postgres_url: str) -> None:
 
 
 @pytest.mark.promise(10)
-async def test_a_stop_comes_after_an_intent_that_did_not_see_it(postgres_url: str) -> None:
-    """The guards of an intent see no stop; the stop is not committed before that intent is."""
+async def test_a_stop_comes_after_an_intent_that_did_not_see_it(migrated_url: str) -> None:
+    """A stop waits until the open intent, whose guards have not seen the stop, is committed."""
     order: list[str] = []
     inside, leave = threading.Event(), threading.Event()
 
@@ -209,7 +202,7 @@ async def test_a_stop_comes_after_an_intent_that_did_not_see_it(postgres_url: st
         assert leave.wait(60)
         order.append("intent")
 
-    async with three_on_postgres(postgres_url) as stores:
+    async with three_on_postgres(migrated_url) as stores:
         first = asyncio.create_task(with_intent_lock(context(stores[0], SystemClock(), [], Health(), "any"), intent))
         await asyncio.to_thread(inside.wait, 10)
         stop = asyncio.create_task(
@@ -223,8 +216,9 @@ async def test_a_stop_comes_after_an_intent_that_did_not_see_it(postgres_url: st
     assert order == ["intent", "stop"]
 
 
-async def test_a_deadlock_between_replicas_is_nobodys_problem(postgres_url: str) -> None:
-    """Two replicas change the same two runs in opposite orders: the database breaks the knot, both are written."""
+async def test_a_deadlock_between_replicas_is_nobodys_problem(migrated_url: str) -> None:
+    """Two replicas change the same two runs in opposite orders: PostgreSQL ends the deadlock, and both changes are
+    written."""
     first_has, second_has = threading.Event(), threading.Event()
 
     def crossing(mine: str, other: str, have: threading.Event, wait_for: threading.Event) -> Any:
@@ -236,7 +230,7 @@ async def test_a_deadlock_between_replicas_is_nobodys_problem(postgres_url: str)
 
         return work
 
-    async with three_on_postgres(postgres_url) as stores:
+    async with three_on_postgres(migrated_url) as stores:
         engines = [context(store, SystemClock(), REMEDIES, Health(), "any") for store in stores]
         for number in (0, 1):
             await breaks(engines[0], REMEDIES[0], f"web-{number}", number)

@@ -1,4 +1,5 @@
-"""Storm: a flood of alerts, or most of a service's instances at once: stop, and let a person look."""
+"""The guard ``storm``: many alerts, or alerts of most instances of a service, stop all actions until a person has
+checked the cause."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ async def flood(house: House, count: int, over: timedelta) -> None:
 
 
 async def test_it_blocks_in_a_flood(house: House) -> None:
-    """Ten new alerts within a minute: not each of them is what is broken."""
+    """Ten new alerts within a minute are a storm, not ten faults: the guard blocks."""
     await flood(house, 10, MINUTE)
 
     verdict = await house.verdict("storm", TEN)
@@ -33,7 +34,7 @@ async def test_it_blocks_in_a_flood(house: House) -> None:
 
 
 async def test_it_blocks_for_a_while_after_it(house: House) -> None:
-    """When a shared cause is mended, statuses arrive in part: nothing is done yet."""
+    """The guard blocks for some time after the storm, because alerts of a common cause resolve one by one."""
     await flood(house, 10, MINUTE)
     house.clock.time = NOON + 3 * MINUTE
 
@@ -47,7 +48,7 @@ async def test_it_blocks_for_a_while_after_it(house: House) -> None:
 
 @pytest.mark.parametrize(("count", "over"), [(9, MINUTE), (10, 2 * MINUTE), (100, 100 * MINUTE)])
 async def test_it_allows_what_comes_slowly(house: House, count: int, over: timedelta) -> None:
-    """Fewer, or the same number in more time, is no storm."""
+    """The same number of alerts in more time, or fewer alerts, are not a storm."""
     await flood(house, count, over)
 
     assert (await house.verdict("storm", TEN)).answer is GuardAnswer.ALLOW
@@ -60,7 +61,8 @@ async def test_it_allows_what_comes_slowly(house: House, count: int, over: timed
 async def test_most_instances_at_once_are_no_fault_of_theirs(
     house: House, alerting: int, instances: int, answer: GuardAnswer
 ) -> None:
-    """More than half of a service's instances alert: the fault is elsewhere; services of two are not judged so."""
+    """If more than half of the instances of a service alert, the cause is elsewhere; a service of two instances is
+    exempt."""
     house.platform.services["redis"] = status(instances - alerting, instances)
     alerts = tuple(alert(number, instance=str(number)) for number in range(alerting))
 
@@ -72,7 +74,7 @@ async def test_most_instances_at_once_are_no_fault_of_theirs(
 
 
 async def test_a_silent_platform_is_unknown(house: House) -> None:
-    """Three instances alert, of how many cannot be told."""
+    """If three instances alert and the number of all instances is unknown, the answer is unknown."""
     house.platform.services["redis"] = Unreachable("no answer")
 
     verdict = await house.verdict("storm", alerts=tuple(alert(number, instance=str(number)) for number in range(3)))
@@ -80,8 +82,8 @@ async def test_a_silent_platform_is_unknown(house: House) -> None:
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "platform_silent")
 
 
-async def test_people_are_told_once_of_a_storm_and_once_of_its_end(house: House, tmp_path: Path) -> None:
-    """Ten thousand runs may be held; there is one notice, and one when it is over."""
+async def test_people_are_notified_once_of_a_storm_and_once_of_its_end(house: House, tmp_path: Path) -> None:
+    """Thousands of runs may be blocked: there is one notice at the start of the storm, and one at its end."""
     watching = MonitorSettings(tmp_path, None, ("oncall",), FloodSettings(10, MINUTE, 5 * MINUTE))
     await flood(house, 30, MINUTE)
     for minutes in (0, 1, 2, 6, 7):

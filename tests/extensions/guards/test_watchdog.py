@@ -1,4 +1,5 @@
-"""The Watchdog: silence means that our view is stale; people hear of it once, by a way of its own."""
+"""The guard ``watchdog``: without the Watchdog alert, alerts may be missing; people are notified once, by other
+channels."""
 
 from __future__ import annotations
 
@@ -16,14 +17,14 @@ pytestmark = pytest.mark.promise(5)
 
 
 async def test_it_allows_while_it_is_heard(house: House) -> None:
-    """Heard within its interval: alerts arrive."""
+    """If the Watchdog was received within its interval, the guard allows."""
     await house.hear_watchdog(NOON - 4 * MINUTE)
 
     assert (await house.verdict("watchdog")).answer is GuardAnswer.ALLOW
 
 
 async def test_it_blocks_when_the_view_is_stale(house: House) -> None:
-    """Not heard for longer than its interval: observe only, with how long ago it was."""
+    """If the Watchdog was not received within its interval, the guard blocks and reports when it was last received."""
     await house.hear_watchdog(NOON - 6 * MINUTE)
 
     verdict = await house.verdict("watchdog")
@@ -34,21 +35,21 @@ async def test_it_blocks_when_the_view_is_stale(house: House) -> None:
 
 
 async def test_it_blocks_when_it_stopped_firing(house: House) -> None:
-    """A resolved Watchdog is no sign of life: it must always fire."""
+    """A resolved Watchdog blocks, because the alert must always fire."""
     await house.hear_watchdog(NOON, firing=False)
 
     assert (await house.verdict("watchdog")).reason == "not_firing"
 
 
 async def test_never_heard_is_unknown(house: House) -> None:
-    """An installation in which no Watchdog was ever heard asks a person."""
+    """If no Watchdog was ever received, a person is asked."""
     verdict = await house.verdict("watchdog")
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "never_heard")
 
 
 async def test_a_clock_that_jumps_forward_makes_the_view_stale(house: House) -> None:
-    """After a jump of an hour nothing is done until the Watchdog is heard by the new time."""
+    """After a clock jump of an hour, the guard blocks until the next Watchdog arrives."""
     await house.hear_watchdog(NOON)
     house.clock.time = NOON + HOUR
 
@@ -56,7 +57,7 @@ async def test_a_clock_that_jumps_forward_makes_the_view_stale(house: House) -> 
 
 
 async def test_a_clock_that_jumps_back_is_unknown(house: House) -> None:
-    """A Watchdog from the future proves nothing of the present."""
+    """A Watchdog with a time in the future makes the answer unknown."""
     await house.hear_watchdog(NOON)
     house.clock.time = NOON - HOUR
 
@@ -65,8 +66,9 @@ async def test_a_clock_that_jumps_back_is_unknown(house: House) -> None:
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "clock_jumped")
 
 
-async def test_people_are_told_once_when_it_is_lost_and_once_when_it_is_back(house: House, tmp_path: Path) -> None:
-    """However often it is looked: one notice to the Watchdog's own channels for each change, and one entry."""
+async def test_people_are_notified_once_of_its_loss_and_once_of_its_return(house: House, tmp_path: Path) -> None:
+    """Each change sends one notice to the channels of the Watchdog and writes one audit entry, however often it is
+    checked."""
     watching = MonitorSettings(tmp_path, timedelta(minutes=5), ("pager",), None)
     await house.hear_watchdog(NOON)
     for minutes in (1, 6, 7, 8, 9):

@@ -1,4 +1,4 @@
-"""Buttons in chats: they are within the limits of each service, confirm what acts, and open pages elsewhere."""
+"""Buttons in chats: they respect the limits of each service, confirm an action, and open pages where needed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def _elements(blocks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def test_slack_buttons_are_within_its_limits() -> None:
-    """At most 25 elements, texts of 75, values of 2000, titles of 100 and texts of 300 characters; URLs of 3000."""
+    """A message has at most 25 elements, texts of 75, values of 2000, titles of 100, dialog texts of 300, and URLs of
+    3000 characters."""
     values = dict.fromkeys(BUTTON_CODES.values(), LINK.token(KEYRING, NOON, BUTTON))
     elements = list(_elements(slack._payload(message(values))["blocks"]))
     assert len(elements) <= 25 and len({item["action_id"] for item in elements}) == len(elements)
@@ -68,7 +69,7 @@ def test_slack_shows_the_deadline_in_the_readers_time() -> None:
 
 @pytest.mark.parametrize("verb", [Verb.REJECT, Verb.PAUSE, Verb.UNDO])
 def test_slack_dialogs_are_within_its_limits(verb: Verb) -> None:
-    """Titles and buttons of 24 characters; data of 3000."""
+    """Titles and buttons have at most 24 characters, and data at most 3000."""
     value = LINK.token(KEYRING, NOON, BUTTON)
     view = reason_dialog(verb, value + "https://hooks.slack.com/" + "x" * 300)
     assert all(len(view[name]["text"]) <= 24 for name in ("title", "submit", "close"))
@@ -77,7 +78,7 @@ def test_slack_dialogs_are_within_its_limits(verb: Verb) -> None:
 
 @pytest.mark.promise(6)
 def test_telegram_buttons_are_within_its_limits() -> None:
-    """At most 64 bytes; each is bound to its verb, its request and its plan."""
+    """Callback data has at most 64 bytes, and names the verb, the request and the plan."""
     values = {
         verb: short_button(KEYRING, verb, LINK.approval if verb in ("approve", "reject") else LINK.run, LINK.plan)
         for verb in BUTTON_CODES.values()
@@ -98,7 +99,7 @@ def test_telegram_buttons_are_within_its_limits() -> None:
 
 
 def test_teams_opens_pages() -> None:
-    """A workflow does not prove who pressed a button, so that every action is OpenUrl."""
+    """A workflow of Teams does not prove who pressed a button, so every button opens a page."""
     card = teams.card(message(dict.fromkeys(BUTTON_CODES.values(), "v")))
     assert {item["type"] for item in card["actions"]} == {"Action.OpenUrl"}
     assert [item["title"] for item in card["actions"]] == ["Review and decide", "Show the run"]

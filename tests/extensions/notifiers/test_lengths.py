@@ -1,4 +1,4 @@
-"""Long messages: every channel accepts the longest one, and it still contains what an approver needs."""
+"""Long messages: every channel accepts the longest message, and it still contains what an approver needs."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ LIMITS = {
 @pytest.mark.parametrize("kind", HTTP)
 @pytest.mark.parametrize("letter", ["x", "日", "😀", "<!channel>&@here`"])
 async def test_longest_message_fits_and_contains_the_essentials(kind: str, letter: str, tmp_path: Path) -> None:
-    """It is within the limits of the service and contains the planned calls, the deadline and the link."""
+    """The message respects the limits of the service, and contains the planned calls, the deadline and the link."""
     message = huge(letter)
     notifier = KINDS[kind](settings(kind, tmp_path))
     async with respx.mock(assert_all_called=False) as router:
@@ -129,7 +129,7 @@ async def test_longest_message_fits_and_contains_the_essentials(kind: str, lette
 
 
 async def test_slack_has_no_approve_button_if_the_plan_was_cut(tmp_path: Path) -> None:
-    """If the plan does not fit, approving needs the page, which shows all of it. The other buttons stay."""
+    """If the plan does not fit, the approver must open the page, which shows all of it. The other buttons stay."""
     message = huge("x")
     for sections, there in (
         (message.sections, False),
@@ -148,7 +148,7 @@ async def test_slack_has_no_approve_button_if_the_plan_was_cut(tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", HTTP)
 async def test_messages_without_public_url_have_no_links(kind: str, tmp_path: Path) -> None:
-    """Services refuse a message with an empty link, so it has none."""
+    """Services reject a message with an empty link, so the message has no link."""
     message = huge("x")
     assert message.ask is not None
     bare = replace(message, ask=replace(message.ask, link=""), link="")
@@ -162,7 +162,7 @@ async def test_messages_without_public_url_have_no_links(kind: str, tmp_path: Pa
 
 
 def test_long_sections_are_cut_and_say_so() -> None:
-    """Short sections are unchanged. A cut section ends with a note. Exact sections get more room."""
+    """Only a section that is too long is cut, and then it ends with a note. Sections with exact text get more space."""
     sections = [
         Section("Alerts", ("x" * 5000,)),
         Section("Planned calls", ("y" * 5000,), True),

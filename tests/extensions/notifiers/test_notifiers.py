@@ -1,4 +1,4 @@
-"""Every channel: the facts arrive, text of labels stays text, and errors are classified."""
+"""All channels: the message contains the facts, labels stay plain text, and errors are classified."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.guard_history import NOON
 from tests.support.servers import free_port
 from tests.support.servers.receivers import receiver
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*imghdr:DeprecationWarning")  # Apprise imports it
+pytestmark = pytest.mark.filterwarnings("ignore:.*imghdr:DeprecationWarning")  # required by Apprise
 
 EVIL = "<!channel> @everyone <https://evil.example|click> [x](https://evil.example) `*_~ <b>&amp;</b> ```"
 LINK = "https://remediator.example/approve/v.t.m"
@@ -87,7 +87,7 @@ ANSWERS = {
 
 @pytest.fixture
 def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Notifier]:
-    """A notifier of the kind that the test names."""
+    """Return a notifier of the kind that the test names."""
     yield KINDS[request.param](settings(request.param, tmp_path))
 
 
@@ -136,7 +136,7 @@ async def test_an_outage_is_unreachable(made: Notifier) -> None:
 
 
 async def test_slack_shows_labels_as_plain_text(tmp_path: Path) -> None:
-    """Rich text is literal, the fallback text is escaped, links are not unfurled, buttons hold signed values."""
+    """Rich text is literal, the fallback text is escaped, links are not unfurled, and buttons have signed values."""
     slack = KINDS["slack"](settings("slack", tmp_path))
     async with respx.mock as router:
         router.post("https://slack.com/api/chat.postMessage").respond(json=ANSWERS["slack"])
@@ -180,7 +180,7 @@ async def test_slack_errors_with_status_200(tmp_path: Path) -> None:
 
 
 async def test_teams_uses_text_runs_only(tmp_path: Path) -> None:
-    """A TextRun does not interpret Markdown; a TextBlock would."""
+    """The card uses TextRun, which does not interpret Markdown, instead of TextBlock."""
     teams = KINDS["teams"](settings("teams", tmp_path))
     async with respx.mock as router:
         router.route().respond(202)
@@ -193,7 +193,7 @@ async def test_teams_uses_text_runs_only(tmp_path: Path) -> None:
 
 
 async def test_discord_has_no_mentions_and_updates_in_place(tmp_path: Path) -> None:
-    """allowed_mentions is empty, text of labels stays in its code block, and an update edits the message."""
+    """allowed_mentions is empty, labels stay in a code block, and an update edits the message."""
     discord = KINDS["discord"](settings("discord", tmp_path))
     async with respx.mock(assert_all_called=False) as router:
         router.route().respond(json={"id": "9"})
@@ -226,7 +226,7 @@ async def test_mattermost_keeps_label_text_in_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("made", ["telegram", "google_chat"], indirect=True)
 async def test_html_is_escaped(made: Notifier) -> None:
-    """Text that looks like a tag is escaped; previews are off."""
+    """Markup in a label is escaped, and link previews are off."""
     async with respx.mock as router:
         router.route().respond(json=ANSWERS.get(made.kind, {}))
         await made.send(MESSAGE)
@@ -242,7 +242,7 @@ async def test_html_is_escaped(made: Notifier) -> None:
     ("kind", "opens", "closes"), [("pagerduty", "trigger", "resolve"), ("opsgenie", "alerts", "close")]
 )
 async def test_pager_alert_is_closed_with_the_incident(kind: str, opens: str, closes: str, tmp_path: Path) -> None:
-    """An incident opens one alert of the pager, which is closed when it is over. Silent updates send nothing."""
+    """An incident creates one pager alert, which is closed with the incident. Silent updates send nothing."""
     notifier = KINDS[kind](settings(kind, tmp_path))
     async with respx.mock as router:
         router.route().respond(202, json={})
@@ -264,7 +264,7 @@ async def test_pager_alert_is_closed_with_the_incident(kind: str, opens: str, cl
 async def test_severity_follows_the_alert_and_one_incident_has_one_key(
     kind: str, name: str, field: str, expected: list[str], tmp_path: Path
 ) -> None:
-    """A request, an escalation and a note about one incident: one key, and the severity of the alert."""
+    """A request, an escalation and a notice about one incident have the same key and the severity of the alert."""
     notifier = KINDS[kind](settings(kind, tmp_path))
     needed = replace(MESSAGE, id="message-2", kind="escalation", ask=None, tone=Tone.PROBLEM, severity="critical")
     note = replace(MESSAGE, id="message-3", kind="notice", ask=None, tone=Tone.NOTE)
@@ -280,7 +280,7 @@ async def test_severity_follows_the_alert_and_one_incident_has_one_key(
 
 @pytest.mark.parametrize("made", ["teams", "mattermost", "google_chat"], indirect=True)
 async def test_a_channel_that_cannot_edit_gets_one_short_message(made: Notifier) -> None:
-    """Silent updates send nothing; the end sends the title and the result, never the whole card again."""
+    """Silent updates send nothing; at the end, the channel gets only the title and the result."""
     done = replace(HEALED, sections=(Section("Result", ("Healed",)), *MESSAGE.sections))
     async with respx.mock as router:
         router.route().respond(json=ANSWERS.get(made.kind, {}))
@@ -307,7 +307,7 @@ async def test_a_channel_that_cannot_edit_gets_one_short_message(made: Notifier)
 async def test_people_are_mentioned_only_when_they_are_needed(
     made: Notifier, mentions: list[str], expected: str, tmp_path: Path
 ) -> None:
-    """The names are from the settings of the channel; the text of an alert still mentions nobody."""
+    """The settings of the channel name the people; the text of an alert never mentions a person."""
     notifier = KINDS[made.kind]({**settings(made.kind, tmp_path), "mentions": mentions})
     async with respx.mock as router:
         router.route().respond(json=ANSWERS.get(made.kind, {}))
@@ -320,7 +320,7 @@ async def test_people_are_mentioned_only_when_they_are_needed(
 
 
 async def test_telegram_repeated_edit_is_success(tmp_path: Path) -> None:
-    """The answer to an edit was lost, and Telegram refuses the second one as unchanged: the update goes on."""
+    """If Telegram refuses a repeated edit as unchanged, the first edit has succeeded, and the update counts as sent."""
     telegram = KINDS["telegram"](settings("telegram", tmp_path))
     same = {"ok": False, "description": "Bad Request: message is not modified"}
     async with respx.mock() as router:
@@ -335,7 +335,7 @@ async def test_telegram_repeated_edit_is_success(tmp_path: Path) -> None:
 
 
 async def test_the_webhook_signs_what_it_sends(tmp_path: Path) -> None:
-    """A real receiver on loopback gets JSON with the link, the bearer token, and an HMAC of the body."""
+    """The receiver gets JSON with the link, the bearer token, and an HMAC of the body."""
     key = tmp_path / "key"
     key.write_text("k" * 20)
     with receiver() as chat:
@@ -351,7 +351,7 @@ async def test_the_webhook_signs_what_it_sends(tmp_path: Path) -> None:
 
 
 class Mailbox:
-    """A mail server that stores mails. If ``refuse`` is set, it answers with that instead."""
+    """A mail server that stores mails, or answers with ``refuse`` if that is set."""
 
     def __init__(self) -> None:
         self.mails: list[bytes] = []
@@ -365,7 +365,7 @@ class Mailbox:
 
 
 async def test_mail_is_text_and_html_and_one_thread(tmp_path: Path) -> None:
-    """A real mail server: headers cannot be injected, HTML is escaped, the update replies to the request."""
+    """Headers cannot be injected, HTML is escaped, and the update is a reply to the request."""
     box = Mailbox()
     port = free_port()
     controller = Controller(box, "127.0.0.1", port)
@@ -408,14 +408,15 @@ async def test_apprise_delivers_plain_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_invalid_settings_are_refused(kind: str, tmp_path: Path) -> None:
-    """An unknown or missing key is an error at the start, not at the first message."""
+    """An unknown or missing key is an error at the start of the service, not at the first message."""
     with pytest.raises(ConfigurationError):
         KINDS[kind]({**settings(kind, tmp_path), "nonsense": 1})
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_file_name_and_docs_agree(kind: str) -> None:
-    """A notifier has the name of its module and of its section in docs/notifiers.md, which begins with an example."""
+    """A notifier has the name of its module and of its section in docs/notifiers.md; the section begins with an
+    example."""
     assert KINDS[kind].__module__ == f"remediator.extensions.notifiers.{kind}"
     page = Path(__file__).parents[3] / "docs" / "notifiers.md"
     example = page.read_text().partition(f"\n## {kind}\n\n```yaml\n")[2].partition("\n```")[0]
@@ -430,6 +431,6 @@ def test_file_name_and_docs_agree(kind: str) -> None:
     ],
 )
 def test_error_names_the_setting(settings: dict[str, str], said: str) -> None:
-    """The message names the setting as the settings file does."""
+    """The error names the setting as it is written in the settings file."""
     with pytest.raises(ConfigurationError, match=said):
         KINDS["telegram"](settings)

@@ -1,4 +1,4 @@
-"""The Docker platform, on a real Engine."""
+"""The Docker platform on a real Docker Engine."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ real = pytest.mark.docker
 
 @pytest.fixture
 async def platform() -> AsyncIterator[DockerPlatform]:
-    """Closed after the test."""
+    """Return the platform, and close it after the test."""
     platform = DockerPlatform()
     yield platform
     await platform.aclose()
 
 
 def bound_to(url: str) -> Service:
-    """The service ``web`` on an Engine there."""
+    """Return the service ``web`` on the Engine at this URL."""
     return Service.model_validate({"name": "web", "platform": {"kind": "docker", "url": url, "project": "p"}})
 
 
 def bound(context: Engine, *, instances: int = 1, url: str = "", **binding: Any) -> Service:
-    """The service ``web`` of the test's own Compose project."""
+    """Return the service ``web`` of the Compose project of the test."""
     platform = {"kind": "docker", "url": url or context.host, "project": context.token, **binding}
     return Service.model_validate({"name": "web", "platform": platform, "instances": instances})
 
 
 def compose(context: Engine, *arguments: str, number: int = 1, image: str = "") -> str:
-    """A container as Compose would make it; its id."""
+    """Create a container as Compose does, and return its ID."""
     labels = {"project": context.token, "service": "web", "container-number": str(number), "oneoff": "False"}
     flags = " ".join(f"--label=com.docker.compose.{name}={value}" for name, value in labels.items())
-    quick = "--stop-signal=KILL"  # process 1 of a container does not hear TERM unless it asks to
+    quick = "--stop-signal=KILL"  # process 1 of a container ignores TERM by default
     return context.run(f"--name={context.token}_web_{number}", quick, flags, *arguments, image=image)
 
 
 def names(context: Engine) -> set[str]:
-    """Of all containers of the test, without its token."""
+    """Return the names of all containers of the test, without its token."""
     template = "{{.Names}}"
     listed = context.cli("ps", "--all", "--filter", f"label=remediator.test={context.token}", "--format", template)
     return {name.removeprefix(f"{context.token}_") for name in listed.split()}
@@ -71,7 +71,7 @@ def names(context: Engine) -> set[str]:
 
 @real
 async def test_a_running_service_is_described(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """All instances by their names; how many are healthy; how each came to be."""
+    """The status has all instances by name, the number of healthy ones, and the state of each."""
     compose(docker_engine)
     compose(docker_engine, number=2)
     status = await platform.status(bound(docker_engine, instances=2))
@@ -83,7 +83,7 @@ async def test_a_running_service_is_described(platform: DockerPlatform, docker_e
 
 @real
 async def test_an_instance_that_is_missing_shows(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """One of two runs: not running, but mixed, and the summary counts."""
+    """If one of two instances runs, the state is mixed, and the summary has both numbers."""
     compose(docker_engine)
     status = await platform.status(bound(docker_engine, instances=2))
     assert (status.state, status.instances, status.healthy) == (State.MIXED, 2, 1)
@@ -92,7 +92,7 @@ async def test_an_instance_that_is_missing_shows(platform: DockerPlatform, docke
 
 @real
 async def test_the_exit_code_is_reported(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """Exit code, and that it ran out of memory."""
+    """The status has the exit code, and reports that the memory limit was exceeded."""
     container = compose(docker_engine, "--memory=16m --memory-swap=16m --- tail /dev/zero")
     docker_engine.until_state(container, "exited")
     status = await platform.status(bound(docker_engine))
@@ -105,7 +105,7 @@ async def test_the_exit_code_is_reported(platform: DockerPlatform, docker_engine
 async def test_a_crash_loop_is_one_while_it_runs_and_while_it_waits(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
-    """Whenever one looks, a container that Docker keeps restarting is in a crash loop."""
+    """A container that Docker keeps restarting is in a crash loop, both while it runs and while it waits."""
     container = compose(docker_engine, "--restart=always --- echo started; sleep 0.3; exit 3")
     until(lambda: int(docker_engine.inspect(container, "{{.RestartCount}}")) >= 3, "restarts")
     seen = set()
@@ -120,7 +120,7 @@ async def test_a_crash_loop_is_one_while_it_runs_and_while_it_waits(
 
 @real
 async def test_health_counts(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """Starting until the health check has spoken; running but not healthy after it said no."""
+    """An instance is starting until its first health check, and not healthy after a failed one."""
     check = "--health-interval=200ms --health-retries=1 --health-timeout=1s"
     container = compose(docker_engine, "--health-cmd=false", check)
     assert (await platform.status(bound(docker_engine))).state is State.STARTING
@@ -131,7 +131,7 @@ async def test_health_counts(platform: DockerPlatform, docker_engine: Engine) ->
 
 @real
 async def test_a_paused_container_does_not_run(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """And a restart wakes it."""
+    """A paused container does not count as running, and a restart resumes it."""
     container = compose(docker_engine)
     docker_engine.cli("pause", container)
     service = bound(docker_engine)
@@ -149,7 +149,8 @@ async def test_a_paused_container_does_not_run(platform: DockerPlatform, docker_
 async def test_a_container_that_an_operator_stopped(
     platform: DockerPlatform, docker_engine: Engine, policy: str, state: State
 ) -> None:
-    """Docker starts a container with such a policy again after every other end. Of other policies it is unknown."""
+    """With this restart policy, Docker would have restarted the container after any other end. With another policy it
+    is unknown."""
     container = compose(docker_engine, f"--restart={policy} --- sleep 1000")
     docker_engine.cli("stop", "--time=0", container)
     docker_engine.until_state(container, "exited")
@@ -158,7 +159,8 @@ async def test_a_container_that_an_operator_stopped(
 
 @real
 async def test_none_or_too_many_is_an_error(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """Never a guess which one is meant; a one-off container of `compose run` is not one of them."""
+    """The platform never picks one of several containers; a one-off container of ``docker compose run`` does not
+    count."""
     service = bound(docker_engine)
     with pytest.raises(TargetError, match="not found; correct the inventory"):
         await platform.status(service)
@@ -174,7 +176,7 @@ async def test_none_or_too_many_is_an_error(platform: DockerPlatform, docker_eng
 
 @real
 async def test_labels_of_ones_own_find_it_too(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """Without Compose."""
+    """A container without Compose is found by its labels."""
     docker_engine.run("--label=part=cache")
     service = bound(docker_engine, project=None, labels={**docker_engine.labels, "part": "cache"})
     assert (await platform.status(service)).state is State.RUNNING
@@ -182,14 +184,14 @@ async def test_labels_of_ones_own_find_it_too(platform: DockerPlatform, docker_e
 
 @pytest.mark.parametrize("binding", [{}, {"labels": {}}, {"service": "web"}, {"service": "web", "labels": {"a": "b"}}])
 def test_a_binding_that_would_mean_everything_is_refused(binding: dict[str, Any]) -> None:
-    """Neither project nor labels, or a service of no project."""
+    """A binding without a project and labels, or with a service but no project, is refused."""
     with pytest.raises(ValidationError):
         Service.model_validate({"platform": {"kind": "docker", **binding}})
 
 
 @real
 async def test_logs_of_now_and_of_before(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """What it wrote since its last start is not what its predecessor wrote, which is what tells why it ended."""
+    """The lines since the last start are separate from the lines of the earlier instance, which show why that ended."""
     shell = "if [ -e /again ]; then echo second; sleep 1000; fi; echo first; echo bad >&2; touch /again; exit 1"
     shell = shell.replace("touch /again", "echo > /again")
     container = compose(docker_engine, f"--restart=on-failure --- {shell}")
@@ -201,7 +203,7 @@ async def test_logs_of_now_and_of_before(platform: DockerPlatform, docker_engine
 
 @real
 async def test_logs_of_several_say_whose_they_are(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """Each under its name."""
+    """The lines of each instance are listed under its name."""
     one = compose(docker_engine, "--- echo from one; sleep 1000")
     two = compose(docker_engine, "--- echo from two; sleep 1000", number=2)
     until(lambda: "from" in docker_engine.cli("logs", one) and "from" in docker_engine.cli("logs", two), "logs")
@@ -211,7 +213,7 @@ async def test_logs_of_several_say_whose_they_are(platform: DockerPlatform, dock
 
 @real
 async def test_a_restart_restarts_every_instance(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """The same containers, started later; a stopped one too."""
+    """A restart starts the same containers again, also a stopped one."""
     ids = {compose(docker_engine), compose(docker_engine, number=2)}
     docker_engine.cli("stop", "--time=0", f"{docker_engine.token}_web_2")
     service = bound(docker_engine, instances=2)
@@ -227,7 +229,7 @@ async def test_a_restart_restarts_every_instance(platform: DockerPlatform, docke
 @real
 @pytest.mark.promise(3)
 async def test_a_target_that_another_user_changed_is_refused(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """Restarted or replaced by another hand since the plan: every change is refused, and nothing is done."""
+    """If another client restarted or replaced the container after planning, every change is refused."""
     container = compose(docker_engine)
     service = bound(docker_engine)
     image = docker_engine.build("2", 'CMD ["sleep", "1000"]')
@@ -252,10 +254,10 @@ async def test_a_target_that_another_user_changed_is_refused(platform: DockerPla
 
 
 @real
-async def test_a_container_that_is_killed_at_its_memory_limit_says_so(
+async def test_a_container_that_is_killed_at_its_memory_limit_has_this_reason(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
-    """As a fact that playbooks read, in terms common to all platforms."""
+    """The reason is a fact that playbooks can read, with the same name on all platforms."""
     container = compose(docker_engine, "--memory=16m --memory-swap=16m --- exec tail /dev/zero")
     docker_engine.until_state(container, "exited")
     status = await platform.status(bound(docker_engine))
@@ -264,7 +266,7 @@ async def test_a_container_that_is_killed_at_its_memory_limit_says_so(
 
 @real
 async def test_restarts_by_docker_do_not_void_the_plan(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """A container in a crash loop is started anew all the time: it can be acted upon all the same."""
+    """Docker starts a container in a crash loop again and again; this does not make the plan outdated."""
     container = compose(docker_engine, "--restart=always --- sleep 0.2; exit 3")
     until(lambda: int(docker_engine.inspect(container, "{{.RestartCount}}")) >= 1, "a restart")
     service = bound(docker_engine)
@@ -281,7 +283,7 @@ async def test_restarts_by_docker_do_not_void_the_plan(platform: DockerPlatform,
 async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
-    """The call times out after it took effect: observing says yes, so nobody repeats it."""
+    """The call times out after it took effect: the observation answers yes, so the call is not repeated."""
     container = compose(docker_engine)
     direct = bound(docker_engine)
     async with deaf(docker_engine.host) as (url, withheld):
@@ -304,8 +306,10 @@ async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
 async def test_a_scaling_whose_answer_was_lost_is_seen_to_have_happened(
     platform: DockerPlatform, docker_engine: Engine, lost: bytes
 ) -> None:
-    """One more container is there and nobody heard: observing says yes, so nobody repeats it. Lost half-way, it says
-    no, and another try comes to two containers, not three."""
+    """A container was added and the answer was lost: the observation answers yes, so the call is not repeated.
+
+    After half of the call, the observation answers no, and a second call leads to two containers, not three.
+    """
     compose(docker_engine)
     direct = bound(docker_engine)
     action = ServiceScale(ClientSet(platforms={"docker": platform}))
@@ -328,7 +332,7 @@ async def test_a_scaling_whose_answer_was_lost_is_seen_to_have_happened(
 async def test_a_restart_that_never_got_there_is_seen_not_to_have_happened(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
-    """The same start as in the plan: no."""
+    """If the start time is the same as in the plan, the observation answers no."""
     compose(docker_engine)
     service = bound(docker_engine)
     action = ServiceRestart(ClientSet(platforms={"docker": platform}))
@@ -341,7 +345,7 @@ async def test_a_restart_that_never_got_there_is_seen_not_to_have_happened(
 async def test_scaling_up_clones_containers_and_scaling_down_removes_them(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
-    """Same image, settings, limits, networks and named volumes; those that were there first stay."""
+    """New containers have the same image, settings, limits, networks and named volumes; the oldest containers stay."""
     docker_engine.cli("network", "create", f"--label=remediator.test={docker_engine.token}", f"n{docker_engine.token}")
     first = compose(
         docker_engine,
@@ -373,7 +377,7 @@ async def test_scaling_up_clones_containers_and_scaling_down_removes_them(
 
 @real
 async def test_what_can_only_be_there_once_is_not_scaled(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """A port of the host; and below one is not scaling but stopping."""
+    """A container with a host port is not scaled, and scaling below one is refused."""
     compose(docker_engine, "--publish=127.0.0.1:0:80 --publish=127.0.0.1:39999:81")
     service = bound(docker_engine)
     pin = (await platform.status(service)).pin
@@ -385,13 +389,14 @@ async def test_what_can_only_be_there_once_is_not_scaled(platform: DockerPlatfor
 
 
 def image_id(context: Engine, name: str) -> str:
-    """Of an image."""
+    """Return the ID of an image."""
     return context.cli("inspect", "--format", "{{.Id}}", name)
 
 
 @real
 async def test_a_rollback_keeps_everything_but_the_image(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """Networks with aliases, volumes and what is in them, settings and name; every instance; the old ones are gone."""
+    """Each instance is replaced, and keeps its networks, aliases, volumes, settings and name; no old container is
+    left."""
     good, bad = docker_engine.image, docker_engine.build("2", 'CMD ["false"]', "ENV RELEASE=bad")
     docker_engine.cli("network", "create", f"--label=remediator.test={docker_engine.token}", f"n{docker_engine.token}")
     flags = (
@@ -437,7 +442,7 @@ async def test_a_rollback_keeps_everything_but_the_image(platform: DockerPlatfor
 async def test_a_plan_made_between_two_lives_of_a_crashing_container_holds(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
-    """Docker waits before it starts it again, and has counted that start already: nobody else was faster."""
+    """Docker counts the next restart before it waits; this is not a restart by another client."""
     container = compose(docker_engine, "--restart=always", "--- sleep 0.2; exit 1")
     service = bound(docker_engine)
     waits = "{{.State.Restarting}} {{.RestartCount}}"
@@ -455,7 +460,7 @@ async def test_a_plan_made_between_two_lives_of_a_crashing_container_holds(
 async def test_a_crash_between_plan_and_approval_does_not_change_the_plan(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
-    """People approve the rollback of a crash loop, which goes on meanwhile; a restart by somebody is another matter."""
+    """Further crashes during the approval do not change the plan; a restart by another client does."""
     good, bad = docker_engine.image, docker_engine.build("2", 'CMD ["false"]')
     container = compose(docker_engine, "--restart=always", image=bad)
     service = bound(docker_engine)
@@ -474,7 +479,7 @@ async def test_a_crash_between_plan_and_approval_does_not_change_the_plan(
 
 @real
 async def test_releases_of_the_same_second_are_in_their_order(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """The Engine lists whole seconds; a pipeline that builds two releases in one has built one after the other."""
+    """The Engine lists times in whole seconds; the order of two releases within one second is known."""
     built = [docker_engine.build(str(number), f"ENV RELEASE={number}") for number in range(2, 8)]
     compose(docker_engine, "--- sleep 1000", image=built[-1])
     releases = await platform.releases(bound(docker_engine))
@@ -483,14 +488,14 @@ async def test_releases_of_the_same_second_are_in_their_order(platform: DockerPl
 
 
 async def test_releases_with_the_same_age_are_not_chosen() -> None:
-    """Builds that can be reproduced all bear one day; where nothing else tells which was before, a person has to."""
+    """Reproducible builds have the same date: the order is unknown, so a person decides."""
     day = datetime(1980, 1, 1, tzinfo=UTC)
     now, before, other = (
         Release(id=name, created_at=day, current=name == "now", facts=facts)
         for name, facts in (("now", {"tied": True}), ("before", {"tied": True}), ("other", {}))
     )
     with pytest.raises(
-        TargetError, match=r"several releases have the same age, so that the one before now .* is unknown"
+        TargetError, match=r"several releases have the same age, so the release before now .* is unknown"
     ):
         previous("web", [now, before, other], ReleaseMemory())
     assert previous("web", [replace(now, facts={}), other, before], ReleaseMemory()) == (replace(now, facts={}), other)
@@ -500,7 +505,7 @@ async def test_releases_with_the_same_age_are_not_chosen() -> None:
 
 @real
 async def test_a_rollback_needs_a_recorded_release(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """An image of another name, one that is not there, or the one that runs: refused, and nothing is changed."""
+    """An unknown image name, a missing image and the running image are refused, and nothing is changed."""
     container = compose(docker_engine)
     service = bound(docker_engine)
     pin = (await platform.status(service)).pin
@@ -520,7 +525,7 @@ async def test_a_rollback_needs_a_recorded_release(platform: DockerPlatform, doc
 async def test_if_the_new_one_cannot_start_the_old_one_runs_again(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
-    """A rollback to an image whose command does not exist leaves things as they were."""
+    """If the container of the earlier image cannot start, the rollback leaves the old container running."""
     broken = docker_engine.build("2", 'CMD ["/not/there"]')
     container = compose(docker_engine)
     service = bound(docker_engine)
@@ -537,7 +542,8 @@ async def test_if_the_new_one_cannot_start_the_old_one_runs_again(
 async def test_an_interrupted_rollback_is_observed_and_can_be_finished(
     platform: DockerPlatform, docker_engine: Engine, silent_after: bytes
 ) -> None:
-    """Whichever call was the last that arrived: the look tells old from new, and a second rollback ends well."""
+    """After an interruption at any call, the observation distinguishes old and new containers, and a second rollback
+    succeeds."""
     good, bad = docker_engine.image, docker_engine.build("2", 'CMD ["sleep", "1000"]')
     compose(docker_engine, image=bad)
     direct, to = bound(docker_engine), image_id(docker_engine, good)
@@ -561,7 +567,7 @@ async def test_an_interrupted_rollback_is_observed_and_can_be_finished(
 
 @real
 async def test_a_privileged_container_is_not_recreated(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """It may be restarted; it is neither copied nor recreated."""
+    """A privileged container may be restarted, but is neither copied nor recreated."""
     other = docker_engine.build("2", 'CMD ["sleep", "1000"]')
     compose(docker_engine, "--pid=host")
     service = bound(docker_engine)
@@ -575,32 +581,32 @@ async def test_a_privileged_container_is_not_recreated(platform: DockerPlatform,
 
 @real
 async def test_containers_of_an_orchestrator_have_an_owner(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """So that the guard ``owner`` can say who would undo it."""
+    """The guard ``managed_by`` names the manager that would revert a change."""
     compose(docker_engine, "--label=com.docker.swarm.service.name=shop_web")
     assert (await platform.status(bound(docker_engine))).facts["owner"] == {"kind": "swarm", "name": "shop_web"}
 
 
 async def test_bindings_of_other_platforms_are_refused(platform: DockerPlatform) -> None:
-    """A service of another platform is an error, not a crash."""
+    """A service of another platform is refused with an error."""
     service = Service.model_validate({"name": "x", "platform": {"kind": "systemd", "unit": "x.service"}})
     with pytest.raises(TargetError, match="does not run on Docker"):
         await platform.status(service)
 
 
 def far(url: str) -> Service:
-    """A service on an Engine that misbehaves."""
+    """Return a service on an Engine that fails."""
     platform = {"kind": "docker", "url": url, "project": "p", "timeout": "300ms"}
     return Service.model_validate({"name": "web", "platform": platform})
 
 
 async def test_an_engine_that_is_down_or_closed_is_unreachable(platform: DockerPlatform, tmp_path: Path) -> None:
-    """No socket; a socket without permission is reported as no connection."""
+    """If the socket is missing or not accessible, the error is :class:`Unreachable`."""
     with pytest.raises(Unreachable):
         await platform.status(far(f"unix://{tmp_path}/none.sock"))
 
 
 async def test_an_engine_that_talks_nonsense_is_a_bad_answer(platform: DockerPlatform) -> None:
-    """Not JSON; not a list; not HTTP."""
+    """An answer that is not HTTP, not JSON or not a list is a :class:`BadAnswer`."""
     version = "api-version: 1.41"
     for body in (b"<html>", b"{}", b"[{}]", b'[{"Id": 1}]'):
         async with peer(reply(200, body, version)) as server:
@@ -608,8 +614,8 @@ async def test_an_engine_that_talks_nonsense_is_a_bad_answer(platform: DockerPla
                 await platform.status(far(server.url))
 
 
-async def test_a_proxy_that_forbids_says_so(platform: DockerPlatform) -> None:
-    """403 is a refusal with the proxy's words."""
+async def test_a_call_that_a_proxy_forbids_is_refused(platform: DockerPlatform) -> None:
+    """A 403 raises :class:`Refused` with the text of the proxy."""
     async with peer(reply(403, b"not allowed here")) as server:
         with pytest.raises(DockerRefused, match="not allowed here"):
             await platform.status(far(server.url))
@@ -621,7 +627,7 @@ async def test_a_proxy_that_forbids_says_so(platform: DockerPlatform) -> None:
 async def test_missing_rights_are_asked_without_a_change(
     platform: DockerPlatform, status: int, missing: tuple[str, ...]
 ) -> None:
-    """404 is of a call that is allowed, and names a container that does not exist. 403 and 405 are of a proxy."""
+    """An allowed call for a container that does not exist gives 404; a proxy that denies the call gives 403 or 405."""
     async with peer(engine_with_proxy(status)) as server:
         found = await platform.missing_rights(far(server.url), "service.restart")
         assert len(found) == len(missing) and all(map(str.startswith, found, missing))
@@ -630,14 +636,14 @@ async def test_missing_rights_are_asked_without_a_change(
 
 
 async def test_an_engine_that_fails_leaves_rights_unknown(platform: DockerPlatform) -> None:
-    """500 neither allows nor denies."""
+    """A 500 neither proves nor denies a right, so the right is unknown."""
     async with peer(engine_with_proxy(500)) as server:
         with pytest.raises(DockerRefused, match="500"):
             await platform.missing_rights(far(server.url), "service.rollback")
 
 
 async def test_a_slow_engine_times_out(platform: DockerPlatform) -> None:
-    """Reading is bounded by the binding's timeout."""
+    """The timeout of the binding limits each answer."""
 
     async def slow(_: bytes, writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
@@ -648,13 +654,13 @@ async def test_a_slow_engine_times_out(platform: DockerPlatform) -> None:
 
 
 def test_labels_of_containers_do_not_change() -> None:
-    """Containers made by an older version are understood by a newer one."""
+    """A newer version understands the containers that an older version made."""
     words = (REPLACES, UNDONE, ADDED, NEW)
     assert words == ("remediator.replaces", "remediator.undone", "remediator.added", ".remediator-new")
 
 
 def deploy(context: Engine, image: str) -> None:
-    """Replace the container by one of another image, as Compose does; it loses the labels of the old one."""
+    """Replace the container by one of another image, as Compose does; the labels of the old container are lost."""
     for container in context.cli("ps", "--all", "--quiet", f"--filter=label=remediator.test={context.token}").split():
         context.cli("rm", "--force", container)
     compose(context, "--restart=always", image=image)
@@ -665,7 +671,8 @@ def deploy(context: Engine, image: str) -> None:
 async def test_every_bad_release_is_rolled_back_to_the_last_good_one(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
-    """Three bad releases, the first one again, and one with an older build than the good one: always the good one."""
+    """After three bad releases, the first one again, and one with an older build: each rollback restores the good
+    release."""
     service = bound(docker_engine)
     older = docker_engine.build("older", 'CMD ["false"]', "ENV RELEASE=older")
     good = docker_engine.build("good", 'CMD ["sleep", "1000"]')
@@ -674,7 +681,7 @@ async def test_every_bad_release_is_rolled_back_to_the_last_good_one(
     for image in (*bad, bad[0], older):
         deploy(docker_engine, image)
         if image == older:
-            history.verdicts[image_id(docker_engine, docker_engine.image)] = Verdict.BAD  # nothing older is usable
+            history.verdicts[image_id(docker_engine, docker_engine.image)] = Verdict.BAD  # no older release is usable
         call = await history.roll_back()
         assert call.arguments["to"] == image_id(docker_engine, good), image
         assert docker_engine.inspect(f"{docker_engine.token}_web_1", "{{.Config.Image}}") == good
@@ -682,7 +689,7 @@ async def test_every_bad_release_is_rolled_back_to_the_last_good_one(
 
 @real
 async def test_a_release_is_named_by_tag_version_and_commit(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """Not by the digest of its image."""
+    """The name of a release has the tag, version and commit, not the digest of the image."""
     labels = ("version=1.4.2", "revision=0123456789abcdef")
     image = docker_engine.build("named", *(f"LABEL org.opencontainers.image.{each}" for each in labels))
     compose(docker_engine, "--- sleep 1000", image=image)
@@ -695,7 +702,7 @@ async def test_a_release_is_named_by_tag_version_and_commit(platform: DockerPlat
 @real
 @pytest.mark.promise(7)
 async def test_a_container_that_starts_again_changes_its_life(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """It runs for a second each time, so that a look in between shows it running."""
+    """After a restart, ``lives`` differs. The container runs for a second each time, so it can be observed."""
     container = compose(docker_engine, "--restart=always", "--- sleep 1; exit 1")
     first = (await platform.status(bound(docker_engine))).lives
     until(lambda: docker_engine.inspect(container, "{{.RestartCount}}") != "0", "it was started again")

@@ -1,4 +1,4 @@
-"""The Kubernetes platform, on a real cluster."""
+"""The Kubernetes platform on a real cluster."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ READ = {"apiGroups": ["", "apps", "autoscaling"], "resources": ["*"], "verbs": [
 
 @pytest.fixture
 async def platform() -> AsyncIterator[KubernetesPlatform]:
-    """Closed after the test."""
+    """Return the platform, and close it after the test."""
     platform = KubernetesPlatform()
     yield platform
     await platform.aclose()
 
 
 def bound(cluster: Cluster, name: str = "web", **binding: Any) -> Service:
-    """A Deployment of the test's namespace."""
+    """Return a service that is bound to a Deployment in the namespace of the test."""
     where = {"kind": "kubernetes", "namespace": cluster.namespace, "kubeconfig": str(cluster.kubeconfig)}
     by_other = {"selector", "statefulset", "daemonset"} & binding.keys()
     what = binding if by_other else {"deployment": name, **binding}
@@ -52,7 +52,7 @@ def bound(cluster: Cluster, name: str = "web", **binding: Any) -> Service:
 
 
 async def until(look: Callable[[], Awaitable[Any]], wanted: Callable[[Any], bool], seconds: float = 240) -> Any:
-    """Look until it is as wanted; what was seen then."""
+    """Call ``look`` until its result is as wanted, and return the result."""
     async with asyncio.timeout(seconds):
         while not wanted(seen := await look()):
             await asyncio.sleep(0.2)
@@ -60,18 +60,18 @@ async def until(look: Callable[[], Awaitable[Any]], wanted: Callable[[Any], bool
 
 
 async def until_state(platform: KubernetesPlatform, service: Service, state: State) -> Any:
-    """Wait for a state; the status with it."""
+    """Wait for a state, and return the status."""
     return await until(lambda: platform.status(service), lambda status: status.state is state)
 
 
 def current(releases: tuple[Release, ...]) -> Release:
-    """The one that is wanted now."""
+    """Return the current release."""
     return next(each for each in releases if each.current)
 
 
 @real
 async def test_a_rollout_is_followed_until_it_serves(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Starting until all pods are ready, by the generation that was observed, and then running."""
+    """The state is starting until all pods of the observed generation are ready, and then running."""
     cluster.deploy("web", SERVE, replicas=2)
     service = bound(cluster)
     first = await platform.status(service)
@@ -84,7 +84,7 @@ async def test_a_rollout_is_followed_until_it_serves(platform: KubernetesPlatfor
 
 @real
 async def test_a_crash_loop_reports_the_exit_code_and_the_logs(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """CrashLoopBackOff with exit code, restarts, the previous container's log and the events."""
+    """The status has CrashLoopBackOff with the exit code, the restarts, the earlier container's log and the events."""
     cluster.deploy("web", "echo ModuleNotFoundError: prices >&2; exit 3")
     service = bound(cluster)
     status = await until_state(platform, service, State.CRASH_LOOP)
@@ -106,7 +106,7 @@ async def test_a_crash_loop_reports_the_exit_code_and_the_logs(platform: Kuberne
 async def test_a_bad_rollout_beside_pods_that_serve_is_a_crash_loop(
     platform: KubernetesPlatform, cluster: Cluster
 ) -> None:
-    """The old pods still serve, which is counted; the new ones crash, which is what is wrong."""
+    """The old pods still serve and count as healthy; the new pods crash, and are the reason of the state."""
     cluster.deploy("web", SERVE, replicas=2)
     service = bound(cluster)
     await until_state(platform, service, State.RUNNING)
@@ -119,7 +119,7 @@ async def test_a_bad_rollout_beside_pods_that_serve_is_a_crash_loop(
 async def test_an_image_that_cannot_be_had_is_not_starting_forever(
     platform: KubernetesPlatform, cluster: Cluster
 ) -> None:
-    """It exists only in the specification."""
+    """The state is exited with the reason from Kubernetes, not starting, if the image of a pod cannot be pulled."""
     cluster.deploy("web", SERVE)
     cluster.kubectl("set", "image", "deployment/web", "main=local/none:1")
     cluster.kubectl("scale", "deployment/web", "--replicas=0")
@@ -130,14 +130,15 @@ async def test_an_image_that_cannot_be_had_is_not_starting_forever(
 
 @real
 async def test_a_deployment_of_no_pods_is_stopped(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Zero of zero is not running."""
+    """A Deployment of zero pods is stopped, not running."""
     cluster.deploy("web", SERVE, replicas=0)
     assert (await until_state(platform, bound(cluster), State.STOPPED)).instances == 0
 
 
 @real
 async def test_pods_are_found_by_their_labels_too(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Their one Deployment is meant; pods of two, of none, or no pods at all are errors."""
+    """The labels lead to the Deployment of the pods; pods of several Deployments or of none, and no pods, are
+    errors."""
     cluster.deploy("web", SERVE)
     service = bound(cluster, selector={"app": "web"})
     await until(lambda: asyncio.to_thread(cluster.get, "pods"), lambda pods: bool(pods["items"]))
@@ -160,7 +161,7 @@ async def test_pods_are_found_by_their_labels_too(platform: KubernetesPlatform, 
 
 @real
 async def test_a_deployment_that_is_not_there_is_an_error(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """In every method."""
+    """Every method raises :class:`TargetError`."""
     service = bound(cluster, "none")
     for call in (
         platform.status(service),
@@ -176,7 +177,7 @@ async def test_a_deployment_that_is_not_there_is_an_error(platform: KubernetesPl
 
 @real
 async def test_a_restart_replaces_all_pods(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Starting at once, because nothing of the new generation was observed yet; then running with other pods."""
+    """The state is starting at once, because the new generation is not observed yet; then the new pods run."""
     cluster.deploy("web", SERVE)
     service = bound(cluster)
     before = await until_state(platform, service, State.RUNNING)
@@ -192,7 +193,7 @@ async def test_a_restart_replaces_all_pods(platform: KubernetesPlatform, cluster
 @real
 @pytest.mark.promise(3)
 async def test_a_target_that_another_user_changed_is_refused(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Another generation, or another object of the same name: refused, and nothing is changed."""
+    """If another client changed or replaced the Deployment after planning, every change is refused."""
     cluster.deploy("web", SERVE)
     service = bound(cluster)
     planned = (await until_state(platform, service, State.RUNNING)).pin
@@ -215,8 +216,8 @@ async def test_a_target_that_another_user_changed_is_refused(platform: Kubernete
 
 @real
 async def test_a_restart_gets_through_a_crash_loop(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """The object's version moves with every crash; what is wanted of it does not, and only that counts."""
-    # long enough for the node to see that it runs: only then does the Deployment's status tell of it
+    """A crash changes the resource version, not the generation, and only the generation is compared."""
+    # the kubelet must see the container run before the Deployment's status reports it
     cluster.deploy("web", "sleep 3; exit 1", replicas=3)
     service = bound(cluster)
     planned = (await until_state(platform, service, State.CRASH_LOOP)).pin
@@ -232,7 +233,7 @@ async def test_a_restart_gets_through_a_crash_loop(platform: KubernetesPlatform,
 
 @real
 async def test_scaling_uses_the_subresource(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Up and down; below one is refused."""
+    """The platform scales up and down by the subresource; a number below one is refused."""
     cluster.deploy("web", SERVE)
     service = bound(cluster)
     status = await until_state(platform, service, State.RUNNING)
@@ -248,7 +249,7 @@ async def test_scaling_uses_the_subresource(platform: KubernetesPlatform, cluste
 
 @real
 async def test_a_deployment_with_an_autoscaler_is_not_scaled(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """It is named as the owner, which undoes scaling and nothing else; and scaling is refused."""
+    """The autoscaler is the manager and reverts only scaling, so scaling is refused."""
     cluster.deploy("web", SERVE)
     cluster.kubectl("autoscale", "deployment", "web", "--name=tide", "--max=4")
     service = bound(cluster)
@@ -279,7 +280,7 @@ async def test_a_deployment_with_an_autoscaler_is_not_scaled(platform: Kubernete
 async def test_gitops_is_named_as_the_owner(
     platform: KubernetesPlatform, cluster: Cluster, mark: str, value: str, owner: tuple[str, str]
 ) -> None:
-    """Argo CD and Flux, by the marks that they leave; a restart they do not undo."""
+    """Argo CD and Flux are recognised by their metadata; they do not revert a restart."""
     cluster.deploy("web", SERVE, replicas=0)
     cluster.kubectl(mark, "deployment", "web", value)
     found = (await platform.status(bound(cluster))).facts["owner"]
@@ -291,7 +292,7 @@ async def test_gitops_is_named_as_the_owner(
 async def test_a_bad_rollout_is_rolled_back_to_a_recorded_revision(
     platform: KubernetesPlatform, cluster: Cluster
 ) -> None:
-    """By the name of the ReplicaSet that keeps it; going forth again is known to be a redo."""
+    """The revision is named by its ReplicaSet. A rollback to a newer revision is marked as a redo."""
     cluster.deploy("web", SERVE)
     service = bound(cluster)
     await until_state(platform, service, State.RUNNING)
@@ -319,7 +320,7 @@ async def test_a_bad_rollout_is_rolled_back_to_a_recorded_revision(
 
 @real
 async def test_a_rollback_needs_a_recorded_revision(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """An unknown name, and the ReplicaSet of another Deployment: refused with what there is."""
+    """An unknown name and the ReplicaSet of another Deployment are refused, and the error lists the revisions."""
     for name in ("web", "api"):
         cluster.deploy(name, SERVE, replicas=0)
         await until_state(platform, bound(cluster, name), State.STOPPED)
@@ -333,7 +334,7 @@ async def test_a_rollback_needs_a_recorded_revision(platform: KubernetesPlatform
 
 @real
 async def test_a_revision_that_is_only_a_restart_is_marked(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Going back over a restart would change nothing."""
+    """A rollback over a mere restart would change nothing, so both revisions have the same key."""
     cluster.deploy("web", SERVE, replicas=0)
     service = bound(cluster)
     status = await until_state(platform, service, State.STOPPED)
@@ -344,7 +345,7 @@ async def test_a_revision_that_is_only_a_restart_is_marked(platform: KubernetesP
 
 
 async def rolled_back(platform: KubernetesPlatform, cluster: Cluster, service: Service) -> str:
-    """Go where a rollback goes by itself, and wait until it is in use; its command."""
+    """Roll back to the release that the platform chooses, wait until it is in use, and return its command."""
     await until(lambda: platform.status(service), lambda seen: seen.facts["observed"])
     _, to = previous("web", await platform.releases(service), ReleaseMemory())
     await platform.rollback(service, (await platform.status(service)).pin, to.id)
@@ -355,13 +356,13 @@ async def rolled_back(platform: KubernetesPlatform, cluster: Cluster, service: S
 
 
 def command_of(cluster: Cluster) -> str:
-    """What the Deployment's containers run."""
+    """Return the command of the containers of the Deployment."""
     command: str = cluster.get("deployment", "web")["spec"]["template"]["spec"]["containers"][0]["command"][-1]
     return command
 
 
 async def released(platform: KubernetesPlatform, cluster: Cluster, command: str) -> None:
-    """Deploy a release, and wait until its ReplicaSet is there."""
+    """Deploy a release, and wait until it is current."""
     cluster.deploy("web", command, replicas=0)
 
     def in_use(found: tuple[Release, ...]) -> bool:
@@ -373,7 +374,8 @@ async def released(platform: KubernetesPlatform, cluster: Cluster, command: str)
 
 @real
 async def test_what_was_rolled_back_is_never_chosen_again(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """After a second rollback, after a restart, and without the annotation; the good one stays usable."""
+    """A bad release is not chosen after a second rollback, after a restart, or without the annotation; a good one still
+    is."""
     service = bound(cluster)
     await released(platform, cluster, "good")
     await released(platform, cluster, "bad")
@@ -398,7 +400,7 @@ async def test_what_was_rolled_back_is_never_chosen_again(platform: KubernetesPl
 
 
 def made(name: str, number: int, command: str, history: str = "", undone: str = "", restarted: str = "") -> Any:
-    """A revision and its template."""
+    """Return a revision and its template."""
     annotations = {HISTORY: history, UNDONE: undone}
     meta = Meta(name=name, annotations={key: value for key, value in annotations.items() if value})
     template = {"metadata": {"annotations": {RESTARTED_AT: restarted}}, "spec": {"command": command}}
@@ -447,7 +449,7 @@ GOOD, BAD, WORSE = (revisions.digest({"spec": {"command": each}}) for each in ("
     ],
 )
 def test_what_must_not_be_chosen(sets: list[tuple[Any, ...]], undone: str, expected: set[str]) -> None:
-    """By the record, and by the history of what came back."""
+    """Bad releases are known from the annotation, and from the revision history of a release that was restored."""
     both = [made(*each) for each in sets]
     deployment = Workload(
         metadata=Meta(name="web", annotations={UNDONE: undone}), spec=_WorkloadSpec(selector=Selector())
@@ -458,7 +460,8 @@ def test_what_must_not_be_chosen(sets: list[tuple[Any, ...]], undone: str, expec
 
 
 def test_the_record_keeps_the_newest_and_the_other_annotations() -> None:
-    """Going on purpose to a release that was bad does not call the one that is left bad."""
+    """The annotation keeps the newest entries, other annotations stay, and the release that is restored is not marked
+    as bad."""
     both = Meta(name="web", annotations={UNDONE: ",".join(map(str, range(60))), "mine": "kept"})
     deployment = Workload(metadata=both, spec=_WorkloadSpec(selector=Selector()))
 
@@ -471,7 +474,7 @@ def test_the_record_keeps_the_newest_and_the_other_annotations() -> None:
 
 
 def kubeconfig(folder: Path, url: str, *, token: str = "none", authority: Path | None = None) -> Path:
-    """A file that leads to this API server."""
+    """Write a kubeconfig for this API server, and return its path."""
     trust = {"certificate-authority": str(authority)} if authority else {"insecure-skip-tls-verify": True}
     config = {
         "clusters": [{"name": "c", "cluster": {"server": url, **trust}}],
@@ -485,14 +488,14 @@ def kubeconfig(folder: Path, url: str, *, token: str = "none", authority: Path |
 
 
 def server_of(cluster: Cluster) -> str:
-    """The url of the API server."""
+    """Return the URL of the API server."""
     url: str = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
     return url
 
 
 @real
 async def test_what_is_not_allowed_is_refused(platform: KubernetesPlatform, cluster: Cluster, tmp_path: Path) -> None:
-    """An account that may only read: looking works, and every change is a refusal that changed nothing."""
+    """A read-only account can observe; the API server refuses every change."""
     cluster.deploy("web", SERVE, replicas=0)
     token = cluster.account("reader", READ)
     path = kubeconfig(tmp_path, server_of(cluster), token=token)
@@ -515,7 +518,7 @@ async def test_what_is_not_allowed_is_refused(platform: KubernetesPlatform, clus
 async def test_if_autoscalers_may_not_be_seen_the_owner_is_unclear(
     platform: KubernetesPlatform, cluster: Cluster, tmp_path: Path
 ) -> None:
-    """Not none: the guard ``owner`` asks a person then."""
+    """The manager is unknown, so the guard ``managed_by`` asks a person."""
     cluster.deploy("web", SERVE, replicas=0)
     token = cluster.account("halfblind", {**READ, "apiGroups": ["", "apps"]})
     path = kubeconfig(tmp_path, server_of(cluster), token=token)
@@ -528,7 +531,7 @@ async def test_if_autoscalers_may_not_be_seen_the_owner_is_unclear(
 async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
     platform: KubernetesPlatform, cluster: Cluster, tmp_path: Path
 ) -> None:
-    """The patch arrives, its answer never does: observing says yes, so nobody repeats it."""
+    """The patch takes effect, but its answer is lost: the observation answers yes, so the call is not repeated."""
     cluster.deploy("web", SERVE)
     direct = bound(cluster)
     await until_state(platform, direct, State.RUNNING)
@@ -571,14 +574,14 @@ def _trusting() -> ssl.SSLContext:
 
 
 def far(folder: Path, url: str) -> Service:
-    """A service of a cluster that misbehaves."""
+    """Return a service of a cluster whose API server fails."""
     path = kubeconfig(folder, url)
     binding = {"kind": "kubernetes", "namespace": "n", "deployment": "web", "kubeconfig": str(path), "timeout": "300ms"}
     return Service.model_validate({"name": "web", "platform": binding})
 
 
 async def test_an_api_server_that_is_down_is_unreachable(platform: KubernetesPlatform, tmp_path: Path) -> None:
-    """Nobody listens there."""
+    """Without an API server, the error is :class:`Unreachable`."""
     async with listener(_nobody) as port:
         pass
     with pytest.raises(Unreachable):
@@ -589,8 +592,10 @@ async def _nobody(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
-async def test_an_api_server_that_talks_nonsense_is_a_bad_answer(platform: KubernetesPlatform, tmp_path: Path) -> None:
-    """Not JSON, or not a Deployment."""
+async def test_an_invalid_answer_of_the_api_server_is_a_bad_answer(
+    platform: KubernetesPlatform, tmp_path: Path
+) -> None:
+    """An answer that is not JSON, or not a Deployment, is a :class:`BadAnswer`."""
     for body in (b"<html>", b"{}", b'{"metadata": {"name": 1}}', b"[]"):
         async with peer(reply(200, body)) as server:
             with pytest.raises(BadAnswer):
@@ -600,7 +605,7 @@ async def test_an_api_server_that_talks_nonsense_is_a_bad_answer(platform: Kuber
 
 
 async def test_a_slow_api_server_times_out(platform: KubernetesPlatform, tmp_path: Path) -> None:
-    """Reading is bounded by the binding's timeout."""
+    """The timeout of the binding limits each answer."""
 
     async def slow(_: bytes, writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
@@ -610,8 +615,8 @@ async def test_a_slow_api_server_times_out(platform: KubernetesPlatform, tmp_pat
             await platform.status(far(tmp_path, server.url))
 
 
-async def test_without_access_to_the_cluster_the_error_says_so(platform: KubernetesPlatform, tmp_path: Path) -> None:
-    """No pod's service account here, or a kubeconfig that is none."""
+async def test_missing_access_to_the_cluster_is_reported(platform: KubernetesPlatform, tmp_path: Path) -> None:
+    """The error reports a missing service account of a pod, or an invalid kubeconfig."""
     here = Service.model_validate(
         {"name": "web", "platform": {"kind": "kubernetes", "namespace": "n", "deployment": "web"}}
     )
@@ -623,7 +628,7 @@ async def test_without_access_to_the_cluster_the_error_says_so(platform: Kuberne
 
 
 async def deployed(platform: KubernetesPlatform, cluster: Cluster, release: str, state: State) -> None:
-    """Deploy a release that runs, or one that does not start, and wait for its state."""
+    """Deploy a release that starts or fails, and wait for its state."""
     cluster.deploy("web", f"echo {release}; " + (SERVE if state is State.RUNNING else "exit 1"))
     await until(lambda: platform.status(bound(cluster)), lambda seen: seen.facts["observed"])
     await until_state(platform, bound(cluster), state)
@@ -634,7 +639,8 @@ async def deployed(platform: KubernetesPlatform, cluster: Cluster, release: str,
 async def test_every_bad_release_is_rolled_back_to_the_last_good_one(
     platform: KubernetesPlatform, cluster: Cluster
 ) -> None:
-    """A second and a third bad release, the first bad one again, and a restart in between: always the good one."""
+    """After three bad releases, the first one again, and a restart between them: each rollback restores the good
+    release."""
     history = RollbackHistory(ServiceRollback(ClientSet(platforms={"kubernetes": platform})), bound(cluster))
     await deployed(platform, cluster, "good", State.RUNNING)
     for release in ("bad-1", "bad-2", "bad-3", "bad-1"):
@@ -655,7 +661,7 @@ async def test_every_bad_release_is_rolled_back_to_the_last_good_one(
 async def test_the_memory_of_the_store_survives_the_loss_of_the_annotations(
     platform: KubernetesPlatform, cluster: Cluster
 ) -> None:
-    """A GitOps tool or a person replaces the annotations; without the memory, the bad release would be restored."""
+    """If a GitOps tool or a person removes the annotations, the store still knows the bad release."""
     history = RollbackHistory(ServiceRollback(ClientSet(platforms={"kubernetes": platform})), bound(cluster))
     await deployed(platform, cluster, "good", State.RUNNING)
     await deployed(platform, cluster, "bad-1", State.CRASH_LOOP)
@@ -675,7 +681,7 @@ async def test_the_memory_of_the_store_survives_the_loss_of_the_annotations(
 async def test_a_release_is_named_by_image_version_revision_and_author(
     platform: KubernetesPlatform, cluster: Cluster
 ) -> None:
-    """Not by the hash of its ReplicaSet."""
+    """The name of a release has the image, version, revision and author, not the hash of its ReplicaSet."""
     cluster.deploy("web", SERVE, replicas=0)
     cluster.kubectl("annotate", "deployment/web", "kubernetes.io/change-cause=ticket 7")
     version = '{"spec": {"template": {"metadata": {"labels": {"app.kubernetes.io/version": "1.4.2"}}}}}'
@@ -693,7 +699,8 @@ async def test_a_release_is_named_by_image_version_revision_and_author(
 @real
 @pytest.mark.promise(8)
 async def test_a_paused_rollout_is_left_to_a_person(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """No plan for a rollback, no restart; the error says who paused it, and the staged template stays untouched."""
+    """A rollback and a restart are refused; the error names who paused the rollout, and the template does not
+    change."""
     await deployed(platform, cluster, "good", State.RUNNING)
     await deployed(platform, cluster, "bad", State.CRASH_LOOP)
     service, clients = bound(cluster), ClientSet(platforms={"kubernetes": platform})
@@ -718,7 +725,7 @@ async def test_a_paused_rollout_is_left_to_a_person(platform: KubernetesPlatform
 @real
 @pytest.mark.promise(7)
 async def test_a_container_that_starts_again_changes_its_life(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """It runs for some seconds each time, so that a look in between shows it running."""
+    """After a restart, ``lives`` differs. The container runs for some seconds each time, so it can be observed."""
     cluster.deploy("web", "sleep 4; exit 1")
     service = bound(cluster)
     first = await until_state(platform, service, State.RUNNING)

@@ -1,4 +1,4 @@
-"""Faults of pods on a real cluster: the reason, the container, the words of Kubernetes, and whose logs are shown."""
+"""Faults of pods on a real cluster: the reason, the container, the message of Kubernetes, and the logs."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ Fault = Callable[[Cluster], Mapping[str, Any]]
 async def test_a_fault_has_its_reason(
     platform: KubernetesPlatform, cluster: Cluster, reason: Reason, fault: Fault, container: str, message: str
 ) -> None:
-    """The one reason, with the container and the words of Kubernetes; the release beside it serves on."""
+    """The status has one reason with the container and the message of Kubernetes; the pod of the earlier release still
+    serves."""
     cluster.deploy("web", SERVE)
     service = bound(cluster)
     await until_state(platform, service, State.RUNNING)
@@ -131,7 +132,8 @@ async def test_a_fault_has_its_reason(
 async def test_an_init_container_that_fails(
     platform: KubernetesPlatform, cluster: Cluster, command: str, image: str | None, reasons: tuple[Reason, ...]
 ) -> None:
-    """It is named, and its log is shown; the app that waits for it does not fail."""
+    """The failure names the init container, and the logs are from it; the waiting app container does not count as
+    failed."""
     init = cluster.container(command, "migrate") | ({} if image is None else {"image": image})
     cluster.deploy("web", SERVE, pod={"initContainers": [init]})
     service = bound(cluster)
@@ -148,7 +150,7 @@ async def test_an_init_container_that_fails(
 
 
 async def test_the_logs_are_those_of_the_container_that_fails(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """A sidecar that crashes beside an app that serves, and much of the log of the app is about errors."""
+    """If a sidecar crashes, its log is shown instead of the log of the app, although the app logs errors too."""
     noise = f"for i in 1 2 3; do echo ERROR from the app; done; {SERVE}"
     proxy = cluster.container("echo ModuleNotFoundError: envoy >&2; exit 7", "proxy")
     cluster.deploy("web", SERVE, pod={"containers": [cluster.container(noise), proxy]})
@@ -169,7 +171,8 @@ async def test_the_logs_are_those_of_the_container_that_fails(platform: Kubernet
 
 
 async def test_a_deployment_that_serves_has_no_failure(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Its facts are those of kubectl describe; all containers have their logs shown, but for a migration that ended."""
+    """The facts are the same as in ``kubectl describe``; the logs show all containers except a finished init
+    container."""
     limits = {"resources": {"requests": {"memory": "8Mi"}, "limits": {"memory": "32Mi"}}}
     migrate = cluster.container("echo migrated", "migrate")
     cluster.deploy("web", SERVE, container=limits, pod={"initContainers": [migrate]})
@@ -186,7 +189,7 @@ async def test_a_deployment_that_serves_has_no_failure(platform: KubernetesPlatf
 
 
 async def test_events_say_what_when_and_how_often(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Each with the object that it is about."""
+    """Each event has its object, message, time and number."""
     cluster.deploy("web", SERVE, container={"readinessProbe": NOBODY})
     service = bound(cluster)
     unhealthy: list[str] = []
@@ -205,7 +208,7 @@ async def test_events_say_what_when_and_how_often(platform: KubernetesPlatform, 
 async def test_without_the_right_to_read_events_the_status_says_what_it_knows(
     platform: KubernetesPlatform, cluster: Cluster, tmp_path: Path
 ) -> None:
-    """A readiness probe that had all its time has failed; an event that cannot be read is no error."""
+    """Without the right to read events, the status still has the reason of a failing probe."""
     cluster.deploy("web", SERVE, container={"readinessProbe": NOBODY})
     resources = ["pods", "deployments", "replicasets", "horizontalpodautoscalers"]
     rules = {"apiGroups": ["", "apps", "autoscaling"], "resources": resources, "verbs": ["get", "list"]}

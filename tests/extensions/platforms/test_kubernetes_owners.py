@@ -1,4 +1,4 @@
-"""Who manages a Deployment, and since when its release is in use, on a real API server."""
+"""The manager of a Deployment, and the time since its release is in use, on a real API server."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ INSTANCE = "app.kubernetes.io/instance"
 
 
 def written_by(cluster: Cluster, manager: str, **metadata: dict[str, str]) -> None:
-    """Write marks to the Deployment as this client does, by its name as the manager of the fields."""
+    """Patch the metadata of the Deployment with this field manager."""
     patch = json.dumps({"metadata": metadata})
     cluster.kubectl("patch", "deployment/web", f"--field-manager={manager}", "--type=merge", f"--patch={patch}")
 
 
 async def owner(platform: KubernetesPlatform, cluster: Cluster) -> Any:
-    """What the status says."""
+    """Return the manager in the status."""
     return (await platform.status(bound(cluster))).facts["owner"]
 
 
 async def test_argo_cd_is_recognised_by_its_default_label(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """``app.kubernetes.io/instance`` is Argo CD's tracking label, and a label of many charts: its writer tells."""
+    """Many charts use ``app.kubernetes.io/instance`` too; a write by the controller of Argo CD makes it a mark of Argo
+    CD."""
     cluster.deploy("web", SERVE, replicas=0)
     written_by(cluster, "helm", labels={INSTANCE: "shop"})
     assert await owner(platform, cluster) is None
@@ -43,7 +44,7 @@ async def test_argo_cd_is_recognised_by_its_default_label(platform: KubernetesPl
 
 
 async def test_a_helm_release_is_named_and_undoes_nothing(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Helm writes only at the next upgrade, so a rollback lasts until then. An autoscaler comes first: it acts now."""
+    """Helm writes only at its next upgrade, so it reverts nothing until then. An autoscaler has priority over Helm."""
     cluster.deploy("web", SERVE, replicas=0)
     marks = {"meta.helm.sh/release-name": "shop", "meta.helm.sh/release-namespace": cluster.namespace}
     written_by(cluster, "helm", labels={"app.kubernetes.io/managed-by": "Helm", INSTANCE: "shop"}, annotations=marks)
@@ -55,15 +56,16 @@ async def test_a_helm_release_is_named_and_undoes_nothing(platform: KubernetesPl
 
 
 async def test_a_release_is_in_use_since_its_rollout(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """After an undo, that is later than the birth of its ReplicaSet; a pod that is replaced later changes nothing."""
+    """After an undo, the time is the start of the rollout, not the creation of the ReplicaSet; a replaced pod does not
+    change it."""
     service = bound(cluster)
     cluster.deploy("web", SERVE)
     await until_state(platform, service, State.RUNNING)
     born = current(await platform.releases(service)).created_at
     assert born is not None
-    await asyncio.sleep(2)  # times of the API server are whole seconds
+    await asyncio.sleep(2)  # the API server has times in whole seconds
     cluster.deploy("web", f"true; {SERVE}")
-    await asyncio.to_thread(cluster.until_available, "web")  # before that, the first release is still in use
+    await asyncio.to_thread(cluster.until_available, "web")  # until then, the first release is in use
     await asyncio.sleep(2)
     cluster.kubectl("rollout", "undo", "deployment/web")
     await until(lambda: platform.status(service), lambda seen: seen.facts["revision"] == 3)

@@ -1,4 +1,4 @@
-"""Why pods do not serve, as facts that playbooks read, on a real cluster."""
+"""The reasons why pods do not serve, as facts for playbooks, on a real cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.kubernetes
 
 
 async def test_a_pod_that_no_node_takes(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """The message of the scheduler is in the summary."""
+    """The summary has the message of the scheduler."""
     cluster.deploy("web", SERVE)
     await until_state(platform, bound(cluster), State.RUNNING)
     where = json.dumps({"spec": {"template": {"spec": {"nodeSelector": {"example.com/disk": "none"}}}}})
@@ -29,7 +29,7 @@ async def test_a_pod_that_no_node_takes(platform: KubernetesPlatform, cluster: C
 
 
 async def test_a_container_that_is_killed_at_its_memory_limit(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Again and again; a container that serves again is no longer a reason."""
+    """The reason stays while the container is killed again and again, and ends when it serves."""
     cluster.deploy("web", "exec tail /dev/zero")
     limit = {"name": "main", "resources": {"limits": {"memory": "32Mi"}}}
     patch = json.dumps({"spec": {"template": {"spec": {"containers": [limit]}}}})
@@ -39,7 +39,7 @@ async def test_a_container_that_is_killed_at_its_memory_limit(platform: Kubernet
 
 
 async def test_a_paused_rollout(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Also where its pods serve."""
+    """A paused rollout is reported even if all pods serve."""
     cluster.deploy("web", SERVE, replicas=0)
     assert (await platform.status(bound(cluster))).reasons == ()
     cluster.kubectl("rollout", "pause", "deployment/web")
@@ -50,7 +50,7 @@ async def test_a_paused_rollout(platform: KubernetesPlatform, cluster: Cluster) 
 async def test_a_release_without_an_image_is_rolled_back_and_remembered(
     platform: KubernetesPlatform, cluster: Cluster
 ) -> None:
-    """Three releases whose image cannot be had, the first one again at the end: each time the good one is restored."""
+    """Three releases have a missing image, and one is deployed twice: each rollback restores the good release."""
     history = RollbackHistory(ServiceRollback(ClientSet(platforms={"kubernetes": platform})), bound(cluster))
     await deployed(platform, cluster, "good", State.RUNNING)
     for release in ("none:1", "none:2", "none:1"):

@@ -27,20 +27,20 @@ LOOPS = "echo ModuleNotFoundError: prices >&2; exit 3"
 
 
 def deploy(cluster: Cluster, kind: str, command: str, **spec: Any) -> Service:
-    """A workload named ``web``, and the service that is bound to it."""
+    """Deploy a workload named ``web``, and return the service that is bound to it."""
     more = {"serviceName": "web", **spec} if kind == "StatefulSet" else spec
     cluster.deploy("web", command, kind=kind, **more)
     return bound(cluster, **{kind.lower(): "web"})
 
 
 def found(cluster: Cluster, kind: str) -> Any:
-    """The object, as kubectl shows it."""
+    """Return the object from the cluster."""
     return cluster.get(kind.lower(), "web")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_rollout_is_followed_until_it_serves(platform: KubernetesPlatform, cluster: Cluster, kind: str) -> None:
-    """With its kind, its revision, and no release before it."""
+    """The status has the kind and the revision, and there is no earlier release."""
     service = deploy(cluster, kind, SERVE)
     status = await until_state(platform, service, State.RUNNING)
     assert (status.instances, status.healthy, status.summary) == (1, 1, "web: 1 of 1 pods ready")
@@ -53,14 +53,14 @@ async def test_a_rollout_is_followed_until_it_serves(platform: KubernetesPlatfor
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_one_that_is_not_there_is_an_error(platform: KubernetesPlatform, cluster: Cluster, kind: str) -> None:
-    """A Deployment of the same name is not taken for it."""
+    """The error reports a missing object; a Deployment with the same name does not count."""
     cluster.deploy("web", SERVE, replicas=0)
     with pytest.raises(TargetError, match=f"{kind} web: not found; correct the inventory"):
         await platform.status(bound(cluster, **{kind.lower(): "web"}))
 
 
 async def test_pods_of_a_set_are_not_found_by_labels(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """The error says what to write instead."""
+    """The error says how to bind the service instead."""
     service = deploy(cluster, "StatefulSet", SERVE)
     await until_state(platform, service, State.RUNNING)
     with pytest.raises(TargetError, match="found pods of StatefulSet; set statefulset in the inventory"):
@@ -69,7 +69,7 @@ async def test_pods_of_a_set_are_not_found_by_labels(platform: KubernetesPlatfor
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_restart_replaces_the_pods(platform: KubernetesPlatform, cluster: Cluster, kind: str) -> None:
-    """Only for the object that the plan was made for; the release stays the same."""
+    """Only the planned object is restarted, and its release does not change."""
     service = deploy(cluster, kind, SERVE)
     before = await until_state(platform, service, State.RUNNING)
     release = current(await platform.releases(service))
@@ -88,7 +88,7 @@ async def test_a_restart_replaces_the_pods(platform: KubernetesPlatform, cluster
 async def test_a_bad_release_is_rolled_back_and_remembered(
     platform: KubernetesPlatform, cluster: Cluster, kind: str
 ) -> None:
-    """To the last good one, by its ControllerRevision; a bad one is never chosen again."""
+    """The rollback restores the last good ControllerRevision, and never chooses a bad one again."""
     service = deploy(cluster, kind, f"echo good; {SERVE}")
     await until_state(platform, service, State.RUNNING)
     good = current(await platform.releases(service))
@@ -108,10 +108,11 @@ async def test_a_bad_release_is_rolled_back_and_remembered(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_rollback_by_a_person_is_recognised(platform: KubernetesPlatform, cluster: Cluster, kind: str) -> None:
-    """The release that kubectl left is not gone back to: its restored predecessor has a new, higher number."""
+    """After ``kubectl rollout undo``, the restored release has a new, higher number; the abandoned one is not
+    chosen."""
     service = deploy(cluster, kind, f"echo good; {SERVE}")
     await until_state(platform, service, State.RUNNING)
-    await asyncio.sleep(1.1)  # times of the API server are whole seconds
+    await asyncio.sleep(1.1)  # the API server has times in whole seconds
     deploy(cluster, kind, f"echo bad; {SERVE}")
     await until(lambda: platform.status(service), lambda seen: seen.facts["revision"] == 2)
     await until_state(platform, service, State.RUNNING)
@@ -126,7 +127,7 @@ async def test_a_rollback_by_a_person_is_recognised(platform: KubernetesPlatform
 
 
 async def test_a_rollback_needs_a_recorded_revision(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """An unknown name, and the current one, are refused."""
+    """An unknown revision and the current one are refused."""
     service = deploy(cluster, "StatefulSet", SERVE)
     status = await until_state(platform, service, State.RUNNING)
     only = current(await platform.releases(service))
@@ -138,7 +139,7 @@ async def test_a_rollback_needs_a_recorded_revision(platform: KubernetesPlatform
 
 
 async def test_a_stateful_set_is_scaled(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Up and down by its subresource; the first pod stays the same one."""
+    """The set is scaled up and down by its subresource; the first pod stays."""
     service = deploy(cluster, "StatefulSet", SERVE)
     before = await until_state(platform, service, State.RUNNING)
     await platform.scale(service, before.pin, 2)
@@ -150,7 +151,7 @@ async def test_a_stateful_set_is_scaled(platform: KubernetesPlatform, cluster: C
 
 
 async def test_a_stateful_set_with_an_autoscaler_is_not_scaled(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """An autoscaler of a Deployment of the same name is another one's."""
+    """Scaling is refused; an autoscaler of a Deployment with the same name does not count."""
     service = deploy(cluster, "StatefulSet", SERVE)
     cluster.deploy("web", SERVE, replicas=0)
     cluster.kubectl("autoscale", "deployment", "web", "--name=other", "--max=4")
@@ -165,7 +166,7 @@ async def test_a_stateful_set_with_an_autoscaler_is_not_scaled(platform: Kuberne
 
 
 async def test_a_daemon_set_is_not_scaled(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Its number of pods follows from the nodes; lint knows it from the inventory."""
+    """The nodes determine the number of pods, so scaling is refused; lint reports this from the inventory."""
     service = deploy(cluster, "DaemonSet", SERVE)
     status = await until_state(platform, service, State.RUNNING)
     with pytest.raises(TargetError, match="a DaemonSet runs one pod on each node"):
@@ -177,7 +178,7 @@ async def test_a_daemon_set_is_not_scaled(platform: KubernetesPlatform, cluster:
 
 
 async def test_a_daemon_set_that_fits_no_node_is_stopped(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """Zero of zero is not running, and the summary says why."""
+    """A DaemonSet without a matching node is stopped, and the summary has the reason."""
     service = deploy(cluster, "DaemonSet", SERVE)
     await until_state(platform, service, State.RUNNING)
     where = json.dumps({"spec": {"template": {"spec": {"nodeSelector": {"example.com/disk": "none"}}}}})
@@ -197,7 +198,7 @@ async def test_a_daemon_set_that_fits_no_node_is_stopped(platform: KubernetesPla
 async def test_a_rollout_that_leaves_old_pods_is_refused(
     platform: KubernetesPlatform, cluster: Cluster, kind: str, strategy: dict[str, Any], why: str
 ) -> None:
-    """A restart or a rollback would change the template and replace nothing, or only some pods."""
+    """With this update strategy, a restart or a rollback would replace no pods or only some, so it is refused."""
     replicas = {"replicas": 2} if kind == "StatefulSet" else {}
     service = deploy(cluster, kind, SERVE, updateStrategy=strategy, **replicas)
     await until_state(platform, service, State.RUNNING)

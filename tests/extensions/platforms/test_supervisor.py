@@ -1,4 +1,4 @@
-"""Programs of supervisord: what its own log tells about a program that crashes again and again."""
+"""Programs of supervisord, with crash loops found in the log of supervisord."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ time.sleep(1000)
     ],
 )
 def test_unexpected_ends_before_the_last_start_are_counted(log: str, name: str, crashes: int) -> None:
-    """Not those of another program, expected or old ones, or those before somebody stopped it."""
+    """Ends of another program, expected ends, old ends, and ends before a stop do not count."""
     assert crashes_in(log, name) == crashes
 
 
 def test_crashes_of_another_release_are_not_counted() -> None:
-    """After a rollback, the release before is not in a crash loop, however often the bad one ended."""
+    """After a rollback, crashes of the bad release do not count for the restored one."""
     assert crashes_in(LOOP, "app", datetime.fromisoformat("2026-11-29 01:00:45")) == 1
     assert crashes_in(LOOP, "app", datetime.fromisoformat("2026-11-29 01:01:00.5")) == 0
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[ClientSet]:
-    """With supervisord as its one platform."""
+    """Return clients with supervisord as the only platform."""
     platform = SupervisorPlatform()
     yield ClientSet(platforms={"supervisor": platform})
     await platform.aclose()
@@ -69,7 +69,8 @@ async def world() -> AsyncIterator[ClientSet]:
 async def test_a_program_between_two_crashes_is_in_a_crash_loop(
     world: ClientSet, supervisord: Supervisord, tmp_path: Path
 ) -> None:
-    """It runs while it is looked at. Its crashes before are in supervisord's log, so no long watch is needed."""
+    """The program runs during the check, and the log of supervisord has its earlier crashes, so no long watch is
+    needed."""
     (tmp_path / "run.py").write_text(TWO_CRASHES)
     command = f"{sys.executable} {tmp_path}/run.py {tmp_path}/count"
     supervisord.program("app", command, "autostart=true", "autorestart=true")

@@ -1,4 +1,4 @@
-"""The systemd platform: what systemctl prints, read; and on a host without systemd, a sentence instead of a guess."""
+"""The systemd platform: the output of systemctl, and the error on a host without systemd."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def changed(**lines: str) -> dict[str, str]:
 
 
 def test_a_unit_that_runs() -> None:
-    """With what identifies this very incarnation."""
+    """The status identifies this start of the unit."""
     status = described("redis.service", properties(RUNS), 100.0)
 
     assert (status.state, status.healthy, status.summary) == (
@@ -62,27 +62,27 @@ def test_a_unit_that_runs() -> None:
     ],
 )
 def test_every_other_state(lines: dict[str, str], state: State) -> None:
-    """In the words that all platforms share; one that is not known is unknown."""
+    """The states have the names of all platforms; an unexpected state is unknown."""
     status = described("redis.service", changed(**lines), 100.0)
 
     assert (status.state, status.healthy) == (state, 0)
 
 
 def test_a_unit_that_is_not_there() -> None:
-    """systemctl show answers kindly all the same."""
+    """``systemctl show`` succeeds for a missing unit, so the output must be checked."""
     with pytest.raises(TargetError, match=r"systemd has no unit redis\.service"):
         described("redis.service", changed(LoadState="not-found"), 100.0)
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "LoadState=loaded\nActiveState=active\nSubState=running\nMainPID=x"])
-def test_nonsense_is_no_status(text: str) -> None:
-    """Half an answer is none."""
+def test_an_incomplete_output_is_an_error(text: str) -> None:
+    """An incomplete output of systemctl is an error."""
     with pytest.raises(BadAnswer):
         described("redis.service", properties(text), 100.0)
 
 
 async def test_on_a_host_without_systemd_it_is_unreachable() -> None:
-    """Nothing was asked, so nothing happened."""
+    """Nothing was sent, so the error is :class:`Unreachable`."""
     require("systemctl")
     if Path("/run/systemd/system").exists():
         pytest.skip("systemd runs this host; its units are not ours to try things on")
@@ -92,13 +92,13 @@ async def test_on_a_host_without_systemd_it_is_unreachable() -> None:
 
 
 def pin_of(**lines: str) -> Mapping[str, Any]:
-    """Of a unit with these properties."""
+    """Return the pin of a unit with these properties."""
     return described("redis.service", changed(**lines), 100.0).pin
 
 
 @pytest.mark.promise(8)
 def test_another_restart_by_systemd_does_not_change_the_plan() -> None:
-    """A unit that crashes on while people decide is what they decide about; a start by somebody is not."""
+    """Further crashes during an approval do not change the plan; a start by another client does."""
     life = {"MainPID": "900", "InvocationID": "a" * 32}
     planned = pin_of(**life, NRestarts="4")
     later = pin_of(MainPID="950", InvocationID="b" * 32, NRestarts="6")

@@ -1,4 +1,4 @@
-"""Units of another host, by SSH: state, logs, restart, and what became of a restart whose connection broke."""
+"""Units of another host by SSH: state, logs, restart, and the outcome of a restart whose connection broke."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RESTART = ServiceRestart(CLIENTS)
 
 
 def service(hosts: SimulatedHosts, name: str = "web-1", **changes: Any) -> Service:
-    """Return the service of a host, from an inventory."""
+    """Return the service of a host from an inventory."""
     entry = {"platform": {"kind": "systemd", "unit": UNIT}, "host": hosts.host(name), **changes}
     shared = {"ssh": hosts.ssh}
     inventory = {"apiVersion": "remediator/v1", "kind": "Inventory", "defaults": shared, "services": {name: entry}}
@@ -38,7 +38,7 @@ def service(hosts: SimulatedHosts, name: str = "web-1", **changes: Any) -> Servi
 
 
 async def test_the_state(hosts: SimulatedHosts) -> None:
-    """As on this host; the start is known by the age that the host reports, whatever its clock says."""
+    """The state is the same as on this host; the start time is computed from the age that the host reports."""
     status = await SystemdPlatform().status(service(hosts))
     assert (status.state, status.healthy) == (State.RUNNING, 1)
     assert status.started_at is not None and datetime.now(UTC) - status.started_at < timedelta(minutes=2)
@@ -53,7 +53,7 @@ async def test_the_state(hosts: SimulatedHosts) -> None:
 
 
 async def test_a_restart(hosts: SimulatedHosts) -> None:
-    """The plan names the host; a restart since then is refused."""
+    """The plan names the host; the call is refused if the unit was restarted after planning."""
     hosts.fail("web-1", UNIT)
     call = await plan(RESTART, service(hosts))
     assert call.text == f"systemctl restart -- {UNIT} on 127.77.0.1:{hosts.port}"
@@ -67,7 +67,7 @@ async def test_a_restart(hosts: SimulatedHosts) -> None:
 
 
 async def test_logs_of_a_host_whose_clock_differs(hosts: SimulatedHosts) -> None:
-    """A sign counts by the time of this host: here, the clock of the other one is an hour ahead."""
+    """The times of log lines are corrected for the clock of the host, which is an hour ahead in this test."""
     wrapper = hosts.wrapper.read_text()
     hosts.wrapper.write_text(wrapper.replace("clock=time.time()", "clock=time.time() + 3600"))
     ahead = datetime.now(UTC) + timedelta(hours=1)
@@ -88,7 +88,7 @@ async def test_logs_of_a_host_whose_clock_differs(hosts: SimulatedHosts) -> None
 
 @pytest.mark.promise(3)
 async def test_what_became_of_a_restart(hosts: SimulatedHosts, ssh_folder: Path) -> None:
-    """Never begun, still running, finished: each of them is told apart, by another process than the one that began."""
+    """Another process can distinguish a restart that never began, still runs, or has finished."""
     target, hold = service(hosts), hosts.place("web-1") / "hold"
     hosts.fail("web-1", UNIT)
     call = await plan(RESTART, target)
@@ -113,7 +113,7 @@ async def test_what_became_of_a_restart(hosts: SimulatedHosts, ssh_folder: Path)
 
 @pytest.mark.promise(3)
 async def test_a_host_may_have_forgotten_an_old_call(hosts: SimulatedHosts) -> None:
-    """Markers are kept for a month, so that none proves nothing after a long time."""
+    """The host keeps markers for a month; without a marker, an older call is unknown."""
     target = service(hosts)
     call = await plan(RESTART, target)
     with in_attempt("attempt-1"):

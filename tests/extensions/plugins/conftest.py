@@ -1,4 +1,4 @@
-"""The example plugin, installed into a folder of its own."""
+"""Fixtures that install the example plugin into a temporary folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conformance tests pass for the example and the built-in actions, and find each kind of fault."""
+"""The conformance tests accept the example and the built-in actions, and find each kind of fault."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def drain(registry: Registry) -> Any:
 
 @pytest.mark.parametrize("action", Registry().actions, ids=lambda action: action.name)
 def test_built_in_actions_conform(action: type[Action]) -> None:
-    """The built-in actions follow the rules for plugins."""
+    """The built-in actions pass the conformance tests for plugins."""
     conformance.action_is_declared(action)
     assert action.declared_traits().summary, f"{action.name} has no summary"
 
 
 async def test_the_example_action_conforms(drain: Any, tmp_path: Path) -> None:
-    """Its declarations, plan, refusal and observation conform."""
+    """The declarations, the plan, the refusal and the observation of the example conform."""
     parameters = drain.Parameters(folder=tmp_path)
 
     def state() -> list[str]:
@@ -57,7 +57,7 @@ async def test_the_example_action_conforms(drain: Any, tmp_path: Path) -> None:
 
 
 async def test_the_example_check_separates_fail_from_unknown(registry: Registry, tmp_path: Path) -> None:
-    """No marker file is a failure; no folder is unknown."""
+    """A missing marker file means fail; a missing folder means unknown."""
     check: Any = registry.make_checks(ClientSet())["example.drained"]
     await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), CheckAnswer.FAIL)
     await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path / "none"), CheckAnswer.UNKNOWN)
@@ -68,7 +68,7 @@ async def test_the_example_check_separates_fail_from_unknown(registry: Registry,
 
 
 async def test_the_example_notifier_escapes_markup(registry: Registry, tmp_path: Path) -> None:
-    """Markup in a label arrives as text."""
+    """Markup in a label is delivered as plain text."""
     page = next(kind for kind in registry.notifiers if kind.kind == "example")({"path": tmp_path / "page.html"})
 
     await page.send(conformance.evil_message())
@@ -79,7 +79,7 @@ async def test_the_example_notifier_escapes_markup(registry: Registry, tmp_path:
 
 
 async def test_faults_are_found(drain: Any, tmp_path: Path) -> None:
-    """A plan that writes, a plan that changes, an ignored pin and a wrong observation fail."""
+    """A plan that changes something, an unstable plan, an ignored pin and a wrong observation are found."""
     parameters = drain.Parameters(folder=tmp_path)
 
     class Writes(type(drain)):  # type: ignore[misc]

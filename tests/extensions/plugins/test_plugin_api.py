@@ -21,7 +21,7 @@ def classes(module: ModuleType) -> Iterator[str]:
 
 
 def test_every_export_exists_and_every_import_is_exported() -> None:
-    """``__all__`` is sorted by kind (constants, then classes), complete, and has no duplicate."""
+    """``__all__`` has constants first, then classes, and has no missing or duplicate name."""
     imported = {name for name in vars(plugin_api) if not name.startswith("_") and name != "annotations"}
 
     assert len(plugin_api.__all__) == len(set(plugin_api.__all__))
@@ -29,7 +29,7 @@ def test_every_export_exists_and_every_import_is_exported() -> None:
 
 
 def test_the_base_class_of_each_entry_point_group_is_exported() -> None:
-    """A plugin subclasses these."""
+    """The base classes are exported, so a plugin can subclass them."""
     assert {"Action", "Check", "Guard", "Notifier", "Witness"} <= set(plugin_api.__all__)
 
 
@@ -42,7 +42,7 @@ def test_every_class_of_a_contract_is_exported() -> None:
 
 
 def test_the_example_imports_nothing_else_from_remediator() -> None:
-    """The facade is enough for a complete plugin."""
+    """The example is a complete plugin, and needs only ``remediator.plugin_api``."""
     lines = [
         line
         for file in Path(EXAMPLE / "remediator_example").glob("*.py")

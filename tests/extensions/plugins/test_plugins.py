@@ -1,4 +1,4 @@
-"""A plugin that the settings name is available everywhere; an unusable one is rejected with its name."""
+"""A plugin that the settings name is available everywhere; an unusable one is refused by name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def broken(site: Path, entry_points: str, code: str = "") -> str:
 
 
 def test_an_installed_plugin_that_the_settings_do_not_name_is_not_imported(installed: Path) -> None:
-    """A plugin is code, so that installing it is not enough."""
+    """Installing a plugin does not run its code; the settings must name it."""
     assert "example.drain" not in Registry.load(()).catalogue().actions
     assert "remediator_example" not in sys.modules
 
@@ -125,7 +125,7 @@ def test_two_packages_cannot_use_the_same_name(
 
 
 class Drained(Remediator):
-    """A remediator with one playbook, which uses the plugin."""
+    """A remediator with one playbook that uses the plugin."""
 
     forked = False
 
@@ -165,7 +165,7 @@ class Drained(Remediator):
         return {**super().environment(), "PYTHONPATH": os.pathsep.join([str(ROOT), str(self.site)])}
 
     def tool(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the remediator."""
+        """Run a command of remediator."""
         argv = [sys.executable, "-m", "remediator", *arguments]
         environment = dict(self.environment())
         return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, cwd=self.folder)
@@ -193,7 +193,7 @@ def test_a_service_acts_and_verifies_with_a_plugin(drained: Drained) -> None:
 
 @pytest.fixture
 def careless(tmp_path: Path, site: Path) -> Iterator[Drained]:
-    """Return a remediator whose plugin raises an exception in the plan of its action."""
+    """Return a remediator whose plugin raises an exception while it plans."""
     own = tmp_path / "site"
     shutil.copytree(site, own)
     source = own / "remediator_example/drain.py"
@@ -209,7 +209,7 @@ def careless(tmp_path: Path, site: Path) -> Iterator[Drained]:
 
 
 def test_a_run_with_a_faulty_plugin_is_escalated(careless: Drained) -> None:
-    """The action cannot be planned, so that the run is escalated with the reason and not retried forever."""
+    """The run is escalated with the reason, and is not retried forever."""
     careless.start()
     careless.post(careless.notification("firing", alertname="AppSlow", service="app"))
 
@@ -219,7 +219,7 @@ def test_a_run_with_a_faulty_plugin_is_escalated(careless: Drained) -> None:
 
 
 def test_the_service_does_not_start_without_a_named_plugin(drained: Drained) -> None:
-    """The error is one sentence without a traceback."""
+    """The error is one line without a traceback."""
     drained.settings["plugins"] = ["remediator-missing"]
     drained.write()
 
@@ -231,7 +231,7 @@ def test_the_service_does_not_start_without_a_named_plugin(drained: Drained) -> 
 
 
 def test_schema_and_lint_know_the_named_plugin(drained: Drained) -> None:
-    """They know the plugin's parameters with the settings file only."""
+    """``schema`` and ``lint`` know the parameters of the plugin only with the settings file."""
     wrong = yaml.safe_load((drained.folder / "playbooks/app-slow.yaml").read_text())
     wrong["steps"][0]["with"] = {"folders": "pool"}
     (drained.folder / "playbooks/app-slow.yaml").write_text(yaml.safe_dump(wrong))

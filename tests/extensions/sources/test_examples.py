@@ -1,7 +1,7 @@
-"""The settings in the how-to are valid, and they map what Datadog, Zabbix and CloudWatch send through SNS.
+"""The settings in the how-to are valid, and they map the requests of Datadog, Zabbix, and CloudWatch through SNS.
 
 The bodies have the fields that the vendors document: Datadog's webhook variables, Zabbix' macros in a webhook media
-type, and the JSON of SNS (Message, TopicArn, Type) around that of a CloudWatch alarm.
+type, and the JSON of SNS (Message, TopicArn, Type) that contains the JSON of a CloudWatch alarm.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ CONFIRMATION = {
 
 
 def sns(topic: str = TOPIC, **alarm: str) -> dict[str, str]:
-    """A message of SNS with an alarm."""
+    """Return a message of SNS with an alarm."""
     return {"Type": "Notification", "TopicArn": topic, "Message": json.dumps({**ALARM, **alarm}), "Signature": "x"}
 
 
 @pytest.fixture
 def examples(tmp_path: Path) -> dict[str, Source]:
-    """The sources of all examples, from a file that the loader accepts."""
+    """Return the sources of all examples, loaded from one file."""
     for name in ("grafana.hmac", "grafana.token", "datadog.token", "zabbix.token", "sns.password"):
         (tmp_path / name).write_text("0123456789abcdef")
     sources: dict[str, Any] = {}
@@ -101,7 +101,7 @@ def mapped(source: Source, content: Any) -> list[Any]:
 
 
 def test_every_kind_has_an_example(examples: dict[str, Source]) -> None:
-    """Grafana, Datadog, Zabbix and CloudWatch, beside Alertmanager."""
+    """The how-to has an example for Grafana, Datadog, Zabbix and CloudWatch."""
     assert set(examples) == {"alertmanager", "grafana", "datadog", "zabbix", "cloudwatch"}
     assert [name for name, each in examples.items() if each.peers] == ["grafana"]
 
@@ -120,7 +120,7 @@ def test_datadog(examples: dict[str, Source]) -> None:
 
 
 def test_zabbix(examples: dict[str, Source]) -> None:
-    """A problem and its recovery have the same event; the tags are labels."""
+    """A problem and its recovery have the same event ID; the tags become labels."""
     source = examples["zabbix"]
     (firing,) = mapped(source, ZABBIX)
     assert firing.status == "firing"
@@ -136,7 +136,7 @@ def test_zabbix(examples: dict[str, Source]) -> None:
 
 
 def test_cloudwatch_through_sns(examples: dict[str, Source]) -> None:
-    """An alarm and its end are one alert. Other topics, missing data and confirmations are ignored."""
+    """An alarm and its end are one alert. Other topics, missing data and subscription confirmations are ignored."""
     source = examples["cloudwatch"]
     (firing,) = mapped(source, sns())
     assert firing.status == "firing"
@@ -148,7 +148,7 @@ def test_cloudwatch_through_sns(examples: dict[str, Source]) -> None:
 
 
 def test_an_expression_that_is_not_cel_is_reported_with_its_place(tmp_path: Path) -> None:
-    """File, line and column, so that an editor can show it."""
+    """The error has the file, line and column of the expression."""
     text = (
         "apiVersion: remediator/v1\nkind: Config\nstate: s\nplaybooks: [p]\ninventory: i\nsources:\n  any:\n"
         "    kind: json\n    token_file: t\n    mapping:\n      status: body.state = 1\n"

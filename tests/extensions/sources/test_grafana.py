@@ -17,7 +17,7 @@ SOURCE = GrafanaSource("grafana", GrafanaSettings())
 
 
 def test_a_documented_body_becomes_an_alert() -> None:
-    """Labels, times and link are those of the body; links and values of Grafana are annotations."""
+    """Labels, times and link come from the body; the links and values of Grafana become annotations."""
     body = server.notification(alertname="RedisDown", grafana_folder="Infra")
     SOURCE.check(body)
     notification = SOURCE.read(body)
@@ -44,13 +44,13 @@ def test_a_documented_body_becomes_an_alert() -> None:
     ],
 )
 def test_a_body_that_no_retry_can_make_valid_is_refused(change: dict[str, object], why: str) -> None:
-    """With the reason, which the sender gets."""
+    """The sender gets the reason, so it does not retry."""
     with pytest.raises(PayloadError, match=why):
         SOURCE.check(json.dumps({"version": "1", "alerts": [], **change}).encode())
 
 
 async def test_its_api_has_the_alerts_with_the_labels_of_notifications(tmp_path: Path) -> None:
-    """Labels that Grafana adds for itself are removed. A wrong token is refused."""
+    """The labels are the same as in the notification, without labels that Grafana adds. A wrong token is refused."""
     (tmp_path / "token").write_text(server.TOKEN)
     with server.grafana() as running:
         running.fire(alertname="RedisDown")

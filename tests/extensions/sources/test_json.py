@@ -1,4 +1,4 @@
-"""Any JSON: CEL expressions map it to alerts, and what they cannot map says why."""
+"""Any JSON: CEL expressions map it to alerts, and a body that cannot be mapped gives a reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read(made: JsonSource, content: Any) -> list[Any]:
 
 
 def test_a_list_of_alerts_is_mapped_one_by_one() -> None:
-    """``body`` and ``alert`` can both be used; an ignored alert is left out."""
+    """Expressions can use ``body`` and ``alert``; an ignored alert is left out."""
     made = source(
         alerts="body.items",
         ignore='alert.kind == "noise"',
@@ -73,7 +73,7 @@ def test_labels_come_from_a_mapping_a_list_or_a_text(given: Any, labels: dict[st
     ],
 )
 def test_times_are_rfc_3339_or_numbers(given: Any, expected: str) -> None:
-    """Large numbers are milliseconds."""
+    """A large number is a time in milliseconds."""
     (alert,) = read(source(starts_at="body.t"), {"t": given})
     assert alert.starts_at.startswith(expected)
 
@@ -95,13 +95,13 @@ def test_times_are_rfc_3339_or_numbers(given: Any, expected: str) -> None:
     ],
 )
 def test_what_cannot_be_mapped_says_which_expression_and_why(mapping: dict[str, Any], content: Any, why: str) -> None:
-    """The text becomes the dead letter."""
+    """The dead letter has the expression and the reason."""
     with pytest.raises(PayloadError, match=why):
         read(source(**mapping), content)
 
 
 def test_many_alerts_cannot_each_copy_a_long_body() -> None:
-    """The work of a body is limited: expressions that use the body again and again are refused, not slow."""
+    """The work for a body is limited: expressions that copy a long body for each alert are refused."""
     made = source(alerts="body.items", labels={"alertname": "body.name"})
     with pytest.raises(PayloadError, match="too many for expressions that use 'body'"):
         read(made, {"name": "A", "items": [{"x": "y" * 100}] * 900})
@@ -109,24 +109,24 @@ def test_many_alerts_cannot_each_copy_a_long_body() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[" * 21 + b"]" * 21])
 def test_a_body_that_is_no_plain_json_is_refused(body: bytes) -> None:
-    """Also one that is nested too deeply."""
+    """A body that is not JSON, or is nested too deeply, is refused."""
     with pytest.raises(PayloadError):
         source().check(body)
 
 
 def test_json_in_a_text_is_decoded_within_the_limits() -> None:
-    """What is not JSON stays a text; deep nesting in a text is refused too."""
+    """A text that is not JSON stays a text; a text with too deep nesting is refused."""
     made = source(decode=["Message", "a.b"], labels={"alertname": "body.Message.name"})
     (alert,) = read(made, {"Message": '{"name": "A"}', "a": "no mapping"})
     assert alert.labels == {"alertname": "A"}
-    with pytest.raises(PayloadError, match="a field was read from what is not a mapping"):
+    with pytest.raises(PayloadError, match="a field was read from a value that is not a mapping"):
         read(made, {"Message": "plain text"})
     with pytest.raises(PayloadError, match="levels deep"):
         read(made, {"Message": "[" * 50 + "]" * 50})
 
 
 def test_the_fingerprint_identifies_an_alert_instead_of_its_labels() -> None:
-    """Labels that differ when an alert is resolved do not make it another alert. Without one, labels count."""
+    """With a fingerprint, labels may differ when an alert is resolved. Without one, the labels identify the alert."""
     by_id, by_labels = source(fingerprint="body.id", labels_from="body.l"), source(labels_from="body.l")
     first, second = {"id": "7", "l": {"value": "1"}}, {"id": "7", "l": {"value": "2"}}
     assert by_id.identity(read(by_id, first)[0]) == by_id.identity(read(by_id, second)[0])
@@ -143,6 +143,6 @@ def test_the_fingerprint_identifies_an_alert_instead_of_its_labels() -> None:
     ],
 )
 def test_a_mapping_that_can_never_work_is_refused_at_the_start(mapping: dict[str, Any]) -> None:
-    """Not CEL, a variable of conditions, no alertname, a function without a limit."""
+    """The start fails for invalid CEL, a variable of conditions, a missing alertname, or a function without a limit."""
     with pytest.raises(ValidationError):
         source(**mapping)

@@ -1,4 +1,4 @@
-"""Checkpoints in a chat, and back from what people copy or export there."""
+"""Checkpoints in a chat, read back from a copy or an export of the messages."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from tests.support.witness_suite import NOTES, ROWS
 pytestmark = pytest.mark.promise(9)
 
 _API = "https://slack.example"
-# in an Adaptive Card each line is a block of its own, and Google's paragraphs are HTML: people copy what these show
+# an Adaptive Card shows each line as a block, and Google Chat shows paragraphs: people copy the shown text
 _COPIED_ONLY = {"teams", "google_chat"}
 
 
 @pytest.fixture
 def slack(tmp_path: Path) -> SlackNotifier:
-    """A channel as the settings file makes it."""
+    """Return a Slack channel as the settings file defines it."""
     (tmp_path / "token").write_text("xoxb-test")
     return SlackNotifier({"token_file": str(tmp_path / "token"), "channel": "C1", "api": _API})
 
 
 async def _posted(slack: SlackNotifier, *notes: str) -> list[Any]:
-    """What Slack is sent for these checkpoints."""
+    """Return the requests to Slack for these checkpoints."""
     notary = ChatWitness(slack)
     async with respx.mock(base_url=_API) as router:
         router.post("/api/chat.postMessage").mock(return_value=httpx.Response(200, json=ANSWERS["slack"]))
@@ -51,7 +51,7 @@ async def _posted(slack: SlackNotifier, *notes: str) -> list[Any]:
 
 
 async def test_the_whole_note_stands_in_a_code_block(slack: SlackNotifier) -> None:
-    """Verbatim, with a title that says what it is for."""
+    """The message contains the unchanged note in a code block, with a title."""
     [body] = await _posted(slack, NOTES[3])
 
     block = body["blocks"][1]["elements"][1]
@@ -62,7 +62,7 @@ async def test_the_whole_note_stands_in_a_code_block(slack: SlackNotifier) -> No
 
 
 async def test_an_export_of_the_channel_finds_a_rewritten_chain(slack: SlackNotifier, tmp_path: Path) -> None:
-    """``audit verify`` takes the export as it is: the log that was signed for verifies, one made anew does not."""
+    """``audit verify`` reads the export unchanged: the signed log verifies, and a rewritten log does not."""
     export = [{"user": "U1", "text": "is it up?"}, *(await _posted(slack, NOTES[5], NOTES[9])), {"text": "— yes"}]
     saved = tmp_path / "channel.json"
     saved.write_text(json.dumps(export, indent=2))
@@ -82,8 +82,8 @@ async def test_an_export_of_the_channel_finds_a_rewritten_chain(slack: SlackNoti
         "{9}\n\n{5}",
     ],
 )
-def test_copied_messages_are_read_past_what_stands_around(pasted: str) -> None:
-    """Names, times, fences and quotes of the chat; one after the other or in another order."""
+def test_notes_are_found_in_copied_messages(pasted: str) -> None:
+    """Names, times, code fences and quote marks of the chat are ignored, in any order of the messages."""
     text = pasted.replace("{5}", NOTES[5]).replace("{9}", NOTES[9])
 
     for lines in (text, text.replace("\n", "\r\n"), "\n".join(f"    {line}" for line in text.split("\n"))):
@@ -91,12 +91,12 @@ def test_copied_messages_are_read_past_what_stands_around(pasted: str) -> None:
 
 
 def test_a_lost_empty_line_is_put_back() -> None:
-    """Some chats drop it; what was signed is the text above, so nothing is weakened."""
+    """Some chats drop the empty line before the signature; the signed text is unchanged, so the note still verifies."""
     assert list(checkpoint.find_notes(NOTES[5].replace("\n\n", "\n"))) == [NOTES[5]]
 
 
 def test_an_edited_message_is_named() -> None:
-    """Another number of entries in the chat: the signature does not fit it any more."""
+    """If the number of entries in the chat was changed, the signature does not match."""
     edited = NOTES[5].replace("\n5\n", "\n6\n")
 
     found = check(ROWS, *checkpoint.find_notes(f"remediator\n{edited}"))
@@ -104,7 +104,7 @@ def test_an_edited_message_is_named() -> None:
 
 
 def test_talk_is_no_checkpoint(tmp_path: Path) -> None:
-    """A dash at a line's beginning is none; a file without any is an error, never "verifies"."""
+    """A line that begins with a dash is not a checkpoint; a file without checkpoints is an error."""
     (tmp_path / "chat").write_text("ann: all well?\n\n— yes indeed\n— said ann\n")
     (tmp_path / "key").write_text(SIGNER.verifier.encode() + "\n")
     (tmp_path / "log").write_bytes(b"")
@@ -116,7 +116,7 @@ def test_talk_is_no_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", sorted(set(HTTP) - {"pagerduty", "opsgenie"}))
 async def test_every_chat_carries_it_verbatim(kind: str, tmp_path: Path) -> None:
-    """No channel that may be named cuts, escapes for good, or reflows a note."""
+    """Every chat channel sends a note unchanged: not cut, not escaped, and with its line breaks."""
     made = KINDS[kind](settings(kind, tmp_path))
     async with respx.mock(assert_all_called=False) as router:
         router.route().mock(return_value=httpx.Response(200, json=ANSWERS.get(kind, {})))
@@ -128,12 +128,12 @@ async def test_every_chat_carries_it_verbatim(kind: str, tmp_path: Path) -> None
         lines = [line for line in NOTES[12].split("\n") if line]
         assert all(line in json.dumps(json.loads(sent), ensure_ascii=False) for line in lines)
     else:
-        shown = sent.replace("<pre>", "\\n").replace("</pre>", "\\n")  # as Telegram's markup is shown
+        shown = sent.replace("<pre>", "\\n").replace("</pre>", "\\n")  # as Telegram shows its markup
         assert NOTES[12] in checkpoint.find_notes(shown)
 
 
 async def test_what_the_chat_refuses_was_not_kept(slack: SlackNotifier) -> None:
-    """Whatever the refusal, the notary says so with the channel's name, and the next checkpoint is tried again."""
+    """Each refusal is reported as an error, so the checkpoint does not count as kept."""
     notary = ChatWitness(slack)
     answers = (
         httpx.Response(200, json={"ok": False, "error": "channel_not_found"}),
@@ -150,10 +150,10 @@ async def test_what_the_chat_refuses_was_not_kept(slack: SlackNotifier) -> None:
 
 
 class _Slow(SlackNotifier):
-    """A channel that takes for ever."""
+    """A channel that never answers."""
 
     def __init__(self) -> None:
-        """Without an address."""
+        """Create the channel without an address."""
 
     async def send(self, message: Message) -> Delivery:
         await asyncio.Event().wait()
@@ -161,13 +161,14 @@ class _Slow(SlackNotifier):
 
 
 async def test_a_chat_that_hangs_does_not_hold_the_others_up() -> None:
-    """It has its time, then it has not kept it."""
+    """The call ends at its timeout with an error."""
     with pytest.raises(WitnessError, match=r"within 0\.01 s"):
         await ChatWitness(_Slow(), timeout=0.01).publish(NOTES[3])
 
 
 async def test_it_does_not_claim_what_it_cannot_do(slack: SlackNotifier) -> None:
-    """It cannot read checkpoints from, takes nothing but checkpoints, and needs a channel that keeps words."""
+    """The witness cannot read checkpoints, sends nothing else than checkpoints, and needs a channel that keeps messages
+    unchanged."""
     with pytest.raises(WitnessError, match="cannot read checkpoints from"):
         await ChatWitness(slack).fetch()
     with pytest.raises(BadNote):
@@ -178,7 +179,7 @@ async def test_it_does_not_claim_what_it_cannot_do(slack: SlackNotifier) -> None
 
 
 async def test_a_mail_can_be_given_as_it_is(tmp_path: Path) -> None:
-    """Its text part, however the mail was encoded on its way."""
+    """The text part of a mail is read in every encoding."""
     kept: list[bytes] = []
 
     class Box:

@@ -19,16 +19,16 @@ pytestmark = pytest.mark.promise(9)
 
 @pytest.fixture
 def notary(tmp_path: Path) -> FileWitness:
-    """A file in a folder of its own."""
+    """Return a witness with a file in a separate folder."""
     return FileWitness(tmp_path / "checkpoints")
 
 
 class TestFileNotary(NotarySuite):
-    """The suite, on a file."""
+    """Run the tests of all witnesses on a file."""
 
 
 async def test_a_torn_note_is_stepped_over(tmp_path: Path) -> None:
-    """Cut the file anywhere within its last note, as a crash may: publishing again completes it."""
+    """After a crash at any byte of the last note, the next publication completes it."""
     path = tmp_path / "checkpoints"
     await FileWitness(path).publish(NOTES[2])
     whole = path.read_bytes()
@@ -42,7 +42,7 @@ async def test_a_torn_note_is_stepped_over(tmp_path: Path) -> None:
 
 
 async def test_nothing_that_is_there_ever_changes(tmp_path: Path) -> None:
-    """Whatever is published, the file only grows at its end, so it can have the append-only attribute."""
+    """The file only grows at its end, so it can have the append-only attribute."""
     path, before = tmp_path / "checkpoints", b""
     for size in (1, 2, 2, 5, 5, 9):
         await FileWitness(path).publish(NOTES[size])
@@ -51,7 +51,7 @@ async def test_nothing_that_is_there_ever_changes(tmp_path: Path) -> None:
 
 
 async def test_replicas_write_one_after_the_other(tmp_path: Path) -> None:
-    """While another process has the file, nothing is written; what that one wrote is then seen."""
+    """While another process holds the file, nothing is written; afterwards, the notes of that process are read."""
     path = tmp_path / "checkpoints"
     with path.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -65,7 +65,7 @@ async def test_replicas_write_one_after_the_other(tmp_path: Path) -> None:
 
 
 async def test_an_unmounted_volume_is_noticed(tmp_path: Path) -> None:
-    """The folder is not made: where it is missing, a volume is not mounted."""
+    """A missing folder is an error and is not created, because its volume may not be mounted."""
     with pytest.raises(WitnessError, match="No such file"):
         await FileWitness(tmp_path / "volume" / "checkpoints").publish(NOTES[1])
     with pytest.raises(WitnessError):
@@ -88,7 +88,8 @@ except WitnessError as error:
 
 
 async def test_no_room_is_an_error_and_can_be_made_good(tmp_path: Path) -> None:
-    """When a note fits only in part, that is said; with room again, publishing completes it."""
+    """If only a part of a note fits on the disk, there is an error; after space is freed, the next publication
+    completes the note."""
     path = tmp_path / "checkpoints"
     await FileWitness(path).publish(NOTES[2])
     said = await asyncio.to_thread(

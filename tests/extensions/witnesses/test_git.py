@@ -25,17 +25,17 @@ def _git(repository: Path, *command: str) -> str:
 
 @pytest.fixture
 def notary(tmp_path: Path) -> GitWitness:
-    """A bare repository that is there, with nothing in it."""
+    """Return a witness with an empty bare repository."""
     _git(tmp_path, "init", "--quiet", "--bare", "repository.git")
     return GitWitness(tmp_path / "repository.git")
 
 
 class TestGitNotary(NotarySuite):
-    """The suite, on a repository."""
+    """Run the tests of all witnesses on a repository."""
 
 
 async def test_a_repository_is_made_where_none_is(tmp_path: Path) -> None:
-    """The first note makes it; git itself finds nothing wrong with it."""
+    """The first publication creates the repository, and ``git fsck`` finds no problem in it."""
     await GitWitness(tmp_path / "new.git").publish(NOTES[1])
     await GitWitness(tmp_path / "new.git").publish(NOTES[4])
 
@@ -49,7 +49,7 @@ async def test_a_repository_is_made_where_none_is(tmp_path: Path) -> None:
 
 
 async def test_checkpoints_are_pushed(tmp_path: Path) -> None:
-    """Each goes to the remote at once; what a crash kept from it goes with the next try."""
+    """Each checkpoint is pushed at once; one that a crash kept from the remote is pushed with the next one."""
     _git(tmp_path, "init", "--quiet", "--bare", "remote.git")
     local, remote = tmp_path / "local.git", str(tmp_path / "remote.git")
     await GitWitness(local).publish(NOTES[2])
@@ -60,7 +60,7 @@ async def test_checkpoints_are_pushed(tmp_path: Path) -> None:
 
 
 async def test_a_remote_that_was_moved_is_not_forced(tmp_path: Path) -> None:
-    """History in the remote that is not ours is left alone, and said."""
+    """If the remote has another history, the push is refused with an error and the remote does not change."""
     remote = tmp_path / "remote.git"
     await GitWitness(remote).publish(NOTES[3])
 
@@ -70,7 +70,7 @@ async def test_a_remote_that_was_moved_is_not_forced(tmp_path: Path) -> None:
 
 
 async def test_two_replicas_cannot_lose_a_commit(tmp_path: Path) -> None:
-    """Publishing at once, every note that was said to be kept is in the history."""
+    """If several replicas publish at once, every note that was reported as kept is in the history."""
     await GitWitness(tmp_path / "one.git").publish(NOTES[1])
     tries = await asyncio.gather(
         *(GitWitness(tmp_path / "one.git").publish(NOTES[size]) for size in (2, 3, 4, 5)), return_exceptions=True
@@ -83,7 +83,7 @@ async def test_two_replicas_cannot_lose_a_commit(tmp_path: Path) -> None:
 
 
 async def test_the_callers_git_settings_do_not_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables that point git elsewhere, and hooks, change nothing."""
+    """Git variables and hooks of the caller have no effect."""
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
     await GitWitness(tmp_path / "new.git").publish(NOTES[1])
@@ -96,13 +96,13 @@ async def test_the_callers_git_settings_do_not_reach_it(tmp_path: Path, monkeypa
     ("branch", "remote"), [("-x", None), ("a..b", None), ("", None), ("ok", "--upload-pack=touch x")]
 )
 def test_names_that_git_would_take_for_options_are_refused(tmp_path: Path, branch: str, remote: str | None) -> None:
-    """Settings cannot smuggle options into a command."""
+    """A branch or a remote that git would parse as an option is refused."""
     with pytest.raises(WitnessError):
         GitWitness(tmp_path / "x.git", branch, remote)
 
 
-async def test_what_git_says_is_told(tmp_path: Path) -> None:
-    """A place that is no repository, and a git that does not end in time."""
+async def test_the_error_has_the_message_of_git(tmp_path: Path) -> None:
+    """The error has the message of git, for a folder that is not a repository and for a timeout."""
     (tmp_path / "plain").mkdir()
     with pytest.raises(WitnessError, match="not a git repository"):
         await GitWitness(tmp_path / "plain").publish(NOTES[1])

@@ -1,4 +1,4 @@
-"""Checkpoints in a bucket with object lock."""
+"""Checkpoints in an S3 bucket with object lock."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from remediator.extensions.witnesses.s3 import S3Witness
 from tests.support.witness_suite import NOTES, NotarySuite
 
 with warnings.catch_warnings():
-    # it warns that an extra of it is missing, of which S3 needs nothing
+    # moto warns about a missing extra that S3 does not need
     warnings.simplefilter("ignore")
     from moto.server import ThreadedMotoServer
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.promise(9),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -30,7 +31,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """A server that speaks S3, in this process, on a port that the kernel chose."""
+    """Start an S3 server in this process, and return its URL."""
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -40,7 +41,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def client(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client of it."""
+    """Return a client of the server."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -50,7 +51,7 @@ def client(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def bucket(client: Any, request: pytest.FixtureRequest) -> str:
-    """A bucket of the test's own, with object lock."""
+    """Create a bucket with object lock for the test."""
     name = f"bucket-{abs(hash(request.node.nodeid))}"
     client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
     return name
@@ -58,16 +59,16 @@ def bucket(client: Any, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def notary(bucket: str, endpoint: str) -> S3Witness:
-    """A notary for it."""
+    """Return a witness with the bucket."""
     return S3Witness(bucket, endpoint=endpoint)
 
 
 class TestS3Notary(NotarySuite):
-    """The suite, on a bucket."""
+    """Run the tests of all witnesses on a bucket."""
 
 
 async def test_a_note_is_locked(notary: S3Witness, client: Any, bucket: str) -> None:
-    """In compliance mode, for the retention that was asked for: deleting it is refused."""
+    """A note is locked in compliance mode for the configured retention, so its deletion is refused."""
     place = await notary.publish(NOTES[3])
     key = place.removeprefix(f"s3://{bucket}/")
     kept = client.head_object(Bucket=bucket, Key=key)
@@ -79,7 +80,7 @@ async def test_a_note_is_locked(notary: S3Witness, client: Any, bucket: str) -> 
 
 
 async def test_a_note_that_was_hidden_is_still_found(notary: S3Witness, client: Any, bucket: str) -> None:
-    """A delete marker hides an object from listings; verification reads the version below it."""
+    """A delete marker hides an object from listings; the verification reads the version below it."""
     place = await notary.publish(NOTES[3])
     client.delete_object(Bucket=bucket, Key=place.removeprefix(f"s3://{bucket}/"))
 
@@ -87,15 +88,15 @@ async def test_a_note_that_was_hidden_is_still_found(notary: S3Witness, client: 
 
 
 async def test_a_bucket_without_lock_is_refused(client: Any, endpoint: str) -> None:
-    """Where notes could be deleted, keeping them would promise too much."""
+    """A bucket without object lock is refused, because its notes could be deleted."""
     client.create_bucket(Bucket="unlocked")
 
     with pytest.raises(WitnessError, match="cannot write to bucket"):
         await S3Witness("unlocked", endpoint=endpoint).publish(NOTES[3])
 
 
-async def test_a_bucket_that_is_not_there_is_said(notary: S3Witness, endpoint: str) -> None:
-    """Neither writing nor reading."""
+async def test_a_missing_bucket_is_an_error(notary: S3Witness, endpoint: str) -> None:
+    """If the bucket is missing, writing and reading are errors."""
     missing = S3Witness("missing", endpoint=endpoint)
 
     with pytest.raises(WitnessError, match="cannot write to bucket"):

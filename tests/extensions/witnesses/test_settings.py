@@ -1,4 +1,4 @@
-"""Places for checkpoints as the settings file names them."""
+"""Witnesses as the settings file defines them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.witness_suite import NOTES
 
 
 def configured(folder: Path, *places: dict[str, Any]) -> Config:
-    """A settings file with these places, loaded."""
+    """Return a loaded settings file with these witnesses."""
     data = {
         "apiVersion": "remediator/v1",
         "kind": "Config",
@@ -38,7 +38,7 @@ def configured(folder: Path, *places: dict[str, Any]) -> Config:
 
 
 async def test_a_relative_path_is_beside_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the process was started."""
+    """The path is relative to the settings file, not to the working folder."""
     monkeypatch.chdir("/")
     config = configured(tmp_path, {"kind": "file", "path": "notes"}, {"kind": "git", "repository": "notes.git"})
     made = Registry().make_witnesses(config.audit.checkpoints, config.channels)
@@ -49,7 +49,7 @@ async def test_a_relative_path_is_beside_the_settings(tmp_path: Path, monkeypatc
 
 
 def test_a_duration_is_one(tmp_path: Path) -> None:
-    """As everywhere else in the settings; a slip is said with its place."""
+    """The duration has the same syntax as in other settings; an invalid one is an error with its place."""
     config = configured(tmp_path, {"kind": "s3", "bucket": "b", "region": "eu-central-1", "retention": "30d"})
     [made] = Registry().make_witnesses(config.audit.checkpoints, {}).values()
     assert made._retention == timedelta(days=30)  # type: ignore[attr-defined]
@@ -75,7 +75,7 @@ def test_a_duration_is_one(tmp_path: Path) -> None:
     ],
 )
 def test_a_slip_is_named(tmp_path: Path, place: dict[str, Any], said: str) -> None:
-    """What, where, and what was meant."""
+    """The error has the problem, the place and the closest valid name."""
     config = configured(tmp_path, place)
     with pytest.raises(ConfigurationError) as raised:
         Registry().make_witnesses(config.audit.checkpoints, config.channels)
@@ -83,7 +83,7 @@ def test_a_slip_is_named(tmp_path: Path, place: dict[str, Any], said: str) -> No
 
 
 async def test_a_chat_is_a_channel_of_the_settings(tmp_path: Path) -> None:
-    """By its name."""
+    """The witness uses the channel with this name."""
     config = configured(tmp_path, {"kind": "chat", "channel": "audit-mail"})
     made = Registry().make_witnesses(config.audit.checkpoints, config.channels)
     async with respx.mock(base_url="https://chat.example") as router:

@@ -33,10 +33,10 @@ async def _receive(server: socket.socket) -> str:
 
 
 async def test_a_datagram_holds_the_note() -> None:
-    """UDP: one line in RFC 5424's form, from which the note is found again."""
+    """The UDP datagram is one line in the format of RFC 5424, from which the note can be parsed."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
-        server.settimeout(10)
+        server.settimeout(60)
         address = f"udp://127.0.0.1:{server.getsockname()[1]}"
 
         assert await SyslogWitness(address, _Still()).publish(NOTES[3]) == address
@@ -47,7 +47,7 @@ async def test_a_datagram_holds_the_note() -> None:
 
 
 async def test_a_stream_counts_its_bytes() -> None:
-    """TCP: the length stands before the line (RFC 6587), so that it may hold anything."""
+    """On TCP, the length comes before the line (RFC 6587), so the line can contain any character."""
     received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -64,10 +64,10 @@ async def test_a_stream_counts_its_bytes() -> None:
 
 
 async def test_a_local_daemon_gets_the_older_form(tmp_path: Path) -> None:
-    """A socket of the machine: what /dev/log understands."""
+    """A local socket gets the older format of /dev/log."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "log"))
-        server.settimeout(10)
+        server.settimeout(60)
         await SyslogWitness(f"unix:{tmp_path / 'log'}", _Still()).publish(NOTES[3])
         line = await _receive(server)
 
@@ -76,7 +76,8 @@ async def test_a_local_daemon_gets_the_older_form(tmp_path: Path) -> None:
 
 
 async def test_it_does_not_claim_what_it_cannot_do(tmp_path: Path) -> None:
-    """It cannot read checkpoints from; what cannot be sent, or is no checkpoint, or no address, is said."""
+    """The witness cannot read checkpoints. A text that is not a checkpoint, a failed request and an invalid address are
+    errors."""
     notary = SyslogWitness(f"unix:{tmp_path / 'nobody'}")
 
     with pytest.raises(WitnessError, match="cannot read checkpoints from"):

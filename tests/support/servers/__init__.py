@@ -1,4 +1,4 @@
-"""Real servers for tests, one module each: start on a free port, wait until ready, hang, kill, stop."""
+"""Real servers for tests, one module each, which start on a free port, wait until ready, hang, kill and stop."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ import pytest
 
 from tests.support import commands
 
-DEADLINE = 60.0
+DEADLINE = 120.0
+"""Seconds that tests wait for a required event, long for a busy machine."""
 
 
 def require(*programs: str) -> str:
-    """The path of the first of these programs that is installed; skips the test without any, or with REQUIRE_ALL=1
-    fails it."""
+    """Return the path of the first of these programs that is installed.
+
+    Without any of them, the test is skipped. With REQUIRE_ALL=1 it fails.
+    """
     for program in programs:
         path = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
         if path:
@@ -33,13 +36,13 @@ def require(*programs: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on.
+    """Return a free TCP port of 127.0.0.1.
 
-    Chosen at random from below the range that the kernel gives to outgoing connections: between this look and the
-    server's own bind, no connection of a neighbour can take it.
+    The port is random and below the range of ports for outgoing connections. So no other connection can take it before
+    the server binds it.
     """
     while True:
-        port = random.SystemRandom().randrange(10_240, 32_768)  # tests may have seeded the other one
+        port = random.SystemRandom().randrange(10_240, 32_768)  # tests may have seeded the global generator
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 continue
@@ -52,12 +55,12 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE, pause: float = 0.02) -> None:
-    """Poll until it holds. What the condition looks up and does not find (LookupError) is not there yet.
+    """Poll until the condition holds. A LookupError in the condition counts as not yet.
 
-    ``pause`` is the time between two looks in seconds: longer for a look that costs the service much.
+    ``pause`` is the time between two polls in seconds. Use more if a poll is expensive for the service.
 
     Raises:
-        AssertionError: it did not within so many seconds.
+        AssertionError: the condition did not hold within ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -73,7 +76,7 @@ def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE, p
 
 
 def accepts(address: tuple[str, int] | str) -> bool:
-    """Whether somebody accepts connections there (host and port, or the path of a unix socket)."""
+    """Return whether a host and port, or the path of a Unix socket, accepts connections."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family) as probe:
         probe.settimeout(1)
@@ -83,7 +86,7 @@ def accepts(address: tuple[str, int] | str) -> bool:
 class Server:
     """One server process with its folder, log and port.
 
-    A subclass says how it is started (``command``) and when it is ready (``ready``).
+    A subclass defines how the server is started (``command``) and when it is ready (``ready``).
     """
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
@@ -91,38 +94,38 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         self.log_file = folder / "log"
-        """Where it prints to."""
+        """File of its output."""
         self._process: subprocess.Popen[bytes] | commands.Command | None = None
 
     def command(self) -> list[str]:
-        """The argv that starts it in the foreground."""
+        """Return the arguments that start the server in the foreground."""
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
-        """Its environment."""
+        """Return the environment of the server."""
         return os.environ
 
     def user(self) -> str | None:
-        """The user to run as, where it refuses to be root."""
+        """Return the user for a server that refuses to run as root."""
         return None
 
     def ready(self) -> bool:
-        """Whether it answers usefully; called only while the process lives."""
+        """Return whether the server answers. It is called only while the process lives."""
         return accepts(("127.0.0.1", self.port))
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """Return the process ID of the running server."""
         assert self._process is not None, "not started"
         return self._process.pid
 
     @property
     def log(self) -> str:
-        """What it printed so far, over all its starts."""
+        """Return the output of all starts so far."""
         return self.log_file.read_text(errors="replace")
 
     def launch(self) -> None:
-        """Start it and do not wait."""
+        """Start the server without waiting."""
         self._process = self._started()
 
     def _started(self) -> subprocess.Popen[bytes] | commands.Command:
@@ -140,7 +143,7 @@ class Server:
             )
 
     def start(self) -> None:
-        """Start it and wait until it is ready."""
+        """Start the server, and wait until it is ready."""
         self.launch()
         try:
             until(self._answers, f"{type(self).__name__} ready")
@@ -153,7 +156,7 @@ class Server:
         return self.ready()
 
     def stop(self) -> None:
-        """End it politely, killing it after the deadline; nothing to do if it does not run."""
+        """Stop the server with SIGTERM, and with SIGKILL after the deadline. A stopped server stays stopped."""
         if self._process is None:
             return
         self.resume()
@@ -165,19 +168,19 @@ class Server:
         self._process = None
 
     def kill(self) -> None:
-        """kill -9, and wait until it is gone."""
+        """Kill the server with kill -9, and wait until it is gone."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def pause(self) -> None:
-        """SIGSTOP: it keeps its connections and says nothing more."""
+        """Send SIGSTOP: the server keeps its connections and does not answer."""
         self._signal(signal.SIGSTOP)
         until(self._stands_still, "every thread has stopped")
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self._signal(signal.SIGCONT)
 
     def _stands_still(self) -> bool:

@@ -76,34 +76,34 @@ class Alertmanager(Server):
     def reload(self) -> None:
         """Read ``configuration`` again."""
         self.command()
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/-/reload", method="POST"), timeout=5).close()
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/-/reload", method="POST"), timeout=60).close()
 
     def fire(self, **labels: str) -> None:
-        """Have an alert fire here."""
+        """Make an alert fire."""
         self._post("/api/v2/alerts", [{"labels": labels}])
 
     def send(self, **alert: Any) -> None:
-        """Have an alert with annotations, or whatever it has, fire here."""
+        """Make an alert with annotations or other fields fire."""
         self._post("/api/v2/alerts", [alert])
 
     def resolve(self, ends_at: str, **labels: str) -> None:
-        """End an alert, at an instant in RFC 3339."""
+        """End an alert at an instant in RFC 3339."""
         self._post("/api/v2/alerts", [{"labels": labels, "startsAt": "2000-01-01T00:00:00Z", "endsAt": ends_at}])
 
     def get(self, path: str) -> Any:
-        """An answer of its API, read without the code under test."""
-        with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+        """Return an answer of the API, read without the code under test."""
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
     def _post(self, path: str, body: Any) -> None:
         data = json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        urllib.request.urlopen(request, timeout=5).close()
+        urllib.request.urlopen(request, timeout=60).close()
 
 
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
-    """A running Alertmanager of its own for the test."""
+    """Return a running Alertmanager for one test."""
     server = Alertmanager(tmp_path / "alertmanager")
     server.start()
     yield server
@@ -112,7 +112,7 @@ def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
 
 @pytest.fixture
 def alertmanager_pair(tmp_path: Path) -> Iterator[tuple[Alertmanager, Alertmanager]]:
-    """Two that gossip silences with each other, already joined."""
+    """Return two Alertmanagers that have joined and gossip silences."""
     first, second = Alertmanager(tmp_path / "alertmanager-1"), Alertmanager(tmp_path / "alertmanager-2")
     for each in (first, second):
         each.cluster_port, each.peers = free_port(), [first, second]
@@ -130,7 +130,7 @@ def _members(server: Alertmanager) -> int:
 
 @pytest.fixture
 def make_alertmanager(tmp_path: Path) -> Iterator[Callable[..., Alertmanager]]:
-    """Make one with other settings (as keyword arguments) and start it."""
+    """Return a function that starts an Alertmanager with other settings, given as keyword arguments."""
     made: list[Alertmanager] = []
 
     def make(**settings: Any) -> Alertmanager:

@@ -1,4 +1,4 @@
-"""The bundled app as in production: `python -m app`, so gunicorn's master with uvicorn workers."""
+"""The bundled app as in production: `python -m app` starts the gunicorn master with uvicorn workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 class App(Server):
-    """Started in its own folder, which is also its release folder. Set ``variables`` before the start."""
+    """The app in its own folder, which is also its release folder. Set ``variables`` before the start."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         super().__init__(folder, port)
@@ -27,7 +27,7 @@ class App(Server):
         self.variables: dict[str, str] = {}
 
     def use(self, redis: Redis) -> None:
-        """Let it use this Redis."""
+        """Make the app use this Redis."""
         self.variables |= {"SHOP_REDIS_PORT": str(redis.port), "SHOP_REDIS_PASSWORD": redis.password or ""}
 
     def command(self) -> list[str]:
@@ -43,14 +43,14 @@ class App(Server):
         return inherited | own | self.variables
 
     def ready(self) -> bool:
-        """It is alive; whether it has what it needs is /readyz' business."""
+        """Return whether the app is alive. /readyz reports whether its dependencies are there."""
         try:
             return super().ready() and httpx.get(f"{self.url}/livez").status_code == 200
-        except httpx.TransportError:  # the master accepts before a worker answers; on a busy machine that takes long
+        except httpx.TransportError:  # the master accepts before a worker answers, which takes long on a busy machine
             return False
 
     def wait(self) -> int:
-        """The exit status, once it has ended by itself."""
+        """Return the exit status after the app has ended."""
         assert self._process is not None, "not started"
         return self._process.wait(DEADLINE)
 
@@ -59,7 +59,7 @@ class App(Server):
         os.kill(self.pid, number)
 
     def workers(self) -> set[int]:
-        """The process ids of the master's children."""
+        """Return the process IDs of the master's children."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         return {int(pid) for pid in children.read_text().split()}
 
@@ -69,7 +69,7 @@ MakeApp = Callable[..., App]
 
 @pytest.fixture
 def make_app(tmp_path: Path) -> Iterator[MakeApp]:
-    """Make one that uses this Redis, with these variables; start it unless told not to."""
+    """Return a function that makes an app with this Redis and variables, and starts it unless told otherwise."""
     made: list[App] = []
 
     def make(redis: Redis, *, start: bool = True, **variables: str) -> App:

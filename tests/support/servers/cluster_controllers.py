@@ -1,7 +1,7 @@
-"""Controllers that a cluster for development may leave out: those of StatefulSets, DaemonSets, Jobs and volumes.
+"""Controllers that a cluster for development may lack: those of StatefulSets, DaemonSets, Jobs and volumes.
 
-A complete cluster has all of them. On one that does not, the tests of the installation start a second
-kube-controller-manager with the controllers that are missing, if that program is installed.
+A complete cluster has all of them. On another cluster, the tests of the installation start a second
+kube-controller-manager with the missing controllers, if that program is installed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _KINDS = {
     "Job": ("job", "startTime"),
     "PersistentVolume": ("persistentvolume-binder", "phase"),
 }
-"""By kind of object: the controller that acts on it, and a part of the status that only this controller writes."""
+"""For each kind of object, the controller that acts on it, and a field of the status that only it writes."""
 _UNSEEN = (None, 0, "Pending")
-"""Values of such a part that no controller has written."""
+"""Values of such a field before a controller has written it."""
 _WITH_THEM = ("cronjob", "pv-protection", "pvc-protection", "disruption")
-"""Controllers that are started with the missing ones: without them, volumes cannot be removed."""
+"""Controllers that are started with the missing ones, because volumes cannot be removed without them."""
 
 
 def missing(kubeconfig: Path, seconds: float = 15) -> tuple[str, ...]:
@@ -49,8 +49,8 @@ def missing(kubeconfig: Path, seconds: float = 15) -> tuple[str, ...]:
             time.sleep(0.5)
     finally:
         _kubectl(kubeconfig, "delete", kinds, selector, "--wait=false")
-        nothing = '{"metadata": {"finalizers": null}}'  # the controller that removes this one may be missing
-        with suppress(subprocess.CalledProcessError):  # it is removed already
+        nothing = '{"metadata": {"finalizers": null}}'  # the controller that removes this finalizer may be missing
+        with suppress(subprocess.CalledProcessError):  # the volume is already removed
             _kubectl(kubeconfig, "patch", "persistentvolume", name, "--type=merge", f"--patch={nothing}")
 
 
@@ -73,7 +73,7 @@ def _objects(name: str) -> dict[str, Any]:
 
 
 def problem(absent: Sequence[str]) -> str:
-    """Return what is missing and how to get it, in a sentence; empty if nothing is, or if the tests can start it."""
+    """Return a sentence with what is missing and how to get it, empty if nothing is or if the tests can start it."""
     if not absent or shutil.which(PROGRAM):
         return ""
     return (
@@ -84,10 +84,10 @@ def problem(absent: Sequence[str]) -> str:
 
 @contextmanager
 def running(kubeconfig: Path) -> Iterator[None]:
-    """Start the controllers that are missing, until the context ends.
+    """Start the missing controllers until the context ends.
 
     Raises:
-        AssertionError: some are missing, and they cannot be started.
+        AssertionError: some controllers are missing and cannot be started.
     """
     absent = missing(kubeconfig)
     if not absent:
@@ -99,7 +99,7 @@ def running(kubeconfig: Path) -> Iterator[None]:
         argv = [PROGRAM, f"--kubeconfig={kubeconfig}", f"--controllers={wanted}", "--leader-elect=false"]
         argv += [f"--secure-port={free_port()}", f"--cert-dir={folder}"]
         if "--port " in subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, check=True).stdout:
-            argv.append("--port=0")  # before 1.24 there is a second port, which the cluster's own process has
+            argv.append("--port=0")  # before 1.24 there is a second port, which the cluster's own process uses
         log = Path(folder, "log")
         with log.open("wb") as output, subprocess.Popen(argv, stdout=output, stderr=output) as process:
             try:

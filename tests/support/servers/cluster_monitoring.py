@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager in a cluster, under the names that the Prometheus operator gives them."""
+"""Prometheus and Alertmanager in a cluster, with the names that the Prometheus operator gives them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def monitoring(root: Path, webhook_token: str) -> list[dict[str, Any]]:
 
     Args:
         root: folder of the project.
-        webhook_token: what Alertmanager shows to the remediator.
+        webhook_token: the token that Alertmanager sends to the remediator.
     """
     printed = subprocess.run([root / "deploy/kubernetes/rules.sh"], capture_output=True, text=True, check=True).stdout
     scraped = {"redis-exporter": ("redis", "redis-exporter.shop.svc:9121"), "fastapi-app": ("app", "app.shop.svc:8000")}

@@ -1,4 +1,4 @@
-"""Service addresses, names and volumes for a cluster of one node that has no kube-proxy, no DNS and no storage.
+"""Service addresses, names and volumes for a cluster of one node without kube-proxy, DNS and storage.
 
 The node is this machine. Service addresses become addresses of the loopback interface, on which this process forwards
 connections to ready pods. DNS queries of pods are redirected to this process, which knows Services and asks the
@@ -35,7 +35,7 @@ _UNKNOWN_POD = 4.0
 
 
 class ClusterNetwork:
-    """What pods need to reach Services, by kubectl.
+    """Service addresses and names for pods, set up with kubectl.
 
     Args:
         kubeconfig: the administrator's.
@@ -109,7 +109,7 @@ class ClusterNetwork:
         if (address, port) in self._servers:
             return
         if address not in self._addresses:
-            with suppress(subprocess.CalledProcessError):  # left by a run that was killed
+            with suppress(subprocess.CalledProcessError):  # left over from a killed run
                 _run("ip", "address", "add", f"{address}/32", "dev", "lo")
             self._addresses.add(address)
         handler = _handler(lambda client: self._forward(client.request, backend))
@@ -121,7 +121,7 @@ class ClusterNetwork:
         else:
             places = self._endpoints.get(backend, [])
         if not places:
-            return  # no ready pod: the connection ends
+            return  # without a ready pod, the connection ends
         with suppress(OSError), socket.create_connection(random.choice(places), timeout=5) as server:
             server.settimeout(None)
             back = threading.Thread(target=_copy, args=(server, client), daemon=True)
@@ -147,7 +147,7 @@ class ClusterNetwork:
 
     def _resolve(self, name: str, client: str) -> str | None:
         service, _, namespace = name.partition(".")
-        if not namespace:  # a pod asks as soon as it runs, which the API server knows a moment later
+        if not namespace:  # the API server learns that a pod runs a moment after the pod's first query
             deadline = time.monotonic() + _UNKNOWN_POD
             while client not in self._namespaces and time.monotonic() < deadline:
                 time.sleep(_POLL / 5)
@@ -215,8 +215,8 @@ def volumes(kubeconfig: Path, *sizes: str, small: str = "") -> Iterator[None]:
 
     Args:
         kubeconfig: the administrator's.
-        sizes: what the volumes say that they have.
-        small: the size of which a volume really has only 96 MiB, so that it can become full.
+        sizes: the declared sizes of the volumes.
+        small: a declared size. The volume with it has only 96 MiB, so that a test can fill it.
     """
     folder = Path(tempfile.mkdtemp(prefix="volumes-"))
     names, mounted = [], list[Path]()
@@ -247,12 +247,12 @@ def volumes(kubeconfig: Path, *sizes: str, small: str = "") -> Iterator[None]:
 
 
 def main() -> None:
-    """Run until interrupted, for a look by hand: ``python -m tests.support.servers.cluster_network KUBECONFIG``.
+    """Run until interrupted, for manual tests: ``python -m tests.support.servers.cluster_network KUBECONFIG``.
 
-    It also starts the controllers that the cluster leaves out.
+    It also starts the controllers that the cluster lacks.
     """
     kubeconfig = Path(sys.argv[1])
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts a process in the background with SIGINT ignored
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background processes with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         stack.enter_context(suppress(KeyboardInterrupt))

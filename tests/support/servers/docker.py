@@ -1,4 +1,4 @@
-"""A Docker Engine that is already there (DOCKER_HOST), with a small image and containers that are removed again."""
+"""An existing Docker Engine (DOCKER_HOST), with a small image and containers that are removed after the test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABEL = "remediator.test"
 
 
 class Engine:
-    """The Engine by its command line, which is not the code under test. Everything it makes carries ``label``."""
+    """The Engine, used by the docker command, which is not the code under test. All its objects have ``label``."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -29,46 +29,46 @@ class Engine:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What finds every container of this test, and no other."""
+        """Return the labels that select the containers of this test and no others."""
         return {LABEL: self.token}
 
     def cli(self, *arguments: str, given: bytes | None = None) -> str:
-        """Run docker; what it printed."""
+        """Run docker and return its output."""
         argv = [require("docker"), *arguments]
         done = subprocess.run(argv, input=given, capture_output=True, env={**os.environ, "DOCKER_HOST": self.host})
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode().strip()
 
     def build(self, tag: str, *changes: str) -> str:
-        """An image of nothing but busybox, with these lines of a Dockerfile; its name."""
+        """Build an image that contains only busybox, with these lines of a Dockerfile. Return its name."""
         name = f"remediator-test/{self.token}:{tag}"
         flags = [part for change in changes for part in ("--change", change)]
         self.cli("import", *flags, "-", name, given=_busybox())
         return name
 
     def build_program(self, name: str) -> str:
-        """An image of a program of this machine with its libraries, and busybox; its name. Nothing is pulled."""
+        """Build an image of a local program, its libraries and busybox. Return its name. Nothing is pulled."""
         image = f"remediator-test/{self.token}:{name}"
         self.cli("import", "-", image, given=_busybox(Path(require(name))))
         return image
 
     def run(self, *arguments: str, image: str = "") -> str:
-        """Start a container in the background; its id. The arguments are flags, ``---``, and a shell command."""
+        """Start a container in the background and return its ID. Arguments are flags, ``---``, and a shell command."""
         flags, _, command = " ".join(arguments).partition("--- ")
         label = f"--label={LABEL}={self.token}"
         shell = ["sh", "-c", command] if command else []
         return self.cli("run", "--detach", label, *flags.split(), image or self.image, *shell)
 
     def until_state(self, container: str, wanted: str) -> None:
-        """Wait until it is running, exited, …"""
+        """Wait until the container has this state, such as running or exited."""
         until(lambda: self.inspect(container, "{{.State.Status}}") == wanted, f"container {wanted}")
 
     def inspect(self, container: str, template: str) -> str:
-        """Part of its description."""
+        """Return a part of the description of a container."""
         return self.cli("inspect", "--format", template, container)
 
     def clean(self) -> None:
-        """Remove all that was made."""
+        """Remove all objects of the test."""
         volumes = self._volumes()
         self._remove(("ps", "--all"), ("rm", "--force", "--volumes"))
         for volume in volumes:
@@ -80,7 +80,7 @@ class Engine:
             self.cli("rmi", "--force", *set(images))
 
     def _volumes(self) -> set[str]:
-        """Those without a name of their own do not carry the label."""
+        """Return the anonymous volumes, which do not have the label."""
         template = "{{range .Mounts}}{{.Name}} {{end}}"
         containers = self.cli("ps", "--all", "--quiet", "--filter", f"label={LABEL}={self.token}").split()
         return {volume for each in containers for volume in self.inspect(each, template).split()}
@@ -92,7 +92,7 @@ class Engine:
 
 
 def _busybox(*programs: Path) -> bytes:
-    """A root filesystem with one static program under many names, and dynamic programs with their libraries."""
+    """Return a root filesystem with busybox under many names, and other programs with their libraries."""
     with io.BytesIO() as buffer:
         with tarfile.open(fileobj=buffer, mode="w") as archive:
             archive.add(Path(require("busybox")).resolve(), "bin/busybox")
@@ -101,7 +101,7 @@ def _busybox(*programs: Path) -> bytes:
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 archive.addfile(link)
             for program in programs:
-                archive.add(program.resolve(), f"bin/{program.name}")  # a link, whose name chooses what it does
+                archive.add(program.resolve(), f"bin/{program.name}")  # may be a link whose name selects the function
                 listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
                 for library in dict.fromkeys(re.findall(r"(/\S+) \(0x", listed)):
                     archive.add(Path(library).resolve(), library.lstrip("/"))
@@ -113,7 +113,7 @@ def _busybox(*programs: Path) -> bytes:
 
 @pytest.fixture
 def docker_engine() -> Iterator[Engine]:
-    """The Engine that DOCKER_HOST names; what the test makes there is removed after it."""
+    """Return the Engine that DOCKER_HOST names. The test's objects are removed after the test."""
     host = os.environ.get("DOCKER_HOST")
     if not host:
         pytest.skip("needs a Docker Engine: set DOCKER_HOST")

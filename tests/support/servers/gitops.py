@@ -1,7 +1,7 @@
-"""The custom resources of Argo CD and Flux on a real API server: those of their fields that we read and write.
+"""The custom resources of Argo CD and Flux on a real API server, with the fields that remediator reads and writes.
 
-There are no controllers: what they would do is written by the tests, as they write it. A field that is not in here is
-dropped by the API server, as a misspelt one is by theirs.
+There are no controllers: the tests write what the controllers would write. The API server drops a field that is not
+defined here, as the real definitions do with a misspelt one.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ TEXT, WHOLE, FLAG = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
 
 
 def an(**fields: Any) -> dict[str, Any]:
-    """The schema of an object."""
+    """Return the schema of an object."""
     return {"type": "object", "properties": fields}
 
 
 def many(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a list."""
+    """Return the schema of a list."""
     return {"type": "array", "items": schema}
 
 
@@ -77,7 +77,10 @@ CRDS = (
 
 @pytest.fixture(scope="module")
 def created_definitions() -> Iterator[dict[str, Cluster]]:
-    """The definitions that the tests of a module created, by name. They are removed at its end, with their objects."""
+    """Return the names of the definitions that the tests of a module created.
+
+    They are removed at the end of the module, with their objects.
+    """
     created: dict[str, Cluster] = {}
     yield created
     for name, cluster in created.items():
@@ -86,7 +89,7 @@ def created_definitions() -> Iterator[dict[str, Cluster]]:
 
 @pytest.fixture
 def gitops(cluster: Cluster, created_definitions: dict[str, Cluster]) -> Cluster:
-    """The cluster, where these kinds are known; those that it knew already are left as they are."""
+    """Return the cluster with these kinds. Kinds that it already had are not changed."""
     known = cluster.kubectl("get", "customresourcedefinitions", "--output=name").splitlines()
     for group, version, kind, plural, schema, more in CRDS:
         name = f"{plural}.{group}"

@@ -1,4 +1,4 @@
-"""A stand-in for Grafana Alerting: a real HTTP server with its API, and signed webhooks as a contact point sends them.
+"""A stand-in for Grafana Alerting: a real HTTP server with its API and the signed webhooks of a contact point.
 
 The bodies follow the documentation of Grafana 12 (webhook notifier) and the API of Alertmanager, which Grafana serves
 below ``/api/alertmanager/grafana``. Grafana itself is in no package registry that tests can use.
@@ -22,7 +22,7 @@ SECRET = "a-shared-secret-of-the-test"
 
 
 class Grafana:
-    """Where it listens, and which alerts it has."""
+    """The address of the stand-in and its alerts."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -30,7 +30,7 @@ class Grafana:
         self.requests: list[str] = []
 
     def fire(self, silenced_by: tuple[str, ...] = (), **labels: str) -> None:
-        """Let an alert fire, with the labels that Grafana adds for itself."""
+        """Make an alert fire, with the labels that Grafana adds."""
         self.alerts.append(
             {
                 "annotations": {"__values__": "{}"},
@@ -53,7 +53,7 @@ class Grafana:
 
 @contextmanager
 def grafana() -> Iterator[Grafana]:
-    """Serve its API on a port of loopback."""
+    """Serve the API on a port of loopback."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -80,7 +80,7 @@ def grafana() -> Iterator[Grafana]:
 
 
 def notification(status: str = "firing", **labels: str) -> bytes:
-    """A body of a contact point with one alert, with every field of the documentation."""
+    """Return a body of a contact point with one alert and every documented field."""
     ended = "2026-01-02T00:00:00Z" if status == "resolved" else "0001-01-01T00:00:00Z"
     return json.dumps(
         {
@@ -119,7 +119,7 @@ def notification(status: str = "firing", **labels: str) -> bytes:
 
 
 def signed(body: bytes, secret: str = SECRET, at: float | None = None) -> dict[str, str]:
-    """The headers that Grafana sends with a body: the time, and the signature of ``TIME:BODY``."""
+    """Return the headers that Grafana sends with a body: the time, and the signature of ``TIME:BODY``."""
     stamp = str(int(time.time() if at is None else at))
     digest = hmac.new(secret.encode(), f"{stamp}:".encode() + body, hashlib.sha256).hexdigest()
     return {"X-Grafana-Alerting-Signature": digest, "X-Grafana-Alerting-Timestamp": stamp}

@@ -1,4 +1,4 @@
-"""An OpenID provider whose answers the test chooses: a real HTTP server with real keys, right or hostile."""
+"""An OpenID provider with answers that the test chooses: a real HTTP server with real keys, correct or hostile."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class IdentityProvider:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -82,7 +82,7 @@ class IdentityProvider:
         return None
 
     def claims(self, nonce: str, **changed: Any) -> dict[str, Any]:
-        """Return right claims with changes; None removes a claim."""
+        """Return correct claims with changes. None removes a claim."""
         now = int(time.time())
         right = {"iss": self.issuer, "aud": CLIENT, "sub": "1", "nonce": nonce, "iat": now, "exp": now + 300}
         person = {"email": "ann@example.com", "email_verified": True, "groups": ["sre"]}
@@ -95,5 +95,5 @@ class IdentityProvider:
         return jwt.encode({"alg": algorithm, "kid": key.kid, **header}, dict(claims), key, registry=registry)
 
     def right_token(self, nonce: str) -> str:
-        """Return the token that must be accepted."""
+        """Return a token that the service must accept."""
         return self.sign(self.claims(nonce))

@@ -1,4 +1,4 @@
-"""A Kubernetes cluster that is already there (KUBECONFIG), with a namespace for the test that is removed again."""
+"""An existing Kubernetes cluster (KUBECONFIG), with a namespace that is removed after the test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.servers.docker import Engine
 
 
 class Cluster:
-    """The cluster by kubectl, which is not the code under test."""
+    """The cluster, used by kubectl, which is not the code under test."""
 
     def __init__(self, kubeconfig: Path, context: Engine | None) -> None:
         self.kubeconfig = kubeconfig
@@ -28,14 +28,14 @@ class Cluster:
         self._policy = "Never" if context else "IfNotPresent"
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
-        """Run kubectl in the test's namespace; what it printed."""
+        """Run kubectl in the namespace of the test and return its output."""
         flags = (f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}")
         done = subprocess.run([require("kubectl"), *flags, *arguments], input=given, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def get(self, *what: str) -> Any:
-        """An object or list, as JSON."""
+        """Return an object or a list as parsed JSON."""
         return json.loads(self.kubectl("get", *what, "--output=json"))
 
     def apply(self, *objects: Any) -> None:
@@ -53,11 +53,11 @@ class Cluster:
         pod: Mapping[str, Any] | None = None,
         **spec: Any,
     ) -> None:
-        """A Deployment of one pod that runs a shell command, labelled ``app: name``; again, to change it.
+        """Create or change a Deployment of one pod with a shell command and the label ``app: name``.
 
         Args:
-            container: more of its only container, for example probes.
-            pod: more of the specification of its pods, for example volumes.
+            container: further fields of its only container, for example probes.
+            pod: further fields of the pod specification, for example volumes.
         """
         inside = {"terminationGracePeriodSeconds": 0, "containers": [self.container(command) | dict(container or {})]}
         template = {"metadata": {"labels": {"app": name}}, "spec": inside | dict(pod or {})}
@@ -66,14 +66,14 @@ class Cluster:
         self.apply({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": body})
 
     def container(self, command: str, name: str = "main") -> dict[str, Any]:
-        """A container that runs a shell command."""
+        """Return a container that runs a shell command."""
         shell = ["/bin/sh", "-c", command]
         return {"name": name, "image": self.image, "imagePullPolicy": self._policy, "command": shell}
 
     def until_available(self, name: str) -> None:
-        """Wait until its rollout is done; if it does not end, the error says what its pods wait for.
+        """Wait until the rollout is complete. After a timeout, the error states what the pods wait for.
 
-        A loaded node takes a minute to start a pod, and an image that the node does not have never becomes available.
+        A loaded node takes a minute to start a pod, and an image that the node lacks never becomes available.
         """
         try:
             self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=180s")
@@ -84,7 +84,7 @@ class Cluster:
             raise AssertionError(f"{error}; pods of {name}:\n{pods}\nwarnings: {events or 'none'}") from None
 
     def account(self, name: str, *rules: dict[str, list[str]]) -> str:
-        """A service account that may do this and no more; its token."""
+        """Create a service account with exactly these rights, and return its token."""
         self.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
         self.apply(
             {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules},
@@ -103,7 +103,7 @@ class Cluster:
         return token
 
     def authority(self) -> str:
-        """The certificate that signs the API server's, as pods get it."""
+        """Return the CA certificate of the API server, as pods get it."""
         until(lambda: bool(self.get("configmaps")["items"]), "the namespace's CA certificate")
         text: str = self.get("configmap", "kube-root-ca.crt")["data"]["ca.crt"]
         return text
@@ -111,7 +111,7 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def node_engine() -> Iterator[Engine | None]:
-    """With DOCKER_HOST, which has to be the node's: an image for the pods of all tests, so that none is pulled."""
+    """With DOCKER_HOST, the Engine of the node, build an image for the pods, so that none is pulled."""
     host = os.environ.get("DOCKER_HOST")
     if not host:
         yield None
@@ -119,13 +119,13 @@ def node_engine() -> Iterator[Engine | None]:
     context = Engine(host)
     context.build("1")
     yield context
-    until(lambda: not context.cli("ps", "--quiet", "--filter", f"ancestor={context.image}"), "pods gone", 60)
+    until(lambda: not context.cli("ps", "--quiet", "--filter", f"ancestor={context.image}"), "pods gone")
     context.clean()
 
 
 @pytest.fixture(scope="session")
 def controllers() -> Iterator[None]:
-    """The controllers of StatefulSets, DaemonSets and PodDisruptionBudgets, started where the cluster lacks them."""
+    """Start the controllers of StatefulSets, DaemonSets and PodDisruptionBudgets that the cluster lacks."""
     kubeconfig = os.environ.get("KUBECONFIG")
     if not kubeconfig:
         pytest.skip("needs a Kubernetes cluster: set KUBECONFIG")
@@ -135,7 +135,7 @@ def controllers() -> Iterator[None]:
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The cluster that KUBECONFIG names, with an empty namespace."""
+    """Return the cluster that KUBECONFIG names, with an empty namespace."""
     kubeconfig = os.environ.get("KUBECONFIG")
     if not kubeconfig:
         pytest.skip("needs a Kubernetes cluster: set KUBECONFIG")

@@ -1,4 +1,4 @@
-"""nginx before a server of the test's own, with the included file that the remediator may write."""
+"""nginx in front of a server of the test, with the included file that the remediator may write."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.servers import Server, require, until
+from tests.support.servers import DEADLINE, Server, require, until
 
 _CONF = """\
 daemon off;
@@ -33,7 +33,7 @@ http {{
 
 
 class Nginx(Server):
-    """Serves a file."""
+    """nginx that serves a file."""
 
     def command(self) -> list[str]:
         (self.folder / "rules").mkdir(exist_ok=True)
@@ -44,11 +44,11 @@ class Nginx(Server):
         self.config.write_text(_CONF.format(folder=self.folder, port=self.port, temporary=temporary))
         for folder in (self.folder, *self.folder.parents):
             if folder.stat().st_mode & 0o5 != 0o5:
-                folder.chmod(folder.stat().st_mode | 0o5)  # nginx' workers are nobody when its master is root
+                folder.chmod(folder.stat().st_mode | 0o5)  # if the master of nginx is root, its workers run as nobody
         return [require("nginx"), "-p", str(self.folder), "-c", str(self.config), "-e", "stderr"]
 
     def start(self) -> None:
-        """It answers before it has written its pid."""
+        """Start nginx, and wait for its pid file, which it writes after its first answers."""
         super().start()
         pid = self.folder / "nginx.pid"
         until(lambda: pid.exists() and pid.read_text().strip().isdigit(), "its pid")
@@ -59,12 +59,12 @@ class Nginx(Server):
 
     @property
     def rules(self) -> Path:
-        """The file that is ours to write."""
+        """Return the file that the remediator may write."""
         return self.folder / "rules/remediator.conf"
 
     def statuses(self, count: int) -> list[int]:
-        """Of so many requests at once; 0 for one that was cut off, as a reload may do."""
-        with httpx.Client(trust_env=False) as client:
+        """Send this number of requests at once, and return their statuses, 0 for a connection that a reload ended."""
+        with httpx.Client(trust_env=False, timeout=DEADLINE) as client:
             return [self._status(client) for _ in range(count)]
 
     def _status(self, client: httpx.Client) -> int:
@@ -76,7 +76,7 @@ class Nginx(Server):
 
 @pytest.fixture
 def nginx(tmp_path: Path) -> Iterator[Nginx]:
-    """A running nginx."""
+    """Return a running nginx."""
     server = Nginx(tmp_path / "nginx")
     server.start()
     yield server

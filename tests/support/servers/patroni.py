@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from demo import proc
 from tests.support.servers import Server, free_port, require, until
 from tests.support.servers.postgres import Postgres
 
@@ -38,7 +39,7 @@ listen postgres
 
 
 class Etcd(Server):
-    """The store in which Patroni keeps who is the primary."""
+    """The store in which Patroni records the primary."""
 
     def command(self) -> list[str]:
         client, peer = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{free_port()}"
@@ -122,7 +123,7 @@ class Member(Server):
         return [require("patroni"), str(conf)]
 
     def status(self) -> dict[str, Any]:
-        """What Patroni says of this server; empty if it does not answer."""
+        """Return what Patroni reports about this server, empty if it does not answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.rest}/patroni", timeout=2) as answer:
                 found: dict[str, Any] = json.load(answer)
@@ -136,45 +137,43 @@ class Member(Server):
         return self.status().get("state") == "running"
 
     def is_primary(self) -> bool:
-        """Whether Patroni says that it is the primary, and it accepts writes."""
+        """Return whether Patroni reports this server as primary and it accepts writes."""
         return self.status().get("role") == "master" and self.sql("SELECT pg_is_in_recovery()") == "f"
 
     def sql(self, statement: str) -> str:
-        """Run a statement on this server; its first column, one row a line. Empty if it does not answer."""
+        """Run a statement on this server. Return its first column, one row a line, empty if it does not answer."""
         return psql(self.port, statement, "postgres")
 
     def processes(self) -> list[int]:
-        """The server's and Patroni's process, and all their children."""
+        """Return the processes of the server and of Patroni with all their children."""
         found = [self.pid] if self._process is not None else []
         with suppress(OSError, ValueError):
             found.append(int((self.folder / "data/postmaster.pid").read_text().splitlines()[0]))
-        return [*found, *(child for parent in found for child in _children(parent))]
+        return [*found, *(child for parent in found for child in proc.children(parent))]
 
     def signal_all(self, number: signal.Signals) -> None:
-        """Send a signal to all of its processes."""
+        """Send a signal to all processes of this server."""
         _signal(self.processes(), number)
 
     def continue_server(self) -> None:
-        """Let a frozen server continue, but not Patroni: it goes on with what its clients asked for."""
+        """Resume a frozen server, but not Patroni: the server continues with the statements of its clients."""
         postmaster = int((self.folder / "data/postmaster.pid").read_text().splitlines()[0])
-        _signal([postmaster, *_children(postmaster)], signal.SIGCONT)
+        _signal([postmaster, *proc.children(postmaster)], signal.SIGCONT)
 
     def stop_receiving(self) -> Callable[[], None]:
-        """Freeze the process of a standby that receives the log: it lags. Return what ends it, with what it got."""
+        """Freeze the process of a standby that receives the log, so that it lags. Return a function that ends it."""
         postmaster = int((self.folder / "data/postmaster.pid").read_text().splitlines()[0])
-        (receiver,) = (
-            pid for pid in _children(postmaster) if b"walreceiver" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        )
+        (receiver,) = (pid for pid in proc.children(postmaster) if "walreceiver" in proc.command_line(pid))
         os.kill(receiver, signal.SIGSTOP)
 
         def end() -> None:
-            for number in (signal.SIGTERM, signal.SIGCONT):  # it ends before it reads what arrived meanwhile
+            for number in (signal.SIGTERM, signal.SIGCONT):  # ends before it reads newer data
                 os.kill(receiver, number)
 
         return end
 
     def kill(self) -> None:
-        """kill -9 of everything: the host is gone."""
+        """Kill all processes of the host with kill -9."""
         if self._process is None:
             return
         self.signal_all(signal.SIGKILL)
@@ -187,14 +186,8 @@ def _signal(pids: list[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def _children(pid: int) -> list[int]:
-    with suppress(OSError):
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
 class HaProxy(Server):
-    """Sends connections to the member that is the primary, and cuts them when it is not any more."""
+    """HAProxy, which sends connections to the primary, and ends them when the primary changes."""
 
     def __init__(self, folder: Path, members: list[Member]) -> None:
         super().__init__(folder)
@@ -208,7 +201,7 @@ class HaProxy(Server):
 
 
 def psql(port: int, statement: str, database: str) -> str:
-    """Run a statement; its first column, one row a line. Empty if the server does not answer."""
+    """Run a statement. Return its first column, one row a line, empty if the server does not answer."""
     argv = [require("psql"), "-XqAt", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "-d", database]
     done = subprocess.run([*argv, "-c", statement], capture_output=True, text=True, check=False, timeout=20)
     return done.stdout.strip()
@@ -228,38 +221,38 @@ class Cluster:
         self.synchronous = synchronous
 
     def start(self) -> None:
-        """Start everything; the standby is connected, and synchronous if it is to be."""
+        """Start everything. The standby is connected, and synchronous if configured."""
         self.etcd.start()
         self.members[0].start()
         until(lambda: self.members[0].status().get("role") == "master", "one is the primary")
         self.members[1].start()
         self.wait_for_standby()
         self.haproxy.start()
-        # until its first checks, HAProxy also sends connections to the standby, every second one
+        # before its first checks, HAProxy sends every second connection to the standby
         until(self.leads_to_the_primary, "HAProxy sends connections to the primary only")
 
     def leads_to_the_primary(self) -> bool:
-        """Whether HAProxy sends connections to the primary only."""
+        """Return whether HAProxy sends connections to the primary only."""
         return all(self.sql("SELECT pg_is_in_recovery()") == "f" for _ in range(4))
 
     def wait_for_standby(self) -> None:
-        """Until the standby streams."""
+        """Wait until the standby streams."""
         wanted = "sync" if self.synchronous else "async"
         until(
             lambda: self.sql("SELECT sync_state FROM pg_stat_replication", direct=True) == wanted, "a standby streams"
         )
 
     def wait_for_replay(self) -> None:
-        """Until the standby has everything."""
+        """Wait until the standby has replayed everything."""
         same = "SELECT pg_current_wal_lsn() = replay_lsn FROM pg_stat_replication"
         until(lambda: self.sql(same, direct=True) == "t", "the standby has everything")
 
     def has_failed_over(self, before: Member) -> bool:
-        """Whether another member than before is the primary, and its promotion is complete."""
+        """Return whether another member is the primary and its promotion is complete."""
         return any(one is not before and one.is_primary() for one in self.members)
 
     def stop(self) -> None:
-        """End everything and remove it."""
+        """Stop and remove everything."""
         self.haproxy.kill()
         for member in self.members:
             member.signal_all(signal.SIGCONT)
@@ -269,21 +262,21 @@ class Cluster:
 
     @property
     def primary(self) -> Member:
-        """The member that is the primary now."""
+        """Return the member that is the primary now."""
         return next(one for one in self.members if one.status().get("role") == "master")
 
     @property
     def standby(self) -> Member:
-        """The other one."""
+        """Return the other member."""
         primary = self.primary
         return next(one for one in self.members if one is not primary)
 
     def sql(self, statement: str, database: str = "postgres", *, direct: bool = False) -> str:
-        """Run a statement on the primary; its first column, one row a line. Empty if the server does not answer."""
+        """Run a statement on the primary. Return its first column, one row a line, empty if it does not answer."""
         return psql(self.primary.port if direct else self.haproxy.port, statement, database)
 
     def url(self, database: str, *, through: str) -> str:
-        """Where a database is: through ``haproxy``, or by a URL with both ``hosts``."""
+        """Return the URL of a database through ``haproxy``, or with both ``hosts``."""
         if through == "haproxy":
             return f"postgresql://postgres@127.0.0.1:{self.haproxy.port}/{database}"
         hosts = ",".join(f"127.0.0.1:{one.port}" for one in self.members)

@@ -33,7 +33,7 @@ class PgBouncer(Server):
     def command(self) -> list[str]:
         for folder in (self.folder, *self.folder.parents):
             if folder.stat().st_mode & 0o5 != 0o5:
-                folder.chmod(folder.stat().st_mode | 0o5)  # it refuses to be root, and reads its files as another user
+                folder.chmod(folder.stat().st_mode | 0o5)  # it refuses to run as root
         (self.folder / "users").write_text('"postgres" ""\n"app" ""\n')
         conf = self.folder / "pgbouncer.ini"
         conf.write_text(
@@ -53,5 +53,5 @@ class PgBouncer(Server):
         return self.server.user()
 
     def url(self, database: str) -> str:
-        """Where a database is, through this pooler."""
+        """Return the URL of a database through this pooler."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"

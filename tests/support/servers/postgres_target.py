@@ -1,4 +1,4 @@
-"""A PostgreSQL that playbooks act on: the role of remediator with exactly its rights, sessions of others, a standby."""
+"""A PostgreSQL that playbooks act on: remediator's role with exactly its rights, sessions of others, and a standby."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def make_target(server: Postgres) -> Target:
 
 @pytest.fixture
 def bare_target(postgres: Postgres) -> Iterator[Target]:
-    """A database on the shared server, on which remediator has no rights yet."""
+    """Return a database on the shared server, on which remediator has no rights yet."""
     target = make_target(postgres)
     target.grant(f"REVOKE pg_monitor, pg_signal_backend FROM {ROLE}")
     yield target
@@ -112,7 +112,7 @@ def bare_target(postgres: Postgres) -> Iterator[Target]:
 
 @pytest.fixture
 def pg_target(bare_target: Target) -> Target:
-    """A database on the shared server, on which remediator has its rights."""
+    """Return a database on the shared server, on which remediator has its rights."""
     bare_target.grant(*rights(bare_target.service()))
     return bare_target
 

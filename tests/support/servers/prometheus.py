@@ -1,4 +1,4 @@
-"""Prometheus, with data that was measured before the test or comes from rules and scraping."""
+"""Prometheus with data from before the test, or from rules and scraping."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ rule_files: [rules.yml]
 
 
 class Prometheus(Server):
-    """One Prometheus. Before the start change ``rules``, ``configuration`` (more of prometheus.yml; SELF in it becomes
-    its own address), ``flags``, ``prefix`` or ``history`` (OpenMetrics text with timestamps, without ``# EOF``)."""
+    """One Prometheus. Change its attributes before the start.
+
+    ``rules``, ``configuration`` (more of prometheus.yml, with SELF for its own address), ``flags``, ``prefix``, and
+    ``history`` (OpenMetrics text with timestamps, without ``# EOF``).
+    """
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         super().__init__(folder, port)
@@ -66,16 +69,16 @@ class Prometheus(Server):
             return False
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """What an expression gives now, asked without the code under test."""
+        """Return the current value of an expression, read without the code under test."""
         query = urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(f"{self.url}/api/v1/query?{query}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.url}/api/v1/query?{query}", timeout=60) as answer:
             result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return result
 
 
 @pytest.fixture
 def make_prometheus(tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
-    """Make one with these settings (as keyword arguments) and start it."""
+    """Return a function that starts a Prometheus with these settings, given as keyword arguments."""
     made: list[Prometheus] = []
 
     def make(**settings: Any) -> Prometheus:
@@ -93,5 +96,5 @@ def make_prometheus(tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
 
 @pytest.fixture
 def prometheus(make_prometheus: Callable[..., Prometheus]) -> Prometheus:
-    """A running Prometheus of its own for the test, without rules and targets."""
+    """Return a running Prometheus for one test, without rules and targets."""
     return make_prometheus()

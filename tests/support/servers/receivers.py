@@ -1,4 +1,4 @@
-"""Receivers of messages on loopback: an HTTP server that keeps what is posted to it, and a mail server."""
+"""Receivers of messages on loopback: an HTTP server that stores requests, and a mail server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from demo.http_server import QuietHandler, serve
 
 @dataclass
 class Received:
-    """One request."""
+    """One received request."""
 
     path: str
     headers: dict[str, str]
@@ -21,26 +21,26 @@ class Received:
 
     @property
     def json(self) -> Any:
-        """The body."""
+        """Return the parsed body."""
         return json.loads(self.body)
 
 
 @dataclass
 class Receiver:
-    """What came, and what is answered: statuses in turn, the last one for ever."""
+    """The received requests, and the statuses to answer in order. The last status repeats."""
 
     url: str = ""
     received: list[Received] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=lambda: [(200, {}, b"{}")])
 
     def next_answer(self) -> tuple[int, dict[str, str], bytes]:
-        """The answer to give now."""
+        """Return the next status to answer."""
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 @contextmanager
 def receiver() -> Iterator[Receiver]:
-    """An HTTP server on a free port."""
+    """Run an HTTP server on a free port."""
     kept = Receiver()
 
     class Handler(QuietHandler):

@@ -1,5 +1,6 @@
-"""A recipe of the cookbook in production: Prometheus evaluates its rule, Alertmanager sends the alert, and the
-remediator has its inventory and its playbook.
+"""A recipe of the cookbook in production.
+
+Prometheus evaluates its rule, Alertmanager sends the alert, and the remediator has its inventory and its playbook.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ class Recipe:
     """The servers of one recipe. Change them and the attributes before the start.
 
     Args:
-        folder: for all files.
+        folder: the folder for all files.
         name: name of the recipe.
         hosts: the targets that Prometheus scrapes, each with its address and the label ``host``.
-        replaced: what is replaced in the files of the recipe, such as addresses and paths.
+        replaced: replacements in the files of the recipe, such as addresses and paths.
     """
 
     def __init__(self, folder: Path, name: str, hosts: dict[str, str], replaced: dict[str, str]) -> None:
@@ -41,26 +42,26 @@ class Recipe:
         self.targets = folder / "targets.json"
         """The targets, in the format of file_sd."""
         self.series: Callable[[str], str] = lambda host: ""
-        """Return what the exporter of a host reports, in the text format of Prometheus."""
+        """Return the series of a host's exporter in the text format of Prometheus."""
         self.silent: set[str] = set()
         """Hosts whose exporter does not answer."""
 
     def file(self, path: str) -> Any:
-        """Return a file of the recipe, with what is replaced."""
+        """Return a file of the recipe with its replacements."""
         text = (COOKBOOK / self.name / path).read_text()
         for old, new in self.replaced.items():
             text = text.replace(old, new)
         return yaml.safe_load(text)
 
     def playbook(self) -> dict[str, Any]:
-        """Return the playbook in mode auto, with a proof that takes less time."""
+        """Return the playbook in mode auto, with a faster verification."""
         made: dict[str, Any] = self.file(f"playbooks/{self.name}.yaml")
         made["mode"] = "auto"
         made["verify"] |= {"settle": "100ms", "within": "60s", "stable": "500ms"}
         return made
 
-    def run(self, target: str, *statuses: str, seconds: float = 90) -> dict[str, Any]:
-        """Wait until the run of a target has one of these statuses, and return it. Default: until it has ended."""
+    def run(self, target: str, *statuses: str, seconds: float = 240) -> dict[str, Any]:
+        """Wait until the run of a target has one of these statuses, by default until it has ended, and return it."""
         wanted = statuses or ENDED
 
         def found() -> list[dict[str, Any]]:
@@ -99,8 +100,8 @@ class Recipe:
                 "scrape_configs": [
                     {
                         "job_name": "node",
-                        "scrape_interval": "1s",
-                        "scrape_timeout": "1s",
+                        "scrape_interval": "3s",
+                        "scrape_timeout": "3s",
                         "file_sd_configs": [{"files": [str(self.targets)]}],
                         "relabel_configs": [
                             {"source_labels": ["__address__"], "target_label": "instance"},

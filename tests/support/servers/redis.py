@@ -1,4 +1,4 @@
-"""redis-server in every state that a remedy may find it in, and Sentinels."""
+"""redis-server in every state that a remedy can meet, and Sentinels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.servers import Server, free_port, require
 
 
 class Redis(Server):
-    """A redis-server with persistence off. ``settings`` are lines of redis.conf; set ``password`` before the start."""
+    """A redis-server without persistence. ``settings`` are lines of redis.conf. Set ``password`` before the start."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         super().__init__(folder, port)
@@ -34,11 +34,11 @@ class Redis(Server):
         return lines if self.password is None else [*lines, f"requirepass {self.password}"]
 
     def ready(self) -> bool:
-        """It answers, even if the answer is that it is still loading."""
+        """Return whether the server answers, even if it is still loading."""
         return super().ready() and self._cli("PING").stdout.strip() != ""
 
     def ask(self, *command: str) -> str:
-        """The reply to a command, sent by redis-cli."""
+        """Send a command with redis-cli and return the reply."""
         done = self._cli(*command)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -47,12 +47,12 @@ class Redis(Server):
         argv = [require("redis-cli"), "-p", str(self.port), *command]
         secret = {} if self.password is None else {"REDISCLI_AUTH": self.password}
         return subprocess.run(
-            argv, capture_output=True, text=True, timeout=10, check=False, env={**os.environ, **secret}
+            argv, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **secret}
         )
 
 
 class Sentinel(Redis):
-    """One Sentinel. Name ``master`` (a Redis) and ``quorum`` before the start."""
+    """One Sentinel. Set ``master`` (a Redis) and ``quorum`` before the start."""
 
     master: Redis
     quorum = 2
@@ -71,7 +71,7 @@ MakeRedis = Callable[..., Redis]
 
 @pytest.fixture
 def make_redis(tmp_path: Path) -> Iterator[MakeRedis]:
-    """Make one with these lines of redis.conf and these attributes, and start it."""
+    """Return a function that starts a Redis with these lines of redis.conf and these attributes."""
     made: list[Redis] = []
 
     def make(*settings: str, kind: type[Redis] = Redis, start: bool = True, **attributes: Any) -> Redis:
@@ -91,5 +91,5 @@ def make_redis(tmp_path: Path) -> Iterator[MakeRedis]:
 
 @pytest.fixture
 def redis_server(make_redis: MakeRedis) -> Redis:
-    """A running Redis of its own for the test, with a password."""
+    """Return a running Redis for one test, with a password."""
     return make_redis(password="opensesame")

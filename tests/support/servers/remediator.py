@@ -1,4 +1,4 @@
-"""The remediator itself, as a process, before a Redis under supervisord and an Alertmanager: the small real stack."""
+"""The small real stack: the remediator as a process, a Redis under supervisord, and an Alertmanager."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import yaml
 from remediator.audit import keys as audit_keys
 from remediator.core.tokens import create_keyring
 from tests.support import commands
-from tests.support.servers import Server, free_port, require, until
+from tests.support.servers import DEADLINE, Server, free_port, require, until
 from tests.support.servers.alertmanager import Alertmanager
 from tests.support.servers.supervisord import Supervisord
 
@@ -48,16 +48,17 @@ PLAYBOOK: dict[str, Any] = {
 
 
 class Remediator(Server):
-    """A remediator process; change ``settings``, ``playbooks`` and ``inventory`` before the start."""
+    """A remediator process. Change ``settings``, ``playbooks`` and ``inventory`` before the start."""
 
     forked = True
-    """Whether it comes from a process that has imported it (:mod:`tests.support.commands`). A test that changes the
-    command or the environment of its Python says no."""
+    """Whether the process is forked from one with all imports (:mod:`tests.support.commands`). A test that changes
+    the command or the Python environment sets False.
+    """
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         super().__init__(folder, port)
         self.file_limit: int | None = None
-        """Longest file in bytes that it may write: a full disk, made cheaply."""
+        """Longest file in bytes that it may write, which simulates a full disk."""
         self.shares_keys = True
         """Whether replicas on PostgreSQL in neighbouring folders get the same keys."""
         self.playbooks: list[dict[str, Any]] = [PLAYBOOK]
@@ -83,7 +84,7 @@ class Remediator(Server):
 
     @property
     def config(self) -> Path:
-        """The settings file."""
+        """Return the path of the settings file."""
         return self.folder / "remediator.yaml"
 
     @property
@@ -95,7 +96,7 @@ class Remediator(Server):
         return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": f"error,{unless}"}
 
     def write(self) -> None:
-        """Put its files where it looks for them."""
+        """Write the files of the remediator."""
         (self.folder / "playbooks").mkdir(exist_ok=True)
         for playbook in self.playbooks:
             (self.folder / "playbooks" / f"{playbook['name']}.yaml").write_text(yaml.safe_dump(playbook))
@@ -106,7 +107,7 @@ class Remediator(Server):
         self.config.write_text(yaml.safe_dump(self.settings))
 
     def _share_keys(self) -> None:
-        """Name keys that all replicas in neighbouring folders share, unless the test names others."""
+        """Name keys that all replicas in neighbouring folders share, unless the test names other keys."""
         links, audit = self.folder.parent / "links.key", self.folder.parent / "audit.key"
         create_keyring(links)
         audit_keys.create(audit, "remediator/default")
@@ -132,57 +133,57 @@ class Remediator(Server):
             return False
 
     def get(self, path: str) -> Any:
-        """An answer of its API."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:  # the first one loads the API
+        """Return an answer of the API."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=60) as answer:  # the first request loads the API
             return json.load(answer)
 
     def text(self, path: str) -> str:
-        """A page."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:  # the first one loads the pages
+        """Return a page."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=60) as answer:  # the first request loads the pages
             return str(answer.read(), "utf-8")
 
     def post(self, body: bytes, path: str = "/api/v1/alerts", token: str | None = TOKEN) -> tuple[int, Any]:
-        """Send a body as Alertmanager would; status and answer."""
+        """Send a body as Alertmanager does. Return status and answer."""
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         request = urllib.request.Request(f"{self.url}{path}", body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
     def notification(self, status: str, **labels: str) -> bytes:
-        """A body of version 4 with one alert."""
+        """Return a body of version 4 with one alert."""
         return self.notification_of([labels], status)
 
     def notification_of(self, alerts: list[dict[str, str]], status: str = "firing") -> bytes:
-        """A body of version 4 with these alerts, each by its labels."""
+        """Return a body of version 4 with one alert for each set of labels."""
         times = {"startsAt": "2026-01-01T00:00:00Z", "endsAt": "0001-01-01T00:00:00Z"}
         told = [{"status": status, "labels": labels, **times} for labels in alerts]
         return json.dumps({"version": "4", "receiver": "remediator", "alerts": told}).encode()
 
     def memory(self) -> int:
-        """Resident bytes."""
+        """Return the resident bytes."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def metrics(self) -> str:
-        """Its exposition text."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
+        """Return the metrics in the text format."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=60) as answer:
             return str(answer.read(), "utf-8")
 
     def audit_has(self, text: str) -> bool:
-        """Whether some entry of the audit log holds this text."""
+        """Return whether an entry of the audit log contains this text."""
         found = commands.remediator("audit", "search", text, "--db", str(self.folder / "state/remediator.db"))
         assert found.returncode == 0, found.stderr
         return text in found.stdout
 
     def runs(self) -> list[dict[str, Any]]:
-        """All runs, newest first."""
+        """Return all runs, newest first."""
         found: list[dict[str, Any]] = self.get("/api/v1/runs?limit=500")
         return found
 
-    def wait_for(self, status: str, seconds: float = 30.0) -> dict[str, Any]:
-        """The newest run, as soon as it has this status."""
+    def wait_for(self, status: str, seconds: float = DEADLINE) -> dict[str, Any]:
+        """Wait until the newest run has this status, and return it."""
 
         def reached() -> bool:
             found = self.runs()
@@ -197,7 +198,7 @@ class Remediator(Server):
 
 
 class Stack:
-    """A Redis under supervisord, an Alertmanager that tells the remediator, and the remediator."""
+    """A Redis under supervisord, an Alertmanager that notifies the remediator, and the remediator."""
 
     def __init__(self, folder: Path) -> None:
         self.redis_port = free_port()
@@ -228,7 +229,7 @@ receivers:
         }
 
     def start(self) -> None:
-        """Start all of it, Redis included."""
+        """Start all servers, Redis included."""
         require("redis-server")
         self.supervisord.start()
         self.control("start")
@@ -236,17 +237,17 @@ receivers:
         self.remediator.start()
 
     def stop(self) -> None:
-        """Stop all of it."""
+        """Stop all servers."""
         self.remediator.stop()
         self.alertmanager.stop()
         self.supervisord.stop()
 
     def control(self, verb: str, program: str = "redis") -> None:
-        """``startProcess`` or ``stopProcess`` of Redis or another program, as an operator would."""
+        """Call ``startProcess`` or ``stopProcess`` for Redis or another program, as an operator would."""
         self._rpc(f"{verb}Process", program)
 
     def redis(self) -> dict[str, Any]:
-        """What supervisord says of Redis."""
+        """Return what supervisord reports about Redis."""
         found: dict[str, Any] = self._rpc("getProcessInfo")
         return found
 
@@ -255,7 +256,7 @@ receivers:
             return getattr(proxy.supervisor, method)(program)
 
     def kill_redis(self) -> int:
-        """kill -9; the pid that it had."""
+        """Kill Redis with kill -9, and return its pid."""
         pid = int(self.redis()["pid"])
         os.kill(pid, 9)
         until(lambda: self.redis()["pid"] == 0, "supervisord saw Redis die")
@@ -264,7 +265,7 @@ receivers:
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """The small real stack, started."""
+    """Return the started small real stack."""
     made = Stack(tmp_path)
     try:
         made.start()

@@ -15,7 +15,7 @@ from tests.support.servers.recipe import Recipe
 FAR = "web-4"
 """The host behind a link that can be cut."""
 STRANGER = "db-1"
-"""A host that SSH would reach, but that the allow-list of the discovery does not have."""
+"""A host that SSH can reach, but that is not in the allow-list of the discovery."""
 _HERE = {"web-1": "127.77.0.1", "web-2": "127.77.0.2", "web-3": "127.77.0.3", STRANGER: "127.77.0.4", FAR: "127.78.0.1"}
 _THROUGH_LINK = "127.78.0.2"
 _NETWORK = "127.76.0.0/14"
@@ -25,11 +25,11 @@ class SshFleet(Recipe):
     """Five hosts, each with an sshd of its own, and the servers of a recipe.
 
     Args:
-        folder: for all files.
+        folder: the folder for all files.
         name: name of the recipe.
         units: the systemd units of each host.
-        replaced: what is replaced in the files of the recipe, besides the addresses.
-        prefix: what starts sshd.
+        replaced: replacements in the files of the recipe, in addition to addresses.
+        prefix: the command that starts sshd.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class SshFleet(Recipe):
             for host, address in _HERE.items()
         }
         self._first, *others = self.simulated.values()
-        for each in others:  # they differ in their addresses only, so that one discovery describes all of them
+        for each in others:  # the hosts differ only in their addresses, so one discovery entry describes all
             each.port, each.key, each.host_key = self._first.port, self._first.key, self._first.host_key
         self.link = Link((_THROUGH_LINK, self._first.port), (_HERE[FAR], self._first.port))
 
@@ -60,11 +60,11 @@ class SshFleet(Recipe):
         self.simulated[host].fail(host, unit, **state)
 
     def restarts(self) -> dict[str, list[str]]:
-        """Return what began and ended on each host where anything did, by the record of the host itself."""
+        """Return the begun and ended restarts of each host that has any, from its own record."""
         return {host: calls for host, each in self.simulated.items() if (calls := each.calls(host))}
 
     def changes(self) -> dict[str, int]:
-        """Return how many changes each host began where any did, by its markers."""
+        """Return the number of begun changes of each host that has any, from its markers."""
         return {host: len(found) for host, each in self.simulated.items() if (found := each.markers(host))}
 
     def state(self, host: str, unit: str) -> str:
@@ -94,9 +94,9 @@ class SshFleet(Recipe):
             yield
 
     def escalated(self) -> str:
-        """Wait until the only run is escalated, and return all that is known about it as text."""
-        until(lambda: bool(self.remediator.runs()), "the alert has arrived", 90)
+        """Wait until the only run is escalated, and return everything known about it as text."""
+        until(lambda: bool(self.remediator.runs()), "the alert has arrived")
         [run] = self.remediator.runs()
         path = f"/api/v1/runs/{run['id']}"
-        until(lambda: self.remediator.get(path)["status"] == "escalated", f"the run is escalated: {run}", 90)
+        until(lambda: self.remediator.get(path)["status"] == "escalated", f"the run is escalated: {run}")
         return self.remediator.text(path)

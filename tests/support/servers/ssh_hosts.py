@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from demo import proc
 from demo.fleet.simulated_hosts import SimulatedHosts
 from remediator.clients.ssh import configuration
 from remediator.clients.ssh.client import RemoteHost
@@ -22,9 +23,9 @@ UNIT = "web.service"
 
 @pytest.fixture
 def ssh_folder() -> Iterator[Path]:
-    """The folder of ssh's configurations and sockets.
+    """Return the folder of ssh's configurations and sockets.
 
-    The socket of a shared connection has at most 107 bytes, which the folders of parallel tests use up.
+    The path of a connection's socket has at most 107 bytes, and folders of parallel tests would be too long.
     """
     require("sshd")
     with TemporaryDirectory(prefix="ssh-", ignore_cleanup_errors=True) as folder:
@@ -34,14 +35,14 @@ def ssh_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def hosts(tmp_path: Path, ssh_folder: Path) -> Iterator[SimulatedHosts]:
-    """Two hosts, each with a unit that runs."""
+    """Return two hosts, each with a running unit."""
     with SimulatedHosts(tmp_path / "hosts", ["web-1", "web-2"], [UNIT]) as made:
         yield made
 
 
 @pytest.fixture
 def web(hosts: SimulatedHosts) -> RemoteHost:
-    """The client of the first host."""
+    """Return the client of the first host."""
     return client(hosts, "web-1")
 
 
@@ -55,7 +56,7 @@ MakeHosts = Callable[..., SimulatedHosts]
 
 @pytest.fixture
 def make_hosts(tmp_path: Path, ssh_folder: Path) -> Iterator[MakeHosts]:
-    """Make hosts with other settings; they end with the test."""
+    """Return a function that makes hosts with other settings. They end with the test."""
     made: list[SimulatedHosts] = []
 
     def make(folder: str, names: list[str], **given: object) -> SimulatedHosts:
@@ -70,14 +71,7 @@ def make_hosts(tmp_path: Path, ssh_folder: Path) -> Iterator[MakeHosts]:
 
 def processes(words: str) -> list[int]:
     """Return the processes with these words in their command line."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if words.encode() in path.read_bytes().replace(b"\0", b" "):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
+    return [pid for pid in proc.pids() if words in proc.command_line(pid)]
 
 
 def kill(words: str) -> None:

@@ -1,4 +1,4 @@
-"""supervisord on a unix socket and on a TCP port with credentials, in a temporary folder."""
+"""supervisord on a Unix socket and on a TCP port with credentials, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from demo import proc
 from tests.support.servers import Server, accepts, require
 
 _HEAD = """
@@ -35,7 +36,7 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 
 
 class Supervisord(Server):
-    """A supervisord; ``programs`` maps names to the lines of their sections."""
+    """A supervisord. ``programs`` maps names to the lines of their sections."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         super().__init__(folder, port)
@@ -65,11 +66,11 @@ class Supervisord(Server):
         return accepts(self.socket) and super().ready()
 
     def children(self) -> list[int]:
-        """The processes that it started and that still live."""
-        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        """Return the processes that supervisord started and that still run."""
+        return proc.children(self.pid)
 
     def stop(self) -> None:
-        """End it and its programs at once; a polite end waits a second for each."""
+        """Kill supervisord and its programs at once, because a normal stop waits a second for each."""
         if self._process is not None:
             children = self.children()
             self.kill()
@@ -80,7 +81,7 @@ class Supervisord(Server):
 
 @pytest.fixture
 def supervisord(tmp_path: Path) -> Iterator[Supervisord]:
-    """A supervisord that is not started yet: add programs first."""
+    """Return a supervisord that is not started, so that the test can add programs."""
     server = Supervisord(tmp_path / "supervisord")
     yield server
     server.stop()

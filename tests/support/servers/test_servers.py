@@ -1,4 +1,4 @@
-"""The servers for tests keep their own promises: otherwise every test on them is worth nothing."""
+"""The servers for tests behave as documented. Tests that use them depend on this."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SSL_REQUEST = bytes([0, 0, 0, 8, 4, 210, 22, 47])
 
 
 def test_each_test_has_a_database_of_its_own(postgres: Postgres, postgres_url: str) -> None:
-    """It is empty, and may be written."""
+    """The database of a test is empty and can be written."""
     with psycopg.connect(postgres_url) as connection:
         found = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
         assert found == (0,)
@@ -29,7 +29,7 @@ def test_each_test_has_a_database_of_its_own(postgres: Postgres, postgres_url: s
 
 
 def test_a_killed_postgres_keeps_what_was_committed(make_postgres: MakePostgres) -> None:
-    """kill -9 of a durable server, and it comes back with it."""
+    """A durable server has all commits after kill -9 and a new start."""
     server = make_postgres(durable=True)
     assert server.sql("SHOW fsync") == "on"
     server.sql("CREATE TABLE kept (x int); INSERT INTO kept VALUES (7)")
@@ -42,7 +42,7 @@ def test_a_killed_postgres_keeps_what_was_committed(make_postgres: MakePostgres)
 
 
 def test_a_paused_postgres_answers_nobody(make_postgres: MakePostgres) -> None:
-    """Also those who were connected before; and everybody again once it goes on."""
+    """A paused server answers no client, on existing connections either. After it resumes, all get answers."""
     server = make_postgres()
     connection = psycopg.pq.PGconn.connect(server.url("postgres", tcp=True).encode())
     server.pause()
@@ -60,7 +60,7 @@ def test_a_paused_postgres_answers_nobody(make_postgres: MakePostgres) -> None:
 
 
 def test_a_server_that_ends_while_it_starts_shows_its_log(tmp_path: Path) -> None:
-    """The reason is in the test's failure."""
+    """The failure of the test shows the log of the server."""
     server = Alertmanager(tmp_path / "broken")
     server.configuration = "nonsense: true\n"
     with pytest.raises(AssertionError, match="nonsense"):
@@ -68,7 +68,7 @@ def test_a_server_that_ends_while_it_starts_shows_its_log(tmp_path: Path) -> Non
 
 
 def test_a_restart_uses_the_same_port(redis_server: Redis) -> None:
-    """Clients need not be told."""
+    """A server keeps its port, so clients need no change."""
     port, pid = redis_server.port, redis_server.pid
     redis_server.kill()
     redis_server.start()
@@ -77,7 +77,7 @@ def test_a_restart_uses_the_same_port(redis_server: Redis) -> None:
 
 
 def test_nothing_is_left_running(tmp_path: Path) -> None:
-    """A stopped server's process is gone, a paused one's too."""
+    """After a stop, the process is gone, also of a paused server."""
 
     class Sleeper(Server):
         def command(self) -> list[str]:
@@ -95,7 +95,7 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
 
 
 def test_an_absent_program_skips_here_and_fails_where_all_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A laptop without it skips; the suites of the engines never pretend."""
+    """Without a program, a test is skipped. With REQUIRE_ALL=1 it fails."""
     monkeypatch.delenv("REQUIRE_ALL", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no-such-program"):
         require("no-such-program")
@@ -105,7 +105,7 @@ def test_an_absent_program_skips_here_and_fails_where_all_are_required(monkeypat
 
 
 def test_waiting_ends() -> None:
-    """What does not come true is said, after the time that was given."""
+    """After the timeout, the error names the condition that did not hold."""
     until(lambda: True, "at once")
     with pytest.raises(AssertionError, match=r"the impossible: not within 0.1 s"):
         until(lambda: False, "the impossible", 0.1)

@@ -1,5 +1,4 @@
-"""A proxy that passes requests on, and keeps back the answers to those that change something: every call is made,
-and none of them is heard of again."""
+"""A proxy that forwards requests but withholds the answers to changes, so each call is made and its outcome unknown."""
 
 from __future__ import annotations
 
@@ -13,7 +12,10 @@ from tests.support.fake_servers import listener, read_request
 
 @asynccontextmanager
 async def deaf(target: str, silent: Callable[[bytes], bool] | None = None) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """Before ``unix:///path`` or ``http://host:port``; its url, and the first lines of what it kept the answer to."""
+    """Run the proxy in front of ``unix:///path`` or ``http://host:port``.
+
+    Yield its URL, and the list of request lines whose answers it withheld.
+    """
     withheld: list[bytes] = []
     hushed = silent or (lambda request: not request.startswith((b"GET ", b"HEAD ")))
 

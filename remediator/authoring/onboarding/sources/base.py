@@ -1,4 +1,4 @@
-"""The contract of a source: one place that knows services, such as a Docker Engine or supervisord."""
+"""The contract of a source of services, such as a Docker Engine or supervisord."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FoundService:
     platform: Mapping[str, Any]
     """The binding, as in the inventory."""
     aliases: frozenset[str]
-    """Other names under which alerts may know it, in lower case."""
+    """Other names of the service in alerts, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class Found:
     """The result of one source."""
 
     text: str
-    """What was found, or why nothing was found, as one line."""
+    """The result, or the reason why nothing was found, as one line."""
     services: tuple[FoundService, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Where the sources look."""
+    """The places where the sources look for services."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
@@ -57,5 +57,5 @@ def service_name(text: str) -> str:
 
 
 def aliases(names: Iterable[str]) -> frozenset[str]:
-    """Return names in lower case, without empty ones."""
+    """Return names in lower case, without empty names."""
     return frozenset(name.lower() for name in names if name)

@@ -30,7 +30,7 @@ _FILES = ("/etc/supervisor/supervisord.conf", "/etc/supervisord.conf")
 
 
 class SupervisorSource(Source):
-    """Reads the programs of the supervisord that is given, or whose socket is found."""
+    """Reads the programs of the given supervisord, or of the supervisord at a usual socket."""
 
     name = "supervisord"
 

@@ -23,7 +23,7 @@ _LIST = ("list-units", "--type=service", "--all", "--plain", "--no-legend", "--n
 
 
 class SystemdSource(Source):
-    """Reads the loaded services of systemd, without those of the operating system."""
+    """Reads the loaded services of systemd, without services of the operating system."""
 
     name = "systemd"
 

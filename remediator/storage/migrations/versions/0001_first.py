@@ -1,6 +1,6 @@
 """The first schema.
 
-Frozen: tables and indexes as they were at this revision, whatever ``schema.py`` says later.
+Frozen: tables and indexes as they were at this revision, regardless of later changes of ``schema.py``.
 Later migrations alter them.
 """
 
@@ -488,7 +488,7 @@ _APPEND_ONLY = (
         RETURN gone;
     END $$
     """,
-    # otherwise a temporary table of the caller would stand in for the log
+    # otherwise a temporary table of the caller could replace the log
     """
     DO $$ BEGIN
         EXECUTE format(

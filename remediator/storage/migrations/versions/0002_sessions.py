@@ -13,7 +13,7 @@ def upgrade() -> None:
     op.add_column("decisions", Column("break_glass", Boolean, nullable=False, server_default=text("false")))
     claimed = "groups that the identity provider reported"
     op.add_column("decisions", Column("claimed", Text, nullable=False, server_default="[]", comment=claimed))
-    # How the person was known was replaced by the word break_glass, so it is lost: the terminal is the closest.
+    # The old value break_glass replaced the way of identification, which is lost. The closest value is the terminal.
     op.execute("UPDATE decisions SET break_glass = true, how = 'terminal' WHERE how = 'break_glass'")
     if op.get_bind().dialect.name == "postgresql":
         op.alter_column("decisions", "how", comment="oidc, slack, telegram, proxy, link, token, terminal")
