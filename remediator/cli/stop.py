@@ -14,7 +14,7 @@ from remediator.cli._options import actor_option, format_option
 from remediator.cli._source import Source, segment, source_options
 from remediator.config import Config
 from remediator.core.approval import Person
-from remediator.core.clock import SystemClock, parse_duration
+from remediator.core.clock import SystemClock, format_duration, parse_duration
 from remediator.errors import ConfigurationError, InputError
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.pipeline import stop_commands
@@ -61,7 +61,8 @@ def create(source: Source, playbook: str, service: str, reason: str, duration: s
         made = stops.get(tx.connection, stop_commands.create_stop(tx, person, reason, scope, name, lasts))
         return None if made is None else stop_data(made)
 
-    body = {"scope": scope, "name": name, "reason": reason, "duration": duration or ""}
+    text = "" if lasts is None else format_duration(lasts)
+    body = {"scope": scope, "name": name, "reason": reason, "duration": text}
     stop = source.post("stops", local, source.body(body, actor), lambda: terminal_operator(actor))
     until = "" if stop["expires_at"] is None else f" until {stop['expires_at']}"
     _output.echo(f"{stop['id']}: {stop['what']} stopped{until}; to release it: remediator stop release {stop['id']}")

@@ -9,12 +9,14 @@ import asyncio
 import json
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from typing_extensions import TypedDict
 
 from remediator.core.approval import Permission
 from remediator.core.clock import rfc3339
@@ -29,22 +31,36 @@ from remediator.storage.repositories.approvals import Approval
 from remediator.web import api_runs, api_service, form_actions
 from remediator.web import decision_answers as answers
 from remediator.web.api_request import HEADERS, ApiRequest, Operations, handler
-from remediator.web.openapi import LIMIT, MAX_LIMIT, NOT_EMPTY, REASON, BodyField, Parameter, describe, filters
+from remediator.web.openapi import LIMIT, MAX_LIMIT, REASON, BodyField, NotEmpty, Parameter, describe, filters
 from remediator.web.site import Site
 from remediator.web.status import sessions_data, stop_data
 
 _APPROVAL = Parameter("approval_id", "path", "ID of the approval request.")
 MAX_ENTRY = 10**15
 """The highest number of an audit entry."""
-_STOP_DURATION = "^([1-9][0-9]?d)?([1-9][0-9]{0,2}h)?([1-9][0-9]{0,3}m)?([1-9][0-9]{0,4}s)?$"
-"""A pattern for common durations of a stop; no pattern can express exactly 1 second to 1 year."""
+_STOP_DURATION = (
+    "^(([1-9][0-9]?|[12][0-9]{2})d)?([1-9][0-9]{0,2}h)?([1-9][0-9]{0,3}m)?([1-9][0-9]{0,4}s)?$"
+    "|^(3[0-5][0-9]|36[0-5])d([1-9]h|1[0-9]h|2[0-3]h)?([1-9]m|[1-5][0-9]m)?([1-9]s|[1-5][0-9]s)?$"
+    "|^(366d|1y|52w|([1-9]|[1-4][0-9]|5[01])w([1-6]d)?)$"
+)
+"""A pattern for durations of a stop as people write them. Not one that it allows is longer than a year."""
+
+
+class _StopEverything(TypedDict, total=False):
+    scope: Literal["global"]
+    name: Literal[""]
+
+
+class _StopOne(TypedDict):
+    scope: Literal["playbook", "service"]
+    name: NotEmpty
+
+
 _DECISION: Mapping[str, Any] = {
     "body": {
         "plan_hash": "Required. Hash of the plan you read; a decision on another plan is rejected.",
         "confirm": "Name of the target, required if the plan is destructive.",
-        "break_glass": BodyField(
-            "true: this decision alone is sufficient; it is announced and needs a reason.", "boolean"
-        ),
+        "break_glass": BodyField("true: this decision alone is sufficient; it is announced and needs a reason.", bool),
         **REASON,
     },
     "permission": Permission.DECIDE,
@@ -139,7 +155,7 @@ async def _decide(call: ApiRequest, verb: str) -> Any:
     found = await _find_approval(call)
     request = DecisionRequest(
         found.id,
-        call.text("plan_hash", required=True),
+        call.text("plan_hash"),
         verb,
         call.caller,
         call.text("reason"),
@@ -178,27 +194,22 @@ async def list_stops(call: ApiRequest) -> Any:
 @OPERATIONS.post(
     "/stops",
     body={
-        "scope": BodyField("global (default), playbook or service.", enum=list(stops.SCOPES)),
+        "scope": BodyField("global (default), playbook or service.", Literal["global", "playbook", "service"]),
         "name": "Name of the playbook or service; required for these scopes.",
         "duration": BodyField(
-            "From 1s to 1y, for example 30m or 1h30m; without it, the stop lasts until it is released.",
-            pattern=_STOP_DURATION,
+            "From 1s to 1y, for example 30m, 1h30m or 7d; without it, the stop lasts until it is released.",
+            Annotated[str, Field(pattern=_STOP_DURATION)],
         ),
         "reason": f"Required. {REASON['reason']}",
     },
     permission=Permission.CREATE_STOP,
     answer=answers.Stop,
-    body_forms=(
-        {"properties": {"scope": {"const": "global"}, "name": {"maxLength": 0}}},
-        {
-            "required": ["scope", "name"],
-            "properties": {"scope": {"enum": ["playbook", "service"]}, "name": {"pattern": NOT_EMPTY}},
-        },
-    ),
+    body_forms=_StopEverything | _StopOne,
+    forms_hint="a stop for a playbook or a service needs its scope and its name; a global stop has no name",
 )
 async def create_stop(call: ApiRequest) -> Any:
     """Create a stop."""
-    reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
+    reason, scope, name = call.text("reason"), call.text("scope") or "global", call.text("name")
     duration = form_actions.stop_duration(call.text("duration"))
     form_actions.check_stop_name(call.site.service, scope, name)
 
@@ -234,7 +245,7 @@ async def list_sessions(call: ApiRequest) -> Any:
 @OPERATIONS.post("/sessions/end", body={"person": "Required. ID of the person.", **REASON}, answer=answers.Ended)
 async def end_sessions(call: ApiRequest) -> Any:
     """End all sessions of a person. All users may end their own sessions."""
-    who, reason = call.text("person", required=True), call.text("reason")
+    who, reason = call.text("person"), call.text("reason")
     return {"ended": await call.write(lambda tx: decisions.end_sessions(tx, call.caller, who, reason))}
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -16,7 +18,7 @@ from remediator.errors import Conflict, InputError, NotFound, RemediatorError, S
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.storage.repositories import lookup
 from remediator.web.authentication import RequestIdentity
-from remediator.web.openapi import Operation, Parameter
+from remediator.web.openapi import NOT_EMPTY, Operation, Parameter
 from remediator.web.sign_in_guard import TooManyFailures
 from remediator.web.site import Site, read_body
 
@@ -36,39 +38,19 @@ class ApiRequest:
     request: Request
     person: Person | None
     body: Mapping[str, Any]
+    """The body, which has the type that the operation's description names."""
 
-    def text(self, name: str, *, required: bool = False, limit: int = 500) -> str:
-        """Return a string of the body without spaces around it, at most ``limit`` characters; empty if it is missing.
-
-        Raises:
-            InputError: it is not a string, or it is required and empty.
-        """
-        value = self.body.get(name, "")
-        if not isinstance(value, str) or (required and not value.strip()):
-            raise InputError(f"{name}: expected a {'non-empty ' if required else ''}string")
-        return value.strip()[:limit]
+    def text(self, name: str, limit: int = 500) -> str:
+        """Return a text of the body without spaces around it, at most ``limit`` characters; empty if it is missing."""
+        return str(self.body.get(name, "")).strip()[:limit]
 
     def texts(self, name: str) -> dict[str, str]:
-        """Return an object of the body whose values are strings; empty if it is missing.
-
-        Raises:
-            InputError: it is not an object of strings, or it has more than 100 values.
-        """
-        value = self.body.get(name, {})
-        if not isinstance(value, dict) or len(value) > 100 or not all(isinstance(item, str) for item in value.values()):
-            raise InputError(f'{name}: expected an object with string values, for example {{"name": "value"}}')
-        return {key[:200]: item[:10_000] for key, item in value.items()}
+        """Return an object of the body whose values are strings; empty if it is missing."""
+        return {key[:200]: item[:10_000] for key, item in self.body.get(name, {}).items()}
 
     def flag(self, name: str) -> bool:
-        """Return a boolean of the body; false if it is missing.
-
-        Raises:
-            InputError: it is neither true nor false.
-        """
-        value = self.body.get(name, False)
-        if not isinstance(value, bool):
-            raise InputError(f"{name}: expected true or false")
-        return value
+        """Return a boolean of the body; false if it is missing."""
+        return bool(self.body.get(name, False))
 
     def integer(self, name: str, default: int, maximum: int) -> int:
         """Return an integer of the query, from 1 to ``maximum``.
@@ -140,12 +122,13 @@ class Operations(list[tuple[Operation, ApiHandler]]):
 
 def handler(site: Site, operation: Operation, handle: ApiHandler) -> Callable[[Request], Awaitable[Response]]:
     """Return the handler of an operation. It checks the caller's role and answers each error as one line of JSON."""
+    reader = BodyReader(operation)
 
     async def answer(request: Request) -> Response:
         try:
             identity = await site.caller(request)
             _check_caller(operation, request, identity)
-            body = await _body(request, operation.body) if operation.method == "POST" else {}
+            body = await reader.read(request) if operation.method == "POST" else {}
             result = await handle(ApiRequest(site, request, identity.person, body))
             return result if isinstance(result, Response) else JSONResponse(result, 200, HEADERS)
         except _Unauthenticated as error:
@@ -189,27 +172,69 @@ def _check_caller(operation: Operation, request: Request, identity: RequestIdent
             raise InputError("a browser session may send only application/json, and only from the console's pages")
 
 
-async def _body(request: Request, fields: Collection[str]) -> Mapping[str, Any]:
-    """Read the body.
+class BodyReader:
+    """Reads the bodies of one operation, and refuses those that its description does not allow."""
 
-    Raises:
-        InputError: it is too long, no JSON object, or has a field of another name. A wrongly typed ``dry_run`` must not
-            start a run.
-    """
-    raw = await read_body(request, _MAX_BODY)
-    if raw is None:
-        raise InputError(f"the body is longer than {_MAX_BODY} bytes")
-    try:
-        body = untrusted_json.decode(raw or b"{}")
-    except ValueError:
-        raise InputError("the body is not valid JSON") from None
-    if not isinstance(body, dict):
-        raise InputError("the body is not a JSON object")
-    for name in body:
-        if name not in fields:
-            hint = did_you_mean(name, fields) or "this operation has none"
-            raise InputError(f"the body has an unknown field {name[:64]!r}; {hint}")
-    return body
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
+
+    @cached_property
+    def _fields(self) -> TypeAdapter[Any]:  # made at the first request: all of them together would delay the start
+        return TypeAdapter(self._operation.body_type())
+
+    @cached_property
+    def _forms(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self._operation.body_forms)
+
+    async def read(self, request: Request) -> Mapping[str, Any]:
+        """Read the body of a request.
+
+        Raises:
+            InputError: it is too long, no JSON object, or not as the operation's description says. A wrongly typed
+                ``dry_run`` must not start a run, and an empty ``scope`` must not stop everything.
+        """
+        raw = await read_body(request, _MAX_BODY)
+        if raw is None:
+            raise InputError(f"the body is longer than {_MAX_BODY} bytes")
+        try:
+            body = untrusted_json.decode(raw or b"{}")
+        except ValueError:
+            raise InputError("the body is not valid JSON") from None
+        if not isinstance(body, dict):
+            raise InputError("the body is not a JSON object")
+        self.check(body)
+        return body
+
+    def check(self, body: Mapping[str, Any]) -> None:
+        """Check a body.
+
+        Raises:
+            InputError: it has a field of another name, a field is missing or has a wrong value, or it has no form that
+                the operation allows.
+        """
+        fields = self._operation.body
+        for name in body:
+            if name not in fields:
+                hint = did_you_mean(name, fields) or "this operation has none"
+                raise InputError(f"the body has an unknown field {name[:64]!r}; {hint}")
+        try:
+            self._fields.validate_python(body)
+        except ValidationError as error:
+            raise InputError(self._sentence(error)) from None
+        if self._operation.body_forms:
+            try:
+                self._forms.validate_python(body)
+            except ValidationError:
+                raise InputError(self._operation.forms_hint) from None
+
+    def _sentence(self, error: ValidationError) -> str:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        if first["type"] == "missing" or first.get("ctx", {}).get("pattern") == NOT_EMPTY:
+            return f"{name}: expected a text that is not empty"
+        if first["type"] == "string_pattern_mismatch":
+            return f"{name}: the value has a wrong form. {self._operation.body[name]}"
+        return f"{name}: {first['msg'].replace('Input should be', 'expected')}"
 
 
 def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from remediator.authoring import explain
 from remediator.core.alert import ALERTMANAGER
@@ -25,7 +27,7 @@ from remediator.web import form_actions, paging
 from remediator.web import run_answers as answers
 from remediator.web.api_request import HEADERS, ApiRequest, Operations
 from remediator.web.incidents import list_incidents, show_incident
-from remediator.web.openapi import LIMIT, NOT_EMPTY, REASON, TEXTS, TIME_RULES, BodyField, Parameter, filters
+from remediator.web.openapi import LIMIT, REASON, TIME_RULES, BodyField, NotEmpty, Parameter, Texts, filters
 
 _RUN = Parameter("run_id", "path", "ID of the run, its beginning, or @latest.")
 _INCIDENT = Parameter("incident_id", "path", "ID of an incident, or of one of its runs, its beginning, or @latest.")
@@ -41,17 +43,32 @@ _FILTERS = (
     Parameter("until", "query", "Only runs that began before: RFC 3339, or a duration such as 2h.", rules=TIME_RULES),
 )
 
+
+class _WithText(TypedDict):
+    text: NotEmpty
+
+
+class _Acknowledged(TypedDict):
+    acknowledge: Literal[True]
+
+
+class _WithLabels(TypedDict):
+    labels: Annotated[Texts, Field(min_length=1)]
+
+
+class _WithFingerprint(TypedDict):
+    fingerprint: NotEmpty
+
+
 _COMMENT: Mapping[str, Any] = {
     "body": {
         "text": "The comment; optional for an acknowledgement.",
-        "acknowledge": BodyField("true: you take care of it, and other users see that.", "boolean"),
+        "acknowledge": BodyField("true: you take care of it, and other users see that.", bool),
     },
     "permission": Permission.COMMENT,
     "answer": answers.Comment,
-    "body_forms": (
-        {"required": ["text"], "properties": {"text": {"pattern": NOT_EMPTY}}},
-        {"required": ["acknowledge"], "properties": {"acknowledge": {"const": True}}},
-    ),
+    "body_forms": _WithText | _Acknowledged,
+    "forms_hint": "a comment needs a text, for example 'looking into it'; an acknowledgement needs 'acknowledge': true",
 }
 
 OPERATIONS = Operations()
@@ -80,8 +97,8 @@ async def show_run(call: ApiRequest) -> Any:
     body={
         "playbook": "Required. Name of the playbook.",
         "service": "Name of the target in the inventory; without it, the playbook needs a fixed target.",
-        "parameters": BodyField("Values of parameters by name, each as a string.", "object", **TEXTS),
-        "dry_run": BodyField("true: only show the plan of the run.", "boolean"),
+        "parameters": BodyField("Values of parameters by name, each as a string.", Texts),
+        "dry_run": BodyField("true: only show the plan of the run.", bool),
         **REASON,
     },
     permission=Permission.START,
@@ -89,9 +106,7 @@ async def show_run(call: ApiRequest) -> Any:
 )
 async def start_run(call: ApiRequest) -> Any:
     """Start a run by hand, through the same guards, approval and audit."""
-    request = StartRequest(
-        call.text("playbook", required=True), call.text("service"), call.texts("parameters"), call.text("reason")
-    )
+    request = StartRequest(call.text("playbook"), call.text("service"), call.texts("parameters"), call.text("reason"))
     context = call.site.service.context
     if call.flag("dry_run"):
         if call.site.service.role == "receive":
@@ -135,26 +150,22 @@ async def comment_run(call: ApiRequest) -> Any:
 @OPERATIONS.post(
     "/explain",
     body={
-        "labels": BodyField("Labels of the alert, by name.", "object", **TEXTS),
-        "source": BodyField("Source of the alert with these labels; default: alertmanager.", pattern=NOT_EMPTY),
-        "fingerprint": BodyField("Instead of labels: Alertmanager's fingerprint of a firing alert.", pattern=NOT_EMPTY),
+        "labels": BodyField("Labels of the alert, by name.", Texts),
+        "source": BodyField("Source of the alert with these labels; default: alertmanager.", NotEmpty),
+        "fingerprint": BodyField("Instead of labels: Alertmanager's fingerprint of a firing alert.", NotEmpty),
     },
     answer=answers.ExplainedAlert,
-    body_forms=(
-        {"required": ["labels"], "properties": {"labels": {"minProperties": 1}}},
-        {"required": ["fingerprint"]},
-    ),
+    body_forms=_WithLabels | _WithFingerprint,
+    forms_hint="give the labels of an alert, or the fingerprint of a firing alert",
 )
 async def explain_alert(call: ApiRequest) -> Any:
     """Show the plan for an alert, and the reasons; change nothing."""
     service = call.site.service
     if service.role == "receive":
         raise Conflict("this replica has no access to targets; ask a replica that runs the loops")
-    labels, given = call.texts("labels"), "fingerprint" in call.body
-    fingerprint = call.text("fingerprint", required=given or not labels)
-    source = call.text("source") or ALERTMANAGER
+    labels, source = call.texts("labels"), call.text("source") or ALERTMANAGER
     if not labels:
-        source, labels = await explain.by_fingerprint(service.config, fingerprint)
+        source, labels = await explain.by_fingerprint(service.config, call.text("fingerprint"))
     return explain.as_alert_json(labels, await explain.explain_alert(service.context, service.config, labels, source))
 
 

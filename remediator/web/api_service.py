@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection
 from starlette.responses import Response
 
 from remediator.config import Config
+from remediator.core import untrusted_json
 from remediator.core.approval import Permission
 from remediator.core.clock import before, parse_duration, rfc3339
 from remediator.errors import InputError, NotFound
@@ -71,7 +72,7 @@ async def show_report(call: ApiRequest) -> Response:
     if format_ not in FORMATS:
         raise InputError(f"format: expected one of {', '.join(FORMATS)}, not {format_[:64]!r}")
     try:
-        minutes = float(query.get("minutes_per_incident", "30"))
+        minutes = untrusted_json.decode(query.get("minutes_per_incident", "30"), float)
     except ValueError:
         raise InputError("minutes_per_incident: expected a number, for example 30") from None
     if not 0 <= minutes <= 10_000:
@@ -163,7 +164,9 @@ def playbooks_data(connection: Connection, loaded: PlaybookSet) -> list[dict[str
     "/playbooks/{name}/mode",
     _NAME,
     body={
-        "mode": BodyField("Required. observe, shadow, approve or auto.", enum=["observe", "shadow", "approve", "auto"]),
+        "mode": BodyField(
+            "Required. observe, shadow, approve or auto.", Literal["observe", "shadow", "approve", "auto"]
+        ),
         **_REQUIRED_REASON,
     },
     permission=Permission.SET_MODE,
@@ -171,7 +174,7 @@ def playbooks_data(connection: Connection, loaded: PlaybookSet) -> list[dict[str
 )
 async def set_mode(call: ApiRequest) -> Any:
     """Change the mode of a playbook until the mode in its file changes."""
-    mode, reason = call.text("mode", required=True), call.text("reason", required=True)
+    mode, reason = call.text("mode"), call.text("reason")
     loaded = call.site.service.context.playbooks
     playbook = find_playbook(loaded, call.request.path_params["name"])
     written = playbook.mode_in(loaded.environment)
@@ -213,5 +216,5 @@ def memory_data(entry: MemoryEntry) -> dict[str, Any]:
 )
 async def clear_memory(call: ApiRequest) -> Any:
     """Allow a release to be restored again, or a remedy to run automatically again."""
-    entry, reason = call.request.path_params["entry_id"], call.text("reason", required=True)
+    entry, reason = call.request.path_params["entry_id"], call.text("reason")
     return memory_data(await call.write(lambda tx: decisions.clear_memory(tx, call.caller, entry, reason)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, Required, cast, get_args
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
 
 from remediator import __version__
 from remediator.core.approval import NEEDS, Permission
@@ -40,10 +41,12 @@ LIMIT = Parameter(
 DURATION_RULES: Mapping[str, Any] = {"minLength": 1, "pattern": DURATION.replace("+", "{1,3}")}
 """A duration that always fits into a calendar: at most 999 of each unit."""
 TIME_RULES: Mapping[str, Any] = {"anyOf": [{"format": "date-time"}, DURATION_RULES]}
-NOT_EMPTY = "[^\\s\\u001c-\\u001f\\u0085]"
+NOT_EMPTY = "[^\\s\\u001c-\\u001f\\u0085\\ufeff]"
 """The pattern of a text that is not only whitespace, which is more to Python than to most patterns."""
-TEXTS: Mapping[str, Any] = {"additionalProperties": {"type": "string"}, "maxProperties": 100}
-"""An object whose values are strings."""
+NotEmpty = Annotated[str, Field(pattern=NOT_EMPTY)]
+"""A text in a body that is not only whitespace."""
+Texts = Annotated[dict[str, str], Field(max_length=100)]
+"""An object in a body whose values are strings."""
 ERRORS: Mapping[str, str] = {
     "400": "The request is invalid; nothing was changed.",
     "401": "The caller is unknown.",
@@ -63,14 +66,13 @@ def filters(*names: str) -> tuple[Parameter, ...]:
 
 
 class BodyField(str):
-    """The description of a field of the body that is not any string, with its JSON type and further keywords."""
+    """The description of a field of the body that is not any string, with its type."""
 
-    kind: str
-    rules: Mapping[str, Any]
+    type: Any
 
-    def __new__(cls, text: str, kind: str = "string", **rules: Any) -> BodyField:
+    def __new__(cls, text: str, type_: Any) -> BodyField:
         made = super().__new__(cls, text)
-        made.kind, made.rules = kind, rules
+        made.type = type_
         return made
 
 
@@ -89,8 +91,26 @@ class Operation:
     """Type of the answer; None if it is no JSON, but of the types in ``media``."""
     media: tuple[str, ...] = ()
     """Media types of the answer besides JSON."""
-    body_forms: tuple[Mapping[str, Any], ...] = ()
-    """JSON Schemas; the body must match at least one of them. Empty if the fields describe the body completely."""
+    body_forms: Any = None
+    """A union; the body must match one of its types. None if the fields describe the body completely."""
+    forms_hint: str = ""
+    """One sentence that says what the forms allow, for a body that matches none of them."""
+
+    def body_type(self) -> Any:
+        """Return the type of the body. A request is checked by it, and its schema is in the description."""
+        fields = {name: _field_type(text) for name, text in self.body.items()}
+        # "strict": a number is no text, and 1 is not true
+        return with_config(ConfigDict(extra="forbid", strict=True))(cast(Any, TypedDict)("Body", fields))
+
+
+_REQUIRED = "Required."
+
+
+def _field_type(text: str) -> Any:
+    required = text.startswith(_REQUIRED)
+    kind = text.type if isinstance(text, BodyField) else NotEmpty if required else str
+    described: Any = Annotated[kind, Field(description=str(text))]
+    return Required[described] if required else NotRequired[described]
 
 
 _MODE: Literal["serialization"] = "serialization"
@@ -162,27 +182,14 @@ def _operation(operation: Operation, answer: Mapping[str, Any] | None) -> dict[s
         content["application/json"] = {"schema": answer}
     item["responses"]["200"] = {"description": "Success.", "content": content}
     if operation.method == "POST":
-        required = [name for name, text in operation.body.items() if text.startswith(_REQUIRED)]
-        fields = {
-            name: ({"pattern": NOT_EMPTY} if name in required else {}) | _field(text)
-            for name, text in operation.body.items()
-        }
-        schema: dict[str, Any] = {"type": "object", "properties": fields, "additionalProperties": False}
-        schema |= {"required": required} if required else {}
-        schema |= {"anyOf": list(operation.body_forms)} if operation.body_forms else {}
+        schema = TypeAdapter(operation.body_type()).json_schema()
+        if operation.body_forms:
+            schema["anyOf"] = [TypeAdapter(form).json_schema() for form in get_args(operation.body_forms)]
         item["requestBody"] = {
-            "required": bool(required or operation.body_forms),
+            "required": bool("required" in schema or operation.body_forms),
             "content": {"application/json": {"schema": schema}},
         }
     return item
-
-
-_REQUIRED = "Required."
-
-
-def _field(text: str) -> dict[str, Any]:
-    field_ = text if isinstance(text, BodyField) else BodyField(text)
-    return {"type": field_.kind, "description": str(text), **field_.rules}
 
 
 def _path_item(summary: str) -> dict[str, Any]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import math
+import re
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from sqlalchemy import insert
 from starlette.routing import Route
 
 from remediator.core.run import TERMINAL, TRANSITIONS, Status
 from remediator.core.run_detail import CancelledDetail
+from remediator.errors import InputError
 from remediator.pipeline.stages import advance
 from remediator.storage.repositories import runs
 from remediator.storage.schema import runs as table
 from remediator.web.api import OPERATIONS
+from remediator.web.api_request import BodyReader
 from remediator.web.application import Application
 from remediator.web.openapi import describe
 from tests.support import api_reference
@@ -99,6 +105,7 @@ async def test_runs_are_paged_to_the_end(web: WebService) -> None:
                 {"fingerprint": " "},
                 {"fingerprint": "f", "labels": {"a": ["b"]}},
                 {"labels": {"a": "b"}, "fingerprint": " "},
+                {"labels": {"a": "b"}, "source": ""},
             ],
         ),
         (
@@ -116,7 +123,12 @@ async def test_runs_are_paged_to_the_end(web: WebService) -> None:
             [
                 {"reason": "x", "duration": ""},
                 {"reason": "x", "duration": "1h30m"},
-                {"reason": "x", "duration": "99d999h9999m99999s"},
+                {"reason": "x", "duration": "299d999h9999m99999s"},
+                {"reason": "x", "duration": "365d23h59m59s"},
+                {"reason": "x", "duration": "366d"},
+                {"reason": "x", "duration": "1y"},
+                {"reason": "x", "duration": "51w6d"},
+                {"reason": "x", "duration": "52w"},
                 {"reason": "x", "scope": "service", "name": "redis", "duration": "1s"},
                 {"reason": "x", "scope": "service", "name": "nowhere"},
             ],
@@ -126,10 +138,15 @@ async def test_runs_are_paged_to_the_end(web: WebService) -> None:
                 {"reason": "x", "duration": "0"},
                 {"reason": "x", "duration": "0s"},
                 {"reason": "x", "duration": "9999d"},
+                {"reason": "x", "duration": "367d"},
+                {"reason": "x", "duration": "53w"},
                 {"reason": "x", "duration": "1m1h"},
                 {"reason": "x", "name": "redis"},
                 {"reason": "x", "scope": "service", "name": ""},
                 {"reason": "x", "scope": "service"},
+                {"reason": "x", "scope": ""},
+                {"reason": "x", "scope": " global "},
+                {"reason": "x", "name": " "},
             ],
         ),
     ],
@@ -157,12 +174,76 @@ async def test_the_description_refuses_what_the_api_refuses(
         assert no_such.status_code == 409, no_such.text
 
 
+TEXTS = (
+    "",
+    " ",
+    "\u001c",
+    "\u0085",
+    "\ufeff",
+    "x",
+    "global",
+    " global",
+    "service",
+    "auto",
+    "auto ",
+    "5m",
+    " 5m",
+    "9999d",
+)
+NUMBERS = (0, 1, 1.5, True, False, None)
+VALUES = (*TEXTS, *NUMBERS, [], ["x"], {}, {"a": "b"}, {"a": 1}, {str(number): "" for number in range(101)})
+POSTS = {operation.path: operation for operation, _ in OPERATIONS if operation.method == "POST"}
+
+
+@cache
+def _validator(path: str) -> Draft202012Validator:
+    described = describe([POSTS[path]])["paths"][path]["post"]["requestBody"]
+    return Draft202012Validator(described["content"]["application/json"]["schema"])
+
+
+@pytest.mark.parametrize("path", POSTS)
+@given(st.data())
+def test_every_body_is_checked_as_it_is_described(path: str, data: st.DataObject) -> None:
+    """A body is refused if and only if its schema in the description refuses it. An empty scope stops nothing."""
+    fields = {name: st.sampled_from(VALUES) for name in (*POSTS[path].body, "z")}
+    body = data.draw(st.fixed_dictionaries({}, optional=fields))
+    if _validator(path).is_valid(body):
+        BodyReader(POSTS[path]).check(body)
+    else:
+        with pytest.raises(InputError):
+            BodyReader(POSTS[path]).check(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"reason": "x", "scope": ""}, "scope: expected 'global', 'playbook' or 'service'"),
+        ({"scope": "global"}, "reason: expected a text that is not empty"),
+        ({"reason": "x", "scope": "service"}, "a stop for a playbook or a service needs its scope and its name"),
+        ({"reason": "x", "duration": "soon"}, "duration: the value has a wrong form. From 1s to 1y, for example 30m"),
+        ({"reason": 5}, "reason: expected a valid string"),
+    ],
+)
+async def test_a_refused_stop_is_explained_and_not_made(web: WebService, body: Mapping[str, Any], error: str) -> None:
+    """A stop with a wrong field is not taken for a stop of everything."""
+    async with web.client(headers=web.bearer("oscar")) as client:
+        answer = await client.post("/api/v1/stops", json=body)
+        assert answer.status_code == 400
+        assert error in answer.json()["error"]
+        assert (await client.get("/api/v1/stops")).json() == []
+
+
 @pytest.mark.parametrize(
     ("path", "name", "valid", "invalid"),
     [
         ("/api/v1/runs", "since", ["2h", "1y2w3d4h5m6s7ms", "0", "2026-01-31T08:00:00Z"], ["", "1h1d", "soon"]),
         ("/api/v1/report", "since", ["30d", "999y"], ["", "9999y", "2026"]),
-        ("/api/v1/report", "minutes_per_incident", ["0", "30.5", "10000"], ["-1", "10000.5", "nan", "x"]),
+        (
+            "/api/v1/report",
+            "minutes_per_incident",
+            ["0", "30.5", "10000"],
+            ["-1", "10000.5", "nan", "1_0", "\uff11"],
+        ),
         ("/api/v1/audit", "before", ["1", str(10**15)], ["0", str(10**15 + 1), ""]),
     ],
 )
@@ -182,11 +263,7 @@ async def test_a_query_is_described_as_it_is_read(
 
 def _typed(text: str, kind: str) -> Any:
     """Return a text of a query as its schema reads it."""
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return text if kind == "string" or math.isnan(number) else number
+    return float(text) if kind != "string" and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text) else text
 
 
 @pytest.mark.parametrize("status", list(Status))
