@@ -201,6 +201,11 @@ class Run:
     finished_at: datetime | None
 
     @property
+    def relapsed(self) -> bool:
+        """Return whether the run succeeded and did not last."""
+        return isinstance(self.detail, run_detail.SucceededDetail) and self.detail.ineffective
+
+    @property
     def due_by(self) -> datetime | None:
         """Return when the run is out of time. A run that is blocked before its first action has no limit."""
         held_back = self.status is Status.BLOCKED and self.first_action_at is None

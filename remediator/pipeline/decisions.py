@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from remediator.core.approval import ApprovalRequirements, DenialReason, Permiss
 from remediator.core.ids import Ids
 from remediator.core.message import MessageKind
 from remediator.core.notification_policy import Approvals
-from remediator.core.run import EpisodeStatus, Run
+from remediator.core.run import Episode, EpisodeStatus, Run
 from remediator.errors import Conflict, InputError, NotFound
 from remediator.pipeline.context import PlaybookSet
 from remediator.storage import Tx
@@ -193,6 +194,12 @@ def cancel(tx: Tx, person: Person, run_id: str, reason: str) -> str:
         target_locks.release_target(tx, run_id, person.id, said)
         return f"{run_id} is finished; its target {run.target} is released"
     return f"{run_id} is finished already: {run.status.value}"
+
+
+def can_retry(run: Run, alerts: Sequence[Episode]) -> bool:
+    """Return whether :func:`retry` accepts a run with these alerts, if its playbook is still loaded."""
+    fires = any(alert.status is EpisodeStatus.FIRING for alert in alerts)
+    return fires and run.finished_at is not None and run.incident_open and not run.holds_target
 
 
 def retry(tx: Tx, person: Person, run_id: str, loaded: PlaybookSet, reason: str) -> Run:

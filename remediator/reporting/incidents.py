@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from remediator.core.clock import rfc3339
 from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, Run, Status
-from remediator.core.run_detail import SucceededDetail
 from remediator.core.severity import highest_severity
 from remediator.reporting import outcome_text, request_text
 from remediator.reporting.formatting import format_time
@@ -49,18 +48,13 @@ class IncidentRun:
         unhandled = self.acknowledged_by is None and any(item.kind is EpisodeKind.MANUAL for item in self.alerts)
         return unhandled or any(alert.status is not EpisodeStatus.CLOSED for alert in self.alerts)
 
-    @property
-    def relapsed(self) -> bool:
-        """Return whether the run succeeded and did not last."""
-        return isinstance(self.run.detail, SucceededDetail) and self.run.detail.ineffective
-
     def line(self) -> str:
         """Return the beginning of the run, its alerts, and its result."""
         run = self.run
         state = run.status.value.replace("_", " ")
         if run.finished_at is not None and run.status is not Status.SUCCEEDED:
             state = f"{state}: {outcome_text.headline(run, self.attempts)}"
-        if self.relapsed:
+        if run.relapsed:
             state = "succeeded, then relapsed"
         if self.acknowledged_by is not None and self.run.status is not Status.SUCCEEDED:
             state = f"{state} ({self.acknowledged_by} takes care of it)"
@@ -85,12 +79,12 @@ class Incident:
     @property
     def over(self) -> bool:
         """Return whether every run has ended, and healed its fault for good or has no alert that fires any more."""
-        if self.runs[-1].relapsed:
+        if self.runs[-1].run.relapsed:
             return False  # the newest run relapsed, so only a newer run can end the incident
         return all(
             item.run.finished_at is not None
             and not item.needs_people
-            and ((item.run.status is Status.SUCCEEDED and not item.relapsed) or not item.fires)
+            and ((item.run.status is Status.SUCCEEDED and not item.run.relapsed) or not item.fires)
             for item in self.runs
         )
 

@@ -107,8 +107,10 @@ async def require_compatible_replicas(context: PipelineContext) -> None:
             )
     newest = ENGINE_VERSION + (context.store.name != "sqlite")
     for run in await context.store.read(stuck_runs.list_unsupported):
-        if run.engine_version > newest or run.engine_version <= ENGINE_VERSION:
-            raise StoreUnavailable(
-                f"run {run.id} of {run.playbook} on {run.target} is {run.status}, by engine {run.engine_version}; "
-                f"engine {ENGINE_VERSION} cannot continue it; start the newer version, and let the run finish there"
-            )
+        about = f"run {run.id} of {run.playbook} on {run.target}"
+        if run.engine_version > newest:
+            needed = f"{about} needs engine {run.engine_version}, and this is engine {ENGINE_VERSION}"
+            raise StoreUnavailable(f"{needed}; start the newer version, and let the run finish there")
+        if run.engine_version <= ENGINE_VERSION:
+            unknown = f"{about} has the unknown status '{run.status}'"
+            raise StoreUnavailable(f"{unknown}; start the version that wrote it, and let the run finish there")

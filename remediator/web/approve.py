@@ -22,12 +22,12 @@ from remediator.core.approval import (
     Person,
     open_link,
 )
-from remediator.core.run import Run, Status
+from remediator.core.run import EpisodeStatus, Run, Status
 from remediator.errors import InputError
 from remediator.pipeline import decisions, stop_commands
 from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
-from remediator.reporting import request_text
+from remediator.reporting import outcome_text, request_text
 from remediator.reporting.alert_links import Link, alert_links
 from remediator.reporting.decision_brief import brief
 from remediator.reporting.request_view import RequestView
@@ -152,7 +152,10 @@ def _page(
         brief=brief(asked),
         typed={"typed": "", "reason": "", **(kept if kept_for == request.url.path else {}), **(typed or {})},
         alert_links=_links(site, asked, may_read=identity.may(Permission.READ)),
-        can_retry=run.finished_at is not None and run.incident_open and run.status is not Status.SUCCEEDED,
+        can_retry=decisions.can_retry(run, asked.alerts) and run.status is not Status.SUCCEEDED,
+        fires=any(alert.status is EpisodeStatus.FIRING for alert in asked.alerts),
+        # a run can ask for a later step, and a replaced request can be followed by one that is approved
+        nothing_done=f"Nothing was done{' because of this request' if outcome_text.changes(asked.attempts) else ''}.",
         decisions=asked.decisions,
         approvers=[item.identity for item in asked.decisions if item.verb == "approve"],
         person=person,
@@ -168,7 +171,7 @@ def _page(
         destructive=view.requirements.destructive,
         outcome=request_text.outcome_text(run, found) if not pending else "",
         result=asked.happened() if not pending else (),
-        fires=list(request_text.alert_lines(asked.alerts, site.now)),
+        alerts=list(request_text.alert_lines(asked.alerts, site.now)),
         has_chart=site.service.clients.prometheus is not None and bool(asked.alerts) and identity.may(Permission.READ),
         causes=asked.causes,
         same_incident=() if asked.incident is None else asked.incident.other_lines(run.id),

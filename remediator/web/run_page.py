@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from remediator.core.approval import Permission
 from remediator.core.run import EpisodeStatus
+from remediator.pipeline import decisions
 from remediator.pipeline.manual_undo import undoable_steps
 from remediator.reporting import outcome_text, request_text, run_timeline
 from remediator.reporting.alert_links import Link, alert_links
@@ -107,7 +108,7 @@ async def run_page(site: Site, request: Request, identity: RequestIdentity) -> R
         may_cancel=identity.may(Permission.CANCEL) and (not ended or run.holds_target),
         undoable=undoable_steps(run, list(timeline.attempts)) if identity.may(Permission.UNDO) else [],
         may_comment=identity.may(Permission.COMMENT),
-        may_retry=identity.may(Permission.RETRY) and ended and run.incident_open,
+        may_retry=identity.may(Permission.RETRY) and decisions.can_retry(run, timeline.alerts),
         live=not ended,
     )
 

@@ -69,7 +69,10 @@ SQLITE = {
     "no version": ("DROP TABLE alembic_version", "not a remediator's, or half migrated; restore it"),
     "a table that is missing": ("DROP TABLE verdicts", "no table verdicts: half migrated or damaged; restore it"),
     "a run of a newer version": (LATER, "start the newer version, and let the run finish there"),
-    "a state that nobody knows": (UNHEARD_OF, "run-1 of redis-down on redis is meditating, by engine"),
+    "a state that nobody knows": (
+        UNHEARD_OF,
+        "run-1 of redis-down on redis has the unknown status 'meditating'",
+    ),
 }
 
 
@@ -248,7 +251,10 @@ POSTGRES = {
     "no version": ("DROP TABLE alembic_version", "not a remediator's, or half migrated; restore it"),
     "a table that is missing": ("DROP TABLE verdicts", "no table verdicts: half migrated or damaged; restore it"),
     "a run two versions ahead": (MUCH_LATER, "start the newer version, and let the run finish there"),
-    "a state that nobody knows": (UNHEARD_OF, "run-1 of redis-down on redis is meditating, by engine"),
+    "a state that nobody knows": (
+        UNHEARD_OF,
+        "run-1 of redis-down on redis has the unknown status 'meditating'",
+    ),
     "a standby": ("ALTER DATABASE {name} SET default_transaction_read_only = on", "configure the URL of the primary"),
     # PostgreSQL searches its own functions after those of the first schema
     "a clock an hour ahead": (

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from remediator.core.reason import Reason
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs, stops
+from remediator.storage.repositories.approvals import Approval
+from remediator.storage.schema import attempts as attempts_table
+from remediator.storage.schema import episodes as episodes_table
 from remediator.storage.schema import runs as runs_table
 from tests.support.web_service import WebService, nonce_of, submit_decision, text_of, web_service
 
@@ -347,3 +351,59 @@ async def test_the_page_of_a_healed_request_says_each_thing_once(web: WebService
         page = (await client.get(f"/approvals/{asked.id}")).text
     assert page.count(said) == 1 and "Proof: it answers" in page
     assert "Nothing has to be done: it is healed" in page and "To run the remedy" not in page
+
+
+async def _end(web: WebService, run_id: str, **values: Any) -> None:
+    ended = {"status": "cancelled", "reason": "rejected", "detail": {"by": ["ann"]}, "incident_open": True}
+    ended |= {"finished_at": web.started, **values}
+    await web.context.store.write(
+        lambda tx: tx.connection.execute(update(runs_table).where(runs_table.c.id == run_id).values(**ended))
+    )
+
+
+async def _page_of(web: WebService, asked: Approval) -> str:
+    async with web.client(headers={"accept": "text/html", **web.bearer("ann")}) as client:
+        return text_of((await client.get(f"/approvals/{asked.id}")).text)
+
+
+async def test_a_rejected_request_for_a_later_step_does_not_say_that_nothing_was_done(web: WebService) -> None:
+    """The page says that nothing was done only if the run made no call that changes anything."""
+    asked = await web.request_approval()
+    async with web.client() as client:
+        await submit_decision(client, web.link(asked), "reject", token=web.tokens["ann"])
+    assert "Nothing was done." in await _page_of(web, asked)
+    made = {"id": "attempt-1", "run_id": asked.run_id, "step": "first", "number": 1, "action": "service.restart"}
+    made |= {"playbook": "redis-disk-full", "target": "redis", "mutates": True, "is_undo": False, "call": {"text": "x"}}
+    made |= {"fence": 1, "intent_at": web.started, "outcome": "ok", "outcome_at": web.started, "result": {}}
+    await web.context.store.write(lambda tx: tx.connection.execute(insert(attempts_table), made))
+    shown = await _page_of(web, asked)
+    assert "Nothing was done because of this request." in shown and "Nothing was done." not in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "alert", "next_step"),
+    [
+        ({}, "firing", "The alert still fires. To run the remedy, start a new run"),
+        ({"incident_open": False}, "firing", "The alert still fires, and a newer run handles it."),
+        ({"holds_target": True}, "firing", "Check redis: did the last call take effect?"),
+        ({}, "resolved", "Nothing has to be done: no alert of this run fires"),
+        ({"incident_open": False}, "closed", "Nothing has to be done: no alert of this run fires"),
+        ({"status": "succeeded", "detail": {"ineffective": True}}, "firing", "It was healed, and the fault came back."),
+    ],
+)
+async def test_the_next_step_of_a_decided_request_is_one_that_is_possible(
+    web: WebService, values: dict[str, Any], alert: str, next_step: str
+) -> None:
+    """The page offers a new run only if it can be started, and says that an alert is over only if it is."""
+    asked = await web.request_approval()
+    async with web.client() as client:
+        await submit_decision(client, web.link(asked), "reject", token=web.tokens["ann"])
+    await _end(web, asked.run_id, **values)
+    await web.context.store.write(lambda tx: tx.connection.execute(update(episodes_table).values(status=alert)))
+    shown = await _page_of(web, asked)
+    steps = ("To run the remedy", "a newer run handles it", "Check redis", "Nothing has to be", "the fault came back")
+    assert next_step in shown and sum(text in shown for text in steps) == 1
+    async with web.client(headers=web.bearer("oscar")) as client:
+        retried = await client.post(f"/api/v1/runs/{asked.run_id}/retry", json={"reason": "again"})
+    if values.get("status") != "succeeded":
+        assert ("To run the remedy" in shown) == (retried.status_code == 200)
