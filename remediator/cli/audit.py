@@ -6,7 +6,7 @@ They read the database and the archive directly; the service does not have to ru
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain, takewhile
 from pathlib import Path
 from typing import IO, Any
@@ -30,7 +30,7 @@ from remediator.cli._audit_options import (
 )
 from remediator.cli._audit_source import LogPlace, WholeLog
 from remediator.cli._options import config_option, format_option, output_option, writing
-from remediator.core.clock import SystemClock, before
+from remediator.core.clock import SystemClock, parse_moment
 from remediator.errors import AuditError, InputError
 
 
@@ -39,17 +39,9 @@ class _Since(click.ParamType[datetime]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         try:
-            instant = datetime.fromisoformat(value)
-            return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-        except ValueError:
-            try:
-                return before(SystemClock().now(), value)
-            except InputError:
-                self.fail(
-                    f"invalid time {value!r}: expected a time or an age, for example 2026-01-31T12:00:00Z or 24h",
-                    param,
-                    ctx,
-                )
+            return parse_moment(value, SystemClock().now())
+        except InputError as error:
+            self.fail(str(error), param, ctx)
 
 
 _since = click.option(

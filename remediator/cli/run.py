@@ -18,7 +18,7 @@ from remediator.cli._run_changes import CHANGES, run_argument
 from remediator.cli._source import Source, segment, source_options
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config, configure_clients
-from remediator.core.clock import SystemClock, format_duration
+from remediator.core.clock import SystemClock, format_duration, parse_moment, rfc3339
 from remediator.core.run import Status
 from remediator.core.severity import SEVERITIES
 from remediator.errors import InputError, RemediatorError
@@ -64,14 +64,15 @@ def list_(source: Source, format_: str, watch: float | None, open_only: bool, li
       remediator run list --playbook redis-down --since 7d
     """
     query = {name: value for name, value in filters.items() if value is not None}
-    if open_only:
-        query["open"] = "true"
 
     def local(connection: Connection) -> list[dict[str, Any]]:
-        return [run_timeline.summary(run) for run in query_runs(connection, query, limit)]
+        asked = {**query, "open": open_only, "limit": limit}
+        return [run_timeline.summary(run) for run in query_runs(connection, asked, SystemClock().now())]
 
     def shown() -> None:
-        found = source.get("runs", local, limit=limit, **query)
+        now = SystemClock().now()
+        times = {name: rfc3339(parse_moment(query[name], now)) for name in ("since", "until") if name in query}
+        found = source.get("runs", local, limit=limit, open=str(open_only).lower(), **(query | times))
         if format_ == "json":
             _output.data(found)
         else:

@@ -16,7 +16,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 _CATCHING_UP = 0.9
 _NOTABLE = timedelta(seconds=5)
-_DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
+_DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII)
 
 
 class Clock(Protocol):
@@ -123,6 +123,26 @@ def before(now: datetime, length: str) -> datetime:
         return now - parse_duration(length)
     except OverflowError:
         raise InputError(f"invalid duration {length!r}: it reaches back before year 1") from None
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """Return an instant in UTC: an ISO 8601 time (without an offset: in UTC), or a duration before ``now``.
+
+    Raises:
+        InputError: it is neither, or the instant is before year 1.
+    """
+    if is_duration(text):
+        return before(now, text)
+    try:
+        at = datetime.fromisoformat(text.upper())
+    except ValueError:
+        raise InputError(
+            f"expected a time like 2026-01-31T08:00:00Z, or a duration like 2h, not {text[:64]!r}"
+        ) from None
+    try:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except OverflowError:  # some hours before year 1 or after year 9999 in UTC
+        return datetime.min.replace(tzinfo=UTC) if at.year == 1 else datetime.max.replace(tzinfo=UTC)
 
 
 def is_duration(text: str) -> bool:

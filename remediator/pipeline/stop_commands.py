@@ -64,7 +64,7 @@ def create_stop(
         raise InputError(f"unknown scope {scope!r}: expected one of {', '.join(stops.SCOPES)}")
     if (scope == "global") != (name == ""):
         raise InputError("a stop for a playbook or a service needs its name; a global stop has no name")
-    if duration is not None and not timedelta(0) < duration <= MAX_STOP_DURATION:
+    if duration is not None and not timedelta(seconds=1) <= duration <= MAX_STOP_DURATION:
         raise InputError("duration must be between 1 second and 1 year, for example 30m")
     if request_id and stops.get(tx.connection, request_id) is not None:
         return request_id

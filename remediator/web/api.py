@@ -31,7 +31,7 @@ from remediator.storage.repositories.approvals import Approval
 from remediator.web import api_runs, api_service, form_actions
 from remediator.web import decision_answers as answers
 from remediator.web.api_request import HEADERS, ApiRequest, Operations, handler
-from remediator.web.openapi import LIMIT, MAX_LIMIT, REASON, BodyField, NotEmpty, Parameter, describe, filters
+from remediator.web.openapi import LIMIT, REASON, BodyField, NotEmpty, Parameter, bounded, describe, filters
 from remediator.web.site import Site
 from remediator.web.status import sessions_data, stop_data
 
@@ -252,7 +252,7 @@ async def end_sessions(call: ApiRequest) -> Any:
 @OPERATIONS.get("/episodes", LIMIT, answer=list[answers.Episode])
 async def list_episodes(call: ApiRequest) -> Any:
     """List open episodes."""
-    limit = call.integer("limit", 200, MAX_LIMIT)
+    limit = call.query.get("limit", 200)
     return [
         {
             "id": item.id,
@@ -275,19 +275,18 @@ async def list_episodes(call: ApiRequest) -> Any:
         "before",
         "query",
         "Number of an entry: only earlier entries. Use the last number for the next page.",
-        "integer",
-        {"minimum": 1, "maximum": MAX_ENTRY},
+        bounded(int, 1, MAX_ENTRY),
     ),
     *filters("run", "kind"),
     answer=list[answers.AuditEntry],
 )
 async def list_audit_entries(call: ApiRequest) -> Any:
     """List audit log entries, newest first."""
-    query = call.request.query_params
-    before = call.integer("before", 0, MAX_ENTRY) if "before" in query else None
-    limit = call.integer("limit", 50, MAX_LIMIT)
+    query = call.query
     found = await call.read(
-        lambda connection: audit.list_newest(connection, limit, before, query.get("run"), query.get("kind"))
+        lambda connection: audit.list_newest(
+            connection, query.get("limit", 50), query.get("before"), query.get("run"), query.get("kind")
+        )
     )
     return [json.loads(item.canonical) | {"hash": item.hash.hex()} for item in found]
 

@@ -39,6 +39,8 @@ class ApiRequest:
     person: Person | None
     body: Mapping[str, Any]
     """The body, which has the type that the operation's description names."""
+    query: Mapping[str, Any]
+    """The values of the query, with the types that the description names."""
 
     def text(self, name: str, limit: int = 500) -> str:
         """Return a text of the body without spaces around it, at most ``limit`` characters; empty if it is missing."""
@@ -46,22 +48,11 @@ class ApiRequest:
 
     def texts(self, name: str) -> dict[str, str]:
         """Return an object of the body whose values are strings; empty if it is missing."""
-        return {key[:200]: item[:10_000] for key, item in self.body.get(name, {}).items()}
+        return dict(self.body.get(name, {}))
 
     def flag(self, name: str) -> bool:
         """Return a boolean of the body; false if it is missing."""
         return bool(self.body.get(name, False))
-
-    def integer(self, name: str, default: int, maximum: int) -> int:
-        """Return an integer of the query, from 1 to ``maximum``.
-
-        Raises:
-            InputError: it is not an integer, or out of range.
-        """
-        text = self.request.query_params.get(name, str(default))
-        if not text.isascii() or not text.isdigit() or len(text) > 18 or not 1 <= int(text) <= maximum:
-            raise InputError(f"{name}: expected an integer from 1 to {maximum}, not {text[:64]!r}")
-        return int(text)
 
     @property
     def caller(self) -> Person:
@@ -122,14 +113,15 @@ class Operations(list[tuple[Operation, ApiHandler]]):
 
 def handler(site: Site, operation: Operation, handle: ApiHandler) -> Callable[[Request], Awaitable[Response]]:
     """Return the handler of an operation. It checks the caller's role and answers each error as one line of JSON."""
-    reader = BodyReader(operation)
+    reader = RequestReader(operation)
 
     async def answer(request: Request) -> Response:
         try:
             identity = await site.caller(request)
             _check_caller(operation, request, identity)
-            body = await reader.read(request) if operation.method == "POST" else {}
-            result = await handle(ApiRequest(site, request, identity.person, body))
+            query = reader.read_query(request.query_params)
+            body = await reader.read_body(request) if operation.method == "POST" else {}
+            result = await handle(ApiRequest(site, request, identity.person, body, query))
             return result if isinstance(result, Response) else JSONResponse(result, 200, HEADERS)
         except _Unauthenticated as error:
             return _error(401, str(error), {"WWW-Authenticate": "Bearer"})
@@ -172,21 +164,34 @@ def _check_caller(operation: Operation, request: Request, identity: RequestIdent
             raise InputError("a browser session may send only application/json, and only from the console's pages")
 
 
-class BodyReader:
-    """Reads the bodies of one operation, and refuses those that its description does not allow."""
+class RequestReader:
+    """Reads the queries and bodies of one operation, and refuses those that its description does not allow."""
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
+        self._parameters = {item.name: item.text for item in operation.parameters if item.place == "query"}
 
     @cached_property
-    def _fields(self) -> TypeAdapter[Any]:  # made at the first request: all of them together would delay the start
+    def _query(self) -> TypeAdapter[Any]:  # made at the first request: all of them together would delay the start
+        return TypeAdapter(self._operation.query_type())
+
+    @cached_property
+    def _fields(self) -> TypeAdapter[Any]:
         return TypeAdapter(self._operation.body_type())
 
     @cached_property
     def _forms(self) -> TypeAdapter[Any]:
         return TypeAdapter(self._operation.body_forms)
 
-    async def read(self, request: Request) -> Mapping[str, Any]:
+    def read_query(self, query: Mapping[str, str]) -> Mapping[str, Any]:
+        """Return the typed values of a query.
+
+        Raises:
+            InputError: it has a parameter of another name, which would not filter anything, or a wrong value.
+        """
+        return _checked(self._query, dict(query), self._parameters, "the query has an unknown parameter")
+
+    async def read_body(self, request: Request) -> Mapping[str, Any]:
         """Read the body of a request.
 
         Raises:
@@ -202,39 +207,44 @@ class BodyReader:
             raise InputError("the body is not valid JSON") from None
         if not isinstance(body, dict):
             raise InputError("the body is not a JSON object")
-        self.check(body)
+        self.check_body(body)
         return body
 
-    def check(self, body: Mapping[str, Any]) -> None:
+    def check_body(self, body: Mapping[str, Any]) -> None:
         """Check a body.
 
         Raises:
             InputError: it has a field of another name, a field is missing or has a wrong value, or it has no form that
                 the operation allows.
         """
-        fields = self._operation.body
-        for name in body:
-            if name not in fields:
-                hint = did_you_mean(name, fields) or "this operation has none"
-                raise InputError(f"the body has an unknown field {name[:64]!r}; {hint}")
-        try:
-            self._fields.validate_python(body)
-        except ValidationError as error:
-            raise InputError(self._sentence(error)) from None
+        _checked(self._fields, body, self._operation.body, "the body has an unknown field")
         if self._operation.body_forms:
             try:
                 self._forms.validate_python(body)
             except ValidationError:
                 raise InputError(self._operation.forms_hint) from None
 
-    def _sentence(self, error: ValidationError) -> str:
+
+def _checked(
+    type_: TypeAdapter[Any], values: Mapping[str, Any], texts: Mapping[str, str], unknown: str
+) -> dict[str, Any]:
+    for name in values:
+        if name not in texts:
+            hint = did_you_mean(name, texts) or "this operation has none"
+            raise InputError(f"{unknown} {name[:64]!r}; {hint}")
+    try:
+        return dict(type_.validate_python(values))
+    except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0])
-        if first["type"] == "missing" or first.get("ctx", {}).get("pattern") == NOT_EMPTY:
-            return f"{name}: expected a text that is not empty"
-        if first["type"] == "string_pattern_mismatch":
-            return f"{name}: the value has a wrong form. {self._operation.body[name]}"
-        return f"{name}: {first['msg'].replace('Input should be', 'expected')}"
+    name, message = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        message = "it is missing"
+    elif first.get("ctx", {}).get("pattern") == NOT_EMPTY:
+        message = "expected a text that is not empty"
+    elif first["type"] == "string_pattern_mismatch":
+        message = "the value has a wrong form"
+    message = message.replace("Input should be", "expected")
+    raise InputError(f"{name}: {message}. {texts[name]}")
 
 
 def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -15,7 +15,7 @@ from remediator.core.alert import ALERTMANAGER
 from remediator.core.approval import Permission
 from remediator.core.run import Status
 from remediator.core.severity import SEVERITIES
-from remediator.errors import Conflict, InputError, NotFound
+from remediator.errors import Conflict, NotFound
 from remediator.pipeline import decisions, manual_undo
 from remediator.pipeline.manual_start import StartRequest
 from remediator.reporting import incident_document, run_timeline
@@ -27,20 +27,21 @@ from remediator.web import form_actions, paging
 from remediator.web import run_answers as answers
 from remediator.web.api_request import HEADERS, ApiRequest, Operations
 from remediator.web.incidents import list_incidents, show_incident
-from remediator.web.openapi import LIMIT, REASON, TIME_RULES, BodyField, NotEmpty, Parameter, Texts, filters
+from remediator.web.openapi import LIMIT, REASON, BodyField, Flag, Moment, NotEmpty, Parameter, Texts, filters
 
 _RUN = Parameter("run_id", "path", "ID of the run, its beginning, or @latest.")
 _INCIDENT = Parameter("incident_id", "path", "ID of an incident, or of one of its runs, its beginning, or @latest.")
 _BEFORE = Parameter("before", "query", "Run ID: only runs that began earlier. Use the last ID for the next page.")
-_OPEN = Parameter("open", "query", "true: only runs that have not ended.", "boolean")
+_OPEN = Parameter("open", "query", "true: only runs that have not ended.", Flag)
+_NOT_OVER = Parameter("open", "query", "true: only incidents that are not over.", Flag)
 _FILTERS = (
     *filters("playbook", "target"),
-    Parameter("status", "query", "Only this status.", rules={"enum": list(Status)}),
-    Parameter("severity", "query", "Only runs with an alert of this severity.", rules={"enum": list(SEVERITIES)}),
+    Parameter("status", "query", "Only this status.", Literal[tuple(item.value for item in Status)]),
+    Parameter("severity", "query", "Only runs with an alert of this severity.", Literal[SEVERITIES]),
     Parameter(
-        "since", "query", "Only runs that began then or later: RFC 3339, or a duration such as 2h.", rules=TIME_RULES
+        "since", "query", "Only runs that began then or later: RFC 3339, a date, or a duration such as 2h.", Moment
     ),
-    Parameter("until", "query", "Only runs that began before: RFC 3339, or a duration such as 2h.", rules=TIME_RULES),
+    Parameter("until", "query", "Only runs that began before: RFC 3339, a date, or a duration such as 2h.", Moment),
 )
 
 
@@ -77,8 +78,8 @@ OPERATIONS = Operations()
 @OPERATIONS.get("/runs", LIMIT, _BEFORE, _OPEN, *_FILTERS, answer=list[answers.RunSummary])
 async def list_runs(call: ApiRequest) -> Any:
     """List runs, newest first."""
-    query, limit = call.request.query_params, call.integer("limit", 50, 500)
-    found = await call.read(lambda connection: paging.query_runs(connection, query, limit))
+    query, now = call.query, call.site.now
+    found = await call.read(lambda connection: paging.query_runs(connection, query, now))
     return [run_timeline.summary(run) for run in found]
 
 
@@ -172,15 +173,13 @@ async def explain_alert(call: ApiRequest) -> Any:
 @OPERATIONS.get(
     "/runs/{run_id}/timeline",
     Parameter("run_id", "path", "ID of a run or an episode, or @latest."),
-    Parameter("format", "query", "md (default) or html.", rules={"enum": list(incident_document.FORMATS)}),
+    Parameter("format", "query", "md (default) or html.", Literal[tuple(incident_document.FORMATS)]),
     media=("text/markdown", "text/html"),
 )
 async def show_timeline(call: ApiRequest) -> Response:
     """Show the post-incident document of a run, or of all runs of an episode."""
     service, name = call.site.service, call.request.path_params["run_id"]
-    format_ = call.request.query_params.get("format", "md")
-    if format_ not in incident_document.FORMATS:
-        raise InputError(f"format: expected one of {', '.join(incident_document.FORMATS)}, not {format_[:64]!r}")
+    format_ = call.query.get("format", "md")
     folder = archive_folder(service.config)
     timelines = await call.read(lambda connection: run_timeline.load_timelines(connection, name, folder))
     measured = []
@@ -205,5 +204,5 @@ async def retry_run(call: ApiRequest) -> Any:
     return run_timeline.summary(run)
 
 
-OPERATIONS.get("/incidents", LIMIT, _OPEN, answer=list[answers.Incident])(list_incidents)
+OPERATIONS.get("/incidents", LIMIT, _NOT_OVER, answer=list[answers.Incident])(list_incidents)
 OPERATIONS.get("/incidents/{incident_id}", _INCIDENT, answer=answers.Incident)(show_incident)

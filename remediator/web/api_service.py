@@ -10,10 +10,9 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from remediator.config import Config
-from remediator.core import untrusted_json
 from remediator.core.approval import Permission
 from remediator.core.clock import before, parse_duration, rfc3339
-from remediator.errors import InputError, NotFound
+from remediator.errors import NotFound
 from remediator.pipeline import decisions
 from remediator.pipeline.context import PlaybookSet
 from remediator.playbooks.diagnostics import did_you_mean
@@ -25,7 +24,7 @@ from remediator.storage.repositories import autonomy, remedy_memory, runs, targe
 from remediator.storage.repositories.remedy_memory import MemoryEntry
 from remediator.web import service_answers as answers
 from remediator.web.api_request import HEADERS, ApiRequest, Operations
-from remediator.web.openapi import DURATION_RULES, REASON, BodyField, Parameter
+from remediator.web.openapi import REASON, BodyField, Parameter, Span, bounded
 from remediator.web.status import status_data
 
 FORMATS = {
@@ -35,7 +34,7 @@ FORMATS = {
 }
 """The formats of a report, each with its media type."""
 
-_SINCE = Parameter("since", "query", "How far back, such as 12h or 7d (default: 30d).", rules=DURATION_RULES)
+_SINCE = Parameter("since", "query", "How far back, such as 12h or 7d (default: 30d).", Span)
 _NAME = Parameter("name", "path", "Name of the playbook.")
 _ENTRY = Parameter("entry_id", "path", "ID of the entry.")
 _TARGET = Parameter("target", "query", "Only entries about this service.")
@@ -54,29 +53,21 @@ async def show_status(call: ApiRequest) -> Any:
 @OPERATIONS.get(
     "/report",
     _SINCE,
-    Parameter("format", "query", "json (default), md or html.", rules={"enum": list(FORMATS)}),
+    Parameter("format", "query", "json (default), md or html.", Literal[tuple(FORMATS)]),
     Parameter(
         "minutes_per_incident",
         "query",
         "Minutes of work per incident (default: 30).",
-        "number",
-        {"minimum": 0, "maximum": 10_000},
+        bounded(float, 0, 10_000),
     ),
     answer=answers.Report,
     media=("text/markdown", "text/html"),
 )
 async def show_report(call: ApiRequest) -> Response:
     """Report the healed incidents, the recovery times, and the refused actions."""
-    query = call.request.query_params
+    query = call.query
     since, format_ = query.get("since", "30d"), query.get("format", "json")
-    if format_ not in FORMATS:
-        raise InputError(f"format: expected one of {', '.join(FORMATS)}, not {format_[:64]!r}")
-    try:
-        minutes = untrusted_json.decode(query.get("minutes_per_incident", "30"), float)
-    except ValueError:
-        raise InputError("minutes_per_incident: expected a number, for example 30") from None
-    if not 0 <= minutes <= 10_000:
-        raise InputError("minutes_per_incident: expected a number from 0 to 10000")
+    minutes = query.get("minutes_per_incident", 30.0)
     config, now = call.site.service.config, call.site.now
     text = await call.read(lambda connection: report(connection, config, since, now, minutes, format_))
     return Response(text, 200, HEADERS, FORMATS[format_][1])
@@ -98,7 +89,7 @@ def report(connection: Connection, config: Config, since: str, now: datetime, mi
 )
 async def show_promotion(call: ApiRequest) -> Any:
     """Show the evidence for raising the mode of each playbook."""
-    query, now = call.request.query_params, call.site.now
+    query, now = call.query, call.site.now
     since, playbook = query.get("since", "30d"), query.get("playbook")
     return await call.read(lambda connection: promotion_data(connection, since, playbook, now))
 
@@ -198,7 +189,7 @@ def find_playbook(loaded: PlaybookSet, name: str) -> Playbook:
 @OPERATIONS.get("/memory", _TARGET, answer=list[MemoryEntry])
 async def list_memory(call: ApiRequest) -> Any:
     """List the remembered releases and remedies."""
-    target = call.request.query_params.get("target")
+    target = call.query.get("target")
     return [memory_data(item) for item in await call.read(lambda found: remedy_memory.list_entries(found, target))]
 
 

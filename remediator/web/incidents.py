@@ -24,7 +24,7 @@ PAGE_SIZE = 25
 
 async def list_incidents(call: ApiRequest) -> Any:
     """List incidents; the incident with the newest run comes first."""
-    limit, open_only = call.integer("limit", 50, 500), paging.parse_flag(call.request.query_params, "open")
+    limit, open_only = call.query.get("limit", 50), call.query.get("open", False)
 
     def read(connection: Connection) -> list[dict[str, Any]]:
         found = incidents.list_recent(connection, limit, open_only=open_only)

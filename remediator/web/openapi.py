@@ -2,19 +2,73 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, Literal, NotRequired, Required, cast, get_args
 
-from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    WithJsonSchema,
+    with_config,
+)
 from typing_extensions import TypedDict
 
 from remediator import __version__
+from remediator.core import untrusted_json
 from remediator.core.approval import NEEDS, Permission
-from remediator.core.types import DURATION
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """A time in an answer: RFC 3339 in UTC."""
+
+
+def _json_value(text: str) -> Any:
+    """Decode a number or a boolean of a query exactly as JSON has it: no spaces, no underscores, no "yes"."""
+    try:
+        return text if text != text.strip() else untrusted_json.decode(text)
+    except ValueError:
+        return text  # which is refused, because it is no number and no boolean
+
+
+Flag = Annotated[bool, Strict(), BeforeValidator(_json_value)]
+"""A boolean in a query."""
+
+
+def bounded(type_: type, least: int, most: int) -> Any:
+    """Return the type of a number in a query, from ``least`` to ``most``."""
+    return Annotated[type_, Strict(), Field(ge=least, le=most), BeforeValidator(_json_value)]
+
+
+SPAN = "^(0|([0-9]{1,2}y)?([0-9]{1,4}w)?([0-9]{1,5}d)?([0-9]{1,6}h)?([0-9]{1,8}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?)$"
+"""The pattern of a duration before now. Twice the longest one still reaches to an instant after year 1."""
+Span = Annotated[str, Field(min_length=1, pattern=SPAN)]
+"""A duration before now in a query."""
+_TIME = r"\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})"
+_RFC3339 = re.compile(rf"\d{{4}}-\d{{2}}-\d{{2}}([Tt ]{_TIME})?", re.ASCII)
+
+
+def _check_moment(text: str) -> str:
+    if not (text and re.fullmatch(SPAN, text)):
+        if not _RFC3339.fullmatch(text):
+            raise ValueError("expected a time like 2026-01-31T08:00:00Z, a date, or a duration like 2h")
+        datetime.fromisoformat(text.upper())
+    return text
+
+
+Moment = Annotated[
+    str,
+    AfterValidator(_check_moment),
+    WithJsonSchema(
+        {"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}, {"minLength": 1, "pattern": SPAN}]}
+    ),
+]
+"""An instant in a query; :func:`remediator.core.clock.parse_moment` reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +79,7 @@ class Parameter:
     place: str
     """``path`` or ``query``."""
     text: str
-    kind: str = "string"
-    rules: Mapping[str, Any] = field(default_factory=dict)
-    """Further keywords of its JSON Schema."""
+    type: Any = str
 
 
 MAX_LIMIT = 500
@@ -35,12 +87,8 @@ LIMIT = Parameter(
     "limit",
     "query",
     f"Maximum number of results, at most {MAX_LIMIT}.",
-    "integer",
-    {"minimum": 1, "maximum": MAX_LIMIT},
+    bounded(int, 1, MAX_LIMIT),
 )
-DURATION_RULES: Mapping[str, Any] = {"minLength": 1, "pattern": DURATION.replace("+", "{1,3}")}
-"""A duration that always fits into a calendar: at most 999 of each unit."""
-TIME_RULES: Mapping[str, Any] = {"anyOf": [{"format": "date-time"}, DURATION_RULES]}
 NOT_EMPTY = "[^\\s\\u001c-\\u001f\\u0085\\ufeff]"
 """The pattern of a text that is not only whitespace, which is more to Python than to most patterns."""
 NotEmpty = Annotated[str, Field(pattern=NOT_EMPTY)]
@@ -102,6 +150,11 @@ class Operation:
         # "strict": a number is no text, and 1 is not true
         return with_config(ConfigDict(extra="forbid", strict=True))(cast(Any, TypedDict)("Body", fields))
 
+    def query_type(self) -> Any:
+        """Return the type of the query, as :meth:`body_type`."""
+        fields = {item.name: NotRequired[item.type] for item in self.parameters if item.place == "query"}
+        return with_config(ConfigDict(extra="forbid"))(cast(Any, TypedDict)("Query", fields))
+
 
 _REQUIRED = "Required."
 
@@ -129,6 +182,7 @@ def describe(operations: Sequence[Operation]) -> dict[str, Any]:
     webhook = _path_item("Receive a notification of Alertmanager (webhook, version 4). 2xx: committed and fsynced.")
     webhook |= {
         "operationId": "post_alerts",
+        "security": [{"token": []}],
         "requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}},
     }
     paths["/api/v1/openapi.json"] = {"get": _path_item("Show this description.")}
@@ -172,7 +226,7 @@ def _operation(operation: Operation, answer: Mapping[str, Any] | None) -> dict[s
                 "in": parameter.place,
                 "required": parameter.place == "path",
                 "description": parameter.text,
-                "schema": {"type": parameter.kind, **parameter.rules},
+                "schema": TypeAdapter(parameter.type).json_schema(),
             }
             for parameter in operation.parameters
         ],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,8 +14,10 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from remediator.core.clock import parse_moment
 from remediator.core.run import Run, Status
 from remediator.core.severity import SEVERITIES
+from remediator.errors import InputError
 from remediator.storage.repositories import episodes, runs
 from remediator.web import paging
 from remediator.web.authentication import RequestIdentity
@@ -44,13 +47,13 @@ class RunFilters:
     def parse(cls, query: QueryParams, now: datetime) -> RunFilters:
         """Return the filters of a URL. Malformed filters are ignored, so that an old bookmark shows something."""
         last = query.get("last", "") if query.get("last", "") in _RANGES else ""
-        since = now - _RANGES[last] if last else _instant(query.get("since", ""))
+        since = now - _RANGES[last] if last else _instant(query.get("since", ""), now)
         return cls(
             query.get("q", "").strip()[:200],
             {name: query.get(name, "").strip()[:200] or None for name in _NAMES},
             last,
             since,
-            None if last else _instant(query.get("until", "")),
+            None if last else _instant(query.get("until", ""), now),
         )
 
     def url(self, **changes: str) -> str:
@@ -68,12 +71,10 @@ def field_value(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%dT%H:%M}"
 
 
-def _instant(text: str) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+def _instant(text: str, now: datetime) -> datetime | None:
+    with suppress(InputError):
+        return parse_moment(text, now)
+    return None
 
 
 async def run_history(site: Site, request: Request, identity: RequestIdentity) -> Response:

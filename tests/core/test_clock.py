@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from remediator.core.clock import SteadyClock, SystemClock
+from remediator.core.clock import SteadyClock, SystemClock, parse_moment
+from remediator.errors import InputError
 
 pytestmark = [pytest.mark.unit, pytest.mark.promise(14)]
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,3 +64,26 @@ def test_it_continues_from_the_last_entry_of_the_earlier_process(host: Host) -> 
     assert clock.now() == START + timedelta(hours=1)
     clock.continue_from(START)
     assert clock.now() == START + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2h", "2026-01-31T06:00:00+00:00"),
+        ("2026-01-31", "2026-01-31T00:00:00+00:00"),
+        ("2026-01-31T08:00Z", "2026-01-31T08:00:00+00:00"),
+        ("2026-01-31t09:30:00.5+01:30", "2026-01-31T08:00:00.500000+00:00"),
+        ("0001-01-01T00:00:00+01:00", "0001-01-01T00:00:00+00:00"),
+        ("9999-12-31T23:59:59-01:00", "9999-12-31T23:59:59.999999+00:00"),
+    ],
+)
+def test_a_moment_is_a_time_or_a_duration_before_now(text: str, instant: str) -> None:
+    """A time without an offset is in UTC. A time that is no instant in UTC is the first or the last one."""
+    assert parse_moment(text, datetime(2026, 1, 31, 8, tzinfo=UTC)).isoformat() == instant
+
+
+@pytest.mark.parametrize("text", ["", "soon", "9999y", "3\uff48", "2026-02-30", "12"])
+def test_another_text_is_no_moment(text: str) -> None:
+    """The error is one sentence."""
+    with pytest.raises(InputError, match=r"expected a time|reaches back before year 1"):
+        parse_moment(text, datetime(2026, 1, 31, 8, tzinfo=UTC))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus, Series
@@ -13,6 +13,7 @@ from remediator.errors import ClientError
 from remediator.reporting.period.statistics import DurationSource
 
 _STEP = timedelta(seconds=30)
+_FIRST = datetime.min.replace(tzinfo=UTC)
 
 
 def from_prometheus(endpoint: Endpoint, reach: timedelta) -> DurationSource:
@@ -24,8 +25,9 @@ def from_prometheus(endpoint: Endpoint, reach: timedelta) -> DurationSource:
     async def query(alertnames: Sequence[str], until: datetime) -> list[float]:
         async with aclosing(Prometheus(endpoint)) as prometheus:
             found: list[Series] = []
+            since = until - min(reach, until - _FIRST)
             for name in alertnames:
-                found += await prometheus.firing_history({"alertname": name}, until - reach, until, _STEP)
+                found += await prometheus.firing_history({"alertname": name}, since, until, _STEP)
             return list(durations(found, _STEP))
 
     def durations_before(alertnames: Sequence[str], until: datetime) -> Sequence[float]:
