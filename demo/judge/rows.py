@@ -200,7 +200,7 @@ _AROUND = (
     ),
     Row(
         number=42,
-        fault="exporter of Redis dead, Redis well",
+        fault="exporter of Redis dead, Redis healthy",
         alert="TargetDown",
         make=around.stop_exporter,
         causes=_ids("exporter"),
@@ -215,7 +215,7 @@ _AROUND = (
     ),
     Row(
         number=44,
-        fault="alert about a Redis that is well",
+        fault="alert about a healthy Redis",
         alert="RedisDown",
         make=around.nothing_is_wrong,
         causes=frozenset(),

@@ -32,7 +32,10 @@ class SupervisorBinding(Strict):
 
 
 class DockerBinding(Strict):
-    """Containers of a Compose service, or containers with your own labels; ``instances`` sets their number."""
+    """Containers of a Compose service, or containers with your own labels.
+
+    The key ``instances`` of the service in the inventory states how many are expected.
+    """
 
     kind: Literal["docker"] = Field(description="Kind of the platform.")
     url: Url = Field(default="unix:///var/run/docker.sock", description="URL of the Engine API, or of a proxy for it.")
@@ -99,7 +102,10 @@ def _node_pattern(value: str) -> str:
 
 
 class KubernetesNodesBinding(ClusterSettings):
-    """Nodes of a cluster that may be cordoned and drained. No other node is ever changed."""
+    """Nodes of a cluster that may be cordoned and drained.
+
+    No other node is ever changed.
+    """
 
     kind: Literal["kubernetes_nodes"] = Field(description="Kind of the platform.")
     nodes: tuple[

@@ -44,7 +44,7 @@ def timeline_of(name: str, test: str, **changes: object) -> RunTimeline:
 @pytest.mark.parametrize(
     ("name", "test"),
     [
-        ("redis-down", "it is restarted once, and proved well"),
+        ("redis-down", "it is restarted once, and proved healthy"),
         ("redis-down", "after a start that fails on damaged data, a person decides about a backup"),
         ("app-down", "another process has its port"),
     ],
@@ -64,7 +64,7 @@ def test_text_of_an_alert_is_escaped() -> None:
     """Labels that contain Markdown, links or HTML are shown as plain text in both formats."""
     label = "[x](http://evil) <img src=x onerror=alert(1)> | `a`"
     alerts = [{"labels": {"alertname": "RedisDown", "where": label}}]
-    timeline = timeline_of("redis-down", "it is restarted once, and proved well", alerts=alerts)
+    timeline = timeline_of("redis-down", "it is restarted once, and proved healthy", alerts=alerts)
     pieces = incident_document.document(timeline)
     assert r"\[x\](http:&#8203;//evil) \<img src=x onerror=alert(1)\> \| \`a\`" in document.to_markdown(pieces)
     assert "<img" not in document.to_html(pieces) and "&lt;img" in document.to_html(pieces)
@@ -73,7 +73,7 @@ def test_text_of_an_alert_is_escaped() -> None:
 def test_html_contains_the_chart() -> None:
     """The chart has the expression of the alert, with marks at the start of each step and the end of the run; nothing
     is fetched."""
-    timeline = timeline_of("redis-down", "it is restarted once, and proved well")
+    timeline = timeline_of("redis-down", "it is restarted once, and proved healthy")
     begun = timeline.run.created_at
     line = [(begun + timedelta(seconds=second), float(second > 5)) for second in range(-60, 60, 5)]
     made = document.to_html(

@@ -135,7 +135,10 @@ def _platform(platform: type[Platform]) -> str:
     (binding,) = (each for each in BINDINGS if get_args(each.model_fields["kind"].annotation) == (platform.kind,))
     rows = (f"| `{verb}` | {_support(platform, verb)} |" for verb in VERBS)
     verbs = "\n".join(["| Action | Supported |", "|---|---|", *rows, ""])
-    return f"## {platform.kind}\n\n{_about(platform)}\n\n{binding.__doc__}\n\n{_parameters(binding)}\n{verbs}"
+    more = inspect.cleandoc(binding.__doc__ or "").partition("\n\n")[2]  # the section begins with what the summary says
+    return "\n\n".join(
+        filter(None, (f"## {platform.kind}", _about(platform), more, f"{_parameters(binding)}\n{verbs}"))
+    )
 
 
 def _support(platform: type[Platform], verb: str) -> str:
