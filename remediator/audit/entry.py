@@ -72,7 +72,7 @@ class Kind(StrEnum):
     APPROVAL_EXPIRED = "approval.expired"
     """Nobody decided in time."""
     APPROVAL_VOID = "approval.void"
-    """A request ended without a decision, for example because the plan is outdated."""
+    """A request became outdated, for example because the plan changed."""
     ACTION_INTENDED = "action.intended"
     """An action is about to start. This entry is durable before the call."""
     ACTION_OUTCOME = "action.outcome"

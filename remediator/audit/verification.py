@@ -74,8 +74,8 @@ class Verification(Struct, frozen=True):
         if self.anchored:
             return f"The audit log verifies: {found}, and {len(self.checkpoints)} checkpoints agree."
         return (
-            f"The audit log is not anchored anywhere: {found} as far as the log itself shows, but no checkpoint from "
-            "outside of the database was compared. A rewritten log or a missing end would not be detected."
+            f"The audit log has no finding: {found}. But no checkpoint from outside of the database was compared, so a "
+            "rewritten log or a missing end would not be detected."
         )
 
 

@@ -40,7 +40,7 @@ def playbook_lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"plan     {step['id']}: {step['call']['summary']}" for step in found["steps"])
         yield from (f"cost     {step['id']}: {step['cost']}" for step in found["steps"] if step["cost"])
         yield from (
-            f"cost     {step['id']}: asks a person: {loss}" for step in found["steps"] for loss in step["losses"]
+            f"cost     {step['id']}: needs an approval: {loss}" for step in found["steps"] for loss in step["losses"]
         )
         yield from (f"guard    {item['guard']}: {item['text']}" for item in found["guards"])
         yield from (f"verify   {check['check']}" for check in plan["checks"])

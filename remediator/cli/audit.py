@@ -83,7 +83,9 @@ def tail(config_path: Path, database: Path | None, lines: int, format_: str) -> 
 )
 @_since
 @click.option("--actor", help="Only entries of this person or replica, such as user:ann (default: all).")
-@click.option("--limit", type=click.IntRange(1), default=1000, help="Most entries to show (default: 1000).")
+@click.option(
+    "--limit", type=click.IntRange(1), default=1000, help="Maximum number of entries to show (default: 1000)."
+)
 @click.argument("text", required=False)
 @format_option("text", "json")
 def search(

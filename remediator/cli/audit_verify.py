@@ -75,7 +75,7 @@ def command(
       1  changed; the first finding names the entry
       2  wrong usage
       3  the log cannot be read
-      4  not anchored anywhere: unchanged as far as the log itself shows
+      4  no finding, but no checkpoint from outside of the database was compared
 
     \b
     Examples:
@@ -154,7 +154,7 @@ def _own_key(config: Config) -> list[Verifier]:
 
 
 def _from_witnesses(config: Config) -> tuple[list[str], list[str]]:
-    """Return the checkpoints of the places in the settings, and remarks about unreadable places."""
+    """Return the checkpoints of the witnesses in the settings, and remarks about unreadable witnesses."""
     witnesses = Registry.load(config.plugins).make_witnesses(config.audit.checkpoints, config.channels)
 
     async def fetch() -> tuple[list[str], list[str]]:
@@ -168,7 +168,7 @@ def _from_witnesses(config: Config) -> tuple[list[str], list[str]]:
         return notes, remarks
 
     if not witnesses:
-        return [], ["The settings name no place for checkpoints: set audit.checkpoints."]
+        return [], ["No witness is configured: set audit.checkpoints."]
     return asyncio.run(fetch())
 
 

@@ -31,7 +31,7 @@ _url_file = click.option(
 
 @click.group("db")
 def command() -> None:
-    """Migrate, grant rights on, back up and restore the database."""
+    """Migrate, back up and restore the database; grant rights on it."""
 
 
 @command.command("migrate")

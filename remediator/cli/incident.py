@@ -33,7 +33,9 @@ def command() -> None:
 @format_option("text", "json")
 @watch_option
 @click.option("--open", "open_only", is_flag=True, help="List only incidents that are not over.")
-@click.option("--limit", type=click.IntRange(1, 500), default=20, help="Most incidents to list (default: 20).")
+@click.option(
+    "--limit", type=click.IntRange(1, 500), default=20, help="Maximum number of incidents to list (default: 20)."
+)
 def list_(source: Source, format_: str, watch: float | None, open_only: bool, limit: int) -> None:
     """List incidents; the incident with the newest run comes first.
 

@@ -37,7 +37,7 @@ GROUPS = {
     "approval": "Decide on approval requests.",
     "audit": "Verify, read and export the audit log.",
     "config": "Check and show the settings.",
-    "db": "Migrate, grant rights on, back up and restore the database.",
+    "db": "Migrate, back up and restore the database; grant rights on it.",
     "host": "Prepare other hosts for actions by SSH.",
     "incident": "List and show incidents: runs whose alerts belong together.",
     "inventory": "List and show services, and compare discovered targets.",
@@ -53,7 +53,7 @@ EXIT_CODES = {
     1: "findings, a failed expectation, an active stop, or a decision that did not count",
     2: "wrong usage or settings",
     3: "the command could not do its work",
-    4: "the audit log is unchanged as far as it shows, but it is not anchored anywhere",
+    4: "no finding in the audit log, but no checkpoint from outside of the database was compared",
 }
 VARIABLES = {
     "REMEDIATOR_CONFIG": "Settings file of every command with --config (default: remediator.yaml in this folder).",

@@ -54,7 +54,7 @@ for change in CHANGES:
 @click.option("--severity", type=click.Choice(SEVERITIES), help="Only this severity (default: all).")
 @click.option("--since", metavar="TIME", help="Only runs since then, such as 2h or 2026-01-31T08:00Z (default: all).")
 @click.option("--until", metavar="TIME", help="Only runs before then, such as 1h (default: all).")
-@click.option("--limit", type=click.IntRange(1, 500), default=20, help="Most runs to list (default: 20).")
+@click.option("--limit", type=click.IntRange(1, 500), default=20, help="Maximum number of runs to list (default: 20).")
 def list_(source: Source, format_: str, watch: float | None, open_only: bool, limit: int, **filters: Any) -> None:
     """List runs, newest first.
 

@@ -20,7 +20,9 @@ class DeclaredEffects(Strict):
         default=False, description="Whether twice has the same effect as once. Then it may be repeated automatically."
     )
     destructive: bool = Field(
-        default=True, description="Whether it may lose data. Then each call needs an approval, and the target's name."
+        default=True,
+        description="Whether it may lose data. Then each call needs an approval for which the approver types the name "
+        "of the target.",
     )
     interrupts: bool = Field(
         default=True,

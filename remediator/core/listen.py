@@ -33,7 +33,7 @@ class ListenAddress:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only programs on this host reach it over the network. False for a Unix socket."""
+        """Whether this is a loopback TCP address. False for a Unix socket and for sockets that systemd opened."""
         return self.path is None and not self.inherited and is_loopback(self.host)
 
     @property

@@ -97,7 +97,7 @@ def equals(name: str, value: str) -> str:
 
 
 def parse_matcher(text: str) -> Matcher:
-    """``severity=~"critical|warning"`` as a matcher.
+    """Parse the text of one matcher, for example ``severity=~"critical|warning"``.
 
     Raises:
         ParseError: not a matcher; says at which column, and how to write it.
@@ -106,14 +106,14 @@ def parse_matcher(text: str) -> Matcher:
 
 
 def compile_pattern(pattern: str, column: int = 1) -> Any:
-    """An RE2 pattern: linear time and bounded memory for every input.
+    """Compile an RE2 pattern: it needs linear time and bounded memory for every input.
 
     Args:
         pattern: the regular expression.
         column: column of the pattern in its text, for the error.
 
-        Raises:
-            ParseError: RE2 does not accept the pattern.
+    Raises:
+        ParseError: RE2 does not accept the pattern.
     """
     try:
         return re2.compile(pattern, options=_OPTIONS)
@@ -178,7 +178,7 @@ class _Reader:
         value = self._value(classic)
         self._space()
         if self._next() == ",":
-            raise self._mistake("a second matcher after a comma", "write one matcher to an entry of the list")
+            raise self._mistake("a second matcher after a comma", "write one matcher per list entry")
         if self._next():
             raise self._mistake(f"unexpected {self.text[self.at :]!r} after the matcher", self._quote_hint())
         if operator in (Operator.MATCHES, Operator.NOT_MATCHES):

@@ -108,7 +108,7 @@ class PlannedStep(msgspec.Struct, frozen=True):
     causes: tuple[str, ...] = ()
     """The causes that the step is for."""
     tolerance: Mapping[str, Amount] = {}
-    """The limits of its cost, by field of :class:`Cost`. A greater loss, or an unknown one, asks a person."""
+    """The limits of its cost, by field of :class:`Cost`. A greater loss, or an unknown one, needs an approval."""
     cost: Cost = Cost()
     """The cost of the step, measured during planning. With another cost, the step is still the same."""
 

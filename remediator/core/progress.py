@@ -9,7 +9,7 @@ _listener: ContextVar[Callable[[float], None] | None] = ContextVar("progress", d
 
 
 def listen(listener: Callable[[float], None]) -> None:
-    """Call ``listener`` with the length of the next pause, for all progress that the current task reports."""
+    """Register a listener. Each later :func:`report` of the current task calls it with the length of the next pause."""
     _listener.set(listener)
 
 

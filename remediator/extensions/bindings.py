@@ -62,7 +62,7 @@ def backups(service: Service) -> Backups:
 
 
 def volume(service: Service) -> Volume:
-    """Return the files of a service: its data folder, if it has one, and its backups, if it has some."""
+    """Return access to the data folder and the backups of a service, as far as it has them."""
     data, found = service.disk, service.backups
     folders = Folders(None if data is None or data.path is None else str(data.path))
     if found is not None:

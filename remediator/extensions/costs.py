@@ -109,7 +109,7 @@ def _from_info(info: Info, now: float) -> Cost:
     writes, append_only = info.integer("rdb_changes_since_last_save"), info.flag("aof_enabled")
     first_rewrite = info.flag("aof_rewrite_in_progress") or info.flag("aof_rewrite_scheduled")
     if first_rewrite and int(info.get("aof_base_size", "1")) == 0:
-        append_only = False  # after CONFIG SET appendonly yes, the file has no write until its first rewrite has ended
+        append_only = False  # after CONFIG SET appendonly yes, the file contains no writes until its first rewrite ends
     if append_only:
         failed = info.get("aof_last_write_status", "ok") != "ok"
     else:

@@ -1,7 +1,7 @@
 """Check whether the plan of a pending request is still current, before a person decides.
 
-The check changes nothing: it withdraws no request and uses up no link. It determines the choices of people. The approve
-stage plans again after the decision, and that plan counts (promise 6).
+The check changes nothing: it makes no request outdated and uses up no link. It determines the choices of people. The
+approve stage plans again after the decision, and that plan counts (promise 6).
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ async def await_approval(ctx: RunContext) -> StageResult:
         rejected = CancelledDetail(approval=approval.id, by=who, why=approval.reason)
         return proceed(await ctx.write(lambda tx: tx.move(Status.CANCELLED, Reason.REJECTED, rejected)))
     if approval.status == "void":
-        return await ctx.write(lambda tx: _withdrawn(tx, approval))
+        return await ctx.write(lambda tx: _not_decided(tx, approval))
     if approval.status == "pending" and ctx.now() < approval.expires_at:
         return wait_until(ctx.run, approval.expires_at)
     return await ctx.write(lambda tx: _expire(tx, approval))
@@ -68,8 +68,8 @@ def _expire(tx: RunTransaction, approval: Approval) -> StageResult:
     return proceed(tx.move(Status.ESCALATED, Reason.APPROVAL_EXPIRED, detail))
 
 
-def _withdrawn(tx: RunTransaction, approval: Approval) -> StageResult:
-    """Go on after a request was withdrawn: by a snooze the run waits; otherwise it is planned again."""
+def _not_decided(tx: RunTransaction, approval: Approval) -> StageResult:
+    """Go on after a request became outdated or was snoozed. A snoozed run waits; another run is planned again."""
     why, until = approval.reason or "", approval.snoozed_until
     if until is None:
         return proceed(_start_again(tx, approval, why=why))
@@ -79,11 +79,11 @@ def _withdrawn(tx: RunTransaction, approval: Approval) -> StageResult:
 
 
 def void_outdated_requests(tx: Tx, context: PipelineContext) -> None:
-    """Withdraw the requests of changed or inactive playbooks, so that their runs are planned again.
+    """Make the requests of changed or inactive playbooks outdated, so that their runs are planned again.
 
     Call this function only when this replica has loaded its files, never when it reads a run. Two replicas whose files
-    differ for a moment would otherwise withdraw each other's requests without end. The request of a run that has acted
-    stays until a person answers it, because only a person may let such a run start again.
+    differ for a moment would otherwise make each other's requests outdated without end. The request of a run that has
+    acted stays until a person answers it, because only a person may let such a run start again.
     """
     for approval in approvals.list_pending(tx.connection):
         run = runs.get(tx.connection, approval.run_id)

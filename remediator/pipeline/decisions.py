@@ -140,7 +140,7 @@ def _check_allowed(
 
 
 def refresh(tx: Tx, person: Person, approval_id: str, why: str, policy: Approvals) -> bool:
-    """Withdraw an outdated request: the run is planned again, and people are asked again. Decides nothing.
+    """Close an outdated request: the run is planned again, and people are asked again. Decides nothing.
 
     Returns:
         False if the request is not pending.

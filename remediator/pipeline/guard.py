@@ -139,7 +139,7 @@ async def _recheck(ctx: RunContext, asked: GuardInput, decision: GuardDecision) 
 
 
 async def _stay_blocked(ctx: RunContext, asked: GuardInput, decision: GuardDecision) -> StageResult:
-    """Keep the run blocked: record another reason, and notify people that the run is held back when that is due."""
+    """Keep the run blocked: record another reason, and notify people that the run is blocked when that is due."""
     run, pipeline = ctx.run, ctx.pipeline
     by_guard = run.reason is Reason.GUARD_BLOCKED and isinstance(run.detail, BlockedDetail)
     before = run.detail if by_guard and isinstance(run.detail, BlockedDetail) else BlockedDetail(since=asked.now)

@@ -294,7 +294,7 @@ def _apply_updates(
 def _drop_repeats(tx: Tx, seen: Sequence[AlertUpdate]) -> Sequence[AlertUpdate]:
     """Return the updates that change something; in a flood, nearly all are repetitions."""
     if len(seen) < _FLOOD:
-        return seen  # compare each alert with its episode, which is read in any case
+        return seen  # too few to filter: the caller compares each alert with its episode anyway
     latest = episodes.get_last_updates(tx.connection, sorted({item.identity for item in seen}))
     new = []
     for item in seen:

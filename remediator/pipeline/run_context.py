@@ -144,7 +144,7 @@ class RunTransaction:
         return self.run
 
     def void_request(self, why: str) -> None:
-        """Withdraw the pending approval request of the run, if there is one."""
+        """Make the pending approval request of the run outdated, if there is one."""
         approvals.void(self.tx, self.run, why, self.pipeline.actor)
 
 

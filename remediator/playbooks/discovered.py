@@ -51,7 +51,7 @@ class TargetSet:
 
     @classmethod
     def stored(cls, labels: Iterable[str], rows: Iterable[Iterable[str]]) -> TargetSet:
-        """Return a set with its version; values that many targets have are kept once."""
+        """Return a set with its version. Equal values are interned, to save memory."""
         names, found = tuple(labels), tuple(tuple(map(sys.intern, row)) for row in rows)
         return cls(names, found, sha256(json.dumps([names, found]).encode()).hexdigest()[:16])
 

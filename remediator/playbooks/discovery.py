@@ -55,7 +55,9 @@ class Allow(Strict):
         "template can use only these labels.",
     )
     targets: int = Field(
-        ge=1, le=20_000, description="Most targets. A source with more changes nothing, and people are notified."
+        ge=1,
+        le=20_000,
+        description="Maximum number of targets. A source with more changes nothing, and people are notified.",
     )
 
 

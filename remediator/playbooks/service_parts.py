@@ -151,7 +151,9 @@ class JobTemplate(Strict):
         description="How long the ended Job and its logs stay in the cluster (ttlSecondsAfterFinished).",
     )
     destructive: bool = Field(
-        default=True, description="Whether it may lose data. Then each Job needs an approval, and the target's name."
+        default=True,
+        description="Whether it may lose data. Then each Job needs an approval for which the approver types the name "
+        "of the target.",
     )
     interrupts: bool = Field(
         default=True,

@@ -104,7 +104,7 @@ class Step(Strict):
     )
     tolerance: Tolerance = Field(
         default=Tolerance(),
-        description="Losses that need no approval. A greater loss, or an unknown one, asks a person in every mode. "
+        description="Losses that need no approval. A greater loss, or an unknown one, needs an approval in every mode. "
         "Replaces single limits of the service in the inventory.",
     )
     approval: Literal["inherit", "required"] = Field(

@@ -15,7 +15,7 @@ Limit = int | Literal["any"]
 
 
 class Tolerance(Strict):
-    """The losses that need no approval. A greater loss, or an unknown one, asks a person in every mode.
+    """The losses that need no approval. A greater loss, or an unknown one, needs an approval in every mode.
 
     ``any`` tolerates every loss, and an unknown one.
     """

@@ -49,10 +49,10 @@ def describe_alert(alert: Episode, its_runs: Sequence[Run], index: Index) -> Ale
     run = its_runs[0]
     if run.status is Status.BLOCKED and isinstance(run.detail, BlockedDetail):
         detail = run.detail
-        by = detail.guard or (run.reason or "blocked").replace("_", " ")
+        by = f" by {detail.guard}" if detail.guard else f" ({run.reason.replace('_', ' ')})" if run.reason else ""
         until = "" if detail.until is None else f" until {format_time(detail.until)}"
         why = f": {detail.text}" if detail.text else ""
-        return AlertState(sanitize(f"Held back by {by}{until}{why}"), run, needs_person=False)
+        return AlertState(sanitize(f"Blocked{by}{until}{why}"), run, needs_person=False)
     if run.status in _DOING:
         return AlertState(_DOING[run.status], run, needs_person=run.status is Status.AWAITING_APPROVAL)
     if run.status is Status.SUCCEEDED:

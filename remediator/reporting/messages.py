@@ -332,7 +332,7 @@ def _held_back(
         Section("Evidence", tuple(request_text.evidence_lines(seen))),
         Section(NEXT_STEP, tuple(sanitize(line) for line in following if line)),
     ]
-    title = f"Held back: {run.playbook} on {run.target} (guard {content['guard']})"
+    title = f"Blocked: {run.playbook} on {run.target} (guard {content['guard']})"
     return _message(queued, run, title, Tone.PROBLEM, sections, link, content)
 
 

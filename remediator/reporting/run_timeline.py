@@ -243,7 +243,7 @@ _DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
         f"{entry.data['command']} by {entry.actor}" + (f": {entry.reason}" if entry.reason else "")
     ),
     "approval.expired": lambda entry: "the approval request expired",
-    "approval.void": lambda entry: f"the approval request was withdrawn: {entry.reason}",
+    "approval.void": lambda entry: f"the approval request is outdated: {entry.reason}",
     "memory.recorded": lambda entry: f"remembered for {entry.data['target']}: {_remembered(entry)}",
     "memory.cleared": lambda entry: f"cleared from the memory of {entry.data['target']}: {entry.data['name']}",
     "message.sent": _sent,

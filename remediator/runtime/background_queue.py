@@ -68,7 +68,7 @@ class BackgroundQueue(Generic[T]):
             self.error = error
 
     def drain(self, seconds: float = 1.0) -> bool:
-        """Wait until every item is processed or lost, at most for some seconds. Return whether it is."""
+        """Wait until every item is processed or lost, at most ``seconds``. Return whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, seconds)
 

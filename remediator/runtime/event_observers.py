@@ -20,7 +20,7 @@ log: Any = structlog.get_logger("remediator")
 Observer = Callable[[str, Run, Mapping[str, Any]], None]
 _Event = tuple[str, Run, Mapping[str, Any]]
 MAX_WAITING = 10_000
-"""Events that wait for a slow observer; more are lost."""
+"""Maximum number of events that wait for one observer; more are lost."""
 
 
 class EventObservers:
@@ -28,7 +28,7 @@ class EventObservers:
 
     Args:
         observers: called with the kind of the event, the run and the data.
-        max_waiting: events that wait for an observer at most.
+        max_waiting: maximum number of events that wait for one observer.
     """
 
     def __init__(self, observers: Sequence[Observer], max_waiting: int = MAX_WAITING) -> None:
@@ -53,7 +53,7 @@ class EventObservers:
         return next((queue.error for queue in self._queues if queue.error), "")
 
     def drain(self, seconds: float = 0.5) -> bool:
-        """Wait until the observers have all events, at most for some seconds each. Return whether they have."""
+        """Wait until the observers have all events, at most ``seconds`` for each. Return whether they have."""
         return all([queue.drain(seconds) for queue in self._queues])
 
 

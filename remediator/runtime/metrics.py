@@ -46,7 +46,7 @@ class _HealthCollector(Collector):
         yield degraded
         losses = CounterMetricFamily(
             "remediator_observer_losses_total",
-            "Items that an observer could not write: log lines, events, messages of a channel, records of a witness.",
+            "Items that an output lost: log lines, events, messages of a channel, records of a witness.",
             labels=("observer",),
         )
         for name, loss in self._health.losses.items():
@@ -91,7 +91,8 @@ class Metrics:
         )
         self.transitions = Counter(
             "remediator_run_transitions_total",
-            "Transitions of runs by playbook, new status, and reason; the guard is the reason where it blocks.",
+            "Transitions of runs by playbook, new status, and reason; for a blocked run, the reason is the name of the "
+            "guard.",
             ("playbook", "status", "reason"),
             registry=registry,
         )
@@ -147,7 +148,7 @@ class Metrics:
         self.reload_ok.set(1)
         self.first_action = Histogram(
             "remediator_time_to_first_action_seconds",
-            "Seconds from the creation of a run to its first action; an approval in between counts.",
+            "Seconds from the creation of a run to its first action; includes the wait for an approval.",
             buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 900, 3600),
             registry=registry,
         )

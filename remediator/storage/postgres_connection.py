@@ -38,7 +38,8 @@ CONNECT_ARGUMENTS: dict[str, Any] = {
     **_KEEPALIVE,
 }
 """Arguments of psycopg's ``connect``. ``prepare_threshold`` None: no prepared statements."""
-# A commit is fsynced, whatever default the server or the role has. For this transaction (true) or session (false).
+# A commit is fsynced, whatever default the server or the role has. The placeholder is set_config's is_local: true for
+# this transaction, false for the session.
 _SYNCHRONOUS = "SELECT set_config('synchronous_commit', 'on', {}) WHERE current_setting('synchronous_commit') = 'off'"
 _SET_SESSION = "; ".join(f"SET {name} = {value}" for name, value in _TIMEOUTS.items())
 _SET_TRANSACTION = "; ".join(f"SET LOCAL {name} = {value}" for name, value in _TIMEOUTS.items())

@@ -56,7 +56,7 @@ def test_unchanged_log_verifies() -> None:
 
 def test_an_empty_log_verifies() -> None:
     """An empty log verifies unless a checkpoint covers entries."""
-    assert check([], head=GENESIS).summary().startswith("The audit log is not anchored anywhere: it is empty ")
+    assert check([], head=GENESIS).summary().startswith("The audit log has no finding: it is empty. ")
     assert check([], note(GENESIS)).ok
     assert _first(check([], NOTES[0])) == (Problem.TRUNCATED, 1)
 
@@ -166,7 +166,7 @@ def test_missing_checkpoints_are_remarked() -> None:
     """Without checkpoints, a truncated or rewritten log has no findings, and the result warns about this."""
     unanchored = check(ROWS[:5], head=HEADS[5])
     assert unanchored.ok and not unanchored.anchored
-    assert "A rewritten log or a missing end would not be detected." in unanchored.summary()
+    assert "a rewritten log or a missing end would not be detected." in unanchored.summary()
     assert check(ROWS, NOTES[0]).remarks == ("Entries 5 to 12 are newer than the newest checkpoint.",)
 
 

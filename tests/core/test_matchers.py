@@ -79,7 +79,7 @@ def test_a_mistake_points_at_its_column(text: str, column: int, message: str) ->
         ("a==b", "write ="),
         ("a='b'", "double quotes"),
         ('{a="b"}', "without braces"),
-        ("a=b,c=d", "one matcher to an entry"),
+        ("a=b,c=d", "one matcher per list entry"),
         ('a=~"(?!x)"', "no look-ahead"),
         ("a=", 'name=""'),
         ("a=b c", "double quotes"),

@@ -38,7 +38,7 @@ class Changing(Mend):
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("mode", ["approve", "auto"])
 async def test_a_yes_to_one_plan_does_not_cover_a_later_step(house: House, mode: str) -> None:
-    """The later step has its own request; if its plan changes, the approval is void, and a new request is sent."""
+    """The later step has its own request. If its plan changes, the request is outdated, and a new one is sent."""
     steps = [
         {"id": "first", "action": "test.mend", "for": "down"},
         {"id": "second", "action": "test.mend", "for": "down", "approval": "required"},

@@ -145,7 +145,7 @@ def test_a_second_failure_is_escalated_and_starts_no_third_job(reports: Reports)
             lambda: all(each["resolved_at"] for each in reports.remediator.get(path)["alerts"]), "the incident is over"
         )
         reports.fail(LATER)
-        until(lambda: reports.remediator.runs()[0]["status"] == "blocked", "the next run is held back")
+        until(lambda: reports.remediator.runs()[0]["status"] == "blocked", "the next run is blocked")
         assert "rate_limit 1/20h" in reports.remediator.text(f"/api/v1/runs/{reports.remediator.runs()[0]['id']}")
         assert reports.jobs() == {LATER}
 

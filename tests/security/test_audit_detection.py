@@ -151,7 +151,7 @@ def test_a_log_without_checkpoints_elsewhere_has_its_own_status_and_sentence(cop
     database = str(copy / "state/remediator.db")
     done = run("audit", "verify", "--db", database)
     assert done.exit_code == 4
-    assert done.output.startswith("The audit log is not anchored anywhere: entries 1 to ")
+    assert done.output.startswith("The audit log has no finding: entries 1 to ")
     assert "verifies" not in done.output
 
 

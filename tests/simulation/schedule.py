@@ -384,7 +384,7 @@ class Schedule:
                 self.tell(f"{target.name} breaks; {target.cure} would cure it")
             elif self.chance.random() < 0.3:
                 target.healthy = True
-                self.tell(f"{target.name} is well by itself")
+                self.tell(f"{target.name} is healthy again without a remedy")
 
     async def _people(self) -> None:
         while True:

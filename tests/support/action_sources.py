@@ -8,9 +8,19 @@ from collections.abc import Iterator
 
 from remediator.extensions.actions.base import Action
 
+_VALUES = {
+    "', '.join(names)": "SERVICES",
+    "current.label": "NEW_RELEASE",
+    "format_duration(backups.grace)": "DURATION",
+    "held_by(seen)": "",  # a sentence about who manages the object, or nothing
+    "restored.label": "OLD_RELEASE",
+    "taken": "TIME",
+}
+"""The name of each value in a sentence about risk, by its expression."""
+
 
 def risks(action: type[Action]) -> tuple[str, ...]:
-    """Return the sentences about risk that the plans of an action can contain, with ``…`` for a value of the plan."""
+    """Return the sentences about risk that the plans of an action can contain, with a name for a value of the plan."""
     nodes = list(_nodes(action))
     found = [each.value for each in nodes if isinstance(each, ast.keyword) and each.arg == "risk"]
     found += [each.value for each in nodes if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "risk"]
@@ -33,7 +43,9 @@ def _texts(node: ast.expr) -> Iterator[str]:
         yield from _texts(node.body)
         yield from _texts(node.orelse)
     elif isinstance(node, ast.JoinedStr):
-        text = "".join(str(each.value) if isinstance(each, ast.Constant) else "…" for each in node.values)
-        yield text.removesuffix("…") if text.endswith(".…") else text
+        yield "".join(
+            _VALUES[ast.unparse(each.value)] if isinstance(each, ast.FormattedValue) else str(ast.literal_eval(each))
+            for each in node.values
+        )
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value

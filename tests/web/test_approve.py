@@ -308,7 +308,7 @@ async def test_alert_text_is_escaped(web: WebService) -> None:
     ],
 )
 async def test_a_void_request_shows_the_outcome(web: WebService, reason: str, heading: str, told: str) -> None:
-    """The page of a void request explains the outcome and has no buttons."""
+    """The page of an outdated request explains the outcome and has no buttons."""
     asked = await web.request_approval()
 
     def void(tx: Tx) -> None:

@@ -127,7 +127,7 @@ def test_a_retry_is_approved_by_another_person(asking: Stack, chat: Receiver) ->
 
 @pytest.mark.promise(6)
 def test_a_changed_plan_is_asked_again(asking: Stack, chat: Receiver) -> None:
-    """A snoozed request returns. An approval after the target changed is void, and a new request follows."""
+    """A snoozed request returns. A request is outdated after the target changed, and a new request follows."""
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     _decide(_asked(chat), "snooze")
@@ -148,7 +148,7 @@ def test_a_changed_plan_is_asked_again(asking: Stack, chat: Receiver) -> None:
 
 @pytest.mark.promise(6)
 def test_a_request_of_a_changed_playbook_becomes_void(asking: Stack, chat: Receiver) -> None:
-    """Requests of old playbook versions become void after a reload or a start with other files.
+    """Requests of old playbook versions become outdated after a reload or a start with other files.
 
     The old link leads to the new request. Its approval fixes the fault.
     """

@@ -200,7 +200,7 @@ async def test_a_double_click_creates_one_stop(tmp_path: Path) -> None:
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("other", ["Ann@Example.com", " ann@example.com", "\uff21\uff2e\uff2e@example.com"])
 async def test_ids_that_differ_in_case_are_one_person(tmp_path: Path, other: str) -> None:
-    """Two spellings of an ID are one person: for the quorum, and when a requester approves the own run."""
+    """Two spellings of an ID are one person: for the quorum, and when a requester approves their own run."""
     async with web_service(tmp_path) as web:
         roles = frozenset({Role.APPROVER})
         asked = await web.request_approval(quorum=2)

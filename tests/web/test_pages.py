@@ -119,7 +119,7 @@ async def test_a_firing_alert_says_what_is_done_about_it_and_why(web: WebService
     await _fire(web, 3, "Expired", {**over, "detail": EscalatedDetail().to_data(), "incident_open": True})
     told = await _get(web, "/")
     assert "no playbook matches; the nearest is redis-disk-full, matcher alertname" in told
-    assert "Held back by change_freeze until 12:30:00 UTC: no changes before the sale" in told
+    assert "Blocked by change_freeze until 12:30:00 UTC: no changes before the sale" in told
     assert "Nothing is being done: escalated, no decision before the deadline" in told and "Retry" in told
     one = await _get(web, "/alerts/episode-1")
     assert "but alertname is 'SomethingElse'" in one and "remediator explain --alert" in one

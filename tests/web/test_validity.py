@@ -70,7 +70,7 @@ async def test_an_outdated_request_cannot_be_approved(web: WebService, tmp_path:
 
 
 async def test_refresh_voids_the_request_and_plans_again(web: WebService, tmp_path: Path) -> None:
-    """After a refresh, the request is void, and the run is planned again with the loaded playbook."""
+    """After a refresh, the request is outdated, and the run is planned again with the loaded playbook."""
     asked = await web.request_approval()
     edit(web, tmp_path)
     async with web.client() as client:
@@ -123,7 +123,7 @@ async def test_a_valid_request_is_not_refreshed(web: WebService) -> None:
 
 
 async def test_approval_of_a_changed_plan_is_void(web: WebService, tmp_path: Path) -> None:
-    """A decision from an old form is recorded, and then the request becomes void."""
+    """A decision from an old form is recorded, and then the request becomes outdated."""
     asked = await web.request_approval()
     async with web.client() as client:
         page = await client.get(web.link(asked))

@@ -18,7 +18,7 @@ class DestructiveAuto(Rule):
     """A playbook in mode auto has a step whose action may lose data, but the step does not require an approval."""
 
     id = "destructive-auto"
-    why = "Such a step asks a person in every mode. A reader of the file expects that it runs automatically."
+    why = "Such a step needs an approval in every mode. A reader of the file expects that it runs automatically."
     fix = "write approval: required on the step, so that the file shows the behaviour"
 
     def check(self, context: LintContext) -> Iterator[Diagnostic]:

@@ -202,12 +202,12 @@ def writable_by_all(path: Path) -> bool:
 
 
 class NoCheckpoints(SettingsRule):
-    """The settings name no place for signed checkpoints of the audit log."""
+    """The settings configure no witness for the checkpoints of the audit log."""
 
     id = "no-checkpoints"
     severity = Severity.INFO
-    why = "A log that was cut off or written again completely cannot be distinguished from the original."
-    fix = "add a place that this host cannot rewrite to audit.checkpoints"
+    why = "Without a witness, a log that was cut off or completely rewritten cannot be distinguished from the original."
+    fix = "add a witness that this host cannot rewrite to audit.checkpoints"
 
     def find(self, config: Config) -> Iterator[tuple[Place, str]]:
         if not config.audit.checkpoints:

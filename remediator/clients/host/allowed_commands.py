@@ -43,7 +43,8 @@ class AllowedCommand(DeclaredEffects):
 
     on_host: bool = Field(
         default=False,
-        description="Whether it runs on the host of its target, by SSH. The allow-list there must have it, too.",
+        description="Whether the command runs on the target's host, by SSH. The allow-list on that host must also "
+        "contain it.",
     )
 
     @property

@@ -196,7 +196,7 @@ def require_own(handle: int, name: str) -> None:
         raise Refused(f"{name} belongs to user {seen.st_uid}, not to this service; its content is not used")
     if seen.st_mode & 0o022:
         raise Refused(f"others may write {name}; its content is not used: run chmod go-w on it")
-    # no link is left: this service has replaced the file since it was opened
+    # st_nlink is 0 if this service has replaced the file since it was opened; that is accepted
     if stat.S_ISREG(seen.st_mode) and seen.st_nlink > 1:
         raise Refused(f"{name} is a hard link; its content is not used")
 

@@ -307,7 +307,7 @@ class Kubernetes:
         await self._change("DELETE", self._path("/api/v1", "pods", name), json=body)
 
     async def evict_pod(self, name: str, uid: str, namespace: str = "") -> None:
-        """Evict a pod, if the PodDisruptionBudgets allow it. The API server refuses otherwise with status 429.
+        """Evict a pod, if the PodDisruptionBudgets allow it.
 
         Args:
             name: name of the pod.
@@ -316,6 +316,7 @@ class Kubernetes:
 
         Raises:
             Conflict: another pod has this name now.
+            KubernetesRefused: a PodDisruptionBudget forbids the eviction (status 429).
         """
         body = {
             "apiVersion": await self._eviction_version(),

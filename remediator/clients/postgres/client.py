@@ -359,7 +359,7 @@ async def _apply(
     # 3. Count all rows that the transaction changed, including rows changed by triggers and foreign keys.
     total = max(changed, await _changed_rows(connection) - before)
     if total > statement.max_rows:
-        more = f", {total} with those that triggers and foreign keys change" if total > changed else ""
+        more = f", {total} including the rows that triggers and foreign keys change" if total > changed else ""
         raise TargetError(
             f"{name!r} would change {changed} rows{more}; at most {statement.max_rows} are allowed, so it was rolled "
             "back and nothing was changed"

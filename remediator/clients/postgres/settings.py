@@ -60,8 +60,8 @@ class Statement(Strict):
     max_rows: int = Field(
         ge=1,
         le=100_000,
-        description="Maximum number of changed rows, with those that triggers and foreign keys change. With more, the "
-        "whole statement is rolled back.",
+        description="Maximum number of changed rows, including rows that triggers and foreign keys change. With more, "
+        "the whole statement is rolled back.",
     )
     timeout: PositiveDuration = Field(
         default=timedelta(seconds=10), description="Time for the statement, with the wait for locks."

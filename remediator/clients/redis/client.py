@@ -273,7 +273,7 @@ async def _health(connection: RedisConnection, read_info: Callable[[str], Awaita
         percent, eta = info.number("loading_loaded_perc"), timedelta(seconds=info.number("loading_eta_seconds"))
         detail = f"{percent:.0f} % loaded, about {eta.total_seconds():.0f} s left"
         return known(RedisState.LOADING, detail, loaded_percent=percent, loading_eta=eta)
-    # PING is answered during a shutdown that waits for replicas, although no write is
+    # PING is answered during a shutdown that waits for replicas, although writes are not
     left = (await _info(connection, "server")).get("shutdown_in_milliseconds")
     if left is not None:
         return known(RedisState.SHUTTING_DOWN, f"it waits at most {int(left) / 1000:.0f} s for its replicas")

@@ -43,7 +43,10 @@ class SshSettings(Strict):
     proxy_jump: JumpHost | None = Field(default=None, description="Host through which the connection goes.")
     connect_timeout: PositiveDuration = Field(default=timedelta(seconds=5), description="Timeout of a connection.")
     max_calls: int = Field(
-        default=4, ge=1, le=10, description="Maximum number of calls to one host at once. OpenSSH accepts 10 of them."
+        default=4,
+        ge=1,
+        le=10,
+        description="Maximum number of calls to one host at once. By default, OpenSSH accepts at most 10 at once.",
     )
 
     @model_validator(mode="after")

@@ -57,7 +57,7 @@ class PostgresExecute(Action):
     timeout = timedelta(seconds=60)
     facts = (
         Fact("statement", "string", "Name of the statement."),
-        Fact("rows", "integer", "Changed rows, without those that triggers and foreign keys changed."),
+        Fact("rows", "integer", "Changed rows, without the rows that triggers and foreign keys changed."),
     )
 
     async def plan(self, service: Service, parameters: ExecuteParameters) -> PlannedCall:

@@ -82,9 +82,9 @@ class RedisRestoreBackup(Action):
             raise Refused(
                 f"the backup needs {format_size(backup.size)}, but {folder} has only {format_size(free)} free"
             )
-        taken = rfc3339(datetime.fromtimestamp(backup.changed / 1e9, UTC))[:19]
+        taken = rfc3339(datetime.fromtimestamp(backup.changed / 1e9, UTC))[:19] + "Z"
         return PlannedCall(
-            text=f"move the Redis files in {folder} to a new folder, copy {backup.name} ({taken}Z), start Redis",
+            text=f"move the Redis files in {folder} to a new folder, copy {backup.name} ({taken}), start Redis",
             arguments={
                 "backup": backup.name,
                 "size": backup.size,
@@ -95,7 +95,7 @@ class RedisRestoreBackup(Action):
             },
             volatile_fields=("aside",),
             pin=status.pin,
-            risk=f"All data written after {taken}Z is lost.",
+            risk=f"All data written after {taken} is lost.",
         )
 
     async def cost(self, service: Service, parameters: RestoreBackupParameters, call: PlannedCall) -> Cost:

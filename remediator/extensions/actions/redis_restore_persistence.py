@@ -59,7 +59,7 @@ class RedisRestorePersistence(Action):
             if value in ("no", "") and (now := await redis.config_get(name)) not in ("no", ""):
                 raise TargetError(
                     f"{service.name} has {name} {now!r}, and {value!r} would disable it; use "
-                    "redis.disable_persistence, which asks a person"
+                    "redis.disable_persistence, which needs an approval"
                 )
         sets = ", ".join(f"CONFIG SET {name} {value!r}" for name, value in parameters.sets.items())
         return PlannedCall(

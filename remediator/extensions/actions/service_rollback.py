@@ -65,7 +65,7 @@ class ServiceRollback(Action):
             arguments={"from": current.id, "to": restored.id, "from_name": new, "to_name": old},
             pin=status.pin,
             volatile_fields=(OWN_RESTARTS, "pid", "started"),  # a crashing service has a new process each time
-            risk=f"Features new in {current.label} stop working; {restored.label} may not read data that "
+            risk=f"Features new in {current.label} stop working; {restored.label} may be unable to read data that "
             f"{current.label} wrote.",
             release_change=ReleaseChange(current.key, new, restored.key, old),
         )

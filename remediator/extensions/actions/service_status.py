@@ -99,7 +99,7 @@ class ServiceStatusAction(Action):
 
         A program that crashes at its start is *starting*, and for a moment *running* and *exited*, around each crash. A
         single observation could miss the crash loop. So the service is observed until it has run for 15 s, or for 45 s
-        if the platform reports a recent crash. Two starts within this time, neither by remediator, are a crash loop.
+        if the platform reports a recent crash. If the service starts again while it is observed, it is in a crash loop.
         Several crashes before the last start are a crash loop too: a program with a slow start may run for longer.
         """
         platform = self.clients.platform_of(service)

@@ -1,7 +1,7 @@
 """``redis.process``: Check that the process that listens on the port of Redis is Redis and is not stopped.
 
 A Redis that does not answer is either stopped or busy. A restart helps a stopped Redis. For a busy Redis, a restart
-ends the command and loses unsaved data. Only the kernel of the host can distinguish both cases.
+ends the command and loses unsaved data. Only the kernel of the host can tell the two cases apart.
 """
 
 from __future__ import annotations

@@ -62,7 +62,10 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The answer and its text: ``blocked: rate_limit 3/1h for redis used by runs a, b, c; next free 03:41:00Z``."""
+        """The answer and its text.
+
+        Example: ``blocked: rate_limit 3/1h for redis used by runs a, b, c; possible again at 03:41:00Z``.
+        """
         return f"{_ANSWER_TEXT[self.answer]}: {self.text}" if self.text else _ANSWER_TEXT[self.answer]
 
 

@@ -53,7 +53,7 @@ class Cooldown(Guard):
             GuardAnswer.BLOCK,
             "cooling_down",
             f"cooldown {format_duration(period)} for {guard_input.service.name} since run {run} at "
-            f"{clock_time(last, guard_input.now)}; next free {clock_time(free, guard_input.now)}",
+            f"{clock_time(last, guard_input.now)}; possible again at {clock_time(free, guard_input.now)}",
             {"period": format_duration(period), "last": last.isoformat(), "run": run, "free": free.isoformat()},
             free,
         )

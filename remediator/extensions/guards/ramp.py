@@ -85,7 +85,7 @@ class Ramp(Guard):
                 "too_many_errors",
                 f"ramp of {playbook} stopped: {len(failed)} targets not healed within "
                 f"{format_duration(settings.within)} (runs {join_names(ids)}); "
-                f"next free {clock_time(free, guard_input.now)}",
+                f"possible again at {clock_time(free, guard_input.now)}",
                 {"max_failures": settings.max_failures, "failed": len(failed), "runs": ids, "free": free.isoformat()},
                 free,
             )

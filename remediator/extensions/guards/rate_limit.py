@@ -87,7 +87,7 @@ class RateLimit(Guard):
                     GuardAnswer.BLOCK,
                     "used_up",
                     f"rate_limit {window} for {limit.name} used by runs {join_names(runs)}; "
-                    f"next free {clock_time(free, guard_input.now)}",
+                    f"possible again at {clock_time(free, guard_input.now)}",
                     {"window": window, "scope": limit.name, "used": len(acted), "runs": runs, "free": free.isoformat()},
                     free,
                 )

@@ -141,8 +141,8 @@ def _blocked(report: Report) -> list[Figure]:
     if not by_guard:
         return []
     columns = [(name.replace("_", " "), {"held": count}) for name, count in by_guard.most_common(_MAX_GUARDS)]
-    drawn = charts.stacked_columns(columns, {"held": "incidents held back"}, "Incidents held back by each guard")
-    return [Figure(drawn, "Incidents that each guard held back.")]
+    drawn = charts.stacked_columns(columns, {"held": "blocked runs"}, "Runs blocked by each guard")
+    return [Figure(drawn, "Runs that each guard blocked.")]
 
 
 def _sum(times: Sequence[Distribution]) -> list[int]:

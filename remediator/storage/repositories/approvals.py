@@ -284,14 +284,14 @@ _CLOSE = Prepared(
 
 
 def void(tx: Tx, run: Run, why: str, actor: str) -> None:
-    """Withdraw the pending request of a run, because it is outdated."""
+    """Close the pending request of a run, because it is outdated."""
     approval = get_pending(tx.connection, run.id)
     if approval is not None and close(tx, approval, "void", why):
         tx.append_audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
 
 
 def revoke(tx: Tx, run: Run, approval: Approval, why: str, actor: str) -> None:
-    """Withdraw an approval, because the plan is outdated and nothing was done yet."""
+    """Make an approved request outdated, because its plan changed and nothing was done yet."""
     changed = tx.connection.execute(
         update(table)
         .where(table.c.id == approval.id, table.c.status == "approved")

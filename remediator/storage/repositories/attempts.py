@@ -94,7 +94,7 @@ _OF_RUN = Prepared(select(table).where(table.c.run_id == bindparam("run")).order
 
 
 def get_in_flight(connection: Connection, run_id: str) -> Attempt | None:
-    """Return the attempt of a run without an outcome, or None."""
+    """Return the run's attempt that has no outcome yet; None if there is none."""
     row = connection.execute(_IN_FLIGHT, {"run": run_id}).first()
     return None if row is None else _attempt(row)
 

@@ -105,8 +105,9 @@ def is_first_request(connection: Connection, update: OutboxMessage, channel: str
 def is_overtaken(connection: Connection, message: OutboxMessage) -> bool:
     """Return whether a later update of the same message waits: it shows the same state, or a newer one.
 
-    News are never overtaken: people must notice each of them. They overtake updates that were enqueued with them or
-    before, even after they were sent. The message must keep asking for help, and not return to "Expired".
+    A message about a later event is never overtaken: people must notice each of these messages. It overtakes updates
+    that were enqueued with it or before, even after it was sent. The message must keep asking for help, and not return
+    to "Expired".
     """
     if "about" in message.content:
         return False

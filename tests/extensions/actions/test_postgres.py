@@ -315,7 +315,9 @@ async def test_rows_that_follow_count(pg_target: Target, trap: str) -> None:
     pg_target.sql(trap)
     call = await plan(EXECUTE, pg_target.service(), **DELETE)
     assert call.measurement == "2 rows match now"
-    with pytest.raises(TargetError, match=r"would change 2 rows, \d+ with those that triggers and foreign keys change"):
+    with pytest.raises(
+        TargetError, match=r"would change 2 rows, \d+ including the rows that triggers and foreign keys change"
+    ):
         await do(EXECUTE, pg_target.service(), call=call, **DELETE)
     assert pg_target.sql("SELECT count(*) FROM sessions WHERE shop = 1") == "2"
 

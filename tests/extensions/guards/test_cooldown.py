@@ -18,7 +18,9 @@ async def test_it_blocks_after_another_run_acted(house: House) -> None:
 
     verdict = await house.verdict("cooldown")
 
-    assert verdict.sentence == "blocked: cooldown 5m for redis since run run-1 at 11:58:00Z; next free 12:03:00Z"
+    assert (
+        verdict.sentence == "blocked: cooldown 5m for redis since run run-1 at 11:58:00Z; possible again at 12:03:00Z"
+    )
     assert verdict.until == NOON + 3 * MINUTE
 
 

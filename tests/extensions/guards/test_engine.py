@@ -51,7 +51,7 @@ async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("acted", [False, True])
 async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(house: House, acted: bool) -> None:
-    """A request is withdrawn if the active playbook differs.
+    """A request becomes outdated if the active playbook differs.
 
     A run that has acted waits for its answer, because a new start would act again.
     """

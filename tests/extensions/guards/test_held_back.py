@@ -199,7 +199,7 @@ async def test_the_message_has_state_reason_end_and_next_step(house: House) -> N
         lambda connection: renderer.render(connection, notice, LogNotifier({}), "oncall", NOON)
     )
 
-    assert message.title == "Held back: mend on web-1 (guard freeze)"
+    assert message.title == "Blocked: mend on web-1 (guard freeze)"
     headings = ["Result", "Until when", "Alerts", "Likely cause", "Next step"]
     assert [section.heading for section in message.sections] == headings
     result, until, _, _, following = message.sections

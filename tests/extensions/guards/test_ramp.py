@@ -61,7 +61,7 @@ async def test_too_many_failures_stop_it(house: House) -> None:
     verdict = await ask(house)
 
     assert verdict.sentence == (
-        "blocked: ramp of web stopped: 2 targets not healed within 30m (runs run-1, run-2); next free 12:24:00Z"
+        "blocked: ramp of web stopped: 2 targets not healed within 30m (runs run-1, run-2); possible again at 12:24:00Z"
     )
 
 

@@ -20,7 +20,7 @@ async def test_it_blocks_the_fourth_in_an_hour(house: House) -> None:
     verdict = await house.verdict("rate_limit")
 
     assert verdict.sentence == (
-        "blocked: rate_limit 3/1h for redis used by runs run-2, run-1, run-0; next free 12:20:00Z"
+        "blocked: rate_limit 3/1h for redis used by runs run-2, run-1, run-0; possible again at 12:20:00Z"
     )
     assert verdict.until == NOON + 20 * MINUTE
     assert verdict.inputs["used"] == 3
@@ -42,7 +42,7 @@ async def test_windows_hold_at_once(house: House) -> None:
     verdict = await house.verdict("rate_limit")
 
     assert verdict.inputs["window"] == "7/1d"
-    assert verdict.text.endswith("and 2 more; next free 16:00:00Z")
+    assert verdict.text.endswith("and 2 more; possible again at 16:00:00Z")
 
 
 @pytest.mark.parametrize(

@@ -427,8 +427,8 @@ def upgrade() -> None:
 # Entries are never changed, and they leave the table only at its beginning, by the function that the archive uses. The
 # function runs with the rights of the owner, so that the role of the service needs no right to delete. It refuses young
 # entries, so that an attacker with the password of that role cannot remove the traces of the attack. It sets the
-# parameter inside: only a superuser may name an own parameter in the declaration of a function. The triggers
-# hold for every role, also for a superuser, who would have to disable them first.
+# parameter inside: only a superuser may set a custom parameter in a function declaration. The triggers hold for every
+# role, also for a superuser, who would have to disable them first.
 _APPEND_ONLY = (
     """
     CREATE FUNCTION remediator_refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS $$
