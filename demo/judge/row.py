@@ -13,7 +13,7 @@ PERSON = frozenset({"escalated", "awaiting_approval"})
 HEALED = frozenset({"succeeded"})
 """The remedy worked and was proved."""
 NOT_NEEDED = frozenset({"not_needed"})
-"""The run found the target well and did nothing."""
+"""The run found the target healthy and did nothing."""
 
 
 def _possible(_: Scene) -> str | None:

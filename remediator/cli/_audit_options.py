@@ -32,8 +32,8 @@ checkpoints_option = click.option(
     "points",
     type=_ANY,
     multiple=True,
-    help="File or folder with signed checkpoints, or text that contains them; can be repeated (default: the places in "
-    "audit.checkpoints that can be read).",
+    help="File or folder with signed checkpoints, or text that contains them; can be repeated (default: the witnesses "
+    "in audit.checkpoints that can be read).",
 )
 keys_option = click.option(
     "--key",

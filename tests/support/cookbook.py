@@ -21,7 +21,7 @@ To use one:
 
 1. Copy the folder. Change the inventory, and the values of the matchers and labels.
 2. Write the programs under `/usr/local/lib/checks` and `/usr/local/lib/remedies` that its settings name, or replace
-   them. A check ends with 0 if all is well, with 1 if it is not, and with 2 if it cannot say.
+   them. A check ends with 0 if the target is healthy, with 1 if it is not, and with 2 if it does not know.
 3. Run `remediator lint playbooks` and `remediator test playbooks`.
 4. Leave the mode at `shadow` until its reports are right.
 """
