@@ -203,7 +203,7 @@ MUTANTS = (
     Mutant(14, "transactions behind a pooler have no timeouts", "storage/postgres_connection.py",
            "pooled=is_pooled(connection)", "pooled=False", POOLER),
     Mutant(14, "a frozen server is waited for", "storage/postgres_connection.py", '{"timeout": ANSWER_TIMEOUT, **more}', "more", POOLER),
-    Mutant(14, "SQLite needs a temporary folder", "storage/sqlite.py", "PRAGMA temp_store=MEMORY", "PRAGMA temp_store=FILE", READ_ONLY),
+    Mutant(14, "SQLite needs a temporary folder", "storage/sqlite_settings.py", "PRAGMA temp_store=MEMORY", "PRAGMA temp_store=FILE", READ_ONLY),
     Mutant(14, "a resolver that hangs is waited for", "runtime/event_loop.py",
            "            async with asyncio.timeout(TIMEOUT):", "            async with asyncio.timeout(None):", LOOP),
     Mutant(0, "a blocked run is evaluated in a loop without a pause", "pipeline/stages.py", "max(until, tx.now + tx.pipeline.timeouts.guard_recheck_interval)", "until", CLAIMS),

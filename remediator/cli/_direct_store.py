@@ -10,25 +10,21 @@ from __future__ import annotations
 import os
 import pwd
 import socket
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TypeVar
 
 import sqlalchemy
 import sqlalchemy.exc
-from sqlalchemy import Connection
 
-from remediator.audit import Redactor
 from remediator.config import Config, redactor_for
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import read
 from remediator.runtime.store_access import own_database, store_url
-from remediator.storage import Tx, postgres_connection
+from remediator.storage import Tx
+from remediator.storage.direct_access import DirectAccess
 from remediator.storage.migrate import require_current
-from remediator.storage.postgres import CHANNEL
 from remediator.storage.transaction import BeginFailed, Job, run_group, to_store_error
 from remediator.storage.url import open_engine
 
@@ -80,7 +76,7 @@ def write(config: Config, work: Callable[[Tx], T]) -> T:
     engine = open_engine(url)
     job = Job(work)
     try:
-        dialect = _DirectAccess(engine, redactor)
+        dialect = DirectAccess(engine, redactor)
         with dialect.connect() as connection:
             require_current(connection)
             run_group(dialect, connection, [job])
@@ -92,46 +88,3 @@ def write(config: Config, work: Callable[[Tx], T]) -> T:
         raise to_store_error(job.error)
     result: T = job.result
     return result
-
-
-class _DirectAccess:
-    """A :class:`~remediator.storage.transaction.Dialect` without the lock and the threads of the service's store."""
-
-    def __init__(self, engine: sqlalchemy.Engine, redactor: Redactor) -> None:
-        self._engine = engine
-        self._postgres = engine.dialect.name == "postgresql"
-        self.redactor = redactor
-        self.placeholder = "%s" if self._postgres else "?"
-
-    def connect(self) -> Connection:
-        connection = self._engine.connect()
-        if not self._postgres:
-            for setting in ("busy_timeout=5000", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
-                connection.exec_driver_sql(f"PRAGMA {setting}")
-        return connection
-
-    def begin(self, connection: Connection) -> None:
-        if self._postgres:
-            postgres_connection.begin(connection)
-        else:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    def now(self, connection: Connection) -> datetime:
-        if not self._postgres:
-            return datetime.now(UTC)
-        now: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
-        return now.astimezone(UTC)
-
-    def version_inside(self, connection: Connection) -> int | None:
-        """Return None: the service writes too."""
-        return None
-
-    def count_change(self) -> None:
-        """Do nothing: nothing is read here."""
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def notify_replicas(self, connection: Connection, topics: set[str]) -> None:
-        for topic in sorted(topics) if self._postgres else ():
-            connection.exec_driver_sql("SELECT pg_notify(%s, %s)", (CHANNEL, topic))

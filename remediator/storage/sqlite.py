@@ -22,7 +22,7 @@ from remediator.audit import Redactor
 from remediator.core.clock import Clock
 from remediator.core.sizes import MEBIBYTE, format_size
 from remediator.errors import StoreCorrupt, StoreUnavailable
-from remediator.storage import Store, Tx, Wakeups, replacement
+from remediator.storage import Store, Tx, Wakeups, replacement, sqlite_settings
 from remediator.storage.group_commit import GroupCommit
 from remediator.storage.migrate import require_current
 from remediator.storage.prepared import Prepared
@@ -76,14 +76,7 @@ class SqliteStore(Store):
         self._engine = _engine(path)
         try:
             with _file_errors(path), self._engine.connect() as connection:
-                # check the settings on which durability depends; some file systems silently refuse WAL
-                required: dict[str, Any] = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "temp_store": 2}
-                for name, value in required.items():
-                    found = connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-                    if found != value:
-                        raise StoreUnavailable(
-                            f"{path}: SQLite has {name}={found}, not {value}; use a local, writable disk"
-                        )
+                sqlite_settings.verify(connection, path)
                 require_current(connection)
                 # A write that changes nothing, because the file may be readable but not writable.
                 connection.exec_driver_sql("DELETE FROM key_values WHERE name IS NULL")
@@ -180,7 +173,7 @@ def _engine(path: Path) -> sqlalchemy.Engine:
     engine = sqlalchemy.create_engine(
         f"sqlite:///{path}",
         isolation_level="AUTOCOMMIT",  # the writer sends BEGIN and COMMIT itself
-        connect_args={"timeout": 5.0, "check_same_thread": False, "cached_statements": 256},
+        connect_args={"timeout": sqlite_settings.BUSY_TIMEOUT, "check_same_thread": False, "cached_statements": 256},
         pool_size=4,
         max_overflow=8,
     )
@@ -188,11 +181,8 @@ def _engine(path: Path) -> sqlalchemy.Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, record: Any) -> None:
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA foreign_keys=ON")
-            connection.execute("PRAGMA cache_size=-8000")
-            connection.execute("PRAGMA temp_store=MEMORY")  # a read-only root may have no folder for temporary files
+            for statement in sqlite_settings.STATEMENTS:
+                connection.execute(statement)
         except BaseException:
             connection.close()
             raise

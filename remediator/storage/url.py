@@ -8,7 +8,7 @@ import sqlalchemy
 import sqlalchemy.exc
 
 from remediator.errors import ConfigurationError
-from remediator.storage import postgres_connection
+from remediator.storage import postgres_connection, sqlite_settings
 
 _SEVERAL_HOSTS = re.compile(r"(?P<before>\w+://(?:[^@/?]*@)?)(?P<hosts>[^/?]*,[^/?]*)(?P<after>.*)", re.DOTALL)
 _FORM = "postgresql://user:password@host:port/database"
@@ -57,4 +57,9 @@ def open_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
     """
     if url.get_backend_name() == "postgresql":
         return postgres_connection.create_engine(url, poolclass=sqlalchemy.NullPool)
-    return sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
+    return sqlalchemy.create_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"timeout": sqlite_settings.BUSY_TIMEOUT},
+        poolclass=sqlalchemy.NullPool,
+    )

@@ -98,3 +98,15 @@ def test_a_missing_or_old_database_is_an_error(tmp_path: Path) -> None:
     engine.dispose()
     with pytest.raises(StoreCorrupt, match="remediator db migrate"):
         _direct_store.write(config, _create)
+
+
+def test_a_command_uses_the_settings_of_the_service(tmp_path: Path) -> None:
+    """On SQLite, a direct write has the service's settings, so its commit is fsynced like those of the service."""
+    config = _config(tmp_path, "sqlite")
+    config.state.mkdir()
+    new_file(config.state / "remediator.db")
+    statements = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "cache_size": -8000, "temp_store": 2}
+    found = _direct_store.write(
+        config, lambda tx: {name: tx.connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in statements}
+    )
+    assert found == statements
