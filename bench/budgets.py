@@ -62,6 +62,13 @@ BUDGETS = (
         operator.ge,
     ),
     Budget(
+        "durable ingest, p99 times that of a bare Starlette endpoint",
+        "ingest",
+        3,
+        lambda found: found["p99_to_bare"],
+        None,
+    ),
+    Budget(
         "2xx to the first byte of the action, times `webhook` running `curl`",
         "recovery",
         1.3,
@@ -115,6 +122,13 @@ BUDGETS = (
         50,
         lambda found: max(shape["us_many"] for shape in found["shapes"].values()),
         8.87,
+    ),
+    Budget(
+        "matching with 10,000 playbooks, times that with 10",
+        "match",
+        1.5,
+        lambda found: max(shape["ratio"] for shape in found["shapes"].values()),
+        None,
     ),
     Budget(
         "matching with 10,000 discovered services, times that with 10",
