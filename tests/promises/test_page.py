@@ -17,6 +17,24 @@ def test_every_promise_has_a_section() -> None:
     assert set(files_by_promise()) <= set(PROMISES)
 
 
+def test_the_readme_has_every_promise() -> None:
+    """The list of the README has the numbers and names of the sections. A name may go on as a sentence."""
+    listed = re.findall(r"(?m)^(\d+)\. \*\*(.+?)\.?\*\*", (ROOT / "README.md").read_text(encoding="utf-8"))
+    sections = re.findall(r"(?m)^## (\d+)\. (.+)$", PAGE.read_text(encoding="utf-8"))
+
+    assert listed == sections
+
+
+def test_the_simulation_checks_the_promises_that_the_page_names() -> None:
+    """docs/reliability.md names the promises of which the simulation checks invariants."""
+    code = (ROOT / "tests/simulation/invariants.py").read_text(encoding="utf-8")
+    checked = sorted({int(number) for number in re.findall(r"_say\((\d+),", code)} - {0})
+    page = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    named = re.search(r"checks invariants of promises ([\d, and]+)\.", page)
+
+    assert named and [int(number) for number in re.findall(r"\d+", named[1])] == checked
+
+
 def test_the_lists_of_tests_are_current() -> None:
     """The lists of tests are current. If this fails: python -m tests.promises.reference"""
     page = PAGE.read_text(encoding="utf-8")

@@ -29,7 +29,7 @@ class ModeOverride:
 
 
 def _name(playbook: str) -> str:
-    return f"ladder:{playbook}"
+    return f"autonomy:{playbook}"
 
 
 def lower_mode(first: str, second: str) -> str:
