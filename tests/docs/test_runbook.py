@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from remediator.extensions.guards import BUILTIN
+
 ROOT = Path(__file__).parents[2]
 _ROW = re.compile(r"^\| §(?P<step>[^|]+)\| (?P<playbook>[a-z-]+) \| (?P<names>[^|]+) \|$", re.MULTILINE)
 
@@ -29,3 +31,19 @@ def test_every_playbook_is_in_the_table() -> None:
     named = {row["playbook"] for row in _ROW.finditer(text)}
     files = (path for path in (ROOT / "playbooks").glob("*.yaml") if not path.name.endswith(".test.yaml"))
     assert named == {path.stem for path in files}
+
+
+def test_the_readme_counts_the_playbooks() -> None:
+    """The README says how many playbooks exist, how many of them have steps, and how many only diagnose."""
+    files = [path for path in (ROOT / "playbooks").glob("*.yaml") if not path.name.endswith(".test.yaml")]
+    playbooks = [each for path in files if (each := yaml.safe_load(path.read_text()))["kind"] == "Playbook"]
+    remedies = sum(bool(playbook.get("steps")) for playbook in playbooks)
+    words = {5: "Five", 8: "Eight", 13: "thirteen"}  # add a word when a number changes
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"has {words[len(playbooks)]} playbooks. {words[remedies]} of them have remedies." in text
+    assert f" {words[len(playbooks) - remedies]} only diagnose" in text
+
+
+def test_the_readme_counts_the_guards() -> None:
+    """The excerpt of the demo has the number of all guards."""
+    assert f"all {len(BUILTIN)} guards passed" in (ROOT / "README.md").read_text(encoding="utf-8")
