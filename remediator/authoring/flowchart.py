@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Literal
 
 from remediator.core.text import shorten
-from remediator.playbooks.catalogue import Catalogue
+from remediator.playbooks.catalogue import ActionTraits, Catalogue
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.steps import Goto
 
@@ -55,10 +55,10 @@ def flow(playbook: Playbook, catalogue: Catalogue) -> Flow:
     first = f"step_{playbook.steps[0].id}" if playbook.steps else "escalated"
     edges += [Edge("gate", first, "allowed"), Edge("gate", "escalated", "unknown, rejected, expired")]
     for at, step in enumerate(playbook.steps):
-        needs_approval = step.approval == "required" or catalogue.traits_of(step.action, step.with_).requires_approval
-        detail = f"{step.action}, needs approval" if needs_approval else step.action
+        traits = catalogue.traits_of(step.action, step.with_)
+        detail = f"{step.action}, needs approval" if step.needs_approval(traits) else step.action
         nodes.append(Node(f"step_{step.id}", "step", step.name or step.id, detail))
-        edges += _arrows(playbook, at, catalogue)
+        edges += _arrows(playbook, at, traits)
     if any(edge.end == "verify" for edge in edges):
         nodes += [
             Node("verify", "verify", "Verify", ", ".join(call.check for call in playbook.verify.checks)),
@@ -75,18 +75,18 @@ def flow(playbook: Playbook, catalogue: Catalogue) -> Flow:
     return Flow(tuple(nodes), tuple(merged))
 
 
-def _arrows(playbook: Playbook, at: int, catalogue: Catalogue) -> Iterator[Edge]:
-    step, mutates = playbook.steps[at], catalogue.traits_of(playbook.steps[at].action, playbook.steps[at].with_).mutates
+def _arrows(playbook: Playbook, at: int, traits: ActionTraits) -> Iterator[Edge]:
+    step = playbook.steps[at]
     here = f"step_{step.id}"
     following = f"step_{playbook.steps[at + 1].id}" if at + 1 < len(playbook.steps) else "escalated"
     reasons = ["condition does not hold"] if step.when is not None else []
     reasons += ["other cause"] if step.for_ else []
     if reasons:
         yield Edge(here, following, ", ".join(reasons))
-    success = step.on_success or ("verify" if mutates else "next")
+    success = step.success_arrow(traits)
     yield Edge(here, _end(success, following), "done")
     failure = "fails, or verify fails" if success == "verify" else "fails"
-    yield Edge(here, _end(step.on_failure or "next", following), failure)
+    yield Edge(here, _end(step.failure_arrow, following), failure)
 
 
 def _end(arrow: str | Goto, following: str) -> str:

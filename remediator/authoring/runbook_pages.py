@@ -91,14 +91,14 @@ def _step(at: int, step: Step, catalogue: Catalogue) -> tuple[str, ...]:
     traits = catalogue.traits_of(step.action, step.with_)
     notes = [] if traits.mutates else ["read-only"]
     notes += ["destructive"] if traits.destructive else []
-    notes += ["needs approval"] if step.approval == "required" or traits.requires_approval else []
+    notes += ["needs approval"] if step.needs_approval(traits) else []
     notes += [f"{step.retry.attempts} attempts"] if step.retry.attempts > 1 else []
     notes += [f"undone after {format_duration(step.undo.after)}"] if step.undo and step.undo.after else []
     name = f"{step.name} ({_code(step.id)})" if step.name else _code(step.id)
     action = " ".join(filter(None, (_code(step.action), _with(step.with_), f"({', '.join(notes)})" if notes else "")))
-    success = step.on_success or ("verify" if traits.mutates else "next")
     causes = ", ".join(_code(cause) for cause in step.for_)
-    return str(at), name, action, causes, _code(step.when or ""), _arrow(success), _arrow(step.on_failure or "next")
+    arrows = _arrow(step.success_arrow(traits)), _arrow(step.failure_arrow)
+    return str(at), name, action, causes, _code(step.when or ""), *arrows
 
 
 def _arrow(arrow: str | Goto) -> str:

@@ -201,9 +201,9 @@ class Planner:
             attempts=step.retry.attempts,
             backoff=step.retry.backoff.total_seconds(),
             when=step.when,
-            on_success=_arrow(step.on_success) or ("verify" if traits.mutates else "next"),
-            on_failure=_arrow(step.on_failure) or "next",
-            approval=step.approval == "required" or traits.requires_approval or traits.destructive,
+            on_success=_arrow(step.success_arrow(traits)),
+            on_failure=_arrow(step.failure_arrow),
+            approval=step.needs_approval(traits),
             undo=undo,
             interrupts=traits.interrupts or traits.destructive,
             causes=step.for_,
@@ -283,5 +283,5 @@ async def resolve(pipeline: PipelineContext, action: Action, service: Service, m
         return PlannedCall(text=f"action {action.name} is not feasible now", infeasible_reason=str(error))
 
 
-def _arrow(arrow: str | Goto | None) -> str | None:
+def _arrow(arrow: str | Goto) -> str:
     return f"goto {arrow.goto}" if isinstance(arrow, Goto) else arrow

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from remediator.core.types import Duration, FieldError, PositiveDuration, Strict
+from remediator.playbooks.catalogue import ActionTraits
 from remediator.playbooks.field_types import NAMES, ConditionText, Name, With, as_list
 from remediator.playbooks.tolerance import Tolerance
 
@@ -117,6 +118,19 @@ class Step(Strict):
         default=None, description="Next stage if the step or its verification fails; default: next."
     )
     undo: Undo | None = Field(default=None, description="How to undo the step.")
+
+    def needs_approval(self, traits: ActionTraits) -> bool:
+        """Return whether the step needs an approval in every mode. A destructive action always does."""
+        return self.approval == "required" or traits.requires_approval or traits.destructive
+
+    def success_arrow(self, traits: ActionTraits) -> str | Goto:
+        """Return the next stage after a success: the one of the playbook, or the default for the action."""
+        return self.on_success or ("verify" if traits.mutates else "next")
+
+    @property
+    def failure_arrow(self) -> str | Goto:
+        """Return the next stage after a failure: the one of the playbook, or the default."""
+        return self.on_failure or "next"
 
     @property
     def gotos(self) -> Iterator[tuple[str, str]]:

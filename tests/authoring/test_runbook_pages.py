@@ -74,6 +74,20 @@ def test_the_diagram_is_valid(playbook: Playbook) -> None:
     assert not re.search(r'(src|href)="', page)
 
 
+def test_a_destructive_step_needs_approval_without_saying_so() -> None:
+    """The page and the diagram name the approval of a destructive action, though the step does not require it."""
+    steps = [{"id": "restore", "action": "redis.restore_backup"}, {"id": "restart", "action": "service.restart"}]
+    playbook = Playbook.model_validate(TRICKY | {"mode": "auto", "steps": steps})
+
+    details = {node.id: node.detail for node in flow(playbook, CATALOGUE).nodes}
+    rows = [line for line in runbook_pages.markdown(playbook, CATALOGUE).splitlines() if line.startswith("| ")]
+
+    assert details["step_restore"] == "redis.restore_backup, needs approval"
+    assert details["step_restart"] == "service.restart"
+    assert any("`restore`" in row and "destructive, needs approval" in row for row in rows)
+    assert not any("`restart`" in row and "needs approval" in row for row in rows)
+
+
 def test_special_characters_are_escaped() -> None:
     """Angle brackets are escaped in HTML, and bars in Markdown tables."""
     playbook = Playbook.model_validate(TRICKY)

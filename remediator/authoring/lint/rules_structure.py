@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import LintContext, Rule
+from remediator.playbooks.catalogue import ActionTraits
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.steps import Goto, Step
@@ -80,15 +81,15 @@ def reachable_steps(context: LintContext, playbook: Playbook) -> set[str]:
     for at, step in enumerate(playbook.steps):
         if step.id in reached:
             following = playbook.steps[at + 1].id if at + 1 < len(playbook.steps) else None
-            reached.update(target for target in _successors(step, following, context.traits(step).mutates) if target)
+            reached.update(target for target in _successors(step, following, context.traits(step)) if target)
     return reached
 
 
-def _successors(step: Step, following: str | None, mutates: bool) -> Iterator[str | None]:
+def _successors(step: Step, following: str | None, traits: ActionTraits) -> Iterator[str | None]:
     if step.when is not None or step.for_:
         yield following  # a step is skipped if its condition does not hold, or if it is for other causes
     # a verification that fails continues as on_failure says
-    for arrow in (step.on_success or ("verify" if mutates else "next"), step.on_failure or "next"):
+    for arrow in (step.success_arrow(traits), step.failure_arrow):
         if isinstance(arrow, Goto):
             yield arrow.goto
         elif arrow == "next":

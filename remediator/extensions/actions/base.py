@@ -111,7 +111,10 @@ class Action(ABC):
     """Whether repeating the action is safe. Only then does the pipeline repeat an attempt automatically."""
     reversible: ClassVar[bool] = False
     destructive: ClassVar[bool] = False
-    """Whether the action can lose data. Lint warns if it can run without an approval."""
+    """Whether the action can lose data. It then needs an approval in every mode.
+
+    Lint warns if a step in mode auto does not say so with ``approval: required``.
+    """
     interrupts: ClassVar[bool] = False
     """The action interrupts the service or its clients.
 
