@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, time, timedelta
-from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
+from remediator.core.severity import SEVERITIES, Severity
 from remediator.core.types import Duration, PositiveDuration, SecretFile, Strict
-
-Severity = Literal["critical", "error", "warning", "info"]
-SEVERITIES: tuple[Severity, ...] = ("critical", "error", "warning", "info")
-"""The severities, the highest first."""
 
 
 class QuietHours(Strict):

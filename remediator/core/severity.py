@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from remediator.core.run import Episode
 
-SEVERITIES = ("critical", "error", "warning", "info")
+Severity = Literal["critical", "error", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "error", "warning", "info")
 """The severities that pagers know, the highest first."""
 DEFAULT = "warning"
 """The severity of alerts without a severity."""
