@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from remediator.core.run import Run
 from remediator.errors import Conflict, RemediatorError
 from remediator.pipeline.approve import Change, what_changed
-from remediator.pipeline.context import PipelineContext
-from remediator.pipeline.planning import DEFECTS
+from remediator.pipeline.context import DEFECTS, PipelineContext
 from remediator.pipeline.run_context import RunContext
 from remediator.storage.repositories.approvals import Approval
 

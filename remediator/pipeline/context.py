@@ -29,6 +29,8 @@ from remediator.storage import Store
 
 PASSIVE_MODES = ("observe", "shadow")
 """The modes in which a run never acts."""
+DEFECTS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+"""Exceptions of a defect in an action or a check, also in a plugin."""
 
 
 @dataclass(frozen=True, slots=True)

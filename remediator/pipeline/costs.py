@@ -11,13 +11,10 @@ from remediator.core.cost import EFFECT, Cost, excess
 from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.errors import RemediatorError
 from remediator.extensions.actions.base import Action
-from remediator.pipeline.context import PipelineContext
+from remediator.pipeline.context import DEFECTS, PipelineContext
 from remediator.pipeline.run_context import RunContext
 from remediator.playbooks.inventory import Service
 from remediator.storage.repositories.evidence import EvidenceRecord
-
-DEFECTS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
-"""Exceptions of a defect in a measurement, also in a plugin. The cost is then unknown."""
 
 
 async def measure(
@@ -33,7 +30,7 @@ async def measure(
         return msgspec.convert(msgspec.to_builtins(found), Cost)  # a wrong type would make the stored plan unreadable
     except TimeoutError:
         why = f"no answer within {limit:g} s"
-    except (RemediatorError, *DEFECTS) as error:
+    except (RemediatorError, *DEFECTS) as error:  # a defect in a measurement: the cost is unknown
         why = f"{type(error).__name__}: {error}"
     return Cost(unknown=dict.fromkeys(action.measures or (EFFECT,), why))
 

@@ -21,7 +21,7 @@ from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
 from remediator.extensions.actions.base import ALERT_SOURCES, INCIDENT_START, Action
 from remediator.extensions.checks.base import CheckAnswer, Evidence
 from remediator.pipeline import check_runner, condition_scope, costs, remedy_memory
-from remediator.pipeline.context import PipelineContext, StageResult, proceed
+from remediator.pipeline.context import DEFECTS, PipelineContext, StageResult, proceed
 from remediator.pipeline.manual_start import parameter_labels
 from remediator.pipeline.run_changes import RunChanges
 from remediator.pipeline.run_context import RunContext, RunTransaction
@@ -35,9 +35,6 @@ from remediator.storage.repositories import outbox
 from remediator.storage.repositories.evidence import EvidenceRecord
 
 log: Any = structlog.get_logger("remediator.pipeline.planning")
-
-DEFECTS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
-"""Exceptions of a defect in an action or a check, also in a plugin."""
 
 
 async def plan_run(ctx: RunContext) -> StageResult:
