@@ -9,7 +9,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import sqlalchemy
 from sqlalchemy import delete, insert
 
 from remediator.audit import Draft, Kind, keys
@@ -25,8 +24,6 @@ from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as table
 from tests.support.guard_history import NOON, alert, row
 from tests.support.web_service import WebService, submit_decision
-
-MANY = 20_000
 
 
 async def _many(web: WebService, count: int) -> None:
@@ -91,27 +88,6 @@ def _fire(tx: Tx, count: int) -> None:
         tx.connection.execute(
             insert(run_episodes), {"run_id": run_id, "episode_id": f"episode-{number}", "joined_at": created}
         )
-
-
-async def test_run_queries_use_an_index(web: WebService) -> None:
-    """Every query for runs uses an index and sorts nothing."""
-    await _many(web, MANY)
-    where = ("1=1", "status='failed'", "playbook='playbook-3'", "target='service-3'")
-
-    def plans(connection: sqlalchemy.Connection) -> list[str]:
-        found = []
-        for condition in where:
-            query = f"EXPLAIN QUERY PLAN SELECT * FROM runs WHERE {condition} AND (created_at, id) < (5, 'x') "
-            query += "ORDER BY created_at DESC, id DESC LIMIT 51"
-            found.append(" ".join(item[3] for item in connection.exec_driver_sql(query)))
-        return found
-
-    for condition, plan in zip(where, await web.context.store.read(plans), strict=True):
-        assert ("USING INDEX" in plan and "SCAN runs USING INDEX" in plan) or "SEARCH" in plan, (condition, plan)
-    async with web.client() as client:
-        await client.get("/runs")
-        oldest = int((NOON - timedelta(seconds=MANY - 60)).timestamp())
-        assert (await client.get(f"/runs?status=succeeded&before={oldest}000000~x")).status_code == 200
 
 
 async def test_a_changed_entry_is_reported(web: WebService) -> None:
