@@ -193,10 +193,10 @@ async def web_api(settings: Slack, token_file: Any, method: str, body: Mapping[s
     return found
 
 
-async def send_reply(reply: Reply, host: str = _REPLY_HOST) -> None:
+async def send_reply(reply: Reply) -> None:
     """Send an answer that only this person sees. It goes only to Slack's own host, and is optional."""
     parts = urlsplit(reply.response_url)
-    if parts.scheme != "https" or parts.hostname != host or parts.port is not None:
+    if parts.scheme != "https" or parts.hostname != _REPLY_HOST or parts.port is not None:
         return
     base, path = split(reply.response_url, "slack")
     async with aclosing(Hook("slack", base)) as hook:

@@ -123,7 +123,6 @@ async def test_what_was_changed_since_the_plan_is_left_alone(client: Kubernetes,
     generation = (await client.workload("deployments", "web")).metadata.generation
     for change in (
         client.patch("deployments", "web", restarted_at("now"), expected=old),
-        client.patch("deployments", "web", restarted_at("now"), how="merge", expected=old),
         client.set_scale("deployments", "web", 3, expected=old),
         client.replace_template("deployments", "web", template, expected=old),
     ):
@@ -134,14 +133,11 @@ async def test_what_was_changed_since_the_plan_is_left_alone(client: Kubernetes,
 
 
 @real
-async def test_a_dry_run_is_judged_and_not_kept(client: Kubernetes, cluster: Cluster) -> None:
-    """The API server validates a dry run but does not store it."""
+async def test_an_invalid_change_is_refused(client: Kubernetes, cluster: Cluster) -> None:
+    """The API server validates a change. The client raises its status and its reason."""
     cluster.deploy("web", FOREVER)
-    scaled = await client.set_scale("deployments", "web", 5, dry_run=True)
-    assert scaled.spec.replicas == 5
-    assert (await client.scale("deployments", "web")).spec.replicas == 1
     with pytest.raises(KubernetesRefused) as refused:
-        await client.patch("deployments", "web", {"spec": {"replicas": -1}}, dry_run=True)
+        await client.patch("deployments", "web", {"spec": {"replicas": -1}})
     assert (refused.value.status, refused.value.reason) == (422, "Invalid")
 
 
@@ -207,7 +203,7 @@ async def test_stateful_sets_are_workloads_too(client: Kubernetes, cluster: Clus
     cluster.deploy("db", FOREVER, kind="StatefulSet", serviceName="db", replicas=0)
     assert (await client.workload("statefulsets", "db")).spec.replicas == 0
     assert [each.metadata.name for each in await client.workloads("statefulsets", {"app": "db"})] == ["db"]
-    changed = await client.patch("statefulsets", "db", restarted_at("2026-01-01T00:00:00Z"), how="merge")
+    changed = await client.patch("statefulsets", "db", restarted_at("2026-01-01T00:00:00Z"))
     assert changed.spec.template.metadata.annotations["kubectl.kubernetes.io/restartedAt"] == "2026-01-01T00:00:00Z"
 
 

@@ -101,7 +101,7 @@ def _stat(pid: int) -> list[str] | None:
         return None
 
 
-async def connections(port: int, seconds: float = 5.0) -> tuple[Connection, ...]:
+async def connections(port: int) -> tuple[Connection, ...]:
     """Return the established connections to a port of this host, from the socket statistics of the kernel.
 
     Raises:
@@ -110,7 +110,7 @@ async def connections(port: int, seconds: float = 5.0) -> tuple[Connection, ...]
         TimedOut: it does not end in time.
     """
     argv = ("ss", "-tinH", "state", "established", f"( sport = :{port} )")
-    ended = await process.run(argv, seconds=seconds)
+    ended = await process.run(argv, seconds=5.0)
     if ended.status != 0:
         raise TargetError(f"ss: {ended.output.strip()[-200:]}")
     found, peer = [], ""

@@ -153,9 +153,9 @@ class Supervisor:
         """Return the end of the standard error. Rejected (NO_FILE) if it is redirected to the standard output."""
         return await self._log("supervisor.readProcessStderrLog", name, max_bytes)
 
-    async def own_log(self, max_bytes: int = 16_384) -> str:
+    async def own_log(self) -> str:
         """Return the end of supervisord's own log: starts and ends of all processes. Rejected if it has no file."""
-        return await self._log("supervisor.readLog", None, max_bytes)
+        return await self._log("supervisor.readLog", None, 16_384)
 
     async def _log(self, method: str, name: str | None, max_bytes: int) -> str:
         """Return the end of a log, of a process or without a name.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -36,7 +36,6 @@ from remediator.errors import BadAnswer, ClientError, InputError, Refused, Timed
 
 Kind = str
 """A resource of ``apps/v1``: deployments, statefulsets, daemonsets, replicasets or controllerrevisions."""
-PatchKind = Literal["strategic", "merge"]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _PATCHES: Mapping[str, str] = {
@@ -105,8 +104,7 @@ class Kubernetes:
     """A client of one namespace of a cluster. Raises what `HttpClient.call` raises, and `KubernetesRefused`.
 
     Methods that change something take ``expected``, the ``resource_version`` of the plan. The API server compares it:
-    if the object was changed since, they raise `TargetError` and change nothing. With ``dry_run``, the server checks
-    the change and does not persist it.
+    if the object was changed since, they raise `TargetError` and change nothing.
     """
 
     def __init__(self, access: Access) -> None:
@@ -211,21 +209,12 @@ class Kubernetes:
         found = (await self._call("GET", self._path("/apis/apps/v1", kind, name))).json(_Managed)
         return tuple(sorted(found.metadata.managed_fields, key=lambda each: each.time.timestamp() if each.time else 0))
 
-    async def patch(
-        self,
-        kind: Kind,
-        name: str,
-        patch: Document,
-        *,
-        how: PatchKind = "strategic",
-        expected: str | None = None,
-        dry_run: bool = False,
-    ) -> Workload:
-        """Change some fields. Return the object after the change."""
+    async def patch(self, kind: Kind, name: str, patch: Document, *, expected: str | None = None) -> Workload:
+        """Change some fields by a strategic merge patch. Return the object after the change."""
         if expected is not None:
             patch = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": expected}}
         path = self._path("/apis/apps/v1", kind, name)
-        return (await self._patch(path, patch, how, dry_run)).json(Workload)
+        return (await self._patch(path, patch, "strategic")).json(Workload)
 
     async def replace_template(
         self,
@@ -249,7 +238,7 @@ class Kubernetes:
             operations.append({"op": "add", "path": "/metadata/annotations", "value": dict(annotations)})
         path = self._path("/apis/apps/v1", kind, name)
         try:
-            return (await self._patch(path, operations, "json", dry_run=False)).json(Workload)
+            return (await self._patch(path, operations, "json")).json(Workload)
         except KubernetesRefused as error:
             if error.status == 422 and "test" in str(error):
                 raise _changed(path) from None
@@ -262,15 +251,13 @@ class Kubernetes:
     async def patch_custom(self, resource: str, name: str, patch: Document, *, expected: str) -> None:
         """Change some fields of a custom resource object by a merge patch. Fields with null are removed."""
         versioned = {**patch, "metadata": {"resourceVersion": expected}}
-        await self._patch(self._path(*_custom(resource), name), versioned, "merge", False)
+        await self._patch(self._path(*_custom(resource), name), versioned, "merge")
 
     async def scale(self, kind: Kind, name: str) -> Scale:
         """Return the desired and current number of replicas."""
         return (await self._call("GET", self._path("/apis/apps/v1", kind, name) + "/scale")).json(Scale)
 
-    async def set_scale(
-        self, kind: Kind, name: str, replicas: int, *, expected: str | None = None, dry_run: bool = False
-    ) -> Scale:
+    async def set_scale(self, kind: Kind, name: str, replicas: int, *, expected: str | None = None) -> Scale:
         """Set the number of replicas with the scale subresource, which needs no other permission."""
         if replicas < 0:
             raise InputError(f"replicas must be 0 or more, not {replicas}")
@@ -278,7 +265,7 @@ class Kubernetes:
         if expected is not None:
             patch["metadata"] = {"resourceVersion": expected}
         path = self._path("/apis/apps/v1", kind, name) + "/scale"
-        return (await self._patch(path, patch, "merge", dry_run)).json(Scale)
+        return (await self._patch(path, patch, "merge")).json(Scale)
 
     async def autoscalers(self) -> tuple[Autoscaler, ...]:
         """Return the HorizontalPodAutoscalers of the namespace. Workloads that they scale must not be scaled here."""
@@ -364,8 +351,8 @@ class Kubernetes:
                 return tuple(items)
         raise BadAnswer(f"{self.url}: more than {_PAGE * _MOST_PAGES} objects at {path}")
 
-    async def _patch(self, path: str, patch: Document | Sequence[Document], how: str, dry_run: bool) -> Answer:
-        parameters = {"fieldManager": "remediator", **({"dryRun": "All"} if dry_run else {})}
+    async def _patch(self, path: str, patch: Document | Sequence[Document], how: str) -> Answer:
+        parameters = {"fieldManager": "remediator"}
         headers = {"Content-Type": _PATCHES[how]}
         return await self._change("PATCH", path, params=parameters, json=patch, headers=headers)
 

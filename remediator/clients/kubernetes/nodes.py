@@ -124,7 +124,7 @@ class Nodes(Kubernetes):
         """
         metadata = {"resourceVersion": node.metadata.resource_version, "annotations": {CORDONED_BY: run}}
         patch = {"metadata": metadata, "spec": {"unschedulable": True if run is not None else None}}
-        await self._patch(_node_path(node.metadata.name), patch, "merge", dry_run=False)
+        await self._patch(_node_path(node.metadata.name), patch, "merge")
 
     async def pods_on(self, node: str) -> tuple[PlacedPod, ...]:
         """Return the pods on a node, in all namespaces."""

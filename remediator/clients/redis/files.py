@@ -9,11 +9,12 @@ from remediator.clients.host import process
 from remediator.clients.host.disk import tool
 from remediator.errors import TargetError, TimedOut, Unreachable
 
+_CHECK_TIMEOUT = 60.0
 # Redis reports version 0 for a file without a version number, which is not an RDB file
 NEWER_RDB = re.compile(r"Can't handle RDB format version ([1-9]\d{0,3})")
 
 
-async def rdb_problem(path: Path, seconds: float = 60.0) -> str | None:
+async def rdb_problem(path: Path) -> str | None:
     """Return the problem of a snapshot, or None if it is intact.
 
     Raises:
@@ -21,7 +22,7 @@ async def rdb_problem(path: Path, seconds: float = 60.0) -> str | None:
     """
     program = rdb_checker(path.name)
     try:
-        ended = await process.run((program, str(path)), seconds=seconds)
+        ended = await process.run((program, str(path)), seconds=_CHECK_TIMEOUT)
     except (TimedOut, Unreachable) as error:
         raise TargetError(f"cannot check {path.name}: {error}") from None
     return rdb_finding(path.name, program, ended.status, ended.output)
