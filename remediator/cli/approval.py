@@ -15,7 +15,7 @@ from remediator.cli._decisions import authenticate, reason_option, terminal_oper
 from remediator.cli._options import format_option, watch_option
 from remediator.cli._source import Source, segment, source_options
 from remediator.config import Config
-from remediator.core.approval import Person
+from remediator.core.approval import ApprovalStatus, Person
 from remediator.core.identity import hash_token, make_token
 from remediator.errors import InputError
 from remediator.pipeline import decisions
@@ -131,7 +131,7 @@ def refresh(source: Source, request_or_run: str) -> None:
     else:
         config, person = source.config, authenticate(source.config, source.token_file)
         approval, reason = asyncio.run(_outdated(config, request_or_run))
-        refreshed = approval.status == "pending" and _direct_store.write(
+        refreshed = approval.status == ApprovalStatus.PENDING and _direct_store.write(
             config, lambda tx: decisions.refresh(tx, person, approval.id, reason, config.approvals)
         )
         found = {
@@ -150,7 +150,7 @@ async def _outdated(config: Config, name: str) -> tuple[Approval, str]:
     """Return the request, and the reason why it is outdated; no reason if it is not open."""
     async with read_only_context(config, ReadOnlyStore(config)) as context:
         approval = await context.store.read(lambda connection: _find(connection, name))
-        if approval.status != "pending":
+        if approval.status != ApprovalStatus.PENDING:
             return approval, ""
         run = await context.store.read(lambda connection: runs.get(connection, approval.run_id))
         assert run is not None

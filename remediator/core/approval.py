@@ -25,6 +25,17 @@ LINK_HOLDER = "link holder"
 """The recorded identity of a person who is identified only by the link."""
 
 
+class ApprovalStatus(StrEnum):
+    """The status of an approval request."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    VOID = "void"
+    """It was snoozed, or is outdated."""
+
+
 class Role(StrEnum):
     """A role. Each role has all permissions of the roles before it."""
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from remediator.audit import Kind, decode, redact_json
 from remediator.audit.canonical import NotCanonical
 from remediator.audit.entry import Entry
-from remediator.core.approval import Permission, PermissionDenied, check_may_decide, normalize_id
+from remediator.core.approval import ApprovalStatus, Permission, PermissionDenied, check_may_decide, normalize_id
 from remediator.core.plan import Plan
 from remediator.core.run import Reason, Run
 from remediator.core.run_detail import AwaitingApprovalDetail
@@ -66,7 +66,7 @@ def require_authority(tx: IntentTransaction, plan: Plan, step: str, *, is_new: b
             why = problem
             raise IntentRefused(why, lambda again: proceed(again.escalate_unrecorded(why)))
     known = [] if is_new else approvals.list_for_run(tx.connection, tx.run.id)
-    given = [item for item in known if item.status == "approved"]
+    given = [item for item in known if item.status == ApprovalStatus.APPROVED]
     latest = given[-1] if given else None
     if latest is None:
         missing = "the run needs an approval, and has none" if needs_approval(tx.run, plan) else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from remediator.core.approval import ApprovalStatus
 from remediator.core.plan import Plan
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import (
@@ -41,15 +42,15 @@ async def await_approval(ctx: RunContext) -> StageResult:
     """Take an ``awaiting_approval`` run to where the decision leads: an approval, a rejection, a snooze, an expiry."""
     approval, decisions = await ctx.read(_state)
     assert approval is not None, f"run {ctx.run.id} waits for an approval that was never requested"
-    if approval.status == "approved":
+    if approval.status == ApprovalStatus.APPROVED:
         return await _approved(ctx, approval, decisions)
-    if approval.status == "rejected":
+    if approval.status == ApprovalStatus.REJECTED:
         who = tuple(item.identity for item in decisions if item.verb == "reject")
         rejected = CancelledDetail(approval=approval.id, by=who, why=approval.reason)
         return proceed(await ctx.write(lambda tx: tx.move(Status.CANCELLED, Reason.REJECTED, rejected)))
-    if approval.status == "void":
+    if approval.status == ApprovalStatus.VOID:
         return await ctx.write(lambda tx: _not_decided(tx, approval))
-    if approval.status == "pending" and ctx.now() < approval.expires_at:
+    if approval.status == ApprovalStatus.PENDING and ctx.now() < approval.expires_at:
         return wait_until(ctx.run, approval.expires_at)
     return await ctx.write(lambda tx: _expire(tx, approval))
 
@@ -63,7 +64,7 @@ def _expire(tx: RunTransaction, approval: Approval) -> StageResult:
     if tx.now < approval.expires_at:
         # the clock of the database decides; it is behind the clock of this host
         return wait_until(tx.run, approval.expires_at)
-    approvals.close(tx.tx, approval, "expired")
+    approvals.close(tx.tx, approval, ApprovalStatus.EXPIRED)
     detail = EscalatedDetail(approval=approval.id, expired_at=approval.expires_at)
     return proceed(tx.move(Status.ESCALATED, Reason.APPROVAL_EXPIRED, detail))
 

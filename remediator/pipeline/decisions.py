@@ -10,7 +10,14 @@ from sqlalchemy import Connection
 
 from remediator.audit import Draft, Kind
 from remediator.core import approval as rules
-from remediator.core.approval import ApprovalRequirements, DenialReason, Permission, PermissionDenied, Person
+from remediator.core.approval import (
+    ApprovalRequirements,
+    ApprovalStatus,
+    DenialReason,
+    Permission,
+    PermissionDenied,
+    Person,
+)
 from remediator.core.ids import Ids
 from remediator.core.message import MessageKind
 from remediator.core.notification_policy import Approvals
@@ -59,7 +66,7 @@ class DecisionRequest:
 class DecisionResult:
     """The status of the request afterwards, and whether the decision counted."""
 
-    status: str
+    status: ApprovalStatus
     counted: bool
 
 
@@ -86,7 +93,7 @@ def decide(tx: Tx, request: DecisionRequest, policy: Approvals) -> DecisionResul
     run = None if found is None else runs.get(tx.connection, found.run_id)
     if found is None or run is None:
         raise NotFound(f"there is no approval request {request.approval[:64]!r}")
-    if found.status != "pending":
+    if found.status != ApprovalStatus.PENDING:
         return DecisionResult(found.status, counted=False)
     _check_allowed(request, requirements_of(tx.connection, found, run), policy, run, tx.now)
     before = len(approvals.list_decisions(tx.connection, found.id))
@@ -150,7 +157,7 @@ def refresh(tx: Tx, person: Person, approval_id: str, why: str, policy: Approval
     """
     found = approvals.get(tx.connection, approval_id, lock=True)
     run = None if found is None else runs.get(tx.connection, found.run_id)
-    if found is None or run is None or found.status != "pending":
+    if found is None or run is None or found.status != ApprovalStatus.PENDING:
         return False
     required = requirements_of(tx.connection, found, run)
     rules.check_may_decide(person, "snooze", required, link_holders=policy.allow_link_only)

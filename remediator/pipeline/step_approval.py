@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from remediator.audit import Kind
+from remediator.core.approval import ApprovalStatus
 from remediator.core.cost import Cost
 from remediator.core.plan import PlannedStep
 from remediator.core.run import Reason, Run
@@ -57,7 +58,7 @@ async def approvals_of(ctx: RunContext, step: PlannedStep) -> list[Approval]:
     same step. If the step may have been done already, because the database lost its last commits, the request must have
     stated this.
     """
-    given = [item for item in await ctx.approvals() if item.status == "approved"]
+    given = [item for item in await ctx.approvals() if item.status == ApprovalStatus.APPROVED]
     if (replaced := await replaced_store.lossy_replacement(ctx, step)) is not None:
         given = [
             item

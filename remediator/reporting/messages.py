@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from remediator.core.alert import instant
-from remediator.core.approval import BUTTON, ApprovalLink, short_button
+from remediator.core.approval import BUTTON, ApprovalLink, ApprovalStatus, short_button
 from remediator.core.clock import rfc3339
 from remediator.core.message import ROOTS, MessageKind
 from remediator.core.run import TERMINAL, EpisodeKind, EpisodeStatus, Run, Status
@@ -79,7 +79,7 @@ class MessageRenderer:
         shown = queued if own or first is None else first
         found = approvals.get(connection, str(shown.content.get("approval", "")))
         if queued.kind == MessageKind.UPDATE and not own:
-            pending = found is not None and found.status == "pending" and "about" not in queued.content
+            pending = found is not None and found.status == ApprovalStatus.PENDING and "about" not in queued.content
             return found if pending else None
         return found
 

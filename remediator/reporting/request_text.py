@@ -7,13 +7,14 @@ from datetime import datetime
 from difflib import ndiff
 
 from remediator.core.alert import ALERTMANAGER
+from remediator.core.approval import ApprovalStatus
 from remediator.core.cost import excess
 from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Episode, EpisodeKind, EpisodeStatus, Run, Status
 from remediator.core.text import MAX_LABEL, label_text, printable, shorten
 from remediator.pipeline.due_steps import Follows, reached_after
 from remediator.reporting.formatting import format_age, format_datetime, format_time
-from remediator.storage.repositories.approvals import SNOOZED, Approval, Decision
+from remediator.storage.repositories.approvals import Approval, Decision
 from remediator.storage.repositories.evidence import EvidenceRecord
 
 MAX_LINE = 400
@@ -173,18 +174,18 @@ def outcome_text(run: Run, approval: Approval) -> str:
     """Return the outcome of a request, and of the run after it, in a few words."""
     if run.status is Status.SUCCEEDED:
         return "Healed"
-    if approval.status == "approved":
+    if approval.status == ApprovalStatus.APPROVED:
         after = {
             Status.FAILED: "Approved, but the run failed",
             Status.ESCALATED: "Approved, but the run was escalated",
             Status.CANCELLED: "Approved, then the run was cancelled",
         }
         return after.get(run.status, "Approved")
-    if approval.status != "void":
+    if approval.status != ApprovalStatus.VOID:
         # a request that is still pending here is past its deadline
-        return "Rejected" if approval.status == "rejected" else "Expired"
+        return "Rejected" if approval.status == ApprovalStatus.REJECTED else "Expired"
     reason = void_reason(approval)
-    if reason.startswith(SNOOZED):
+    if approval.snoozed_until is not None:
         return sanitize(reason[0].upper() + reason[1:], MAX_TITLE)
     return sanitize(f"Outdated ({reason})" if reason else "Outdated", MAX_TITLE)
 

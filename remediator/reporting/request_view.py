@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from remediator.core.approval import ApprovalStatus
 from remediator.core.run import Episode, Run, Status
 from remediator.extensions.notifiers.base import Section
 from remediator.reporting import outcome_text, request_text
@@ -55,7 +56,7 @@ class RequestView:
 
     def pending(self, now: datetime) -> bool:
         """Return whether the request waits for decisions."""
-        return self.approval.status == "pending" and now < self.approval.expires_at
+        return self.approval.status == ApprovalStatus.PENDING and now < self.approval.expires_at
 
     def sections(self, now: datetime) -> list[Section]:
         """Return the sections of the request, the most important first. The message, the e-mail and the CLI have all
@@ -101,7 +102,7 @@ class RequestView:
 
     def changed(self) -> tuple[str, ...]:
         """Return the difference to the plan of the previous request; empty for the first request."""
-        if self.before is None or self.before.status == "approved":
+        if self.before is None or self.before.status == ApprovalStatus.APPROVED:
             return ()
         return tuple(request_text.difference(self.before, self.approval.plan, self.approval.steps))
 

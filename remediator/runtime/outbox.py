@@ -20,7 +20,7 @@ import structlog
 
 from remediator.audit import Draft, Kind
 from remediator.core import progress
-from remediator.core.approval import Permission, is_member
+from remediator.core.approval import ApprovalStatus, Permission, is_member
 from remediator.core.message import MessageKind
 from remediator.core.notification_policy import Approvals, QuietHours
 from remediator.core.severity import highest_severity
@@ -313,10 +313,10 @@ class _Attempt:
         found = approvals.get(tx.connection, str(message.content.get("approval", "")))
         if found is None:
             return
-        if found.status != "pending" and message.run_id is not None:
+        if found.status != ApprovalStatus.PENDING and message.run_id is not None:
             # Decided while this message was being sent: the updates went only to messages that were sent already.
-            outbox.enqueue_update(tx, message.run_id, found.status)
-        if self.next_channel is None or self.notifier.person is None or found.status != "pending":
+            outbox.enqueue_update(tx, message.run_id, found.status.value)
+        if self.next_channel is None or self.notifier.person is None or found.status != ApprovalStatus.PENDING:
             return
         others = outbox.list_requests(tx.connection, message)
         if any(self.channels.notifier(item.channel).person is None for item in others):

@@ -16,6 +16,7 @@ import msgspec
 
 from remediator.audit import Kind, Redactor, SealedEntry, decode, redact_json
 from remediator.audit.canonical import NotCanonical
+from remediator.core.approval import ApprovalStatus
 from remediator.core.plan import Plan
 from remediator.storage.repositories.state_rows import StateRows
 
@@ -166,8 +167,8 @@ def _compare_approvals(rows: StateRows, logged: _Logged) -> Iterator[str]:
             yield f"request {row.id} is in the database, but not in the log"
         agreed = verbs[row.id].count("approve")
         decided = {
-            "approved": agreed >= row.quorum or row.id in logged.alone,
-            "rejected": "reject" in verbs[row.id],
+            ApprovalStatus.APPROVED.value: agreed >= row.quorum or row.id in logged.alone,
+            ApprovalStatus.REJECTED.value: "reject" in verbs[row.id],
         }.get(row.status, True)
         if not decided:
             yield f"request {row.id} is {row.status} in the database, but the log has no decision that makes it so"

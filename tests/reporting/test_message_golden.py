@@ -25,6 +25,7 @@ import yaml
 from aiosmtpd.controller import Controller
 from sqlalchemy import insert, update
 
+from remediator.core.approval import ApprovalStatus
 from remediator.core.notification_policy import Approvals
 from remediator.core.reason import Reason
 from remediator.core.run import Run
@@ -222,7 +223,7 @@ class Story:
     def _expire(self, tx: Tx, asked: Approval) -> None:
         pending = approvals.get_pending(tx.connection, asked.run_id)
         assert pending is not None
-        approvals.close(tx, pending, "expired")
+        approvals.close(tx, pending, ApprovalStatus.EXPIRED)
         detail = {"approval": pending.id, "expired_at": pending.expires_at.isoformat()}
         values = {"status": "escalated", "reason": "approval_expired", "detail": detail, "finished_at": tx.now}
         run = self._set(tx, asked, **values, incident_open=True)

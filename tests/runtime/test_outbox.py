@@ -20,6 +20,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from pydantic import BaseModel
 
+from remediator.core.approval import ApprovalStatus
 from remediator.core.message import MessageKind
 from remediator.core.notification_policy import Approvals
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier
@@ -126,7 +127,7 @@ async def test_an_expired_request_keeps_asking_for_help(web: WebService) -> None
 
 
 def _expire(tx: Tx, web: WebService, asked: Approval) -> None:
-    approvals.close(tx, asked, "expired")
+    approvals.close(tx, asked, ApprovalStatus.EXPIRED)
     run = runs.get(tx.connection, asked.run_id)
     assert run is not None
     content = {"status": "escalated", "reason": "approval_expired", "detail": {}}

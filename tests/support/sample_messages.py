@@ -16,7 +16,7 @@ import respx
 import structlog
 from aiosmtpd.controller import Controller
 
-from remediator.core.approval import Person, Role
+from remediator.core.approval import ApprovalStatus, Person, Role
 from remediator.core.notification_policy import Approvals
 from remediator.core.run import Run
 from remediator.pipeline import decisions
@@ -80,7 +80,7 @@ async def _tell(web: WebService, post: Outbox) -> Approval:
         approvals.decide(tx, rejected, rejected.plan_hash, approvals.Decision("ann", "reject", tx.now, None, "token"))
         run = _run(tx, voided)
         approvals.void(tx, run, "resolved", "test")
-        approvals.close(tx, expired, "expired")
+        approvals.close(tx, expired, ApprovalStatus.EXPIRED)
         typed = _run(tx, broken).target
         word = DecisionRequest(
             broken.id, broken.plan_hash, "approve", glass, "the house is on fire", typed, break_glass=True

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from remediator.core.approval import ApprovalStatus
 from remediator.core.cost import Cost
 from remediator.core.plan import PlannedCall, PlannedStep
 from tests.support.browser import Browser, chromium, picture, serving
@@ -224,7 +225,7 @@ def _close(tx: Any, asked: Any) -> None:
     """End a request, so that only the next request is open."""
     from remediator.storage.repositories import approvals  # noqa: PLC0415
 
-    approvals.close(tx, asked, "expired", None)
+    approvals.close(tx, asked, ApprovalStatus.EXPIRED, None)
 
 
 async def test_times_are_local_and_count_down(web: WebService, address: str, browser: Browser) -> None:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, computed_field
 from pydantic.dataclasses import dataclass
 from sqlalchemy import Connection
 
+from remediator.core.approval import ApprovalStatus
 from remediator.core.clock import format_duration
 from remediator.core.reason import Reason
 from remediator.core.run_detail import ShadowDecision
@@ -105,7 +106,7 @@ def _of(playbook: str, runs: Sequence[RunDecision]) -> Evidence:
     shadow = [run for run in runs if run.mode == "shadow"]
     would = [run for run in shadow if run.would == ShadowDecision.ACT]
     resolved = [run for run in would if run.alert_over_at is not None]
-    requested = [run for run in runs if run.approval is not None and run.approval != "void"]
+    requested = [run for run in runs if run.approval is not None and run.approval != ApprovalStatus.VOID]
     answers = Counter(run.approval for run in requested)
     acted = [run for run in runs if run.first_action_at is not None]
     over = Reason.RESOLVED  # such a run waits until its episode closes; no guard blocks it
@@ -118,9 +119,9 @@ def _of(playbook: str, runs: Sequence[RunDecision]) -> Evidence:
         resolved=len(resolved),
         resolved_after=_median(run.alert_over_at - run.created_at for run in resolved if run.alert_over_at),
         requested=len(requested),
-        approved=answers["approved"],
-        rejected=answers["rejected"],
-        expired=answers["expired"],
+        approved=answers[ApprovalStatus.APPROVED],
+        rejected=answers[ApprovalStatus.REJECTED],
+        expired=answers[ApprovalStatus.EXPIRED],
         decided_after=_median(run.decided_at - run.asked_at for run in requested if run.decided_at and run.asked_at),
         acted=len(acted),
         healed=sum(1 for run in acted if run.status == "succeeded"),

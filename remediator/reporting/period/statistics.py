@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from remediator.core.approval import ApprovalStatus
 from remediator.core.clock import from_micros, rfc3339
 from remediator.core.run import OPEN
 from remediator.storage.repositories import reports
@@ -203,7 +204,7 @@ def build_report(connection: Connection, request: ReportRequest) -> Report:
     latency = Distribution.of(
         (item.decided - item.requested) / 1e6
         for item in requests
-        if item.status in ("approved", "rejected") and item.decided is not None
+        if item.status in (ApprovalStatus.APPROVED, ApprovalStatus.REJECTED) and item.decided is not None
     )
     by_status = dict(sorted(Counter(item.status for item in requests).items()))
     saved = outcomes["healed"]

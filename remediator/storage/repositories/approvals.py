@@ -12,13 +12,14 @@ from sqlalchemy import Connection, Integer, Row, bindparam, func, insert, select
 
 from remediator.audit import Kind
 from remediator.core import approval as rules
-from remediator.core.approval import same_person
+from remediator.core.approval import ApprovalStatus, same_person
 from remediator.core.cost import excess
 from remediator.core.ids import Ids
 from remediator.core.message import MessageKind
 from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import AwaitingApprovalDetail
+from remediator.errors import NotFound
 from remediator.storage import Tx
 from remediator.storage.column_types import Instant
 from remediator.storage.prepared import Prepared
@@ -26,9 +27,6 @@ from remediator.storage.repositories import outbox, run_transitions, runs
 from remediator.storage.schema import approvals as table
 from remediator.storage.schema import decisions
 from remediator.storage.schema import runs as runs_table
-
-SNOOZED = "snoozed by "
-"""Prefix of the reason of a snoozed request; the person follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Approval:
     """The reason of the request, as a typed value."""
     why: str
     """The reason of the request, in one sentence."""
-    status: str
+    status: ApprovalStatus
     groups: Sequence[str]
     quorum: int
     requested_at: datetime
@@ -128,7 +126,7 @@ def request(
         "steps": list(steps),
         "asked": reason.value,
         "why": tx.redact(rules.request_reason(reason, detail, run.mode)),
-        "status": "pending",
+        "status": ApprovalStatus.PENDING.value,
         "groups": list(plan.approval_groups),
         "quorum": plan.quorum,
         "requested_at": tx.now,
@@ -159,7 +157,7 @@ def get_latest(connection: Connection, run_id: str) -> Approval | None:
 
 
 _OF_RUN = select(table).where(table.c.run_id == bindparam("run"))
-_PENDING_OF_RUN = Prepared(_OF_RUN.where(table.c.status == "pending"))
+_PENDING_OF_RUN = Prepared(_OF_RUN.where(table.c.status == ApprovalStatus.PENDING.value))
 _LATEST_OF_RUN = Prepared(_OF_RUN.order_by(table.c.requested_at.desc(), table.c.id.desc()).limit(1))
 _ALL_OF_RUN = Prepared(_OF_RUN.order_by(table.c.requested_at, table.c.id))
 
@@ -192,7 +190,7 @@ def decide(
     plan_hash: str,
     decision: Decision,
     snooze: timedelta = timedelta(0),
-) -> str:
+) -> ApprovalStatus:
     """Record the decision of one person. Return the status of the request afterwards.
 
     The first rejection rejects. A quorum of distinct people approves. A snooze ends this request, and the run creates a
@@ -211,18 +209,21 @@ def decide(
         plan_hash: hash of the plan that the person saw.
         decision: what the person decided.
         snooze: until the run creates a new request, if the person snoozes this one.
+
+    Raises:
+        NotFound: the request was deleted.
     """
     current = get(tx.connection, approval.id, lock=True)
     if current is None:
-        return "gone"
-    if current.status != "pending" or plan_hash != current.plan_hash:
+        raise NotFound(f"there is no approval request {approval.id!r}")
+    if current.status != ApprovalStatus.PENDING or plan_hash != current.plan_hash:
         return current.status  # the request is decided already, or the person saw another plan
     if tx.now >= current.expires_at:
-        return "expired"
+        return ApprovalStatus.EXPIRED
     run = runs.get(tx.connection, approval.run_id)
     assert run is not None
     if any(same_person(item.identity, decision.identity) for item in list_decisions(tx.connection, approval.id)):
-        return "pending"  # this person has decided already
+        return ApprovalStatus.PENDING  # this person has decided already
     tx.connection.execute(
         insert(decisions).values(
             approval_id=approval.id,
@@ -241,16 +242,17 @@ def decide(
     if verb == "snooze":
         until = update(table).where(table.c.id == current.id).values(snoozed_until=tx.now + snooze)
         tx.connection.execute(until)
-    status = {"reject": "rejected", "snooze": "void"}.get(verb) or _after_approval(tx, current, alone)
-    if status != "pending":
-        close(tx, current, status, SNOOZED + decision.identity if verb == "snooze" else decision.reason)
+    closed = {"reject": ApprovalStatus.REJECTED, "snooze": ApprovalStatus.VOID}.get(verb)
+    status = closed or _after_approval(tx, current, alone)
+    if status != ApprovalStatus.PENDING:
+        close(tx, current, status, f"snoozed by {decision.identity}" if verb == "snooze" else decision.reason)
         runs.notify(tx, [approval.run_id])
     return status
 
 
-def _after_approval(tx: Tx, approval: Approval, alone: bool) -> str:
+def _after_approval(tx: Tx, approval: Approval, alone: bool) -> ApprovalStatus:
     agreed = [item for item in list_decisions(tx.connection, approval.id) if item.verb == "approve"]
-    return "approved" if alone or len(agreed) >= approval.quorum else "pending"
+    return ApprovalStatus.APPROVED if alone or len(agreed) >= approval.quorum else ApprovalStatus.PENDING
 
 
 def get_requester(connection: Connection, run_id: str) -> str | None:
@@ -267,18 +269,18 @@ def set_requester(tx: Tx, run_id: str, who: str) -> None:
     tx.connection.execute(update(runs_table).where(runs_table.c.id == run_id).values(requested_by=who))
 
 
-def close(tx: Tx, approval: Approval, status: str, reason: str | None = None) -> bool:
+def close(tx: Tx, approval: Approval, status: ApprovalStatus, reason: str | None = None) -> bool:
     """Set the status of a pending request and update its messages. Return False if it was not pending."""
-    values = {"its_id": approval.id, "new": status, "at": tx.now, "given_reason": tx.redact(reason)}
+    values = {"its_id": approval.id, "new": status.value, "at": tx.now, "given_reason": tx.redact(reason)}
     changed = tx.connection.execute(_CLOSE, values).rowcount
     if changed:
-        outbox.enqueue_update(tx, approval.run_id, status)
+        outbox.enqueue_update(tx, approval.run_id, status.value)
     return bool(changed)
 
 
 _CLOSE = Prepared(
     update(table)
-    .where(table.c.id == bindparam("its_id"), table.c.status == "pending")
+    .where(table.c.id == bindparam("its_id"), table.c.status == ApprovalStatus.PENDING.value)
     .values(status=bindparam("new"), decided_at=bindparam("at", type_=Instant), reason=bindparam("given_reason"))
 )
 
@@ -286,7 +288,7 @@ _CLOSE = Prepared(
 def void(tx: Tx, run: Run, why: str, actor: str) -> None:
     """Close the pending request of a run, because it is outdated."""
     approval = get_pending(tx.connection, run.id)
-    if approval is not None and close(tx, approval, "void", why):
+    if approval is not None and close(tx, approval, ApprovalStatus.VOID, why):
         tx.append_audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
 
 
@@ -294,12 +296,12 @@ def revoke(tx: Tx, run: Run, approval: Approval, why: str, actor: str) -> None:
     """Make an approved request outdated, because its plan changed and nothing was done yet."""
     changed = tx.connection.execute(
         update(table)
-        .where(table.c.id == approval.id, table.c.status == "approved")
-        .values(status="void", reason=tx.redact(why))
+        .where(table.c.id == approval.id, table.c.status == ApprovalStatus.APPROVED.value)
+        .values(status=ApprovalStatus.VOID.value, reason=tx.redact(why))
     ).rowcount
     if changed:
         tx.append_audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
-        outbox.enqueue_update(tx, run.id, "void")
+        outbox.enqueue_update(tx, run.id, ApprovalStatus.VOID.value)
 
 
 def list_pending(connection: Connection, limit: int = 500) -> list[Approval]:
@@ -309,7 +311,7 @@ def list_pending(connection: Connection, limit: int = 500) -> list[Approval]:
 
 _ALL_PENDING = Prepared(
     select(table)
-    .where(table.c.status == "pending")
+    .where(table.c.status == ApprovalStatus.PENDING.value)
     .order_by(table.c.expires_at)
     .limit(bindparam("most", type_=Integer))
 )
@@ -317,13 +319,22 @@ _ALL_PENDING = Prepared(
 
 def count_pending(connection: Connection, now: datetime) -> int:
     """Return the number of requests that wait for a decision now."""
-    waiting = select(func.count()).select_from(table).where(table.c.status == "pending", table.c.expires_at > now)
+    waiting = (
+        select(func.count())
+        .select_from(table)
+        .where(table.c.status == ApprovalStatus.PENDING.value, table.c.expires_at > now)
+    )
     return int(connection.execute(waiting).scalar_one())
 
 
 def list_decided(connection: Connection, limit: int) -> list[Approval]:
     """Return the requests that do not wait any more, the newest first."""
-    statement = select(table).where(table.c.status != "pending").order_by(table.c.requested_at.desc()).limit(limit)
+    statement = (
+        select(table)
+        .where(table.c.status != ApprovalStatus.PENDING.value)
+        .order_by(table.c.requested_at.desc())
+        .limit(limit)
+    )
     return [_approval(row) for row in connection.execute(statement)]
 
 
@@ -334,4 +345,5 @@ def list_for_run(connection: Connection, run_id: str) -> list[Approval]:
 
 def _approval(row: Row[Any]) -> Approval:
     values = {**row._asdict(), "plan": Plan.from_data(row.plan), "asked": Reason(row.asked)}
+    values["status"] = ApprovalStatus(row.status)
     return Approval(**values)

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, select
 
+from remediator.core.approval import ApprovalStatus
 from remediator.errors import Conflict, NotFound
 from remediator.storage.schema import approvals, runs
 
@@ -47,7 +48,7 @@ def approval_id(connection: Connection, name: str) -> str:
     if name == LATEST or connection.execute(select(approvals.c.id).where(approvals.c.id == found)).first():
         return found
     of_run = select(approvals.c.id).where(approvals.c.run_id == run_id(connection, name))
-    pending_first = case((approvals.c.status == "pending", 0), else_=1)
+    pending_first = case((approvals.c.status == ApprovalStatus.PENDING.value, 0), else_=1)
     last = of_run.order_by(pending_first, approvals.c.requested_at.desc()).limit(1)
     return str(connection.execute(last).scalar() or name)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, case, func, insert, select, update
 
+from remediator.core.approval import ApprovalStatus
 from remediator.core.ids import Ids
 from remediator.core.message import ROOTS, MessageKind
 from remediator.core.run import Run
@@ -63,7 +64,7 @@ def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
         if item.kind is MessageKind.UPDATE and item.status == "waiting" and "about" in item.content
     }
     for row in tx.connection.execute(_SENT_REQUESTS, {"run": run_id}).all():
-        if row.id in news or _exists(tx, f"{row.id}.void"):  # the request is outdated
+        if row.id in news or _exists(tx, f"{row.id}.{ApprovalStatus.VOID.value}"):  # the request is outdated
             continue
         update_id = f"{row.id}.{status}"
         if not _exists(tx, update_id):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, and_, case, func, select, type_coerce
 
+from remediator.core.approval import ApprovalStatus
 from remediator.core.run import EpisodeKind
 from remediator.storage.repositories import baselines
 from remediator.storage.schema import approvals, attempts, episodes, evidence, run_episodes, runs, verdicts
@@ -130,7 +131,7 @@ def runs_between(connection: Connection, since: datetime, until: datetime) -> li
     )
     over = {run: (started, None if fires else resolved) for run, started, resolved, fires in alerts}
     approved = select(approvals.c.run_id).join(runs, runs.c.id == approvals.c.run_id)
-    yes = set(connection.execute(approved.where(chosen, approvals.c.status == "approved")).scalars())
+    yes = set(connection.execute(approved.where(chosen, approvals.c.status == ApprovalStatus.APPROVED.value)).scalars())
     rows = connection.execute(select(*columns, *instants).where(chosen).order_by(runs.c.created_at, runs.c.id))
     return [RunRow._make((*row, *over.get(row[0], (None, None)), row[0] in yes)) for row in rows]
 
