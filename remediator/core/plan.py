@@ -77,6 +77,18 @@ class PlannedUndo(msgspec.Struct, frozen=True):
     """Seconds after the step at which it is undone automatically; None: only when the run is aborted."""
 
 
+def goto_target(arrow: str) -> str:
+    """Return the ID of the step that an arrow of a planned step, such as ``goto restart``, leads to.
+
+    Raises:
+        ValueError: the arrow leads to no step, or is unknown.
+    """
+    word, _, step = arrow.partition(" ")
+    if word != "goto" or not step:
+        raise ValueError(f"unknown arrow {arrow!r}: expected 'goto' and the ID of a step")
+    return step
+
+
 class PlannedStep(msgspec.Struct, frozen=True):
     """One step, resolved."""
 

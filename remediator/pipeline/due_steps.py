@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import partial
 
 from remediator.core.outcome import Outcome
-from remediator.core.plan import Plan, PlannedStep
+from remediator.core.plan import Plan, PlannedStep, goto_target
 from remediator.pipeline import condition_scope
 from remediator.playbooks import cel
 from remediator.storage.repositories import evidence
@@ -73,6 +73,10 @@ def _applies(step: PlannedStep, scope: Mapping[str, object], causes: set[str]) -
     return step.when is None or cel.compile(step.when).evaluate(scope) is True
 
 
+_ENDS = frozenset({"verify", "escalate", "abort"})
+"""The arrows that lead to no step."""
+
+
 def reached_after(
     plan: Plan, start: str | None = None, skipped: frozenset[str] | set[str] = frozenset()
 ) -> dict[str, frozenset[Follows]]:
@@ -96,9 +100,10 @@ def reached_after(
                 reached.setdefault(following.id, set()).update(after)
             continue
         for arrow, follows in ((step.on_success, Follows.SUCCESS), (step.on_failure, Follows.FAILURE)):
-            to = following.id if arrow == "next" and following is not None else None
-            if arrow.startswith("goto "):
-                to = arrow.removeprefix("goto ")
+            if arrow == "next":
+                to = None if following is None else following.id
+            else:
+                to = None if arrow in _ENDS else goto_target(arrow)
             if to is not None:  # a step after a read-only step follows the step before it
                 reached.setdefault(to, set()).update({follows} if step.mutates else after)
     return {step.id: frozenset(reached[step.id]) for step in plan.steps if step.id in reached}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remediator.core.plan import Plan, PlannedStep
+from remediator.core.plan import Plan, PlannedStep, goto_target
 from remediator.core.run import Reason, Run, Status
 from remediator.core.run_detail import (
     EscalatedDetail,
@@ -38,7 +38,11 @@ def escalate_diagnosis(tx: RunTransaction) -> Run:
 
 
 def follow(tx: RunTransaction, plan: Plan, step: PlannedStep, arrow: str) -> StageResult:
-    """Go where ``on_success`` or ``on_failure`` of a step points."""
+    """Go where ``on_success`` or ``on_failure`` of a step points.
+
+    Raises:
+        ValueError: the arrow is unknown.
+    """
     if arrow == "verify":
         return proceed(to_verifying(tx, step.id))
     if arrow == "abort":
@@ -49,7 +53,7 @@ def follow(tx: RunTransaction, plan: Plan, step: PlannedStep, arrow: str) -> Sta
         following = plan.after(step.id)
         cursor = None if following is None else following.id
     else:
-        cursor = arrow.removeprefix("goto ")
+        cursor = goto_target(arrow)
     if tx.run.status is Status.VERIFYING:
         return proceed(tx.move(Status.RUNNING, Reason.NEXT_STEP, RunningDetail(cursor=cursor), cursor=cursor))
     return proceed(tx.save(cursor=cursor))

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from remediator.core.plan import Plan, PlannedCall, PlannedStep
+from remediator.core.plan import Plan, PlannedCall, PlannedStep, goto_target
 from remediator.pipeline.due_steps import Follows, due_steps, reached_after
 from remediator.reporting.request_text import call_lines, later_lines, risk_lines
 from remediator.storage.repositories.evidence import EvidenceRecord
@@ -50,6 +50,16 @@ FULL = EvidenceRecord("diagnose", "disk", "fail", "97 % used", {}, NOON)
 def test_a_step_is_due_only_if_its_condition_holds(when: str | None, expected: tuple[str, ...]) -> None:
     """A step whose condition is unknown, or known only later, is not approved in advance."""
     assert due(planned("prune", when=when), seen=(FULL,)) == expected
+
+
+def test_an_unknown_arrow_is_an_error() -> None:
+    """Only ``goto`` with the ID of a step leads to a step. A misspelt arrow is an error, not the ID of a step."""
+    assert goto_target("goto restart") == "restart"
+    for arrow in ("nxt", "goto ", "gotorestart", "verify"):
+        with pytest.raises(ValueError, match="unknown arrow"):
+            goto_target(arrow)
+    with pytest.raises(ValueError, match="unknown arrow 'nxt'"):
+        reached_after(plan(planned("look", on_success="nxt")))
 
 
 def test_a_step_for_another_cause_is_not_due() -> None:
