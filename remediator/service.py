@@ -104,6 +104,11 @@ class Service:
     """Set when the service stops, so that event streams to browsers end."""
 
     @property
+    def reaches_targets(self) -> bool:
+        """Return whether this replica has access to targets: in every role but ``receive``."""
+        return self.role != "receive"
+
+    @property
     def health(self) -> Health:
         """Return the current problems of this process."""
         return self.metrics.health
@@ -357,7 +362,7 @@ def _loops(service: Service, outbox: Outbox, keys: SigningKeys) -> dict[str, Cal
         "discovery": _discovery_loop(service).run,
         "monitors": lambda: run_monitors_loop(context, _monitor_settings(config, registry), worker.poll),
     }
-    if service.role == "receive":
+    if not service.reaches_targets:
         return always
     chats = chat_loops(context, config, service.access, service.keyring, service.clients, outbox.channels)
     checkpoints = replace(
@@ -400,7 +405,7 @@ def _discovery_loop(service: Service) -> DiscoveryLoop:
         guards=service.reload.guards,
         channels=service.config.watchdog.notify,
         health=service.health,
-        looks=service.role != "receive",
+        looks=service.reaches_targets,
     )
 
 

@@ -36,7 +36,7 @@ async def alert_page(
         text = f"There is no alert {episode_id[:64]!r}. Alerts are kept for timing.run_retention."
         return site.error_page(request, identity, 404, "Alert not found", text)
     listed = its_runs.get(alert.id, [])
-    may_explain = identity.person is not None and site.service.role != "receive"
+    may_explain = identity.person is not None and site.service.reaches_targets
     planned = None
     if may_explain and request.query_params.get("plan") == "yes":
         planned = await planning.get(alert.id, lambda: _plan(site, alert))

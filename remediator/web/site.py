@@ -92,9 +92,8 @@ class ValidityChecks:
 
     async def check(self, approval: Approval, run: Run) -> Validity:
         """Return the validity of a pending request."""
-        plans = self.service.role != "receive"  # this role has no access to targets
         return await self._checks.get(
-            approval.id, lambda: check_validity(self.service.context, approval, run, plans=plans)
+            approval.id, lambda: check_validity(self.service.context, approval, run, plans=self.service.reaches_targets)
         )
 
 
