@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import structlog
@@ -48,7 +48,7 @@ _FIRST_NOTIFICATIONS = 1.0  # seconds after the start in which only notification
 @config_option
 @click.option(
     "--role",
-    type=click.Choice(["all", "receive", "work"]),
+    type=click.Choice(get_args(Role)),
     default="all",
     help="Part of the work: receive notifications, work on runs, or all (default: all); parts need PostgreSQL.",
 )

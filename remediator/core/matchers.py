@@ -145,7 +145,7 @@ _PLAIN = re.compile(r"(?:[^\\.+*?()|\[\]{}^$]|\\[^\w\s]|\|)*")
 _ALTERNATIVE = re.compile(r"(?:^|(?<=\|))(?:[^\\|]|\\.)*", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 CLASSIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-"""A label name that needs no quotes."""
+"""A metric or label name that needs no quotes."""
 _RESERVED = "{}!=~,\\\"'`"
 _CLASSIC_ESCAPES = {"\\": "\\", '"': '"', "n": "\n"}
 _GO_ESCAPES = {**_CLASSIC_ESCAPES, "a": "\a", "b": "\b", "f": "\f", "r": "\r", "t": "\t", "v": "\v"}

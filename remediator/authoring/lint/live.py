@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 
@@ -10,10 +9,9 @@ from remediator.authoring.lint import AlertRule, LivePrometheus
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
 from remediator.clients.prometheus.promql import selectors
+from remediator.core.matchers import CLASSIC_NAME
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.references import REFERENCE
-
-_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 async def read_live(endpoint: Endpoint, playbooks: Iterable[Playbook]) -> LivePrometheus:
@@ -38,5 +36,5 @@ async def read_live(endpoint: Endpoint, playbooks: Iterable[Playbook]) -> LivePr
 def metrics_of(expression: str) -> Iterator[str]:
     """Yield the name of each metric that an expression selects. A selector without a name selects no named metric."""
     for selector in selectors(REFERENCE.sub("x", expression)):
-        if (found := _METRIC.match(selector)) is not None:
+        if (found := CLASSIC_NAME.match(selector)) is not None:
             yield found[0]

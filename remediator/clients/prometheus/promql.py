@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from remediator.core.matchers import CLASSIC_NAME
 from remediator.errors import InputError
 
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", '"': "\\x22", "'": "\\x27", "`": "\\x60"}
 _REGEX_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
-_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _TOKEN = re.compile(
     r"""(?P<skip>\s+|\#[^\n]*)
@@ -76,7 +76,7 @@ def selector(metric: str, labels: Mapping[str, str]) -> str:
     Raises:
         InputError: the name of the metric or of a label is not valid.
     """
-    for name, kind in ((metric, _NAME), *((label, _LABEL) for label in labels)):
+    for name, kind in ((metric, CLASSIC_NAME), *((label, _LABEL) for label in labels)):
         if not kind.fullmatch(name):
             raise InputError(f"{name!r} is not a valid name in PromQL")
     inside = ",".join(f'{name}="{escape_value(value)}"' for name, value in labels.items())

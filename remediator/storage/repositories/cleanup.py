@@ -7,9 +7,9 @@ from datetime import datetime
 
 from sqlalchemy import delete, exists, func, or_, select
 
-from remediator.core.run import OPEN
 from remediator.storage import Tx
 from remediator.storage.repositories import baselines
+from remediator.storage.repositories.runs import OPEN_STATUSES
 from remediator.storage.schema import (
     audit,
     episodes,
@@ -21,8 +21,6 @@ from remediator.storage.schema import (
     timers,
 )
 from remediator.storage.schema import runs as table
-
-_OPEN = sorted(status.value for status in OPEN)
 
 
 def delete_runs(tx: Tx, until: datetime, limit: int, *, sealed: bool) -> list[str]:
@@ -120,7 +118,7 @@ def delete_memory(tx: Tx, until: datetime, limit: int) -> int:
 def delete_playbook_versions(tx: Tx, until: datetime, limit: int, *, active: Collection[str]) -> int:
     """Delete playbook versions from before ``until`` that are neither active nor used by an open run. Return their
     number."""
-    going = select(table.c.playbook_hash).where(table.c.status.in_(_OPEN))
+    going = select(table.c.playbook_hash).where(table.c.status.in_(OPEN_STATUSES))
     hashes = playbook_versions.c.hash
     old = (
         select(hashes)

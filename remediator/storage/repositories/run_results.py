@@ -9,9 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Integer, Row, Select, bindparam, func, literal_column, select, tuple_, union_all
 
-from remediator.core.run import OPEN, Status
+from remediator.core.run import Status
 from remediator.storage.column_types import Instant
 from remediator.storage.prepared import Prepared
+from remediator.storage.repositories.runs import OPEN_STATUSES
 from remediator.storage.schema import runs as table
 
 
@@ -29,7 +30,6 @@ class RunResult:
 
 
 _HEALED = {Status.SUCCEEDED.value: True, Status.FAILED.value: False, Status.ESCALATED.value: False}
-_ACTING = sorted(status.value for status in OPEN)
 _PLAYBOOK = table.c.playbook == bindparam("playbook")
 _SINCE = table.c.first_action_at >= bindparam("since", type_=Instant)
 _SELECTED = (table.c.id, table.c.target, table.c.first_action_at, table.c.finished_at, table.c.status)
@@ -98,12 +98,12 @@ def _counted(statuses: Sequence[str], most: str) -> Any:
 _FAILED = sorted(status for status, healed in _HEALED.items() if not healed)
 _WAVE = Prepared(
     select(
-        _counted(_ACTING, "most_healed").label("acting"),
+        _counted(OPEN_STATUSES, "most_healed").label("acting"),
         _counted([Status.SUCCEEDED.value], "most_healed").label("healed"),
         _counted(_FAILED, "most_failed").label("failed"),
     )
 )
-_STILL_ACTING = Prepared(_others(_ACTING))
+_STILL_ACTING = Prepared(_others(OPEN_STATUSES))
 _NEWEST_FAILED = Prepared(
     _others(_FAILED).order_by(table.c.first_action_at.desc()).limit(bindparam("most_failed", type_=Integer))
 )
@@ -172,7 +172,7 @@ def find_acting(connection: Connection, playbook: str, since: datetime, other_th
 
 _TRIAL = Prepared(
     select(*_SELECTED)
-    .where(_PLAYBOOK, _SINCE, table.c.id != bindparam("run"), table.c.status.in_(_ACTING))
+    .where(_PLAYBOOK, _SINCE, table.c.id != bindparam("run"), table.c.status.in_(OPEN_STATUSES))
     .order_by(table.c.first_action_at, table.c.id)
     .limit(1)
 )
