@@ -1,3 +1,3 @@
 """The fixtures of the guard tests: an empty SQLite store and all guards."""
 
-from tests.extensions.guards.conftest import house as house
+from tests.extensions.guards.conftest import harness as harness

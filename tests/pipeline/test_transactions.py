@@ -30,7 +30,7 @@ from remediator.storage import Store
 from remediator.storage.repositories import runs, stops
 from remediator.storage.schema import audit
 from tests.support.fleet import Health, context, remedy
-from tests.support.guard_history import House
+from tests.support.guard_history import Harness
 
 COMMITS_TO_ACTION = 3
 """The commits are: the inbox; the episode with its claimed run; the plan with its guards and the intent."""
@@ -129,10 +129,10 @@ async def ended(store: Store, target: str) -> Run:
             await asyncio.sleep(0.1)
 
 
-async def released(house: House, target: str) -> None:
+async def released(harness: Harness, target: str) -> None:
     """Wait until the run of a target is released, on a connection that :func:`heard` does not see."""
     query = "SELECT lease_owner FROM runs WHERE target = ? AND (finished_at IS NOT NULL OR status = 'blocked')"
-    with closing(sqlite3.connect(house.store.path)) as connection:  # type: ignore[attr-defined]
+    with closing(sqlite3.connect(harness.store.path)) as connection:  # type: ignore[attr-defined]
         async with asyncio.timeout(60):
             while connection.execute(query, (target,)).fetchone() != (None,):
                 await asyncio.sleep(0.05)
@@ -140,24 +140,24 @@ async def released(house: House, target: str) -> None:
 
 @pytest.mark.promise(3)
 @pytest.mark.promise(9)
-async def test_a_run_needs_few_commits_and_statements(house: House) -> None:
+async def test_a_run_needs_few_commits_and_statements(harness: Harness) -> None:
     """The number of commits from the 2xx to the action is three, and the audit log is complete and in order."""
     health, before_action, wholes, statements = Health(), [], [], []
-    engine = context(house.store, house.clock, [HEAL], health, "a")
+    engine = context(harness.store, harness.clock, [HEAL], health, "a")
 
     async def acting() -> None:
         before_action.append(list(statements))
 
     async with working(engine, HEAL):
-        await receive(house.store, notification("web-1"))  # the receiver is known and the statements are built
-        await ended(house.store, "web-1")
+        await receive(harness.store, notification("web-1"))  # the receiver is known and the statements are built
+        await ended(harness.store, "web-1")
         health.before = acting
         for target in ("web-2", "web-3", "web-4"):
             with heard() as statements:
-                await receive(house.store, notification(target))
-                await released(house, target)
+                await receive(harness.store, notification(target))
+                await released(harness, target)
                 wholes.append(list(statements))
-            run = await ended(house.store, target)
+            run = await ended(harness.store, target)
             assert run.status is Status.SUCCEEDED
     # the minimum of three runs, because the worker may have looked for other work during one of them
     fewest = min(before_action, key=counted)
@@ -166,7 +166,7 @@ async def test_a_run_needs_few_commits_and_statements(house: House) -> None:
     fewest = min(wholes, key=counted)
     commits, asked = counted(fewest)
     assert commits <= COMMITS_OF_RUN and asked <= STATEMENTS_OF_RUN, "\n".join(fewest)
-    kinds = await house.store.read(lambda c: list(c.execute(select(audit.c.kind).order_by(audit.c.seq)).scalars()))
+    kinds = await harness.store.read(lambda c: list(c.execute(select(audit.c.kind).order_by(audit.c.seq)).scalars()))
     assert kinds[-len(ENTRIES) :] == ENTRIES
 
 
@@ -185,7 +185,7 @@ class Interfering(Guard):
         return ALLOW
 
 
-async def interfered(house: House, happens: Any) -> tuple[Run, Health]:
+async def interfered(harness: Harness, happens: Any) -> tuple[Run, Health]:
     """Run a remedy, and let one event happen between its guards and its intent."""
     health, done = Health(), []
 
@@ -194,37 +194,37 @@ async def interfered(house: House, happens: Any) -> tuple[Run, Health]:
             done.append(run)
             await happens(run)
 
-    engine = context(house.store, house.clock, [HEAL], health, "a")
+    engine = context(harness.store, harness.clock, [HEAL], health, "a")
     engine.guards = [*engine.guards, Interfering(once)]
     async with working(engine, HEAL):
-        await receive(house.store, notification("web-2"))
+        await receive(harness.store, notification("web-2"))
         async with asyncio.timeout(60):
             while not done:
                 await asyncio.sleep(0.05)
-        await released(house, "web-2")
-    [run] = await house.store.read(lambda connection: runs.list_page(connection, 2))
+        await released(harness, "web-2")
+    [run] = await harness.store.read(lambda connection: runs.list_page(connection, 2))
     return run, health
 
 
 @pytest.mark.promise(10)
-async def test_a_stop_between_the_guards_and_the_intent_counts(house: House) -> None:
+async def test_a_stop_between_the_guards_and_the_intent_counts(harness: Harness) -> None:
     """A stop that is committed after the evaluation of the guards and before the intent prevents the action."""
 
     async def stop(run: Run) -> None:
-        await house.store.write(lambda tx: stops.create(tx, "stop-1", "global", "", "wait", "user:ann"))
+        await harness.store.write(lambda tx: stops.create(tx, "stop-1", "global", "", "wait", "user:ann"))
 
-    run, health = await interfered(house, stop)
+    run, health = await interfered(harness, stop)
 
     assert (run.status, run.blocked_by) == (Status.BLOCKED, "kill_switch")
     assert not health.well
 
 
 @pytest.mark.promise(10)
-async def test_a_stop_of_another_process_counts(house: House) -> None:
+async def test_a_stop_of_another_process_counts(harness: Harness) -> None:
     """If a command commits on another connection, the guards are evaluated again."""
 
     async def stop(run: Run) -> None:
-        engine = sqlalchemy.create_engine(f"sqlite:///{house.store.path}")  # type: ignore[attr-defined]
+        engine = sqlalchemy.create_engine(f"sqlite:///{harness.store.path}")  # type: ignore[attr-defined]
         with engine.begin() as connection:
             connection.exec_driver_sql(
                 "INSERT INTO stops (id, scope, name, reason, created_by, created_at) "
@@ -232,33 +232,33 @@ async def test_a_stop_of_another_process_counts(house: House) -> None:
             )
         engine.dispose()
 
-    run, health = await interfered(house, stop)
+    run, health = await interfered(harness, stop)
 
     assert (run.status, run.blocked_by) == (Status.BLOCKED, "kill_switch")
     assert not health.well
 
 
 @pytest.mark.promise(10)
-async def test_a_cancellation_between_the_guards_and_the_intent_counts(house: House) -> None:
+async def test_a_cancellation_between_the_guards_and_the_intent_counts(harness: Harness) -> None:
     """A cancellation during the evaluation of the guards takes effect before the action."""
 
     async def cancel(run: Run) -> None:
-        await house.store.write(lambda tx: runs.request_cancel(tx, run.id, "user:ann", "enough"))
+        await harness.store.write(lambda tx: runs.request_cancel(tx, run.id, "user:ann", "enough"))
 
-    run, health = await interfered(house, cancel)
+    run, health = await interfered(harness, cancel)
 
     assert run.status is Status.CANCELLED
     assert not health.well
 
 
-async def test_a_new_run_is_claimed_where_it_is_created(house: House) -> None:
+async def test_a_new_run_is_claimed_where_it_is_created(harness: Harness) -> None:
     """The replica that creates a run claims it in the same transaction; a replica without a free slot does not."""
-    engine = context(house.store, house.clock, [HEAL], Health(), "a")
+    engine = context(harness.store, harness.clock, [HEAL], Health(), "a")
     worker = Worker(engine, Index([HEAL], "Watchdog"), IngestSettings(), concurrency=0, poll=60.0)
-    await receive(house.store, notification("web-2"))
+    await receive(harness.store, notification("web-2"))
     loops = [asyncio.create_task(worker.run_ingest_loop()), asyncio.create_task(worker.run_advance_loop())]
     async with asyncio.timeout(60):
-        while not (found := await house.store.read(lambda connection: runs.list_page(connection, 1))):
+        while not (found := await harness.store.read(lambda connection: runs.list_page(connection, 1))):
             await asyncio.sleep(0.02)
     for loop in loops:
         loop.cancel()

@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from tests.support.replicas import House
+from tests.support.replicas import Installation
 
-MakeHouse = Callable[..., House]
+MakeInstallation = Callable[..., Installation]
 
 
 @pytest.fixture
-def make_house(tmp_path: Path) -> Iterator[MakeHouse]:
-    """Return a function that makes and starts a house: targets and a store. All houses are stopped after the test."""
-    made: list[House] = []
+def make_installation(tmp_path: Path) -> Iterator[MakeInstallation]:
+    """Return a function that makes and starts an installation. All installations are stopped after the test."""
+    made: list[Installation] = []
 
-    def make(**arguments: Any) -> House:
-        made.append(House(tmp_path, **arguments))
+    def make(**arguments: Any) -> Installation:
+        made.append(Installation(tmp_path, **arguments))
         made[-1].start()
         return made[-1]
 
     yield make
-    for house in made:
-        house.stop()
+    for installation in made:
+        installation.stop()

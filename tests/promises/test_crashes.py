@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.promises.conftest import MakeHouse
+from tests.promises.conftest import MakeInstallation
 from tests.support.replicas import succeeded
 from tests.support.servers import until
 
@@ -26,7 +26,7 @@ PLACES = (
 @pytest.mark.promise(2)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_killed_anywhere_each_target_is_restarted_once(
-    make_house: MakeHouse, kind: str, request: pytest.FixtureRequest
+    make_installation: MakeInstallation, kind: str, request: pytest.FixtureRequest
 ) -> None:
     """Whenever the process is killed, each target is restarted exactly once.
 
@@ -34,12 +34,12 @@ def test_killed_anywhere_each_target_is_restarted_once(
     log of each target shows one restart, each run proves success, and the audit log verifies.
     """
     places = [f"kill@{moment}:{place}" for place in PLACES for moment in ("before", "after")]
-    house = make_house(
+    installation = make_installation(
         targets=len(places), store="sqlite" if kind == "sqlite" else request.getfixturevalue("postgres_url")
     )
-    replica = house.replica()
+    replica = installation.replica()
     acknowledged = []
-    for place, target in zip(places, house.targets, strict=True):
+    for place, target in zip(places, installation.targets, strict=True):
         replica.crash_at = place
         replica.launch()
         until(lambda: replica.ended or replica.ready(), "ready, or killed while it takes up what the last one left")
@@ -50,12 +50,14 @@ def test_killed_anywhere_each_target_is_restarted_once(
     replica.crash_at = ""
     replica.start()
     until(lambda: succeeded(replica) >= set(acknowledged), "what was acknowledged is healed, though not sent again")
-    for target in house.targets:
+    for target in installation.targets:
         assert replica.tell(target, tries=20)  # Alertmanager repeats all notifications, acknowledged or not
-    until(lambda: succeeded(replica) == set(house.targets), "everything is healed")
+    until(lambda: succeeded(replica) == set(installation.targets), "everything is healed")
 
-    assert {target: house.starts(target) for target in house.targets} == dict.fromkeys(house.targets, 2)
-    assert len(replica.runs()) == len(house.targets)
+    assert {target: installation.starts(target) for target in installation.targets} == dict.fromkeys(
+        installation.targets, 2
+    )
+    assert len(replica.runs()) == len(installation.targets)
     assert len(acknowledged) >= len(places) // 4, "most were killed before the alert was told: this shows little"
     if kind == "sqlite":
         replica.verified()
@@ -63,10 +65,12 @@ def test_killed_anywhere_each_target_is_restarted_once(
 
 @pytest.mark.promise(1)
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_what_was_acknowledged_before_a_kill_is_there_after_it(make_house: MakeHouse, moment: str) -> None:
+def test_what_was_acknowledged_before_a_kill_is_there_after_it(
+    make_installation: MakeInstallation, moment: str
+) -> None:
     """After a kill at the commit of the 20th notification, every body that got a 2xx is in the inbox."""
-    house = make_house()
-    replica = house.replica(f"kill@{moment}:notification#20")
+    installation = make_installation()
+    replica = installation.replica(f"kill@{moment}:notification#20")
     replica.start()
     bodies = [replica.notification("firing", alertname="Other", n=str(number)) for number in range(30)]
     acknowledged = []
@@ -85,23 +89,23 @@ def test_what_was_acknowledged_before_a_kill_is_there_after_it(make_house: MakeH
 @pytest.mark.promise(4)
 @pytest.mark.parametrize("place", ["after:action.intended", "before:call", "after:call"])
 def test_a_replica_that_was_paused_past_its_lease_does_nothing_more(
-    make_house: MakeHouse, postgres_url: str, place: str
+    make_installation: MakeInstallation, postgres_url: str, place: str
 ) -> None:
     """After SIGSTOP between intent and outcome, another replica takes over, and the resumed one changes nothing."""
-    house = make_house(store=postgres_url)
-    first = house.replica(f"stop@{place}")
+    installation = make_installation(store=postgres_url)
+    first = installation.replica(f"stop@{place}")
     first.start()
     assert first.tell("target-0")
     until(lambda: first.stopped, "it stands still")
-    second = house.replica()
+    second = installation.replica()
     second.start()
 
     run = second.wait_for("succeeded")
     first.resume()
     until(lambda: first.ready(), "the first answers again")
     until(lambda: second.get(f"/api/v1/runs/{run['id']}") is not None, "still there")
-    again = house.replica()
+    again = installation.replica()
     again.start()  # enough time for the first replica to act
 
-    assert house.starts("target-0") == 2
+    assert installation.starts("target-0") == 2
     assert [item["status"] for item in second.runs()] == ["succeeded"]

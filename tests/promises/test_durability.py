@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo import proc
-from tests.promises.conftest import MakeHouse
+from tests.promises.conftest import MakeInstallation
 from tests.support.replicas import CrashingRemediator
 from tests.support.servers import until
 
@@ -49,9 +49,9 @@ def posted(replica: CrashingRemediator, number: int) -> int:
     return int(replica.post(replica.notification("firing", alertname="Other", n=str(number)))[0])
 
 
-def test_the_answer_comes_after_the_sync(make_house: MakeHouse, tmp_path: Path) -> None:
+def test_the_answer_comes_after_the_sync(make_installation: MakeInstallation, tmp_path: Path) -> None:
     """Between a request and its 200, the service writes and syncs the write-ahead log."""
-    replica = make_house().replica()
+    replica = make_installation().replica()
     replica.start()
     log = tmp_path / "calls"
     with strace(replica.pid, log, "-e", "trace=fdatasync,fsync,sendto,sendmsg,write,pwrite64", "-s", "40"):
@@ -66,9 +66,11 @@ def test_the_answer_comes_after_the_sync(make_house: MakeHouse, tmp_path: Path) 
         assert synced or any("fdatasync resumed" in line for line in window), "answered without a sync"
 
 
-def test_a_disk_that_cannot_sync_is_a_503_and_never_a_lost_200(make_house: MakeHouse, tmp_path: Path) -> None:
+def test_a_disk_that_cannot_sync_is_a_503_and_never_a_lost_200(
+    make_installation: MakeInstallation, tmp_path: Path
+) -> None:
     """While every sync fails with EIO, nothing is acknowledged. When syncs work again, so does the service."""
-    replica = make_house().replica()
+    replica = make_installation().replica()
     replica.start()
     assert posted(replica, 0) == 200
     broken = ("-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO")

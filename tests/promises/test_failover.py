@@ -14,8 +14,8 @@ from urllib.error import URLError
 
 import pytest
 
-from tests.promises.conftest import MakeHouse
-from tests.support.replicas import CrashingRemediator, House, counted, rows
+from tests.promises.conftest import MakeInstallation
+from tests.support.replicas import CrashingRemediator, Installation, counted, rows
 from tests.support.servers import until
 from tests.support.servers.patroni import Cluster
 
@@ -105,24 +105,26 @@ class Sender(threading.Thread):
             self.stopped.wait(0.3)
 
 
-def open_house(cluster: Cluster, make_house: MakeHouse, through: str) -> tuple[House, list[CrashingRemediator]]:
+def open_installation(
+    cluster: Cluster, make_installation: MakeInstallation, through: str
+) -> tuple[Installation, list[CrashingRemediator]]:
     """Start two replicas on the database of the cluster."""
-    house = make_house(targets=TARGETS, store=cluster.url("remediator", through=through))
-    replicas = [house.replica() for _ in range(2)]
+    installation = make_installation(targets=TARGETS, store=cluster.url("remediator", through=through))
+    replicas = [installation.replica() for _ in range(2)]
     for replica in replicas:
         replica.start()
-    return house, replicas
+    return installation, replicas
 
 
 @pytest.mark.parametrize("lose", [kill, freeze, switch])
 @pytest.mark.parametrize("through", ["haproxy", "hosts"])
 def test_no_action_is_repeated_and_nothing_acknowledged_is_lost(
-    cluster: Cluster, make_house: MakeHouse, lose: Callable[[Cluster], Callable[[], None]], through: str
+    cluster: Cluster, make_installation: MakeInstallation, lose: Callable[[Cluster], Callable[[], None]], through: str
 ) -> None:
     """With alerts before, during and after the loss of the primary, no alert is lost and no action repeated."""
-    house, replicas = open_house(cluster, make_house, through)
+    installation, replicas = open_installation(cluster, make_installation, through)
     before = cluster.primary
-    senders = [Sender(replicas, target, number) for number, target in enumerate(house.targets)]
+    senders = [Sender(replicas, target, number) for number, target in enumerate(installation.targets)]
     for sender in senders[: TARGETS // 2]:
         sender.start()
     until(lambda: any(sender.statuses[200] for sender in senders), "the first alert is acknowledged")
@@ -135,27 +137,27 @@ def test_no_action_is_repeated_and_nothing_acknowledged_is_lost(
         sender.join(120)
     assert all(sender.statuses[200] == 1 for sender in senders), [sender.statuses for sender in senders]
     if not cluster.synchronous:  # the last acknowledged alerts may be lost; Alertmanager repeats alerts that still fire
-        for target in house.targets:
+        for target in installation.targets:
             assert replicas[0].tell(target, tries=50)
     until(cluster.leads_to_the_primary, "HAProxy sends connections to the new primary")
     url = cluster.url("remediator", through="haproxy")
-    until(lambda: not (set(house.targets) - settled(url)), "each target has a run that is settled", 180)
-    starts = {target: house.starts(target) for target in house.targets}
+    until(lambda: not (set(installation.targets) - settled(url)), "each target has a run that is settled", 180)
+    starts = {target: installation.starts(target) for target in installation.targets}
     asked = asked_about_loss(url)
     assert cluster.synchronous is False or not asked
-    assert starts == {target: 1 if target in asked and starts[target] == 1 else 2 for target in house.targets}
+    assert starts == {target: 1 if target in asked and starts[target] == 1 else 2 for target in installation.targets}
     assert counted(url, "SELECT count(*) FROM audit WHERE kind = 'store.replaced'") == 1
     until(lambda: all(replica.ready() for replica in replicas), "all replicas are ready again")
 
 
-def test_what_the_lost_commits_did_is_not_done_again(make_house: MakeHouse) -> None:
+def test_what_the_lost_commits_did_is_not_done_again(make_installation: MakeInstallation) -> None:
     """If the standby lags, records of restarts are lost in the failover, but the restarts are not repeated."""
     with running(Cluster(synchronous=False)) as cluster:
-        house, replicas = open_house(cluster, make_house, "haproxy")
-        kept, lost = house.targets[::2], house.targets[1::2]
+        installation, replicas = open_installation(cluster, make_installation, "haproxy")
+        kept, lost = installation.targets[::2], installation.targets[1::2]
         for target in kept:
             assert replicas[0].tell(target)
-        until(lambda: all(house.starts(target) == 2 for target in kept), "the first half is restarted")
+        until(lambda: all(installation.starts(target) == 2 for target in kept), "the first half is restarted")
         url = cluster.url("remediator", through="haproxy")
         until(lambda: not (set(kept) - settled(url)), "the first half is healed")
         cluster.wait_for_replay()
@@ -163,17 +165,21 @@ def test_what_the_lost_commits_did_is_not_done_again(make_house: MakeHouse) -> N
         before = cluster.primary
         for target in lost:
             assert replicas[1].tell(target)
-        until(lambda: all(house.starts(target) == 2 for target in lost), "the second half is restarted")
-        house.mended = lambda name: name in kept  # the restart did not help, so without its record it would be repeated
+        until(lambda: all(installation.starts(target) == 2 for target in lost), "the second half is restarted")
+        installation.fixed = lambda name: (
+            name in kept
+        )  # the restart did not help, so without its record it would be repeated
         before.kill()
         end_receiver()
         until(lambda: cluster.has_failed_over(before), "failover")
         until(cluster.leads_to_the_primary, "HAProxy sends connections to the new primary")
         assert counted(url, "SELECT count(DISTINCT target) FROM runs") == len(kept), "the standby did not lag"
-        for target in house.targets:
+        for target in installation.targets:
             assert replicas[0].tell(target, tries=200)
         until(lambda: asked_about_loss(url) == set(lost), "a person is asked about each lost run")
-        assert {target: house.starts(target) for target in house.targets} == dict.fromkeys(house.targets, 2)
+        assert {target: installation.starts(target) for target in installation.targets} == dict.fromkeys(
+            installation.targets, 2
+        )
         entries = rows(url, "SELECT canonical FROM audit WHERE kind = 'store.replaced'")
         assert [json.loads(bytes(entry))["data"]["lossless"] for (entry,) in entries] == [False]
 
@@ -194,10 +200,12 @@ def asked_about_loss(url: str) -> set[str]:
     return {target for (target,) in rows(url, statement)}
 
 
-def test_a_server_without_a_synchronous_standby_is_reported(cluster: Cluster, make_house: MakeHouse) -> None:
+def test_a_server_without_a_synchronous_standby_is_reported(
+    cluster: Cluster, make_installation: MakeInstallation
+) -> None:
     """The service and the doctor report a missing synchronous standby, and only then."""
-    house, (replica, _) = open_house(cluster, make_house, "haproxy")
-    del house
+    installation, (replica, _) = open_installation(cluster, make_installation, "haproxy")
+    del installation
     shown = replica.command_line("doctor").stdout
     if cluster.synchronous:
         assert "no synchronous standby" not in shown

@@ -19,9 +19,9 @@ from urllib.error import URLError
 
 import pytest
 
-from tests.promises.conftest import MakeHouse
+from tests.promises.conftest import MakeInstallation
 from tests.promises.test_surroundings import degraded
-from tests.support.replicas import CrashingRemediator, House
+from tests.support.replicas import CrashingRemediator, Installation
 from tests.support.servers import require, until
 
 pytestmark = [pytest.mark.promise(14), pytest.mark.long]
@@ -56,24 +56,26 @@ class SteppedClock(CrashingRemediator):
         os.close(descriptor)
 
 
-def made_house(make_house: MakeHouse, store: str, **arguments: int) -> tuple[House, SteppedClock]:
-    """Return a house, and a replica that was started with the true time."""
-    house = make_house(store=store, **arguments)
-    replica = house.replica()
+def installation_with_clock(
+    make_installation: MakeInstallation, store: str, **arguments: int
+) -> tuple[Installation, SteppedClock]:
+    """Return an installation, and a replica that was started with the true time."""
+    installation = make_installation(store=store, **arguments)
+    replica = installation.replica()
     replica.__class__ = SteppedClock
     assert isinstance(replica, SteppedClock)
     replica.start()
-    return house, replica
+    return installation, replica
 
 
 @pytest.mark.parametrize("step", [HALF_AN_HOUR, -HALF_AN_HOUR])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_step_of_the_clock_repeats_nothing_and_stops_nothing(
-    make_house: MakeHouse, request: pytest.FixtureRequest, kind: str, step: int
+    make_installation: MakeInstallation, request: pytest.FixtureRequest, kind: str, step: int
 ) -> None:
     """If the clock is set during a restart of six seconds, and again later, every target is restarted once."""
     store = "sqlite" if kind == "sqlite" else request.getfixturevalue("postgres_url")
-    house, replica = made_house(make_house, store, targets=3, stubborn=0)
+    installation, replica = installation_with_clock(make_installation, store, targets=3, stubborn=0)
     assert replica.tell("target-0")
     until(lambda: any(run["status"] == "running" for run in replica.runs()), "the restart has begun")
     replica.set_clock(step)
@@ -85,15 +87,15 @@ def test_a_step_of_the_clock_repeats_nothing_and_stops_nothing(
     replica.set_clock(0)
     assert replica.tell("target-2")
     until(lambda: len([run for run in replica.runs() if run["status"] == "succeeded"]) == 3, "the third is healed")
-    assert [house.starts(target) for target in house.targets] == [2, 2, 2]
+    assert [installation.starts(target) for target in installation.targets] == [2, 2, 2]
     if kind == "sqlite":
         replica.set_clock(max(step, 0))  # with the true time, entries of the future would be a finding
         replica.verified()
 
 
-def test_a_start_after_the_clock_was_set_back_goes_on_from_the_last_entry(make_house: MakeHouse) -> None:
+def test_a_start_after_the_clock_was_set_back_goes_on_from_the_last_entry(make_installation: MakeInstallation) -> None:
     """After the clock was set back, work that seems due in half an hour is done without a wait."""
-    house, replica = made_house(make_house, "sqlite", targets=2)
+    installation, replica = installation_with_clock(make_installation, "sqlite", targets=2)
     replica.set_clock(HALF_AN_HOUR)
     until(lambda: bool(replica.tell("target-0")), "accepted")
     replica.wait_for("succeeded")
@@ -102,7 +104,7 @@ def test_a_start_after_the_clock_was_set_back_goes_on_from_the_last_entry(make_h
     replica.start()
     assert replica.tell("target-1")
     until(lambda: [run["status"] for run in replica.runs()] == ["succeeded"] * 2, "the second is healed")
-    assert [house.starts(target) for target in house.targets] == [2, 2]
+    assert [installation.starts(target) for target in installation.targets] == [2, 2]
     until(lambda: "clock of this host" in degraded(replica), "it reports that the clock was set back")
     replica.set_clock(HALF_AN_HOUR)
     replica.verified()
@@ -143,32 +145,38 @@ def press(replica: CrashingRemediator, bodies: list[bytes], seconds: float = 15)
     assert len(replica.log) < 500_000, "an error that repeats fills the disk"
 
 
-def heals_after(house: House, replica: CrashingRemediator) -> None:
+def heals_after(installation: Installation, replica: CrashingRemediator) -> None:
     """Without the limit, every target is restarted exactly once, and the service works again."""
-    for target in house.targets:
+    for target in installation.targets:
         until(lambda target=target: replica.tell(target), "acknowledged", 60)  # type: ignore[misc]
-    wanted = dict.fromkeys(house.targets, 2)
-    until(lambda: {target: house.starts(target) for target in house.targets} == wanted, "each is restarted once")
+    wanted = dict.fromkeys(installation.targets, 2)
+    until(
+        lambda: {target: installation.starts(target) for target in installation.targets} == wanted,
+        "each is restarted once",
+    )
     until(lambda: all(run["status"] == "succeeded" for run in replica.runs()), "each run succeeds")
-    assert {target: house.starts(target) for target in house.targets} == wanted
+    assert {target: installation.starts(target) for target in installation.targets} == wanted
     until(lambda: not [name for name in degraded(replica) if name.startswith(("loop", "intake"))], "it works")
     assert replica.ready()
     replica.verified()
 
 
-def test_it_survives_without_a_free_descriptor(make_house: MakeHouse) -> None:
+def test_it_survives_without_a_free_descriptor(make_installation: MakeInstallation) -> None:
     """Without a free descriptor, no log file, target or client can be opened, and the service survives."""
-    house = make_house(targets=4)
-    replica = house.replica()
+    installation = make_installation(targets=4)
+    replica = installation.replica()
     replica.start()
     release = limited(replica, "nofile", len(os.listdir(f"/proc/{replica.pid}/fd")))
-    press(replica, [replica.notification("firing", alertname="TargetDown", service=name) for name in house.targets[:2]])
+    press(
+        replica,
+        [replica.notification("firing", alertname="TargetDown", service=name) for name in installation.targets[:2]],
+    )
     release()
-    heals_after(house, replica)
+    heals_after(installation, replica)
 
 
 @pytest.mark.parametrize("pace", [0.0, 0.2], ids=["endless", "slow"])
-def test_a_target_whose_answer_never_ends_holds_up_no_other(make_house: MakeHouse, pace: float) -> None:
+def test_a_target_whose_answer_never_ends_holds_up_no_other(make_installation: MakeInstallation, pace: float) -> None:
     """A check with an endless answer is unknown, so its run does not succeed. Its service is restarted once."""
 
     class Endless(BaseHTTPRequestHandler):
@@ -186,20 +194,20 @@ def test_a_target_whose_answer_never_ends_holds_up_no_other(make_house: MakeHous
     server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    house = make_house(targets=3)
-    replica = house.replica()
+    installation = make_installation(targets=3)
+    replica = installation.replica()
     replica.inventory["services"]["target-0"]["http"]["url"] = f"http://127.0.0.1:{server.server_port}"
     replica.start()
     memory = replica.memory()
-    for target in house.targets:
+    for target in installation.targets:
         assert replica.tell(target)
 
     def statuses() -> dict[str, str]:
         return {run["target"]: run["status"] for run in replica.runs()}
 
-    until(lambda: {statuses()[name] for name in house.targets[1:]} == {"succeeded"}, "the others are healed")
+    until(lambda: {statuses()[name] for name in installation.targets[1:]} == {"succeeded"}, "the others are healed")
     until(lambda: statuses()["target-0"] in ("failed", "escalated", "succeeded"), "its run ends")
-    assert [house.starts(target) for target in house.targets] == [2, 2, 2]
+    assert [installation.starts(target) for target in installation.targets] == [2, 2, 2]
     assert replica.memory() - memory < 64 * 1024 * 1024
     server.shutdown()
     server.server_close()
@@ -229,33 +237,36 @@ def reachable_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_it_survives_without_a_free_thread(make_house: MakeHouse, reachable_folder: Path) -> None:
+def test_it_survives_without_a_free_thread(make_installation: MakeInstallation, reachable_folder: Path) -> None:
     """If no thread or process can be started, the service survives, and then fixes all targets."""
     if os.geteuid() != 0:
         pytest.skip("only root can start a process of another user")
-    house = make_house(targets=4)
-    replica = house.replica()
+    installation = make_installation(targets=4)
+    replica = installation.replica()
     replica.__class__ = Unprivileged
     assert isinstance(replica, Unprivileged)
     replica.folder = reachable_folder
     replica.start()
     release = limited(replica, "nproc", 1, *replica.as_user())
-    press(replica, [replica.notification("firing", alertname="TargetDown", service=name) for name in house.targets[:2]])
+    press(
+        replica,
+        [replica.notification("firing", alertname="TargetDown", service=name) for name in installation.targets[:2]],
+    )
     release()
-    heals_after(house, replica)
+    heals_after(installation, replica)
 
 
-def test_it_survives_without_memory(make_house: MakeHouse) -> None:
+def test_it_survives_without_memory(make_installation: MakeInstallation) -> None:
     """With 24 MiB of address space left and notifications of megabytes, the service survives."""
-    house = make_house(targets=4)
-    replica = house.replica()
+    installation = make_installation(targets=4)
+    replica = installation.replica()
     replica.start()
     used = int(Path(f"/proc/{replica.pid}/statm").read_text().split()[0]) * resource.getpagesize()
     release = limited(replica, "as", used + 24 * 1024 * 1024)
     large = [{"alertname": "Other", "number": str(number), "text": "x" * 20_000} for number in range(300)]
-    firing = [replica.notification("firing", alertname="TargetDown", service=name) for name in house.targets[:2]]
+    firing = [replica.notification("firing", alertname="TargetDown", service=name) for name in installation.targets[:2]]
     press(replica, [replica.notification_of(large), *firing])
     release()
-    heals_after(house, replica)
+    heals_after(installation, replica)
     assert "MemoryError" in replica.log, "the limit was never met"
     assert "alert dead-lettered" not in replica.log, "an acknowledged alert was given up for want of memory"

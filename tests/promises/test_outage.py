@@ -10,7 +10,7 @@ from urllib.error import HTTPError
 
 import pytest
 
-from tests.promises.conftest import MakeHouse
+from tests.promises.conftest import MakeInstallation
 from tests.support.replicas import CrashingRemediator, counted, rows, succeeded
 from tests.support.servers import until
 from tests.support.servers.postgres import MakePostgres, Postgres
@@ -108,7 +108,9 @@ def nothing_left(url: str) -> bool:
 
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("how", ["hangs", "gone"])
-def test_losing_postgresql_loses_nothing(make_house: MakeHouse, make_postgres: MakePostgres, how: str) -> None:
+def test_losing_postgresql_loses_nothing(
+    make_installation: MakeInstallation, make_postgres: MakePostgres, how: str
+) -> None:
     """If PostgreSQL fails for a time while alerts arrive, no alert is lost and each target is restarted once.
 
     Three replicas run on the database. Without it there is never a 2xx. In the end, no run, lease or notification
@@ -116,18 +118,18 @@ def test_losing_postgresql_loses_nothing(make_house: MakeHouse, make_postgres: M
     """
     server = make_postgres(durable=True)
     url = server.url(server.database(), tcp=True)
-    house = make_house(targets=TARGETS, store=url)
-    replicas = [house.replica() for _ in range(REPLICAS)]
+    installation = make_installation(targets=TARGETS, store=url)
+    replicas = [installation.replica() for _ in range(REPLICAS)]
     for replica in replicas:
         replica.start()
     senders = Senders(replicas)
-    for number, target in enumerate(house.targets[:BEFORE]):
+    for number, target in enumerate(installation.targets[:BEFORE]):
         senders.send(target, number)
     until(lambda: counted(url, "SELECT count(*) FROM attempts WHERE mutates") > 0, "actions are under way")
 
     lose(server, how)
     senders.away.set()
-    for number, target in enumerate(house.targets[BEFORE:]):
+    for number, target in enumerate(installation.targets[BEFORE:]):
         senders.send(target, number)
     threading.Event().wait(SECONDS)  # the outage itself, whose length matters here
     until(lambda: senders.heard[503] > 0, "senders are told to try again")
@@ -136,10 +138,12 @@ def test_losing_postgresql_loses_nothing(make_house: MakeHouse, make_postgres: M
     bring_back(server, how)
 
     senders.wait()
-    until(lambda: succeeded(replicas[0]) == set(house.targets), "everything is healed", 240)
+    until(lambda: succeeded(replicas[0]) == set(installation.targets), "everything is healed", 240)
     assert set(senders.heard) <= {503, 0}, f"acknowledged without a database: {senders.heard}"
     assert set(inboxes(url)) >= set(senders.acknowledged.values())
-    assert {target: house.starts(target) for target in house.targets} == dict.fromkeys(house.targets, 2)
+    assert {target: installation.starts(target) for target in installation.targets} == dict.fromkeys(
+        installation.targets, 2
+    )
     assert counted(url, "SELECT count(*) FROM runs") == TARGETS
     until(lambda: nothing_left(url), "nothing is left lying")
     print(f"{how} for {SECONDS:g} s: answers meanwhile {dict(senders.heard)}, {TARGETS} runs, {TARGETS} restarts")

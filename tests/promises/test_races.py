@@ -11,9 +11,9 @@ from itertools import cycle, islice
 
 import pytest
 
-from tests.promises.conftest import MakeHouse
+from tests.promises.conftest import MakeInstallation
 from tests.support.claim_history import Seen, Tried, faults, record, seen, tried
-from tests.support.replicas import PLAYBOOK, CrashingRemediator, House, counted, rows, succeeded
+from tests.support.replicas import PLAYBOOK, CrashingRemediator, Installation, counted, rows, succeeded
 from tests.support.servers import until
 from tests.support.servers.receivers import Receiver, receiver
 
@@ -27,29 +27,33 @@ COPIES = 10
 pytestmark = [pytest.mark.long, pytest.mark.promise(2), pytest.mark.promise(4), pytest.mark.timeout(900 + 3 * EPISODES)]
 
 
-def test_duplicates_at_three_replicas_are_one_run_and_one_action(make_house: MakeHouse, postgres_url: str) -> None:
+def test_duplicates_at_three_replicas_are_one_run_and_one_action(
+    make_installation: MakeInstallation, postgres_url: str
+) -> None:
     """Ten copies of each alert, posted at once, give one run, one restart and no second intent.
 
     Meanwhile one replica is killed and another one started. Every copy is acknowledged. The log of each target counts
     its restarts.
     """
-    house = make_house(targets=ROUNDS, store=postgres_url)
+    installation = make_installation(targets=ROUNDS, store=postgres_url)
     record(postgres_url)
-    replicas = [house.replica() for _ in range(3)]
+    replicas = [installation.replica() for _ in range(3)]
     for replica in replicas:
         replica.start()
-    for number, target in enumerate(house.targets):
+    for number, target in enumerate(installation.targets):
         with ThreadPoolExecutor(COPIES) as pool:
             posts = [pool.submit(replica.tell, target, tries=50) for replica in islice(cycle(replicas), COPIES)]
             if number == ROUNDS // 2:
                 replicas[2].kill()
-                replicas[2] = house.replica()
+                replicas[2] = installation.replica()
                 replicas[2].start()
         heard = [post.result() for post in posts]
         assert heard.count(True) >= COPIES - COPIES // 3 - 1, "only the killed replica may leave a copy unanswered"
-    until(lambda: succeeded(replicas[0]) == set(house.targets), "everything is healed", 300)
+    until(lambda: succeeded(replicas[0]) == set(installation.targets), "everything is healed", 300)
 
-    assert {target: house.starts(target) for target in house.targets} == dict.fromkeys(house.targets, 2)
+    assert {target: installation.starts(target) for target in installation.targets} == dict.fromkeys(
+        installation.targets, 2
+    )
     assert counted(postgres_url, "SELECT count(*) FROM runs") == ROUNDS
     assert counted(postgres_url, "SELECT count(*) FROM attempts WHERE mutates AND outcome = 'ok'") == ROUNDS
     assert faults(seen(postgres_url), tried(postgres_url)) == []
@@ -73,14 +77,14 @@ PUSHES = {
 """The action leaves no trace at the target, so only the receiver of the request can count its calls."""
 
 
-def pushing(house: House, chat: Receiver, services: list[str]) -> CrashingRemediator:
+def pushing(installation: Installation, chat: Receiver, services: list[str]) -> CrashingRemediator:
     """Return a replica, not started, with these services. Their remedy is one request to a receiver that counts it."""
-    made = house.replica(
+    made = installation.replica(
         requests={"push": {"url": f"{chat.url}/push", "fields": ["target"], "private": True, **HARMLESS}}
     )
     made.playbooks = [PUSHES]
-    bound = made.inventory["services"][house.targets[0]]
-    made.inventory["services"] = {name: deepcopy(bound) | {"http": house.http(name)} for name in services}
+    bound = made.inventory["services"][installation.targets[0]]
+    made.inventory["services"] = {name: deepcopy(bound) | {"http": installation.http(name)} for name in services}
     plenty = 100 * len(services)
     made.settings["guards"] |= {
         "rate_limit": {"target": ["50/1h"], "playbook": [f"{plenty}/1h"], "global": [f"{plenty}/1h"]},
@@ -89,14 +93,14 @@ def pushing(house: House, chat: Receiver, services: list[str]) -> CrashingRemedi
     return made
 
 
-def test_thousands_of_episodes_are_each_acted_on_once(make_house: MakeHouse, postgres_url: str) -> None:
+def test_thousands_of_episodes_are_each_acted_on_once(make_installation: MakeInstallation, postgres_url: str) -> None:
     """Each alert is posted ten times to three replicas. Each episode causes one request, and all claims are valid."""
-    house = make_house(store=postgres_url)
+    installation = make_installation(store=postgres_url)
     record(postgres_url)
     services = [f"service-{number}" for number in range(EPISODES)]
     with receiver() as asked:
-        house.mended = lambda name: any(item.json["target"] == name for item in asked.received)
-        replicas = [pushing(house, asked, services) for _ in range(3)]
+        installation.fixed = lambda name: any(item.json["target"] == name for item in asked.received)
+        replicas = [pushing(installation, asked, services) for _ in range(3)]
         for replica in replicas:
             replica.start()
         bodies = [group(replicas[0], services[start : start + 50]) for start in range(0, EPISODES, 50)] * COPIES

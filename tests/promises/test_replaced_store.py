@@ -9,17 +9,17 @@ from copy import deepcopy
 
 import pytest
 
-from tests.promises.conftest import MakeHouse
+from tests.promises.conftest import MakeInstallation
 from tests.support.replicas import PLAYBOOK
 from tests.support.servers import until
 
 pytestmark = [pytest.mark.long, pytest.mark.promise(3)]
 
 
-def test_a_restored_run_does_not_act_again(make_house: MakeHouse) -> None:
+def test_a_restored_run_does_not_act_again(make_installation: MakeInstallation) -> None:
     """With a backup from just before the intent, a target that was restarted and still fails is not restarted again."""
-    house = make_house()
-    replica = house.replica(crash_at="kill@before:action.intended")
+    installation = make_installation()
+    replica = installation.replica(crash_at="kill@before:action.intended")
     replica.start()
     assert replica.tell("target-0")
     until(lambda: replica.ended, "killed before the commit of the intent")
@@ -30,25 +30,25 @@ def test_a_restored_run_does_not_act_again(make_house: MakeHouse) -> None:
     replica.crash_at = ""
     replica.start()
     replica.wait_for("succeeded")
-    assert house.starts("target-0") == 2
+    assert installation.starts("target-0") == 2
     replica.stop()
 
-    house.mended = lambda name: False  # a healthy service would need no action
+    installation.fixed = lambda name: False  # a healthy service would need no action
     restored = replica.command_line("db", "restore", str(backup), "--actor", "user:ann")
     assert restored.returncode == 0, restored.stderr
     replica.start()
     run = replica.wait_for("awaiting_approval")  # a new plan cannot show the restart
-    assert house.starts("target-0") == 2, "the target was restarted again"
+    assert installation.starts("target-0") == 2, "the target was restarted again"
     assert "the database lost its last commits after the alert began" in str(run["timeline"])
     assert replica.audit_has("restored from backup.db")
     shutil.rmtree(replica.folder / "state")
 
 
 @pytest.mark.parametrize("helped", [False, True])
-def test_what_a_lost_run_did_is_not_done_again(make_house: MakeHouse, helped: bool) -> None:
+def test_what_a_lost_run_did_is_not_done_again(make_installation: MakeInstallation, helped: bool) -> None:
     """With a backup from before the alert, a new plan cannot show the restart, so a person decides about an action."""
-    house = make_house()
-    replica = house.replica()
+    installation = make_installation()
+    replica = installation.replica()
     replica.start()
     database, backup = replica.folder / "state/remediator.db", replica.folder / "backup.db"
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(backup)) as copy:
@@ -56,21 +56,21 @@ def test_what_a_lost_run_did_is_not_done_again(make_house: MakeHouse, helped: bo
     assert replica.tell("target-0")
     replica.wait_for("succeeded")
     replica.stop()
-    house.mended = lambda name: helped
+    installation.fixed = lambda name: helped
     restored = replica.command_line("db", "restore", str(backup), "--actor", "user:ann")
     assert restored.returncode == 0, restored.stderr
     replica.start()
     assert replica.tell("target-0")  # Alertmanager repeats alerts that still fire
     run = replica.wait_for("cancelled" if helped else "awaiting_approval")
     assert ("the database lost its last commits after the alert began" in str(run["timeline"])) is not helped
-    assert house.starts("target-0") == 2, "the target was restarted again"
+    assert installation.starts("target-0") == 2, "the target was restarted again"
 
 
-def test_a_step_of_a_plan_from_before_is_observed_before_it_is_done_again(make_house: MakeHouse) -> None:
+def test_a_step_of_a_plan_from_before_is_observed_before_it_is_done_again(make_installation: MakeInstallation) -> None:
     """A second step that the backup lacks is observed before it could be repeated."""
-    house = make_house()
-    house.mended = lambda name: house.starts(name) > 2
-    replica = house.replica(crash_at="kill@before:action.intended#2")
+    installation = make_installation()
+    installation.fixed = lambda name: installation.starts(name) > 2
+    replica = installation.replica(crash_at="kill@before:action.intended#2")
     (step,) = PLAYBOOK["steps"]
     replica.playbooks = [{**PLAYBOOK, "steps": [step, {**deepcopy(step), "id": "again"}]}]
     replica.start()
@@ -83,13 +83,13 @@ def test_a_step_of_a_plan_from_before_is_observed_before_it_is_done_again(make_h
     replica.crash_at = ""
     replica.start()
     replica.wait_for("succeeded")
-    assert house.starts("target-0") == 3
+    assert installation.starts("target-0") == 3
     replica.stop()
 
-    house.mended = lambda name: False
+    installation.fixed = lambda name: False
     restored = replica.command_line("db", "restore", str(backup), "--actor", "user:ann")
     assert restored.returncode == 0, restored.stderr
     replica.start()
     run = replica.wait_for("escalated")
-    assert house.starts("target-0") == 3, "the target was restarted again"
+    assert installation.starts("target-0") == 3, "the target was restarted again"
     assert "perhaps started before the database was replaced" in str(run["timeline"])

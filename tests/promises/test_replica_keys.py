@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.promises.conftest import MakeHouse
+from tests.promises.conftest import MakeInstallation
 from tests.support.replicas import CrashingRemediator
 
 
 @pytest.mark.long
 @pytest.mark.promise(6)
-def test_postgresql_without_named_keys_is_refused(make_house: MakeHouse, postgres_url: str) -> None:
+def test_postgresql_without_named_keys_is_refused(make_installation: MakeInstallation, postgres_url: str) -> None:
     """Without named keys the start fails, because replicas would reject each other's links and sessions."""
-    replica = make_house(store=postgres_url).replica()
+    replica = make_installation(store=postgres_url).replica()
     replica.write()
     replica.shares_keys = False
     for setting in ("approvals.keys_file", "audit.key_file"):
@@ -28,10 +28,12 @@ def test_postgresql_without_named_keys_is_refused(make_house: MakeHouse, postgre
 
 @pytest.mark.long
 @pytest.mark.promise(6)
-def test_a_replica_with_other_keys_is_refused(make_house: MakeHouse, postgres_url: str, tmp_path: Path) -> None:
+def test_a_replica_with_other_keys_is_refused(
+    make_installation: MakeInstallation, postgres_url: str, tmp_path: Path
+) -> None:
     """A second replica needs the keys of the first. Additional keys that only verify are allowed."""
-    house = make_house(store=postgres_url)
-    first, second = house.replica(), house.replica()
+    installation = make_installation(store=postgres_url)
+    first, second = installation.replica(), installation.replica()
     first.start()
     second.write()
     shared = Path(second.settings["approvals"]["keys_file"])

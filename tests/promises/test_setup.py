@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.promises.conftest import MakeHouse
+from tests.promises.conftest import MakeInstallation
 from tests.support.replicas import CrashingRemediator, counted, succeeded
 from tests.support.servers import Server, free_port, require, until
 from tests.support.servers.alertmanager import Alertmanager
@@ -87,14 +87,14 @@ def pair(tmp_path: Path) -> Iterator[list[Alertmanager]]:
 
 
 def test_a_pair_of_alertmanagers_and_three_replicas_are_one_remedy(
-    make_house: MakeHouse, postgres_url: str, balancer: Balancer, pair: list[Alertmanager]
+    make_installation: MakeInstallation, postgres_url: str, balancer: Balancer, pair: list[Alertmanager]
 ) -> None:
     """One alert at both Alertmanagers gives one run and one restart.
 
     Both post and repeat the alert. One replica is killed, then one Alertmanager. The others still answer.
     """
-    house = make_house(targets=2, store=postgres_url)
-    replicas = [house.replica() for _ in range(3)]
+    installation = make_installation(targets=2, store=postgres_url)
+    replicas = [installation.replica() for _ in range(3)]
     for replica in replicas:
         replica.settings["alertmanagers"] = [{"url": one.url} for one in pair]
         replica.start()
@@ -114,7 +114,7 @@ def test_a_pair_of_alertmanagers_and_three_replicas_are_one_remedy(
 
     until(lambda: counted(postgres_url, "SELECT count(*) FROM notifications") > 4, "they repeat it")
 
-    assert [house.starts(target) for target in house.targets] == [2, 2]
+    assert [installation.starts(target) for target in installation.targets] == [2, 2]
     assert counted(postgres_url, "SELECT count(*) FROM runs") == 2
     assert counted(postgres_url, "SELECT count(*) FROM attempts WHERE mutates AND outcome = 'ok'") == 2
 

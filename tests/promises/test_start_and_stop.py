@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.promises.conftest import MakeHouse
+from tests.promises.conftest import MakeInstallation
 from tests.support.replicas import CrashingRemediator
 from tests.support.servers import free_port, until
 
@@ -26,10 +26,10 @@ def event(replica: CrashingRemediator, name: str) -> dict[str, Any]:
     return next(item for item in events(replica) if item["event"] == name)
 
 
-def test_the_start_names_what_is_served_and_what_cannot_be_reached(make_house: MakeHouse) -> None:
-    house = make_house()
+def test_the_start_names_what_is_served_and_what_cannot_be_reached(make_installation: MakeInstallation) -> None:
+    installation = make_installation()
     dead = f"http://127.0.0.1:{free_port()}"
-    replica = house.replica(
+    replica = installation.replica(
         alertmanagers=[{"url": dead}],
         prometheus={"url": dead},
         channels={"ops": {"kind": "webhook", "url": f"{dead}/hook"}},
@@ -51,9 +51,9 @@ def test_the_start_names_what_is_served_and_what_cannot_be_reached(make_house: M
     assert all(item["reason"] for item in events(replica) if item["event"] == "cannot be reached")
 
 
-def test_the_stop_names_what_is_in_flight(make_house: MakeHouse) -> None:
-    house = make_house(stubborn=0)
-    replica = house.replica()
+def test_the_stop_names_what_is_in_flight(make_installation: MakeInstallation) -> None:
+    installation = make_installation(stubborn=0)
+    replica = installation.replica()
     replica.start()
     assert replica.tell("target-0")
     until(lambda: bool(replica.runs()) and replica.runs()[0]["status"] == "running", "the restart is under way")
@@ -74,9 +74,11 @@ class Notified(CrashingRemediator):
         return {**found, "NOTIFY_SOCKET": str(self.notify_socket), "WATCHDOG_USEC": "400000"}
 
 
-def test_systemd_is_told_of_the_start_of_life_and_of_the_stop(make_house: MakeHouse, tmp_path: Path) -> None:
-    house = make_house()
-    replica = house.replica()
+def test_systemd_is_told_of_the_start_of_life_and_of_the_stop(
+    make_installation: MakeInstallation, tmp_path: Path
+) -> None:
+    installation = make_installation()
+    replica = installation.replica()
     replica.__class__ = Notified
     assert isinstance(replica, Notified)
     replica.notify_socket = tmp_path / "notify"
@@ -94,10 +96,10 @@ def test_systemd_is_told_of_the_start_of_life_and_of_the_stop(make_house: MakeHo
     until(lambda: replica.ended, "it ends")
 
 
-def test_it_listens_on_several_addresses(make_house: MakeHouse, tmp_path: Path) -> None:
+def test_it_listens_on_several_addresses(make_installation: MakeInstallation, tmp_path: Path) -> None:
     """The service listens on two TCP addresses and a Unix socket, for example for a proxy on this host."""
-    house = make_house()
-    replica = house.replica()
+    installation = make_installation()
+    replica = installation.replica()
     other, path = free_port(), tmp_path / "remediator.sock"
     replica.settings["listen"] = [f"127.0.0.1:{replica.port}", f"127.0.0.1:{other}", f"unix:{path}"]
     replica.start()
@@ -129,18 +131,18 @@ class Activated(CrashingRemediator):
         return [sys.executable, "-c", _ACTIVATE, str(self.port), *super().command()]
 
 
-def test_it_serves_on_the_socket_that_systemd_opened(make_house: MakeHouse) -> None:
-    house = make_house()
-    replica = house.replica(listen="systemd")
+def test_it_serves_on_the_socket_that_systemd_opened(make_installation: MakeInstallation) -> None:
+    installation = make_installation()
+    replica = installation.replica(listen="systemd")
     replica.__class__ = Activated
     replica.start()
     assert event(replica, "serving")["listen"] == ["systemd"]
     assert replica.tell("target-0")
 
 
-def test_without_sockets_of_systemd_the_start_is_refused(make_house: MakeHouse) -> None:
-    house = make_house()
-    replica = house.replica(listen="systemd")
+def test_without_sockets_of_systemd_the_start_is_refused(make_installation: MakeInstallation) -> None:
+    installation = make_installation()
+    replica = installation.replica(listen="systemd")
     replica.launch()
     until(lambda: replica.ended, "it ends")
     assert "systemd gave no sockets to this process" in replica.log

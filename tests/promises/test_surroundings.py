@@ -18,7 +18,7 @@ import pytest
 
 from remediator.runtime.health import STALL
 from remediator.storage.advisory_locks import LOCK_INGEST
-from tests.promises.conftest import MakeHouse
+from tests.promises.conftest import MakeInstallation
 from tests.support.replicas import CrashingRemediator
 from tests.support.servers import require, until
 
@@ -72,9 +72,11 @@ def status_of(replica: CrashingRemediator) -> str:
     return subprocess.run(argv, env=dict(replica.environment()), capture_output=True, text=True, check=False).stdout
 
 
-def test_it_heals_with_its_log_on_a_full_disk_and_says_what_was_lost(make_house: MakeHouse, small_disk: Path) -> None:
-    house = make_house(targets=2)
-    replica = house.replica()
+def test_it_heals_with_its_log_on_a_full_disk_and_says_what_was_lost(
+    make_installation: MakeInstallation, small_disk: Path
+) -> None:
+    installation = make_installation(targets=2)
+    replica = installation.replica()
     replica.log_file = small_disk / "log"
     replica.start()
     ballast = small_disk / "ballast"
@@ -83,7 +85,7 @@ def test_it_heals_with_its_log_on_a_full_disk_and_says_what_was_lost(make_house:
     with replica.log_file.open("ab", buffering=0) as file:
         fill(file.fileno())  # fills the last page of the log, which already exists
     heals(replica)
-    assert house.starts("target-0") == 2
+    assert installation.starts("target-0") == 2
     assert "log" in degraded(replica)
     until(lambda: "No space left on device" in status_of(replica), "status shows the loss")
     assert "No space left on device" in replica.command_line("doctor").stdout
@@ -99,10 +101,12 @@ def test_it_heals_with_its_log_on_a_full_disk_and_says_what_was_lost(make_house:
 
 
 @pytest.mark.parametrize("reader", ["hangs", "has ended"])
-def test_it_heals_with_a_reader_of_its_log_that(make_house: MakeHouse, tmp_path: Path, reader: str) -> None:
+def test_it_heals_with_a_reader_of_its_log_that(
+    make_installation: MakeInstallation, tmp_path: Path, reader: str
+) -> None:
     """If the reader of its log hangs or ends, as with ``remediator serve 2>&1 | head``, the service still works."""
-    house = make_house()
-    replica = house.replica()
+    installation = make_installation()
+    replica = installation.replica()
     replica.log_file = tmp_path / "pipe"
     os.mkfifo(replica.log_file)
     descriptor = os.open(replica.log_file, os.O_RDWR | os.O_NONBLOCK)
@@ -112,7 +116,7 @@ def test_it_heals_with_a_reader_of_its_log_that(make_house: MakeHouse, tmp_path:
     else:
         os.close(descriptor)
     heals(replica)
-    assert house.starts("target-0") == 2
+    assert installation.starts("target-0") == 2
     if reader == "has ended":
         assert "log" in degraded(replica)
     else:
@@ -137,12 +141,12 @@ class ReadOnlyRoot(CrashingRemediator):
         return [require("unshare"), "--mount", "sh", "-c", script, "sh", str(state), *inner]
 
 
-def test_it_heals_on_a_read_only_root_without_a_temporary_folder(make_house: MakeHouse) -> None:
+def test_it_heals_on_a_read_only_root_without_a_temporary_folder(make_installation: MakeInstallation) -> None:
     """The service processes notifications although SQLite has no folder for temporary data."""
     if os.geteuid() != 0:
         pytest.skip("only root can make a mount namespace")
-    house = make_house()
-    replica = house.replica()
+    installation = make_installation()
+    replica = installation.replica()
     replica.__class__ = ReadOnlyRoot
     replica.start()
     heals(replica)
@@ -154,14 +158,14 @@ def test_it_heals_on_a_read_only_root_without_a_temporary_folder(make_house: Mak
 
 
 def test_an_inbox_that_does_not_move_is_refused_within_the_documented_time(
-    make_house: MakeHouse, postgres_url: str
+    make_installation: MakeInstallation, postgres_url: str
 ) -> None:
     """If another replica hangs while it holds the lock of the inbox, notifications get a 503.
 
     Otherwise acknowledged alerts would wait forever.
     """
-    house = make_house(store=postgres_url)
-    replica = house.replica()
+    installation = make_installation(store=postgres_url)
+    replica = installation.replica()
     replica.start()
 
     def answer() -> tuple[int, Any]:
@@ -177,4 +181,4 @@ def test_an_inbox_that_does_not_move_is_refused_within_the_documented_time(
         assert "remediator_intake_ready 0.0" in replica.metrics()
     until(lambda: answer()[0] == 200, "the webhook accepts again")
     replica.wait_for("succeeded")
-    assert house.starts("target-0") == 2
+    assert installation.starts("target-0") == 2

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import pytest
 
-from tests.promises.conftest import MakeHouse
+from tests.promises.conftest import MakeInstallation
 from tests.support.servers import until
 
 pytestmark = [pytest.mark.promise(4), pytest.mark.promise(14)]
 
 
 def test_two_processes_with_one_replica_id_do_nothing_twice_and_say_so(
-    make_house: MakeHouse, postgres_url: str
+    make_installation: MakeInstallation, postgres_url: str
 ) -> None:
     """Two processes with one replica ID, as after a copy of the settings file, do nothing twice and report it."""
-    house = make_house(targets=6, store=postgres_url)
-    first, second = (house.replica(replica="remediator-0") for _ in range(2))
+    installation = make_installation(targets=6, store=postgres_url)
+    first, second = (installation.replica(replica="remediator-0") for _ in range(2))
     first.start()
     second.start()
-    for number, target in enumerate(house.targets):
+    for number, target in enumerate(installation.targets):
         assert (first, second)[number % 2].tell(target)
-    wanted = dict.fromkeys(house.targets, 2)
-    until(lambda: {target: house.starts(target) for target in house.targets} == wanted, "each is restarted")
+    wanted = dict.fromkeys(installation.targets, 2)
+    until(
+        lambda: {target: installation.starts(target) for target in installation.targets} == wanted, "each is restarted"
+    )
     until(lambda: "another process started with the same replica ID" in first.command_line("status").stdout, "status")
-    assert {target: house.starts(target) for target in house.targets} == wanted
+    assert {target: installation.starts(target) for target in installation.targets} == wanted
 
 
-def test_a_second_process_on_the_same_file_is_refused(make_house: MakeHouse) -> None:
-    house = make_house()
-    first = house.replica()
+def test_a_second_process_on_the_same_file_is_refused(make_installation: MakeInstallation) -> None:
+    installation = make_installation()
+    first = installation.replica()
     first.start()
-    second = house.replica(state=str(first.folder / "state"))
+    second = installation.replica(state=str(first.folder / "state"))
     second.launch()
     until(lambda: second.ended, "it ends")
     assert "is in use by process" in second.log

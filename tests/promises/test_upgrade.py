@@ -18,8 +18,8 @@ from remediator.cli.audit_verify import NOT_ANCHORED
 from remediator.core.identity import hash_token, make_token
 from remediator.core.run import ENGINE_VERSION
 from remediator.storage.migrate import HEAD
-from tests.promises.conftest import MakeHouse
-from tests.support.replicas import PLAYBOOK, CrashingRemediator, House, changed, counted, rows, succeeded
+from tests.promises.conftest import MakeInstallation
+from tests.support.replicas import PLAYBOOK, CrashingRemediator, Installation, changed, counted, rows, succeeded
 from tests.support.servers import DEADLINE, until
 from tests.support.servers.remediator import ROOT
 
@@ -71,9 +71,9 @@ def change(path: Path, pattern: str, becomes: str) -> None:
     path.write_text(text)
 
 
-def replica(house: House, name: str, tree: Path = ROOT, crash_at: str = "") -> CrashingRemediator:
+def replica(installation: Installation, name: str, tree: Path = ROOT, crash_at: str = "") -> CrashingRemediator:
     """Return a replica with this name, all three playbooks and an approver. It is not started."""
-    made = house.replica(crash_at, tree, replica=name, access={"people": "people.yaml"})
+    made = installation.replica(crash_at, tree, replica=name, access={"people": "people.yaml"})
     made.playbooks = [PLAYBOOK, ASKS, SETTLES]
     people = {"ann": {"roles": ["approver"], "tokens": [hash_token(ANN)]}}
     (made.folder / "people.yaml").write_text(yaml.safe_dump({"kind": "People", "people": people}))
@@ -98,7 +98,9 @@ def movers(url: str, run: str) -> set[str]:
     return {str(re.search(rb'"actor":"remediator/([^"]*)"', bytes(canonical))[1], "utf-8") for (canonical,) in found}
 
 
-def test_an_upgrade_with_everything_in_flight(make_house: MakeHouse, postgres_url: str, tmp_path: Path) -> None:
+def test_an_upgrade_with_everything_in_flight(
+    make_installation: MakeInstallation, postgres_url: str, tmp_path: Path
+) -> None:
     """The database is migrated during open runs, and then old and new replicas share the work.
 
     The old version does not change runs of the new version, and reports them. An incompatible replica gets an error.
@@ -106,9 +108,9 @@ def test_an_upgrade_with_everything_in_flight(make_house: MakeHouse, postgres_ur
     """
     url = postgres_url
     new = later_version(tmp_path / "new")
-    house = make_house(targets=9, store=url, stubborn=2)
-    asks, settles, under_way, *others = house.targets
-    old = replica(house, "old-1")
+    installation = make_installation(targets=9, store=url, stubborn=2)
+    asks, settles, under_way, *others = installation.targets
+    old = replica(installation, "old-1")
     old.start()
     tell(old, "TargetAsks", asks)
     tell(old, "TargetSettles", settles)
@@ -116,28 +118,32 @@ def test_an_upgrade_with_everything_in_flight(make_house: MakeHouse, postgres_ur
     tell(old, "TargetDown", under_way)
     until(lambda: counted(url, "SELECT count(*) FROM attempts WHERE mutates AND outcome IS NULL") == 1, "it restarts")
 
-    first = replica(house, "new-1", new, "kill@before:call")
+    first = replica(installation, "new-1", new, "kill@before:call")
     assert f"schema {HEAD}, but this version needs {NEXT}; run 'remediator db migrate'" in refused(first)
     migrated = first.command_line("db", "migrate")
     assert migrated.stdout == f"schema: {HEAD} -> {NEXT}\n", migrated.stderr
     tell(old, "TargetDown", others[0])
     until(lambda: succeeded(old) == {settles, under_way, others[0]}, "the old version works on, on the new schema")
-    assert "start the newer remediator" in refused(replica(house, "old-2"))
+    assert "start the newer remediator" in refused(replica(installation, "old-2"))
 
     first.start()
     too_new = later_version(tmp_path / "too-new", ahead=2)
-    assert "upgrade step by step" in refused(replica(house, "new-9", too_new))
+    assert "upgrade step by step" in refused(replica(installation, "new-9", too_new))
     old.pause()
     tell(first, "TargetDown", others[1])
     until(lambda: first.ended, "the new version has begun a run, and dies before its call")
     old.resume()
     run = left_alone(old, url, others[1])
 
-    second = replica(house, "new-2", new)
+    second = replica(installation, "new-2", new)
     second.start()
     for number, target in enumerate(others[2:]):
         tell((old, second)[number % 2], "TargetDown", target)
-    until(lambda: succeeded(old) == set(house.targets) - {asks}, "both heal, and the new one goes on with its own", 180)
+    until(
+        lambda: succeeded(old) == set(installation.targets) - {asks},
+        "both heal, and the new one goes on with its own",
+        180,
+    )
     assert movers(url, run) == {"new-1", "new-2"}
     old.stop()
     ((request, plan_hash),) = rows(url, "SELECT id, plan_hash FROM approvals WHERE status = 'pending'")
@@ -148,10 +154,12 @@ def test_an_upgrade_with_everything_in_flight(make_house: MakeHouse, postgres_ur
         timeout=DEADLINE,
     )
     assert answer.status_code == 200, answer.text
-    until(lambda: succeeded(second) == set(house.targets), "what was asked before the upgrade is done after it")
+    until(lambda: succeeded(second) == set(installation.targets), "what was asked before the upgrade is done after it")
 
-    assert {target: house.starts(target) for target in house.targets} == dict.fromkeys(house.targets, 2)
-    assert counted(url, "SELECT count(*) FROM runs") == len(house.targets)
+    assert {target: installation.starts(target) for target in installation.targets} == dict.fromkeys(
+        installation.targets, 2
+    )
+    assert counted(url, "SELECT count(*) FROM runs") == len(installation.targets)
     verified = second.command_line("audit", "verify")
     assert verified.returncode == NOT_ANCHORED, verified.stdout + verified.stderr  # no checkpoints are stored elsewhere
 

@@ -121,7 +121,7 @@ def test_an_invalid_file_is_reported_and_changes_nothing(service: Reloaded, chat
     until(lambda: any(place.encode() in item.body for item in chat.received), "the chat is told")
 
     broken.write_text(whole)
-    until(lambda: service.gauge() == "1.0", "mended files are in force again")
+    until(lambda: service.gauge() == "1.0", "the fixed files are in use again")
     assert good.is_file()
     assert "app-down" in service.names()
     assert service.status()["not_reloaded"] == {}

@@ -47,23 +47,23 @@ class Health:
     """Awaited inside every action, so that other tasks can run during it."""
 
 
-class Mend(Action):
+class Fix(Action):
     """An action that makes a service healthy, or fails to do so."""
 
-    name = "test.mend"
+    name = "test.fix"
 
     def __init__(self, health: Health) -> None:
         self._health = health
 
     async def plan(self, service: Service, parameters: Any) -> PlannedCall:
-        return PlannedCall(f"mend {service.name}")
+        return PlannedCall(f"fix {service.name}")
 
     async def execute(self, service: Service, parameters: Any, call: PlannedCall) -> Result:
         if self._health.before is not None:
             await self._health.before()
         if self._health.heals(service.name):
             self._health.well.add(service.name)
-        return Result(Outcome.OK, "mended")
+        return Result(Outcome.OK, "fixed")
 
 
 class Well(Check):
@@ -81,7 +81,7 @@ class Well(Check):
 
 def remedy(name: str, guards: Mapping[str, Any], **more: Any) -> Playbook:
     """Return a playbook that fixes the service that the alert names."""
-    steps = more.pop("steps", [{"id": "mend", "action": "test.mend", "on_failure": "escalate"}])
+    steps = more.pop("steps", [{"id": "fix", "action": "test.fix", "on_failure": "escalate"}])
     verify = {"settle": "1s", "within": "2s", "checks": [{"check": "test.well"}]}
     return playbook(
         name,
@@ -110,7 +110,7 @@ def context(
         ids=Ids(),
         replica=name,
         playbooks=PlaybookSet(playbooks, inventory, "test"),
-        actions={"test.mend": Mend(health)},
+        actions={"test.fix": Fix(health)},
         checks={"test.well": Well(health)},
         guards=[guard for guard in Registry().make_guards(world) if guard.name not in WITHOUT_WORLD],
         timeouts=Timeouts(

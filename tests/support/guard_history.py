@@ -169,7 +169,7 @@ def row(run_id: str, playbook_: str, target: str, status_: str, created: datetim
 
 
 @dataclass
-class House:
+class Harness:
     """An engine on a store, with methods that write past records and ask its guards."""
 
     store: Store
@@ -183,7 +183,7 @@ class House:
             store=self.store,
             clock=self.clock,
             ids=Ids(),
-            replica="house",
+            replica="replica-1",
             playbooks=PlaybookSet([], INVENTORY, "test"),
             actions={},
             checks=Registry().make_checks(self.world),

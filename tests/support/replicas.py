@@ -46,7 +46,7 @@ PLAYBOOK: dict[str, Any] = {
 }
 
 
-class House:
+class Installation:
     """Targets under a supervisord, and replicas of the remediator on one store.
 
     Args:
@@ -63,11 +63,11 @@ class House:
             command = f"sh -c '{deaf}echo started >> {folder}/{name}.log; exec sleep 1000'"
             self.supervisord.program(name, command, "stopwaitsecs=6")
         self.replicas: list[CrashingRemediator] = []
-        self.mended: Callable[[str], bool] = lambda name: self.starts(name) > 1
+        self.fixed: Callable[[str], bool] = lambda name: self.starts(name) > 1
         """Return whether a target is healthy. By default it runs from the beginning, and is healthy after a second
         start.
         """
-        self._health = _health(lambda name: self.mended(name))
+        self._health = _health(lambda name: self.fixed(name))
         if store != "sqlite":
             migrate_database(parse_postgresql_url(store))
 

@@ -83,7 +83,7 @@ async def _tell(web: WebService, post: Outbox) -> Approval:
         approvals.close(tx, expired, ApprovalStatus.EXPIRED)
         typed = _run(tx, broken).target
         word = DecisionRequest(
-            broken.id, broken.plan_hash, "approve", glass, "the house is on fire", typed, break_glass=True
+            broken.id, broken.plan_hash, "approve", glass, "no order arrives", typed, break_glass=True
         )
         decisions.decide(tx, word, Approvals())
         for kind, about_a_run, content in SENDERS.values():

@@ -298,7 +298,7 @@ async def test_cancel_works_in_every_state(web: WebService, status: Status) -> N
     An ended run releases its target lock.
     """
     over = status in TERMINAL
-    more = {"lease_owner": "house", "lease_until": NOON + MINUTE, "fence": 1}
+    more = {"lease_owner": "replica-1", "lease_until": NOON + MINUTE, "fence": 1}
     more |= {"finished_at": NOON, "holds_target": True} if over else {}
     values = row("run-x", "redis-disk-full", "redis", status.value, NOON, **more)
     await web.context.store.write(lambda tx: tx.connection.execute(insert(table), values))

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.promises.conftest import MakeHouse
-from tests.promises.conftest import make_house as make_house
+from tests.promises.conftest import MakeInstallation
+from tests.promises.conftest import make_installation as make_installation
 from tests.support import commands
 from tests.support.servers import until
 from tests.support.servers.receivers import receiver
@@ -16,10 +16,10 @@ pytestmark = pytest.mark.promise(14)
 LONG = "x" * 200_000
 
 
-def test_a_long_label_is_shortened_for_people_and_whole_for_programs(make_house: MakeHouse) -> None:
-    house = make_house()
+def test_a_long_label_is_shortened_for_people_and_whole_for_programs(make_installation: MakeInstallation) -> None:
+    installation = make_installation()
     with receiver() as chat:
-        replica = house.replica(
+        replica = installation.replica(
             public_url="http://127.0.0.1:1",
             channels={"ops": {"kind": "webhook", "url": chat.url}},
             approvals={"channels": ["ops"]},

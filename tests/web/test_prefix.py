@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from remediator.web.url_prefix import prefix_of, without_prefix
-from tests.promises.conftest import MakeHouse
-from tests.promises.conftest import make_house as make_house
+from tests.promises.conftest import MakeInstallation
+from tests.promises.conftest import make_installation as make_installation
 from tests.support.replicas import CrashingRemediator
 from tests.support.servers import DEADLINE, Server, require
 
@@ -65,10 +65,10 @@ class PrefixNginx(Server):
 
 
 @pytest.fixture(params=[True, False], ids=["removed by nginx", "passed on by nginx"])
-def nginx(request: pytest.FixtureRequest, make_house: MakeHouse, tmp_path: Path) -> Iterator[PrefixNginx]:
+def nginx(request: pytest.FixtureRequest, make_installation: MakeInstallation, tmp_path: Path) -> Iterator[PrefixNginx]:
     """Return a service behind nginx with one run."""
-    house = make_house()
-    replica: CrashingRemediator = house.replica()
+    installation = make_installation()
+    replica: CrashingRemediator = installation.replica()
     server = PrefixNginx(tmp_path / "nginx", replica.port, strips=request.param)
     replica.settings["public_url"] = f"http://127.0.0.1:{server.port}{PREFIX}"
     replica.start()

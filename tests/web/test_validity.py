@@ -197,7 +197,7 @@ async def _goes_on(web: WebService, asked: Approval) -> Run:
 
     def claim(tx: Any) -> None:
         tx.connection.exec_driver_sql(
-            "UPDATE runs SET lease_owner = 'house', fence = fence + 1, lease_until = 9000000000000000"
+            "UPDATE runs SET lease_owner = 'replica-1', fence = fence + 1, lease_until = 9000000000000000"
         )
 
     await web.context.store.write(claim)

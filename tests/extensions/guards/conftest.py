@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.guard_history import House, SetClock
+from tests.support.guard_history import Harness, SetClock
 from tests.support.stores import new_store
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     """Return all guards with an empty store, at noon."""
     clock = SetClock()
     store = new_store(tmp_path, clock)
-    yield House(store, clock)
+    yield Harness(store, clock)
     await store.close()

@@ -8,24 +8,24 @@ from hypothesis import strategies as st
 
 from remediator.extensions.guards.base import GuardAnswer
 from remediator.storage.repositories import audit, autonomy
-from tests.support.guard_history import House
+from tests.support.guard_history import Harness
 
 pytestmark = pytest.mark.promise(12)
 
 
-async def put(house: House, mode: str, written: str = "auto", who: str = "user:ann") -> None:
-    await house.write(lambda tx: autonomy.set_mode(tx, "redis-down", mode, written, who, "two bad nights"))
+async def put(harness: Harness, mode: str, written: str = "auto", who: str = "user:ann") -> None:
+    await harness.write(lambda tx: autonomy.set_mode(tx, "redis-down", mode, written, who, "two bad nights"))
 
 
-async def effective(house: House, written: str) -> str:
-    return await house.store.read(lambda connection: autonomy.effective_mode(connection, "redis-down", written))
+async def effective(harness: Harness, written: str) -> str:
+    return await harness.store.read(lambda connection: autonomy.effective_mode(connection, "redis-down", written))
 
 
-async def test_a_demotion_makes_runs_ask(house: House) -> None:
+async def test_a_demotion_makes_runs_ask(harness: Harness) -> None:
     """If a playbook is lowered to ``approve``, a run that began in ``auto`` needs an approval."""
-    await put(house, "approve", who="remediator/a")
+    await put(harness, "approve", who="remediator/a")
 
-    verdict = await house.verdict("autonomy")
+    verdict = await harness.verdict("autonomy")
 
     assert verdict.answer is GuardAnswer.UNKNOWN
     assert verdict.sentence == (
@@ -34,42 +34,42 @@ async def test_a_demotion_makes_runs_ask(house: House) -> None:
 
 
 @pytest.mark.parametrize("mode", ["observe", "shadow"])
-async def test_a_demotion_to_watching_blocks(house: House, mode: str) -> None:
+async def test_a_demotion_to_watching_blocks(harness: Harness, mode: str) -> None:
     """If a playbook is lowered to ``observe``, it changes nothing any more, also in runs in progress."""
-    await put(house, mode)
+    await put(harness, mode)
 
-    assert (await house.verdict("autonomy", mode="approve")).answer is GuardAnswer.BLOCK
+    assert (await harness.verdict("autonomy", mode="approve")).answer is GuardAnswer.BLOCK
 
 
-async def test_it_allows_what_nobody_demoted(house: House) -> None:
+async def test_it_allows_what_nobody_demoted(harness: Harness) -> None:
     """Without a change of the mode, or after a raise, a run continues in the mode with which it started."""
-    assert (await house.verdict("autonomy")).answer is GuardAnswer.ALLOW
-    await put(house, "auto", written="approve")
-    assert (await house.verdict("autonomy", mode="approve")).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("autonomy")).answer is GuardAnswer.ALLOW
+    await put(harness, "auto", written="approve")
+    assert (await harness.verdict("autonomy", mode="approve")).answer is GuardAnswer.ALLOW
 
 
-async def test_it_is_unknown_without_its_store(house: House) -> None:
+async def test_it_is_unknown_without_its_store(harness: Harness) -> None:
     """If the store cannot be read, the answer is unknown."""
-    await house.broken("key_values")
+    await harness.broken("key_values")
 
-    assert (await house.verdict("autonomy")).reason == "guard_error"
+    assert (await harness.verdict("autonomy")).reason == "guard_error"
 
 
-async def test_a_promotion_counts_until_the_file_changes(house: House) -> None:
+async def test_a_promotion_counts_until_the_file_changes(harness: Harness) -> None:
     """A person can raise the mode above the mode in the file; after the file changes, the lower of the two modes
     applies."""
-    await put(house, "auto", written="approve")
+    await put(harness, "auto", written="approve")
 
-    assert await effective(house, "approve") == "auto"
-    assert await effective(house, "shadow") == "shadow"
-    assert await effective(house, "auto") == "auto"
+    assert await effective(harness, "approve") == "auto"
+    assert await effective(harness, "shadow") == "shadow"
+    assert await effective(harness, "auto") == "auto"
 
 
-async def test_moving_a_playbook_is_on_record(house: House) -> None:
+async def test_moving_a_playbook_is_on_record(harness: Harness) -> None:
     """The audit entry has the person, the reason, the old mode and the new mode."""
-    await put(house, "approve")
+    await put(harness, "approve")
 
-    entry = await house.store.read(lambda connection: next(audit.iterate(connection)))
+    entry = await harness.store.read(lambda connection: next(audit.iterate(connection)))
 
     assert (entry.kind, b'"from":"auto"' in entry.canonical) == ("operator.command", True)
 

@@ -11,34 +11,34 @@ from remediator.core.ids import Ids
 from remediator.extensions.guards.base import GuardAnswer, RunSummary
 from remediator.extensions.guards.circuit_breaker import CircuitBreaker
 from remediator.storage.repositories import audit, autonomy, breakers, outbox, runs
-from tests.support.guard_history import HOUR, MINUTE, NOON, House, playbook
+from tests.support.guard_history import HOUR, MINUTE, NOON, Harness, playbook
 
 pytestmark = pytest.mark.promise(12)
 
 
-async def fails(house: House, count: int, first: int = 0) -> None:
+async def fails(harness: Harness, count: int, first: int = 0) -> None:
     for number in range(first, first + count):
         at = NOON - (30 - number) * MINUTE
-        await house.acted(f"run-{number}", at, target=f"web-{number}", status_="failed")
+        await harness.acted(f"run-{number}", at, target=f"web-{number}", status_="failed")
 
 
-async def learn(house: House, run_id: str, settings: Any = None) -> None:
-    guard = next(item for item in house.context.guards if isinstance(item, CircuitBreaker))
+async def learn(harness: Harness, run_id: str, settings: Any = None) -> None:
+    guard = next(item for item in harness.context.guards if isinstance(item, CircuitBreaker))
 
     def work(tx: Any) -> None:
         run = runs.get(tx.connection, run_id)
         assert run is not None
         chosen = CircuitBreaker.Settings.model_validate(settings or {})
-        guard.on_run_finished(tx, RunSummary(run, playbook(), "auto", chosen, Ids(), "remediator/house"))
+        guard.on_run_finished(tx, RunSummary(run, playbook(), "auto", chosen, Ids(), "remediator/replica-1"))
 
-    await house.write(work)
+    await harness.write(work)
 
 
-async def test_failures_in_a_row_open_it(house: House) -> None:
+async def test_failures_in_a_row_open_it(harness: Harness) -> None:
     """After three failed runs on any targets, the guard requires an approval."""
-    await fails(house, 3)
+    await fails(harness, 3)
 
-    verdict = await house.verdict("circuit_breaker")
+    verdict = await harness.verdict("circuit_breaker")
 
     assert verdict.answer is GuardAnswer.UNKNOWN
     assert verdict.sentence == (
@@ -48,94 +48,96 @@ async def test_failures_in_a_row_open_it(house: House) -> None:
     assert verdict.inputs["half_open"] == "2026-03-04T12:33:00+00:00"
 
 
-async def test_it_allows_after_a_success(house: House) -> None:
+async def test_it_allows_after_a_success(harness: Harness) -> None:
     """Two failures, a success and two failures are not three failures in a row. Cancelled runs do not count."""
-    await fails(house, 2)
-    await house.acted("run-good", NOON - 28 * MINUTE + MINUTE / 2)
-    await fails(house, 2, first=4)
-    await house.acted("run-off", NOON - MINUTE, status_="cancelled")
+    await fails(harness, 2)
+    await harness.acted("run-good", NOON - 28 * MINUTE + MINUTE / 2)
+    await fails(harness, 2, first=4)
+    await harness.acted("run-off", NOON - MINUTE, status_="cancelled")
 
-    assert (await house.verdict("circuit_breaker")).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("circuit_breaker")).answer is GuardAnswer.ALLOW
 
 
-async def test_a_remedy_that_is_needed_again_and_again_opens_it(house: House) -> None:
+async def test_a_remedy_that_is_needed_again_and_again_opens_it(harness: Harness) -> None:
     """After three successful runs in six hours, the remedy does not fix the cause, so a person is asked."""
     for number in range(3):
-        await house.acted(f"run-{number}", NOON - (number + 1) * HOUR)
+        await harness.acted(f"run-{number}", NOON - (number + 1) * HOUR)
 
-    verdict = await house.verdict("circuit_breaker")
+    verdict = await harness.verdict("circuit_breaker")
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "ineffective")
     assert verdict.text == (
         "circuit breaker of redis-down open: redis was healed 3 times in 6h and failed again (run-2, run-1, run-0); "
         "approval needed until 15:01:00Z"
     )
-    assert (await house.verdict("circuit_breaker", target="app")).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("circuit_breaker", target="app")).answer is GuardAnswer.ALLOW
 
 
-async def test_half_open_one_run_tries_and_others_wait(house: House) -> None:
+async def test_half_open_one_run_tries_and_others_wait(harness: Harness) -> None:
     """After the timer, one run may act automatically; the next run waits for its result."""
-    await fails(house, 3)
-    house.clock.time = NOON + 33 * MINUTE
-    assert (await house.verdict("circuit_breaker")).answer is GuardAnswer.ALLOW
-    await house.acted("run-trial", NOON + 33 * MINUTE, target="app", status_="running")
+    await fails(harness, 3)
+    harness.clock.time = NOON + 33 * MINUTE
+    assert (await harness.verdict("circuit_breaker")).answer is GuardAnswer.ALLOW
+    await harness.acted("run-trial", NOON + 33 * MINUTE, target="app", status_="running")
 
-    verdict = await house.verdict("circuit_breaker")
+    verdict = await harness.verdict("circuit_breaker")
 
     assert (
         verdict.sentence
         == "blocked: circuit breaker of redis-down is half open: waiting for the result of run run-trial"
     )
-    assert (await house.verdict("circuit_breaker", run_id="run-trial")).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("circuit_breaker", run_id="run-trial")).answer is GuardAnswer.ALLOW
 
 
-async def test_a_trial_that_fails_opens_it_again(house: House) -> None:
+async def test_a_trial_that_fails_opens_it_again(harness: Harness) -> None:
     """The failed trial starts the timer again."""
-    await fails(house, 3)
-    house.clock.time = NOON + 2 * HOUR
-    await house.acted("run-trial", NOON + HOUR, status_="escalated", ended=NOON + 2 * HOUR)
+    await fails(harness, 3)
+    harness.clock.time = NOON + 2 * HOUR
+    await harness.acted("run-trial", NOON + HOUR, status_="escalated", ended=NOON + 2 * HOUR)
 
-    verdict = await house.verdict("circuit_breaker")
+    verdict = await harness.verdict("circuit_breaker")
 
     assert (verdict.reason, verdict.until) == ("failing", NOON + 3 * HOUR)
 
 
-async def test_without_a_timer_only_a_person_resets_it(house: House) -> None:
+async def test_without_a_timer_only_a_person_resets_it(harness: Harness) -> None:
     """Without a timer, only a person closes the breaker, with an audit entry; earlier failures do not count after
     that."""
-    await fails(house, 3)
-    house.clock.time = NOON + 100 * HOUR
+    await fails(harness, 3)
+    harness.clock.time = NOON + 100 * HOUR
     settings = {"half_open_after": None}
-    assert (await house.verdict("circuit_breaker", settings)).text.endswith("approval needed until a person resets it")
+    assert (await harness.verdict("circuit_breaker", settings)).text.endswith(
+        "approval needed until a person resets it"
+    )
 
-    await house.write(lambda tx: breakers.reset(tx, "redis-down", "user:ann", "new release"))
+    await harness.write(lambda tx: breakers.reset(tx, "redis-down", "user:ann", "new release"))
 
-    assert (await house.verdict("circuit_breaker", settings)).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("circuit_breaker", settings)).answer is GuardAnswer.ALLOW
 
 
-async def test_opening_is_reported_and_recorded(house: House) -> None:
+async def test_opening_is_reported_and_recorded(harness: Harness) -> None:
     """The run that opens the breaker sends one notice to the channels of the playbook; other runs send none."""
-    await fails(house, 3)
+    await fails(harness, 3)
 
-    await learn(house, "run-2")
-    await house.acted("run-cancelled", NOON, status_="cancelled")
-    await learn(house, "run-cancelled")
+    await learn(harness, "run-2")
+    await harness.acted("run-cancelled", NOON, status_="cancelled")
+    await learn(harness, "run-cancelled")
 
-    told = await house.store.read(lambda connection: outbox.list_due(connection, house.clock.now()))
-    kinds = await house.store.read(lambda connection: [item.kind for item in audit.iterate(connection)])
+    told = await harness.store.read(lambda connection: outbox.list_due(connection, harness.clock.now()))
+    kinds = await harness.store.read(lambda connection: [item.kind for item in audit.iterate(connection)])
     assert [(item.channel, item.kind) for item in told] == [("oncall", "notice")]
     assert told[0].content["text"].endswith("(run-0, run-1, run-2); every further run asks for approval")
     assert kinds == ["circuit_breaker.tripped"]
 
 
-async def test_opening_twice_demotes_the_playbook(house: House) -> None:
+async def test_opening_twice_demotes_the_playbook(harness: Harness) -> None:
     """If the breaker opens twice within a week, the playbook is lowered to ``approve``, and only a person can raise
     it."""
-    await fails(house, 4)
-    await learn(house, "run-2")
-    await learn(house, "run-3")
+    await fails(harness, 4)
+    await learn(harness, "run-2")
+    await learn(harness, "run-3")
 
-    place = await house.store.read(lambda connection: autonomy.get_override(connection, "redis-down"))
+    place = await harness.store.read(lambda connection: autonomy.get_override(connection, "redis-down"))
 
     assert place is not None
     assert (place.mode, place.reason) == ("approve", "circuit breaker opened 2 times in 7d")

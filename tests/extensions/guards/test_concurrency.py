@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from remediator.extensions.guards.base import GuardAnswer
-from tests.support.guard_history import MINUTE, NOON, House
+from tests.support.guard_history import MINUTE, NOON, Harness
 
 pytestmark = pytest.mark.promise(4)
 
 
-async def test_a_held_target_blocks(house: House) -> None:
+async def test_a_held_target_blocks(harness: Harness) -> None:
     """If another run holds the target, the guard blocks."""
-    await house.acted("run-1", NOON, playbook_="other", status_="running", holds=True)
+    await harness.acted("run-1", NOON, playbook_="other", status_="running", holds=True)
 
-    assert (await house.verdict("concurrency")).sentence == "blocked: concurrency 1 for redis used by run run-1"
+    assert (await harness.verdict("concurrency")).sentence == "blocked: concurrency 1 for redis used by run run-1"
 
 
 @pytest.mark.parametrize(
@@ -24,23 +24,25 @@ async def test_a_held_target_blocks(house: House) -> None:
         ({"global": 2}, "other", "blocked: concurrency 2 for all playbooks used by runs run-0, run-1"),
     ],
 )
-async def test_few_act_at_once(house: House, settings: dict[str, int], name: str, sentence: str) -> None:
+async def test_few_act_at_once(harness: Harness, settings: dict[str, int], name: str, sentence: str) -> None:
     """Per playbook and in total, a limited number of targets may be acted on at the same time."""
     for number in range(2):
-        await house.acted(f"run-{number}", NOON, playbook_="web", target=f"web-{number}", status_="running", holds=True)
+        await harness.acted(
+            f"run-{number}", NOON, playbook_="web", target=f"web-{number}", status_="running", holds=True
+        )
 
-    assert (await house.verdict("concurrency", settings, name=name)).sentence == sentence
+    assert (await harness.verdict("concurrency", settings, name=name)).sentence == sentence
 
 
-async def test_it_allows_when_no_run_holds_the_target(house: House) -> None:
+async def test_it_allows_when_no_run_holds_the_target(harness: Harness) -> None:
     """A finished run holds no target."""
-    await house.acted("run-1", NOON - MINUTE)
+    await harness.acted("run-1", NOON - MINUTE)
 
-    assert (await house.verdict("concurrency")).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("concurrency")).answer is GuardAnswer.ALLOW
 
 
-async def test_it_is_unknown_without_its_store(house: House) -> None:
+async def test_it_is_unknown_without_its_store(harness: Harness) -> None:
     """If the store cannot be read, the answer is unknown."""
-    await house.broken("runs")
+    await harness.broken("runs")
 
-    assert (await house.verdict("concurrency")).answer is GuardAnswer.UNKNOWN
+    assert (await harness.verdict("concurrency")).answer is GuardAnswer.UNKNOWN

@@ -18,7 +18,7 @@ from remediator.playbooks.inventory import Inventory
 from remediator.storage.repositories import discovered, runs
 from tests.extensions.guards.test_invariants import HEAL, ONE_AFTER_THE_OTHER, PLAYBOOKS, TARGETS, Event, Town, events
 from tests.support.fleet import Health, begun, context
-from tests.support.guard_history import INVENTORY, NOON, House, SetClock
+from tests.support.guard_history import INVENTORY, NOON, Harness, SetClock
 from tests.support.stores import new_store
 
 pytestmark = [pytest.mark.promise(8), pytest.mark.promise(12)]
@@ -128,17 +128,17 @@ def _is_stuck(run: Run, town: DiscoveredTown) -> bool:
     return left and run.finished_at is None and run.plan is not None and not town.hands and run.lease_owner is None
 
 
-async def test_a_replica_that_does_not_know_the_last_look_up_begins_nothing(house: House) -> None:
+async def test_a_replica_that_does_not_know_the_last_look_up_begins_nothing(harness: Harness) -> None:
     """If the set in the store is newer than the set of the replica, the guard does not allow an action."""
     inventory = written()
     first, second = targets_of(inventory, {"web-0", "web-1"}), targets_of(inventory, {"web-1"})
-    await house.store.write(lambda tx: discovered.save(tx, "web", first, ""))
-    house.context.playbooks = house.context.playbooks.with_inventory(merge(inventory, {"web": first}).inventory)
-    assert (await house.verdict("about_target", target="web-1")).answer is GuardAnswer.ALLOW
+    await harness.store.write(lambda tx: discovered.save(tx, "web", first, ""))
+    harness.context.playbooks = harness.context.playbooks.with_inventory(merge(inventory, {"web": first}).inventory)
+    assert (await harness.verdict("about_target", target="web-1")).answer is GuardAnswer.ALLOW
 
-    await house.store.write(lambda tx: discovered.save(tx, "web", second, first.version))
-    verdict = await house.verdict("about_target", target="web-1")
+    await harness.store.write(lambda tx: discovered.save(tx, "web", second, first.version))
+    verdict = await harness.verdict("about_target", target="web-1")
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.BLOCK, "targets_changed")
     assert "discovery web changed a moment ago" in verdict.text
-    assert (await house.verdict("about_target", target="redis")).answer is GuardAnswer.ALLOW, "it is written"
+    assert (await harness.verdict("about_target", target="redis")).answer is GuardAnswer.ALLOW, "it is written"

@@ -18,7 +18,7 @@ from remediator.errors import InputError
 from remediator.reporting.period import promotion
 from remediator.storage.schema import approvals
 from tests.support import commands
-from tests.support.guard_history import HOUR, MINUTE, NOON, House, alert, row
+from tests.support.guard_history import HOUR, MINUTE, NOON, Harness, alert, row
 from tests.support.servers import DEADLINE, until
 from tests.support.servers.remediator import Stack
 
@@ -99,7 +99,7 @@ def test_an_invalid_alert_is_refused_with_the_expected_form(text: str) -> None:
         read_alert(text)
 
 
-async def approved(house: House, run_id: str, status: str) -> None:
+async def approved(harness: Harness, run_id: str, status: str) -> None:
     values = {
         "id": f"approval-{run_id}",
         "run_id": run_id,
@@ -115,33 +115,33 @@ async def approved(house: House, run_id: str, status: str) -> None:
         "expires_at": NOON + HOUR,
         "decided_at": NOON + 2 * MINUTE,
     }
-    await house.write(lambda tx: tx.connection.execute(insert(approvals), values))
+    await harness.write(lambda tx: tx.connection.execute(insert(approvals), values))
 
 
-async def gathered(house: House) -> list[promotion.Evidence]:
-    return await house.store.read(lambda connection: promotion.evidence(connection, NOON - HOUR))
+async def gathered(harness: Harness) -> list[promotion.Evidence]:
+    return await harness.store.read(lambda connection: promotion.evidence(connection, NOON - HOUR))
 
 
-async def test_shadow_decisions_are_held_against_what_happened(house: House) -> None:
+async def test_shadow_decisions_are_held_against_what_happened(harness: Harness) -> None:
     """Ten shadow runs would have acted; four of their alerts resolved after three minutes without an action."""
     shadow = row("run", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="shadow")
     for number in range(10):
-        await house.past(shadow | {"id": f"run-{number}", "detail": {"would": "act"}})
+        await harness.past(shadow | {"id": f"run-{number}", "detail": {"would": "act"}})
     for would in ("ask", "nothing"):
-        await house.past(shadow | {"id": f"run-{would}", "detail": {"would": would}})
-    await house.past(shadow | {"id": "run-over", "reason": "resolved"})  # resolved while a guard blocked it
+        await harness.past(shadow | {"id": f"run-{would}", "detail": {"would": would}})
+    await harness.past(shadow | {"id": "run-over", "reason": "resolved"})  # resolved while a guard blocked it
     held = row("run-held", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="guard_blocked")
-    await house.past(held | {"blocked_by": "freeze"})
+    await harness.past(held | {"blocked_by": "freeze"})
     for number in range(4):
         over = alert(number, "resolved")
-        await house.fires(
+        await harness.fires(
             type(over)(
                 **{**{n: getattr(over, n) for n in over.__dataclass_fields__}, "resolved_at": NOON + 3 * MINUTE}
             ),
             run=f"run-{number}",
         )
 
-    found = (await gathered(house))[0]
+    found = (await gathered(harness))[0]
 
     assert (found.shadow, found.would_act, found.resolved, found.resolved_after) == (14, 10, 4, 180.0)
     assert found.text == [
@@ -161,16 +161,18 @@ async def test_shadow_decisions_are_held_against_what_happened(house: House) -> 
         (3, 0, "keep the mode: too few decisions (3 of at least 10)"),
     ],
 )
-async def test_approvals_speak_for_auto_when_people_always_agreed(house: House, yes: int, no: int, advice: str) -> None:
+async def test_approvals_speak_for_auto_when_people_always_agreed(
+    harness: Harness, yes: int, no: int, advice: str
+) -> None:
     """Approved requests of healed runs count for ``auto``; a single rejection keeps the mode."""
     for number in range(yes):
-        await house.acted(f"run-{number}", NOON)
-        await approved(house, f"run-{number}", "approved")
+        await harness.acted(f"run-{number}", NOON)
+        await approved(harness, f"run-{number}", "approved")
     for number in range(no):
-        await house.past(row(f"run-no-{number}", "redis-down", "redis", "cancelled", NOON))
-        await approved(house, f"run-no-{number}", "rejected")
+        await harness.past(row(f"run-no-{number}", "redis-down", "redis", "cancelled", NOON))
+        await approved(harness, f"run-no-{number}", "rejected")
 
-    found = (await gathered(house))[0]
+    found = (await gathered(harness))[0]
 
     assert (found.approved, found.rejected, found.advice) == (yes, no, advice)
     assert found.decided_after == 120.0

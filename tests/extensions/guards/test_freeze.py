@@ -16,7 +16,7 @@ from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards._windows import Window
 from remediator.extensions.guards.base import GuardAnswer
 from remediator.extensions.guards.freeze import FreezeSettings
-from tests.support.guard_history import House
+from tests.support.guard_history import Harness
 
 BERLIN = ZoneInfo("Europe/Berlin")
 WEEKEND = {"name": "weekend", "from": "fri 18:00", "to": "mon 08:00"}
@@ -33,11 +33,11 @@ def covered(window: dict[str, Any], now: datetime, zone: ZoneInfo = BERLIN) -> b
     return Window.model_validate(window).covering(now, zone) is not None
 
 
-async def test_it_blocks_inside_a_window(house: House) -> None:
+async def test_it_blocks_inside_a_window(harness: Harness) -> None:
     """In a window the guard blocks until its end, which the verdict gives in UTC and in local time."""
-    house.clock.time = berlin("2026-03-07 10:00")
+    harness.clock.time = berlin("2026-03-07 10:00")
 
-    verdict = await house.verdict("freeze", {"timezone": "Europe/Berlin", "windows": [WEEKEND]})
+    verdict = await harness.verdict("freeze", {"timezone": "Europe/Berlin", "windows": [WEEKEND]})
 
     assert verdict.sentence == (
         "blocked: freeze 'weekend' until 2026-03-09 07:00:00Z (Mon 08:00 Europe/Berlin), by windows"
@@ -45,14 +45,14 @@ async def test_it_blocks_inside_a_window(house: House) -> None:
     assert verdict.until == berlin("2026-03-09 08:00")
 
 
-async def test_it_allows_outside(house: House) -> None:
+async def test_it_allows_outside(harness: Harness) -> None:
     """Outside of all windows, and without windows, the guard allows."""
-    house.clock.time = berlin("2026-03-09 08:00")
+    harness.clock.time = berlin("2026-03-09 08:00")
 
     assert (
-        await house.verdict("freeze", {"timezone": "Europe/Berlin", "windows": [WEEKEND]})
+        await harness.verdict("freeze", {"timezone": "Europe/Berlin", "windows": [WEEKEND]})
     ).answer is GuardAnswer.ALLOW
-    assert (await house.verdict("freeze")).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("freeze")).answer is GuardAnswer.ALLOW
 
 
 @pytest.mark.parametrize(
@@ -194,28 +194,28 @@ END:VCALENDAR
         ("2026-03-10 11:30", None),
     ],
 )
-async def test_events_of_a_calendar_freeze(tmp_path: Path, house: House, now: str, summary: str | None) -> None:
+async def test_events_of_a_calendar_freeze(tmp_path: Path, harness: Harness, now: str, summary: str | None) -> None:
     """All-day events and recurring events freeze, also over midnight and clock changes; cancelled events do not."""
     pytest.importorskip("recurring_ical_events")
     (tmp_path / "holidays.ics").write_text(CALENDAR.replace("\n", "\r\n"))
-    house = House(house.store, house.clock, ClientSet(folder=tmp_path))
-    house.clock.time = berlin(now)
+    harness = Harness(harness.store, harness.clock, ClientSet(folder=tmp_path))
+    harness.clock.time = berlin(now)
 
-    verdict = await house.verdict("freeze", {"timezone": "Europe/Berlin", "calendars": ["holidays.ics"]})
+    verdict = await harness.verdict("freeze", {"timezone": "Europe/Berlin", "calendars": ["holidays.ics"]})
 
     assert verdict.inputs.get("name") == summary
     assert (verdict.answer is GuardAnswer.BLOCK) is (summary is not None)
 
 
 @pytest.mark.parametrize("content", [None, "not a calendar"])
-async def test_a_calendar_that_cannot_be_read_is_unknown(tmp_path: Path, house: House, content: str | None) -> None:
+async def test_a_calendar_that_cannot_be_read_is_unknown(tmp_path: Path, harness: Harness, content: str | None) -> None:
     """A missing or broken calendar may hide a freeze, so a person is asked."""
     pytest.importorskip("recurring_ical_events")
     if content is not None:
         (tmp_path / "holidays.ics").write_text(content)
-    house = House(house.store, house.clock, ClientSet(folder=tmp_path))
+    harness = Harness(harness.store, harness.clock, ClientSet(folder=tmp_path))
 
-    verdict = await house.verdict("freeze", {"calendars": ["holidays.ics"]})
+    verdict = await harness.verdict("freeze", {"calendars": ["holidays.ics"]})
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "calendar_unreadable")
 
@@ -241,20 +241,20 @@ def event(*lines: str) -> str:
     ],
 )
 async def test_odd_events_freeze_rather_longer(
-    tmp_path: Path, house: House, lines: tuple[str, ...], now: str, frozen: bool
+    tmp_path: Path, harness: Harness, lines: tuple[str, ...], now: str, frozen: bool
 ) -> None:
     """Unclear events (no end, a duration, a day that ends on itself, skipped or repeated hours) freeze the longer
     time."""
     pytest.importorskip("recurring_ical_events")
     (tmp_path / "odd.ics").write_text(event(*lines))
-    house = House(house.store, house.clock, ClientSet(folder=tmp_path))
+    harness = Harness(harness.store, harness.clock, ClientSet(folder=tmp_path))
     instants = {
         "01:15Z": datetime(2026, 10, 25, 1, 15, tzinfo=UTC),
         "00:35Z": datetime(2026, 3, 29, 0, 35, tzinfo=UTC),
     }
-    house.clock.time = instants[now] if now in instants else berlin(now)
+    harness.clock.time = instants[now] if now in instants else berlin(now)
 
-    verdict = await house.verdict("freeze", {"timezone": "Europe/Berlin", "calendars": ["odd.ics"]})
+    verdict = await harness.verdict("freeze", {"timezone": "Europe/Berlin", "calendars": ["odd.ics"]})
 
     assert (verdict.answer is GuardAnswer.BLOCK) is frozen, verdict
 
@@ -269,14 +269,14 @@ async def test_odd_events_freeze_rather_longer(
     ],
 )
 async def test_an_event_that_cannot_be_placed_is_unknown(
-    tmp_path: Path, house: House, lines: tuple[str, ...], said: str
+    tmp_path: Path, harness: Harness, lines: tuple[str, ...], said: str
 ) -> None:
     """If the time of an event is unknown, the answer is unknown."""
     pytest.importorskip("recurring_ical_events")
     (tmp_path / "odd.ics").write_text(event(*lines))
-    house = House(house.store, house.clock, ClientSet(folder=tmp_path))
+    harness = Harness(harness.store, harness.clock, ClientSet(folder=tmp_path))
 
-    verdict = await house.verdict("freeze", {"calendars": ["odd.ics"]})
+    verdict = await harness.verdict("freeze", {"calendars": ["odd.ics"]})
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "calendar_unreadable")
     assert said in verdict.text

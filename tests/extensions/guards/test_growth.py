@@ -19,7 +19,7 @@ from remediator.pipeline.guard_evaluation import active_guards, build_input
 from remediator.pipeline.run_context import RunContext
 from remediator.storage.schema import attempts, episodes, evidence, runs, verdicts
 from remediator.storage.sqlite import SqliteStore
-from tests.support.guard_history import INVENTORY, NOON, House, SetClock, alert, attempt, playbook, row
+from tests.support.guard_history import INVENTORY, NOON, Harness, SetClock, alert, attempt, playbook, row
 from tests.support.stores import new_file
 
 FEW, MANY = 100, 10_000
@@ -60,14 +60,14 @@ async def work_of_guards(path: Path, actions: int) -> dict[str, int]:
         connection.exec_driver_sql("COMMIT")
     engine.dispose()
     store = SqliteStore(path, SetClock())
-    house = House(store, SetClock())
-    ctx = RunContext(house.context, house.run("run-now", CHOSEN, "auto", None), CHOSEN, INVENTORY.service("app"))
+    harness = Harness(store, SetClock())
+    ctx = RunContext(harness.context, harness.run("run-now", CHOSEN, "auto", None), CHOSEN, INVENTORY.service("app"))
     asked = build_input(ctx, (), None)
 
     def count(connection: Connection) -> dict[str, int]:
         raw: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
         counted: dict[str, int] = {}
-        for guard, settings in active_guards(house.context, CHOSEN):
+        for guard, settings in active_guards(harness.context, CHOSEN):
             if type(guard).evaluate_stored is Guard.evaluate_stored:
                 continue
             steps: list[None] = []

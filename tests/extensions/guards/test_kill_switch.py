@@ -12,20 +12,20 @@ from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import GuardAnswer
 from remediator.runtime.monitors import MonitorSettings, run_monitors, run_monitors_loop
 from remediator.storage.repositories import runs, stops
-from tests.support.guard_history import HOUR, NOON, House, row
+from tests.support.guard_history import HOUR, NOON, Harness, row
 
 pytestmark = pytest.mark.promise(10)
 
 
-async def press(house: House, scope: str = "global", name: str = "", **more: object) -> None:
-    await house.write(lambda tx: stops.create(tx, "stop-1", scope, name, "database move", "user:ann", **more))
+async def press(harness: Harness, scope: str = "global", name: str = "", **more: object) -> None:
+    await harness.write(lambda tx: stops.create(tx, "stop-1", scope, name, "database move", "user:ann", **more))
 
 
-async def test_it_blocks_everything(house: House) -> None:
+async def test_it_blocks_everything(harness: Harness) -> None:
     """A global stop blocks, and the verdict has the person, the time, the reason and the command for the release."""
-    await press(house)
+    await press(harness)
 
-    verdict = await house.verdict("kill_switch")
+    verdict = await harness.verdict("kill_switch")
 
     assert verdict.sentence == (
         "blocked: everything stopped by user:ann at 12:00:00Z: database move "
@@ -35,84 +35,84 @@ async def test_it_blocks_everything(house: House) -> None:
 
 
 @pytest.mark.parametrize(("scope", "name"), [("playbook", "redis-down"), ("service", "redis")])
-async def test_it_blocks_what_it_names(house: House, scope: str, name: str) -> None:
+async def test_it_blocks_what_it_names(harness: Harness, scope: str, name: str) -> None:
     """A stop of a playbook or a service blocks only this playbook or service."""
-    await press(house, scope, name)
+    await press(harness, scope, name)
 
-    assert (await house.verdict("kill_switch")).answer is GuardAnswer.BLOCK
-    assert (await house.verdict("kill_switch", name="other", target="app")).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("kill_switch")).answer is GuardAnswer.BLOCK
+    assert (await harness.verdict("kill_switch", name="other", target="app")).answer is GuardAnswer.ALLOW
 
 
-async def test_it_allows_without_one(house: House) -> None:
+async def test_it_allows_without_one(harness: Harness) -> None:
     """Without a stop, the guard allows."""
-    assert (await house.verdict("kill_switch")).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("kill_switch")).answer is GuardAnswer.ALLOW
 
 
-async def test_only_a_stop_with_an_expiry_ends_automatically(house: House) -> None:
+async def test_only_a_stop_with_an_expiry_ends_automatically(harness: Harness) -> None:
     """A stop with an expiry ends at that time, when the run is evaluated again; a stop without an expiry stays."""
-    await press(house, expires_at=NOON + HOUR)
+    await press(harness, expires_at=NOON + HOUR)
 
-    before = await house.verdict("kill_switch")
+    before = await harness.verdict("kill_switch")
     assert before.until == NOON + HOUR
     assert ", until 13:00:00Z: database move" in before.sentence
 
-    house.clock.time = NOON + HOUR
-    assert (await house.verdict("kill_switch")).answer is GuardAnswer.ALLOW
+    harness.clock.time = NOON + HOUR
+    assert (await harness.verdict("kill_switch")).answer is GuardAnswer.ALLOW
 
-    await house.write(lambda tx: stops.create(tx, "stop-2", "global", "", "for good", "user:ann"))
-    house.clock.time = NOON + timedelta(days=3000)
-    assert (await house.verdict("kill_switch")).answer is GuardAnswer.BLOCK
+    await harness.write(lambda tx: stops.create(tx, "stop-2", "global", "", "for good", "user:ann"))
+    harness.clock.time = NOON + timedelta(days=3000)
+    assert (await harness.verdict("kill_switch")).answer is GuardAnswer.BLOCK
 
 
-async def test_only_a_person_resumes(house: House) -> None:
+async def test_only_a_person_resumes(harness: Harness) -> None:
     """After a person releases the stop, the guard allows; a second release changes nothing."""
-    await press(house)
+    await press(harness)
 
-    assert await house.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
-    assert not await house.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
-    assert (await house.verdict("kill_switch")).answer is GuardAnswer.ALLOW
+    assert await harness.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
+    assert not await harness.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
+    assert (await harness.verdict("kill_switch")).answer is GuardAnswer.ALLOW
 
 
-async def test_it_is_unknown_without_its_store(house: House) -> None:
+async def test_it_is_unknown_without_its_store(harness: Harness) -> None:
     """If the store cannot be read, the answer is unknown."""
-    await house.broken("stops")
+    await harness.broken("stops")
 
-    verdict = await house.verdict("kill_switch")
+    verdict = await harness.verdict("kill_switch")
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "guard_error")
 
 
 @pytest.mark.parametrize(("content", "reason"), [("disk swap\n", "disk swap"), ("", "no reason given")])
-async def test_a_file_stops_everything(tmp_path: Path, house: House, content: str, reason: str) -> None:
+async def test_a_file_stops_everything(tmp_path: Path, harness: Harness, content: str, reason: str) -> None:
     """A file STOP in the state folder blocks, also if it is empty; its content is the reason."""
     (tmp_path / "STOP").write_text(content)
-    house = House(house.store, house.clock, ClientSet(state=tmp_path))
+    harness = Harness(harness.store, harness.clock, ClientSet(state=tmp_path))
 
-    verdict = await house.verdict("kill_switch")
+    verdict = await harness.verdict("kill_switch")
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.BLOCK, "stop_file")
     assert verdict.text.endswith(f": {reason}")
 
 
-async def test_the_file_becomes_a_stop_for_every_replica(tmp_path: Path, house: House) -> None:
+async def test_the_file_becomes_a_stop_for_every_replica(tmp_path: Path, harness: Harness) -> None:
     """The file creates one stop in the store, which stays after the file is removed until a person releases it."""
     watching = MonitorSettings(tmp_path, None, (), None)
     (tmp_path / "STOP").write_text("disk swap")
-    await run_monitors(house.context, watching)
-    await run_monitors(house.context, watching)
+    await run_monitors(harness.context, watching)
+    await run_monitors(harness.context, watching)
     (tmp_path / "STOP").unlink()
-    await run_monitors(house.context, watching)
+    await run_monitors(harness.context, watching)
 
-    standing = await house.store.read(lambda connection: stops.list_active(connection, house.clock.now()))
+    standing = await harness.store.read(lambda connection: stops.list_active(connection, harness.clock.now()))
 
     assert [(stop.scope, stop.reason, stop.created_by) for stop in standing] == [
-        ("global", "disk swap", "stop file of house")
+        ("global", "disk swap", "stop file of replica-1")
     ]
-    assert (await house.verdict("kill_switch")).answer is GuardAnswer.BLOCK
+    assert (await harness.verdict("kill_switch")).answer is GuardAnswer.BLOCK
 
 
 async def test_the_stop_file_is_checked_twice_as_often_as_the_store(
-    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop looks for the file twice as often as for other changes."""
     passed: list[float] = []
@@ -124,21 +124,21 @@ async def test_the_stop_file_is_checked_twice_as_often_as_the_store(
         if len(passed) == 4:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(house.context.clock, "sleep", sleep)
+    monkeypatch.setattr(harness.context.clock, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
-        await run_monitors_loop(house.context, MonitorSettings(tmp_path, None, (), None), 1.0)
+        await run_monitors_loop(harness.context, MonitorSettings(tmp_path, None, (), None), 1.0)
 
-    standing = await house.store.read(lambda connection: stops.list_active(connection, house.clock.now()))
+    standing = await harness.store.read(lambda connection: stops.list_active(connection, harness.clock.now()))
     assert passed == [0.5] * 4
     assert [stop.reason for stop in standing] == ["disk swap"]
 
 
-async def test_runs_that_a_stop_blocked_are_due_after_its_release(house: House) -> None:
+async def test_runs_that_a_stop_blocked_are_due_after_its_release(harness: Harness) -> None:
     """Runs that a stop blocks are due at once after its release; other runs are not."""
 
     later = NOON + HOUR
-    await press(house)
-    await house.past(
+    await press(harness)
+    await harness.past(
         row(
             "held",
             "redis-down",
@@ -152,9 +152,9 @@ async def test_runs_that_a_stop_blocked_are_due_after_its_release(house: House) 
         row("other", "redis-down", "app", "blocked", NOON, blocked_by="cooldown", wake_at=later),
     )
 
-    await house.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
+    await harness.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
 
     held, other = [
-        await house.store.read(lambda connection, run=run: runs.get(connection, run)) for run in ("held", "other")
+        await harness.store.read(lambda connection, run=run: runs.get(connection, run)) for run in ("held", "other")
     ]
     assert (held.wake_at, other.wake_at) == (NOON, later)

@@ -14,7 +14,7 @@ from remediator.clients.prometheus.client import Prometheus as Client
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import GuardAnswer, Verdict
 from remediator.extensions.guards.preconditions import PreconditionsSettings
-from tests.support.guard_history import House, SetClock, plan_of
+from tests.support.guard_history import Harness, SetClock, plan_of
 from tests.support.servers import free_port, until
 from tests.support.servers.prometheus import Prometheus
 
@@ -27,17 +27,17 @@ scrape_configs:
 
 
 @asynccontextmanager
-async def asking(house: House, url: str, timeout: float = 30) -> AsyncIterator[House]:
+async def asking(harness: Harness, url: str, timeout: float = 30) -> AsyncIterator[Harness]:
     client = Client(Endpoint(url=url, timeout=timedelta(seconds=timeout)))
     clock = SetClock(datetime.now(UTC))
     try:
-        yield House(house.store, clock, ClientSet(prometheus=client, clock=clock))
+        yield Harness(harness.store, clock, ClientSet(prometheus=client, clock=clock))
     finally:
         await client.aclose()
 
 
-async def ask(house: House, url: str, *conditions: dict[str, Any], **more: Any) -> Verdict:
-    async with asking(house, url) as asked:
+async def ask(harness: Harness, url: str, *conditions: dict[str, Any], **more: Any) -> Verdict:
+    async with asking(harness, url) as asked:
         return await asked.verdict("preconditions", list(conditions), **more)
 
 
@@ -49,69 +49,69 @@ def prometheus(make_prometheus: Callable[..., Prometheus]) -> Prometheus:
     return server
 
 
-async def test_it_allows_what_holds(house: House, prometheus: Prometheus) -> None:
+async def test_it_allows_what_holds(harness: Harness, prometheus: Prometheus) -> None:
     """The guard allows if all conditions hold on fresh data; parameters are inserted as label values."""
     query = {"promql": 'up{job="${job}"} == 1', "max_age": "10s"}
 
-    verdict = await ask(house, prometheus.url, query, plan=plan_of(job="self"))
+    verdict = await ask(harness, prometheus.url, query, plan=plan_of(job="self"))
 
     assert verdict.answer is GuardAnswer.ALLOW
 
 
-async def test_it_blocks_what_does_not_hold(house: House, prometheus: Prometheus) -> None:
+async def test_it_blocks_what_does_not_hold(harness: Harness, prometheus: Prometheus) -> None:
     """If the data is fresh and the comparison has an empty result, the guard blocks."""
-    verdict = await ask(house, prometheus.url, {"promql": 'up{job="self"} == 0'})
+    verdict = await ask(harness, prometheus.url, {"promql": 'up{job="self"} == 0'})
 
     assert verdict.sentence == (
         'blocked: precondition up{job="self"} == 0 is not met: up{job="self"} == 0 does not hold'
     )
 
 
-async def test_an_empty_vector_is_unknown(house: House, prometheus: Prometheus) -> None:
+async def test_an_empty_vector_is_unknown(harness: Harness, prometheus: Prometheus) -> None:
     """If the series does not exist, the answer is unknown."""
-    verdict = await ask(house, prometheus.url, {"promql": "redis_up == 0"})
+    verdict = await ask(harness, prometheus.url, {"promql": "redis_up == 0"})
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_data")
     assert "no data from the last 1m for redis_up" in verdict.text
 
 
-async def test_stale_data_is_unknown(house: House, make_prometheus: Callable[..., Prometheus]) -> None:
+async def test_stale_data_is_unknown(harness: Harness, make_prometheus: Callable[..., Prometheus]) -> None:
     """An old value does not prove the present state, so the answer is unknown."""
     old = datetime.now(UTC).timestamp() - 200
     server = make_prometheus(history=f"# TYPE redis_up gauge\nredis_up 0 {old:.3f}\n")
 
-    verdict = await ask(house, server.url, {"promql": "redis_up == 0"})
+    verdict = await ask(harness, server.url, {"promql": "redis_up == 0"})
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_data")
 
 
-async def test_a_prometheus_that_is_down_is_unknown(house: House) -> None:
+async def test_a_prometheus_that_is_down_is_unknown(harness: Harness) -> None:
     """If Prometheus does not answer, the condition is unknown."""
     server = f"127.0.0.1:{free_port()}"
-    verdict = await ask(house, f"http://{server}", {"promql": "up == 1"})
+    verdict = await ask(harness, f"http://{server}", {"promql": "up == 1"})
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_data")
     assert "promql: " in verdict.text and server in verdict.text
 
 
-async def test_a_prometheus_that_hangs_is_unknown(house: House, prometheus: Prometheus) -> None:
+async def test_a_prometheus_that_hangs_is_unknown(harness: Harness, prometheus: Prometheus) -> None:
     """The request to a stopped Prometheus ends at its timeout, and the answer is unknown."""
     prometheus.pause()
 
-    async with asking(house, prometheus.url, timeout=0.3) as asked:
+    async with asking(harness, prometheus.url, timeout=0.3) as asked:
         verdict = await asked.verdict("preconditions", [{"promql": "up == 1"}])
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_data")
 
 
-async def test_without_conditions_it_allows(house: House) -> None:
+async def test_without_conditions_it_allows(harness: Harness) -> None:
     """Without preconditions in the playbook, the guard allows."""
-    assert (await house.verdict("preconditions")).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("preconditions")).answer is GuardAnswer.ALLOW
 
 
-async def test_a_probe_has_to_give_the_answer_that_is_expected(house: House) -> None:
+async def test_a_probe_has_to_give_the_answer_that_is_expected(harness: Harness) -> None:
     """A condition can require that a check fails; if the check is unknown, the condition is unknown."""
-    unknown = await house.verdict("preconditions", [{"check": "redis.ping", "expect": "fail"}])
+    unknown = await harness.verdict("preconditions", [{"check": "redis.ping", "expect": "fail"}])
 
     assert (unknown.answer, unknown.reason) == (GuardAnswer.UNKNOWN, "no_data")
 

@@ -7,25 +7,25 @@ from datetime import timedelta
 import pytest
 
 from remediator.extensions.guards.base import GuardAnswer
-from tests.support.guard_history import HOUR, MINUTE, NOON, House
+from tests.support.guard_history import HOUR, MINUTE, NOON, Harness
 
 pytestmark = pytest.mark.promise(12)
 
 
-async def web(house: House, number: int, status_: str, ago: timedelta = 5 * MINUTE) -> None:
-    await house.acted(f"run-{number}", NOON - ago, playbook_="web", target=f"web-{number}", status_=status_)
+async def web(harness: Harness, number: int, status_: str, ago: timedelta = 5 * MINUTE) -> None:
+    await harness.acted(f"run-{number}", NOON - ago, playbook_="web", target=f"web-{number}", status_=status_)
 
 
-async def ask(house: House, settings: object = None):  # type: ignore[no-untyped-def]
-    return await house.verdict("ramp", settings, target="web-9", name="web")
+async def ask(harness: Harness, settings: object = None):  # type: ignore[no-untyped-def]
+    return await harness.verdict("ramp", settings, target="web-9", name="web")
 
 
-async def test_the_second_target_waits_for_the_first(house: House) -> None:
+async def test_the_second_target_waits_for_the_first(harness: Harness) -> None:
     """Until the remedy of the first target is verified, no second target starts."""
-    await web(house, 0, "verifying")
+    await web(harness, 0, "verifying")
 
     assert (
-        await ask(house)
+        await ask(harness)
     ).sentence == "blocked: ramp 1→2→4 for web: at most 1 at the same time now, used by runs run-0"
 
 
@@ -43,49 +43,49 @@ async def test_the_second_target_waits_for_the_first(house: House) -> None:
     ],
 )
 async def test_each_wave_has_to_heal_before_the_next(
-    house: House, healed: int, acting: int, answer: GuardAnswer
+    harness: Harness, healed: int, acting: int, answer: GuardAnswer
 ) -> None:
     """After one healed target, two may start; after three healed targets, four; the limit then stays at four."""
     for number in range(healed + acting):
-        await web(house, number, "succeeded" if number < healed else "running")
+        await web(harness, number, "succeeded" if number < healed else "running")
 
-    assert (await ask(house)).answer is answer
+    assert (await ask(harness)).answer is answer
 
 
-async def test_too_many_failures_stop_it(house: House) -> None:
+async def test_too_many_failures_stop_it(harness: Harness) -> None:
     """After two targets that were not healed, the guard blocks: the playbook may treat the wrong fault."""
-    await web(house, 0, "succeeded", 9 * MINUTE)
-    await web(house, 1, "failed", 6 * MINUTE)
-    await web(house, 2, "escalated", 5 * MINUTE)
+    await web(harness, 0, "succeeded", 9 * MINUTE)
+    await web(harness, 1, "failed", 6 * MINUTE)
+    await web(harness, 2, "escalated", 5 * MINUTE)
 
-    verdict = await ask(house)
+    verdict = await ask(harness)
 
     assert verdict.sentence == (
         "blocked: ramp of web stopped: 2 targets not healed within 30m (runs run-1, run-2); possible again at 12:24:00Z"
     )
 
 
-async def test_it_starts_again_after_its_window(house: House) -> None:
+async def test_it_starts_again_after_its_window(harness: Harness) -> None:
     """Runs before the window and cancelled runs do not count."""
-    await web(house, 0, "failed", HOUR)
-    await web(house, 1, "failed", HOUR)
-    await web(house, 2, "cancelled")
+    await web(harness, 0, "failed", HOUR)
+    await web(harness, 1, "failed", HOUR)
+    await web(harness, 2, "cancelled")
 
-    assert (await ask(house)).answer is GuardAnswer.ALLOW
+    assert (await ask(harness)).answer is GuardAnswer.ALLOW
 
 
-async def test_one_target_alone_is_no_ramp(house: House) -> None:
+async def test_one_target_alone_is_no_ramp(harness: Harness) -> None:
     """Earlier runs on the same target do not count; the cooldown and the circuit breaker limit them."""
     for number in range(3):
-        await house.acted(
+        await harness.acted(
             f"run-{number}", NOON - (number + 1) * MINUTE, playbook_="web", target="web-9", status_="failed"
         )
 
-    assert (await ask(house)).answer is GuardAnswer.ALLOW
+    assert (await ask(harness)).answer is GuardAnswer.ALLOW
 
 
-async def test_it_is_unknown_without_its_store(house: House) -> None:
+async def test_it_is_unknown_without_its_store(harness: Harness) -> None:
     """If the store cannot be read, the answer is unknown."""
-    await house.broken("runs")
+    await harness.broken("runs")
 
-    assert (await ask(house)).answer is GuardAnswer.UNKNOWN
+    assert (await ask(harness)).answer is GuardAnswer.UNKNOWN

@@ -15,32 +15,32 @@ from remediator.extensions.guards.base import GuardAnswer
 from remediator.storage import Tx
 from remediator.storage.repositories import remedy_memory
 from remediator.storage.repositories.remedy_memory import NO_HELP, MemoryKind, Subject, remedy_key
-from tests.support.guard_history import HOUR, NOON, STEP, House, plan_of, playbook
+from tests.support.guard_history import HOUR, NOON, STEP, Harness, plan_of, playbook
 
 pytestmark = pytest.mark.promise(12)
 
 OTHER = msgspec.structs.replace(STEP, id="reload", action="app.reload")
 
 
-async def failed(house: House, step: PlannedStep = STEP, *, target: str = "redis", ago: timedelta = HOUR) -> None:
+async def failed(harness: Harness, step: PlannedStep = STEP, *, target: str = "redis", ago: timedelta = HOUR) -> None:
     """Record that a step did not help."""
 
     def write(tx: Tx) -> None:
-        run = house.run("run-1", playbook(target=target), "auto", None)
+        run = harness.run("run-1", playbook(target=target), "auto", None)
         name, key = step.call.text, remedy_key(step, ())
         about = Subject(MemoryKind.REMEDY, key, name)
         remedy_memory.remember(tx, Ids(), run, about, NO_HELP, "redis.ping: no answer", "remediator/test")
 
-    house.clock.time = NOON - ago
-    await house.write(write)
-    house.clock.time = NOON
+    harness.clock.time = NOON - ago
+    await harness.write(write)
+    harness.clock.time = NOON
 
 
-async def test_a_remedy_that_did_not_help_needs_a_person(house: House) -> None:
+async def test_a_remedy_that_did_not_help_needs_a_person(harness: Harness) -> None:
     """The reason names the run, the time, the failed verification and the command that allows the remedy again."""
-    await failed(house)
+    await failed(harness)
 
-    verdict = await house.verdict("remedy_memory")
+    verdict = await harness.verdict("remedy_memory")
 
     assert verdict.answer is GuardAnswer.UNKNOWN and verdict.reason == "did_not_help"
     assert verdict.text.startswith(
@@ -62,12 +62,12 @@ async def test_a_remedy_that_did_not_help_needs_a_person(house: House) -> None:
     ],
 )
 async def test_it_allows_what_is_not_known_to_fail(
-    house: House, step: PlannedStep, asked: dict[str, Any], settings: dict[str, str] | None
+    harness: Harness, step: PlannedStep, asked: dict[str, Any], settings: dict[str, str] | None
 ) -> None:
     """Only the same action with the same parameters on the same target counts."""
-    await failed(house)
+    await failed(harness)
 
-    assert (await house.verdict("remedy_memory", settings, step=step, **asked)).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("remedy_memory", settings, step=step, **asked)).answer is GuardAnswer.ALLOW
 
 
 @pytest.mark.parametrize(
@@ -78,17 +78,17 @@ async def test_it_allows_what_is_not_known_to_fail(
         pytest.param((STEP, OTHER), "approve", GuardAnswer.UNKNOWN, id="a person is asked anyway, and told"),
     ],
 )
-async def test_a_whole_plan(house: House, steps: tuple[PlannedStep, ...], mode: str, answer: GuardAnswer) -> None:
+async def test_a_whole_plan(harness: Harness, steps: tuple[PlannedStep, ...], mode: str, answer: GuardAnswer) -> None:
     """The guard allows an automatic plan while one of its steps is not known to fail."""
-    await failed(house)
+    await failed(harness)
 
-    verdict = await house.verdict("remedy_memory", step=None, plan=plan_of(*steps), mode=mode)
+    verdict = await harness.verdict("remedy_memory", step=None, plan=plan_of(*steps), mode=mode)
 
     assert verdict.answer is answer
 
 
-async def test_without_its_store_it_does_not_know(house: House) -> None:
+async def test_without_its_store_it_does_not_know(harness: Harness) -> None:
     """If the store cannot be read, the guard neither allows nor blocks."""
-    await house.write(lambda tx: tx.connection.execute(text("DROP TABLE remedy_memory")))
+    await harness.write(lambda tx: tx.connection.execute(text("DROP TABLE remedy_memory")))
 
-    assert (await house.verdict("remedy_memory")).answer is GuardAnswer.UNKNOWN
+    assert (await harness.verdict("remedy_memory")).answer is GuardAnswer.UNKNOWN

@@ -24,7 +24,7 @@ from remediator.core.run import Episode
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import GuardAnswer, Verdict
 from tests.support import fake_servers
-from tests.support.guard_history import House, alert
+from tests.support.guard_history import Harness, alert
 from tests.support.servers import free_port, grafana
 from tests.support.servers.alertmanager import Alertmanager
 
@@ -32,17 +32,17 @@ pytestmark = pytest.mark.promise(5)
 
 
 @asynccontextmanager
-async def asking(house: House, *urls: str) -> AsyncIterator[House]:
+async def asking(harness: Harness, *urls: str) -> AsyncIterator[Harness]:
     """Return guards that ask these Alertmanagers."""
     async with AsyncExitStack() as stack:
         clients = tuple(Client(Endpoint(url=url, timeout=timedelta(seconds=60))) for url in urls)
         for client in clients:
             stack.push_async_callback(client.aclose)
-        yield House(house.store, house.clock, ClientSet(alertmanagers=clients))
+        yield Harness(harness.store, harness.clock, ClientSet(alertmanagers=clients))
 
 
-async def ask(house: House, *urls: str, alerts: tuple[Episode, ...] = (), within: str = "30s") -> Verdict:
-    async with asking(house, *urls) as asked:
+async def ask(harness: Harness, *urls: str, alerts: tuple[Episode, ...] = (), within: str = "30s") -> Verdict:
+    async with asking(harness, *urls) as asked:
         return await asked.verdict("still_firing", {"within": within}, alerts=alerts or (alert(instance="a"),))
 
 
@@ -62,47 +62,47 @@ async def silence(url: str) -> str:
         await client.aclose()
 
 
-async def test_it_allows_what_fires(house: House, alertmanager: Alertmanager) -> None:
+async def test_it_allows_what_fires(harness: Harness, alertmanager: Alertmanager) -> None:
     """If the alert fires and is not suppressed, the guard allows."""
     alertmanager.fire(alertname="RedisDown", instance="a")
 
-    verdict = await ask(house, alertmanager.url)
+    verdict = await ask(harness, alertmanager.url)
 
     assert verdict.answer is GuardAnswer.ALLOW
     assert verdict.inputs["firing"] == [f"RedisDown on {alertmanager.url}"]
 
 
-async def test_it_blocks_what_does_not_fire(house: House, alertmanager: Alertmanager) -> None:
+async def test_it_blocks_what_does_not_fire(harness: Harness, alertmanager: Alertmanager) -> None:
     """If only another instance of the alert fires, the guard blocks."""
     alertmanager.fire(alertname="RedisDown", instance="b")
 
-    assert (await ask(house, alertmanager.url)).sentence == "blocked: not firing on 1 of 1 peers"
+    assert (await ask(harness, alertmanager.url)).sentence == "blocked: not firing on 1 of 1 peers"
 
 
-async def test_it_blocks_what_is_silenced(house: House, alertmanager: Alertmanager) -> None:
+async def test_it_blocks_what_is_silenced(harness: Harness, alertmanager: Alertmanager) -> None:
     """A silence means that people know the alert: the guard blocks, and its text has the ID of the silence."""
     alertmanager.fire(alertname="RedisDown", instance="a")
     silence_id = await silence(alertmanager.url)
 
-    verdict = await ask(house, alertmanager.url)
+    verdict = await ask(harness, alertmanager.url)
 
     assert verdict.sentence == f"blocked: suppressed: RedisDown on {alertmanager.url}: silence {silence_id}"
 
 
-async def test_it_blocks_what_is_inhibited(house: House, alertmanager: Alertmanager) -> None:
+async def test_it_blocks_what_is_inhibited(harness: Harness, alertmanager: Alertmanager) -> None:
     """If the alert of the cause inhibits the alert, the guard blocks."""
     alertmanager.fire(alertname="NetworkDown", role="cause", service="redis")
     alertmanager.fire(alertname="RedisDown", role="symptom", service="redis")
     symptom = alert(role="symptom", service="redis")
 
-    verdict = await ask(house, alertmanager.url, alerts=(symptom,))
+    verdict = await ask(harness, alertmanager.url, alerts=(symptom,))
 
     assert verdict.reason == "suppressed"
     assert "inhibited by" in verdict.text
 
 
 async def test_a_silence_on_one_of_two_gossiping_peers_blocks(
-    house: House, alertmanager_pair: tuple[Alertmanager, Alertmanager]
+    harness: Harness, alertmanager_pair: tuple[Alertmanager, Alertmanager]
 ) -> None:
     """A silence that only one of the peers has received yet blocks too."""
     first, second = alertmanager_pair
@@ -110,11 +110,11 @@ async def test_a_silence_on_one_of_two_gossiping_peers_blocks(
         peer.fire(alertname="RedisDown", instance="a")
     await silence(second.url)
 
-    assert (await ask(house, first.url, second.url)).reason == "suppressed"
+    assert (await ask(harness, first.url, second.url)).reason == "suppressed"
 
 
 async def test_one_of_two_peers_down_is_enough_to_know(
-    house: House, alertmanager_pair: tuple[Alertmanager, Alertmanager]
+    harness: Harness, alertmanager_pair: tuple[Alertmanager, Alertmanager]
 ) -> None:
     """If one peer answers and the other one is down, the guard allows, and its inputs name the missing peer."""
     first, second = alertmanager_pair
@@ -122,14 +122,14 @@ async def test_one_of_two_peers_down_is_enough_to_know(
         peer.fire(alertname="RedisDown", instance="a")
     second.kill()
 
-    verdict = await ask(house, first.url, second.url)
+    verdict = await ask(harness, first.url, second.url)
 
     assert verdict.answer is GuardAnswer.ALLOW
     assert [item.split(": ")[0] for item in verdict.inputs["silent"]] == [second.url]
 
 
 async def test_a_hanging_peer_costs_no_more_than_its_time(
-    house: House, alertmanager_pair: tuple[Alertmanager, Alertmanager]
+    harness: Harness, alertmanager_pair: tuple[Alertmanager, Alertmanager]
 ) -> None:
     """Peers are asked in parallel, so a hung peer delays the verdict once, by its timeout."""
     first, second = alertmanager_pair
@@ -137,18 +137,18 @@ async def test_a_hanging_peer_costs_no_more_than_its_time(
     second.pause()
 
     begun = time.monotonic()
-    verdict = await ask(house, first.url, second.url, within="5s")
+    verdict = await ask(harness, first.url, second.url, within="5s")
 
     assert verdict.answer is GuardAnswer.ALLOW
     assert verdict.inputs["silent"] == [f"{second.url}: no answer within 5 s"]
     assert time.monotonic() - begun < 30
 
 
-async def test_nobody_answers_is_unknown(house: House) -> None:
+async def test_nobody_answers_is_unknown(harness: Harness) -> None:
     """If no peer answers, the answer is unknown, and the inputs name the peers."""
     url = f"http://127.0.0.1:{free_port()}"
 
-    verdict = await ask(house, url)
+    verdict = await ask(harness, url)
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_answer")
     assert verdict.sentence.startswith(
@@ -156,19 +156,21 @@ async def test_nobody_answers_is_unknown(house: House) -> None:
     )
 
 
-async def test_without_any_alertmanager_it_is_unknown(house: House) -> None:
+async def test_without_any_alertmanager_it_is_unknown(harness: Harness) -> None:
     """Without an Alertmanager in the settings, the answer is unknown."""
-    assert (await house.verdict("still_firing")).answer is GuardAnswer.UNKNOWN
+    assert (await harness.verdict("still_firing")).answer is GuardAnswer.UNKNOWN
 
 
-async def test_many_alerts_are_asked_for_at_once(house: House, make_alertmanager: Callable[..., Alertmanager]) -> None:
+async def test_many_alerts_are_asked_for_at_once(
+    harness: Harness, make_alertmanager: Callable[..., Alertmanager]
+) -> None:
     """A run of fifty alerts is judged by all of them: the silence of one alert blocks."""
     server = make_alertmanager()
     for number in range(50):
         server.fire(alertname="RedisDown", instance=str(number))
     alerts = tuple(alert(number, instance=str(number)) for number in range(50))
 
-    assert (await ask(house, server.url, alerts=alerts)).answer is GuardAnswer.ALLOW
+    assert (await ask(harness, server.url, alerts=alerts)).answer is GuardAnswer.ALLOW
 
     client = Client(Endpoint(url=server.url))
     now = datetime.now(UTC)
@@ -182,20 +184,20 @@ async def test_many_alerts_are_asked_for_at_once(house: House, make_alertmanager
         )
     )
     await client.aclose()
-    assert (await ask(house, server.url, alerts=alerts)).reason == "suppressed"
+    assert (await ask(harness, server.url, alerts=alerts)).reason == "suppressed"
 
 
 async def test_the_other_replica_of_a_prometheus_pair_is_the_same_alert(
-    house: House, alertmanager: Alertmanager
+    harness: Harness, alertmanager: Alertmanager
 ) -> None:
     """The alert came from replica a, which is gone; replica b still reports it, so the guard allows."""
     alertmanager.fire(alertname="RedisDown", instance="a", prometheus_replica="b", replica="1")
     ours = alert(instance="a", prometheus_replica="a", replica="0")
 
-    assert (await ask(house, alertmanager.url, alerts=(ours,))).answer is GuardAnswer.ALLOW
+    assert (await ask(harness, alertmanager.url, alerts=(ours,))).answer is GuardAnswer.ALLOW
 
 
-async def test_a_silence_on_one_replica_of_a_pair_blocks(house: House, alertmanager: Alertmanager) -> None:
+async def test_a_silence_on_one_replica_of_a_pair_blocks(harness: Harness, alertmanager: Alertmanager) -> None:
     """Both replicas of Prometheus report the alert, and a silence for one of them blocks."""
     alertmanager.fire(alertname="RedisUp", instance="a", replica="0")
     alertmanager.fire(alertname="RedisUp", instance="a", replica="1")
@@ -213,20 +215,22 @@ async def test_a_silence_on_one_replica_of_a_pair_blocks(house: House, alertmana
     await client.aclose()
     ours = replace(alert(instance="a", replica="0"), labels={"alertname": "RedisUp", "instance": "a", "replica": "0"})
 
-    assert (await ask(house, alertmanager.url, alerts=(ours,))).reason == "suppressed"
+    assert (await ask(harness, alertmanager.url, alerts=(ours,))).reason == "suppressed"
 
 
-async def test_label_names_that_need_quotes_do_not_hide_the_answer(house: House, alertmanager: Alertmanager) -> None:
+async def test_label_names_that_need_quotes_do_not_hide_the_answer(
+    harness: Harness, alertmanager: Alertmanager
+) -> None:
     """Alertmanager 0.25 rejects quoted names in a matcher, so they are left out of the request; the answer is known."""
     alertmanager.fire(alertname="RedisDown", instance="a")
     ours = replace(alert(), labels={"alertname": "RedisDown", "label with space": "x", "brace{": "y"})
 
-    verdict = await ask(house, alertmanager.url, alerts=(ours,))
+    verdict = await ask(harness, alertmanager.url, alerts=(ours,))
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.BLOCK, "not_firing")
 
 
-async def test_an_alert_with_such_names_is_found_by_exactly_its_labels(house: House) -> None:
+async def test_an_alert_with_such_names_is_found_by_exactly_its_labels(harness: Harness) -> None:
     """The answer comes from a test server that behaves as Alertmanager 0.27, because older versions refuse such an
     alert."""
     labels = {"alertname": "RedisDown", "label with space": "x", "brace{": "y"}
@@ -240,19 +244,22 @@ async def test_an_alert_with_such_names_is_found_by_exactly_its_labels(house: Ho
     ours = replace(alert(), labels=labels)
     other = replace(alert(), labels={**labels, "brace{": "w"})
     async with fake_servers.peer(fake_servers.reply(200, json.dumps(found).encode())) as fake:
-        assert (await ask(house, f"http://127.0.0.1:{fake.port}", alerts=(ours,))).answer is GuardAnswer.ALLOW
+        assert (await ask(harness, f"http://127.0.0.1:{fake.port}", alerts=(ours,))).answer is GuardAnswer.ALLOW
     async with fake_servers.peer(fake_servers.reply(200, json.dumps(found).encode())) as fake:
-        assert (await ask(house, f"http://127.0.0.1:{fake.port}", alerts=(other,))).reason == "not_firing"
+        assert (await ask(harness, f"http://127.0.0.1:{fake.port}", alerts=(other,))).reason == "not_firing"
 
 
 @asynccontextmanager
-async def asking_grafana(house: House, tmp_path: Path) -> AsyncIterator[tuple[House, grafana.Grafana]]:
+async def asking_grafana(harness: Harness, tmp_path: Path) -> AsyncIterator[tuple[Harness, grafana.Grafana]]:
     """Return guards with a Grafana, and with a source that cannot be asked."""
     (tmp_path / "token").write_text(grafana.TOKEN)
     with grafana.grafana() as running:
         client = GrafanaClient(Endpoint(url=running.url, token_file=tmp_path / "token"))
         try:
-            yield House(house.store, house.clock, ClientSet(sources={"grafana": (client,), "datadog": ()})), running
+            yield (
+                Harness(harness.store, harness.clock, ClientSet(sources={"grafana": (client,), "datadog": ()})),
+                running,
+            )
         finally:
             await client.aclose()
 
@@ -261,14 +268,14 @@ def of(source: str, number: int = 0, status: str = "firing") -> Episode:
     return replace(alert(number, status, instance="a"), source=source)
 
 
-async def judge(house: House, *alerts: Episode) -> tuple[GuardAnswer, str, str]:
-    verdict = await house.verdict("still_firing", alerts=alerts)
+async def judge(harness: Harness, *alerts: Episode) -> tuple[GuardAnswer, str, str]:
+    verdict = await harness.verdict("still_firing", alerts=alerts)
     return verdict.answer, verdict.reason, verdict.text
 
 
-async def test_each_source_is_asked_about_its_own_alerts(house: House, tmp_path: Path) -> None:
+async def test_each_source_is_asked_about_its_own_alerts(harness: Harness, tmp_path: Path) -> None:
     """Grafana reports its alerts as firing, silenced and ended."""
-    async with asking_grafana(house, tmp_path) as (asked, running):
+    async with asking_grafana(harness, tmp_path) as (asked, running):
         assert (await judge(asked, of("grafana")))[:2] == (GuardAnswer.BLOCK, "not_firing")
         running.fire(alertname="RedisDown", instance="a")
         assert (await judge(asked, of("grafana")))[0] is GuardAnswer.ALLOW
@@ -278,12 +285,12 @@ async def test_each_source_is_asked_about_its_own_alerts(house: House, tmp_path:
         assert (answer, reason) == (GuardAnswer.BLOCK, "suppressed") and "silence s1" in text
 
 
-async def test_a_source_that_cannot_say_is_unknown(house: House, tmp_path: Path) -> None:
+async def test_a_source_that_cannot_say_is_unknown(harness: Harness, tmp_path: Path) -> None:
     """If the source cannot be asked, the answer is unknown.
 
     A firing alert of another source is sufficient; a resolved alert does not fire.
     """
-    async with asking_grafana(house, tmp_path) as (asked, running):
+    async with asking_grafana(harness, tmp_path) as (asked, running):
         answer, reason, text = await judge(asked, of("datadog"))
         assert (answer, reason) == (GuardAnswer.UNKNOWN, "no_answer")
         assert text == "cannot confirm that the alert fires: the source 'datadog' cannot be asked"
@@ -297,13 +304,13 @@ async def test_a_source_that_cannot_say_is_unknown(house: House, tmp_path: Path)
         assert (await judge(asked, of("datadog"), of("grafana", 1)))[0] is GuardAnswer.ALLOW
 
 
-async def test_a_source_that_does_not_answer_may_have_suppressed_its_alert(house: House, tmp_path: Path) -> None:
+async def test_a_source_that_does_not_answer_may_have_suppressed_its_alert(harness: Harness, tmp_path: Path) -> None:
     """If one source does not answer, a firing alert of another source is not sufficient."""
-    async with asking_grafana(house, tmp_path) as (asked, running):
+    async with asking_grafana(harness, tmp_path) as (asked, running):
         running.fire(alertname="RedisDown", instance="a")
         gone = Client(Endpoint(url=f"http://127.0.0.1:{free_port()}"))
         clients = ClientSet(sources={"grafana": tuple(asked.world.sources["grafana"]), "mimir": (gone,)})
-        both = House(house.store, house.clock, clients)
+        both = Harness(harness.store, harness.clock, clients)
         answer, reason, text = await judge(both, of("grafana"), of("mimir", 1))
         await gone.aclose()
     assert (answer, reason) == (GuardAnswer.UNKNOWN, "no_answer")

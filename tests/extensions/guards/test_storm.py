@@ -12,46 +12,46 @@ from remediator.errors import Unreachable
 from remediator.extensions.guards.base import GuardAnswer
 from remediator.runtime.monitors import FloodSettings, MonitorSettings, run_monitors
 from remediator.storage.repositories import outbox
-from tests.support.guard_history import MINUTE, NOON, House, alert, status
+from tests.support.guard_history import MINUTE, NOON, Harness, alert, status
 
 pytestmark = pytest.mark.promise(12)
 TEN = {"alerts": 10}
 
 
-async def flood(house: House, count: int, over: timedelta) -> None:
-    await house.fires(*(alert(number, at=NOON - over + over * number / max(count - 1, 1)) for number in range(count)))
+async def flood(harness: Harness, count: int, over: timedelta) -> None:
+    await harness.fires(*(alert(number, at=NOON - over + over * number / max(count - 1, 1)) for number in range(count)))
 
 
-async def test_it_blocks_in_a_flood(house: House) -> None:
+async def test_it_blocks_in_a_flood(harness: Harness) -> None:
     """Ten new alerts within a minute are a storm, not ten faults: the guard blocks."""
-    await flood(house, 10, MINUTE)
+    await flood(harness, 10, MINUTE)
 
-    verdict = await house.verdict("storm", TEN)
+    verdict = await harness.verdict("storm", TEN)
 
     assert verdict.sentence == (
         "blocked: alert storm at 12:00:00Z: at least 10 new alerts in 1m; no action before 12:05:00Z"
     )
 
 
-async def test_it_blocks_for_a_while_after_it(house: House) -> None:
+async def test_it_blocks_for_a_while_after_it(harness: Harness) -> None:
     """The guard blocks for some time after the storm, because alerts of a common cause resolve one by one."""
-    await flood(house, 10, MINUTE)
-    house.clock.time = NOON + 3 * MINUTE
+    await flood(harness, 10, MINUTE)
+    harness.clock.time = NOON + 3 * MINUTE
 
-    verdict = await house.verdict("storm", TEN)
+    verdict = await harness.verdict("storm", TEN)
 
     assert verdict.reason == "after_storm"
     assert verdict.until == NOON + 5 * MINUTE
-    house.clock.time = NOON + 5 * MINUTE
-    assert (await house.verdict("storm", TEN)).answer is GuardAnswer.ALLOW
+    harness.clock.time = NOON + 5 * MINUTE
+    assert (await harness.verdict("storm", TEN)).answer is GuardAnswer.ALLOW
 
 
 @pytest.mark.parametrize(("count", "over"), [(9, MINUTE), (10, 2 * MINUTE), (100, 100 * MINUTE)])
-async def test_it_allows_what_comes_slowly(house: House, count: int, over: timedelta) -> None:
+async def test_it_allows_what_comes_slowly(harness: Harness, count: int, over: timedelta) -> None:
     """The same number of alerts in more time, or fewer alerts, are not a storm."""
-    await flood(house, count, over)
+    await flood(harness, count, over)
 
-    assert (await house.verdict("storm", TEN)).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("storm", TEN)).answer is GuardAnswer.ALLOW
 
 
 @pytest.mark.parametrize(
@@ -59,37 +59,37 @@ async def test_it_allows_what_comes_slowly(house: House, count: int, over: timed
     [(3, 4, GuardAnswer.BLOCK), (3, 6, GuardAnswer.ALLOW), (2, 2, GuardAnswer.ALLOW)],
 )
 async def test_most_instances_at_once_are_no_fault_of_theirs(
-    house: House, alerting: int, instances: int, answer: GuardAnswer
+    harness: Harness, alerting: int, instances: int, answer: GuardAnswer
 ) -> None:
     """If more than half of the instances of a service alert, the cause is elsewhere; a service of two instances is
     exempt."""
-    house.platform.services["redis"] = status(instances - alerting, instances)
+    harness.platform.services["redis"] = status(instances - alerting, instances)
     alerts = tuple(alert(number, instance=str(number)) for number in range(alerting))
 
-    verdict = await house.verdict("storm", alerts=alerts)
+    verdict = await harness.verdict("storm", alerts=alerts)
 
     assert verdict.answer is answer
     if answer is GuardAnswer.BLOCK:
         assert verdict.sentence == ("blocked: 3 of 4 instances of redis alert, more than 50%: a shared cause is likely")
 
 
-async def test_a_silent_platform_is_unknown(house: House) -> None:
+async def test_a_silent_platform_is_unknown(harness: Harness) -> None:
     """If three instances alert and the number of all instances is unknown, the answer is unknown."""
-    house.platform.services["redis"] = Unreachable("no answer")
+    harness.platform.services["redis"] = Unreachable("no answer")
 
-    verdict = await house.verdict("storm", alerts=tuple(alert(number, instance=str(number)) for number in range(3)))
+    verdict = await harness.verdict("storm", alerts=tuple(alert(number, instance=str(number)) for number in range(3)))
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "platform_silent")
 
 
-async def test_people_are_notified_once_of_a_storm_and_once_of_its_end(house: House, tmp_path: Path) -> None:
+async def test_people_are_notified_once_of_a_storm_and_once_of_its_end(harness: Harness, tmp_path: Path) -> None:
     """Thousands of runs may be blocked: there is one notice at the start of the storm, and one at its end."""
     watching = MonitorSettings(tmp_path, None, ("oncall",), FloodSettings(10, MINUTE, 5 * MINUTE))
-    await flood(house, 30, MINUTE)
+    await flood(harness, 30, MINUTE)
     for minutes in (0, 1, 2, 6, 7):
-        house.clock.time = NOON + minutes * MINUTE
-        await run_monitors(house.context, watching)
+        harness.clock.time = NOON + minutes * MINUTE
+        await run_monitors(harness.context, watching)
 
-    told = await house.store.read(lambda connection: outbox.list_due(connection, house.clock.now()))
+    told = await harness.store.read(lambda connection: outbox.list_due(connection, harness.clock.now()))
 
     assert [item.content["text"].split(":")[0] for item in told] == ["Alert storm", "Alert storm over"]

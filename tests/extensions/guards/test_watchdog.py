@@ -11,76 +11,76 @@ import pytest
 from remediator.extensions.guards.base import GuardAnswer
 from remediator.runtime.monitors import MonitorSettings, run_monitors
 from remediator.storage.repositories import audit, outbox
-from tests.support.guard_history import HOUR, MINUTE, NOON, House
+from tests.support.guard_history import HOUR, MINUTE, NOON, Harness
 
 pytestmark = pytest.mark.promise(5)
 
 
-async def test_it_allows_while_it_is_heard(house: House) -> None:
+async def test_it_allows_while_it_is_heard(harness: Harness) -> None:
     """If the Watchdog was received within its interval, the guard allows."""
-    await house.hear_watchdog(NOON - 4 * MINUTE)
+    await harness.hear_watchdog(NOON - 4 * MINUTE)
 
-    assert (await house.verdict("watchdog")).answer is GuardAnswer.ALLOW
+    assert (await harness.verdict("watchdog")).answer is GuardAnswer.ALLOW
 
 
-async def test_it_blocks_when_the_view_is_stale(house: House) -> None:
+async def test_it_blocks_when_the_view_is_stale(harness: Harness) -> None:
     """If the Watchdog was not received within its interval, the guard blocks and reports when it was last received."""
-    await house.hear_watchdog(NOON - 6 * MINUTE)
+    await harness.hear_watchdog(NOON - 6 * MINUTE)
 
-    verdict = await house.verdict("watchdog")
+    verdict = await harness.verdict("watchdog")
 
     assert verdict.sentence == (
         "blocked: the last Watchdog was received 6m ago, at 11:54:00Z (limit 5m): alerts may not arrive"
     )
 
 
-async def test_it_blocks_when_it_stopped_firing(house: House) -> None:
+async def test_it_blocks_when_it_stopped_firing(harness: Harness) -> None:
     """A resolved Watchdog blocks, because the alert must always fire."""
-    await house.hear_watchdog(NOON, firing=False)
+    await harness.hear_watchdog(NOON, firing=False)
 
-    assert (await house.verdict("watchdog")).reason == "not_firing"
+    assert (await harness.verdict("watchdog")).reason == "not_firing"
 
 
-async def test_never_heard_is_unknown(house: House) -> None:
+async def test_never_heard_is_unknown(harness: Harness) -> None:
     """If no Watchdog was ever received, a person is asked."""
-    verdict = await house.verdict("watchdog")
+    verdict = await harness.verdict("watchdog")
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "never_heard")
 
 
-async def test_a_clock_that_jumps_forward_makes_the_view_stale(house: House) -> None:
+async def test_a_clock_that_jumps_forward_makes_the_view_stale(harness: Harness) -> None:
     """After a clock jump of an hour, the guard blocks until the next Watchdog arrives."""
-    await house.hear_watchdog(NOON)
-    house.clock.time = NOON + HOUR
+    await harness.hear_watchdog(NOON)
+    harness.clock.time = NOON + HOUR
 
-    assert (await house.verdict("watchdog")).reason == "stale"
+    assert (await harness.verdict("watchdog")).reason == "stale"
 
 
-async def test_a_clock_that_jumps_back_is_unknown(house: House) -> None:
+async def test_a_clock_that_jumps_back_is_unknown(harness: Harness) -> None:
     """A Watchdog with a time in the future makes the answer unknown."""
-    await house.hear_watchdog(NOON)
-    house.clock.time = NOON - HOUR
+    await harness.hear_watchdog(NOON)
+    harness.clock.time = NOON - HOUR
 
-    verdict = await house.verdict("watchdog")
+    verdict = await harness.verdict("watchdog")
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "clock_jumped")
 
 
-async def test_people_are_notified_once_of_its_loss_and_once_of_its_return(house: House, tmp_path: Path) -> None:
+async def test_people_are_notified_once_of_its_loss_and_once_of_its_return(harness: Harness, tmp_path: Path) -> None:
     """Each change sends one notice to the channels of the Watchdog and writes one audit entry, however often it is
     checked."""
     watching = MonitorSettings(tmp_path, timedelta(minutes=5), ("pager",), None)
-    await house.hear_watchdog(NOON)
+    await harness.hear_watchdog(NOON)
     for minutes in (1, 6, 7, 8, 9):
-        house.clock.time = NOON + minutes * MINUTE
-        await run_monitors(house.context, watching)
-    await house.hear_watchdog(NOON + 10 * MINUTE)
+        harness.clock.time = NOON + minutes * MINUTE
+        await run_monitors(harness.context, watching)
+    await harness.hear_watchdog(NOON + 10 * MINUTE)
     for minutes in (10, 11):
-        house.clock.time = NOON + minutes * MINUTE
-        await run_monitors(house.context, watching)
+        harness.clock.time = NOON + minutes * MINUTE
+        await run_monitors(harness.context, watching)
 
-    told = await house.store.read(lambda connection: outbox.list_due(connection, house.clock.now()))
-    kinds = await house.store.read(lambda connection: [item.kind for item in audit.iterate(connection)])
+    told = await harness.store.read(lambda connection: outbox.list_due(connection, harness.clock.now()))
+    kinds = await harness.store.read(lambda connection: [item.kind for item in audit.iterate(connection)])
 
     texts = [(item.channel, item.kind, item.content["text"].split(":")[0]) for item in told]
     assert texts == [("pager", "notice", "Watchdog lost"), ("pager", "notice", "Watchdog received again")]
