@@ -105,7 +105,7 @@ async def test_reader_that_joins_a_load_sees_the_write_before_it(two_workers: tu
     await early
 
 
-async def test_reader_who_goes_away_does_not_fail_the_others(local_app: LocalApp) -> None:
+async def test_a_disconnected_reader_does_not_fail_the_others(local_app: LocalApp) -> None:
     """If the first reader disconnects, its load continues and the second reader gets the answer."""
     item_id = await local_app.new_item()
     slow = SlowLoad(local_app, item_id)
@@ -164,7 +164,7 @@ async def test_readers_of_one_worker_wait_for_its_load(
     assert slow.times == 1
 
 
-async def test_holder_that_died_is_not_waited_for(local_app: LocalApp, redis_server: Redis) -> None:
+async def test_the_wait_for_a_dead_lease_holder_is_limited(local_app: LocalApp, redis_server: Redis) -> None:
     """If the holder of a lease has died, a reader waits for a limited time and gets no error."""
     item_id = await local_app.new_item()
     with connect(redis_server) as client:
@@ -173,7 +173,7 @@ async def test_holder_that_died_is_not_waited_for(local_app: LocalApp, redis_ser
         assert (await local_app.client.get(f"/items/{item_id}")).json()["id"] == item_id
 
 
-async def test_failed_load_gives_its_lease_back(local_app: LocalApp, redis_server: Redis) -> None:
+async def test_a_failed_load_releases_its_lease(local_app: LocalApp, redis_server: Redis) -> None:
     """If a load fails, the reader gets the error, and the next reader does not wait for the lease."""
     item_id = await local_app.new_item()
 
@@ -202,7 +202,7 @@ async def test_absence_is_cached_until_the_item_is_made(local_app: LocalApp) -> 
     assert (await local_app.client.get("/items/1")).status_code == 200
 
 
-async def test_rubbish_in_the_cache_is_thrown_away(local_app: LocalApp, redis_server: Redis) -> None:
+async def test_an_invalid_copy_in_the_cache_is_deleted(local_app: LocalApp, redis_server: Redis) -> None:
     """The app deletes an invalid copy and answers from the record."""
     item_id = await local_app.new_item()
     with connect(redis_server) as client:

@@ -28,7 +28,7 @@ async def test_no_route_without_the_setting(local_app: LocalApp) -> None:
     assert not board.enabled
 
 
-async def test_errors_reach_every_worker_and_go(faulty: tuple[LocalApp, LocalApp]) -> None:
+async def test_errors_apply_to_every_worker_until_they_are_deleted(faulty: tuple[LocalApp, LocalApp]) -> None:
     """A PUT at one worker makes both fail, and a DELETE ends the errors at both. Health and metrics never fail."""
     first, second = faulty
     assert (await first.client.put("/faults", json={"error_rate": 1})).status_code == 200
@@ -59,7 +59,7 @@ async def test_latency(faulty: tuple[LocalApp, LocalApp]) -> None:
     assert 2 <= time.monotonic() - begin < 12  # in sequence, they would take 20
 
 
-async def test_leak_shows_in_the_memory_gauge(faulty: tuple[LocalApp, LocalApp]) -> None:
+async def test_leaked_memory_is_in_the_memory_gauge(faulty: tuple[LocalApp, LocalApp]) -> None:
     """Leaked memory is resident, so the gauge that an alert watches shows it."""
     first, _ = faulty
     first.parts.metrics.measure_memory()

@@ -192,7 +192,7 @@ def test_faults_in_production_do_not_start(app_server: App) -> None:
     assert app_server.log == "ERROR app.settings SHOP_FAULTS_ENABLED must be false when SHOP_APP_ENV is production\n"
 
 
-def test_orderly_end(running: App) -> None:
+def test_sigterm_ends_the_app_with_status_0(running: App) -> None:
     """After SIGTERM, the app exits with status 0, logs no traceback, and leaves no folder of metrics."""
     hit_all(running, "/items", 5)
     running.signal(signal.SIGTERM)
@@ -201,7 +201,7 @@ def test_orderly_end(running: App) -> None:
     assert list((running.folder / "state" / "metrics").iterdir()) == []
 
 
-def test_killed_master_takes_its_workers_along(running: App) -> None:
+def test_killed_master_ends_its_workers(running: App) -> None:
     """After kill -9 of the master, no process holds the port, so the app can be started again."""
     workers = running.workers()
     running.kill()

@@ -45,7 +45,7 @@ GO_SIGNATURE = (
 """The example key and note of Go's documentation of ``golang.org/x/mod/sumdb/note``."""
 
 
-def test_the_specifications_own_example_is_read() -> None:
+def test_the_example_of_the_specification_is_read() -> None:
     """The example checkpoint of C2SP parses to its three lines and is written back unchanged."""
     text, [(name, key_id, signature)] = signed_note.split(EXAMPLE)
     point = Checkpoint.parse(text)
@@ -55,7 +55,7 @@ def test_the_specifications_own_example_is_read() -> None:
     assert point.text() == text
 
 
-def test_keys_and_notes_of_gos_implementation_are_ours() -> None:
+def test_keys_and_notes_of_the_go_implementation_are_compatible() -> None:
     """The key in the documentation of Go's package is read, has its ID, signs the same bytes, and verifies its note."""
     signer, verifier = Signer.decode(GO_SIGNER), Verifier.decode(GO_VERIFIER)
 

@@ -162,7 +162,7 @@ def test_a_log_that_was_cut_off_is_found_by_its_checkpoint(size: int) -> None:
     assert _first(check(ROWS[:size], head=HEAD)) == (Problem.TRUNCATED, size + 1)
 
 
-def test_missing_checkpoints_are_remarked() -> None:
+def test_missing_checkpoints_give_a_warning() -> None:
     """Without checkpoints, a truncated or rewritten log has no findings, and the result warns about this."""
     unanchored = check(ROWS[:5], head=HEADS[5])
     assert unanchored.ok and not unanchored.anchored
@@ -182,7 +182,7 @@ def test_a_rewritten_log_is_found_by_its_checkpoint(seq: int) -> None:
     assert _first(check(rows, head=HEAD))[0] is Problem.REWRITTEN
 
 
-def test_another_log_altogether_is_found() -> None:
+def test_a_different_valid_log_is_found() -> None:
     """A valid chain that was made from scratch does not have the signed roots."""
     others, head = make(20, tag="forged")
 
@@ -248,7 +248,7 @@ def test_an_entry_from_the_future_is_named() -> None:
     assert verify([*rows, *more]).ok
 
 
-def test_time_that_goes_back_is_remarked() -> None:
+def test_a_time_that_goes_back_is_a_remark() -> None:
     """A time that goes back is a remark and not a finding, because clocks are corrected and replicas differ."""
     rows, head = seal(GENESIS, [draft(1)], START)
     more, _ = seal(head, [draft(2)], START - timedelta(seconds=1))

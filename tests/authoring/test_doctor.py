@@ -164,7 +164,7 @@ def test_every_problem_has_a_fix(examination: Callable[..., Examination]) -> Non
 
 
 def test_files_reports_what_lint_finds(examination: Callable[..., Examination]) -> None:
-    """Warnings about the settings have place and fix. For other findings, the check names the lint command."""
+    """Warnings about the settings have a location and a fix. For other findings, the check names the lint command."""
     found = results(Files, examination())
     assert {each.level for each in found} == {Level.WARNING}
     *settings, rest = found

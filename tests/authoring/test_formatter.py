@@ -67,7 +67,7 @@ summary: >-
 """
 
 
-def test_indentation_blank_lines_and_long_collections_are_put_right() -> None:
+def test_indentation_blank_lines_and_long_collections_are_corrected() -> None:
     """Quotes, comments, literal texts and line ends of sentences stay as they are."""
     assert format_text(MESSY, "p.yaml") == TIDY
 

@@ -87,7 +87,7 @@ def test_lint_refuses_every_gap(tmp_path: Path) -> None:
     assert isinstance(again.exception, InputError) and "already exists" in str(again.exception)
 
 
-def test_what_a_runbook_looks_at_afterwards_is_a_proof() -> None:
+def test_checks_below_a_verify_heading_become_verification() -> None:
     """A check below a heading such as *Verify* goes to verify. Other commands there are not treated as changes."""
     text = "# Shop is down\n```\ncurl shop\n```\n## Fix\n```\nsystemctl restart shop\n```\n"
     text += "## Verify the recovery\n```\ncurl -fsS http://shop/healthz\nsystemctl status shop\n```\n"
@@ -102,7 +102,7 @@ def test_what_a_runbook_looks_at_afterwards_is_a_proof() -> None:
     assert proof in shown and "GAP: what else proves" in shown
 
 
-def test_a_runbook_that_only_looks_has_no_steps() -> None:
+def test_a_read_only_runbook_has_no_steps() -> None:
     """The skeleton of a read-only runbook is valid YAML with an empty list of steps."""
     text = skeleton_text(make_skeleton(RUNBOOK, "runbook.md", "Disk is full", "DiskFull", "redis"))
     assert "match: {alertname: DiskFull}" in text and "target: redis\n" in text

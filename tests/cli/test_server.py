@@ -70,7 +70,9 @@ def _without_ages(text: str) -> str:
 
 
 @pytest.mark.parametrize("argv", READS, ids=" ".join)
-async def test_what_is_read_is_the_same(web: WebService, url: str, argv: tuple[str, ...]) -> None:
+async def test_reading_commands_print_the_same_over_the_server(
+    web: WebService, url: str, argv: tuple[str, ...]
+) -> None:
     """A reading command prints the same lines from the database and from the server."""
     await web.request_approval()
     local = ("--config", str(web.service.config.base_dir / "remediator.yaml"))
@@ -93,7 +95,7 @@ async def test_a_decision_over_the_server_counts_once(web: WebService, url: str)
     assert code == 1 and "nothing was changed" in said
 
 
-async def test_what_is_changed_over_the_server(web: WebService, url: str) -> None:
+async def test_changing_commands_work_over_the_server(web: WebService, url: str) -> None:
     """A person can start, acknowledge, comment on and cancel a run, create a stop, and set a mode over the server.
 
     A dry run plans on the server and changes nothing.

@@ -259,7 +259,7 @@ async def test_a_route_prefix_and_a_password_are_honoured(
 
 
 @pytest.mark.promise(3)
-async def test_a_hung_alertmanager_is_not_taken_for_a_quiet_one(client: Alertmanager, alertmanager: Server) -> None:
+async def test_a_hung_alertmanager_is_not_an_empty_list(client: Alertmanager, alertmanager: Server) -> None:
     """A hung Alertmanager is TimedOut and a stopped one Unreachable. Neither is an empty list."""
     hasty = Alertmanager(Endpoint.model_validate({"url": alertmanager.url, "timeout": "2s"}))
     alertmanager.pause()
@@ -293,7 +293,7 @@ async def _alerts_from(body: Any) -> tuple[FiringAlert, ...]:
             await client.aclose()
 
 
-async def test_what_newer_versions_add_is_understood_or_ignored() -> None:
+async def test_additions_of_newer_versions_are_read_or_ignored() -> None:
     """Mute time intervals suppress alerts, other time zones become UTC, and unknown keys and year 1 are harmless."""
     (alert,) = await _alerts_from([ALERT])
     assert alert.status.suppressed and alert.status.muted_by == ("weekend",)
@@ -314,7 +314,7 @@ async def test_what_newer_versions_add_is_understood_or_ignored() -> None:
         [{**ALERT, "startsAt": "0001-01-01T00:00:00+02:00"}],
     ],
 )
-async def test_an_answer_that_is_not_understood_is_not_taken_for_permission(body: Any) -> None:
+async def test_an_unknown_alert_state_is_an_error(body: Any) -> None:
     """An unknown alert state is an error and never means 'not suppressed'."""
     with pytest.raises(BadAnswer):
         await _alerts_from(body)
@@ -328,7 +328,7 @@ def test_label_names_that_need_quotes_are_quoted() -> None:
     assert equals("alertname", "A") == 'alertname="A"'
 
 
-async def test_an_alert_with_such_a_name_is_looked_for_without_an_error(
+async def test_an_alert_with_a_quoted_label_name_is_found_without_an_error(
     client: Alertmanager, alertmanager: Server
 ) -> None:
     """The client sends only classic names, because Alertmanager 0.25 rejects a quoted name."""

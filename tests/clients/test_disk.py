@@ -12,6 +12,7 @@ from remediator.errors import Refused
 
 
 def test_a_hard_link_is_not_read_as_an_own_file(tmp_path: Path) -> None:
+    """A hard link in the service's folder is refused, because its content may be a file of another user."""
     (tmp_path / "elsewhere.json").write_text("{}")
     os.link(tmp_path / "elsewhere.json", tmp_path / "note.json")
     with disk.opened(tmp_path) as folder, pytest.raises(Refused, match=r"note\.json is a hard link"):

@@ -76,7 +76,7 @@ async def test_the_exit_of_a_container_is_reported(client: Docker, docker_engine
 
 
 @real
-async def test_a_container_that_ran_out_of_memory_says_so(client: Docker, docker_engine: Engine) -> None:
+async def test_a_container_that_ran_out_of_memory_has_oom_killed_set(client: Docker, docker_engine: Engine) -> None:
     """A container that ran out of memory has OOMKilled set and exit code 137."""
     hog = docker_engine.run("--memory=16m --memory-swap=16m --- tail /dev/zero")
     docker_engine.until_state(hog, "exited")
@@ -119,7 +119,7 @@ async def test_a_container_that_was_replaced_since_the_plan_is_left_alone(
 
 @real
 @pytest.mark.promise(3)
-async def test_a_restart_that_outlasts_our_patience_is_unknown_and_happens(
+async def test_a_restart_that_exceeds_the_timeout_is_unknown_and_continues(
     docker_engine: Engine, connect: Callable[..., Docker]
 ) -> None:
     """If the client stops waiting, the outcome is unknown, and the Engine still restarts the container."""
@@ -173,7 +173,7 @@ async def test_logs_are_separated_by_stream(client: Docker, docker_engine: Engin
 
 
 @real
-async def test_of_long_logs_the_end_is_kept(client: Docker, docker_engine: Engine) -> None:
+async def test_long_logs_keep_their_last_lines(client: Docker, docker_engine: Engine) -> None:
     """The client returns as many of the last lines as fit, and states how much it left out."""
     container = docker_engine.run("--- i=0; while test $i -lt 2000; do echo line $i; i=$((i+1)); done")
     docker_engine.until_state(container, "exited")
@@ -312,7 +312,7 @@ def version(text: str) -> Any:
 
 
 @pytest.mark.parametrize(("offered", "spoken"), [("1.40", "1.40"), ("1.41", "1.41"), ("1.52", "1.51"), ("2.0", "1.51")])
-async def test_the_newest_common_version_is_spoken(connect: Callable[..., Docker], offered: str, spoken: str) -> None:
+async def test_the_newest_common_api_version_is_used(connect: Callable[..., Docker], offered: str, spoken: str) -> None:
     """Client and Engine use the newest API version that both support."""
     async with peer(version(offered)) as server:
         with pytest.raises(BadAnswer):
@@ -374,7 +374,7 @@ async def test_a_name_cannot_become_another_call(connect: Callable[..., Docker],
         {"Mounts": [{"Type": "bind", "Source": "/proc", "Target": "/x"}]},
     ],
 )
-async def test_no_container_with_power_over_its_host_is_created(connect: Callable[..., Docker], host: Any) -> None:
+async def test_a_privileged_container_is_not_created(connect: Callable[..., Docker], host: Any) -> None:
     """A privileged container is refused in every form, and nothing is sent."""
     with pytest.raises(InputError, match="are not created"):
         check_privileges({"HostConfig": host})
@@ -401,7 +401,7 @@ def test_addresses_as_docker_host_has_them() -> None:
             endpoint_url(strange, tls=False)
 
 
-def test_a_stream_that_was_cut_is_read_as_far_as_it_came() -> None:
+def test_a_truncated_stream_is_read_up_to_its_end() -> None:
     """Of a truncated stream, a partial header is dropped and a partial chunk is returned."""
     whole = bytes([1, 0, 0, 0, 0, 0, 0, 2]) + b"ab" + bytes([2, 0, 0, 0, 0, 0, 0, 3]) + b"cde"
     assert demultiplex(whole) == [("stdout", b"ab"), ("stderr", b"cde")]
@@ -437,7 +437,7 @@ def test_a_command_stays_with_an_entrypoint_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("missing", ["Id", "Config", "HostConfig", "NetworkSettings"])
-def test_a_description_that_lacks_something_is_a_bad_answer(missing: str) -> None:
+def test_a_description_without_a_required_key_is_a_bad_answer(missing: str) -> None:
     """A description without a required key is a BadAnswer. The client does not invent a value."""
     broken = {key: value for key, value in MINIMAL.items() if key != missing}
     with pytest.raises(BadAnswer, match=missing):

@@ -31,6 +31,7 @@ NO_PROXY = (".internal.example.com", "prometheus", "10.0.0.0/8", "fd00::/8", "19
     ],
 )
 def test_hosts_of_no_proxy_and_loopback_are_reached_directly(url: str) -> None:
+    """A host in no_proxy, and every loopback address, is reached without the proxy."""
     assert Egress(PROXY, NO_PROXY).proxy_for(url) is None
 
 
@@ -38,10 +39,12 @@ def test_hosts_of_no_proxy_and_loopback_are_reached_directly(url: str) -> None:
     "url", ["https://hooks.slack.com/x", "https://notinternal.example.com", "http://192.0.2.8", "http://my-prometheus"]
 )
 def test_other_hosts_go_through_the_proxy(url: str) -> None:
+    """A host that only looks like an entry of no_proxy is reached through the proxy."""
     assert Egress(PROXY, NO_PROXY).proxy_for(url) == PROXY
 
 
 def test_a_star_is_all_hosts_and_no_proxy_is_none() -> None:
+    """With ``*`` in no_proxy, or without a proxy in the settings, every host is reached directly."""
     assert Egress(PROXY, ("*",)).proxy_for("https://hooks.slack.com") is None
     assert Egress().proxy_for("https://hooks.slack.com") is None
 

@@ -70,7 +70,7 @@ async def test_a_connection_lost_after_sending_is_unknown_unless_it_only_read() 
         assert len(server.requests) == 2, "nothing is ever sent twice"
 
 
-async def test_a_call_may_say_that_its_post_only_reads() -> None:
+async def test_a_post_can_be_marked_as_read_only() -> None:
     """If the caller marks a POST as read-only, its failures have the meaning of a GET."""
     async with peer(hang_up) as server:
         with pytest.raises(Unreachable):
@@ -78,7 +78,7 @@ async def test_a_call_may_say_that_its_post_only_reads() -> None:
 
 
 @pytest.mark.promise(3)
-async def test_an_answer_that_trickles_does_not_outlast_the_time_limit() -> None:
+async def test_a_slow_answer_ends_at_the_time_limit() -> None:
     """The time limit is for the whole call and not for each byte."""
 
     async def trickle(_: bytes, writer: asyncio.StreamWriter) -> None:
@@ -118,7 +118,7 @@ async def test_a_refusal_says_which_and_why(status: int) -> None:
 
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("status", [502, 504])
-async def test_a_gateway_that_gave_up_leaves_the_outcome_unknown(status: int) -> None:
+async def test_a_timeout_of_a_gateway_leaves_the_outcome_unknown(status: int) -> None:
     """A gateway answers 502 or 504: after a POST the outcome is unknown, after a GET the call was refused."""
     async with peer(reply(status, b"")) as server:
         with pytest.raises(TimedOut):
@@ -249,7 +249,7 @@ async def test_tls_verifies_the_server_by_ca_and_name(authority: Authority) -> N
         assert len(server.requests) == 2
 
 
-async def test_a_client_certificate_opens_a_server_that_demands_one(authority: Authority) -> None:
+async def test_a_server_that_requires_a_client_certificate_gets_it(authority: Authority) -> None:
     """A server with mTLS answers with our client certificate and refuses a call without it."""
     certificate, key = authority.issue("server", "127.0.0.1")
     mine, my_key = authority.issue("remediator")
@@ -262,7 +262,7 @@ async def test_a_client_certificate_opens_a_server_that_demands_one(authority: A
 
 
 @pytest.mark.parametrize("content", [None, "not a certificate"])
-def test_tls_files_are_looked_at_when_the_client_is_made(content: str | None, tmp_path: Path) -> None:
+def test_tls_files_are_checked_when_the_client_is_made(content: str | None, tmp_path: Path) -> None:
     """A missing or wrong CA file is a configuration error at start, and not at the first call."""
     path = tmp_path / "ca.crt"
     if content:
@@ -304,7 +304,7 @@ def test_relative_files_are_beside_the_settings_file() -> None:
     assert endpoint.tls.ca_file == Path("/abs/ca")
 
 
-def test_an_endpoint_survives_being_written_and_read() -> None:
+def test_an_endpoint_is_equal_after_writing_and_reading() -> None:
     """An endpoint that is written and read back is equal, and durations keep their form."""
     endpoint = Endpoint.model_validate({"url": "http://host/prefix/", "timeout": "1m30s"})
     assert endpoint.model_dump(mode="json")["timeout"] == "1m30s"

@@ -118,7 +118,7 @@ def test_a_file_that_is_no_kubeconfig_is_named(content: bytes | None, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["cluster", "user"])
-def test_a_context_that_leads_nowhere_is_named(kind: str, tmp_path: Path) -> None:
+def test_a_context_without_a_cluster_or_user_is_named(kind: str, tmp_path: Path) -> None:
     """A context whose cluster or user is missing is an error."""
     with pytest.raises(ConfigurationError, match=f"no {kind} 'x'"):
         from_kubeconfig(write(tmp_path, **{kind: "x"}))
@@ -145,7 +145,7 @@ def test_a_service_account_is_the_pods_own(tmp_path: Path) -> None:
         from_service_account(tmp_path, here)
 
 
-def test_settings_choose_one_way_in(tmp_path: Path) -> None:
+def test_settings_choose_a_kubeconfig_or_the_service_account(tmp_path: Path) -> None:
     """The settings choose a kubeconfig or the service account of the pod, and may set another namespace."""
     path = write(tmp_path, namespace="apps")
     assert access(ClusterSettings(kubeconfig=path)).namespace == "apps"

@@ -66,7 +66,7 @@ async def crashed(client: Kubernetes, app: str) -> Pod | None:
 
 
 @real
-async def test_a_crash_loop_is_seen_with_its_last_words(client: Kubernetes, cluster: Cluster) -> None:
+async def test_a_crash_loop_is_shown_with_its_last_log(client: Kubernetes, cluster: Cluster) -> None:
     """The client shows CrashLoopBackOff, the last exit code, the log of the previous container, and the events."""
     cluster.deploy("crash", "echo about to fail; exit 3")
     pod = await eventually(lambda: crashed(client, "crash"))
@@ -113,7 +113,7 @@ async def test_a_restart_recreates_the_pods(client: Kubernetes, cluster: Cluster
 
 @real
 @pytest.mark.promise(3)
-async def test_what_was_changed_since_the_plan_is_left_alone(client: Kubernetes, cluster: Cluster) -> None:
+async def test_an_object_that_changed_since_the_plan_is_not_changed(client: Kubernetes, cluster: Cluster) -> None:
     """Patch, scale and rollback against an old version change nothing: the API server compares versions."""
     cluster.deploy("web", FOREVER)
     cluster.until_available("web")
@@ -178,7 +178,7 @@ async def test_a_rollback_brings_back_the_recorded_revision(client: Kubernetes, 
 
 
 @real
-async def test_scale_and_who_else_scales(client: Kubernetes, cluster: Cluster) -> None:
+async def test_scaling_names_an_autoscaler_of_the_workload(client: Kubernetes, cluster: Cluster) -> None:
     """The client uses the scale subresource, and names an autoscaler of the same workload."""
     cluster.deploy("web", FOREVER)
     planned = await client.scale("deployments", "web")
@@ -208,7 +208,7 @@ async def test_stateful_sets_are_workloads_too(client: Kubernetes, cluster: Clus
 
 
 @real
-async def test_of_long_logs_the_end_is_kept(client: Kubernetes, cluster: Cluster) -> None:
+async def test_long_logs_keep_their_last_lines(client: Kubernetes, cluster: Cluster) -> None:
     """The client returns as many of the last lines as fit."""
     cluster.deploy("talk", "i=0; while test $i -lt 2000; do echo line $i; i=$((i+1)); done; " + FOREVER)
 
@@ -255,7 +255,9 @@ async def test_selectors_of_every_form_are_understood(client: Kubernetes, cluste
 
 
 @real
-async def test_a_service_account_may_what_its_role_says(cluster: Cluster, connect: Connect, tmp_path: Path) -> None:
+async def test_a_service_account_can_do_what_its_role_allows(
+    cluster: Cluster, connect: Connect, tmp_path: Path
+) -> None:
     """With token, CA and namespace of a pod, only calls in the Role succeed. Rights can be checked before a call."""
     cluster.deploy("web", FOREVER)
     token = cluster.account(

@@ -24,7 +24,7 @@ def container(**state: Any) -> dict[str, Any]:
     return {"name": "main", "ready": False, "restartCount": 0, "image": "app:1", "state": state}
 
 
-def test_a_pod_without_a_node_has_the_words_of_the_scheduler() -> None:
+def test_a_pod_without_a_node_has_the_reason_of_the_scheduler() -> None:
     """For a pod without a node, the reason is that of the scheduler, because there is no container yet."""
     unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": NODES}
     assert troubles(pod(conditions=[unscheduled])) == [f"app-1: not scheduled: {NODES}"]
@@ -37,7 +37,7 @@ def test_a_pod_without_a_node_has_the_words_of_the_scheduler() -> None:
         ("CreateContainerConfigError", 'configmap "settings" not found'),
     ],
 )
-def test_a_container_that_waits_has_the_words_of_the_node(reason: str, message: str) -> None:
+def test_a_waiting_container_has_the_reason_of_the_node(reason: str, message: str) -> None:
     """The reason names the container and the missing image or ConfigMap."""
     waiting = container(waiting={"reason": reason, "message": message})
     assert troubles(pod(containerStatuses=[waiting])) == [f"app-1/main: {reason} ({message})"]

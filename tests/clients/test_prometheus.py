@@ -93,9 +93,7 @@ async def test_a_refusal_carries_prometheus_own_reason(prometheus: Server, conne
         await client.query("up[5m]")
 
 
-async def test_an_evaluation_that_runs_out_of_time_over_there_is_timed_out(
-    make_prometheus: Make, connect: Connect
-) -> None:
+async def test_an_evaluation_timeout_in_prometheus_is_timed_out(make_prometheus: Make, connect: Connect) -> None:
     """A timeout in Prometheus is TimedOut and not a refusal: a later query may succeed."""
     server = make_prometheus(flags=["--query.timeout=1ms"])
     with pytest.raises(TimedOut):
@@ -200,7 +198,7 @@ async def test_raw_samples_come_with_the_time_they_were_taken(make_prometheus: M
     assert [round((now - at).total_seconds()) for at, _ in series.points] == [180, 120]
 
 
-async def test_a_long_range_is_asked_in_pieces(prometheus: Server, connect: Connect) -> None:
+async def test_a_long_range_is_queried_in_parts(prometheus: Server, connect: Connect) -> None:
     """A range with too many steps is queried in parts and returned as one series, with each instant once."""
     end = datetime(2026, 1, 1, tzinfo=UTC)
     start = end - timedelta(seconds=25_000)
@@ -257,7 +255,7 @@ def vector(*items: Any) -> Any:
         ok(vector({"metric": {}, "histogram": [1, {}]})),
     ],
 )
-async def test_an_answer_that_is_not_understood_is_never_an_empty_vector(body: bytes, connect: Connect) -> None:
+async def test_an_invalid_answer_is_never_an_empty_vector(body: bytes, connect: Connect) -> None:
     """A login page, an error with status 200, or another structure is a BadAnswer."""
     async with peer(reply(200, body)) as server:
         with pytest.raises(BadAnswer):

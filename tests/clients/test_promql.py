@@ -112,4 +112,5 @@ def test_a_duration_that_does_not_fit_is_an_error_of_the_query(query: str, capfd
     "query", ['up{a=":1e30"}', "job:inf", "up offset 60 > 1e30", "up[60:5] offset -5", "1e30 - inf"]
 )
 def test_a_long_number_that_is_no_duration_is_allowed(query: str) -> None:
+    """A query may contain numbers that would be out of range as a duration."""
     assert parse(query) is not None

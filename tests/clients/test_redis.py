@@ -38,7 +38,7 @@ def client_of(server: Server, **settings: Any) -> Redis:
     return Redis(RedisEndpoint.model_validate({"port": server.port, "timeout": "500ms", **settings}))
 
 
-async def test_a_healthy_redis_says_what_it_is(redis_server: Server) -> None:
+async def test_a_healthy_redis_has_version_and_role(redis_server: Server) -> None:
     """A healthy Redis has state, version, role and the duration of a PING."""
     health = await client_of(redis_server).health()
     assert health.ok and health.state is RedisState.SERVING
@@ -47,7 +47,7 @@ async def test_a_healthy_redis_says_what_it_is(redis_server: Server) -> None:
     assert await client_of(redis_server).ping() > timedelta(0)
 
 
-async def test_a_unix_socket_will_do(redis_server: Server) -> None:
+async def test_a_unix_socket_is_accepted(redis_server: Server) -> None:
     """The client connects to a Unix socket in place of host and port."""
     assert (await client_of(redis_server, port=1, socket=redis_server.socket).health()).ok
 
@@ -247,7 +247,7 @@ class TestStates:
         assert refused.value.state is RedisState.CLUSTER
 
     @pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH\r\n", b"*-7\r\n", b"$x\r\n", b":1\r\n", b"*1\r\n+a\r\n"])
-    async def test_something_else(self, greeting: bytes) -> None:
+    async def test_another_protocol_is_confused(self, greeting: bytes) -> None:
         """Another protocol, or invalid answers of Redis, give the state CONFUSED."""
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -346,7 +346,7 @@ async def test_every_allowed_parameter_exists(redis_server: Server) -> None:
             assert (await client.config_set(name, value)).new == value
 
 
-async def test_snapshots_and_rewrites_are_begun(redis_server: Server) -> None:
+async def test_a_started_snapshot_or_rewrite_is_reported(redis_server: Server) -> None:
     """The reply states that a snapshot or rewrite started, and INFO shows its end."""
     client = client_of(redis_server)
     assert "started" in await client.bgsave()

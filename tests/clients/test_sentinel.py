@@ -43,7 +43,7 @@ async def test_a_majority_names_the_master(sentinels: list[Server], master: Serv
         await client.master()
 
 
-async def test_sentinels_that_disagree_are_not_believed(make_redis: MakeRedis, sentinels: list[Server]) -> None:
+async def test_two_masters_are_not_a_majority(make_redis: MakeRedis, sentinels: list[Server]) -> None:
     """Two Sentinels with two masters are not a majority."""
     other = make_redis()
     stray = make_redis(kind=SentinelServer, master=other)
@@ -91,7 +91,7 @@ def behind(servers: list[Server], master: str = "main", **more: object) -> Redis
     return RedisEndpoint.model_validate({"sentinel": sentinel, **more})
 
 
-async def test_the_master_is_asked_wherever_it_is(sentinels: list[Server], master: Server) -> None:
+async def test_the_master_named_by_the_sentinels_is_asked(sentinels: list[Server], master: Server) -> None:
     """Health, figures and parameters come from the master that the Sentinels name."""
     redis = Redis(behind(sentinels))
     health = await redis.health()

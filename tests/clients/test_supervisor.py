@@ -149,7 +149,7 @@ async def test_a_hung_supervisord_is_unknown_and_a_dead_one_is_unreachable(
         await client.start("sleeper")
 
 
-async def test_logs_come_back_whatever_is_in_them(client: Supervisor) -> None:
+async def test_logs_with_any_bytes_are_returned(client: Supervisor) -> None:
     """The client returns a log with colours, zero bytes and a truncated character."""
     await client.start("noisy")
     log = Path((await client.process("noisy")).stdout_log)
@@ -183,7 +183,9 @@ async def test_the_text_after_bytes_that_are_no_text_is_returned(client: Supervi
     assert (await client.stdout("noisy")).splitlines()[-1] == "Terminating server"
 
 
-async def test_over_tcp_it_wants_its_credentials(client: Supervisor, supervisord: Supervisord, tmp_path: Path) -> None:
+async def test_a_tcp_server_requires_its_credentials(
+    client: Supervisor, supervisord: Supervisord, tmp_path: Path
+) -> None:
     """supervisord accepts the right password and refuses a wrong or missing one."""
     (tmp_path / "right").write_text("opensesame\n")
     (tmp_path / "wrong").write_text("guess\n")

@@ -112,7 +112,7 @@ def volume(tmp_path: Path, redis_server: Redis) -> Iterator[Volume]:
                 agent.terminate()
 
 
-async def test_old_backups_go_to_quarantine_and_come_back(volume: Volume) -> None:
+async def test_old_backups_are_quarantined_and_restored(volume: Volume) -> None:
     """The agent moves old backups to quarantine, which frees space at once, and undo moves all of them back."""
     target = volume.service()
     call = await plan(PRUNE, target)
@@ -262,7 +262,7 @@ def test_an_invalid_request_is_an_error(volume: Volume, operation: str, body: by
     assert volume.ready()
 
 
-async def test_an_agent_that_is_gone_was_asked_nothing(volume: Volume) -> None:
+async def test_a_missing_agent_was_not_called(volume: Volume) -> None:
     """If the agent is gone, the call did not happen and can be repeated. Without an answer it is unknown."""
     volume.port = free_port()
     with pytest.raises(Unreachable):

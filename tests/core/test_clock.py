@@ -37,6 +37,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def test_it_is_the_clock_of_the_host_and_follows_a_step_forward(host: Host) -> None:
+    """The clock shows the time of the host, also after the host's clock was set forward."""
     clock = SteadyClock(lambda: host.monotonic)
     host.passes(10)
     assert clock.now() == START + timedelta(seconds=10)
@@ -46,6 +47,7 @@ def test_it_is_the_clock_of_the_host_and_follows_a_step_forward(host: Host) -> N
 
 
 def test_after_a_step_back_it_continues_until_the_host_has_caught_up(host: Host) -> None:
+    """After the host's clock was set back, the clock advances slowly until both agree, and reports the problem."""
     clock = SteadyClock(lambda: host.monotonic)
     host.step(-60)
     assert clock.now() == START
@@ -58,6 +60,7 @@ def test_after_a_step_back_it_continues_until_the_host_has_caught_up(host: Host)
 
 
 def test_it_continues_from_the_last_entry_of_the_earlier_process(host: Host) -> None:
+    """The clock starts at the time of the last audit entry if this is later than the time of the host."""
     clock = SteadyClock(lambda: host.monotonic)
     clock.continue_from(None)
     clock.continue_from(START + timedelta(hours=1))

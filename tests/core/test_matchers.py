@@ -65,7 +65,7 @@ def test_what_alertmanager_reads_is_read(text: str, name: str, operator: str, va
         ('a=~"(?=x)"', 4, "'(?=x)' is not a regular expression that RE2 takes: invalid perl operator: (?="),
     ],
 )
-def test_a_mistake_points_at_its_column(text: str, column: int, message: str) -> None:
+def test_an_invalid_matcher_is_rejected_with_its_column(text: str, column: int, message: str) -> None:
     """An invalid matcher is rejected with the column and the reason."""
     with pytest.raises(ParseError) as refused:
         parse_matcher(text)
@@ -85,7 +85,7 @@ def test_a_mistake_points_at_its_column(text: str, column: int, message: str) ->
         ("a=b c", "double quotes"),
     ],
 )
-def test_a_mistake_comes_with_a_way_out(text: str, hint: str) -> None:
+def test_an_invalid_matcher_has_a_hint(text: str, hint: str) -> None:
     """The hint proposes the likely intended text."""
     with pytest.raises(ParseError) as refused:
         parse_matcher(text)
@@ -93,7 +93,7 @@ def test_a_mistake_comes_with_a_way_out(text: str, hint: str) -> None:
 
 
 @given(NAMES, st.sampled_from([Operator.EQUAL, Operator.NOT_EQUAL]), TEXTS)
-def test_every_matcher_survives_being_written_and_read(name: str, operator: Operator, value: str) -> None:
+def test_every_matcher_is_equal_after_writing_and_reading(name: str, operator: Operator, value: str) -> None:
     """str() is the inverse of parse_matcher, for any name and value."""
     matcher = Matcher(name, operator, value)
     assert parse_matcher(str(matcher)) == matcher

@@ -46,7 +46,7 @@ def test_the_restored_release(releases: str, known: dict[str, str], expected: st
     assert restored.id == expected
 
 
-def test_the_store_wins_over_the_record_of_the_platform() -> None:
+def test_the_store_has_priority_over_the_record_of_the_platform() -> None:
     """The store has priority: a person may have cleared the entry, or the release was proved good later."""
     listed = [release("b", current=True), release("a", redo=True)]
 

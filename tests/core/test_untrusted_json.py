@@ -51,11 +51,13 @@ class _Document(msgspec.Struct):
     ],
 )
 def test_each_fault_is_the_same_kind_of_error(content: bytes | str, error: str) -> None:
+    """Too deep nesting, invalid UTF-8, truncated text and a wrong type raise the same exception, with the reason."""
     with pytest.raises(msgspec.DecodeError, match=error):
         untrusted_json.decode(content, _Document)
 
 
 def test_valid_json_is_decoded() -> None:
+    """Valid JSON as bytes or text is decoded, with or without an expected type."""
     assert untrusted_json.decode(b'{"a": [1, null]}') == {"a": [1, None]}
     assert untrusted_json.decode("[1]", list[int]) == [1]
 

@@ -52,7 +52,7 @@ def pod(of: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["app", "redis"])
-def test_a_restart_is_let_in(name: str) -> None:
+def test_a_restart_is_allowed(name: str) -> None:
     """The policy allows an annotation of the template with every form of image name."""
     for image in ("app", "app:1", "r.example:5000/a/app", "r.example:5000/app:1", "app@sha256:ab", "r/app:1@sha256:ab"):
         old = deployment(image, name)
@@ -69,7 +69,7 @@ def test_a_restart_is_let_in(name: str) -> None:
         ("r.example/app:2@sha256:cd", "r.example/app:1@sha256:ab"),
     ],
 )
-def test_a_rollback_is_let_in(old: str, new: str) -> None:
+def test_a_rollback_is_allowed(old: str, new: str) -> None:
     """The policy allows another image of the same repository and other variables."""
     after = deployment(new)
     pod(after)["containers"][0]["env"] = []

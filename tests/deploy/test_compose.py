@@ -39,7 +39,7 @@ def files(*names: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.prod.yml"])
-def test_every_container_is_held_back(name: str) -> None:
+def test_every_container_is_restricted(name: str) -> None:
     """Every container has a non-root user, a read-only root, limits, a pinned image and no capabilities."""
     for service, body in files("docker-compose.yml", name).items():
         assert body.get("privileged") is None and body.get("network_mode") is None, service
@@ -87,7 +87,7 @@ def test_only_the_proxies_reach_the_engine() -> None:
     assert services["socket_proxy_read"]["environment"]["READ_ONLY"] == "1"
 
 
-def test_what_is_published_is_on_loopback() -> None:
+def test_published_ports_are_on_loopback() -> None:
     """No port of the stack is open to other hosts."""
     published = [port for body in files("docker-compose.yml").values() for port in body.get("ports", ())]
     assert published and all(port.startswith("127.0.0.1:") for port in published)
@@ -115,7 +115,7 @@ def test_no_secret_is_in_a_file_of_the_stack() -> None:
 
 
 @pytest.mark.parametrize("overlay", [(), ("docker-compose.prod.yml",)])
-def test_compose_takes_it(overlay: tuple[str, ...]) -> None:
+def test_compose_accepts_the_files(overlay: tuple[str, ...]) -> None:
     """Compose accepts the base file alone and with the overlay."""
     flags = [part for name in ("docker-compose.yml", *overlay) for part in ("-f", str(ROOT / name))]
     argv = [require("docker-compose"), "-p", "checked", *flags, "config", "-q"]
@@ -143,7 +143,7 @@ def test_prometheus_takes_its_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_dashboards_ask_what_there_is(path: Path, tmp_path: Path) -> None:
+def test_dashboards_query_existing_metrics(path: Path, tmp_path: Path) -> None:
     """Each query of a dashboard is valid PromQL, uses the provisioned data source, and names existing metrics."""
     board = json.loads(path.read_text())
     provisioned = yaml.safe_load((COMPOSE / "grafana/provisioning/datasources/prometheus.yaml").read_text())
@@ -170,7 +170,7 @@ def _exposed() -> set[str]:
     return ours | theirs | {f"{name}_total" for name in theirs}
 
 
-def test_the_dashboards_are_where_grafana_looks() -> None:
+def test_the_dashboards_are_in_the_provisioned_folder() -> None:
     """The provisioning names the folder that Compose mounts."""
     provider = yaml.safe_load((COMPOSE / "grafana/provisioning/dashboards/files.yaml").read_text())["providers"][0]
     mounts = files("docker-compose.yml")["grafana"]["volumes"]

@@ -21,7 +21,7 @@ def demo(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.long
 @pytest.mark.promise(3)
-def test_a_remediator_that_dies_in_the_middle_still_heals_once(local_stack: Settings) -> None:
+def test_a_service_killed_during_a_remedy_heals_once(local_stack: Settings) -> None:
     """After kill -9 of Redis, and then of the remediator during the remedy, Redis serves and was started once."""
     shown = demo(environment(local_stack) | {"FAULT": "Redis killed", "CRASH_REMEDIATOR": "1"})
 

@@ -42,7 +42,7 @@ async def _asked(process: Process, told: list[str]) -> tuple[str, str]:
 @pytest.mark.long
 @pytest.mark.browser
 @pytest.mark.promise(6)
-async def test_a_person_approves_from_the_chats_link_and_sees_it_heal(local_stack: Settings) -> None:
+async def test_a_person_approves_by_a_chat_link_and_the_run_succeeds(local_stack: Settings) -> None:
     """A person opens the link, approves, sees the run succeed on a real full disk, and is recorded by name."""
     told: list[str] = []
     async with chromium() as browser:

@@ -58,7 +58,7 @@ def test_the_written_settings_are_taken_by_their_programs(settings: Settings) ->
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_prometheus_tells_how_many_requests_the_app_serves(settings: Settings) -> None:
+def test_the_number_of_requests_is_the_sum_of_all_instances(settings: Settings) -> None:
     """The expression is the sum of all instances: 0 if no instance answers, unknown without instances."""
     files.write_all(settings)
     paths = (

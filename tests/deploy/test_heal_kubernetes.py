@@ -167,7 +167,7 @@ def test_a_bad_rollout_that_crash_loops_is_rolled_back(
     assert deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
 
 
-def test_a_redis_that_hangs_is_restarted_after_a_yes(
+def test_a_hung_redis_is_restarted_after_an_approval(
     cluster: Cluster, alertmanager: Alertmanager, remediator: Remediator, redis_there: redis.Redis
 ) -> None:
     """After an approval, another pod answers and accepts writes. Kubernetes alone would keep the hung one.

@@ -181,7 +181,7 @@ def test_both_replicas_serve_with_the_same_keys(installed: Installed) -> None:
     assert variables["spec"]["template"]["spec"]["enableServiceLinks"] is False
 
 
-def test_a_full_volume_is_freed_after_a_yes(installed: Installed) -> None:
+def test_a_full_volume_is_freed_after_an_approval(installed: Installed) -> None:
     """The agent of the volume lists the backups. After an approval, the old ones are in quarantine, and two stay."""
     installed.kubectl(*REDIS, FULL)
     labels = {"alertname": "RedisDiskFull", "namespace": "shop", "persistentvolumeclaim": "redis", "service": "redis"}
@@ -242,7 +242,7 @@ def _summaries(installed: Installed) -> set[str]:
     }
 
 
-def test_a_redis_that_hangs_is_restarted_after_a_yes(installed: Installed) -> None:
+def test_a_hung_redis_is_restarted_after_an_approval(installed: Installed) -> None:
     """Prometheus detects the fault, a person approves by the API, a new pod serves, and verification succeeds."""
     before = installed.kubectl("get", "pods", "-n", "shop", "-l", "app=redis", "-o", "name")
     containers = _run("docker", "ps", "-q", "--filter", "name=k8s_redis_redis-").stdout.split()

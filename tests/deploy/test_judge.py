@@ -28,7 +28,8 @@ def _marks(row: Row) -> list[pytest.MarkDecorator]:
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, marks=_marks(row), id=f"{row.number}-{row.fault}") for row in ROWS])
-def test_a_true_cause_is_named_and_nothing_is_harmed(row: Row, local_stack: Settings) -> None:
+def test_a_true_cause_is_named_without_harm(row: Row, local_stack: Settings) -> None:
+    """For each row, the playbooks name a true cause and no wrong one, and harm nothing."""
     found = judge(local_stack, row)
     if found.not_run:
         pytest.skip(f"needs {found.not_run}")
@@ -54,6 +55,7 @@ def test_rows_are_unique() -> None:
 
 
 def test_rows_are_chosen_by_number() -> None:
+    """Numbers select rows in the given order. No number selects all rows, and an unknown number is an error."""
     assert [row.number for row in chosen("44, 1")] == [44, 1]
     assert len(chosen("30")) == 3
     assert chosen("") == ROWS
@@ -70,25 +72,27 @@ def test_rows_are_chosen_by_number() -> None:
     ],
 )
 def test_harm_and_wrong_causes_fail_the_judgement(found: dict[str, object], well: bool) -> None:
+    """One wrong cause or any harm fails the judgement, even if the true cause is named."""
     row = replace(ROWS[0], causes=frozenset({"down"}), true_too=frozenset())
     assert table.passed([Judgement(row=row, **found)]) is well  # type: ignore[arg-type]
 
 
 def test_three_rows_may_be_unnamed_and_no_more() -> None:
+    """The judgement passes with at most three rows without a named cause."""
     row = replace(ROWS[0], causes=frozenset({"down"}))
     assert table.passed([Judgement(row=row)] * 3)
     assert not table.passed([Judgement(row=row)] * 4)
 
 
 def test_a_row_that_was_not_run_says_what_it_needs() -> None:
+    """A row that was not run shows what it needs, and does not count as a row without a named cause."""
     found = Judgement(row=ROWS[0], not_run="a Docker Engine")
     assert "not run: needs a Docker Engine" in table.cells(found)
     assert not found.unnamed
 
 
-def test_writing_some_rows_keeps_the_others_and_what_is_written_by_hand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_writing_some_rows_keeps_other_rows_and_the_page_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing results replaces only the rows that were run, keeps the text around the table, and drops removed rows."""
     monkeypatch.setattr(record, "RESULTS", tmp_path / "results.json")
     monkeypatch.setattr(record, "DOCUMENT", tmp_path / "judgement.md")
     record.DOCUMENT.write_text(f"# By hand\n\n{record.BEGIN}old\n{record.END}\nAfter.\n")

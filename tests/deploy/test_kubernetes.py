@@ -196,7 +196,7 @@ async def test_what_is_not_allowed_is_refused_when_tried(shop: Cluster, account:
 
 
 @real
-def test_all_of_it_is_taken_by_the_server(shop: Cluster) -> None:
+def test_the_server_stores_every_object(shop: Cluster) -> None:
     """The server has stored every object of a kind that it knows."""
     until(lambda: "app" in shop.kubectl("get", "deployments", "--namespace=shop", "--output=name"), "the app")
     for kind, name, namespace in (
@@ -208,7 +208,7 @@ def test_all_of_it_is_taken_by_the_server(shop: Cluster) -> None:
         shop.kubectl("get", kind, name, f"--namespace={namespace}")
 
 
-def test_all_kinds_are_there() -> None:
+def test_the_manifests_contain_every_object() -> None:
     """The manifests, rendered as by ``kubectl apply -k``, contain every object in its namespace."""
     require("kubectl")
     found = {(each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]) for each in rendered()}
@@ -227,7 +227,7 @@ def test_all_kinds_are_there() -> None:
     }
 
 
-def test_every_container_is_held_back() -> None:
+def test_every_container_is_restricted() -> None:
     """Containers run as non-root with limits and a read-only root, without capabilities or privilege escalation.
 
     Only the pod of the remediator has a service account token.
@@ -243,7 +243,7 @@ def test_every_container_is_held_back() -> None:
             assert "memory" in container["resources"]["limits"], name
 
 
-def test_the_role_names_what_it_may_change() -> None:
+def test_every_mutating_rule_has_resource_names() -> None:
     """Every mutating rule has resource names, and no rule has a wildcard."""
     (role,) = of_kind("Role")
     for rule in role["rules"]:

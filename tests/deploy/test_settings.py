@@ -27,7 +27,7 @@ def test_an_invalid_port_is_named(text: str) -> None:
         Ports.from_environment({"REDIS_PORT": text})
 
 
-def test_two_programs_on_one_port_are_named() -> None:
+def test_two_variables_with_one_port_are_named() -> None:
     """The error about a shared port names both variables."""
     with pytest.raises(StackError, match=r"^REDIS_PORT and APP_PORT are both 18000"):
         Ports.from_environment({"REDIS_PORT": "18000"})
@@ -53,7 +53,7 @@ def test_a_folder_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
         from_environment({"STATE": str(tmp_path / ("x" * 100))})
 
 
-def test_a_running_stack_is_met_at_its_own_ports(short_folder: Path) -> None:
+def test_a_running_stack_is_found_at_its_own_ports(short_folder: Path) -> None:
     """``make down`` and ``make demo`` use the ports of ``make up``, and refuse other values."""
     (short_folder / "ports.json").write_text(json.dumps({**vars(Ports()), "redis": 26379}))
     with socket.socket(socket.AF_UNIX) as server:

@@ -62,7 +62,7 @@ def serving(context: Engine) -> str:
 
 
 @pytest.mark.parametrize("proxy", [False], indirect=True)
-async def test_the_platform_gets_through(docker_engine: Engine, proxy: Proxy) -> None:
+async def test_the_proxy_allows_the_calls_of_the_platform(docker_engine: Engine, proxy: Proxy) -> None:
     """Status, logs, restart, creation and removal of a second container, and rollback work through the proxy."""
     old = docker_engine.build("one", 'CMD ["sleep", "1001"]')
     new = docker_engine.build("two", 'CMD ["sleep", "1002"]')
@@ -85,7 +85,7 @@ async def test_the_platform_gets_through(docker_engine: Engine, proxy: Proxy) ->
     assert docker_engine.inspect(f"{docker_engine.token}_web", "{{.Image}}") == before
 
 
-async def test_nothing_else_gets_through(docker_engine: Engine, proxy: Proxy) -> None:
+async def test_the_proxy_refuses_all_other_calls(docker_engine: Engine, proxy: Proxy) -> None:
     """The proxy refuses other containers, exec, other forms of creation, images, volumes and secrets."""
     mine = serving(docker_engine)
     other = docker_engine.cli("create", docker_engine.image)
@@ -158,7 +158,7 @@ async def test_rights_are_asked_through_the_proxy(docker_engine: Engine, proxy: 
 
 
 @pytest.mark.parametrize("proxy", [True], indirect=True)
-async def test_who_only_looks_changes_nothing(docker_engine: Engine, proxy: Proxy) -> None:
+async def test_the_read_only_proxy_changes_nothing(docker_engine: Engine, proxy: Proxy) -> None:
     """The read-only proxy shows the container, and refuses to restart it."""
     mine = serving(docker_engine)
     assert httpx.get(f"{proxy.url}/containers/{mine}/json", timeout=DEADLINE).status_code == 200

@@ -21,7 +21,7 @@ def environment(settings: Settings) -> dict[str, str]:
     return {"STATE": str(settings.state), **ports}
 
 
-def test_all_of_it_comes_up_and_goes_down(
+def test_the_stack_starts_and_stops(
     local_stack: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The stack starts, Prometheus scrapes it, and it stops even with a hung program. Repetition is harmless."""
@@ -70,7 +70,7 @@ def test_a_program_that_does_not_run_gets_no_signal(local_stack: Settings, monke
         Probe(local_stack).signal("redis", signal.SIGKILL)
 
 
-def test_what_a_killed_supervisord_leaves_is_cleared(local_stack: Settings) -> None:
+def test_programs_of_a_killed_supervisord_are_stopped(local_stack: Settings) -> None:
     """After kill -9 of supervisord its programs continue. ``down`` stops them, and ``up`` starts again."""
     processes.up(local_stack)
     os.kill(int((local_stack.state / "supervisord.pid").read_text()), signal.SIGKILL)

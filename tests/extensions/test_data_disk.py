@@ -109,7 +109,7 @@ async def test_an_append_only_file_is_rewritten_on_a_volume(make_clients: MakeCl
     assert result.outcome is Outcome.OK and result.output["size"] < result.output["before"]
 
 
-async def test_without_room_on_the_volume_nothing_is_rewritten(
+async def test_a_rewrite_without_space_on_the_volume_is_refused(
     make_clients: MakeClients, make_redis: MakeRedis
 ) -> None:
     """With one free byte on the volume, the rewrite is refused."""

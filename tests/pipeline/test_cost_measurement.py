@@ -92,7 +92,7 @@ async def test_an_action_that_only_adds_something_costs_nothing() -> None:
     assert await measured(Harmless(ClientSet())) == Cost()
 
 
-async def test_what_cannot_be_done_now_costs_nothing() -> None:
+async def test_an_infeasible_step_costs_nothing() -> None:
     """An infeasible step has no call, so nothing is measured."""
     call = PlannedCall("kick", infeasible_reason="nobody is there")
     assert await costs.measure(PIPELINE, Broken(KeyError("x")), service("redis"), None, call) == Cost()

@@ -65,7 +65,7 @@ async def test_unknown_asks_a_person_before_a_step_that_is_due(harness: Harness,
 @pytest.mark.promise(5)
 @pytest.mark.promise(13)
 @pytest.mark.parametrize("mode", ["auto", "approve"])
-async def test_unknown_asks_nobody_about_a_plan_that_changes_nothing(harness: Harness, mode: str) -> None:
+async def test_unknown_sends_no_request_for_a_read_only_plan(harness: Harness, mode: str) -> None:
     """No step fits the diagnosis: people are notified of it, and there is no request."""
     run, done = await judged(harness, mode, when="evidence.well.ok")
     assert (run.status, run.reason, done) == ("escalated", Reason.DIAGNOSED, 0)

@@ -143,7 +143,7 @@ async def test_one_message_changes_and_the_better_cause_replaces_the_earlier(har
 
 
 @pytest.mark.promise(13)
-async def test_nothing_is_said_to_have_been_tried(harness: Harness) -> None:
+async def test_an_escalation_without_a_step_says_that_nothing_was_tried(harness: Harness) -> None:
     """If a playbook has no step, the escalation says that nothing was tried, and why a person is needed."""
     engine = context(harness.store, harness.clock, [DIAGNOSIS], Health(), "a")
     await fires(engine, DIAGNOSIS, "app", 1)
@@ -170,7 +170,7 @@ async def test_a_remedy_for_another_cause_is_not_called_missing(harness: Harness
 
 
 @pytest.mark.parametrize("waited", [False, True], ids=["it acted", "it waited for the end of the fault"])
-async def test_an_alert_of_our_own_repair_pages_nobody(harness: Harness, waited: bool) -> None:
+async def test_an_alert_caused_by_the_repair_pages_no_person(harness: Harness, waited: bool) -> None:
     """While Redis is restarted, the alert of the app fires and resolves: no message is sent, and the incident has a
     note."""
     chosen = remedy("fix", {})
@@ -196,7 +196,7 @@ async def test_an_alert_of_our_own_repair_pages_nobody(harness: Harness, waited:
     ]
 
 
-async def test_an_alert_that_outlives_our_repair_is_reported(harness: Harness) -> None:
+async def test_an_alert_that_fires_after_the_repair_is_reported(harness: Harness) -> None:
     """If the alert still fires after the settle time, people are notified once."""
     chosen = remedy("fix", {})
     engine = context(harness.store, harness.clock, [chosen, DIAGNOSIS], Health(), "a")

@@ -77,7 +77,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", GOOD)
-def test_what_alertmanager_may_send_is_taken(service: Remediator, case: str) -> None:
+def test_every_valid_body_of_alertmanager_is_accepted(service: Remediator, case: str) -> None:
     """Any body of version 4 is accepted, also with unknown fields and unusual times."""
     assert service.post(GOOD[case]) == (200, {"status": "accepted"})
 
@@ -116,7 +116,7 @@ def test_fifty_megabytes_in_chunks_are_refused_too(service: Remediator) -> None:
 
 
 @pytest.mark.parametrize("token", [None, "wrong", ""])
-def test_nobody_gets_in_without_the_token(service: Remediator, token: str | None) -> None:
+def test_a_notification_without_the_token_is_refused(service: Remediator, token: str | None) -> None:
     """Missing or wrong credentials get 401, and nothing is stored."""
     status, answer = service.post(notification(ALERT), token=token)
 
@@ -137,7 +137,7 @@ def test_other_methods_are_refused(service: Remediator) -> None:
     connection.close()
 
 
-def test_a_sender_that_breaks_off_leaves_no_trace(service: Remediator) -> None:
+def test_a_broken_connection_is_not_logged(service: Remediator) -> None:
     """A connection that closes within a body is not logged as an error."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
     connection.putrequest("POST", "/api/v1/alerts")
@@ -150,7 +150,7 @@ def test_a_sender_that_breaks_off_leaves_no_trace(service: Remediator) -> None:
     assert service.post(notification(ALERT))[0] == 200
 
 
-def test_no_input_makes_a_traceback(service: Remediator) -> None:
+def test_no_input_causes_a_traceback(service: Remediator) -> None:
     """After the bodies of all earlier tests, the log has no traceback, and the service is ready."""
     for body, _, _ in BAD.values():
         service.post(body)
@@ -160,7 +160,7 @@ def test_no_input_makes_a_traceback(service: Remediator) -> None:
 
 
 @pytest.mark.promise(1)
-def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+def test_an_acknowledged_alert_is_processed_after_a_kill(tmp_path: Path) -> None:
     """After a SIGKILL directly after the 2xx, the next start processes the alert."""
     service = Remediator(tmp_path)
     service.playbooks = []
@@ -220,7 +220,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("case", UNFIT)
-def test_a_value_that_fits_the_playbook_and_not_the_action_ends_with_people(tmp_path: Path, case: str) -> None:
+def test_a_value_that_the_action_rejects_is_escalated(tmp_path: Path, case: str) -> None:
     """If an action rejects a label value, nothing is done, the run is escalated, and the message has the reason."""
     change, told = UNFIT[case]
     service = Remediator(tmp_path)

@@ -47,7 +47,7 @@ def test_a_signature_of_any_current_secret_is_valid(off: int) -> None:
         (headers(), BODY, NOW - timedelta(seconds=301), "too far from the time here"),
     ],
 )
-def test_what_does_not_fit_is_refused(given: list[tuple[bytes, bytes]], body: bytes, at: datetime, why: str) -> None:
+def test_an_invalid_signature_is_refused(given: list[tuple[bytes, bytes]], body: bytes, at: datetime, why: str) -> None:
     """Another body, secret or time is refused, and so is a request that is sent again later."""
     assert why in TIMED.problem(given, body, at)
 

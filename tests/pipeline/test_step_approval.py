@@ -94,9 +94,9 @@ async def approved(harness: Harness, made: PipelineContext, run_id: str) -> Appr
 
 
 @pytest.mark.promise(3)
-async def test_a_yes_from_before_a_lost_commit_does_not_cover_what_may_be_done_already(harness: Harness) -> None:
-    """A run was approved and then blocked. The database lost its last commits, so the step may be done: a new approval
-    is needed."""
+async def test_an_approval_before_lost_commits_does_not_count(harness: Harness) -> None:
+    """A run was approved and then blocked. The database lost its last commits, so the step may already
+    have been done: a new approval is needed."""
     playbook = remedy("fix", {}, mode="approve")
     made = context(harness.store, harness.clock, [playbook], Health(heals=lambda name: False), "r1")
     run_id = await breaks(made, playbook, "app", 1, "approve")

@@ -222,7 +222,7 @@ def test_leaked_sessions_are_ended(bench: Bench) -> None:
     assert not any(bench.target.is_there(each) for each in leaky)
 
 
-def test_transactions_with_changes_are_put_to_a_person(bench: Bench) -> None:
+def test_sessions_with_changes_need_an_approval(bench: Bench) -> None:
     """The transactions have changes that would be lost, so no session is ended without an approval."""
     target = bench.target
     target.sql("INSERT INTO sessions SELECT g, 1 FROM generate_series(1, 20) AS g")

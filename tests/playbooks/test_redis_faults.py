@@ -177,7 +177,7 @@ def _is_closed(connection: socket.socket) -> bool:
         return False
 
 
-def test_idle_connections_leave_no_room(bench: Bench) -> None:
+def test_idle_connections_near_the_limit_are_closed(bench: Bench) -> None:
     """While Redis still accepts remediator, at most 20 connections that have been idle for long are closed, and nothing
     else."""
     bench.remediator.stop()

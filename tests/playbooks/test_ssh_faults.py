@@ -78,7 +78,7 @@ def test_a_crash_loop_is_named_and_not_restarted(fleet: SshFleet, state: dict[st
 
 
 @pytest.mark.promise(3)
-def test_a_host_that_is_cut_off_during_a_restart_is_healed_only_when_it_confirms(fleet: SshFleet) -> None:
+def test_a_host_cut_off_during_a_restart_succeeds_only_after_its_confirmation(fleet: SshFleet) -> None:
     """The alert ends because the host is not scraped any more. The run succeeds only after the host has confirmed the
     restart, which is not repeated."""
     hold = fleet.place(FAR) / "hold"

@@ -27,7 +27,7 @@ def bodies(database: Path) -> set[bytes]:
     return found
 
 
-def test_a_backup_under_load_is_put_back(tmp_path: Path) -> None:
+def test_a_backup_under_load_is_restored(tmp_path: Path) -> None:
     """A backup taken under load can be restored.
 
     The backup has every notification that was acknowledged before it, and its audit log verifies. After the restore the

@@ -25,7 +25,7 @@ PLACES = (
 
 @pytest.mark.promise(2)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_killed_anywhere_each_target_is_restarted_once(
+def test_a_kill_at_any_point_restarts_each_target_once(
     make_installation: MakeInstallation, kind: str, request: pytest.FixtureRequest
 ) -> None:
     """Whenever the process is killed, each target is restarted exactly once.
@@ -65,9 +65,7 @@ def test_killed_anywhere_each_target_is_restarted_once(
 
 @pytest.mark.promise(1)
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_what_was_acknowledged_before_a_kill_is_there_after_it(
-    make_installation: MakeInstallation, moment: str
-) -> None:
+def test_acknowledged_notifications_are_kept_after_a_kill(make_installation: MakeInstallation, moment: str) -> None:
     """After a kill at the commit of the 20th notification, every body that got a 2xx is in the inbox."""
     installation = make_installation()
     replica = installation.replica(f"kill@{moment}:notification#20")

@@ -150,7 +150,7 @@ def test_no_action_is_repeated_and_nothing_acknowledged_is_lost(
     until(lambda: all(replica.ready() for replica in replicas), "all replicas are ready again")
 
 
-def test_what_the_lost_commits_did_is_not_done_again(make_installation: MakeInstallation) -> None:
+def test_actions_of_lost_commits_are_not_repeated(make_installation: MakeInstallation) -> None:
     """If the standby lags, records of restarts are lost in the failover, but the restarts are not repeated."""
     with running(Cluster(synchronous=False)) as cluster:
         installation, replicas = open_installation(cluster, make_installation, "haproxy")

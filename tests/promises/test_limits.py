@@ -93,7 +93,7 @@ def test_a_step_of_the_clock_repeats_nothing_and_stops_nothing(
         replica.verified()
 
 
-def test_a_start_after_the_clock_was_set_back_goes_on_from_the_last_entry(make_installation: MakeInstallation) -> None:
+def test_a_start_after_a_clock_step_back_continues_from_the_last_entry(make_installation: MakeInstallation) -> None:
     """After the clock was set back, work that seems due in half an hour is done without a wait."""
     installation, replica = installation_with_clock(make_installation, "sqlite", targets=2)
     replica.set_clock(HALF_AN_HOUR)
@@ -176,7 +176,7 @@ def test_it_survives_without_a_free_descriptor(make_installation: MakeInstallati
 
 
 @pytest.mark.parametrize("pace", [0.0, 0.2], ids=["endless", "slow"])
-def test_a_target_whose_answer_never_ends_holds_up_no_other(make_installation: MakeInstallation, pace: float) -> None:
+def test_an_endless_answer_delays_no_other_target(make_installation: MakeInstallation, pace: float) -> None:
     """A check with an endless answer is unknown, so its run does not succeed. Its service is restarted once."""
 
     class Endless(BaseHTTPRequestHandler):

@@ -10,6 +10,7 @@ from tests.mutants import MUTANTS, PAGE, Mutant, with_table
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
 def test_a_mutant_changes_one_place(mutant: Mutant) -> None:
+    """The text of each mutant occurs exactly once in its file, and the mutant changes it."""
     assert (ROOT / "remediator" / mutant.file).read_text(encoding="utf-8").count(mutant.text) == 1
     assert mutant.becomes != mutant.text
 

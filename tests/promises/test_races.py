@@ -147,13 +147,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_the_judge_of_histories_sees(case: str) -> None:
+def test_the_check_of_histories_finds_invalid_locks(case: str) -> None:
     """The check rejects an impossible history of locks and accepts a valid one."""
     assert faults([CLAIM, MOVE], [CALL]) == []
     assert faults(BAD[case]) != []
 
 
-def test_the_judge_of_histories_sees_calls() -> None:
+def test_the_check_of_histories_finds_concurrent_calls() -> None:
     """The check rejects two calls at once on a target, and a call with a token that was never granted."""
     assert faults([CLAIM, MOVE], [CALL, Tried("r", "t", 1, 65, 80)]) != []
     assert faults([CLAIM, MOVE], [Tried("r", "t", 2, 60, 70)]) != []

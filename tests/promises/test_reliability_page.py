@@ -17,6 +17,7 @@ def test_the_table_is_current() -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.fault)
 def test_the_test_of_a_fault_exists(fault: Fault) -> None:
+    """The test file and the test function of each fault exist."""
     name, _, function = fault.test.partition("::")
     found = ast.parse((ROOT / "tests" / name).read_text(encoding="utf-8"))
     names = {node.name for node in ast.walk(found) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}

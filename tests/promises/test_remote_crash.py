@@ -45,7 +45,7 @@ def remediator(tmp_path: Path, hosts: SimulatedHosts) -> Iterator[Remediator]:
     made.stop()
 
 
-def test_healed(remediator: Remediator, hosts: SimulatedHosts) -> None:
+def test_a_failed_remote_unit_is_restarted_once(remediator: Remediator, hosts: SimulatedHosts) -> None:
     """A failed unit on another host is restarted once, and the run succeeds."""
     remediator.start()
     remediator.post(remediator.notification("firing", alertname="WebFailed", service="web-1"))
@@ -54,7 +54,7 @@ def test_healed(remediator: Remediator, hosts: SimulatedHosts) -> None:
     assert hosts.calls("web-1") == [f"begun {UNIT}", f"done {UNIT}"]
 
 
-def test_killed_in_mid_call(remediator: Remediator, hosts: SimulatedHosts) -> None:
+def test_killed_during_a_call(remediator: Remediator, hosts: SimulatedHosts) -> None:
     """The host finishes the call. The next process finds the marker and the unit, and proves success."""
     hold = hosts.place("web-1") / "hold"
     hold.touch()
@@ -94,7 +94,9 @@ def _cut_in_mid_call(remediator: Remediator, hosts: SimulatedHosts, link: Link) 
     remediator.wait_for("unknown_outcome")
 
 
-def test_cut_off_and_back(remediator: Remediator, hosts: SimulatedHosts, link: Link) -> None:
+def test_a_host_that_is_cut_off_and_returns_is_asked_again(
+    remediator: Remediator, hosts: SimulatedHosts, link: Link
+) -> None:
     """The host is asked again until it answers that it made the call, and nothing is repeated."""
     _cut_in_mid_call(remediator, hosts, link)
     run = remediator.runs()[0]["id"]
@@ -105,7 +107,7 @@ def test_cut_off_and_back(remediator: Remediator, hosts: SimulatedHosts, link: L
     assert hosts.calls("web-1") == [f"begun {UNIT}", f"done {UNIT}"]
 
 
-def test_cut_off_for_good(remediator: Remediator, hosts: SimulatedHosts, link: Link) -> None:
+def test_a_host_that_stays_cut_off_is_escalated(remediator: Remediator, hosts: SimulatedHosts, link: Link) -> None:
     """After some time, people are notified that the outcome is unknown and why. Nothing is repeated."""
     remediator.playbooks = [{**PLAYBOOK, "steps": [{**PLAYBOOK["steps"][0], "timeout": "5s"}]}]
     remediator.settings["timing"]["observe_within"] = "1s"

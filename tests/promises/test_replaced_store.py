@@ -45,7 +45,7 @@ def test_a_restored_run_does_not_act_again(make_installation: MakeInstallation) 
 
 
 @pytest.mark.parametrize("helped", [False, True])
-def test_what_a_lost_run_did_is_not_done_again(make_installation: MakeInstallation, helped: bool) -> None:
+def test_the_action_of_a_lost_run_is_not_repeated(make_installation: MakeInstallation, helped: bool) -> None:
     """With a backup from before the alert, a new plan cannot show the restart, so a person decides about an action."""
     installation = make_installation()
     replica = installation.replica()

@@ -77,7 +77,7 @@ SQLITE = {
 
 
 @pytest.mark.parametrize("case", SQLITE)
-def test_a_database_that_is_not_this_versions(service: CrashingRemediator, case: str) -> None:
+def test_a_database_of_another_version_is_refused(service: CrashingRemediator, case: str) -> None:
     """A newer, older or half-migrated database, or unsupported runs, are refused. After the fix, the service starts."""
     statement, told = SQLITE[case]
     database = once(service)
@@ -276,7 +276,7 @@ def replica(service: CrashingRemediator, postgres_url: str) -> CrashingRemediato
 
 
 @pytest.mark.parametrize("case", POSTGRES)
-def test_a_postgresql_that_is_not_fit(replica: CrashingRemediator, postgres_url: str, case: str) -> None:
+def test_an_unsuitable_postgresql_is_refused(replica: CrashingRemediator, postgres_url: str, case: str) -> None:
     """A PostgreSQL with another schema version, read-only, or with a wrong clock is refused."""
     statement, told = POSTGRES[case]
     name = postgres_url.partition("@/")[2].partition("?")[0]

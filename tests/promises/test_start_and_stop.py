@@ -27,6 +27,7 @@ def event(replica: CrashingRemediator, name: str) -> dict[str, Any]:
 
 
 def test_the_start_names_what_is_served_and_what_cannot_be_reached(make_installation: MakeInstallation) -> None:
+    """The log of the start has addresses, store and playbooks, and one line for each server that cannot be reached."""
     installation = make_installation()
     dead = f"http://127.0.0.1:{free_port()}"
     replica = installation.replica(
@@ -52,6 +53,7 @@ def test_the_start_names_what_is_served_and_what_cannot_be_reached(make_installa
 
 
 def test_the_stop_names_what_is_in_flight(make_installation: MakeInstallation) -> None:
+    """The log of the stop lists the runs that are in progress, and ends with a line of its own."""
     installation = make_installation(stubborn=0)
     replica = installation.replica()
     replica.start()
@@ -74,9 +76,10 @@ class Notified(CrashingRemediator):
         return {**found, "NOTIFY_SOCKET": str(self.notify_socket), "WATCHDOG_USEC": "400000"}
 
 
-def test_systemd_is_told_of_the_start_of_life_and_of_the_stop(
+def test_systemd_is_notified_of_the_start_each_heartbeat_and_the_stop(
     make_installation: MakeInstallation, tmp_path: Path
 ) -> None:
+    """systemd gets READY with the address, WATCHDOG at intervals, and STOPPING."""
     installation = make_installation()
     replica = installation.replica()
     replica.__class__ = Notified
@@ -132,6 +135,7 @@ class Activated(CrashingRemediator):
 
 
 def test_it_serves_on_the_socket_that_systemd_opened(make_installation: MakeInstallation) -> None:
+    """With ``listen: systemd``, the service accepts notifications on the socket that systemd passes to it."""
     installation = make_installation()
     replica = installation.replica(listen="systemd")
     replica.__class__ = Activated
@@ -141,6 +145,7 @@ def test_it_serves_on_the_socket_that_systemd_opened(make_installation: MakeInst
 
 
 def test_without_sockets_of_systemd_the_start_is_refused(make_installation: MakeInstallation) -> None:
+    """With ``listen: systemd`` and no socket from systemd, the start fails with one sentence and no traceback."""
     installation = make_installation()
     replica = installation.replica(listen="systemd")
     replica.launch()

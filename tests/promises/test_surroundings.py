@@ -75,6 +75,7 @@ def status_of(replica: CrashingRemediator) -> str:
 def test_it_heals_with_its_log_on_a_full_disk_and_says_what_was_lost(
     make_installation: MakeInstallation, small_disk: Path
 ) -> None:
+    """With the log on a full disk, the service restarts targets. Status, doctor and metrics report the lost lines."""
     installation = make_installation(targets=2)
     replica = installation.replica()
     replica.log_file = small_disk / "log"
@@ -101,9 +102,7 @@ def test_it_heals_with_its_log_on_a_full_disk_and_says_what_was_lost(
 
 
 @pytest.mark.parametrize("reader", ["hangs", "has ended"])
-def test_it_heals_with_a_reader_of_its_log_that(
-    make_installation: MakeInstallation, tmp_path: Path, reader: str
-) -> None:
+def test_it_heals_if_the_reader_of_its_log(make_installation: MakeInstallation, tmp_path: Path, reader: str) -> None:
     """If the reader of its log hangs or ends, as with ``remediator serve 2>&1 | head``, the service still works."""
     installation = make_installation()
     replica = installation.replica()
@@ -157,7 +156,7 @@ def test_it_heals_on_a_read_only_root_without_a_temporary_folder(make_installati
     assert not degraded(replica)
 
 
-def test_an_inbox_that_does_not_move_is_refused_within_the_documented_time(
+def test_a_blocked_inbox_refuses_notifications_within_the_documented_time(
     make_installation: MakeInstallation, postgres_url: str
 ) -> None:
     """If another replica hangs while it holds the lock of the inbox, notifications get a 503.

@@ -29,6 +29,7 @@ def test_two_processes_with_one_replica_id_do_nothing_twice_and_say_so(
 
 
 def test_a_second_process_on_the_same_file_is_refused(make_installation: MakeInstallation) -> None:
+    """A second process on the same state folder does not start, and the first one continues."""
     installation = make_installation()
     first = installation.replica()
     first.start()

@@ -242,7 +242,7 @@ def _stable(text: str) -> str:
 
 @pytest.mark.promise(13)
 @pytest.mark.parametrize("kind", ["teams", "google_chat", "email"])
-async def test_people_of_one_channel_hear_the_result_once(kind: str, tmp_path: Path) -> None:
+async def test_a_channel_gets_the_result_once(kind: str, tmp_path: Path) -> None:
     """A channel that got the request and the page, and cannot edit its messages, gets one closing message."""
     async with web_service(tmp_path) as web, channel(kind, tmp_path) as (given, take):
         policy = Approvals(channels=("chat",), page_channels=("chat",))

@@ -157,8 +157,8 @@ async def test_a_press_has_to_be_confirmed_and_counts_once(polled: Polled) -> No
 
 @pytest.mark.promise(6)
 async def test_presses_that_do_not_count(polled: Polled) -> None:
-    """A press by an unknown person or a viewer, a forged button, the proof of another verb, and another chat change
-    nothing."""
+    """A press by an unknown person or a viewer, a forged button, a button token for another decision, and another
+    chat change nothing."""
     data, poller = polled.telegram.buttons(), polled.poller()
     reject = data["Reject"]
     polled.telegram.press(999, reject)

@@ -41,9 +41,10 @@ class _Place(Witness):
     [_Place(hangs=True), _Place(WitnessError("refused")), _Place(ValueError("a defect")), _Place(OSError(28, "full"))],
     ids=["hangs", "refuses", "defect", "disk full"],
 )
-async def test_a_place_that_fails_keeps_no_other_from_the_checkpoint(
+async def test_a_failed_witness_does_not_keep_others_from_the_checkpoint(
     web: WebService, monkeypatch: pytest.MonkeyPatch, place: _Place
 ) -> None:
+    """If one witness hangs or fails, the others get the checkpoint, and the audit log records the failure."""
     monkeypatch.setattr(checkpointing, "PUBLISH_TIMEOUT", 0.1)
     good, results = _Place(), dict[str, str]()
     settings = CheckpointSettings(

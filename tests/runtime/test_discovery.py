@@ -130,7 +130,7 @@ def notified(chat: Receiver, text: str) -> int:
 
 @pytest.mark.long
 @pytest.mark.promise(8)
-def test_a_discovered_target_is_healed_and_a_stranger_is_never_touched(fleet: Fleet, chat: Receiver) -> None:
+def test_only_discovered_targets_are_changed(fleet: Fleet, chat: Receiver) -> None:
     """An alert about a worker starts it. An alert about a program outside of the set is escalated."""
     fleet.remediator.start()
     fleet.until_services("w1", "w2", "w3")

@@ -41,7 +41,9 @@ def hang(monkeypatch: pytest.MonkeyPatch) -> Any:
     released.set()
 
 
-def test_a_resolver_that_hangs_fails_in_bounded_time_and_takes_no_other_thread(hang: threading.Event) -> None:
+def test_a_hung_resolver_times_out_and_uses_no_other_thread(hang: threading.Event) -> None:
+    """If the resolver hangs, each request for a name fails in time, and other threads stay free."""
+
     async def work() -> None:
         names = [f"name-{number}.example.com" for number in range(event_loop.THREADS * 2)]
         found = await asyncio.gather(*(resolve(name) for name in names), return_exceptions=True)
@@ -52,7 +54,8 @@ def test_a_resolver_that_hangs_fails_in_bounded_time_and_takes_no_other_thread(h
     run(work)
 
 
-def test_who_waits_for_the_same_name_asks_once(hang: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_requests_for_a_name_send_one_query(hang: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty concurrent requests for one name send one query to the resolver."""
     asked: list[Any] = []
     inner = event_loop._resolve
     monkeypatch.setattr(event_loop, "_resolve", lambda key: (asked.append(key), inner(key))[1])
@@ -68,6 +71,7 @@ def test_who_waits_for_the_same_name_asks_once(hang: threading.Event, monkeypatc
 def test_an_old_answer_is_used_while_the_resolver_does_not_answer(
     hang: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """While the resolver does not answer, the last known address of the name is used."""
     monkeypatch.setattr(event_loop, "FRESH", 0.0)
 
     async def work() -> None:
@@ -81,6 +85,8 @@ def test_an_old_answer_is_used_while_the_resolver_does_not_answer(
 
 
 def test_a_name_that_does_not_exist_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown name raises the error of the resolver without a wait for the timeout."""
+
     def unknown(key: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -94,6 +100,8 @@ def test_a_name_that_does_not_exist_is_an_error_at_once(monkeypatch: pytest.Monk
 
 
 def test_an_address_needs_no_resolver(hang: threading.Event) -> None:
+    """An IPv4 or IPv6 address is accepted while the resolver hangs."""
+
     async def work() -> None:
         assert (await resolve("127.0.0.1"))[0][4] == ("127.0.0.1", 9090)
         assert (await resolve("::1"))[0][4][0] == "::1"

@@ -45,6 +45,8 @@ async def run_until_waiting(name: str, health: Health, loop: Any) -> asyncio.Tas
 
 
 async def test_a_loop_that_hangs_is_degraded_and_only_ingest_stops_the_intake(health: Health, time: Time) -> None:
+    """A loop without progress makes the service degraded. Only the ingest loop makes it refuse notifications."""
+
     async def hang() -> None:
         progress.report()
         await asyncio.Event().wait()
@@ -60,6 +62,8 @@ async def test_a_loop_that_hangs_is_degraded_and_only_ingest_stops_the_intake(he
 
 
 async def test_a_loop_may_announce_a_pause(health: Health, time: Time) -> None:
+    """A loop that announced a pause is not reported until the pause and the usual limit are over."""
+
     async def rest() -> None:
         progress.report(600)
         await asyncio.Event().wait()
@@ -73,6 +77,7 @@ async def test_a_loop_may_announce_a_pause(health: Health, time: Time) -> None:
 
 
 async def test_a_loop_that_fails_is_degraded_until_it_makes_progress(health: Health) -> None:
+    """A loop that raised an exception is reported with its error until it makes progress again."""
     broken = True
 
     async def work() -> None:
@@ -92,7 +97,8 @@ async def test_a_loop_that_fails_is_degraded_until_it_makes_progress(health: Hea
     task.cancel()
 
 
-def test_an_inbox_that_does_not_move_stops_the_intake_and_one_that_moves_does_not(health: Health, time: Time) -> None:
+def test_only_an_inbox_without_progress_stops_the_intake(health: Health, time: Time) -> None:
+    """Notifications are refused only while the same one is the oldest in the inbox for too long."""
     for number in range(10):  # during a flood, there is always a waiting notification, but not always the same one
         health.inbox_is((1, number))
         time.now += STALL / 2
@@ -105,6 +111,7 @@ def test_an_inbox_that_does_not_move_stops_the_intake_and_one_that_moves_does_no
 
 
 def test_a_loss_is_counted_and_shown_for_a_while_after_it_works_again(health: Health, time: Time) -> None:
+    """Losses are counted from the start of the service, and shown for some time after the recovery."""
     health.lost("channel ops", "connection refused")
     health.lost("channel ops", "connection refused")
     assert health.problems() == {"channel ops": "2 lost since the start: connection refused"}
@@ -116,6 +123,7 @@ def test_a_loss_is_counted_and_shown_for_a_while_after_it_works_again(health: He
 
 
 def test_an_observer_that_counts_for_itself_is_shown(health: Health) -> None:
+    """The losses that an observer counts itself are shown with their number and error."""
     found = (3, "No space left on device")
     health.counters["log"] = lambda: found
     assert health.problems() == {"log": "3 lost since the start: No space left on device"}
@@ -124,7 +132,8 @@ def test_an_observer_that_counts_for_itself_is_shown(health: Health) -> None:
 RUN: Any = object()
 
 
-def test_an_observer_of_events_that_raises_keeps_no_other_from_the_event() -> None:
+def test_a_failing_observer_does_not_keep_others_from_the_event() -> None:
+    """If one observer raises an exception, the others get each event, and the losses are counted."""
     seen: list[str] = []
 
     def broken(kind: str, run: Run, data: Mapping[str, Any]) -> None:
@@ -139,7 +148,8 @@ def test_an_observer_of_events_that_raises_keeps_no_other_from_the_event() -> No
     assert "no space" in events.error
 
 
-def test_an_observer_of_events_that_hangs_never_holds_up_the_caller() -> None:
+def test_a_hung_observer_does_not_block_the_caller() -> None:
+    """If an observer hangs, the caller continues, and events beyond the limit are lost and counted."""
     hangs = threading.Event()
     events = EventObservers((lambda kind, run, data: hangs.wait(30) and None,), max_waiting=10)
     for _ in range(50):

@@ -156,7 +156,7 @@ async def test_the_events_of_a_node_are_on_the_node(cluster: Cluster, platforms:
 
 
 @real
-async def test_an_event_that_may_not_be_written_is_given_up(
+async def test_an_event_without_the_right_is_dropped(
     cluster: Cluster, platforms: dict[str, Platform], tmp_path: Any
 ) -> None:
     """Without the right or the Deployment, the event is dropped and reported, and nothing else changes."""
@@ -173,8 +173,8 @@ async def test_an_event_that_may_not_be_written_is_given_up(
     assert events(cluster) == []
 
 
-async def test_a_cluster_that_is_down_is_tried_again(platforms: dict[str, Platform], tmp_path: Any) -> None:
-    """The loop exports the entry again later."""
+async def test_an_unreachable_cluster_is_a_temporary_error(platforms: dict[str, Platform], tmp_path: Any) -> None:
+    """`send` raises Unreachable, so the loop retries later."""
     config = {
         "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
         "users": [{"name": "u", "user": {}}],
@@ -198,7 +198,7 @@ async def test_a_cluster_that_is_down_is_tried_again(platforms: dict[str, Platfo
         entry(Kind.ACTION_INTENDED, age=timedelta(hours=2), attempt="attempt-1"),
     ],
 )
-async def test_what_is_no_action_is_not_written(quiet: Entry, recorded: Recorder) -> None:
+async def test_only_actions_become_events(quiet: Entry, recorded: Recorder) -> None:
     """Entries that are no actions, or are older than the retention of Events, are not exported."""
     service, platforms = recorded.service(), {"kubernetes": recorded.platform}
     await exporter(service, platforms).send(quiet)
@@ -207,7 +207,7 @@ async def test_what_is_no_action_is_not_written(quiet: Entry, recorded: Recorder
     assert [event.reason for event in recorded.events] == ["ActionStarted"]
 
 
-async def test_a_service_that_is_gone_gets_no_event(recorded: Recorder) -> None:
+async def test_a_removed_service_gets_no_event(recorded: Recorder) -> None:
     """If the inventory no longer has the service, no Event is written."""
     service, platforms = recorded.service(), {"kubernetes": recorded.platform}
     await exporter(service, platforms, [attempt("gone")]).send(STARTED)

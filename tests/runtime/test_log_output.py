@@ -54,6 +54,7 @@ def logger(output: LogOutput) -> structlog.stdlib.BoundLogger:
 
 
 def test_a_full_disk_never_reaches_the_caller_and_the_loss_is_reported(small_disk: Path) -> None:
+    """On a full disk, logging raises no exception. Later the log reports the number of lost lines."""
     path = small_disk / "remediator.log"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
@@ -96,7 +97,7 @@ def test_an_error_of_the_output_never_reaches_the_caller(number: int, monkeypatc
     assert (output.lost, output.error) == (1, os.strerror(number))
 
 
-def test_a_pipe_that_nobody_reads_never_blocks_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_pipe_never_blocks_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     """When the pipe is full after 64 KiB, a limited number of lines waits; the others are lost, counted and reported
     later."""
     monkeypatch.setattr(log_output, "MAX_WAITING", 100_000)
@@ -124,6 +125,8 @@ def test_a_pipe_that_nobody_reads_never_blocks_the_caller(monkeypatch: pytest.Mo
 
 
 def test_an_event_that_cannot_be_rendered_is_lost_and_counted() -> None:
+    """If a value cannot be converted to text, only its event is lost and counted."""
+
     class Hostile:
         def __repr__(self) -> str:
             raise RuntimeError("no text")
@@ -146,6 +149,7 @@ def test_an_event_that_cannot_be_rendered_is_lost_and_counted() -> None:
 
 
 def test_output_that_is_no_terminal_is_json() -> None:
+    """By default, output to a pipe has one JSON object per line."""
     before = structlog.get_config()
     reader, writer = os.pipe()
     try:

@@ -13,13 +13,13 @@ from remediator.runtime.notification_reach import reach_problem
 pytestmark = pytest.mark.promise(13)
 
 
-def test_a_log_reaches_nobody() -> None:
+def test_a_log_reaches_no_person() -> None:
     """Without any channel, and with a log as the only channel, no person is reached."""
     assert "the settings have no channels" in reach_problem({})
     assert "infrastructure: log notifies nobody" in reach_problem({"infrastructure": LogNotifier({})})
 
 
-def test_a_placeholder_reaches_nobody(tmp_path: Path) -> None:
+def test_a_placeholder_reaches_no_person(tmp_path: Path) -> None:
     """The example address counts as no channel, in the settings and in a file."""
     (tmp_path / "chat_url").write_text("https://chat.invalid/replace-this-url\n")
     channels = {

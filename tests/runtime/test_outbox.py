@@ -338,6 +338,7 @@ async def test_a_defective_channel_is_recorded_and_delays_no_message_after_it(
 @pytest.mark.promise(14)
 @pytest.mark.parametrize("hangs", [True, False])
 async def test_no_message_waits_for_a_chart(web: WebService, monkeypatch: pytest.MonkeyPatch, hangs: bool) -> None:
+    """If the drawing of a chart hangs or fails, the message is sent without it."""
     monkeypatch.setattr("remediator.runtime.outbox.CHART_TIMEOUT", 0.1)
 
     async def draw(run: str, now: datetime) -> bytes:

@@ -62,12 +62,14 @@ async def _slept(monkeypatch: pytest.MonkeyPatch, results: list[StageResult]) ->
 async def test_a_run_that_does_not_change_is_evaluated_again_after_a_growing_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The pause doubles after each evaluation without a change, up to one second."""
     again = [proceed(replace(_RUN, wakeup_count=count)) for count in range(1, 11)]
     slept = await _slept(monkeypatch, [*again, wait_until(_RUN, None)])
     assert slept[:3] == [0.02, 0.04, 0.08] and slept == sorted(slept) and slept[-1] == 1.0
 
 
 async def test_a_run_that_changes_continues_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a change of step or status, the run is evaluated again without a pause."""
     changed = [replace(_RUN, cursor="second"), replace(_RUN, cursor="second", status=Status.VERIFYING)]
     assert await _slept(monkeypatch, [*map(proceed, changed), wait_until(changed[-1], None)]) == []
 

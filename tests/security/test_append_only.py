@@ -170,7 +170,7 @@ async def test_a_superuser_is_warned_about_and_a_role_of_its_own_is_not(database
     assert not said[database.service]
 
 
-async def test_a_role_without_its_rights_is_told_what_to_run(database: Database) -> None:
+async def test_the_error_about_missing_rights_names_the_grant_command(database: Database) -> None:
     """The error names the missing right and the command that grants it."""
     with psycopg.connect(database.owner, autocommit=True) as connection:
         connection.execute(f"REVOKE INSERT ON audit FROM {ROLE}")

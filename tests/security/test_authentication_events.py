@@ -61,7 +61,7 @@ async def test_other_addresses_are_not_locked_out(web: WebService) -> None:
     assert "session.started" in await web.audit_kinds()
 
 
-async def test_alertmanager_at_a_locked_address_is_heard(guarded: WebService) -> None:
+async def test_a_notification_from_a_throttled_address_is_accepted(guarded: WebService) -> None:
     """A notification with a right token is accepted after any failures from its address.
 
     Alertmanager drops a notification that gets 401 or 429, and may share its address with people behind one proxy.

@@ -47,7 +47,7 @@ def connect(service: Small, sent: bytes = b"", source: str = "127.0.0.1") -> soc
     return opened
 
 
-def test_half_open_requests_from_many_addresses_do_not_silence_the_webhook(service: Small) -> None:
+def test_half_open_requests_from_many_addresses_do_not_block_the_webhook(service: Small) -> None:
     """With more half-open connections than descriptors, notifications are still acknowledged."""
     with ExitStack() as stack:
         for number in range(700):
@@ -188,7 +188,7 @@ def test_requests_that_a_proxy_may_read_differently_are_refused(service: Small, 
         assert opened.recv(100).startswith(b"HTTP/1.1 400")
 
 
-def test_open_event_streams_do_not_silence_the_webhook(service: Small) -> None:
+def test_open_event_streams_do_not_block_the_webhook(service: Small) -> None:
     """Many open pages of a browser or an attacker do not block notifications."""
     with ExitStack() as stack:
         for number in range(300):

@@ -143,7 +143,7 @@ class ServiceRole:
 
 @pytest.mark.long
 @pytest.mark.parametrize("forge", [to_running, to_automatic, to_planned, to_matched, to_blocked])
-def test_a_row_that_the_role_of_the_service_forged_in_postgresql_does_not_act(
+def test_a_row_forged_with_the_role_of_the_service_does_not_act(
     postgres: Postgres, tmp_path: Path, forge: Callable[[Any], None]
 ) -> None:
     """A person with the database password can change rows, but without an approval nothing is done."""

@@ -13,7 +13,7 @@ from tests.support.web_service import WebService, submit_decision
 pytestmark = pytest.mark.promise(6)
 
 
-async def test_a_personal_link_never_breaks_the_glass(web: WebService) -> None:
+async def test_a_personal_link_never_allows_break_glass(web: WebService) -> None:
     """With a link and no sign-in, an operator cannot use break-glass over a quorum of two."""
     asked = await web.request_approval(quorum=2)
     async with web.client() as client:

@@ -121,7 +121,7 @@ def test_old_versions_of_tls_are_refused(service: Encrypted, version: ssl.TLSVer
         context.wrap_socket(opened)
 
 
-def test_connections_that_never_finish_the_handshake_do_not_silence_the_webhook(service: Encrypted) -> None:
+def test_unfinished_tls_handshakes_do_not_block_the_webhook(service: Encrypted) -> None:
     """With more unfinished handshakes than descriptors, a notification is still acknowledged."""
     body = service.notification("firing", alertname="Other")
     with ExitStack() as stack:

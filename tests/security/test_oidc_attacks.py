@@ -274,7 +274,7 @@ def test_the_answer_must_be_of_this_browser_and_this_provider(
 
 
 @pytest.mark.parametrize("back", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)"])
-def test_the_way_back_leads_to_a_page_of_this_service(
+def test_a_sign_in_redirects_only_to_a_page_of_this_service(
     browser: httpx.Client, service: Remediator, provider: IdentityProvider, back: str
 ) -> None:
     """A sign-in link cannot redirect to another site."""

@@ -90,7 +90,7 @@ SENTENCES = {
 @needs_root
 @pytest.mark.parametrize("put", SENTENCES, ids=lambda put: put.__name__)
 @pytest.mark.parametrize("name", USERS)
-def test_what_others_put_in_the_place_of_a_file_of_ours_is_refused_in_one_sentence(
+def test_a_state_file_replaced_by_another_user_is_refused(
     config: Config, tmp_path: Path, name: str, put: Callable[[Path, Path], None]
 ) -> None:
     """A link, a pipe or a file of another user is refused: nothing is read, written or created."""
@@ -145,8 +145,9 @@ def test_a_secret_is_not_created_through_a_link(tmp_path: Path) -> None:
     assert not (tmp_path / "victim").exists()
 
 
-def test_the_reason_of_a_stop_is_no_other_file(tmp_path: Path) -> None:
-    """All users can read the reason of a stop, so the target of a link is not shown. A link still stops."""
+def test_a_linked_stop_file_does_not_disclose_its_target(tmp_path: Path) -> None:
+    """All users can read the reason of a stop, so the target of a link is not shown. A STOP file that is a link
+    still stops all actions."""
     (tmp_path / "links.key").write_text("the key")
     (tmp_path / "STOP").symlink_to(tmp_path / "links.key")
     found = read_stop_file(tmp_path)
@@ -210,7 +211,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
-def test_no_file_of_the_settings_holds_up_the_service(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
+def test_no_file_of_the_settings_blocks_the_service(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
     """A named pipe, which blocks, and a device, which may be endless, are refused at once."""
     path = tmp_path / "STOP"
     make(path)

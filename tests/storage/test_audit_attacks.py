@@ -146,7 +146,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
-def test_no_room_for_the_log(url: str, connection: Connection, tmp_path: Path) -> None:
+def test_a_full_disk_refuses_appends_to_the_log(url: str, connection: Connection, tmp_path: Path) -> None:
     """On a full disk, appends fail with a reason and leave no partial data; after space is freed, they continue."""
     argv = [sys.executable, "-c", _NO_ROOM, url, str(tmp_path)]
     lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -175,7 +175,9 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(("umount", "-l", str(folder)), check=True, capture_output=True)
 
 
-async def test_no_room_for_a_checkpoint(store: Store, connection: Connection, tmp_path: Path, full_disk: Path) -> None:
+async def test_a_witness_on_a_full_disk_is_reported_and_retried(
+    store: Store, connection: Connection, tmp_path: Path, full_disk: Path
+) -> None:
     """The log names the witness on the full disk, the other witness keeps the checkpoint, and the next one is tried
     again."""
     kept = signing(tmp_path, "a")

@@ -287,7 +287,7 @@ def run(tx: Tx, name: str, **values: Any) -> dict[str, Any]:
 
 
 @pytest.mark.promise(14)
-async def test_slow_pages_never_hold_up_what_a_run_reads(store: Store) -> None:
+async def test_slow_pages_do_not_delay_the_reads_of_a_run(store: Store) -> None:
     """The console uses separate threads, so many slow pages do not occupy the threads of the pipeline."""
     release = threading.Event()
     pages = [asyncio.create_task(store.view(lambda connection: release.wait(100))) for _ in range(20)]

@@ -75,9 +75,7 @@ def test_the_owner_of_the_database_need_not_be_a_superuser(postgres: Postgres) -
         postgres.sql("DROP ROLE owner")
 
 
-def test_a_database_with_another_encoding_is_refused_with_the_statement_that_makes_it(
-    postgres: Postgres, tmp_path: Path
-) -> None:
+def test_another_encoding_is_refused_with_the_create_database_statement(postgres: Postgres, tmp_path: Path) -> None:
     """SQL_ASCII is the default of a cluster without a locale: the error has the CREATE DATABASE statement, and nothing
     is created."""
     postgres.sql("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")

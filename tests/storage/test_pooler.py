@@ -82,7 +82,7 @@ async def test_concurrent_readers_and_writers_see_no_error(url: sqlalchemy.URL) 
         await store.close()
 
 
-async def test_the_mode_is_found_out_and_wakeups_are_a_hint_only(pooler: PgBouncer, url: sqlalchemy.URL) -> None:
+async def test_the_mode_is_detected_and_listen_is_optional(pooler: PgBouncer, url: sqlalchemy.URL) -> None:
     """In session mode, LISTEN works. In transaction mode it is not used, because the pooler would lose it."""
     first, second = PostgresStore(url), PostgresStore(url)
     try:
@@ -101,6 +101,7 @@ async def test_the_mode_is_found_out_and_wakeups_are_a_hint_only(pooler: PgBounc
 
 
 def test_a_direct_connection_is_no_pooler(migrated_url: str) -> None:
+    """A direct connection is not taken for a pooler, and each transaction has its timeouts and waits for the fsync."""
     engine = open_engine(parse_postgresql_url(migrated_url))
     with engine.connect() as connection:
         assert not postgres_connection.is_pooled(connection)
@@ -116,6 +117,7 @@ def test_a_direct_connection_is_no_pooler(migrated_url: str) -> None:
 def test_a_pooler_that_cannot_work_is_refused_at_the_start(
     postgres: Postgres, migrated_url: str, tmp_path: Path, mode: str, size: int, says: str
 ) -> None:
+    """A pooler in statement mode, or with one server connection, is refused with an error of one line."""
     server = PgBouncer(tmp_path / "pgbouncer", postgres, mode, size)
     server.start()
     try:
@@ -126,7 +128,7 @@ def test_a_pooler_that_cannot_work_is_refused_at_the_start(
         server.stop()
 
 
-async def test_a_server_that_freezes_is_given_up(
+async def test_a_frozen_server_is_disconnected(
     postgres: Postgres, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frozen server keeps its connections. A writer that waits forever would not use the new primary."""

@@ -26,6 +26,7 @@ BY_PAIRS = select(key_values.c.name).where(
 
 @pytest.mark.parametrize("names", [[], ["b"], ["a", "c", "x"], ["b"]])
 def test_a_list_of_any_length_finds_the_same_rows(connection: Connection, names: list[str]) -> None:
+    """A prepared statement with an empty, short or longer list returns the same rows as SQLAlchemy."""
     connection.execute(INSERT, ROWS)
     found = connection.execute(Prepared(BY_NAMES), {"names": names}).all()
     assert [row._asdict() for row in found] == [row._asdict() for row in connection.execute(BY_NAMES, {"names": names})]
@@ -33,6 +34,7 @@ def test_a_list_of_any_length_finds_the_same_rows(connection: Connection, names:
 
 
 def test_one_statement_serves_lists_of_different_lengths_in_turn(connection: Connection) -> None:
+    """One prepared statement is used with lists of changing lengths, and returns the right rows each time."""
     connection.execute(INSERT, ROWS)
     statement = Prepared(BY_NAMES)
     for names in (["a"], [], ["a", "b", "c"], ["c"], *([f"n{count}" for count in range(size)] for size in range(100))):
@@ -41,12 +43,14 @@ def test_one_statement_serves_lists_of_different_lengths_in_turn(connection: Con
 
 
 def test_pairs_are_compared_as_pairs(connection: Connection) -> None:
+    """A list of pairs selects only rows that have both values of one pair."""
     connection.execute(INSERT, ROWS)
     pairs = [("a", NOON), ("b", NOON.replace(year=2020))]
     assert connection.execute(Prepared(BY_PAIRS), {"pairs": pairs}).scalars().all() == ["a"]
 
 
 def test_changed_rows_are_counted_and_returned(connection: Connection) -> None:
+    """An update gives the number of changed rows or returns their values, also if it changes none."""
     connection.execute(INSERT, ROWS[0])
     change = update(key_values).where(key_values.c.name == bindparam("key")).values(value=bindparam("value"))
     returning, counting = Prepared(change.returning(key_values.c.value, key_values.c.at)), Prepared(change)
@@ -59,6 +63,7 @@ def test_changed_rows_are_counted_and_returned(connection: Connection) -> None:
 
 
 def test_absent_values_are_null_and_columns_follow_the_given_names(connection: Connection) -> None:
+    """Columns get defaults or NULL for missing values, and each value goes to the column of its name."""
     values = {"id": "s", "scope": "global", "reason": "%s ? :x", "created_by": "user:ann", "created_at": NOON}
     connection.execute(Prepared(insert(stops)), {**values, "expires_at": None})
     row = connection.execute(Prepared(select(stops))).one()
@@ -66,6 +71,7 @@ def test_absent_values_are_null_and_columns_follow_the_given_names(connection: C
 
 
 def test_an_error_of_the_driver_is_raised_as_sqlalchemy_raises_it(connection: Connection) -> None:
+    """A violated constraint raises SQLAlchemy's IntegrityError, and the connection stays valid."""
     connection.execute(INSERT, ROWS[0])
     with pytest.raises(sqlalchemy.exc.IntegrityError) as raised:
         connection.execute(INSERT, ROWS[0])
@@ -74,6 +80,7 @@ def test_an_error_of_the_driver_is_raised_as_sqlalchemy_raises_it(connection: Co
 
 
 def test_a_lost_connection_is_not_used_again(connection: Connection, kind: str) -> None:
+    """After the database connection was lost, the error marks the connection as invalid."""
     if kind == "sqlite":
         assert connection.connection.driver_connection is not None
         connection.connection.driver_connection.close()
@@ -85,7 +92,8 @@ def test_a_lost_connection_is_not_used_again(connection: Connection, kind: str) 
     assert raised.value.connection_invalidated and connection.invalidated
 
 
-def test_listeners_hear_the_statement_that_the_driver_gets(connection: Connection) -> None:
+def test_listeners_get_the_statement_of_the_driver(connection: Connection) -> None:
+    """A listener for statements gets the SQL of each prepared statement."""
     heard: list[Any] = []
     event.listen(connection, "before_cursor_execute", lambda c, cursor, said, values, *rest: heard.append(said))
     connection.execute(INSERT, ROWS)

@@ -81,7 +81,7 @@ async def test_a_release_is_remembered_by_every_replica_and_after_a_restart(kind
     assert (await releases(reopened, "other")).verdicts == {}
 
 
-async def test_the_newest_verdict_replaces_the_older_one_and_the_audit_log_has_both(store: Store) -> None:
+async def test_the_newest_verdict_replaces_the_older_one(store: Store) -> None:
     """A release that was good can become bad: the memory has one entry, and the audit log both."""
     await release(store, "a", Verdict.GOOD)
     await release(store, "a", Verdict.BAD, "run-2")

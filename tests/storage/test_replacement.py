@@ -1,4 +1,4 @@
-"""A database that replaced another one: recorded once, and the claims of processes from before are void."""
+"""A database that replaced another one: recorded once, and claims from before are refused."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def engine(migrated_url: str) -> Iterator[sqlalchemy.Engine]:
 
 
 def test_two_replicas_that_notice_a_failover_at_the_same_time_record_it_once(engine: sqlalchemy.Engine) -> None:
+    """The second replica waits for the transaction of the first one, and then records nothing."""
     now = datetime.now(UTC)
 
     def notice(connection: Connection) -> int:
@@ -69,7 +70,7 @@ def claimed(tx: Tx) -> Run:
 
 
 @pytest.mark.parametrize("lossless", [True, False])
-async def test_claims_from_before_are_void_if_commits_may_be_lost(store: Store, lossless: bool) -> None:
+async def test_earlier_claims_are_refused_if_commits_may_be_lost(store: Store, lossless: bool) -> None:
     """The lease stays, so no other process starts while a call of the first process may be in progress."""
     run = await store.write(claimed)
     await store.write(lambda tx: replacement.record(tx, "failover", "test", lossless=lossless))
@@ -88,8 +89,8 @@ async def test_claims_from_before_are_void_if_commits_may_be_lost(store: Store, 
 
 
 @pytest.mark.parametrize("claims", [1, 5])
-async def test_a_claim_that_the_lost_commits_gave_is_void(store: Store, claims: int) -> None:
-    """The process released the run and claimed it again; the database lost the second claim, so it is void."""
+async def test_a_claim_from_a_lost_commit_is_refused(store: Store, claims: int) -> None:
+    """The process released the run and claimed it again; the database lost the second claim, so it is refused."""
     run = await store.write(claimed)
     lost = replace(run, fence=run.fence + claims)
     await store.write(lambda tx: replacement.record(tx, "failover", "test"))
@@ -114,7 +115,7 @@ async def test_a_failover_behind_a_pooler_that_keeps_the_connection_is_noticed(
         await store.close()
 
 
-async def test_a_process_remembers_the_server_if_the_failover_lost_that_it_was_used(
+async def test_a_process_knows_its_server_if_the_failover_lost_the_record(
     engine: sqlalchemy.Engine, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The standby was behind and has no record of the lost primary, so the process must remember it."""
@@ -138,9 +139,10 @@ async def test_a_process_remembers_the_server_if_the_failover_lost_that_it_was_u
         await store.close()
 
 
-async def test_whether_commits_wait_for_a_standby_is_remembered_for_after_the_failover(
+async def test_a_failover_record_states_whether_commits_waited_for_a_standby(
     engine: sqlalchemy.Engine, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The record of a failover states whether the lost primary waited for a standby, so that no commits were lost."""
     store = PostgresStore(parse_postgresql_url(migrated_url))
     try:
         await store.write(lambda tx: None)

@@ -161,7 +161,7 @@ async def test_double_clicks_count_once(web: WebService) -> None:
     assert "Approved at 2026-03-04 12:00:00Z by ann" in text_of(page)
 
 
-async def test_an_expired_link_decides_nothing_and_says_so(web: WebService) -> None:
+async def test_an_expired_link_decides_nothing_and_explains_it(web: WebService) -> None:
     """After its expiry, the link decides nothing, and the page shows what happened."""
     asked = await web.request_approval()
     link = web.link(asked)
@@ -176,7 +176,7 @@ async def test_an_expired_link_decides_nothing_and_says_so(web: WebService) -> N
     assert (await web.state(asked)).status == "pending"  # only the engine sets the status expired, never a link
 
 
-async def test_a_link_for_another_plan_is_void(web: WebService) -> None:
+async def test_a_link_for_another_plan_is_outdated(web: WebService) -> None:
     """The page of a link with another plan hash has no form, and the link decides nothing."""
     asked = await web.request_approval()
     other = web.link(replace(asked, plan_hash="0" * 64))
@@ -307,7 +307,7 @@ async def test_alert_text_is_escaped(web: WebService) -> None:
         ("the playbook has changed", "Outdated (the playbook has changed)", "outdated: the playbook has changed."),
     ],
 )
-async def test_a_void_request_shows_the_outcome(web: WebService, reason: str, heading: str, told: str) -> None:
+async def test_an_outdated_request_shows_the_outcome(web: WebService, reason: str, heading: str, told: str) -> None:
     """The page of an outdated request explains the outcome and has no buttons."""
     asked = await web.request_approval()
 

@@ -84,7 +84,7 @@ def _cli(remediator: Remediator, *argv: str, token: str = OSCAR) -> subprocess.C
 
 
 @pytest.mark.promise(6)
-def test_a_person_approves_from_a_link_and_it_heals(asking: Stack, chat: Receiver) -> None:
+def test_a_person_approves_by_a_link_and_the_run_succeeds(asking: Stack, chat: Receiver) -> None:
     """After Ann's approval by a link in the chat, Redis works again. The link then names Ann, and all is recorded."""
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
@@ -126,7 +126,7 @@ def test_a_retry_is_approved_by_another_person(asking: Stack, chat: Receiver) ->
 
 
 @pytest.mark.promise(6)
-def test_a_changed_plan_is_asked_again(asking: Stack, chat: Receiver) -> None:
+def test_a_changed_plan_needs_another_approval(asking: Stack, chat: Receiver) -> None:
     """A snoozed request returns. A request is outdated after the target changed, and a new request follows."""
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
@@ -147,7 +147,7 @@ def test_a_changed_plan_is_asked_again(asking: Stack, chat: Receiver) -> None:
 
 
 @pytest.mark.promise(6)
-def test_a_request_of_a_changed_playbook_becomes_void(asking: Stack, chat: Receiver) -> None:
+def test_a_request_of_a_changed_playbook_becomes_outdated(asking: Stack, chat: Receiver) -> None:
     """Requests of old playbook versions become outdated after a reload or a start with other files.
 
     The old link leads to the new request. Its approval fixes the fault.

@@ -20,10 +20,12 @@ async def statuses(web: WebService) -> dict[str, int]:
 
 
 async def test_a_service_that_works_is_alive_ready_and_healthy(web: WebService) -> None:
+    """All three endpoints for probes answer 200."""
     assert await statuses(web) == {"/livez": 200, "/readyz": 200, "/healthz": 200}
 
 
 async def test_the_probe_leaves_nothing_in_the_inbox(web: WebService) -> None:
+    """The endpoints for probes add no notification to the inbox."""
     await statuses(web)
     assert await web.context.store.read(inbox.count_pending) == 0
 
@@ -42,6 +44,7 @@ async def test_a_degraded_service_stays_ready(web: WebService) -> None:
 
 
 async def test_a_service_that_cannot_take_in_is_not_ready(web: WebService) -> None:
+    """If the oldest notification is not processed in time, the service is alive, not ready, and a metric shows it."""
     now = 0.0
     web.service.health.monotonic = lambda: now
     await web.context.store.accept("webhook", b"{}")
@@ -54,7 +57,7 @@ async def test_a_service_that_cannot_take_in_is_not_ready(web: WebService) -> No
     assert "remediator_intake_ready 0.0" in metrics
 
 
-async def test_an_inbox_that_does_not_move_refuses_notifications(web: WebService) -> None:
+async def test_an_inbox_without_progress_refuses_notifications(web: WebService) -> None:
     """If the inbox does not move, notifications get 503, because Alertmanager repeats only those."""
     now = 0.0
     web.service.health.monotonic = lambda: now
@@ -69,6 +72,7 @@ async def test_an_inbox_that_does_not_move_refuses_notifications(web: WebService
 
 
 async def test_the_console_says_what_is_degraded(web: WebService) -> None:
+    """The overview page shows each loss with its number and error."""
     web.service.health.lost("log", "No space left on device")
     async with web.client() as client:
         page = (await client.get("/")).text

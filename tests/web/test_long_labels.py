@@ -17,6 +17,7 @@ LONG = "x" * 200_000
 
 
 def test_a_long_label_is_shortened_for_people_and_whole_for_programs(make_installation: MakeInstallation) -> None:
+    """Message, pages, command line and log show a shortened label, and the API returns the whole label."""
     installation = make_installation()
     with receiver() as chat:
         replica = installation.replica(

@@ -348,7 +348,7 @@ async def test_the_page_of_a_run_has_a_graph(web: WebService) -> None:
     assert "result not reached" in told
 
 
-async def test_a_shift_long_session(web: WebService) -> None:
+async def test_a_session_for_a_shift_outlives_the_idle_limit(web: WebService) -> None:
     """With the option, a session outlives the idle limit, but never the absolute limit.
 
     Without the option, the idle limit ends it. A token that does not belong to the typed ID is refused.
@@ -459,7 +459,7 @@ async def test_a_run_is_started_by_hand_from_its_playbook(web: WebService) -> No
     assert "Start a run by hand" not in await _get(web, "/playbooks/redis-disk-full", "ann")
 
 
-async def test_comments_and_who_takes_it(web: WebService) -> None:
+async def test_comments_and_acknowledgement_are_shown(web: WebService) -> None:
     """Approvers can comment on a run and take it. The pages of run and incident show both."""
     asked = await web.request_approval(incident="incident-1")
     async with web.client(headers={**HTML, **web.bearer("ann")}) as client:

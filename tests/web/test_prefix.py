@@ -118,6 +118,7 @@ def test_probes_and_the_webhook_need_no_path(nginx: PrefixNginx) -> None:
 
 
 def test_a_path_that_only_begins_like_the_prefix_is_another_one() -> None:
+    """The prefix is removed only from the path itself and from paths below it, not from a longer name."""
     assert prefix_of("https://example.com/ops/remediator/") == PREFIX
     assert prefix_of("https://example.com") == ""
     assert without_prefix({"path": f"{PREFIX}-other/x"}, PREFIX) == {"path": f"{PREFIX}-other/x"}

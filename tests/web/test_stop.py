@@ -74,7 +74,7 @@ async def test_a_stop_needs_a_confirmation_and_loses_nothing_typed(web: WebServi
     assert [(stop.subject, stop.reason) for stop in await _standing(web)] == [("service redis", "database move")]
 
 
-async def test_stop_and_release_are_told_to_all_approval_channels(web: WebService) -> None:
+async def test_stop_and_release_are_sent_to_all_approval_channels(web: WebService) -> None:
     """Every approval channel gets a message about a stop and its release, with reason, person and end."""
     async with web.client(headers=web.bearer("oscar")) as client:
         assert (await _press(web, client, reason="database move", duration="1h")).status_code == 303

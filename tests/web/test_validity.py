@@ -69,7 +69,7 @@ async def test_an_outdated_request_cannot_be_approved(web: WebService, tmp_path:
     assert (await web.state(asked)).status == "pending"
 
 
-async def test_refresh_voids_the_request_and_plans_again(web: WebService, tmp_path: Path) -> None:
+async def test_a_refresh_closes_the_request_and_plans_again(web: WebService, tmp_path: Path) -> None:
     """After a refresh, the request is outdated, and the run is planned again with the loaded playbook."""
     asked = await web.request_approval()
     edit(web, tmp_path)
@@ -110,8 +110,8 @@ async def test_the_api_refreshes_by_the_same_rules(web: WebService, tmp_path: Pa
     assert (await _goes_on(web, asked)).status is Status.MATCHED
 
 
-async def test_a_valid_request_is_not_refreshed(web: WebService) -> None:
-    """A valid request cannot be refreshed, because a refresh would discard the decisions of others."""
+async def test_only_an_outdated_request_is_refreshed(web: WebService) -> None:
+    """A request is refreshed only if it is outdated. If it is valid, or if this is unknown, a refresh is refused."""
     asked = await web.request_approval(quorum=2)
     async with web.client() as client:
         await submit_decision(client, web.link(asked), "approve", token=web.tokens["ann"])
@@ -122,7 +122,7 @@ async def test_a_valid_request_is_not_refreshed(web: WebService) -> None:
         Validity().refresh_reason()
 
 
-async def test_approval_of_a_changed_plan_is_void(web: WebService, tmp_path: Path) -> None:
+async def test_an_approval_of_a_changed_plan_does_not_count(web: WebService, tmp_path: Path) -> None:
     """A decision from an old form is recorded, and then the request becomes outdated."""
     asked = await web.request_approval()
     async with web.client() as client:

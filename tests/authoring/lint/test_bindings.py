@@ -38,7 +38,7 @@ def test_a_playbook_that_can_do_nothing(tmp_path: Path, text: str, rules: set[st
     assert found(tmp_path, text) == rules
 
 
-def test_a_step_for_evidence_that_this_target_cannot_give_is_for_other_targets(tmp_path: Path) -> None:
+def test_a_step_that_needs_evidence_of_another_target_is_never_due(tmp_path: Path) -> None:
     """A step that depends on evidence which the target cannot give is never due and needs no proof."""
     text = BASE.replace("target: redis", "target: app").replace(PRUNE, "")
     assert found(tmp_path, text) == {"not-possible"}

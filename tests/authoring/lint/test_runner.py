@@ -327,7 +327,7 @@ def test_inventory_and_settings_can_be_linted_too(project: Path) -> None:
     assert [item["rule"] for item in json.loads(result.output)["findings"]] == ["missing-key", "unknown-key"]
 
 
-def test_a_test_file_satisfies_no_test(project: Path) -> None:
+def test_an_existing_test_file_ends_the_finding_no_test(project: Path) -> None:
     """The finding no-test disappears when the test file exists."""
     assert "no-test" in run().output
     (project / "playbooks" / "redis-down.test.yaml").write_text("tests: []\n", encoding="utf-8")
@@ -356,7 +356,8 @@ groups:
 
 
 @pytest.mark.promise(14)
-def test_rules_are_read_from_several_documents_and_from_objects_of_kubernetes(tmp_path: Path) -> None:
+def test_rules_are_read_from_several_documents_and_kubernetes_objects(tmp_path: Path) -> None:
+    """Lint reads the rules of a file with several YAML documents and of Kubernetes objects such as PrometheusRule."""
     (tmp_path / "rules.yaml").write_text(RULES_OBJECT)
     found = read_alerts([tmp_path])
     assert [rule.name for rule in found.alerts] == ["RedisDown", "AppDown", "RedisDiskFull"]

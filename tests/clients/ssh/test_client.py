@@ -67,7 +67,7 @@ async def test_unreachable(hosts: SimulatedHosts) -> None:
         await restart(client(hosts, "web-1", port=1))
 
 
-async def test_a_server_that_says_nothing(hosts: SimulatedHosts) -> None:
+async def test_a_silent_server_times_out(hosts: SimulatedHosts) -> None:
     """The time to connect is limited."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         host = client(hosts, "web-1", address="127.0.0.1", port=silent.getsockname()[1], connect_timeout="1s")
@@ -221,7 +221,7 @@ async def test_killed_after_the_marker(hosts: SimulatedHosts, web: RemoteHost) -
     assert hosts.calls("web-1") == [f"begun {UNIT}", f"done {UNIT}"]
 
 
-async def test_the_client_is_killed_in_mid_call(hosts: SimulatedHosts, web: RemoteHost, ssh_folder: Path) -> None:
+async def test_the_client_is_killed_during_a_call(hosts: SimulatedHosts, web: RemoteHost, ssh_folder: Path) -> None:
     """The host finishes the call, and the next process reads the outcome from the marker.
 
     The shared connection is killed too; it would hold the pipes of the call open until the limit.
@@ -239,7 +239,7 @@ async def test_the_client_is_killed_in_mid_call(hosts: SimulatedHosts, web: Remo
     assert await settled(web) == [CallState.FINISHED]
 
 
-async def test_the_server_is_killed_in_mid_call(hosts: SimulatedHosts, web: RemoteHost) -> None:
+async def test_the_server_is_killed_during_a_call(hosts: SimulatedHosts, web: RemoteHost) -> None:
     """If sshd is killed, the host finishes the call, and the next connection reads the outcome from the marker."""
     hold = hosts.place("web-1") / "hold"
     hold.touch()
@@ -312,7 +312,7 @@ async def test_a_full_disk(hosts: SimulatedHosts, web: RemoteHost, small_disk: P
     assert await settled(web) == [], "half a marker would have been one"
 
 
-async def test_a_disk_that_fills_up_in_mid_call(hosts: SimulatedHosts, web: RemoteHost, small_disk: Path) -> None:
+async def test_a_disk_that_fills_up_during_a_call(hosts: SimulatedHosts, web: RemoteHost, small_disk: Path) -> None:
     """The marker reserves space for the outcome, so a disk that fills up during the call does not lose it."""
     hosts.allow("web-1", state=str(small_disk / "markers"))
     hold = hosts.place("web-1") / "hold"
@@ -412,7 +412,7 @@ async def test_a_host_name_is_never_an_option(hosts: SimulatedHosts) -> None:
         ('{"remediator-remote": 1}', '{"ok": [{"state": "finished", "outcome": 3}]}', BadAnswer),
     ],
 )
-async def test_a_host_that_answers_nonsense(
+async def test_an_invalid_answer_of_a_host_is_a_known_error(
     hosts: SimulatedHosts, greeting: str, answer: str, error: type[ClientError]
 ) -> None:
     """Every nonsense answer raises a known error, so the pipeline can decide whether the outcome is unknown."""

@@ -67,7 +67,7 @@ def far(make_hosts: MakeHosts, network: Network) -> SimulatedHosts:
 
 
 @pytest.mark.long
-async def test_cut_in_mid_call(far: SimulatedHosts, network: Network) -> None:
+async def test_the_network_is_cut_during_a_call(far: SimulatedHosts, network: Network) -> None:
     """After the cut, the outcome is unknown. When the network returns, the host reports that it made the call once."""
     host, hold = client(far, "web-1", connect_timeout="2s"), far.place("web-1") / "hold"
     hold.touch()

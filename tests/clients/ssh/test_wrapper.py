@@ -88,7 +88,7 @@ def test_it_runs_with_other_pythons(place: Path, version: str) -> None:
 
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("cut", [1, 20, -1])
-def test_a_request_of_which_a_part_is_missing(place: Path, cut: int) -> None:
+def test_an_incomplete_request_is_refused(place: Path, cut: int) -> None:
     """A text without the end of line is not a request, even if complete: the connection may have broken."""
     assert len(list(ask(place, line(touch(place))[:cut]))) == 1
     assert not (place / "touched").exists() and not (place / "markers").exists()
@@ -124,7 +124,7 @@ def test_a_request_that_arrives_too_late(place: Path) -> None:
         ({"verb": ["command"]}, "does not know the request"),
     ],
 )
-def test_what_the_allow_list_does_not_have(place: Path, changes: dict[str, Any], said: str) -> None:
+def test_a_call_outside_the_allow_list_is_refused(place: Path, changes: dict[str, Any], said: str) -> None:
     """The wrapper refuses a call that the allow-list lacks, and writes nothing."""
     _, answer = ask(place, line(touch(place, **changes)))
 

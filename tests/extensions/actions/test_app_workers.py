@@ -39,7 +39,7 @@ def target(app: App, least: int = 1, most: int = 4) -> Service:
     return service("app", app_server=server)
 
 
-async def test_workers_come_and_go_again_one_by_one(app: App) -> None:
+async def test_workers_are_added_and_the_undo_removes_them(app: App) -> None:
     """The action reports the number of workers before and after; its undo restores the earlier number."""
     action = AppWorkers(WORLD)
     call = await plan(action, target(app), by=2)
@@ -179,7 +179,7 @@ async def test_a_server_that_stopped_is_refused(action: Action, given: dict[str,
 
 
 @EITHER
-async def test_a_server_that_hangs_is_unknown_and_then_seen(action: Action, given: dict[str, int], app: App) -> None:
+async def test_a_hung_server_is_unknown_and_then_observed(action: Action, given: dict[str, int], app: App) -> None:
     """The call ends at its timeout, and an observation shows the outcome after the server continues.
 
     The reload then happens exactly once. The kernel discards the pending TTIN on SIGCONT, so the number of workers does

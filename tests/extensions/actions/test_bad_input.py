@@ -28,7 +28,7 @@ PLATFORM = {
     "denied": CLUSTER + "test_what_is_not_allowed_is_refused",
     "down": DOCKER + "test_an_engine_that_is_down_or_closed_is_unreachable",
     "slow": DOCKER + "test_a_slow_engine_times_out",
-    "garbage": DOCKER + "test_an_engine_that_talks_nonsense_is_a_bad_answer",
+    "garbage": DOCKER + "test_an_invalid_answer_of_the_engine_is_a_bad_answer",
     "changed": DOCKER + "test_a_target_that_another_user_changed_is_refused",
 }
 ON_REDIS = {
@@ -36,7 +36,7 @@ ON_REDIS = {
     "denied": BAD + "test_without_the_password_nothing_is_changed",
     "down": REDIS + "test_without_an_address_or_an_answer_nothing_is_planned",
     "slow": BAD + "test_silence_is_bounded",
-    "garbage": BAD + "test_nonsense_is_a_bad_answer",
+    "garbage": BAD + "test_an_invalid_answer_is_a_bad_answer",
 }
 LOCAL = "because: it asks no server: files and processes of this host"
 RESTORE = "actions/test_restore_backup.py::"
@@ -46,22 +46,22 @@ ON_NGINX = {
     "missing": NGINX + "test_without_an_nginx_nothing_is_planned",
     "denied": NGINX + "test_a_file_that_may_not_be_written_stays",
     "down": NGINX + "test_an_nginx_that_stopped_is_refused",
-    "slow": NGINX + "test_a_reload_that_takes_too_long_is_unknown_and_then_seen",
-    "garbage": NGINX + "test_nonsense_from_the_test_of_the_configuration_is_a_no",
-    "unheard": NGINX + "test_a_reload_that_takes_too_long_is_unknown_and_then_seen",
+    "slow": NGINX + "test_a_reload_that_times_out_is_unknown_and_then_observed",
+    "garbage": NGINX + "test_a_failed_configuration_test_restores_the_file",
+    "unheard": NGINX + "test_a_reload_that_times_out_is_unknown_and_then_observed",
 }
 ON_GUNICORN = {
     "missing": APP + "test_a_service_without_an_app_server_is_refused",
     "denied": APP + "test_a_server_without_permission_to_signal_is_refused",
     "down": APP + "test_a_server_that_stopped_is_refused",
-    "slow": APP + "test_a_server_that_hangs_is_unknown_and_then_seen",
+    "slow": APP + "test_a_hung_server_is_unknown_and_then_observed",
     "garbage": APP + "test_a_service_without_an_app_server_is_refused",
 }
 ON_ALERTMANAGER = {
-    "denied": SILENCE + "test_an_alertmanager_that_says_no_is_believed",
-    "down": SILENCE + "test_an_alertmanager_that_does_not_answer_is_given_up",
-    "slow": SILENCE + "test_an_alertmanager_that_does_not_answer_is_given_up",
-    "garbage": SILENCE + "test_an_alertmanager_that_talks_nonsense_is_not_understood",
+    "denied": SILENCE + "test_an_alertmanager_that_answers_403_has_refused",
+    "down": SILENCE + "test_a_call_to_a_silent_alertmanager_ends",
+    "slow": SILENCE + "test_a_call_to_a_silent_alertmanager_ends",
+    "garbage": SILENCE + "test_an_invalid_answer_of_alertmanager_is_a_bad_answer",
 }
 POSTGRES = "actions/test_postgres.py::"
 ON_POSTGRES = {
@@ -69,7 +69,7 @@ ON_POSTGRES = {
     "denied": POSTGRES + "test_without_the_rights_nothing_is_changed",
     "down": POSTGRES + "test_without_an_address_or_an_answer_nothing_is_planned",
     "slow": POSTGRES + "test_silence_is_bounded",
-    "garbage": POSTGRES + "test_nonsense_is_a_bad_answer",
+    "garbage": POSTGRES + "test_an_invalid_answer_is_a_bad_answer",
     "unheard": POSTGRES + "test_a_lost_answer_to_a_signal_is_observed",
     "changed": POSTGRES + "test_sessions_of_another_server_are_not_touched",
 }
@@ -108,7 +108,7 @@ ON_PODS = {
     **ON_CLUSTER,
     "missing": PODS + "test_only_pods_of_the_service_are_removed",
     "denied": PODS + "test_missing_rights_are_found_before_the_plan",
-    "unheard": ON_BAD_DAYS + "test_a_pod_whose_removal_lost_its_answer_is_seen_to_be_gone",
+    "unheard": ON_BAD_DAYS + "test_a_removal_with_a_lost_answer_is_observed_as_done",
     "changed": PODS + "test_a_pod_that_serves_again_is_left_alone",
 }
 ON_NODES = {
@@ -121,7 +121,7 @@ ON_NODES = {
 COVERED: dict[str, dict[str, str]] = {
     "service.restart": {
         **PLATFORM,
-        "unheard": DOCKER + "test_a_restart_whose_answer_was_lost_is_seen_to_have_happened",
+        "unheard": DOCKER + "test_a_restart_with_a_lost_answer_is_observed_as_done",
     },
     "service.rollback": {
         **PLATFORM,
@@ -130,7 +130,7 @@ COVERED: dict[str, dict[str, str]] = {
     },
     "service.scale": {
         **PLATFORM,
-        "unheard": DOCKER + "test_a_scaling_whose_answer_was_lost_is_seen_to_have_happened",
+        "unheard": DOCKER + "test_a_scaling_with_a_lost_answer_is_observed_as_done",
     },
     "files.prune": {
         "missing": FILES + "test_a_folder_that_is_a_link_is_refused",
@@ -142,13 +142,13 @@ COVERED: dict[str, dict[str, str]] = {
         "changed": FILES + "test_a_file_that_was_rewritten_stays",
     },
     "files.undo_prune": {
-        "missing": FILES + "test_a_batch_that_is_not_there_is_not_put_back",
+        "missing": FILES + "test_an_unknown_batch_is_not_restored",
         "denied": FILES + "test_without_the_right_nothing_is_moved",
         "down": LOCAL,
         "slow": CUT_OFF,
         "garbage": LOCAL,
         "unheard": CUT_OFF,
-        "changed": FILES + "test_what_was_put_in_its_place_is_not_replaced",
+        "changed": FILES + "test_a_new_file_with_the_same_name_is_not_replaced",
     },
     "redis.restore_backup": {
         "missing": RESTORE + "test_nothing_to_restore_or_nowhere_to_is_refused",
@@ -177,20 +177,20 @@ COVERED: dict[str, dict[str, str]] = {
     },
     "command.run": {
         "missing": COMMAND + "test_without_settings_there_is_no_command",
-        "denied": COMMAND + "test_one_that_may_not_be_executed_is_unreachable",
-        "down": COMMAND + "test_one_that_is_not_there_is_unreachable",
-        "slow": COMMAND + "test_one_that_does_not_end_is_killed_with_its_children",
+        "denied": COMMAND + "test_a_program_without_execute_permission_is_unreachable",
+        "down": COMMAND + "test_a_missing_program_is_unreachable",
+        "slow": COMMAND + "test_a_command_that_exceeds_its_timeout_is_killed_with_its_children",
         "garbage": "because: what a command prints is kept as text, never understood; its status says how it ended",
         "unheard": "because: the kernel tells how it ended; cut off it is unknown, and never repeated",
         "changed": COMMAND + "test_settings_that_changed_since_the_plan_are_noticed",
     },
     "http.request": {
         "missing": HTTP + "test_what_the_settings_do_not_allow_is_refused",
-        "denied": HTTP + "test_a_server_that_says_no_is_believed",
+        "denied": HTTP + "test_a_client_error_status_is_a_refusal",
         "down": HTTP + "test_no_server_and_no_answer_are_distinguished",
         "slow": HTTP + "test_no_server_and_no_answer_are_distinguished",
-        "garbage": HTTP + "test_nonsense_leaves_it_unknown",
-        "unheard": HTTP + "test_one_whose_answer_was_lost_is_put_to_a_person",
+        "garbage": HTTP + "test_an_invalid_answer_leaves_the_outcome_unknown",
+        "unheard": HTTP + "test_a_request_with_a_lost_answer_is_escalated",
         "changed": HTTP + "test_settings_that_changed_since_the_plan_are_noticed",
     },
     "nginx.maintenance": {
@@ -208,7 +208,7 @@ COVERED: dict[str, dict[str, str]] = {
     },
     "app.reload": {
         **ON_GUNICORN,
-        "unheard": APP + "test_a_server_that_hangs_is_unknown_and_then_seen",
+        "unheard": APP + "test_a_hung_server_is_unknown_and_then_observed",
         "changed": APP + "test_a_reload_of_a_restarted_master_is_refused",
     },
     "alertmanager.silence": {

@@ -31,7 +31,7 @@ async def test_without_settings_there_is_no_command() -> None:
         await plan(CommandRun(ClientSet()), APP, command="it")
 
 
-async def test_a_value_is_one_argument_whatever_is_in_it() -> None:
+async def test_a_value_with_shell_syntax_is_one_argument() -> None:
     """A value with shell syntax stays one argument, because no shell parses it."""
     echo = action("/bin/echo", "--", "{what}", parameters={"what": ".*"})
     result = await do(echo, APP, command="it", values={"what": "a b; $(id) `id` | > /tmp/x"})
@@ -66,13 +66,13 @@ async def test_missing_and_strange_values_are_refused(values: dict[str, str]) ->
         ([], {}),
     ],
 )
-def test_settings_that_leave_too_much_open_are_refused(argv: list[str], parameters: dict[str, str]) -> None:
+def test_settings_that_allow_any_program_or_argument_are_refused(argv: list[str], parameters: dict[str, str]) -> None:
     """The settings must not take the program from a value, embed a value in an argument, or use a relative path."""
     with pytest.raises(ValidationError):
         AllowedCommand.model_validate({"argv": argv, "parameters": parameters})
 
 
-async def test_our_environment_is_not_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_command_does_not_inherit_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command does not inherit the environment of remediator, which may contain secrets."""
     monkeypatch.setenv("REMEDIATOR_SECRET", "hush")
     result = await do(action("/usr/bin/env"), APP, command="it")
@@ -88,7 +88,7 @@ async def test_a_status_that_is_not_0_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize("then", ["wait", "exit 0"])
-async def test_one_that_does_not_end_is_killed_with_its_children(tmp_path: Path, then: str) -> None:
+async def test_a_command_that_exceeds_its_timeout_is_killed_with_its_children(tmp_path: Path, then: str) -> None:
     """After a timeout the outcome is unknown, because the program has run; its remaining children are killed too."""
     script = tmp_path / "slow"
     script.write_text(f"#!/bin/sh\nsleep 1000 & echo $! > {tmp_path}/child\n{then}\n")
@@ -100,7 +100,7 @@ async def test_one_that_does_not_end_is_killed_with_its_children(tmp_path: Path,
     until(lambda: not proc.alive(child), "its child is gone too")
 
 
-async def test_one_that_is_not_there_is_unreachable() -> None:
+async def test_a_missing_program_is_unreachable() -> None:
     """A missing program raises :class:`Unreachable`: nothing happened."""
     with pytest.raises(Unreachable):
         await do(action("/no/such/program"), APP, command="it")
@@ -114,7 +114,7 @@ async def test_settings_that_changed_since_the_plan_are_noticed() -> None:
         await do(action("/bin/echo", "two"), APP, call=call, command="it")
 
 
-async def test_one_that_may_not_be_executed_is_unreachable(tmp_path: Path) -> None:
+async def test_a_program_without_execute_permission_is_unreachable(tmp_path: Path) -> None:
     """A program without execute permission raises :class:`Unreachable`: it was not started, so nothing happened."""
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\ntouch done\n")

@@ -27,7 +27,7 @@ def test_every_file_is_registered(plural: str, kinds: tuple[type[Action | Check]
 
 
 @pytest.mark.parametrize("kind", [*Registry().actions, *Registry().checks], ids=lambda kind: kind.name)
-def test_every_one_is_described(kind: type[Action | Check]) -> None:
+def test_every_action_and_check_is_described(kind: type[Action | Check]) -> None:
     """Each action and check has a docstring, a description of each parameter and a test."""
     assert kind.__doc__
     for name, field in kind.Parameters.model_fields.items():

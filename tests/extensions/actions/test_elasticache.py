@@ -168,7 +168,7 @@ async def test_roles_are_reported() -> None:
     assert result.output["shards"][0]["NodeGroupMembers"][1]["CurrentRole"] == "replica"
 
 
-async def test_the_node_type_is_changed_and_put_back(group: Service) -> None:
+async def test_the_node_type_is_changed_and_restored(group: Service) -> None:
     """An observation shows the new node type, and the record contains the old node type for the undo."""
     call = await plan(MODIFY, group, node_type=NEW)
     assert (await observe(MODIFY, group, call, node_type=NEW)).happened is EffectStatus.NO
@@ -309,7 +309,7 @@ async def test_a_lost_answer_is_observed_as_done(action: Action, given: dict[str
     assert cloud.called.count(call) == 1
 
 
-async def test_a_failover_that_nothing_was_noted_of_stays_unknown() -> None:
+async def test_a_failover_without_an_event_stays_unknown() -> None:
     """AWS records events late, so a missing event does not prove that no failover happened."""
     async with served(Cloud()) as target:
         call = await plan(FAILOVER, target)

@@ -196,7 +196,7 @@ async def test_a_partial_prune_is_observed_and_continued(place: Place) -> None:
     assert (seen.happened, seen.facts) == (EffectStatus.NO, {"left": 2})
 
 
-async def test_what_was_put_in_its_place_is_not_replaced(place: Place) -> None:
+async def test_a_new_file_with_the_same_name_is_not_replaced(place: Place) -> None:
     """The undo does not replace a new file that has the name of a moved file."""
     call = await plan(PRUNE, place.service())
     result = await do(PRUNE, place.service(), call=call)
@@ -207,7 +207,7 @@ async def test_what_was_put_in_its_place_is_not_replaced(place: Place) -> None:
     assert (place.folder / "dump-4.rdb").read_text() == "new"
 
 
-async def test_a_batch_that_is_not_there_is_not_put_back(place: Place) -> None:
+async def test_an_unknown_batch_is_not_restored(place: Place) -> None:
     """``files.undo_prune`` accepts only the name of a batch, never a path."""
     with pytest.raises(TargetError, match="there is no batch"):
         await do(ACTIONS["files.undo_prune"], place.service(), batch="20260101T000000000000")
@@ -372,7 +372,7 @@ async def test_a_prune_that_times_out_stops_after_a_file_and_can_be_finished(pla
     assert place.names() == before
 
 
-async def test_a_quarantine_on_the_same_disk_takes_no_room(place: Place, small: Path) -> None:
+async def test_a_quarantine_on_the_same_disk_frees_no_space(place: Place, small: Path) -> None:
     """The prune renames the file without a copy and fails, because this frees nothing; the undo renames it back."""
     full = Place(small / "backups", small / "quarantine", place.snapshot)
     full.folder.mkdir()
@@ -389,7 +389,7 @@ async def test_a_quarantine_on_the_same_disk_takes_no_room(place: Place, small: 
     assert full.names() == ["dump-0.rdb", "dump-1.rdb", "dump-2.rdb"]
 
 
-async def test_without_room_in_quarantine_the_disk_is_not_filled(place: Place, small: Path) -> None:
+async def test_a_quarantine_disk_without_space_is_not_filled(place: Place, small: Path) -> None:
     """If the quarantine is on another disk that is too small, the action is refused before the first byte is
     written."""
     place.backup("dump-9.rdb", 9, size=5_000_000)

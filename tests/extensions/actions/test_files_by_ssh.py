@@ -118,7 +118,7 @@ async def test_age_by_the_clock_of_the_host(hosts: SimulatedHosts, target: Servi
 
 
 @pytest.mark.promise(3)
-async def test_a_prune_that_never_began(hosts: SimulatedHosts, target: Service) -> None:
+async def test_a_prune_that_did_not_begin(hosts: SimulatedHosts, target: Service) -> None:
     """The remote host reports that the prune has not begun, and refuses a late request."""
     call = await plan(PRUNE, target, older_than="36h")
     with in_attempt("attempt-1"):

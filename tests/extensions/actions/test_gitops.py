@@ -161,7 +161,7 @@ async def test_an_application_is_paused_and_resumed_as_it_was(gitops: Cluster) -
 
 
 @real
-async def test_one_that_is_switched_off_is_paused(gitops: Cluster) -> None:
+async def test_an_application_with_enabled_false_counts_as_paused(gitops: Cluster) -> None:
     """An Application with ``enabled: false`` counts as paused; the resume action removes this field."""
     gitops.apply(application({"enabled": False, **POLICY}))
     target = bound(gitops)

@@ -103,7 +103,7 @@ def test_an_address_that_is_no_web_address_is_refused(url: str) -> None:
         ("2606:4700::1111", False, True),
     ],
 )
-def test_where_it_may_not_go(address: str, private: bool, allowed: bool) -> None:
+def test_a_forbidden_address_is_refused(address: str, private: bool, allowed: bool) -> None:
     """A request to a metadata service is always refused, and a request to a private network unless the settings allow
     this."""
     assert (forbidden_reason(address, private=private) is None) is allowed
@@ -145,14 +145,14 @@ async def test_a_long_answer_is_cut() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_server_that_says_no_is_believed(status: int) -> None:
+async def test_a_client_error_status_is_a_refusal(status: int) -> None:
     """A 4xx raises :class:`Refused`: the server did nothing."""
     async with peer(reply(status, b"who are you?")) as web:
         with pytest.raises(Refused, match=str(status)):
             await do(action(web.port), APP, request="purge")
 
 
-async def test_nonsense_leaves_it_unknown() -> None:
+async def test_an_invalid_answer_leaves_the_outcome_unknown() -> None:
     """After an invalid answer the outcome is unknown."""
 
     async def nonsense(reader: Any, writer: Any) -> None:
@@ -164,7 +164,7 @@ async def test_nonsense_leaves_it_unknown() -> None:
             await do(action(port), APP, request="purge")
 
 
-async def test_one_whose_answer_was_lost_is_put_to_a_person() -> None:
+async def test_a_request_with_a_lost_answer_is_escalated() -> None:
     """The request was sent once and has no observable effect, so it is never repeated automatically."""
     async with peer(reply(200, b"")) as web, deaf(web.url) as (url, withheld):
         purge = action(int(url.rpartition(":")[2]), timeout="500ms")

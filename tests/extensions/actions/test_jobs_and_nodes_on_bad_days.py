@@ -171,7 +171,7 @@ async def test_a_lost_answer_is_observed_as_done(name: str, actions: dict[str, A
 
 
 @pytest.mark.parametrize("name", PODS)
-async def test_a_pod_whose_removal_lost_its_answer_is_seen_to_be_gone(
+async def test_a_removal_with_a_lost_answer_is_observed_as_done(
     name: str, actions: dict[str, Action], tmp_path: Path
 ) -> None:
     """The pod is removed once. The outcome is unknown, and an observation shows that the pod is gone."""

@@ -56,7 +56,7 @@ async def test_maintenance_answers_503_and_ends(nginx: Nginx) -> None:
     assert "return 503" not in nginx.rules.read_text()
 
 
-async def test_what_nginx_does_not_take_is_put_back(nginx: Nginx) -> None:
+async def test_a_configuration_that_nginx_rejects_is_reverted(nginx: Nginx) -> None:
     """If nginx rejects the new configuration, the file is restored, and nginx continues unchanged."""
     with pytest.raises(Refused, match="the old one was restored"):
         await do(LIMIT, target(nginx, zone="nowhere"), level="normal")
@@ -91,7 +91,7 @@ async def test_an_nginx_that_does_not_run_is_refused(nginx: Nginx) -> None:
     assert not nginx.rules.exists()
 
 
-async def test_one_does_not_end_the_other(nginx: Nginx) -> None:
+async def test_a_rate_limit_does_not_end_maintenance(nginx: Nginx) -> None:
     """A rate limit must not replace maintenance, because it would admit the requests that maintenance refuses."""
     await do(MAINTENANCE, target(nginx))
 
@@ -152,7 +152,7 @@ async def test_an_nginx_that_stopped_is_refused(action: Action, given: dict[str,
 
 
 @RULES
-async def test_a_reload_that_takes_too_long_is_unknown_and_then_seen(
+async def test_a_reload_that_times_out_is_unknown_and_then_observed(
     action: Action, given: dict[str, str], nginx: Nginx
 ) -> None:
     """The master hangs, and the call ends at its timeout.
@@ -175,7 +175,7 @@ async def test_a_reload_that_takes_too_long_is_unknown_and_then_seen(
 
 
 @RULES
-async def test_nonsense_from_the_test_of_the_configuration_is_a_no(
+async def test_a_failed_configuration_test_restores_the_file(
     action: Action, given: dict[str, str], nginx: Nginx, tmp_path: Path
 ) -> None:
     """Only the exit status of ``nginx -t`` counts; after a failure, the file is restored."""

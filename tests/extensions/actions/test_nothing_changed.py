@@ -62,7 +62,7 @@ class Idle(Platform):
         ("service.rollback", {}, "still runs 2"),
     ],
 )
-async def test_a_platform_that_did_nothing_is_found_out(name: str, given: dict[str, Any], said: str) -> None:
+async def test_a_platform_without_an_effect_fails_the_action(name: str, given: dict[str, Any], said: str) -> None:
     """The platform accepts the call and the target does not change: the action fails."""
     action = Registry().make_actions(ClientSet(platforms={"supervisor": Idle()}))[name]
     result = await do(action, service("app"), **given)

@@ -131,7 +131,7 @@ async def test_a_session_that_ran_another_statement_is_not_ended(pg_target: Targ
     assert pg_target.is_there(idle)
 
 
-async def test_another_session_with_the_same_process_id_is_not_hit(pg_target: Target) -> None:
+async def test_another_session_with_the_same_process_id_is_not_terminated(pg_target: Target) -> None:
     """The start time is part of a session's identity, so a reused process ID is not mistaken for the session."""
     idle = hold(pg_target, "SELECT 1")
     call = await plan(TERMINATE, pg_target.service(), **IDLE)
@@ -384,7 +384,7 @@ async def test_sessions_of_another_server_are_not_touched(
         await do(ACTIONS[name], pg_target.service(), call=other, **GIVEN[name])
 
 
-async def test_a_lock_is_waited_for_within_its_time(pg_target: Target) -> None:
+async def test_the_wait_for_a_lock_ends_at_its_timeout(pg_target: Target) -> None:
     """While another session holds the lock, the statement ends at its timeout, and nothing is changed."""
     jobs(pg_target, 2)
     hold(pg_target)
@@ -424,7 +424,7 @@ async def test_without_the_rights_nothing_is_changed(name: str, bare_target: Tar
 
 
 @each_action
-async def test_nonsense_is_a_bad_answer(name: str) -> None:
+async def test_an_invalid_answer_is_a_bad_answer(name: str) -> None:
     """If another program listens on the port, the error is :class:`BadAnswer`."""
 
     async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -64,7 +64,7 @@ def test_no_value_can_be_anything_else(value: str) -> None:
         ACTIONS["redis.config_set"].Parameters.model_validate({"name": "maxmemory", "value": value})
 
 
-async def test_what_was_off_can_be_off_again(redis_server: Redis) -> None:
+async def test_the_undo_can_disable_the_slow_log(redis_server: Redis) -> None:
     """In Redis, -1 switches the slow log off: the undo must be able to set this value."""
     redis_server.ask("CONFIG", "SET", "slowlog-log-slower-than", "-1")
     given = {"name": "slowlog-log-slower-than", "value": "10000"}
@@ -123,7 +123,7 @@ async def test_without_an_address_or_an_answer_nothing_is_planned(name: str, mak
         await do(action, target(away), **given)
 
 
-async def test_an_append_only_file_becomes_short(make_redis: MakeRedis) -> None:
+async def test_a_rewrite_shortens_the_append_only_file(make_redis: MakeRedis) -> None:
     """The result has the size that Redis reports, not the reply to the command."""
     server = make_redis("appendonly yes")
     for _ in range(20):
@@ -146,7 +146,7 @@ async def test_no_rewrite_without_a_file(redis_server: Redis) -> None:
 
 
 @pytest.mark.parametrize("name", ["redis.bgsave", "redis.bgrewriteaof"])
-async def test_nothing_is_written_while_something_is(make_redis: MakeRedis, name: str) -> None:
+async def test_a_fork_in_progress_refuses_the_action(make_redis: MakeRedis, name: str) -> None:
     """The action is refused while Redis runs another fork."""
     server = make_redis("appendonly yes", "rdb-key-save-delay 1000000", "enable-debug-command yes")
     server.ask("SET", "key", "value")

@@ -44,7 +44,7 @@ async def test_without_the_password_nothing_is_changed(name: str, redis_server: 
 
 
 @each_action
-async def test_nonsense_is_a_bad_answer(name: str) -> None:
+async def test_an_invalid_answer_is_a_bad_answer(name: str) -> None:
     """If another program listens on the port, the error is :class:`BadAnswer`."""
 
     async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

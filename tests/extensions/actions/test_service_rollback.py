@@ -95,7 +95,7 @@ async def test_a_release_that_does_not_start_is_rolled_back(shop: Shop, world: C
     assert (await world.platforms["supervisor"].status(shop.service)).healthy == 1
 
 
-async def test_rolling_back_twice_goes_further_back_and_never_forward(shop: Shop, world: ClientSet) -> None:
+async def test_a_second_rollback_restores_an_earlier_release(shop: Shop, world: ClientSet) -> None:
     """The second rollback goes to an earlier release, never to a rolled back one, and fails at the first release."""
     action = ServiceRollback(world)
     await do(action, shop.service)
@@ -156,7 +156,7 @@ async def test_a_target_that_changed_after_planning_is_refused(shop: Shop, world
     assert shop.release_in_use == "4"
 
 
-async def test_a_link_that_leads_elsewhere_is_no_release(shop: Shop, world: ClientSet, tmp_path: Path) -> None:
+async def test_a_link_outside_the_release_folder_is_refused(shop: Shop, world: ClientSet, tmp_path: Path) -> None:
     """A link that leads out of the folder of releases is refused."""
     shop.current.unlink()
     shop.current.symlink_to(tmp_path)
@@ -184,7 +184,7 @@ async def test_a_switched_link_without_a_restart_is_unknown(shop: Shop, world: C
     assert (await observe(action, shop.service, call, since=since)).happened is EffectStatus.UNKNOWN
 
 
-async def test_what_recent_changes_there_were(shop: Shop, world: ClientSet) -> None:
+async def test_recent_changes_are_evidence(shop: Shop, world: ClientSet) -> None:
     """The evidence has the release, its start time and the earlier releases."""
     result = await do(ServiceReleases(world), shop.service)
 
@@ -242,7 +242,7 @@ async def test_the_memory_of_the_store_survives_the_loss_of_the_record(shop: Sho
     assert (await history.plan()).arguments["to"] == "2"
 
 
-async def test_a_program_that_starts_again_changes_its_life(shop: Shop, world: ClientSet) -> None:
+async def test_a_restarted_program_has_another_identity(shop: Shop, world: ClientSet) -> None:
     """After a restart, ``lives`` identifies another process of the same program."""
     platform = world.platforms["supervisor"]
     shop.at("2")

@@ -148,7 +148,7 @@ async def silenced(client: Client) -> PlannedCall:
 
 
 @EITHER
-async def test_an_alertmanager_that_says_no_is_believed(name: str, client: Client) -> None:
+async def test_an_alertmanager_that_answers_403_has_refused(name: str, client: Client) -> None:
     """A 401 or 403, for example from a proxy, raises :class:`Refused`."""
     for status in (401, 403):
         async with peer(reply(status, b"no")) as web:
@@ -160,7 +160,7 @@ async def test_an_alertmanager_that_says_no_is_believed(name: str, client: Clien
 
 
 @EITHER
-async def test_an_alertmanager_that_does_not_answer_is_given_up(name: str) -> None:
+async def test_a_call_to_a_silent_alertmanager_ends(name: str) -> None:
     """Without a connection, nothing happened. Without an answer, the outcome of a change is unknown."""
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -179,7 +179,7 @@ async def test_an_alertmanager_that_does_not_answer_is_given_up(name: str) -> No
 
 
 @EITHER
-async def test_an_alertmanager_that_talks_nonsense_is_not_understood(name: str) -> None:
+async def test_an_invalid_answer_of_alertmanager_is_a_bad_answer(name: str) -> None:
     """An HTML page, or JSON of another shape, raises :class:`BadAnswer`."""
     for body in (b"<html>welcome</html>", b'{"silenceID": 7}', b'[{"id": {}}]'):
         async with peer(reply(200, body)) as web:

@@ -79,12 +79,14 @@ async def process(target: Service) -> Evidence:
     return await AppProcess(ClientSet()).ask(target, AppProcess.Parameters())
 
 
-async def test_an_app_with_running_workers_is_well(app: App) -> None:
+async def test_an_app_with_running_workers_is_ok(app: App) -> None:
+    """If the app listens on its port and all workers run, the check is ok."""
     found = await process(app.bound())
     assert (found.answer, found.facts["ours"], found.facts["workers"]) == (CheckAnswer.OK, True, 2), found
 
 
 async def test_a_stopped_worker_is_named_although_the_port_accepts(app: App) -> None:
+    """If one of two workers is stopped, the check fails and names it, although the port accepts connections."""
     worker = app.workers[0]
     os.kill(worker, signal.SIGSTOP)
     until(lambda: "T (stopped)" in Path(f"/proc/{worker}/status").read_text(), "it is stopped")
@@ -94,6 +96,7 @@ async def test_a_stopped_worker_is_named_although_the_port_accepts(app: App) -> 
 
 
 async def test_workers_without_file_descriptors_are_seen(app: App) -> None:
+    """If a worker has used all its file descriptors, the check fails and reports 100 percent."""
     worker = app.workers[1]
     used = len(os.listdir(f"/proc/{worker}/fd"))
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (used, used))
@@ -102,6 +105,7 @@ async def test_workers_without_file_descriptors_are_seen(app: App) -> None:
 
 
 async def test_another_program_on_the_port_is_named(app: App) -> None:
+    """If another program listens on the port of the app, the check fails and names its process."""
     target = app.bound()
     app.stop()
     other = subprocess.Popen((sys.executable, "-m", "http.server", str(app.port), "--bind", "127.0.0.1"))
@@ -117,6 +121,7 @@ async def test_another_program_on_the_port_is_named(app: App) -> None:
 
 
 async def test_an_app_that_ended_leaves_its_port(app: App) -> None:
+    """If the app has ended, the check fails, because no process listens on its port."""
     target = app.bound()
     app.stop()
     found = await process(target)
@@ -124,6 +129,7 @@ async def test_an_app_that_ended_leaves_its_port(app: App) -> None:
 
 
 async def test_processes_of_another_host_are_unknown(app: App) -> None:
+    """For an app on another host, the answer is unknown, because its processes cannot be read here."""
     target = service("app", http={"url": "http://192.0.2.1:8000"}, app_server={"pid_file": str(app.pid_file)})
     assert (await process(target)).answer is CheckAnswer.UNKNOWN
 
@@ -141,6 +147,7 @@ async def target_of(prometheus: Prometheus, job: str, **parts: object) -> Eviden
 async def test_a_wrong_scrape_address_is_shown_beside_that_of_the_inventory(
     make_prometheus: Callable[..., Prometheus],
 ) -> None:
+    """If a target is down at an address that differs from the inventory, the check shows both. A missing job fails."""
     closed = free_port()
     configuration = (
         f"scrape_configs: [{{job_name: app, static_configs: [{{targets: ['127.0.0.1:{closed}']}}]}}, "
@@ -160,6 +167,7 @@ async def test_a_wrong_scrape_address_is_shown_beside_that_of_the_inventory(
 
 
 async def test_without_prometheus_the_targets_are_unknown() -> None:
+    """Without Prometheus in the settings, the answer is unknown."""
     check = PrometheusTarget(ClientSet())
     assert (await check.ask(service("app"), PrometheusTarget.Parameters(job="app"))).answer is CheckAnswer.UNKNOWN
 

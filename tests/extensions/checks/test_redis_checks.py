@@ -96,7 +96,7 @@ async def test_clients_by_address(make_redis: MakeRedis) -> None:
         assert "from 127.0.0.1 (idle" in found.summary
 
 
-async def test_little_room_fails(make_redis: MakeRedis) -> None:
+async def test_clients_near_the_limit_fail_the_check(make_redis: MakeRedis) -> None:
     """The check fails at a limit in percent of maxclients."""
     server = make_redis("maxclients 12")
     with socket.create_connection(("127.0.0.1", server.port)):

@@ -21,7 +21,7 @@ async def effective(harness: Harness, written: str) -> str:
     return await harness.store.read(lambda connection: autonomy.effective_mode(connection, "redis-down", written))
 
 
-async def test_a_demotion_makes_runs_ask(harness: Harness) -> None:
+async def test_a_demotion_to_approve_requires_an_approval(harness: Harness) -> None:
     """If a playbook is lowered to ``approve``, a run that began in ``auto`` needs an approval."""
     await put(harness, "approve", who="remediator/a")
 
@@ -34,14 +34,14 @@ async def test_a_demotion_makes_runs_ask(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("mode", ["observe", "shadow"])
-async def test_a_demotion_to_watching_blocks(harness: Harness, mode: str) -> None:
+async def test_a_demotion_to_observe_blocks(harness: Harness, mode: str) -> None:
     """If a playbook is lowered to ``observe``, it changes nothing any more, also in runs in progress."""
     await put(harness, mode)
 
     assert (await harness.verdict("autonomy", mode="approve")).answer is GuardAnswer.BLOCK
 
 
-async def test_it_allows_what_nobody_demoted(harness: Harness) -> None:
+async def test_it_allows_a_playbook_that_was_not_demoted(harness: Harness) -> None:
     """Without a change of the mode, or after a raise, a run continues in the mode with which it started."""
     assert (await harness.verdict("autonomy")).answer is GuardAnswer.ALLOW
     await put(harness, "auto", written="approve")
@@ -65,7 +65,7 @@ async def test_a_promotion_counts_until_the_file_changes(harness: Harness) -> No
     assert await effective(harness, "auto") == "auto"
 
 
-async def test_moving_a_playbook_is_on_record(harness: Harness) -> None:
+async def test_a_change_of_mode_is_recorded(harness: Harness) -> None:
     """The audit entry has the person, the reason, the old mode and the new mode."""
     await put(harness, "approve")
 

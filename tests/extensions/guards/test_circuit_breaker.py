@@ -58,7 +58,7 @@ async def test_it_allows_after_a_success(harness: Harness) -> None:
     assert (await harness.verdict("circuit_breaker")).answer is GuardAnswer.ALLOW
 
 
-async def test_a_remedy_that_is_needed_again_and_again_opens_it(harness: Harness) -> None:
+async def test_a_remedy_that_is_repeated_too_often_opens_it(harness: Harness) -> None:
     """After three successful runs in six hours, the remedy does not fix the cause, so a person is asked."""
     for number in range(3):
         await harness.acted(f"run-{number}", NOON - (number + 1) * HOUR)
@@ -73,7 +73,7 @@ async def test_a_remedy_that_is_needed_again_and_again_opens_it(harness: Harness
     assert (await harness.verdict("circuit_breaker", target="app")).answer is GuardAnswer.ALLOW
 
 
-async def test_half_open_one_run_tries_and_others_wait(harness: Harness) -> None:
+async def test_half_open_allows_one_trial_run(harness: Harness) -> None:
     """After the timer, one run may act automatically; the next run waits for its result."""
     await fails(harness, 3)
     harness.clock.time = NOON + 33 * MINUTE

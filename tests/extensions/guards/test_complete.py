@@ -34,7 +34,7 @@ ORDER = [
 ]
 
 
-def test_the_order_is_the_designs() -> None:
+def test_guards_have_the_designed_order() -> None:
     """The order is: stops, quality of the data, earlier actions, limits."""
     assert [guard.name for guard in Registry().guards] == ORDER
 
@@ -60,7 +60,7 @@ def test_every_guard_has_its_file_test_and_section(guard: type[Guard]) -> None:
 
 
 @pytest.mark.parametrize("guard", Registry().guards, ids=lambda guard: guard.name)
-def test_every_guard_is_on_without_a_word(guard: type[Guard]) -> None:
+def test_every_guard_is_active_by_default(guard: type[Guard]) -> None:
     """Every guard is active with default settings, and each setting has a description."""
     guard.Settings()
 
@@ -69,7 +69,7 @@ def test_every_guard_is_on_without_a_word(guard: type[Guard]) -> None:
         assert field.description, name
 
 
-def test_the_page_says_what_the_code_says() -> None:
+def test_the_table_of_the_page_matches_the_code() -> None:
     """The table of the page matches the code. To regenerate it: python -m tests.support.guard_reference."""
     page = guard_reference.PAGE.read_text()
 

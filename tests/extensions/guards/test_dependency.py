@@ -38,7 +38,7 @@ async def test_a_cause_under_repair_blocks(harness: Harness) -> None:
     assert verdict.sentence == "blocked: app depends on redis, which run run-redis of redis-down is repairing"
 
 
-async def test_what_we_caused_is_observed_for_a_while(harness: Harness) -> None:
+async def test_an_alert_caused_by_an_action_is_only_observed(harness: Harness) -> None:
     """An alert of a dependant within the settle time after an action is only observed; after it, the guard allows."""
     await harness.acted("run-redis", NOON - MINUTE, ended=NOON)
 
@@ -76,7 +76,7 @@ async def test_a_resolved_cause_allows(harness: Harness) -> None:
     assert (await ask(harness)).answer is GuardAnswer.ALLOW
 
 
-async def test_a_cause_can_be_ignored_in_writing(harness: Harness) -> None:
+async def test_a_cause_can_be_ignored_in_the_settings(harness: Harness) -> None:
     """The settings of a playbook can exclude a dependency."""
     await harness.fires(alert(1, alertname="RedisDown", service="redis"))
 

@@ -99,7 +99,7 @@ LEAVES: list[Event] = [("alert", 0), ("claim", 4), ("look", 0), *HEAL, ("follow"
 @example(history=LEAVES, heals=[True])
 @settings(max_examples=60)
 @given(history=st.lists(changes, min_size=10, max_size=60), heals=st.lists(st.booleans(), min_size=1, max_size=5))
-def test_no_history_gets_round_a_guard(history: list[Event], heals: list[bool]) -> None:
+def test_no_history_violates_a_guard(history: list[Event], heals: list[bool]) -> None:
     """No limit is exceeded, and no action starts on a removed target, also if the replica has an old set."""
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(_live(Path(folder), history, heals))

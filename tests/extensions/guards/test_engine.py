@@ -30,7 +30,7 @@ async def approve(harness: Harness, run_id: str, who: str = "user:ann") -> None:
 
 
 @pytest.mark.promise(5)
-async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(harness: Harness) -> None:
+async def test_the_intent_asks_for_no_second_approval(harness: Harness) -> None:
     """After the approval, the run acts once: the transaction of the intent does not ask for another approval."""
     chosen = remedy("fix", {"ramp": [9]})
     town = context(harness.store, harness.clock, [chosen], Health(), "a")
@@ -87,7 +87,7 @@ async def test_only_a_run_that_acted_keeps_its_request_after_a_playbook_change(h
 
 
 @pytest.mark.promise(10)
-async def test_a_stop_beats_an_approval(harness: Harness) -> None:
+async def test_a_stop_has_priority_over_an_approval(harness: Harness) -> None:
     """After an approval during a stop, no action starts, and the run shows the reason."""
     chosen = remedy("fix", {})
     town = context(harness.store, harness.clock, [chosen], Health(), "a")
@@ -130,7 +130,7 @@ async def test_a_harmful_step_is_undone_and_escalated(harness: Harness, reversib
 
 
 @pytest.mark.promise(10)
-async def test_a_stop_holds_the_undoing_too(harness: Harness) -> None:
+async def test_a_stop_prevents_the_undo_too(harness: Harness) -> None:
     """After a stop during the verification, the harm is reported, and no action follows, not even an undo."""
     chosen = harmful({"action": "test.fix"})
     health = Health(heals=lambda name: False)

@@ -29,7 +29,7 @@ def explain(stack: Stack, labels: dict[str, Any], folder: Path, *more: str) -> s
     return commands.remediator("explain", "--alert", str(path), "--config", str(stack.remediator.config), *more)
 
 
-def test_explain_walks_the_line_and_changes_nothing(stack: Stack, tmp_path: Path) -> None:
+def test_explain_shows_every_stage_and_changes_nothing(stack: Stack, tmp_path: Path) -> None:
     """The output has the match, the plan with exact calls, all verdicts and the next step. No run is created."""
     labels = {"alertname": "RedisDown", "instance": "redis:6379"}
     calm = explain(stack, {"labels": labels}, tmp_path)
@@ -122,7 +122,7 @@ async def gathered(harness: Harness) -> list[promotion.Evidence]:
     return await harness.store.read(lambda connection: promotion.evidence(connection, NOON - HOUR))
 
 
-async def test_shadow_decisions_are_held_against_what_happened(harness: Harness) -> None:
+async def test_shadow_decisions_are_compared_with_the_outcome(harness: Harness) -> None:
     """Ten shadow runs would have acted; four of their alerts resolved after three minutes without an action."""
     shadow = row("run", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="shadow")
     for number in range(10):
@@ -161,9 +161,7 @@ async def test_shadow_decisions_are_held_against_what_happened(harness: Harness)
         (3, 0, "keep the mode: too few decisions (3 of at least 10)"),
     ],
 )
-async def test_approvals_speak_for_auto_when_people_always_agreed(
-    harness: Harness, yes: int, no: int, advice: str
-) -> None:
+async def test_approvals_without_a_rejection_suggest_auto(harness: Harness, yes: int, no: int, advice: str) -> None:
     """Approved requests of healed runs count for ``auto``; a single rejection keeps the mode."""
     for number in range(yes):
         await harness.acted(f"run-{number}", NOON)

@@ -81,7 +81,7 @@ def test_windows_begin_and_end_where_they_say(window: dict[str, Any], now: str, 
     assert covered(window, berlin(now)) is expected
 
 
-def test_a_begin_that_the_clocks_skip_is_taken_early() -> None:
+def test_a_skipped_start_time_starts_the_window_early() -> None:
     """02:30 does not exist on 29 March in Berlin: of the two possible instants, the earlier one starts the window."""
     window = {"days": ["sun"], "from": "02:30", "to": "05:00"}
 
@@ -91,7 +91,7 @@ def test_a_begin_that_the_clocks_skip_is_taken_early() -> None:
     assert not covered(window, datetime(2026, 3, 29, 3, 0, tzinfo=UTC))
 
 
-def test_an_end_that_the_clocks_skip_is_taken_late() -> None:
+def test_a_skipped_end_time_ends_the_window_late() -> None:
     """If the end does not exist on that day, the later of the two possible instants ends the window."""
     window = {"days": ["sun"], "from": "00:00", "to": "02:30"}
 
@@ -240,7 +240,7 @@ def event(*lines: str) -> str:
         (("DTSTART;TZID=Europe/Berlin:20260329T023000", "DTEND;TZID=Europe/Berlin:20260329T024500"), "00:35Z", True),
     ],
 )
-async def test_odd_events_freeze_rather_longer(
+async def test_unclear_events_freeze_the_longer_time(
     tmp_path: Path, harness: Harness, lines: tuple[str, ...], now: str, frozen: bool
 ) -> None:
     """Unclear events (no end, a duration, a day that ends on itself, skipped or repeated hours) freeze the longer

@@ -180,7 +180,7 @@ ONE_AFTER_THE_OTHER: list[Event] = [event for target in range(5) for event in ((
 @example(history=ONE_AFTER_THE_OTHER, heals=[True])
 @settings(max_examples=60)
 @given(history=events, heals=st.lists(st.booleans(), min_size=1, max_size=5))
-def test_no_history_gets_round_a_guard(history: list[Event], heals: list[bool]) -> None:
+def test_no_history_violates_a_guard(history: list[Event], heals: list[bool]) -> None:
     """Whatever the order of alerts, steps and clock jumps: no rate limit, cooldown, concurrency limit, freeze or stop
     is violated."""
     with tempfile.TemporaryDirectory() as folder:

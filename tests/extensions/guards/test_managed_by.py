@@ -16,7 +16,7 @@ async def ask(harness: Harness, settings: object = None, **more: object):  # typ
     return await harness.verdict("managed_by", settings, target="shop", name="shop-errors", **more)
 
 
-async def test_it_blocks_what_an_owner_would_undo(harness: Harness) -> None:
+async def test_it_blocks_an_action_that_a_manager_would_revert(harness: Harness) -> None:
     """Argo CD manages the target: the guard blocks, and its text says where to make the change."""
     harness.platform.services["shop"] = status(3, 3, owner={"kind": "argocd", "name": "shop-prod"})
 
@@ -33,7 +33,7 @@ async def test_it_blocks_what_an_owner_would_undo(harness: Harness) -> None:
         ({"kind": "flux", "name": "shop"}, {"allow": ["flux"]}),
     ],
 )
-async def test_it_allows_what_nobody_undoes(harness: Harness, owner: object, settings: object) -> None:
+async def test_it_allows_an_action_that_no_manager_reverts(harness: Harness, owner: object, settings: object) -> None:
     """The guard allows without a manager, with an autoscaler that does not revert restarts, and with an allowed
     manager."""
     harness.platform.services["shop"] = status(3, 3, owner=owner)
@@ -51,14 +51,14 @@ async def test_a_plan_is_judged_by_all_its_steps(harness: Harness) -> None:
     assert (await ask(harness, step=None, plan=plan_of(logs))).answer is GuardAnswer.ALLOW
 
 
-async def test_a_silent_platform_is_unknown(harness: Harness) -> None:
+async def test_a_platform_that_does_not_answer_is_unknown(harness: Harness) -> None:
     """If the platform does not answer, the manager is unknown, and so is the answer."""
     harness.platform.services["shop"] = Unreachable("no answer")
 
     assert ((await ask(harness)).answer, (await ask(harness)).reason) == (GuardAnswer.UNKNOWN, "platform_silent")
 
 
-async def test_an_owner_that_is_not_understood_is_unknown(harness: Harness) -> None:
+async def test_an_invalid_answer_about_the_manager_is_unknown(harness: Harness) -> None:
     """An answer in an unexpected form is unknown, not *no manager*."""
     harness.platform.services["shop"] = status(3, 3, owner="somebody")
 

@@ -49,7 +49,7 @@ async def test_it_allows_without_a_minimum(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("seen", [Unreachable("supervisord does not answer"), status(0, 0, State.UNKNOWN)])
-async def test_a_silent_platform_is_unknown(harness: Harness, seen: object) -> None:
+async def test_a_platform_that_does_not_answer_is_unknown(harness: Harness, seen: object) -> None:
     """If the platform does not answer, the number of healthy instances is unknown, and so is the answer."""
     harness.platform.services["redis"] = seen  # type: ignore[assignment]
 

@@ -109,14 +109,14 @@ async def test_without_conditions_it_allows(harness: Harness) -> None:
     assert (await harness.verdict("preconditions")).answer is GuardAnswer.ALLOW
 
 
-async def test_a_probe_has_to_give_the_answer_that_is_expected(harness: Harness) -> None:
+async def test_a_condition_can_require_a_failed_check(harness: Harness) -> None:
     """A condition can require that a check fails; if the check is unknown, the condition is unknown."""
     unknown = await harness.verdict("preconditions", [{"check": "redis.ping", "expect": "fail"}])
 
     assert (unknown.answer, unknown.reason) == (GuardAnswer.UNKNOWN, "no_data")
 
 
-def test_a_condition_is_one_thing() -> None:
+def test_a_condition_is_a_query_or_a_check() -> None:
     """A condition with both a query and a check, or with neither, is refused."""
     for wrong in ({}, {"promql": "up", "check": "redis.ping"}):
         with pytest.raises(ValueError, match="exactly one of promql and check"):

@@ -35,7 +35,8 @@ async def test_it_allows_the_third(harness: Harness) -> None:
 
 
 async def test_windows_hold_at_once(harness: Harness) -> None:
-    """If the daily limit is reached and the hourly limit is not, the guard blocks and names the next possible day."""
+    """If the daily limit is reached and the hourly limit is not, the guard blocks and names the time at which the
+    next run may act."""
     for number in range(7):
         await harness.acted(f"run-{number}", NOON - timedelta(hours=2 + 3 * number))
 
@@ -62,7 +63,7 @@ async def test_scopes(harness: Harness, settings: dict[str, list[str]], other: d
     assert verdict.inputs["scope"] == scope
 
 
-async def test_a_clock_that_jumps_back_overdraws_nothing(harness: Harness) -> None:
+async def test_a_clock_that_jumps_back_exceeds_no_limit(harness: Harness) -> None:
     """Runs with a time in the future count."""
     for number in range(3):
         await harness.acted(f"run-{number}", NOON + number * MINUTE)

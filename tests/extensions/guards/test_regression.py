@@ -78,7 +78,9 @@ async def test_worse_has_a_direction_a_factor_and_a_margin(
         assert (await after(looking, before, **signal)).answer is answer
 
 
-async def test_before_a_step_it_notes_the_value(harness: Harness, make_prometheus: Callable[..., Prometheus]) -> None:
+async def test_the_value_before_a_step_is_recorded(
+    harness: Harness, make_prometheus: Callable[..., Prometheus]
+) -> None:
     """The inputs of the verdict record the value before the step."""
     async with measuring(harness, 10, make_prometheus) as looking:
         verdict = await looking.verdict("regression", [{"promql": "errors"}])
@@ -101,7 +103,7 @@ async def test_it_allows_without_signals(harness: Harness) -> None:
     assert planned.answer is GuardAnswer.ALLOW
 
 
-async def test_not_being_able_to_tell_afterwards_is_no_harm(harness: Harness) -> None:
+async def test_an_unknown_value_after_the_step_is_not_a_regression(harness: Harness) -> None:
     """If Prometheus stops during the step, the answer is unknown and the step is not undone: the verification
     decides."""
     assert (await after(harness, 5.0)).answer is GuardAnswer.UNKNOWN

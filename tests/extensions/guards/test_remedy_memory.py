@@ -87,7 +87,7 @@ async def test_a_whole_plan(harness: Harness, steps: tuple[PlannedStep, ...], mo
     assert verdict.answer is answer
 
 
-async def test_without_its_store_it_does_not_know(harness: Harness) -> None:
+async def test_it_is_unknown_without_its_store(harness: Harness) -> None:
     """If the store cannot be read, the guard neither allows nor blocks."""
     await harness.write(lambda tx: tx.connection.execute(text("DROP TABLE remedy_memory")))
 

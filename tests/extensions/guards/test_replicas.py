@@ -92,7 +92,7 @@ def assert_budgets_held(done: list[Begun]) -> None:
     assert overdrawn(done, lambda item: "", "7/1h") == []
 
 
-async def test_many_workers_on_sqlite_overdraw_no_budget(tmp_path: Path) -> None:
+async def test_many_workers_on_sqlite_exceed_no_limit(tmp_path: Path) -> None:
     """With thirty runs, sixteen workers and a limit of seven, seven runs act and the rate limit blocks the others."""
     store = new_store(tmp_path, SystemClock())
     busiest = 0
@@ -114,7 +114,7 @@ async def test_many_workers_on_sqlite_overdraw_no_budget(tmp_path: Path) -> None
     assert 1 <= busiest <= 3
 
 
-async def test_three_replicas_on_postgresql_overdraw_no_budget(migrated_url: str) -> None:
+async def test_three_replicas_on_postgresql_exceed_no_limit(migrated_url: str) -> None:
     """The limit also holds for three replicas on one PostgreSQL, each with its own connections and workers."""
     health = Health()
     busiest = 0
@@ -216,7 +216,7 @@ async def test_a_stop_comes_after_an_intent_that_did_not_see_it(migrated_url: st
     assert order == ["intent", "stop"]
 
 
-async def test_a_deadlock_between_replicas_is_nobodys_problem(migrated_url: str) -> None:
+async def test_a_deadlock_between_replicas_loses_no_change(migrated_url: str) -> None:
     """Two replicas change the same two runs in opposite orders: PostgreSQL ends the deadlock, and both changes are
     written."""
     first_has, second_has = threading.Event(), threading.Event()

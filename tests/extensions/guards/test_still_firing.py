@@ -128,7 +128,7 @@ async def test_one_of_two_peers_down_is_enough_to_know(
     assert [item.split(": ")[0] for item in verdict.inputs["silent"]] == [second.url]
 
 
-async def test_a_hanging_peer_costs_no_more_than_its_time(
+async def test_a_hung_peer_delays_the_verdict_once(
     harness: Harness, alertmanager_pair: tuple[Alertmanager, Alertmanager]
 ) -> None:
     """Peers are asked in parallel, so a hung peer delays the verdict once, by its timeout."""
@@ -144,7 +144,7 @@ async def test_a_hanging_peer_costs_no_more_than_its_time(
     assert time.monotonic() - begun < 30
 
 
-async def test_nobody_answers_is_unknown(harness: Harness) -> None:
+async def test_no_answer_of_any_peer_is_unknown(harness: Harness) -> None:
     """If no peer answers, the answer is unknown, and the inputs name the peers."""
     url = f"http://127.0.0.1:{free_port()}"
 
@@ -285,7 +285,7 @@ async def test_each_source_is_asked_about_its_own_alerts(harness: Harness, tmp_p
         assert (answer, reason) == (GuardAnswer.BLOCK, "suppressed") and "silence s1" in text
 
 
-async def test_a_source_that_cannot_say_is_unknown(harness: Harness, tmp_path: Path) -> None:
+async def test_a_source_without_an_api_is_unknown(harness: Harness, tmp_path: Path) -> None:
     """If the source cannot be asked, the answer is unknown.
 
     A firing alert of another source is sufficient; a resolved alert does not fire.

@@ -22,7 +22,7 @@ async def flood(harness: Harness, count: int, over: timedelta) -> None:
     await harness.fires(*(alert(number, at=NOON - over + over * number / max(count - 1, 1)) for number in range(count)))
 
 
-async def test_it_blocks_in_a_flood(harness: Harness) -> None:
+async def test_it_blocks_in_a_storm(harness: Harness) -> None:
     """Ten new alerts within a minute are a storm, not ten faults: the guard blocks."""
     await flood(harness, 10, MINUTE)
 
@@ -58,7 +58,7 @@ async def test_it_allows_what_comes_slowly(harness: Harness, count: int, over: t
     ("alerting", "instances", "answer"),
     [(3, 4, GuardAnswer.BLOCK), (3, 6, GuardAnswer.ALLOW), (2, 2, GuardAnswer.ALLOW)],
 )
-async def test_most_instances_at_once_are_no_fault_of_theirs(
+async def test_alerts_of_most_instances_block_the_action(
     harness: Harness, alerting: int, instances: int, answer: GuardAnswer
 ) -> None:
     """If more than half of the instances of a service alert, the cause is elsewhere; a service of two instances is
@@ -73,7 +73,7 @@ async def test_most_instances_at_once_are_no_fault_of_theirs(
         assert verdict.sentence == ("blocked: 3 of 4 instances of redis alert, more than 50%: a shared cause is likely")
 
 
-async def test_a_silent_platform_is_unknown(harness: Harness) -> None:
+async def test_a_platform_that_does_not_answer_is_unknown(harness: Harness) -> None:
     """If three instances alert and the number of all instances is unknown, the answer is unknown."""
     harness.platform.services["redis"] = Unreachable("no answer")
 

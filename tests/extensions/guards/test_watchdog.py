@@ -16,7 +16,7 @@ from tests.support.guard_history import HOUR, MINUTE, NOON, Harness
 pytestmark = pytest.mark.promise(5)
 
 
-async def test_it_allows_while_it_is_heard(harness: Harness) -> None:
+async def test_it_allows_while_the_watchdog_arrives(harness: Harness) -> None:
     """If the Watchdog was received within its interval, the guard allows."""
     await harness.hear_watchdog(NOON - 4 * MINUTE)
 
@@ -41,7 +41,7 @@ async def test_it_blocks_when_it_stopped_firing(harness: Harness) -> None:
     assert (await harness.verdict("watchdog")).reason == "not_firing"
 
 
-async def test_never_heard_is_unknown(harness: Harness) -> None:
+async def test_a_watchdog_that_never_arrived_is_unknown(harness: Harness) -> None:
     """If no Watchdog was ever received, a person is asked."""
     verdict = await harness.verdict("watchdog")
 

@@ -175,7 +175,9 @@ async def test_none_or_too_many_is_an_error(platform: DockerPlatform, docker_eng
 
 
 @real
-async def test_labels_of_ones_own_find_it_too(platform: DockerPlatform, docker_engine: Engine) -> None:
+async def test_a_container_without_compose_is_found_by_its_labels(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
     """A container without Compose is found by its labels."""
     docker_engine.run("--label=part=cache")
     service = bound(docker_engine, project=None, labels={**docker_engine.labels, "part": "cache"})
@@ -183,7 +185,7 @@ async def test_labels_of_ones_own_find_it_too(platform: DockerPlatform, docker_e
 
 
 @pytest.mark.parametrize("binding", [{}, {"labels": {}}, {"service": "web"}, {"service": "web", "labels": {"a": "b"}}])
-def test_a_binding_that_would_mean_everything_is_refused(binding: dict[str, Any]) -> None:
+def test_a_binding_without_a_selection_is_refused(binding: dict[str, Any]) -> None:
     """A binding without a project and labels, or with a service but no project, is refused."""
     with pytest.raises(ValidationError):
         Service.model_validate({"platform": {"kind": "docker", **binding}})
@@ -202,7 +204,7 @@ async def test_logs_of_now_and_of_before(platform: DockerPlatform, docker_engine
 
 
 @real
-async def test_logs_of_several_say_whose_they_are(platform: DockerPlatform, docker_engine: Engine) -> None:
+async def test_logs_of_several_instances_name_the_instance(platform: DockerPlatform, docker_engine: Engine) -> None:
     """The lines of each instance are listed under its name."""
     one = compose(docker_engine, "--- echo from one; sleep 1000")
     two = compose(docker_engine, "--- echo from two; sleep 1000", number=2)
@@ -265,7 +267,7 @@ async def test_a_container_that_is_killed_at_its_memory_limit_has_this_reason(
 
 
 @real
-async def test_restarts_by_docker_do_not_void_the_plan(platform: DockerPlatform, docker_engine: Engine) -> None:
+async def test_restarts_by_docker_do_not_outdate_the_plan(platform: DockerPlatform, docker_engine: Engine) -> None:
     """Docker starts a container in a crash loop again and again; this does not make the plan outdated."""
     container = compose(docker_engine, "--restart=always --- sleep 0.2; exit 3")
     until(lambda: int(docker_engine.inspect(container, "{{.RestartCount}}")) >= 1, "a restart")
@@ -280,7 +282,7 @@ async def test_restarts_by_docker_do_not_void_the_plan(platform: DockerPlatform,
 
 @real
 @pytest.mark.promise(3)
-async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
+async def test_a_restart_with_a_lost_answer_is_observed_as_done(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
     """The call times out after it took effect: the observation answers yes, so the call is not repeated."""
@@ -303,7 +305,7 @@ async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
 @real
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("lost", [b"/start", b"/create"])
-async def test_a_scaling_whose_answer_was_lost_is_seen_to_have_happened(
+async def test_a_scaling_with_a_lost_answer_is_observed_as_done(
     platform: DockerPlatform, docker_engine: Engine, lost: bytes
 ) -> None:
     """A container was added and the answer was lost: the observation answers yes, so the call is not repeated.
@@ -329,7 +331,7 @@ async def test_a_scaling_whose_answer_was_lost_is_seen_to_have_happened(
 
 
 @real
-async def test_a_restart_that_never_got_there_is_seen_not_to_have_happened(
+async def test_a_restart_that_did_not_arrive_is_observed_as_not_done(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
     """If the start time is the same as in the plan, the observation answers no."""
@@ -439,9 +441,7 @@ async def test_a_rollback_keeps_everything_but_the_image(platform: DockerPlatfor
 
 @real
 @pytest.mark.promise(8)
-async def test_a_plan_made_between_two_lives_of_a_crashing_container_holds(
-    platform: DockerPlatform, docker_engine: Engine
-) -> None:
+async def test_a_plan_made_between_two_crashes_stays_valid(platform: DockerPlatform, docker_engine: Engine) -> None:
     """Docker counts the next restart before it waits; this is not a restart by another client."""
     container = compose(docker_engine, "--restart=always", "--- sleep 0.2; exit 1")
     service = bound(docker_engine)
@@ -605,7 +605,7 @@ async def test_an_engine_that_is_down_or_closed_is_unreachable(platform: DockerP
         await platform.status(far(f"unix://{tmp_path}/none.sock"))
 
 
-async def test_an_engine_that_talks_nonsense_is_a_bad_answer(platform: DockerPlatform) -> None:
+async def test_an_invalid_answer_of_the_engine_is_a_bad_answer(platform: DockerPlatform) -> None:
     """An answer that is not HTTP, not JSON or not a list is a :class:`BadAnswer`."""
     version = "api-version: 1.41"
     for body in (b"<html>", b"{}", b"[{}]", b'[{"Id": 1}]'):
@@ -701,7 +701,7 @@ async def test_a_release_is_named_by_tag_version_and_commit(platform: DockerPlat
 
 @real
 @pytest.mark.promise(7)
-async def test_a_container_that_starts_again_changes_its_life(platform: DockerPlatform, docker_engine: Engine) -> None:
+async def test_a_restarted_container_has_another_identity(platform: DockerPlatform, docker_engine: Engine) -> None:
     """After a restart, ``lives`` differs. The container runs for a second each time, so it can be observed."""
     container = compose(docker_engine, "--restart=always", "--- sleep 1; exit 1")
     first = (await platform.status(bound(docker_engine))).lives

@@ -116,9 +116,7 @@ async def test_a_bad_rollout_beside_pods_that_serve_is_a_crash_loop(
 
 
 @real
-async def test_an_image_that_cannot_be_had_is_not_starting_forever(
-    platform: KubernetesPlatform, cluster: Cluster
-) -> None:
+async def test_an_image_that_cannot_be_pulled_is_not_starting(platform: KubernetesPlatform, cluster: Cluster) -> None:
     """The state is exited with the reason from Kubernetes, not starting, if the image of a pod cannot be pulled."""
     cluster.deploy("web", SERVE)
     cluster.kubectl("set", "image", "deployment/web", "main=local/none:1")
@@ -215,7 +213,7 @@ async def test_a_target_that_another_user_changed_is_refused(platform: Kubernete
 
 
 @real
-async def test_a_restart_gets_through_a_crash_loop(platform: KubernetesPlatform, cluster: Cluster) -> None:
+async def test_a_crash_loop_does_not_prevent_a_restart(platform: KubernetesPlatform, cluster: Cluster) -> None:
     """A crash changes the resource version, not the generation, and only the generation is compared."""
     # the kubelet must see the container run before the Deployment's status reports it
     cluster.deploy("web", "sleep 3; exit 1", replicas=3)
@@ -528,7 +526,7 @@ async def test_if_autoscalers_may_not_be_seen_the_owner_is_unclear(
 
 @real
 @pytest.mark.promise(3)
-async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
+async def test_a_restart_with_a_lost_answer_is_observed_as_done(
     platform: KubernetesPlatform, cluster: Cluster, tmp_path: Path
 ) -> None:
     """The patch takes effect, but its answer is lost: the observation answers yes, so the call is not repeated."""
@@ -724,7 +722,7 @@ async def test_a_paused_rollout_is_left_to_a_person(platform: KubernetesPlatform
 
 @real
 @pytest.mark.promise(7)
-async def test_a_container_that_starts_again_changes_its_life(platform: KubernetesPlatform, cluster: Cluster) -> None:
+async def test_a_restarted_container_has_another_identity(platform: KubernetesPlatform, cluster: Cluster) -> None:
     """After a restart, ``lives`` differs. The container runs for some seconds each time, so it can be observed."""
     cluster.deploy("web", "sleep 4; exit 1")
     service = bound(cluster)

@@ -87,7 +87,7 @@ async def test_logs_of_a_host_whose_clock_differs(hosts: SimulatedHosts) -> None
 
 
 @pytest.mark.promise(3)
-async def test_what_became_of_a_restart(hosts: SimulatedHosts, ssh_folder: Path) -> None:
+async def test_the_outcome_of_a_restart_is_observed(hosts: SimulatedHosts, ssh_folder: Path) -> None:
     """Another process can distinguish a restart that never began, still runs, or has finished."""
     target, hold = service(hosts), hosts.place("web-1") / "hold"
     hosts.fail("web-1", UNIT)

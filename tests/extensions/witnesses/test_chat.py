@@ -50,7 +50,7 @@ async def _posted(slack: SlackNotifier, *notes: str) -> list[Any]:
         return [json.loads(call.request.content) for call in router.calls]
 
 
-async def test_the_whole_note_stands_in_a_code_block(slack: SlackNotifier) -> None:
+async def test_the_message_contains_the_note_in_a_code_block(slack: SlackNotifier) -> None:
     """The message contains the unchanged note in a code block, with a title."""
     [body] = await _posted(slack, NOTES[3])
 
@@ -90,7 +90,7 @@ def test_notes_are_found_in_copied_messages(pasted: str) -> None:
         assert sorted(checkpoint.find_notes(lines)) == sorted([NOTES[5], NOTES[9]])
 
 
-def test_a_lost_empty_line_is_put_back() -> None:
+def test_a_lost_empty_line_is_restored() -> None:
     """Some chats drop the empty line before the signature; the signed text is unchanged, so the note still verifies."""
     assert list(checkpoint.find_notes(NOTES[5].replace("\n\n", "\n"))) == [NOTES[5]]
 
@@ -103,7 +103,7 @@ def test_an_edited_message_is_named() -> None:
     assert not found.ok and "signature" in found.findings[0].message
 
 
-def test_talk_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_chat_message_is_not_a_checkpoint(tmp_path: Path) -> None:
     """A line that begins with a dash is not a checkpoint; a file without checkpoints is an error."""
     (tmp_path / "chat").write_text("ann: all well?\n\n— yes indeed\n— said ann\n")
     (tmp_path / "key").write_text(SIGNER.verifier.encode() + "\n")
@@ -115,7 +115,7 @@ def test_talk_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(set(HTTP) - {"pagerduty", "opsgenie"}))
-async def test_every_chat_carries_it_verbatim(kind: str, tmp_path: Path) -> None:
+async def test_every_chat_sends_the_note_unchanged(kind: str, tmp_path: Path) -> None:
     """Every chat channel sends a note unchanged: not cut, not escaped, and with its line breaks."""
     made = KINDS[kind](settings(kind, tmp_path))
     async with respx.mock(assert_all_called=False) as router:
@@ -132,7 +132,7 @@ async def test_every_chat_carries_it_verbatim(kind: str, tmp_path: Path) -> None
         assert NOTES[12] in checkpoint.find_notes(shown)
 
 
-async def test_what_the_chat_refuses_was_not_kept(slack: SlackNotifier) -> None:
+async def test_a_note_that_the_chat_refuses_does_not_count_as_kept(slack: SlackNotifier) -> None:
     """Each refusal is reported as an error, so the checkpoint does not count as kept."""
     notary = ChatWitness(slack)
     answers = (
@@ -160,13 +160,13 @@ class _Slow(SlackNotifier):
         raise AssertionError
 
 
-async def test_a_chat_that_hangs_does_not_hold_the_others_up() -> None:
+async def test_a_hung_chat_does_not_delay_the_others() -> None:
     """The call ends at its timeout with an error."""
     with pytest.raises(WitnessError, match=r"within 0\.01 s"):
         await ChatWitness(_Slow(), timeout=0.01).publish(NOTES[3])
 
 
-async def test_it_does_not_claim_what_it_cannot_do(slack: SlackNotifier) -> None:
+async def test_the_witness_reports_what_it_cannot_do(slack: SlackNotifier) -> None:
     """The witness cannot read checkpoints, sends nothing else than checkpoints, and needs a channel that keeps messages
     unchanged."""
     with pytest.raises(WitnessError, match="cannot read checkpoints from"):
@@ -178,7 +178,7 @@ async def test_it_does_not_claim_what_it_cannot_do(slack: SlackNotifier) -> None
     await slack.aclose()
 
 
-async def test_a_mail_can_be_given_as_it_is(tmp_path: Path) -> None:
+async def test_notes_are_found_in_a_mail(tmp_path: Path) -> None:
     """The text part of a mail is read in every encoding."""
     kept: list[bytes] = []
 

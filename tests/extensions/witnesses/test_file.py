@@ -27,7 +27,7 @@ class TestFileNotary(NotarySuite):
     """Run the tests of all witnesses on a file."""
 
 
-async def test_a_torn_note_is_stepped_over(tmp_path: Path) -> None:
+async def test_a_truncated_note_is_skipped(tmp_path: Path) -> None:
     """After a crash at any byte of the last note, the next publication completes it."""
     path = tmp_path / "checkpoints"
     await FileWitness(path).publish(NOTES[2])
@@ -41,7 +41,7 @@ async def test_a_torn_note_is_stepped_over(tmp_path: Path) -> None:
         assert (kept[0], kept[-1]) == (NOTES[2], NOTES[5]), f"cut at {cut}"
 
 
-async def test_nothing_that_is_there_ever_changes(tmp_path: Path) -> None:
+async def test_the_file_only_grows(tmp_path: Path) -> None:
     """The file only grows at its end, so it can have the append-only attribute."""
     path, before = tmp_path / "checkpoints", b""
     for size in (1, 2, 2, 5, 5, 9):
@@ -87,7 +87,7 @@ except WitnessError as error:
 """
 
 
-async def test_no_room_is_an_error_and_can_be_made_good(tmp_path: Path) -> None:
+async def test_a_full_disk_is_an_error_and_a_later_publication_completes_the_note(tmp_path: Path) -> None:
     """If only a part of a note fits on the disk, there is an error; after space is freed, the next publication
     completes the note."""
     path = tmp_path / "checkpoints"

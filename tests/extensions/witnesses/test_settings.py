@@ -48,7 +48,7 @@ async def test_a_relative_path_is_beside_the_settings(tmp_path: Path, monkeypatc
     assert (tmp_path / "notes.git").is_dir()
 
 
-def test_a_duration_is_one(tmp_path: Path) -> None:
+def test_a_duration_has_the_usual_syntax(tmp_path: Path) -> None:
     """The duration has the same syntax as in other settings; an invalid one is an error with its place."""
     config = configured(tmp_path, {"kind": "s3", "bucket": "b", "region": "eu-central-1", "retention": "30d"})
     [made] = Registry().make_witnesses(config.audit.checkpoints, {}).values()
@@ -74,7 +74,7 @@ def test_a_duration_is_one(tmp_path: Path) -> None:
         ({"kind": "stone"}, "unknown kind 'stone'; known: chat, file, git, s3, syslog"),
     ],
 )
-def test_a_slip_is_named(tmp_path: Path, place: dict[str, Any], said: str) -> None:
+def test_a_misspelt_setting_is_named(tmp_path: Path, place: dict[str, Any], said: str) -> None:
     """The error has the problem, the place and the closest valid name."""
     config = configured(tmp_path, place)
     with pytest.raises(ConfigurationError) as raised:

@@ -32,7 +32,7 @@ async def _receive(server: socket.socket) -> str:
     return (await asyncio.to_thread(server.recv, 65536)).decode()
 
 
-async def test_a_datagram_holds_the_note() -> None:
+async def test_a_datagram_contains_the_note() -> None:
     """The UDP datagram is one line in the format of RFC 5424, from which the note can be parsed."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
@@ -75,7 +75,7 @@ async def test_a_local_daemon_gets_the_older_form(tmp_path: Path) -> None:
     assert list(checkpoint.find_notes(line)) == [NOTES[3]]
 
 
-async def test_it_does_not_claim_what_it_cannot_do(tmp_path: Path) -> None:
+async def test_the_witness_reports_what_it_cannot_do(tmp_path: Path) -> None:
     """The witness cannot read checkpoints. A text that is not a checkpoint, a failed request and an invalid address are
     errors."""
     notary = SyslogWitness(f"unix:{tmp_path / 'nobody'}")

@@ -41,7 +41,7 @@ def test_a_killed_postgres_keeps_what_was_committed(make_postgres: MakePostgres)
     server.start()
 
 
-def test_a_paused_postgres_answers_nobody(make_postgres: MakePostgres) -> None:
+def test_a_paused_postgres_answers_no_client(make_postgres: MakePostgres) -> None:
     """A paused server answers no client, on existing connections either. After it resumes, all get answers."""
     server = make_postgres()
     connection = psycopg.pq.PGconn.connect(server.url("postgres", tcp=True).encode())

@@ -81,7 +81,7 @@ def test_ranges_shrink(source: str, made: str) -> None:
     assert (shorter["expr"], shorter["for"]) == (made, "1s")
 
 
-def test_hurried_rules_are_valid(tmp_path: Path) -> None:
+def test_rules_with_fast_timings_are_valid(tmp_path: Path) -> None:
     """promtool accepts the rules of the local stack."""
     (tmp_path / "rules.yml").write_text(dump(fast_timings.rules(read("alerting/rules.yml"))))
     argv = [require("promtool"), "check", "rules", "--lint-fatal", str(tmp_path / "rules.yml")]
