@@ -133,7 +133,7 @@ def places(paths: Iterable[Path]) -> list[Place]:
     return sorted(found, key=lambda place: (place.file, place.line))
 
 
-def test_no_text_has_a_word_that_is_not_used() -> None:
+def test_no_text_has_a_listed_word() -> None:
     """No text has a word on the list. The failure prints each place and its replacement."""
     found = places(files())
 

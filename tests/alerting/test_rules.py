@@ -29,7 +29,7 @@ def run(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run([require(argv[0]), *argv[1:]], cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def test_prometheus_takes_the_rules() -> None:
+def test_prometheus_accepts_the_rules() -> None:
     """``promtool check rules`` has no finding."""
     checked = run("promtool", "check", "rules", "--lint-fatal", str(RULES))
 
@@ -109,7 +109,7 @@ def headings(page: Path) -> set[str]:
     return {title.replace(" ", "-") for title in kept}
 
 
-def test_alertmanager_takes_its_settings() -> None:
+def test_alertmanager_accepts_its_settings() -> None:
     """``amtool check-config`` has no finding."""
     checked = run("amtool", "check-config", "alertmanager.yml")
 
@@ -127,7 +127,7 @@ def test_each_alert_is_routed_to_the_remediator(rule: dict[str, Any]) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_prometheus_takes_its_settings(tmp_path: Path) -> None:
+def test_prometheus_accepts_its_settings(tmp_path: Path) -> None:
     """``promtool check config`` has no finding, and the jobs have the names in the runbook."""
     checked = run("promtool", "check", "config", "prometheus.yml")
 

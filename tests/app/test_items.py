@@ -7,7 +7,7 @@ import pytest
 from tests.app.conftest import LocalApp
 
 
-async def test_life_of_an_item(local_app: LocalApp) -> None:
+async def test_an_item_is_created_read_changed_and_deleted(local_app: LocalApp) -> None:
     """A client can create, read, change and delete an item. The version counts the changes."""
     made = await local_app.client.post("/items", json={"name": " lamp ", "price_cents": 1999})
     assert (made.status_code, made.headers["location"]) == (201, f"/items/{made.json()['id']}")

@@ -95,7 +95,7 @@ async def test_app_starts_without_redis(redis_server: Redis, tmp_path: Path) -> 
         await wait_for_header(app, item_id, "hit")
 
 
-async def test_sessions_say_503_without_redis(redis_server: Redis, tmp_path: Path) -> None:
+async def test_sessions_answer_503_without_redis(redis_server: Redis, tmp_path: Path) -> None:
     """Without Redis, login, logout and /me answer 503 with a reason in JSON and a Retry-After."""
     async with running_app(settings_for(redis_server, tmp_path)) as app:
         await app.client.post("/login", json={"username": "ada"})
@@ -127,7 +127,7 @@ async def test_wrong_password_is_named(redis_server: Redis, tmp_path: Path) -> N
         assert await app.cached(item_id) == "bypass"
 
 
-async def test_redis_that_refuses_writes_is_not_ready(local_app: LocalApp, redis_server: Redis) -> None:
+async def test_a_redis_that_refuses_writes_is_not_ready(local_app: LocalApp, redis_server: Redis) -> None:
     """When Redis is full and still answers PING, the app serves items, and readiness names the problem."""
     item_id = await local_app.new_item()
     with connect(redis_server) as client:

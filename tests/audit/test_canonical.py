@@ -45,7 +45,7 @@ def test_canonical_bytes_are_those_of_the_reference_library(value: Any) -> None:
 
 @pytest.mark.promise(9)
 @given(anything)
-def test_whatever_a_draft_holds_becomes_canonical(value: Any) -> None:
+def test_every_draft_is_encoded_canonically(value: Any) -> None:
     """Every draft is encoded canonically and decodes to the same values."""
     [row], _ = seal(GENESIS, [Draft(Kind.EVIDENCE, "a", data={"value": value})], START)
 

@@ -137,14 +137,14 @@ _ROOTS = {
 }
 
 
-def test_published_vectors_of_certificate_transparency_hold() -> None:
+def test_published_vectors_of_certificate_transparency_match() -> None:
     """The roots over the reference leaves are the published ones."""
     leaves = [leaf_hash(bytes.fromhex(content)) for content in _REFERENCE]
 
     assert {size: _root(leaves[:size]).hex() for size in _ROOTS} == _ROOTS
 
 
-def test_nodes_and_leaves_cannot_be_taken_for_each_other() -> None:
+def test_nodes_and_leaves_have_different_hashes() -> None:
     """The hash of a node differs from that of a leaf with the same bytes, so no tree can pass for a shorter one."""
     left, right = _leaves(2)
 

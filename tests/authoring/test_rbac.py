@@ -318,7 +318,7 @@ async def refused(work: Callable[[], Awaitable[Any]]) -> bool:
 
 @pytest.mark.kubernetes
 @pytest.mark.long
-async def test_everything_works_with_these_rights_and_not_without_one_of_them(account: Account) -> None:
+async def test_every_action_works_only_with_all_rights(account: Account) -> None:
     """With all rights, every action works. Without any one right, the API server refuses its call."""
     loaded = printed(account.config, "--name", account.role)
     assert {each["kind"] for each in loaded} == {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}

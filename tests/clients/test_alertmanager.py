@@ -87,7 +87,7 @@ async def test_a_firing_alert_is_found_by_exactly_its_labels(client: Alertmanage
     assert await exactly(client, {"alertname": "B"}) is None
 
 
-async def test_fingerprints_are_alertmanagers_own(client: Alertmanager, alertmanager: Server) -> None:
+async def test_fingerprints_are_those_of_alertmanager(client: Alertmanager, alertmanager: Server) -> None:
     """The client returns the fingerprint that webhooks of Alertmanager carry."""
     alertmanager.fire(alertname="A")
     assert (await fetch(client, alertname="A")).fingerprint == alertmanager.get("/api/v2/alerts")[0]["fingerprint"]

@@ -252,7 +252,7 @@ async def test_a_container_is_made_again_from_another_image(client: Docker, dock
 
 
 @real
-async def test_what_is_taken_or_runs_is_refused(client: Docker, docker_engine: Engine) -> None:
+async def test_a_used_name_and_a_running_container_are_refused(client: Docker, docker_engine: Engine) -> None:
     """Refused are a name in use, the removal of a running container, and a missing container."""
     one = docker_engine.run(f"--name=one-{docker_engine.token}")
     two = docker_engine.run()
@@ -431,7 +431,7 @@ def test_volumes_without_a_name_are_kept() -> None:
     assert body["NetworkingConfig"] == {"EndpointsConfig": {}}
 
 
-def test_a_command_stays_with_an_entrypoint_of_its_own() -> None:
+def test_a_command_is_kept_with_its_own_entrypoint() -> None:
     """The command is kept with its own entrypoint, because Docker drops the image's command then."""
     assert successor_spec(MINIMAL, {"Config": {"Cmd": ["serve"]}}, "app:2").body["Cmd"] == ["serve"]
 

@@ -107,7 +107,7 @@ async def test_another_protocol_is_a_bad_answer_and_after_a_post_unknown() -> No
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 500, 503])
-async def test_a_refusal_says_which_and_why(status: int) -> None:
+async def test_a_refusal_has_status_and_reason(status: int) -> None:
     """The error contains the status and the beginning of the body."""
     async with peer(reply(status, b"because")) as server:
         with pytest.raises(HttpRefused, match="because") as refused:

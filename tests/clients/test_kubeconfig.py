@@ -124,7 +124,7 @@ def test_a_context_without_a_cluster_or_user_is_named(kind: str, tmp_path: Path)
         from_kubeconfig(write(tmp_path, **{kind: "x"}))
 
 
-def test_a_service_account_is_the_pods_own(tmp_path: Path) -> None:
+def test_the_service_account_of_the_pod_is_used(tmp_path: Path) -> None:
     """In a pod, the address comes from the environment and the rest from its folder. Elsewhere this is an error."""
     authority = Authority(tmp_path)
     authority.ca_file.rename(tmp_path / "ca.crt")

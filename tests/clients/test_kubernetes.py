@@ -330,7 +330,7 @@ async def test_an_error_of_the_server_after_a_change_is_unknown(connect: Connect
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b'{"metadata": {"name": "x"}, "spec": {}}'])
-async def test_garbage_is_a_bad_answer(connect: Connect, body: bytes) -> None:
+async def test_an_invalid_response_is_a_bad_answer(connect: Connect, body: bytes) -> None:
     """An invalid answer is a BadAnswer. The client does not invent values."""
     async with peer(reply(200, body)) as server:
         client = connect(plain(server.url))

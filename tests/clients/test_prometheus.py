@@ -78,7 +78,7 @@ async def test_no_data_is_an_empty_vector_and_not_an_error(prometheus: Server, c
     assert not vector and vector.samples == ()
 
 
-async def test_a_refusal_carries_prometheus_own_reason(prometheus: Server, connect: Connect) -> None:
+async def test_a_refusal_has_the_reason_of_prometheus(prometheus: Server, connect: Connect) -> None:
     """If a query cannot be parsed or executed, or has the wrong type, the error has the reason of Prometheus."""
     client = connect(prometheus.url)
     with pytest.raises(PrometheusRefused, match="parse error") as refused:

@@ -218,7 +218,7 @@ BOMB = "<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a 'aaaa'>]>" + VALUE.format("
         BOMB.encode(),
     ],
 )
-async def test_garbage_is_a_bad_answer(body: bytes) -> None:
+async def test_an_invalid_response_is_a_bad_answer(body: bytes) -> None:
     """An invalid answer is a BadAnswer, and the client does not interpret it."""
     async with peer(reply(200, body)) as server:
         client = Supervisor(Endpoint(url=server.url))

@@ -125,7 +125,7 @@ def test_compose_accepts_the_files(overlay: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", ["remediator.yaml", "remediator.prod.yaml"])
-def test_the_remediator_takes_its_settings(name: str) -> None:
+def test_the_remediator_accepts_its_settings(name: str) -> None:
     """Settings and inventory load, and each of their services is in the Compose file with the label of the platform."""
     assert load_config(COMPOSE / name, Config).environment in ("compose", "production")
     services = files("docker-compose.yml")
@@ -133,7 +133,7 @@ def test_the_remediator_takes_its_settings(name: str) -> None:
         assert services[service]["labels"] == {"remediator.service": service}
 
 
-def test_prometheus_takes_its_settings(tmp_path: Path) -> None:
+def test_prometheus_accepts_its_settings(tmp_path: Path) -> None:
     """promtool accepts the settings and the rules."""
     (tmp_path / "alerting").mkdir()
     (tmp_path / "alerting/rules.yml").write_text((ROOT / "alerting/rules.yml").read_text())

@@ -24,7 +24,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(tmp_path / "my state", Ports())
 
 
-def test_the_remediator_takes_what_is_written_for_it(settings: Settings) -> None:
+def test_the_remediator_accepts_the_written_settings(settings: Settings) -> None:
     """Settings and inventory load, and only the owner can read the files of secrets."""
     files.write_all(settings)
 
@@ -45,7 +45,7 @@ def test_a_second_start_keeps_the_secrets(settings: Settings) -> None:
     assert {path: path.read_bytes() for path in settings.state.rglob("*") if path.is_file()} == before
 
 
-def test_the_written_settings_are_taken_by_their_programs(settings: Settings) -> None:
+def test_the_programs_accept_the_written_settings(settings: Settings) -> None:
     """promtool, amtool and nginx accept the generated files, including rules."""
     files.write_all(settings)
     (settings.state / "nginx/remediator/slower.conf").write_text("limit_req zone=tight burst=20 nodelay;\n")

@@ -70,7 +70,7 @@ def test_images_have_one_version_everywhere() -> None:
 
 
 @pytest.mark.parametrize("path", ["Dockerfile", "app/Dockerfile"])
-def test_our_images_say_what_they_are(path: str) -> None:
+def test_our_images_have_labels_and_a_version(path: str) -> None:
     """Our images have the labels of the Open Container Initiative, with the version of the package."""
     text = (ROOT / path).read_text()
     for name in ("title", "description", "version", "licenses"):

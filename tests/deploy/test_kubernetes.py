@@ -336,7 +336,7 @@ def test_no_pod_gets_the_variables_of_services() -> None:
         assert workload["spec"]["template"]["spec"]["enableServiceLinks"] is False, workload["metadata"]["name"]
 
 
-def test_the_rules_become_what_the_operator_takes() -> None:
+def test_the_rules_have_the_format_of_the_operator() -> None:
     """The rules stay the same in the format of the operator, with its selector labels."""
     done = subprocess.run([FOLDER / "rules.sh", "release=mine"], capture_output=True, text=True, check=True, cwd="/")
     made = yaml.safe_load(done.stdout)

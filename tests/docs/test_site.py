@@ -218,7 +218,7 @@ async def test_charts_are_drawn_without_a_network(address: str) -> None:
         assert refused == []
 
 
-def test_versions_stand_side_by_side(site: Path, tmp_path: Path) -> None:
+def test_versions_of_the_site_are_listed(site: Path, tmp_path: Path) -> None:
     """The newest version is ``latest``, the first page leads to it, and the selector has the list of versions."""
     whole = site.parent
     listed = json.loads((whole / "versions.json").read_text())

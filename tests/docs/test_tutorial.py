@@ -11,7 +11,7 @@ from tests.support.tutorials import TUTORIALS, Tutorial
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", TUTORIALS)
-def test_the_tutorial_works_word_for_word(tmp_path: Path, name: str) -> None:
+def test_every_command_of_the_tutorial_works(tmp_path: Path, name: str) -> None:
     """Every command succeeds in order, and every line of an expected output appears."""
     tutorial = Tutorial(name, tmp_path)
     lines = list(tutorial.run())

@@ -76,14 +76,14 @@ async def test_a_failover_without_a_replica_is_unknown(make_redis: MakeRedis) ->
 
 
 @pytest.mark.parametrize("state", [State.EXITED, State.STOPPED, State.CRASH_LOOP])
-async def test_what_a_dead_process_had_is_lost_already(make_redis: MakeRedis, state: State) -> None:
+async def test_a_dead_process_has_no_cost(make_redis: MakeRedis, state: State) -> None:
     """The memory of a dead process is lost already, so a start costs nothing."""
     redis = make_redis()
     redis.kill()
     assert (await measured(redis, status(state))).unsaved_writes == 0
 
 
-async def test_nobody_listens_although_the_platform_says_that_it_runs(make_redis: MakeRedis) -> None:
+async def test_a_running_service_without_a_listener_has_an_unknown_cost(make_redis: MakeRedis) -> None:
     """Another Redis or another port may be meant, so the cost is unknown."""
     redis = make_redis()
     redis.kill()
@@ -148,7 +148,7 @@ def exported(
         exporter.wait()
 
 
-async def test_the_last_samples_tell_what_a_hung_redis_holds(
+async def test_the_last_samples_show_the_unsaved_writes_of_a_hung_redis(
     exported: tuple[Redis, Prometheus], hung: Callable[[Redis], int]
 ) -> None:
     """Prometheus saw 50 unsaved writes directly before Redis hung. Without the labels of the exporter, the cost is

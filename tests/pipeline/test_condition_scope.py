@@ -163,7 +163,7 @@ def test_people_are_asked_only_about_a_step_that_changes_something(case: str, tm
         'evidence.gone.status != "ok"',
     ],
 )
-def test_a_value_that_nobody_reported_satisfies_no_condition(condition: str) -> None:
+def test_a_missing_value_satisfies_no_condition(condition: str) -> None:
     """A missing or null value makes a condition unknown, whatever the operator."""
     facts = {"state": None, "clients": None, "recent": None, "disk": {"free": None}}
     seen = [EvidenceRecord("diagnose", "ping", "fail", "said nothing", facts, datetime(2026, 1, 1, tzinfo=UTC))]

@@ -165,7 +165,7 @@ async def test_a_manual_run_takes_over_from_a_run_that_only_observes(harness: Ha
 
 
 @pytest.mark.promise(13)
-async def test_a_manual_run_that_failed_needs_people_until_one_takes_it(harness: Harness) -> None:
+async def test_a_failed_manual_run_stays_open_until_it_is_acknowledged(harness: Harness) -> None:
     """The episode ends with the run, but the incident stays open until a person acknowledges it."""
     made = engine(harness, remedy("fix", {}), Health(heals=lambda name: False))
     run = await start(made, REQUEST)

@@ -120,7 +120,7 @@ async def test_an_approval_before_lost_commits_does_not_count(harness: Harness) 
 
 
 @pytest.mark.promise(3)
-async def test_a_request_of_a_replica_that_did_not_know_of_the_loss_does_not_count(harness: Harness) -> None:
+async def test_a_request_without_the_lost_commits_does_not_count(harness: Harness) -> None:
     """A request that does not mention the lost commits does not count, and a new one is sent."""
     steps = [
         {"id": "first", "action": "test.fix", "for": "down"},

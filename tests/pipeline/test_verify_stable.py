@@ -124,7 +124,7 @@ async def test_a_platform_that_does_not_answer_is_not_stable(harness: Harness) -
     [(1, 9, True), (0, 9, False), (1, 60, False), (1, None, False)],
     ids=["between two crashes", "started by a person", "long ago", "unknown age"],
 )
-async def test_a_proof_did_not_hold_before_if_the_target_crashed_just_now(
+async def test_a_proof_does_not_count_directly_after_a_crash(
     harness: Harness, crashes: int, age: int | None, young: bool
 ) -> None:
     """The target answers between two crashes. Without this rule, the run would end as *not needed*."""

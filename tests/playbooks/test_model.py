@@ -160,7 +160,7 @@ def test_an_invalid_parameter_is_refused(parameter: dict[str, Any]) -> None:
         made(parameters={"p": parameter})
 
 
-def test_on_failure_is_a_word_or_a_goto() -> None:
+def test_on_failure_is_a_fixed_value_or_a_goto() -> None:
     """``on_failure`` accepts its fixed values or a ``goto``, and nothing else."""
     playbook = Playbook.model_validate(FULL)
     assert playbook.steps[0].on_failure == Goto(goto="again")

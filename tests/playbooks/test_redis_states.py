@@ -110,7 +110,7 @@ def answering(answer: bytes) -> Iterator[int]:
             thread.join()
 
 
-def test_what_an_earlier_process_said_is_no_evidence(bench: Bench) -> None:
+def test_the_log_of_an_earlier_process_is_no_evidence(bench: Bench) -> None:
     """Lines of an earlier failed start do not count, so Redis is started."""
     good = bench.configuration.read_text()
     bench.control("stopProcess")

@@ -28,7 +28,7 @@ class Fault:
 
 FAULTS = (
     Fault("the log is on a full disk", 14, "runs succeed; lost lines are counted and reported",
-          "promises/test_surroundings.py::test_it_heals_with_its_log_on_a_full_disk_and_says_what_was_lost"),
+          "promises/test_surroundings.py::test_it_heals_with_its_log_on_a_full_disk_and_reports_lost_lines"),
     Fault("the reader of the log hangs or has ended", 14, "runs succeed; the service is degraded",
           "promises/test_surroundings.py::test_it_heals_if_the_reader_of_its_log"),
     Fault("ENOSPC, EPIPE or EIO at each write of the log", 14, "nothing is raised; lines are counted",

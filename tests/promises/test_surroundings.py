@@ -72,7 +72,7 @@ def status_of(replica: CrashingRemediator) -> str:
     return subprocess.run(argv, env=dict(replica.environment()), capture_output=True, text=True, check=False).stdout
 
 
-def test_it_heals_with_its_log_on_a_full_disk_and_says_what_was_lost(
+def test_it_heals_with_its_log_on_a_full_disk_and_reports_lost_lines(
     make_installation: MakeInstallation, small_disk: Path
 ) -> None:
     """With the log on a full disk, the service restarts targets. Status, doctor and metrics report the lost lines."""

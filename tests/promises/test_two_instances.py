@@ -10,7 +10,7 @@ from tests.support.servers import until
 pytestmark = [pytest.mark.promise(4), pytest.mark.promise(14)]
 
 
-def test_two_processes_with_one_replica_id_do_nothing_twice_and_say_so(
+def test_two_processes_with_one_replica_id_repeat_nothing_and_report_it(
     make_installation: MakeInstallation, postgres_url: str
 ) -> None:
     """Two processes with one replica ID, as after a copy of the settings file, do nothing twice and report it."""

@@ -46,7 +46,7 @@ async def _later(web: WebService, post: Any, minutes: int = 10) -> None:
         await web.deliver(post)
 
 
-async def test_a_request_that_reaches_nobody_goes_to_the_escalation(web: WebService) -> None:
+async def test_an_undelivered_request_is_sent_to_the_escalation_channel(web: WebService) -> None:
     """The channel fails three times, then the channel of the escalation gets the request; the dropped message is
     recorded."""
     asked = await web.request_approval()
@@ -204,7 +204,7 @@ async def test_people_are_reminded_and_then_paged_before_the_deadline(
     assert [item.json["kind"] for item in chat.received][:2] == ["approval", "reminder"]
 
 
-async def test_a_decided_request_reminds_and_pages_nobody(web: WebService) -> None:
+async def test_a_decided_request_sends_no_reminder_and_no_page(web: WebService) -> None:
     """If the request is decided after a minute, neither a reminder nor a page is sent."""
     asked = await web.request_approval()
     policy = Approvals(channels=("chat",), page_channels=("pager",))

@@ -138,7 +138,7 @@ async def test_a_receiver_that_does_not_answer_gets_the_events_later(room: WebSe
     assert types == ["matched", "planned", "planned", "running", "verifying", "succeeded"]
 
 
-async def test_an_event_that_is_refused_does_not_hold_up_the_others(room: WebService) -> None:
+async def test_a_refused_event_does_not_delay_the_others(room: WebService) -> None:
     """A status such as 400 would be the same after a retry, so the event is dropped."""
     with receiver() as webhook:
         loop = await started(room, events(room, webhook))

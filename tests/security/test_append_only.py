@@ -136,7 +136,7 @@ async def test_the_role_of_the_service_can_change_no_entry(attacked: Database, s
 
 
 @pytest.mark.parametrize("statement", ATTACKS[:6])
-async def test_the_triggers_hold_for_the_owner_too(attacked: Database, statement: str) -> None:
+async def test_the_triggers_refuse_changes_by_the_owner(attacked: Database, statement: str) -> None:
     """The triggers refuse changes by the owner too. Only a superuser can disable them."""
     store = attacked.open(attacked.owner)
     await append(store, 3)

@@ -148,7 +148,7 @@ async def test_a_client_cannot_choose_its_address(tmp_path: Path, spoofed: str) 
             assert statuses[-1] == 429, peer
 
 
-async def test_an_empty_header_of_the_proxy_identifies_nobody(tmp_path: Path) -> None:
+async def test_an_empty_header_of_the_proxy_identifies_no_person(tmp_path: Path) -> None:
     """A proxy that the settings trust only for addresses cannot sign people in."""
     async with web_service(tmp_path, access={**PROXY, "anonymous_role": "none"}) as web, web.client() as client:
         for name in ("X-Forwarded-User", ""):

@@ -37,7 +37,7 @@ async def test_a_personal_link_approves_only_plans_of_low_risk(web: WebService, 
         assert (await submit_decision(client, link, "reject", typed="redis")).status_code == 303
 
 
-async def test_the_record_says_how_each_person_was_known(web: WebService) -> None:
+async def test_the_record_names_the_sign_in_method_of_each_person(web: WebService) -> None:
     """Decisions, page and audit log state link or token, also for break-glass."""
     asked = await web.request_approval()
     async with web.client() as client:

@@ -149,9 +149,7 @@ CLAIMS: dict[str, Callable[[IdentityProvider], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_a_token_with_a_wrong_claim_signs_nobody_in(
-    browser: httpx.Client, provider: IdentityProvider, name: str
-) -> None:
+def test_a_token_with_a_wrong_claim_is_refused(browser: httpx.Client, provider: IdentityProvider, name: str) -> None:
     """A token with a valid signature but one wrong claim signs nobody in."""
     provider.token = lambda nonce: provider.sign(provider.claims(nonce, **CLAIMS[name](provider)))
     answer = finish(browser, begin(browser, provider))
@@ -232,7 +230,7 @@ TOKENS: dict[str, Callable[[IdentityProvider, str], str | None]] = {
 
 
 @pytest.mark.parametrize("name", TOKENS)
-def test_a_token_without_a_signature_of_the_provider_signs_nobody_in(
+def test_a_token_without_a_signature_of_the_provider_is_refused(
     browser: httpx.Client, provider: IdentityProvider, name: str
 ) -> None:
     """Confused algorithms, keys inside the token and changed tokens are refused, and no key is fetched for them."""

@@ -239,7 +239,7 @@ def test_passwords_of_curl_are_recognised(command: str) -> None:
         "global-name-of-a-service",
     ],
 )
-def test_plain_words_stay_readable(text: str) -> None:
+def test_ordinary_words_are_not_redacted(text: str) -> None:
     """Ordinary words are not redacted, because operators need them."""
     assert Redactor().text(text) == text
 

@@ -331,7 +331,7 @@ async def test_a_snoozed_request_shows_when_it_asks_again(web: WebService) -> No
     assert "Snoozed by ann" in page and "you are asked again at 2026-03-04 12:30:00Z" in text_of(page)
 
 
-async def test_the_page_of_a_healed_request_says_each_thing_once(web: WebService) -> None:
+async def test_the_page_of_a_healed_request_shows_each_fact_once(web: WebService) -> None:
     """The page shows person and reason once, and offers no action for a fixed fault."""
     asked = await web.request_approval()
     said = "the backups are old"

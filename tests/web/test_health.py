@@ -43,7 +43,7 @@ async def test_a_degraded_service_stays_ready(web: WebService) -> None:
     assert "remediator_intake_ready 1.0" in metrics
 
 
-async def test_a_service_that_cannot_take_in_is_not_ready(web: WebService) -> None:
+async def test_a_service_with_a_blocked_inbox_is_not_ready(web: WebService) -> None:
     """If the oldest notification is not processed in time, the service is alive, not ready, and a metric shows it."""
     now = 0.0
     web.service.health.monotonic = lambda: now

@@ -170,7 +170,7 @@ async def test_a_wrong_dashboard_link_is_refused(tmp_path: Path, url: str) -> No
 
 
 @pytest.mark.promise(6)
-async def test_the_inbox_has_the_own_requests_first(web: WebService) -> None:
+async def test_the_inbox_lists_own_requests_first(web: WebService) -> None:
     """A group member sees the request as own. Another person sees why it is not. The title counts all."""
     await web.request_approval(groups=("sre",))
     mine, other = await _get(web, "/approvals", "ann"), await _get(web, "/approvals", "eve")

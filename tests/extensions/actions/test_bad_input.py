@@ -101,7 +101,9 @@ JOBS, NODES = "actions/test_jobs.py::", "actions/test_nodes.py::"
 ON_BAD_DAYS = "actions/test_jobs_and_nodes_on_bad_days.py::"
 PODS = "actions/test_pods.py::"
 ON_CLUSTER = {
-    **dict.fromkeys(("down", "slow", "garbage"), ON_BAD_DAYS + "test_no_server_no_answer_and_nonsense"),
+    **dict.fromkeys(
+        ("down", "slow", "garbage"), ON_BAD_DAYS + "test_unreachable_silent_and_invalid_servers_have_different_errors"
+    ),
     "unheard": ON_BAD_DAYS + "test_a_lost_answer_is_observed_as_done",
 }
 ON_PODS = {

@@ -49,7 +49,7 @@ async def test_a_value_that_does_not_match_is_refused(value: str) -> None:
 
 
 @pytest.mark.parametrize("values", [{}, {"other": "a"}, {"what": "a", "other": "a"}])
-async def test_missing_and_strange_values_are_refused(values: dict[str, str]) -> None:
+async def test_missing_and_undeclared_values_are_refused(values: dict[str, str]) -> None:
     """The values must be exactly the declared parameters of the command."""
     with pytest.raises(TargetError, match="needs exactly these values: what"):
         await plan(action("/bin/echo", "{what}", parameters={"what": "a"}), APP, command="it", values=values)

@@ -86,7 +86,7 @@ def place(tmp_path: Path, redis_server: Redis, elsewhere: Path) -> Place:
     return made
 
 
-async def test_the_newest_stay_and_the_rest_can_come_back(place: Place) -> None:
+async def test_the_newest_backups_stay_and_moved_ones_are_restored(place: Place) -> None:
     """The newest backups stay. The moved backups are listed, and the undo restores them byte for byte."""
     before = {name: (place.folder / name).read_bytes() for name in place.names()}
     call = await plan(PRUNE, place.service())
@@ -99,7 +99,7 @@ async def test_the_newest_stay_and_the_rest_can_come_back(place: Place) -> None:
     assert {name: (place.folder / name).read_bytes() for name in place.names()} == before
 
 
-async def test_age_and_goal_both_hold(place: Place) -> None:
+async def test_age_and_goal_limit_the_moved_backups(place: Place) -> None:
     """Only backups above the age limit are moved, and no more than the goal needs."""
     call = await plan(PRUNE, place.service(), older_than="84h")
     assert [each["name"] for each in call.arguments["files"]] == ["dump-4.rdb"]

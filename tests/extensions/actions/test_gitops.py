@@ -275,7 +275,7 @@ async def test_flux_is_rolled_back_and_follows_again(
 
 
 @real
-async def test_a_named_revision_goes_further_back_and_undo_restores_the_held_one(gitops: Cluster) -> None:
+async def test_a_named_revision_is_deployed_and_the_undo_restores_the_earlier_one(gitops: Cluster) -> None:
     """The revision can be named in full or by its commit; a revision that was never applied successfully is refused."""
     put(
         gitops,

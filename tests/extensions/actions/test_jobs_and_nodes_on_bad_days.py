@@ -79,7 +79,9 @@ def far(name: str, folder: Path, url: str, timeout: str = "20s") -> Service:
 
 
 @EACH
-async def test_no_server_no_answer_and_nonsense(name: str, actions: dict[str, Action], tmp_path: Path) -> None:
+async def test_unreachable_silent_and_invalid_servers_have_different_errors(
+    name: str, actions: dict[str, Action], tmp_path: Path
+) -> None:
     """Each error shows whether the call may have taken effect."""
     given = GIVEN.get(name, NODE)
     with pytest.raises(Unreachable):

@@ -268,7 +268,7 @@ def budget(cluster: Cluster, app: str, *, allowed: int) -> None:
 
 
 @real
-async def test_the_status_counts_nodes_that_take_pods(cluster: Cluster, nodes: tuple[str, str]) -> None:
+async def test_the_status_counts_schedulable_nodes(cluster: Cluster, nodes: tuple[str, str]) -> None:
     """Cordoned and unready nodes do not count as healthy; the status has a reason for each."""
     platform, service = KubernetesNodesPlatform(), workers(cluster)
     status = await platform.status(service)

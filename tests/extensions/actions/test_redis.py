@@ -87,7 +87,7 @@ async def test_a_redis_that_was_restarted_since_is_refused(redis_server: Redis) 
         await do(action, redis, call=call, **given)
 
 
-async def test_a_value_that_redis_does_not_take_is_refused(redis_server: Redis) -> None:
+async def test_a_value_that_redis_rejects_is_refused(redis_server: Redis) -> None:
     """The error contains the message of Redis."""
     with pytest.raises(Refused):
         await do(ACTIONS["redis.config_set"], target(redis_server), name="maxmemory-policy", value="whatever")

@@ -154,7 +154,7 @@ async def test_a_replaced_backup_is_refused(sick: Sick) -> None:
     assert sick.untouched()
 
 
-async def test_a_disk_that_fills_meanwhile_leaves_redis_its_own_files(sick: Sick) -> None:
+async def test_a_full_disk_during_the_restore_keeps_the_files_of_redis(sick: Sick) -> None:
     """If the copy fails on a full disk, the files of Redis are moved back, and a second attempt succeeds."""
     call = await plan(sick.action, sick.where())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

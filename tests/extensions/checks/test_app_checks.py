@@ -95,7 +95,7 @@ async def test_a_stopped_worker_is_named_although_the_port_accepts(app: App) -> 
     assert "1 of 2 workers" in found.summary
 
 
-async def test_workers_without_file_descriptors_are_seen(app: App) -> None:
+async def test_workers_without_file_descriptors_fail_the_check(app: App) -> None:
     """If a worker has used all its file descriptors, the check fails and reports 100 percent."""
     worker = app.workers[1]
     used = len(os.listdir(f"/proc/{worker}/fd"))
@@ -120,7 +120,7 @@ async def test_another_program_on_the_port_is_named(app: App) -> None:
     assert "another program" in found.summary
 
 
-async def test_an_app_that_ended_leaves_its_port(app: App) -> None:
+async def test_an_app_that_ended_fails_the_check(app: App) -> None:
     """If the app has ended, the check fails, because no process listens on its port."""
     target = app.bound()
     app.stop()

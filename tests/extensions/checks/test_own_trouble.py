@@ -46,7 +46,7 @@ def broken(case: str, folder: Path, port: int) -> dict[str, Any]:
         "password file of the Sentinels missing",
     ],
 )
-async def test_our_own_trouble_is_unknown(case: str, redis_server: Redis, tmp_path: Path) -> None:
+async def test_an_error_of_the_service_itself_is_unknown(case: str, redis_server: Redis, tmp_path: Path) -> None:
     """``redis.ping``, ``redis.write_test`` and ``redis.info`` answer unknown, and ``redis.ping`` names the state."""
     target = service("redis", redis=broken(case, tmp_path, redis_server.port))
     given = {"redis.ping": {}, "redis.write_test": {}, "redis.info": {"field": "role", "equals": "master"}}

@@ -66,7 +66,7 @@ async def test_another_program_on_the_port_is_named(supervisord: Supervisord) ->
     assert found.facts["pid"] in supervisord.children()
 
 
-async def test_nobody_listens(redis_server: Redis) -> None:
+async def test_a_port_without_a_listener_is_a_fact(redis_server: Redis) -> None:
     """A port without a listener is a fact, so the answer is not unknown."""
     found = await process(bound(free_port()))
     assert (found.answer, found.facts["listens"]) == (CheckAnswer.FAIL, False)

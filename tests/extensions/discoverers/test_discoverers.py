@@ -94,7 +94,7 @@ async def test_a_source_that_is_missing_is_an_error(tmp_path: Path) -> None:
             await find(tmp_path, kind=kind, server=nowhere)
 
 
-async def test_a_look_up_that_hangs_ends(tmp_path: Path) -> None:
+async def test_a_hung_discovery_ends_at_its_timeout(tmp_path: Path) -> None:
     """A discovery that hangs ends at its timeout with a problem, and the targets do not change."""
 
     class Hangs(QuietHandler):

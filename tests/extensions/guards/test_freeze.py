@@ -76,7 +76,7 @@ async def test_it_allows_outside(harness: Harness) -> None:
         ({"from": "mon 00:00", "to": "mon 00:00"}, "2026-03-05 12:00", True),
     ],
 )
-def test_windows_begin_and_end_where_they_say(window: dict[str, Any], now: str, expected: bool) -> None:
+def test_a_window_includes_its_start_and_excludes_its_end(window: dict[str, Any], now: str, expected: bool) -> None:
     """The start belongs to the window and the end does not, also across midnight and the end of the week."""
     assert covered(window, berlin(now)) is expected
 

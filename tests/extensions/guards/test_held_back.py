@@ -125,7 +125,7 @@ async def test_a_rate_limit_is_reported_with_the_time_when_it_ends(harness: Harn
 
 
 @pytest.mark.parametrize("mode", ["observe", "shadow"])
-async def test_a_mode_that_never_acts_is_not_held_back(harness: Harness, mode: str) -> None:
+async def test_a_mode_without_actions_is_not_reported(harness: Harness, mode: str) -> None:
     """In a mode without actions, the run would not have acted without the freeze either, so nothing is reported."""
     chosen = remedy("fix", FROZEN, mode=mode)
     engine = context(harness.store, harness.clock, [chosen], Health(), "a")

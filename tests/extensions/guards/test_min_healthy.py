@@ -34,7 +34,7 @@ async def test_it_blocks_below_the_minimum(harness: Harness) -> None:
         (0, 1, 0, GuardAnswer.ALLOW),
     ],
 )
-async def test_an_action_takes_a_healthy_one_where_all_are(
+async def test_an_action_counts_a_healthy_instance_if_all_are_healthy(
     harness: Harness, healthy: int, instances: int, minimum: int, answer: GuardAnswer
 ) -> None:
     """If all instances are healthy, the action takes a healthy one; otherwise it takes an unhealthy one."""

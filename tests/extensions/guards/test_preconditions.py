@@ -49,7 +49,7 @@ def prometheus(make_prometheus: Callable[..., Prometheus]) -> Prometheus:
     return server
 
 
-async def test_it_allows_what_holds(harness: Harness, prometheus: Prometheus) -> None:
+async def test_it_allows_if_all_conditions_hold(harness: Harness, prometheus: Prometheus) -> None:
     """The guard allows if all conditions hold on fresh data; parameters are inserted as label values."""
     query = {"promql": 'up{job="${job}"} == 1', "max_age": "10s"}
 
@@ -58,7 +58,7 @@ async def test_it_allows_what_holds(harness: Harness, prometheus: Prometheus) ->
     assert verdict.answer is GuardAnswer.ALLOW
 
 
-async def test_it_blocks_what_does_not_hold(harness: Harness, prometheus: Prometheus) -> None:
+async def test_it_blocks_if_a_condition_does_not_hold(harness: Harness, prometheus: Prometheus) -> None:
     """If the data is fresh and the comparison has an empty result, the guard blocks."""
     verdict = await ask(harness, prometheus.url, {"promql": 'up{job="self"} == 0'})
 

@@ -34,7 +34,7 @@ async def test_it_allows_the_third(harness: Harness) -> None:
     assert (await harness.verdict("rate_limit")).answer is GuardAnswer.ALLOW
 
 
-async def test_windows_hold_at_once(harness: Harness) -> None:
+async def test_every_window_limits_the_runs(harness: Harness) -> None:
     """If the daily limit is reached and the hourly limit is not, the guard blocks and names the time at which the
     next run may act."""
     for number in range(7):

@@ -166,7 +166,7 @@ async def _nothing_held(store: Store) -> bool:
     return not await holding(store)
 
 
-async def test_intents_of_replicas_take_turns(migrated_url: str) -> None:
+async def test_guards_wait_for_the_intent_of_another_replica(migrated_url: str) -> None:
     """While the intent of one replica is not committed, the guards of another replica wait, so they count it."""
     order: list[str] = []
     inside, leave = threading.Event(), threading.Event()
@@ -191,7 +191,7 @@ async def test_intents_of_replicas_take_turns(migrated_url: str) -> None:
 
 
 @pytest.mark.promise(10)
-async def test_a_stop_comes_after_an_intent_that_did_not_see_it(migrated_url: str) -> None:
+async def test_a_stop_waits_for_an_open_intent(migrated_url: str) -> None:
     """A stop waits until the open intent, whose guards have not seen the stop, is committed."""
     order: list[str] = []
     inside, leave = threading.Event(), threading.Event()

@@ -101,7 +101,7 @@ async def test_it_blocks_what_is_inhibited(harness: Harness, alertmanager: Alert
     assert "inhibited by" in verdict.text
 
 
-async def test_a_silence_on_one_of_two_gossiping_peers_blocks(
+async def test_a_silence_on_one_of_two_peers_blocks(
     harness: Harness, alertmanager_pair: tuple[Alertmanager, Alertmanager]
 ) -> None:
     """A silence that only one of the peers has received yet blocks too."""
@@ -113,7 +113,7 @@ async def test_a_silence_on_one_of_two_gossiping_peers_blocks(
     assert (await ask(harness, first.url, second.url)).reason == "suppressed"
 
 
-async def test_one_of_two_peers_down_is_enough_to_know(
+async def test_one_of_two_peers_is_sufficient(
     harness: Harness, alertmanager_pair: tuple[Alertmanager, Alertmanager]
 ) -> None:
     """If one peer answers and the other one is down, the guard allows, and its inputs name the missing peer."""

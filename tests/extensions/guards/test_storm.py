@@ -47,7 +47,7 @@ async def test_it_blocks_for_a_while_after_it(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize(("count", "over"), [(9, MINUTE), (10, 2 * MINUTE), (100, 100 * MINUTE)])
-async def test_it_allows_what_comes_slowly(harness: Harness, count: int, over: timedelta) -> None:
+async def test_it_allows_slowly_arriving_alerts(harness: Harness, count: int, over: timedelta) -> None:
     """The same number of alerts in more time, or fewer alerts, are not a storm."""
     await flood(harness, count, over)
 

@@ -161,7 +161,7 @@ async def test_messages_without_public_url_have_no_links(kind: str, tmp_path: Pa
     assert "Review and decide" not in body and "Show the run" not in body
 
 
-def test_long_sections_are_cut_and_say_so() -> None:
+def test_long_sections_are_cut_with_a_note() -> None:
     """Only a section that is too long is cut, and then it ends with a note. Sections with exact text get more space."""
     sections = [
         Section("Alerts", ("x" * 5000,)),

@@ -513,7 +513,7 @@ async def test_what_is_not_allowed_is_refused(platform: KubernetesPlatform, clus
 
 
 @real
-async def test_if_autoscalers_may_not_be_seen_the_owner_is_unclear(
+async def test_without_access_to_autoscalers_the_manager_is_unknown(
     platform: KubernetesPlatform, cluster: Cluster, tmp_path: Path
 ) -> None:
     """The manager is unknown, so the guard ``managed_by`` asks a person."""

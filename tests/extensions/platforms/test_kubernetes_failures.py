@@ -188,7 +188,7 @@ async def test_a_deployment_that_serves_has_no_failure(platform: KubernetesPlatf
     assert "serving" in logs and "migrated" not in logs
 
 
-async def test_events_say_what_when_and_how_often(platform: KubernetesPlatform, cluster: Cluster) -> None:
+async def test_events_have_object_message_time_and_number(platform: KubernetesPlatform, cluster: Cluster) -> None:
     """Each event has its object, message, time and number."""
     cluster.deploy("web", SERVE, container={"readinessProbe": NOBODY})
     service = bound(cluster)
@@ -205,7 +205,7 @@ async def test_events_say_what_when_and_how_often(platform: KubernetesPlatform, 
     assert "ContainersNotReady" in pod["conditions"]["Ready"]
 
 
-async def test_without_the_right_to_read_events_the_status_says_what_it_knows(
+async def test_the_status_has_a_reason_without_the_right_to_read_events(
     platform: KubernetesPlatform, cluster: Cluster, tmp_path: Path
 ) -> None:
     """Without the right to read events, the status still has the reason of a failing probe."""

@@ -18,7 +18,9 @@ __all__ = ["platform"]
 pytestmark = pytest.mark.kubernetes
 
 
-async def test_a_pod_that_no_node_takes(platform: KubernetesPlatform, cluster: Cluster) -> None:
+async def test_an_unschedulable_pod_has_the_message_of_the_scheduler(
+    platform: KubernetesPlatform, cluster: Cluster
+) -> None:
     """The summary has the message of the scheduler."""
     cluster.deploy("web", SERVE)
     await until_state(platform, bound(cluster), State.RUNNING)

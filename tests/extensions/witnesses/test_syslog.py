@@ -63,7 +63,7 @@ async def test_a_stream_counts_its_bytes() -> None:
     assert int(length) == len(line) and _RFC5424.fullmatch(line.decode())
 
 
-async def test_a_local_daemon_gets_the_older_form(tmp_path: Path) -> None:
+async def test_a_local_daemon_gets_the_older_format(tmp_path: Path) -> None:
     """A local socket gets the older format of /dev/log."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "log"))
