@@ -135,7 +135,7 @@ class Story:
         return {name: self.sent[name] for name in EVENTS}
 
     async def ask_until_paged(self) -> Approval:
-        """Send the request, the reminder and the page, because nobody decides."""
+        """Send the request, the reminder and the page, because no person decides."""
         asked = await self._ask(1)
         await self._send("ask")
         self.web.clock.time += timedelta(minutes=5)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.promise(14)
 
 
 @pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[WebService]:
+async def web(tmp_path: Path) -> AsyncIterator[WebService]:
     """Return a service without its loops."""
     folder = tmp_path / "service"
     folder.mkdir()
@@ -30,31 +30,31 @@ async def room(tmp_path: Path) -> AsyncIterator[WebService]:
         yield made
 
 
-async def record(room: WebService) -> None:
+async def record(web: WebService) -> None:
     """Record progress of the replica, as the maintenance loop does."""
-    context = room.service.context
+    context = web.service.context
     await context.store.write(lambda tx: replicas.record_heartbeat(tx, context.replica, "1", 1, "all"))
 
 
-async def test_a_working_replica_sends_its_heartbeat(room: WebService, tmp_path: Path) -> None:
+async def test_a_working_replica_sends_its_heartbeat(web: WebService, tmp_path: Path) -> None:
     """The heartbeat goes to the URL in the file, with its query; the file is read each time."""
-    await record(room)
+    await record(web)
     secret = tmp_path / "url"
     with receiver() as monitor:
         secret.write_text(f"{monitor.url}/ping/abc?grace=5m\n")
-        assert await send_heartbeat(room.service.context, Heartbeat(url_file=secret))
+        assert await send_heartbeat(web.service.context, Heartbeat(url_file=secret))
         assert [call.path for call in monitor.received] == ["/ping/abc?grace=5m"]
 
 
-async def test_a_replica_without_progress_sends_nothing(room: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replica_without_progress_sends_nothing(web: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
     """No heartbeat is sent before the first record, with an old record, or without the store."""
-    context = room.service.context
+    context = web.service.context
     with receiver() as monitor:
         settings = Heartbeat(url=monitor.url)
         await context.store.write(lambda tx: tx.connection.execute(delete(schema.replicas)))
         assert not await send_heartbeat(context, settings)
 
-        await record(room)
+        await record(web)
         now = context.clock.now()
         monkeypatch.setattr(context.clock, "now", lambda: now + MAX_AGE + timedelta(seconds=1))
         assert not await send_heartbeat(context, settings)
@@ -67,13 +67,13 @@ async def test_a_replica_without_progress_sends_nothing(room: WebService, monkey
         assert monitor.received == []
 
 
-async def test_a_monitor_that_does_not_accept_it_changes_nothing(room: WebService) -> None:
+async def test_a_monitor_that_does_not_accept_it_changes_nothing(web: WebService) -> None:
     """If the monitor refuses or does not answer, only the log reports it, without the URL."""
-    await record(room)
+    await record(web)
     with receiver() as monitor:
         monitor.answers = [(500, {}, b"")]
-        assert not await send_heartbeat(room.service.context, Heartbeat(url=monitor.url))
-    assert not await send_heartbeat(room.service.context, Heartbeat(url="http://127.0.0.1:1/secret"))
+        assert not await send_heartbeat(web.service.context, Heartbeat(url=monitor.url))
+    assert not await send_heartbeat(web.service.context, Heartbeat(url="http://127.0.0.1:1/secret"))
 
 
 @pytest.mark.parametrize("given", [{}, {"url": "http://a/", "url_file": "b"}, {"url": "ftp://a/"}])

@@ -31,7 +31,7 @@ RUN = "run-7"
 
 
 @pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[WebService]:
+async def web(tmp_path: Path) -> AsyncIterator[WebService]:
     """Return a service without its loops."""
     folder = tmp_path / "service"
     folder.mkdir()
@@ -71,34 +71,34 @@ STORY = (
 )
 
 
-async def write(room: WebService, *drafts: Draft) -> None:
+async def write(web: WebService, *drafts: Draft) -> None:
     """Write entries, each at its own time."""
     for draft in drafts:
-        room.clock.time = room.clock.now() + timedelta(seconds=1)
-        await room.context.store.write(lambda tx, draft=draft: tx.append_audit(draft))
+        web.clock.time = web.clock.now() + timedelta(seconds=1)
+        await web.context.store.write(lambda tx, draft=draft: tx.append_audit(draft))
 
 
-async def started(room: WebService, exporter: RunExporter) -> ExportLoop:
+async def started(web: WebService, exporter: RunExporter) -> ExportLoop:
     """Start a loop and wait for its first turn, so later entries are sent."""
-    loop = ExportLoop(room.context, exporter, room.service.health)
+    loop = ExportLoop(web.context, exporter, web.service.health)
     await loop.export_new()
     return loop
 
 
-def events(room: WebService, webhook: Receiver, **more: Any) -> CloudEventsExporter:
+def events(web: WebService, webhook: Receiver, **more: Any) -> CloudEventsExporter:
     """Return an exporter to the webhook."""
     return CloudEventsExporter(CloudEvents(url=f"{webhook.url}/hook?x=1", **more), "remediator/test")
 
 
-async def test_each_change_of_status_is_one_cloud_event(room: WebService, tmp_path: Path) -> None:
+async def test_each_change_of_status_is_one_cloud_event(web: WebService, tmp_path: Path) -> None:
     """Each event is a CloudEvent 1.0 in structured mode, in order; other entries and entries before the start are not
     sent."""
-    await write(room, _moved("matched", "planned", run="run-before"))
+    await write(web, _moved("matched", "planned", run="run-before"))
     token = tmp_path / "token"
     token.write_text("secret-token\n")
     with receiver() as webhook:
-        loop = await started(room, events(room, webhook, token_file=token))
-        await write(room, *STORY)
+        loop = await started(web, events(web, webhook, token_file=token))
+        await write(web, *STORY)
         await loop.export_new()
         assert not await loop.export_new()
     bodies = [call.json for call in webhook.received]
@@ -122,60 +122,60 @@ async def test_each_change_of_status_is_one_cloud_event(room: WebService, tmp_pa
     assert last["data"]["playbook"] == "redis-down"
 
 
-async def test_a_receiver_that_does_not_answer_gets_the_events_later(room: WebService) -> None:
+async def test_a_receiver_that_does_not_answer_gets_the_events_later(web: WebService) -> None:
     """The events arrive later in order, and the health reports the delay."""
     with receiver() as webhook:
-        loop = await started(room, events(room, webhook))
-        await write(room, *STORY)
+        loop = await started(web, events(web, webhook))
+        await write(web, *STORY)
         webhook.answers = [(200, {}, b""), (503, {}, b"busy"), (200, {}, b"")]
         await loop.export_new()
-        assert "503" in room.service.health.problems()["export cloud events"]
+        assert "503" in web.service.health.problems()["export cloud events"]
         while await loop.export_new():
             pass
         await loop.export_new()
-        assert "export cloud events" not in room.service.health.problems()
+        assert "export cloud events" not in web.service.health.problems()
     types = [call.json["type"].rpartition(".")[2] for call in webhook.received]
     assert types == ["matched", "planned", "planned", "running", "verifying", "succeeded"]
 
 
-async def test_a_refused_event_does_not_delay_the_others(room: WebService) -> None:
+async def test_a_refused_event_does_not_delay_the_others(web: WebService) -> None:
     """A status such as 400 would be the same after a retry, so the event is dropped."""
     with receiver() as webhook:
-        loop = await started(room, events(room, webhook))
-        await write(room, *STORY)
+        loop = await started(web, events(web, webhook))
+        await write(web, *STORY)
         webhook.answers = [(400, {}, b"no"), (200, {}, b"")]
         await loop.export_new()
     assert len(webhook.received) == 5
-    assert room.service.health.losses["export cloud events"].count == 1
+    assert web.service.health.losses["export cloud events"].count == 1
 
 
-async def test_an_entry_that_fails_for_an_hour_is_left_out(room: WebService) -> None:
+async def test_an_entry_that_fails_for_an_hour_is_left_out(web: WebService) -> None:
     """Without this, one invalid entry would stop the export forever."""
     with receiver() as webhook:
-        loop = await started(room, events(room, webhook))
-        await write(room, STORY[0])
+        loop = await started(web, events(web, webhook))
+        await write(web, STORY[0])
         webhook.answers = [(500, {}, b"")]
         await loop.export_new()
-        room.clock.time = room.clock.now() + GIVE_UP
+        web.clock.time = web.clock.now() + GIVE_UP
         await loop.export_new()
         webhook.answers = [(200, {}, b"")]
-        await write(room, STORY[2])
+        await write(web, STORY[2])
         await loop.export_new()
     assert [call.json["data"]["status"] for call in webhook.received] == ["matched", "matched", "planned"]
 
 
-async def test_one_replica_exports_at_a_time(room: WebService) -> None:
+async def test_one_replica_exports_at_a_time(web: WebService) -> None:
     """Another replica continues from the stored position after the lease has ended."""
     with receiver() as webhook:
-        first = await started(room, events(room, webhook))
-        await write(room, *STORY[:3])
+        first = await started(web, events(web, webhook))
+        await write(web, *STORY[:3])
         await first.export_new()
-        room.context.replica = "replica-2"
-        second = ExportLoop(room.context, events(room, webhook), room.service.health)
-        await write(room, STORY[3])
+        web.context.replica = "replica-2"
+        second = ExportLoop(web.context, events(web, webhook), web.service.health)
+        await write(web, STORY[3])
         assert not await second.export_new()
         assert len(webhook.received) == 2
-        room.clock.time = room.clock.now() + LEASE + timedelta(seconds=1)
+        web.clock.time = web.clock.now() + LEASE + timedelta(seconds=1)
         await second.export_new()
     assert [call.json["data"]["status"] for call in webhook.received] == ["matched", "planned", "running"]
 
@@ -190,18 +190,18 @@ def _spans(collector: Receiver) -> list[Any]:
     return list(resource.scope_spans[0].spans)
 
 
-async def test_an_ended_run_is_one_trace(room: WebService, tmp_path: Path) -> None:
+async def test_an_ended_run_is_one_trace(web: WebService, tmp_path: Path) -> None:
     """The trace has a span of the run, a span per status, and a span of the action; nothing is sent before the end of
     the run."""
     key = tmp_path / "key"
     key.write_text("k1")
     with receiver() as collector:
         settings = Tracing(url=f"{collector.url}/v1/traces", header_files={"x-api-key": key})
-        loop = await started(room, RunTraceExporter(settings, room.context.store, "test"))
-        await write(room, *STORY[:-1])
+        loop = await started(web, RunTraceExporter(settings, web.context.store, "test"))
+        await write(web, *STORY[:-1])
         await loop.export_new()
         assert collector.received == []
-        await write(room, STORY[-1])
+        await write(web, STORY[-1])
         await loop.export_new()
         assert len(collector.received) == 1
         assert collector.received[0].path == "/v1/traces"
@@ -225,14 +225,14 @@ async def test_an_ended_run_is_one_trace(room: WebService, tmp_path: Path) -> No
     assert attributes["remediator.result"] == "succeeded"
 
 
-async def test_a_collector_that_is_down_loses_no_trace(room: WebService) -> None:
+async def test_a_collector_that_is_down_loses_no_trace(web: WebService) -> None:
     """The trace is sent when the collector is available again, long after the end of the run."""
     with receiver() as collector:
-        loop = await started(room, RunTraceExporter(Tracing(url=collector.url), room.context.store, "test"))
-        await write(room, *STORY)
+        loop = await started(web, RunTraceExporter(Tracing(url=collector.url), web.context.store, "test"))
+        await write(web, *STORY)
         collector.answers = [(400, {}, b"")]
         await loop.export_new()
-        assert "did not take the trace" in room.service.health.problems()["export traces"]
+        assert "did not take the trace" in web.service.health.problems()["export traces"]
         collector.answers = [(200, {}, b"")]
         await loop.export_new()
         assert len(_spans(collector)) == 6
@@ -255,9 +255,9 @@ async def test_requests_of_a_run_have_the_header_traceparent() -> None:
 
 
 @pytest.mark.usefixtures("traced")
-async def test_the_worker_works_on_a_run_within_its_trace(room: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_worker_works_on_a_run_within_its_trace(web: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
     """The requests of every stage of the run have the header."""
-    asked = await room.request_approval()
+    asked = await web.request_approval()
     seen: list[str] = []
 
     async def advance(context: object, run: Any, *more: Any) -> StageResult:
@@ -265,9 +265,9 @@ async def test_the_worker_works_on_a_run_within_its_trace(room: WebService, monk
         return StageResult(run, waits=True)
 
     monkeypatch.setattr(worker_module, "advance", advance)
-    run = await room.context.store.read(lambda connection: runs.get(connection, asked.run_id))
+    run = await web.context.store.read(lambda connection: runs.get(connection, asked.run_id))
     assert run is not None
-    await room.service.worker._process(run, Origin.CLAIMED, ())
+    await web.service.worker._process(run, Origin.CLAIMED, ())
     assert seen == [trace_context.traceparent(asked.run_id)]
 
 

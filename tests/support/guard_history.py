@@ -80,7 +80,7 @@ class SetClock(SystemClock):
         return self.time
 
 
-class TownPlatform(Platform):
+class FakePlatform(Platform):
     """A platform whose services have the states that a test sets. Without a state, it does not answer."""
 
     def __init__(self, kind: str) -> None:
@@ -175,7 +175,7 @@ class Harness:
     store: Store
     clock: SetClock
     world: ClientSet = field(default_factory=ClientSet)
-    platform: TownPlatform = field(default_factory=lambda: TownPlatform("supervisor"))
+    platform: FakePlatform = field(default_factory=lambda: FakePlatform("supervisor"))
     context: PipelineContext = field(init=False)
 
     def __post_init__(self) -> None:

@@ -68,7 +68,7 @@ async def test_a_stream_ends_with_its_session(tmp_path: Path, how: str) -> None:
 
 
 async def test_one_caller_cannot_use_all_streams(web: WebService) -> None:
-    """The streams of one address or person are limited. A stream that ends makes room for another."""
+    """The streams of one address or person are limited. When a stream ends, another can be opened."""
     handler = Site(web.service).page(partial(events.events, Counter()))
     answers = [await handler(request_of({})) for _ in range(events.MAX_STREAMS_OF_ONE + 1)]
     assert [answer.status_code for answer in answers] == [200] * events.MAX_STREAMS_OF_ONE + [503]

@@ -1,4 +1,4 @@
-"""Jobs, nodes and pods with an API server that is down, is slow, answers nonsense, or loses its answer after the
+"""Jobs, nodes and pods with an API server that is down, is slow, sends invalid answers, or loses its answer after the
 change."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ``redis.*`` actions on a Redis that refuses, answers nonsense, does not answer, or whose answer is lost."""
+"""The ``redis.*`` actions on a Redis that refuses, sends invalid answers, does not answer, or whose answer is lost."""
 
 from __future__ import annotations
 

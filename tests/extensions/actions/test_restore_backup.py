@@ -103,7 +103,7 @@ async def test_without_the_right_nothing_is_moved(sick: Sick) -> None:
 
 
 async def test_a_platform_that_cannot_be_asked_stops_it(sick: Sick) -> None:
-    """If supervisord is unreachable, silent or answers nonsense, the state of Redis is unknown, so its files are not
+    """If supervisord is unreachable, silent or sends invalid data, the state of Redis is unknown, so its files are not
     touched."""
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -16,7 +16,15 @@ from remediator.extensions.guards.base import GuardAnswer
 from remediator.playbooks.discovered import TargetSet, merge
 from remediator.playbooks.inventory import Inventory
 from remediator.storage.repositories import discovered, runs
-from tests.extensions.guards.test_invariants import HEAL, ONE_AFTER_THE_OTHER, PLAYBOOKS, TARGETS, Event, Town, events
+from tests.extensions.guards.test_invariants import (
+    HEAL,
+    ONE_AFTER_THE_OTHER,
+    PLAYBOOKS,
+    TARGETS,
+    Event,
+    HistoryRunner,
+    events,
+)
 from tests.support.fleet import Health, begun, context
 from tests.support.guard_history import INVENTORY, NOON, Harness, SetClock
 from tests.support.stores import new_store
@@ -47,8 +55,8 @@ def targets_of(inventory: Inventory, names: set[str]) -> TargetSet:
     return TargetSet.of(inventory.discover["web"], [{"name": name} for name in names])
 
 
-class DiscoveredTown(Town):
-    """A history in which targets leave the set and join it again.
+class DiscoveredHistoryRunner(HistoryRunner):
+    """Run a history in which targets leave the set and join it again.
 
     ``look``: another replica discovers other targets and writes them to the store. ``follow``: this replica reads them.
     """
@@ -111,21 +119,21 @@ async def _live(folder: Path, history: list[Event], heals: list[bool]) -> None:
     try:
         turns = iter(range(10**6))
         health = Health(heals=lambda name: heals[next(turns) % len(heals)])
-        town = DiscoveredTown(context(store, clock, PLAYBOOKS, health, "replica", written()), clock, health)
-        await town.start()
+        runner = DiscoveredHistoryRunner(context(store, clock, PLAYBOOKS, health, "replica", written()), clock, health)
+        await runner.start()
         for event in history:
-            await town.happen(event)
-        await town.happen(("follow", 0))
-        await town.happen(("all", 0))
+            await runner.happen(event)
+        await runner.happen(("follow", 0))
+        await runner.happen(("all", 0))
         found = await store.read(lambda connection: runs.list_page(connection, 100))
-        assert [run.id for run in found if _is_stuck(run, town)] == [], "a run is open although its target has left"
+        assert [run.id for run in found if _is_stuck(run, runner)] == [], "a run is open although its target has left"
     finally:
         await store.close()
 
 
-def _is_stuck(run: Run, town: DiscoveredTown) -> bool:
-    left = run.target in WEB and run.target not in town.present
-    return left and run.finished_at is None and run.plan is not None and not town.hands and run.lease_owner is None
+def _is_stuck(run: Run, runner: DiscoveredHistoryRunner) -> bool:
+    left = run.target in WEB and run.target not in runner.present
+    return left and run.finished_at is None and run.plan is not None and not runner.hands and run.lease_owner is None
 
 
 async def test_a_replica_that_does_not_know_the_last_look_up_begins_nothing(harness: Harness) -> None:

@@ -33,16 +33,16 @@ async def approve(harness: Harness, run_id: str, who: str = "user:ann") -> None:
 async def test_the_intent_asks_for_no_second_approval(harness: Harness) -> None:
     """After the approval, the run acts once: the transaction of the intent does not ask for another approval."""
     chosen = remedy("fix", {"ramp": [9]})
-    town = context(harness.store, harness.clock, [chosen], Health(), "a")
+    engine = context(harness.store, harness.clock, [chosen], Health(), "a")
     await harness.write(
         lambda tx: autonomy.set_mode(tx, "fix", "approve", "auto", "remediator/a", "circuit breaker opened 2 times")
     )
-    await breaks(town, chosen, "web-1", 1)
+    await breaks(engine, chosen, "web-1", 1)
 
-    asked = await advance_until(town, ["awaiting_approval"])
+    asked = await advance_until(engine, ["awaiting_approval"])
     assert (asked.reason, asked.detail.guard) == (Reason.GUARD_UNKNOWN, "autonomy")
     await approve(harness, asked.id)
-    done = await advance_until(town, ["succeeded"], harness.clock)
+    done = await advance_until(engine, ["succeeded"], harness.clock)
 
     tried = await harness.store.read(lambda connection: attempts.list_for_run(connection, done.id))
     assert [item.outcome for item in tried] == ["ok"]
@@ -56,23 +56,23 @@ async def test_only_a_run_that_acted_keeps_its_request_after_a_playbook_change(h
     A run that has acted waits for its answer, because a new start would act again.
     """
     chosen = remedy("fix", {"ramp": [9]})
-    town = context(harness.store, harness.clock, [chosen], Health(), "a")
+    engine = context(harness.store, harness.clock, [chosen], Health(), "a")
     await harness.write(
         lambda tx: autonomy.set_mode(tx, "fix", "approve", "auto", "remediator/a", "circuit breaker opened 2 times")
     )
-    await breaks(town, chosen, "web-1", 1)
-    asked = await advance_until(town, ["awaiting_approval"])
+    await breaks(engine, chosen, "web-1", 1)
+    asked = await advance_until(engine, ["awaiting_approval"])
     if acted:
         await harness.write(lambda tx: tx.connection.execute(update(runs_table).values(first_action_at=tx.now)))
-    await harness.write(lambda tx: void_outdated_requests(tx, town))
+    await harness.write(lambda tx: void_outdated_requests(tx, engine))
     before = await harness.store.read(lambda connection: approvals.get_latest(connection, asked.id))
     assert before is not None and before.status == "pending"  # the playbook has not changed yet
 
     changed = remedy("fix", {"ramp": [8]})
     assert changed.content_hash != chosen.content_hash
-    town.playbooks = PlaybookSet([changed], town.playbooks.inventory, town.playbooks.environment)
-    town.playbooks.add_version(chosen)
-    await harness.write(lambda tx: void_outdated_requests(tx, town))
+    engine.playbooks = PlaybookSet([changed], engine.playbooks.inventory, engine.playbooks.environment)
+    engine.playbooks.add_version(chosen)
+    await harness.write(lambda tx: void_outdated_requests(tx, engine))
     after = await harness.store.read(lambda connection: approvals.get(connection, before.id))
 
     assert after is not None
@@ -80,7 +80,7 @@ async def test_only_a_run_that_acted_keeps_its_request_after_a_playbook_change(h
         assert after.status == "pending"
         return
     assert (after.status, after.reason) == ("void", "the playbook has changed")
-    again = await advance_until(town, ["awaiting_approval"], harness.clock)
+    again = await advance_until(engine, ["awaiting_approval"], harness.clock)
     newer = await harness.store.read(lambda connection: approvals.get_pending(connection, again.id))
     assert again.playbook_hash == changed.content_hash
     assert newer is not None and newer.id != before.id
@@ -90,14 +90,14 @@ async def test_only_a_run_that_acted_keeps_its_request_after_a_playbook_change(h
 async def test_a_stop_has_priority_over_an_approval(harness: Harness) -> None:
     """After an approval during a stop, no action starts, and the run shows the reason."""
     chosen = remedy("fix", {})
-    town = context(harness.store, harness.clock, [chosen], Health(), "a")
+    engine = context(harness.store, harness.clock, [chosen], Health(), "a")
     await harness.write(lambda tx: autonomy.set_mode(tx, "fix", "approve", "auto", "remediator/a", "two bad nights"))
-    await breaks(town, chosen, "web-1", 1)
-    asked = await advance_until(town, ["awaiting_approval"])
+    await breaks(engine, chosen, "web-1", 1)
+    asked = await advance_until(engine, ["awaiting_approval"])
     await harness.write(lambda tx: stops.create(tx, "stop-1", "global", "", "database move", "user:bob"))
     await approve(harness, asked.id)
 
-    held = await advance_until(town, ["blocked"])
+    held = await advance_until(engine, ["blocked"])
 
     assert (held.blocked_by, held.detail.guard_reason) == ("kill_switch", "stopped")
     assert await harness.store.read(lambda connection: attempts.list_for_run(connection, held.id)) == []
@@ -113,11 +113,11 @@ def harmful(undo: dict[str, Any] | None) -> Any:
 async def test_a_harmful_step_is_undone_and_escalated(harness: Harness, reversible: bool) -> None:
     """The errors double after the step: the run undoes it if it has an undo, and escalates with both values."""
     chosen = harmful({"action": "test.fix"} if reversible else None)
-    town = context(harness.store, harness.clock, [chosen], Health(heals=lambda name: False), "a")
-    town.checks = {**town.checks, "promql": Gauge(5.0, 10.0)}
-    await breaks(town, chosen, "web-1", 1)
+    engine = context(harness.store, harness.clock, [chosen], Health(heals=lambda name: False), "a")
+    engine.checks = {**engine.checks, "promql": Gauge(5.0, 10.0)}
+    await breaks(engine, chosen, "web-1", 1)
 
-    run = await advance_until(town, ["escalated"], harness.clock)
+    run = await advance_until(engine, ["escalated"], harness.clock)
 
     assert run.reason == "regression"
     assert run.detail.text == "errors got worse: 5 before the step, 10 after it"
@@ -139,11 +139,11 @@ async def test_a_stop_prevents_the_undo_too(harness: Harness) -> None:
         await harness.write(lambda tx: stops.create(tx, "stop-1", "global", "", "database move", "user:bob"))
 
     health.before = stop
-    town = context(harness.store, harness.clock, [chosen], health, "a")
-    town.checks = {**town.checks, "promql": Gauge(5.0, 10.0)}
-    await breaks(town, chosen, "web-1", 1)
+    engine = context(harness.store, harness.clock, [chosen], health, "a")
+    engine.checks = {**engine.checks, "promql": Gauge(5.0, 10.0)}
+    await breaks(engine, chosen, "web-1", 1)
 
-    run = await advance_until(town, ["escalated"], harness.clock)
+    run = await advance_until(engine, ["escalated"], harness.clock)
 
     assert [(item["outcome"], item["summary"]) for item in run.detail.undone] == [
         ("not_tried", "everything stopped by user:bob")
@@ -153,11 +153,11 @@ async def test_a_stop_prevents_the_undo_too(harness: Harness) -> None:
 async def test_a_signal_that_stays_as_it_was_is_no_harm(harness: Harness) -> None:
     """The value before the step is recorded with the verdicts, and the run succeeds by its verification."""
     chosen = harmful({"action": "test.fix"})
-    town = context(harness.store, harness.clock, [chosen], Health(), "a")
-    town.checks = {**town.checks, "promql": Gauge(5.0)}
-    await breaks(town, chosen, "web-1", 1)
+    engine = context(harness.store, harness.clock, [chosen], Health(), "a")
+    engine.checks = {**engine.checks, "promql": Gauge(5.0)}
+    await breaks(engine, chosen, "web-1", 1)
 
-    run = await advance_until(town, ["succeeded"], harness.clock)
+    run = await advance_until(engine, ["succeeded"], harness.clock)
 
     judged = await harness.store.read(lambda connection: evidence.list_verdicts(connection, run.id))
     noted = next(item for item in judged if item.guard == "regression" and item.phase == "act")

@@ -62,8 +62,8 @@ events = st.lists(
 )
 
 
-class Town:
-    """A history of events; the invariants are checked after each event."""
+class HistoryRunner:
+    """Run a history of events, and check the invariants after each event."""
 
     def __init__(self, engine_: PipelineContext, clock: SetClock, health: Health) -> None:
         self.context = engine_
@@ -201,8 +201,8 @@ async def _live_in(
 ) -> None:
     turns = iter(range(10**6))
     health = Health(heals=lambda name: heals[next(turns) % len(heals)])
-    town = Town(context(store, clock, playbooks, health, "replica"), clock, health)
+    runner = HistoryRunner(context(store, clock, playbooks, health, "replica"), clock, health)
     for event in history:
-        await town.happen(event)
-    await town.happen(("all", 0))
-    assert len(town.seen) == len(await begun(store)), "an action was begun that no guard was checked for"
+        await runner.happen(event)
+    await runner.happen(("all", 0))
+    assert len(runner.seen) == len(await begun(store)), "an action was begun that no guard was checked for"
