@@ -49,12 +49,12 @@ def run(settings: Path, *words: str) -> Result:
     return CliRunner().invoke(command, [*words, "--config", str(settings)])
 
 
-def test_the_wrapper() -> None:
+def test_the_wrapper_is_printed_without_settings() -> None:
     """The command prints the wrapper without any settings."""
     assert CliRunner().invoke(command, ["wrapper"]).output == wrapper_text()
 
 
-def test_the_allow_list(settings: Path) -> None:
+def test_the_allow_list_has_the_units_of_the_host(settings: Path) -> None:
     """The allow-list has exactly the units of the services on the host."""
     found = json.loads(run(settings, "allow-list", "web-1").output)
     verbs = ["status", "logs", "restart"]
@@ -63,7 +63,7 @@ def test_the_allow_list(settings: Path) -> None:
     assert json.loads(run(settings, "allow-list", "web-2").output).get("sudo") is None, "its user is root"
 
 
-def test_a_discovered_host(settings: Path) -> None:
+def test_a_discovered_host_is_known_after_the_first_look_up(settings: Path) -> None:
     """The command knows a discovered host after the first look-up of the service, which stores the targets."""
     template = {"platform": {"kind": "systemd", "unit": "job.service"}, "host": {"address": "${host}"}}
     allow = {"names": ["job-*"], "labels": {"host": ["job-*"]}, "targets": 5}
@@ -84,7 +84,7 @@ def test_a_discovered_host(settings: Path) -> None:
     assert set(json.loads(run(settings, "allow-list", "job-1").output)["units"]) == {"job.service"}
 
 
-def test_the_authorized_key(settings: Path) -> None:
+def test_the_authorized_key_has_a_forced_command(settings: Path) -> None:
     """The line has the wrapper as forced command and allows nothing else."""
     assert run(settings, "authorized-key", "web-1").output == (
         'restrict,command="/usr/bin/python3 -IS /usr/local/bin/remediator-remote /etc/remediator-remote.json" '
@@ -99,12 +99,12 @@ def test_the_authorized_key(settings: Path) -> None:
         (("allow-list", "nobody"), "unknown service 'nobody'"),
     ],
 )
-def test_a_service_without_a_host(settings: Path, words: tuple[str, ...], said: str) -> None:
+def test_a_service_without_a_host_is_an_error(settings: Path, words: tuple[str, ...], said: str) -> None:
     """For a service without a host, the error is one sentence."""
     assert said in str(run(settings, *words).exception)
 
 
-def test_what_a_service_on_another_host_cannot_have(settings: Path) -> None:
+def test_local_files_of_a_service_on_another_host_are_refused(settings: Path) -> None:
     """A service on another host cannot use local files or processes, and needs a key for the host."""
     inventory = settings.parent / "inventory.yaml"
     app = {"platform": {"kind": "systemd", "unit": "a.service"}, "host": {"address": "a"}}

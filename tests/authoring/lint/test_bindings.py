@@ -33,7 +33,7 @@ def found(folder: Path, text: str) -> set[str]:
     ],
     ids=["one step of two", "the only step", "the only step, with a condition"],
 )
-def test_a_playbook_that_can_do_nothing(tmp_path: Path, text: str, rules: set[str]) -> None:
+def test_a_playbook_without_a_supported_step_is_reported(tmp_path: Path, text: str, rules: set[str]) -> None:
     """Lint reports a playbook only if its target supports none of its steps."""
     assert found(tmp_path, text) == rules
 

@@ -106,7 +106,7 @@ def test_a_matcher_names_the_target_or_not(matcher: str, named: bool) -> None:
         ("params.lines == null", None),
     ],
 )
-def test_a_fact_that_is_compared_with_null(tmp_path: Path, condition: str, named: str | None) -> None:
+def test_a_comparison_of_a_fact_with_null_is_reported(tmp_path: Path, condition: str, named: str | None) -> None:
     """Lint reports == null, which is never true for a missing fact. It accepts != null and has()."""
     text = (WORLD / "redis-down.yaml").read_text()
     step = "on_failure: next\n  - id: prune\n"

@@ -76,7 +76,7 @@ async def test_a_silent_server_times_out(hosts: SimulatedHosts) -> None:
 
 
 @pytest.mark.promise(8)
-async def test_a_changed_host_key(hosts: SimulatedHosts) -> None:
+async def test_a_changed_host_key_is_an_error_with_the_next_action(hosts: SimulatedHosts) -> None:
     """The error about a changed host key names the cause and the next action."""
     other = hosts.folder / "other"
     keygen("-t", "ed25519", "-N", "", "-f", other)
@@ -89,7 +89,7 @@ async def test_a_changed_host_key(hosts: SimulatedHosts) -> None:
     assert hosts.calls("web-1") == []
 
 
-async def test_an_unknown_host_key(hosts: SimulatedHosts) -> None:
+async def test_an_unknown_host_key_is_refused(hosts: SimulatedHosts) -> None:
     """The client does not accept an unknown host key on the first connection."""
     hosts.known_hosts.write_text("")
 
@@ -98,7 +98,7 @@ async def test_an_unknown_host_key(hosts: SimulatedHosts) -> None:
     assert (hosts.calls("web-1"), hosts.known_hosts.read_text()) == ([], "")
 
 
-async def test_a_key_that_the_host_does_not_accept(hosts: SimulatedHosts) -> None:
+async def test_a_refused_key_is_not_followed_by_another_sign_in(hosts: SimulatedHosts) -> None:
     """If the host refuses the key, the client tries no other way to sign in."""
     hosts.authorize("web-1", key=hosts.host_key.with_suffix(".pub").read_text())
     with pytest.raises(Refused, match="does not accept the key"):
@@ -106,7 +106,7 @@ async def test_a_key_that_the_host_does_not_accept(hosts: SimulatedHosts) -> Non
 
 
 @pytest.mark.parametrize("options", ["", 'command="/bin/cat"', 'command="/bin/true"'])
-async def test_a_key_without_the_wrapper(hosts: SimulatedHosts, options: str) -> None:
+async def test_a_key_without_the_wrapper_gets_no_request(hosts: SimulatedHosts, options: str) -> None:
     """The client sends no request to a key without our forced command."""
     hosts.authorize("web-1", options)
     with pytest.raises(ClientError, match=r"nothing was sent|not the greeting"):
@@ -130,7 +130,7 @@ async def test_the_allow_list_of_the_host_decides(hosts: SimulatedHosts, web: Re
     assert (hosts.calls("web-1"), hosts.markers("web-1")) == ([], [])
 
 
-async def test_an_allow_list_that_others_can_write(hosts: SimulatedHosts, web: RemoteHost) -> None:
+async def test_an_allow_list_that_others_can_write_allows_nothing(hosts: SimulatedHosts, web: RemoteHost) -> None:
     """An allow-list that other users can write allows nothing."""
     (hosts.place("web-1") / "allow-list.json").chmod(0o666)
     with pytest.raises(Refused, match="other users can change the allow-list"):
@@ -160,7 +160,7 @@ async def test_the_number_of_calls_at_once_is_limited(hosts: SimulatedHosts) -> 
     assert len(hosts.calls("web-1")) == 10
 
 
-async def test_killed_before_the_marker(hosts: SimulatedHosts, web: RemoteHost) -> None:
+async def test_a_kill_before_the_marker_means_no_call(hosts: SimulatedHosts, web: RemoteHost) -> None:
     """If the wrapper is killed before it writes the marker, the call certainly never happens."""
     await restart(web, "attempt-0")
     markers = hosts.place("web-1") / "markers"
@@ -205,7 +205,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-async def test_killed_after_the_marker(hosts: SimulatedHosts, web: RemoteHost) -> None:
+async def test_a_kill_after_the_marker_does_not_repeat_the_call(hosts: SimulatedHosts, web: RemoteHost) -> None:
     """The program continues without the wrapper, its state is known, and nothing is repeated."""
     hold = hosts.place("web-1") / "hold"
     hold.touch()
@@ -266,7 +266,7 @@ def _environment(pid: int) -> str:
     return _read(Path(f"/proc/{pid}/cmdline"))
 
 
-async def test_a_call_that_takes_too_long(hosts: SimulatedHosts, web: RemoteHost) -> None:
+async def test_a_call_that_takes_too_long_is_ended_by_the_host(hosts: SimulatedHosts, web: RemoteHost) -> None:
     """The host ends a call that takes too long, and the marker records this."""
     hold = hosts.place("web-1") / "hold"
     hold.touch()
@@ -327,7 +327,7 @@ async def test_a_disk_that_fills_up_during_a_call(hosts: SimulatedHosts, web: Re
     assert await settled(web) == [CallState.FINISHED]
 
 
-async def test_through_another_host(make_hosts: MakeHosts) -> None:
+async def test_a_jump_host_only_forwards(make_hosts: MakeHosts) -> None:
     """The jump host only forwards, and the client checks its host key too."""
     jump = make_hosts("jump", ["jump"])
     behind = make_hosts("behind", ["web-1"])
@@ -344,7 +344,7 @@ async def test_through_another_host(make_hosts: MakeHosts) -> None:
         await client(behind, "web-1", proxy_jump=through, max_calls=3).read("describe")
 
 
-async def test_certificates(make_hosts: MakeHosts, tmp_path: Path) -> None:
+async def test_only_a_valid_client_certificate_is_accepted(make_hosts: MakeHosts, tmp_path: Path) -> None:
     """A valid client certificate with the forced command is accepted without authorized_keys, an expired one is not."""
     authority = tmp_path / "authority"
     keygen("-t", "ed25519", "-N", "", "-f", authority)
@@ -367,7 +367,7 @@ async def test_certificates(make_hosts: MakeHosts, tmp_path: Path) -> None:
         await client(hosts, "web-1", certificate_file=str(certificate), max_calls=3).read("describe")
 
 
-async def test_a_host_certificate(make_hosts: MakeHosts, tmp_path: Path) -> None:
+async def test_a_host_certificate_authority_covers_all_hosts(make_hosts: MakeHosts, tmp_path: Path) -> None:
     """One line in known_hosts is enough for all hosts of a certificate authority."""
     authority = tmp_path / "authority"
     keygen("-t", "ed25519", "-N", "", "-f", authority)

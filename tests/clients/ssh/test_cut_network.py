@@ -67,7 +67,7 @@ def far(make_hosts: MakeHosts, network: Network) -> SimulatedHosts:
 
 
 @pytest.mark.long
-async def test_the_network_is_cut_during_a_call(far: SimulatedHosts, network: Network) -> None:
+async def test_a_network_cut_during_a_call_is_unknown_and_then_confirmed(far: SimulatedHosts, network: Network) -> None:
     """After the cut, the outcome is unknown. When the network returns, the host reports that it made the call once."""
     host, hold = client(far, "web-1", connect_timeout="2s"), far.place("web-1") / "hold"
     hold.touch()
@@ -87,7 +87,7 @@ async def test_the_network_is_cut_during_a_call(far: SimulatedHosts, network: Ne
 
 
 @pytest.mark.long
-async def test_cut_before_the_call(far: SimulatedHosts, network: Network) -> None:
+async def test_a_network_cut_before_the_call_sends_nothing(far: SimulatedHosts, network: Network) -> None:
     """Even with an open shared connection, the client sends nothing before the host's greeting."""
     host = client(far, "web-1", connect_timeout="2s")
     await host.read("describe")

@@ -95,7 +95,7 @@ def test_an_incomplete_request_is_refused(place: Path, cut: int) -> None:
 
 
 @pytest.mark.promise(3)
-def test_a_request_that_arrives_too_late(place: Path) -> None:
+def test_a_late_request_is_refused(place: Path) -> None:
     """The time limit begins with the greeting, by the clock of the host."""
     wrapper = place / "remediator-remote"
     wrapper.write_text(wrapper.read_text().replace("REQUEST_SECONDS = 10.0", "REQUEST_SECONDS = 0.2"))
@@ -148,7 +148,7 @@ def test_it_is_started_as_a_forced_command_only(place: Path) -> None:
         ('{"state": "/s", "units": {"-H.service": ["status"]}}', "wrong unit '-H.service'"),
     ],
 )
-def test_an_allow_list_that_is_wrong(place: Path, text: str, said: str) -> None:
+def test_an_error_in_the_allow_list_is_named_with_its_place(place: Path, text: str, said: str) -> None:
     """The error names the problem and its place before the wrapper reads a request."""
     (place / "allow.json").write_text(text)
     (answer,) = ask(place, line(touch(place)))
@@ -173,7 +173,7 @@ def test_markers_are_bounded(place: Path) -> None:
 
 @pytest.mark.promise(8)
 @pytest.mark.parametrize("kind", ["link", "writable", "file"])
-def test_a_state_folder_that_is_not_its_own(place: Path, kind: str) -> None:
+def test_a_state_folder_that_others_can_write_is_refused(place: Path, kind: str) -> None:
     """The wrapper does nothing if its state folder is a link or others can write to it."""
     markers, other = place / "markers", place / "other"
     other.mkdir()

@@ -89,7 +89,7 @@ async def test_what_fills_the_disk(hosts: SimulatedHosts, target: Service) -> No
     assert seen.answer is not CheckAnswer.UNKNOWN, seen.summary
 
 
-async def test_prune_and_undo(hosts: SimulatedHosts, target: Service) -> None:
+async def test_old_remote_backups_are_moved_and_the_undo_restores_them(hosts: SimulatedHosts, target: Service) -> None:
     """Old backups move into the quarantine of the remote host, and the undo restores them."""
     call = await plan(PRUNE, target, older_than="36h")
     assert [each["name"] for each in call.arguments["files"]] == ["3.rdb", "2.rdb"]
@@ -104,7 +104,7 @@ async def test_prune_and_undo(hosts: SimulatedHosts, target: Service) -> None:
     assert {name.partition(".")[0] for name in hosts.markers("web-1")} == {"attempt-1", "attempt-2"}
 
 
-async def test_age_by_the_clock_of_the_host(hosts: SimulatedHosts, target: Service) -> None:
+async def test_age_is_computed_with_the_clock_of_the_host(hosts: SimulatedHosts, target: Service) -> None:
     """The age is computed with the clock of the remote host, which is two days behind in this test."""
     wrapper = hosts.wrapper.read_text()
     hosts.wrapper.write_text(
@@ -128,7 +128,7 @@ async def test_a_prune_that_did_not_begin(hosts: SimulatedHosts, target: Service
     assert len(names(hosts)) == 3
 
 
-async def test_a_file_that_changed_after_planning(hosts: SimulatedHosts, target: Service) -> None:
+async def test_a_remote_file_that_changed_after_planning_is_not_moved(hosts: SimulatedHosts, target: Service) -> None:
     """A backup that changed after planning is not moved."""
     call = await plan(PRUNE, target, older_than="36h")
     (hosts.place("web-1") / "data" / "backups" / "3.rdb").write_bytes(b"other")
@@ -151,7 +151,7 @@ async def test_other_folders_are_refused(hosts: SimulatedHosts, target: Service)
         bindings.disk_folder(target)
 
 
-async def test_an_incomplete_backup(hosts: SimulatedHosts, target: Service) -> None:
+async def test_an_incomplete_remote_backup_is_detected_on_its_host(hosts: SimulatedHosts, target: Service) -> None:
     """The tool that checks backups runs on the remote host."""
     assert await bindings.volume(target).backup_problem("1.rdb")
 
@@ -168,7 +168,7 @@ def commands(hosts: SimulatedHosts, **changes: Any) -> ClientSet:
     return ClientSet(commands={"make": command})
 
 
-async def test_a_command(hosts: SimulatedHosts, target: Service, tmp_path: Path) -> None:
+async def test_a_remote_command_runs_once_with_a_marker(hosts: SimulatedHosts, target: Service, tmp_path: Path) -> None:
     """The command runs once with a marker; from the marker, any process can read the exit status."""
     run, folder = CommandRun(commands(hosts)), str(tmp_path / "made")
     given = {"command": "make", "values": {"folder": folder}}
@@ -185,7 +185,7 @@ async def test_a_command(hosts: SimulatedHosts, target: Service, tmp_path: Path)
         assert (await observe(run, target, call, **given)).happened is EffectStatus.NO
 
 
-async def test_a_command_that_takes_too_long(hosts: SimulatedHosts, target: Service) -> None:
+async def test_a_remote_command_that_takes_too_long_is_unknown(hosts: SimulatedHosts, target: Service) -> None:
     """After the timeout the outcome is unknown, and later observations do not change this."""
     run = CommandRun(commands(hosts, argv=["/usr/bin/sleep", "60"], parameters={}, timeout="300ms"))
     call = await plan(run, target, command="make")
@@ -196,7 +196,7 @@ async def test_a_command_that_takes_too_long(hosts: SimulatedHosts, target: Serv
         assert (seen.happened, "did not end within" in seen.summary) == (EffectStatus.UNKNOWN, True)
 
 
-async def test_a_command_that_differs_on_the_host(hosts: SimulatedHosts, target: Service) -> None:
+async def test_a_command_that_differs_on_the_host_is_not_run(hosts: SimulatedHosts, target: Service) -> None:
     """If the settings and the allow-list of the host define different commands, neither is run."""
     clients = commands(hosts, parameters={}, argv=["/usr/bin/true"])
     path = hosts.place("web-1") / "allow-list.json"
@@ -207,7 +207,7 @@ async def test_a_command_that_differs_on_the_host(hosts: SimulatedHosts, target:
     assert json.loads(path.read_text())["commands"] and hosts.markers("web-1") == []
 
 
-async def test_a_check(hosts: SimulatedHosts, target: Service) -> None:
+async def test_a_remote_check_needs_no_marker(hosts: SimulatedHosts, target: Service) -> None:
     """A read-only command needs no marker; a target without a host is refused."""
     check = CommandCheck(commands(hosts, argv=["/usr/bin/true"], parameters={}, read_only=True))
     parameters = check.Parameters.model_validate({"command": "make"})

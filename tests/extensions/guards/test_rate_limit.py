@@ -53,7 +53,9 @@ async def test_every_window_limits_the_runs(harness: Harness) -> None:
         ({"global": ["2/1h"]}, {"target": "app", "playbook_": "app-down"}, "all playbooks"),
     ],
 )
-async def test_scopes(harness: Harness, settings: dict[str, list[str]], other: dict[str, str], scope: str) -> None:
+async def test_each_scope_counts_its_own_runs(
+    harness: Harness, settings: dict[str, list[str]], other: dict[str, str], scope: str
+) -> None:
     """Actions on other targets count for the playbook, and actions of other playbooks count in total."""
     for number in range(2):
         await harness.acted(f"run-{number}", NOON - (number + 1) * MINUTE, **other)

@@ -78,7 +78,9 @@ async def test_it_allows_what_is_not_known_to_fail(
         pytest.param((STEP, OTHER), "approve", GuardAnswer.UNKNOWN, id="a person is asked anyway, and told"),
     ],
 )
-async def test_a_whole_plan(harness: Harness, steps: tuple[PlannedStep, ...], mode: str, answer: GuardAnswer) -> None:
+async def test_a_plan_is_allowed_while_one_step_may_help(
+    harness: Harness, steps: tuple[PlannedStep, ...], mode: str, answer: GuardAnswer
+) -> None:
     """The guard allows an automatic plan while one of its steps is not known to fail."""
     await failed(harness)
 

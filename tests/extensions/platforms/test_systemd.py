@@ -34,7 +34,7 @@ def changed(**lines: str) -> dict[str, str]:
     return properties(RUNS) | lines
 
 
-def test_a_unit_that_runs() -> None:
+def test_a_running_unit_has_an_identity() -> None:
     """The status identifies this start of the unit."""
     status = described("redis.service", properties(RUNS), 100.0)
 
@@ -61,14 +61,14 @@ def test_a_unit_that_runs() -> None:
         ({"ActiveState": "of a newer systemd", "SubState": "x"}, State.UNKNOWN),
     ],
 )
-def test_every_other_state(lines: dict[str, str], state: State) -> None:
+def test_every_state_has_its_name_of_all_platforms(lines: dict[str, str], state: State) -> None:
     """The states have the names of all platforms; an unexpected state is unknown."""
     status = described("redis.service", changed(**lines), 100.0)
 
     assert (status.state, status.healthy) == (state, 0)
 
 
-def test_a_unit_that_is_not_there() -> None:
+def test_a_missing_unit_is_an_error() -> None:
     """``systemctl show`` succeeds for a missing unit, so the output must be checked."""
     with pytest.raises(TargetError, match=r"systemd has no unit redis\.service"):
         described("redis.service", changed(LoadState="not-found"), 100.0)

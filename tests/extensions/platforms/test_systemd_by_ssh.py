@@ -37,7 +37,7 @@ def service(hosts: SimulatedHosts, name: str = "web-1", **changes: Any) -> Servi
     return Inventory.model_validate(inventory).service(name)
 
 
-async def test_the_state(hosts: SimulatedHosts) -> None:
+async def test_the_state_on_another_host_is_the_same(hosts: SimulatedHosts) -> None:
     """The state is the same as on this host; the start time is computed from the age that the host reports."""
     status = await SystemdPlatform().status(service(hosts))
     assert (status.state, status.healthy) == (State.RUNNING, 1)
@@ -52,7 +52,7 @@ async def test_the_state(hosts: SimulatedHosts) -> None:
         await SystemdPlatform().status(service(hosts, platform=other))
 
 
-async def test_a_restart(hosts: SimulatedHosts) -> None:
+async def test_a_remote_restart_is_refused_after_another_restart(hosts: SimulatedHosts) -> None:
     """The plan names the host; the call is refused if the unit was restarted after planning."""
     hosts.fail("web-1", UNIT)
     call = await plan(RESTART, service(hosts))
@@ -66,7 +66,7 @@ async def test_a_restart(hosts: SimulatedHosts) -> None:
     assert len(hosts.calls("web-1")) == 2
 
 
-async def test_logs_of_a_host_whose_clock_differs(hosts: SimulatedHosts) -> None:
+async def test_log_times_are_corrected_for_the_clock_of_the_host(hosts: SimulatedHosts) -> None:
     """The times of log lines are corrected for the clock of the host, which is an hour ahead in this test."""
     wrapper = hosts.wrapper.read_text()
     hosts.wrapper.write_text(wrapper.replace("clock=time.time()", "clock=time.time() + 3600"))
