@@ -110,7 +110,7 @@ async def start_run(call: ApiRequest) -> Any:
     request = StartRequest(call.text("playbook"), call.text("service"), call.texts("parameters"), call.text("reason"))
     context = call.site.service.context
     if call.flag("dry_run"):
-        if call.site.service.role == "receive":
+        if not call.site.service.reaches_targets:
             raise Conflict("dry_run: this replica has no access to targets; ask a replica that runs the loops")
         return explain.as_json(await explain.explain_start(context, call.caller, request))
     return run_timeline.summary(await call.write(lambda tx: form_actions.start_run(tx, context, call.caller, request)))
@@ -162,7 +162,7 @@ async def comment_run(call: ApiRequest) -> Any:
 async def explain_alert(call: ApiRequest) -> Any:
     """Show the plan for an alert, and the reasons; change nothing."""
     service = call.site.service
-    if service.role == "receive":
+    if not service.reaches_targets:
         raise Conflict("this replica has no access to targets; ask a replica that runs the loops")
     labels, source = call.texts("labels"), call.text("source") or ALERTMANAGER
     if not labels:
