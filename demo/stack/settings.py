@@ -125,7 +125,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         if not _PLAIN.fullmatch(str(path)):
             raise StackError(f"{what} is {str(path)!r}: use a path of letters, digits, spaces and /.+@,=~_- only")
     asked = Settings(state, Ports.from_environment(environment))
-    if len(bytes(asked.supervisor_socket)) > 100:  # the kernel allows 107 bytes for a socket
+    # the kernel allows 107 bytes for a socket; supervisord first binds this name with "." and its process ID appended
+    if len(bytes(asked.supervisor_socket)) > 100:
         raise StackError(f"STATE={state} is too long for a socket beneath it; choose a shorter folder")
     if not listens(asked.supervisor_socket) or not asked.ports_file.exists():
         return asked

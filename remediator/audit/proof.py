@@ -85,11 +85,11 @@ def prove(canonical: bytes, seq: int, leaves: Iterable[bytes], note: str) -> Pro
     try:
         point = Checkpoint.parse(split(note)[0])
     except BadNote as error:
-        raise BadProof(f"cannot prove the entry: the checkpoint is invalid: {error}") from error
+        raise BadProof(f"the checkpoint is invalid: {error}") from error
     try:
         path = merkle.inclusion_proof(leaves, seq - 1, point.size)
     except ValueError as error:
-        raise BadProof(f"a checkpoint of {point.size} entries cannot prove entry {seq}: {error}") from error
+        raise BadProof(f"the checkpoint of {point.size} entries does not fit: {error}") from error
     if not merkle.verify_inclusion(merkle.leaf_hash(canonical), seq - 1, point.size, path, point.root):
         raise BadProof(f"the checkpoint of {point.size} entries was signed for another log")
     return Proof(canonical, seq - 1, tuple(path), note)

@@ -18,6 +18,7 @@ from remediator.authoring.testing.model import Suite
 from remediator.core.clock import format_duration
 from remediator.core.identity import People
 from remediator.core.types import DURATION
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.catalogue import Catalogue, plain_field
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Inventory
@@ -150,7 +151,7 @@ def _playbook_file(catalogue: Catalogue) -> Schema:
         for section, item in (("diagnose", "Diagnosis"), ("steps", "Step")):
             each["properties"][section]["items"] = {"anyOf": [_ref(item), _ref("Include")]}
     playbook["properties"]["use"] = {
-        "description": "Fragments to merge under this playbook. Its own keys have priority; lists are replaced.",
+        "description": "Fragments whose values are defaults of this playbook. Its own lists replace theirs.",
         "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}],
     }
     # the known names: actions and checks with their parameters, guards with their settings
@@ -205,6 +206,8 @@ def _with(model: type[BaseModel], definitions: Schema) -> Schema:
     """Return the schema of a ``with`` block: its model, where every value can be a reference to a parameter."""
     made = _hoist(_schema_of(model), definitions)
     made["properties"] = {name: _or_reference(each) for name, each in made.get("properties", {}).items()}
+    if model is Parameters:  # the docstring of the base class is about the code
+        made["description"] = "No parameters."
     return made
 
 

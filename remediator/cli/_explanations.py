@@ -9,7 +9,7 @@ from remediator.core.text import label_text
 
 
 def alert_lines(labels: Mapping[str, str], playbooks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the explanation of each playbook for an alert, and why the other playbooks do not match."""
+    """Yield why playbooks do not match an alert, then the explanation of each playbook that matches."""
     shown = label_text(labels)
     yield f"receive  {{{shown}}}"
     yield from (

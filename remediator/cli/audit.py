@@ -212,7 +212,7 @@ def prove_(log: LogPlace, points: tuple[Path, ...], keys: tuple[Path, ...], entr
     try:
         _output.echo(prove(canonical, entry, hashes, note).text(), nl=False)
     except BadProof as error:
-        _output.echo(f"The audit log does not verify: {error}.", err=True)
+        _output.echo(f"cannot prove entry {entry}: {error}; run 'remediator audit verify'", err=True)
         raise SystemExit(1) from error
 
 

@@ -136,7 +136,11 @@ def _configured(config: Path | None) -> list[Path]:
 
 
 def _sources(paths: list[Path], config: Path | None, inventory: Path | None, alerting: Sequence[Path]) -> Sources:
-    """Return the files to check: the given files, and the files in the folder of the first path or in its parent."""
+    """Return the files to check.
+
+    Settings, inventory and alert rules that are not given are searched in the folder of the first path, then in its
+    parent. The settings can name the inventory.
+    """
     for path in paths:
         if not path.exists():
             raise ConfigurationError(

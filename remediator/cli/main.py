@@ -30,7 +30,7 @@ COMMANDS = {
     "rbac": "Print the Kubernetes roles that the inventory and the playbooks need.",
     "report": "Report the healed incidents, the recovery times, and the refused actions.",
     "serve": "Run the service.",
-    "status": "Show the current blocks of actions.",
+    "status": "Show what blocks actions now, and the state of the service.",
     "test": "Run the tests of playbooks on a virtual clock.",
 }
 GROUPS = {

@@ -57,7 +57,8 @@ def command(ctx: click.Context, source: Source, since: str, format_: str, minute
 def promotion_(source: Source, format_: str, since: str, playbook: str | None) -> None:
     """Show the evidence for raising the mode of each playbook.
 
-    The evidence compares shadow decisions and approvals with the decisions of approvers and on-call engineers.
+    For each playbook: how many shadow runs would have acted, how many of those alerts resolved without the service,
+    how many requests were approved or rejected, and how many runs healed. The last line is advice about the mode.
 
     \b
     Example:

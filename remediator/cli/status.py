@@ -20,10 +20,11 @@ from remediator.web.status import status_data
 @format_option("text", "json")
 @watch_option
 def command(source: Source, format_: str, watch: float | None) -> None:
-    """Show the current blocks of actions.
+    """Show what blocks actions now, and the state of the service.
 
-    That is: stops, open requests, changed modes, open circuit breakers, the Watchdog, playbooks that were not
-    reloaded, and the number of runs in each state. Exit status 1 if a stop is active.
+    The output has the stops, the open approval requests, the changed modes and the open circuit breakers. It also has
+    the replicas with their problems, playbooks that were not reloaded, the Watchdog, whether messages reach a person,
+    and the number of open runs by status. Exit status 1 if a stop is active; not with --watch.
 
     \b
     Example:

@@ -57,7 +57,7 @@ class GuardDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class MatchedDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
-    """``matched``: a new run, or a run that is planned again."""
+    """Detail of a run with status ``matched``: a new run, or a run that is planned again."""
 
     was: Reason | None = None
     """The earlier reason why the run was blocked."""
@@ -70,14 +70,14 @@ class MatchedDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class PlannedDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
-    """``planned``."""
+    """Detail of a run with status ``planned``."""
 
     steps: tuple[str, ...] = ()
     """The calls that change something, in order."""
 
 
 class BlockedDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True):
-    """``blocked``: by a guard, by the mode, by a snooze, or because the alert resolved."""
+    """Detail of a run with status ``blocked``: by a guard, the mode or a snooze, or because the alert resolved."""
 
     since: datetime | None = None
     """Since when guards block the run without a pause."""
@@ -90,7 +90,7 @@ class BlockedDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class AwaitingApprovalDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True):
-    """``awaiting_approval``."""
+    """Detail of a run with status ``awaiting_approval``."""
 
     approval: str = ""
     """ID of the request."""
@@ -105,7 +105,7 @@ class AwaitingApprovalDetail(GuardDetail, frozen=True, omit_defaults=True, kw_on
 
 
 class RunningDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
-    """``running``."""
+    """Detail of a run with status ``running``."""
 
     was: Reason | None = None
     """The earlier reason why the run was blocked."""
@@ -128,7 +128,7 @@ class RunningDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class UnknownOutcomeDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
-    """``unknown_outcome``."""
+    """Detail of a run with status ``unknown_outcome``."""
 
     attempt: str
     step: str
@@ -136,7 +136,7 @@ class UnknownOutcomeDetail(Detail, frozen=True, omit_defaults=True, kw_only=True
 
 
 class VerifyingDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
-    """``verifying``."""
+    """Detail of a run with status ``verifying``."""
 
     step: str
     """The step to verify."""
@@ -151,7 +151,7 @@ class VerifyingDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class SucceededDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
-    """``succeeded``."""
+    """Detail of a run with status ``succeeded``."""
 
     step: str = ""
     """The step that helped."""
@@ -166,13 +166,13 @@ class SucceededDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class FailedDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
-    """``failed``."""
+    """Detail of a run with status ``failed``."""
 
     step: str = ""
 
 
 class EscalatedDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True):
-    """``escalated``."""
+    """Detail of a run with status ``escalated``."""
 
     step: str = ""
     """The step that failed, escalates, made things worse, or has an unknown outcome."""
@@ -203,7 +203,7 @@ class EscalatedDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True
 
 
 class CancelledDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
-    """``cancelled``."""
+    """Detail of a run with status ``cancelled``."""
 
     who: str = ""
     """Who cancelled the run."""

@@ -202,8 +202,10 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
         before = await _observe_before(ctx)
         if before and all(item.status == CheckAnswer.OK.value for item in before):
             return await ctx.write(lambda tx: _not_needed(tx, before))
-    # 11. A step that needs an approval in every mode has one for exactly this plan (promise 6). An interrupting step
-    #     and a step with causes run without one only for an established cause that they are for (promise 12).
+    # 11. A step that needs an approval in every mode has one for exactly this plan (promise 6). A step that interrupts
+    #     the service or names causes runs without an approval only if a cause is established and the step names every
+    #     established cause (promise 12). A step that was not due when the plan was approved also needs an approval, and
+    #     so does a step that may have been done already because the database lost commits (promise 3).
     needed, approved = await step_approval.reason_to_ask(ctx, step), await step_approval.approvals_of(ctx, step)
     if needed is not None and not approved:
         return await step_approval.ask(ctx, step, *needed, changed_before=changed_before)

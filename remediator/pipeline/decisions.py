@@ -126,7 +126,8 @@ def _check_allowed(
     Raises:
         PermissionDenied: the person may not decide this, or did not confirm it.
     """
-    # 1. A plan that can destroy something needs the typed name of its target, from everyone (promise 6).
+    # 1. Everyone who approves a plan that can destroy data must type the name of its target, with break-glass too
+    #    (promise 6).
     confirmed = not required.destructive or rules.names_target(request.confirmation, run.target)
     if request.verb == "approve" and not confirmed:
         raise PermissionDenied(

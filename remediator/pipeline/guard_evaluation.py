@@ -239,7 +239,7 @@ async def _read_stored(
 
 
 async def _ask_live(context: PipelineContext, guards: Sequence[tuple[Guard, GuardInput]]) -> Sequence[Verdict]:
-    """Return the answers of the live systems."""
+    """Return the verdict of ``evaluate_live`` for each guard; *allow* for a guard that does not implement it."""
     asked = {
         number: (guard, guard.evaluate_live(own))
         for number, (guard, own) in enumerate(guards)

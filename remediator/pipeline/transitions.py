@@ -38,7 +38,7 @@ def escalate_diagnosis(tx: RunTransaction) -> Run:
 
 
 def follow(tx: RunTransaction, plan: Plan, step: PlannedStep, arrow: str) -> StageResult:
-    """Go where ``on_success`` or ``on_failure`` of a step points.
+    """Move the run to the stage or step that ``on_success`` or ``on_failure`` names.
 
     Raises:
         ValueError: the arrow is unknown.

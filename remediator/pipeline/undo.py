@@ -78,7 +78,8 @@ async def undo(
     found = resolve_undo(ctx, step, tried)
     if found is None:
         return UndoResult(step.id, "not_tried", f"action {step.action} does not declare an undo")
-    # 2b. For a person, the guards that apply to an undo are evaluated too; unknown is not a yes (promise 5).
+    # 2b. If a person requested the undo, the guards that apply to an undo are evaluated too; *unknown* does not allow
+    #     it (promise 5).
     if request is not None and (blocked := await _blocked(ctx, step, found)):
         return UndoResult(step.id, "not_tried", blocked)
     # 3. The call is planned now: its pin must be what the step left behind (promise 3).
@@ -89,8 +90,8 @@ async def undo(
             call = await action.plan(service, parameters)
     except (TimeoutError, RemediatorError, OSError) as error:
         return UndoResult(step.id, "not_tried", f"the undo cannot be planned: {error or 'no answer in time'}")
-    # 4. No person approves an undo. So it must not destroy anything, or cost more than the step's tolerance, unless a
-    #    person typed the name of the target (promise 12).
+    # 4. An undo has no approval request. It is refused if it is destructive or costs more than the step's tolerance.
+    #    Exception: a person requested it and typed the name of the target (promise 12).
     cost = await costs.measure(ctx.pipeline, action, service, parameters, call)
     losses = excess(cost, step.tolerance)
     if (action.traits_for(parameters).destructive or losses) and not (request is not None and request.confirmed):

@@ -306,7 +306,11 @@ class Include(Strict):
 
 
 class Fragment(Strict):
-    """Parts that playbooks share. ``use`` merges them under a playbook, ``include`` inserts them into its lists."""
+    """Parts that playbooks share.
+
+    ``use`` takes the values of the fragment as defaults of the playbook. ``include`` inserts the diagnoses or steps of
+    the fragment into the lists of the playbook.
+    """
 
     apiVersion: Literal["remediator/v1"] = Field(description="Version of the playbook language.")
     kind: Literal["Fragment"] = Field(description="Kind of the file.")

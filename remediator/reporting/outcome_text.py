@@ -126,7 +126,9 @@ def _sentence(run: Run) -> str:
 
 
 def next_step_lines(run: Run, tried: Sequence[Attempt], *, fires: bool) -> Iterator[str]:
-    """Yield how to run the remedy now, or the alternative.
+    """Yield what a person should do next; nothing if there is nothing to do.
+
+    After an unknown outcome: check and release the target. While the alert fires: start a new run.
 
     Args:
         run: the run.

@@ -59,7 +59,8 @@ class SlackSocket:
         """Keep a connection until the task is cancelled. After a failure, log it, pause, and connect again."""
         pause = FIRST_PAUSE
         while True:
-            progress.report(_LONGEST_CONNECTION)  # the pings detect a dead connection
+            # no progress is expected for a day: WebSocket pings detect a dead connection earlier
+            progress.report(_LONGEST_CONNECTION)
             try:
                 await self._serve(await self._open())
                 pause = FIRST_PAUSE

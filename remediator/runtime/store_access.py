@@ -69,7 +69,7 @@ def database_file(config: Config) -> Path:
 
     Raises:
         StoreUnavailable: the folder cannot be created.
-        ConfigurationError: another user owns the folder or a link on the way to it, or :func:`own_database`.
+        ConfigurationError: another user owns the folder or a symbolic link in its path; or as :func:`own_database`.
     """
     try:
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # other users must not read the database

@@ -82,7 +82,7 @@ class GroupCommit:
             self._batches.put(batch)
 
     def _refuse_senders(self, batch: _Batch) -> None:
-        """End the wait of those that send notifications. Work has no limit: it is done sooner or later."""
+        """Fail the waiting notifications of a batch, so that their senders retry. Other writes have no time limit."""
         for job, future in zip(batch.jobs, batch.futures, strict=True):
             if job.work is None and not future.done():
                 future.set_exception(StoreUnavailable(f"the store has not answered for {_ACCEPT_TIMEOUT:g} s"))

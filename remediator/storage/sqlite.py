@@ -198,7 +198,10 @@ def _take_lock(path: Path) -> IO[str]:
         raise StoreUnavailable(f"{path}: the folder {folder} does not exist; create it or correct 'state'")
     kind = _file_system(folder)
     if kind in _NETWORK_FILE_SYSTEMS:
-        raise StoreUnavailable(f"{path}: is on {kind}; SQLite needs a local disk, or use PostgreSQL")
+        raise StoreUnavailable(
+            f"{path}: the file system is {kind}, and SQLite needs a local disk; set 'state' to a local folder, "
+            "or use PostgreSQL"
+        )
     try:
         # do not follow a link: the process ID would overwrite its file; do not wait for a pipe
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

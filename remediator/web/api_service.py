@@ -45,7 +45,7 @@ OPERATIONS = Operations()
 
 @OPERATIONS.get("/status", answer=answers.Status)
 async def show_status(call: ApiRequest) -> Any:
-    """Show the current blocks of actions."""
+    """Show what blocks actions now, and the state of the service."""
     config, now = call.site.service.config, call.site.now
     return await call.read(lambda connection: status_data(connection, config, now))
 

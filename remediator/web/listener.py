@@ -109,7 +109,7 @@ class _TlsConnection(SSLProtocol):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, http: LimitedProtocol, context: ssl.SSLContext) -> None:
-        # the constructor of asyncio needs a waiter for clients; the server of asyncio passes None
+        # the type stub requires a waiter, which only client connections use; asyncio's own server passes None
         super().__init__(
             loop,
             http,

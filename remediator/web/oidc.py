@@ -85,7 +85,10 @@ class OidcClient:
                 raise BadAnswer(f"the metadata of the identity provider lacks {', '.join(missing)}")
             in_clear = [name for name in _ENDPOINTS if not self._is_safe(found[name])]
             if in_clear:
-                raise BadAnswer(f"the identity provider names an address without https: {', '.join(in_clear)}")
+                names = ", ".join(in_clear)
+                raise BadAnswer(
+                    f"the metadata of the identity provider has URLs without https in: {names}; correct the provider"
+                )
             self._metadata, self._read_at = found, now
         return self._metadata
 

@@ -106,7 +106,7 @@ class Replica(TypedDict):
 
 
 class Status(TypedDict):
-    """The current blocks of actions."""
+    """What blocks actions now, and the state of the service."""
 
     notification_problem: str
     stop_file: StopFile | None

@@ -29,7 +29,7 @@ def _notification_problem(config: Config) -> str:
 
 
 def status_data(connection: Connection, config: Config, now: datetime) -> dict[str, Any]:
-    """Return the current blocks of actions, and the state of the service."""
+    """Return what blocks actions now, and the state of the service."""
     received = key_values.get(connection, key_values.WATCHDOG)
     stop_file = read_stop_file(config.state)
     open_runs: dict[str, int] = {}

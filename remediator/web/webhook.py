@@ -99,7 +99,7 @@ class Webhook:
             challenge = credentials.challenge if isinstance(error, Unauthorized) else b""
             await _refuse(send, error.status, str(error), challenge)
             if error.status < 500:  # the sender tries again after a 5xx
-                client = scope.get("client")  # the connection is from the sender, or from the proxy in front of it
+                client = scope.get("client")  # the address of the sender, or of a proxy in front of this service
                 await self._refusals.record(str(client[0]) if client else "unknown", error)
         except StoreError as error:
             self._answers("refused", "503").inc()

@@ -11,7 +11,7 @@ from remediator.extensions.actions.base import Action
 _VALUES = {
     "', '.join(names)": "SERVICES",
     "current.label": "NEW_RELEASE",
-    "format_duration(backups.grace)": "DURATION",
+    "format_duration(backups.grace)": "the grace period (`backups.grace` in the inventory)",
     "held_by(seen)": "",  # a sentence about who manages the object, or nothing
     "restored.label": "OLD_RELEASE",
     "taken": "TIME",

@@ -59,7 +59,7 @@ class AppReload(Action):
     async def observe(
         self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """Compare the workers: if all planned workers are gone, the reload took effect."""
+        """Compare the workers. If there are workers and none of them is in the plan, the reload took effect."""
         now = {child.pid for child in process.children(process.named_by(bindings.app_server(service).pid_file))}
         if now and not now & set(call.arguments["workers"]):
             return Observation(EffectStatus.YES, f"all {len(now)} workers are new", {"workers": sorted(now)})

@@ -82,7 +82,7 @@ class RedisDisablePersistence(Action):
     async def observe(
         self, service: Service, parameters: DisableParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """Read the parameters."""
+        """Compare the Redis configuration with the planned values."""
         redis = bindings.redis(service)
         now = {name: await redis.config_get(name) for name in call.arguments["new"]}
         happened = EffectStatus.YES if now == call.arguments["new"] else EffectStatus.NO

@@ -99,7 +99,8 @@ Edge = Annotated[str, BeforeValidator(_as_text)]
 class Window(Strict):
     """A window in local time, in one of three forms.
 
-    On days: ``{days: mon-fri, from: '22:00', to: '06:00'}``. If ``to`` is not later than ``from``, it is the next day.
+    On days: ``{days: mon-fri, from: '22:00', to: '06:00'}``. If ``to`` is not later than ``from``, the window ends on
+    the next day.
     Across the week: ``{from: fri 18:00, to: mon 08:00}``.
     Dates: ``{from: 2026-12-23T12:00, to: 2027-01-02}``. A date without a time means the whole day.
     """

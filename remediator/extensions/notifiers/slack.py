@@ -191,7 +191,7 @@ def _button(name: str, action: str) -> dict[str, Any]:
 
 
 def _acting(verb: str, value: str) -> dict[str, Any]:
-    """Return a button for a decision or command, with its confirmation."""
+    """Return a button for a decision or command, with a confirmation dialog if the verb needs one."""
     button = _button(BUTTON_NAMES[verb], f"remediator.{verb}")
     if verb in _STYLES:
         button["style"] = _STYLES[verb]
