@@ -50,7 +50,7 @@ async def test_error_rate_is_a_share(faulty: tuple[LocalApp, LocalApp]) -> None:
     assert 60 < sum(failed) < 140  # less than one in ten million runs falls outside
 
 
-async def test_latency(faulty: tuple[LocalApp, LocalApp]) -> None:
+async def test_the_latency_fault_delays_every_request(faulty: tuple[LocalApp, LocalApp]) -> None:
     """The latency fault delays every request, and delayed requests run concurrently."""
     first, _ = faulty
     await first.client.put("/faults", json={"latency_ms": 2000})

@@ -16,7 +16,7 @@ def record(message: str, **values: object) -> logging.LogRecord:
     return made
 
 
-def test_text_line() -> None:
+def test_a_text_line_has_time_level_message_and_fields() -> None:
     """A text line has time, level, logger, pid, message and fields. A value with spaces is quoted."""
     line = TextFormatter().format(record("GET /items", status=500, user='a "b"', cache=None))
     assert line.split(" ", 1)[0].endswith("Z")
@@ -28,7 +28,7 @@ def test_value_cannot_start_a_line() -> None:
     assert "\n" not in TextFormatter().format(record("x", path="a\nERROR forged"))
 
 
-def test_json_line() -> None:
+def test_a_json_line_contains_the_traceback() -> None:
     """A JSON line is one object that contains the traceback."""
     try:
         raise ModuleNotFoundError("No module named 'prices'")
@@ -55,7 +55,7 @@ def test_throttle_counts_suppressed_events() -> None:
     assert [throttle.suppressed_before("a"), throttle.suppressed_before("b")] == [1, 0]
 
 
-async def test_access_lines(local_app: LocalApp, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_request_logs_one_line(local_app: LocalApp, caplog: pytest.LogCaptureFixture) -> None:
     """Each request logs one line with status, route template and user. A 5xx is logged as ERROR."""
     caplog.set_level(logging.INFO, "app.access")
     await local_app.client.post("/login", json={"username": "ada"})

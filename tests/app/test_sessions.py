@@ -24,7 +24,7 @@ async def log_in(app: LocalApp, username: str = "ada") -> str:
 @pytest.mark.parametrize(
     ("changes", "secure"), [({}, ""), ({"session_cookie_secure": True}, True), ({"app_env": "production"}, True)]
 )
-async def test_cookie_attributes(
+async def test_the_cookie_has_safe_attributes(
     redis_server: Redis, tmp_path: Path, changes: dict[str, object], secure: object
 ) -> None:
     """The cookie is HttpOnly and SameSite=Lax, valid for the whole site and session, and Secure if so configured."""
@@ -43,7 +43,7 @@ async def test_login_then_me(local_app: LocalApp) -> None:
     assert (await local_app.client.get("/me")).json()["username"] == "grace"
 
 
-async def test_logout_deletes(local_app: LocalApp, redis_server: Redis) -> None:
+async def test_logout_deletes_the_session_and_the_cookie(local_app: LocalApp, redis_server: Redis) -> None:
     """Logout deletes the key in Redis and the cookie, so a copied session ID is useless."""
     session_id = await log_in(local_app)
     answer = await local_app.client.post("/logout")

@@ -25,7 +25,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     return str(caught.value)
 
 
-def test_defaults_work() -> None:
+def test_the_app_starts_without_any_variable() -> None:
     """The app starts without any variable."""
     settings = load_settings()
     assert (settings.redis_host, settings.redis_port, settings.app_port) == ("127.0.0.1", 6379, 8000)
@@ -68,7 +68,7 @@ def test_faults_are_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> No
     assert text == "SHOP_FAULTS_ENABLED must be false when SHOP_APP_ENV is production"
 
 
-def test_password_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_password_is_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The password can come from a file. A missing file is an error, and so are two passwords."""
     (tmp_path / "password").write_text("s3cret\n")
     monkeypatch.setenv("SHOP_REDIS_PASSWORD_FILE", str(tmp_path / "password"))
@@ -80,7 +80,7 @@ def test_password_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     )
 
 
-def test_release_folder(tmp_path: Path) -> None:
+def test_the_release_is_read_from_its_folder(tmp_path: Path) -> None:
     """RELEASE contains the version and release.toml the rest. A folder without both is the release `dev`."""
     assert read_release(tmp_path, faults_enabled=False).version == "dev"
     (tmp_path / "RELEASE").write_text("1.2.0\n")

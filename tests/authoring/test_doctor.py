@@ -456,7 +456,9 @@ def test_the_worst_result_decides() -> None:
     assert worst([]) is Level.OK
 
 
-def test_hosts(hosts: SimulatedHosts, examination: Callable[..., Examination], tmp_path: Path) -> None:
+def test_hosts_are_examined_by_ssh(
+    hosts: SimulatedHosts, examination: Callable[..., Examination], tmp_path: Path
+) -> None:
     """The key is private, the host answers, its wrapper is ours, and its allow-list covers the inventory."""
     about = on_hosts(examination(), hosts)
     assert problems(results(Hosts, about)) == []

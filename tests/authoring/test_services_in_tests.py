@@ -53,7 +53,9 @@ def report_of(folder: Path, service: str, labels: str, expect: str) -> Report:
     ],
     ids=["harmless", "other namespace", "undeclared", "other labels", "other value", "unknown"],
 )
-def test_a_service_of_a_test(tmp_path: Path, service: str, labels: str, expect: str) -> None:
+def test_the_services_of_a_test_file_decide_approval_and_target(
+    tmp_path: Path, service: str, labels: str, expect: str
+) -> None:
     """A Job that is declared harmless needs no approval. An alert about another workload is escalated."""
     report = report_of(tmp_path, service, labels, expect)
     assert [*report.errors, *(item for test in report.tests for item in test.diagnostics)] == []

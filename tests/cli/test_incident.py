@@ -40,8 +40,8 @@ def test_it_lists_incidents(folder: Path) -> None:
     assert line.startswith(INCIDENT) and line.endswith("open  critical  2 runs")
 
 
-def test_a_list_without_incidents_says_so(folder: Path, tmp_path: Path) -> None:
-    """An incident that is over is not in the list of open incidents."""
+def test_an_ended_incident_is_not_listed_as_open(folder: Path, tmp_path: Path) -> None:
+    """The list of open incidents is then "no incidents"."""
 
     async def end() -> None:
         async with web_service(tmp_path) as web:

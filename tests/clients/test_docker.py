@@ -331,7 +331,7 @@ async def test_an_old_engine_or_another_server_is_named(
         assert len(server.requests) == 1
 
 
-async def test_a_proxy_that_forbids_a_call_is_a_refusal(connect: Callable[..., Docker]) -> None:
+async def test_a_403_of_a_socket_proxy_is_a_refusal(connect: Callable[..., Docker]) -> None:
     """A 403 with HTML from a socket proxy is a refusal."""
     async with peer(reply(403, b"<html>Forbidden</html>")) as server:
         with pytest.raises(DockerRefused, match="Forbidden") as refused:

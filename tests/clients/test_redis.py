@@ -87,7 +87,7 @@ def filled(server: Server, keys: int) -> None:
 class TestStates:
     """Each kind of failure has its own state."""
 
-    async def test_down(self, redis_server: Server) -> None:
+    async def test_a_killed_server_has_the_state_down(self, redis_server: Server) -> None:
         """After kill -9, the connection is refused and the state is DOWN."""
         client = client_of(redis_server)
         redis_server.kill()
@@ -115,12 +115,14 @@ class TestStates:
             endpoint = RedisEndpoint(port=full.getsockname()[1], timeout=timedelta(milliseconds=200))
             assert (await Redis(endpoint).health()).state is RedisState.UNREACHABLE
 
-    async def test_not_asked(self, redis_server: Server, tmp_path: Path) -> None:
+    async def test_without_its_password_file_the_client_asks_nothing(
+        self, redis_server: Server, tmp_path: Path
+    ) -> None:
         """If our password file is missing, the state is UNASKED and says nothing about Redis."""
         client = client_of(redis_server, password_file=tmp_path / "none")
         assert (await client.health()).state is RedisState.UNASKED
 
-    async def test_hung(self, redis_server: Server) -> None:
+    async def test_a_stopped_server_has_the_state_silent(self, redis_server: Server) -> None:
         """After SIGSTOP, the kernel accepts connections but nothing answers: SILENT, and no command was sent."""
         client = client_of(redis_server)
         redis_server.pause()
@@ -130,7 +132,7 @@ class TestStates:
         redis_server.resume()
         assert (await client.health()).ok
 
-    async def test_blocked(self, make_redis: MakeRedis) -> None:
+    async def test_a_server_blocked_by_a_command_has_the_state_silent(self, make_redis: MakeRedis) -> None:
         """During a slow command, which delays all clients, the state is SILENT."""
         server = make_redis("enable-debug-command local")
         argv = ["redis-cli", "-p", str(server.port), "DEBUG", "SLEEP", "0.8"]
@@ -139,7 +141,9 @@ class TestStates:
             assert (await client_of(server, timeout="200ms").health()).state is RedisState.SILENT
 
     @pytest.mark.parametrize("password", [None, "opensesame"])
-    async def test_loading(self, make_redis: MakeRedis, tmp_path: Path, password: str | None) -> None:
+    async def test_a_loading_server_has_the_state_loading(
+        self, make_redis: MakeRedis, tmp_path: Path, password: str | None
+    ) -> None:
         """While Redis loads its file, the state is LOADING with the progress, with and without a password."""
         server = make_redis(password=password)
         settings: dict[str, Any] = {}
@@ -156,7 +160,9 @@ class TestStates:
         assert health.state is RedisState.LOADING and "% loaded" in health.detail
 
     @pytest.mark.parametrize(("given", "state"), [(None, RedisState.NO_PASSWORD), ("guess", RedisState.WRONG_PASSWORD)])
-    async def test_password(self, redis_server: Server, tmp_path: Path, given: str | None, state: RedisState) -> None:
+    async def test_missing_and_wrong_passwords_have_their_states(
+        self, redis_server: Server, tmp_path: Path, given: str | None, state: RedisState
+    ) -> None:
         """A missing password and a wrong password have different states, and neither means that Redis is down."""
         redis_server.password, settings = None, {}
         if given:
@@ -172,7 +178,7 @@ class TestStates:
         server = make_redis()
         assert (await client_of(server, password_file=tmp_path / "secret").health()).state is RedisState.WRONG_PASSWORD
 
-    async def test_no_permission(self, make_redis: MakeRedis, tmp_path: Path) -> None:
+    async def test_an_acl_user_can_do_only_what_it_may(self, make_redis: MakeRedis, tmp_path: Path) -> None:
         """An ACL user can do only what its permissions allow."""
         server = make_redis("user watcher on >opensesame +ping +info")
         (tmp_path / "secret").write_text("opensesame")
@@ -200,7 +206,7 @@ class TestStates:
             await client.big_keys()
         assert refused.value.state is RedisState.MASTER_DOWN
 
-    async def test_full_memory(self, make_redis: MakeRedis) -> None:
+    async def test_a_full_server_has_the_state_out_of_memory(self, make_redis: MakeRedis) -> None:
         """If maxmemory is reached and no key can be evicted, the state is OUT_OF_MEMORY."""
         server = make_redis("maxmemory 100kb", "maxmemory-policy noeviction")
         assert (await client_of(server).health()).ok
@@ -239,7 +245,7 @@ class TestStates:
             assert taken.recv(10) == b"+PONG\r\n"
             assert (await client_of(server).health()).state is RedisState.TOO_MANY_CLIENTS
 
-    async def test_cluster(self, make_redis: MakeRedis) -> None:
+    async def test_a_cluster_node_is_refused(self, make_redis: MakeRedis) -> None:
         """The client refuses every call to a node of Redis Cluster and names the cluster."""
         server = make_redis("cluster-enabled yes", f"cluster-port {free_port()}")  # the default is too high
         with pytest.raises(RedisRefused, match="Redis Cluster, which is not supported") as refused:

@@ -30,7 +30,7 @@ from remediator.errors import InputError
         ('max_over_time(rate(e{job="shop"}[1m])[10m:1m]) > 1', {"job": "shop"}),
     ],
 )
-def test_fixed_values(expression: str, values: dict[str, str]) -> None:
+def test_a_label_is_fixed_only_if_every_result_has_its_value(expression: str, values: dict[str, str]) -> None:
     """A label has a fixed value only if every result has this value."""
     assert result_labels(expression).values == values
 
@@ -49,7 +49,7 @@ def test_fixed_values(expression: str, values: dict[str, str]) -> None:
         ("sum by (env) (a) * on (env) group_left (team) b", "team", True),
     ],
 )
-def test_possible_labels(expression: str, label: str, possible: bool) -> None:
+def test_aggregations_remove_labels_and_joins_add_some(expression: str, label: str, possible: bool) -> None:
     """An aggregation removes labels, and a join adds some."""
     assert result_labels(expression).may_have(label) is possible
 

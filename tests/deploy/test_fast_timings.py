@@ -74,7 +74,7 @@ def test_no_rule_waits_for_longer_than_the_original() -> None:
     ("source", "made"),
     [("rate(a[1m])", "rate(a[12s])"), ("rate(a[10m])", "rate(a[2m])"), ("a[20s]", "a[10s]"), ("a[5s]", "a[5s]")],
 )
-def test_ranges_shrink(source: str, made: str) -> None:
+def test_ranges_shrink_and_still_contain_some_scrapes(source: str, made: str) -> None:
     """Ranges shrink by one factor, still contain some scrapes, and never grow."""
     rule = {"alert": "A", "expr": source, "for": "1s"}
     [shorter] = fast_timings.rules({"groups": [{"name": "g", "rules": [rule]}]})["groups"][0]["rules"]

@@ -134,7 +134,7 @@ def test_manifests_fit_the_documented_version_of_kubernetes() -> None:
     assert programs <= {"kubectl", "deploy/kubernetes/rules.sh"}, programs
 
 
-def test_tls_is_shown_for_both() -> None:
+def test_the_documentation_has_tls_examples_for_nginx_and_ingress() -> None:
     """There is an example of TLS for nginx and one for an Ingress."""
     assert "ssl_certificate " in DOCUMENTATION and "kind: Ingress" in DOCUMENTATION
 

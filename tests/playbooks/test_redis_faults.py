@@ -28,7 +28,7 @@ from tests.support.servers.supervisord import Supervisord
 pytestmark = [pytest.mark.process, pytest.mark.long]
 
 
-def test_killed(bench: Bench) -> None:
+def test_a_killed_redis_is_started_once_and_keeps_its_keys(bench: Bench) -> None:
     """A killed Redis is started once, keeps all its keys, and is verified."""
     bench.kill()
     run = bench.judge()
@@ -51,7 +51,7 @@ def test_stopped_by_an_operator(bench: Bench, how: str) -> None:
     assert (causes(run), run["status"], bench.starts) == ({"stopped"}, "awaiting_approval", starts)
 
 
-def test_hung(bench: Bench) -> None:
+def test_a_hung_redis_is_restarted(bench: Bench) -> None:
     """The cause is a stopped process, not the network, and Redis is restarted."""
     os.kill(int(bench.control("getProcessInfo")["pid"]), signal.SIGSTOP)
     run = bench.judge()
@@ -78,7 +78,7 @@ def test_hung_with_a_full_queue(tmp_path: Path) -> None:
         assert any("out of reach" in item["summary"] for item in run["evidence"] if item["name"] == "ping")
 
 
-def test_busy(bench: Bench) -> None:
+def test_a_busy_redis_is_waited_for(bench: Bench) -> None:
     """The run waits for the end of a command that blocks Redis, and does not restart Redis."""
     bench.control("stopProcess")
     with bench.configuration.open("a") as file:
@@ -110,7 +110,7 @@ def answers(bench: Bench) -> bool:
         return False
 
 
-def test_password_rotated(bench: Bench) -> None:
+def test_a_rotated_password_is_named_as_the_cause(bench: Bench) -> None:
     """The cause is the rejected password; a restart would undo the rotation."""
     before = Untouched(bench)
     secret = bench.folder / "password"
@@ -275,13 +275,13 @@ def corrupt_rdb(bench: Bench) -> None:
 
 
 @both("snapshots")
-def test_corrupt_snapshot(snapshots: Bench) -> None:
+def test_a_corrupt_snapshot_has_the_cause_corrupt_data(snapshots: Bench) -> None:
     """A corrupt snapshot has the same cause as a corrupt append-only file."""
     judge_corrupt(snapshots, corrupt_rdb)
 
 
 @both("bench")
-def test_corrupt_data(bench: Bench) -> None:
+def test_corrupt_data_is_named_after_one_failed_start(bench: Bench) -> None:
     """The cause comes from the log of the failed start. Redis is started once, and an old disk error is not the
     cause."""
     judge_corrupt(bench, corrupt_aof)
@@ -318,7 +318,7 @@ def test_a_backup_is_offered_for_corrupt_data(bench: Bench) -> None:
 
 
 @both("bench")
-def test_bad_configuration(bench: Bench) -> None:
+def test_a_bad_configuration_is_named_after_one_failed_start(bench: Bench) -> None:
     """The line and the reason are reported, after at most one failed start."""
     with bench.configuration.open("a") as file:
         file.write("maxmemory-polcy allkeys-lru\n")
@@ -329,7 +329,7 @@ def test_bad_configuration(bench: Bench) -> None:
 
 
 @both("bench")
-def test_port_taken(bench: Bench) -> None:
+def test_the_process_that_uses_the_port_is_named_and_not_changed(bench: Bench) -> None:
     """The process that uses the port is named and not changed."""
     bench.kill()
     argv = [sys.executable, "-m", "http.server", str(bench.port), "--bind", "127.0.0.1"]

@@ -33,7 +33,7 @@ def load_slowly(bench: Bench, *, seconds: int = 20, answers_meanwhile: bool = Tr
 
 
 @both("bench")
-def test_loading(bench: Bench) -> None:
+def test_a_loading_redis_is_waited_for(bench: Bench) -> None:
     """The run waits and shows the progress, and succeeds without a restart."""
     load_slowly(bench)
     starts = bench.starts
@@ -43,7 +43,7 @@ def test_loading(bench: Bench) -> None:
 
 
 @both("bench")
-def test_loading_without_an_answer(bench: Bench) -> None:
+def test_a_loading_redis_that_does_not_answer_is_waited_for(bench: Bench) -> None:
     """While Redis loads a big value, it does not answer. The cause is loading, and Redis is not restarted."""
     load_slowly(bench, seconds=40, answers_meanwhile=False)
     starts = bench.starts

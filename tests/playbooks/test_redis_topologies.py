@@ -60,7 +60,7 @@ def test_a_certificate_that_is_not_trusted(folder: Path) -> None:
         before.check()
 
 
-def test_protected_mode(folder: Path) -> None:
+def test_protected_mode_is_named_as_the_cause(folder: Path) -> None:
     """The cause is protected mode: without a password, Redis refuses other hosts."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -145,7 +145,7 @@ def test_a_replica_without_its_master(bench: Bench) -> None:
     assert (causes(run), run["status"], bench.starts) == ({"master-link-down", "read-only"}, "escalated", starts)
 
 
-def test_evictions(bench: Bench) -> None:
+def test_evictions_are_reported_and_nothing_is_flushed(bench: Bench) -> None:
     """The rate of evictions and the hit ratio are reported; nothing is flushed."""
     with bench.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
@@ -266,7 +266,7 @@ def test_being_shut_down(bench: Bench) -> None:
     assert (causes(run), run["status"], bench.starts) == ({"shutting-down"}, "escalated", starts)
 
 
-def test_cluster_node(folder: Path) -> None:
+def test_a_cluster_node_is_not_restarted(folder: Path) -> None:
     """A node of Redis Cluster is not supported, so it is not restarted."""
     for bench in started_without_keys(Bench(folder, "cluster-enabled yes", "appendonly no")):
         run = bench.judge()

@@ -99,7 +99,7 @@ async def test_a_run_is_taken_over(web: WebService) -> None:
         ("undo run-none", "there is no run 'run-none'"),
     ],
 )
-async def test_typed_commands(web: WebService, text: str, told: str) -> None:
+async def test_a_wrong_command_is_answered_with_its_usage(web: WebService, text: str, told: str) -> None:
     """A wrong command changes nothing, and the answer has the correct usage."""
     await web.request_approval()
     oscar = Person("oscar", "slack", frozenset({Role.OPERATOR}))

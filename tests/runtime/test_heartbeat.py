@@ -37,7 +37,7 @@ async def record(web: WebService) -> None:
 
 
 async def test_a_working_replica_sends_its_heartbeat(web: WebService, tmp_path: Path) -> None:
-    """The heartbeat goes to the URL in the file, with its query; the file is read each time."""
+    """The heartbeat goes to the URL in the file, with its query."""
     await record(web)
     secret = tmp_path / "url"
     with receiver() as monitor:

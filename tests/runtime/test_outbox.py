@@ -183,7 +183,7 @@ async def test_all_channels_are_asked_at_once(web: WebService) -> None:
 
 
 @pytest.mark.parametrize(("severity", "paged_after"), [("critical", 3), ("warning", 10)])
-async def test_people_are_reminded_and_then_paged_before_the_deadline(
+async def test_people_are_reminded_and_paged_before_the_deadline(
     web: WebService, severity: str, paged_after: int
 ) -> None:
     """A reminder is sent after five minutes. A page is sent after three minutes for a critical alert, else five minutes

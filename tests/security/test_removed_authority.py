@@ -230,7 +230,7 @@ async def test_a_quorum_and_break_glass_are_those_of_the_audit_log(web: WebServi
 
 
 async def test_the_groups_of_a_request_are_those_of_its_plan(web: WebService) -> None:
-    """A person outside the groups does not count, even if SQL removed the groups before the decision."""
+    """The approval of a person outside the groups does not count, even if SQL removed the groups before."""
     asked = await web.request_approval(groups=("sre",))
     await forge(web, "UPDATE approvals SET groups = '[]'")
     async with web.client() as client:

@@ -96,8 +96,10 @@ def test_a_crash_at_any_time(url: str, connection: Connection, tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
 def test_two_replicas_append_at_once(url: str, connection: Connection, tmp_path: Path) -> None:
-    """Two processes write and sign on one PostgreSQL as fast as they can: the log is one chain with each number once
-    and all entries of both, and their checkpoints belong to the same history."""
+    """Two processes write and sign in one PostgreSQL database.
+
+    The log is one chain with every entry of both processes, and no number occurs twice. All checkpoints belong to it.
+    """
     count = 150
     argvs = [[*_argv(url, tmp_path, name, count), "together"] for name in ("a", "b")]
     both: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

@@ -61,7 +61,7 @@ async def test_a_change_without_an_intent_is_not_made(hosts: SimulatedHosts, web
     assert hosts.calls("web-1") == []
 
 
-async def test_unreachable(hosts: SimulatedHosts) -> None:
+async def test_a_closed_port_is_unreachable(hosts: SimulatedHosts) -> None:
     """If nothing listens on the port, the error is Unreachable: nothing was sent."""
     with pytest.raises(Unreachable, match="nothing was sent"):
         await restart(client(hosts, "web-1", port=1))

@@ -231,8 +231,10 @@ async def test_after_the_grace_the_next_prune_deletes(place: Place) -> None:
 
 
 async def test_expired_batches_are_deleted_without_other_backups_to_move(place: Place) -> None:
-    """If only backups to keep are left and the quarantine is on the same disk, the plan shows the deletion of the
-    expired batches."""
+    """If all remaining backups must be kept, the plan still shows the deletion of the expired batches.
+
+    The quarantine is on the disk of the backups.
+    """
     place.quarantine = place.folder.parent / "quarantine"
 
     class Later(SystemClock):

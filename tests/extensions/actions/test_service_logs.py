@@ -61,8 +61,8 @@ def test_patterns_of_log_lines(line: str, sign: str, told: str | None) -> None:
     assert next(iter(found.items())) == (sign, told or line)
 
 
-def test_a_rejected_configuration_names_line_and_reason() -> None:
-    """A rejected configuration counts until a later start in the same log succeeds."""
+def test_the_sign_of_a_rejected_configuration_has_line_and_reason() -> None:
+    """A later successful start in the same log removes the sign."""
     log = ["*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***", "Reading the configuration file, at line 4"]
     log += [">>> 'maxmemory-polcy allkeys-lru'", "Bad directive or wrong number of arguments"]
     told = "at line 4: 'maxmemory-polcy allkeys-lru': Bad directive or wrong number of arguments"

@@ -29,7 +29,7 @@ async def look(check: Check, target: Service, **given: Any) -> Evidence:
     return await check.ask(target, check.Parameters.model_validate(given))
 
 
-async def test_http_ok() -> None:
+async def test_http_ok_accepts_any_2xx() -> None:
     """2xx is ok.
 
     Another status, no server, and an answer that is not HTTP fail. Without an address, the answer is unknown.
@@ -79,7 +79,7 @@ async def test_tcp_connect_tells_a_full_queue_from_a_closed_port() -> None:
     assert (found.answer, found.facts["answer"]) == (CheckAnswer.FAIL, "refused")
 
 
-async def test_tcp_connect(redis_server: Redis) -> None:
+async def test_tcp_connect_is_ok_if_the_port_is_open(redis_server: Redis) -> None:
     """An open port is ok, a closed port fails, and without an address the answer is unknown."""
     there = service("redis", redis={"host": "127.0.0.1", "port": redis_server.port})
     away = service("redis", redis={"host": "127.0.0.1", "port": free_port()})
@@ -100,7 +100,7 @@ async def test_tcp_connect(redis_server: Redis) -> None:
         ({"field": "role", "maximum": 1}, CheckAnswer.UNKNOWN),
     ],
 )
-async def test_redis_info(make_redis: MakeRedis, given: dict[str, Any], answer: CheckAnswer) -> None:
+async def test_redis_info_compares_a_field(make_redis: MakeRedis, given: dict[str, Any], answer: CheckAnswer) -> None:
     """The check compares a number or a text of INFO; a missing field is unknown."""
     server = make_redis()
     target = service("redis", redis={"host": "127.0.0.1", "port": server.port})
@@ -108,7 +108,7 @@ async def test_redis_info(make_redis: MakeRedis, given: dict[str, Any], answer: 
     assert (await look(CHECKS["redis.info"], target, **given)).answer is answer
 
 
-async def test_disk_usage(tmp_path: Path) -> None:
+async def test_disk_usage_measures_the_filesystem_of_the_folder(tmp_path: Path) -> None:
     """The check measures the filesystem that contains the folder."""
     target = service("redis", disk={"path": str(tmp_path), "full_percent": 99})
     found = await look(CHECKS["disk.usage"], target)
@@ -121,7 +121,7 @@ async def test_disk_usage(tmp_path: Path) -> None:
     assert (await look(CHECKS["disk.usage"], service("redis"))).answer is CheckAnswer.UNKNOWN
 
 
-async def test_dependencies_ok(make_redis: MakeRedis) -> None:
+async def test_dependencies_ok_checks_indirect_dependencies_too(make_redis: MakeRedis) -> None:
     """All dependencies are checked, also indirect ones; an unreachable dependency is unknown."""
     server = make_redis()
     binding = {"kind": "supervisor", "url": "unix:///nowhere/s.sock", "program": "x"}
@@ -147,7 +147,7 @@ async def test_dependencies_ok(make_redis: MakeRedis) -> None:
 
 
 @pytest.mark.promise(7)
-async def test_promql(make_prometheus: Callable[..., Prometheus]) -> None:
+async def test_promql_compares_every_series(make_prometheus: Callable[..., Prometheus]) -> None:
     """The comparison holds for each series that fulfils it, also if the value is 0."""
     import time  # noqa: PLC0415
 
@@ -201,7 +201,9 @@ async def measured(make_prometheus: Callable[..., Prometheus]) -> AsyncIterator[
 @pytest.mark.parametrize(
     ("good", "bad", "answer"), [(9.9, 0.1, CheckAnswer.OK), (8, 2, CheckAnswer.FAIL), (0.01, 0.05, CheckAnswer.UNKNOWN)]
 )
-async def test_error_rate(measured: Callable[..., Check], good: float, bad: float, answer: CheckAnswer) -> None:
+async def test_error_rate_has_the_share_and_the_origin_of_errors(
+    measured: Callable[..., Check], good: float, bad: float, answer: CheckAnswer
+) -> None:
     """The facts have the share of errors and their origin; with too few answers, the result is unknown."""
     found = await look(measured(good, bad), service("app"))
 

@@ -127,7 +127,7 @@ def test_sessions_of_the_store_are_known(postgres: Postgres, postgres_url: str) 
         assert connection.exec_driver_sql("SHOW application_name").scalar_one() == "remediator"
 
 
-async def test_exhausted_connections(pg_target: Target) -> None:
+async def test_exhausted_connections_name_the_clients_that_hold_them(pg_target: Target) -> None:
     """All connections of a database are in use: the diagnosis names the clients that hold them.
 
     The check connects to another database.

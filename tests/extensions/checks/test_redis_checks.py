@@ -105,7 +105,7 @@ async def test_clients_near_the_limit_fail_the_check(make_redis: MakeRedis) -> N
     assert (await connections(bound(server.port))).answer is CheckAnswer.UNKNOWN
 
 
-async def test_waiting(make_redis: MakeRedis) -> None:
+async def test_a_wait_ends_when_redis_serves_or_fails(make_redis: MakeRedis) -> None:
     """The wait ends when Redis serves, asks for another call in a waiting state, and fails in any other state."""
     server = make_redis()
     action = RedisWait(ClientSet())

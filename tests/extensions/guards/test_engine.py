@@ -131,7 +131,7 @@ async def test_a_harmful_step_is_undone_and_escalated(harness: Harness, reversib
 
 @pytest.mark.promise(10)
 async def test_a_stop_prevents_the_undo_too(harness: Harness) -> None:
-    """After a stop during the verification, the harm is reported, and no action follows, not even an undo."""
+    """If a stop is created during the verification, a regression escalates the run, and the undo is not tried."""
     chosen = harmful({"action": "test.fix"})
     health = Health(heals=lambda name: False)
 

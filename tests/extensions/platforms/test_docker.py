@@ -119,7 +119,9 @@ async def test_a_crash_loop_is_one_while_it_runs_and_while_it_waits(
 
 
 @real
-async def test_health_counts(platform: DockerPlatform, docker_engine: Engine) -> None:
+async def test_an_instance_is_ready_only_after_its_health_check_passed(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
     """An instance is starting until its first health check, and not healthy after a failed one."""
     check = "--health-interval=200ms --health-retries=1 --health-timeout=1s"
     container = compose(docker_engine, "--health-cmd=false", check)
@@ -671,8 +673,10 @@ def deploy(context: Engine, image: str) -> None:
 async def test_every_bad_release_is_rolled_back_to_the_last_good_one(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
-    """After three bad releases, the first one again, and one with an older build: each rollback restores the good
-    release."""
+    """Bad releases are deployed one at a time: three new ones, the first one again, and one with an older build.
+
+    Each rollback restores the good release.
+    """
     service = bound(docker_engine)
     older = docker_engine.build("older", 'CMD ["false"]', "ENV RELEASE=older")
     good = docker_engine.build("good", 'CMD ["sleep", "1000"]')
@@ -702,7 +706,7 @@ async def test_a_release_is_named_by_tag_version_and_commit(platform: DockerPlat
 @real
 @pytest.mark.promise(7)
 async def test_a_restarted_container_has_another_identity(platform: DockerPlatform, docker_engine: Engine) -> None:
-    """After a restart, ``lives`` differs. The container runs for a second each time, so it can be observed."""
+    """After a restart, ``lives`` has another value for the instance. The container runs for a second each time."""
     container = compose(docker_engine, "--restart=always", "--- sleep 1; exit 1")
     first = (await platform.status(bound(docker_engine))).lives
     until(lambda: docker_engine.inspect(container, "{{.RestartCount}}") != "0", "it was started again")

@@ -637,8 +637,10 @@ async def deployed(platform: KubernetesPlatform, cluster: Cluster, release: str,
 async def test_every_bad_release_is_rolled_back_to_the_last_good_one(
     platform: KubernetesPlatform, cluster: Cluster
 ) -> None:
-    """After three bad releases, the first one again, and a restart between them: each rollback restores the good
-    release."""
+    """Bad releases are deployed one at a time: three new ones, then the first one again.
+
+    After the second rollback, the good release is restarted. Each rollback restores the good release.
+    """
     history = RollbackHistory(ServiceRollback(ClientSet(platforms={"kubernetes": platform})), bound(cluster))
     await deployed(platform, cluster, "good", State.RUNNING)
     for release in ("bad-1", "bad-2", "bad-3", "bad-1"):
@@ -723,7 +725,7 @@ async def test_a_paused_rollout_is_left_to_a_person(platform: KubernetesPlatform
 @real
 @pytest.mark.promise(7)
 async def test_a_restarted_container_has_another_identity(platform: KubernetesPlatform, cluster: Cluster) -> None:
-    """After a restart, ``lives`` differs. The container runs for some seconds each time, so it can be observed."""
+    """After a restart, ``lives`` has another value for the instance. The container runs for some seconds each time."""
     cluster.deploy("web", "sleep 4; exit 1")
     service = bound(cluster)
     first = await until_state(platform, service, State.RUNNING)

@@ -106,7 +106,7 @@ def test_every_kind_has_an_example(examples: dict[str, Source]) -> None:
     assert [name for name, each in examples.items() if each.peers] == ["grafana"]
 
 
-def test_datadog(examples: dict[str, Source]) -> None:
+def test_a_datadog_monitor_that_triggers_and_recovers_is_one_alert(examples: dict[str, Source]) -> None:
     """A monitor that triggers and recovers is one alert; No Data is ignored."""
     source = examples["datadog"]
     (firing,) = mapped(source, DATADOG)
@@ -119,7 +119,7 @@ def test_datadog(examples: dict[str, Source]) -> None:
     assert mapped(source, {**DATADOG, "transition": "No Data"}) == []
 
 
-def test_zabbix(examples: dict[str, Source]) -> None:
+def test_a_zabbix_problem_and_its_recovery_are_one_alert(examples: dict[str, Source]) -> None:
     """A problem and its recovery have the same event ID; the tags become labels."""
     source = examples["zabbix"]
     (firing,) = mapped(source, ZABBIX)

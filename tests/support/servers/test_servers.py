@@ -104,7 +104,7 @@ def test_an_absent_program_skips_here_and_fails_where_all_are_required(monkeypat
         require("no-such-program")
 
 
-def test_waiting_ends() -> None:
+def test_a_wait_that_times_out_names_its_condition() -> None:
     """After the timeout, the error names the condition that did not hold."""
     until(lambda: True, "at once")
     with pytest.raises(AssertionError, match=r"the impossible: not within 0.1 s"):
