@@ -18,7 +18,7 @@ import click
 
 from remediator.audit import entry
 from remediator.authoring.json_schema import schema
-from remediator.cli.main import EXIT_CODES, GROUPS, VARIABLES, cli
+from remediator.cli.main import EXIT_CODES, VARIABLES, cli
 from remediator.config import Config
 from remediator.core.types import DURATION
 from remediator.extensions.registry import Registry
@@ -151,10 +151,10 @@ def all_commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tup
     for name in sorted(group.list_commands(context)):
         command = group.get_command(context, name)
         assert command is not None
-        if name in GROUPS and isinstance(command, click.Group):
-            yield from all_commands(command, (*path, name))
-        else:
+        if not isinstance(command, click.Group) or command.invoke_without_command:
             yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from all_commands(command, (*path, name))
 
 
 def metrics() -> str:
