@@ -46,6 +46,7 @@ class Member(Part, frozen=True, kw_only=True, rename="pascal"):
 
     cache_cluster_id: str
     current_role: str = ""
+    preferred_availability_zone: str = ""
 
 
 class NodeGroup(Part, frozen=True, kw_only=True, rename="pascal"):
@@ -70,6 +71,7 @@ class ReplicationGroup(Part, frozen=True, kw_only=True, rename="pascal"):
     automatic_failover: str = ""
     multi_az: str = msgspec.field(default="", name="MultiAZ")
     engine: str = ""
+    cluster_enabled: bool = False
     node_groups: tuple[NodeGroup, ...] = ()
 
 
