@@ -8,6 +8,7 @@ import pytest
 
 from app.items import Item, ItemDraft
 from tests.app.conftest import LocalApp, connect, running_app, settings_for
+from tests.support.servers import DEADLINE
 from tests.support.servers.redis import Redis
 
 DRAFT = ItemDraft(name="new", price_cents=2)
@@ -155,7 +156,7 @@ async def test_readers_of_one_worker_wait_for_its_load(
     slow = SlowLoad(local_app, item_id)
     reads = [asyncio.create_task(local_app.parts.cache.read(item_id, slow)) for _ in range(20)]
     with connect(redis_server) as client:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE):
             while client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] < len(reads):
                 await asyncio.sleep(0.01)
     await asyncio.sleep(1)  # longer than every pause of a reader

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.conftest import LocalApp, connect, running_app, settings_for
+from tests.support.servers import DEADLINE
 from tests.support.servers.redis import Redis
 
 TIMEOUT = 3.0
@@ -15,7 +16,7 @@ FEW = 10 * TIMEOUT
 
 
 async def wait_for_header(app: LocalApp, item_id: int, value: str) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE):
         while await app.cached(item_id) != value:
             await asyncio.sleep(0.02)
 
@@ -65,7 +66,7 @@ async def test_write_during_an_outage_is_seen_after_it(redis_server: Redis, tmp_
         written = await app.client.put(f"/items/{item_id}", json={"name": "new", "price_cents": 2})
         assert (written.status_code, written.headers["x-degraded"]) == (200, "redis")
         redis_server.start()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             while (answer := await app.client.get(f"/items/{item_id}")).headers["x-cache"] != "hit":
                 assert answer.json()["name"] == "new"
         assert answer.json()["name"] == "new"
@@ -80,7 +81,7 @@ async def test_another_worker_invalidates_the_change_of_a_dead_writer(redis_serv
         draft = (await app.client.get(f"/items/{item_id}")).json()
         assert draft["name"] == "old"
         await app.parts.records.delete(item_id)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             while (await app.client.get(f"/items/{item_id}")).status_code != 404:
                 await asyncio.sleep(0.05)
 
@@ -111,7 +112,7 @@ async def test_sessions_answer_503_without_redis(redis_server: Redis, tmp_path: 
         assert "session_id" in app.client.cookies
         assert app.figure("sessions_total", event="unavailable") == 3
         redis_server.start()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             while (await app.client.get("/me")).status_code != 200:
                 await asyncio.sleep(0.02)
 

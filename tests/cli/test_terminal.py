@@ -18,7 +18,7 @@ from sqlalchemy import update
 
 from remediator.storage.schema import runs
 from tests.support import commands
-from tests.support.servers import until
+from tests.support.servers import DEADLINE, until
 from tests.support.servers.remediator import Remediator
 from tests.support.web_service import WebService, web_service
 
@@ -52,13 +52,13 @@ class Terminal:
 
     async def shows(self, *parts: str) -> None:
         """Wait until the terminal shows these texts."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             while not all(part in self.text for part in parts):
                 await asyncio.sleep(0.05)
 
     async def ended(self) -> None:
         """Wait until the output ends."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             await self._closed.wait()
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from tests.deploy.test_compose import files
 from tests.deploy.test_kubernetes import FOLDER, of_kind
-from tests.support.servers import require, until
+from tests.support.servers import DEADLINE, require, until
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.remediator import ROOT
 
@@ -164,7 +164,7 @@ def test_dumps_are_checked_and_the_oldest_removed(postgres: Postgres, tmp_path: 
             until(lambda: len(list(tmp_path.glob("*.dump"))) <= 2, "old dumps removed")
         finally:
             script.terminate()
-        assert script.wait(60) == 0
+        assert script.wait(DEADLINE) == 0
     assert all(line.startswith("backup written: ") for line in lines), lines
     dumps = sorted(tmp_path.glob("*.dump"))
     assert 1 <= len(dumps) <= 3
@@ -191,6 +191,6 @@ def test_a_dump_that_fails_leaves_no_file(tmp_path: Path) -> None:
             said = next(line for line in script.stderr if line.startswith("backup failed"))
         finally:
             script.terminate()
-        assert script.wait(60) == 0
+        assert script.wait(DEADLINE) == 0
     assert said == "backup failed, the next try is in 60\n"
     assert list(tmp_path.glob("*.dump*")) == []

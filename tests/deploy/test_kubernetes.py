@@ -22,7 +22,7 @@ from remediator.errors import TargetError
 from remediator.extensions.platforms.base import State
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
 from remediator.playbooks.inventory import Inventory, Service
-from tests.support.servers import require, until
+from tests.support.servers import DEADLINE, require, until
 from tests.support.servers.kubernetes import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,14 +136,14 @@ async def test_the_role_allows_all_that_the_platform_does(
 ) -> None:
     """The shipped account can read status and logs, restart, scale and roll back."""
     app, redis = of_inventory("app", account), of_inventory("redis", account)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE):
         while (status := await platform.status(app)).state is not State.STOPPED:
             await asyncio.sleep(0.2)
     assert status.facts["owner"] is None
     assert await platform.logs(app, 10) == ""
     await platform.restart(app, status.pin, 10)
     await platform.restart(redis, (await platform.status(redis)).pin, 10)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE):
         while len(await platform.releases(app)) < 2:
             await asyncio.sleep(0.2)
     _, before = await platform.releases(app)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import accepts, free_port, require, until
+from tests.support.servers import DEADLINE, accepts, free_port, require, until
 from tests.support.servers.remediator import ROOT
 
 UNIT = ROOT / "deploy/systemd/remediator.service"
@@ -148,7 +148,7 @@ def test_systemd_opens_the_port_and_the_first_connection_starts_the_service(inst
             assert answer.status == 200
     finally:
         service.terminate()
-        service.wait(60)
+        service.wait(DEADLINE)
     assert '"listen": ["systemd"]' in (tmp_path / "log").read_text()
 
 

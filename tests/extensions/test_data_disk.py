@@ -22,6 +22,7 @@ from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.service_parts import Disk
 from remediator.playbooks.target_identity import Relation, compare
+from tests.support.servers import DEADLINE
 from tests.support.servers.prometheus import Prometheus
 from tests.support.servers.redis import MakeRedis, Redis
 
@@ -60,7 +61,7 @@ async def make_clients(make_prometheus: Callable[..., Prometheus]) -> AsyncItera
         async def make(text: str) -> ClientSet:
             client = Client(Endpoint(url=make_prometheus(rules=text).url))
             stack.push_async_callback(client.aclose)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(DEADLINE):
                 while len((await client.query('{__name__=~"kubelet_.*"}')).samples) < 6:
                     await asyncio.sleep(0.1)
             return ClientSet(prometheus=client)

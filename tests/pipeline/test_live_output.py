@@ -10,12 +10,13 @@ import pytest
 
 from remediator.clients.host import process
 from remediator.pipeline.live_output import MAX_KEPT, LiveOutputs
+from tests.support.servers import DEADLINE
 
 pytestmark = pytest.mark.process
 
 
 async def _until(outputs: LiveOutputs, wanted: list[str]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE):
         while outputs.lines("attempt-1") != wanted:
             await asyncio.sleep(0.01)
 

@@ -31,6 +31,7 @@ from remediator.storage.repositories import runs, stops
 from remediator.storage.schema import audit
 from tests.support.fleet import Health, context, remedy
 from tests.support.guard_history import Harness
+from tests.support.servers import DEADLINE
 
 COMMITS_TO_ACTION = 3
 """The commits are: the inbox; the episode with its claimed run; the plan with its guards and the intent."""
@@ -119,7 +120,7 @@ def notification(service: str, status: str = "firing") -> bytes:
 
 async def ended(store: Store, target: str) -> Run:
     """Wait until the run of a target has ended and is released, and return it."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE):
         while True:
             for run in await store.read(
                 lambda connection: runs.list_page(connection, 1, only=runs.RunFilter(target=target))
@@ -133,7 +134,7 @@ async def released(harness: Harness, target: str) -> None:
     """Wait until the run of a target is released, on a connection that :func:`heard` does not see."""
     query = "SELECT lease_owner FROM runs WHERE target = ? AND (finished_at IS NOT NULL OR status = 'blocked')"
     with closing(sqlite3.connect(harness.store.path)) as connection:  # type: ignore[attr-defined]
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             while connection.execute(query, (target,)).fetchone() != (None,):
                 await asyncio.sleep(0.05)
 
@@ -198,7 +199,7 @@ async def interfered(harness: Harness, happens: Any) -> tuple[Run, Health]:
     engine.guards = [*engine.guards, Interfering(once)]
     async with working(engine, HEAL):
         await receive(harness.store, notification("web-2"))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             while not done:
                 await asyncio.sleep(0.05)
         await released(harness, "web-2")
@@ -257,7 +258,7 @@ async def test_a_new_run_is_claimed_where_it_is_created(harness: Harness) -> Non
     worker = Worker(engine, Index([HEAL], "Watchdog"), IngestSettings(), concurrency=0, poll=60.0)
     await receive(harness.store, notification("web-2"))
     loops = [asyncio.create_task(worker.run_ingest_loop()), asyncio.create_task(worker.run_advance_loop())]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE):
         while not (found := await harness.store.read(lambda connection: runs.list_page(connection, 1))):
             await asyncio.sleep(0.02)
     for loop in loops:

@@ -14,7 +14,7 @@ import pytest
 from demo import proc
 from tests.promises.conftest import MakeInstallation
 from tests.support.replicas import CrashingRemediator
-from tests.support.servers import until
+from tests.support.servers import DEADLINE, until
 
 pytestmark = [pytest.mark.long, pytest.mark.promise(1)]
 
@@ -35,7 +35,7 @@ def strace(pid: int, log: Path, *options: str) -> Iterator[None]:
             yield
         finally:
             watching.send_signal(signal.SIGINT)
-            watching.wait(60)
+            watching.wait(DEADLINE)
 
 
 def traced(pid: int) -> bool:

@@ -136,7 +136,7 @@ async def test_a_notification_that_arrives_too_slowly_gets_503(monkeypatch: pyte
     serving = asyncio.create_task(server.serve([sock]))
     reader, writer = await asyncio.open_connection(*sock.getsockname())
     writer.write(b"POST /api/v1/alerts HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE):
         answer = await reader.read()
         await broken_off.wait()
         server.should_exit = True

@@ -16,6 +16,7 @@ from remediator.storage.repositories import audit as audit_records
 from remediator.storage.repositories import key_values
 from remediator.storage.schema import audit, notifications, runs
 from tests.storage.conftest import OpenStore
+from tests.support.servers import DEADLINE
 
 ENTRY = Draft(kind=Kind.OPERATOR_COMMAND, actor="user:ann")
 
@@ -292,7 +293,7 @@ async def test_slow_pages_do_not_delay_the_reads_of_a_run(store: Store) -> None:
     release = threading.Event()
     pages = [asyncio.create_task(store.view(lambda connection: release.wait(100))) for _ in range(20)]
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             assert await store.read(lambda connection: 1) == 1
             assert await store.write(lambda tx: 1) == 1
     finally:

@@ -24,7 +24,7 @@ from remediator.reporting import charts
 from remediator.reporting.alert_series import last_hour_png
 from tests.extensions.notifiers.test_notifiers import KINDS, settings
 from tests.support.guard_history import NOON
-from tests.support.servers import free_port
+from tests.support.servers import DEADLINE, free_port
 from tests.support.servers.receivers import receiver
 from tests.support.web_service import WebService
 
@@ -186,7 +186,7 @@ def _telegram(folder: Path, url: str) -> dict[str, Any]:
 
 
 async def _charts_over(post: Any) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE):
         while post._charts:
             await asyncio.gather(*post._charts)
 

@@ -22,7 +22,7 @@ from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory
 from remediator.runtime.discovery import FAILED, look_up
 from remediator.runtime.live_inventory import LiveInventory
-from tests.support.servers import free_port
+from tests.support.servers import DEADLINE, free_port
 from tests.support.servers.docker import Engine
 from tests.support.servers.kubernetes import Cluster
 from tests.support.servers.prometheus import Prometheus
@@ -150,7 +150,7 @@ async def test_targets_of_a_real_prometheus(tmp_path: Path, make_prometheus: Cal
     )
     server = make_prometheus(configuration=scrape)
     here, down = f"127.0.0.1:{server.port}", f"127.0.0.1:{nowhere}"
-    async with asyncio.timeout(60):  # Prometheus has no targets in its first seconds
+    async with asyncio.timeout(DEADLINE):  # Prometheus has no targets in its first seconds
         while not (own := await find(tmp_path, kind="prometheus_targets", server={"url": server.url})):
             await asyncio.sleep(0.1)
     client = PrometheusClient(Endpoint(url=server.url))

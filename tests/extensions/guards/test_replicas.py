@@ -22,6 +22,7 @@ from remediator.storage.postgres import PostgresStore
 from remediator.storage.repositories import runs, stops
 from remediator.storage.url import parse_postgresql_url
 from tests.support.fleet import Begun, Health, begun, breaks, context, eventually, holding, overdrawn, remedy
+from tests.support.servers import DEADLINE
 from tests.support.stores import new_store
 
 pytestmark = pytest.mark.promise(12)
@@ -173,7 +174,7 @@ async def test_guards_wait_for_the_intent_of_another_replica(migrated_url: str) 
 
     def slow(tx: Any) -> None:
         inside.set()
-        assert leave.wait(60)
+        assert leave.wait(DEADLINE)
         order.append("first")
 
     async with three_on_postgres(migrated_url) as stores:
@@ -199,7 +200,7 @@ async def test_a_stop_waits_for_an_open_intent(migrated_url: str) -> None:
     def intent(tx: Any) -> None:
         assert stops.list_active(tx.connection, tx.now) == []
         inside.set()
-        assert leave.wait(60)
+        assert leave.wait(DEADLINE)
         order.append("intent")
 
     async with three_on_postgres(migrated_url) as stores:

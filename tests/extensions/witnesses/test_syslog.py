@@ -13,6 +13,7 @@ import pytest
 from remediator.audit import BadNote, checkpoint
 from remediator.extensions.witnesses.base import WitnessError
 from remediator.extensions.witnesses.syslog import SyslogWitness
+from tests.support.servers import DEADLINE
 from tests.support.witness_suite import NOTES
 
 pytestmark = pytest.mark.promise(9)
@@ -58,7 +59,7 @@ async def test_a_stream_counts_its_bytes() -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         await SyslogWitness(f"tcp://127.0.0.1:{port}", _Still()).publish(NOTES[3])
-        length, _, line = (await asyncio.wait_for(received, 60)).partition(b" ")
+        length, _, line = (await asyncio.wait_for(received, DEADLINE)).partition(b" ")
 
     assert int(length) == len(line) and _RFC5424.fullmatch(line.decode())
 
