@@ -12,6 +12,7 @@ import click
 import pytest
 
 from remediator.cli.main import COMMANDS, GROUPS, cli
+from tests.support.file_reference import all_commands
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")]
@@ -56,18 +57,7 @@ def test_commands_in_messages_exist() -> None:
     assert count > 20
 
 
-def _all_commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from _all_commands(command, (*path, name))
-        if not isinstance(command, click.Group) or command.invoke_without_command:
-            yield (*path, name), command
-
-
-EVERY = dict(_all_commands(cli))
+EVERY = dict(all_commands(cli))
 
 
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
